@@ -1,0 +1,95 @@
+"""Who may call: the platform's token, as Bearer or as the password of HTTP Basic, and tokens made from it for apps."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shared.errors import Forbidden, Problem, Unauthorized
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def derived_secret(token: str, purpose: str) -> str:
+    """A secret for one purpose (`flags:production`, `redis:app`), which tells nothing about the token. Deterministic:
+    the service that hands it out and the one that checks it need not speak to each other.
+    """
+    return hmac.new(token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def same_secret(given: str, expected: str) -> bool:
+    """Compares in constant time."""
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+class TokenAuth:
+    """ASGI middleware: lets a request through only if its path is public, or its token is right.
+
+    `accepts(scope, token)` may let further tokens in (the flags service: an app's evaluation token). Fails closed: a
+    route that nobody declared public wants the token.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        is_public: Callable[[Scope], bool],
+        accepts: Callable[[Scope, str], bool] = lambda scope, token: False,
+    ) -> None:
+        self._app = app
+        self._token = token
+        self._is_public = is_public
+        self._accepts = accepts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._is_public(scope):
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+        except Problem as problem:
+            headers = {}
+            if isinstance(problem, Unauthorized):
+                # A script that asks for JSON is not asked for Basic: a browser would open its password dialog.
+                wants_json = "application/json" in HTTPConnection(scope).headers.get("accept", "")
+                headers["WWW-Authenticate"] = "Bearer" if wants_json else 'Basic realm="slipway", charset="UTF-8"'
+            body = problem.document()
+            response = JSONResponse(body, problem.status, headers, media_type="application/problem+json")
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        headers = HTTPConnection(scope).headers
+        scheme, _, value = headers.get("authorization", "").partition(" ")
+        given = value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        if scheme.lower() == "basic":
+            given = _basic_password(value.strip())
+        if not given:
+            raise Unauthorized("this needs the platform's token: Authorization: Bearer <token>")
+        if not (same_secret(given, self._token) or self._accepts(scope, given)):
+            raise Unauthorized("the token is wrong; the platform keeps it in SLIPWAY_TOKEN or <home>/token")
+        if scheme.lower() == "basic" and scope["method"] not in SAFE_METHODS and _is_cross_site(headers):
+            raise Forbidden("a page of another origin may not change state here; use the platform's own pages")
+
+
+def _basic_password(value: str) -> str:
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _is_cross_site(headers: Mapping[str, str]) -> bool:
+    """Browsers send Basic credentials along with any site's forms; git and curl send no browser headers at all."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is None and origin is None:
+        return False
+    return not (site == "same-origin" or (origin is not None and urlsplit(origin).netloc == headers.get("host")))

@@ -1,0 +1,80 @@
+"""Settings that every service reads, from environment variables `SLIPWAY_*`."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ServiceName = Literal["build", "deployer", "monitor", "flags", "proxy"]
+SERVICES: tuple[ServiceName, ...] = ("build", "deployer", "monitor", "flags", "proxy")
+
+
+class SharedSettings(BaseSettings):
+    """Made once, in a service's `main.py`. Ports are TCP ports, `home` is made absolute."""
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
+
+    home: Path = Path(".slipway")
+    host: str = Field("127.0.0.1", description="The address that the services and Envoy bind to.")
+    token: SecretStr | None = None
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    driver: Literal["process"] = "process"
+    domain: str = "localhost"
+    notify: str = Field("", description="apprise URLs, separated by spaces.")
+    build_port: int = 3000
+    deployer_port: int = 3001
+    monitor_port: int = 3002
+    flags_port: int = 3003
+    proxy_port: int = 3004
+    public_port: int = 3456
+    production_port: int = 50000
+    canary_port: int = 50100
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.absolute()
+
+    def port(self, service: ServiceName) -> int:
+        """The TCP port of a service."""
+        port: int = getattr(self, f"{service}_port")
+        return port
+
+    def url(self, service: ServiceName) -> str:
+        """Where a service listens, `http://host:port`; the registry's answer goes before this one."""
+        return f"http://{self.host}:{self.port(service)}"
+
+    def platform_token(self) -> str:
+        """`SLIPWAY_TOKEN`, or else the token kept in `<home>/token`, which the first caller makes (mode 0600)."""
+        if self.token is not None and self.token.get_secret_value():
+            return self.token.get_secret_value()
+        return secret_file(self.home / "token")
+
+    def redis_connection_url(self) -> str:
+        """`redis_url`; where it names no password, the one kept in `<home>/redis/password` if there is one."""
+        parts = urlsplit(self.redis_url)
+        kept = self.home / "redis" / "password"
+        if parts.password or not kept.exists():
+            return self.redis_url
+        netloc = f":{quote(kept.read_text().strip(), safe='')}@{parts.netloc}"
+        return urlunsplit((parts.scheme, netloc, parts.path, parts.query, parts.fragment))
+
+
+def secret_file(path: Path) -> str:
+    """The secret kept in `path`; made there first, 32 random bytes, mode 0600, if there is none. Safe to race."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        try:
+            os.link(fresh, path)  # fails if another process was first; a half-written file is never seen
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text().strip()

@@ -1,0 +1,69 @@
+"""Errors that a client is meant to read: RFC 9457 problem details.
+
+Problem
+  Invalid 422        a field is wrong: names it, and the remedy
+  BadRequest 400     what was sent is not what this endpoint reads
+  Unauthorized 401   no token, or a wrong one
+  Forbidden 403      the token is right but the call looks cross-site
+  NotFound 404
+  Conflict 409       it is not in the state that this call needs
+  Unavailable 503    a part that this call needs does not answer; try again
+  Timeout 504        the part answered, but what was asked for did not come about in time
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+
+class Problem(Exception):
+    """`detail` says what was wrong and what to do; `extra` members go into the problem document as they are."""
+
+    status: int = 500
+
+    def __init__(self, detail: str, *, status: int | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status or type(self).status
+        self.extra = extra
+
+    def document(self) -> dict[str, Any]:
+        """The `application/problem+json` body."""
+        title = HTTPStatus(self.status).phrase
+        return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.extra}
+
+
+class BadRequest(Problem):
+    status = 400
+
+
+class Unauthorized(Problem):
+    status = 401
+
+
+class Forbidden(Problem):
+    status = 403
+
+
+class NotFound(Problem):
+    status = 404
+
+
+class Conflict(Problem):
+    status = 409
+
+
+class Invalid(Problem):
+    """`field` is the path to the fault (`gates.coverage`), `detail` the fault and the remedy."""
+
+    status = 422
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}", errors=[{"field": field, "detail": detail}])
+
+
+class Unavailable(Problem):
+    status = 503
+
+
+class Timeout(Problem):
+    status = 504

@@ -1,0 +1,54 @@
+"""The stream `events`: what happened, told to whoever follows (about the last 10 000)."""
+
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from shared.models import Event
+
+STREAM = "events"
+KEPT = 10_000
+
+
+class Appender(Protocol):
+    """A Redis client or a pipeline: with a pipeline, the event is stored in the same transaction as its cause."""
+
+    def xadd(self, name: Any, fields: Any, *, maxlen: int, approximate: bool) -> Any: ...
+
+
+def append(target: Appender, event: Event) -> Any:
+    """Queues `event` on a pipeline, or returns the awaitable of a client."""
+    fields = {"event": event.model_dump_json(exclude_none=True)}
+    return target.xadd(STREAM, fields, maxlen=KEPT, approximate=True)
+
+
+class EventFollower:
+    """Reads each event at least once, over restarts, under a consumer group's name."""
+
+    def __init__(self, redis: Redis, group: str) -> None:
+        self._redis = redis
+        self._group = group
+        self._consumer = group  # one follower for each group: what it took but did not confirm is its own
+        self._pending_read = False
+
+    async def read(self, block_ms: int = 1000, count: int = 100) -> list[tuple[str, Event]]:
+        """The next events with their stream ids; empty after `block_ms`. First those taken before but not confirmed."""
+        try:
+            start = ">" if self._pending_read else "0"
+            reply: Any = await self._redis.xreadgroup(
+                self._group, self._consumer, {STREAM: start}, count=count, block=block_ms
+            )
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            await self._redis.xgroup_create(STREAM, self._group, id="0", mkstream=True)
+            return []
+        entries: list[tuple[str, dict[str, str]]] = reply[0][1] if reply else []
+        if not entries:
+            self._pending_read = True
+        return [(entry_id, Event.model_validate_json(fields["event"])) for entry_id, fields in entries if fields]
+
+    async def confirm(self, entry_id: str) -> None:
+        """The event has been dealt with and is not read again."""
+        await self._redis.xack(STREAM, self._group, entry_id)

@@ -1,0 +1,99 @@
+"""Calls between services: found through the registry, with the token, a time-out, and retries where that is safe."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+import httpx
+from redis.exceptions import RedisError
+
+from shared.config import ServiceName, SharedSettings
+from shared.errors import Problem, Unavailable
+from shared.registry import Registry
+
+log = logging.getLogger(__name__)
+
+LOOKUP_KEPT_S = 5.0
+BACKOFF_S = (0.05, 0.2, 0.5)
+
+
+class ServiceClient:
+    """Calls one service. The registry is asked where it is, at most every 5 s; while the registry does not answer, or
+    holds no entry, the last known address serves, and before any was known the one from the settings.
+
+    An answer of 400 and above is raised as the Problem that the other side described; no answer is raised as
+    Unavailable. GET, PUT and DELETE are tried up to four times, POST and PATCH only when `repeatable=True` says that
+    the call may arrive twice; without it they are tried again only where no connection came about.
+    """
+
+    def __init__(self, name: ServiceName, settings: SharedSettings, registry: Registry, http: httpx.AsyncClient):
+        self.name = name
+        self._registry = registry
+        self._http = http
+        self._url = settings.url(name)
+        self._token = settings.platform_token()
+        self._looked_up_at = float("-inf")
+
+    async def get(self, path: str, *, timeout_s: float = 5.0, **params: Any) -> Any:
+        """The JSON answer of `GET path`."""
+        return await self.call("GET", path, params=params or None, timeout_s=timeout_s)
+
+    async def post(self, path: str, body: Any = None, *, timeout_s: float = 5.0, repeatable: bool = False) -> Any:
+        """The JSON answer of `POST path`; `timeout_s` is for each try."""
+        return await self.call("POST", path, body=body, timeout_s=timeout_s, repeatable=repeatable)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: dict[str, Any] | None = None,
+        timeout_s: float = 5.0,
+        repeatable: bool | None = None,
+    ) -> Any:
+        if repeatable is None:
+            repeatable = method in ("GET", "PUT", "DELETE")
+        for wait_s in (*BACKOFF_S, None):
+            try:
+                answer = await self._http.request(
+                    method,
+                    await self._base_url() + path,
+                    json=body,
+                    params=params,
+                    headers={"Authorization": f"Bearer {self._token}"},
+                    timeout=timeout_s,
+                )
+                return _read(answer)
+            except (httpx.TransportError, Unavailable) as error:
+                self._looked_up_at = float("-inf")  # it may have moved
+                unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if wait_s is None or not (repeatable or unsent):
+                    if isinstance(error, Unavailable):
+                        raise
+                    raise Unavailable(f"{self.name} does not answer: {type(error).__name__}") from error
+            await asyncio.sleep(wait_s)
+        raise AssertionError("unreachable")
+
+    async def _base_url(self) -> str:
+        if time.monotonic() - self._looked_up_at > LOOKUP_KEPT_S:
+            self._looked_up_at = time.monotonic()
+            with contextlib.suppress(RedisError, TimeoutError):
+                records = await asyncio.wait_for(self._registry.services(), 1.0)
+                self._url = next((r.url for r in reversed(records) if r.name == self.name), self._url)
+        return self._url
+
+
+def _read(answer: httpx.Response) -> Any:
+    if answer.is_success:
+        return answer.json() if answer.content else None
+    try:
+        document = answer.json()
+        detail = str(document.pop("detail"))
+        extra = {key: value for key, value in document.items() if key not in ("type", "title", "status")}
+    except (ValueError, KeyError, AttributeError):
+        detail, extra = f"{answer.request.method} {answer.request.url.path} answered {answer.status_code}", {}
+    kind = Unavailable if answer.status_code == 503 else Problem
+    raise kind(detail, status=answer.status_code, **extra)

@@ -1,0 +1,74 @@
+"""Background loops that are seen when they die."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Runs `step` every `every_s` seconds, and at once after `wake()`.
+
+    A step that raises is logged and run again after a back-off (doubling from `every_s`, at most 5 s). The loop is
+    stale when no step has ended well for `stale_s` seconds; `/ready` then says so.
+    """
+
+    def __init__(
+        self, name: str, step: Callable[[], Awaitable[None]], *, every_s: float, stale_s: float = 15.0
+    ) -> None:
+        self.name = name
+        self.error: str | None = None
+        self._step = step
+        self._every_s = every_s
+        self._stale_s = stale_s
+        self._well_at = time.monotonic()
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Ends the current wait; the next step runs at once."""
+        self._woken.set()
+
+    def stale(self) -> str | None:
+        """Why the loop is not well, or None."""
+        silent_s = time.monotonic() - self._well_at
+        if silent_s <= self._stale_s:
+            return None
+        return f"no step of {self.name} has ended well for {silent_s:.0f} s: {self.error or 'still running'}"
+
+    async def run(self) -> None:
+        """Steps for ever; ends only when cancelled."""
+        failures = 0
+        while True:
+            self._woken.clear()
+            wait_s = self._every_s
+            try:
+                await self._step()
+                self._well_at, self.error, failures = time.monotonic(), None, 0
+            except Exception as error:
+                self.error = f"{type(error).__name__}: {error}"
+                if failures == 0:
+                    log.exception("loop %s failed", self.name)
+                wait_s = min(5.0, max(self._every_s, 0.1) * 2**failures)
+                failures = min(failures + 1, 10)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), wait_s)
+
+
+@contextlib.asynccontextmanager
+async def running(loops: Sequence[Loop]) -> AsyncIterator[None]:
+    """Runs the loops for the length of the block; at its end, cancels each until it is really done.
+
+    (redis-py on Python 3.11 can swallow a cancellation, so one `cancel()` is not enough.)
+    """
+    tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in loops]
+    try:
+        yield
+    finally:
+        pending = set(tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.5)

@@ -1,0 +1,125 @@
+"""The app's manifest, `slipway.yml`: its schema. Build reads it from the commit, the deployer from the build."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+MIB = 2**20
+_SIZE = re.compile(r"^(\d+)([kmg]?)b?$", re.IGNORECASE)
+_FACTOR = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def parse_size(value: Any) -> Any:
+    """`64m` → 67108864 (m is MiB); an int passes as bytes. Raises ValueError with the remedy."""
+    if isinstance(value, str):
+        match = _SIZE.match(value.strip())
+        if not match:
+            raise ValueError("is not a size; write it like 64m or 1g")
+        return int(match[1]) * _FACTOR[match[2].lower()]
+    return value
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=4 * MIB)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Stage(StrEnum):
+    BUILD = "build"
+    TEST = "test"
+    ANALYSIS = "analysis"
+    DEPLOY = "deploy"
+
+
+class Reports(Strict):
+    """Paths, relative to the repository's root, of what a step writes."""
+
+    junit: str | None = None
+    coverage: str | None = Field(None, description="Cobertura XML or LCOV.")
+    sarif: str | None = None
+
+    @field_validator("junit", "coverage", "sarif")
+    @classmethod
+    def _inside(cls, path: str | None) -> str | None:
+        if path is not None and (path.startswith("/") or ".." in path.split("/") or not path.strip()):
+            raise ValueError("must be a path inside the repository, without `..`")
+        return path
+
+
+class Step(Strict):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$")
+    stage: Stage = Stage.BUILD
+    image: str | None = None
+    commands: list[str] = Field(min_length=1)
+    environment: dict[str, str] = {}
+    reports: Reports = Reports()
+    timeout: int = Field(600, ge=1, le=7200, description="Seconds.")
+
+    @field_validator("stage")
+    @classmethod
+    def _not_deploy(cls, stage: Stage) -> Stage:
+        if stage is Stage.DEPLOY:
+            raise ValueError("deploy is the platform's own stage; a step is of build, test or analysis")
+        return stage
+
+
+class Gates(Strict):
+    """Thresholds. None: not asked for. `coverage` in percent, at least; all others: at most."""
+
+    test_failures: int | None = Field(None, ge=0)
+    coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    findings: int | None = Field(None, ge=0)
+    complexity: int | None = Field(None, ge=1)
+    function_length: int | None = Field(None, ge=1)
+    secrets: int | None = Field(None, ge=0)
+
+
+class Run(Strict):
+    command: str | None = Field(None, description="Run by `sh -c`, with $PORT set.")
+    port: int = Field(8000, ge=1, le=65535, description="Of the container; a process is told its own PORT.")
+    health: str = Field("/up", pattern=r"^/[^\s]*$")
+
+
+class Resources(Strict):
+    memory: Size = 64 * MIB
+    max_memory: Size = 512 * MIB
+    replicas: int = Field(1, ge=1, le=64)
+    max_replicas: int = Field(4, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "Resources":
+        if self.memory > self.max_memory:
+            raise ValueError("memory is above max_memory; raise max_memory or lower memory")
+        if self.replicas > self.max_replicas:
+            raise ValueError("replicas is above max_replicas; raise max_replicas or lower replicas")
+        return self
+
+
+class Canary(Strict):
+    weight: int = Field(33, ge=0, le=100, description="Percent of new visitors.")
+
+
+class Manifest(Strict):
+    app: str
+    steps: list[Step] = []
+    gates: Gates = Gates()
+    run: Run = Run()
+    hosts: list[
+        Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
+    ] = []
+    resources: Resources = Resources()
+    canary: Canary = Canary()
+    notify: list[str] = []
+
+    @field_validator("steps")
+    @classmethod
+    def _names_differ(cls, steps: list[Step]) -> list[Step]:
+        names = [step.name for step in steps]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"two steps are named {', '.join(sorted(twice))}; give each its own name")
+        return steps

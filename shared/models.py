@@ -1,0 +1,303 @@
+"""What crosses a service's border: REST bodies that another service reads, registry entries, events."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.manifest import Manifest
+
+Item = TypeVar("Item")
+AppName = Annotated[str, StringConstraints(pattern=r"^[a-z](?:[a-z0-9]|-(?=[a-z0-9])){0,38}$")]
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+
+
+class Model(BaseModel):
+    """Bodies that Slipway reads refuse unknown fields, so that a typo is an error and not a silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class View(BaseModel):
+    """Bodies that Slipway writes; a reader ignores fields that a newer writer added."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Page(View, Generic[Item]):
+    """A list: newest first; `next` is the cursor of the following page, or null."""
+
+    items: list[Item]
+    next: str | None = None
+
+
+class Environment(StrEnum):
+    PRODUCTION = "production"
+    CANARY = "canary"
+
+
+class Track(StrEnum):
+    """Whose instances a route leads to. Production's instances are the track `stable`."""
+
+    STABLE = "stable"
+    CANARY = "canary"
+
+
+TRACK_OF = {Environment.PRODUCTION: Track.STABLE, Environment.CANARY: Track.CANARY}
+
+
+# --- registry -------------------------------------------------------------------------------------------------------
+
+
+class ServiceRecord(View):
+    name: str
+    id: str
+    url: str
+    version: str
+    started_at: datetime
+
+
+class InstanceState(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    UNHEALTHY = "unhealthy"
+    FAILED = "failed"
+
+
+class InstanceRecord(View):
+    """`address` is `host:port`; `memory_limit` in bytes."""
+
+    id: str
+    release: str
+    commit: str
+    component: str = "web"
+    address: str
+    state: InstanceState
+    memory_limit: int
+    updated_at: datetime
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+class Event(View):
+    """`type` is `<thing>.<state>` (`build.failure`, `release.live`); `notify` holds the manifest's addresses."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    app: str
+    at: datetime
+    id: str = ""
+    reason: str = ""
+    notify: list[str] = []
+
+
+# --- build ----------------------------------------------------------------------------------------------------------
+
+
+class BuildState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class Artifact(View):
+    """What passed, sealed. `ref`: an absolute path (`directory`) or an image reference; `digest`: `sha256:…`."""
+
+    kind: Literal["directory", "image"]
+    ref: str
+    digest: str
+
+
+class BuildView(View):
+    """The part of `GET /builds/{id}` that other services read; build's own API adds steps, gates and times."""
+
+    id: str
+    app: str
+    commit: Commit
+    branch: str | None = None
+    environment: Environment | None = None
+    state: BuildState
+    passed: bool = Field(False, description="True once every gate has passed; only then may the deployer release it.")
+    manifest: Manifest | None = None
+    artifact: Artifact | None = None
+
+
+# --- deployer -------------------------------------------------------------------------------------------------------
+
+
+class ReleaseState(StrEnum):
+    PENDING = "pending"
+    STARTING = "starting"
+    LIVE = "live"
+    RETIRED = "retired"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+
+
+class ReleaseRequest(Model):
+    build: str = Field(description="Id of a build that passed every gate, `notes-17`.", examples=["notes-17"])
+
+
+class ReleaseView(View):
+    """A release: one build in one environment. `reason` says why it is in its state, in words for a person."""
+
+    id: str
+    app: str
+    environment: Environment
+    build: str
+    commit: Commit
+    state: ReleaseState
+    reason: str = ""
+    unchanged: bool = Field(False, description="The answer to a request that asked for what is live already.")
+    created_at: datetime
+    live_at: datetime | None = None
+    ended_at: datetime | None = None
+    previous: str | None = Field(None, description="The release that was live before this one.")
+
+
+class RetireRequest(Model):
+    state: Literal["retired", "rolled_back"]
+    reason: str = ""
+
+
+class Desired(View):
+    replicas: int = 1
+    memory: int = Field(64 * 2**20, description="Memory limit of each instance, bytes.")
+    variables: dict[str, str] = {}
+
+
+class EnvironmentView(View):
+    desired: Desired
+    release: ReleaseView | None = None
+    instances: list[InstanceRecord] = []
+
+
+class InstanceStats(View):
+    """Raw counters of one instance; `cpu_seconds`, `restarts` and `oom_kills` only grow within one `started_at`.
+
+    `memory_limit` and `working_set` in bytes. A stopped instance has no item: no data is not zero.
+    """
+
+    id: str
+    app: str
+    environment: Environment
+    release: str
+    component: str = "web"
+    state: InstanceState
+    started_at: datetime
+    memory_limit: int
+    working_set: int
+    cpu_seconds: float
+    restarts: int
+    oom_kills: int
+
+
+class RegistryView(View):
+    services: list[ServiceRecord]
+    instances: dict[str, dict[Track, list[InstanceRecord]]] = Field(description="app → track → instances")
+
+
+# --- proxy ----------------------------------------------------------------------------------------------------------
+
+
+class SyncRequest(Model):
+    hosts: list[str] = Field(description="Host names of the app; `<app>.<SLIPWAY_DOMAIN>` always among them.")
+    health: str = Field("/up", description="Health path of the app's instances.")
+
+
+class RouteState(StrEnum):
+    ROUTABLE = "routable"
+    DRAINING = "draining"
+    ABSENT = "absent"
+
+
+class InstanceRoute(View):
+    route: RouteState
+    active: int = Field(0, description="Requests that Envoy has in flight to it.")
+
+
+class SyncResult(View):
+    """Envoy runs configuration `version`; each instance of the registry with what visitors get of it."""
+
+    version: str
+    instances: dict[str, InstanceRoute]
+
+
+class RolloutState(StrEnum):
+    PROGRESSING = "progressing"
+    PAUSED = "paused"
+    PROMOTED = "promoted"
+    ABORTED = "aborted"
+
+
+class RolloutRequest(Model):
+    """`POST` opens the rollout of a canary release. `weight` in percent; the manifest's, or 33, if not given."""
+
+    release: str
+    weight: int | None = Field(None, ge=0, le=100)
+
+
+class RolloutAction(Model):
+    """Body of abort, resume and promote: 409 if `release` is not the rollout's current one."""
+
+    release: str
+    reason: str = ""
+
+
+class RolloutView(View):
+    """`weight` in percent of new visitors; `release`, `state` and `reason` are null if there is no rollout."""
+
+    app: str
+    enabled: bool = True
+    weight: int = 33
+    release: str | None = None
+    state: RolloutState | None = None
+    reason: str | None = None
+
+
+class LatencyHistogram(View):
+    """`counts[i]`: requests of at most `le_ms[i]` milliseconds, cumulative; the last bound is +Inf, written as null."""
+
+    le_ms: list[float | None]
+    counts: list[int]
+
+
+class TrackTraffic(View):
+    """Monotonic within one epoch: all requests answered by this track's instances, and those with a status ≥ 500."""
+
+    release: str | None
+    requests: int
+    errors: int
+    latency: LatencyHistogram
+
+
+class TrafficView(View):
+    """`share_set` and `share_seen` from 0 to 1; `share_seen` is null before the first request of the epoch."""
+
+    epoch: str
+    share_set: float
+    share_seen: float | None
+    tracks: dict[Track, TrackTraffic]
+
+
+# --- what the platform is asked -------------------------------------------------------------------------------------
+
+
+class Health(View):
+    status: Literal["ok"] = "ok"
+    service: str
+    version: str
+
+
+class Readiness(View):
+    ready: bool
+    problems: dict[str, Any] = Field(default={}, description="What is not well → why.")
