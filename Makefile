@@ -1,0 +1,60 @@
+# Every target works on a machine with Python 3.11, git and make. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo local test test-unit lint fmt bench bench-proxy bench-deploy lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+demo: $(VENV)/run ## the whole way of a push, told line by line; no Docker
+	@$(BIN)/python -m stack.demo
+
+local: $(VENV)/run ## the stack in the foreground: Redis, Envoy, five services, apps as processes
+	@exec $(BIN)/python -m stack.launcher
+
+test: $(VENV)/dev ## every test
+	$(BIN)/pytest
+
+test-unit: $(VENV)/dev ## the quick tests
+	$(BIN)/pytest tests/unit tests/test_architecture.py
+
+lint: $(VENV)/dev ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/dev ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: bench-proxy bench-deploy ## every benchmark
+
+bench-proxy: $(VENV)/dev ## throughput through port 3456 beside bare Envoy and the app itself
+	$(BIN)/python -m stack.bench_proxy
+
+bench-deploy: $(VENV)/dev ## releases, a rollback, a canary under load: time to live, requests lost
+	$(BIN)/python -m stack.bench_deploy
+
+lock: ## write requirements*.lock anew from requirements*.in (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements.in -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements-dev.in -o requirements-dev.lock
+
+clean: ## remove the virtual environment and the tools' caches; the platform's data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Slipway needs Python 3.11 or newer; say which: make PYTHON=python3.11 …")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: requirements.lock | $(VENV)/bin/python
+	@echo "installing what Slipway runs with …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock | $(VENV)/bin/python
+	@echo "installing what the tests need …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,145 @@
+"""The stack as a test, a bench or the demo holds it: started beside any other, asked, hurt, ended."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+from xmlrpc.client import Fault, ServerProxy
+
+import httpx
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from shared.config import SERVICES, ServiceName, SharedSettings
+from stack.programs import GROUP, ROOT
+
+READY_WITHIN_S = 60
+
+
+class LocalStack:
+    """A running stack. `settings` are those it was started with."""
+
+    def __init__(self, settings: SharedSettings) -> None:
+        self.settings = settings
+        self.token = settings.platform_token()
+
+    def api(self, service: ServiceName) -> httpx.Client:
+        """A client of one service, with the token; the caller closes it."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.settings.url(service), headers=headers, timeout=10)
+
+    def is_ready(self) -> bool:
+        """Whether all five services say so."""
+        try:
+            for service in SERVICES:
+                with self.api(service) as client:
+                    if client.get("/ready").status_code != 200:
+                        return False
+        except httpx.HTTPError:
+            return False
+        return True
+
+    def pid(self, program: str) -> int:
+        """Process id of `redis`, `envoy` or a service; 0 while it does not run."""
+        info: Any = self._supervisor().getProcessInfo(f"{GROUP}:{program}")
+        return int(info["pid"])
+
+    @contextlib.contextmanager
+    def kept_down(self, program: str) -> Iterator[None]:
+        """Killed with -9 and kept from coming back for the length of the block."""
+        os.kill(self.pid(program), signal.SIGKILL)
+        with contextlib.suppress(Fault):  # it is not running at this moment: what we want
+            self._supervisor().stopProcess(f"{GROUP}:{program}")
+        try:
+            yield
+        finally:
+            self._start(program)
+
+    def _start(self, program: str) -> None:
+        try:
+            self._supervisor().startProcess(f"{GROUP}:{program}")
+        except Fault as fault:
+            if fault.faultCode != Faults.ALREADY_STARTED:
+                raise
+
+    def _supervisor(self) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{self.settings.home}/supervisor.sock")
+        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+
+def settings_on_free_ports(home: Path) -> SharedSettings:
+    """Settings of a stack that runs beside any other: every port free at this moment and outside Linux' ephemeral range
+    and the range of the apps' instances.
+    """
+    names = [*(f"{service}_port" for service in SERVICES), "public_port", "production_port", "canary_port", "redis"]
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    redis_url = f"redis://127.0.0.1:{ports.pop('redis')}/0"
+    return SharedSettings.model_validate({"home": home, "redis_url": redis_url, **ports})
+
+
+def environment(settings: SharedSettings) -> dict[str, str]:
+    """`SLIPWAY_*` variables that give a process these settings (but no secret)."""
+    values = settings.model_dump(exclude={"token"}, mode="json")
+    return {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
+
+
+@contextlib.contextmanager
+def local_stack(home: Path, ports: Literal["free", "settings"] = "free") -> Iterator[LocalStack]:
+    """Starts `make local`'s launcher for `home`, yields the stack once it is ready, ends it and its apps."""
+    settings = settings_on_free_ports(home) if ports == "free" else SharedSettings(home=home)
+    home.mkdir(parents=True, exist_ok=True)
+    process = start_launcher(settings, home / "launcher.log")
+    try:
+        stack = LocalStack(settings)
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not stack.is_ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the stack did not become ready:\n{(home / 'launcher.log').read_text()}")
+            time.sleep(0.05)
+        yield stack
+    finally:
+        end_launcher(process)
+
+
+def start_launcher(settings: SharedSettings, log: Path) -> "subprocess.Popen[bytes]":
+    """`python -m stack.launcher` with these settings, its output in `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stack.launcher"],
+            cwd=ROOT,
+            env=os.environ | environment(settings),
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def end_launcher(process: "subprocess.Popen[bytes]") -> None:
+    """TERM; it ends everything within 15 s."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _free_ports(count: int) -> list[int]:
+    found: list[int] = []
+    candidates = iter(random.sample(range(10_000, 20_000), 2_000))
+    while len(found) < count:
+        port = next(candidates)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+    return found

@@ -1,0 +1,44 @@
+"""Settings: where the token and the Redis password come from."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from shared.config import SharedSettings, secret_file
+
+
+def test_the_token_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    first = SharedSettings(home=tmp_path).platform_token()
+    assert len(first) >= 32
+    assert SharedSettings(home=tmp_path).platform_token() == first
+    assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
+
+
+def test_the_variable_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = secret_file(tmp_path / "token")
+    monkeypatch.setenv("SLIPWAY_TOKEN", "from the variable")
+    assert SharedSettings(home=tmp_path).platform_token() == "from the variable"
+    monkeypatch.setenv("SLIPWAY_TOKEN", "")
+    assert SharedSettings(home=tmp_path).platform_token() == kept
+
+
+def test_a_token_is_not_shown(tmp_path: Path) -> None:
+    settings = SharedSettings.model_validate({"home": tmp_path, "token": "hush"})
+    assert "hush" not in repr(settings)
+
+
+def test_the_kept_redis_password_is_used_where_the_url_has_none(tmp_path: Path) -> None:
+    settings = SharedSettings(home=tmp_path, redis_url="redis://127.0.0.1:7000/2")
+    assert settings.redis_connection_url() == "redis://127.0.0.1:7000/2"
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "password").write_text("a/b@c\n")
+    assert settings.redis_connection_url() == "redis://:a%2Fb%40c@127.0.0.1:7000/2"
+    own = SharedSettings(home=tmp_path, redis_url="redis://:mine@127.0.0.1:7000/2")
+    assert own.redis_connection_url() == "redis://:mine@127.0.0.1:7000/2"
+
+
+def test_an_unknown_driver_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="driver"):
+        SharedSettings.model_validate({"home": tmp_path, "driver": "kubernetes"})

@@ -1,0 +1,37 @@
+"""The stream: told once, read at least once, by each group for itself."""
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.clock import now
+from shared.events import EventFollower, append
+from shared.models import Event
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_event_that_was_not_confirmed_is_read_again_after_a_restart(redis: Redis) -> None:
+    follower = EventFollower(redis, "monitor")
+    assert await follower.read(10) == []  # makes the group
+    await append(redis, Event(type="build.failure", app="notes", at=now(), id="notes-1", branch="release"))
+    await append(redis, Event(type="build.success", app="notes", at=now(), id="notes-2"))
+    [] = await follower.read(10)
+    first, second = await follower.read(10)
+    assert (first[1].type, first[1].model_extra) == ("build.failure", {"branch": "release"})
+    await follower.confirm(first[0])
+
+    restarted = EventFollower(redis, "monitor")
+    again = await restarted.read(10)
+    assert [event.id for _, event in again] == ["notes-2"]
+    await restarted.confirm(second[0])
+    assert await restarted.read(10) == []
+    await append(redis, Event(type="build.queued", app="notes", at=now()))
+    assert [event.type for _, event in await restarted.read(10)] == ["build.queued"]
+
+
+async def test_groups_do_not_take_events_from_each_other(redis: Redis) -> None:
+    await append(redis, Event(type="flag.changed", app="", at=now()))
+    for group in ("monitor", "mail"):
+        follower = EventFollower(redis, group)
+        batches = [await follower.read(10) for _ in range(3)]
+        assert [event.type for batch in batches for _, event in batch] == ["flag.changed"]
