@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -20,6 +20,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from pydantic import Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +31,7 @@ from shared.clock import now
 from shared.config import ServiceName, SharedSettings
 from shared.errors import Problem
 from shared.loops import Loop, running
-from shared.models import Health, Readiness, ServiceRecord
+from shared.models import ServiceRecord, View
 from shared.registry import HEARTBEAT_S, Registry
 from shared.store import redis_unavailable
 
@@ -39,6 +40,17 @@ log = logging.getLogger(__name__)
 PAGES = Path(__file__).parent / "pages"
 PUBLIC = re.compile(r"/health|/openapi\.json|/docs|/docs/oauth2-redirect|/static/.*|/favicon\.ico")
 Check = Callable[[], Awaitable[str | None]]
+
+
+class Health(View):
+    status: Literal["ok"] = "ok"
+    service: str
+    version: str
+
+
+class Readiness(View):
+    ready: bool
+    problems: dict[str, str] = Field(default={}, description="What is not well → why.")
 
 
 def create_app(

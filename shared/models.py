@@ -2,14 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.manifest import Manifest
 
 Item = TypeVar("Item")
-AppName = Annotated[str, StringConstraints(pattern=r"^[a-z](?:[a-z0-9]|-(?=[a-z0-9])){0,38}$")]
+AppName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=39)]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 
 
@@ -287,17 +287,3 @@ class TrafficView(View):
     share_set: float
     share_seen: float | None
     tracks: dict[Track, TrackTraffic]
-
-
-# --- what the platform is asked -------------------------------------------------------------------------------------
-
-
-class Health(View):
-    status: Literal["ok"] = "ok"
-    service: str
-    version: str
-
-
-class Readiness(View):
-    ready: bool
-    problems: dict[str, Any] = Field(default={}, description="What is not well → why.")

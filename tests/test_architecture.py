@@ -1,6 +1,7 @@
 """The layout's rules (docs/architecture.md), read from the code's own imports."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,21 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("services/**/*.py"), *ROOT.glob("shared/**/*.py"), *ROOT.glob("stack/**/*.py")])
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 
-ALLOWED_IMPORTERS = {
-    "docker": lambda path: path.stem.endswith(("_driver", "_executor")),
-    "redis": lambda path: (
-        path.stem in ("store", "main")
-        or (path.parts[0] == "shared" and path.stem in ("registry", "events", "http", "app"))
-    ),
-    "fastapi": lambda path: path.stem in ("api", "main") or path == Path("shared/app.py"),
-}
+
+def is_driver(path: Path) -> bool:
+    return path.stem.endswith(("_driver", "_executor"))
+
+
+def is_store(path: Path) -> bool:
+    at_the_registry = path.parts[0] == "shared" and path.stem in ("registry", "events", "http", "app")
+    return path.stem in ("store", "main") or at_the_registry
+
+
+def is_border(path: Path) -> bool:
+    return path.stem in ("api", "main") or path == Path("shared/app.py")
+
+
+ALLOWED_IMPORTERS: dict[str, Callable[[Path], bool]] = {"docker": is_driver, "redis": is_store, "fastapi": is_border}
 
 
 def imports(path: Path) -> set[str]:

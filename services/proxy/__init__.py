@@ -1,0 +1,10 @@
+"""Routes visitors: Envoy's configuration, canary rollouts, traffic figures. Envoy carries the visitors, this service
+writes its files, so visitors are served while it is down.
+
+Rollout: progressing ⇄ paused → promoted | aborted.
+
+Domain, pure: route (hosts, endpoints), rollout (its states), traffic (counts from readings); envoy_clusters,
+envoy_routes and envoy_bootstrap make Envoy's documents. At the border: envoy_files writes them, envoy_admin reads what
+Envoy says, journal keeps what a start without Redis needs, store is Redis' copy. In between: control (the one writer),
+sync (registry → routes), rollouts (what is done to a rollout), handover (what the deployer is asked), loops, metrics.
+"""

@@ -1,0 +1,6 @@
+"""`python -m services.proxy`."""
+
+from services.proxy.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,96 @@
+"""REST of the proxy: rollouts, traffic, sync."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path
+from pydantic import Field
+
+from services.proxy.control import ControlPlane
+from services.proxy.rollouts import Rollouts
+from services.proxy.sync import Sync
+from services.proxy.traffic import Ledger
+from shared.models import (
+    AppName,
+    Model,
+    RolloutAction,
+    RolloutRequest,
+    RolloutView,
+    SyncRequest,
+    SyncResult,
+    TrafficView,
+)
+
+App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
+ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
+
+
+class RolloutSettings(Model):
+    """What is left out stays as it is."""
+
+    enabled: bool | None = Field(None, description="false: no share for the canary; its own port still serves it.")
+    weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
+
+
+def router(sync: Sync, rollouts: Rollouts, control: ControlPlane, ledger: Ledger) -> APIRouter:
+    routes = APIRouter(prefix="/apps/{app}")
+
+    @routes.post("/sync", tags=["routes"], summary="Route the app's instances")
+    async def post_sync(
+        app: App, body: Annotated[SyncRequest, Body(examples=[{"hosts": ["notes.example.com"], "health": "/up"}])]
+    ) -> SyncResult:
+        """Keeps hosts and health path, reads the app's instances from the registry, and answers once Envoy serves them
+        so, within 5 s: what is ready is routable, what drains gets no new requests, what has drained is absent.
+
+        409: another app has one of the hosts. 503: the registry does not answer, nothing was changed. 504: what is
+        missing; repeat the call.
+        """
+        return await sync.sync(app, body)
+
+    @routes.get("/rollout", tags=["rollouts"], summary="The current rollout")
+    async def get_rollout(app: App) -> RolloutView:
+        """The canary release that is on its way, or the last one that was."""
+        return rollouts.view(app)
+
+    @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
+    async def open_rollout(
+        app: App, body: Annotated[RolloutRequest, Body(examples=[{"release": "notes-r9", "weight": 33}])]
+    ) -> RolloutView:
+        """Gives the canary release its share of new visitors. May be repeated; a newer release aborts the older rollout
+        with the reason `superseded`. 409: the release was aborted, or is older than the current one.
+        """
+        return await rollouts.open(app, body.release, body.weight)
+
+    @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off")
+    async def set_rollout(
+        app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
+    ) -> RolloutView:
+        """Takes effect at once. Visitors who have a track keep it, as far as the new share allows."""
+        return await rollouts.set(app, body.enabled, body.weight)
+
+    @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
+    async def abort(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
+        """Takes the canary out of every route, for good; answers once Envoy has accepted it. Works without Redis and
+        without the deployer, which retires the release as soon as it can. May be repeated until confirmed.
+        """
+        return await rollouts.abort(app, body.release, body.reason)
+
+    @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
+    async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
+        """From paused to progressing. 409: the rollout has ended."""
+        return await rollouts.resume(app, body.release, body.reason)
+
+    @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)
+    async def promote(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
+        """Has the deployer make the canary's build production; then the canary is retired and the state is `promoted`.
+        Follow it with `GET rollout`; if production refuses the build, the state is `paused` with the reason.
+        """
+        return rollouts.promote(app, body.release)
+
+    @routes.get("/traffic", tags=["traffic"], summary="Requests, errors and latencies per track")
+    async def traffic(app: App) -> TrafficView:
+        """Counted by the instance that answered. The counts only grow within one `epoch`, which changes when Envoy or
+        the proxy service restarts, or a track's release changes; they are at most 1 s old.
+        """
+        return ledger.view(control.route(app))
+
+    return routes

@@ -1,0 +1,34 @@
+"""The traffic figures in Prometheus' form."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from services.proxy.control import ControlPlane
+from services.proxy.traffic import Ledger
+from shared.errors import Unavailable
+
+
+class TrafficCollector(Collector):
+    """Gauges, since they start again at 0 with each epoch."""
+
+    def __init__(self, control: ControlPlane, ledger: Ledger) -> None:
+        self._control = control
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        labels = ["app", "track", "release"]
+        requests = GaugeMetricFamily("slipway_requests", "Requests answered in this epoch.", labels=labels)
+        errors = GaugeMetricFamily("slipway_errors", "Of these with a status of 500 and above.", labels=labels)
+        try:
+            routes = list(self._control.routes.values())
+        except Unavailable:
+            routes = []
+        for route in routes:
+            for track, figures in self._ledger.view(route).tracks.items():
+                values = [route.app, str(track), figures.release or ""]
+                requests.add_metric(values, figures.requests)
+                errors.add_metric(values, figures.errors)
+        yield requests
+        yield errors

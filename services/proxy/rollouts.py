@@ -1,0 +1,104 @@
+"""What is done to a rollout: open, set, abort, resume, promote. Each answers once Envoy has confirmed."""
+
+from services.proxy.control import ControlPlane
+from services.proxy.rollout import SUPERSEDED, Promotion, Rollout, moved, release_number, rollout_event
+from services.proxy.route import DEFAULT_WEIGHT
+from shared.errors import Conflict, Invalid, Timeout
+from shared.models import RolloutState, RolloutView
+
+CONFIRM_S = 3.0
+
+
+class Rollouts:
+    """Every method raises NotFound for an app that was never synced, Conflict where the rollout's state does not allow
+    it, and Timeout if Envoy has not confirmed within 3 s: what was asked for is stored then, and is confirmed later.
+    """
+
+    def __init__(self, control: ControlPlane) -> None:
+        self._control = control
+
+    def view(self, app: str) -> RolloutView:
+        route = self._control.route(app)
+        rollout = route.rollout
+        return RolloutView(
+            app=app,
+            enabled=route.enabled,
+            weight=route.weight,
+            release=rollout.release if rollout else None,
+            state=rollout.state if rollout else None,
+            reason=rollout.reason if rollout else None,
+        )
+
+    async def open(self, app: str, release: str, weight: int | None) -> RolloutView:
+        """Begins the rollout of `release`; an older one is aborted as superseded. Again for the same release: no
+        change, an operator's weight stays.
+        """
+        if not release.startswith(f"{app}-r") or not release_number(release):
+            raise Invalid("release", f"`{release}` is not a release of {app}; its ids look like {app}-r9")
+        route = self._control.route(app)
+        current = route.rollout
+        if release in self._control.aborted:
+            raise Conflict(f"{release} was aborted and does not come back; deploy a new build")
+        if current is None or current.release != release:
+            if current is not None and release_number(release) < release_number(current.release):
+                raise Conflict(f"{release} is older than {current.release}, whose rollout is the current one")
+            if current is not None and current.active:
+                route = self._control.abort(app, SUPERSEDED)
+            now = self._control.now()
+            rollout = Rollout(release=release, reason="the canary is ready", at=now)
+            update = {"rollout": rollout, "weight": DEFAULT_WEIGHT if weight is None else weight}
+            self._control.put(route.model_copy(update=update), rollout_event(app, rollout, now))
+        return await self._confirmed(app)
+
+    async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
+        """Switches the split off or on, or changes its share; None leaves as it is."""
+        route = self._control.route(app)
+        asked = {"enabled": enabled, "weight": weight}
+        self._control.put(route.model_copy(update={key: value for key, value in asked.items() if value is not None}))
+        return await self._confirmed(app)
+
+    async def abort(self, app: str, release: str, reason: str) -> RolloutView:
+        """Ends the canary's traffic by every way to it. Again, for a rollout that was aborted: confirms it."""
+        rollout = self._current(app, release)
+        if rollout.state is RolloutState.PROMOTED:
+            raise Conflict(f"{release} is promoted; roll production back instead")
+        if rollout.active:
+            self._control.abort(app, reason or "aborted by hand")
+        return await self._confirmed(app)
+
+    async def resume(self, app: str, release: str, reason: str) -> RolloutView:
+        """From paused to progressing."""
+        rollout = self._current(app, release)
+        if not rollout.active:
+            raise Conflict(f"{release} is {rollout.state} and cannot be resumed; deploy a new build")
+        if rollout.state is RolloutState.PAUSED:
+            now = self._control.now()
+            resumed = moved(rollout, RolloutState.PROGRESSING, reason or "resumed by hand", now)
+            route = self._control.route(app).model_copy(update={"rollout": resumed})
+            self._control.put(route, rollout_event(app, resumed, now))
+        return await self._confirmed(app)
+
+    def promote(self, app: str, release: str) -> RolloutView:
+        """Stores the intent; a loop has the deployer make the canary's build production."""
+        rollout = self._current(app, release)
+        if rollout.state is RolloutState.ABORTED:
+            raise Conflict(f"{release} was aborted and cannot be promoted; deploy a new build")
+        if rollout.active and rollout.promotion is None:
+            promoting = rollout.model_copy(update={"promotion": Promotion(asked_at=self._control.now())})
+            self._control.put(self._control.route(app).model_copy(update={"rollout": promoting}))
+        return self.view(app)
+
+    def _current(self, app: str, release: str) -> Rollout:
+        current = self._control.route(app).rollout
+        if current is None:
+            raise Conflict(f"{app} has no rollout")
+        if current.release != release:
+            raise Conflict(f"{release} is not the current rollout of {app}, which is {current.release}")
+        return current
+
+    async def _confirmed(self, app: str) -> RolloutView:
+        try:
+            await self._control.confirm(app, CONFIRM_S)
+        except Timeout as error:
+            raise Timeout(f"stored, but Envoy has not confirmed it {error.detail}", **error.extra) from error
+        return self.view(app)

@@ -1,0 +1,136 @@
+"""Who answered how many requests, how well and how fast: counted up from readings of Envoy. No I/O, no clock."""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from services.proxy.envoy_admin import Clusters, Latency
+from services.proxy.envoy_clusters import cluster_name, split_name
+from services.proxy.route import Route
+from shared.models import LatencyHistogram, Track, TrackTraffic, TrafficView
+
+Releases = tuple[str | None, str | None]
+
+
+@dataclass
+class Tally:
+    """One app's counts of one epoch."""
+
+    epoch: str
+    releases: Releases
+    requests: defaultdict[Track, int] = field(default_factory=lambda: defaultdict(int))
+    errors: defaultdict[Track, int] = field(default_factory=lambda: defaultdict(int))
+    latency: dict[Track, list[int]] = field(default_factory=dict)
+
+
+class Ledger:
+    """Counts differences between readings, so that what an instance answered stays counted when it has gone.
+
+    The first reading, and the first after Envoy's restart, sets where counting starts. An epoch of an app ends when
+    Envoy restarts or a track's release changes; its counts then start at 0.
+    """
+
+    def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
+        self._new_epoch = new_epoch
+        self._tallies: dict[str, Tally] = {}
+        self._hosts: dict[tuple[str, str], tuple[int, int]] | None = None
+        self._latencies: dict[str, Latency] | None = None
+        self._le_ms: tuple[float, ...] = ()
+        self._failing: set[str] = set()
+
+    def restart(self) -> None:
+        """Envoy has been restarted: its counters began at 0 again."""
+        self._tallies.clear()
+        self._latencies = {}
+        self._hosts = {}
+
+    def count(self, routes: Iterable[Route], clusters: Clusters) -> None:
+        """Adds what the hosts have answered since the last reading."""
+        counters = {(host.cluster, host.address): (host.answered, host.errors) for host in clusters.hosts}
+        before = counters if self._hosts is None else self._hosts
+        for route in routes:
+            tally = self._tally(route)
+            for track in Track:
+                for endpoint in route.endpoints[track].values():
+                    key = (cluster_name(route.app, track), endpoint.address)
+                    if key in counters and endpoint.release == route.release_of(track):
+                        answered, errors = _grown(before.get(key, (0, 0)), counters[key])
+                        tally.requests[track] += answered
+                        tally.errors[track] += errors
+        self._hosts = counters
+
+    def time(self, routes: Iterable[Route], clusters: Clusters, latencies: Mapping[str, Latency]) -> None:
+        """Adds the latencies since the last reading. Those of the split are left out of a window in which it failed
+        over to stable, and of the next, since Envoy's histograms come up to 1 s late.
+        """
+        before = latencies if self._latencies is None else self._latencies
+        for route in routes:
+            tally = self._tallies.get(route.app)
+            if tally is None or tally.releases != _releases(route):
+                continue
+            for track in Track:
+                _add(tally, track, cluster_name(route.app, track), before, latencies)
+            split = split_name(route.app)
+            failing = _failed_over(route, clusters, before.get(split), latencies.get(split))
+            if not failing and split not in self._failing:
+                _add(tally, Track.CANARY, split, before, latencies)
+            (self._failing.add if failing else self._failing.discard)(split)
+        self._latencies = dict(latencies)
+        self._le_ms = next((latency.le_ms for latency in latencies.values()), self._le_ms)
+
+    def view(self, route: Route) -> TrafficView:
+        """The app's figures in its present epoch."""
+        tally = self._tally(route)
+        total = sum(tally.requests.values())
+        return TrafficView(
+            epoch=tally.epoch,
+            share_set=route.split_weight() / 100,
+            share_seen=tally.requests[Track.CANARY] / total if total else None,
+            tracks={track: self._track(route, track, tally) for track in Track},
+        )
+
+    def _track(self, route: Route, track: Track, tally: Tally) -> TrackTraffic:
+        counts = tally.latency.get(track) or [0] * len(self._le_ms)
+        # Envoy has no bucket above an hour, so +Inf holds what the last one holds.
+        histogram = LatencyHistogram(le_ms=[*self._le_ms, None], counts=[*counts, counts[-1] if counts else 0])
+        return TrackTraffic(
+            release=route.release_of(track),
+            requests=tally.requests[track],
+            errors=tally.errors[track],
+            latency=histogram,
+        )
+
+    def _tally(self, route: Route) -> Tally:
+        releases = _releases(route)
+        tally = self._tallies.get(route.app)
+        if tally is None or tally.releases != releases:
+            tally = self._tallies[route.app] = Tally(self._new_epoch(), releases)
+        return tally
+
+
+def _releases(route: Route) -> Releases:
+    return route.release_of(Track.STABLE), route.release_of(Track.CANARY)
+
+
+def _add(tally: Tally, track: Track, cluster: str, before: Mapping[str, Latency], after: Mapping[str, Latency]) -> None:
+    if cluster not in after:
+        return
+    counts = after[cluster].counts
+    known = before[cluster].counts if cluster in before else (0,) * len(counts)
+    sums = tally.latency.setdefault(track, [0] * len(counts))
+    for index, (old, new) in enumerate(zip(known, counts, strict=True)):
+        sums[index] += max(0, new - old)
+
+
+def _failed_over(route: Route, clusters: Clusters, before: Latency | None, after: Latency | None) -> bool:
+    retried = after is not None and after.retries > (before.retries if before else 0)
+    healthy = clusters.healthy(cluster_name(route.app, Track.CANARY))
+    return retried or any(endpoint.address not in healthy for endpoint in route.ready(Track.CANARY))
+
+
+def _grown(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
+    """How much both counters grew; a counter that fell belongs to a new host at the old address."""
+    if after[0] < before[0]:
+        return after
+    return after[0] - before[0], max(0, after[1] - before[1])
