@@ -29,4 +29,4 @@ def connect(url: str) -> Redis:
 
 def redis_unavailable(error: RedisError) -> Unavailable:
     """What a client is told when a store raised `error`."""
-    return Unavailable(f"Redis does not answer ({type(error).__name__}); nothing was changed, try again in a moment")
+    return Unavailable(f"Redis does not answer ({type(error).__name__}); the change may not have been made; try again in a moment")

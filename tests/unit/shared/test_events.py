@@ -19,6 +19,7 @@ async def test_an_event_that_was_not_confirmed_is_read_again_after_a_restart(red
     first, second = await follower.read(10)
     assert (first[1].type, first[1].model_extra) == ("build.failure", {"branch": "release"})
     await follower.confirm(first[0])
+    assert await follower.read(10) == [second]  # by the same follower as well
 
     restarted = EventFollower(redis, "monitor")
     again = await restarted.read(10)
@@ -35,3 +36,14 @@ async def test_groups_do_not_take_events_from_each_other(redis: Redis) -> None:
         follower = EventFollower(redis, group)
         batches = [await follower.read(10) for _ in range(3)]
         assert [event.type for batch in batches for _, event in batch] == ["flag.changed"]
+
+
+async def test_an_event_that_was_trimmed_before_it_was_confirmed_does_not_stop_the_others(redis: Redis) -> None:
+    follower = EventFollower(redis, "monitor")
+    await append(redis, Event(type="build.queued", app="notes", at=now(), id="notes-1"))
+    batches = [await follower.read(10) for _ in range(3)]
+    assert [event.id for batch in batches for _, event in batch][:1] == ["notes-1"]
+    await redis.xtrim("events", maxlen=0)
+    await append(redis, Event(type="build.queued", app="notes", at=now(), id="notes-2"))
+    later = [await follower.read(10) for _ in range(3)]
+    assert "notes-2" in [event.id for batch in later for _, event in batch]

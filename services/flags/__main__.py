@@ -1,0 +1,3 @@
+from services.flags.main import run
+
+run()

@@ -1,0 +1,163 @@
+"""The rules and alerts in memory, where they are decided; Redis is written behind."""
+
+import asyncio
+import contextlib
+from datetime import datetime
+
+from services.monitor.alert import (
+    OPEN,
+    AbortState,
+    Alert,
+    AlertState,
+    end,
+    new_alert,
+    next_alert,
+    settle_abort,
+)
+from services.monitor.rule import DEFAULTS, Reading, Rule, is_breaching
+from services.monitor.store import AlertStore
+from shared.models import Event
+from shared.store import RedisError
+
+ENDED_KEPT = 500
+FIRST_LOAD_S = 2.0
+
+
+class AlertBook:
+    """Nothing here waits for Redis but `flush()` and the first `load()`."""
+
+    def __init__(self, store: AlertStore) -> None:
+        self._store = store
+        self._rules = dict(DEFAULTS)
+        self._alerts: dict[str, Alert] = {}
+        self._unsaved: set[str] = set()
+        self._events: list[Event] = []
+        self._loaded = False
+        self._tried = False
+        self._flushing = asyncio.Lock()
+
+    # --- rules
+
+    def rules(self) -> list[Rule]:
+        """The default rules and those set by hand, by name."""
+        return sorted(self._rules.values(), key=lambda rule: rule.name)
+
+    async def put_rule(self, rule: Rule) -> None:
+        """Raises RedisError, and then nothing has changed."""
+        await self._store.put_rule(rule)
+        self._rules[rule.name] = rule
+
+    async def delete_rule(self, name: str) -> None:
+        """A default rule becomes what it was by default."""
+        await self._store.delete_rule(name)
+        self._rules = {kept: rule for kept, rule in self._rules.items() if kept != name}
+        if name in DEFAULTS:
+            self._rules[name] = DEFAULTS[name]
+
+    # --- alerts
+
+    def alerts(self) -> list[Alert]:
+        """Newest first."""
+        return sorted(self._alerts.values(), key=lambda alert: alert.since, reverse=True)
+
+    def open_apps(self) -> set[str]:
+        return {alert.app for alert in self._alerts.values() if alert.state in OPEN}
+
+    def wanted_aborts(self) -> list[Alert]:
+        """Alerts whose abort the proxy has not answered yet; the one that fired first comes first."""
+        return sorted(
+            (alert for alert in self._alerts.values() if alert.abort == AbortState.WANTED),
+            key=lambda alert: alert.abort_at or alert.since,
+        )
+
+    def look(self, app: str, release: str, rule: Rule, reading: Reading, now: datetime) -> bool:
+        """Takes one reading into the rule's alert about the release; whether that changed it."""
+        fresh = new_alert(rule, app, release, now)
+        before = self._alerts.get(fresh.id, fresh)
+        breaching = is_breaching(rule, reading, firing=before.state == AlertState.FIRING)
+        after = next_alert(before, breaching, rule, now, reading.words)
+        self._put(before, after)
+        return after != before
+
+    def end_others(self, app: str, release: str | None, now: datetime, reason: str) -> None:
+        """Ends the app's open alerts but those about `release` whose rules are in force."""
+        for alert in list(self._alerts.values()):
+            if alert.app != app or alert.state not in OPEN:
+                continue
+            rule = self._rules.get(alert.rule)
+            if alert.release != release:
+                self._put(alert, end(alert, now, reason))
+            elif rule is None or not rule.enabled:
+                self._put(alert, end(alert, now, f"rule {alert.rule} was taken out of force"))
+
+    def settle(self, alert: Alert, state: AbortState, now: datetime, reason: str) -> None:
+        """The proxy has answered the abort that this alert asked for."""
+        current = self._alerts.get(alert.id)
+        if current is not None and current.abort == AbortState.WANTED:
+            self._put(current, settle_abort(current, state, now, reason))
+
+    def _put(self, before: Alert, after: Alert) -> None:
+        if after == before:
+            return
+        if after.state == AlertState.INACTIVE and after.abort is None:
+            self._alerts.pop(after.id, None)
+        else:
+            self._alerts[after.id] = after
+        self._unsaved.add(after.id)
+        if after.state not in (before.state, AlertState.INACTIVE):
+            self._events.append(_event(after))
+        self._forget_the_oldest()
+
+    def _forget_the_oldest(self) -> None:
+        ended = [alert for alert in self.alerts() if alert.state not in OPEN and alert.abort != AbortState.WANTED]
+        for alert in ended[ENDED_KEPT:]:
+            del self._alerts[alert.id]
+            self._unsaved.add(alert.id)
+
+    # --- Redis
+
+    async def load(self) -> None:
+        """Takes over what an earlier run stored; what this run knows already is newer. Raises RedisError."""
+        if self._loaded:
+            return
+        try:
+            rules, alerts = await self._store.load()
+            self._rules |= {rule.name: rule for rule in rules}
+            self._alerts = {alert.id: alert for alert in alerts} | self._alerts
+            self._loaded = True
+        finally:
+            self._tried = True
+
+    async def load_if_possible(self) -> None:
+        """Before the first decision: gives Redis 2 s, once; without it, decisions begin with an empty memory."""
+        if not self._tried:
+            with contextlib.suppress(RedisError, TimeoutError):
+                await asyncio.wait_for(self.load(), FIRST_LOAD_S)
+            self._tried = True
+
+    async def flush(self) -> None:
+        """Stores what has changed, alerts with their events; raises RedisError, and keeps it for the next time."""
+        async with self._flushing:
+            await self.load()
+            unsaved, told = self._unsaved, self._events
+            self._unsaved, self._events = set(), []
+            try:
+                known = {name: self._alerts.get(name) for name in unsaved}
+                if known or told:
+                    await self._store.save(known, told)
+            except BaseException:
+                self._unsaved |= unsaved
+                self._events = told + self._events
+                raise
+
+
+def _event(alert: Alert) -> Event:
+    return Event(
+        type=f"alert.{alert.state}",
+        app=alert.app,
+        at=alert.since,
+        id=alert.id,
+        reason=alert.reason,
+        release=alert.release,
+        rule=alert.rule,
+    )

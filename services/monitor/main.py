@@ -1,0 +1,82 @@
+"""Composition root of the monitor service."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpx
+from fastapi import FastAPI
+
+from services.monitor.alert_book import AlertBook
+from services.monitor.api import alerts_router, samples_router
+from services.monitor.config import Settings
+from services.monitor.loops import Aborts, Follower, Sampler, Watch
+from services.monitor.sample_book import SampleBook
+from services.monitor.store import RedisAlertStore, RedisSampleStore
+from shared.app import configure_logging, create_app, serve
+from shared.clock import now
+from shared.events import EventFollower
+from shared.http import ServiceClient
+from shared.loops import Loop
+from shared.registry import RedisRegistry
+from shared.store import connect
+
+SAMPLE_S = 2.0
+LOOK_S = 1.0
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """The service with everything it needs; nothing runs before the app's lifespan starts."""
+    redis = connect(settings.redis_connection_url())
+    registry = RedisRegistry(redis)
+    http = httpx.AsyncClient()
+    deployer = ServiceClient("deployer", settings, registry, http)
+    proxy = ServiceClient("proxy", settings, registry, http)
+    sample_store = RedisSampleStore(redis)
+    samples, alerts = SampleBook(sample_store), AlertBook(RedisAlertStore(redis))
+
+    aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=LOOK_S)
+    storing = Loop("storing alerts", alerts.flush, every_s=LOOK_S)
+
+    def wake() -> None:
+        aborts.wake()
+        storing.wake()
+
+    sampler = Sampler(deployer, samples, now)
+    watch = Watch(deployer, proxy, samples, alerts, now, wake)
+    follower = Follower(EventFollower(redis, "monitor"), watch)
+
+    async def deployer_check() -> str | None:
+        return sampler.silent
+
+    async def proxy_check() -> str | None:
+        return watch.proxy_silent
+
+    @contextlib.asynccontextmanager
+    async def resources() -> AsyncIterator[None]:
+        async with redis, http:
+            yield
+
+    return create_app(
+        "monitor",
+        settings,
+        registry,
+        description="Samples of CPU and memory, rules and alerts about canaries, and the abort of those that fail.",
+        routers=[samples_router(sample_store), alerts_router(alerts)],
+        loops=[
+            Loop("sampling", sampler.step, every_s=SAMPLE_S),
+            Loop("watch", watch.step, every_s=LOOK_S),
+            aborts,
+            Loop("events", follower.step, every_s=0.0),
+            storing,
+            Loop("storing samples", samples.flush, every_s=LOOK_S),
+        ],
+        checks={"deployer": deployer_check, "proxy": proxy_check},
+        resources=resources,
+    )
+
+
+def run() -> None:
+    """Runs the service until it is told to end."""
+    configure_logging()
+    settings = Settings()
+    serve(build_app(settings), settings, "monitor")

@@ -1,0 +1,284 @@
+"""The flags service over HTTP, with a real Redis: REST, OFREP, who may do what, and life without Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from services.flags.api import accepts_app_tokens, flags_router, ofrep_router
+from services.flags.cache import FlagCache
+from services.flags.config import Settings
+from services.flags.main import build_app
+from services.flags.store import FlagStore, MemoryFlagStore, RedisFlagStore
+from shared.app import create_app
+from shared.auth import derived_secret
+from shared.registry import RedisRegistry
+from shared.store import RedisError, connect
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "platform-token"
+SWITCH: dict[str, Any] = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_server: str) -> Settings:
+    return Settings(home=tmp_path, token=SecretStr(TOKEN), redis_url=redis_server)
+
+
+def client_of(app: Any, token: str = TOKEN) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app)
+    return httpx.AsyncClient(transport=transport, base_url="http://flags", headers={"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture
+async def app(settings: Settings, redis: Redis) -> AsyncIterator[Any]:
+    app = build_app(settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        for _ in range(200):  # the flags are read just after the start
+            if (await client.get("/flags")).status_code == 200:
+                break
+            await asyncio.sleep(0.01)
+        yield client
+
+
+async def evaluate(http: httpx.AsyncClient, key: str = "k", **context: Any) -> Any:
+    return (await http.post(f"/ofrep/v1/evaluate/flags/{key}", json={"context": context})).json()
+
+
+async def test_a_flag_from_its_making_to_its_end(http: httpx.AsyncClient, redis: Redis) -> None:
+    made = await http.put("/flags/set-message", json=SWITCH)
+    assert made.status_code == 200, made.text
+    assert made.json() | SWITCH == made.json()
+    assert (made.json()["key"], made.json()["environment"]) == ("set-message", "production")
+    assert (await evaluate(http, "set-message")) == {
+        "key": "set-message",
+        "value": True,
+        "variant": "on",
+        "reason": "STATIC",
+        "metadata": {},
+    }
+    switched = await http.patch("/flags/set-message", json={"defaultVariant": "off"})
+    assert switched.json()["defaultVariant"] == "off"
+    assert (await evaluate(http, "set-message"))["value"] is False
+    assert await redis.mget("flag:set-message", "flag:canary:set-message") == ["0", "0"]
+    listed = (await http.get("/flags", params={"environment": "canary"})).json()
+    assert [item["key"] for item in listed["items"]] == ["set-message"]
+    assert listed["next"] is None
+    assert (await http.delete("/flags/set-message")).status_code == 204
+    assert (await http.get("/flags/set-message")).status_code == 404
+    assert (await http.delete("/flags/set-message")).status_code == 404
+    assert (await http.patch("/flags/set-message", json={"state": "DISABLED"})).status_code == 404
+
+    page = (await http.get("/flags/set-message/history", params={"limit": 4})).json()
+    assert [entry["after"] and entry["after"]["defaultVariant"] for entry in page["items"]] == [
+        None,
+        None,
+        "off",
+        "off",
+    ]
+    assert {entry["actor"] for entry in page["items"]} == {"platform"}
+    rest = (await http.get("/flags/set-message/history", params={"cursor": page["next"]})).json()
+    assert [entry["before"] for entry in rest["items"]] == [None, None]
+    assert rest["next"] is None
+    assert (await http.get("/flags/never/history")).status_code == 404
+
+
+async def test_environments_are_apart(http: httpx.AsyncClient) -> None:
+    await http.put("/flags/k", json=SWITCH, params={"environment": "canary"})
+    assert (await http.get("/flags/k")).status_code == 404
+    assert (await http.get("/flags/k", params={"environment": "canary"})).json()["environment"] == "canary"
+    patched = await http.patch("/flags/k", json={"defaultVariant": "off"})
+    assert patched.json()["environment"] == "canary"
+    assert (await http.get("/flags/k", params={"environment": "staging"})).status_code == 422
+
+
+@pytest.mark.parametrize("key", ["a:b", "events", "a b", "ä", "x" * 129])
+async def test_a_key_that_cannot_be_mirrored_is_refused(http: httpx.AsyncClient, key: str) -> None:
+    answer = await http.put(f"/flags/{key}", json=SWITCH)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "path.key"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (SWITCH | {"defaultVariant": "maybe"}, "defaultVariant"),
+        (SWITCH | {"targeting": {"if": [{"wat": []}, "on"]}}, "targeting.if.0.wat"),
+        (SWITCH | {"metadata": {"mirror": "a:b"}}, "metadata.mirror"),
+        (SWITCH | {"state": "on"}, "state"),
+        (SWITCH | {"enabled": True}, "enabled"),
+    ],
+)
+async def test_a_malformed_flag_is_refused_with_the_path_to_its_fault(
+    http: httpx.AsyncClient, body: dict[str, Any], field: str
+) -> None:
+    answer = await http.put("/flags/k", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field
+    assert (await http.get("/flags")).json()["items"] == []
+
+
+async def test_a_patch_is_checked_as_a_whole(http: httpx.AsyncClient) -> None:
+    await http.put("/flags/k", json=SWITCH)
+    answer = await http.patch("/flags/k", json={"variants": {"on": None}})
+    assert answer.status_code == 422
+    assert (await http.get("/flags/k")).json()["variants"] == SWITCH["variants"]
+
+
+async def test_a_nested_bomb_is_refused(http: httpx.AsyncClient) -> None:
+    await http.put("/flags/k", json=SWITCH)
+    deep = '{"a":' * 50_000 + "1" + "}" * 50_000
+    headers = {"Content-Type": "application/json"}
+    put = await http.put("/flags/k", content='{"targeting":' + deep + "}", headers=headers)
+    assert put.status_code in (400, 422)
+    asked = await http.post("/ofrep/v1/evaluate/flags/k", content='{"context":' + deep + "}", headers=headers)
+    assert asked.status_code == 400
+    assert asked.json().get("errorDetails"), asked.text
+
+
+async def test_ofrep_takes_no_context_and_an_empty_one(http: httpx.AsyncClient) -> None:
+    await http.put("/flags/k", json=SWITCH)
+    bodies: list[dict[str, Any]] = [{}, {"json": {}}, {"json": {"context": {}}}]
+    for arguments in bodies:
+        answer = await http.post("/ofrep/v1/evaluate/flags/k", **arguments)
+        assert (answer.status_code, answer.json()["value"]) == (200, True), answer.text
+
+
+async def test_a_disabled_flag_leaves_the_value_to_the_client(http: httpx.AsyncClient, redis: Redis) -> None:
+    await http.put("/flags/k", json=SWITCH | {"state": "DISABLED"})
+    assert await evaluate(http) == {"key": "k", "variant": None, "reason": "DISABLED", "metadata": {}}
+    assert await redis.get("flag:k") == "0"
+
+
+async def test_ofreps_errors(http: httpx.AsyncClient) -> None:
+    await http.put("/flags/k", json=SWITCH | {"targeting": {"if": [{"/": [1, {"var": "n"}]}, "off"]}})
+    cases: list[tuple[str, dict[str, Any], int, str]] = [
+        ("none", {"json": {}}, 404, "FLAG_NOT_FOUND"),
+        ("a:b", {"json": {}}, 404, "FLAG_NOT_FOUND"),
+        ("k", {"json": {"context": {"n": 0}}}, 400, "GENERAL"),
+        ("k", {"json": {"context": {"targetingKey": 1}}}, 400, "INVALID_CONTEXT"),
+        ("k", {"json": {"context": "me"}}, 400, "INVALID_CONTEXT"),
+        ("k", {"content": "{", "headers": {"Content-Type": "application/json"}}, 400, "PARSE_ERROR"),
+    ]
+    for key, arguments, status, code in cases:
+        answer = await http.post(f"/ofrep/v1/evaluate/flags/{key}", **arguments)
+        body = answer.json()
+        assert (answer.status_code, body["errorCode"], body["key"]) == (status, code, key), body
+        assert body["errorDetails"]
+
+
+async def test_all_flags_at_once(http: httpx.AsyncClient) -> None:
+    await http.put("/flags/fine", json=SWITCH)
+    await http.put("/flags/broken", json=SWITCH | {"targeting": {"/": [1, 0]}})
+    answer = await http.post("/ofrep/v1/evaluate/flags", json={"context": {}})
+    flags = {flag["key"]: flag for flag in answer.json()["flags"]}
+    assert (flags["fine"]["value"], flags["broken"]["errorCode"]) == (True, "GENERAL")
+
+
+async def test_an_apps_token_evaluates_in_its_environment_and_does_nothing_else(
+    http: httpx.AsyncClient, app: Any
+) -> None:
+    await http.put("/flags/k", json=SWITCH)
+    await http.patch("/flags/k", json={"defaultVariant": "off"}, params={"environment": "canary"})
+    tokens = {env: f"{env}.{derived_secret(TOKEN, f'flags:{env}')}" for env in ("production", "canary")}
+    async with client_of(app, tokens["canary"]) as canary:
+        assert (await evaluate(canary))["value"] is False
+        for method, path in [("GET", "/flags"), ("PUT", "/flags/k"), ("DELETE", "/flags/k"), ("GET", "/ready")]:
+            assert (await canary.request(method, path)).status_code == 401
+        path = "/ofrep/v1/evaluate/flags/k"
+        assert (await canary.post(path, params={"environment": "production"})).json()["value"] is False
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://flags") as bare:
+        assert (await bare.post(path, headers={"X-API-Key": tokens["production"]})).json()["value"] is True
+        assert (await bare.post(path)).status_code == 401
+        mixed = "production." + tokens["canary"].partition(".")[2]
+        assert (await bare.post(path, headers={"X-API-Key": mixed})).status_code == 401
+    assert (await http.post(path, params={"environment": "canary"})).json()["value"] is False
+
+
+async def test_another_copy_of_the_service_sees_a_change(redis: Redis) -> None:
+    mine, other = FlagCache(RedisFlagStore(redis)), FlagCache(RedisFlagStore(redis))
+    await other.refresh()
+    async with client_of(copy_of_the_service(mine, RedisFlagStore(redis), redis)) as http:
+        await http.put("/flags/k", json=SWITCH)
+        assert (await evaluate(http))["value"] is True
+    async with client_of(copy_of_the_service(other, RedisFlagStore(redis), redis)) as http:
+        assert (await evaluate(http))["errorCode"] == "FLAG_NOT_FOUND"
+        await other.refresh()
+        assert (await evaluate(http))["value"] is True
+
+
+def copy_of_the_service(cache: FlagCache, store: FlagStore, redis: Redis) -> Any:
+    return create_app(
+        "flags",
+        Settings(token=SecretStr(TOKEN)),
+        RedisRegistry(redis),
+        description="",
+        routers=[flags_router(cache, store), ofrep_router(cache)],
+        accepts=accepts_app_tokens(TOKEN),
+    )
+
+
+class FailingStore(MemoryFlagStore):
+    """A store whose server can go away."""
+
+    away = False
+
+    async def version(self) -> int:
+        if self.away:
+            raise RedisError("away")
+        return await super().version()
+
+    async def change(self, *args: Any, **kwargs: Any) -> Any:
+        if self.away:
+            raise RedisError("away")
+        return await super().change(*args, **kwargs)
+
+
+async def test_without_redis_evaluation_goes_on_and_writes_say_so() -> None:
+    store = FailingStore()
+    cache = FlagCache(store)
+    redis = connect("redis://127.0.0.1:1/0")
+    async with client_of(copy_of_the_service(cache, store, redis)) as http:
+        early = await http.post("/ofrep/v1/evaluate/flags/k")
+        assert (early.status_code, early.json()["errorCode"]) == (503, "GENERAL")
+        assert (await http.get("/flags")).status_code == 503
+        await http.put("/flags/k", json=SWITCH)
+        store.away = True
+        with pytest.raises(RedisError):
+            await cache.refresh()
+        assert (await evaluate(http)) | {"value": True, "metadata": {"stale": True}} == await evaluate(http)
+        refused = await http.patch("/flags/k", json={"defaultVariant": "off"})
+        assert refused.status_code == 503
+        assert "Redis" in refused.json()["detail"]
+        store.away = False
+        await cache.refresh()
+        assert (await evaluate(http))["metadata"] == {}
+    await redis.aclose()
+
+
+async def test_the_service_is_ready_and_describes_itself(http: httpx.AsyncClient, redis: Redis) -> None:
+    ready = await http.get("/ready")
+    assert (ready.status_code, ready.json()["problems"]) == (200, {})
+    document = (await http.get("/openapi.json")).json()
+    operations = [
+        operation
+        for path, item in document["paths"].items()
+        for operation in item.values()
+        if path.startswith(("/flags", "/ofrep"))
+    ]
+    assert len(operations) == 8
+    for operation in operations:
+        assert operation["summary"] and operation["description"]
+        assert operation.get("security") != []

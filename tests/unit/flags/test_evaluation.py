@@ -1,0 +1,102 @@
+"""Flag and context → value: OpenFeature's reasons, and what a rule may stumble over."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from services.flags.evaluation import EvaluationError, FlagSet
+from services.flags.flag import Definition, Flag
+from shared.models import Environment
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def flag_set(**changes: Any) -> FlagSet:
+    given = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"} | changes
+    definition = Definition.model_validate(given)
+    return FlagSet([Flag(key="k", environment=Environment.PRODUCTION, definition=definition, updated_at=AT)])
+
+
+RULE = {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "context", "value", "variant", "reason"),
+    [
+        ({}, {}, False, "off", "STATIC"),
+        ({"targeting": RULE}, {"email": "a@example.com"}, True, "on", "TARGETING_MATCH"),
+        ({"targeting": RULE}, {"email": "a@else.org"}, False, "off", "DEFAULT"),
+        ({"targeting": RULE}, {}, False, "off", "DEFAULT"),
+        (
+            {"targeting": {"fractional": [["on", 100], ["off", 0]]}},
+            {"targetingKey": "a"},
+            True,
+            "on",
+            "TARGETING_MATCH",
+        ),
+        ({"targeting": {"fractional": [["on", 1]]}}, {}, False, "off", "DEFAULT"),
+        ({"targeting": {"if": [True, {"var": "x"}]}}, {"x": "on"}, True, "on", "TARGETING_MATCH"),
+        ({"state": "DISABLED"}, {}, False, None, "DISABLED"),
+        ({"defaultVariant": None}, {}, False, None, "DEFAULT"),
+        ({"variants": {"off": "blue"}}, {}, "blue", "off", "STATIC"),
+        ({"variants": {"off": 1}}, {}, 1, "off", "STATIC"),
+        ({"variants": {"off": 1, "on": 2.5}}, {}, 1.0, "off", "STATIC"),
+        ({"variants": {"off": {"a": 1}}}, {}, {"a": 1}, "off", "STATIC"),
+        ({"variants": {"off": [1, 2]}}, {}, [1, 2], "off", "STATIC"),
+    ],
+)
+def test_values_and_reasons(
+    changes: dict[str, Any], context: dict[str, Any], value: JsonValue, variant: str | None, reason: str
+) -> None:
+    evaluation = flag_set(**changes).evaluate("k", context)
+    assert (evaluation.value, evaluation.variant, evaluation.reason) == (value, variant, reason)
+    assert type(evaluation.value) is type(value)  # a float flag's 1 is 1.0, else a typed client takes it for an error
+
+
+def deep(levels: int) -> dict[str, Any]:
+    context: dict[str, Any] = {}
+    for _ in range(levels):
+        context = {"x": context}
+    return context
+
+
+@pytest.mark.parametrize(
+    ("targeting", "context", "code"),
+    [
+        ({"/": [1, 0]}, {}, "GENERAL"),
+        ({"%": [1, {"var": "zero"}]}, {"zero": 0}, "GENERAL"),
+        ({"cat": [{"var": "x"}]}, {"x": deep(100_000)}, "GENERAL"),
+        ({"<": [{"var": "x"}, {"a": 1, "b": 2}]}, {"x": "1"}, "GENERAL"),
+        ({"if": [True, "no such variant"]}, {}, "GENERAL"),
+        (None, {"targetingKey": 7}, "INVALID_CONTEXT"),
+    ],
+)
+def test_what_a_rule_stumbles_over_is_an_error_of_the_call_not_of_the_service(
+    targeting: dict[str, Any] | None, context: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(EvaluationError) as raised:
+        flag_set(targeting=targeting).evaluate("k", context)
+    assert raised.value.code == code
+    assert raised.value.details
+
+
+def test_an_unknown_flag_is_not_found() -> None:
+    with pytest.raises(EvaluationError) as raised:
+        flag_set().evaluate("other", {})
+    assert raised.value.code == "FLAG_NOT_FOUND"
+
+
+def test_an_evaluation_leaves_the_definition_as_it_was() -> None:
+    flags = flag_set(targeting=RULE, metadata={"owner": "ann"})
+    before = [flag.model_dump() for flag in flags.flags()]
+    assert flags.evaluate("k", {}).metadata == {"owner": "ann"}
+    assert [flag.model_dump() for flag in flags.flags()] == before
+
+
+def test_a_share_of_visitors_stays_in_its_bucket() -> None:
+    flags = flag_set(targeting={"fractional": [["on", 25], ["off", 75]]})
+    first = [flags.evaluate("k", {"targetingKey": f"visitor-{n}"}).value for n in range(1000)]
+    assert first == [flags.evaluate("k", {"targetingKey": f"visitor-{n}"}).value for n in range(1000)]
+    assert 200 < sum(map(bool, first)) < 300
