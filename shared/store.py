@@ -29,4 +29,5 @@ def connect(url: str) -> Redis:
 
 def redis_unavailable(error: RedisError) -> Unavailable:
     """What a client is told when a store raised `error`."""
-    return Unavailable(f"Redis does not answer ({type(error).__name__}); the change may not have been made; try again in a moment")
+    name = type(error).__name__
+    return Unavailable(f"Redis does not answer ({name}); the change may not have been made; try again in a moment")

@@ -47,15 +47,15 @@ class LocalStack:
 
     def pid(self, program: str) -> int:
         """Process id of `redis`, `envoy` or a service; 0 while it does not run."""
-        info: Any = self._supervisor().getProcessInfo(f"{GROUP}:{program}")
-        return int(info["pid"])
+        with self._supervisor() as supervisor:
+            return int(supervisor.getProcessInfo(f"{GROUP}:{program}")["pid"])
 
     @contextlib.contextmanager
     def kept_down(self, program: str) -> Iterator[None]:
         """Killed with -9 and kept from coming back for the length of the block."""
         os.kill(self.pid(program), signal.SIGKILL)
-        with contextlib.suppress(Fault):  # it is not running at this moment: what we want
-            self._supervisor().stopProcess(f"{GROUP}:{program}")
+        with contextlib.suppress(Fault), self._supervisor() as supervisor:  # Fault: it is not running, as is wanted
+            supervisor.stopProcess(f"{GROUP}:{program}")
         try:
             yield
         finally:
@@ -63,14 +63,19 @@ class LocalStack:
 
     def _start(self, program: str) -> None:
         try:
-            self._supervisor().startProcess(f"{GROUP}:{program}")
+            with self._supervisor() as supervisor:
+                supervisor.startProcess(f"{GROUP}:{program}")
         except Fault as fault:
             if fault.faultCode != Faults.ALREADY_STARTED:
                 raise
 
-    def _supervisor(self) -> Any:
+    @contextlib.contextmanager
+    def _supervisor(self) -> Iterator[Any]:
         transport = SupervisorTransport(None, None, f"unix://{self.settings.home}/supervisor.sock")
-        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        try:
+            yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        finally:
+            transport.close()
 
 
 def settings_on_free_ports(home: Path) -> SharedSettings:

@@ -1,0 +1,46 @@
+"""The stack that runs here already, or one of one's own for as long as it is needed."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.config import SharedSettings
+from stack.control import LocalStack, local_stack
+
+
+def running_stack() -> LocalStack | None:
+    """The stack that this environment's settings lead to, if it is ready."""
+    settings = SharedSettings()
+    if settings.token is None and not (settings.home / "token").exists():
+        return None
+    stack = LocalStack(settings)
+    return stack if stack.is_ready() else None
+
+
+@contextlib.contextmanager
+def own_stack() -> Iterator[LocalStack]:
+    """A new stack on free ports, in a temporary home that goes with it; after an error the home stays, for its logs."""
+    home = Path(tempfile.mkdtemp(prefix="slipway-"))
+    failed = False
+    try:
+        with local_stack(home) as stack:
+            yield stack
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if not failed:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def borrowed_or_own_stack() -> Iterator[LocalStack]:
+    """The one that runs, which is left running; else a new one, which ends with the block."""
+    running = running_stack()
+    if running is not None:
+        yield running
+        return
+    with own_stack() as stack:
+        yield stack

@@ -1,0 +1,93 @@
+"""`make demo`: the way of an app from push to production, told in the terminal. Exit 0 only if every line held."""
+
+import contextlib
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from shared.config import SharedSettings
+from stack.borrow import own_stack, running_stack
+from stack.control import LocalStack
+from stack.delivery import Deployable, Refused
+from stack.story import APP, NotHeld, Story
+from stack.teller import Teller
+
+FAILURES = (NotHeld, Refused, TimeoutError, httpx.HTTPError, RuntimeError, OSError)
+
+
+class Ended(Exception):
+    """A line did not hold, which has been told already."""
+
+
+def main() -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    teller = Teller()
+    teller.say("Slipway: an app's way from git push to production\n")
+    started = time.monotonic()
+    try:
+        with contextlib.ExitStack() as ending:
+            stack = _stack(teller, ending)
+            folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-demo-"))
+            _tell(teller, stack, Path(folder))
+    except Ended:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    teller.say(f"\nEvery line held; {time.monotonic() - started:.0f} s in all.\n")
+    teller.say(_what_next(SharedSettings()))
+    return 0
+
+
+def _stack(teller: Teller, ending: contextlib.ExitStack) -> LocalStack:
+    """The running one, or a new one, which ends with `ending`."""
+    stack = running_stack()
+    if stack is not None:
+        teller.held("the stack", f"runs already, is used and left running; so is {APP}")
+        return stack
+    started = time.monotonic()
+    try:
+        with teller.busy("the stack"):
+            stack = ending.enter_context(own_stack())
+    except FAILURES as error:
+        teller.failed("the stack", str(error))
+        raise Ended from error
+    teller.held("the stack", f"Redis, Envoy and five services ready after {time.monotonic() - started:.1f} s")
+    return stack
+
+
+def _tell(teller: Teller, stack: LocalStack, folder: Path) -> None:
+    for title, line in Story(Deployable(stack, APP, folder)).lines():
+        try:
+            with teller.busy(title):
+                measured = line()
+        except FAILURES as error:
+            teller.failed(title, str(error))
+            teller.say(f"\nThe logs are in {stack.settings.home}/logs/, each build's in logs/builds/.")
+            raise Ended from error
+        teller.held(title, measured)
+
+
+def _what_next(settings: SharedSettings) -> str:
+    return "\n".join(
+        [
+            "Start the stack:  make local",
+            f"Then open:        {settings.url('build')}/  builds (any user name, the token in {settings.home}/token)",
+            f"                  {settings.url('deployer')}/docs  the API; ports 3000 to 3004 have one each",
+            f"                  http://{settings.host}:{settings.public_port}/  what visitors get",
+            f"Deploy your own:  git push {settings.url('build')}/git/<app>.git HEAD:release  (HEAD:dev for a canary)",
+        ]
+    )
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # through every `with`, so that what was started ends
+
+
+if __name__ == "__main__":
+    sys.exit(main())

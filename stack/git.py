@@ -1,0 +1,109 @@
+"""A small repository of one's own, pushed to Slipway: what a developer does by hand."""
+
+import base64
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Pushed:
+    """`output` is all that git and the platform's hook said."""
+
+    commit: str
+    accepted: bool
+    output: str
+
+
+class Push:
+    """A push under way; `finish` waits for it."""
+
+    def __init__(self, commit: str, command: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self.commit = commit
+        self._output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  not a pipe: nobody reads it meanwhile
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def finish(self, within_s: float = 300.0) -> Pushed:
+        """Waits for git, and ends it when the time is up."""
+        with self._output:
+            try:
+                code = self._process.wait(within_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                code = self._process.wait()
+            self._output.seek(0)
+            return Pushed(self.commit, code == 0, self._output.read())
+
+
+class Repository:
+    """A git repository in `folder`, with nothing of the user's own configuration in its way. `remote` is the URL that
+    it is pushed to; the token is given to git in the environment, never on a command line.
+    """
+
+    def __init__(self, folder: Path, remote: str, token: str) -> None:
+        self.folder = folder
+        self._remote = remote
+        login = base64.b64encode(f"slipway:{token}".encode()).decode()
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"http.{remote}.extraHeader",
+            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {login}",
+            "GIT_TERMINAL_PROMPT": "0",
+            **{f"GIT_{role}_NAME": "Slipway" for role in ("AUTHOR", "COMMITTER")},
+            **{f"GIT_{role}_EMAIL": "slipway@localhost" for role in ("AUTHOR", "COMMITTER")},
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self._git("init", "--quiet", "--initial-branch", "release")
+
+    def copy_from(self, source: Path) -> None:
+        """The files of `source` that a clone of it would hold."""
+        ignored = shutil.ignore_patterns("__pycache__", ".*cache", ".venv", ".coverage", "reports")
+        shutil.copytree(source, self.folder, ignore=ignored, dirs_exist_ok=True)
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Changes the one place in `file` that says `old`; raises ValueError if it is not exactly one."""
+        path = self.folder / file
+        text = path.read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{file} says {old!r} {text.count(old)} times, not once")
+        path.write_text(text.replace(old, new))
+
+    def commit(self, message: str) -> str:
+        """Commits everything, and returns the commit; an unchanged tree makes a new commit too."""
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message", message)
+        return self._git("rev-parse", "HEAD").strip()
+
+    def go_back_to(self, commit: str) -> None:
+        self._git("reset", "--quiet", "--hard", commit)
+
+    def push(self, branch: str) -> Push:
+        """Starts to push HEAD to `branch`, by force."""
+        commit = self._git("rev-parse", "HEAD").strip()
+        command = ["git", "push", "--force", self._remote, f"HEAD:refs/heads/{branch}"]
+        return Push(commit, command, self.folder, self._environment)
+
+    def _git(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.folder, env=self._environment, capture_output=True, text=True, timeout=60
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"git {arguments[0]} failed: {done.stderr.strip()}")
+        return done.stdout

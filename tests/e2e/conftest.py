@@ -1,0 +1,35 @@
+"""One real stack for the end-to-end tests: Redis, Envoy, five services, apps as processes, on free ports."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.control import LocalStack, local_stack
+from stack.delivery import Deployable
+from stack.programs import ROOT
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[LocalStack]:
+    # Not pytest's tmp_path: the home holds unix sockets, whose paths must be short.
+    with tempfile.TemporaryDirectory(prefix="slipway-e2e-") as home, local_stack(Path(home)) as running:
+        yield running
+
+
+@pytest.fixture
+def make_app(stack: LocalStack, tmp_path: Path) -> Callable[[str], Deployable]:
+    """A new app with the files of examples/notes and a manifest without steps, so that its builds are quick."""
+
+    def make(name: str) -> Deployable:
+        app = Deployable(stack, name, tmp_path / name)
+        app.repository.copy_from(ROOT / "examples" / "notes")
+        shutil.rmtree(app.repository.folder / "tests")
+        manifest = {"app": name, "run": {"command": "python app.py", "health": "/up"}}
+        (app.repository.folder / "slipway.yml").write_text(json.dumps(manifest))
+        return app
+
+    return make

@@ -1,0 +1,104 @@
+"""Every service and Redis killed with -9 and kept down: visitors notice nothing, and afterwards all is as it was."""
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.models import Environment
+from stack.control import LocalStack
+from stack.delivery import Deployable
+from stack.load import Load
+from stack.outside import look, tracks_of_new_visitors, wait_for
+
+DOWN_S = 4.0
+NUMBERS = itertools.count(1)
+SERVICES_AND_REDIS = ("build", "deployer", "monitor", "flags", "proxy", "redis")
+
+
+def state_of(app: Deployable) -> dict[str, Any]:
+    """What must be the same afterwards."""
+    environments = {
+        name: app.call("deployer", "GET", f"/apps/{app.app}/environments/{name}") for name in ("production", "canary")
+    }
+    rollout = app.rollout()
+    return {
+        "rollout": rollout,
+        **{
+            name: (view["release"] and view["release"]["id"], [item["id"] for item in view["instances"]])
+            for name, view in environments.items()
+        },
+    }
+
+
+@pytest.fixture
+def with_canary(stack: LocalStack, make_app: Callable[[str], Deployable]) -> Deployable:
+    app = make_app(f"hurt{next(NUMBERS)}")
+    for number, environment in (("1", Environment.PRODUCTION), ("2", Environment.CANARY)):
+        (app.repository.folder / "VERSION").write_text(number)
+        app.repository.commit(number)
+        app.deliver(environment)
+    with stack.api("proxy") as proxy:
+        wait_for(lambda: proxy.get(f"/apps/{app.app}/rollout").json()["state"] == "progressing", "rollout", 10)
+    return app
+
+
+def test_any_service_or_redis_may_die(stack: LocalStack, with_canary: Deployable) -> None:
+    app = with_canary
+    time.sleep(11)  # the watch after a release is over
+    before = state_of(app)
+    losses = {}
+    with Load(app.public, host=app.host, limit_s=200) as load:
+        for program in SERVICES_AND_REDIS:
+            since = load.now()
+            with stack.kept_down(program):
+                time.sleep(DOWN_S)
+            wait_for(stack.is_ready, f"ready again after {program}", 30)
+            losses[program] = load.report(since)
+        time.sleep(2)
+    for program, report in losses.items():
+        assert report.lost == 0, f"{program}: {report.lines()}"
+    assert load.report().lost == 0
+    assert state_of(app) == before
+
+
+def test_an_abort_works_while_redis_is_down(stack: LocalStack, with_canary: Deployable) -> None:
+    app = with_canary
+    release = state_of(app)["rollout"]["release"]
+    with stack.kept_down("redis"), stack.api("proxy") as proxy:
+        answer = proxy.post(f"/apps/{app.app}/rollout/abort", json={"release": release, "reason": "by hand"})
+        assert (answer.status_code, answer.json()["state"]) == (200, "aborted")
+        assert tracks_of_new_visitors(app.public, 100, host=app.host) == {"stable": 100}
+    wait_for(stack.is_ready, "ready again", 30)
+    with stack.api("deployer") as deployer:
+        wait_for(
+            lambda: deployer.get(f"/releases/{release}").json().get("state") == "rolled_back", "retired afterwards", 30
+        )
+    assert state_of(app)["rollout"]["reason"] == "by hand"
+
+
+def test_a_build_that_was_running_is_taken_up_and_ends_once(
+    stack: LocalStack, make_app: Callable[[str], Deployable], tmp_path: Path
+) -> None:
+    app = make_app("taken-up")
+    manifest = app.repository.folder / "slipway.yml"
+    manifest.write_text(
+        "app: taken-up\nsteps: [{name: long, commands: [echo begun, sleep 3]}]\n"
+        "run: {command: python app.py, health: /up}\n"
+    )
+    commit = app.repository.commit("first")
+    push = app.repository.push("release")
+    with stack.api("build") as build:
+        wait_for(lambda: "begun" in build.get("/builds/taken-up-1/log").text, "the step runs", 30)
+        with stack.kept_down("build"):
+            push.finish()
+        wait_for(stack.is_ready, "ready again", 30)
+        wait_for(lambda: build.get("/builds/taken-up-1").json()["state"] == "success", "the build ends", 60)
+        assert [item["id"] for item in build.get("/apps/taken-up/builds").json()["items"]] == ["taken-up-1"]
+    with stack.api("deployer") as deployer:
+        releases = deployer.get("/apps/taken-up/environments/production/releases").json()["items"]
+    assert [release["build"] for release in releases] == ["taken-up-1"]
+    assert look(app.production, "/version", app.host).commit == commit

@@ -1,0 +1,103 @@
+"""A server that answers as a test tells it to, and remembers what it was asked."""
+
+import contextlib
+import itertools
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import parse_headers
+from io import BytesIO
+
+COMMIT = "c" * 40
+
+
+@dataclass
+class Asked:
+    """One request; `connection` counts the connections up from 0."""
+
+    connection: int
+    number: int
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Told:
+    """What the server does: sends `data` and, if told so, closes the connection without a word about it."""
+
+    data: bytes
+    close: bool = False
+
+
+def http(body: bytes, status: int = 200, **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Any", f"content-length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def good(asked: Asked, track: str = "stable") -> Told:
+    """As examples/notes behind Slipway answers."""
+    body = json.dumps({"commit": COMMIT}).encode() if asked.path == "/version" else asked.body
+    return Told(http(body, x_slipway_track=track))
+
+
+Behaviour = Callable[[Asked], Told]
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.connections = itertools.count()
+        self.numbers = itertools.count()
+        self.asked: list[Asked] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: Server
+
+    def handle(self) -> None:
+        connection = next(self.server.connections)
+        with contextlib.suppress(OSError):
+            while line := self.rfile.readline():
+                method, path, _ = line.decode().split()
+                headers = {name.lower(): value for name, value in parse_headers(_head(self.rfile)).items()}
+                body = self.rfile.read(int(headers.get("content-length", 0)))
+                asked = Asked(connection, next(self.server.numbers), method, path, headers, body)
+                self.server.asked.append(asked)
+                told = self.server.behaviour(asked)
+                self.wfile.write(told.data)
+                if told.close:
+                    return
+
+
+def _head(lines: Iterator[bytes]) -> BytesIO:
+    head = BytesIO()
+    for line in lines:
+        head.write(line)
+        if line in (b"\r\n", b"\n"):
+            break
+    head.seek(0)
+    return head
+
+
+@contextlib.contextmanager
+def serving(behaviour: Behaviour) -> Iterator[Server]:
+    with Server(behaviour) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
