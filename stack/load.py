@@ -35,9 +35,14 @@ class Client:
         self._cookie = ""
         self._connection: Connection | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the next request goes over the connection of the last one."""
+        return self._connection is not None and not self._connection.closed
+
     async def request(self, method: str, path: str, body: bytes = b"") -> Response:
         """Raises Lost."""
-        if self._connection is None or self._connection.closed:
+        if self._connection is None or not self.is_open:
             self._connection = await Connection.open(self._url)
         headers = {"cookie": self._cookie} if self._cookie else {}
         sent = request_bytes(method, path, self._host, body, headers)

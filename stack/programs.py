@@ -33,9 +33,14 @@ def redis_conf(settings: SharedSettings, password: str) -> str:
     )
 
 
+def bound_to_parent(command: Sequence[str]) -> list[str]:
+    """The command, to end with SIGTERM when its parent dies in whatever way (Linux; elsewhere the command as it is)."""
+    return ["setpriv", "--pdeathsig", "TERM", "--", *command] if shutil.which("setpriv") else list(command)
+
+
 def supervisor_conf(settings: SharedSettings) -> str:
-    """`supervisord.conf`. Programs die with supervisord, also if it is killed (`--pdeathsig`, Linux), so that the next
-    start does not find its ports taken. It holds no secret.
+    """`supervisord.conf`. Programs die with supervisord, also if it is killed, so that the next start does not find
+    its ports taken. It holds no secret.
     """
     home = settings.home
     binaries = Path(sys.executable).parent
@@ -60,8 +65,7 @@ def supervisor_conf(settings: SharedSettings) -> str:
 
 
 def _program(name: str, command: Sequence[str], home: Path) -> str:
-    with_parent = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
-    quoted = " ".join(f'"{word}"' for word in [*with_parent, *command])
+    quoted = " ".join(f'"{word}"' for word in bound_to_parent(command))
     return "\n".join(
         [
             f"[program:{name}]",

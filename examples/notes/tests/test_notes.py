@@ -41,7 +41,7 @@ class FlagsHandler(BaseHTTPRequestHandler):
 
 
 def serving(server: ThreadingHTTPServer) -> threading.Thread:
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.005,))
     thread.start()
     return thread
 

@@ -41,3 +41,9 @@ def test_it_serves_the_load_and_ends_in_order() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_demo_finds_what_it_edits() -> None:
+    edited = {"slipway.yml": "app: notes", "notes.py": 'VERSION = "1.0"'}
+    for file, text in (*edited.items(), ("notes.py", "\nFAIL_SHARE = 0.0")):
+        assert (NOTES / file).read_text().count(text) == 1, text
