@@ -1,0 +1,25 @@
+"""Build: takes pushes, runs a commit's steps, judges it by gates, seals what passed, hands it to the deployer.
+
+A build: queued → running → success | failure | error | cancelled | superseded. Every push of a mapped branch becomes
+one, in a fresh checkout of that very commit; it survives the service, and ends once.
+
+Domain, pure
+  app.py            branches and minimum gates of an app
+  build.py          a build's record, states and changes
+  schedule.py       which builds start and which make way
+  gate.py           thresholds against figures, failing closed
+  report.py         JUnit, Cobertura, LCOV, SARIF
+  measures.py       reports and tools' answers → figures
+  manifest_file.py  slipway.yml, with lines in its faults
+  convention.py     what tells where there is no manifest
+  output.py         whatever a step prints → lines
+  badge.py
+What happens
+  git_http.py, repository.py            git over HTTP, bare repositories
+  push_socket.py, hooks/, intake.py     from the hook to queued builds, and back to the pusher
+  workers.py, run.py, pipeline.py       the builds that run; ledger.py keeps each step of them
+  executor.py, process_executor.py      how steps are run
+  report_file.py, analysis.py           fresh reports; lizard and detect-secrets
+  deploy.py                             the deployer
+  build_log.py, page.py, api.py, store.py, config.py, main.py
+"""

@@ -1,0 +1,193 @@
+"""REST and pages: parse, call, render."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field, model_validator
+
+from services.build.app import App, AppSettings, NewApp
+from services.build.badge import badge
+from services.build.build import Build
+from services.build.build import Stop as StopIntent
+from services.build.build_log import BuildLogs
+from services.build.intake import Intake
+from services.build.page import Pages
+from services.build.repository import Repositories
+from services.build.store import BuildStore
+from services.build.workers import with_stop
+from shared.errors import Conflict
+from shared.models import BuildState, Commit, Model, Page
+from shared.store import RedisError
+
+PUBLIC = r"/apps/[^/]+/badge\.svg"
+Limit = Annotated[int, Query(ge=1, le=100, description="How many, at most.")]
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="`next` of the page before.")]
+BUILD_EXAMPLE = {"branch": "release"}
+APP_EXAMPLE = {"branches": {"release": "production", "dev": "canary"}, "gates": {"coverage": 70}}
+
+
+class BuildRequest(Model):
+    """One of the two."""
+
+    branch: str | None = Field(None, max_length=200, description="Its head is built, and deployed if it is mapped.")
+    commit: Commit | None = Field(None, description="Built and judged, but not deployed.")
+
+    @model_validator(mode="after")
+    def _one(self) -> "BuildRequest":
+        if (self.branch is None) == (self.commit is None):
+            raise ValueError("give either branch or commit")
+        return self
+
+
+def apps_router(store: BuildStore, repositories: Repositories, now: Callable[[], datetime]) -> APIRouter:
+    router = APIRouter(prefix="/apps", tags=["apps"])
+
+    @router.post("", status_code=201, response_model=App, summary="Make an app")
+    async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> App:
+        """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
+        app = new.make(now())
+        await store.add_app(app)
+        return app
+
+    @router.get("", response_model=Page[App], summary="All apps")
+    async def apps() -> Page[App]:
+        """Sorted by name."""
+        return Page(items=await store.apps())
+
+    @router.get("/{app}", response_model=App, summary="An app")
+    async def app(app: str) -> App:
+        """Its branches and its minimum gates."""
+        return await store.app(app)
+
+    @router.put("/{app}", response_model=App, summary="Change an app")
+    async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> App:
+        """Sets branches or minimum gates; what is left out stays as it is. A branch that is mapped anew is built."""
+        changed = settings.applied_to(await store.app(app))
+        await store.put_app(changed)
+        return changed
+
+    @router.delete("/{app}", status_code=204, summary="Delete an app")
+    async def delete(app: str) -> None:
+        """Removes the app and its repository. Its builds stay readable, and what is deployed keeps running. 409 while
+        a build has not ended."""
+        await store.app(app)
+        if waiting := [build.id for build in await store.unended() if build.app == app]:
+            raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
+        repositories.delete(app)
+        await store.delete_app(app)
+
+    @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
+    async def app_badge(app: str, branch: str = "release") -> Response:
+        """Public. Of the branch's last build that ended in success, failure or error; `unknown` if there is none."""
+        image = badge(await store.last_judged(app, branch))
+        return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
+
+    return router
+
+
+def builds_router(
+    store: BuildStore, intake: Intake, logs: BuildLogs, pages: Pages, wake: Callable[[], None]
+) -> APIRouter:
+    router = APIRouter(tags=["builds"])
+
+    async def found(build_id: str) -> Build:
+        return await store.build(build_id)
+
+    Found = Annotated[Build, Depends(found)]
+
+    async def page(app: str | None, limit: int, cursor: str | None) -> Page[Build]:
+        placed = await store.builds(app, limit=limit, before=int(cursor) if cursor else None)
+        following = str(placed[-1][0]) if len(placed) == limit else None
+        return Page(items=[build for _, build in placed], next=following)
+
+    @router.get("/", response_class=HTMLResponse, summary="The history as a page")
+    async def history(app: str | None = None, cursor: Cursor = None) -> HTMLResponse:
+        """All builds, newest first; `app` shows those of one."""
+        shown = await page(app, 30, cursor)
+        return HTMLResponse(pages.history(shown.items, await store.apps(), app, shown.next))
+
+    @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
+    async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
+        """Queues a build of a branch's head, or of one commit."""
+        return await intake.queue(app, branch=body.branch, commit=body.commit)
+
+    @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")
+    async def builds(app: str, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
+        """Newest first."""
+        return await page(app, limit, cursor)
+
+    @router.get("/builds/{build_id}", response_model=Build, summary="A build")
+    async def build(request: Request, build: Found) -> Any:
+        """Its state with the reason, steps, gates and artifact. A page, where `Accept` begins with `text/html`."""
+        return HTMLResponse(pages.build(build)) if _wants_page(request) else build
+
+    @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
+    async def log(build: Found, start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0) -> Response:
+        """As it is now, as plain text, from byte `from` on."""
+        path = logs.path(build.id)
+        if start == 0 and path.exists():
+            return FileResponse(path, media_type="text/plain; charset=utf-8")
+        return PlainTextResponse(logs.read(build.id, start, limit=-1))
+
+    @router.get("/builds/{build_id}/events", response_class=EventSourceResponse, summary="Follow a build")
+    async def events(
+        build: Found,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Server-sent events: `log` (new lines; the id is where the next begin), `state` (the build, on each change of
+        state, stage, steps or gates), and `end` after its end. `Last-Event-ID` resumes."""
+        latest, shown = build, None
+
+        async def ended() -> bool:
+            nonlocal latest
+            try:
+                latest = await store.build(build.id)
+            except RedisError:
+                return False  # the log goes on
+            return latest.ended
+
+        at = int(last_event_id) if last_event_id and last_event_id.isdecimal() else start
+        async for lines in logs.follow(build.id, ended, at):
+            if lines:
+                at += len(lines)
+                yield ServerSentEvent(event="log", data=lines.decode(errors="replace"), id=str(at))
+            if latest != shown and not latest.ended:
+                shown = latest
+                yield ServerSentEvent(event="state", data=latest)
+        yield ServerSentEvent(event="state", data=latest)
+        yield ServerSentEvent(event="end", data=latest.state)
+
+    @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
+    async def cancel(request: Request, build: Found) -> Any:
+        """The state becomes `cancelled` when its processes have ended. 409 if it has ended, or is being deployed."""
+        stop = StopIntent(state=BuildState.CANCELLED, reason="cancelled by hand")
+        asked = await store.update(build.id, lambda stored: with_stop(stored, stop))
+        if asked.ended or asked.stop is None:
+            raise Conflict(f"{build.id} {'has ended: ' + asked.state if asked.ended else 'is being deployed'}")
+        wake()
+        return _see(asked) if _wants_page(request) else asked
+
+    @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
+    async def retry(request: Request, build: Found) -> Any:
+        """A new build of the same commit. 409 while this one has not ended."""
+        again = await intake.retry(build)
+        return _see(again) if _wants_page(request) else again
+
+    return router
+
+
+def _wants_page(request: Request) -> bool:
+    return request.headers.get("accept", "").startswith("text/html")
+
+
+def _see(build: Build) -> RedirectResponse:
+    return RedirectResponse(f"/builds/{build.id}", status_code=303)
+
+
+def _svg() -> dict[str, Any]:
+    return {"responses": {"200": {"description": "An SVG image.", "content": {"image/svg+xml": {}}}}}

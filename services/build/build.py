@@ -1,0 +1,133 @@
+"""A build: its states, its record, and what each step of its life changes in it. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from services.build.gate import GateResult
+from shared.manifest import Stage
+from shared.models import BuildState, BuildView, Event, View
+from shared.state import Table, transition
+
+S = BuildState
+TRANSITIONS: Table[BuildState] = {
+    S.QUEUED: frozenset({S.RUNNING, S.ERROR, S.CANCELLED, S.SUPERSEDED}),
+    S.RUNNING: frozenset({S.SUCCESS, S.FAILURE, S.ERROR, S.CANCELLED, S.SUPERSEDED}),
+    S.SUCCESS: frozenset(),
+    S.FAILURE: frozenset(),
+    S.ERROR: frozenset(),
+    S.CANCELLED: frozenset(),
+    S.SUPERSEDED: frozenset(),
+}
+ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
+JUDGED = frozenset({S.SUCCESS, S.FAILURE, S.ERROR})  # cancelled and superseded say nothing about the commit
+EXCERPT_BYTES = 4096
+
+
+class StepRun(View):
+    """One step; `exit_code` is null while it runs, and when it was ended from outside."""
+
+    name: str
+    stage: Stage
+    state: Literal["running", "success", "failure"]
+    started_at: datetime
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
+
+
+class Stop(View):
+    """The intent to end a running build, kept before its processes are ended."""
+
+    state: Literal[BuildState.CANCELLED, BuildState.SUPERSEDED]
+    reason: str
+
+
+class Build(BuildView):
+    """`GET /builds/{id}`. `number` counts up per app, `attempt` grows when a build is taken up again after a crash."""
+
+    number: int
+    reason: str = ""
+    stage: Stage | None = Field(None, description="The stage that it is in, or ended in.")
+    steps: list[StepRun] = Field([])
+    gates: list[GateResult] = Field([])
+    untested: bool | None = Field(None, description="True if no test reported anything; null before that is known.")
+    release: str | None = Field(None, description="Id of the deployer's release of this build.")
+    urls: list[str] = Field([], description="Where it is live.")
+    recovered: bool = Field(False, description="A success after a failure of the same branch.")
+    excerpt: str = Field("", description="First failing lines, at most 4 KiB.")
+    attempt: int = 0
+    stop: Stop | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def deploying(self) -> bool:
+        """Past its gates; from here it is neither cancelled nor superseded."""
+        return self.state is S.RUNNING and self.passed
+
+
+def with_changes(build: Build, **changes: Any) -> Build:
+    return build.model_copy(update=changes)
+
+
+def started(build: Build, now: datetime) -> Build:
+    """Running from the beginning; also for a build that the service left running when it died."""
+    state = S.RUNNING if build.state is S.RUNNING else transition(TRANSITIONS, build.state, S.RUNNING)
+    return with_changes(
+        build, state=state, reason="", attempt=build.attempt + 1, started_at=build.started_at or now, steps=[], gates=[]
+    )
+
+
+def ended(build: Build, state: BuildState, reason: str, now: datetime, *, recovered: bool = False) -> Build:
+    """The end. Raises IllegalTransition if it has ended already."""
+    state = transition(TRANSITIONS, build.state, state)
+    return with_changes(build, state=state, reason=reason, finished_at=now, recovered=recovered and state is S.SUCCESS)
+
+
+def step_started(build: Build, name: str, stage: Stage, now: datetime) -> Build:
+    """May be repeated."""
+    step = StepRun(name=name, stage=stage, state="running", started_at=now)
+    return with_changes(build, stage=stage, steps=[*(run for run in build.steps if run.name != name), step])
+
+
+def step_finished(build: Build, exit_code: int | None, reason: str, now: datetime) -> Build:
+    """Ends the last step; an empty `reason` means success."""
+    update = {
+        "state": "failure" if reason else "success",
+        "finished_at": now,
+        "exit_code": exit_code,
+        "reason": reason,
+    }
+    return with_changes(build, steps=[*build.steps[:-1], build.steps[-1].model_copy(update=update)])
+
+
+def event_of(build: Build) -> Event:
+    """What the stream `events` is told when the build has come into its state."""
+    return Event(
+        type=f"build.{build.state}",
+        app=build.app,
+        at=build.finished_at or build.started_at or build.created_at,
+        id=build.id,
+        reason=build.reason,
+        notify=build.manifest.notify if build.manifest else [],
+        branch=build.branch,
+        commit=build.commit,
+        recovered=build.recovered,
+        excerpt=build.excerpt,
+    )
+
+
+def excerpt(lines: Sequence[str]) -> str:
+    """From the first line that looks like a failure, else the last lines; at most 4 KiB of UTF-8."""
+    signs = ("error", "fail", "traceback", "assert", "exception", "not found", "no such file")
+    first = next((at for at, line in enumerate(lines) if any(sign in line.lower() for sign in signs)), None)
+    chosen = lines[first:] if first is not None else lines[-20:]
+    return "\n".join(chosen).encode()[:EXCERPT_BYTES].decode(errors="ignore")

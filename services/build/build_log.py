@@ -1,0 +1,131 @@
+"""Logs of builds: one file each, followed while it grows."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+from services.build.output import LineSplitter
+
+LARGEST_BYTES = 20 * 2**20
+CHUNK = 64 * 1024
+LOOK_AGAIN_S = 1.0
+
+
+class BuildLog:
+    """Appends to one build's log. What steps print stops at 20 MB; the platform's own lines are always written."""
+
+    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._changed = changed
+        self._splitter = LineSplitter()
+        self._file = path.open("ab", buffering=0)
+
+    @property
+    def size(self) -> int:
+        return self._file.tell()
+
+    def say(self, line: str) -> None:
+        """A line of the platform."""
+        self.flush()
+        self._append(f"{line}\n")
+
+    def output(self, data: bytes) -> None:
+        """What a step has printed: any bytes, cut anywhere."""
+        if self.size >= LARGEST_BYTES:
+            return
+        lines = self._splitter.feed(data)
+        if lines:
+            self._append("".join(f"{line}\n" for line in lines))
+        if self.size >= LARGEST_BYTES:
+            self._append(f"... the log has reached {LARGEST_BYTES // 2**20} MB; the rest of the output is left out\n")
+
+    def flush(self) -> None:
+        """Ends a line that the step left open."""
+        if lines := self._splitter.end():
+            self._append("".join(f"{line}\n" for line in lines))
+
+    def tail(self, start: int) -> list[str]:
+        """The lines from byte `start` on, at most the last 256 KiB of them."""
+        self.flush()
+        with self._path.open("rb") as file:
+            file.seek(max(start, self.size - 2**18))
+            return file.read().decode(errors="replace").splitlines()
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+
+    def _append(self, text: str) -> None:
+        self._file.write(text.encode())
+        self._changed()
+
+
+class BuildLogs:
+    """`<folder>/<build>.log`. Followers in this process are woken by each line."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def path(self, build: str) -> Path:
+        return self._folder / f"{build}.log"
+
+    @contextlib.contextmanager
+    def open(self, build: str) -> Iterator[BuildLog]:
+        log = BuildLog(self.path(build), lambda: self.wake(build))
+        try:
+            yield log
+        finally:
+            log.close()
+
+    def say(self, build: str, line: str) -> None:
+        """One line of the platform."""
+        with self.open(build) as log:
+            log.say(line)
+
+    def wake(self, build: str) -> None:
+        for event in self._followers.get(build, ()):
+            event.set()
+
+    def size(self, build: str) -> int:
+        path = self.path(build)
+        return path.stat().st_size if path.exists() else 0
+
+    def read(self, build: str, start: int, limit: int = CHUNK) -> bytes:
+        """At most `limit` bytes from byte `start` on; empty if there are none."""
+        try:
+            with self.path(build).open("rb") as file:
+                file.seek(start)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+
+    async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
+        """Whole lines from byte `start` on, as they come; b"" whenever something else may have changed. Ends when
+        `ended` says so and everything has been given."""
+        woken = asyncio.Event()
+        self._followers[build].add(woken)
+        try:
+            while True:
+                woken.clear()
+                over = await ended()
+                while lines := whole_lines(self.read(build, start)):
+                    start += len(lines)
+                    yield lines
+                if over:
+                    return
+                yield b""
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), LOOK_AGAIN_S)
+        finally:
+            self._followers[build].discard(woken)
+            if not self._followers[build]:
+                del self._followers[build]
+
+
+def whole_lines(data: bytes) -> bytes:
+    """Up to the last line end."""
+    return data[: data.rfind(b"\n") + 1]

@@ -1,0 +1,162 @@
+"""git's smart HTTP protocol: a raw ASGI app around `git http-backend`.
+
+A push is spooled to a file before git sees it: a client that leaves in the middle has changed nothing, and no stream
+runs both ways at once. The answer is sent as it comes, which is how a pusher reads the build's log.
+"""
+
+import asyncio
+import logging
+import re
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import IO, Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from services.build.repository import GIT_ENVIRONMENT
+from shared.errors import Problem
+from shared.store import RedisError, redis_unavailable
+
+log = logging.getLogger(__name__)
+
+SERVICES = ("git-upload-pack", "git-receive-pack")
+_PATH = re.compile(r"/git/(?P<app>[^/]+?)(?:\.git)?/(?P<action>info/refs|git-upload-pack|git-receive-pack)")
+CHUNK = 64 * 1024
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole."""
+
+
+class GitHttp:
+    """`/git/<app>.git/…`. `admit(app, pushing)` makes the repository of a first push, and raises the Problem that the
+    client is to read. `variables` are for the hook."""
+
+    def __init__(
+        self,
+        repositories: Path,
+        hooks: Path,
+        spool: Path,
+        admit: Callable[[str, bool], Awaitable[None]],
+        variables: dict[str, str],
+    ) -> None:
+        self._repositories = repositories
+        self._hooks = hooks
+        self._spool = spool
+        self._admit = admit
+        self._variables = variables
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        match = _PATH.fullmatch(scope["path"])
+        service = request.query_params.get("service", "") if match and match["action"] == "info/refs" else ""
+        wanted = service if service else (match["action"] if match else "")
+        allowed = wanted in SERVICES and request.method == ("GET" if service else "POST")
+        if match is None or not allowed:
+            await PlainTextResponse("only git's smart HTTP protocol is spoken here\n", 404)(scope, receive, send)
+            return
+        try:
+            await self._admit(match["app"], wanted == "git-receive-pack")
+        except RedisError as error:
+            await _refuse(redis_unavailable(error))(scope, receive, send)
+            return
+        except Problem as problem:
+            await _refuse(problem)(scope, receive, send)
+            return
+        self._spool.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self._spool) as body:
+            try:
+                async for chunk in _chunks(receive):
+                    body.write(chunk)
+            except ClientGone:
+                return
+            size = body.tell()
+            body.seek(0)
+            path = f"/{match['app']}.git/{match['action']}"
+            git = self._start(self._cgi(request, path, size), body)
+        await _answer(git, send)
+
+    def _cgi(self, request: Request, path: str, size: int) -> dict[str, str]:
+        headers = request.headers
+        config = {
+            "core.hooksPath": str(self._hooks),
+            "safe.directory": "*",
+            "http.receivepack": "true",
+            "http.getanyfile": "false",
+            "receive.autogc": "false",  # its background child would hold the push open
+        }
+        environment = {
+            **GIT_ENVIRONMENT,
+            **self._variables,
+            "GIT_PROJECT_ROOT": str(self._repositories),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_PROTOCOL": headers.get("git-protocol", ""),
+            "PATH_INFO": path,
+            "QUERY_STRING": request.url.query,
+            "REQUEST_METHOD": request.method,
+            "REMOTE_USER": "slipway",
+            "CONTENT_TYPE": headers.get("content-type", ""),
+            "CONTENT_LENGTH": str(size),
+            "HTTP_CONTENT_ENCODING": headers.get("content-encoding", ""),
+            "GIT_CONFIG_COUNT": str(len(config)),
+        }
+        for number, (key, value) in enumerate(config.items()):
+            environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        return environment
+
+    def _start(self, environment: dict[str, str], body: IO[bytes]) -> subprocess.Popen[bytes]:
+        # Not asyncio's subprocess: under uvloop the pipes of one push would be inherited by the next.
+        return subprocess.Popen(
+            ["git", "http-backend"], env=environment, stdin=body, stdout=subprocess.PIPE, start_new_session=True
+        )
+
+
+def _refuse(problem: Problem) -> Response:
+    """Plain text: git shows it to whoever pushes."""
+    return PlainTextResponse(f"{problem.detail}\n", problem.status)
+
+
+async def _chunks(receive: Receive) -> Any:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+
+
+async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
+    """Copies what git says. A client that has gone does not stop git: it is read to its end."""
+    assert git.stdout is not None
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=4 * CHUNK)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), git.stdout)
+    try:
+        status, headers = _cgi_head(await reader.readuntil(b"\r\n\r\n"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        while chunk := await reader.read(CHUNK):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    except asyncio.IncompleteReadError:
+        log.error("git http-backend ended without an answer")
+        body = PlainTextResponse("git gave no answer; the log of the build service has more\n", 500)
+        await body({"type": "http"}, _nothing, send)
+    finally:
+        transport.close()
+        await asyncio.to_thread(git.wait)
+
+
+async def _nothing() -> Any:
+    return {"type": "http.disconnect"}
+
+
+def _cgi_head(head: bytes) -> tuple[int, list[tuple[bytes, bytes]]]:
+    pairs = [line.partition(b":") for line in head.strip().split(b"\r\n")]
+    headers = [(name.strip().lower(), value.strip()) for name, _, value in pairs]
+    status = next((int(value.split()[0]) for name, value in headers if name == b"status"), 200)
+    return status, [header for header in headers if header[0] != b"status"]

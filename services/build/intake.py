@@ -1,0 +1,155 @@
+"""From pushes to queued builds. The repository says what is to be built: a mapped branch whose head was not queued."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.build.app import App, new_app
+from services.build.build import Build
+from services.build.build_log import BuildLogs
+from services.build.repository import Repositories
+from services.build.store import BuildStore
+from shared.errors import Conflict, Invalid, NotFound
+from shared.models import AppName, BuildState
+from shared.store import RedisError
+
+log = logging.getLogger(__name__)
+
+NO_COMMIT = "0" * 40
+_app_name = TypeAdapter[str](AppName)
+
+
+class Intake:
+    """`wake` has the queue looked at; `url` is where the builds' pages are."""
+
+    def __init__(
+        self,
+        store: BuildStore,
+        repositories: Repositories,
+        logs: BuildLogs,
+        *,
+        wake: Callable[[], None],
+        url: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._repositories = repositories
+        self._logs = logs
+        self._wake = wake
+        self._url = url
+        self._now = now
+        self._one_at_a_time = asyncio.Lock()
+
+    async def admit(self, app: str, pushing: bool) -> None:
+        """Makes the app and its repository at the first push. Raises Invalid for a name that cannot be an app's,
+        NotFound where there is nothing to fetch."""
+        try:
+            _app_name.validate_python(app)
+        except ValidationError as error:
+            raise Invalid("app", "begins with a letter; then letters, digits and single -; at most 39") from error
+        if await asyncio.to_thread(self._repositories.exists, app):
+            return
+        if not pushing:
+            raise NotFound(f"there is no app {app}; a push makes it")
+        await self._ensure_app(app)
+        await asyncio.to_thread(self._repositories.ensure, app)
+
+    async def reconcile(self) -> None:
+        """A loop's step: queues what was pushed while nobody listened. No push is lost."""
+        for app in await asyncio.to_thread(self._repositories.apps):
+            await self.queue_heads(app)
+
+    async def queue_heads(self, name: str) -> dict[str, str]:
+        """Queues each mapped branch whose head is another commit than the one last queued for it. Branch → id of the
+        build of its head."""
+        async with self._one_at_a_time:
+            app = await self._ensure_app(name)
+            heads = await asyncio.to_thread(self._repositories.heads, name)
+            known = await self._store.heads(name)
+            for gone in known.keys() - heads.keys():
+                await self._store.forget_head(name, gone)
+            builds = {}
+            for branch in sorted(app.branches.keys() & heads.keys()):
+                commit, build_id = known.get(branch, ("", ""))
+                if commit != heads[branch]:
+                    build_id = (await self._add(app, branch, heads[branch], is_head=True)).id
+                builds[branch] = build_id
+            return builds
+
+    async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
+        """A build by hand: of a branch's head, or of a commit (which then is built, but not deployed)."""
+        app = await self._store.app(name)
+        if branch is not None and commit is None:
+            commit = (await asyncio.to_thread(self._repositories.heads, name)).get(branch)
+            if commit is None:
+                raise Invalid("branch", f"{name} has no branch {branch}; push it first")
+        found = await asyncio.to_thread(self._repositories.commit, name, commit or "")
+        if found is None:
+            raise Invalid("commit", f"{name} has no commit {commit}; push it first")
+        return await self._add(app, branch, found, is_head=False)
+
+    async def retry(self, build: Build) -> Build:
+        """A new build of the same commit and branch. Raises Conflict while the first one has not ended."""
+        if not build.ended:
+            raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
+        return await self.queue(build.app, branch=build.branch, commit=build.commit)
+
+    async def tell(self, app: str, updates: Sequence[str]) -> AsyncIterator[bytes]:
+        """What a pusher is shown: what becomes of each ref, then the logs of its builds as they grow."""
+        try:
+            builds = await self.queue_heads(app)
+            branches = (await self._store.app(app)).branches
+        except RedisError:
+            yield b"Redis does not answer. Your push is kept and will be built; follow it at " + self._url.encode()
+            yield b"/\n"
+            return
+        mapped = ", ".join(f"{branch} to {environment}" for branch, environment in sorted(branches.items()))
+        follow = []
+        for update in updates:
+            _, commit, ref = update.split(" ", 2)
+            branch = ref.removeprefix("refs/heads/")
+            if commit == NO_COMMIT:
+                yield f"{branch} is deleted; nothing to build\n".encode()
+            elif branch in builds:
+                follow.append(builds[branch])
+            else:
+                yield f"{branch} is not mapped to an environment; nothing to build (mapped: {mapped})\n".encode()
+        for build_id in follow:
+            async for data in self._logs.follow(build_id, functools.partial(self._ended, build_id)):
+                yield data
+
+    async def _ended(self, build_id: str) -> bool:
+        with contextlib.suppress(RedisError):
+            return (await self._store.build(build_id)).ended
+        return False
+
+    async def _ensure_app(self, name: str) -> App:
+        try:
+            return await self._store.app(name)
+        except NotFound:
+            app = new_app(name, self._now())
+            await self._store.put_app(app)
+            return app
+
+    async def _add(self, app: App, branch: str | None, commit: str, *, is_head: bool) -> Build:
+        number = await self._store.next_number(app.name)
+        build = Build(
+            id=f"{app.name}-{number}",
+            app=app.name,
+            number=number,
+            commit=commit,
+            branch=branch,
+            environment=app.branches.get(branch) if branch is not None else None,
+            state=BuildState.QUEUED,
+            created_at=self._now(),
+        )
+        where = f"{branch} to {build.environment}" if build.environment else "not to be deployed"
+        self._logs.say(build.id, f"{build.id} queued: commit {commit[:10]}, {where}; {self._url}/builds/{build.id}")
+        await self._store.add(build, is_head=is_head)
+        self._wake()
+        return build

@@ -1,0 +1,107 @@
+"""Composition root of the build service."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+
+import httpx
+from fastapi import FastAPI
+
+from services.build.analysis import Analysis
+from services.build.api import PUBLIC, apps_router, builds_router
+from services.build.build_log import BuildLogs
+from services.build.config import Settings
+from services.build.deploy import Handover
+from services.build.executor import Stop
+from services.build.git_http import GitHttp
+from services.build.intake import Intake
+from services.build.page import Pages
+from services.build.process_executor import ProcessExecutor, passed_on
+from services.build.push_socket import PushSocket, install_hook
+from services.build.repository import Repositories
+from services.build.run import Tools, run_build
+from services.build.store import RedisBuildStore
+from services.build.workers import Workers
+from shared.app import configure_logging, create_app, serve
+from shared.artifact import directory_digest
+from shared.clock import now
+from shared.http import ServiceClient
+from shared.loops import Loop
+from shared.registry import RedisRegistry
+from shared.store import connect
+
+SCHEDULE_S = 0.5
+RECONCILE_S = 3.0
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """The service with everything it needs; nothing runs before the app's lifespan starts."""
+    environment = passed_on(os.environ)
+    url = settings.url("build")
+    redis = connect(settings.redis_connection_url())
+    registry = RedisRegistry(redis)
+    http = httpx.AsyncClient(trust_env=False)
+    store = RedisBuildStore(redis)
+    repositories = Repositories(settings.repositories, environment.get("PATH", os.defpath))
+    logs = BuildLogs(settings.build_logs)
+    tools = Tools(
+        store=store,
+        repositories=repositories,
+        executor=ProcessExecutor(environment, settings.caches),
+        analysis=Analysis(environment),
+        logs=logs,
+        handover=Handover(ServiceClient("deployer", settings, registry, http)),
+        releases=settings.build_releases,
+        digest=directory_digest,
+        urls=settings.app_urls,
+        now=now,
+    )
+
+    async def run(build_id: str, stop: Stop) -> None:
+        await run_build(tools, build_id, stop)
+
+    workers = Workers(store, logs, run, settings.build_concurrency, now)
+    schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
+    workers.wake = schedule.wake
+    intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
+    pushes = PushSocket(settings.push_socket, intake.tell)
+
+    @contextlib.asynccontextmanager
+    async def resources() -> AsyncIterator[None]:
+        install_hook(settings.hooks)
+        async with redis, http, workers.working(), pushes.listening():
+            yield
+
+    async def git_is_there() -> str | None:
+        return None if shutil.which("git", path=environment.get("PATH")) else "git is not installed"
+
+    app = create_app(
+        "build",
+        settings,
+        registry,
+        description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
+        routers=[
+            builds_router(store, intake, logs, Pages(logs), schedule.wake),
+            apps_router(store, repositories, now),
+        ],
+        loops=[schedule, Loop("reconcile", intake.reconcile, every_s=RECONCILE_S)],
+        checks={"git": git_is_there},
+        public=PUBLIC,
+        resources=resources,
+    )
+    variables = {
+        "PATH": environment.get("PATH", os.defpath),
+        "SLIPWAY_PUSH_SOCKET": str(settings.push_socket),
+        "SLIPWAY_BUILD_URL": url,
+    }
+    git = GitHttp(settings.repositories, settings.hooks, settings.home / "spool", intake.admit, variables)
+    app.mount("/git", git)
+    return app
+
+
+def run() -> None:
+    """Runs the service until it is told to end."""
+    configure_logging()
+    settings = Settings()
+    serve(build_app(settings), settings, "build")

@@ -1,0 +1,194 @@
+"""Steps as processes of this machine.
+
+They run as the platform's own user, which is no wall: what keeps builds apart is habit, not force.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import psutil
+
+from services.build.executor import Order, Outcome, Output, Stop, Workspace
+
+GRACE_S = 5.0
+MARKER = "SLIPWAY_BUILD_FOLDER"  # in the environment of all that a step starts; the folder is unique on the machine
+PREPARE_TIMEOUT_S = 120.0
+# What steps may see of the platform's environment: how packages are fetched and how text is written.
+_PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
+_PASSED_ON_PREFIXES = ("LC_", "PIP_", "NPM_CONFIG_")
+_PASSED_ON_SUFFIX = "_PROXY"
+
+
+def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of the platform's environment that steps are given; never the token."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _PASSED_ON
+        or name.upper().startswith(_PASSED_ON_PREFIXES)
+        or name.upper().endswith(_PASSED_ON_SUFFIX)
+    }
+
+
+class ProcessExecutor:
+    """`environment` is what `passed_on` gave; `caches` holds a folder for each app."""
+
+    def __init__(self, environment: Mapping[str, str], caches: Path, *, grace_s: float = GRACE_S) -> None:
+        self._environment = dict(environment)
+        self._caches = caches
+        self._grace_s = grace_s
+
+    async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
+        """Makes `.venv`, with pip in it."""
+        workspace.scratch.mkdir(parents=True, exist_ok=True)
+        program = [sys.executable, "-I", "-m", "virtualenv"]
+        options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / "virtualenv")]
+        command = [*program, *options, str(workspace.folder / ".venv")]
+        return await self._carry_out(workspace, [("", command)], {}, PREPARE_TIMEOUT_S, output, stop)
+
+    async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
+        commands = [(f"$ {command}\n", ["sh", "-e", "-c", command]) for command in order.commands]
+        return await self._carry_out(workspace, commands, order.environment, order.timeout_s, output, stop)
+
+    async def end_leftovers(self, workspace: Workspace) -> int:
+        return await self._end_all(workspace)
+
+    async def _carry_out(
+        self,
+        workspace: Workspace,
+        commands: list[tuple[str, list[str]]],
+        extra: Mapping[str, str],
+        timeout_s: float,
+        output: Output,
+        stop: Stop,
+    ) -> Outcome:
+        deadline = time.monotonic() + timeout_s
+        environment = {**self._step_environment(workspace), **extra, MARKER: str(workspace.folder)}
+        async with _piped(output) as end_of_pipe:
+            try:
+                for shown, command in commands:
+                    output(shown.encode())
+                    process = _start(command, workspace.folder, environment, end_of_pipe)
+                    reason = await _wait(process, deadline, timeout_s, stop)
+                    if reason:
+                        return Outcome(None, reason)
+                    if code := process.returncode:
+                        return Outcome(code, _told(code))
+                return Outcome(0)
+            except OSError as error:  # the step before it may have removed the folder
+                return Outcome(None, f"could not be started: {error.strerror}")
+            finally:
+                await asyncio.shield(self._end_all(workspace))
+
+    def _step_environment(self, workspace: Workspace) -> dict[str, str]:
+        folder, cache = workspace.folder, self._caches / workspace.app
+        path = [str(folder / ".venv" / "bin"), str(folder / "node_modules" / ".bin"), self._environment.get("PATH", "")]
+        return {
+            **self._environment,
+            "PATH": os.pathsep.join(path),
+            "VIRTUAL_ENV": str(folder / ".venv"),
+            "CI": "true",
+            "CI_COMMIT_SHA": workspace.commit,
+            "CI_COMMIT_BRANCH": workspace.branch or "",
+            "CI_PIPELINE_NUMBER": str(workspace.number),
+            "SLIPWAY_BUILD_ID": workspace.build,
+            "HOME": str(workspace.scratch),
+            "TMPDIR": str(workspace.scratch),
+            "PIP_CACHE_DIR": str(cache / "pip"),
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "npm_config_cache": str(cache / "npm"),
+            "PYTHONUNBUFFERED": "1",  # what a step prints is shown as it comes
+        }
+
+    async def _end_all(self, workspace: Workspace) -> int:
+        """SIGTERM to everything that carries the marker, SIGKILL after the grace; returns when all are gone."""
+        seen: set[int] = set()
+        deadline = time.monotonic() + self._grace_s
+        wait_s = 0.01
+        while found := await asyncio.to_thread(_marked, str(workspace.folder)):
+            late = time.monotonic() > deadline
+            for process in found:
+                if late or process.pid not in seen:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.send_signal(signal.SIGKILL if late else signal.SIGTERM)
+                seen.add(process.pid)
+            await asyncio.sleep(wait_s)
+            wait_s = min(0.2, wait_s * 2)
+        return len(seen)
+
+
+def _start(command: list[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
+    # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+async def _wait(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
+    """Why it was not waited for any longer; empty if it has ended by itself. (The caller ends it then.)"""
+    ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        left_s = deadline - time.monotonic()
+        await asyncio.wait({ended, stopped}, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            return ""
+        return "was stopped" if stop.is_set() else f"took longer than its time-out of {timeout_s:g} s"
+    finally:
+        stopped.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _piped(output: Output) -> AsyncIterator[int]:
+    """A pipe whose other end is read to `output`; at the end, until everybody has closed it, or for one second more."""
+    read_end, write_end = os.pipe()
+    reader = _Reader(output)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: reader, os.fdopen(read_end, "rb", 0))
+    try:
+        yield write_end
+    finally:
+        os.close(write_end)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reader.closed.wait(), 1.0)
+        transport.close()
+
+
+class _Reader(asyncio.Protocol):
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.closed = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self._output(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed.set()
+
+
+def _marked(folder: str) -> list[psutil.Process]:
+    """Living processes whose environment names `folder` as theirs. Processes of others cannot be read: not ours."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARKER) == folder and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _told(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"exited with {code}"

@@ -1,0 +1,211 @@
+"""One run of one build, read from top to bottom: checkout, manifest, pipeline, seal, deploy."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from services.build import build as domain
+from services.build.analysis import Analysis
+from services.build.app import App
+from services.build.build_log import BuildLog, BuildLogs
+from services.build.convention import READ, manifest_of, run_command
+from services.build.deploy import Handover, Refused, Unreachable, went_live
+from services.build.executor import Executor, Stop, Stopped, Workspace
+from services.build.gate import Fault, GateResult, loosened, refusal
+from services.build.ledger import Ledger
+from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
+from services.build.pipeline import Pipeline
+from services.build.repository import SUBMODULE, Repositories, TrackedFile
+from services.build.store import BuildStore
+from shared.manifest import Manifest, Stage
+from shared.models import Artifact, BuildState, Environment
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every run works with. `releases` is the folder of checkouts, `digest` seals one, `urls` says where an app
+    is found."""
+
+    store: BuildStore
+    repositories: Repositories
+    executor: Executor
+    analysis: Analysis
+    logs: BuildLogs
+    handover: Handover
+    releases: Path
+    digest: Callable[[Path], str]
+    urls: Callable[[str, Environment], list[str]]
+    now: Callable[[], datetime]
+
+
+async def run_build(tools: Tools, build_id: str, stop: Stop) -> None:
+    """Runs the build to its end, from wherever an earlier run left it. When `stop` is set it ends early: in the state
+    that was asked for, or, if the service itself is ending, without an end, to be taken up again."""
+    ledger = Ledger(tools.store, build_id, stop, tools.now)
+    with tools.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
+        await ledger.load()
+        run = _Run(tools, ledger, build_log)
+        try:
+            await run.carry_out()
+        except Stopped:
+            await run.stopped()
+        except Exception as error:
+            log.exception("build %s", build_id)
+            await run.end(BuildState.ERROR, f"an error of the platform: {type(error).__name__}: {error}")
+
+
+class _Run:
+    def __init__(self, tools: Tools, ledger: Ledger, build_log: BuildLog) -> None:
+        self._tools = tools
+        self._ledger = ledger
+        self._log = build_log
+
+    async def carry_out(self) -> None:
+        if self._ledger.build.passed:
+            self._log.say("--- the service was restarted; the deploy is continued")
+        elif not await self._passes():
+            return
+        if self._ledger.build.environment is None:
+            await self.end(BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
+        else:
+            await self._deploy()
+
+    async def _passes(self) -> bool:
+        """Builds and judges the commit, and seals what passed."""
+        tools, ledger, workspace = self._tools, self._ledger, self._workspace()
+        leftovers = await tools.executor.end_leftovers(workspace)
+        if ledger.build.state is BuildState.RUNNING:
+            self._log.say(f"--- taken up again from the beginning; {leftovers} processes of the earlier run were ended")
+        await ledger.update(lambda build: domain.started(build, ledger.now()))
+        if ledger.build.attempt > ATTEMPTS:
+            await self.end(BuildState.ERROR, f"the service ended {ATTEMPTS} times while this build ran")
+            return False
+        await ledger.update(lambda build: domain.with_changes(build, stage=Stage.BUILD))
+        await asyncio.to_thread(tools.repositories.checkout, workspace.app, workspace.commit, workspace.folder)
+        tracked = await asyncio.to_thread(tools.repositories.tracked, workspace.app, workspace.commit)
+        if any(file.mode == SUBMODULE for file in tracked):
+            self._log.say("submodules are not supported; their folders stay empty")
+        app = await ledger.patiently(lambda: tools.store.app(workspace.app))
+        pipeline = Pipeline(tools.executor, tools.analysis, tools.repositories, ledger, self._log)
+        try:
+            manifest = await self._read_manifest(app, tracked)
+        except BadManifest as error:
+            faults = [str(fault) for fault in error.faults]
+            await self._judged(
+                [GateResult(name="manifest", passed=False, reason=faults[0], offenders=faults[1:])], None
+            )
+            return False
+        await ledger.update(lambda build: domain.with_changes(build, manifest=manifest))
+        gates = await pipeline.judge(workspace, app, manifest, tracked)
+        return await self._judged(gates, pipeline.untested)
+
+    async def _read_manifest(self, app: App, tracked: Sequence[TrackedFile]) -> Manifest:
+        """Raises BadManifest."""
+        at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
+        read = self._tools.repositories.read
+        files = {file.path: await asyncio.to_thread(read, app.name, file) for file in at_root}
+        if NAME not in files:
+            self._log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
+            return manifest_of(app.name, files)
+        manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
+        if faults := loosened(app.gates, manifest.gates):
+            raise with_lines(files[NAME], faults)
+        if manifest.run.command is None:
+            command = run_command(files)
+            if command is None:
+                raise BadManifest([Fault("run.command", "is missing; say how the app is run, listening on $PORT")])
+            manifest.run.command = command
+        return manifest
+
+    async def _judged(self, gates: list[GateResult], untested: bool | None) -> bool:
+        self._log.say("--- gates")
+        for gate in gates:
+            self._log.say(f"    {'passed' if gate.passed else 'FAILED'}  {gate.name:<15}  {gate.reason}")
+            for offender in gate.offenders:
+                self._log.say(f"              {offender}")
+        if untested:
+            self._log.say("    untested: no test reported anything")
+        await self._ledger.update(lambda build: domain.with_changes(build, gates=gates, untested=untested))
+        if reason := refusal(gates):
+            await self.end(BuildState.FAILURE, reason)
+            return False
+        await self._seal()
+        return True
+
+    async def _seal(self) -> None:
+        workspace = self._workspace()
+        await asyncio.to_thread(_remove, workspace.scratch)
+        digest = await asyncio.to_thread(self._tools.digest, workspace.folder)
+        artifact = Artifact(kind="directory", ref=str(workspace.folder), digest=digest)
+        await self._ledger.update(
+            lambda build: domain.with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="")
+        )
+
+    async def _deploy(self) -> None:
+        ledger, handover = self._ledger, self._tools.handover
+        self._log.say(f"--- deploy: to {ledger.build.environment}")
+        try:
+            if ledger.build.release is None:
+                release = await handover.request(ledger.build, self._waiting, ledger.stop)
+                await ledger.update(lambda build: domain.with_changes(build, release=release.id))
+            else:
+                release = await handover.look(ledger.build.release, self._waiting, ledger.stop)
+            release = await handover.follow(release, self._waiting, ledger.stop)
+        except Refused as error:
+            await self.end(BuildState.FAILURE, f"the deployer refused it: {error}")
+        except Unreachable as error:
+            await self.end(BuildState.ERROR, f"the deployer did not answer: {error}")
+        else:
+            if not went_live(release):
+                await self.end(BuildState.FAILURE, f"release {release.id} {release.state}: {release.reason}")
+                return
+            urls = self._tools.urls(ledger.build.app, release.environment)
+            await ledger.update(lambda build: domain.with_changes(build, urls=urls))
+            how = "was live already, unchanged" if release.unchanged else "is live"
+            await self.end(BuildState.SUCCESS, f"{release.id} {how} in {release.environment}: {' and '.join(urls)}")
+
+    async def stopped(self) -> None:
+        """All processes have ended."""
+        await self._ledger.load()
+        stop = self._ledger.build.stop
+        if stop is not None and not self._ledger.build.ended:
+            await self.end(stop.state, stop.reason)
+
+    async def end(self, state: BuildState, reason: str) -> None:
+        """The line goes to the log first: whoever follows it leaves when the state is an end."""
+        build = self._ledger.build
+        if not build.passed:
+            workspace = self._workspace()
+            for folder in (workspace.scratch, workspace.folder):
+                await asyncio.to_thread(_remove, folder)
+        self._log.say(f"{build.id} {state}: {reason}")
+        await self._ledger.end(state, reason)
+
+    def _waiting(self, reason: str) -> None:
+        self._log.say(f"    waiting for the deployer: {reason}")
+
+    def _workspace(self) -> Workspace:
+        build = self._ledger.build
+        folder = self._tools.releases / build.app
+        return Workspace(
+            build=build.id,
+            app=build.app,
+            commit=build.commit,
+            branch=build.branch,
+            number=build.number,
+            folder=folder / build.id,
+            scratch=folder / f".{build.id}",
+        )
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,14 @@
+"""The deployer: brings builds that passed into environments, and keeps their instances running.
+
+Releases: pending → starting → live → retired, or → failed | rolled_back. Instances: starting → ready → draining →
+stopped, or → unhealthy | failed. Everything follows from facts: stored (store.py), seen (driver, prober, proxy).
+
+release.py, instance.py, environment.py   the nouns and their states
+observe.py, plan.py, work.py              what the facts ask for: changes first, then work (action.py)
+apply.py, publish.py                      what changes mean for the store, the events, the registry
+runner.py, worker.py, jobs.py             one environment's plans carried out
+prober.py, proxy.py, driver.py            the outside: instances' health, the proxy service, the engine
+process_*.py, linux_process.py            the engine of plain processes
+orders.py, api.py, environment_view.py    what clients order, and see
+loops.py                                  all environments; housekeeping
+"""

@@ -1,0 +1,162 @@
+"""From changes to what is stored: new versions of releases and instances, and the events that tell of them. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.deployer import instance as instances
+from services.deployer import release as releases
+from services.deployer.action import (
+    AddInstance,
+    Change,
+    DropInstance,
+    MoveInstance,
+    MoveRelease,
+    NoteAddress,
+    NoteEnd,
+    Say,
+    Switch,
+)
+from services.deployer.environment import configuration, desired
+from services.deployer.instance import Instance, crashes_in_a_row
+from services.deployer.observe import World
+from services.deployer.release import Failure, Release
+from shared.models import Event, InstanceState, ReleaseState
+
+
+@dataclass
+class Commit:
+    """Stored in one transaction, or not at all."""
+
+    releases: dict[str, Release] = field(default_factory=dict)
+    instances: dict[str, Instance] = field(default_factory=dict)
+    dropped: list[Instance] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+def release_event(release: Release, at: datetime) -> Event:
+    return Event(
+        type=f"release.{release.state}",
+        app=release.app,
+        at=at,
+        id=release.id,
+        reason=release.reason,
+        notify=release.manifest.notify,
+        **_subject(release),
+    )
+
+
+def _instance_event(instance: Instance, release: Release, at: datetime) -> Event:
+    return Event(
+        type=f"instance.{instance.state}",
+        app=instance.app,
+        at=at,
+        id=instance.id,
+        reason=instance.reason,
+        notify=release.manifest.notify,
+        **_subject(release),
+    )
+
+
+def _subject(release: Release) -> dict[str, str]:
+    return {
+        "release": release.id,
+        "environment": release.environment,
+        "commit": release.commit,
+        "build": release.build,
+    }
+
+
+def apply(changes: Iterable[Change], world: World, failures: Mapping[str, Failure], now: datetime) -> Commit:
+    """`failures`: the evidence for each instance that fails and counts against its release. Raises
+    IllegalTransition if a change does not fit the world that it was planned on.
+    """
+    return _Application(world, failures, now).commit_of(changes)
+
+
+class _Application:
+    def __init__(self, world: World, failures: Mapping[str, Failure], now: datetime) -> None:
+        self._world = world
+        self._failures = failures
+        self._now = now
+        self._commit = Commit()
+
+    def commit_of(self, changes: Iterable[Change]) -> Commit:
+        for change in changes:
+            match change:
+                case AddInstance():
+                    self._add(change)
+                case MoveInstance():
+                    self._move_instance(change)
+                case NoteAddress(instance_id, address):
+                    self._put(self._instance(instance_id).model_copy(update={"address": address}))
+                case NoteEnd(instance_id):
+                    self._put(self._instance(instance_id).model_copy(update={"ended_at": self._now}))
+                case DropInstance(instance_id):
+                    self._commit.dropped.append(self._instance(instance_id))
+                case MoveRelease():
+                    self._move_release(change)
+                case Switch(release_id):
+                    self._put_release(self._release(release_id).model_copy(update={"switched_at": self._now}))
+                case Say(release_id, reason):
+                    self._put_release(self._release(release_id).model_copy(update={"reason": reason}))
+        return self._commit
+
+    def _instance(self, instance_id: str) -> Instance:
+        return self._commit.instances.get(instance_id) or self._world.instances[instance_id]
+
+    def _release(self, release_id: str) -> Release:
+        return self._commit.releases.get(release_id) or self._world.releases[release_id]
+
+    def _put(self, instance: Instance) -> None:
+        self._commit.instances[instance.id] = instance
+
+    def _put_release(self, release: Release) -> None:
+        self._commit.releases[release.id] = release
+
+    def _add(self, change: AddInstance) -> None:
+        release = self._release(change.release)
+        release = release.model_copy(update={"instances_made": release.instances_made + 1})
+        self._put_release(release)
+        wanted = desired(self._world.override, release.manifest.resources)
+        restarts = crashes = 0
+        if change.replaces is not None:
+            failed = self._instance(change.replaces)
+            restarts, crashes = failed.restarts + 1, crashes_in_a_row(failed)
+            self._put(failed.model_copy(update={"replaced": True}))
+        added = Instance(
+            id=f"{release.id}-{release.instances_made}",
+            release=release.id,
+            app=release.app,
+            environment=release.environment,
+            commit=release.commit,
+            state=InstanceState.STARTING,
+            reason=f"in place of {change.replaces}" if change.replaces else f"{wanted.replicas} are wanted",
+            created_at=self._now,
+            changed_at=self._now,
+            memory=wanted.memory,
+            configuration=configuration(wanted),
+            restarts=restarts,
+            crashes=crashes,
+        )
+        self._put(added)
+        self._commit.events.append(_instance_event(added, release, self._now))
+
+    def _move_instance(self, change: MoveInstance) -> None:
+        changed = instances.moved(self._instance(change.instance), change.state, change.reason, self._now)
+        self._put(changed)
+        release = self._release(changed.release)
+        if change.fault and release.failure is None:
+            release = release.model_copy(update={"failure": self._failures[changed.id]})
+            self._put_release(release)
+        self._commit.events.append(_instance_event(changed, release, self._now))
+
+    def _move_release(self, change: MoveRelease) -> None:
+        release = releases.moved(self._release(change.release), change.state, change.reason, self._now)
+        if change.state is ReleaseState.STARTING:
+            live = self._world.only(ReleaseState.LIVE)
+            release = release.model_copy(update={"previous": live.id if live else None})
+        if change.abort_rollout:
+            release = release.model_copy(update={"abort_rollout": True})
+        self._put_release(release)
+        self._commit.events.append(release_event(release, self._now))

@@ -1,0 +1,15 @@
+"""Settings of the deployer."""
+
+from pydantic import Field
+
+from shared.config import SharedSettings
+
+
+class Settings(SharedSettings):
+    """Durations in seconds; the defaults are Kamal's, but for the watch after going live."""
+
+    ready_deadline_s: float = Field(30, gt=0, description="A new instance must be ready within this time.")
+    watch_s: float = Field(10, ge=0, description="After going live, a crash or failing health rolls back by itself.")
+    grace_s: float = Field(10, ge=0, description="From SIGTERM to SIGKILL.")
+    unhealthy_kept_s: float = Field(30, gt=0, description="An instance unhealthy for longer is replaced.")
+    releases_kept: int = Field(5, ge=1, description="Per app and environment, with their artifacts.")

@@ -1,0 +1,102 @@
+"""What the deployer asks of an engine that runs instances: processes now; Docker and Swarm fit the same shape."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from shared.models import Artifact
+
+
+class DriverError(Exception):
+    """The engine refused or failed; the message is for a person."""
+
+
+class UnknownInstance(DriverError):
+    """The engine has never heard of the instance, or has been told to forget it."""
+
+
+class Unsupported(DriverError):
+    """This engine cannot do that."""
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """`command` is run by `sh -c` in the artifact's folder; `memory` in bytes."""
+
+    id: str
+    artifact: Artifact
+    command: str
+    environment: Mapping[str, str] = field(repr=False)
+    memory: int
+
+
+@dataclass(frozen=True)
+class InstanceStatus:
+    """`address` is `host:port`. `exit_code` is None while it runs, and where nobody saw its end; 128 and more: ended
+    by that signal plus 128. `interrupted`: it ended because the platform or the machine was stopped, not by itself.
+    """
+
+    id: str
+    address: str
+    running: bool
+    started_at: datetime
+    exit_code: int | None = None
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Usage:
+    """`working_set` in bytes; `cpu_seconds` only grows within one `started_at`."""
+
+    started_at: datetime
+    memory_limit: int
+    working_set: int
+    cpu_seconds: float
+    oom_kills: int
+
+
+class Driver(Protocol):
+    """Runs instances that outlive the deployer. The engine itself remembers them: a new driver object on the same
+    engine goes on where the last one stopped. One deployer at a time uses an engine's instances.
+
+    Order: `start`, any of the others, `stop`, `forget`. Each may be repeated, and may be cut off anywhere (cancelled,
+    or the deployer killed): repeating it completes it, and never makes a second copy. All but `start` and `forget` of
+    an instance that the engine does not know raise UnknownInstance. Every method may raise DriverError.
+    """
+
+    async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        """Starts the instance and returns at once, not when it is ready. An id is started once in its life: repeated,
+        it answers with the instance's status, also when that has ended.
+        """
+        ...
+
+    async def stop(self, instance_id: str, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL after `grace_s` seconds; returns when nothing of the instance runs any more. Cancelled,
+        it leaves the instance with its SIGTERM. Of an ended one it removes what may be left.
+        """
+        ...
+
+    async def statuses(self) -> dict[str, InstanceStatus]:
+        """Every instance that runs or has ended, until it is forgotten."""
+        ...
+
+    async def logs(self, instance_id: str, lines: int) -> list[str]:
+        """The last lines of its output, oldest first; also of an ended one."""
+        ...
+
+    async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
+        """Of those that run; the others have no item: no data is not zero."""
+        ...
+
+    async def set_memory(self, instance_id: str, memory: int) -> None:
+        """Another memory limit for a running instance, bytes. Raises Unsupported where only a new instance can."""
+        ...
+
+    async def forget(self, instance_id: str) -> None:
+        """Removes log and record of an ended instance; raises DriverError if it runs."""
+        ...
+
+    async def tidy(self) -> None:
+        """Keeps logs within bounds; to be called about once a minute."""
+        ...

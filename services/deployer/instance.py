@@ -1,0 +1,89 @@
+"""One running copy of a release: its states, and when one that died is started again."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from services.deployer.environment import Place
+from shared.models import Environment, InstanceRecord, InstanceState
+from shared.state import Table, transition
+
+S = InstanceState
+
+INSTANCE_TRANSITIONS: Table[InstanceState] = {
+    S.STARTING: frozenset({S.READY, S.FAILED, S.STOPPED}),
+    S.READY: frozenset({S.DRAINING, S.UNHEALTHY, S.FAILED, S.STOPPED}),
+    S.UNHEALTHY: frozenset({S.READY, S.DRAINING, S.FAILED, S.STOPPED}),
+    S.DRAINING: frozenset({S.STOPPED}),
+    S.STOPPED: frozenset(),
+    S.FAILED: frozenset(),
+}
+RUNNING = frozenset({S.STARTING, S.READY, S.UNHEALTHY})
+ENDED = frozenset({S.STOPPED, S.FAILED})
+
+FIRST_DELAY_S = 0.5
+LONGEST_DELAY_S = 30.0
+WELL_AFTER_S = 60.0
+
+
+class Instance(BaseModel):
+    """`memory` in bytes. `restarts` counts over the instances that this one took over from; `crashes` only those in
+    a row. `ended_at`: when its process was certainly gone. `replaced`: another one was started in its place.
+    """
+
+    id: str
+    release: str
+    app: str
+    environment: Environment
+    commit: str
+    state: InstanceState
+    reason: str
+    created_at: datetime
+    changed_at: datetime
+    ready_at: datetime | None = None
+    ended_at: datetime | None = None
+    address: str = ""
+    memory: int
+    configuration: str
+    restarts: int = 0
+    crashes: int = 0
+    replaced: bool = False
+
+    @property
+    def place(self) -> Place:
+        return Place(self.app, self.environment)
+
+
+def moved(instance: Instance, state: InstanceState, reason: str, now: datetime) -> Instance:
+    """The instance in its new state; raises IllegalTransition."""
+    transition(INSTANCE_TRANSITIONS, instance.state, state)
+    changes: dict[str, Any] = {"state": state, "reason": reason, "changed_at": now}
+    if state is S.READY and instance.ready_at is None:
+        changes["ready_at"] = now
+    return instance.model_copy(update=changes)
+
+
+def crashes_in_a_row(failed: Instance) -> int:
+    """Including this one; an instance that was well for a minute begins a new row."""
+    was_well = failed.ready_at is not None and (failed.changed_at - failed.ready_at).total_seconds() >= WELL_AFTER_S
+    return 1 if was_well else failed.crashes + 1
+
+
+def may_restart_at(failed: Instance) -> datetime:
+    """When an instance may be started in place of `failed`: 0.5 s after, doubling with each crash in a row to 30 s."""
+    doublings = min(crashes_in_a_row(failed) - 1, 10)
+    return failed.changed_at + timedelta(seconds=min(FIRST_DELAY_S * 2**doublings, LONGEST_DELAY_S))
+
+
+def registry_record(instance: Instance) -> InstanceRecord:
+    """The instance as others see it."""
+    return InstanceRecord(
+        id=instance.id,
+        release=instance.release,
+        commit=instance.commit,
+        address=instance.address,
+        state=instance.state,
+        memory_limit=instance.memory,
+        updated_at=instance.changed_at,
+    )

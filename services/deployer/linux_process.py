@@ -1,0 +1,63 @@
+"""Processes as Linux shows them in /proc: who they are, whoever started them, and what they use."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS_S = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class ProcessStat:
+    """`start_ticks` (field 22 of `stat`) tells one process from the next with the same pid; the machine's clock does
+    not move it. `cpu_ticks` includes children that have ended. `resident` in bytes.
+    """
+
+    pid: int
+    state: str
+    session: int
+    start_ticks: int
+    cpu_ticks: int
+    resident: int
+
+
+def boot_id() -> str:
+    """Another one after each start of the machine."""
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def process_stat(pid: int) -> ProcessStat | None:
+    """None if there is no such process, or only its zombie."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+    if fields[0] in "ZX":
+        with contextlib.suppress(ChildProcessError):  # only if it is our own child does it wait for us
+            os.waitpid(pid, os.WNOHANG)
+        return None
+    cpu_ticks = sum(int(ticks) for ticks in fields[11:15])
+    return ProcessStat(pid, fields[0], int(fields[3]), int(fields[19]), cpu_ticks, int(fields[21]) * PAGE)
+
+
+def processes() -> Iterator[ProcessStat]:
+    """All that run."""
+    for name in os.listdir(PROC):
+        if name.isdigit() and (stat := process_stat(int(name))) is not None:
+            yield stat
+
+
+def marked_with(marker: str) -> list[ProcessStat]:
+    """Processes whose environment, as it was when they began, holds exactly `marker` (`NAME=value`)."""
+    wanted = marker.encode()
+    found = []
+    for stat in processes():
+        with contextlib.suppress(OSError):  # gone, or another user's
+            if wanted in (PROC / str(stat.pid) / "environ").read_bytes().split(b"\0"):
+                found.append(stat)
+    return found

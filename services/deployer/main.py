@@ -1,0 +1,109 @@
+"""Composition root of the deployer."""
+
+import asyncio
+import contextlib
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import urlsplit
+
+import httpx
+from fastapi import FastAPI
+
+from services.deployer.api import router
+from services.deployer.config import Settings
+from services.deployer.driver import Driver
+from services.deployer.environment import AppFacts, Place
+from services.deployer.loops import Housekeeping, Reconciler
+from services.deployer.observe import Limits
+from services.deployer.orders import Orders
+from services.deployer.prober import Prober
+from services.deployer.process_driver import ProcessDriver
+from services.deployer.proxy import ProxyService
+from services.deployer.runner import Runner, Setting
+from services.deployer.store import RedisStore
+from services.deployer.worker import Tools
+from shared.app import configure_logging, create_app, serve
+from shared.auth import derived_secret
+from shared.clock import now
+from shared.http import ServiceClient
+from shared.loops import Loop
+from shared.models import Environment
+from shared.registry import RedisRegistry
+from shared.store import connect
+
+DESCRIPTION = "Environments, releases and instances: start first, confirm the route, drain, stop; roll back by itself."
+DRIVERS: dict[str, Callable[[Settings], Driver]] = {
+    "process": lambda settings: ProcessDriver(settings.home, os.environ),
+}
+
+
+def driver_for(settings: Settings) -> Driver:
+    """Raises ValueError if there is no such driver."""
+    if settings.driver not in DRIVERS:
+        raise ValueError(f"SLIPWAY_DRIVER={settings.driver}: there is no such driver; choose from {', '.join(DRIVERS)}")
+    return DRIVERS[settings.driver](settings)
+
+
+def app_facts(settings: Settings) -> AppFacts:
+    """What apps are told of the platform: addresses, and secrets that are derived from its token."""
+    token = settings.platform_token()
+    redis = urlsplit(settings.redis_url)
+    where = f"{redis.hostname}:{redis.port or 6379}/{redis.path.strip('/') or 0}"
+    return AppFacts(
+        ofrep_endpoint=settings.url("flags"),
+        redis_url=f"redis://app:{derived_secret(token, 'redis:app')}@{where}",
+        flags_tokens={each: f"{each}.{derived_secret(token, f'flags:{each}')}" for each in Environment},
+    )
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """The service with everything it needs; nothing runs before the app's lifespan starts."""
+    redis = connect(settings.redis_connection_url())
+    http = httpx.AsyncClient(trust_env=False)
+    registry, store, driver = RedisRegistry(redis), RedisStore(redis), driver_for(settings)
+    locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+    prober = Prober(lambda place: reconciler.wake(place))
+    orders = Orders(
+        store, ServiceClient("build", settings, registry, http), locks, lambda place: reconciler.wake(place), now
+    )
+    limits = Limits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
+    setting = Setting(registry, prober, limits, now)
+    tools = Tools(
+        store=store,
+        driver=driver,
+        proxy=ProxyService(ServiceClient("proxy", settings, registry, http)),
+        facts=app_facts(settings),
+        grace_s=settings.grace_s,
+        domain=settings.domain,
+        take_back=orders.take_back,
+    )
+    reconciler = Reconciler(
+        store, driver, lambda place: Runner(place, setting, tools, locks[place], lambda woken: reconciler.wake(woken))
+    )
+    housekeeping = Housekeeping(store, driver, locks, settings.releases_kept)
+
+    @contextlib.asynccontextmanager
+    async def resources() -> AsyncIterator[None]:
+        async with redis, http:
+            yield
+            await reconciler.close()
+            await prober.close()
+
+    return create_app(
+        "deployer",
+        settings,
+        registry,
+        description=DESCRIPTION,
+        routers=[router(orders, setting, tools)],
+        loops=[reconciler.loop, Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180)],
+        checks={"environments": reconciler.check},
+        resources=resources,
+    )
+
+
+def run() -> None:
+    """Runs the service until it is told to end; instances run on."""
+    configure_logging()
+    settings = Settings()
+    serve(build_app(settings), settings, "deployer")

@@ -1,0 +1,48 @@
+"""TCP ports for instances that run as processes."""
+
+import contextlib
+import random
+import socket
+from collections.abc import Collection
+from pathlib import Path
+
+FIRST, LAST = 20_000, 29_999
+
+
+class NoPort(OSError):
+    """All ports of the range are taken."""
+
+
+class PortPicker:
+    """Goes round the range, so that a port comes back as late as possible: a stale endpoint must not lead visitors to
+    a stranger. `memory` keeps the place over restarts; each stack begins somewhere else.
+    """
+
+    def __init__(self, memory: Path) -> None:
+        self._memory = memory
+
+    def pick(self, taken: Collection[int]) -> int:
+        """A port that is not in `taken`, and that nobody listens on. Raises NoPort."""
+        for _ in range(LAST - FIRST + 1):
+            port = self._next()
+            if port not in taken and is_free(port):
+                return port
+        raise NoPort(f"no TCP port from {FIRST} to {LAST} is free; end something that uses them")
+
+    def _next(self) -> int:
+        port = random.randint(FIRST, LAST)
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            port = int(self._memory.read_text()) + 1
+        port = port if FIRST <= port <= LAST else FIRST
+        self._memory.write_text(str(port))
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Whether the port can be bound on every address, which is the strictest test."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True

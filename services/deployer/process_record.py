@@ -1,0 +1,102 @@
+"""What the process driver keeps of an instance, in `<home>/instances/<id>/`: it outlives the deployer."""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from services.deployer.driver import InstanceStatus
+from services.deployer.linux_process import boot_id, marked_with, process_stat
+
+HOST = "127.0.0.1"
+
+
+class ProcessRecord(BaseModel):
+    """Written before the process is started, without `pid`, and again after. `marker` (`NAME=value`) is in the
+    environment of every process of the instance, and of none of another home. `stopped`: the platform ended it.
+    """
+
+    id: str
+    marker: str
+    port: int
+    memory: int
+    started_at: datetime
+    boot_id: str
+    pid: int | None = None
+    start_ticks: int | None = None
+    stopped: bool = False
+
+    def runs(self) -> bool:
+        stat = process_stat(self.pid) if self.pid and self.boot_id == boot_id() else None
+        return stat is not None and stat.start_ticks == self.start_ticks
+
+
+class InstanceFolder:
+    """`record.json`, `exit_code` (written by the shim), `log` and `log.1`, and the instance's HOME and TMPDIR."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = path / "log"
+        self.older_log = path / "log.1"
+        self.exit_code = path / "exit_code"
+        self.home = path / "home"
+        self.tmp = path / "tmp"
+        self._record = path / "record.json"
+
+    def make(self) -> None:
+        for folder in (self.home, self.tmp):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, record: ProcessRecord) -> None:
+        fresh = self._record.with_suffix(".new")
+        with fresh.open("w") as file:
+            file.write(record.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._record)
+
+    def read(self) -> ProcessRecord | None:
+        """The record; None if there is none, or if the process that it announces was never started."""
+        try:
+            record = ProcessRecord.model_validate_json(self._record.read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
+        if record.pid is None:
+            # The deployer died between the start of the process and writing that down.
+            leader = next((stat for stat in marked_with(record.marker) if stat.pid == stat.session), None)
+            if leader is not None:
+                record = record.model_copy(update={"pid": leader.pid, "start_ticks": leader.start_ticks})
+                self.write(record)
+            elif not self.exit_code.exists():
+                return None
+        return record
+
+    def status(self) -> InstanceStatus | None:
+        record = self.read()
+        if record is None:
+            return None
+        running = record.runs()
+        if not running:
+            record = self.read() or record  # `stopped` may have been written just before it ended
+        return InstanceStatus(
+            id=record.id,
+            address=f"{HOST}:{record.port}",
+            running=running,
+            started_at=record.started_at,
+            exit_code=None if running else self._read_exit_code(),
+            interrupted=not running and (record.stopped or record.boot_id != boot_id()),
+        )
+
+    def _read_exit_code(self) -> int | None:
+        try:
+            return int(self.exit_code.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+def folders(root: Path) -> Iterator[InstanceFolder]:
+    """All instances of a home, also those whose record cannot be read."""
+    if root.is_dir():
+        yield from (InstanceFolder(path) for path in sorted(root.iterdir()) if path.is_dir())

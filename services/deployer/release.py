@@ -1,0 +1,140 @@
+"""One build in one environment: its states, what may be rolled back to, and which artifacts are still needed."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from services.deployer.environment import Place
+from shared.manifest import Manifest
+from shared.models import Artifact, Environment, ReleaseState, ReleaseView
+from shared.state import Table, transition
+
+S = ReleaseState
+
+RELEASE_TRANSITIONS: Table[ReleaseState] = {
+    S.PENDING: frozenset({S.STARTING, S.FAILED, S.RETIRED, S.ROLLED_BACK}),
+    S.STARTING: frozenset({S.LIVE, S.FAILED, S.RETIRED, S.ROLLED_BACK}),
+    S.LIVE: frozenset({S.RETIRED, S.ROLLED_BACK}),
+    S.RETIRED: frozenset(),
+    S.FAILED: frozenset(),
+    S.ROLLED_BACK: frozenset(),
+}
+ENDED = frozenset({S.RETIRED, S.FAILED, S.ROLLED_BACK})
+
+
+class Step(BaseModel):
+    """One transition of the past."""
+
+    state: ReleaseState
+    reason: str
+    at: datetime
+
+
+class Failure(BaseModel):
+    """Why an instance of the release failed: what a person needs to find the cause."""
+
+    instance: str
+    reason: str
+    at: datetime
+    exit_code: int | None = Field(None, description="128 and more: ended by signal (code - 128). Null: still ran.")
+    probe: str = Field("", description="What the last probe of the health path saw.")
+    log: list[str] = Field([], description="The last 50 lines.")
+
+
+class Release(BaseModel):
+    """`switched_at`: from here on the old instances are taken out, there is no way back but a rollback. `takes_back`:
+    the faulty release that this one replaces by itself; `taken_back`: the release that replaces this faulty one, or
+    why there is none.
+    """
+
+    id: str
+    number: int
+    app: str
+    environment: Environment
+    build: str
+    commit: str
+    artifact: Artifact
+    manifest: Manifest
+    state: ReleaseState
+    reason: str
+    history: list[Step]
+    created_at: datetime
+    live_at: datetime | None = None
+    ended_at: datetime | None = None
+    previous: str | None = None
+    instances_made: int = 0
+    switched_at: datetime | None = None
+    rollout_opened: bool = False
+    abort_rollout: bool = False
+    takes_back: str | None = None
+    taken_back: str = ""
+    failure: Failure | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.app, self.environment)
+
+
+class ReleaseDetail(ReleaseView):
+    """A release with its past; `failure` if one of its instances failed while it started or was watched."""
+
+    instances_made: int
+    history: list[Step]
+    failure: Failure | None
+
+
+def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> Release:
+    """The release in its new state; raises IllegalTransition."""
+    transition(RELEASE_TRANSITIONS, release.state, state)
+    changes: dict[str, Any] = {
+        "state": state,
+        "reason": reason,
+        "history": [*release.history, Step(state=state, reason=reason, at=now)],
+    }
+    if state is S.LIVE:
+        changes["live_at"] = now
+    if state in ENDED:
+        changes["ended_at"] = now
+    return release.model_copy(update=changes)
+
+
+def view(release: Release, *, unchanged: bool = False) -> ReleaseDetail:
+    """The release as clients see it."""
+    return ReleaseDetail.model_validate({**release.model_dump(), "unchanged": unchanged})
+
+
+def is_same(release: Release, commit: str, digest: str) -> bool:
+    """Whether the release runs that very artifact; the commit counts, as apps are told theirs."""
+    return (release.commit, release.artifact.digest) == (commit, digest)
+
+
+def rollback_target(releases: Sequence[Release], live: Release | None) -> Release | None:
+    """The newest release that was live, did not have to be rolled back, and ran something else than `live`.
+    `releases`: newest first.
+    """
+    for release in releases:
+        was_well = release.state is S.RETIRED and release.live_at is not None
+        if was_well and not (live and is_same(live, release.commit, release.artifact.digest)):
+            return release
+    return None
+
+
+def kept(releases: Sequence[Release], count: int) -> list[Release]:
+    """Of one environment, newest first: those that have not ended, the newest `count`, and the newest `count` that were
+    live (a row of failed releases must not push out what can be gone back to).
+    """
+    were_live = [release.id for release in releases if release.live_at is not None][:count]
+    newest = [release.id for release in releases][:count]
+    return [r for r in releases if r.state not in ENDED or r.id in were_live or r.id in newest]
+
+
+def unneeded_artifacts(by_environment: Sequence[Sequence[Release]], count: int, in_use: Collection[str]) -> set[str]:
+    """References of directories that no kept release of any environment needs; `in_use`: releases with instances."""
+    needed, known = set[str](), set[str]()
+    for releases in by_environment:
+        known |= {release.artifact.ref for release in releases if release.artifact.kind == "directory"}
+        needed |= {release.artifact.ref for release in kept(releases, count)}
+        needed |= {release.artifact.ref for release in releases if release.id in in_use}
+    return known - needed

@@ -1,0 +1,171 @@
+"""Where releases, instances and wishes live. The only user of Redis in this service."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from redis.asyncio import Redis
+
+from services.deployer.apply import Commit
+from services.deployer.environment import Override, Place
+from services.deployer.instance import Instance
+from services.deployer.release import ENDED, Release
+from shared import events
+from shared.models import Environment, Event
+
+PLACES = "deployer:places"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Of one environment: releases that are open or have instances, and its instances, oldest first."""
+
+    releases: dict[str, Release]
+    instances: dict[str, Instance]
+    override: Override
+
+
+class Store(Protocol):
+    """Every method raises `redis.RedisError` when the store is out of reach; nothing is changed then, or all of it."""
+
+    async def next_number(self, app: str) -> int:
+        """Of the app's next release; never the same twice."""
+        ...
+
+    async def commit(self, place: Place, commit: Commit) -> None:
+        """All of it at once, with its events."""
+        ...
+
+    async def load(self, place: Place) -> Stored: ...
+
+    async def release(self, release_id: str) -> Release | None: ...
+
+    async def releases(self, place: Place, *, before: int | None = None, limit: int | None = None) -> list[Release]:
+        """Newest first; of those with a number below `before`."""
+        ...
+
+    async def places(self) -> list[Place]:
+        """Where there ever was a release."""
+        ...
+
+    async def save_override(self, place: Place, override: Override) -> None: ...
+
+
+def is_open(release: Release) -> bool:
+    """Whether something is still to be done for the release."""
+    return release.state not in ENDED or release.abort_rollout
+
+
+class RedisStore:
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def next_number(self, app: str) -> int:
+        number: int = await self._redis.incr(f"deployer:number:{app}")
+        return number
+
+    async def commit(self, place: Place, commit: Commit) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for release in commit.releases.values():
+                pipe.set(_release_key(release.id), release.model_dump_json())
+                pipe.zadd(_key("releases", place), {release.id: release.number})
+                (pipe.sadd if is_open(release) else pipe.srem)(_key("open", place), release.id)
+                pipe.sadd(PLACES, str(place))
+            for instance in commit.instances.values():
+                pipe.hset(_key("instances", place), instance.id, instance.model_dump_json())
+            for instance in commit.dropped:
+                pipe.hdel(_key("instances", place), instance.id)
+            for event in commit.events:
+                events.append(pipe, event)
+            await pipe.execute()
+
+    async def load(self, place: Place) -> Stored:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.smembers(_key("open", place))
+            pipe.hvals(_key("instances", place))
+            pipe.get(_key("override", place))
+            open_ids, values, override = await pipe.execute()
+        instances = sorted((Instance.model_validate_json(value) for value in values), key=_age)
+        ids = sorted(open_ids | {instance.release for instance in instances})
+        return Stored(
+            releases={release.id: release for release in await self._releases(ids)},
+            instances={instance.id: instance for instance in instances},
+            override=Override.model_validate_json(override) if override else Override(),
+        )
+
+    async def release(self, release_id: str) -> Release | None:
+        return next(iter(await self._releases([release_id])), None)
+
+    async def releases(self, place: Place, *, before: int | None = None, limit: int | None = None) -> list[Release]:
+        highest = "+inf" if before is None else f"({before}"
+        start, num = (None, None) if limit is None else (0, limit)
+        ids = await self._redis.zrevrangebyscore(_key("releases", place), highest, "-inf", start=start, num=num)
+        return await self._releases([str(each) for each in ids])
+
+    async def places(self) -> list[Place]:
+        names = sorted(str(name) for name in await self._redis.smembers(PLACES))
+        return [Place(app, Environment(environment)) for app, environment in (name.split("/") for name in names)]
+
+    async def save_override(self, place: Place, override: Override) -> None:
+        await self._redis.set(_key("override", place), override.model_dump_json())
+
+    async def _releases(self, ids: Sequence[str]) -> list[Release]:
+        values = await self._redis.mget([_release_key(each) for each in ids]) if ids else []
+        return [Release.model_validate_json(value) for value in values if value]
+
+
+def _release_key(release_id: str) -> str:
+    return f"deployer:release:{release_id}"
+
+
+def _key(noun: str, place: Place) -> str:
+    return f"deployer:{noun}:{place.app}:{place.environment}"
+
+
+def _age(instance: Instance) -> tuple[float, int, str]:
+    return instance.created_at.timestamp(), len(instance.id), instance.id
+
+
+class MemoryStore:
+    """For tests; `events` in the order in which they were committed."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._numbers: dict[str, int] = {}
+        self._releases: dict[str, Release] = {}
+        self._instances: dict[str, Instance] = {}
+        self._overrides: dict[Place, Override] = {}
+
+    async def next_number(self, app: str) -> int:
+        self._numbers[app] = self._numbers.get(app, 0) + 1
+        return self._numbers[app]
+
+    async def commit(self, place: Place, commit: Commit) -> None:
+        self._releases |= commit.releases
+        self._instances |= commit.instances
+        for instance in commit.dropped:
+            self._instances.pop(instance.id, None)
+        self.events += commit.events
+
+    async def load(self, place: Place) -> Stored:
+        instances = sorted((i for i in self._instances.values() if i.place == place), key=_age)
+        used = {instance.release for instance in instances}
+        here = (release for release in self._releases.values() if release.place == place)
+        return Stored(
+            releases={release.id: release for release in here if is_open(release) or release.id in used},
+            instances={instance.id: instance for instance in instances},
+            override=self._overrides.get(place, Override()),
+        )
+
+    async def release(self, release_id: str) -> Release | None:
+        return self._releases.get(release_id)
+
+    async def releases(self, place: Place, *, before: int | None = None, limit: int | None = None) -> list[Release]:
+        here = [r for r in self._releases.values() if r.place == place and (before is None or r.number < before)]
+        return sorted(here, key=lambda release: -release.number)[:limit]
+
+    async def places(self) -> list[Place]:
+        return sorted({release.place for release in self._releases.values()}, key=str)
+
+    async def save_override(self, place: Place, override: Override) -> None:
+        self._overrides[place] = override

@@ -1,0 +1,64 @@
+"""The work that the facts ask for; all of it may be begun again at any time. Pure."""
+
+from collections.abc import Iterator
+
+from services.deployer.action import AbortRollout, OpenRollout, Run, Stop, Sync, TakeBack, Work
+from services.deployer.environment import desired
+from services.deployer.instance import ENDED
+from services.deployer.observe import World
+from services.deployer.release import Release
+from shared.models import Environment, InstanceState, ReleaseState, RouteState
+
+S = InstanceState
+
+
+def work(world: World) -> Iterator[Work]:
+    """What is to be running in the background now."""
+    for instance in world.instances.values():
+        if instance.state is S.STARTING and instance.id not in world.statuses:
+            yield Run(instance.id)
+        drained = instance.state is S.DRAINING and world.route(instance.id) is RouteState.ABSENT
+        gone = instance.state in ENDED and instance.ended_at is None
+        if (drained or gone) and instance.id not in world.stopped:
+            yield Stop(instance.id)
+    if world.published and not _is_confirmed(world):
+        yield Sync()
+    starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
+    if starting is not None and _is_routable(world, starting) and not _has_rollout(starting):
+        yield OpenRollout(starting.id)
+    for release in world.releases.values():
+        if release.abort_rollout:
+            yield AbortRollout(release.id)
+    if live is not None and _is_to_be_taken_back(world, live):
+        yield TakeBack(live.id)
+
+
+def is_settled(world: World, starting: Release) -> bool:
+    """Whether the old instances may go: every new one gets visitors, and a canary's rollout is open."""
+    return _is_routable(world, starting) and _has_rollout(starting)
+
+
+def _is_routable(world: World, release: Release) -> bool:
+    """As many as are wanted, all of them."""
+    running = [i for i in world.of(release) if i.state in (S.STARTING, S.READY, S.UNHEALTHY)]
+    routable = [i for i in running if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
+    return len(routable) == len(running) >= desired(world.override, release.manifest.resources).replicas
+
+
+def _has_rollout(release: Release) -> bool:
+    return release.environment is not Environment.CANARY or release.rollout_opened
+
+
+def _is_confirmed(world: World) -> bool:
+    """Whether the proxy has made of the registry's entries what they say."""
+    expected = {S.READY: RouteState.ROUTABLE, S.DRAINING: RouteState.ABSENT}
+    return world.routes is not None and all(
+        world.route(i.id) is expected.get(i.state, world.route(i.id)) for i in world.instances.values()
+    )
+
+
+def _is_to_be_taken_back(world: World, live: Release) -> bool:
+    """By itself only once, and never a release that came by itself."""
+    is_faulty = live.failure is not None and live.environment is Environment.PRODUCTION
+    others = [r for r in world.releases.values() if r.state in (ReleaseState.PENDING, ReleaseState.STARTING)]
+    return is_faulty and live.takes_back is None and not live.taken_back and not others

@@ -1,0 +1,171 @@
+"""Does the work of one environment in the background, and remembers what it saw: the facts of the next plan."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from services.deployer.action import AbortRollout, OpenRollout, Run, Stop, Sync, TakeBack, Work
+from services.deployer.driver import Driver, DriverError, InstanceSpec, UnknownInstance
+from services.deployer.environment import AppFacts, Place, sync_body
+from services.deployer.instance import Instance
+from services.deployer.jobs import RETRY_S, Jobs
+from services.deployer.observe import World
+from services.deployer.proxy import NotYet, Proxy, Refused
+from services.deployer.release import Release
+from services.deployer.store import Store
+from shared.models import Environment, ReleaseState, RouteState
+from shared.store import RedisError
+
+log = logging.getLogger(__name__)
+
+SYNC = "sync"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What work is done with. `take_back` has the last good release follow a faulty one. `poll_s`: how often
+    the proxy is asked while something drains.
+    """
+
+    store: Store
+    driver: Driver
+    proxy: Proxy
+    facts: AppFacts
+    grace_s: float
+    domain: str
+    take_back: Callable[[str], Awaitable[None]]
+    poll_s: float = 0.05
+
+
+class Worker:
+    """`on_opened(release, refusal)` and `on_aborted(release)` store how a rollout was taken; `wake` asks for a plan."""
+
+    def __init__(
+        self,
+        place: Place,
+        tools: Tools,
+        wake: Callable[[], None],
+        on_opened: Callable[[str, str], Awaitable[None]],
+        on_aborted: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.start_errors: dict[str, str] = {}
+        self.stopped: set[str] = set()
+        self.routes: Mapping[str, RouteState] | None = None
+        self.waits_for = ""
+        self.refused = ""
+        self._place = place
+        self._tools = tools
+        self._on_opened = on_opened
+        self._on_aborted = on_aborted
+        self._jobs = Jobs(wake)
+        self._registry_version = 0
+
+    def registry_changed(self) -> None:
+        """What the proxy said, or is about to say, is about an older registry."""
+        self._registry_version += 1
+        self.routes, self.refused = None, ""
+
+    def forget(self, instance_id: str) -> None:
+        self.stopped.discard(instance_id)
+        self.start_errors.pop(instance_id, None)
+
+    async def close(self) -> None:
+        await self._jobs.close()
+
+    def keep_going(self, pieces: Iterable[Work], world: World) -> None:
+        """Begins each piece that does not run already."""
+        for piece in pieces:
+            match piece:
+                case Run(instance_id):
+                    self._jobs.ensure(piece, partial(self._run, world.instances[instance_id], world))
+                case Stop(instance_id):
+                    self._jobs.ensure(piece, partial(self._stop, instance_id))
+                case Sync():
+                    pause_s = RETRY_S if self.waits_for else self._tools.poll_s
+                    self._jobs.ensure(SYNC, partial(self._sync, world), pause_s=pause_s)
+                case OpenRollout(release_id):
+                    self._jobs.ensure(piece, partial(self._open_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                case AbortRollout(release_id):
+                    self._jobs.ensure(piece, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                case TakeBack(release_id):
+                    self._jobs.ensure(piece, partial(self._tools.take_back, release_id), pause_s=RETRY_S)
+
+    async def _run(self, instance: Instance, world: World) -> None:
+        release = world.releases[instance.release]
+        spec = InstanceSpec(
+            id=instance.id,
+            artifact=release.artifact,
+            command=release.manifest.run.command or "",
+            environment=self._tools.facts.environment_of(
+                self._place, release.id, release.commit, world.override.variables
+            ),
+            memory=instance.memory,
+        )
+        try:
+            await self._tools.driver.start(spec)
+        except DriverError as error:
+            self.start_errors[instance.id] = str(error)
+
+    async def _stop(self, instance_id: str) -> None:
+        try:
+            await self._tools.driver.stop(instance_id, self._tools.grace_s)
+        except UnknownInstance:
+            log.info("%s is not known to the engine, so there is nothing to stop", instance_id)
+        self.stopped.add(instance_id)
+
+    async def _sync(self, world: World) -> None:
+        version = self._registry_version
+        waits_for = refused = ""
+        routes = None
+        try:
+            body = await self._sync_body(world)
+            routes = await self._tools.proxy.sync(self._place.app, body) if body else None
+        except NotYet as problem:
+            waits_for = f"waits for the proxy: {problem}"
+        except Refused as problem:
+            refused = waits_for = f"the proxy refuses the route: {problem}"
+        except RedisError as error:
+            waits_for = f"waits for Redis: {type(error).__name__}"
+        if version == self._registry_version:
+            self.routes, self.waits_for, self.refused = routes, waits_for, refused
+
+    async def _sync_body(self, world: World) -> dict[str, object] | None:
+        """Hosts as production's manifest names them, if there is production; None if there is nothing to route."""
+        own = _leading(world.releases.values())
+        production = own
+        if self._place.environment is not Environment.PRODUCTION:
+            stored = await self._tools.store.load(Place(self._place.app, Environment.PRODUCTION))
+            production = _leading(stored.releases.values()) or own
+        if own is None or production is None:
+            return None
+        return sync_body(production.manifest, own.manifest, self._place.app, self._tools.domain)
+
+    async def _open_rollout(self, release: Release) -> None:
+        try:
+            await self._tools.proxy.open_rollout(release.app, release.id, release.manifest.canary.weight)
+        except NotYet as problem:
+            self.waits_for = f"waits for the proxy to open the rollout: {problem}"
+        except Refused as problem:
+            await self._on_opened(release.id, str(problem))
+        else:
+            self.waits_for = ""
+            await self._on_opened(release.id, "")
+
+    async def _abort_rollout(self, release: Release) -> None:
+        try:
+            await self._tools.proxy.abort_rollout(release.app, release.id, release.reason)
+        except NotYet as problem:
+            log.info("the rollout of %s is still to be aborted: %s", release.id, problem)
+        except Refused as problem:
+            log.info("the rollout of %s needs no abort: %s", release.id, problem)
+            await self._on_aborted(release.id)
+        else:
+            await self._on_aborted(release.id)
+
+
+def _leading(releases: Iterable[Release]) -> Release | None:
+    """Whose manifest counts for the route: the release that takes over, else the live one, else the last one."""
+    order = [ReleaseState.STARTING, ReleaseState.LIVE]
+    ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
+    return ranked[0] if ranked else None
