@@ -1,7 +1,10 @@
 """From a push to visitors: releases, a rollback, a canary, its abort, its promotion, all under load."""
 
+import os
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from shared.models import Environment
 from stack.control import LocalStack
@@ -91,3 +94,29 @@ def test_the_same_build_again_is_unchanged(stack: LocalStack, make_app: Callable
         live = deployer.get("/apps/same/environments/production").json()["release"]
         answer = deployer.post("/apps/same/environments/production/releases", json={"build": live["build"]})
     assert (answer.status_code, answer.json()["unchanged"], answer.json()["id"]) == (200, True, live["id"])
+
+
+def test_an_app_brings_its_dependencies_with_it(stack: LocalStack, make_app: Callable[[str], Deployable]) -> None:
+    """Installed in the build stage, they run from the artifact: the same command runs without any network."""
+    app = make_app("carried")
+    folder = app.repository.folder
+    (folder / "requirements.txt").write_text("iniconfig\n")
+    (folder / "slipway.yml").write_text(
+        "app: carried\nsteps: [{name: install, commands: [pip install -q -r requirements.txt]}]\n"
+        "run: {command: python app.py, health: /up}\n"
+    )
+    app.repository.replace("app.py", "import contextlib\n", "import contextlib\nimport iniconfig\n")
+    app.repository.commit("a dependency")
+    app.deliver(Environment.PRODUCTION)
+    artifact = Path(app.call("build", "GET", "/builds/carried-1")["artifact"]["ref"])
+    command = "import iniconfig, socket; print(iniconfig.__file__); socket.create_connection(('127.0.0.1', 1))"
+    offline = [] if os.geteuid() else ["unshare", "--net"]
+    ran = subprocess.run(
+        [*offline, artifact / ".venv" / "bin" / "python", "-I", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ran.stdout.startswith(str(artifact)), ran.stderr
+    if offline:
+        assert "Network is unreachable" in ran.stderr

@@ -1,0 +1,151 @@
+"""What ends a build before its time, and what survives the service."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis as sync_redis
+
+from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually, leave
+
+APP = "notes"
+SLOW = f"app: {APP}\nsteps:\n- {{name: slow, commands: [sh ci.sh]}}\nrun: {{command: x}}\n"
+
+
+@pytest.fixture
+def deployer() -> Iterator[StubDeployer]:
+    stub = StubDeployer()
+    yield stub
+    stub.close()
+
+
+@pytest.fixture
+def database(redis_server: str) -> Iterator[Any]:
+    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
+        database.flushdb()
+        yield database
+
+
+@pytest.fixture
+def service(tmp_path: Path, redis_server: str, database: Any, deployer: StubDeployer) -> Iterator[BuildService]:
+    home = tmp_path / "home"
+    home.mkdir()
+    service = BuildService(home, redis_server, deployer.port)
+    service.start()
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def developer(tmp_path: Path, service: BuildService) -> Developer:
+    return Developer(tmp_path / "work", service, APP)
+
+
+def sleepers(folder: Path) -> list[int]:
+    """Living processes that work in the build's folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd().startswith(str(folder)) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def slowly(developer: Developer, service: BuildService, build_id: str, seconds: float = 60) -> Path:
+    """Pushes a build that sleeps in its step, with a child that has left its session; its folder, once it sleeps."""
+    developer.commit({"slipway.yml": SLOW, "ci.sh": f"setsid sleep {seconds} &\ntouch begun\nsleep {seconds}\n"})
+    pushing = developer.push_in_background()
+    folder = service.home / "releases" / APP / build_id
+    eventually(lambda: (folder / "begun").exists(), 20)
+    leave(pushing)  # which does not end the build
+    return folder
+
+
+def states_of(database: Any, build_id: str) -> list[str]:
+    told = [fields["event"] for _, fields in database.xrange("events")]
+    return [text.split('"')[3].removeprefix("build.") for text in told if f'"id":"{build_id}"' in text]
+
+
+def test_a_killed_service_takes_the_build_up_and_ends_it_once(
+    service: BuildService, developer: Developer, database: Any, deployer: StubDeployer
+) -> None:
+    folder = slowly(developer, service, "notes-1", seconds=3)
+    before = sleepers(folder)
+    service.kill()
+    assert sleepers(folder) == before != []
+    service.start()
+    build = service.ended("notes-1")
+    assert (build["state"], build["attempt"]) == ("success", 2)
+    assert states_of(database, "notes-1") == ["queued", "running", "success"]
+    assert "taken up again from the beginning" in service.log("notes-1")
+    assert not [pid for pid in before if psutil.pid_exists(pid)]
+    assert len(deployer.asked) == 1
+
+
+def test_a_deploy_is_continued_by_the_next_service(
+    service: BuildService, developer: Developer, database: Any, deployer: StubDeployer
+) -> None:
+    deployer.state = "starting"
+    developer.commit({"slipway.yml": SLOW, "ci.sh": "true"})
+    pushing = developer.push_in_background()
+    eventually(lambda: service.build("notes-1").get("release") is not None, 20)
+    service.kill()
+    pushing.communicate(timeout=10)
+    deployer.state = "live"
+    service.start()
+    assert service.ended("notes-1")["state"] == "success"
+    assert states_of(database, "notes-1") == ["queued", "running", "success"]
+    assert len(deployer.asked) == 1
+
+
+def test_a_newer_push_supersedes_the_one_that_runs(
+    service: BuildService, developer: Developer, database: Any, deployer: StubDeployer
+) -> None:
+    folder = slowly(developer, service, "notes-1")
+    developer.commit({"ci.sh": "true"})
+    assert "notes-2 success" in developer.push()
+    older = service.build("notes-1")
+    assert (older["state"], older["reason"]) == ("superseded", "superseded by notes-2, a newer push of release")
+    assert states_of(database, "notes-1") == ["queued", "running", "superseded"]
+    assert sleepers(folder) == []
+    assert [build for _, build in deployer.asked] == ["notes-2"]
+
+
+def test_a_newer_push_waits_for_a_deploy(service: BuildService, developer: Developer, deployer: StubDeployer) -> None:
+    deployer.state = "starting"
+    developer.commit({"slipway.yml": SLOW, "ci.sh": "true"})
+    first = developer.push_in_background()
+    eventually(lambda: len(deployer.asked) == 1, 20)
+    developer.commit({"ci.sh": "echo second"})
+    second = developer.push_in_background()
+    eventually(lambda: service.build("notes-2").get("state") == "queued", 10)
+    assert service.http.post("/builds/notes-1/cancel").status_code == 409
+    deployer.state = "live"
+    assert "notes-1 success" in first.communicate(timeout=20)[0]
+    assert "notes-2 success" in second.communicate(timeout=20)[0]
+    assert [build for _, build in deployer.asked] == ["notes-1", "notes-2"]
+
+
+def test_a_cancelled_build_leaves_no_process(service: BuildService, developer: Developer, database: Any) -> None:
+    folder = slowly(developer, service, "notes-1")
+    assert service.http.post("/builds/notes-1/cancel").status_code == 202
+    build = service.ended("notes-1")
+    assert (build["state"], build["reason"]) == ("cancelled", "cancelled by hand")
+    assert sleepers(folder) == []
+    assert not folder.exists()
+    assert service.http.post("/builds/notes-1/cancel").status_code == 409
+    assert states_of(database, "notes-1") == ["queued", "running", "cancelled"]
+
+
+def test_a_push_that_nobody_heard_is_built(service: BuildService, developer: Developer, tmp_path: Path) -> None:
+    developer.commit({"slipway.yml": SLOW, "ci.sh": "true"})
+    developer.push("HEAD:main")
+    repository = service.home / "repositories" / f"{APP}.git"
+    developer.git("push", "--quiet", "--no-verify", str(repository), "HEAD:release")  # no hook runs
+    build = service.ended("notes-1")
+    assert (build["state"], build["branch"]) == ("success", "release")
+    assert [item["id"] for item in service.http.get(f"/apps/{APP}/builds").json()["items"]] == ["notes-1"]

@@ -1,0 +1,199 @@
+"""The API over a store in memory; nothing is built here."""
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from services.build import build as domain
+from services.build.api import PUBLIC, apps_router, builds_router
+from services.build.app import new_app
+from services.build.build_log import BuildLogs
+from services.build.config import Settings
+from services.build.intake import Intake
+from services.build.page import Pages
+from services.build.repository import Repositories
+from services.build.store import MemoryBuildStore
+from shared.app import create_app
+from shared.models import BuildState
+from shared.registry import RedisRegistry
+from tests.unit.build.builds import AT, build
+
+pytestmark = pytest.mark.anyio
+TOKEN = "a-token"
+HTML = {"Accept": "text/html,*/*"}
+
+
+@pytest.fixture
+def store() -> MemoryBuildStore:
+    return MemoryBuildStore()
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> BuildLogs:
+    return BuildLogs(tmp_path / "logs")
+
+
+@pytest.fixture
+async def client(
+    store: MemoryBuildStore, logs: BuildLogs, redis: Redis, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
+    intake = Intake(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
+    app = create_app(
+        "build",
+        Settings(home=tmp_path, token=TOKEN),
+        RedisRegistry(redis),
+        description="",
+        routers=[
+            builds_router(store, intake, logs, Pages(logs), lambda: None),
+            apps_router(store, repositories, lambda: AT),
+        ],
+        public=PUBLIC,
+    )
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
+        yield http
+
+
+async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> None:
+    made = await client.post("/apps", json={"name": "notes"})
+    assert made.status_code == 201
+    assert made.json()["branches"] == {"release": "production", "dev": "canary"}
+    assert (await client.post("/apps", json={"name": "notes"})).status_code == 409
+    changed = (await client.put("/apps/notes", json={"gates": {"complexity": 30}})).json()
+    assert (changed["gates"]["complexity"], changed["branches"]["dev"]) == (30, "canary")
+    assert [app["name"] for app in (await client.get("/apps")).json()["items"]] == ["notes"]
+    assert (await client.delete("/apps/notes")).status_code == 204
+    assert (await client.get("/apps/notes")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": "Not An App"}, "name"),
+        ({"name": "notes", "branches": {"a..b": "canary"}}, "branches"),
+        ({"name": "notes", "branches": {"a": "moon"}}, "branches.a"),
+        ({"name": "notes", "gates": {"speed": 1}}, "gates.speed"),
+        ({"name": "notes", "gate": {}}, "gate"),
+    ],
+)
+async def test_a_wrong_app_names_its_field(client: httpx.AsyncClient, body: object, field: str) -> None:
+    answer = await client.post("/apps", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+
+
+async def test_an_app_with_an_unended_build_is_not_deleted(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+    await store.add_app(new_app("notes", AT))
+    await store.add(build(), is_head=True)
+    answer = await client.delete("/apps/notes")
+    assert (answer.status_code, "notes-1" in answer.json()["detail"]) == (409, True)
+
+
+@pytest.mark.parametrize("body", [{}, {"branch": "a", "commit": "0" * 40}, {"commit": "main"}, {"tag": "x"}])
+async def test_a_build_is_of_a_branch_or_of_a_commit(
+    client: httpx.AsyncClient, store: MemoryBuildStore, body: object
+) -> None:
+    await store.add_app(new_app("notes", AT))
+    assert (await client.post("/apps/notes/builds", json=body)).status_code == 422
+
+
+async def test_a_branch_that_was_not_pushed_is_said(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+    await store.add_app(new_app("notes", AT))
+    answer = await client.post("/apps/notes/builds", json={"branch": "dev"})
+    assert answer.json()["detail"] == "branch: notes has no branch dev; push it first"
+
+
+async def test_builds_are_paged(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+    for number in (1, 2, 3):
+        await store.add(build(number), is_head=True)
+    first = (await client.get("/apps/notes/builds?limit=2")).json()
+    assert [item["id"] for item in first["items"]] == ["notes-3", "notes-2"]
+    second = (await client.get(f"/apps/notes/builds?limit=2&cursor={first['next']}")).json()
+    assert ([item["id"] for item in second["items"]], second["next"]) == (["notes-1"], None)
+
+
+async def test_cancelling_is_an_intent_and_not_for_what_deploys(
+    client: httpx.AsyncClient, store: MemoryBuildStore
+) -> None:
+    await store.add(build(1, state=BuildState.RUNNING), is_head=True)
+    await store.add(build(2, state=BuildState.RUNNING, passed=True), is_head=True)
+    asked = await client.post("/builds/notes-1/cancel")
+    assert (asked.status_code, asked.json()["state"], asked.json()["stop"]["state"]) == (202, "running", "cancelled")
+    refused = await client.post("/builds/notes-2/cancel")
+    assert (refused.status_code, refused.json()["detail"]) == (409, "notes-2 is being deployed")
+
+
+async def test_a_running_build_is_not_retried(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+    await store.add(build(), is_head=True)
+    assert (await client.post("/builds/notes-1/retry")).status_code == 409
+
+
+async def test_the_log_is_text_from_any_byte(
+    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+) -> None:
+    await store.add(build(), is_head=True)
+    assert (await client.get("/builds/notes-1/log")).text == ""
+    logs.say("notes-1", "hello")
+    assert (await client.get("/builds/notes-1/log")).text == "hello\n"
+    assert (await client.get("/builds/notes-1/log?from=2")).text == "llo\n"
+    assert (await client.get("/builds/notes-2/log")).status_code == 404
+
+
+async def test_events_end_with_the_build_and_resume(
+    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+) -> None:
+    await store.add(build(), is_head=True)
+    logs.say("notes-1", "first")
+    logs.say("notes-1", "second")
+    await store.update("notes-1", lambda stored: domain.ended(stored, BuildState.CANCELLED, "by hand", AT))
+    whole = (await client.get("/builds/notes-1/events")).text
+    kinds = [line.removeprefix("event: ") for line in whole.splitlines() if line.startswith("event")]
+    assert kinds == ["log", "state", "end"]
+    assert 'data: "first\\nsecond\\n"' in whole and "id: 13" in whole
+    resumed = (await client.get("/builds/notes-1/events", headers={"Last-Event-ID": "6"})).text
+    assert 'data: "second\\n"' in resumed
+
+
+async def test_a_browser_gets_pages_without_markup_from_the_log(
+    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+) -> None:
+    await store.add(build(state=BuildState.RUNNING, reason="<i>"), is_head=True)
+    logs.say("notes-1", "<script>alert(1)</script>")
+    page = (await client.get("/builds/notes-1", headers=HTML)).text
+    assert "&lt;script&gt;" in page and "<script>alert" not in page
+    assert "Cancel" in page and "&lt;i&gt;" in page
+    history = await client.get("/", headers=HTML)
+    assert 'href="/builds/notes-1"' in history.text
+
+
+async def test_a_page_without_builds_says_how_to_begin(client: httpx.AsyncClient) -> None:
+    assert "/git/&lt;app&gt;.git" in (await client.get("/")).text
+
+
+async def test_only_the_badge_is_public(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+    await store.add(build(), is_head=True)
+    del client.headers["Authorization"]
+    badge = await client.get("/apps/notes/badge.svg")
+    assert (badge.status_code, badge.headers["content-type"]) == (200, "image/svg+xml")
+    for path in ("/", "/apps", "/apps/notes", "/builds/notes-1", "/builds/notes-1/log", "/builds/notes-1/events"):
+        assert (await client.get(path)).status_code == 401, path
+
+
+async def test_a_form_of_the_page_leads_back_to_the_build(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+    await store.add(build(state=BuildState.RUNNING), is_head=True)
+    password = base64.b64encode(f"any:{TOKEN}".encode()).decode()
+    browser = {**HTML, "Authorization": f"Basic {password}", "Sec-Fetch-Site": "same-origin"}
+    answer = await client.post("/builds/notes-1/cancel", headers=browser)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/builds/notes-1")
+    foreign = await client.post("/builds/notes-1/cancel", headers={**browser, "Sec-Fetch-Site": "cross-site"})
+    assert foreign.status_code == 403
+
+
+async def test_every_operation_is_described(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert all(operation.get("description") and operation.get("summary") for operation in operations)

@@ -1,0 +1,80 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from services.build import build_log
+from services.build.build_log import BuildLogs
+
+pytestmark = pytest.mark.anyio
+
+
+async def never() -> bool:
+    return False
+
+
+async def at_once() -> bool:
+    return True
+
+
+async def test_a_follower_gets_lines_as_they_come_and_ends_with_the_build(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path)
+    over = False
+
+    async def ended() -> bool:
+        return over
+
+    async def follow() -> bytes:
+        return b"".join([lines async for lines in logs.follow("notes-1", ended)])
+
+    follower = asyncio.create_task(follow())
+    with logs.open("notes-1") as log:
+        log.say("begins")
+        await asyncio.sleep(0.01)
+        log.output(b"half a ")
+        log.output(b"line\nand")
+        log.say("ends")
+    over = True
+    logs.wake("notes-1")
+    assert await asyncio.wait_for(follower, 0.9) == b"begins\nhalf a line\nand\nends\n"
+
+
+async def test_a_follower_resumes_at_a_byte(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path)
+    logs.say("notes-1", "first")
+    logs.say("notes-1", "second")
+    assert [lines async for lines in logs.follow("notes-1", at_once, 6)] == [b"second\n"]
+
+
+async def test_a_log_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    assert [lines async for lines in BuildLogs(tmp_path).follow("notes-1", at_once)] == []
+
+
+async def test_a_follower_that_leaves_is_forgotten(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path)
+    logs.say("notes-1", "line")
+    follower = logs.follow("notes-1", never)
+    assert await anext(follower) == b"line\n"
+    await follower.aclose()  # type: ignore[attr-defined]
+    assert not logs._followers
+
+
+def test_output_is_capped_but_the_platform_still_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_log, "LARGEST_BYTES", 2**20)
+    logs = BuildLogs(tmp_path)
+    with logs.open("notes-1") as log:
+        for _ in range(40):
+            log.output(b"x" * 99 + b"\n" * 1 + b"y" * 2**16 + b"\n")
+        log.say("--- gates")
+    text = logs.path("notes-1").read_text()
+    assert len(text) < 2**20 + 2**17
+    assert text.count("the rest of the output is left out") == 1
+    assert text.endswith("--- gates\n")
+
+
+def test_the_tail_begins_where_the_step_began(tmp_path: Path) -> None:
+    with BuildLogs(tmp_path).open("notes-1") as log:
+        log.say("earlier")
+        start = log.size
+        log.output(b"error: no\nrest")
+        assert log.tail(start) == ["error: no", "rest"]

@@ -1,0 +1,122 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from services.build.report import Unreadable, read_coverage, read_junit, read_sarif
+
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+LINES = '<packages><package><classes><class filename="a.py"><lines>%s</lines></class></classes></package></packages>'
+TWO = '<line number="1" hits="3"/><line number="2" hits="0"/>'
+
+
+def cobertura(lines: str = TWO, attributes: str = "") -> bytes:
+    return f"<coverage {attributes}>{LINES % lines}</coverage>".encode()
+
+
+def test_junit_counts_cases_in_nested_suites() -> None:
+    text = b"""<testsuites><testsuite><testcase name="a" classname="m"/><testsuite>
+      <testcase name="b" classname="m"><failure/></testcase><testcase name="c"><error/></testcase>
+      <testcase name="d"><skipped/></testcase></testsuite></testsuite></testsuites>"""
+    counted = read_junit(text, START)
+    assert (counted.ran, counted.failures, counted.failed) == (3, 2, ("m::b", "c"))
+
+
+def test_a_suite_that_claims_more_failures_is_believed() -> None:
+    assert read_junit(b'<testsuite errors="1" failures="1"><testcase name="a"/></testsuite>', START).failures == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"<testsuite/>", "holds no test"),
+        (b"<testsuite><testcase><skipped/></testcase></testsuite>", "holds no test that ran (1 skipped)"),
+        (b"<testsuite><testcase name='a'>", "is not whole XML"),
+        (b"", "is not whole XML"),
+        (b"\xff\xfe\x00", "is not whole XML"),
+        (b"<html/>", "is not JUnit XML"),
+        (b'<testsuite failures="NaN"><testcase/></testsuite>', 'says failures="NaN"'),
+        (b'<testsuite failures="-1"><testcase/></testsuite>', 'says failures="-1"'),
+        (b'<!DOCTYPE a [<!ENTITY b "c">]><testsuite><testcase name="&b;"/></testsuite>', "entities"),
+        (b'<testsuite timestamp="2026-01-01T11:59:50+00:00"><testcase/></testsuite>', "comes from elsewhere"),
+        (b'<testsuite timestamp="2025-12-30T12:00:00"><testcase/></testsuite>', "comes from elsewhere"),
+    ],
+)
+def test_a_junit_report_that_does_not_count(text: bytes, why: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_junit(text, START)
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize("stamp", ["2026-01-01T11:59:59Z", "2026-01-01T02:00:00", "yesterday"])
+def test_a_report_of_now_or_of_any_local_time_counts(stamp: str) -> None:
+    assert read_junit(f'<testsuite timestamp="{stamp}"><testcase/></testsuite>'.encode(), START).ran == 1
+
+
+def test_cobertura_is_counted_by_lines_whatever_its_rate_says() -> None:
+    doubled = TWO + '<line number="2" hits="1"/>'
+    assert read_coverage(cobertura(attributes='line-rate="1.0"'), START).covered == 1
+    assert read_coverage(cobertura(doubled), START).covered == 2
+
+
+def test_cobertura_with_a_document_type_is_read() -> None:
+    declared = b'<!DOCTYPE coverage SYSTEM "http://cobertura.sourceforge.net/xml/coverage-04.dtd">' + cobertura()
+    assert read_coverage(declared, START).lines == 2
+
+
+def test_lcov_is_counted_by_lines() -> None:
+    counted = read_coverage(
+        b"TN:\nSF:a.js\nDA:1,1\nDA:2,0,hash\nend_of_record\nSF:b.js\nDA:1,4\nend_of_record\n", START
+    )
+    assert (counted.lines, counted.covered) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (cobertura(""), "holds no coverable line"),
+        (cobertura(attributes='line-rate="NaN"'), "is not a number"),
+        (cobertura(attributes='line-rate="high"'), "is not a number"),
+        (cobertura(attributes='timestamp="1767265000000"'), "comes from elsewhere"),
+        (cobertura('<line number="1" hits="NaN"/>'), 'says hits="NaN"'),
+        (cobertura('<line number="1" hits="-3"/>'), 'says hits="-3"'),
+        (cobertura()[:-20], "is not whole XML"),
+        (b"<report/>", "is neither Cobertura nor LCOV"),
+        (b"", "holds no coverable line"),
+        (b"SF:a.js\nDA:1,NaN\nend_of_record", "is neither"),
+        (b"SF:a.js\nDA:1,1\n", "is cut off"),
+        (b"DA:1,1\n", "belongs to no file"),
+        (b"SF:a.js\nend_of_record\n", "holds no coverable line"),
+        (b"\xff\xfe", "is neither"),
+    ],
+)
+def test_a_coverage_report_that_does_not_count(text: bytes, why: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_coverage(text, START)
+    assert why in str(caught.value)
+
+
+def test_sarif_counts_failures_that_are_not_suppressed() -> None:
+    place = '{"physicalLocation":{"artifactLocation":{"uri":"a.py"},"region":{"startLine":3}}}'
+    results = f'{{"ruleId":"E1","locations":[{place}]}},{{"kind":"pass"}},{{"suppressions":[{{"kind":"inSource"}}]}}'
+    text = f'{{"version":"2.1.0","runs":[{{"results":[{results}]}}]}}'
+    assert read_sarif(text.encode()).places == ("a.py:3 E1",)
+    assert read_sarif(b'{"version":"2.1.0","runs":[{"results":[]}]}').places == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'{"version":"2.1.0","runs":[]}',
+        b'{"version":"1.0.0","runs":[{"results":[]}]}',
+        b'{"version":"2.1.0","runs":[{}]}',
+        b'{"version":"2.1.0","runs":[{"results":[1]}]}',
+        b'{"version":"2.1.0","runs":[{"results":[],"invocations":[{"executionSuccessful":false}]}]}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_sarif_report_that_does_not_count(text: bytes) -> None:
+    with pytest.raises(Unreadable):
+        read_sarif(text)

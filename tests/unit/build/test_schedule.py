@@ -1,0 +1,56 @@
+from services.build.build import Stop
+from services.build.schedule import End, Halt, Start, plan
+from shared.models import BuildState
+from tests.unit.build.builds import build
+
+RUNNING = BuildState.RUNNING
+
+
+def superseded(newer: str) -> Stop:
+    return Stop(state=BuildState.SUPERSEDED, reason=f"superseded by {newer}, a newer push of release")
+
+
+def test_the_oldest_starts_first_up_to_the_limit() -> None:
+    waiting = [build(1, app="a"), build(1, app="b"), build(1, app="c")]
+    assert plan(waiting, set(), 2) == [Start("a-1"), Start("b-1")]
+    assert plan([build(1, app="a", state=RUNNING), *waiting[1:]], {"a-1"}, 2) == [Start("b-1")]
+
+
+def test_the_newest_of_a_branch_wins_over_one_that_waits() -> None:
+    assert plan([build(1), build(2), build(3)], set(), 2) == [
+        End("notes-1", superseded("notes-3")),
+        End("notes-2", superseded("notes-3")),
+        Start("notes-3"),
+    ]
+
+
+def test_the_newest_waits_until_the_one_that_runs_has_stopped() -> None:
+    running = build(1, state=RUNNING)
+    assert plan([running, build(2)], {"notes-1"}, 2) == [Halt("notes-1", superseded("notes-2"))]
+    asked = build(1, state=RUNNING, stop=superseded("notes-2"))
+    assert plan([asked, build(2)], {"notes-1"}, 2) == [Halt("notes-1", None)]
+
+
+def test_a_build_in_its_deploy_stage_is_waited_for() -> None:
+    deploying = build(1, state=RUNNING, passed=True)
+    assert plan([deploying, build(2)], {"notes-1"}, 2) == []
+
+
+def test_one_that_deploys_does_not_count_against_the_limit() -> None:
+    deploying = build(1, app="a", state=RUNNING, passed=True)
+    assert plan([deploying, build(1, app="b")], {"a-1"}, 1) == [Start("b-1")]
+
+
+def test_other_branches_and_commits_alone_are_not_superseded() -> None:
+    builds = [build(1, branch="dev"), build(2), build(3, branch=None), build(4, branch=None)]
+    assert plan(builds, set(), 9) == [Start("notes-1"), Start("notes-2"), Start("notes-3"), Start("notes-4")]
+
+
+def test_what_a_dead_service_left_running_is_taken_up_at_once() -> None:
+    left = [build(1, app="a", state=RUNNING), build(1, app="b", state=RUNNING), build(1, app="c")]
+    assert plan(left, set(), 1) == [Start("a-1"), Start("b-1")]
+
+
+def test_a_cancelled_build_that_waits_is_ended_without_running() -> None:
+    stop = Stop(state=BuildState.CANCELLED, reason="by hand")
+    assert plan([build(1, stop=stop)], set(), 2) == [End("notes-1", stop)]
