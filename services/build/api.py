@@ -1,11 +1,12 @@
 """REST and pages: parse, call, render."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field, model_validator
 
@@ -128,10 +129,7 @@ def builds_router(
     @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
     async def log(build: Found, start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0) -> Response:
         """As it is now, as plain text, from byte `from` on."""
-        path = logs.path(build.id)
-        if start == 0 and path.exists():
-            return FileResponse(path, media_type="text/plain; charset=utf-8")
-        return PlainTextResponse(logs.read(build.id, start, limit=-1))
+        return PlainTextResponse(await asyncio.to_thread(logs.read, build.id, start, limit=-1))
 
     @router.get("/builds/{build_id}/events", response_class=EventSourceResponse, summary="Follow a build")
     async def events(
