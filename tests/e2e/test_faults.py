@@ -103,3 +103,48 @@ def test_a_build_that_was_running_is_taken_up_and_ends_once(
         releases = deployer.get("/apps/taken-up/environments/production/releases").json()["items"]
     assert [release["build"] for release in releases] == ["taken-up-1"]
     assert look(app.production, "/version", app.host).commit == commit
+
+
+def test_a_release_that_does_not_start_explains_itself_and_leaves_production_alone(
+    stack: LocalStack, make_app: Callable[[str], Deployable]
+) -> None:
+    app = make_app("broken")
+    good = app.repository.commit("good")
+    app.deliver(Environment.PRODUCTION)
+    app.repository.replace(
+        "app.py", "def main() -> None:\n", "def main() -> None:\n    raise SystemExit('no licence')\n"
+    )
+    app.repository.commit("ends at once")
+    with Load(app.production, host=app.host, limit_s=60) as load:
+        pushed = app.repository.push("release").finish()
+    assert "failure" in pushed.output
+    assert "exit code 1" in pushed.output
+    assert app.sees(app.production, good)
+    assert load.report().lost == 0, load.report().lines()
+    failed = app.latest_release(Environment.PRODUCTION)
+    assert failed["state"] == "failed"
+    release = app.call("deployer", "GET", f"/releases/{failed['id']}")
+    assert "no licence" in "\n".join(release["failure"]["log"])
+
+
+def test_a_release_that_dies_right_after_it_went_live_is_rolled_back_by_itself(
+    stack: LocalStack, make_app: Callable[[str], Deployable]
+) -> None:
+    app = make_app("shortlived")
+    good = app.repository.commit("good")
+    app.deliver(Environment.PRODUCTION)
+    app.repository.replace(
+        "app.py",
+        "def main() -> None:\n",
+        "def main() -> None:\n    threading.Timer(2, os._exit, [3]).start()\n",
+    )
+    bad = app.repository.commit("dies after 2 s")
+    app.repository.push("release").finish()
+    wait_for(lambda: app.sees(app.production, good), "the good version is back", 40)
+    releases = app.call("deployer", "GET", f"/apps/{app.app}/environments/production/releases")["items"]
+    fallen = next(release for release in releases if release["commit"] == bad)
+    assert fallen["state"] == "rolled_back"
+    assert "exit code 3" in fallen["reason"]
+    with stack.api("deployer") as deployer:
+        live = deployer.get(f"/apps/{app.app}/environments/production").json()["release"]
+    assert (live["commit"], live["state"]) == (good, "live")
