@@ -64,6 +64,7 @@ class Worker:
     def registry_changed(self) -> None:
         """What the proxy said, or is about to say, is about an older registry."""
         self._registry_version += 1
+        self._jobs.cancel(SYNC)
         self.routes, self.refused = None, ""
 
     def forget(self, instance_id: str) -> None:

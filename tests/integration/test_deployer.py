@@ -1,0 +1,333 @@
+"""Releases from order to live and out again, on real Redis and real processes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services.deployer.config import Settings
+from services.deployer.process_driver import stop_instances
+from shared.models import Event, Track
+from shared.registry import RedisRegistry
+from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def outside(redis: Redis, tmp_path: Path) -> AsyncIterator[Outside]:
+    stand_in = Outside(redis, tmp_path / "artifacts")
+    async with serving(stand_in):
+        yield stand_in
+
+
+@pytest.fixture
+async def settings(outside: Outside, redis_server: str, tmp_path: Path) -> AsyncIterator[Settings]:
+    made = settings_for(tmp_path / "home", redis_server, outside)
+    yield made
+    await asyncio.to_thread(stop_instances, made.home, 0.5)
+
+
+@pytest.fixture
+async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
+    async with Deployer(settings) as service:
+        yield service
+
+
+async def events(redis: Redis, kind: str) -> list[Event]:
+    entries: Any = await redis.xrange("events")
+    found = [Event.model_validate_json(fields["event"]) for _, fields in entries]
+    return [event for event in found if event.type.startswith(kind)]
+
+
+async def test_a_release_goes_live_and_its_app_knows_what_it_is(deployer: Deployer, outside: Outside) -> None:
+    release = await deployer.release(outside.build(1))
+    assert (release["id"], release["state"], release["build"]) == ("notes-r1", "pending", "notes-1")
+
+    await deployer.until("notes-r1", "live")
+    [instance] = await deployer.instances("ready")
+    assert instance["id"] == "notes-r1-1"
+    told = await visit(instance)
+    assert "'SLIPWAY_RELEASE': 'notes-r1'" in told
+    assert f"'SLIPWAY_COMMIT': '{1:040x}'" in told
+    assert "'SLIPWAY_TOKEN': None" in told and "instances/notes-r1-1/home" in told
+    assert outside.syncs[0] == {"hosts": ["notes.localhost"], "health": "/up"}
+
+
+async def test_the_old_instance_is_ended_only_after_the_proxy_let_it_go(
+    deployer: Deployer, outside: Outside, redis: Redis
+) -> None:
+    await deployer.deployed(outside.build(1))
+    await deployer.deployed(outside.build(2))
+    async with asyncio.timeout(5):
+        while "term notes-r1-1" not in outside.seen:
+            await asyncio.sleep(0.02)
+        while len(await RedisRegistry(redis).instances("notes", Track.STABLE)) > 1:
+            await asyncio.sleep(0.02)
+
+    order = ["ready notes-r2-1", "draining notes-r1-1", "absent notes-r1-1", "term notes-r1-1"]
+    assert outside.order(*order) == order
+    old = await deployer.call("GET", "/releases/notes-r1")
+    assert (old["state"], old["reason"]) == ("retired", "replaced by notes-r2")
+    assert (await deployer.call("GET", "/releases/notes-r2"))["previous"] == "notes-r1"
+    told = [(event.type, event.id) for event in await events(redis, "release")]
+    assert told[-2:] == [("release.live", "notes-r2"), ("release.retired", "notes-r1")]
+    last = (await events(redis, "release"))[-1].model_dump()
+    assert last["notify"] == ["mailto://a@b.example"] and last["commit"] == f"{1:040x}"
+
+
+async def test_what_is_live_already_is_unchanged(deployer: Deployer, outside: Outside) -> None:
+    build = outside.build(1)
+    await deployer.deployed(build)
+    again = await deployer.release(build, status=200)
+    assert (again["id"], again["unchanged"]) == ("notes-r1", True)
+
+
+async def test_a_repeated_order_gets_the_same_release(deployer: Deployer, outside: Outside) -> None:
+    build = outside.build(1)
+    outside.works = False
+    first = await deployer.release(build)
+    again = await deployer.release(build)
+    assert first["id"] == again["id"] and not again["unchanged"]
+
+
+async def test_a_build_that_did_not_pass_is_refused(deployer: Deployer, outside: Outside) -> None:
+    refused = await deployer.release(outside.build(1, passed=False), status=409)
+    assert "has not passed its gates" in refused["detail"]
+    refused = await deployer.release(outside.build(2, app="other"), status=409)
+    assert "is of app other" in refused["detail"]
+    assert (await deployer.call("GET", "/apps/notes/environments/production/releases"))["items"] == []
+
+
+async def test_an_artifact_that_changed_after_the_gates_is_refused(deployer: Deployer, outside: Outside) -> None:
+    build = outside.build(1)
+    (outside.artifact(build) / "app.py").write_text("print('something else')")
+    refused = await deployer.release(build, status=409)
+    assert "not what passed the gates" in refused["detail"]
+
+
+async def test_a_release_that_does_not_start_says_why_and_leaves_the_old_one(
+    deployer: Deployer, outside: Outside
+) -> None:
+    await deployer.deployed(outside.build(1))
+    faulty = outside.build(2)
+    manifest = outside.builds[faulty]["manifest"]
+    manifest["run"]["command"] = "echo out of luck; exit 7"
+    await deployer.release(faulty)
+    failed = await deployer.until("notes-r2", "failed", "live")
+    assert failed["state"] == "failed" and "exit code 7" in failed["reason"]
+    assert failed["failure"]["exit_code"] == 7 and failed["failure"]["log"] == ["out of luck"]
+
+    await deployer.release(outside.build(3, command="503"))
+    failed = await deployer.until("notes-r3", "failed", "live")
+    assert failed["failure"]["probe"] == "GET /up answered 503"
+    assert [instance["id"] for instance in await deployer.instances("ready")] == ["notes-r1-1"]
+    assert "term notes-r1-1" not in outside.seen
+
+
+async def test_without_the_proxy_a_release_waits_and_the_old_one_stays(deployer: Deployer, outside: Outside) -> None:
+    await deployer.deployed(outside.build(1))
+    outside.works = False
+    await deployer.release(outside.build(2))
+    async with asyncio.timeout(5):
+        while "Envoy has not confirmed" not in (waiting := await deployer.call("GET", "/releases/notes-r2"))["reason"]:
+            await asyncio.sleep(0.05)
+    assert waiting["state"] == "starting"
+    assert {instance["id"] for instance in await deployer.instances("ready")} == {"notes-r1-1", "notes-r2-1"}
+    outside.works = True
+    await deployer.until("notes-r2", "live")
+
+
+async def test_a_crashed_instance_is_started_again(deployer: Deployer, outside: Outside, redis: Redis) -> None:
+    await deployer.deployed(outside.build(1))
+    await asyncio.sleep(deployer.settings.watch_s)
+    [instance] = await deployer.instances("ready")
+    with pytest.raises(Exception, match="disconnected"):
+        await visit(instance, "/crash")
+    async with asyncio.timeout(5):
+        while [i["id"] for i in await deployer.instances("ready")] != ["notes-r1-2"]:
+            await asyncio.sleep(0.05)
+    [stats] = (await deployer.call("GET", "/stats"))["items"]
+    assert (stats["id"], stats["restarts"]) == ("notes-r1-2", 1) and stats["working_set"] > 2**20
+    crash = next(event for event in await events(redis, "instance.failed"))
+    assert (crash.id, crash.reason) == ("notes-r1-1", "it ended with exit code 3")
+    assert "crashing on purpose" in (await deployer.client.get("/apps/notes/environments/production/logs")).text
+
+
+async def test_a_crash_soon_after_going_live_rolls_back(deployer: Deployer, outside: Outside) -> None:
+    await deployer.deployed(outside.build(1))
+    await deployer.deployed(outside.build(2))
+    [instance] = [each for each in await deployer.instances("ready") if each["release"] == "notes-r2"]
+    with pytest.raises(Exception, match="disconnected"):
+        await visit(instance, "/crash")
+
+    async with asyncio.timeout(5):
+        while (await deployer.client.get("/releases/notes-r3")).status_code == 404:
+            await asyncio.sleep(0.05)
+    assert (await deployer.until("notes-r3", "live"))["build"] == "notes-1"
+    faulty = await deployer.until("notes-r2", "rolled_back")
+    assert "exit code 3" in faulty["reason"] and faulty["failure"]["exit_code"] == 3
+    assert faulty["failure"]["log"][-1] == "crashing on purpose"
+
+
+async def test_failing_health_makes_an_instance_unhealthy(deployer: Deployer, outside: Outside, redis: Redis) -> None:
+    await deployer.deployed(outside.build(1))
+    [instance] = await deployer.instances("ready")
+    await visit(instance, "/ill")
+    async with asyncio.timeout(8):
+        while not await events(redis, "instance.unhealthy"):
+            await asyncio.sleep(0.05)
+        while [i["id"] for i in await deployer.instances("ready")] != ["notes-r1-2"]:
+            await asyncio.sleep(0.05)
+
+
+async def test_rollback_by_hand(deployer: Deployer, outside: Outside) -> None:
+    path = "/apps/notes/environments/production/rollback"
+    await deployer.deployed(outside.build(1))
+    refused = await deployer.call("POST", path, {}, status=409)
+    assert "no earlier release" in refused["detail"]
+    await deployer.deployed(outside.build(2))
+    back = await deployer.call("POST", path, status=202)
+    assert (back["id"], back["build"]) == ("notes-r3", "notes-1")
+    await deployer.until("notes-r3", "live")
+    await deployer.call("POST", path, {"to": "notes-r2"}, status=202)
+    assert (await deployer.until("notes-r4", "live"))["commit"] == f"{2:040x}"
+
+
+async def test_a_canary_opens_its_rollout_and_is_retired(deployer: Deployer, outside: Outside) -> None:
+    await deployer.deployed(outside.build(1), "canary")
+    order = ["ready notes-r1-1", "rollout notes-r1 33"]
+    assert outside.order(*order) == order
+    for _ in range(2):
+        body = {"state": "rolled_back", "reason": "error rate 12 %"}
+        retired = await deployer.call("POST", "/releases/notes-r1/retire", body)
+        assert (retired["state"], retired["reason"]) == ("rolled_back", "error rate 12 %")
+    async with asyncio.timeout(5):
+        while "term notes-r1-1" not in outside.seen:
+            await asyncio.sleep(0.02)
+    assert outside.order("absent notes-r1-1", "term notes-r1-1") == ["absent notes-r1-1", "term notes-r1-1"]
+
+
+async def test_a_canary_that_was_aborted_before_it_began_is_rolled_back(deployer: Deployer, outside: Outside) -> None:
+    outside.rollout_status = 409
+    await deployer.release(outside.build(1), "canary")
+    ended = await deployer.until("notes-r1", "rolled_back", "live")
+    assert "it was aborted" in ended["reason"] and ended["state"] == "rolled_back"
+
+
+async def test_a_canary_that_crashes_soon_is_rolled_back_and_its_rollout_aborted(
+    deployer: Deployer, outside: Outside
+) -> None:
+    await deployer.deployed(outside.build(1), "canary")
+    [instance] = await deployer.instances("ready", environment="canary")
+    with pytest.raises(Exception, match="disconnected"):
+        await visit(instance, "/crash")
+    assert "exit code 3" in (await deployer.until("notes-r1", "rolled_back"))["reason"]
+    async with asyncio.timeout(5):
+        while "abort notes-r1" not in outside.seen:
+            await asyncio.sleep(0.02)
+
+
+async def test_production_cannot_be_retired(deployer: Deployer, outside: Outside) -> None:
+    await deployer.deployed(outside.build(1))
+    refused = await deployer.call("POST", "/releases/notes-r1/retire", {"state": "retired"}, status=409)
+    assert "serves production" in refused["detail"]
+
+
+async def test_scaling_and_variables(deployer: Deployer, outside: Outside) -> None:
+    path = "/apps/notes/environments/production"
+    await deployer.deployed(outside.build(1))
+    refused = await deployer.call("PATCH", path, {"replicas": 9}, status=422)
+    assert refused["errors"][0]["field"] == "replicas"
+    await deployer.call("PATCH", path, {"replicas": 2})
+    await _ready(deployer, {"notes-r1-1", "notes-r1-2"})
+    changed = await deployer.call("PATCH", path, {"replicas": 1, "variables": {"GREETING": "hello"}})
+    assert changed["desired"]["variables"] == {"GREETING": "***"}
+    await _ready(deployer, {"notes-r1-3"})
+    [instance] = await deployer.instances("ready")
+    assert "'GREETING': 'hello'" in await visit(instance)
+    # A release inherits what was asked for.
+    await deployer.call("PATCH", path, {"replicas": 2})
+    await deployer.deployed(outside.build(2))
+    assert len([i for i in await deployer.instances("ready") if i["release"] == "notes-r2"]) == 2
+
+
+async def _ready(deployer: Deployer, ids: set[str]) -> None:
+    async with asyncio.timeout(8):
+        while {each["id"] for each in await deployer.instances("ready", "draining")} != ids:
+            await asyncio.sleep(0.05)
+
+
+async def test_instances_outlive_the_deployer_which_takes_a_release_up_again(
+    settings: Settings, outside: Outside
+) -> None:
+    async with Deployer(settings) as first:
+        await first.deployed(outside.build(1))
+        [before] = await first.instances("ready")
+        outside.works = False
+        await first.release(outside.build(2))
+        async with asyncio.timeout(5):
+            while len(await first.instances("ready")) < 2:
+                await asyncio.sleep(0.02)
+    assert "notes-r1" in await visit(before)
+    outside.works = True
+    async with Deployer(settings) as second:
+        live = await second.until("notes-r2", "live")
+        assert live["instances_made"] == 1
+    assert "term notes-r2-1" not in outside.seen
+
+
+async def test_after_a_stop_of_the_platform_live_releases_start_again_at_once(
+    settings: Settings, outside: Outside, redis: Redis
+) -> None:
+    async with Deployer(settings) as first:
+        await first.deployed(outside.build(1))
+    assert await asyncio.to_thread(stop_instances, settings.home, 2.0) == 1
+    async with Deployer(settings) as second:
+        async with asyncio.timeout(3):
+            while [i["id"] for i in await second.instances("ready")] != ["notes-r1-2"]:
+                await asyncio.sleep(0.02)
+            while len(await RedisRegistry(redis).instances("notes", Track.STABLE)) > 1:
+                await asyncio.sleep(0.02)
+        assert not await events(redis, "instance.failed")
+        [stats] = (await second.call("GET", "/stats"))["items"]
+        assert stats["restarts"] == 0
+
+
+async def test_lists_streams_and_the_registry(deployer: Deployer, outside: Outside) -> None:
+    path = "/apps/notes/environments/production/releases"
+    for number in (1, 2, 3):
+        await deployer.deployed(outside.build(number))
+    first = await deployer.call("GET", f"{path}?limit=2")
+    rest = await deployer.call("GET", f"{path}?limit=2&cursor={first['next']}")
+    assert [item["id"] for page in (first, rest) for item in page["items"]] == ["notes-r3", "notes-r2", "notes-r1"]
+    assert rest["next"] is None
+
+    async with deployer.client.stream("GET", "/releases/notes-r1/events") as stream:
+        told = [line async for line in stream.aiter_lines() if line.startswith("data:")]
+    assert len(told) == 1 and '"state":"retired"' in told[0]
+    await deployer.call("GET", "/releases/notes-r9/events", status=404)
+
+    registry = await deployer.call("GET", "/registry")
+    assert [entry["name"] for entry in registry["services"]] == ["deployer"]
+    assert "notes-r3-1" in [entry["id"] for entry in registry["instances"]["notes"]["stable"]]
+    assert (await deployer.call("GET", "/ready"))["ready"] is True
+
+
+async def test_what_was_never_released_is_not_there(deployer: Deployer) -> None:
+    missing = await deployer.call("GET", "/apps/notes/environments/canary", status=404)
+    assert missing["detail"] == "nothing was ever released to notes/canary"
+    refused = await deployer.call("PATCH", "/apps/notes/environments/canary", {"replicas": 2}, status=409)
+    assert "release a build first" in refused["detail"]
+    await deployer.call("GET", "/apps/notes/environments/staging", status=422)
+
+
+async def test_nothing_is_told_without_the_token(deployer: Deployer) -> None:
+    for path, operations in (await deployer.call("GET", "/openapi.json"))["paths"].items():
+        for method in operations:
+            url = path.replace("{app}", "notes").replace("{env}", "production").replace("{id}", "notes-r1")
+            answer = await deployer.client.request(method, url, headers={"Authorization": "Bearer wrong"})
+            assert answer.status_code == (200 if path == "/health" else 401), (method, path)

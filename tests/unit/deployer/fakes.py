@@ -1,0 +1,235 @@
+"""Stand-ins for the deployer's outside, and builders of releases and instances."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from services.deployer.driver import DriverError, InstanceSpec, InstanceStatus, UnknownInstance, Unsupported, Usage
+from services.deployer.environment import Override, configuration, desired
+from services.deployer.instance import Instance
+from services.deployer.observe import Limits, World
+from services.deployer.release import Failure, Release, Step
+from shared.manifest import Manifest
+from shared.models import (
+    TRACK_OF,
+    Artifact,
+    Environment,
+    InstanceRecord,
+    InstanceState,
+    ReleaseState,
+    RouteState,
+    ServiceRecord,
+    Track,
+)
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+LIMITS = Limits(ready_deadline_s=30, watch_s=10, unhealthy_kept_s=30)
+
+
+def after(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def a_manifest(**resources: Any) -> Manifest:
+    return Manifest.model_validate({"app": "notes", "run": {"command": "run"}, "resources": resources})
+
+
+def a_release(number: int, state: ReleaseState = ReleaseState.LIVE, **changes: Any) -> Release:
+    """`notes-r<number>` of build and commit <number>."""
+    given: dict[str, Any] = {
+        "id": f"notes-r{number}",
+        "number": number,
+        "app": "notes",
+        "environment": Environment.PRODUCTION,
+        "build": f"notes-{number}",
+        "commit": f"{number:040x}",
+        "artifact": Artifact(kind="directory", ref=f"/releases/notes-{number}", digest=f"sha256:{number}"),
+        "manifest": a_manifest(),
+        "state": state,
+        "reason": "a reason",
+        "history": [Step(state=state, reason="a reason", at=T0)],
+        "created_at": T0,
+        "live_at": T0 if state in (ReleaseState.LIVE, ReleaseState.RETIRED, ReleaseState.ROLLED_BACK) else None,
+    }
+    return Release.model_validate({**given, **changes})
+
+
+def an_instance(release: Release, number: int, state: InstanceState = InstanceState.READY, **changes: Any) -> Instance:
+    """`<release>-<number>`, with the configuration that its manifest asks for."""
+    wanted = desired(Override(), release.manifest.resources)
+    given: dict[str, Any] = {
+        "id": f"{release.id}-{number}",
+        "release": release.id,
+        "app": release.app,
+        "environment": release.environment,
+        "commit": release.commit,
+        "state": state,
+        "reason": "a reason",
+        "created_at": after(number),
+        "changed_at": after(number),
+        "address": f"127.0.0.1:{20_000 + number}",
+        "memory": wanted.memory,
+        "configuration": configuration(wanted),
+    }
+    return Instance.model_validate({**given, **changes})
+
+
+def a_status(instance: Instance, **changes: Any) -> InstanceStatus:
+    given: dict[str, Any] = {"id": instance.id, "address": instance.address, "running": True, "started_at": T0}
+    return InstanceStatus(**{**given, **changes})
+
+
+def a_failure(instance: str = "notes-r1-1") -> Failure:
+    return Failure(instance=instance, reason="it ended with exit code 3", at=T0, exit_code=3, probe="", log=["boom"])
+
+
+def a_world(
+    releases: Iterable[Release], instances: Iterable[Instance], *, routable: Iterable[str] = (), **known: Any
+) -> World:
+    """All instances run; the proxy sends visitors to `routable`, all that is not starting is in the registry."""
+    all_instances = list(instances)
+    given: dict[str, Any] = {
+        "statuses": {each.id: a_status(each) for each in all_instances},
+        "published": frozenset(i.id for i in all_instances if i.state is not InstanceState.STARTING),
+        "routes": dict.fromkeys(routable, RouteState.ROUTABLE),
+    }
+    return World(
+        releases={release.id: release for release in releases},
+        instances={instance.id: instance for instance in all_instances},
+        **{**given, **known},
+    )
+
+
+class FakeDriver:
+    """An engine in memory; what it runs outlives the driver objects' user. `started` counts real starts by id."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.stopped: list[str] = []
+        self.on_stop: Callable[[str], None] = lambda instance_id: None
+        self._statuses: dict[str, InstanceStatus] = {}
+        self._logs: dict[str, list[str]] = {}
+
+    async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        if spec.artifact.kind != "directory":
+            raise DriverError("this engine runs directories")
+        if spec.id not in self._statuses:
+            self.started.append(spec.id)
+            address = f"127.0.0.1:{20_000 + len(self.started)}"
+            self._statuses[spec.id] = InstanceStatus(spec.id, address, True, T0)
+            self._logs[spec.id] = ["one", "two"]
+            if spec.command == "exit 3":
+                self.end(spec.id, 3)
+        return self._statuses[spec.id]
+
+    def end(self, instance_id: str, exit_code: int) -> None:
+        """It ends by itself."""
+        known = self._statuses[instance_id]
+        self._statuses[instance_id] = InstanceStatus(known.id, known.address, False, known.started_at, exit_code)
+
+    async def stop(self, instance_id: str, grace_s: float) -> None:
+        if self._known(instance_id).running:
+            self.on_stop(instance_id)
+            self.stopped.append(instance_id)
+            self.end(instance_id, 143)
+
+    async def statuses(self) -> dict[str, InstanceStatus]:
+        return dict(self._statuses)
+
+    async def logs(self, instance_id: str, lines: int) -> list[str]:
+        self._known(instance_id)
+        return self._logs[instance_id][-lines:]
+
+    async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
+        running = (self._statuses.get(each) for each in instance_ids)
+        return {status.id: Usage(T0, 64, 2**20, 0.1, 0) for status in running if status and status.running}
+
+    async def set_memory(self, instance_id: str, memory: int) -> None:
+        self._known(instance_id)
+        raise Unsupported("no")
+
+    async def forget(self, instance_id: str) -> None:
+        status = self._statuses.get(instance_id)
+        if status is not None and status.running:
+            raise DriverError("it runs")
+        self._statuses.pop(instance_id, None)
+
+    async def tidy(self) -> None:
+        pass
+
+    def _known(self, instance_id: str) -> InstanceStatus:
+        if instance_id not in self._statuses:
+            raise UnknownInstance(instance_id)
+        return self._statuses[instance_id]
+
+
+class MemoryRegistry:
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, Track], dict[str, InstanceRecord]] = {}
+
+    async def announce(self, record: ServiceRecord) -> None: ...
+
+    async def withdraw(self, record: ServiceRecord) -> None: ...
+
+    async def services(self) -> list[ServiceRecord]:
+        return []
+
+    async def put_instance(self, app: str, track: Track, record: InstanceRecord) -> None:
+        self.entries.setdefault((app, track), {})[record.id] = record
+
+    async def delete_instance(self, app: str, track: Track, instance_id: str) -> None:
+        self.entries.get((app, track), {}).pop(instance_id, None)
+
+    async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
+        return sorted(self.entries.get((app, track), {}).values(), key=lambda record: record.id)
+
+    async def tracks(self) -> list[tuple[str, Track]]:
+        return sorted(key for key, records in self.entries.items() if records)
+
+
+class FakeProxy:
+    """Routes as the registry says; a draining instance leaves at the second look. `violations`: where a release broke
+    what none may break (an assertion here would end in a background job, and be logged, not seen).
+    """
+
+    def __init__(self, registry: MemoryRegistry, driver: FakeDriver) -> None:
+        self.rollouts: list[str] = []
+        self.aborted: list[str] = []
+        self.violations: list[str] = []
+        self._registry = registry
+        self._in_route: set[str] = set()
+        self._drained: set[str] = set()
+        driver.on_stop = self._before_stop
+
+    async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+        answer: dict[str, RouteState] = {}
+        for environment in Environment:
+            records = await self._registry.instances(app, TRACK_OF[environment])
+            answer |= {record.id: self._route(record) for record in records}
+            self._count([record.state for record in records if answer[record.id] is not RouteState.ABSENT])
+        return answer
+
+    async def open_rollout(self, app: str, release: str, weight: int) -> None:
+        self.rollouts.append(release)
+
+    async def abort_rollout(self, app: str, release: str, reason: str) -> None:
+        self.aborted.append(release)
+
+    def _route(self, record: InstanceRecord) -> RouteState:
+        route = RouteState.ABSENT
+        if record.state is InstanceState.READY:
+            route = RouteState.ROUTABLE
+        elif record.state is InstanceState.DRAINING and record.id not in self._drained:
+            self._drained.add(record.id)
+            route = RouteState.DRAINING
+        (self._in_route.discard if route is RouteState.ABSENT else self._in_route.add)(record.id)
+        return route
+
+    def _count(self, states: list[InstanceState]) -> None:
+        draining, ready = states.count(InstanceState.DRAINING), states.count(InstanceState.READY)
+        if draining > ready:
+            self.violations.append(f"{draining} draining and only {ready} ready")
+
+    def _before_stop(self, instance_id: str) -> None:
+        if instance_id in self._in_route:
+            self.violations.append(f"{instance_id} was stopped while visitors were sent to it")

@@ -1,0 +1,127 @@
+"""What every driver promises (services/deployer/driver.py), asked of each implementation."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.deployer.config import Settings
+from services.deployer.driver import Driver, DriverError, InstanceSpec, InstanceStatus, UnknownInstance
+from services.deployer.main import driver_for
+from services.deployer.process_driver import ProcessDriver, stop_instances
+from shared.models import Artifact
+from tests.unit.deployer.fakes import FakeDriver
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["process", "fake"])
+async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Driver]:
+    if request.param == "fake":
+        yield FakeDriver()
+        return
+    yield ProcessDriver(tmp_path, {"PATH": "/usr/bin:/bin"})
+    await asyncio.to_thread(stop_instances, tmp_path, 1.0)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> InstanceSpec:
+    (tmp_path / "artifact").mkdir()
+    artifact = Artifact(kind="directory", ref=str(tmp_path / "artifact"), digest="sha256:0")
+    return InstanceSpec("notes-r1-1", artifact, "echo one; echo two; sleep 60", {}, 64)
+
+
+def ending(spec: InstanceSpec) -> InstanceSpec:
+    return InstanceSpec(spec.id, spec.artifact, "exit 3", {}, 64)
+
+
+async def ended(driver: Driver, instance_id: str) -> InstanceStatus:
+    async with asyncio.timeout(5):
+        while (status := (await driver.statuses())[instance_id]).running:
+            await asyncio.sleep(0.01)
+    return status
+
+
+async def test_a_started_instance_runs_and_has_an_address(driver: Driver, spec: InstanceSpec) -> None:
+    started = await driver.start(spec)
+    assert started.running and started.exit_code is None
+    assert await driver.statuses() == {spec.id: started}
+    host, port = started.address.split(":")
+    assert host == "127.0.0.1" and 20_000 <= int(port) <= 29_999
+
+
+async def test_starting_again_is_answered_with_what_runs(driver: Driver, spec: InstanceSpec) -> None:
+    assert await driver.start(spec) == await driver.start(spec)
+
+
+async def test_two_instances_have_two_addresses(driver: Driver, spec: InstanceSpec) -> None:
+    other = InstanceSpec("notes-r1-2", spec.artifact, spec.command, {}, 64)
+    assert (await driver.start(spec)).address != (await driver.start(other)).address
+
+
+async def test_an_ended_instance_tells_its_exit_code_and_is_not_started_again(
+    driver: Driver, spec: InstanceSpec
+) -> None:
+    await driver.start(ending(spec))
+    status = await ended(driver, spec.id)
+    assert (status.exit_code, status.interrupted) == (3, False)
+    again = await driver.start(ending(spec))
+    assert not again.running and again.started_at == status.started_at
+
+
+async def test_a_stopped_instance_has_ended_and_may_be_stopped_again(driver: Driver, spec: InstanceSpec) -> None:
+    await driver.start(spec)
+    await driver.stop(spec.id, 5)
+    await driver.stop(spec.id, 5)
+    status = (await driver.statuses())[spec.id]
+    assert not status.running and not status.interrupted
+
+
+async def test_logs_are_there_also_after_the_end(driver: Driver, spec: InstanceSpec) -> None:
+    await driver.start(spec)
+    async with asyncio.timeout(5):
+        while len(await driver.logs(spec.id, 10)) < 2:
+            await asyncio.sleep(0.01)
+    await driver.stop(spec.id, 5)
+    assert (await driver.logs(spec.id, 10))[:2] == ["one", "two"]
+    assert len(await driver.logs(spec.id, 1)) == 1
+
+
+async def test_usage_is_known_only_of_what_runs(driver: Driver, spec: InstanceSpec) -> None:
+    assert await driver.usage([spec.id]) == {}
+    started = await driver.start(spec)
+    used = (await driver.usage([spec.id, "unknown"]))[spec.id]
+    assert used.working_set > 0 and used.memory_limit == 64 and used.started_at == started.started_at
+    await driver.stop(spec.id, 5)
+    assert await driver.usage([spec.id]) == {}
+
+
+async def test_an_instance_is_forgotten_only_after_its_end(driver: Driver, spec: InstanceSpec) -> None:
+    await driver.start(spec)
+    with pytest.raises(DriverError):
+        await driver.forget(spec.id)
+    await driver.stop(spec.id, 5)
+    await driver.forget(spec.id)
+    await driver.forget(spec.id)
+    assert await driver.statuses() == {}
+
+
+async def test_an_unknown_instance_is_named_as_such(driver: Driver) -> None:
+    with pytest.raises(UnknownInstance):
+        await driver.stop("unknown", 1)
+    with pytest.raises(UnknownInstance):
+        await driver.logs("unknown", 1)
+
+
+async def test_an_artifact_of_another_kind_is_refused(driver: Driver, spec: InstanceSpec) -> None:
+    image = Artifact(kind="image", ref="notes:1", digest="sha256:0")
+    with pytest.raises(DriverError):
+        await driver.start(InstanceSpec(spec.id, image, spec.command, {}, 64))
+    assert await driver.statuses() == {}
+
+
+def test_an_unknown_driver_raises(tmp_path: Path) -> None:
+    settings = Settings.model_construct(home=tmp_path, driver="steam")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="there is no such driver; choose from process"):
+        driver_for(settings)

@@ -1,0 +1,53 @@
+"""Which artifacts are removed from the disk, and which never are."""
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from services.deployer.apply import Commit
+from services.deployer.environment import Place
+from services.deployer.loops import Housekeeping
+from services.deployer.release import Release
+from services.deployer.store import MemoryStore
+from shared.models import Artifact, Environment, ReleaseState
+from tests.unit.deployer.fakes import FakeDriver, a_release, an_instance
+
+pytestmark = pytest.mark.anyio
+PLACE = Place("notes", Environment.PRODUCTION)
+
+
+def on_disk(root: Path, number: int, state: ReleaseState) -> Release:
+    folder = root / f"notes-{number}"
+    folder.mkdir()
+    (folder / "app.py").touch()
+    artifact = Artifact(kind="directory", ref=str(folder), digest=f"sha256:{number}")
+    return a_release(number, state, artifact=artifact)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def test_only_what_no_release_needs_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "notes-99").mkdir()  # of a build that was never released
+    releases = [on_disk(tmp_path, number, ReleaseState.RETIRED) for number in (1, 2, 3)]
+    releases.append(on_disk(tmp_path, 4, ReleaseState.LIVE))
+    still_running = an_instance(releases[1], 1)
+    store = MemoryStore()
+    commit = Commit({each.id: each for each in releases}, {still_running.id: still_running})
+    await store.commit(PLACE, commit)
+    housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=2)
+    for _ in range(2):
+        await housekeeping.step()
+        assert names(tmp_path) == ["notes-2", "notes-3", "notes-4", "notes-99"]
+
+
+async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path) -> None:
+    releases = [on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)]
+    (tmp_path / "notes-1").rename(tmp_path / ".removed-notes-1")
+    store = MemoryStore()
+    await store.commit(PLACE, Commit({each.id: each for each in releases}))
+    await Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1).step()
+    assert names(tmp_path) == ["notes-2"]

@@ -1,0 +1,78 @@
+"""Probes against a real server."""
+
+import asyncio
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from services.deployer.environment import Place
+from services.deployer.prober import Prober, Target
+from shared.models import Environment
+from tests.conftest import free_port
+
+pytestmark = pytest.mark.anyio
+PLACE = Place("notes", Environment.PRODUCTION)
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """`host:port` of a server that answers with the status that the path names."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(int(self.path[1:]))
+            self.send_header("Location", "/200")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+        thread.join()
+
+
+async def probed(target: Target, until_misses: int) -> str:
+    """The detail of the first probe with that many misses."""
+    changed: list[Place] = []
+    prober = Prober(changed.append)
+    prober.follow(PLACE, {"notes-r1-1": target})
+    try:
+        async with asyncio.timeout(5):
+            while "notes-r1-1" not in prober.health() or prober.health()["notes-r1-1"].misses != until_misses:
+                await asyncio.sleep(0.01)
+        assert until_misses in (1, 2) or changed == [PLACE]
+        return prober.health()["notes-r1-1"].detail
+    finally:
+        await prober.close()
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_any_2xx_is_well(server: str, status: int) -> None:
+    assert await probed(Target(server, f"/{status}", True), 0) == f"GET /{status} answered"
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+async def test_any_other_status_is_a_miss(server: str, status: int) -> None:
+    assert await probed(Target(server, f"/{status}", True), 3) == f"GET /{status} answered {status}"
+
+
+async def test_nobody_there_is_a_miss() -> None:
+    detail = await probed(Target(f"127.0.0.1:{free_port()}", "/up", True), 1)
+    assert "ConnectError" in detail
+
+
+async def test_who_is_not_followed_any_more_has_no_health(server: str) -> None:
+    prober = Prober(lambda place: None)
+    prober.follow(PLACE, {"notes-r1-1": Target(server, "/200", True)})
+    async with asyncio.timeout(5):
+        while not prober.health():
+            await asyncio.sleep(0.01)
+    prober.follow(PLACE, {})
+    assert prober.health() == {}
+    await prober.close()

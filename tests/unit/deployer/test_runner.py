@@ -1,0 +1,186 @@
+"""Plans carried out, on stand-ins for the outside; and the same with the deployer dying at every single step."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from services.deployer.apply import Commit
+from services.deployer.driver import Driver
+from services.deployer.environment import AppFacts, Override, Place
+from services.deployer.observe import Health
+from services.deployer.prober import Prober, Target
+from services.deployer.proxy import Proxy
+from services.deployer.runner import Runner, Setting
+from services.deployer.store import MemoryStore, Store
+from services.deployer.worker import Tools
+from shared.clock import now
+from shared.models import TRACK_OF, Environment, InstanceState, ReleaseState
+from shared.registry import Registry
+from tests.unit.deployer.fakes import LIMITS, FakeDriver, FakeProxy, MemoryRegistry, a_release
+
+pytestmark = pytest.mark.anyio
+Condition = Callable[["World"], bool]
+
+
+class FakeProber(Prober):
+    """Finds everybody well."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Health] = {}
+
+    def follow(self, place: Place, targets: Mapping[str, Target]) -> None:
+        self._found = dict.fromkeys(targets, Health(0, "well"))
+
+    def health(self) -> Mapping[str, Health]:
+        return self._found
+
+
+class Killed(Exception):
+    """The deployer is no more."""
+
+
+class Fuse:
+    """Lets `calls` calls through, then none any more."""
+
+    def __init__(self, calls: float) -> None:
+        self.left = calls
+
+    def burn(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+
+class Fused:
+    """A collaborator whose calls burn the fuse: the last one reaches it, but its answer gets lost."""
+
+    def __init__(self, inner: object, fuse: Fuse) -> None:
+        self._inner = inner
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if self._fuse.left < 0:
+                raise Killed
+            answer = await getattr(self._inner, name)(*args, **kwargs)
+            self._fuse.burn()
+            return answer
+
+        return call
+
+
+class World:
+    """What outlives the deployer, and one life of it after the other."""
+
+    def __init__(self, environment: Environment = Environment.PRODUCTION) -> None:
+        self.place = Place("notes", environment)
+        self.store = MemoryStore()
+        self.driver = FakeDriver()
+        self.registry = MemoryRegistry()
+        self.proxy = FakeProxy(self.registry, self.driver)
+        self.state: dict[str, ReleaseState] = {}
+
+    async def order(self, number: int) -> None:
+        release = a_release(number, ReleaseState.PENDING, environment=self.place.environment)
+        await self.store.commit(self.place, Commit({release.id: release}))
+
+    async def live_until(self, condition: Condition, fuse: Fuse) -> bool:
+        """One life of the deployer; whether it saw the condition come true."""
+        runner = self._runner(fuse)
+        try:
+            async with asyncio.timeout(5):
+                while not condition(self):
+                    statuses = await cast(Driver, Fused(self.driver, fuse)).statuses()
+                    await runner.step(statuses)
+                    await asyncio.sleep(0.001)
+                    await self._look()
+                    if fuse.left < 0:
+                        return False
+            return True
+        except Killed:
+            return False
+        finally:
+            await runner.close()
+
+    def _runner(self, fuse: Fuse) -> Runner:
+        async def nothing(release: str) -> None: ...
+
+        facts = AppFacts("", "", dict.fromkeys(Environment, ""))
+        tools = Tools(
+            store=cast(Store, Fused(self.store, fuse)),
+            driver=cast(Driver, Fused(self.driver, fuse)),
+            proxy=cast(Proxy, Fused(self.proxy, fuse)),
+            facts=facts,
+            grace_s=1,
+            domain="localhost",
+            take_back=nothing,
+            poll_s=0.001,
+        )
+        setting = Setting(cast(Registry, Fused(self.registry, fuse)), FakeProber(), LIMITS, now)
+        return Runner(self.place, setting, tools, asyncio.Lock(), lambda place: None)
+
+    async def _look(self) -> None:
+        self.state = {release.id: release.state for release in await self.store.releases(self.place)}
+
+    def entries(self) -> dict[str, InstanceState]:
+        found = self.registry.entries.get(("notes", TRACK_OF[self.place.environment]), {})
+        return {record.id: record.state for record in found.values()}
+
+
+def is_done(number: int) -> Condition:
+    """Live, and nothing of others left."""
+
+    def condition(world: World) -> bool:
+        live = world.state.get(f"notes-r{number}") is ReleaseState.LIVE
+        return live and all(each.startswith(f"notes-r{number}-") for each in world.entries())
+
+    return condition
+
+
+async def test_releases_follow_each_other() -> None:
+    world = World()
+    for number in (1, 2):
+        await world.order(number)
+        assert await world.live_until(is_done(number), Fuse(float("inf")))
+    assert world.state == {"notes-r2": ReleaseState.LIVE, "notes-r1": ReleaseState.RETIRED}
+    assert world.driver.started == ["notes-r1-1", "notes-r2-1"]
+    assert world.driver.stopped == ["notes-r1-1"]
+    assert world.proxy.violations == []
+    assert world.entries() == {"notes-r2-1": InstanceState.READY}
+    told = [event.type for event in world.store.events if event.id == "notes-r2"]
+    assert told == ["release.starting", "release.live"]
+
+
+@pytest.mark.parametrize("environment", list(Environment))
+async def test_the_deployer_may_die_after_any_call_it_makes(environment: Environment) -> None:
+    """Nothing is stopped before it is out of the route, nothing started twice, and it ends as if nothing had been."""
+    calls = 0
+    while True:
+        world = World(environment)
+        await world.order(1)
+        assert await world.live_until(is_done(1), Fuse(float("inf")))
+        await world.order(2)
+        unharmed = await world.live_until(is_done(2), Fuse(calls))
+        assert unharmed or await world.live_until(is_done(2), Fuse(float("inf"))), f"not taken up after {calls} calls"
+        assert world.driver.started == ["notes-r1-1", "notes-r2-1"], f"killed after {calls} calls"
+        assert world.driver.stopped == ["notes-r1-1"], f"killed after {calls} calls"
+        assert world.proxy.violations == [], f"killed after {calls} calls"
+        assert world.entries() == {"notes-r2-1": InstanceState.READY}
+        if unharmed:
+            break
+        calls += 1
+    assert calls > 20
+    assert world.proxy.rollouts == (["notes-r1", "notes-r2"] if environment is Environment.CANARY else [])
+
+
+async def test_a_crash_is_followed_by_a_new_instance() -> None:
+    world = World()
+    await world.order(1)
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    await world.store.save_override(world.place, Override(replicas=2))
+    assert await world.live_until(lambda w: list(w.entries()) == ["notes-r1-1", "notes-r1-2"], Fuse(float("inf")))
+    world.driver.end("notes-r1-1", 3)
+    assert await world.live_until(lambda w: list(w.entries()) == ["notes-r1-2", "notes-r1-3"], Fuse(float("inf")))
+    assert "notes-r1-1" not in world.entries()

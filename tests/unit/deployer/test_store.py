@@ -1,0 +1,77 @@
+"""The store's contract, asked of each implementation."""
+
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services.deployer.apply import Commit, release_event
+from services.deployer.environment import Override, Place
+from services.deployer.store import MemoryStore, RedisStore, Store
+from shared.models import Environment, InstanceState, ReleaseState
+from tests.unit.deployer.fakes import T0, a_release, an_instance
+
+pytestmark = pytest.mark.anyio
+R = ReleaseState
+PRODUCTION = Place("notes", Environment.PRODUCTION)
+CANARY = Place("notes", Environment.CANARY)
+
+
+@pytest.fixture(params=["redis", "memory"])
+def store(request: pytest.FixtureRequest, redis: Redis) -> Store:
+    return RedisStore(redis) if request.param == "redis" else MemoryStore()
+
+
+async def test_numbers_count_per_app(store: Store) -> None:
+    assert [await store.next_number("notes") for _ in range(2)] == [1, 2]
+    assert await store.next_number("other") == 1
+
+
+async def test_what_is_committed_is_loaded(store: Store) -> None:
+    release = a_release(1)
+    instances = [an_instance(release, 2), an_instance(release, 10)]
+    await store.commit(PRODUCTION, Commit({release.id: release}, {each.id: each for each in reversed(instances)}))
+    await store.save_override(PRODUCTION, Override(replicas=2))
+    stored = await store.load(PRODUCTION)
+    assert stored.releases == {release.id: release}
+    assert list(stored.instances.values()) == instances
+    assert stored.override == Override(replicas=2)
+    assert await store.release("notes-r1") == release
+    assert await store.places() == [PRODUCTION]
+
+
+async def test_environments_are_apart(store: Store) -> None:
+    release = a_release(1)
+    await store.commit(PRODUCTION, Commit({release.id: release}))
+    stored = await store.load(CANARY)
+    assert (stored.releases, stored.instances, stored.override) == ({}, {}, Override())
+    assert await store.releases(CANARY) == []
+    assert await store.release("notes-r2") is None
+
+
+async def test_ended_releases_are_loaded_only_as_long_as_something_is_to_be_done(store: Store) -> None:
+    used, done = a_release(1, R.RETIRED), a_release(2, R.RETIRED)
+    aborting = a_release(3, R.ROLLED_BACK, abort_rollout=True)
+    instance = an_instance(used, 1, InstanceState.DRAINING)
+    releases = {release.id: release for release in (used, done, aborting)}
+    await store.commit(PRODUCTION, Commit(releases, {instance.id: instance}))
+    assert set((await store.load(PRODUCTION)).releases) == {"notes-r1", "notes-r3"}
+    ended = aborting.model_copy(update={"abort_rollout": False})
+    await store.commit(PRODUCTION, Commit({ended.id: ended}, dropped=[instance]))
+    assert (await store.load(PRODUCTION)).releases == {}
+    assert [release.number for release in await store.releases(PRODUCTION)] == [3, 2, 1]
+
+
+async def test_lists_go_on_from_a_number(store: Store) -> None:
+    releases = {release.id: release for release in (a_release(number, R.RETIRED) for number in (1, 2, 10))}
+    await store.commit(PRODUCTION, Commit(releases))
+    assert [r.number for r in await store.releases(PRODUCTION, limit=2)] == [10, 2]
+    assert [r.number for r in await store.releases(PRODUCTION, before=2, limit=2)] == [1]
+
+
+async def test_events_are_in_the_transaction_of_their_cause(redis: Redis) -> None:
+    release = a_release(1)
+    await RedisStore(redis).commit(PRODUCTION, Commit({release.id: release}, events=[release_event(release, T0)]))
+    entries: Any = await redis.xrange("events")
+    [(_, fields)] = entries
+    assert '"type":"release.live"' in fields["event"]
