@@ -22,7 +22,7 @@ class Unsupported(DriverError):
 
 @dataclass(frozen=True)
 class InstanceSpec:
-    """`command` is run by `sh -c` in the artifact's folder; `memory` in bytes."""
+    """`command` is run by `sh -c` in a copy of the artifact; `memory` in bytes."""
 
     id: str
     artifact: Artifact

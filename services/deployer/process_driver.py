@@ -97,9 +97,9 @@ class ProcessDriver:
         with self._starting:
             if (status := folder.status()) is not None:
                 return status
-            folder.make()
             used = {record.port for other in folders(self._root) if (record := other.read())}
             try:
+                folder.make(Path(spec.artifact.ref))
                 record = ProcessRecord(
                     id=spec.id,
                     marker=f"SLIPWAY_INSTANCE_FOLDER={folder.path}",
@@ -137,7 +137,7 @@ class ProcessDriver:
         with folder.log.open("ab") as log:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", SHIM, "slipway-instance", spec.command, str(folder.exit_code)],
-                cwd=artifact,
+                cwd=folder.app,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

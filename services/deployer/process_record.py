@@ -1,6 +1,7 @@
 """What the process driver keeps of an instance, in `<home>/instances/<id>/`: it outlives the deployer."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from services.deployer.driver import InstanceStatus
 from services.deployer.linux_process import boot_id, marked_with, process_stat
 
 HOST = "127.0.0.1"
+SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large to copy, and no place to write to
 
 
 class ProcessRecord(BaseModel):
@@ -34,20 +36,31 @@ class ProcessRecord(BaseModel):
 
 
 class InstanceFolder:
-    """`record.json`, `exit_code` (written by the shim), `log` and `log.1`, and the instance's HOME and TMPDIR."""
+    """`record.json`, `exit_code` (written by the shim), `log` and `log.1`, the instance's HOME and TMPDIR, and `app`,
+    its working directory: a copy of the artifact, so that this stays what passed, whatever the app writes beside itself.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log = path / "log"
         self.older_log = path / "log.1"
         self.exit_code = path / "exit_code"
+        self.app = path / "app"
         self.home = path / "home"
         self.tmp = path / "tmp"
         self._record = path / "record.json"
 
-    def make(self) -> None:
+    def make(self, artifact: Path) -> None:
+        """May be repeated as long as nothing runs there. Raises OSError."""
         for folder in (self.home, self.tmp):
             folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.app, ignore_errors=True)
+        shutil.copytree(
+            artifact, self.app, symlinks=True, ignore=lambda at, names: SHARED if Path(at) == artifact else ()
+        )
+        for name in SHARED:
+            if (artifact / name).is_dir():
+                (self.app / name).symlink_to(artifact / name)
 
     def write(self, record: ProcessRecord) -> None:
         fresh = self._record.with_suffix(".new")

@@ -15,6 +15,7 @@ from services.deployer.linux_process import TICKS_S, marked_with, process_stat
 from services.deployer.process_driver import LOG_BYTES, ProcessDriver, instances_root, stop_instances
 from services.deployer.process_port import FIRST, LAST, PortPicker
 from services.deployer.process_record import InstanceFolder, ProcessRecord
+from shared.artifact import directory_digest
 from shared.models import Artifact
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +70,22 @@ async def test_an_app_gets_its_own_environment_and_not_the_platforms(driver: Pro
     assert told["PORT"] == started.address.split(":")[1]
     assert (told["GREETING"], told["LANG"], told["PYTHONDONTWRITEBYTECODE"]) == ("hello", "C.UTF-8", "1")
     assert not {"SLIPWAY_TOKEN", "PYTHONPATH"} & told.keys()
-    assert str(artifact) in lines
+    assert str(own / "app") in lines
+
+
+async def test_what_an_app_writes_beside_itself_leaves_the_artifact_as_it_passed(
+    driver: ProcessDriver, tmp_path: Path
+) -> None:
+    spec = a_spec(tmp_path, "ls -a; echo changed > app.py; touch new; cat .venv/marker; echo done")
+    artifact = tmp_path / "artifact"
+    (artifact / ".venv").mkdir()
+    (artifact / ".venv" / "marker").write_text("the same environment\n")
+    before = directory_digest(artifact)
+    await driver.start(spec)
+    await printed(driver, "done")
+    assert {"app.py", "the same environment"} <= set(await driver.logs(spec.id, 100))
+    assert (instances_root(tmp_path) / spec.id / "app" / "new").exists()
+    assert directory_digest(artifact) == before
 
 
 @pytest.mark.parametrize("shape", ["{}", "exec {}", "true && {}", "{}; exit $?"])
