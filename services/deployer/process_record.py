@@ -37,7 +37,7 @@ class ProcessRecord(BaseModel):
 
 class InstanceFolder:
     """`record.json`, `exit_code` (written by the shim), `log` and `log.1`, the instance's HOME and TMPDIR, and `app`,
-    its working directory: a copy of the artifact, so that this stays what passed, whatever the app writes beside itself.
+    its working directory: a copy of the artifact, so this stays what passed, whatever the app writes beside itself.
     """
 
     def __init__(self, path: Path) -> None:
