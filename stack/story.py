@@ -105,8 +105,10 @@ class Story:
                 return any(result.status == 500 and result.track == "canary" for result in load.results)
 
             wait_for(lambda: failing() or push.ended, "the first 500 of the canary", 60)
-            if not failing():
-                raise NotHeld(f"the canary answered no visitor\n{indented(push.finish())}")
+            try:
+                wait_for(failing, "a visitor whom the canary answers", 5)
+            except TimeoutError as error:
+                raise NotHeld(f"{error}\n{indented(push.finish())}") from error
             wait_for(lambda: app.rollout()["state"] == "aborted", "the rollout aborted", 30)
             time.sleep(0.5)
         push.finish()
