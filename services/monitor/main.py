@@ -21,7 +21,8 @@ from shared.registry import RedisRegistry
 from shared.store import connect
 
 SAMPLE_S = 2.0
-LOOK_S = 1.0
+LOOK_S = 0.5
+REPEAT_S = 1.0
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -34,8 +35,8 @@ def build_app(settings: Settings) -> FastAPI:
     sample_store = RedisSampleStore(redis)
     samples, alerts = SampleBook(sample_store), AlertBook(RedisAlertStore(redis))
 
-    aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=LOOK_S)
-    storing = Loop("storing alerts", alerts.flush, every_s=LOOK_S)
+    aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
+    storing = Loop("storing alerts", alerts.flush, every_s=REPEAT_S)
 
     def wake() -> None:
         aborts.wake()
@@ -68,7 +69,7 @@ def build_app(settings: Settings) -> FastAPI:
             aborts,
             Loop("events", follower.step, every_s=0.0),
             storing,
-            Loop("storing samples", samples.flush, every_s=LOOK_S),
+            Loop("storing samples", samples.flush, every_s=REPEAT_S),
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
         resources=resources,

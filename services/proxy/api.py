@@ -5,10 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 from pydantic import Field
 
-from services.proxy.control import ControlPlane
+from services.proxy.loops import TrafficReader
 from services.proxy.rollouts import Rollouts
 from services.proxy.sync import Sync
-from services.proxy.traffic import Ledger
 from shared.models import (
     AppName,
     Model,
@@ -31,7 +30,7 @@ class RolloutSettings(Model):
     weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
 
 
-def router(sync: Sync, rollouts: Rollouts, control: ControlPlane, ledger: Ledger) -> APIRouter:
+def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader) -> APIRouter:
     routes = APIRouter(prefix="/apps/{app}")
 
     @routes.post("/sync", tags=["routes"], summary="Route the app's instances")
@@ -89,8 +88,8 @@ def router(sync: Sync, rollouts: Rollouts, control: ControlPlane, ledger: Ledger
     @routes.get("/traffic", tags=["traffic"], summary="Requests, errors and latencies per track")
     async def traffic(app: App) -> TrafficView:
         """Counted by the instance that answered. The counts only grow within one `epoch`, which changes when Envoy or
-        the proxy service restarts, or a track's release changes; they are at most 1 s old.
+        the proxy service restarts, or a track's release changes. 503: Envoy does not answer.
         """
-        return ledger.view(control.route(app))
+        return await reader.view(app)
 
     return routes

@@ -1,5 +1,6 @@
 """What Envoy says of itself, read from its admin (a unix socket): accepted versions, hosts, latencies."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class EnvoyAdmin:
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
+        self._one_look = asyncio.Lock()
 
     async def versions(self) -> dict[str, str]:
         """Statistic's name → the version that Envoy has accepted last."""
@@ -70,7 +72,9 @@ class EnvoyAdmin:
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def clusters(self) -> Clusters:
-        document = (await self._get("/clusters", format="json")).json()
+        """One look at a time: who counts differences must not see an older look after a newer one."""
+        async with self._one_look:
+            document = (await self._get("/clusters", format="json")).json()
         statuses = document.get("cluster_statuses", [])
         hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
         return Clusters(frozenset(status["name"] for status in statuses), hosts)

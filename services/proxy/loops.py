@@ -1,9 +1,11 @@
 """The background steps that are about Envoy itself: is it up to date, and what has it counted."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from services.proxy.control import ControlPlane
 from services.proxy.traffic import Ledger
+from shared.models import TrafficView
 
 
 async def for_each(apps: Iterable[str], action: Callable[[str], Awaitable[None]]) -> None:
@@ -50,9 +52,20 @@ class TrafficReader:
         self._control = control
         self._ledger = ledger
         self._uptime_s = 0
+        self._one_reading = asyncio.Lock()
+
+    async def view(self, app: str) -> TrafficView:
+        """The app's figures as they are at this moment. Raises NotFound, and Unavailable when Envoy does not answer."""
+        self._control.route(app)
+        await self.step()
+        return self._ledger.view(self._control.route(app))
 
     async def step(self) -> None:
         """Raises Unavailable when Envoy does not answer."""
+        async with self._one_reading:
+            await self._read()
+
+    async def _read(self) -> None:
         admin = self._control.admin
         before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
         uptime_s = await admin.uptime_s()

@@ -41,7 +41,7 @@ def build_app(settings: Settings) -> FastAPI:
         EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder), EnvoyAdmin(admin_http), store, now
     )
     sync = Sync(control, registry, ledger, settings.domain)
-    watch = EnvoyWatch(control)
+    watch, reader = EnvoyWatch(control), TrafficReader(control, ledger)
     handover = Handover(control, ServiceClient("deployer", settings, registry, http))
     saving = Loop("save", control.save, every_s=1.0)
     handing_over = Loop("handover", handover.step, every_s=1.0)
@@ -51,7 +51,7 @@ def build_app(settings: Settings) -> FastAPI:
         Loop("registry", sync.step, every_s=1.0),
         Loop("drain", sync.drain_step, every_s=0.5),
         Loop("envoy", watch.step, every_s=2.0),
-        Loop("traffic", TrafficReader(control, ledger).step, every_s=1.0),
+        Loop("traffic", reader.step, every_s=1.0),
     ]
 
     def on_change() -> None:
@@ -73,7 +73,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(sync, Rollouts(control), control, ledger)],
+        routers=[router(sync, Rollouts(control), reader)],
         loops=loops,
         checks={"envoy": watch.check, "redis": store.check},
         resources=resources,
