@@ -182,7 +182,8 @@ class EnvironmentView(View):
 
 
 class InstanceStats(View):
-    """Raw counters of one instance; `cpu_seconds`, `restarts` and `oom_kills` only grow within one `started_at`.
+    """Raw counters of one instance; `cpu_seconds` only grows within one `started_at`; `restarts` counts on
+    over the instances that this one replaced.
 
     `memory_limit` and `working_set` in bytes. A stopped instance has no item: no data is not zero.
     """

@@ -13,9 +13,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-import psutil
-
 from services.build.executor import Order, Outcome, Output, Stop, Workspace
+from shared.process import marked_pids
 
 GRACE_S = 5.0
 MARKER = "SLIPWAY_BUILD_FOLDER"  # in the environment of all that a step starts; the folder is unique on the machine
@@ -112,13 +111,13 @@ class ProcessExecutor:
         seen: set[int] = set()
         deadline = time.monotonic() + self._grace_s
         wait_s = 0.01
-        while found := await asyncio.to_thread(_marked, str(workspace.folder)):
+        while pids := await asyncio.to_thread(marked_pids, MARKER, str(workspace.folder)):
             late = time.monotonic() > deadline
-            for process in found:
-                if late or process.pid not in seen:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.send_signal(signal.SIGKILL if late else signal.SIGTERM)
-                seen.add(process.pid)
+            for pid in pids:
+                if late or pid not in seen:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+                seen.add(pid)
             await asyncio.sleep(wait_s)
             wait_s = min(0.2, wait_s * 2)
         return len(seen)
@@ -176,16 +175,6 @@ class _Reader(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed.set()
-
-
-def _marked(folder: str) -> list[psutil.Process]:
-    """Living processes whose environment names `folder` as theirs. Processes of others cannot be read: not ours."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARKER) == folder and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
 
 
 def _told(code: int) -> str:

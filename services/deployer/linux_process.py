@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.process import marked_pids
+
 TICKS_S = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PROC = Path("/proc")
@@ -53,11 +55,6 @@ def processes() -> Iterator[ProcessStat]:
 
 
 def marked_with(marker: str) -> list[ProcessStat]:
-    """Processes whose environment, as it was when they began, holds exactly `marker` (`NAME=value`)."""
-    wanted = marker.encode()
-    found = []
-    for stat in processes():
-        with contextlib.suppress(OSError):  # gone, or another user's
-            if wanted in (PROC / str(stat.pid) / "environ").read_bytes().split(b"\0"):
-                found.append(stat)
-    return found
+    """Processes that carry `marker` (`NAME=value`) in their environment."""
+    name, _, value = marker.partition("=")
+    return [stat for pid in marked_pids(name, value) if (stat := process_stat(pid)) is not None]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -20,10 +21,16 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace("notes-7", "notes", "a" * 40, "dev", 7, tmp_path / "checkout", tmp_path / "scratch")
 
 
-@pytest.fixture(params=["process"])
+EXECUTORS: dict[str, Callable[[Path], Executor]] = {
+    "process": lambda cache: ProcessExecutor(passed_on(os.environ), cache, grace_s=0.2),
+}
+
+
+@pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Executor:
-    """Every implementation; there is one so far."""
-    return ProcessExecutor(passed_on(os.environ), tmp_path / "cache", grace_s=0.2)
+    """Every implementation."""
+    make = EXECUTORS[str(request.param)]
+    return make(tmp_path / "cache")
 
 
 class Printed:
