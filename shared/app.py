@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -19,11 +18,11 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from shared import __version__
 from shared.auth import TokenAuth
@@ -33,6 +32,7 @@ from shared.errors import Problem
 from shared.loops import Loop, running
 from shared.models import ServiceRecord, View
 from shared.registry import HEARTBEAT_S, Registry
+from shared.request_log import RequestLog
 from shared.store import redis_unavailable
 
 log = logging.getLogger(__name__)
@@ -202,7 +202,10 @@ def _answer_problems(app: FastAPI) -> None:
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         # The value itself is left out: it may be a secret.
         faults = [
-            {"field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body", "detail": fault["msg"]}
+            {
+                "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",
+                "detail": fault["msg"].removeprefix("Value error, "),
+            }
             for fault in error.errors()
         ]
         first = f"{faults[0]['field']}: {faults[0]['detail']}" if faults else "the request is not valid"
@@ -213,43 +216,6 @@ def _answer_problems(app: FastAPI) -> None:
         request_id = getattr(request.state, "request_id", "")
         detail = f"an error of the platform itself; its log has the details under request {request_id}"
         return problem_response(Problem(detail, status=500, request_id=request_id))
-
-
-class RequestLog:
-    """ASGI middleware: gives each request an id (`X-Request-Id`, taken over if it is harmless), counts and times it."""
-
-    def __init__(self, app: ASGIApp, metrics: CollectorRegistry) -> None:
-        self._app = app
-        labels = ["method", "route", "status"]
-        self._requests = Counter("http_requests", "Requests answered.", labels, registry=metrics)
-        self._seconds = Histogram("http_request_duration_seconds", "Time to answer.", labels[:2], registry=metrics)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"x-request-id"), "")
-        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = request_id
-        status = 500
-        started = time.perf_counter()
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("request %s: %s %s", request_id, scope["method"], scope["path"])
-            raise
-        finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self._requests.labels(scope["method"], route, str(status)).inc()
-            self._seconds.labels(scope["method"], route).observe(time.perf_counter() - started)
 
 
 def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
