@@ -98,6 +98,8 @@ def serving(behaviour: Behaviour) -> Iterator[Server]:
     with Server(behaviour) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
