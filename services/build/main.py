@@ -22,6 +22,7 @@ from services.build.push_socket import PushSocket, install_hook
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
 from services.build.store import RedisBuildStore
+from services.build.wall import wall_off
 from services.build.workers import Workers
 from shared.app import configure_logging, create_app, serve
 from shared.artifact import directory_digest
@@ -70,6 +71,7 @@ def build_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         install_hook(settings.hooks)
+        wall_off(settings.build_releases)
         async with redis, http, workers.working(), pushes.listening():
             yield
 

@@ -98,6 +98,7 @@ class ProcessExecutor:
             "CI_COMMIT_BRANCH": workspace.branch or "",
             "CI_PIPELINE_NUMBER": str(workspace.number),
             "SLIPWAY_BUILD_ID": workspace.build,
+            "GIT_CEILING_DIRECTORIES": str(folder.parent.parent),  # the home may lie inside another repository
             "HOME": str(workspace.scratch),
             "TMPDIR": str(workspace.scratch),
             "PIP_CACHE_DIR": str(cache / "pip"),
