@@ -2,7 +2,6 @@
 
 Problem
   Invalid 422        a field is wrong: names it, and the remedy
-  BadRequest 400     what was sent is not what this endpoint reads
   Unauthorized 401   no token, or a wrong one
   Forbidden 403      the token is right but the call looks cross-site
   NotFound 404
@@ -30,10 +29,6 @@ class Problem(Exception):
         """The `application/problem+json` body."""
         title = HTTPStatus(self.status).phrase
         return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.extra}
-
-
-class BadRequest(Problem):
-    status = 400
 
 
 class Unauthorized(Problem):

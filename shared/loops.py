@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -57,18 +57,22 @@ class Loop:
                 await asyncio.wait_for(self._woken.wait(), wait_s)
 
 
+async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels each until it is really done. (redis-py on Python 3.11 can swallow a cancellation, so that one `cancel()`
+    is not enough.)
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)
+
+
 @contextlib.asynccontextmanager
 async def running(loops: Sequence[Loop]) -> AsyncIterator[None]:
-    """Runs the loops for the length of the block; at its end, cancels each until it is really done.
-
-    (redis-py on Python 3.11 can swallow a cancellation, so one `cancel()` is not enough.)
-    """
+    """Runs the loops for the length of the block."""
     tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in loops]
     try:
         yield
     finally:
-        pending = set(tasks)
-        while pending:
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=0.5)
+        await cancel(tasks)

@@ -5,6 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable
 
+from shared.loops import cancel
+
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
@@ -30,12 +32,8 @@ class Jobs:
             task.cancel()
 
     async def close(self) -> None:
-        """Cancels all; each until it is really done (redis-py on Python 3.11 can swallow a cancellation)."""
-        pending = set(self._tasks.values())
-        while pending:
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=0.5)
+        """Cancels all, and waits until they have ended."""
+        await cancel(self._tasks.values())
 
     async def _run(self, key: Hashable, make: Callable[[], Awaitable[None]], pause_s: float) -> None:
         try:
