@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from shared.manifest import Manifest
 
@@ -47,9 +47,6 @@ class Track(StrEnum):
 TRACK_OF = {Environment.PRODUCTION: Track.STABLE, Environment.CANARY: Track.CANARY}
 
 
-# --- registry -------------------------------------------------------------------------------------------------------
-
-
 class ServiceRecord(View):
     name: str
     id: str
@@ -80,7 +77,7 @@ class InstanceRecord(View):
     updated_at: datetime
 
 
-# --- events ---------------------------------------------------------------------------------------------------------
+# --- registry and events ---------------------------------------------------------------------------------------------
 
 
 class Event(View):
@@ -182,10 +179,11 @@ class EnvironmentView(View):
 
 
 class InstanceStats(View):
-    """Raw counters of one instance; `cpu_seconds` only grows within one `started_at`; `restarts` counts on
-    over the instances that this one replaced.
+    """Raw counters of one instance; `cpu_seconds` only grows within one `started_at`; `restarts` and `oom_kills`
+    count on over the instances that this one replaced.
 
-    `memory_limit` and `working_set` in bytes. A stopped instance has no item: no data is not zero.
+    `memory_limit`, `working_set` and the manifest's bounds `min_memory` and `max_memory` in bytes. `memory_pressure`:
+    PSI `some avg10` in percent, null where the machine does not tell. A stopped instance has no item.
     """
 
     id: str
@@ -200,6 +198,9 @@ class InstanceStats(View):
     cpu_seconds: float
     restarts: int
     oom_kills: int
+    min_memory: int
+    max_memory: int
+    memory_pressure: float | None = None
 
 
 class RegistryView(View):
@@ -245,17 +246,23 @@ class RolloutRequest(Model):
 
     release: str
     weight: int | None = Field(None, ge=0, le=100)
+    notify: list[str] = Field([], description="The manifest's addresses, for the rollout's events.")
 
 
 class RolloutAction(Model):
-    """Body of abort, resume and promote: 409 if `release` is not the rollout's current one."""
+    """Body of abort, resume and promote: 409 if `release` is not the rollout's current one. `evidence` of an abort:
+    what was measured (rule, value, threshold …), kept with the rollout and told in its event.
+    """
 
     release: str
     reason: str = ""
+    evidence: dict[str, JsonValue] = {}
 
 
 class RolloutView(View):
-    """`weight` in percent of new visitors; `release`, `state` and `reason` are null if there is no rollout."""
+    """`weight` in percent of new visitors; `release`, `state`, `reason` and `at` (since when it is in that state) are
+    null if there is no rollout. `evidence`: what an abort was decided on.
+    """
 
     app: str
     enabled: bool = True
@@ -263,6 +270,8 @@ class RolloutView(View):
     release: str | None = None
     state: RolloutState | None = None
     reason: str | None = None
+    at: datetime | None = None
+    evidence: dict[str, JsonValue] = {}
 
 
 class LatencyHistogram(View):

@@ -17,11 +17,11 @@ def is_driver(path: Path) -> bool:
 
 def is_store(path: Path) -> bool:
     at_the_registry = path.parts[0] == "shared" and path.stem in ("registry", "events", "http", "app")
-    return path.stem in ("store", "main") or at_the_registry
+    return path.stem.endswith("store") or path.stem == "main" or at_the_registry
 
 
 def is_border(path: Path) -> bool:
-    return path.stem in ("api", "main") or path == Path("shared/app.py")
+    return path.stem.endswith("api") or path.stem == "main" or path == Path("shared/app.py")
 
 
 ALLOWED_IMPORTERS: dict[str, Callable[[Path], bool]] = {"docker": is_driver, "redis": is_store, "fastapi": is_border}

@@ -22,6 +22,7 @@ from services.build.store import BuildStore
 from services.build.workers import with_stop
 from shared.errors import Conflict
 from shared.models import BuildState, Commit, Model, Page
+from shared.pages import wants_page
 from shared.store import RedisError
 
 PUBLIC = r"/apps/[^/]+/badge\.svg"
@@ -106,10 +107,10 @@ def builds_router(
         return Page(items=[build for _, build in placed], next=following)
 
     @router.get("/", response_class=HTMLResponse, summary="The history as a page")
-    async def history(app: str | None = None, cursor: Cursor = None) -> HTMLResponse:
+    async def history(request: Request, app: str | None = None, cursor: Cursor = None) -> HTMLResponse:
         """All builds, newest first; `app` shows those of one."""
         shown = await page(app, 30, cursor)
-        return HTMLResponse(pages.history(shown.items, await store.apps(), app, shown.next))
+        return HTMLResponse(pages.history(shown.items, await store.apps(), app, shown.next, request.url.hostname))
 
     @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
@@ -124,7 +125,7 @@ def builds_router(
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
         """Its state with the reason, steps, gates and artifact. A page, where `Accept` begins with `text/html`."""
-        return HTMLResponse(pages.build(build)) if _wants_page(request) else build
+        return HTMLResponse(pages.build(build, request.url.hostname)) if _wants_page(request) else build
 
     @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
     async def log(build: Found, start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0) -> Response:
@@ -180,7 +181,7 @@ def builds_router(
 
 
 def _wants_page(request: Request) -> bool:
-    return request.headers.get("accept", "").startswith("text/html")
+    return wants_page(request.headers.get("accept"))
 
 
 def _see(build: Build) -> RedirectResponse:

@@ -84,7 +84,7 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
-            builds_router(store, intake, logs, Pages(logs), schedule.wake),
+            builds_router(store, intake, logs, Pages(logs, settings), schedule.wake),
             apps_router(store, repositories, now),
         ],
         loops=[schedule, Loop("reconcile", intake.reconcile, every_s=RECONCILE_S)],

@@ -3,7 +3,7 @@
 from services.deployer.driver import Driver
 from services.deployer.environment import Place, desired
 from services.deployer.instance import ENDED, Instance, registry_record
-from services.deployer.release import view
+from services.deployer.release import Release, view
 from services.deployer.store import Store
 from shared.errors import NotFound
 from shared.models import EnvironmentView, InstanceStats, RegistryView, ReleaseState
@@ -31,8 +31,11 @@ async def environment_view(store: Store, place: Place) -> EnvironmentView:
 async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
     """Raises RedisError or DriverError: no list is better than one that looks as if nothing ran."""
     instances: dict[str, Instance] = {}
+    releases: dict[str, Release] = {}
     for place in await store.places():
-        instances |= (await store.load(place)).instances
+        stored = await store.load(place)
+        instances |= stored.instances
+        releases |= stored.releases
     usage = await driver.usage(instances)
     return [
         InstanceStats(
@@ -47,6 +50,8 @@ async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
             cpu_seconds=used.cpu_seconds,
             restarts=instance.restarts,
             oom_kills=used.oom_kills,
+            min_memory=releases[instance.release].manifest.resources.memory,
+            max_memory=releases[instance.release].manifest.resources.max_memory,
         )
         for instance in instances.values()
         if (used := usage.get(instance.id)) is not None

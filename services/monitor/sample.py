@@ -9,7 +9,7 @@ from shared.models import Environment, InstanceState, InstanceStats, View
 
 class Sample(View):
     """`cpu` in percent of one core, null in an instance's first sample; `working_set` and `memory_limit` in bytes;
-    `memory` is the share of the limit, 0 to 1.
+    `memory` is the share of the limit, 0 to 1. `restarts` and `oom_kills` as the deployer counts them.
     """
 
     at: datetime
@@ -17,6 +17,8 @@ class Sample(View):
     working_set: int
     memory_limit: int
     memory: float
+    restarts: int = 0
+    oom_kills: int = 0
 
 
 class Watched(View):
@@ -49,6 +51,8 @@ def sample(previous: Frame | None, frame: Frame) -> Sample:
         working_set=stats.working_set,
         memory_limit=stats.memory_limit,
         memory=round(stats.working_set / stats.memory_limit, 4) if stats.memory_limit > 0 else 0.0,
+        restarts=stats.restarts,
+        oom_kills=stats.oom_kills,
     )
 
 
@@ -80,6 +84,8 @@ def _highest(one: Sample, other: Sample) -> Sample:
         working_set=max(one.working_set, other.working_set),
         memory_limit=max(one.memory_limit, other.memory_limit),
         memory=max(one.memory, other.memory),
+        restarts=max(one.restarts, other.restarts),
+        oom_kills=max(one.oom_kills, other.oom_kills),
     )
 
 

@@ -1,13 +1,15 @@
 """What is known of every instance: its last counters and sample, how long it is silent, what is not stored yet."""
 
+from collections import deque
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.monitor.rule import Reading
 from services.monitor.sample import Frame, Sample, Watched, sample
 from services.monitor.store import SampleStore
 from shared.models import InstanceStats
 
+RECENT = timedelta(minutes=5)
 UNSAVED_MOST = 20_000  # about ten minutes of 60 instances; older ones are let go while Redis is away
 
 
@@ -18,6 +20,7 @@ class SampleBook:
         self._store = store
         self._frames: dict[str, Frame] = {}
         self._latest: dict[str, Sample] = {}
+        self._recent: dict[str, deque[Sample]] = {}
         self._absent_since: dict[str, datetime] = {}
         self._answered_at: datetime | None = None
         self._unsaved: list[Watched] = []
@@ -27,10 +30,23 @@ class SampleBook:
         frames = {stats.id: Frame(now, stats) for stats in items}
         self._latest = {name: sample(self._frames.get(name), frame) for name, frame in frames.items()}
         self._frames = frames
+        self._recent = {name: self._recent.get(name, deque()) for name in frames}
+        for name, past in self._recent.items():
+            past.append(self._latest[name])
+            while past[0].at < now - RECENT:
+                past.popleft()
         self._absent_since = {name: since for name, since in self._absent_since.items() if name not in frames}
         self._answered_at = now
         self._unsaved += [_watched(frame.stats, self._latest[name]) for name, frame in frames.items()]
         del self._unsaved[:-UNSAVED_MOST]
+
+    def stats(self) -> list[InstanceStats]:
+        """The last answer's counters of everything that ran then; empty while the deployer does not answer."""
+        return [frame.stats for frame in self._frames.values()] if self._answered_at else []
+
+    def recent(self, instance_id: str) -> list[Sample]:
+        """Its samples of the last 5 min, oldest first; since this process started, not longer."""
+        return list(self._recent.get(instance_id, ()))
 
     def missed(self) -> None:
         """The deployer did not answer: nothing is known, and the time does not count as an instance's silence."""

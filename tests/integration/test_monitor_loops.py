@@ -93,7 +93,7 @@ class World:
         return {
             **{"id": name, "app": "notes", "environment": "canary", "release": name.rpartition("-")[0]},
             **{"state": "ready", "started_at": START.isoformat(), "memory_limit": 100, "working_set": 95},
-            **{"cpu_seconds": 1.0, "restarts": 0, "oom_kills": 0},
+            **{"cpu_seconds": 1.0, "restarts": 0, "oom_kills": 0, "min_memory": 64 * 2**20, "max_memory": 512 * 2**20},
         }
 
     def _record(self, name: str, state: str) -> dict[str, Any]:

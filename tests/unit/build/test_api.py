@@ -49,7 +49,7 @@ async def client(
         RedisRegistry(redis),
         description="",
         routers=[
-            builds_router(store, intake, logs, Pages(logs), lambda: None),
+            builds_router(store, intake, logs, Pages(logs, Settings(home=tmp_path, token=TOKEN)), lambda: None),
             apps_router(store, repositories, lambda: AT),
         ],
         public=PUBLIC,

@@ -32,6 +32,8 @@ def stats(**changes: Any) -> InstanceStats:
         "cpu_seconds": 10.0,
         "restarts": 0,
         "oom_kills": 0,
+        "min_memory": 64 * 2**20,
+        "max_memory": 512 * 2**20,
     }
     return InstanceStats.model_validate(given | changes)
 
