@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test test-unit lint fmt bench bench-proxy bench-deploy lock clean
+.PHONY: help demo local test test-unit lint fmt bench bench-proxy bench-deploy bench-idle lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -30,13 +30,16 @@ fmt: $(VENV)/dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-proxy bench-deploy ## every benchmark
+bench: bench-proxy bench-deploy bench-idle ## every benchmark
 
 bench-proxy: $(VENV)/dev ## throughput through port 3456 beside bare Envoy and the app itself
 	$(BIN)/python -m stack.bench_proxy
 
 bench-deploy: $(VENV)/dev ## releases, a rollback, a canary under load: time to live, requests lost
 	$(BIN)/python -m stack.bench_deploy
+
+bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
+	$(BIN)/python -m stack.bench_idle
 
 lock: ## write requirements*.lock anew from requirements*.in (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements.in -o requirements.lock

@@ -1,0 +1,80 @@
+"""A real browser that looks at the pages: what it complains of, and whether a page fits its screen."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+SCREENS = {"desktop": (1280, 800), "phone": (390, 844)}
+Scheme = Literal["light", "dark"]
+
+
+def chromium() -> str | None:
+    """Path of the browser that the machine has: `CHROMIUM` names it, or it is on PATH."""
+    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+@contextmanager
+def browser(path: str) -> Iterator[Browser]:
+    """Headless Chromium for the length of the block."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+@dataclass
+class Window:
+    """A page and what its console said, its scripts threw, and its requests missed."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    def overflow(self) -> int:
+        """Pixels by which the page is wider than its screen."""
+        width: int = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        return width
+
+    def shoot(self, folder: Path | None, name: str) -> None:
+        """A picture of the whole page, where a folder for pictures is given."""
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+@contextmanager
+def window(running: Browser, token: str, screen: str, scheme: Scheme, *, scripts: bool = True) -> Iterator[Window]:
+    """A new window, logged in with the token as the password of HTTP Basic."""
+    width, height = SCREENS[screen]
+    context = running.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        http_credentials={"username": "slipway", "password": token},
+        java_script_enabled=scripts,
+        has_touch=screen == "phone",
+    )
+    try:
+        opened = Window(context.new_page())
+        page, complaints = opened.page, opened.complaints
+        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "response",
+            lambda answer: (
+                complaints.append(f"{answer.status} {answer.url}")
+                if answer.status >= 400 and answer.status != 401
+                else None
+            ),
+        )
+        yield opened
+    finally:
+        context.close()
