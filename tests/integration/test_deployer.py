@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
-from services.deployer.process_driver import stop_instances
+from services.deployer.process_end import stop_instances
 from shared.models import Event, Track
 from shared.registry import RedisRegistry
 from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
