@@ -51,8 +51,9 @@ class InstanceStatus:
 
 @dataclass(frozen=True)
 class Usage:
-    """`working_set` in bytes; `cpu_seconds` only grows within one `started_at`, and so does `oom_kills`: processes killed
-    at the limit, which the instance may survive. `memory_pressure`: PSI `some avg10`, percent; None: nobody tells.
+    """`working_set` in bytes; `cpu_seconds` only grows within one `started_at`, and so does `oom_kills`: processes that
+    were killed at the limit, which the instance may survive. `memory_pressure`: PSI `some avg10` in percent, None where
+    nobody tells.
     """
 
     started_at: datetime

@@ -62,14 +62,14 @@ class CgroupLimits:
                 _remove(group, 0)
 
 
-def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path) -> Path | None:
+def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path, mounts: Path = MOUNTS) -> Path | None:
     """Where the groups of the home's instances go; None: a guard is to hold them. Raises ValueError if `mode` cannot be
     had.
     """
     if mode == "guard":
         return None
-    parents, problems = parents_of(home), []
-    for parent in parents:
+    problems = []
+    for parent in parents_of(home, mounts):
         try:
             _try(parent)
         except OSError as error:

@@ -103,8 +103,8 @@ def a_world(
 
 class FakeDriver:
     """An engine in memory; what it runs outlives the driver objects' user. `started` counts real starts by id.
-    `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`: what
-    every instance uses, bytes.
+    `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`:
+    what every instance uses, bytes.
     """
 
     def __init__(self, *, sets_memory: bool = True) -> None:
@@ -132,8 +132,13 @@ class FakeDriver:
 
     def end(self, instance_id: str, exit_code: int, *, oom_kills: int = 0) -> None:
         """It ends by itself, or is killed at its limit."""
-        ended = {"running": False, "exit_code": exit_code, "oom_killed": oom_kills > 0, "oom_kills": oom_kills}
-        self._statuses[instance_id] = replace(self._statuses[instance_id], **ended)
+        self._statuses[instance_id] = replace(
+            self._statuses[instance_id],
+            running=False,
+            exit_code=exit_code,
+            oom_killed=oom_kills > 0,
+            oom_kills=oom_kills,
+        )
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         if self._known(instance_id).running:
@@ -229,7 +234,7 @@ class FakeProxy:
             self._count([record.state for record in records if answer[record.id] is not RouteState.ABSENT])
         return answer
 
-    async def open_rollout(self, app: str, release: str, weight: int) -> None:
+    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
         self.rollouts.append(release)
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:

@@ -48,6 +48,12 @@ async def ended(driver: Driver, instance_id: str) -> InstanceStatus:
     return status
 
 
+async def wrote(driver: Driver, instance_id: str, lines: int) -> None:
+    async with asyncio.timeout(5):
+        while len(await driver.logs(instance_id, 10)) < lines:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_started_instance_runs_and_has_an_address(driver: Driver, spec: InstanceSpec) -> None:
     started = await driver.start(spec)
     assert started.running and started.exit_code is None
@@ -85,9 +91,7 @@ async def test_a_stopped_instance_has_ended_and_may_be_stopped_again(driver: Dri
 
 async def test_logs_are_there_also_after_the_end(driver: Driver, spec: InstanceSpec) -> None:
     await driver.start(spec)
-    async with asyncio.timeout(5):
-        while len(await driver.logs(spec.id, 10)) < 2:
-            await asyncio.sleep(0.01)
+    await wrote(driver, spec.id, 2)
     await driver.stop(spec.id, 5)
     assert (await driver.logs(spec.id, 10))[:2] == ["one", "two"]
     assert len(await driver.logs(spec.id, 1)) == 1
@@ -96,6 +100,7 @@ async def test_logs_are_there_also_after_the_end(driver: Driver, spec: InstanceS
 async def test_usage_is_known_only_of_what_runs(driver: Driver, spec: InstanceSpec) -> None:
     assert await driver.usage([spec.id]) == {}
     started = await driver.start(spec)
+    await wrote(driver, spec.id, 2)
     used = (await driver.usage([spec.id, "unknown"]))[spec.id]
     assert used.working_set > 0 and used.memory_limit == 64 * MIB and used.started_at == started.started_at
     await driver.stop(spec.id, 5)

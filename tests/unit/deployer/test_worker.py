@@ -52,7 +52,7 @@ async def worker(proxy: SlowProxy) -> AsyncIterator[Worker]:
 
     facts = AppFacts("", "", {})
     tools = Tools(MemoryStore(), FakeDriver(), proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0)
-    made = Worker(Place("notes", Environment.PRODUCTION), tools, lambda: None, nothing, nothing)
+    made = Worker(Place("notes", Environment.PRODUCTION), tools, lambda: None, nothing, nothing, cast(Any, nothing))
     yield made
     proxy.go_on.set()
     await made.close()
