@@ -21,13 +21,13 @@ from shared.store import RedisError
 log = logging.getLogger(__name__)
 
 SYNC = "sync"
-MEMORY_RETRY_S = 30.0
 
 
 @dataclass(frozen=True)
 class Tools:
     """What work is done with. `take_back` has the last good release follow a faulty one. `poll_s`: how often
-    the proxy is asked while something drains.
+    the proxy is asked while something drains; `memory_retry_s`: how soon the engine is asked for a memory limit again
+    that it refused.
     """
 
     store: Store
@@ -38,11 +38,12 @@ class Tools:
     domain: str
     take_back: Callable[[str], Awaitable[None]]
     poll_s: float = 0.05
+    memory_retry_s: float = 30.0
 
 
 class Worker:
-    """`on_opened(release, refusal)` and `on_aborted(release)` store how a rollout was taken, and what became of a memory
-    limit is stored by `on_resized(instance, memory, refusal)`; `wake` asks for a plan.
+    """`on_opened(release, refusal)` and `on_aborted(release)` store how a rollout was taken, `on_resized(instance,
+    memory, refusal)` what became of a memory limit; `wake` asks for a plan.
     """
 
     def __init__(
@@ -82,8 +83,8 @@ class Worker:
         self._memory_refused.pop(instance_id, None)
 
     def memory_refused(self) -> dict[str, int]:
-        """The limits that the engine refused in the last 30 s, bytes by instance."""
-        late = time.monotonic() - MEMORY_RETRY_S
+        """The limits that the engine refused too short a while ago to ask again, bytes by instance."""
+        late = time.monotonic() - self._tools.memory_retry_s
         return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
 
     async def close(self) -> None:

@@ -104,12 +104,13 @@ def a_world(
 class FakeDriver:
     """An engine in memory; what it runs outlives the driver objects' user. `started` counts real starts by id.
     `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`:
-    what every instance uses, bytes.
+    what every instance uses, bytes; `needs`: with less than that it is killed at once.
     """
 
     def __init__(self, *, sets_memory: bool = True) -> None:
         self.sets_memory = sets_memory
         self.working_set = 2**20
+        self.needs = 0
         self.limits: dict[str, int] = {}
         self.started: list[str] = []
         self.stopped: list[str] = []
@@ -126,6 +127,8 @@ class FakeDriver:
             self._statuses[spec.id] = InstanceStatus(spec.id, address, True, T0)
             self._logs[spec.id] = ["one", "two"]
             self.limits[spec.id] = spec.memory
+            if spec.memory < self.needs:
+                self.end(spec.id, 137, oom_kills=1)
             if spec.command == "exit 3":
                 self.end(spec.id, 3)
         return self._statuses[spec.id]
