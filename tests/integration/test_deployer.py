@@ -204,7 +204,7 @@ async def test_a_frozen_canary_is_unhealthy_within_4_s(deployer: Deployer, outsi
         while (await RedisRegistry(redis).instances("notes", Track.CANARY))[0].state == "ready":
             await asyncio.sleep(0.02)
     assert 2 < (told[0].at - frozen_at).total_seconds() < 4 and (now() - frozen_at).total_seconds() < 4
-    assert told[0].reason == "3 probes in a row missed: GET /up: no answer within 0.8 s"
+    assert told[0].reason == "3 probes in a row missed: GET /up: no answer within 0.9 s"
     os.killpg(record.pid, signal.SIGCONT)
 
 
@@ -267,6 +267,9 @@ async def test_scaling_and_variables(deployer: Deployer, outside: Outside) -> No
     await deployer.deployed(outside.build(1))
     refused = await deployer.call("PATCH", path, {"replicas": 9}, status=422)
     assert refused["errors"][0]["field"] == "replicas"
+    for memory in ("lots", "1g"):
+        refused = await deployer.call("PATCH", path, {"memory": memory}, status=422)
+        assert refused["errors"][0]["field"] == "memory"
     await deployer.call("PATCH", path, {"replicas": 2})
     await _ready(deployer, {"notes-r1-1", "notes-r1-2"})
     changed = await deployer.call("PATCH", path, {"replicas": 1, "variables": {"GREETING": "hello"}})
