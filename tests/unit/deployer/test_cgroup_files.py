@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.deployer.cgroup_files import VersionTwoFiles, enable_memory, group_files
+from services.deployer.cgroup_files import VersionOneFiles, VersionTwoFiles, enable_memory, group_files
 from services.deployer.memory_cgroup import CgroupLimits, parent_for, parents_of
 from services.deployer.memory_limit import MemoryUse
 from shared.manifest import MIB
@@ -72,6 +72,20 @@ def test_of_a_group_that_is_gone_no_use_is_made_up(tmp_path: Path) -> None:
     assert files.oom_kills() == 0
     with pytest.raises(OSError):
         files.use()
+
+
+def test_in_version_1_the_limit_with_swap_is_raised_first_and_lowered_last(tmp_path: Path) -> None:
+    """Who comes second finds that the other one failed, and that nothing has changed."""
+    limit, with_swap = tmp_path / VersionOneFiles.LIMIT, tmp_path / VersionOneFiles.LIMIT_WITH_SWAP
+    limit.write_text(str(64 * MIB))
+    with_swap.mkdir()  # a folder, which nobody can write a number to
+    for memory in (128 * MIB, 32 * MIB):
+        with pytest.raises(IsADirectoryError):
+            group_files(tmp_path).set_limit(memory)
+        assert limit.read_text() == str(64 * MIB)
+    with_swap.rmdir()  # a kernel that does not account for swap
+    group_files(tmp_path).set_limit(32 * MIB)
+    assert limit.read_text() == str(32 * MIB)
 
 
 def test_the_memory_controller_is_handed_down_once(tmp_path: Path) -> None:

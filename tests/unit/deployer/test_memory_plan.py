@@ -26,8 +26,8 @@ AT_MAXIMUM = "killed: out of memory at its maximum of 256 MiB; raise resources.m
 
 
 def killed(release: Release, memory: int, state: InstanceState = S.STARTING, **known: object) -> World:
-    """An instance of the release was killed at that limit, after a child of it had been."""
-    instance = an_instance(release, 1, state, memory=memory)
+    """An instance of the release was killed at that limit, after a child of it had been, and the one before it."""
+    instance = an_instance(release, 1, state, memory=memory, oom_kills=1)
     status = a_status(instance, running=False, exit_code=137, oom_killed=True, oom_kills=2)
     return replace(a_world([release], [instance], statuses={instance.id: status}), **known)  # type: ignore[arg-type]
 
@@ -164,7 +164,7 @@ def test_a_kill_is_stored_with_its_memory_and_told_with_the_evidence() -> None:
     commit = apply(plan(world, LIMITS, NOW), world, {}, NOW)
     assert commit.override == Override(replicas=1, memory=128 * MIB, variables={"A": "b"})
     failed = commit.instances["notes-r2-1"]
-    assert (failed.oom_killed, failed.oom_kills, failed.memory) == (True, 2, 64 * MIB)
+    assert (failed.oom_killed, failed.oom_kills, failed.memory) == (True, 3, 64 * MIB)
     event = told(commit.events[0])
     assert (event["type"], event["reason"]) == ("instance.failed", AT_LIMIT)
     assert (event["oom_killed"], event["memory_limit"], event["max_memory"]) == (True, 64 * MIB, 256 * MIB)

@@ -150,6 +150,15 @@ async def test_a_raised_limit_counts_at_once_and_after_a_restart_of_the_deployer
     assert (await overeat(later, tmp_path, 200)).oom_killed
 
 
+async def test_a_limit_may_always_be_raised_however_full_it_is(make: MakeDriver, tmp_path: Path) -> None:
+    driver = make()
+    await driver.start(a_spec(tmp_path, memory=96 * MIB))
+    await eat(tmp_path, 72)
+    assert (await used(driver)).working_set > 0.8 * 97 * MIB
+    await driver.set_memory(ID, 97 * MIB)
+    assert (await used(driver)).memory_limit == 97 * MIB
+
+
 async def test_a_limit_near_to_what_is_used_is_refused_and_nothing_is_killed(make: MakeDriver, tmp_path: Path) -> None:
     driver = make()
     await driver.start(a_spec(tmp_path, memory=128 * MIB))
@@ -243,6 +252,14 @@ async def test_a_group_that_cannot_be_entered_lets_nothing_run(tmp_path: Path) -
         while (status := (await driver.statuses())[ID]).running:
             await asyncio.sleep(0.02)
     assert status.exit_code == 126 and "ran" not in await driver.logs(ID, 100)
+
+
+async def test_what_has_a_group_is_left_to_the_kernel(grouped: ProcessDriver, tmp_path: Path) -> None:
+    await grouped.start(a_spec(tmp_path))
+    InstanceFolder(instances_root(tmp_path) / ID).write(record_of(tmp_path).model_copy(update={"memory": 1}))
+    for _ in range(3):
+        await grouped.enforce()
+    assert (await grouped.statuses())[ID].running
 
 
 # --- the guard ------------------------------------------------------------------------------------------------------
