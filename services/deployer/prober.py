@@ -1,7 +1,7 @@
 """Asks instances for their health path: 4 times a second until they are ready, then every 0.9 s.
 
-An instance that hangs is known as such after 2.7 to 3.6 s: three tries in a row get no answer, and the first of them may
-begin almost a whole round after the last answer. Rounds of 1 s would make that 4 s.
+An instance that hangs is known as such after 2.7 to 3.6 s: three tries in a row get no answer, and the first of them
+may begin almost a whole round after the last answer. Rounds of 1 s would make that 4 s.
 """
 
 import asyncio
