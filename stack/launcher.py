@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.deployer.process_driver import stop_instances
+from services.deployer.process_end import stop_instances
 from services.proxy.envoy_files import prepare
 from shared import __version__
 from shared.app import exclusive

@@ -68,7 +68,14 @@ class Say:
     reason: str
 
 
-Change = AddInstance | MoveInstance | NoteAddress | NoteEnd | DropInstance | MoveRelease | Switch | Say
+@dataclass(frozen=True)
+class WantMemory:
+    """From now on the environment's instances are to have that much memory each, bytes."""
+
+    memory: int
+
+
+Change = AddInstance | MoveInstance | NoteAddress | NoteEnd | DropInstance | MoveRelease | Switch | Say | WantMemory
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,14 @@ class Stop:
     """End it; its requests are done."""
 
     instance: str
+
+
+@dataclass(frozen=True)
+class SetMemory:
+    """Another limit for the running instance, bytes."""
+
+    instance: str
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -107,4 +122,4 @@ class TakeBack:
     release: str
 
 
-Work = Run | Stop | Sync | OpenRollout | AbortRollout | TakeBack
+Work = Run | Stop | SetMemory | Sync | OpenRollout | AbortRollout | TakeBack

@@ -11,16 +11,16 @@ from pydantic import Field
 
 from services.deployer.driver import UnknownInstance
 from services.deployer.environment import Override, Place
-from services.deployer.environment_view import environment_view, instance_stats, registry_view
+from services.deployer.environment_view import EnvironmentDetail, environment_view, instance_stats, registry_view
 from services.deployer.orders import Orders
 from services.deployer.release import ENDED, Release, ReleaseDetail, view
 from services.deployer.runner import Setting
 from services.deployer.worker import Tools
 from shared.errors import NotFound
+from shared.manifest import Size
 from shared.models import (
     AppName,
     Environment,
-    EnvironmentView,
     InstanceStats,
     Model,
     Page,
@@ -41,7 +41,9 @@ class EnvironmentPatch(Model):
     """What is not given stays. A variable is removed by the value null."""
 
     replicas: int | None = Field(None, description="Number of instances, within the manifest's bounds.")
-    memory: int | None = Field(None, description="Memory limit of each instance, bytes, within the manifest's bounds.")
+    memory: Size | None = Field(
+        None, description="Limit of each instance, bytes or `128m`, within the manifest's bounds."
+    )
     variables: dict[str, str | None] = Field({}, description="Environment variables of the app; values may be secret.")
 
     def applied(self, to: Override) -> Override:
@@ -172,28 +174,32 @@ def router(orders: Orders, setting: Setting, tools: Tools) -> APIRouter:
 
     @routes.get(
         "/apps/{app}/environments/{env}",
-        response_model=EnvironmentView,
+        response_model=EnvironmentDetail,
         tags=["environments"],
         summary="Get an environment",
         responses=NOT_FOUND,
     )
-    async def get_environment(place: Where) -> EnvironmentView:
+    async def get_environment(place: Where) -> EnvironmentDetail:
         """What is wanted, and what is there. The values of variables are shown as `***`: they may be secret."""
         return await environment_view(store, place)
 
     @routes.patch(
         "/apps/{app}/environments/{env}",
-        response_model=EnvironmentView,
+        response_model=EnvironmentDetail,
         tags=["environments"],
         summary="Scale, or set variables",
         responses=CONFLICT,
     )
     async def patch_environment(
         place: Where,
-        body: Annotated[EnvironmentPatch, Body(examples=[{"replicas": 2}, {"variables": {"GREETING": "hello"}}])],
-    ) -> EnvironmentView:
-        """Other replicas: instances are added or drained. Other memory or variables: new instances replace the old
-        ones, and no request is lost.
+        body: Annotated[
+            EnvironmentPatch, Body(examples=[{"replicas": 2}, {"memory": "128m"}, {"variables": {"GREETING": "hello"}}])
+        ],
+    ) -> EnvironmentDetail:
+        """Other replicas: instances are added or drained. Other memory: the limit of what runs is changed, without a
+        restart; one that is near to what an instance uses is refused by that instance, which says so in
+        `memory_refusal`, and is tried again every 30 s. Other variables: new instances replace the old ones. No request
+        is lost.
         """
         await orders.wish(place, body.applied)
         return await environment_view(store, place)

@@ -16,22 +16,26 @@ from services.deployer.action import (
     NoteEnd,
     Say,
     Switch,
+    WantMemory,
 )
-from services.deployer.environment import configuration, desired
-from services.deployer.instance import Instance, crashes_in_a_row
+from services.deployer.environment import Override, configuration, desired
+from services.deployer.instance import Instance, crashes_in_a_row, is_helped_by
 from services.deployer.observe import World
 from services.deployer.release import Failure, Release
 from shared.models import Event, InstanceState, ReleaseState
 
+EXCERPT_BYTES = 4096
+
 
 @dataclass
 class Commit:
-    """Stored in one transaction, or not at all."""
+    """Stored in one transaction, or not at all. `override`: None leaves the stored one."""
 
     releases: dict[str, Release] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     dropped: list[Instance] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    override: Override | None = None
 
 
 def release_event(release: Release, at: datetime) -> Event:
@@ -43,6 +47,7 @@ def release_event(release: Release, at: datetime) -> Event:
         reason=release.reason,
         notify=release.manifest.notify,
         **_subject(release),
+        **_evidence(release),
     )
 
 
@@ -55,6 +60,7 @@ def _instance_event(instance: Instance, release: Release, at: datetime) -> Event
         reason=instance.reason,
         notify=release.manifest.notify,
         **_subject(release),
+        **_memory(instance, release),
     )
 
 
@@ -65,6 +71,22 @@ def _subject(release: Release) -> dict[str, str]:
         "commit": release.commit,
         "build": release.build,
     }
+
+
+def _evidence(release: Release) -> dict[str, str | int | None]:
+    """What its failure left behind, if it ended by one."""
+    failure = release.failure
+    if failure is None or release.state not in (ReleaseState.FAILED, ReleaseState.ROLLED_BACK):
+        return {}
+    last = "\n".join(failure.log).encode()[-EXCERPT_BYTES:]
+    return {"exit_code": failure.exit_code, "probe": failure.probe, "excerpt": last.decode(errors="ignore")}
+
+
+def _memory(instance: Instance, release: Release) -> dict[str, int]:
+    if instance.state is not InstanceState.FAILED:
+        return {}
+    maximum = release.manifest.resources.max_memory
+    return {"oom_killed": instance.oom_killed, "memory_limit": instance.memory, "max_memory": maximum}
 
 
 def apply(changes: Iterable[Change], world: World, failures: Mapping[str, Failure], now: datetime) -> Commit:
@@ -100,6 +122,8 @@ class _Application:
                     self._put_release(self._release(release_id).model_copy(update={"switched_at": self._now}))
                 case Say(release_id, reason):
                     self._put_release(self._release(release_id).model_copy(update={"reason": reason}))
+                case WantMemory(memory):
+                    self._commit.override = self._world.override.model_copy(update={"memory": memory})
         return self._commit
 
     def _instance(self, instance_id: str) -> Instance:
@@ -119,10 +143,11 @@ class _Application:
         release = release.model_copy(update={"instances_made": release.instances_made + 1})
         self._put_release(release)
         wanted = desired(self._world.override, release.manifest.resources)
-        restarts = crashes = 0
+        restarts = crashes = oom_kills = 0
         if change.replaces is not None:
             failed = self._instance(change.replaces)
-            restarts, crashes = failed.restarts + 1, crashes_in_a_row(failed)
+            crashes = 0 if is_helped_by(failed, wanted.memory) else crashes_in_a_row(failed)
+            restarts, oom_kills = failed.restarts + 1, failed.oom_kills
             self._put(failed.model_copy(update={"replaced": True}))
         added = Instance(
             id=f"{release.id}-{release.instances_made}",
@@ -138,12 +163,17 @@ class _Application:
             configuration=configuration(wanted),
             restarts=restarts,
             crashes=crashes,
+            oom_kills=oom_kills,
         )
         self._put(added)
         self._commit.events.append(_instance_event(added, release, self._now))
 
     def _move_instance(self, change: MoveInstance) -> None:
         changed = instances.moved(self._instance(change.instance), change.state, change.reason, self._now)
+        status = self._world.statuses.get(changed.id)
+        if change.state is InstanceState.FAILED and status is not None:
+            kills = changed.oom_kills + status.oom_kills
+            changed = changed.model_copy(update={"oom_killed": status.oom_killed, "oom_kills": kills})
         self._put(changed)
         release = self._release(changed.release)
         if change.fault and release.failure is None:

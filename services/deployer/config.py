@@ -1,5 +1,7 @@
 """Settings of the deployer."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from shared.config import SharedSettings
@@ -13,3 +15,6 @@ class Settings(SharedSettings):
     grace_s: float = Field(10, ge=0, description="From SIGTERM to SIGKILL.")
     unhealthy_kept_s: float = Field(30, gt=0, description="An instance unhealthy for longer is replaced.")
     releases_kept: int = Field(5, ge=1, description="Per app and environment, with their artifacts.")
+    memory_limits: Literal["auto", "cgroup", "guard"] = Field(
+        "auto", description="What holds processes to their memory: control groups, a guard, or the first that works."
+    )

@@ -35,6 +35,8 @@ class InstanceSpec:
 class InstanceStatus:
     """`address` is `host:port`. `exit_code` is None while it runs, and where nobody saw its end; 128 and more: ended
     by that signal plus 128. `interrupted`: it ended because the platform or the machine was stopped, not by itself.
+    `oom_killed`: it ended by being killed at its memory limit. `oom_kills`: how many of its processes were in its life,
+    known once it has ended.
     """
 
     id: str
@@ -43,17 +45,23 @@ class InstanceStatus:
     started_at: datetime
     exit_code: int | None = None
     interrupted: bool = False
+    oom_killed: bool = False
+    oom_kills: int = 0
 
 
 @dataclass(frozen=True)
 class Usage:
-    """`working_set` in bytes; `cpu_seconds` only grows within one `started_at`."""
+    """`working_set` in bytes; `cpu_seconds` only grows within one `started_at`, and so does `oom_kills`: processes that
+    were killed at the limit, which the instance may survive. `memory_pressure`: PSI `some avg10` in percent, None where
+    nobody tells.
+    """
 
     started_at: datetime
     memory_limit: int
     working_set: int
     cpu_seconds: float
     oom_kills: int
+    memory_pressure: float | None = None
 
 
 class Driver(Protocol):
@@ -90,7 +98,16 @@ class Driver(Protocol):
         ...
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        """Another memory limit for a running instance, bytes. Raises Unsupported where only a new instance can."""
+        """Another memory limit for a running instance, bytes, at once and without a restart. A limit that is near to
+        what the instance uses now is refused with DriverError, and nothing changed. Raises Unsupported where only a
+        new instance can have another limit.
+        """
+        ...
+
+    async def enforce(self) -> None:
+        """Kills what is over its memory limit where the machine does not do so by itself; to be called about twice a
+        second.
+        """
         ...
 
     async def forget(self, instance_id: str) -> None:

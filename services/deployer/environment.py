@@ -70,8 +70,8 @@ def check_override(override: Override, resources: Resources) -> None:
 
 
 def configuration(wanted: Desired) -> str:
-    """A short digest of what an instance was started with; another digest means that it is out of date."""
-    text = json.dumps([wanted.memory, wanted.variables], sort_keys=True)
+    """A short digest of what an instance can get only by being started; another digest means that it is out of date."""
+    text = json.dumps(wanted.variables, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -28,8 +28,10 @@ WELL_AFTER_S = 60.0
 
 
 class Instance(BaseModel):
-    """`memory` in bytes. `restarts` counts over the instances that this one took over from; `crashes` only those in
-    a row. `ended_at`: when its process was certainly gone. `replaced`: another one was started in its place.
+    """`memory`: its limit, bytes, changed last at `memory_at`; `memory_refusal`: why it could not be changed the last
+    time. `restarts` and `oom_kills` count over the instances that this one took over from, its own kills once it has
+    failed; `crashes` only those in a row. `oom_killed`: it was killed at its limit. `ended_at`: when its process was
+    certainly gone. `replaced`: another one was started in its place.
     """
 
     id: str
@@ -45,9 +47,13 @@ class Instance(BaseModel):
     ended_at: datetime | None = None
     address: str = ""
     memory: int
+    memory_at: datetime | None = None
+    memory_refusal: str = ""
     configuration: str
     restarts: int = 0
     crashes: int = 0
+    oom_kills: int = 0
+    oom_killed: bool = False
     replaced: bool = False
 
     @property
@@ -64,14 +70,28 @@ def moved(instance: Instance, state: InstanceState, reason: str, now: datetime) 
     return instance.model_copy(update=changes)
 
 
+def resized(instance: Instance, memory: int, now: datetime) -> Instance:
+    """With another memory limit, bytes."""
+    return instance.model_copy(update={"memory": memory, "memory_at": now, "memory_refusal": ""})
+
+
 def crashes_in_a_row(failed: Instance) -> int:
     """Including this one; an instance that was well for a minute begins a new row."""
     was_well = failed.ready_at is not None and (failed.changed_at - failed.ready_at).total_seconds() >= WELL_AFTER_S
     return 1 if was_well else failed.crashes + 1
 
 
-def may_restart_at(failed: Instance) -> datetime:
-    """When an instance may be started in place of `failed`: 0.5 s after, doubling with each crash in a row to 30 s."""
+def is_helped_by(failed: Instance, memory: int) -> bool:
+    """Whether an instance with that much memory has what `failed` lacked."""
+    return failed.oom_killed and memory > failed.memory
+
+
+def may_restart_at(failed: Instance, memory: int) -> datetime:
+    """When an instance with that much memory may be started in place of `failed`: 0.5 s after, doubling with each crash
+    in a row to 30 s; at once if it has what the failed one lacked.
+    """
+    if is_helped_by(failed, memory):
+        return failed.changed_at
     doublings = min(crashes_in_a_row(failed) - 1, 10)
     return failed.changed_at + timedelta(seconds=min(FIRST_DELAY_S * 2**doublings, LONGEST_DELAY_S))
 
@@ -85,5 +105,5 @@ def registry_record(instance: Instance) -> InstanceRecord:
         address=instance.address,
         state=instance.state,
         memory_limit=instance.memory,
-        updated_at=instance.changed_at,
+        updated_at=max(instance.changed_at, instance.memory_at or instance.changed_at),
     )

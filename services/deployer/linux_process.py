@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,11 +47,42 @@ def process_stat(pid: int) -> ProcessStat | None:
     return ProcessStat(pid, fields[0], int(fields[3]), int(fields[19]), cpu_ticks, int(fields[21]) * PAGE)
 
 
-def processes() -> Iterator[ProcessStat]:
-    """All that run."""
-    for name in os.listdir(PROC):
-        if name.isdigit() and (stat := process_stat(int(name))) is not None:
-            yield stat
+class Sessions:
+    """Who belongs to some sessions, looked up again and again: what belonged to none of them at the last look cannot
+    join one, and is not read again.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: set[int] = set()
+        self._strangers: set[int] = set()
+
+    def members(self, sessions: Collection[int]) -> dict[int, list[ProcessStat]]:
+        """The processes of each session (which is named by its leader's pid)."""
+        if not self._sessions.issuperset(sessions):  # a member of a new session may have been taken for a stranger
+            self._strangers = set()
+        self._sessions = set(sessions)
+        found: dict[int, list[ProcessStat]] = {session: [] for session in sessions}
+        strangers = set()
+        for pid in map(int, filter(str.isdigit, os.listdir(PROC))):
+            if pid in self._strangers:
+                strangers.add(pid)
+            elif (stat := process_stat(pid)) is not None:
+                found[stat.session].append(stat) if stat.session in found else strangers.add(pid)
+        self._strangers = strangers
+        return found
+
+
+def proportional_memory(members: Iterable[ProcessStat]) -> int:
+    """Bytes; what is shared with others counts in parts (PSS). Where that cannot be read, all that is resident."""
+    return sum(_proportional(stat) for stat in members)
+
+
+def _proportional(stat: ProcessStat) -> int:
+    with contextlib.suppress(OSError):
+        for line in (PROC / str(stat.pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return stat.resident
 
 
 def marked_with(marker: str) -> list[ProcessStat]:

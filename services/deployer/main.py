@@ -15,6 +15,7 @@ from services.deployer.config import Settings
 from services.deployer.driver import Driver
 from services.deployer.environment import AppFacts, Place
 from services.deployer.loops import Housekeeping, Reconciler
+from services.deployer.memory_cgroup import parent_for
 from services.deployer.observe import Limits
 from services.deployer.orders import Orders
 from services.deployer.prober import Prober
@@ -33,13 +34,16 @@ from shared.registry import RedisRegistry
 from shared.store import connect
 
 DESCRIPTION = "Environments, releases and instances: start first, confirm the route, drain, stop; roll back by itself."
+ENFORCE_S = 0.5
 DRIVERS: dict[str, Callable[[Settings], Driver]] = {
-    "process": lambda settings: ProcessDriver(settings.home, os.environ),
+    "process": lambda settings: ProcessDriver(
+        settings.home, os.environ, parent_for(settings.memory_limits, settings.home)
+    ),
 }
 
 
 def driver_for(settings: Settings) -> Driver:
-    """Raises ValueError if there is no such driver."""
+    """Raises ValueError if there is no such driver, or if it cannot limit memory as the settings demand."""
     if settings.driver not in DRIVERS:
         raise ValueError(f"SLIPWAY_DRIVER={settings.driver}: there is no such driver; choose from {', '.join(DRIVERS)}")
     return DRIVERS[settings.driver](settings)
@@ -96,7 +100,11 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description=DESCRIPTION,
         routers=[router(orders, setting, tools)],
-        loops=[reconciler.loop, Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180)],
+        loops=[
+            reconciler.loop,
+            Loop("memory", driver.enforce, every_s=ENFORCE_S),
+            Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180),
+        ],
         checks={"environments": reconciler.check},
         resources=resources,
     )

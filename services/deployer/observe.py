@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.deployer.action import Change, MoveInstance, NoteAddress, NoteEnd
+from services.deployer.action import Change, MoveInstance, NoteAddress, NoteEnd, WantMemory
 from services.deployer.driver import InstanceStatus
-from services.deployer.environment import Override
+from services.deployer.environment import Override, desired
 from services.deployer.instance import RUNNING, Instance
+from services.deployer.out_of_memory import kill_reason, memory_after_kill
 from services.deployer.release import Release
 from shared.models import InstanceState, ReleaseState, RouteState
 
@@ -38,7 +39,8 @@ class World:
 
     `routes` is None unless the proxy's last answer is younger than the registry's last change; an instance that the
     answer does not name is absent. `stopped`: instances of which this process knows that nothing runs any more.
-    `waits_for`: why the proxy's answer is missing; `refused`: why it will not come by waiting.
+    `waits_for`: why the proxy's answer is missing; `refused`: why it will not come by waiting. `fixed_memory`:
+    instances whose limit the engine cannot change; `memory_refused`: what it would not change it to, a short while ago.
     """
 
     releases: Mapping[str, Release]
@@ -52,6 +54,8 @@ class World:
     routes: Mapping[str, RouteState] | None = None
     waits_for: str = ""
     refused: str = ""
+    fixed_memory: frozenset[str] = frozenset()
+    memory_refused: Mapping[str, int] = field(default_factory=dict)
 
     def route(self, instance_id: str) -> RouteState | None:
         """None: not known."""
@@ -84,6 +88,10 @@ def _of_one(world: World, instance: Instance, limits: Limits, now: datetime) -> 
         if (end := _end(world, instance, limits, now)) is not None:
             state, reason = end
             fault = state in (S.FAILED, S.UNHEALTHY) and _counts(world, instance, limits, now)
+            if fault and (memory := _remedy(world, instance)) is not None:
+                fault = False
+                if memory > desired(world.override, world.releases[instance.release].manifest.resources).memory:
+                    yield WantMemory(memory)
             yield MoveInstance(instance.id, state, reason, fault)
     elif instance.id in world.stopped and instance.ended_at is None:
         if instance.state is S.DRAINING:
@@ -101,6 +109,8 @@ def _end(world: World, instance: Instance, limits: Limits, now: datetime) -> tup
         return None if instance.state is S.STARTING else (S.FAILED, "the engine does not know it any more")
     if not status.running and status.interrupted:
         return S.STOPPED, "the platform or the machine was stopped"
+    if status.oom_killed:
+        return S.FAILED, kill_reason(instance.memory, _max_memory(world, instance))
     if not status.running:
         return S.FAILED, "it ended" if status.exit_code is None else f"it ended with exit code {status.exit_code}"
     if health is None:
@@ -113,6 +123,17 @@ def _end(world: World, instance: Instance, limits: Limits, now: datetime) -> tup
     if instance.state is S.UNHEALTHY and health.misses == 0:
         return S.READY, "its health is back"
     return None
+
+
+def _remedy(world: World, instance: Instance) -> int | None:
+    """The memory with which it may do what it was killed for, bytes."""
+    status = world.statuses.get(instance.id)
+    was_killed = status is not None and status.oom_killed
+    return memory_after_kill(instance.memory, _max_memory(world, instance)) if was_killed else None
+
+
+def _max_memory(world: World, instance: Instance) -> int:
+    return world.releases[instance.release].manifest.resources.max_memory
 
 
 def _counts(world: World, instance: Instance, limits: Limits, now: datetime) -> bool:

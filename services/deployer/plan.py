@@ -87,24 +87,26 @@ def _fresh(world: World, live: Release, limits: Limits, now: datetime) -> list[I
     """Those that run with the wanted configuration, and have not been unhealthy for too long: the others are to be
     replaced.
     """
-    wanted = configuration(desired(world.override, live.manifest.resources))
+    wanted = desired(world.override, live.manifest.resources)
     patience = timedelta(seconds=limits.unhealthy_kept_s)
     return [
         instance
         for instance in _running(world, live)
-        if instance.configuration == wanted
+        if instance.configuration == configuration(wanted)
+        and (instance.memory == wanted.memory or instance.id not in world.fixed_memory)
         and not (instance.state is S.UNHEALTHY and now - instance.changed_at >= patience)
     ]
 
 
 def _filled(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
     """As many as are wanted; in place of those that failed, not before their time."""
-    missing = desired(world.override, release.manifest.resources).replicas - len(have)
+    wanted = desired(world.override, release.manifest.resources)
+    missing = wanted.replicas - len(have)
     failed = [i for i in world.of(release) if i.state is S.FAILED and not i.replaced]
     at_once = max(0, missing - len(failed))
     for _ in range(at_once):
         yield AddInstance(release.id)
-    due = [instance for instance in failed if may_restart_at(instance) <= now]
+    due = [instance for instance in failed if may_restart_at(instance, wanted.memory) <= now]
     for instance in due[: max(0, missing - at_once)]:
         yield AddInstance(release.id, replaces=instance.id)
 

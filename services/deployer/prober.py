@@ -1,7 +1,12 @@
-"""Asks instances for their health path: 4 times a second until they are ready, then every second."""
+"""Asks instances for their health path: 4 times a second until they are ready, then every 0.9 s.
+
+An instance that hangs is known as such after 2.7 to 3.6 s: three tries in a row get no answer, and the first of them
+may begin almost a whole round after the last answer. Rounds of 1 s would make that 4 s.
+"""
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,11 +28,11 @@ class Target:
 
     @property
     def every_s(self) -> float:
-        return 0.25 if self.is_new else 1.0
+        return 0.25 if self.is_new else 0.9
 
     @property
     def timeout_s(self) -> float:
-        return 5.0 if self.is_new else 1.0
+        return 5.0 if self.is_new else 0.9
 
 
 class Prober:
@@ -64,13 +69,14 @@ class Prober:
     async def _probe(self, place: Place, instance_id: str) -> None:
         while True:
             target = self._targets[place][instance_id]
+            started = time.monotonic()
             detail = await self._ask(target)
             before = self._health.get(instance_id)
             misses = 0 if detail is None else (before.misses if before else 0) + 1
             self._health[instance_id] = Health(misses, detail or f"GET {target.path} answered")
             if (misses == 0) != (before is not None and before.misses == 0) or misses == MISSES_ALLOWED + 1:
                 self._on_change(place)
-            await asyncio.sleep(target.every_s)
+            await asyncio.sleep(max(0.0, started + target.every_s - time.monotonic()))
 
     async def _ask(self, target: Target) -> str | None:
         """What is wrong with the answer; None if nothing is."""

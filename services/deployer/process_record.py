@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from services.deployer.driver import InstanceStatus
 from services.deployer.linux_process import boot_id, marked_with, process_stat
 
 HOST = "127.0.0.1"
+KILLED = 128 + signal.SIGKILL
 SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large to copy, and no place to write to
 
 
 class ProcessRecord(BaseModel):
     """Written before the process is started, without `pid`, and again after. `marker` (`NAME=value`) is in the
-    environment of every process of the instance, and of none of another home. `stopped`: the platform ended it.
+    environment of every process of the instance, and of none of another home. `memory` in bytes; `group`: the control
+    group that holds it to that, empty if there is none. `oom_kills`: those that are not to be read there (any more).
+    `stopped`: the platform ended it.
     """
 
     id: str
@@ -28,6 +32,8 @@ class ProcessRecord(BaseModel):
     boot_id: str
     pid: int | None = None
     start_ticks: int | None = None
+    group: str = ""
+    oom_kills: int = 0
     stopped: bool = False
 
     def runs(self) -> bool:
@@ -86,20 +92,26 @@ class InstanceFolder:
                 return None
         return record
 
-    def status(self) -> InstanceStatus | None:
+    def status(self, oom_kills: Callable[[ProcessRecord], int]) -> InstanceStatus | None:
+        """`oom_kills` is asked of an ended instance. The end of a whole session at once is seen by no shim."""
         record = self.read()
         if record is None:
             return None
         running = record.runs()
         if not running:
             record = self.read() or record  # `stopped` may have been written just before it ended
+        exit_code = None if running else self._read_exit_code()
+        kills = 0 if running else oom_kills(record)
+        was_killed = kills > 0 and exit_code in (None, KILLED)
         return InstanceStatus(
             id=record.id,
             address=f"{HOST}:{record.port}",
             running=running,
             started_at=record.started_at,
-            exit_code=None if running else self._read_exit_code(),
+            exit_code=KILLED if was_killed else exit_code,
             interrupted=not running and (record.stopped or record.boot_id != boot_id()),
+            oom_killed=was_killed,
+            oom_kills=kills,
         )
 
     def _read_exit_code(self) -> int | None:
@@ -107,6 +119,10 @@ class InstanceFolder:
             return int(self.exit_code.read_text())
         except (FileNotFoundError, ValueError):
             return None
+
+
+def instances_root(home: Path) -> Path:
+    return home / "instances"
 
 
 def folders(root: Path) -> Iterator[InstanceFolder]:

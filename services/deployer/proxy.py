@@ -25,8 +25,8 @@ class Proxy(Protocol):
         """Has the registry read; answers when visitors are sent as it says. What is not named gets no visitors."""
         ...
 
-    async def open_rollout(self, app: str, release: str, weight: int) -> None:
-        """Raises Refused if the release was aborted meanwhile."""
+    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
+        """`notify`: whom its events are to be told to. Raises Refused if the release was aborted meanwhile."""
         ...
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:
@@ -45,8 +45,8 @@ class ProxyService:
         result = SyncResult.model_validate(answer)
         return {instance_id: route.route for instance_id, route in result.instances.items()}
 
-    async def open_rollout(self, app: str, release: str, weight: int) -> None:
-        request = RolloutRequest(release=release, weight=weight)
+    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
+        request = RolloutRequest(release=release, weight=weight, notify=notify)
         await self._call(f"/apps/{app}/rollout", request.model_dump(), (409,))
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:

@@ -12,7 +12,7 @@ from services.deployer.action import Change, MoveInstance, MoveRelease
 from services.deployer.apply import Commit, apply
 from services.deployer.driver import DriverError, InstanceStatus
 from services.deployer.environment import Place
-from services.deployer.instance import RUNNING
+from services.deployer.instance import RUNNING, resized
 from services.deployer.observe import Limits, World
 from services.deployer.plan import plan
 from services.deployer.prober import Prober, Target
@@ -21,6 +21,7 @@ from services.deployer.release import Failure, Release
 from services.deployer.work import work
 from services.deployer.worker import Tools, Worker
 from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseState
+from shared.pages import size
 from shared.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,9 @@ class Runner:
         self._setting = setting
         self._tools = tools
         self._lock = lock
-        self._worker = Worker(place, tools, lambda: wake(place), self._rollout_answered, self._rollout_aborted)
+        self._worker = Worker(
+            place, tools, lambda: wake(place), self._rollout_answered, self._rollout_aborted, self._resized
+        )
 
     async def step(self, statuses: Mapping[str, InstanceStatus]) -> None:
         """Goes on until nothing is left to change; the work goes on in the background. Raises RedisError."""
@@ -95,6 +98,8 @@ class Runner:
             routes=self._worker.routes,
             waits_for=self._worker.waits_for,
             refused=self._worker.refused,
+            fixed_memory=frozenset(self._worker.fixed_memory),
+            memory_refused=self._worker.memory_refused(),
         )
         return world, entries
 
@@ -163,6 +168,18 @@ class Runner:
             release = await self._tools.store.release(release_id)
             if release is not None:
                 await self._store_release(release.model_copy(update={"abort_rollout": False}))
+
+    async def _resized(self, instance_id: str, memory: int, refusal: str) -> None:
+        async with self._lock:
+            instance = (await self._tools.store.load(self.place)).instances.get(instance_id)
+            if instance is None or instance.state not in RUNNING:
+                return
+            if refusal:
+                changed = instance.model_copy(update={"memory_refusal": refusal})
+            else:
+                changed = resized(instance, memory, self._setting.now())
+            log.info("%s: %s", instance_id, refusal or f"its memory limit is {size(memory)} now")
+            await self._tools.store.commit(self.place, Commit(instances={instance_id: changed}))
 
     async def _store_release(self, release: Release) -> None:
         await self._tools.store.commit(self.place, Commit(releases={release.id: release}))

@@ -75,6 +75,8 @@ class RedisStore:
                 pipe.hset(_key("instances", place), instance.id, instance.model_dump_json())
             for instance in commit.dropped:
                 pipe.hdel(_key("instances", place), instance.id)
+            if commit.override is not None:
+                pipe.set(_key("override", place), commit.override.model_dump_json())
             for event in commit.events:
                 events.append(pipe, event)
             await pipe.execute()
@@ -145,6 +147,8 @@ class MemoryStore:
         self._instances |= commit.instances
         for instance in commit.dropped:
             self._instances.pop(instance.id, None)
+        if commit.override is not None:
+            self._overrides[place] = commit.override
         self.events += commit.events
 
     async def load(self, place: Place) -> Stored:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from services.deployer.action import AbortRollout, OpenRollout, Run, Stop, Sync, TakeBack, Work
+from services.deployer.action import AbortRollout, OpenRollout, Run, SetMemory, Stop, Sync, TakeBack, Work
 from services.deployer.environment import desired
-from services.deployer.instance import ENDED
+from services.deployer.instance import ENDED, RUNNING, Instance
 from services.deployer.observe import World
+from services.deployer.release import ENDED as RELEASE_ENDED
 from services.deployer.release import Release
 from shared.models import Environment, InstanceState, ReleaseState, RouteState
 
@@ -21,6 +22,8 @@ def work(world: World) -> Iterator[Work]:
         gone = instance.state in ENDED and instance.ended_at is None
         if (drained or gone) and instance.id not in world.stopped:
             yield Stop(instance.id)
+        if (memory := _other_memory(world, instance)) is not None:
+            yield SetMemory(instance.id, memory)
     if world.published and not _is_confirmed(world):
         yield Sync()
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
@@ -31,6 +34,16 @@ def work(world: World) -> Iterator[Work]:
             yield AbortRollout(release.id)
     if live is not None and _is_to_be_taken_back(world, live):
         yield TakeBack(live.id)
+
+
+def _other_memory(world: World, instance: Instance) -> int | None:
+    """What the limit of a running instance is to be changed to, bytes."""
+    release, status = world.releases[instance.release], world.statuses.get(instance.id)
+    if instance.state not in RUNNING or release.state in RELEASE_ENDED or status is None or not status.running:
+        return None
+    wanted = desired(world.override, release.manifest.resources).memory
+    is_hopeless = instance.id in world.fixed_memory or world.memory_refused.get(instance.id) == wanted
+    return None if wanted == instance.memory or is_hopeless else wanted
 
 
 def is_settled(world: World, starting: Release) -> bool:

@@ -1,12 +1,13 @@
 """Does the work of one environment in the background, and remembers what it saw: the facts of the next plan."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from services.deployer.action import AbortRollout, OpenRollout, Run, Stop, Sync, TakeBack, Work
-from services.deployer.driver import Driver, DriverError, InstanceSpec, UnknownInstance
+from services.deployer.action import AbortRollout, OpenRollout, Run, SetMemory, Stop, Sync, TakeBack, Work
+from services.deployer.driver import Driver, DriverError, InstanceSpec, UnknownInstance, Unsupported
 from services.deployer.environment import AppFacts, Place, sync_body
 from services.deployer.instance import Instance
 from services.deployer.jobs import RETRY_S, Jobs
@@ -25,7 +26,8 @@ SYNC = "sync"
 @dataclass(frozen=True)
 class Tools:
     """What work is done with. `take_back` has the last good release follow a faulty one. `poll_s`: how often
-    the proxy is asked while something drains.
+    the proxy is asked while something drains; `memory_retry_s`: how soon the engine is asked for a memory limit again
+    that it refused.
     """
 
     store: Store
@@ -36,10 +38,13 @@ class Tools:
     domain: str
     take_back: Callable[[str], Awaitable[None]]
     poll_s: float = 0.05
+    memory_retry_s: float = 30.0
 
 
 class Worker:
-    """`on_opened(release, refusal)` and `on_aborted(release)` store how a rollout was taken; `wake` asks for a plan."""
+    """`on_opened(release, refusal)` and `on_aborted(release)` store how a rollout was taken, `on_resized(instance,
+    memory, refusal)` what became of a memory limit; `wake` asks for a plan.
+    """
 
     def __init__(
         self,
@@ -48,16 +53,20 @@ class Worker:
         wake: Callable[[], None],
         on_opened: Callable[[str, str], Awaitable[None]],
         on_aborted: Callable[[str], Awaitable[None]],
+        on_resized: Callable[[str, int, str], Awaitable[None]],
     ) -> None:
         self.start_errors: dict[str, str] = {}
         self.stopped: set[str] = set()
         self.routes: Mapping[str, RouteState] | None = None
         self.waits_for = ""
         self.refused = ""
+        self.fixed_memory: set[str] = set()
+        self._memory_refused: dict[str, tuple[int, float]] = {}
         self._place = place
         self._tools = tools
         self._on_opened = on_opened
         self._on_aborted = on_aborted
+        self._on_resized = on_resized
         self._jobs = Jobs(wake)
         self._registry_version = 0
 
@@ -70,6 +79,13 @@ class Worker:
     def forget(self, instance_id: str) -> None:
         self.stopped.discard(instance_id)
         self.start_errors.pop(instance_id, None)
+        self.fixed_memory.discard(instance_id)
+        self._memory_refused.pop(instance_id, None)
+
+    def memory_refused(self) -> dict[str, int]:
+        """The limits that the engine refused too short a while ago to ask again, bytes by instance."""
+        late = time.monotonic() - self._tools.memory_retry_s
+        return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
 
     async def close(self) -> None:
         await self._jobs.close()
@@ -82,6 +98,8 @@ class Worker:
                     self._jobs.ensure(piece, partial(self._run, world.instances[instance_id], world))
                 case Stop(instance_id):
                     self._jobs.ensure(piece, partial(self._stop, instance_id))
+                case SetMemory(instance_id, memory):
+                    self._jobs.ensure(("memory", instance_id), partial(self._set_memory, instance_id, memory))
                 case Sync():
                     pause_s = RETRY_S if self.waits_for else self._tools.poll_s
                     self._jobs.ensure(SYNC, partial(self._sync, world), pause_s=pause_s)
@@ -115,6 +133,18 @@ class Worker:
             log.info("%s is not known to the engine, so there is nothing to stop", instance_id)
         self.stopped.add(instance_id)
 
+    async def _set_memory(self, instance_id: str, memory: int) -> None:
+        try:
+            await self._tools.driver.set_memory(instance_id, memory)
+        except Unsupported:
+            self.fixed_memory.add(instance_id)
+        except DriverError as error:
+            await self._on_resized(instance_id, memory, str(error))
+            self._memory_refused[instance_id] = memory, time.monotonic()
+        else:
+            await self._on_resized(instance_id, memory, "")
+            self._memory_refused.pop(instance_id, None)
+
     async def _sync(self, world: World) -> None:
         version = self._registry_version
         waits_for = refused = ""
@@ -144,7 +174,9 @@ class Worker:
 
     async def _open_rollout(self, release: Release) -> None:
         try:
-            await self._tools.proxy.open_rollout(release.app, release.id, release.manifest.canary.weight)
+            await self._tools.proxy.open_rollout(
+                release.app, release.id, release.manifest.canary.weight, release.manifest.notify
+            )
         except NotYet as problem:
             self.waits_for = f"waits for the proxy to open the rollout: {problem}"
         except Refused as problem:

@@ -25,12 +25,15 @@ APP = """
 import http.server, os, signal, sys, threading, urllib.request
 outside = sys.argv[1]
 health = int(os.environ.get("HEALTH", sys.argv[2] if len(sys.argv) > 2 else "200"))
+eaten = [b"x" * (int(sys.argv[3] if len(sys.argv) > 3 else 0) << 20)]
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         global health
         if self.path == "/crash":
             print("crashing on purpose")
             os._exit(3)
+        if self.path.startswith("/eat/"):
+            eaten.append(b"x" * (int(self.path[5:]) << 20))
         if self.path == "/ill":
             health = 500
         names = ("SLIPWAY_RELEASE", "SLIPWAY_COMMIT", "GREETING", "SLIPWAY_TOKEN", "HOME")
@@ -52,13 +55,15 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 
 class Outside:
     """Build and proxy. `seen` is what the proxy was told, in order: `ready <id>`, `draining <id>`, `absent <id>` (its
-    answer), `term <id>` (the app itself says that it got SIGTERM), and calls about rollouts.
+    answer), `term <id>` (the app itself says that it got SIGTERM), and calls about rollouts. `told`: whom
+    rollouts are to be told to.
     """
 
     def __init__(self, redis: Redis, folder: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.seen: list[str] = []
+        self.told: list[str] = []
         self.builds: dict[str, dict[str, Any]] = {}
         self.syncs: list[dict[str, Any]] = []
         self.rollout_status = 200
@@ -108,6 +113,7 @@ class Outside:
         async def open_rollout(name: str, request: Request) -> Any:
             body = await request.json()
             self.seen.append(f"rollout {body['release']} {body['weight']}")
+            self.told += body["notify"]
             return JSONResponse({"detail": "it was aborted"}, self.rollout_status)
 
         @app.post("/apps/{name}/rollout/abort")

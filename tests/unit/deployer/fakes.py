@@ -1,6 +1,7 @@
 """Stand-ins for the deployer's outside, and builders of releases and instances."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,9 +102,16 @@ def a_world(
 
 
 class FakeDriver:
-    """An engine in memory; what it runs outlives the driver objects' user. `started` counts real starts by id."""
+    """An engine in memory; what it runs outlives the driver objects' user. `started` counts real starts by id.
+    `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`:
+    what every instance uses, bytes; `needs`: with less than that it is killed at once.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sets_memory: bool = True) -> None:
+        self.sets_memory = sets_memory
+        self.working_set = 2**20
+        self.needs = 0
+        self.limits: dict[str, int] = {}
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.on_stop: Callable[[str], None] = lambda instance_id: None
@@ -118,14 +126,22 @@ class FakeDriver:
             address = f"127.0.0.1:{20_000 + len(self.started)}"
             self._statuses[spec.id] = InstanceStatus(spec.id, address, True, T0)
             self._logs[spec.id] = ["one", "two"]
+            self.limits[spec.id] = spec.memory
+            if spec.memory < self.needs:
+                self.end(spec.id, 137, oom_kills=1)
             if spec.command == "exit 3":
                 self.end(spec.id, 3)
         return self._statuses[spec.id]
 
-    def end(self, instance_id: str, exit_code: int) -> None:
-        """It ends by itself."""
-        known = self._statuses[instance_id]
-        self._statuses[instance_id] = InstanceStatus(known.id, known.address, False, known.started_at, exit_code)
+    def end(self, instance_id: str, exit_code: int, *, oom_kills: int = 0) -> None:
+        """It ends by itself, or is killed at its limit."""
+        self._statuses[instance_id] = replace(
+            self._statuses[instance_id],
+            running=False,
+            exit_code=exit_code,
+            oom_killed=oom_kills > 0,
+            oom_kills=oom_kills,
+        )
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         if self._known(instance_id).running:
@@ -142,11 +158,23 @@ class FakeDriver:
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         running = (self._statuses.get(each) for each in instance_ids)
-        return {status.id: Usage(T0, 64, 2**20, 0.1, 0) for status in running if status and status.running}
+        return {
+            status.id: Usage(T0, self.limits[status.id], self.working_set, 0.1, 0, 1.5)
+            for status in running
+            if status and status.running
+        }
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        self._known(instance_id)
-        raise Unsupported("no")
+        if not self._known(instance_id).running:
+            raise DriverError(f"{instance_id} does not run")
+        if not self.sets_memory:
+            raise Unsupported("no")
+        if self.working_set > 0.8 * memory:
+            raise DriverError(f"{instance_id} uses more")
+        self.limits[instance_id] = memory
+
+    async def enforce(self) -> None:
+        pass
 
     async def forget(self, instance_id: str) -> None:
         status = self._statuses.get(instance_id)
@@ -209,7 +237,7 @@ class FakeProxy:
             self._count([record.state for record in records if answer[record.id] is not RouteState.ABSENT])
         return answer
 
-    async def open_rollout(self, app: str, release: str, weight: int) -> None:
+    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
         self.rollouts.append(release)
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:

@@ -1,5 +1,7 @@
 """What changes mean for the store, the events and the registry."""
 
+import pytest
+
 from services.deployer.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, NoteEnd, Switch
 from services.deployer.apply import apply
 from services.deployer.environment import Override, configuration, desired
@@ -81,3 +83,27 @@ def test_an_entry_goes_only_when_the_proxy_has_let_the_instance_go() -> None:
     assert to_delete(world, entries) == []
     world = a_world([release], [gone, dying], routes={gone.id: RouteState.ABSENT})
     assert to_delete(world, entries) == [gone.id]
+
+
+@pytest.mark.parametrize("state", [R.FAILED, R.ROLLED_BACK])
+def test_a_release_that_ends_by_a_failure_tells_the_evidence(state: ReleaseState) -> None:
+    failure = a_failure().model_copy(update={"probe": "GET /up answered 500", "log": ["first", "x" * 5000, "last"]})
+    release = a_release(1, R.STARTING, failure=failure)
+    [event] = apply([MoveRelease(release.id, state, "why")], a_world([release], []), {}, after(1)).events
+    told = event.model_dump()
+    assert (told["exit_code"], told["probe"]) == (3, "GET /up answered 500")
+    assert len(told["excerpt"]) == 4096 and told["excerpt"].endswith("x\nlast")
+    assert (told["release"], told["build"], told["notify"]) == ("notes-r1", "notes-1", [])
+
+
+def test_an_excerpt_is_cut_between_letters() -> None:
+    release = a_release(1, R.STARTING, failure=a_failure().model_copy(update={"log": ["é" * 4096 + "!"]}))
+    [event] = apply([MoveRelease(release.id, R.FAILED, "why")], a_world([release], []), {}, after(1)).events
+    assert event.model_dump()["excerpt"] == "é" * 2047 + "!"
+
+
+def test_without_a_failure_or_while_it_lives_there_is_no_evidence() -> None:
+    well, faulty = a_release(1), a_release(2, R.STARTING, failure=a_failure())
+    changes = [MoveRelease(well.id, R.ROLLED_BACK, "error rate 12 %"), MoveRelease(faulty.id, R.LIVE, "it is routable")]
+    for event in apply(changes, a_world([well, faulty], []), {}, after(1)).events:
+        assert not {"exit_code", "probe", "excerpt"} & event.model_dump().keys()

@@ -9,31 +9,36 @@ import pytest
 from services.deployer.config import Settings
 from services.deployer.driver import Driver, DriverError, InstanceSpec, InstanceStatus, UnknownInstance
 from services.deployer.main import driver_for
-from services.deployer.process_driver import ProcessDriver, stop_instances
+from services.deployer.process_driver import ProcessDriver
+from services.deployer.process_end import stop_instances
+from shared.manifest import MIB
 from shared.models import Artifact
 from tests.unit.deployer.fakes import FakeDriver
+from tests.unit.deployer.machine import leftovers, writable_parent
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["process", "fake"])
+@pytest.fixture(params=["process-cgroup", "process-guard", "fake"])
 async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Driver]:
     if request.param == "fake":
         yield FakeDriver()
         return
-    yield ProcessDriver(tmp_path, {"PATH": "/usr/bin:/bin"})
+    groups = writable_parent(tmp_path) if request.param == "process-cgroup" else None
+    yield ProcessDriver(tmp_path, {"PATH": "/usr/bin:/bin"}, groups)
     await asyncio.to_thread(stop_instances, tmp_path, 1.0)
+    assert list(leftovers(tmp_path)) == []
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> InstanceSpec:
     (tmp_path / "artifact").mkdir()
     artifact = Artifact(kind="directory", ref=str(tmp_path / "artifact"), digest="sha256:0")
-    return InstanceSpec("notes-r1-1", artifact, "echo one; echo two; sleep 60", {}, 64)
+    return InstanceSpec("notes-r1-1", artifact, "echo one; echo two; sleep 60", {}, 64 * MIB)
 
 
 def ending(spec: InstanceSpec) -> InstanceSpec:
-    return InstanceSpec(spec.id, spec.artifact, "exit 3", {}, 64)
+    return InstanceSpec(spec.id, spec.artifact, "exit 3", {}, 64 * MIB)
 
 
 async def ended(driver: Driver, instance_id: str) -> InstanceStatus:
@@ -41,6 +46,12 @@ async def ended(driver: Driver, instance_id: str) -> InstanceStatus:
         while (status := (await driver.statuses())[instance_id]).running:
             await asyncio.sleep(0.01)
     return status
+
+
+async def wrote(driver: Driver, instance_id: str, lines: int) -> None:
+    async with asyncio.timeout(5):
+        while len(await driver.logs(instance_id, 10)) < lines:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_started_instance_runs_and_has_an_address(driver: Driver, spec: InstanceSpec) -> None:
@@ -56,7 +67,7 @@ async def test_starting_again_is_answered_with_what_runs(driver: Driver, spec: I
 
 
 async def test_two_instances_have_two_addresses(driver: Driver, spec: InstanceSpec) -> None:
-    other = InstanceSpec("notes-r1-2", spec.artifact, spec.command, {}, 64)
+    other = InstanceSpec("notes-r1-2", spec.artifact, spec.command, {}, 64 * MIB)
     assert (await driver.start(spec)).address != (await driver.start(other)).address
 
 
@@ -80,9 +91,7 @@ async def test_a_stopped_instance_has_ended_and_may_be_stopped_again(driver: Dri
 
 async def test_logs_are_there_also_after_the_end(driver: Driver, spec: InstanceSpec) -> None:
     await driver.start(spec)
-    async with asyncio.timeout(5):
-        while len(await driver.logs(spec.id, 10)) < 2:
-            await asyncio.sleep(0.01)
+    await wrote(driver, spec.id, 2)
     await driver.stop(spec.id, 5)
     assert (await driver.logs(spec.id, 10))[:2] == ["one", "two"]
     assert len(await driver.logs(spec.id, 1)) == 1
@@ -91,10 +100,43 @@ async def test_logs_are_there_also_after_the_end(driver: Driver, spec: InstanceS
 async def test_usage_is_known_only_of_what_runs(driver: Driver, spec: InstanceSpec) -> None:
     assert await driver.usage([spec.id]) == {}
     started = await driver.start(spec)
+    await wrote(driver, spec.id, 2)
     used = (await driver.usage([spec.id, "unknown"]))[spec.id]
-    assert used.working_set > 0 and used.memory_limit == 64 and used.started_at == started.started_at
+    assert used.working_set > 0 and used.memory_limit == 64 * MIB and used.started_at == started.started_at
     await driver.stop(spec.id, 5)
     assert await driver.usage([spec.id]) == {}
+
+
+async def test_memory_is_changed_while_it_runs(driver: Driver, spec: InstanceSpec) -> None:
+    started = await driver.start(spec)
+    for memory in (128 * MIB, 32 * MIB):
+        for _ in range(2):
+            await driver.set_memory(spec.id, memory)
+        used = (await driver.usage([spec.id]))[spec.id]
+        assert (used.memory_limit, used.oom_kills) == (memory, 0)
+    assert (await driver.statuses())[spec.id] == started
+
+
+async def test_memory_of_what_does_not_run_is_not_changed(driver: Driver, spec: InstanceSpec) -> None:
+    with pytest.raises(UnknownInstance):
+        await driver.set_memory(spec.id, 128 * MIB)
+    await driver.start(spec)
+    await driver.stop(spec.id, 5)
+    with pytest.raises(DriverError):
+        await driver.set_memory(spec.id, 128 * MIB)
+
+
+async def test_what_keeps_within_its_limit_is_left_alone(driver: Driver, spec: InstanceSpec) -> None:
+    started = await driver.start(spec)
+    for _ in range(3):
+        await driver.enforce()
+    assert (await driver.statuses())[spec.id] == started
+
+
+async def test_an_end_by_itself_is_no_oom_kill(driver: Driver, spec: InstanceSpec) -> None:
+    await driver.start(ending(spec))
+    status = await ended(driver, spec.id)
+    assert (status.oom_killed, status.oom_kills) == (False, 0)
 
 
 async def test_an_instance_is_forgotten_only_after_its_end(driver: Driver, spec: InstanceSpec) -> None:
@@ -117,7 +159,7 @@ async def test_an_unknown_instance_is_named_as_such(driver: Driver) -> None:
 async def test_an_artifact_of_another_kind_is_refused(driver: Driver, spec: InstanceSpec) -> None:
     image = Artifact(kind="image", ref="notes:1", digest="sha256:0")
     with pytest.raises(DriverError):
-        await driver.start(InstanceSpec(spec.id, image, spec.command, {}, 64))
+        await driver.start(InstanceSpec(spec.id, image, spec.command, {}, 64 * MIB))
     assert await driver.statuses() == {}
 
 

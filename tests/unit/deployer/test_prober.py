@@ -2,7 +2,9 @@
 
 import asyncio
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -76,3 +78,12 @@ async def test_who_is_not_followed_any_more_has_no_health(server: str) -> None:
     prober.follow(PLACE, {})
     assert prober.health() == {}
     await prober.close()
+
+
+async def test_tries_keep_their_rate_however_long_an_answer_takes() -> None:
+    """Nobody answers here: three tries that begin 0.9 s apart, and not 0.9 s after each other."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        detail = await probed(Target(f"127.0.0.1:{silent.getsockname()[1]}", "/up", False), 3)
+        assert 2.6 <= time.monotonic() - started <= 3.1
+    assert detail == "GET /up: no answer within 0.9 s"

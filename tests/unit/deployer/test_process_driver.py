@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from services.deployer.driver import InstanceSpec, Unsupported
+from services.deployer.driver import InstanceSpec
 from services.deployer.linux_process import TICKS_S, marked_with, process_stat
-from services.deployer.process_driver import LOG_BYTES, ProcessDriver, instances_root, stop_instances
+from services.deployer.process_driver import LOG_BYTES, ProcessDriver
+from services.deployer.process_end import stop_instances
 from services.deployer.process_port import FIRST, LAST, PortPicker
-from services.deployer.process_record import InstanceFolder, ProcessRecord
+from services.deployer.process_record import InstanceFolder, ProcessRecord, instances_root
 from shared.artifact import directory_digest
+from shared.manifest import MIB
 from shared.models import Artifact
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +45,7 @@ def a_spec(tmp_path: Path, command: str, **environment: str) -> InstanceSpec:
     folder.mkdir(exist_ok=True)
     (folder / "app.py").write_text(ON_TERM)
     artifact = Artifact(kind="directory", ref=str(folder), digest="sha256:0")
-    return InstanceSpec("notes-r1-1", artifact, command, environment, 64)
+    return InstanceSpec("notes-r1-1", artifact, command, environment, 64 * MIB)
 
 
 async def printed(driver: ProcessDriver, line: str) -> None:
@@ -223,11 +225,6 @@ async def test_a_long_log_is_cut_and_its_end_is_kept(driver: ProcessDriver, tmp_
     await driver.tidy()
     assert folder.log.stat().st_size == 0
     assert (await driver.logs("notes-r1-1", 1)) == ["last"]
-
-
-async def test_memory_of_a_process_is_not_changed_while_it_runs(driver: ProcessDriver) -> None:
-    with pytest.raises(Unsupported):
-        await driver.set_memory("notes-r1-1", 64)
 
 
 def test_ports_go_round_and_skip_what_is_taken(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from services.deployer.runner import Runner, Setting
 from services.deployer.store import MemoryStore, Store
 from services.deployer.worker import Tools
 from shared.clock import now
-from shared.models import TRACK_OF, Environment, InstanceState, ReleaseState
+from shared.manifest import MIB
+from shared.models import TRACK_OF, Environment, InstanceState, ReleaseState, Track
 from shared.registry import Registry
 from tests.unit.deployer.fakes import LIMITS, FakeDriver, FakeProxy, MemoryRegistry, a_release
 
@@ -74,13 +75,14 @@ class Fused:
 class World:
     """What outlives the deployer, and one life of it after the other."""
 
-    def __init__(self, environment: Environment = Environment.PRODUCTION) -> None:
+    def __init__(self, environment: Environment = Environment.PRODUCTION, *, sets_memory: bool = True) -> None:
         self.place = Place("notes", environment)
         self.store = MemoryStore()
-        self.driver = FakeDriver()
+        self.driver = FakeDriver(sets_memory=sets_memory)
         self.registry = MemoryRegistry()
         self.proxy = FakeProxy(self.registry, self.driver)
         self.state: dict[str, ReleaseState] = {}
+        self.refusals = [""]
 
     async def order(self, number: int) -> None:
         release = a_release(number, ReleaseState.PENDING, environment=self.place.environment)
@@ -123,6 +125,8 @@ class World:
 
     async def _look(self) -> None:
         self.state = {release.id: release.state for release in await self.store.releases(self.place)}
+        instances = (await self.store.load(self.place)).instances.values()
+        self.refusals = [instance.memory_refusal for instance in instances]
 
     def entries(self) -> dict[str, InstanceState]:
         found = self.registry.entries.get(("notes", TRACK_OF[self.place.environment]), {})
@@ -184,3 +188,84 @@ async def test_a_crash_is_followed_by_a_new_instance() -> None:
     world.driver.end("notes-r1-1", 3)
     assert await world.live_until(lambda w: list(w.entries()) == ["notes-r1-2", "notes-r1-3"], Fuse(float("inf")))
     assert "notes-r1-1" not in world.entries()
+
+
+async def started(world: World, override: Override) -> None:
+    """One release is live; then something else is wanted."""
+    await world.order(1)
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    await world.store.save_override(world.place, override)
+
+
+def has_limit(instance_id: str, memory: int) -> Condition:
+    def condition(world: World) -> bool:
+        records = world.registry.entries[("notes", TRACK_OF[world.place.environment])]
+        return {record.id: record.memory_limit for record in records.values()} == {instance_id: memory}
+
+    return condition
+
+
+async def test_other_memory_is_given_to_what_runs() -> None:
+    world = World()
+    await started(world, Override(memory=128 * MIB))
+    before = world.registry.entries[("notes", Track.STABLE)]["notes-r1-1"].updated_at
+    assert await world.live_until(has_limit("notes-r1-1", 128 * MIB), Fuse(float("inf")))
+    assert (world.driver.started, world.driver.limits["notes-r1-1"]) == (["notes-r1-1"], 128 * MIB)
+    assert world.registry.entries[("notes", Track.STABLE)]["notes-r1-1"].updated_at > before
+
+
+async def test_other_memory_may_be_cut_off_after_any_call() -> None:
+    calls = 0
+    while True:
+        world = World()
+        await started(world, Override(memory=128 * MIB))
+        changed = has_limit("notes-r1-1", 128 * MIB)
+        unharmed = await world.live_until(changed, Fuse(calls))
+        assert unharmed or await world.live_until(changed, Fuse(float("inf"))), f"not taken up after {calls} calls"
+        assert world.driver.started == ["notes-r1-1"], f"killed after {calls} calls"
+        if unharmed:
+            break
+        calls += 1
+    assert calls > 5
+
+
+async def test_an_engine_that_cannot_change_limits_gets_new_instances_start_first() -> None:
+    world = World(sets_memory=False)
+    await started(world, Override(memory=128 * MIB))
+    assert await world.live_until(has_limit("notes-r1-2", 128 * MIB), Fuse(float("inf")))
+    assert (world.driver.stopped, world.proxy.violations) == (["notes-r1-1"], [])
+
+
+async def test_a_refused_limit_leaves_the_old_one_and_says_why() -> None:
+    world = World()
+    world.driver.working_set = 120 * MIB
+    await started(world, Override(memory=128 * MIB))
+
+    assert await world.live_until(lambda w: w.refusals != [""], Fuse(float("inf")))
+    assert world.refusals == ["notes-r1-1 uses more"]
+    assert has_limit("notes-r1-1", 64 * MIB)(world)
+
+
+async def test_a_release_that_is_killed_at_its_limit_gets_more_until_it_lives() -> None:
+    world = World()
+    world.driver.needs = 200 * MIB
+    await world.order(1)
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    assert world.driver.started == ["notes-r1-1", "notes-r1-2", "notes-r1-3"]
+    assert has_limit("notes-r1-3", 256 * MIB)(world)
+    stored = await world.store.load(world.place)
+    assert stored.override == Override(memory=256 * MIB)
+    assert (stored.instances["notes-r1-3"].oom_kills, stored.instances["notes-r1-3"].restarts) == (2, 2)
+
+
+async def test_a_release_that_needs_more_than_its_maximum_fails_and_says_so() -> None:
+    world = World()
+    world.driver.needs = 600 * MIB
+    await world.order(1)
+    failed = {"notes-r1": ReleaseState.FAILED}
+    assert await world.live_until(lambda w: w.state == failed, Fuse(float("inf")))
+    release = await world.store.release("notes-r1")
+    assert release is not None and len(world.driver.started) == 4
+    assert release.reason == (
+        "notes-r1-4: killed: out of memory at its maximum of 512 MiB; raise resources.max_memory or mend the app"
+    )

@@ -57,10 +57,16 @@ def test_every_pair_of_instance_states(old: InstanceState, new: InstanceState) -
 )
 def test_restarts_wait_longer_with_each_crash_in_a_row(crashes: int, delay_s: float) -> None:
     failed = an_instance(a_release(1), 1, S.FAILED, crashes=crashes, changed_at=T0)
-    assert may_restart_at(failed) == after(delay_s)
+    assert may_restart_at(failed, failed.memory) == after(delay_s)
 
 
 def test_an_instance_that_was_well_for_a_minute_begins_a_new_row() -> None:
     failed = an_instance(a_release(1), 1, S.FAILED, crashes=6, ready_at=T0, changed_at=after(60))
-    assert may_restart_at(failed) == after(60.5)
+    assert may_restart_at(failed, 2 * failed.memory) == after(60.5)
     assert instances.crashes_in_a_row(failed) == 1
+
+
+def test_more_memory_after_an_oom_kill_needs_no_delay() -> None:
+    failed = an_instance(a_release(1), 1, S.FAILED, crashes=5, changed_at=T0, oom_killed=True)
+    assert may_restart_at(failed, failed.memory + 1) == T0
+    assert may_restart_at(failed, failed.memory) == after(16)

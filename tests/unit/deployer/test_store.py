@@ -40,6 +40,12 @@ async def test_what_is_committed_is_loaded(store: Store) -> None:
     assert await store.places() == [PRODUCTION]
 
 
+async def test_a_commit_changes_the_override_only_if_it_has_one(store: Store) -> None:
+    await store.commit(PRODUCTION, Commit(override=Override(memory=1)))
+    await store.commit(PRODUCTION, Commit())
+    assert (await store.load(PRODUCTION)).override == Override(memory=1)
+
+
 async def test_environments_are_apart(store: Store) -> None:
     release = a_release(1)
     await store.commit(PRODUCTION, Commit({release.id: release}))

@@ -6,15 +6,18 @@ from typing import Any, cast
 
 import pytest
 
-from services.deployer.action import Sync
+from services.deployer.action import SetMemory, Sync
+from services.deployer.driver import InstanceSpec
 from services.deployer.environment import AppFacts, Place
 from services.deployer.proxy import NotYet, Refused
 from services.deployer.store import MemoryStore
 from services.deployer.worker import Tools, Worker
+from shared.manifest import MIB
 from shared.models import Environment, RouteState
 from tests.unit.deployer.fakes import FakeDriver, FakeProxy, a_release, a_world, an_instance
 
 pytestmark = pytest.mark.anyio
+RETRY_S = 0.3
 RELEASE = a_release(1)
 WORLD = a_world([RELEASE], [an_instance(RELEASE, 1)])
 ROUTABLE = {"notes-r1-1": RouteState.ROUTABLE}
@@ -47,12 +50,28 @@ def proxy() -> SlowProxy:
 
 
 @pytest.fixture
-async def worker(proxy: SlowProxy) -> AsyncIterator[Worker]:
+def driver() -> FakeDriver:
+    return FakeDriver()
+
+
+@pytest.fixture
+def resized() -> list[tuple[str, int, str]]:
+    """What the worker said of memory limits."""
+    return []
+
+
+@pytest.fixture
+async def worker(proxy: SlowProxy, driver: FakeDriver, resized: list[tuple[str, int, str]]) -> AsyncIterator[Worker]:
     async def nothing(*args: str) -> None: ...
 
+    async def note(instance: str, memory: int, refusal: str) -> None:
+        resized.append((instance, memory, refusal))
+
     facts = AppFacts("", "", {})
-    tools = Tools(MemoryStore(), FakeDriver(), proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0)
-    made = Worker(Place("notes", Environment.PRODUCTION), tools, lambda: None, nothing, nothing)
+    tools = Tools(
+        MemoryStore(), driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
+    )
+    made = Worker(Place("notes", Environment.PRODUCTION), tools, lambda: None, nothing, nothing, note)
     yield made
     proxy.go_on.set()
     await made.close()
@@ -119,3 +138,53 @@ async def test_a_refusal_counts_until_the_registry_changes(worker: Worker, proxy
     assert worker.refused == "the proxy refuses the route: host a.example belongs to app b"
     worker.registry_changed()
     assert worker.refused == ""
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+INSTANCE = "notes-r1-1"
+
+
+async def set_memory(worker: Worker, driver: FakeDriver, memory: int) -> None:
+    await driver.start(InstanceSpec(INSTANCE, RELEASE.artifact, "run", {}, 64 * MIB))
+    worker.keep_going([SetMemory(INSTANCE, memory)], WORLD)
+    await asyncio.sleep(0.01)
+
+
+async def test_a_limit_that_was_changed_is_told(
+    worker: Worker, driver: FakeDriver, resized: list[tuple[str, int, str]]
+) -> None:
+    await set_memory(worker, driver, 128 * MIB)
+    assert driver.limits[INSTANCE] == 128 * MIB
+    assert resized == [(INSTANCE, 128 * MIB, "")]
+    assert (worker.memory_refused(), worker.fixed_memory) == ({}, set())
+
+
+async def test_a_refusal_is_told_and_remembered_until_a_limit_is_accepted(
+    worker: Worker, driver: FakeDriver, resized: list[tuple[str, int, str]]
+) -> None:
+    driver.working_set = 60 * MIB
+    await set_memory(worker, driver, 32 * MIB)
+    assert resized == [(INSTANCE, 32 * MIB, "notes-r1-1 uses more")]
+    assert worker.memory_refused() == {INSTANCE: 32 * MIB} and driver.limits[INSTANCE] == 64 * MIB
+    await set_memory(worker, driver, 128 * MIB)
+    assert worker.memory_refused() == {}
+
+
+async def test_a_refusal_is_tried_again_after_a_while(worker: Worker, driver: FakeDriver) -> None:
+    driver.working_set = 60 * MIB
+    await set_memory(worker, driver, 32 * MIB)
+    await asyncio.sleep(RETRY_S / 2)
+    assert worker.memory_refused() == {INSTANCE: 32 * MIB}
+    await asyncio.sleep(RETRY_S)
+    assert worker.memory_refused() == {}
+
+
+async def test_an_engine_that_cannot_change_limits_is_not_asked_about_that_instance_again(
+    worker: Worker, driver: FakeDriver, resized: list[tuple[str, int, str]]
+) -> None:
+    driver.sets_memory = False
+    await set_memory(worker, driver, 128 * MIB)
+    assert (worker.fixed_memory, resized) == ({INSTANCE}, [])
+    worker.forget(INSTANCE)
+    assert worker.fixed_memory == set()
