@@ -57,7 +57,7 @@ def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader) -> APIRouter:
         """Gives the canary release its share of new visitors. May be repeated; a newer release aborts the older rollout
         with the reason `superseded`. 409: the release was aborted, or is older than the current one.
         """
-        return await rollouts.open(app, body.release, body.weight)
+        return await rollouts.open(app, body.release, body.weight, body.notify)
 
     @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off")
     async def set_rollout(
@@ -71,7 +71,7 @@ def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader) -> APIRouter:
         """Takes the canary out of every route, for good; answers once Envoy has accepted it. Works without Redis and
         without the deployer, which retires the release as soon as it can. May be repeated until confirmed.
         """
-        return await rollouts.abort(app, body.release, body.reason)
+        return await rollouts.abort(app, body.release, body.reason, body.evidence)
 
     @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
     async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
