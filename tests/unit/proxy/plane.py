@@ -33,7 +33,7 @@ class EmptyRegistry(RedisRegistry):
 
 
 class Plane:
-    """`deployer`: what a deployer answers, `(status, document)` by `METHOD path`; else 404. `answers`: whether it lives."""
+    """`deployer`: what a deployer answers, `(status, document)` by `METHOD path`, else 404. `answers`: does it live?"""
 
     def __init__(self, home: Path, *routes: Route) -> None:
         self.settings = SharedSettings(home=home, token=SecretStr("token"))
@@ -50,16 +50,10 @@ class Plane:
     def start(self) -> None:
         """The service's start, or its restart: what was in memory is gone."""
         folder = envoy_folder(self.settings)
-        self._files = EnvoyFiles(folder)
+        self._files, snapshot, aborted = EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder)
         admin = EnvoyAdmin(httpx.AsyncClient(transport=httpx.MockTransport(self._envoy), base_url="http://envoy"))
         self.control = ControlPlane(
-            self._files,
-            Snapshot(folder),
-            AbortedReleases(folder),
-            admin,
-            self.store,
-            self.ledger.view,
-            lambda: self.now,
+            self._files, snapshot, aborted, admin, self.store, self.ledger.view, lambda: self.now
         )
         self.rollouts = Rollouts(self.control)
         self.pauses = Pauses(self.control, self._ask)

@@ -51,7 +51,7 @@ async def test_an_abort_keeps_what_was_measured_and_the_traffic_of_the_last_read
     plane.now += timedelta(seconds=61.5)
     view = await plane.rollouts.abort("notes", "notes-r2", "errors: 40 %", MEASURED)
     assert view.at == plane.now
-    assert view.evidence == {
+    evidence: dict[str, Any] = {
         **MEASURED,
         "ran_s": 61.5,
         "traffic": {
@@ -79,17 +79,16 @@ async def test_an_abort_keeps_what_was_measured_and_the_traffic_of_the_last_read
             },
         },
     }
-    event = (await plane.told())[-1].model_dump(mode="json")
-    assert {
-        key: event[key] for key in ("type", "notify", "release", "environment", "commit", "weight", "evidence")
-    } == {
+    assert view.evidence == evidence
+    event = (await plane.told())[-1].model_dump(mode="json", exclude={"app", "at", "id", "reason"})
+    assert event == {
         "type": "rollout.aborted",
         "notify": NOTIFY,
         "release": "notes-r2",
         "environment": "canary",
         "commit": COMMIT,
         "weight": 40,
-        "evidence": view.evidence,
+        "evidence": evidence,
     }
 
 
