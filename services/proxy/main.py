@@ -16,6 +16,8 @@ from services.proxy.handover import Handover
 from services.proxy.journal import AbortedReleases, Snapshot
 from services.proxy.loops import EnvoyWatch, TrafficReader
 from services.proxy.metrics import TrafficCollector
+from services.proxy.page import Pages
+from services.proxy.page_api import pages_router
 from services.proxy.pauses import Pauses, answers
 from services.proxy.rollouts import Rollouts
 from services.proxy.store import RedisRouteStore
@@ -44,6 +46,7 @@ def build_app(settings: Settings) -> FastAPI:
     )
     sync = Sync(control, registry, ledger, settings.domain)
     watch, reader = EnvoyWatch(control), TrafficReader(control, ledger)
+    rollouts, pages = Rollouts(control), Pages(control, ledger, reader, settings)
     deployer = ServiceClient("deployer", settings, registry, http)
     handover = Handover(control, deployer)
     saving = Loop("save", control.save, every_s=1.0)
@@ -77,7 +80,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(sync, Rollouts(control), reader)],
+        routers=[router(sync, rollouts, reader, pages), pages_router(rollouts, pages)],
         loops=loops,
         checks={"envoy": watch.check, "redis": store.check},
         resources=resources,

@@ -93,16 +93,21 @@ class App(Server):
 
 
 class Deployer(Server):
-    """Notes what it is asked in `calls`; `releases` are its answers to `GET /releases/{id}`."""
+    """Notes what it is asked in `calls`; `releases` are its answers to `GET /releases/{id}`. Alive until `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.releases: dict[str, dict[str, Any]] = {}
+        self._alive = True
         deployer = self
 
         class Handler(_Handler):
             def do_GET(self) -> None:
-                if self.path.endswith("/environments/production/releases"):
+                if not deployer._alive:
+                    self.close_connection = True  # one that was kept open
+                elif self.path == "/health":
+                    self.json(200, {"status": "ok"})
+                elif self.path.endswith("/environments/production/releases"):
                     items = [r for r in deployer.releases.values() if r["environment"] == "production"]
                     self.json(200, {"items": items, "next": None})
                 elif release := deployer.releases.get(self.path.rpartition("/")[2]):
@@ -121,7 +126,11 @@ class Deployer(Server):
             def json(self, status: int, body: Any) -> None:
                 self.answer(status, json.dumps(body).encode(), "application/json")
 
-        super().__init__(Handler)
+        super().__init__(Handler, port)
+
+    def close(self) -> None:
+        self._alive = False
+        super().close()
 
     def add(self, release: str, environment: str, build: str, state: str) -> dict[str, Any]:
         view = {"id": release, "app": "notes", "environment": environment, "build": build, "commit": COMMIT}
@@ -161,6 +170,12 @@ class Stack:
             self._envoy.kill()
             self._envoy.wait(10)
             self._envoy = None
+
+    def restart_deployer(self) -> None:
+        """On the same port, with what it knew; after `deployer.close()`."""
+        before = self.deployer
+        self.deployer = Deployer(before.port)
+        self.deployer.releases = before.releases
 
     def close(self) -> None:
         self.kill_envoy()
