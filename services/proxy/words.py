@@ -41,10 +41,8 @@ def facts(evidence: Mapping[str, Any]) -> list[Fact]:
 
 
 def share(value: float | None) -> str:
-    """0.333 → `33 %`; below 10 % with one digit more, so that 0.4 % is not nothing; None → `-`."""
-    if value is None or value == 0 or value >= 0.1:
-        return percent(value)
-    return f"{value:.1%}".replace("%", " %")
+    """0.333 → `33 %`; below 10 % with two digits, so that 0.42 % is not nothing; None → `-`."""
+    return percent(value) if value is None or value >= 0.1 else f"{value * 100:.2g} %"
 
 
 def share_of(part: int, whole: int) -> float | None:
@@ -77,6 +75,8 @@ def _label(name: str) -> str:
 def _text(name: str, value: Any, metric: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
+    if name == "metric":
+        return str(value).replace("_", " ")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
