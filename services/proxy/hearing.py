@@ -7,6 +7,7 @@ from services.proxy.rollout import Rollout, paused_by_platform, resumed_by_platf
 from shared.models import RolloutState
 
 SILENT_S = 5.0
+SILENT_AT_START_S = 15.0
 MISSES = 2
 WELL_S = 2.0
 
@@ -16,16 +17,18 @@ ANSWERS_AGAIN = "the deployer answers again"
 @dataclass(frozen=True)
 class Hearing:
     """`heard_at`: the last answer, or when the asking began; `misses`: questions in a row that were not answered;
-    `well_since`: the first answer after the last miss.
+    `well_since`: the first answer after the last miss; `silent_s`: the seconds without an answer that are silence, more
+    until the first one after this service's start, since the platform's services start together.
     """
 
     heard_at: datetime
+    silent_s: float = SILENT_S
     misses: int = 0
     well_since: datetime | None = None
 
     def silent(self, now: datetime) -> bool:
-        """Nothing for 5 s, and more than one question missed: a slow answer, or a clock that jumped, is no silence."""
-        return self.misses >= MISSES and (now - self.heard_at).total_seconds() >= SILENT_S
+        """Nothing for so long, and more than one question missed: a slow answer or a clock that jumped is none."""
+        return self.misses >= MISSES and (now - self.heard_at).total_seconds() >= self.silent_s
 
     @property
     def well(self) -> bool:
@@ -36,7 +39,7 @@ class Hearing:
 def listened(hearing: Hearing, answered: bool, now: datetime) -> Hearing:
     """After one more question."""
     if not answered:
-        return Hearing(heard_at=hearing.heard_at, misses=hearing.misses + 1)
+        return Hearing(hearing.heard_at, hearing.silent_s, misses=hearing.misses + 1)
     return Hearing(heard_at=now, well_since=hearing.well_since or now)
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from services.proxy.control import ControlPlane
-from services.proxy.hearing import Hearing, after_listening, listened
+from services.proxy.hearing import SILENT_AT_START_S, SILENT_S, Hearing, after_listening, listened
 from services.proxy.rollout import rollout_event
 from shared.errors import Problem
 from shared.http import ServiceClient
@@ -31,13 +31,14 @@ class Pauses:
         self._control = control
         self._asks = asks
         self._hearing: Hearing | None = None
+        self._silent_s = SILENT_AT_START_S
 
     async def step(self) -> None:
         """One question; none, and what is known of the deployer is forgotten, while no rollout is on its way."""
         if not any(route.rollout and route.rollout.active for route in self._control.routes.values()):
-            self._hearing = None
+            self._hearing, self._silent_s = None, SILENT_S
             return
-        hearing = self._hearing or Hearing(heard_at=self._control.now())
+        hearing = self._hearing or Hearing(self._control.now(), self._silent_s)
         answered = await self._asks()
         now = self._control.now()
         self._hearing = listened(hearing, answered, now)

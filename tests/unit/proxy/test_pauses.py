@@ -25,8 +25,11 @@ def rollout(plane: Plane, app: str = "notes") -> Rollout:
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Plane:
-    return Plane(tmp_path, ROUTE)
+async def plane(tmp_path: Path) -> Plane:
+    """That has heard the deployer."""
+    plane = Plane(tmp_path, ROUTE)
+    await plane.listen(True)
+    return plane
 
 
 async def test_silence_pauses_and_answers_resume_each_with_reason_time_and_event(plane: Plane) -> None:
@@ -34,7 +37,7 @@ async def test_silence_pauses_and_answers_resume_each_with_reason_time_and_event
     paused = rollout(plane)
     assert (paused.state, paused.resumes_by_itself) == (PAUSED, True)
     assert paused.reason.startswith("the deployer does not answer")
-    assert (paused.at - NOW).total_seconds() == 6  # the first question was put, and missed, a second in
+    assert (paused.at - NOW).total_seconds() == 1 + 5  # seconds after the last answer
     assert plane.control.route("notes").split_weight() == 33
     await plane.listen(*ANSWERS)
     assert (rollout(plane).state, rollout(plane).reason) == (PROGRESSING, "the deployer answers again")
@@ -48,7 +51,7 @@ async def test_silence_pauses_and_answers_resume_each_with_reason_time_and_event
 async def test_a_slow_answer_now_and_then_pauses_nothing(plane: Plane) -> None:
     await plane.listen(*[False, True, False, False, True] * 10)
     assert rollout(plane) == ROUTE.rollout
-    assert plane.asked == 50
+    assert plane.asked == 51
 
 
 async def test_the_platforms_pause_outlives_a_restart_of_the_service(plane: Plane) -> None:
@@ -62,13 +65,21 @@ async def test_the_platforms_pause_outlives_a_restart_of_the_service(plane: Plan
     assert rollout(plane).state is PROGRESSING
 
 
+async def test_a_deployer_that_starts_with_the_platform_has_longer(tmp_path: Path) -> None:
+    plane = Plane(tmp_path, ROUTE)
+    await plane.listen(*[False] * 14)
+    assert rollout(plane) == ROUTE.rollout
+    await plane.listen(False, False)
+    assert rollout(plane).state is PAUSED
+
+
 async def test_only_rollouts_that_silence_paused_go_on(tmp_path: Path) -> None:
     failed = Rollout(release="shop-r2", state=PAUSED, reason="promotion failed", at=NOW)
     shop = route(app="shop").model_copy(update={"rollout": failed})
     ended = Rollout(release="blog-r2", state=RolloutState.PROMOTED, at=NOW)
     blog = route(app="blog").model_copy(update={"rollout": ended})
     plane = Plane(tmp_path, ROUTE, shop, blog)
-    await plane.listen(*SILENCE)
+    await plane.listen(True, *SILENCE)
     assert [rollout(plane, app).state for app in ("notes", "shop", "blog")] == [PAUSED, PAUSED, RolloutState.PROMOTED]
     await plane.listen(*ANSWERS)
     assert rollout(plane).state is PROGRESSING
@@ -79,14 +90,18 @@ async def test_nobody_is_asked_without_a_rollout_on_its_way(tmp_path: Path) -> N
     plane = Plane(tmp_path, route(STABLE))
     await plane.listen(*SILENCE)
     assert plane.asked == 0
+    plane.control.put(ROUTE)  # opened by a deployer that lives
+    await plane.listen(*SILENCE)
+    assert rollout(plane).state is PAUSED
 
 
 async def test_a_promotion_waits_and_goes_on(plane: Plane) -> None:
+    promotion = Promotion(asked_at=plane.now)
     plane.rollouts.promote("notes", "notes-r2")
     await plane.listen(*SILENCE)
-    assert (rollout(plane).state, rollout(plane).promotion) == (PAUSED, Promotion(asked_at=NOW))
+    assert (rollout(plane).state, rollout(plane).promotion) == (PAUSED, promotion)
     await plane.listen(*ANSWERS)
-    assert (rollout(plane).state, rollout(plane).promotion) == (PROGRESSING, Promotion(asked_at=NOW))
+    assert (rollout(plane).state, rollout(plane).promotion) == (PROGRESSING, promotion)
 
 
 async def test_a_promotion_that_is_refused_makes_the_pause_one_that_stays(plane: Plane) -> None:
