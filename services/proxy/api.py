@@ -1,16 +1,20 @@
 """REST of the proxy: rollouts, traffic, sync."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path
+from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from services.proxy.loops import TrafficReader
+from services.proxy.page import Pages
+from services.proxy.rollout import Rollout
 from services.proxy.rollouts import Rollouts
 from services.proxy.sync import Sync
 from shared.models import (
     AppName,
     Model,
+    Page,
     RolloutAction,
     RolloutRequest,
     RolloutView,
@@ -18,9 +22,14 @@ from shared.models import (
     SyncResult,
     TrafficView,
 )
+from shared.pages import wants_page
 
 App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
 ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
+MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
+ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
+OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
+Shown = Annotated[str | None, Query(description="The page's own: leaves out what the reader has.", max_length=64)]
 
 
 class RolloutSettings(Model):
@@ -30,7 +39,7 @@ class RolloutSettings(Model):
     weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
 
 
-def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader) -> APIRouter:
+def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader, pages: Pages) -> APIRouter:
     routes = APIRouter(prefix="/apps/{app}")
 
     @routes.post("/sync", tags=["routes"], summary="Route the app's instances")
@@ -45,19 +54,27 @@ def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader) -> APIRouter:
         """
         return await sync.sync(app, body)
 
-    @routes.get("/rollout", tags=["rollouts"], summary="The current rollout")
-    async def get_rollout(app: App) -> RolloutView:
-        """The canary release that is on its way, or the last one that was."""
+    @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
+    async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
+        """The canary release that is on its way, or the last one that was; of one that has ended with the evidence:
+        what was measured, `traffic` at that moment, and `ran_s`, for how many seconds it ran. A page, where `Accept`
+        begins with `text/html`.
+        """
+        if wants_page(request.headers.get("accept")):
+            return HTMLResponse(pages.rollout(app, request.url.hostname, shown=shown))
         return rollouts.view(app)
 
+    @routes.get("/rollouts", tags=["rollouts"], summary="The rollouts before the current one")
+    async def get_rollouts(app: App) -> Page[Rollout]:
+        """The last 20 that have made room for another, newest first, each with its reason and evidence."""
+        return Page(items=rollouts.earlier(app))
+
     @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
-    async def open_rollout(
-        app: App, body: Annotated[RolloutRequest, Body(examples=[{"release": "notes-r9", "weight": 33}])]
-    ) -> RolloutView:
+    async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:
         """Gives the canary release its share of new visitors. May be repeated; a newer release aborts the older rollout
         with the reason `superseded`. 409: the release was aborted, or is older than the current one.
         """
-        return await rollouts.open(app, body.release, body.weight)
+        return await rollouts.open(app, body.release, body.weight, body.notify)
 
     @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off")
     async def set_rollout(
@@ -67,15 +84,16 @@ def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader) -> APIRouter:
         return await rollouts.set(app, body.enabled, body.weight)
 
     @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
-    async def abort(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
+    async def abort(app: App, body: Annotated[RolloutAction, ABORT]) -> RolloutView:
         """Takes the canary out of every route, for good; answers once Envoy has accepted it. Works without Redis and
-        without the deployer, which retires the release as soon as it can. May be repeated until confirmed.
+        without the deployer, which retires the release as soon as it can. May be repeated until confirmed; the first
+        `evidence` is kept.
         """
-        return await rollouts.abort(app, body.release, body.reason)
+        return await rollouts.abort(app, body.release, body.reason, body.evidence)
 
     @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
     async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
-        """From paused to progressing. 409: the rollout has ended."""
+        """From paused to progressing. 409: the rollout has ended, or is paused by the platform, which lets it go on."""
         return await rollouts.resume(app, body.release, body.reason)
 
     @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)

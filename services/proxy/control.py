@@ -6,15 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from services.proxy.envoy_admin import Clusters, EnvoyAdmin, files_of, version_stat
 from services.proxy.envoy_clusters import cluster_name, split_name
 from services.proxy.envoy_files import EnvoyFiles
+from services.proxy.evidence import evidence, figures
 from services.proxy.journal import AbortedReleases, Routes, Snapshot
-from services.proxy.rollout import moved, retire_request, rollout_event
+from services.proxy.rollout import ended, retire_request, rollout_event
 from services.proxy.route import Retirement, Route, drain_aborted
 from services.proxy.store import RouteStore
 from shared.errors import NotFound, Timeout, Unavailable
-from shared.models import Event, RolloutState, Track
+from shared.models import Event, RolloutState, Track, TrafficView
 
 LOOK_S = 0.005
 LONGEST_LOOK_S = 0.05
@@ -32,6 +35,7 @@ class ControlPlane:
         aborted: AbortedReleases,
         admin: EnvoyAdmin,
         store: RouteStore,
+        traffic: Callable[[Route], TrafficView],
         now: Callable[[], datetime],
     ) -> None:
         self.admin = admin
@@ -41,6 +45,7 @@ class ControlPlane:
         self._snapshot = snapshot
         self._aborted_file = aborted
         self._store = store
+        self._traffic = traffic
         self._aborted = aborted.read()
         self._dirty: set[str] = set()
         self._routes: Routes | None = None
@@ -74,17 +79,24 @@ class ControlPlane:
         self._keep(route, events)
         self._write()
 
-    def abort(self, app: str, reason: str) -> Route:
-        """Ends the traffic of the app's active rollout for good: the file `aborted` first, then Envoy, then Redis."""
+    def abort(self, app: str, reason: str, given: dict[str, JsonValue] | None = None) -> Route:
+        """Ends the traffic of the app's active rollout for good: the file `aborted` first, then Envoy, then Redis.
+        `given`: the evidence of who asks for it.
+        """
         route = self.route(app)
         assert route.rollout is not None
         release = route.rollout.release
         if release not in self._aborted:
             self._aborted_file.append(release, reason)
             self._aborted[release] = reason
-        self._keep(*self._ended(route, reason))
+        self._keep(*self._aborted_route(route, reason, given or {}))
         self._write()
         return self.routes[app]
+
+    def evidence(self, route: Route, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Of the end of the route's rollout, at this moment; its traffic is that of the last reading of Envoy."""
+        assert route.rollout is not None
+        return evidence(given, figures(self._traffic(route), route.weight), route.rollout, self.now())
 
     async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
         """Waits until Envoy has accepted the app's files, and with `healthy` until every ready endpoint gets visitors.
@@ -167,13 +179,13 @@ class ControlPlane:
         for route in list(routes.values()):
             if route.rollout and route.rollout.active and route.rollout.release in self._aborted:
                 reason = self._aborted[route.rollout.release]
-                self._keep(*self._ended(route, reason))
+                self._keep(*self._aborted_route(route, reason, {}))
         self._write()
 
-    def _ended(self, route: Route, reason: str) -> tuple[Route, list[Event]]:
+    def _aborted_route(self, route: Route, reason: str, given: dict[str, JsonValue]) -> tuple[Route, list[Event]]:
         assert route.rollout is not None
         now = self.now()
-        rollout = moved(route.rollout, RolloutState.ABORTED, reason, now)
+        rollout = ended(route.rollout, RolloutState.ABORTED, reason, self.evidence(route, given), now)
         canary = route.endpoints[Track.CANARY]
         drained = drain_aborted(canary, frozenset(self._aborted), canary, now)
         retirement = Retirement(release=rollout.release, body=retire_request(reason))
@@ -182,7 +194,7 @@ class ControlPlane:
             "endpoints": {**route.endpoints, Track.CANARY: drained},
             "retirements": [*route.retirements, retirement],
         }
-        return route.model_copy(update=update), [rollout_event(route.app, rollout, now)]
+        return route.model_copy(update=update), [rollout_event(route.app, rollout, route.weight)]
 
     def _keep(self, route: Route, events: Sequence[Event]) -> None:
         update = {"revision": route.revision + 1, "unsent": [*route.unsent, *events]}

@@ -5,7 +5,7 @@ The intent is in the route before the call, and every step looks first at what h
 
 from services.proxy.control import ControlPlane
 from services.proxy.loops import for_each
-from services.proxy.rollout import Promotion, Rollout, moved, rollout_event
+from services.proxy.rollout import Promotion, Rollout, ended, moved, rollout_event
 from services.proxy.route import Retirement
 from shared.errors import Problem
 from shared.http import ServiceClient
@@ -99,18 +99,19 @@ class Handover:
         route = self._control.route(app)
         reason = f"promoted as {production}"
         retirement = Retirement(release=rollout.release, body=RetireRequest(state="retired", reason=reason))
-        done = moved(rollout, RolloutState.PROMOTED, reason, now)
+        done = ended(rollout, RolloutState.PROMOTED, reason, self._control.evidence(route, {}), now)
         update = {"rollout": done, "retirements": [*route.retirements, retirement]}
-        self._control.put(route.model_copy(update=update), rollout_event(app, done, now))
+        self._control.put(route.model_copy(update=update), rollout_event(app, done, route.weight))
 
     def _pause(self, app: str, rollout: Rollout, reason: str) -> None:
         now = self._control.now()
         if rollout.state is RolloutState.PAUSED:
-            paused = rollout.model_copy(update={"reason": reason, "at": now, "promotion": None})
+            update = {"reason": reason, "at": now, "promotion": None, "resumes_by_itself": False}
+            paused = rollout.model_copy(update=update)
         else:
             paused = moved(rollout, RolloutState.PAUSED, reason, now)
         route = self._control.route(app).model_copy(update={"rollout": paused})
-        self._control.put(route, rollout_event(app, paused, now))
+        self._control.put(route, rollout_event(app, paused, route.weight))
 
     def _store(self, app: str, rollout: Rollout, promotion: Promotion) -> None:
         update = {"rollout": rollout.model_copy(update={"promotion": promotion})}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 
 from services.proxy.control import ControlPlane
 from services.proxy.traffic import Ledger
@@ -46,11 +47,12 @@ class EnvoyWatch:
 
 
 class TrafficReader:
-    """Reads Envoy's counters into the ledger."""
+    """Reads Envoy's counters into the ledger. `read_at`: when it last did."""
 
     def __init__(self, control: ControlPlane, ledger: Ledger) -> None:
         self._control = control
         self._ledger = ledger
+        self.read_at: datetime | None = None
         self._uptime_s = 0
         self._one_reading = asyncio.Lock()
 
@@ -76,3 +78,4 @@ class TrafficReader:
         self._uptime_s = uptime_s
         self._ledger.count(self._control.routes.values(), clusters)
         self._ledger.time(before, clusters, latencies)
+        self.read_at = self._control.now()

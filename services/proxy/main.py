@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -15,6 +16,9 @@ from services.proxy.handover import Handover
 from services.proxy.journal import AbortedReleases, Snapshot
 from services.proxy.loops import EnvoyWatch, TrafficReader
 from services.proxy.metrics import TrafficCollector
+from services.proxy.page import Pages
+from services.proxy.page_api import pages_router
+from services.proxy.pauses import Pauses, answers
 from services.proxy.rollouts import Rollouts
 from services.proxy.store import RedisRouteStore
 from services.proxy.sync import Sync
@@ -38,11 +42,13 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient()
     registry, store, ledger = RedisRegistry(redis), RedisRouteStore(redis), Ledger()
     control = ControlPlane(
-        EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder), EnvoyAdmin(admin_http), store, now
+        EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder), EnvoyAdmin(admin_http), store, ledger.view, now
     )
     sync = Sync(control, registry, ledger, settings.domain)
     watch, reader = EnvoyWatch(control), TrafficReader(control, ledger)
-    handover = Handover(control, ServiceClient("deployer", settings, registry, http))
+    rollouts, pages = Rollouts(control), Pages(control, ledger, reader, settings)
+    deployer = ServiceClient("deployer", settings, registry, http)
+    handover = Handover(control, deployer)
     saving = Loop("save", control.save, every_s=1.0)
     handing_over = Loop("handover", handover.step, every_s=1.0)
     loops = [
@@ -52,6 +58,7 @@ def build_app(settings: Settings) -> FastAPI:
         Loop("drain", sync.drain_step, every_s=0.5),
         Loop("envoy", watch.step, every_s=2.0),
         Loop("traffic", reader.step, every_s=1.0),
+        Loop("pauses", Pauses(control, partial(answers, deployer)).step, every_s=1.0),
     ]
 
     def on_change() -> None:
@@ -73,7 +80,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(sync, Rollouts(control), reader)],
+        routers=[router(sync, rollouts, reader, pages), pages_router(rollouts, pages)],
         loops=loops,
         checks={"envoy": watch.check, "redis": store.check},
         resources=resources,

@@ -1,7 +1,17 @@
 """What is done to a rollout: open, set, abort, resume, promote. Each answers once Envoy has confirmed."""
 
+from pydantic import JsonValue
+
 from services.proxy.control import ControlPlane
-from services.proxy.rollout import SUPERSEDED, Promotion, Rollout, moved, release_number, rollout_event
+from services.proxy.rollout import (
+    SUPERSEDED,
+    Promotion,
+    Rollout,
+    moved,
+    release_number,
+    rollout_event,
+    with_earlier,
+)
 from services.proxy.route import DEFAULT_WEIGHT
 from shared.errors import Conflict, Invalid, Timeout
 from shared.models import RolloutState, RolloutView
@@ -27,11 +37,17 @@ class Rollouts:
             release=rollout.release if rollout else None,
             state=rollout.state if rollout else None,
             reason=rollout.reason if rollout else None,
+            at=rollout.at if rollout else None,
+            evidence=rollout.evidence if rollout else {},
         )
 
-    async def open(self, app: str, release: str, weight: int | None) -> RolloutView:
+    def earlier(self, app: str) -> list[Rollout]:
+        """The rollouts before the current one, newest first, the last 20."""
+        return self._control.route(app).earlier
+
+    async def open(self, app: str, release: str, weight: int | None, notify: list[str]) -> RolloutView:
         """Begins the rollout of `release`; an older one is aborted as superseded. Again for the same release: no
-        change, an operator's weight stays.
+        change, an operator's weight stays. `notify`: the addresses that its events carry.
         """
         if not release.startswith(f"{app}-r") or not release_number(release):
             raise Invalid("release", f"`{release}` is not a release of {app}; its ids look like {app}-r9")
@@ -45,9 +61,12 @@ class Rollouts:
             if current is not None and current.active:
                 route = self._control.abort(app, SUPERSEDED)
             now = self._control.now()
-            rollout = Rollout(release=release, reason="the canary is ready", at=now)
-            update = {"rollout": rollout, "weight": DEFAULT_WEIGHT if weight is None else weight}
-            self._control.put(route.model_copy(update=update), rollout_event(app, rollout, now))
+            commit = route.canary_commit(release)
+            rollout = Rollout(release=release, commit=commit, reason="the canary is ready", at=now, notify=notify)
+            weight = DEFAULT_WEIGHT if weight is None else weight
+            earlier = with_earlier(route.rollout, route.earlier)
+            update = {"rollout": rollout, "weight": weight, "earlier": earlier}
+            self._control.put(route.model_copy(update=update), rollout_event(app, rollout, weight))
         return await self._confirmed(app)
 
     async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
@@ -57,25 +76,29 @@ class Rollouts:
         self._control.put(route.model_copy(update={key: value for key, value in asked.items() if value is not None}))
         return await self._confirmed(app)
 
-    async def abort(self, app: str, release: str, reason: str) -> RolloutView:
-        """Ends the canary's traffic by every way to it. Again, for a rollout that was aborted: confirms it."""
+    async def abort(self, app: str, release: str, reason: str, evidence: dict[str, JsonValue]) -> RolloutView:
+        """Ends the canary's traffic by every way to it. Again, for a rollout that was aborted: confirms it; the first
+        evidence stays.
+        """
         rollout = self._current(app, release)
         if rollout.state is RolloutState.PROMOTED:
             raise Conflict(f"{release} is promoted; roll production back instead")
         if rollout.active:
-            self._control.abort(app, reason or "aborted by hand")
+            self._control.abort(app, _text(reason) or "aborted by hand", evidence)
         return await self._confirmed(app)
 
     async def resume(self, app: str, release: str, reason: str) -> RolloutView:
-        """From paused to progressing."""
+        """From paused to progressing. Conflict while the platform's own pause lasts, which it ends itself."""
         rollout = self._current(app, release)
         if not rollout.active:
             raise Conflict(f"{release} is {rollout.state} and cannot be resumed; deploy a new build")
+        if rollout.resumes_by_itself:
+            raise Conflict(f"{release} is paused by the platform and goes on by itself: {rollout.reason}")
         if rollout.state is RolloutState.PAUSED:
             now = self._control.now()
-            resumed = moved(rollout, RolloutState.PROGRESSING, reason or "resumed by hand", now)
+            resumed = moved(rollout, RolloutState.PROGRESSING, _text(reason) or "resumed by hand", now)
             route = self._control.route(app).model_copy(update={"rollout": resumed})
-            self._control.put(route, rollout_event(app, resumed, now))
+            self._control.put(route, rollout_event(app, resumed, route.weight))
         return await self._confirmed(app)
 
     def promote(self, app: str, release: str) -> RolloutView:
@@ -102,3 +125,8 @@ class Rollouts:
         except Timeout as error:
             raise Timeout(f"stored, but Envoy has not confirmed it {error.detail}", **error.extra) from error
         return self.view(app)
+
+
+def _text(reason: str) -> str:
+    """Half a surrogate pair is legal in JSON, but no file and no store takes it."""
+    return reason.encode(errors="replace").decode()

