@@ -3,9 +3,11 @@ group_interval; notify/notify.go, DedupStage.needsUpdate, for what is told again
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from pydantic import Field
 
 from services.monitor.known import environment_of, extra, release_of
 from services.monitor.message import Fact, Message, compose
@@ -38,10 +40,10 @@ class AlertGroup(View):
     environment: str
     release: str
     look_at: datetime
-    alerts: dict[str, GroupedAlert] = {}
-    told: list[str] = []
+    alerts: dict[str, GroupedAlert] = Field({})
+    told: list[str] = Field([])
     told_at: datetime | None = None
-    muted: list[str] = []
+    muted: list[str] = Field([])
 
     @property
     def name(self) -> str:
@@ -85,15 +87,15 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
 
 
 def looked_at(
-    group: AlertGroup, is_muted: Callable[[str], bool], now: datetime
+    group: AlertGroup, muted_rules: Collection[str], now: datetime
 ) -> tuple[AlertGroup | None, list[Bulletin]]:
-    """The group after its time has come (None: it is over), and what is to be told. `is_muted`: whether silences mute
-    alerts of a rule; a muted alert is not told, but is once its silence is over, if it still fires.
+    """The group after its time has come (None: it is over), and what is to be told. `muted_rules`: whose
+    alerts silences mute; a muted alert is not told, but is once its silence is over, if it still fires.
     """
-    firing = [alert for alert in group.alerts.values() if alert.firing and not is_muted(alert.rule)]
-    muted = [alert for alert in group.alerts.values() if alert.firing and is_muted(alert.rule)]
+    firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
+    muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]
     resolved = [alert for alert in group.alerts.values() if not alert.firing]
-    told_resolved = [alert for alert in resolved if not is_muted(alert.rule)]
+    told_resolved = [alert for alert in resolved if alert.rule not in muted_rules]
     is_news = bool(told_resolved) or any(alert.id not in group.told for alert in firing)
     is_repeat = bool(firing) and group.told_at is not None and now - group.told_at >= REPEAT_INTERVAL
     bulletins = []

@@ -121,8 +121,9 @@ def _addresses(url: str) -> list[Address]:
     if plugin is None:
         schema = urlsplit(url).scheme if "://" in url else ""
         shown = f"{schema}://…" if schema else "…"
-        key = hashlib.sha256(url.encode()).hexdigest()
-        return [Address(url, key, shown, shown, f"{shown} is not an address that apprise knows; see its list of URLs")]
+        return [
+            Address(url, _hash(url), shown, "", f"{shown} is not an address that apprise knows; see its list of URLs")
+        ]
     found: dict[str, Address] = {}
     for single in _singles(plugin):
         address = _address(single)
@@ -160,7 +161,7 @@ def _address(plugin: Any) -> Address:
         server = f"{parts.scheme}://{plugin.smtp_host}:{plugin.port}"
     else:
         key = url
-    return Address(url, hashlib.sha256(key.encode()).hexdigest(), _shown(plugin), server)
+    return Address(url, _hash(key), _shown(plugin), _hash(server)[:8])
 
 
 def _shown(plugin: Any) -> str:
@@ -168,6 +169,10 @@ def _shown(plugin: Any) -> str:
     parts = urlsplit(str(plugin.url(privacy=True)))
     path = "/****" if parts.scheme in WEBHOOKS and parts.path.strip("/") else unquote(parts.path)
     return cleaned(f"{parts.scheme}://{parts.netloc}{path}".rstrip("/"))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_mail(plugin: Any) -> bool:

@@ -1,6 +1,8 @@
-"""What the events of releases have told of an app's environment, for the events that do not tell it themselves. Pure."""
+"""What the events of releases have told of an app's environment, for events that do not tell it themselves. Pure."""
 
 from collections.abc import Mapping
+
+from pydantic import Field
 
 from shared.models import Environment, Event, View
 
@@ -10,8 +12,8 @@ COMMITS_KEPT = 20
 class Known(View):
     """`notify`: the manifest's addresses of the last release; `commits`: release → commit, of the last 20 releases."""
 
-    notify: list[str] = []
-    commits: dict[str, str] = {}
+    notify: list[str] = Field([])
+    commits: dict[str, str] = Field({})
 
 
 Places = Mapping[str, Known]  # `<app>:<environment>` → what is known of it
@@ -53,17 +55,20 @@ def addresses(places: Places, event: Event) -> list[str]:
     its manifest could be read: then those of its app.
     """
     environment = environment_of(event)
-    names = [environment] if environment else list(Environment)
-    for each in names:
+    for each in [environment] if environment else list(Environment):
         if not event.notify and (known := places.get(_place(event.app, each))):
             return known.notify
     return event.notify
 
 
-def commit_of(places: Places, event: Event) -> str:
-    """The commit that the event is about: 40 hex digits, or empty."""
-    known = places.get(_place(event.app, environment_of(event)), Known())
-    return extra(event, "commit") or known.commits.get(release_of(event), "")
+def addresses_of(places: Places, app: str, environment: str) -> list[str]:
+    """Whom the manifest of the place's last release names."""
+    return places.get(_place(app, environment), Known()).notify
+
+
+def commit_of(places: Places, app: str, environment: str, release: str) -> str:
+    """The commit that the release runs: 40 hex digits, or empty."""
+    return places.get(_place(app, environment), Known()).commits.get(release, "")
 
 
 def _place(app: str, environment: str) -> str:

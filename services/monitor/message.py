@@ -45,7 +45,9 @@ def compose(
     text.append(link)
     html.append(Markup('<p><a href="{}">{}</a></p>').format(link, link))
     return Message(
-        subject=subject, text="\n\n".join(part for part in text if part) + "\n", html=str(Markup("\n").join(html)) + "\n"
+        subject=subject,
+        text="\n\n".join(part for part in text if part) + "\n",
+        html=str(Markup("\n").join(html)) + "\n",
     )
 
 

@@ -22,13 +22,12 @@ PLAIN_MOST = 2**20  # from here on, a whole number is taken for bytes
 
 
 class Notification(View):
-    """What is to be told. `event`: its type; `rules`: of the alerts that it is about, if it is about alerts."""
+    """What is to be told. `event`: its type."""
 
     event: str
     app: str
     environment: str
     message: Message
-    rules: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,13 @@ class Subject:
         return f"{self.event.app} {environment_of(self.event)}".rstrip()
 
     def facts(self, *more: Fact) -> list[Fact]:
+        environment, release = environment_of(self.event), release_of(self.event)
+        commit = extra(self.event, "commit") or commit_of(self.places, self.event.app, environment, release)
         return [
             ("app", self.event.app),
-            ("environment", environment_of(self.event)),
-            ("release", release_of(self.event)),
-            ("commit", commit_of(self.places, self.event)),
+            ("environment", environment),
+            ("release", release),
+            ("commit", commit),
             *more,
             ("at", f"{self.event.at:%Y-%m-%d %H:%M:%S} UTC"),
         ]

@@ -117,7 +117,9 @@ class NotifierBook:
         if before is not None and item.url in (None, await self._shown(before.url)):
             return before.url
         if item.url is None:
-            raise Invalid(f"{at}.url", f"is missing, and there is no notifier `{item.name}` yet to keep it of; {REMEDY}")
+            raise Invalid(
+                f"{at}.url", f"is missing, and there is no notifier `{item.name}` yet to keep it of; {REMEDY}"
+            )
         if (await self._addresses(item.url))[0].problem:
             raise Invalid(f"{at}.url", f"is not an address that apprise knows; {REMEDY}")
         return item.url

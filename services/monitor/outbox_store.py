@@ -5,7 +5,7 @@ from it.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -33,6 +33,13 @@ class Outcome:
     known: dict[str, Known] = field(default_factory=dict)
 
 
+class Due(NamedTuple):
+    """A delivery whose time has come."""
+
+    id: str
+    server: str
+
+
 class OutboxStore(Protocol):
     """One writer. Every method raises `redis.RedisError` when the store is out of reach; a write is then done wholly
     or not, and may be repeated.
@@ -50,9 +57,11 @@ class OutboxStore(Protocol):
 
     async def known(self) -> dict[str, Known]: ...
 
-    async def due(self, now: datetime, count: int) -> list[Delivery]:
-        """Those that have not ended and whose time has come, the longest due first; those `sending` too."""
+    async def due(self, now: datetime) -> list[Due]:
+        """Those whose time has come, the longest due first; those `sending` too."""
         ...
+
+    async def get(self, ids: Sequence[str]) -> list[Delivery]: ...
 
     async def save(self, delivery: Delivery) -> None:
         """In place of what was there."""
@@ -68,7 +77,8 @@ class OutboxStore(Protocol):
 
 
 class RedisOutboxStore:
-    """Hash `monitor:deliveries` by id; sorted sets of ids: `…:order` by the time made, `…:due` by the time due (ms)."""
+    """Hash `monitor:deliveries` by id; sorted sets `…:order` of ids by the time made, `…:due` of
+    `<id> <server>` by the time due (ms)."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -86,7 +96,7 @@ class RedisOutboxStore:
                 pipe.hsetnx(DELIVERIES, delivery.id, delivery.model_dump_json())
                 pipe.zadd(ORDER, {delivery.id: _ms(delivery.created_at)}, nx=True)
                 if delivery.due_at:
-                    pipe.zadd(DUE, {delivery.id: _ms(delivery.due_at)}, nx=True)
+                    pipe.zadd(DUE, {_member(delivery): _ms(delivery.due_at)}, nx=True)
             for name, group in outcome.groups.items():
                 if group is None:
                     pipe.hdel(ALERT_GROUPS, name)
@@ -106,39 +116,35 @@ class RedisOutboxStore:
         kept = await self._redis.hgetall(KNOWN)
         return {name: Known.model_validate_json(text) for name, text in kept.items()}
 
-    async def due(self, now: datetime, count: int) -> list[Delivery]:
-        ids: list[Any] = await self._redis.zrangebyscore(DUE, "-inf", _ms(now), start=0, num=count)
-        found = await self._get(ids)
-        # An event that was settled twice puts a delivery here that had ended already.
-        if idle := set(ids) - {delivery.id for delivery in found if not delivery.ended}:
-            await self._redis.zrem(DUE, *idle)
-        return [delivery for delivery in found if delivery.id not in idle]
+    async def due(self, now: datetime) -> list[Due]:
+        members: list[Any] = await self._redis.zrangebyscore(DUE, "-inf", _ms(now))
+        return [Due(*member.split(" ", 1)) for member in members]
+
+    async def get(self, ids: Sequence[str]) -> list[Delivery]:
+        texts = await self._redis.hmget(DELIVERIES, ids) if ids else []
+        return [Delivery.model_validate_json(text) for text in texts if text]
 
     async def save(self, delivery: Delivery) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(DELIVERIES, delivery.id, delivery.model_dump_json())
             if delivery.due_at:
-                pipe.zadd(DUE, {delivery.id: _ms(delivery.due_at)})
+                pipe.zadd(DUE, {_member(delivery): _ms(delivery.due_at)})
             else:
-                pipe.zrem(DUE, delivery.id)
+                pipe.zrem(DUE, _member(delivery))
             await pipe.execute()
 
     async def deliveries(self) -> list[Delivery]:
         ids: list[Any] = await self._redis.zrevrange(ORDER, 0, -1)
-        return _listed(await self._get(ids))
+        return _listed(await self.get(ids))
 
     async def trim(self) -> None:
         old: list[Any] = await self._redis.zrevrange(ORDER, KEPT, -1)
-        ended = [delivery.id for delivery in await self._get(old) if delivery.ended]
+        ended = [delivery.id for delivery in await self.get(old) if delivery.ended]
         if ended:
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(ORDER, *ended)
                 pipe.hdel(DELIVERIES, *ended)
                 await pipe.execute()
-
-    async def _get(self, ids: Sequence[str]) -> list[Delivery]:
-        texts = await self._redis.hmget(DELIVERIES, ids) if ids else []
-        return [Delivery.model_validate_json(text) for text in texts if text]
 
 
 class MemoryOutboxStore:
@@ -170,9 +176,12 @@ class MemoryOutboxStore:
     async def known(self) -> dict[str, Known]:
         return dict(self._known)
 
-    async def due(self, now: datetime, count: int) -> list[Delivery]:
+    async def due(self, now: datetime) -> list[Due]:
         waiting = [each for each in self._deliveries.values() if each.due_at and each.due_at <= now]
-        return sorted(waiting, key=lambda each: each.due_at or now)[:count]
+        return [Due(each.id, each.server) for each in sorted(waiting, key=lambda each: each.due_at or now)]
+
+    async def get(self, ids: Sequence[str]) -> list[Delivery]:
+        return [self._deliveries[each] for each in ids if each in self._deliveries]
 
     async def save(self, delivery: Delivery) -> None:
         self._deliveries[delivery.id] = delivery
@@ -189,7 +198,9 @@ def _listed(newest_first: Sequence[Delivery]) -> list[Delivery]:
     return [each for at, each in enumerate(newest_first) if at < KEPT or not each.ended]
 
 
+def _member(delivery: Delivery) -> str:
+    return f"{delivery.id} {delivery.server}"
+
+
 def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
-
-

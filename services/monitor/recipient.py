@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from pydantic import Field
+
 from shared.models import View
 
 
@@ -11,7 +13,7 @@ class Recipient(View):
 
     name: str
     url: str
-    events: list[str] = []
+    events: list[str] = Field([])
     enabled: bool = True
 
 

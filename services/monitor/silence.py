@@ -56,15 +56,11 @@ def new_silence(silence_id: str, body: SilenceBody, now: datetime) -> Silence:
     )
 
 
-def muting(
-    silences: Iterable[Silence], app: str, environment: str, rule: str | None, now: datetime
-) -> Silence | None:
+def muting(silences: Iterable[Silence], app: str, environment: str, rule: str | None, now: datetime) -> Silence | None:
     """The silence that mutes a message about the app's environment (of an alert of `rule`, if it is about one)."""
     for silence in silences:
         fits = (
-            silence.app in (None, app)
-            and silence.environment in (None, environment)
-            and silence.rule in (None, rule)
+            silence.app in (None, app) and silence.environment in (None, environment) and silence.rule in (None, rule)
         )
         if fits and silence.is_active(now):
             return silence
