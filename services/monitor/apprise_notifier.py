@@ -1,8 +1,8 @@
 """Sends by apprise (https://github.com/caronc/apprise): mailto, chat, SMS, json and a hundred more kinds of URL.
 
 Seen in apprise 2.2, and why it is used as it is here:
-- Its retries (`?retry=`) and its memory of who had a message (`is_delivered`) are in `Apprise.notify`, and end with that
-  call. A plugin's own `notify` tries once: retries stay ours, and last over restarts.
+- Its retries (`?retry=`) and its memory of who had a message (`is_delivered`) are in `Apprise.notify`, and end with
+  that call. A plugin's own `notify` tries once: retries stay ours, and last over restarts.
 - A mail to several targets is sent to each on its own, and is reported as failed if one fails: each target becomes a
   delivery of its own, and so do `cc` and `bcc`, which would else get a copy with each.
 - A plugin answers only true or false; why is in its log, with URLs and all. That log is caught, and redacted.
@@ -118,17 +118,14 @@ def _plugin(url: str) -> Any:
 
 def _addresses(url: str) -> list[Address]:
     plugin = _plugin(url)
-    if plugin is None:
-        schema = urlsplit(url).scheme if "://" in url else ""
-        shown = f"{schema}://…" if schema else "…"
-        return [
-            Address(url, _hash(url), shown, "", f"{shown} is not an address that apprise knows; see its list of URLs")
-        ]
-    found: dict[str, Address] = {}
-    for single in _singles(plugin):
-        address = _address(single)
-        found.setdefault(address.key, address)
-    return list(found.values())
+    try:
+        found = [_address(single) for single in _singles(plugin)] if plugin else []
+    except Exception:  # a plugin that cannot tell its own URL must not hold up all other messages
+        found = []
+    if not found:
+        shown = f"{url.partition('://')[0]}://…" if "://" in url else "…"
+        return [Address(url, _hash(url), shown, "", f"{shown} is no address that apprise knows; see its list of URLs")]
+    return list({address.key: address for address in found}.values())
 
 
 def _singles(plugin: Any) -> list[Any]:

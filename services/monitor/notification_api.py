@@ -46,7 +46,7 @@ def notifiers_router(book: NotifierBook, monitor_url: str) -> APIRouter:
 
     @router.get("", summary="Whom the platform tells")
     async def list_notifiers() -> Page[NotifierView]:
-        """Besides the addresses in each app's manifest. Those from SLIPWAY_NOTIFY are read-only. URLs without secrets."""
+        """Besides the addresses in each app's manifest. Those of SLIPWAY_NOTIFY are read-only. No secrets."""
         return Page(items=await book.views())
 
     @router.put("", summary="Replace the list of notifiers")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
@@ -44,7 +44,7 @@ class RedisNotifierStore:
         self._redis = redis
 
     async def recipients(self) -> list[Recipient]:
-        texts: list[str] = await self._redis.lrange(NOTIFIERS, 0, -1)
+        texts: list[Any] = await self._redis.lrange(NOTIFIERS, 0, -1)
         return [Recipient.model_validate_json(text) for text in texts]
 
     async def put_recipients(self, recipients: Sequence[Recipient]) -> None:

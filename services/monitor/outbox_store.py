@@ -109,11 +109,11 @@ class RedisOutboxStore:
             await pipe.execute()
 
     async def groups(self) -> dict[str, AlertGroup]:
-        kept = await self._redis.hgetall(ALERT_GROUPS)
+        kept: dict[Any, Any] = await self._redis.hgetall(ALERT_GROUPS)
         return {name: AlertGroup.model_validate_json(text) for name, text in kept.items()}
 
     async def known(self) -> dict[str, Known]:
-        kept = await self._redis.hgetall(KNOWN)
+        kept: dict[Any, Any] = await self._redis.hgetall(KNOWN)
         return {name: Known.model_validate_json(text) for name, text in kept.items()}
 
     async def due(self, now: datetime) -> list[Due]:
