@@ -16,6 +16,7 @@ import hashlib
 import logging
 import re
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -23,13 +24,15 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from services.monitor.message import Message, cleaned, signed
 from services.monitor.notifier import Address, NotSent
 
+log = logging.getLogger(__name__)
+
 Answer = TypeVar("Answer")
 
 SEND_S = 15.0
 THREADS = 4
 ERROR_LONGEST = 300
 WEBHOOKS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
-TELLING = re.compile(r"exception|error|refused|failed", re.IGNORECASE)
+EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DEBUG, beside what it is about
 
 
 class AppriseNotifier:
@@ -90,19 +93,23 @@ class _Caught(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         lines: list[str] = getattr(self._of, "lines", [])
         text = record.getMessage()
-        if record.levelno >= logging.WARNING or (record.levelno == logging.DEBUG and TELLING.search(text)):
+        if record.levelno >= logging.WARNING or (record.levelno == logging.DEBUG and EXCEPTION.match(text)):
             lines.append(text)
 
 
 @functools.cache
 def _apprise() -> tuple[Any, _Caught]:
-    import apprise
-
     caught = _Caught()
     logger = logging.getLogger("apprise")
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
     logger.addHandler(caught)
+    with warnings.catch_warnings():
+        # On Python 3.11 its mail plugin imports `imghdr`; where warnings are errors it would be missing.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import apprise
+
+        apprise.Apprise.instantiate("json://localhost")  # loads every plugin
     return apprise, caught
 
 
@@ -112,7 +119,8 @@ def _plugin(url: str) -> Any:
     caught.begin()
     try:
         return apprise.Apprise.instantiate(url, suppress_exceptions=True)
-    except Exception:
+    except Exception as error:
+        log.warning("apprise could not read an address: %s", type(error).__name__)
         return None
 
 
@@ -120,7 +128,8 @@ def _addresses(url: str) -> list[Address]:
     plugin = _plugin(url)
     try:
         found = [_address(single) for single in _singles(plugin)] if plugin else []
-    except Exception:  # a plugin that cannot tell its own URL must not hold up all other messages
+    except Exception as error:  # a plugin that cannot tell its own URL must not hold up all other messages
+        log.warning("apprise could not split an address: %s", type(error).__name__)
         found = []
     if not found:
         shown = f"{url.partition('://')[0]}://…" if "://" in url else "…"
