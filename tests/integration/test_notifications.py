@@ -15,7 +15,7 @@ from services.monitor.silence import SilenceBody, new_silence
 from shared.events import STREAM
 from shared.loops import Loop, running
 from stack.mail_sink import Mail, MailSink, mail_sink
-from tests.integration.notification_stack import COMMIT, Monitor, Silent, fail_a_build, happen, webhook
+from tests.integration.notification_stack import COMMIT, Monitor, Silent, durable_redis, fail_a_build, happen, webhook
 
 pytestmark = pytest.mark.anyio
 
@@ -163,8 +163,7 @@ async def test_a_delivery_that_was_being_sent_when_the_monitor_was_killed_is_sen
 ) -> None:
     killed = Monitor(redis, tmp_path, sink.url("ops@example.com"))
     await fail_a_build(redis)
-    for loop_step in (killed.parts.loops[0]._step, killed.parts.loops[0]._step):
-        await loop_step()
+    await killed.parts.teller.step()
     [queued] = await killed.deliveries()
     await killed.parts.store.save(begun(queued, killed.clock()))
 
@@ -179,12 +178,11 @@ async def test_an_event_that_is_read_or_settled_twice_makes_no_second_delivery(
     redis: Redis, sink: MailSink, tmp_path: Path
 ) -> None:
     monitor = Monitor(redis, tmp_path, sink.url("ops@example.com"))
-    step = monitor.parts.loops[0]._step
-    await step()
+    await monitor.parts.teller.step(block_ms=1)
     await fail_a_build(redis)
     reply = await redis.xreadgroup(GROUP, GROUP, {STREAM: ">"})  # its answer was lost on the way
     assert reply
-    await step()
+    await monitor.parts.teller.step(block_ms=1)
     deliveries = await monitor.deliveries()
     async with monitor.up():
         await mails(sink, 1)
@@ -279,3 +277,19 @@ async def test_a_muted_message_is_recorded_and_not_sent(redis: Redis, sink: Mail
     [other, muted] = await monitor.deliveries()
     assert (muted.app, muted.state, muted.reason) == ("notes", S.SILENCED, "silence silence-1: we know")
     assert other.state is S.DELIVERED
+
+
+async def test_redis_that_is_killed_and_comes_back_loses_and_doubles_nothing(sink: MailSink, tmp_path: Path) -> None:
+    with durable_redis(tmp_path / "redis") as server:
+        monitor = Monitor(server.client, tmp_path, sink.url("ops@example.com"))
+        async with monitor.up():
+            for number in range(1, 31):
+                await fail_a_build(server.client, number)
+            await asyncio.to_thread(sink.wait_for, lambda messages: len(messages) >= 3)
+            server.kill()
+            await asyncio.sleep(1.0)
+            server.start()
+            await mails(sink, 30, 20.0)
+            await until(monitor, lambda states: states == ["delivered"] * 30)
+        await server.client.aclose()
+    assert len({mail.subject for mail in sink.messages}) == 30
