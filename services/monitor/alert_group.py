@@ -111,7 +111,7 @@ def looked_at(
             "muted": [alert.id for alert in muted],
         }
     )
-    return _with_alerts(left, {alert.id: alert for alert in [*firing, *muted]}), bulletins
+    return _with_alerts(left, {name: alert for name, alert in group.alerts.items() if alert.firing}), bulletins
 
 
 def bulletin_message(group: AlertGroup, bulletin: Bulletin, commit: str, link: str) -> Message:

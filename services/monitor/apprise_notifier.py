@@ -140,7 +140,7 @@ def _addresses(url: str) -> list[Address]:
     if not found:
         shown = f"{url.partition('://')[0]}://…" if "://" in url else "…"
         return [Address(url, _hash(url), shown, "", f"{shown} is no address that apprise knows; see its list of URLs")]
-    return list({address.key: address for address in found}.values())
+    return list({address.key: address for address in reversed(found)}.values())[::-1]
 
 
 def _singles(plugin: Any) -> list[Any]:
