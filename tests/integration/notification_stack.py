@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,8 +98,10 @@ class Silent:
 
 
 @contextlib.contextmanager
-def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A `json://` URL with a secret, and the requests that came there: headers (lower case), and the body."""
+def webhook(slow_s: float = 0.0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A `json://` URL with a secret, and the requests that came there: headers (lower case), and the body. Answers
+    after `slow_s` seconds.
+    """
     seen: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -106,6 +109,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status = 500 if self.path.endswith("/broken") else 200
             seen.append({"headers": {key.lower(): value for key, value in self.headers.items()}, "body": body})
+            time.sleep(slow_s)
             self.send_response(status)
             self.end_headers()
 

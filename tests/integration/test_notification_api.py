@@ -12,9 +12,10 @@ from redis.asyncio import Redis
 
 from services.monitor.config import Settings
 from services.monitor.main import build_app
+from services.monitor.outbox_store import RedisOutboxStore
 from stack.mail_sink import MailSink, mail_sink
 from tests.conftest import free_port
-from tests.integration.notification_stack import fail_a_build
+from tests.integration.notification_stack import fail_a_build, webhook
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +57,18 @@ async def test_an_event_becomes_a_mail_and_a_delivery(http: httpx.AsyncClient, r
     }
     assert (await http.get("/deliveries", params={"state": "failed"})).json() == {"items": [], "next": None}
     assert (await http.get("/deliveries", params={"state": "lost"})).status_code == 422
+
+
+async def test_the_end_of_the_service_waits_for_what_is_being_sent(
+    tmp_path: Path, redis_server: str, redis: Redis
+) -> None:
+    with webhook(slow_s=0.7) as (hook, seen):
+        app: Any = build_app(Settings(home=tmp_path, token=SecretStr("token"), redis_url=redis_server, notify=hook))
+        async with app.router.lifespan_context(app):
+            await fail_a_build(redis)
+            while not seen:
+                await asyncio.sleep(0.02)
+    assert [each.state for each in await RedisOutboxStore(redis).deliveries()] == ["delivered"]
 
 
 async def test_notifiers_are_set_tested_and_kept_without_showing_secrets(

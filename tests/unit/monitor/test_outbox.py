@@ -10,7 +10,7 @@ from services.monitor.message import Message, compose
 from services.monitor.notification import Notification
 from services.monitor.notifier import Address
 from services.monitor.outbox import Outbox
-from services.monitor.outbox_store import MemoryOutboxStore, Outcome
+from services.monitor.outbox_store import Due, MemoryOutboxStore, Outcome
 from shared.store import RedisError
 from tests.unit.monitor.fakes import FakeNotifier
 
@@ -143,3 +143,23 @@ async def test_a_failure_and_a_fault_of_the_notifier_are_both_tried_again() -> N
         "a@x": (DeliveryState.QUEUED, "an error of the platform: KeyError", due),
         "b@x": (DeliveryState.QUEUED, "the server is down", due),
     }
+
+
+async def test_a_send_that_ends_while_the_store_is_asked_is_not_begun_again() -> None:
+    notifier = Slow()
+
+    class Late(MemoryOutboxStore):
+        async def due(self, now: datetime) -> list[Due]:
+            due = await super().due(now)
+            if notifier.sending:
+                notifier.may.set()
+                await turns()
+            return due
+
+    store = Late()
+    await filled(store, "a@x")
+    async with Outbox(store, notifier, lambda: AT) as outbox:
+        for _ in range(3):
+            await outbox.step()
+            await turns()
+    assert len(notifier.sent) == 1
