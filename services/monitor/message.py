@@ -9,6 +9,7 @@ from shared.models import View
 
 SUBJECT_LONGEST = 150  # characters; what mail programs and phones show of it
 WORDS_LONGEST = 2000
+EXCERPT_LONGEST = 4096
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Fact = tuple[str, str]
@@ -26,19 +27,19 @@ def compose(
     subject: str, words: Sequence[str], facts: Sequence[Fact], link: str, *, excerpt: str = "", excerpt_of: str = ""
 ) -> Message:
     """`words`: sentences, one a paragraph; `facts`: label and value, those without a value are left out; `excerpt`:
-    lines of a log, under the heading `excerpt_of`. Everything may come from outside: it is escaped in the HTML, and
-    control characters go.
+    lines of a log, at most 4 KiB of them, under the heading `excerpt_of`. The subject is not said again: many services
+    put it above the text. Everything may come from outside: it is escaped in the HTML, and control characters go.
     """
     subject = on_one_line(subject)
     words = [cleaned(each)[:WORDS_LONGEST] for each in words if each.strip()]
     facts = [(label, on_one_line(value)) for label, value in facts if value]
-    excerpt = cleaned(excerpt).rstrip()
+    excerpt = cleaned(excerpt)[:EXCERPT_LONGEST].rstrip()
     width = max((len(label) for label, _ in facts), default=0)
-    text = [subject, *words, "\n".join(f"{label:<{width}}  {value}" for label, value in facts)]
-    html = [Markup("<p><b>{}</b></p>").format(subject), *(Markup("<p>{}</p>").format(each) for each in words)]
+    text = [*words, "\n".join(f"{label:<{width}}  {value}" for label, value in facts)]
+    html = [Markup("<p>{}</p>").format(each) for each in words]
     if facts:
         lines = [Markup("<b>{}</b> {}").format(label, value) for label, value in facts]
-        html.append(Markup("<p>{}</p>").format(Markup("<br>\n").join(lines)))
+        html.append(Markup("<p>{}</p>").format(Markup("<br>").join(lines)))
     if excerpt:
         text.append(f"{excerpt_of}:\n\n" + "\n".join(f"    {line}".rstrip() for line in excerpt.splitlines()))
         html.append(Markup("<p>{}:</p>\n<pre>{}</pre>").format(excerpt_of, excerpt))
