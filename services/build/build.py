@@ -120,6 +120,9 @@ def event_of(build: Build) -> Event:
         notify=build.manifest.notify if build.manifest else [],
         branch=build.branch,
         commit=build.commit,
+        environment=build.environment,
+        stage=build.stage,
+        release=build.release,
         recovered=build.recovered,
         excerpt=build.excerpt,
     )

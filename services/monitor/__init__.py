@@ -13,5 +13,17 @@ store.py        Redis and memory
 api.py          REST
 main.py         composition root
 
+Telling people, beside all that, from the same events under a consumer group of its own:
+
+notification.py  which events are told, in which words; message.py: text and HTML; known.py: what earlier events told
+alert_group.py   alerts told together; silence.py: what is muted
+delivery.py      one message to one recipient: its states, when it is tried again
+notifier.py      the contract of what sends; apprise_notifier.py: mail and every other service
+notifier_book.py whom the platform tells, recipient.py: one of them
+teller.py        events → deliveries; outbox.py: deliveries → sent; notifications.py puts them together
+*_store.py       Redis and memory; notification_api.py: REST
+
+A new kind of message is an entry in TELLERS of notification.py.
+
 A new thing to measure is a Metric in rule.py and its Reading in loops.py, Watch._look.
 """

@@ -8,8 +8,13 @@ from fastapi import FastAPI
 
 from services.monitor.alert_book import AlertBook
 from services.monitor.api import alerts_router, samples_router
+from services.monitor.apprise_notifier import AppriseNotifier
 from services.monitor.config import Settings
 from services.monitor.loops import Aborts, Follower, Sampler, Watch
+from services.monitor.notification_api import deliveries_router, notifiers_router, silences_router
+from services.monitor.notifications import notifications
+from services.monitor.notifier_store import RedisNotifierStore
+from services.monitor.outbox_store import GROUP, RedisOutboxStore
 from services.monitor.sample_book import SampleBook
 from services.monitor.store import RedisAlertStore, RedisSampleStore
 from shared.app import configure_logging, create_app, serve
@@ -45,6 +50,14 @@ def build_app(settings: Settings) -> FastAPI:
     sampler = Sampler(deployer, samples, now)
     watch = Watch(deployer, proxy, samples, alerts, now, wake)
     follower = Follower(EventFollower(redis, "monitor"), watch)
+    telling = notifications(
+        RedisOutboxStore(redis),
+        RedisNotifierStore(redis),
+        AppriseNotifier(),
+        settings,
+        lambda: EventFollower(redis, GROUP),
+        now,
+    )
 
     async def deployer_check() -> str | None:
         return sampler.silent
@@ -54,7 +67,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
-        async with redis, http:
+        async with redis, http, telling.outbox:
             yield
 
     return create_app(
@@ -62,7 +75,13 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description="Samples of CPU and memory, rules and alerts about canaries, and the abort of those that fail.",
-        routers=[samples_router(sample_store), alerts_router(alerts)],
+        routers=[
+            samples_router(sample_store),
+            alerts_router(alerts),
+            deliveries_router(telling.store),
+            notifiers_router(telling.book, settings.url("monitor")),
+            silences_router(telling.notifier_store),
+        ],
         loops=[
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
             Loop("watch", watch.step, every_s=LOOK_S),
@@ -70,6 +89,7 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("events", follower.step, every_s=0.0),
             storing,
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
+            *telling.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
         resources=resources,

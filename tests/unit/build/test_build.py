@@ -74,3 +74,13 @@ def test_an_excerpt_begins_at_the_first_sign_of_failure() -> None:
 
 def test_ended_states_are_those_without_a_way_out() -> None:
     assert {S.SUCCESS, S.FAILURE, S.ERROR, S.CANCELLED, S.SUPERSEDED} == ENDED
+
+
+def test_its_event_says_in_which_stage_and_with_which_release_it_ended() -> None:
+    running = build(state=S.RUNNING, stage=Stage.DEPLOY, release="notes-r9")
+    event = domain.event_of(domain.ended(running, S.FAILURE, "release notes-r9 failed: exit 1", AT))
+    fields = event.model_extra or {}
+    assert event.type == "build.failure"
+    assert (fields["stage"], fields["release"], fields["environment"]) == ("deploy", "notes-r9", "production")
+    nowhere = domain.event_of(build(environment=None)).model_dump_json(exclude_none=True)
+    assert not any(f'"{name}":' in nowhere for name in ("stage", "release", "environment"))

@@ -1,0 +1,73 @@
+"""A message as people get it: a subject on one line, plain text, and HTML that says the same. Pure."""
+
+import re
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from shared.models import View
+
+SUBJECT_LONGEST = 150  # characters; what mail programs and phones show of it
+WORDS_LONGEST = 2000
+EXCERPT_LONGEST = 4096
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+Fact = tuple[str, str]
+
+
+class Message(View):
+    """The HTML uses only tags that chat services know too: p, b, br, pre, a."""
+
+    subject: str
+    text: str
+    html: str
+
+
+def compose(
+    subject: str, words: Sequence[str], facts: Sequence[Fact], link: str, *, excerpt: str = "", excerpt_of: str = ""
+) -> Message:
+    """`words`: sentences, one a paragraph; `facts`: label and value, those without a value are left out; `excerpt`:
+    lines of a log, at most 4 KiB of them, under the heading `excerpt_of`. The subject is not said again: many services
+    put it above the text. Everything may come from outside: it is escaped in the HTML, and control characters go.
+    """
+    subject = on_one_line(subject)
+    words = [cleaned(each)[:WORDS_LONGEST] for each in words if each.strip()]
+    facts = [(label, on_one_line(value)) for label, value in facts if value]
+    excerpt = cleaned(excerpt)[:EXCERPT_LONGEST].rstrip()
+    width = max((len(label) for label, _ in facts), default=0)
+    text = [*words, "\n".join(f"{label:<{width}}  {value}" for label, value in facts)]
+    html = [Markup("<p>{}</p>").format(each) for each in words]
+    if facts:
+        lines = [Markup("<b>{}</b> {}").format(label, value) for label, value in facts]
+        html.append(Markup("<p>{}</p>").format(Markup("<br>").join(lines)))
+    if excerpt:
+        text.append(f"{excerpt_of}:\n\n" + "\n".join(f"    {line}".rstrip() for line in excerpt.splitlines()))
+        html.append(Markup("<p>{}:</p>\n<pre>{}</pre>").format(excerpt_of, excerpt))
+    text.append(link)
+    html.append(Markup('<p><a href="{}">{}</a></p>').format(link, link))
+    return Message(
+        subject=subject,
+        text="\n\n".join(part for part in text if part) + "\n",
+        html=str(Markup("\n").join(html)) + "\n",
+    )
+
+
+def signed(message: Message, delivery_id: str) -> Message:
+    """With the delivery's id below: two messages with one id are one message that was sent twice."""
+    line = f"Slipway, delivery {delivery_id}"
+    return Message(
+        subject=message.subject,
+        text=f"{message.text}\n-- \n{line}\n",
+        html=message.html + str(Markup("<p>{}</p>\n").format(line)),
+    )
+
+
+def on_one_line(text: str) -> str:
+    """Without line breaks, which would end a mail's header; at most 150 characters."""
+    line = " ".join(cleaned(text).split())
+    return line if len(line) <= SUBJECT_LONGEST else line[: SUBJECT_LONGEST - 1] + "…"
+
+
+def cleaned(text: str) -> str:
+    """Without terminal colours and control characters but tab and line feed; broken characters become `?`."""
+    return CONTROL.sub("", text.replace("\r\n", "\n")).encode("utf-8", "replace").decode()

@@ -1,0 +1,52 @@
+"""Puts the parts together that tell people, for main.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.monitor.delivery import Patience
+from services.monitor.notification import Links
+from services.monitor.notifier import Notifier
+from services.monitor.notifier_book import NotifierBook
+from services.monitor.notifier_store import NotifierStore
+from services.monitor.outbox import Outbox
+from services.monitor.outbox_store import OutboxStore
+from services.monitor.teller import Teller
+from shared.config import SharedSettings
+from shared.events import EventFollower
+from shared.loops import Loop
+
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Notifications:
+    """`outbox` is entered before the loops start, and left after they have ended."""
+
+    store: OutboxStore
+    notifier_store: NotifierStore
+    book: NotifierBook
+    teller: Teller
+    outbox: Outbox
+    loops: list[Loop]
+
+
+def notifications(
+    store: OutboxStore,
+    notifier_store: NotifierStore,
+    notifier: Notifier,
+    settings: SharedSettings,
+    follow: Callable[[], EventFollower],
+    now: Callable[[], datetime],
+    patience: Patience | None = None,
+) -> Notifications:
+    """`follow` makes a follower of the consumer group `notifications`."""
+    book = NotifierBook(notifier_store, notifier, settings.notify.split())
+    links = Links(build=settings.url("build"), proxy=settings.url("proxy"), monitor=settings.url("monitor"))
+    teller = Teller(follow, store, notifier_store, book, links, now)
+    outbox = Outbox(store, notifier, now, patience=patience)
+    sending = Loop("sending", outbox.step, every_s=LOOK_S)
+    teller.on_delivery = sending.wake
+    outbox.wake = sending.wake
+    telling = Loop("telling", teller.step, every_s=0.0)
+    return Notifications(store, notifier_store, book, teller, outbox, [telling, sending])

@@ -1,0 +1,26 @@
+"""A notifier as it is kept: a name, where it sends, and which events it wants. Pure."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from pydantic import Field
+
+from shared.models import View
+
+
+class Recipient(View):
+    """`url` is an apprise URL, which may hold secrets and reach several people; `events`: patterns, none means all."""
+
+    name: str
+    url: str
+    events: list[str] = Field([])
+    enabled: bool = True
+
+
+def wanted(recipients: Iterable[Recipient], event: str) -> list[str]:
+    """URLs of those that want events of this type."""
+    return [
+        each.url
+        for each in recipients
+        if each.enabled and (not each.events or any(fnmatchcase(event, pattern) for pattern in each.events))
+    ]

@@ -1,0 +1,97 @@
+"""A mail server that keeps what it gets, for tests and the demo."""
+
+import contextlib
+import email
+import email.policy
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from typing import NamedTuple
+from urllib.parse import quote
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+HOST = "127.0.0.1"
+
+
+class Mail(NamedTuple):
+    """As one recipient got it; `text` and `html` are empty if it has no such part."""
+
+    to: str
+    subject: str
+    text: str
+    html: str
+
+
+class MailSink:
+    """`messages`: all mails so far, oldest first; they stay when it is stopped and started again, on the same port."""
+
+    def __init__(self) -> None:
+        self.messages: list[Mail] = []
+        self.port = _free_port()
+        self._arrived = threading.Condition()
+        self._controller: Controller | None = None
+
+    def url(self, to: str) -> str:
+        """An apprise URL by which a mail comes here. `to`: one address, or several with commas."""
+        return f"mailto://{HOST}:{self.port}/?from=slipway@slipway.example&to={quote(to, safe='@,')}"
+
+    def start(self) -> None:
+        """Listens when this returns."""
+        self._controller = Controller(self, hostname=HOST, port=self.port)
+        self._controller.start()
+
+    def stop(self) -> None:
+        """Connections are refused when this returns. May be repeated."""
+        if self._controller is not None:
+            self._controller.stop()
+            self._controller = None
+
+    def wait_for(self, predicate: Callable[[list[Mail]], bool], timeout_s: float = 10.0) -> list[Mail]:
+        """The messages, once `predicate` holds of them. Blocks. Raises TimeoutError, which says what there is."""
+        deadline = time.monotonic() + timeout_s
+        with self._arrived:
+            while not predicate(self.messages):
+                if not self._arrived.wait(deadline - time.monotonic()):
+                    subjects = [mail.subject for mail in self.messages]
+                    raise TimeoutError(f"after {timeout_s:g} s there are {len(subjects)} mails: {subjects}")
+            return list(self.messages)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        """aiosmtpd's hook: a mail is there."""
+        content = envelope.content or b""
+        parsed = email.message_from_bytes(
+            content if isinstance(content, bytes) else content.encode(), policy=email.policy.default
+        )
+        assert isinstance(parsed, EmailMessage)
+        with self._arrived:
+            for to in envelope.rcpt_tos:
+                self.messages.append(Mail(to, str(parsed["Subject"]), _part(parsed, "plain"), _part(parsed, "html")))
+            self._arrived.notify_all()
+        return "250 kept"
+
+
+@contextlib.contextmanager
+def mail_sink() -> Iterator[MailSink]:
+    """A sink that listens for the length of the block."""
+    sink = MailSink()
+    sink.start()
+    try:
+        yield sink
+    finally:
+        sink.stop()
+
+
+def _part(message: EmailMessage, kind: str) -> str:
+    body = message.get_body((kind,))
+    return str(body.get_content()) if body is not None else ""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
