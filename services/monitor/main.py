@@ -7,11 +7,16 @@ import httpx
 from fastapi import FastAPI
 
 from services.monitor.alert_book import AlertBook
-from services.monitor.api import alerts_router, samples_router
+from services.monitor.alert_store import RedisAlertStore
+from services.monitor.api import alerts_router
 from services.monitor.config import Settings
-from services.monitor.loops import Aborts, Follower, Sampler, Watch
+from services.monitor.loops import Aborts, Follower, Sampler
+from services.monitor.metrics import MonitorCollector
+from services.monitor.redis_sample_store import RedisSampleStore
+from services.monitor.sample_api import samples_router
 from services.monitor.sample_book import SampleBook
-from services.monitor.store import RedisAlertStore, RedisSampleStore
+from services.monitor.traffic_book import TrafficBook
+from services.monitor.watch import Watch
 from shared.app import configure_logging, create_app, serve
 from shared.clock import now
 from shared.events import EventFollower
@@ -33,7 +38,8 @@ def build_app(settings: Settings) -> FastAPI:
     deployer = ServiceClient("deployer", settings, registry, http)
     proxy = ServiceClient("proxy", settings, registry, http)
     sample_store = RedisSampleStore(redis)
-    samples, alerts = SampleBook(sample_store), AlertBook(RedisAlertStore(redis))
+    samples, traffic = SampleBook(sample_store), TrafficBook(sample_store)
+    alerts = AlertBook(RedisAlertStore(redis))
 
     aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
     storing = Loop("storing alerts", alerts.flush, every_s=REPEAT_S)
@@ -43,8 +49,8 @@ def build_app(settings: Settings) -> FastAPI:
         storing.wake()
 
     sampler = Sampler(deployer, samples, now)
-    watch = Watch(deployer, proxy, samples, alerts, now, wake)
-    follower = Follower(EventFollower(redis, "monitor"), watch)
+    watch = Watch(deployer, proxy, samples, traffic, alerts, now, wake)
+    follower = Follower(EventFollower(redis, "monitor"), watch, samples)
 
     async def deployer_check() -> str | None:
         return sampler.silent
@@ -57,11 +63,11 @@ def build_app(settings: Settings) -> FastAPI:
         async with redis, http:
             yield
 
-    return create_app(
+    app = create_app(
         "monitor",
         settings,
         registry,
-        description="Samples of CPU and memory, rules and alerts about canaries, and the abort of those that fail.",
+        description="Samples of instances and traffic, rules, alerts, and the abort of canaries that fail.",
         routers=[samples_router(sample_store), alerts_router(alerts)],
         loops=[
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
@@ -70,10 +76,13 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("events", follower.step, every_s=0.0),
             storing,
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
+            Loop("storing traffic", traffic.flush, every_s=REPEAT_S),
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
         resources=resources,
     )
+    app.state.metrics.register(MonitorCollector(samples, alerts, now))
+    return app
 
 
 def run() -> None:

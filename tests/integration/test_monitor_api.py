@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 
 from services.monitor.config import Settings
 from services.monitor.main import build_app
+from services.monitor.redis_sample_store import RedisSampleStore
 from services.monitor.sample import Sample, Watched
-from services.monitor.store import RedisSampleStore
 from shared.models import Environment, InstanceState
 from tests.conftest import free_port
 

@@ -14,11 +14,14 @@ from redis.asyncio import Redis
 
 from services.monitor.alert import AbortState, Alert, AlertState
 from services.monitor.alert_book import AlertBook
+from services.monitor.alert_store import AlertStore, MemoryAlertStore, RedisAlertStore
 from services.monitor.config import Settings
-from services.monitor.loops import Aborts, Follower, Sampler, Watch
+from services.monitor.loops import Aborts, Follower, Sampler
 from services.monitor.rule import Metric, Rule
 from services.monitor.sample_book import SampleBook
-from services.monitor.store import AlertStore, MemoryAlertStore, MemorySampleStore, RedisAlertStore
+from services.monitor.store import MemorySampleStore
+from services.monitor.traffic_book import TrafficBook
+from services.monitor.watch import Watch
 from shared import events
 from shared.events import EventFollower
 from shared.http import ServiceClient
@@ -119,9 +122,10 @@ class Monitor:
         self.woken = 0
         self.alerts = AlertBook(store)
         self.samples = SampleBook(MemorySampleStore())
+        self.traffic = TrafficBook(MemorySampleStore())
         deployer, proxy = (ServiceClient(name, settings, NoRegistry(), http) for name in ("deployer", "proxy"))
         self.sampler = Sampler(deployer, self.samples, self.clock)
-        self.watch = Watch(deployer, proxy, self.samples, self.alerts, self.clock, self.wake)
+        self.watch = Watch(deployer, proxy, self.samples, self.traffic, self.alerts, self.clock, self.wake)
         self.aborts = Aborts(proxy, self.alerts, self.clock)
 
     def clock(self) -> datetime:
@@ -392,7 +396,7 @@ async def test_a_restarted_monitor_goes_on_with_an_abort_that_was_not_confirmed(
 
 
 async def test_an_event_about_a_canarys_instance_acts_at_once(monitor: Monitor, world: World, redis: Redis) -> None:
-    follower = Follower(EventFollower(redis, "monitor"), monitor.watch)
+    follower = Follower(EventFollower(redis, "monitor"), monitor.watch, monitor.samples)
     for kind, instance in (("failed", "notes-r8-1"), ("ready", "notes-r9-1"), ("unhealthy", "notes-r9-1")):
         event = Event(type=f"instance.{kind}", app="notes", at=START, id=instance, reason=f"{instance} missed 3 probes")
         await events.append(redis, event)

@@ -8,16 +8,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.monitor.alert import Alert, AlertState
+from services.monitor.alert_store import AlertStore, MemoryAlertStore, RedisAlertStore
+from services.monitor.redis_sample_store import RedisSampleStore
 from services.monitor.rule import Metric, Rule
 from services.monitor.sample import Sample, Watched
-from services.monitor.store import (
-    AlertStore,
-    MemoryAlertStore,
-    MemorySampleStore,
-    RedisAlertStore,
-    RedisSampleStore,
-    SampleStore,
-)
+from services.monitor.store import MemorySampleStore, SampleStore
 from shared.events import STREAM
 from shared.models import Environment, Event, InstanceState
 from shared.store import connect

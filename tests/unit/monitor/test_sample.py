@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.monitor.sample import Frame, Sample, sample, thinned
+from services.monitor.sample import Frame, sample
 from services.monitor.sample_book import SampleBook
 from services.monitor.store import MemorySampleStore
 from shared.models import Environment, InstanceState, InstanceStats
@@ -58,16 +58,6 @@ def test_cpu_is_the_growth_of_the_counter(
 def test_the_first_sample_has_memory_and_no_cpu() -> None:
     first = sample(None, Frame(AT, stats()))
     assert (first.cpu, first.memory, first.working_set) == (None, 0.25, 16 * MIB)
-
-
-def one(seconds: float, cpu: float | None, memory: float) -> Sample:
-    return Sample(at=at(seconds), cpu=cpu, working_set=int(memory * 100), memory_limit=100, memory=memory)
-
-
-def test_thinning_keeps_the_highest_figures_of_each_step() -> None:
-    samples = [one(0, None, 0.1), one(2, 90, 0.3), one(4, 5, 0.2), one(10, None, 0.1)]
-    assert thinned(samples, 10) == [one(0, 90, 0.3), one(10, None, 0.1)]
-    assert thinned([], 10) == []
 
 
 def test_silence_counts_only_while_the_deployer_answers() -> None:
