@@ -50,7 +50,7 @@ class RedisSampleStore:
         rows: dict[tuple[str, int], list[Rollup]] = {}
         for row in batch:
             rows.setdefault((row.of, hour_of(row.at)), []).append(row)
-        texts = await self._redis.mget([_rollups(*place) for place in rows])
+        texts: Any = await self._redis.mget([_rollups(*place) for place in rows])
         async with self._redis.pipeline(transaction=False) as pipe:
             for ((of, hour), new), text in zip(rows.items(), texts, strict=True):
                 pipe.set(_rollups(of, hour), packed(replaced(unpacked(of, text), new)), ex=ROLLUPS_TTL_S)
@@ -68,7 +68,7 @@ class RedisSampleStore:
         return [TrafficSample.model_validate_json(text) for text in await self._read(_traffic(release), since, until)]
 
     async def rollups(self, of: str, since: datetime, until: datetime) -> list[Rollup]:
-        texts = await self._redis.mget([_rollups(of, hour) for hour in hours(since, until)])
+        texts: Any = await self._redis.mget([_rollups(of, hour) for hour in hours(since, until)])
         return [row for text in texts for row in unpacked(of, text) if since <= row.at <= until]
 
     async def knows(self, of: str, now: datetime) -> bool:

@@ -72,9 +72,7 @@ def test_without_a_look_there_is_no_reading() -> None:
     window.add(NO_CANARY, at(0))
     window.add(traffic((100, 100)), at(1))
     assert window.canary_errors("notes-r9", at(11)).value == 1.0
-    assert (
-        window.canary_errors("notes-r9", at(12)).value is None
-    )  # the proxy has been silent for longer than the window
+    assert window.canary_errors("notes-r9", at(12)).value is None  # the proxy is silent for too long
 
 
 def test_only_the_last_ten_seconds_count_if_they_have_enough_requests() -> None:
