@@ -52,10 +52,8 @@ def answered(seconds: float) -> ReleaseSample:
 
 
 def row(of: str, minute: int, cpu: float = 12.5) -> Rollup:
-    figures = {
-        "cpu": Spread(min=0, max=cpu, avg=cpu / 3, last=1),
-        "memory": Spread(min=0.5, max=0.5, avg=0.5, last=0.5),
-    }
+    steady = Spread(min=0.5, max=0.5, avg=0.5, last=0.5)
+    figures = {"cpu": Spread(min=0, max=cpu, avg=cpu / 3, last=1), "memory": steady}
     return Rollup(of=of, at=at(minute * 60), count=30, figures=figures, sums={"requests": minute})
 
 
@@ -169,7 +167,7 @@ async def test_an_instances_day_takes_less_than_half_a_megabyte(redis: Redis) ->
     for hour in range(24):
         moved = [item.model_copy(update={"at": item.at + timedelta(hours=hour)}) for item in minutes]
         await store.add_rollups(moved)
-    sizes = [await redis.memory_usage(key, samples=0) for key in await redis.keys("monitor:*")]
+    sizes = [await redis.memory_usage(key, samples=0) or 0 for key in await redis.keys("monitor:*")]
     assert len(sizes) == 24 + 2
     assert sum(sizes) < 500_000
 
