@@ -155,6 +155,23 @@ async def test_an_alert_about_production_goes_on_after_a_restart(start: Callable
     assert after.alert("health:notes-r8").state == AlertState.RESOLVED
 
 
+async def test_what_an_alert_is_about_is_watched_though_the_registry_is_empty(
+    start: Callable[[], Monitor], world: World
+) -> None:
+    world.instances, world.release, world.state = {}, None, None
+    world.production = {"notes-r8-1": "ready"}
+    before = start()
+    await before.alerts.put_rule(Rule(name="full", metric=Metric.MEMORY, threshold=0.5))
+    await before.second()
+    await flush(before)
+    world.production = {}
+    after = start()
+    for _ in range(8):
+        await after.second()
+    assert after.states() == {"full:notes-r8": "firing", "health:notes-r8": "firing"}
+    assert after.alert("health:notes-r8").reason == "no instance of notes-r8 is in the registry"
+
+
 async def test_what_cannot_be_read_does_not_stop_the_rest(
     start: Callable[[], Monitor], world: World, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,7 +26,10 @@ def at(seconds: float) -> datetime:
         ([{"a": 0, "b": 0}, {"a": 0, "c": 1}, {"d": 1, "c": 1}], 2),  # two replicas, each once
         ([{"a": 0, "b": 5}, {"b": 5, "c": 1}], 1),  # not in place of b
         ([{"a": 0}, {"a": 0, "b": 0}, {"b": 0}], 0),  # scaled up and down
-        ([{"a": 2}, {"a": 2, "b": 2}, {"b": 2}], 0),  # replaced without a fault: see `leaving`
+        ([{"a": 2}, {"a leaves": 2, "b": 2}, {"b": 2}], 0),  # replaced without a fault
+        ([{"a": 2}, {"a": 2, "b": 2}], 1),  # not in place of a, which stays
+        ([{"a": 1, "c": 2}, {}, {"b": 2}], 1),  # in place of a rather than of c
+        ([{"a": 0}, {"d": 3}, {"d": 3, "f": 2}], 4),  # a was replaced once already
         ([{}, {"a": 3}], 1),  # at least its own
         ([{"a": 3}, {"a": 1}], 0),
     ],
@@ -34,8 +37,8 @@ def at(seconds: float) -> datetime:
 def test_growth_over_some_looks(looks: list[dict[str, int]], grown: int) -> None:
     growth = Growth(KEPT)
     for second, counts in enumerate(looks):
-        leaving = {"a"} if "b" in counts and counts.get("a") == counts["b"] else set()
-        growth.look(counts, at(second), leaving)
+        leaving = {name[0] for name in counts if name.endswith("leaves")}
+        growth.look({name[0]: count for name, count in counts.items()}, at(second), leaving)
     assert growth.within(KEPT, at(len(looks))) == grown
 
 

@@ -57,6 +57,8 @@ def test_open_alerts_are_there_as_prometheus_has_them(samples: SampleBook, alert
         environment = Environment.CANARY if release == "notes-r9" else Environment.PRODUCTION
         value = 0 if name == "memory" else 99
         alerts.look("notes", environment, release, DEFAULTS[name], Reading(value, "why"), AT)
+    alerts.look("notes", Environment.CANARY, "notes-r7", DEFAULTS["health"], Reading(1, "why"), AT)
+    alerts.look("notes", Environment.CANARY, "notes-r7", DEFAULTS["health"], Reading(0, "fine"), AT)
     assert sorted(text(samples, alerts)) == [
         'ALERTS{alertname="cpu",alertstate="pending",app="notes",environment="production",release="notes-r8"} 1.0',
         'ALERTS{alertname="health",alertstate="firing",app="notes",environment="canary",release="notes-r9"} 1.0',
