@@ -1,5 +1,6 @@
 """Latencies counted in buckets → quantiles in milliseconds. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,28 @@ def quantile_ms(buckets: Buckets, share: float) -> float | None:
             return round(low + (bound - low) * max(0.0, rank - below) / (count - below), 3)
         low, below = bound, count
     return round(low, 3)
+
+
+def share_above(buckets: Buckets, limit_ms: float) -> float:
+    """Which share of the requests (at least one) took longer; within a bucket they are taken to lie evenly."""
+    low, below = 0.0, 0
+    for bound, count in zip(buckets.le_ms, buckets.counts, strict=True):
+        if bound is None:
+            break
+        if bound >= limit_ms:
+            faster = below + (count - below) * (limit_ms - low) / (bound - low)
+            return 1 - faster / buckets.total
+        low, below = bound, count
+    return 1 - below / buckets.total
+
+
+def excess_z(share: float, of: int, other_share: float, other_of: int) -> float:
+    """By how many standard deviations the first share lies above the second, if both were draws of the same (the
+    pooled two-proportion test). 0 where both are 0 or both are 1.
+    """
+    pooled = (share * of + other_share * other_of) / (of + other_of)
+    deviation = math.sqrt(pooled * (1 - pooled) * (1 / of + 1 / other_of))
+    return (share - other_share) / deviation if deviation else 0.0
 
 
 def quantiles_ms(buckets: Buckets, shares: Sequence[float]) -> list[float | None]:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
-from services.monitor.latency import NOTHING, Buckets, buckets_of, quantile_ms, since
+from services.monitor.latency import NOTHING, Buckets, buckets_of, excess_z, quantile_ms, share_above, since
 from services.monitor.rule import Reading
 from shared.models import Track, TrafficView
 
@@ -17,6 +17,7 @@ ENOUGH_TO_COMPARE = 100  # requests of each side; below, a p95 is the luck of fi
 SLOWER_MS = 25.0  # a difference that visitors notice; a multiple of next to nothing is none
 LEAST_MS = 1.0
 P95 = 0.95
+SURE_Z = 3.5  # chance reaches it once in 4 000 windows, and there are 20 in ten minutes
 SILENT = Reading(None, "the proxy gave no traffic figures")
 
 
@@ -104,8 +105,9 @@ class Window:
         return Reading(stable.errors / stable.requests, words, seen)
 
     def slowness(self, release: str, now: datetime) -> Reading:
-        """The canary's p95 as a multiple of stable's over the last 30 s; 1 if it is less than 25 ms slower. No reading
-        with fewer than 100 requests of either.
+        """The canary's p95 as a multiple of stable's over the last 30 s; 1 if it is less than 25 ms slower, or if that
+        may be chance: where one answer in twenty is slow, p95 jumps by itself. No reading with fewer than 100 requests
+        of either.
         """
         start = self._latency_start(Track.CANARY, release, now)
         if start is None:
@@ -122,8 +124,8 @@ class Window:
             **{"canary_p95_ms": slow, "canary_requests": canary.latency.total},
             **{"stable_p95_ms": usual, "stable_requests": stable.latency.total, "seconds": round(canary.seconds, 1)},
         }
-        multiple = slow / max(usual, LEAST_MS) if slow - usual >= SLOWER_MS else 1.0
-        return Reading(multiple, words, seen)
+        is_slower = slow - usual >= SLOWER_MS and _surely_slower(canary.latency, stable.latency, usual)
+        return Reading(slow / max(usual, LEAST_MS) if is_slower else 1.0, words, seen)
 
     def p95_ms(self, track: Track, release: str, now: datetime) -> Reading:
         """In milliseconds, over the last 30 s; no reading with fewer than 20 requests."""
@@ -165,6 +167,12 @@ class Window:
     def _is_about(self, track: Track, release: str, now: datetime) -> bool:
         """Whether there was a look within the last 10 s, and what it counted was this release's."""
         return self.release(track) == release and bool(self._points) and self._points[-1].at >= now - WINDOW
+
+
+def _surely_slower(canary: Buckets, stable: Buckets, usual_ms: float) -> bool:
+    """Whether too many of the canary's answers lie well above stable's p95 for that to be chance."""
+    own, usual = (share_above(buckets, usual_ms + SLOWER_MS / 2) for buckets in (canary, stable))
+    return excess_z(own, canary.total, usual, stable.total) >= SURE_Z
 
 
 def _answers(seen: Seen) -> str:

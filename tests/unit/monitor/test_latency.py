@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.monitor.latency import NOTHING, Buckets, quantile_ms, quantiles_ms, since
+from services.monitor.latency import NOTHING, Buckets, excess_z, quantile_ms, quantiles_ms, share_above, since
 
 LE_MS = (10.0, 20.0, 100.0, None)
 
@@ -22,6 +22,19 @@ LE_MS = (10.0, 20.0, 100.0, None)
 )
 def test_a_quantile(counts: tuple[int, ...], share: float, expected: float | None) -> None:
     assert quantile_ms(Buckets(LE_MS, counts), share) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit_ms", "share"), [(0, 1.0), (5, 0.75), (10, 0.5), (15, 0.3), (20, 0.1), (60, 0.05), (100, 0.0), (999, 0.0)]
+)
+def test_the_share_of_slower_requests(limit_ms: float, share: float) -> None:
+    assert share_above(Buckets(LE_MS, (50, 90, 100, 100)), limit_ms) == pytest.approx(share)
+
+
+def test_how_surely_one_share_is_larger() -> None:
+    assert excess_z(0.25, 200, 0.04, 200) == pytest.approx(5.97, abs=0.01)
+    assert excess_z(0.04, 200, 0.25, 200) == pytest.approx(-5.97, abs=0.01)
+    assert [excess_z(share, 100, share, 200) for share in (0.0, 1.0)] == [0, 0]
 
 
 def test_without_buckets_there_is_no_quantile() -> None:

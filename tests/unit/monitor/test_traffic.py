@@ -188,6 +188,25 @@ def test_less_than_25_ms_more_is_no_difference() -> None:
     assert (reading.value, reading.seen["canary_p95_ms"], reading.seen["stable_p95_ms"]) == (1.0, 23.8, 0.95)
 
 
+@pytest.mark.parametrize(
+    ("canary_slow", "stable_slow", "is_slower"),
+    [(12, 8, False), (20, 8, False), (50, 8, True), (8, 50, False)],
+)
+def test_a_slow_twentieth_is_no_difference_by_itself(canary_slow: int, stable_slow: int, is_slower: bool) -> None:
+    """Of 200 requests each; the others are fast, so that p95 is either 24 ms or about 240."""
+
+    def track(release: str, slow: int) -> TrackTraffic:
+        histogram = LatencyHistogram(le_ms=[25, 200, 250, None], counts=[200 - slow, 200 - slow, 200, 200])
+        return TrackTraffic(release=release, requests=200, errors=0, latency=histogram)
+
+    window = Window()
+    window.add(NO_CANARY, at(0))
+    tracks = {Track.CANARY: track("notes-r9", canary_slow), Track.STABLE: track("notes-r8", stable_slow)}
+    window.add(TrafficView(epoch="e1", share_set=0.33, share_seen=None, tracks=tracks), at(4))
+    reading = window.slowness("notes-r9", at(4))
+    assert (reading.value is not None and reading.value > 2) is is_slower
+
+
 def test_latency_is_that_of_the_last_thirty_seconds() -> None:
     window = Window()
     window.add(NO_CANARY, at(0))
