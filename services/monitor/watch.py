@@ -87,9 +87,9 @@ class Watch:
         if environment == Environment.CANARY:
             silent = await self._ask_for_rollout(app)
             rollout = self._rollouts.get(app)
-            if rollout is None:
-                raise Unavailable(f"nothing is known of the rollout of {app}: {silent}")
-            if rollout.release != release or rollout.state not in CURRENT:
+            if silent and (rollout is None or rollout.release != release):
+                raise Unavailable(f"nobody knows whether {release} is on its way: {silent}")
+            if rollout is None or rollout.release != release or rollout.state not in CURRENT:
                 return
         elif self._fleet.live(app) != release:
             return
@@ -112,17 +112,17 @@ class Watch:
     def _rolling(self) -> set[str]:
         """Apps with a canary, or with one that nobody has said has ended."""
         current = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
-        opened = set()
-        for alert in self._alerts.open_alerts():
-            if alert.environment == Environment.CANARY:
-                opened.add(alert.app)
-            else:
-                self._fleet.remember(alert.app, alert.release)
+        opened = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
         routed = {app for app, window in self._windows.items() if window.release(Track.CANARY)}
         return self._fleet.with_canary() | current | opened | routed
 
     async def _find_instances(self) -> None:
-        """A deployer that does not answer leaves what was known; of its health nothing is known."""
+        """A deployer that does not answer leaves what was known; of its health nothing is known. What an alert is about
+        was live in production when an earlier run looked.
+        """
+        for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
+            if alert.environment == Environment.PRODUCTION:
+                self._fleet.remember(alert.app, alert.release)
         try:
             answer = await ask(self._deployer, "/registry")
         except Problem:

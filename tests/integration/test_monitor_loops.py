@@ -301,12 +301,47 @@ async def test_an_empty_registry_ends_no_watch(monitor: Monitor, world: World) -
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
 
 
+async def test_an_alerts_events_say_what_it_is_about(world: World, settings: Settings, http: httpx.AsyncClient) -> None:
+    store = MemoryAlertStore()
+    monitor = Monitor(world, settings, http, store)
+    await monitor.alerts.put_rule(Rule(name="full", metric=Metric.MEMORY, threshold=0.4, for_s=1))
+    world.production = {"notes-r8-1": "ready"}
+    for _ in range(3):
+        await monitor.second()
+    world.instances["notes-r9-1"] = "failed"
+    await monitor.second()
+    await monitor.second()
+    await monitor.alerts.flush()
+    told = [
+        (event.type, event.id, *((event.model_extra or {}).get(name) for name in ("rule", "release", "environment")))
+        for event in store.told
+    ]
+    assert [item for item in told if item[2] == "full"] == [
+        ("alert.pending", "full:notes-r9", "full", "notes-r9", "canary"),
+        ("alert.pending", "full:notes-r8", "full", "notes-r8", "production"),
+        ("alert.firing", "full:notes-r9", "full", "notes-r9", "canary"),
+        ("alert.firing", "full:notes-r8", "full", "notes-r8", "production"),
+        ("alert.gone", "full:notes-r9", "full", "notes-r9", "canary"),
+    ]
+    figures = {
+        event.id: {name: (event.model_extra or {})[name] for name in ("value", "threshold", "aborts")}
+        for event in store.told
+        if event.type == "alert.firing"
+    }
+    assert figures["health:notes-r9"] == {"value": 1, "threshold": 1, "aborts": True}
+    assert figures["full:notes-r8"] == {"value": 0.5, "threshold": 0.4, "aborts": False}
+
+
 async def test_a_silent_proxy_is_said(monitor: Monitor, world: World) -> None:
     await monitor.second()
     assert monitor.watch.proxy_silent is None
-    world.down = {"proxy"}
+    for down in ("proxy", "/apps/notes/traffic", "/apps/notes/rollout"):
+        world.down = {down}
+        await monitor.second()
+        assert monitor.watch.proxy_silent == "proxy does not answer: ReadTimeout"
+    world.down = set()
     await monitor.second()
-    assert monitor.watch.proxy_silent == "proxy does not answer: ReadTimeout"
+    assert monitor.watch.proxy_silent is None
 
 
 async def test_a_rule_of_ones_own_fires_after_its_time_and_does_not_abort(monitor: Monitor, world: World) -> None:

@@ -67,19 +67,23 @@ async def test_a_canary_that_died_meanwhile_is_aborted(
     assert [abort["reason"] for abort in world.aborts] == ["health: it ended"]
 
 
+@pytest.mark.parametrize("known", ["nothing", "an older rollout"])
 async def test_an_event_waits_until_the_rollout_is_known(
-    start: Callable[[], Monitor], world: World, redis: Redis
+    start: Callable[[], Monitor], world: World, redis: Redis, known: str
 ) -> None:
-    died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
-    await events.append(redis, died)
-    world.down = {"proxy"}
     monitor = start()
     follower = followed(monitor, redis)
-    await follower.step()
     for _ in range(2):
-        with pytest.raises(Unavailable, match="nothing is known of the rollout of notes"):
-            for _ in range(2):
-                await follower.step()
+        await follower.step()
+    if known != "nothing":
+        world.release, world.instances = "notes-r8", {}
+        await monitor.second()
+    world.down, world.release = {"proxy"}, "notes-r9"
+    died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
+    await events.append(redis, died)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="nobody knows whether notes-r9 is on its way: proxy does not answer"):
+            await follower.step()
     world.down = set()
     await follower.step()
     await monitor.aborts.step()
