@@ -1,17 +1,23 @@
-"""Monitor: watches instances and canaries, and has a failing canary aborted.
+"""Monitor: watches production and canaries, and has a failing canary aborted.
 
-An alert goes inactive → pending → firing → resolved | gone. It is about one release: gone means that its release's
-rollout ended. Decisions are made from memory; Redis is written behind, so that an abort does not wait for it.
+An alert goes inactive → pending → firing → resolved | gone. It is about one release in one environment: gone means that
+its canary's rollout ended, or that production runs another release. Decisions are made from memory; Redis is written
+behind, so that an abort does not wait for it.
 
-sample.py       counters of an instance → CPU and memory
-traffic.py      counters of a rollout → share of errors, over a window
-rule.py         what is measured, from when on it is bad
-alert.py        the states of an alert, and of the abort that it asks for
-sample_book.py  what is known of instances; alert_book.py: rules and alerts
-loops.py        sampling, watching canaries, aborting, following events
-store.py        Redis and memory
-api.py          REST
-main.py         composition root
+sample.py, traffic_sample.py   counters → samples of an instance, of a release
+latency.py, growth.py          buckets → quantiles; counters that instances pass on → restarts
+rollup.py, series.py           samples → rows of a minute; the last minutes of one series
+backlog.py                     what waits for Redis
+sample_book.py, fault_book.py  what is known of instances; of their restarts and OOM kills
+traffic_book.py                what is known of releases' traffic
+traffic.py                     counters of an app's two tracks → errors and slowness, over a window
+fleet.py                       what the registry holds, and which release is live
+rule.py, alert.py              what is measured, from when on it is bad; the states of an alert, and of its abort
+alert_book.py                  rules and alerts, as they are decided
+watch.py                       the look at each app; loops.py: sampling, aborting, following events
+store.py, redis_sample_store.py, alert_store.py   Redis and memory
+api.py, sample_api.py, metrics.py   REST, Prometheus
+main.py                        composition root
 
 Telling people, beside all that, from the same events under a consumer group of its own:
 
@@ -24,6 +30,5 @@ teller.py        events → deliveries; outbox.py: deliveries → sent; notifica
 *_store.py       Redis and memory; notification_api.py: REST
 
 A new kind of message is an entry in TELLERS of notification.py.
-
-A new thing to measure is a Metric in rule.py and its Reading in loops.py, Watch._look.
+A new thing to measure is a Metric in rule.py and its Reading in watch.py.
 """

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Container
 from datetime import datetime
 
 from services.monitor.alert import (
@@ -14,9 +15,9 @@ from services.monitor.alert import (
     next_alert,
     settle_abort,
 )
+from services.monitor.alert_store import AlertStore
 from services.monitor.rule import DEFAULTS, Reading, Rule, is_breaching
-from services.monitor.store import AlertStore
-from shared.models import Event
+from shared.models import Environment, Event
 from shared.store import RedisError
 
 ENDED_KEPT = 500
@@ -60,8 +61,9 @@ class AlertBook:
         """Newest first."""
         return sorted(self._alerts.values(), key=lambda alert: alert.since, reverse=True)
 
-    def open_apps(self) -> set[str]:
-        return {alert.app for alert in self._alerts.values() if alert.state in OPEN}
+    def open_alerts(self) -> list[Alert]:
+        """Pending and firing ones."""
+        return [alert for alert in self._alerts.values() if alert.state in OPEN]
 
     def wanted_aborts(self) -> list[Alert]:
         """Alerts whose abort the proxy has not answered yet; the one that fired first comes first."""
@@ -70,25 +72,43 @@ class AlertBook:
             key=lambda alert: alert.abort_at or alert.since,
         )
 
-    def look(self, app: str, release: str, rule: Rule, reading: Reading, now: datetime) -> bool:
+    def look(
+        self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
+    ) -> bool:
         """Takes one reading into the rule's alert about the release; whether that changed it."""
-        fresh = new_alert(rule, app, release, now)
+        fresh = new_alert(rule, app, environment, release, now)
         before = self._alerts.get(fresh.id, fresh)
         breaching = is_breaching(rule, reading, firing=before.state == AlertState.FIRING)
-        after = next_alert(before, breaching, rule, now, reading.words)
+        after = next_alert(before, breaching, rule, now, reading)
         self._put(before, after)
         return after != before
 
-    def end_others(self, app: str, release: str | None, now: datetime, reason: str) -> None:
-        """Ends the app's open alerts but those about `release` whose rules are in force."""
-        for alert in list(self._alerts.values()):
-            if alert.app != app or alert.state not in OPEN:
+    def end_others(
+        self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
+    ) -> bool:
+        """Ends the open alerts there, but those about `releases` (None: any) whose rules are in force; whether there
+        were some.
+        """
+        ended = False
+        for alert in self.open_alerts():
+            if (alert.app, alert.environment) != (app, environment):
                 continue
             rule = self._rules.get(alert.rule)
-            if alert.release != release:
+            if releases is not None and alert.release not in releases:
                 self._put(alert, end(alert, now, reason))
-            elif rule is None or not rule.enabled:
+            elif rule is None or not rule.concerns(app, environment):
                 self._put(alert, end(alert, now, f"rule {alert.rule} was taken out of force"))
+            else:
+                continue
+            ended = True
+        return ended
+
+    def end_release(self, release: str, now: datetime, reason: str) -> bool:
+        """The release is no more: ends its open alerts; whether there were any."""
+        mine = [alert for alert in self.open_alerts() if alert.release == release]
+        for alert in mine:
+            self._put(alert, end(alert, now, reason))
+        return bool(mine)
 
     def settle(self, alert: Alert, state: AbortState, now: datetime, reason: str) -> None:
         """The proxy has answered the abort that this alert asked for."""
@@ -160,4 +180,8 @@ def _event(alert: Alert) -> Event:
         reason=alert.reason,
         release=alert.release,
         rule=alert.rule,
+        environment=alert.environment,
+        value=alert.value,
+        threshold=alert.threshold,
+        aborts=alert.aborts,
     )

@@ -1,43 +1,20 @@
-"""The background jobs: sample instances, watch canaries, have them aborted, follow events, store."""
+"""The background jobs beside the watch: sample instances, have canaries aborted, follow events."""
 
 import asyncio
 import logging
-from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from services.monitor.alert import AbortState, Alert
 from services.monitor.alert_book import AlertBook
-from services.monitor.rule import Metric, Reading
+from services.monitor.fleet import ILL
 from services.monitor.sample_book import SampleBook
-from services.monitor.traffic import Window
+from services.monitor.watch import CALL_S, Clock, Watch, ask
 from shared.errors import Problem
 from shared.events import EventFollower
 from shared.http import ServiceClient
-from shared.models import (
-    InstanceRecord,
-    InstanceState,
-    InstanceStats,
-    Page,
-    RegistryView,
-    RolloutState,
-    RolloutView,
-    Track,
-    TrafficView,
-)
+from shared.models import Environment, Event, InstanceStats, Page, RolloutAction
 
 log = logging.getLogger(__name__)
-
-Clock = Callable[[], datetime]
-Wake = Callable[[], None]
-CALL_S = 1.5  # time-out of one try; a part that hangs must not hold up the next look for long
-CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
-ILL = frozenset({InstanceState.UNHEALTHY, InstanceState.FAILED})
-
-
-async def _ask(client: ServiceClient, path: str) -> Any:
-    """Asked once: the loop asks again anyway, and an old answer is worth less than a new question."""
-    return await client.call("GET", path, timeout_s=CALL_S, repeatable=False)
 
 
 class Sampler:
@@ -51,131 +28,15 @@ class Sampler:
 
     async def step(self) -> None:
         """An answer that does not come is no sample: nothing is written, and nothing concluded."""
+        await self._samples.load_if_possible(self._clock())
         try:
-            answer = await _ask(self._deployer, "/stats")
+            answer = await ask(self._deployer, "/stats")
         except Problem as problem:
             self.silent = problem.detail
             self._samples.missed()
             return
         self._samples.take(Page[InstanceStats].model_validate(answer).items, self._clock())
         self.silent = None
-
-
-class Watch:
-    """Looks at every canary on its way and takes what it sees into the alerts. Never waits for Redis. `wake` is called
-    when an alert changed: there may be an abort to ask for, and something to store.
-    """
-
-    def __init__(
-        self,
-        deployer: ServiceClient,
-        proxy: ServiceClient,
-        samples: SampleBook,
-        alerts: AlertBook,
-        clock: Clock,
-        wake: Wake,
-    ) -> None:
-        self._deployer = deployer
-        self._proxy = proxy
-        self._samples = samples
-        self._alerts = alerts
-        self._clock = clock
-        self._wake = wake
-        self._canaries: dict[str, list[InstanceRecord]] = {}
-        self._deployer_answers = False
-        self._rollouts: dict[str, RolloutView] = {}
-        self._windows: dict[str, Window] = {}
-        self.proxy_silent: str | None = None  # the proxy is asked only while there is a canary
-
-    async def step(self) -> None:
-        """One look at each app that has a canary. An empty registry ends no watch: the rollout's end does."""
-        await self._alerts.load_if_possible()
-        await self._find_canaries()
-        rolling = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
-        apps = self._canaries.keys() | rolling | self._alerts.open_apps()
-        self._windows = {app: window for app, window in self._windows.items() if app in apps}
-        self._rollouts = {app: rollout for app, rollout in self._rollouts.items() if app in apps}
-        if not apps:
-            self.proxy_silent = None
-        for outcome in await asyncio.gather(*(self._look(app) for app in apps), return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome  # after every app has been looked at
-
-    async def strike(self, app: str, release: str, reason: str) -> None:
-        """An event said that an instance of the release is ill: acts on it now, not at the next look."""
-        rollout = await self._rollout(app)
-        if rollout and rollout.release == release and rollout.state in CURRENT:
-            self._judge(app, release, {Metric.HEALTH: Reading(1, reason)})
-
-    async def _find_canaries(self) -> None:
-        """A deployer that does not answer leaves the canaries that were known; of their health nothing is known."""
-        try:
-            answer = await _ask(self._deployer, "/registry")
-        except Problem:
-            self._deployer_answers = False
-            return
-        instances = RegistryView.model_validate(answer).instances
-        self._canaries = {app: tracks[Track.CANARY] for app, tracks in instances.items() if tracks.get(Track.CANARY)}
-        self._deployer_answers = True
-
-    async def _look(self, app: str) -> None:
-        rollout = await self._rollout(app)
-        if rollout is None:
-            return
-        now = self._clock()
-        window = self._windows.setdefault(app, Window())
-        release = rollout.release if rollout.state in CURRENT else None
-        self._alerts.end_others(app, release, now, _ending(rollout))
-        if release is None:
-            window.pause(now)
-            return
-        try:
-            answer = await _ask(self._proxy, f"/apps/{app}/traffic")
-        except Problem as problem:
-            self.proxy_silent = problem.detail
-        else:
-            window.add(TrafficView.model_validate(answer), release, self._clock())
-        now = self._clock()
-        records = [record for record in self._canaries.get(app, []) if record.release == release]
-        ready = [record.id for record in records if record.state == InstanceState.READY]
-        self._judge(
-            app,
-            release,
-            {
-                Metric.ERROR_SHARE: window.errors(now),
-                Metric.HEALTH: self._health(records),
-                Metric.NO_SAMPLES: self._samples.silence(ready, now) if self._deployer_answers else _unknown(),
-                Metric.CPU: self._samples.cpu(release),
-                Metric.MEMORY: self._samples.memory(release),
-            },
-        )
-
-    async def _rollout(self, app: str) -> RolloutView | None:
-        """As the proxy says; while it does not answer, as it last said."""
-        try:
-            answer = await _ask(self._proxy, f"/apps/{app}/rollout")
-        except Problem as problem:
-            if problem.status == 404:
-                self._rollouts[app] = RolloutView(app=app)
-            else:
-                self.proxy_silent = problem.detail
-        else:
-            self._rollouts[app] = RolloutView.model_validate(answer)
-            self.proxy_silent = None
-        return self._rollouts.get(app)
-
-    def _health(self, records: list[InstanceRecord]) -> Reading:
-        if not self._deployer_answers or not records:
-            return _unknown()
-        ill = [f"{record.id} is {record.state}" for record in records if record.state in ILL]
-        return Reading(len(ill), f"instance {', '.join(ill)}" if ill else "every instance is well")
-
-    def _judge(self, app: str, release: str, readings: dict[Metric, Reading]) -> None:
-        now = self._clock()
-        rules = [rule for rule in self._alerts.rules() if rule.enabled and rule.metric in readings]
-        changes = [self._alerts.look(app, release, rule, readings[rule.metric], now) for rule in rules]
-        if any(changes):
-            self._wake()
 
 
 class Aborts:
@@ -196,9 +57,8 @@ class Aborts:
     async def _abort(self, app: str, release: str, alerts: list[Alert]) -> None:
         reason = f"{alerts[0].rule}: {alerts[0].abort_reason}"
         try:
-            await self._proxy.post(
-                f"/apps/{app}/rollout/abort", {"release": release, "reason": reason}, timeout_s=CALL_S
-            )
+            body = RolloutAction(release=release, reason=reason, evidence=alerts[0].evidence())
+            await self._proxy.post(f"/apps/{app}/rollout/abort", body.model_dump(mode="json"), timeout_s=CALL_S)
         except Problem as problem:
             if problem.status not in (404, 409):
                 log.warning("the abort of %s is not confirmed, it is repeated: %s", release, problem.detail)
@@ -212,29 +72,39 @@ class Aborts:
 
 
 class Follower:
-    """Acts at once on what the deployer tells of a canary's instance. The looks find it too, a second later."""
+    """Acts at once on what the deployer tells of instances and releases. The looks find most of it too, a second later;
+    what came about while no monitor ran is found here alone.
+    """
 
-    TYPES = frozenset(f"instance.{state}" for state in ILL)
+    ILL = frozenset(f"instance.{state}" for state in ILL)
+    ENDED = frozenset({"release.retired", "release.rolled_back", "release.failed"})
 
-    def __init__(self, events: EventFollower, watch: Watch) -> None:
+    def __init__(self, events: EventFollower, watch: Watch, samples: SampleBook) -> None:
         self._events = events
         self._watch = watch
+        self._samples = samples
 
     async def step(self) -> None:
-        """Waits up to a second for events."""
+        """Waits up to a second for events. One that cannot be dealt with yet is read again by the next step."""
         for entry_id, event in await self._events.read():
-            if event.type in self.TYPES:
-                release = event.id.rpartition("-")[0]  # instance ids are `<release>-<n>`
-                await self._watch.strike(event.app, release, event.reason or f"instance {event.id}: {event.type}")
+            if event.type in self.ILL:
+                await self._on_ill(event)
+            elif event.type in self.ENDED and _environment(event) == Environment.PRODUCTION:
+                self._watch.end(event.id, event.reason or f"{event.id}: {event.type}")
             await self._events.confirm(entry_id)
 
+    async def _on_ill(self, event: Event) -> None:
+        extra: dict[str, Any] = event.model_extra or {}
+        release = event.id.rpartition("-")[0]  # instance ids are `<release>-<n>`
+        reason = event.reason or f"instance {event.id}: {event.type}"
+        if extra.get("oom_killed"):
+            if extra.get("memory_limit", 0) < extra.get("max_memory", 0):
+                self._watch.excuse(event.id)  # it is given more memory; `restarts` finds it if that does not help
+                return
+            self._samples.faults.note_kill(release, reason, event.at)
+        await self._watch.strike(event.app, _environment(event), release, reason)
 
-def _ending(rollout: RolloutView) -> str:
-    if rollout.release is None:
-        return "there is no rollout any more"
-    why = f": {rollout.reason}" if rollout.reason else ""
-    return f"the rollout of {rollout.release} is {rollout.state}{why}"
 
-
-def _unknown() -> Reading:
-    return Reading(None, "the deployer does not answer, or knows no such instance")
+def _environment(event: Event) -> Environment:
+    told = (event.model_extra or {}).get("environment")
+    return Environment.PRODUCTION if told == Environment.PRODUCTION else Environment.CANARY

@@ -7,16 +7,21 @@ import httpx
 from fastapi import FastAPI
 
 from services.monitor.alert_book import AlertBook
-from services.monitor.api import alerts_router, samples_router
+from services.monitor.alert_store import RedisAlertStore
+from services.monitor.api import alerts_router
 from services.monitor.apprise_notifier import AppriseNotifier
 from services.monitor.config import Settings
-from services.monitor.loops import Aborts, Follower, Sampler, Watch
+from services.monitor.loops import Aborts, Follower, Sampler
+from services.monitor.metrics import MonitorCollector
 from services.monitor.notification_api import deliveries_router, notifiers_router, silences_router
 from services.monitor.notifications import notifications
 from services.monitor.notifier_store import RedisNotifierStore
 from services.monitor.outbox_store import GROUP, RedisOutboxStore
+from services.monitor.redis_sample_store import RedisSampleStore
+from services.monitor.sample_api import samples_router
 from services.monitor.sample_book import SampleBook
-from services.monitor.store import RedisAlertStore, RedisSampleStore
+from services.monitor.traffic_book import TrafficBook
+from services.monitor.watch import Watch
 from shared.app import configure_logging, create_app, serve
 from shared.clock import now
 from shared.events import EventFollower
@@ -38,7 +43,8 @@ def build_app(settings: Settings) -> FastAPI:
     deployer = ServiceClient("deployer", settings, registry, http)
     proxy = ServiceClient("proxy", settings, registry, http)
     sample_store = RedisSampleStore(redis)
-    samples, alerts = SampleBook(sample_store), AlertBook(RedisAlertStore(redis))
+    samples, traffic = SampleBook(sample_store), TrafficBook(sample_store)
+    alerts = AlertBook(RedisAlertStore(redis))
 
     aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
     storing = Loop("storing alerts", alerts.flush, every_s=REPEAT_S)
@@ -48,8 +54,8 @@ def build_app(settings: Settings) -> FastAPI:
         storing.wake()
 
     sampler = Sampler(deployer, samples, now)
-    watch = Watch(deployer, proxy, samples, alerts, now, wake)
-    follower = Follower(EventFollower(redis, "monitor"), watch)
+    watch = Watch(deployer, proxy, samples, traffic, alerts, now, wake)
+    follower = Follower(EventFollower(redis, "monitor"), watch, samples)
     telling = notifications(
         RedisOutboxStore(redis),
         RedisNotifierStore(redis),
@@ -70,11 +76,11 @@ def build_app(settings: Settings) -> FastAPI:
         async with redis, http, telling.outbox:
             yield
 
-    return create_app(
+    app = create_app(
         "monitor",
         settings,
         registry,
-        description="Samples of CPU and memory, rules and alerts about canaries, and the abort of those that fail.",
+        description="Samples, alerts, the abort of canaries that fail, and messages to people.",
         routers=[
             samples_router(sample_store),
             alerts_router(alerts),
@@ -89,11 +95,14 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("events", follower.step, every_s=0.0),
             storing,
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
+            Loop("storing traffic", traffic.flush, every_s=REPEAT_S),
             *telling.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
         resources=resources,
     )
+    app.state.metrics.register(MonitorCollector(samples, alerts, now))
+    return app
 
 
 def run() -> None:

@@ -1,36 +1,46 @@
-"""Rules: what is measured of a canary release, from which figure on it is bad, and whether that ends the canary."""
+"""Rules: what is measured of a release, from which figure on it is bad, and whether that ends a canary."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, JsonValue, StringConstraints, model_validator
 
-from shared.models import Model
+from shared.models import AppName, Environment, Model
 
-RuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62}$")]
 
 
 class Metric(StrEnum):
-    """What a rule can look at; the worst instance counts."""
+    """What a rule can look at: one release in one environment; the worst instance counts."""
 
-    ERROR_SHARE = "error_share"  # share of the canary's answers that are 5xx; 0 where stable is at least half as bad
-    HEALTH = "health"  # canary instances that are unhealthy or failed
+    ERROR_SHARE = "error_share"  # share of answers that are 5xx; a canary's is 0 where stable is half as bad
+    LATENCY = "latency"  # the canary's p95 as a multiple of stable's; nothing on production
+    LATENCY_MS = "latency_ms"  # p95 in milliseconds
+    HEALTH = "health"  # instances that are unhealthy or failed
+    RESTARTS = "restarts"  # of all instances together, within the last 10 min
     NO_SAMPLES = "no_samples"  # seconds for which a ready instance gave no samples while the deployer answered
     CPU = "cpu"  # percent of one core
     MEMORY = "memory"  # share of the limit, 0 to 1
+    MEMORY_AT_CAP = "memory_at_cap"  # the same where the limit cannot be raised any more, else 0; 1 after an OOM kill
 
 
 class RuleBody(Model):
-    """The alert is pending from `threshold` on, fires once that lasted `for_s` seconds, and resolves at `clear`."""
+    """The alert is pending from `threshold` on, fires once that lasted `for_s` seconds, and resolves at `clear`, or
+    `keep_firing_for_s` seconds after.
+    """
 
     metric: Metric
-    threshold: float = Field(gt=0, description="From this figure on it is bad.")
+    threshold: float = Field(gt=0, allow_inf_nan=False, description="From this figure on it is bad.")
     clear: float | None = Field(
         None, ge=0, description="A firing alert resolves at or below it; half of the threshold."
     )
     for_s: float = Field(0, ge=0, le=3600, description="Seconds that it must last.")
-    aborts: bool = Field(False, description="Whether the alert ends the canary's rollout.")
+    keep_firing_for_s: float = Field(0, ge=0, le=3600, description="Seconds for which it fires on once it is well.")
+    app: AppName | None = Field(None, description="The app that it looks at; all, if null.")
+    environment: Environment | None = Field(None, description="The environment that it looks at; both, if null.")
+    aborts: bool = Field(False, description="Whether its alert ends the rollout of a canary; production goes on.")
     enabled: bool = True
 
     @model_validator(mode="after")
@@ -38,6 +48,10 @@ class RuleBody(Model):
         if self.clear is not None and self.clear >= self.threshold:
             raise ValueError("clear is not below threshold; the alert would flap, lower clear")
         return self
+
+    def concerns(self, app: str, environment: Environment) -> bool:
+        """Whether it is in force there."""
+        return self.enabled and self.app in (None, app) and self.environment in (None, environment)
 
 
 class Rule(RuleBody):
@@ -48,7 +62,20 @@ DEFAULTS = {
     rule.name: rule
     for rule in (
         Rule(name="errors", metric=Metric.ERROR_SHARE, threshold=0.05, clear=0.02, aborts=True),
+        Rule(
+            name="latency",
+            metric=Metric.LATENCY,
+            threshold=2.0,
+            clear=1.5,
+            for_s=10,
+            environment=Environment.CANARY,
+            aborts=True,
+        ),
         Rule(name="health", metric=Metric.HEALTH, threshold=1, aborts=True),
+        Rule(name="restarts", metric=Metric.RESTARTS, threshold=3, aborts=True),
+        Rule(name="cpu", metric=Metric.CPU, threshold=90, clear=70, for_s=120, aborts=True),
+        Rule(name="memory", metric=Metric.MEMORY, threshold=0.9, clear=0.8, for_s=30),
+        Rule(name="MemoryAtCap", metric=Metric.MEMORY_AT_CAP, threshold=0.85, clear=0.7, aborts=True),
         Rule(name="samples", metric=Metric.NO_SAMPLES, threshold=10, aborts=True),
     )
 }
@@ -56,10 +83,13 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Reading:
-    """What a metric says at one moment; `value` is None if there are no data. `words` is a whole sentence's worth."""
+    """What a metric says at one moment; `value` is None if there are no data. `words` is a whole sentence's worth;
+    `seen` are the figures that it was made of, kept as evidence.
+    """
 
     value: float | None
     words: str
+    seen: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 def is_breaching(rule: Rule, reading: Reading, firing: bool) -> bool | None:

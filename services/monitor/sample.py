@@ -1,9 +1,9 @@
 """One look at an instance: raw counters in, CPU and memory out."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from services.monitor.rollup import Rollup, Spread
 from shared.models import Environment, InstanceState, InstanceStats, View
 
 
@@ -19,6 +19,20 @@ class Sample(View):
     memory: float
     restarts: int = 0
     oom_kills: int = 0
+
+    def figures(self) -> dict[str, float | None]:
+        """For a rollup; see there."""
+        return {
+            "cpu": self.cpu,
+            "working_set": self.working_set,
+            "memory_limit": self.memory_limit,
+            "memory": self.memory,
+            "restarts": self.restarts,
+            "oom_kills": self.oom_kills,
+        }
+
+    def sums(self) -> dict[str, int]:
+        return {}
 
 
 class Watched(View):
@@ -66,28 +80,14 @@ def _cpu_percent(previous: Frame | None, frame: Frame) -> float | None:
     return round(100 * used / seconds, 2)
 
 
-def thinned(samples: Iterable[Sample], step_s: int) -> list[Sample]:
-    """One sample for each `step_s` seconds, in the order given, holding the highest figures: averages hide spikes."""
-    buckets: dict[int, Sample] = {}
-    for item in samples:
-        start = int(item.at.timestamp()) // step_s * step_s
-        top = buckets.get(start)
-        buckets[start] = _highest(top, item) if top else item.model_copy(update={"at": _moment(start)})
-    return list(buckets.values())
+class SampleItem(Sample):
+    """The highest figures of a stretch of time; `spread` has the others, where it holds more than one sample."""
+
+    spread: dict[str, Spread] | None = None
 
 
-def _highest(one: Sample, other: Sample) -> Sample:
-    cpus = [cpu for cpu in (one.cpu, other.cpu) if cpu is not None]
-    return Sample(
-        at=one.at,
-        cpu=max(cpus, default=None),
-        working_set=max(one.working_set, other.working_set),
-        memory_limit=max(one.memory_limit, other.memory_limit),
-        memory=max(one.memory, other.memory),
-        restarts=max(one.restarts, other.restarts),
-        oom_kills=max(one.oom_kills, other.oom_kills),
+def item_of(row: Rollup) -> SampleItem:
+    highest = {name: spread.max for name, spread in row.figures.items()}
+    return SampleItem.model_validate(
+        {"at": row.at, "cpu": None, **highest, "spread": row.figures if row.count > 1 else None}
     )
-
-
-def _moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

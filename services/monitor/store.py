@@ -1,29 +1,29 @@
-"""Where samples, rules and alerts live. The only user of Redis in this service."""
+"""Where samples and their rollups live: the contract, and an implementation in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
-
-from services.monitor.alert import Alert
-from services.monitor.rule import Rule
+from services.monitor.rollup import Rollup, replaced
 from services.monitor.sample import Sample, Watched
-from shared import events
-from shared.models import Event
-
-SAMPLES_KEPT = 1800  # an hour of one every 2 s
-SAMPLES_TTL_S = 3600
-RULES = "monitor:rules"
-ALERTS = "monitor:alerts"
+from services.monitor.traffic_sample import ReleaseSample, TrafficSample
 
 
 class SampleStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach."""
+    """Samples for an hour, rows of a minute for 24 h. Every method raises `redis.RedisError` when the store is out of
+    reach, and every write may then be repeated: nothing is stored twice.
+    """
 
     async def add(self, batch: Sequence[Watched]) -> None:
-        """Samples with their instances, oldest first. May be repeated: a sample that is there is not added again."""
+        """Samples with their instances, oldest first."""
+        ...
+
+    async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
+        """Samples of releases, oldest first."""
+        ...
+
+    async def add_rollups(self, batch: Sequence[Rollup]) -> None:
+        """Rows of a minute; one that is there for the same minute is replaced. One writer at a time."""
         ...
 
     async def instances(self) -> list[Watched]:
@@ -31,61 +31,20 @@ class SampleStore(Protocol):
         ...
 
     async def samples(self, instance: str, since: datetime, until: datetime) -> list[Sample]:
-        """Oldest first, both ends included; kept for an hour."""
+        """Oldest first, both ends included."""
         ...
 
-
-class AlertStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; a write is then done wholly or not."""
-
-    async def load(self) -> tuple[list[Rule], list[Alert]]: ...
-
-    async def save(self, alerts: Mapping[str, Alert | None], told: Sequence[Event]) -> None:
-        """Stores (None: removes) alerts by id, and appends the events of what happened to them, at once."""
+    async def traffic(self, release: str, since: datetime, until: datetime) -> list[TrafficSample]:
+        """Oldest first, both ends included."""
         ...
 
-    async def put_rule(self, rule: Rule) -> None: ...
-
-    async def delete_rule(self, name: str) -> None:
-        """Nothing happens if there is none."""
+    async def rollups(self, of: str, since: datetime, until: datetime) -> list[Rollup]:
+        """Rows of the instance or release that begin in this time, oldest first, both ends included."""
         ...
 
-
-class RedisSampleStore:
-    """`monitor:samples:<instance>`: stream of Sample, its ids the samples' times; `monitor:instance:<instance>`."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def add(self, batch: Sequence[Watched]) -> None:
-        if not batch:
-            return
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for item in batch:
-                stream = _samples(item.id)
-                pipe.xadd(
-                    stream,
-                    {"sample": item.sample.model_dump_json()},
-                    id=f"{_ms(item.sample.at)}-1",
-                    maxlen=SAMPLES_KEPT,
-                )
-                pipe.expire(stream, SAMPLES_TTL_S)
-                pipe.set(f"monitor:instance:{item.id}", item.model_dump_json(), ex=SAMPLES_TTL_S)
-            for answer in await pipe.execute(raise_on_error=False):
-                # An id that is not above the last one is a sample that was stored already, by a try that got no answer.
-                if isinstance(answer, Exception) and not (
-                    isinstance(answer, ResponseError) and "equal or smaller" in str(answer)
-                ):
-                    raise answer
-
-    async def instances(self) -> list[Watched]:
-        keys = [key async for key in self._redis.scan_iter("monitor:instance:*", count=500)]
-        values = await self._redis.mget(keys) if keys else []
-        return _by_start(Watched.model_validate_json(value) for value in values if value)
-
-    async def samples(self, instance: str, since: datetime, until: datetime) -> list[Sample]:
-        entries: Any = await self._redis.xrange(_samples(instance), min=str(_ms(since)), max=str(_ms(until)))
-        return [Sample.model_validate_json(fields["sample"]) for _, fields in entries]
+    async def knows(self, of: str, now: datetime) -> bool:
+        """Whether there are samples of the instance or release, or rows of the last 24 h."""
+        ...
 
 
 class MemorySampleStore:
@@ -93,84 +52,41 @@ class MemorySampleStore:
 
     def __init__(self) -> None:
         self._instances: dict[str, Watched] = {}
-        self._samples: dict[str, dict[int, Sample]] = {}
+        self._samples: dict[str, dict[datetime, Sample]] = {}
+        self._traffic: dict[str, dict[datetime, TrafficSample]] = {}
+        self._rollups: dict[str, list[Rollup]] = {}
 
     async def add(self, batch: Sequence[Watched]) -> None:
         for item in batch:
             self._instances[item.id] = item
-            self._samples.setdefault(item.id, {}).setdefault(_ms(item.sample.at), item.sample)
+            self._samples.setdefault(item.id, {}).setdefault(item.sample.at, item.sample)
+
+    async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
+        for item in batch:
+            self._traffic.setdefault(item.release, {}).setdefault(item.sample.at, item.sample)
+
+    async def add_rollups(self, batch: Sequence[Rollup]) -> None:
+        for row in batch:
+            self._rollups[row.of] = replaced(self._rollups.get(row.of, []), [row])
 
     async def instances(self) -> list[Watched]:
-        return _by_start(self._instances.values())
+        return by_start(self._instances.values())
 
     async def samples(self, instance: str, since: datetime, until: datetime) -> list[Sample]:
         kept = self._samples.get(instance, {})
-        return [item for at, item in sorted(kept.items()) if _ms(since) <= at <= _ms(until)]
+        return [item for at, item in sorted(kept.items()) if since <= at <= until]
+
+    async def traffic(self, release: str, since: datetime, until: datetime) -> list[TrafficSample]:
+        kept = self._traffic.get(release, {})
+        return [item for at, item in sorted(kept.items()) if since <= at <= until]
+
+    async def rollups(self, of: str, since: datetime, until: datetime) -> list[Rollup]:
+        return [row for row in self._rollups.get(of, []) if since <= row.at <= until]
+
+    async def knows(self, of: str, now: datetime) -> bool:
+        return any(of in kept for kept in (self._samples, self._traffic, self._rollups))
 
 
-class RedisAlertStore:
-    """Hashes `monitor:rules` and `monitor:alerts`."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def load(self) -> tuple[list[Rule], list[Alert]]:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hvals(RULES)
-            pipe.hvals(ALERTS)
-            rules, alerts = await pipe.execute()
-        return [Rule.model_validate_json(text) for text in rules], [Alert.model_validate_json(text) for text in alerts]
-
-    async def save(self, alerts: Mapping[str, Alert | None], told: Sequence[Event]) -> None:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for name, alert in alerts.items():
-                if alert is None:
-                    pipe.hdel(ALERTS, name)
-                else:
-                    pipe.hset(ALERTS, name, alert.model_dump_json())
-            for event in told:
-                events.append(pipe, event)
-            await pipe.execute()
-
-    async def put_rule(self, rule: Rule) -> None:
-        await self._redis.hset(RULES, rule.name, rule.model_dump_json())
-
-    async def delete_rule(self, name: str) -> None:
-        await self._redis.hdel(RULES, name)
-
-
-class MemoryAlertStore:
-    """For tests."""
-
-    def __init__(self) -> None:
-        self._rules: dict[str, Rule] = {}
-        self._alerts: dict[str, Alert] = {}
-        self.told: list[Event] = []
-
-    async def load(self) -> tuple[list[Rule], list[Alert]]:
-        return list(self._rules.values()), list(self._alerts.values())
-
-    async def save(self, alerts: Mapping[str, Alert | None], told: Sequence[Event]) -> None:
-        for name, alert in alerts.items():
-            self._alerts.pop(name, None)
-            if alert is not None:
-                self._alerts[name] = alert
-        self.told += told
-
-    async def put_rule(self, rule: Rule) -> None:
-        self._rules[rule.name] = rule
-
-    async def delete_rule(self, name: str) -> None:
-        self._rules.pop(name, None)
-
-
-def _by_start(items: Any) -> list[Watched]:
+def by_start(items: Iterable[Watched]) -> list[Watched]:
+    """Last started first."""
     return sorted(items, key=lambda item: (item.started_at, item.id), reverse=True)
-
-
-def _samples(instance: str) -> str:
-    return f"monitor:samples:{instance}"
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

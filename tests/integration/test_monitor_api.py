@@ -13,14 +13,18 @@ from redis.asyncio import Redis
 
 from services.monitor.config import Settings
 from services.monitor.main import build_app
+from services.monitor.redis_sample_store import RedisSampleStore
+from services.monitor.rollup import rolled, start_of
 from services.monitor.sample import Sample, Watched
-from services.monitor.store import RedisSampleStore
+from services.monitor.traffic_sample import ReleaseSample, TrafficSample
 from shared.models import Environment, InstanceState
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.anyio
 
-AT = datetime(2026, 1, 1, tzinfo=UTC)
+AT = start_of(datetime.now(UTC) - timedelta(minutes=40), 60)
+if AT.minute > 55:  # so that what a test stores lies in one hour
+    AT -= timedelta(minutes=10)
 
 
 @pytest.fixture
@@ -41,44 +45,82 @@ async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_instances_and_their_samples(http: httpx.AsyncClient, redis: Redis) -> None:
-    def watched(second: int, cpu: float) -> Watched:
-        at = AT + timedelta(seconds=second)
-        sample = Sample(at=at, cpu=cpu, working_set=10, memory_limit=40, memory=0.25)
-        return Watched(
-            id="notes-r9-1",
-            app="notes",
-            environment=Environment.CANARY,
-            release="notes-r9",
-            component="web",
-            state=InstanceState.READY,
-            started_at=AT,
-            sample=sample,
-        )
+def watched(seconds: float, cpu: float) -> Watched:
+    at = AT + timedelta(seconds=seconds)
+    sample = Sample(at=at, cpu=cpu, working_set=10, memory_limit=40, memory=0.25)
+    return Watched(
+        **{"id": "notes-r9-1", "app": "notes", "environment": Environment.CANARY, "release": "notes-r9"},
+        **{"component": "web", "state": InstanceState.READY, "started_at": AT, "sample": sample},
+    )
 
+
+def span(begin_s: float, end_s: float, step: int = 2) -> dict[str, str]:
+    begin, end = (AT + timedelta(seconds=seconds) for seconds in (begin_s, end_s))
+    return {"from": begin.isoformat(), "to": end.isoformat(), "step": str(step)}
+
+
+async def test_instances_and_their_samples(http: httpx.AsyncClient, redis: Redis) -> None:
     await RedisSampleStore(redis).add([watched(second, second) for second in range(0, 60, 2)])
     [instance] = (await http.get("/instances", params={"app": "notes"})).json()["items"]
     assert (instance["id"], instance["sample"]["cpu"]) == ("notes-r9-1", 58)
     assert (await http.get("/instances", params={"app": "other"})).json()["items"] == []
 
-    span = {"from": AT.isoformat(), "to": (AT + timedelta(seconds=59)).isoformat()}
-    every = (await http.get("/instances/notes-r9-1/samples", params=span)).json()["items"]
+    every = (await http.get("/instances/notes-r9-1/samples", params=span(0, 59))).json()["items"]
     assert [item["cpu"] for item in every] == list(range(58, -1, -2))
-    thinned = (await http.get("/instances/notes-r9-1/samples", params=span | {"step": "20"})).json()["items"]
+    assert every[0]["spread"] is None
+    thinned = (await http.get("/instances/notes-r9-1/samples", params=span(0, 59, 20))).json()["items"]
     assert [item["cpu"] for item in thinned] == [58, 38, 18]
-    assert (await http.get("/instances/notes-r9-1/samples")).json() == {"items": [], "next": None}
+    assert thinned[0]["spread"]["cpu"] == {"min": 40, "max": 58, "avg": 49, "last": 58}
+    later = await http.get("/instances/notes-r9-1/samples", params=span(600, 660))
+    assert later.json() == {"items": [], "next": None}
 
-    swapped = await http.get("/instances/notes-r9-1/samples", params={"from": span["to"], "to": span["from"]})
+    swapped = await http.get("/instances/notes-r9-1/samples", params=span(60, 0))
     assert (swapped.status_code, swapped.json()["errors"][0]["field"]) == (422, "from")
     assert (await http.get("/instances/nobody/samples")).status_code == 404
     assert (await http.get("/instances/nobody/samples", params={"from": "yesterday"})).status_code == 422
 
 
+async def test_what_is_older_than_an_hour_is_told_by_minutes(http: httpx.AsyncClient, redis: Redis) -> None:
+    store, old_s = RedisSampleStore(redis), -5 * 3600
+    for first in (old_s, 0):
+        samples = [watched(first + second, second).sample for second in range(0, 180, 2)]
+        await store.add_rollups(rolled("notes-r9-1", samples, 60))
+    await store.add([watched(second, second) for second in range(60, 240, 2)])  # a minute more than is rolled up
+
+    old = (await http.get("/instances/notes-r9-1/samples", params=span(old_s + 30, old_s + 130))).json()["items"]
+    assert [item["cpu"] for item in old] == [178, 118, 58]
+    assert old[0]["spread"]["cpu"] == {"min": 120, "max": 178, "avg": 149, "last": 178}
+    new = (await http.get("/instances/notes-r9-1/samples", params=span(0, 240, 60))).json()["items"]
+    assert [item["cpu"] for item in new] == [238, 178, 118, 58]
+    day = (await http.get("/instances/notes-r9-1/samples", params=span(-86400, 240, 3600))).json()["items"]
+    assert [item["cpu"] for item in day] == [238, 178]
+    assert datetime.fromisoformat(day[1]["at"]) == start_of(AT + timedelta(seconds=old_s), 3600)
+
+
+async def test_a_releases_traffic(http: httpx.AsyncClient, redis: Redis) -> None:
+    def answered(second: int) -> ReleaseSample:
+        figures = {"requests": 20, "errors": 1, "request_rate": 10.0, "error_rate": 0.5, "p99_ms": None}
+        at, p95 = AT + timedelta(seconds=second), float(second)
+        return ReleaseSample(release="notes-r9", sample=TrafficSample(at=at, p50_ms=3.2, p95_ms=p95, **figures))
+
+    await RedisSampleStore(redis).add_traffic([answered(second) for second in range(0, 60, 2)])
+    raw = (await http.get("/releases/notes-r9/samples", params=span(0, 3))).json()["items"]
+    assert [(item["requests"], item["p95_ms"]) for item in raw] == [(20, 2.0), (20, 0.0)]
+    [minute] = (await http.get("/releases/notes-r9/samples", params=span(0, 60, 60))).json()["items"]
+    assert (minute["requests"], minute["errors"], minute["request_rate"]) == (600, 30, 10.0)
+    assert (minute["p95_ms"], minute["spread"]["p95_ms"]["avg"], minute["p99_ms"]) == (58.0, 29.0, None)
+    unknown = await http.get("/releases/notes-r1/samples")
+    assert unknown.status_code == 404
+    assert "GET /instances lists" in unknown.json()["detail"]
+
+
 async def test_rules_are_there_without_setup_and_can_be_set(http: httpx.AsyncClient) -> None:
-    assert [rule["name"] for rule in (await http.get("/rules")).json()["items"]] == ["errors", "health", "samples"]
+    names = [rule["name"] for rule in (await http.get("/rules")).json()["items"]]
+    assert names == ["MemoryAtCap", "cpu", "errors", "health", "latency", "memory", "restarts", "samples"]
     body = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30}
     put = await http.put("/rules/full", json=body)
-    assert put.json() == body | {"name": "full", "aborts": False, "enabled": True}
+    unset = {"aborts": False, "enabled": True, "keep_firing_for_s": 0, "app": None, "environment": None}
+    assert put.json() == body | unset | {"name": "full"}
     assert (await http.get("/rules/full")).json() == put.json()
     assert (await http.put("/rules/errors", json=body | {"enabled": False})).status_code == 200
     assert (await http.get("/rules/errors")).json()["enabled"] is False
@@ -91,7 +133,14 @@ async def test_rules_are_there_without_setup_and_can_be_set(http: httpx.AsyncCli
 
 @pytest.mark.parametrize(
     ("wrong", "field"),
-    [({"metric": "luck"}, "metric"), ({"threshold": 0}, "threshold"), ({"for": 3}, "for"), ({"clear": 0.9}, "body")],
+    [
+        ({"metric": "luck"}, "metric"),
+        ({"threshold": 0}, "threshold"),
+        ({"for": 3}, "for"),
+        ({"clear": 0.9}, "body"),
+        ({"app": "No App"}, "app"),
+        ({"environment": "stage"}, "environment"),
+    ],
 )
 async def test_a_wrong_rule_is_refused(http: httpx.AsyncClient, wrong: dict[str, Any], field: str) -> None:
     answer = await http.put("/rules/full", json={"metric": "memory", "threshold": 0.9} | wrong)
@@ -101,6 +150,7 @@ async def test_a_wrong_rule_is_refused(http: httpx.AsyncClient, wrong: dict[str,
 
 async def test_alerts_can_be_asked_for_by_app_and_state(http: httpx.AsyncClient) -> None:
     assert (await http.get("/alerts", params={"app": "notes", "state": "firing"})).json()["items"] == []
+    assert (await http.get("/alerts", params={"environment": "production"})).json()["items"] == []
     assert (await http.get("/alerts", params={"state": "loud"})).status_code == 422
 
 
@@ -119,9 +169,9 @@ async def test_every_operation_wants_the_token_and_is_described(http: httpx.Asyn
         (method, path): operation
         for path, item in paths.items()
         for method, operation in item.items()
-        if path.startswith(("/instances", "/alerts", "/rules"))
+        if path.startswith(("/instances", "/releases", "/alerts", "/rules"))
     }
-    assert len(own) == 7
+    assert len(own) == 8
     for (method, path), operation in own.items():
         assert operation["summary"] and operation["description"]
         assert (await http.request(method, path, headers={"Authorization": "Bearer wrong"})).status_code == 401

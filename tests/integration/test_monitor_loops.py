@@ -1,9 +1,6 @@
-"""The monitor's loops against a deployer and a proxy that answer over HTTP, step by step, with a clock of their own."""
+"""The monitor's loops against a deployer and a proxy that answer over HTTP: a canary on its way, step by step."""
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,135 +10,17 @@ from pydantic import SecretStr, ValidationError
 from redis.asyncio import Redis
 
 from services.monitor.alert import AbortState, Alert, AlertState
-from services.monitor.alert_book import AlertBook
+from services.monitor.alert_store import MemoryAlertStore, RedisAlertStore
 from services.monitor.config import Settings
-from services.monitor.loops import Aborts, Follower, Sampler, Watch
+from services.monitor.loops import Follower
 from services.monitor.rule import Metric, Rule
-from services.monitor.sample_book import SampleBook
-from services.monitor.store import AlertStore, MemoryAlertStore, MemorySampleStore, RedisAlertStore
 from shared import events
 from shared.events import EventFollower
-from shared.http import ServiceClient
-from shared.models import Event, ServiceRecord
-from shared.registry import RedisRegistry
+from shared.models import Event
 from shared.store import RedisError
+from tests.integration.monitor_world import START, Monitor, World
 
 pytestmark = pytest.mark.anyio
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class NoRegistry(RedisRegistry):
-    """Redis is away: services are called where the settings say."""
-
-    def __init__(self) -> None:
-        pass
-
-    async def services(self) -> list[ServiceRecord]:
-        raise RedisError("away")
-
-
-@dataclass
-class World:
-    """What deployer and proxy answer. `down` names the services, or paths, that do not."""
-
-    time: datetime = START
-    down: set[str] = field(default_factory=set)
-    release: str | None = "notes-r9"
-    state: str | None = "progressing"
-    epoch: str = "e1"
-    canary: list[int] = field(default_factory=lambda: [0, 0])
-    stable: list[int] = field(default_factory=lambda: [0, 0])
-    others: dict[str, dict[str, str]] = field(default_factory=dict)  # app → its rollout
-    instances: dict[str, str] = field(default_factory=lambda: {"notes-r9-1": "ready"})
-    sampled: bool = True
-    aborts: list[dict[str, str]] = field(default_factory=list)
-    abort_answers: list[int] = field(default_factory=list)
-
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        service = {3001: "deployer", 3004: "proxy"}[request.url.port or 0]
-        if self.down & {service, request.url.path}:
-            raise httpx.ReadTimeout("silent", request=request)
-        match request.url.path:
-            case "/stats":
-                items = [self._stats(name) for name in self.instances] if self.sampled else []
-                return httpx.Response(200, json={"items": items, "next": None})
-            case "/registry":
-                records = [self._record(name, state) for name, state in self.instances.items()]
-                apps = {app: {"canary": records} for app in ("notes", *self.others)}
-                return httpx.Response(200, json={"services": [], "instances": apps})
-            case "/apps/notes/rollout":
-                rollout = {"app": "notes", "release": self.release, "state": self.state, "reason": None}
-                return httpx.Response(200, json=rollout)
-            case "/apps/notes/traffic":
-                return httpx.Response(200, json=self._traffic())
-            case "/apps/notes/rollout/abort":
-                return self._abort(json.loads(request.content))
-        other = self.others.get(request.url.path.split("/")[2])
-        return httpx.Response(200 if other else 404, json=other or {"detail": "no such path"})
-
-    def _abort(self, body: dict[str, str]) -> httpx.Response:
-        self.aborts.append(body)
-        status = self.abort_answers.pop(0) if self.abort_answers else 200
-        if status == 200 and body["release"] != self.release:
-            status = 409
-        if status == 200:
-            self.state = "aborted"
-        return httpx.Response(status, json={} if status == 200 else {"detail": "not so"})
-
-    def _stats(self, name: str) -> dict[str, Any]:
-        return {
-            **{"id": name, "app": "notes", "environment": "canary", "release": name.rpartition("-")[0]},
-            **{"state": "ready", "started_at": START.isoformat(), "memory_limit": 100, "working_set": 95},
-            **{"cpu_seconds": 1.0, "restarts": 0, "oom_kills": 0, "min_memory": 64 * 2**20, "max_memory": 512 * 2**20},
-        }
-
-    def _record(self, name: str, state: str) -> dict[str, Any]:
-        return {
-            **{"id": name, "release": name.rpartition("-")[0], "commit": "0" * 40, "address": "127.0.0.1:1"},
-            **{"state": state, "memory_limit": 100, "updated_at": START.isoformat()},
-        }
-
-    def _traffic(self) -> dict[str, Any]:
-        def track(release: str | None, counts: list[int]) -> dict[str, Any]:
-            latency = {"le_ms": [None], "counts": [counts[0]]}
-            return {"release": release, "requests": counts[0], "errors": counts[1], "latency": latency}
-
-        tracks = {"stable": track("notes-r8", self.stable), "canary": track(self.release, self.canary)}
-        return {"epoch": self.epoch, "share_set": 0.33, "share_seen": None, "tracks": tracks}
-
-
-class Monitor:
-    """The service's parts, put together as main.py does, stepped by hand."""
-
-    def __init__(self, world: World, settings: Settings, http: httpx.AsyncClient, store: AlertStore) -> None:
-        self.world = world
-        self.woken = 0
-        self.alerts = AlertBook(store)
-        self.samples = SampleBook(MemorySampleStore())
-        deployer, proxy = (ServiceClient(name, settings, NoRegistry(), http) for name in ("deployer", "proxy"))
-        self.sampler = Sampler(deployer, self.samples, self.clock)
-        self.watch = Watch(deployer, proxy, self.samples, self.alerts, self.clock, self.wake)
-        self.aborts = Aborts(proxy, self.alerts, self.clock)
-
-    def clock(self) -> datetime:
-        return self.world.time
-
-    def wake(self) -> None:
-        self.woken += 1
-
-    async def second(self, canary: tuple[int, int] = (0, 0), stable: tuple[int, int] = (0, 0)) -> None:
-        """A second in which these requests (all, with errors) are answered, then one step of each loop."""
-        self.world.time += timedelta(seconds=1)
-        for counts, more in ((self.world.canary, canary), (self.world.stable, stable)):
-            counts[0] += more[0]
-            counts[1] += more[1]
-        await self.sampler.step()
-        await self.watch.step()
-        await self.aborts.step()
-
-    def alert(self, name: str) -> Alert:
-        return next(alert for alert in self.alerts.alerts() if alert.id == name)
 
 
 @pytest.fixture
@@ -170,9 +49,17 @@ async def test_a_canary_that_answers_500_is_aborted_and_it_is_said_why(monitor: 
     await monitor.second()  # the canary's instance is there, its rollout not yet
     world.state, world.release = "progressing", "notes-r9"
     await monitor.second(canary=(41, 41), stable=(80, 0))
-    assert world.aborts == [
-        {"release": "notes-r9", "reason": "errors: answered 41 of 41 requests with 5xx in 1 s; stable 0 of 80"}
-    ]
+    words = "answered 41 of 41 requests with 5xx in 1 s; stable 0 of 80"
+    [abort] = world.aborts
+    assert (abort["release"], abort["reason"]) == ("notes-r9", f"errors: {words}")
+    assert abort["evidence"] == {
+        **{"alert": "errors:notes-r9", "rule": "errors", "metric": "error_share", "value": 1.0, "threshold": 0.05},
+        **{"words": words, "since": "2026-01-01T00:00:02+00:00"},
+        "seen": {
+            **{"canary_requests": 41, "canary_errors": 41, "seconds": 1.0},
+            **{"stable_requests": 80, "stable_errors": 0},
+        },
+    }
     assert monitor.woken == 1
     fired = monitor.alert("errors:notes-r9")
     assert (fired.state, fired.abort) == (AlertState.FIRING, AbortState.CONFIRMED)
@@ -228,7 +115,8 @@ async def test_an_abort_is_repeated_until_it_is_confirmed(monitor: Monitor, worl
     await monitor.second()
     confirmed = monitor.alert("health:notes-r9")
     assert (confirmed.state, confirmed.abort) == (AlertState.RESOLVED, AbortState.CONFIRMED)
-    assert world.aborts == [{"release": "notes-r9", "reason": "health: instance notes-r9-1 is unhealthy"}] * 4
+    reasons = [(abort["release"], abort["reason"]) for abort in world.aborts]
+    assert reasons == [("notes-r9", "health: instance notes-r9-1 is unhealthy")] * 4
     await monitor.second()
     assert len(world.aborts) == 4
 
@@ -248,6 +136,21 @@ async def test_an_alert_of_one_release_never_aborts_the_next(monitor: Monitor, w
     await monitor.second(canary=(30, 0))
     assert len(world.aborts) == 2
     assert [alert.release for alert in monitor.alerts.alerts()] == ["notes-r7"]
+
+
+async def test_an_alert_of_one_release_does_not_keep_the_next_from_being_aborted(
+    monitor: Monitor, world: World
+) -> None:
+    world.release, world.instances = "notes-r7", {"notes-r7-1": "failed"}
+    world.abort_answers = [503, 503, 503]
+    await monitor.second()
+    assert monitor.alert("health:notes-r7").abort == AbortState.WANTED
+    world.release, world.instances = "notes-r8", {"notes-r7-1": "failed", "notes-r8-1": "failed"}
+    await monitor.second()  # both are asked for, neither is confirmed
+    assert {abort["release"] for abort in world.aborts[1:]} == {"notes-r7", "notes-r8"}
+    await monitor.second()
+    assert monitor.alert("health:notes-r8").abort == AbortState.CONFIRMED
+    assert monitor.alert("health:notes-r7").abort == AbortState.OBSOLETE
 
 
 async def test_a_canary_without_samples_is_aborted_after_ten_seconds(monitor: Monitor, world: World) -> None:
@@ -284,6 +187,95 @@ async def test_time_without_answers_is_no_silence_of_an_instance(monitor: Monito
     assert world.aborts == []
 
 
+async def test_a_deployer_that_is_silent_for_long_is_no_alert(monitor: Monitor, world: World) -> None:
+    world.production = {"notes-r8-1": "ready"}
+    await monitor.second(canary=(10, 0), stable=(20, 0))
+    world.down = {"deployer"}
+    for _ in range(30):
+        await monitor.second(canary=(10, 0), stable=(20, 0))
+    assert monitor.alerts.alerts() == []
+    assert monitor.sampler.silent == "deployer does not answer: ReadTimeout"
+    world.down = set()
+    for _ in range(15):
+        await monitor.second(canary=(10, 0), stable=(20, 0))
+    assert monitor.alerts.alerts() == []
+
+
+async def test_a_rule_that_cannot_be_judged_does_not_stop_the_others(
+    monitor: Monitor, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = Rule(name="a-first", metric=Metric.CPU, threshold=1)
+    await monitor.alerts.put_rule(Rule.model_construct(**dict(whole) | {"threshold": "high"}))
+    for second in range(3):
+        world.usage["notes-r9-1"] = {"cpu_seconds": 1.0 + second}
+        await monitor.second()
+    world.instances["notes-r9-1"] = "failed"
+    await monitor.second()
+    assert len(world.aborts) == 1
+    assert [record.message for record in caplog.records if "cannot be judged" in record.message] == [
+        "rule a-first cannot be judged about notes-r9; replace or delete it"
+    ]
+
+
+async def test_a_slow_canary_is_aborted_after_ten_seconds(monitor: Monitor, world: World) -> None:
+    world.slow_ms = {"canary": 240}
+    seconds = 0
+    while not world.aborts and seconds < 60:
+        await monitor.second(canary=(33, 0), stable=(67, 0))
+        seconds += 1
+    [abort] = world.aborts
+    assert seconds == 15  # 1 s: first look; 4 s: 100 requests of the canary; 10 s: so long it must last
+    assert abort["reason"].startswith("latency: its p95 is 242 ms of ")
+    assert abort["evidence"]["value"] == pytest.approx(10.2, abs=0.1)
+    assert abort["evidence"]["seen"]["stable_p95_ms"] == 23.75
+
+
+async def test_a_canary_that_crashes_again_and_again_is_aborted(monitor: Monitor, world: World) -> None:
+    for restarts in range(4):
+        assert world.aborts == []
+        name = f"notes-r9-{restarts + 1}"
+        world.instances, world.usage = {name: "ready"}, {name: {"restarts": restarts}}
+        await monitor.second()
+    assert [abort["reason"] for abort in world.aborts] == ["restarts: restarted 3 times within 10 min"]
+
+
+async def test_memory_at_the_cap_aborts_below_it_does_not(monitor: Monitor, world: World) -> None:
+    world.usage["notes-r9-1"] = {"working_set": 95, "memory_limit": 100}
+    await monitor.second()
+    assert monitor.states() == {"memory:notes-r9": "pending"}
+    world.usage["notes-r9-1"] = {"working_set": 350, "memory_limit": 400}
+    await monitor.second()
+    reasons = [abort["reason"] for abort in world.aborts]
+    assert reasons == ["MemoryAtCap: instance notes-r9-1 uses 88% of its largest memory limit"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "killed", "fired"),
+    [
+        (400, True, {"health:notes-r9", "MemoryAtCap:notes-r9"}),
+        (100, True, set()),  # it is given more memory
+        (100, False, {"health:notes-r9"}),
+    ],
+)
+async def test_an_oom_kill_aborts_where_no_more_memory_can_be_given(
+    monitor: Monitor, world: World, redis: Redis, limit: int, killed: bool, fired: set[str]
+) -> None:
+    follower = Follower(EventFollower(redis, "monitor"), monitor.watch, monitor.samples)
+    await monitor.second()
+    place = {"environment": "canary", "release": "notes-r9"}
+    memory = {"oom_killed": killed, "memory_limit": limit, "max_memory": 400}
+    told = Event(
+        type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="killed", **place, **memory
+    )
+    await events.append(redis, told)
+    for _ in range(3):
+        await follower.step()
+    world.instances["notes-r9-1"] = "failed"
+    await monitor.second()
+    assert {alert.id for alert in monitor.alerts.alerts()} == fired
+    assert bool(world.aborts) == bool(fired)
+
+
 async def test_an_answer_that_makes_no_sense_does_not_keep_other_apps_from_being_watched(
     monitor: Monitor, world: World
 ) -> None:
@@ -309,15 +301,51 @@ async def test_an_empty_registry_ends_no_watch(monitor: Monitor, world: World) -
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
 
 
+async def test_an_alerts_events_say_what_it_is_about(world: World, settings: Settings, http: httpx.AsyncClient) -> None:
+    store = MemoryAlertStore()
+    monitor = Monitor(world, settings, http, store)
+    await monitor.alerts.put_rule(Rule(name="full", metric=Metric.MEMORY, threshold=0.4, for_s=1))
+    world.production = {"notes-r8-1": "ready"}
+    for _ in range(3):
+        await monitor.second()
+    world.instances["notes-r9-1"] = "failed"
+    await monitor.second()
+    await monitor.second()
+    await monitor.alerts.flush()
+    told = [
+        (event.type, event.id, *((event.model_extra or {}).get(name) for name in ("rule", "release", "environment")))
+        for event in store.told
+    ]
+    assert [item for item in told if item[2] == "full"] == [
+        ("alert.pending", "full:notes-r9", "full", "notes-r9", "canary"),
+        ("alert.pending", "full:notes-r8", "full", "notes-r8", "production"),
+        ("alert.firing", "full:notes-r9", "full", "notes-r9", "canary"),
+        ("alert.firing", "full:notes-r8", "full", "notes-r8", "production"),
+        ("alert.gone", "full:notes-r9", "full", "notes-r9", "canary"),
+    ]
+    figures = {
+        event.id: {name: (event.model_extra or {})[name] for name in ("value", "threshold", "aborts")}
+        for event in store.told
+        if event.type == "alert.firing"
+    }
+    assert figures["health:notes-r9"] == {"value": 1, "threshold": 1, "aborts": True}
+    assert figures["full:notes-r8"] == {"value": 0.5, "threshold": 0.4, "aborts": False}
+
+
 async def test_a_silent_proxy_is_said(monitor: Monitor, world: World) -> None:
     await monitor.second()
     assert monitor.watch.proxy_silent is None
-    world.down = {"proxy"}
+    for down in ("proxy", "/apps/notes/traffic", "/apps/notes/rollout"):
+        world.down = {down}
+        await monitor.second()
+        assert monitor.watch.proxy_silent == "proxy does not answer: ReadTimeout"
+    world.down = set()
     await monitor.second()
-    assert monitor.watch.proxy_silent == "proxy does not answer: ReadTimeout"
+    assert monitor.watch.proxy_silent is None
 
 
 async def test_a_rule_of_ones_own_fires_after_its_time_and_does_not_abort(monitor: Monitor, world: World) -> None:
+    world.usage["notes-r9-1"] = {"working_set": 95}
     await monitor.alerts.put_rule(Rule(name="full", metric=Metric.MEMORY, threshold=0.9, for_s=3))
     for _ in range(3):
         await monitor.second()
@@ -392,13 +420,14 @@ async def test_a_restarted_monitor_goes_on_with_an_abort_that_was_not_confirmed(
 
 
 async def test_an_event_about_a_canarys_instance_acts_at_once(monitor: Monitor, world: World, redis: Redis) -> None:
-    follower = Follower(EventFollower(redis, "monitor"), monitor.watch)
+    follower = Follower(EventFollower(redis, "monitor"), monitor.watch, monitor.samples)
     for kind, instance in (("failed", "notes-r8-1"), ("ready", "notes-r9-1"), ("unhealthy", "notes-r9-1")):
         event = Event(type=f"instance.{kind}", app="notes", at=START, id=instance, reason=f"{instance} missed 3 probes")
         await events.append(redis, event)
     for _ in range(3):  # makes the group, looks for what was taken before, reads
         await follower.step()
     await monitor.aborts.step()
-    assert world.aborts == [{"release": "notes-r9", "reason": "health: notes-r9-1 missed 3 probes"}]
+    reasons = [(abort["release"], abort["reason"]) for abort in world.aborts]
+    assert reasons == [("notes-r9", "health: notes-r9-1 missed 3 probes")]
     pending: Any = await redis.xpending(events.STREAM, "monitor")
     assert pending["pending"] == 0

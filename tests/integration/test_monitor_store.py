@@ -1,4 +1,4 @@
-"""The contracts of SampleStore and AlertStore, run against both implementations of each."""
+"""The contracts of SampleStore and AlertStore, run against both implementations of each; what it takes in Redis."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,16 +8,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.monitor.alert import Alert, AlertState
+from services.monitor.alert_store import AlertStore, MemoryAlertStore, RedisAlertStore
+from services.monitor.redis_sample_store import RedisSampleStore
+from services.monitor.rollup import Rollup, Spread, rolled
 from services.monitor.rule import Metric, Rule
 from services.monitor.sample import Sample, Watched
-from services.monitor.store import (
-    AlertStore,
-    MemoryAlertStore,
-    MemorySampleStore,
-    RedisAlertStore,
-    RedisSampleStore,
-    SampleStore,
-)
+from services.monitor.store import MemorySampleStore, SampleStore
+from services.monitor.traffic_sample import ReleaseSample, TrafficSample
 from shared.events import STREAM
 from shared.models import Environment, Event, InstanceState
 from shared.store import connect
@@ -46,11 +43,26 @@ def watched(instance: str, seconds: float, cpu: float | None = 12.5) -> Watched:
     )
 
 
+def answered(seconds: float) -> ReleaseSample:
+    sample = TrafficSample(
+        **{"at": at(seconds), "requests": 20, "errors": 1, "request_rate": 10.0, "error_rate": 0.5},
+        **{"p50_ms": 3.2, "p95_ms": 12.5, "p99_ms": None},
+    )
+    return ReleaseSample(release="notes-r9", sample=sample)
+
+
+def row(of: str, minute: int, cpu: float = 12.5) -> Rollup:
+    steady = Spread(min=0.5, max=0.5, avg=0.5, last=0.5)
+    figures = {"cpu": Spread(min=0, max=cpu, avg=cpu / 3, last=1), "memory": steady}
+    return Rollup(of=of, at=at(minute * 60), count=30, figures=figures, sums={"requests": minute})
+
+
 def alert(name: str, state: AlertState = AlertState.FIRING) -> Alert:
     return Alert(
         id=f"{name}:notes-r9",
         rule=name,
         app="notes",
+        environment=Environment.PRODUCTION,
         release="notes-r9",
         state=state,
         reason="why",
@@ -93,10 +105,71 @@ async def test_instances_are_listed_with_their_last_sample_last_started_first(sa
     assert await samples.instances() == [watched("notes-r9-2", 0), watched("notes-r9-1", 2)]
 
 
-async def test_redis_keeps_samples_for_an_hour(redis: Redis) -> None:
-    await RedisSampleStore(redis).add([watched("notes-r9-1", 0)])
-    for key in ("monitor:samples:notes-r9-1", "monitor:instance:notes-r9-1"):
+async def test_samples_of_releases_are_read_back_by_time(samples: SampleStore) -> None:
+    batch = [answered(second) for second in (0, 2, 4)]
+    await samples.add_traffic(batch)
+    await samples.add_traffic([*batch, answered(6)])  # may be repeated
+    await samples.add_traffic([])
+    assert await samples.traffic("notes-r9", at(2), at(6)) == [answered(second).sample for second in (2, 4, 6)]
+    assert await samples.traffic("notes-r8", at(0), at(9)) == []
+
+
+async def test_rows_are_read_back_by_time_over_the_hours(samples: SampleStore) -> None:
+    rows = [row("notes-r9-1", minute) for minute in (58, 59, 60, 61, 200)]
+    await samples.add_rollups(rows[:3])
+    await samples.add_rollups(rows[2:])  # one of them again
+    await samples.add_rollups([row("notes-r9", 59)])
+    await samples.add_rollups([])
+    assert await samples.rollups("notes-r9-1", at(59 * 60), at(61 * 60)) == rows[1:4]
+    assert await samples.rollups("notes-r9-1", at(0), at(86400)) == rows
+    assert await samples.rollups("notes-r9", at(0), at(86400)) == [row("notes-r9", 59)]
+    assert await samples.rollups("nobody", at(0), at(86400)) == []
+
+
+async def test_a_row_of_the_same_minute_is_replaced(samples: SampleStore) -> None:
+    await samples.add_rollups([row("notes-r9-1", 1, cpu=10), row("notes-r9-1", 2, cpu=10)])
+    await samples.add_rollups([row("notes-r9-1", 1, cpu=30)])
+    rows = await samples.rollups("notes-r9-1", at(0), at(600))
+    assert [(item.at, item.figures["cpu"].max) for item in rows] == [(at(60), 30), (at(120), 10)]
+
+
+async def test_it_knows_of_whom_it_has_anything(samples: SampleStore) -> None:
+    assert not await samples.knows("notes-r9-1", at(0))
+    await samples.add([watched("notes-r9-1", 0)])
+    await samples.add_traffic([answered(0)])
+    await samples.add_rollups([row("notes-r8-1", 0)])
+    for name in ("notes-r9-1", "notes-r9", "notes-r8-1"):
+        assert await samples.knows(name, at(3 * 3600))
+    assert not await samples.knows("notes-r8", at(0))
+
+
+async def test_redis_keeps_samples_for_an_hour_and_rows_for_a_day(redis: Redis) -> None:
+    store = RedisSampleStore(redis)
+    await store.add([watched("notes-r9-1", 0)])
+    await store.add_traffic([answered(0)])
+    await store.add_rollups([row("notes-r9-1", 0)])
+    for key in ("monitor:samples:notes-r9-1", "monitor:instance:notes-r9-1", "monitor:traffic:notes-r9"):
         assert 3590 < await redis.ttl(key) <= 3600
+    [chunk] = await redis.keys("monitor:rollups:*")
+    assert chunk == f"monitor:rollups:notes-r9-1:{int(AT.timestamp()) // 3600}"
+    assert 86390 < await redis.ttl(chunk) <= 86400
+
+
+async def test_an_instances_day_takes_less_than_half_a_megabyte(redis: Redis) -> None:
+    """Changing figures, as of a busy app; the bound is what 100 instances may take (about 36 MB), for each."""
+    store, taken = RedisSampleStore(redis), []
+    for index in range(1800):
+        sample = watched("notes-r9-1", index * 2, cpu=round(index * 7.31 % 100, 2)).sample
+        taken.append(sample.model_copy(update={"working_set": 50_000_000 + index * 12_345, "memory": index / 1800}))
+    template = watched("notes-r9-1", 0)
+    await store.add([template.model_copy(update={"sample": sample}) for sample in taken])
+    minutes = rolled("notes-r9-1", taken, 60)
+    for hour in range(24):
+        moved = [item.model_copy(update={"at": item.at + timedelta(hours=hour)}) for item in minutes]
+        await store.add_rollups(moved)
+    sizes = [await redis.memory_usage(key, samples=0) or 0 for key in await redis.keys("monitor:*")]
+    assert len(sizes) == 24 + 2
+    assert sum(sizes) < 500_000
 
 
 async def test_alerts_are_saved_replaced_and_removed(alerts: AlertStore) -> None:

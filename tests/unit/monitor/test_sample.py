@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.monitor.sample import Frame, Sample, sample, thinned
+from services.monitor.sample import Frame, sample
 from services.monitor.sample_book import SampleBook
 from services.monitor.store import MemorySampleStore
 from shared.models import Environment, InstanceState, InstanceStats
@@ -60,16 +60,6 @@ def test_the_first_sample_has_memory_and_no_cpu() -> None:
     assert (first.cpu, first.memory, first.working_set) == (None, 0.25, 16 * MIB)
 
 
-def one(seconds: float, cpu: float | None, memory: float) -> Sample:
-    return Sample(at=at(seconds), cpu=cpu, working_set=int(memory * 100), memory_limit=100, memory=memory)
-
-
-def test_thinning_keeps_the_highest_figures_of_each_step() -> None:
-    samples = [one(0, None, 0.1), one(2, 90, 0.3), one(4, 5, 0.2), one(10, None, 0.1)]
-    assert thinned(samples, 10) == [one(0, 90, 0.3), one(10, None, 0.1)]
-    assert thinned([], 10) == []
-
-
 def test_silence_counts_only_while_the_deployer_answers() -> None:
     book = SampleBook(MemorySampleStore())
     names = ["notes-r9-1", "notes-r9-2"]
@@ -100,6 +90,58 @@ def test_cpu_and_memory_are_those_of_the_releases_worst_instance() -> None:
     assert book.cpu("notes-r9").value is None
 
 
+def test_memory_at_the_cap_counts_only_where_no_more_can_be_given() -> None:
+    book = SampleBook(MemorySampleStore())
+    assert book.memory_at_cap("notes-r9", at(0)).value is None
+    book.take([stats(working_set=63 * MIB)], at(0))
+    assert (book.memory("notes-r9").value, book.memory_at_cap("notes-r9", at(0)).value) == (0.9844, 0.0)
+    book.take([stats(memory_limit=512 * MIB, working_set=448 * MIB)], at(2))
+    assert book.memory_at_cap("notes-r9", at(2)).value == 0.875
+
+
+@pytest.mark.parametrize(("limit", "kills", "value"), [(512 * MIB, 1, 1.0), (512 * MIB, 0, 0.03), (64 * MIB, 1, 0.03)])
+def test_an_oom_kill_at_the_cap_counts_for_a_minute(limit: int, kills: int, value: float) -> None:
+    book = SampleBook(MemorySampleStore())
+    book.take([stats(memory_limit=limit)], at(0))
+    book.take([], at(2))
+    after = stats(id="notes-r9-2", memory_limit=512 * MIB, oom_kills=kills)
+    book.take([after], at(4))
+    reading = book.memory_at_cap("notes-r9", at(63))
+    assert reading.value == pytest.approx(value, abs=0.01)
+    assert book.memory_at_cap("notes-r9", at(64)).value == pytest.approx(0.03, abs=0.01)
+    if kills and limit == 512 * MIB:
+        assert reading.words == "instance notes-r9-1 was killed at its largest memory limit"
+
+
+def test_a_kill_that_was_told_counts_from_when_it_was() -> None:
+    faults = SampleBook(MemorySampleStore()).faults
+    faults.note_kill("notes-r9", "killed", at(10))
+    faults.note_kill("notes-r9", "an older one", at(5))
+    assert [bool(faults.killed("notes-r9", at(second))) for second in (10, 69, 70)] == [True, True, False]
+    assert faults.killed("notes-r8", at(10)) is None
+
+
+def test_restarts_are_those_of_the_release_while_the_deployer_answers() -> None:
+    book = SampleBook(MemorySampleStore())
+    assert book.restarts("notes-r9", at(0)).value is None
+    other = stats(id="notes-r8-1", release="notes-r8", restarts=2)
+    for second, restarts in ((0, 4), (2, 5), (4, 6)):
+        book.take([stats(restarts=restarts), other], at(second))
+    assert (book.restarts("notes-r9", at(4)).value, book.restarts("notes-r8", at(4)).value) == (2, 0)
+    book.take([other], at(6))  # it waits to be started again
+    assert book.restarts("notes-r9", at(6)).words == "restarted 2 times within 10 min"
+    book.missed()
+    assert book.restarts("notes-r9", at(6)).value is None
+
+
+def test_a_gap_stays_a_gap() -> None:
+    book = SampleBook(MemorySampleStore())
+    for second in (0, 2, 100, 102):
+        book.take([stats()] if second != 2 else [], at(second))
+    assert [item.at for item in book.recent("notes-r9-1")] == [at(0), at(100), at(102)]
+    assert book.recent("nobody") == []
+
+
 class AwayStore(MemorySampleStore):
     away = True
 
@@ -120,3 +162,17 @@ async def test_samples_wait_for_a_store_that_is_away() -> None:
     store.away = False
     await book.flush()
     assert [item.at for item in await store.samples("notes-r9-1", at(0), at(9))] == [at(0), at(2)]
+
+
+@pytest.mark.anyio
+async def test_the_minutes_are_stored_that_are_over() -> None:
+    store = MemorySampleStore()
+    book = SampleBook(store)
+    for second in range(0, 130, 2):
+        book.take([stats(working_set=(second + 1) * MIB // 4)], at(second))
+    await book.flush()
+    rows = await store.rollups("notes-r9-1", at(0), at(999))
+    assert [(row.at, row.count, row.figures["working_set"].max) for row in rows] == [
+        (at(0), 30, 59 * MIB // 4),
+        (at(60), 30, 119 * MIB // 4),
+    ]

@@ -1,0 +1,148 @@
+"""Samples of a stretch of time → one row with the lowest, highest, mean and last figure of each kind. Pure."""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+from pydantic import Field
+
+from shared.models import View
+
+MINUTE_S = 60
+Taken = TypeVar("Taken", bound="Figures")
+
+
+class Spread(View):
+    """Of one figure. Averages hide spikes, so the highest is kept too."""
+
+    min: float
+    max: float
+    avg: float
+    last: float
+
+
+class Rollup(View):
+    """`of`: an instance or a release; `at`: where the stretch begins; `count` samples were taken in it. A figure that
+    none of them had is left out; `sums` are of what is counted anew in each sample.
+    """
+
+    of: str
+    at: datetime
+    count: int
+    figures: dict[str, Spread]
+    sums: dict[str, int] = Field({})
+
+
+class Figures(Protocol):
+    """A sample: when it was taken, its figures by name, and what is counted anew in each."""
+
+    @property
+    def at(self) -> datetime: ...
+
+    def figures(self) -> dict[str, float | None]: ...
+
+    def sums(self) -> dict[str, int]: ...
+
+
+def rolled(of: str, samples: Iterable[Taken], step_s: int) -> list[Rollup]:
+    """One row for each `step_s` seconds that have samples; samples and rows oldest first."""
+    return merged([_row(of, sample) for sample in samples], step_s)
+
+
+def merged(rows: Iterable[Rollup], step_s: int) -> list[Rollup]:
+    """Rows of longer stretches, oldest first as those given."""
+    steps: dict[datetime, list[Rollup]] = {}
+    for row in rows:
+        steps.setdefault(start_of(row.at, step_s), []).append(row)
+    return [_together(at, parts) for at, parts in steps.items()]
+
+
+def start_of(at: datetime, step_s: int) -> datetime:
+    """Where the step begins that `at` lies in."""
+    return datetime.fromtimestamp(int(at.timestamp()) // step_s * step_s, UTC)
+
+
+def hours(since: datetime, until: datetime) -> list[int]:
+    """The hours, counted since 1970, that the time from `since` to `until` touches."""
+    return list(range(hour_of(since), hour_of(until) + 1))
+
+
+def hour_of(at: datetime) -> int:
+    return int(at.timestamp()) // 3600
+
+
+def packed(rows: Iterable[Rollup]) -> str:
+    """Rows of one hour as one text: JSON, deflated, in base 64 (the client of the store reads text only)."""
+    lines = [
+        [int(row.at.timestamp()), row.count, {name: _short(spread) for name, spread in row.figures.items()}, row.sums]
+        for row in sorted(rows, key=lambda row: row.at)
+    ]
+    return base64.b64encode(zlib.compress(json.dumps(lines, separators=(",", ":")).encode(), 9)).decode()
+
+
+def unpacked(of: str, text: str | None) -> list[Rollup]:
+    """The rows that were packed, oldest first."""
+    if text is None:
+        return []
+    lines: list[Any] = json.loads(zlib.decompress(base64.b64decode(text)))
+    return [
+        Rollup(
+            of=of,
+            at=datetime.fromtimestamp(start, UTC),
+            count=count,
+            figures={name: _long(values) for name, values in figures.items()},
+            sums=sums,
+        )
+        for start, count, figures, sums in lines
+    ]
+
+
+def replaced(old: Iterable[Rollup], new: Iterable[Rollup]) -> list[Rollup]:
+    """Old and new rows, oldest first; of the same stretch the new one counts."""
+    rows = {row.at: row for row in (*old, *new)}
+    return [rows[at] for at in sorted(rows)]
+
+
+def _row(of: str, sample: Figures) -> Rollup:
+    spreads = {
+        name: Spread(min=value, max=value, avg=value, last=value)
+        for name, value in sample.figures().items()
+        if value is not None
+    }
+    return Rollup(of=of, at=sample.at, count=1, figures=spreads, sums=sample.sums())
+
+
+def _together(at: datetime, parts: Sequence[Rollup]) -> Rollup:
+    names = dict.fromkeys(name for part in parts for name in part.figures)
+    sums = {name: sum(part.sums[name] for part in parts) for name in parts[0].sums}
+    figures = {name: _spread([part for part in parts if name in part.figures], name) for name in names}
+    return Rollup(of=parts[0].of, at=at, count=sum(part.count for part in parts), figures=figures, sums=sums)
+
+
+def _spread(parts: Sequence[Rollup], name: str) -> Spread:
+    spreads = [part.figures[name] for part in parts]
+    weighed = sum(part.figures[name].avg * part.count for part in parts)
+    return Spread(
+        min=min(spread.min for spread in spreads),
+        max=max(spread.max for spread in spreads),
+        avg=round(weighed / sum(part.count for part in parts), 4),
+        last=spreads[-1].last,
+    )
+
+
+def _short(spread: Spread) -> list[float]:
+    """One figure where nothing changed."""
+    values = [_plain(value) for value in (spread.min, spread.max, spread.avg, spread.last)]
+    return values[:1] if len(set(values)) == 1 else values
+
+
+def _long(values: list[float]) -> Spread:
+    low, high, mean, last = values * 4 if len(values) == 1 else values
+    return Spread(min=low, max=high, avg=mean, last=last)
+
+
+def _plain(value: float) -> float:
+    return int(value) if value == int(value) else value

@@ -1,0 +1,189 @@
+"""A monitor that was down comes to the conclusions that it would have come to, and takes up what was stored."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from services.monitor.alert import AlertState
+from services.monitor.alert_store import ALERTS, RULES, RedisAlertStore
+from services.monitor.config import Settings
+from services.monitor.loops import Follower
+from services.monitor.redis_sample_store import RedisSampleStore
+from services.monitor.rule import Metric, Rule
+from shared import events
+from shared.errors import Unavailable
+from shared.events import EventFollower
+from shared.models import Event
+from tests.integration.monitor_world import Monitor, World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def start(world: World, tmp_path: Path, redis: Redis) -> AsyncIterator[Callable[[], Monitor]]:
+    """Makes a monitor on the same Redis as the one before."""
+    settings = Settings(home=tmp_path, token=SecretStr("token"))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
+        yield lambda: Monitor(world, settings, http, RedisAlertStore(redis), RedisSampleStore(redis))
+
+
+def followed(monitor: Monitor, redis: Redis) -> Follower:
+    return Follower(EventFollower(redis, "monitor"), monitor.watch, monitor.samples)
+
+
+async def flush(monitor: Monitor) -> None:
+    for book in (monitor.alerts, monitor.samples, monitor.traffic):
+        await book.flush()
+
+
+async def test_a_canary_that_died_meanwhile_is_aborted(
+    start: Callable[[], Monitor], world: World, redis: Redis
+) -> None:
+    before = start()
+    await before.second()
+    for _ in range(2):
+        await followed(before, redis).step()
+    died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
+    await events.append(redis, died.model_copy(update={"environment": "canary", "oom_killed": False}))
+    world.time += timedelta(seconds=60)
+    world.instances = {"notes-r9-2": "ready"}  # started in its place: the registry knows nothing of it any more
+    after = start()
+    await after.second()
+    assert world.aborts == []
+    follower = followed(after, redis)
+    for _ in range(2):
+        await follower.step()
+    await after.aborts.step()
+    assert [abort["reason"] for abort in world.aborts] == ["health: it ended"]
+
+
+@pytest.mark.parametrize("known", ["nothing", "an older rollout"])
+async def test_an_event_waits_until_the_rollout_is_known(
+    start: Callable[[], Monitor], world: World, redis: Redis, known: str
+) -> None:
+    monitor = start()
+    follower = followed(monitor, redis)
+    for _ in range(2):
+        await follower.step()
+    if known != "nothing":
+        world.release, world.instances = "notes-r8", {}
+        await monitor.second()
+    world.down, world.release = {"proxy"}, "notes-r9"
+    died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
+    await events.append(redis, died)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="nobody knows whether notes-r9 is on its way: proxy does not answer"):
+            await follower.step()
+    world.down = set()
+    await follower.step()
+    await monitor.aborts.step()
+    assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
+
+
+async def test_the_samples_of_the_last_five_minutes_are_taken_up(start: Callable[[], Monitor], world: World) -> None:
+    before = start()
+    for _ in range(400):
+        await before.sampler.step()
+        world.time += timedelta(seconds=1)
+    await flush(before)
+    stopped_at = world.time
+    world.time += timedelta(seconds=60)
+    after = start()
+    assert after.samples.recent("notes-r9-1") == []
+    await after.sampler.step()
+    recent = after.samples.recent("notes-r9-1")
+    assert (recent[0].at, recent[-2].at, recent[-1].at) == (
+        world.time - timedelta(minutes=5),
+        stopped_at - timedelta(seconds=1),
+        world.time,
+    )
+    assert len(recent) == 5 * 60 - 60 + 1  # the gap stays a gap
+    assert (recent[-1].cpu, recent[-1].working_set) == (None, 50)
+
+
+async def test_the_minute_of_a_restart_is_rolled_up_as_a_whole(start: Callable[[], Monitor], world: World) -> None:
+    for working_set in (90, 50):  # before and after the restart, in one minute
+        monitor = start()
+        world.usage["notes-r9-1"] = {"working_set": working_set}
+        for _ in range(20 if working_set == 90 else 45):
+            await monitor.second(stable=(2, 0), canary=(1, 0))
+            await flush(monitor)
+    begin = world.time - timedelta(seconds=65)
+    [row] = await monitor.sample_store.rollups("notes-r9-1", begin, world.time)
+    assert (row.count, row.figures["working_set"].max, row.figures["working_set"].last) == (59, 90, 50)
+    [traffic] = await monitor.sample_store.rollups("notes-r9", begin, world.time)
+    assert traffic.sums == {"requests": 56, "errors": 0}  # of seconds 2 to 19 and 22 to 59
+
+
+async def test_restarts_are_neither_forgotten_nor_counted_twice(start: Callable[[], Monitor], world: World) -> None:
+    before = start()
+    for restarts in (7, 8):  # seven happened before anyone looked
+        world.usage["notes-r9-1"] = {"restarts": restarts}
+        await before.second()
+    await flush(before)
+    after = start()
+    await after.second()
+    reading = after.samples.restarts("notes-r9", world.time)
+    assert reading.value == 1
+    world.usage["notes-r9-1"] = {"restarts": 9}
+    await after.second()
+    assert after.samples.restarts("notes-r9", world.time).value == 2
+    assert world.aborts == []
+
+
+async def test_an_alert_about_production_goes_on_after_a_restart(start: Callable[[], Monitor], world: World) -> None:
+    world.instances, world.release, world.state = {}, None, None
+    world.production = {"notes-r8-1": "unhealthy", "notes-r8-2": "ready"}
+    before = start()
+    await before.second()
+    await flush(before)
+    world.production = {}
+    after = start()
+    for _ in range(10):
+        await after.second()
+    fired = after.alert("health:notes-r8")
+    assert (fired.state, fired.reason) == (AlertState.FIRING, "instance notes-r8-1 is unhealthy")
+    world.production = {"notes-r8-3": "ready"}
+    for _ in range(2):
+        await after.second()
+    assert after.alert("health:notes-r8").state == AlertState.RESOLVED
+
+
+async def test_what_an_alert_is_about_is_watched_though_the_registry_is_empty(
+    start: Callable[[], Monitor], world: World
+) -> None:
+    world.instances, world.release, world.state = {}, None, None
+    world.production = {"notes-r8-1": "ready"}
+    before = start()
+    await before.alerts.put_rule(Rule(name="full", metric=Metric.MEMORY, threshold=0.5))
+    await before.second()
+    await flush(before)
+    world.production = {}
+    after = start()
+    for _ in range(8):
+        await after.second()
+    assert after.states() == {"full:notes-r8": "firing", "health:notes-r8": "firing"}
+    assert after.alert("health:notes-r8").reason == "no instance of notes-r8 is in the registry"
+
+
+async def test_what_cannot_be_read_does_not_stop_the_rest(
+    start: Callable[[], Monitor], world: World, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = Rule(name="full", metric=Metric.MEMORY, threshold=0.5)
+    await redis.hset(RULES, mapping={"odd": '{"name": "odd", "metric": "luck"}', "full": full.model_dump_json()})
+    await redis.hset(ALERTS, "odd:notes-r9", "{")
+    monitor = start()
+    await monitor.second()
+    assert monitor.states() == {"full:notes-r9": "firing"}
+    assert "a stored Rule cannot be read" in caplog.text
+    assert "a stored Alert cannot be read" in caplog.text
