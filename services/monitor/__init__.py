@@ -8,6 +8,9 @@ traffic.py      counters of a rollout → share of errors, over a window
 rule.py         what is measured, from when on it is bad
 alert.py        the states of an alert, and of the abort that it asks for
 sample_book.py  what is known of instances; alert_book.py: rules and alerts
+policy.py       when a memory limit is doubled or halved; policy_look.py: from what, policy_decision.py: what became of it
+scaling.py      the loop that decides and has it done; scaling_events.py: OOM kills told by events
+policy_store.py, policy_api.py: policies and decisions, kept and shown
 loops.py        sampling, watching canaries, aborting, following events
 store.py        Redis and memory
 api.py          REST

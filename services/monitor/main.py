@@ -10,7 +10,11 @@ from services.monitor.alert_book import AlertBook
 from services.monitor.api import alerts_router, samples_router
 from services.monitor.config import Settings
 from services.monitor.loops import Aborts, Follower, Sampler, Watch
+from services.monitor.policy_api import policies_router
+from services.monitor.policy_store import RedisPolicyStore
 from services.monitor.sample_book import SampleBook
+from services.monitor.scaling import Scaling
+from services.monitor.scaling_events import KillFollower
 from services.monitor.store import RedisAlertStore, RedisSampleStore
 from shared.app import configure_logging, create_app, serve
 from shared.clock import now
@@ -46,6 +50,11 @@ def build_app(settings: Settings) -> FastAPI:
     watch = Watch(deployer, proxy, samples, alerts, now, wake)
     follower = Follower(EventFollower(redis, "monitor"), watch)
 
+    policies = RedisPolicyStore(redis)
+    scaling = Scaling(deployer, samples, policies, now)
+    scaling_loop = Loop("scaling", scaling.step, every_s=SAMPLE_S)
+    kills = KillFollower(EventFollower(redis, "monitor-scaling"), scaling.killed, scaling_loop.wake, now)
+
     async def deployer_check() -> str | None:
         return sampler.silent
 
@@ -62,7 +71,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description="Samples of CPU and memory, rules and alerts about canaries, and the abort of those that fail.",
-        routers=[samples_router(sample_store), alerts_router(alerts)],
+        routers=[samples_router(sample_store), alerts_router(alerts), policies_router(policies)],
         loops=[
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
             Loop("watch", watch.step, every_s=LOOK_S),
@@ -70,6 +79,8 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("events", follower.step, every_s=0.0),
             storing,
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
+            scaling_loop,
+            Loop("OOM kills", kills.step, every_s=0.0),
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
         resources=resources,
