@@ -15,8 +15,11 @@ fleet.py                       what the registry holds, and which release is liv
 rule.py, alert.py              what is measured, from when on it is bad; the states of an alert, and of its abort
 alert_book.py                  rules and alerts, as they are decided
 watch.py                       the look at each app; loops.py: sampling, aborting, following events
-store.py, redis_sample_store.py, alert_store.py   Redis and memory
-api.py, sample_api.py, metrics.py   REST, Prometheus
+policy.py                      when a memory limit is doubled or halved; policy_look.py: from what
+policy_decision.py             a decision, and what became of it; scaling.py: the loop that has it done
+scaling_events.py              OOM kills told by events
+store.py, <noun>_store.py      Redis and memory
+api.py, <noun>_api.py, page.py, metrics.py   REST, pages, Prometheus
 main.py                        composition root
 
 Telling people, beside all that, from the same events under a consumer group of its own:
@@ -27,7 +30,6 @@ delivery.py      one message to one recipient: its states, when it is tried agai
 notifier.py      the contract of what sends; apprise_notifier.py: mail and every other service
 notifier_book.py whom the platform tells, recipient.py: one of them
 teller.py        events → deliveries; outbox.py: deliveries → sent; notifications.py puts them together
-*_store.py       Redis and memory; notification_api.py: REST
 
 A new kind of message is an entry in TELLERS of notification.py.
 A new thing to measure is a Metric in rule.py and its Reading in watch.py.

@@ -17,9 +17,13 @@ from services.monitor.notification_api import deliveries_router, notifiers_route
 from services.monitor.notifications import notifications
 from services.monitor.notifier_store import RedisNotifierStore
 from services.monitor.outbox_store import GROUP, RedisOutboxStore
+from services.monitor.policy_api import policies_router
+from services.monitor.policy_store import RedisPolicyStore
 from services.monitor.redis_sample_store import RedisSampleStore
 from services.monitor.sample_api import samples_router
 from services.monitor.sample_book import SampleBook
+from services.monitor.scaling import Scaling
+from services.monitor.scaling_events import KillFollower
 from services.monitor.traffic_book import TrafficBook
 from services.monitor.watch import Watch
 from shared.app import configure_logging, create_app, serve
@@ -65,6 +69,11 @@ def build_app(settings: Settings) -> FastAPI:
         now,
     )
 
+    policies = RedisPolicyStore(redis)
+    scaling = Scaling(deployer, samples, policies, now)
+    scaling_loop = Loop("scaling", scaling.step, every_s=SAMPLE_S)
+    kills = KillFollower(EventFollower(redis, "monitor-scaling"), scaling.killed, scaling_loop.wake, now)
+
     async def deployer_check() -> str | None:
         return sampler.silent
 
@@ -87,6 +96,7 @@ def build_app(settings: Settings) -> FastAPI:
             deliveries_router(telling.store),
             notifiers_router(telling.book, settings.url("monitor")),
             silences_router(telling.notifier_store),
+            policies_router(policies),
         ],
         loops=[
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
@@ -96,6 +106,8 @@ def build_app(settings: Settings) -> FastAPI:
             storing,
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
             Loop("storing traffic", traffic.flush, every_s=REPEAT_S),
+            scaling_loop,
+            Loop("OOM kills", kills.step, every_s=0.0),
             *telling.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
