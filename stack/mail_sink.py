@@ -50,6 +50,15 @@ class MailSink:
             self._controller.stop()
             self._controller = None
 
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """Stopped for the length of the block."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     def wait_for(self, predicate: Callable[[list[Mail]], bool], timeout_s: float = 10.0) -> list[Mail]:
         """The messages, once `predicate` holds of them. Blocks. Raises TimeoutError, which says what there is."""
         deadline = time.monotonic() + timeout_s

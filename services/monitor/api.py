@@ -1,26 +1,36 @@
 """REST: rules and alerts."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Request, Response
 
 from services.monitor.alert import Alert, AlertState
 from services.monitor.alert_book import AlertBook
 from services.monitor.rule import DEFAULTS, Rule, RuleBody, RuleName
 from shared.errors import NotFound
 from shared.models import Environment, Page
+from shared.pages import wants_page
 
 EXAMPLE = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30, "app": "notes", "aborts": False}
 
 
-def alerts_router(book: AlertBook) -> APIRouter:
+def alerts_router(book: AlertBook, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
+    """`page` renders the alerts for a browser."""
     router = APIRouter(tags=["alerts"])
 
-    @router.get("/alerts", summary="Alerts, those that are over too")
+    @router.get("/alerts", response_model=Page[Alert], summary="Alerts, those that are over too")
     async def list_alerts(
-        app: str | None = None, environment: Environment | None = None, state: AlertState | None = None
-    ) -> Page[Alert]:
-        """Newest change first; the last 500 that are over. `abort`: whether the proxy has confirmed."""
+        request: Request,
+        app: str | None = None,
+        environment: Environment | None = None,
+        state: AlertState | None = None,
+    ) -> Any:
+        """Newest change first; the last 500 that are over. `abort`: whether the proxy has confirmed. A page, where
+        `Accept` begins with `text/html`.
+        """
+        if wants_page(request.headers.get("accept")):
+            return await page(request)
         return Page(
             items=[
                 alert

@@ -17,6 +17,8 @@ from services.monitor.notification_api import deliveries_router, notifiers_route
 from services.monitor.notifications import notifications
 from services.monitor.notifier_store import RedisNotifierStore
 from services.monitor.outbox_store import GROUP, RedisOutboxStore
+from services.monitor.page import Pages
+from services.monitor.page_api import alerts_page, pages_router
 from services.monitor.policy_api import policies_router
 from services.monitor.policy_store import RedisPolicyStore
 from services.monitor.redis_sample_store import RedisSampleStore
@@ -69,7 +71,7 @@ def build_app(settings: Settings) -> FastAPI:
         now,
     )
 
-    policies = RedisPolicyStore(redis)
+    pages, policies = Pages(settings), RedisPolicyStore(redis)
     scaling = Scaling(deployer, samples, policies, now)
     scaling_loop = Loop("scaling", scaling.step, every_s=SAMPLE_S)
     kills = KillFollower(EventFollower(redis, "monitor-scaling"), scaling.killed, scaling_loop.wake, now)
@@ -91,8 +93,9 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="Samples, alerts, the abort of canaries that fail, and messages to people.",
         routers=[
+            pages_router(pages, sample_store, policies),
             samples_router(sample_store),
-            alerts_router(alerts),
+            alerts_router(alerts, alerts_page(pages, alerts, telling.notifier_store, telling.store)),
             deliveries_router(telling.store),
             notifiers_router(telling.book, settings.url("monitor")),
             silences_router(telling.notifier_store),

@@ -37,7 +37,7 @@ def samples_router(store: SampleStore) -> APIRouter:
         """Newest first; the highest figures of each step, `spread` has lowest, mean and last. They are taken every 2 s;
         from an hour back on, or with a step of a minute and more, the answer is made of minutes, kept for 24 h.
         """
-        rows = await _rows(store, store.samples, id, since, until, step)
+        rows = await rows_of(store, store.samples, id, since, until, step)
         return Page(items=[item_of(row) for row in reversed(rows)])
 
     @router.get("/releases/{id}/samples", summary="Requests, errors and latency of a release over time")
@@ -45,13 +45,13 @@ def samples_router(store: SampleStore) -> APIRouter:
         """Newest first; of each step all requests and errors, the highest rates and latencies, `spread` has the lowest,
         mean and last. Kept like those of an instance.
         """
-        rows = await _rows(store, store.traffic, id, since, until, step)
+        rows = await rows_of(store, store.traffic, id, since, until, step)
         return Page(items=[traffic_item_of(row) for row in reversed(rows)])
 
     return router
 
 
-async def _rows(
+async def rows_of(
     store: SampleStore, read: Read[Taken], of: str, since: datetime | None, until: datetime | None, step_s: int
 ) -> list[Rollup]:
     """One row for each step, oldest first. Raises Invalid and NotFound."""

@@ -2,7 +2,7 @@
 // data-lines='[{"key", "label", "unit", "color", "scale"}]': scale divides the figure (2**20 for MiB); color is a custom
 // property of the stylesheet. Without scripts the figures beside the chart tell the same.
 (() => {
-  const EVERY_MS = 5000;
+  const EVERY_MS = 10000;
   const charts = new Map();
 
   const color = (name) => {
