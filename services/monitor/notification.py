@@ -128,12 +128,12 @@ def _aborted(subject: Subject) -> Message | None:
         return None
     fields = event.model_extra or {}
     evidence = _mapping(fields.get("evidence"))
-    traffic = _mapping(fields.get("traffic")) or _mapping(evidence.pop("traffic", None))
+    traffic = _mapping(evidence.pop("traffic", None)) or _mapping(fields.get("traffic"))
     words = str(evidence.pop("words", ""))
     return compose(
         f"{subject.what}: {event.id} was aborted: {event.reason}",
         [event.reason, words if words not in event.reason else ""],
-        subject.facts(*_told(evidence), *_told(traffic)),
+        subject.facts(*_told(evidence), *_told(_mapping(traffic.get("tracks", traffic)))),
         f"{subject.links.proxy}/apps/{event.app}/rollout",
         excerpt=extra(event, "excerpt"),
         excerpt_of="Its last lines",
@@ -160,7 +160,7 @@ def _scaled(subject: Subject) -> Message | None:
     return compose(
         f"{subject.what}: scaled from {before} to {after}: {event.reason}",
         [event.reason],
-        subject.facts(("from", before), ("to", after), *_told(_mapping(fields.get("inputs")))),
+        subject.facts(("from", before), ("to", after), *_told(_by_instance(fields.get("inputs")))),
         f"{subject.links.monitor}/policies/{event.app}/{environment_of(event)}/decisions",
     )
 
@@ -186,16 +186,26 @@ def figure(value: Any) -> str:
 
 
 def _told(fields: Mapping[str, Any]) -> list[Fact]:
-    """Each field as a fact; a mapping in one line (`requests 100, errors 31`)."""
-    return [
-        (
-            str(name).replace("_", " "),
-            ", ".join(f"{key} {figure(inner)}" for key, inner in value.items() if not isinstance(inner, dict | list))
-            if isinstance(value, dict)
-            else figure(value),
-        )
-        for name, value in fields.items()
-    ]
+    """Each field as a fact; a mapping in one line (`requests 100, errors 31`). What is null or deeper is left out."""
+    return [(str(name).replace("_", " "), _line(value)) for name, value in fields.items()]
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, dict):
+        return figure(value)
+    return ", ".join(
+        f"{str(name).replace('_', ' ')} {figure(inner)}"
+        for name, inner in value.items()
+        if inner is not None and not isinstance(inner, dict | list)
+    )
+
+
+def _by_instance(inputs: Any) -> dict[str, Any]:
+    """What a step of scaling was decided on: a list of mappings with the instances' ids, or one mapping."""
+    if not isinstance(inputs, list):
+        return _mapping(inputs)
+    items = [_mapping(item) for item in inputs]
+    return {str(item.pop("id", number)): item for number, item in enumerate(items, start=1)}
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -96,6 +96,36 @@ def test_a_release_that_was_rolled_back_gives_its_evidence() -> None:
         assert words in message.text
 
 
+def test_the_proxy_s_evidence_is_told_without_what_is_null_or_too_deep() -> None:
+    canary = {"release": "notes-r9", "requests": 100, "errors": 31, "p95_ms": 12.34, "p99_ms": None}
+    evidence = {
+        **{"alert": "errors:notes-r9", "rule": "errors", "value": 0.31, "words": "answered 31 of 100"},
+        **{"seen": {"canary_requests": 100, "seconds": 10.0}, "ran_s": 61.5},
+        "traffic": {"epoch": "e1", "share_set": 0.33, "tracks": {"canary": canary, "stable": {"requests": 200}}},
+    }
+    message = told("rollout.aborted", "errors: answered 31 of 100", evidence=evidence)
+    assert message is not None
+    for words in (
+        "seen         canary requests 100, seconds 10",
+        "canary       release notes-r9, requests 100, errors 31, p95 ms 12.3\n",
+        "stable       requests 200",
+        "ran s        61.5",
+    ):
+        assert words in message.text
+    assert message.text.count("answered 31 of 100") == 1 and "e1" not in message.text
+
+
+def test_a_step_of_scaling_tells_each_instance() -> None:
+    looks = [
+        {"id": f"notes-r9-{number}", "working_set": 60 * 2**20, "limit": 2**26, "growth": None} for number in (1, 2)
+    ]
+    fields: dict[str, Any] = {"from": 2**26, "to": 2**27, "inputs": looks}
+    message = told("scaling.decided", environment="canary", **fields)
+    assert message is not None
+    for number in (1, 2):
+        assert f"notes-r9-{number}   working set 60 MiB, limit 64 MiB\n" in message.text
+
+
 def test_an_aborted_rollout_gives_its_evidence_and_both_tracks() -> None:
     evidence = {"rule": "errors", "value": 0.3123, "threshold": 0.05, "words": "answered 31 of 100 with 5xx"}
     traffic = {
