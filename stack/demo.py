@@ -12,6 +12,7 @@ from shared.config import SharedSettings
 from stack.borrow import own_stack, running_stack
 from stack.control import LocalStack
 from stack.delivery import Deployable, Refused
+from stack.mail_sink import mail_sink
 from stack.story import APP, NotHeld, Story
 from stack.teller import Teller
 
@@ -58,7 +59,12 @@ def _stack(teller: Teller, ending: contextlib.ExitStack) -> LocalStack:
 
 
 def _tell(teller: Teller, stack: LocalStack, folder: Path) -> None:
-    for title, line in Story(Deployable(stack, APP, folder)).lines():
+    with mail_sink() as mail:
+        _tell_lines(teller, stack, Story(Deployable(stack, APP, folder), mail))
+
+
+def _tell_lines(teller: Teller, stack: LocalStack, story: Story) -> None:
+    for title, line in story.lines():
         try:
             with teller.busy(title):
                 measured = line()

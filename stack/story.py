@@ -7,6 +7,7 @@ from typing import Any
 from shared.models import Environment
 from stack.delivery import NOTES, Deployable, Refused, indented
 from stack.load import Load
+from stack.mail_sink import MailSink
 from stack.outside import look, tracks_of_new_visitors, wait_for, wait_for_commit
 
 APP = "slipway-demo"
@@ -14,6 +15,10 @@ FLAG = "set-message"
 NEW_VISITORS = 3_000
 SHARE_TOLERANCE = 0.035  # four standard deviations of 3 000 draws
 BAD_CANARY_RATE = 60.0
+MIB = 2**20
+MEMORY, FULL_SHARE, BITE_MB = 64 * MIB, 0.88, 4
+MEMORY_RATE = 100.0
+TEAM = "team@example.com"
 
 
 class NotHeld(Exception):
@@ -23,8 +28,9 @@ class NotHeld(Exception):
 class Story:
     """`lines` in their order, each of which does its part and returns what was measured, or raises."""
 
-    def __init__(self, app: Deployable) -> None:
+    def __init__(self, app: Deployable, mail: MailSink) -> None:
         self._app = app
+        self._mail = mail
         self._repository = app.repository
         self._production = ""  # the commit that visitors of production are to get
         self._good = ""  # the newest commit without a fault
@@ -37,13 +43,17 @@ class Story:
             (f"{NEW_VISITORS} new visitors", self.share),
             ("a flag switched", self.flag),
             ("a commit with a failing test", self.failing_test),
+            ("mail about it", lambda: self._mailed("the build", "test_that_fails")),
             ("a canary that answers 500", self.bad_canary),
+            ("mail about it", lambda: self._mailed("the abort", "aborted", "5xx")),
             ("a promotion", self.promotion),
+            ("memory runs full", self.memory),
         ]
 
     def production(self) -> str:
         self._repository.copy_from(NOTES)
-        self._repository.replace("slipway.yml", "app: notes", f"app: {self._app.app}")
+        manifest = f"app: {self._app.app}\nnotify: ['{self._mail.url(TEAM)}']"
+        self._repository.replace("slipway.yml", "app: notes", manifest)
         self._commit_new_version()
         delivery = self._app.deliver(Environment.PRODUCTION)
         self._production = delivery.commit
@@ -131,6 +141,46 @@ class Story:
         seconds = wait_for_commit(app.production, delivery.commit, host=app.host)
         self._production = delivery.commit
         return f"production has the canary's commit {seconds:.1f} s after the call"
+
+    def memory(self) -> str:
+        """Fills the one instance of production to 88 % of 64 MiB; its limit is doubled while it serves."""
+        app = self._app
+        before = self._instance()
+        if before["memory_limit"] != MEMORY:
+            app.call("deployer", "PATCH", f"/apps/{app.app}/environments/production", {"memory": MEMORY})
+            wait_for(lambda: self._instance()["memory_limit"] == MEMORY, "the limit at 64 MiB again", 30)
+        with Load(app.public, rate=MEMORY_RATE, host=app.host) as load:
+            while (used := self._instance()["working_set"]) < FULL_SHARE * MEMORY:
+                bite = min(BITE_MB, FULL_SHARE * MEMORY / MIB - used / MIB + 0.5)
+                look(app.production, f"/eat?mb={max(1, round(bite))}", app.host)
+                time.sleep(0.1)
+            full = self._instance()
+            seconds = wait_for(lambda: self._instance()["memory_limit"] == 2 * MEMORY, "the limit doubled", 30)
+            time.sleep(1)
+        after = self._instance()
+        if (after["id"], after["oom_kills"]) != (full["id"], full["oom_kills"]):
+            raise NotHeld(f"{full['id']} did not live on: {after}")
+        if lost := load.report().lost:
+            raise NotHeld(f"{lost} requests were lost: {load.report().reasons}")
+        told = self._mailed("the doubling", "64 → 128 MiB")
+        return f"64 → 128 MiB {seconds:.1f} s after {full['working_set'] / MIB:.0f} were used, 0 requests lost; {told}"
+
+    def _instance(self) -> dict[str, Any]:
+        """The counters of production's instance."""
+        for stats in self._app.call("deployer", "GET", "/stats")["items"]:
+            if (stats["app"], stats["environment"], stats["state"]) == (self._app.app, "production", "ready"):
+                found: dict[str, Any] = stats
+                return found
+        raise NotHeld("production has no instance that is ready")
+
+    def _mailed(self, what: str, *words: str) -> str:
+        """Waits for a message that holds all of the words."""
+
+        def arrived() -> bool:
+            return any(all(word in f"{mail.subject}\n{mail.text}" for word in words) for mail in self._mail.messages)
+
+        seconds = wait_for(arrived, f"mail about {what}", 20)
+        return f"mail to {TEAM} {'at once' if seconds < 0.1 else f'after {seconds:.1f} s more'}"
 
     def _commit_new_version(self) -> None:
         old, new = f'VERSION = "1.{self._version}"', f'VERSION = "1.{self._version + 1}"'

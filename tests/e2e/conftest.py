@@ -24,12 +24,14 @@ def stack() -> Iterator[LocalStack]:
 def make_app(stack: LocalStack, tmp_path: Path) -> Callable[[str], Deployable]:
     """A new app with the files of examples/notes and a manifest without steps, so that its builds are quick."""
 
-    def make(name: str) -> Deployable:
-        app = Deployable(stack, name, tmp_path / name)
-        app.repository.copy_from(ROOT / "examples" / "notes")
-        shutil.rmtree(app.repository.folder / "tests")
-        manifest = {"app": name, "run": {"command": "python app.py", "health": "/up"}}
-        (app.repository.folder / "slipway.yml").write_text(json.dumps(manifest))
-        return app
+    return lambda name: new_app(stack, name, tmp_path / name)
 
-    return make
+
+def new_app(stack: LocalStack, name: str, folder: Path) -> Deployable:
+    """As `make_app`; for tests whose app outlives one test."""
+    app = Deployable(stack, name, folder)
+    app.repository.copy_from(ROOT / "examples" / "notes")
+    shutil.rmtree(app.repository.folder / "tests")
+    manifest = {"app": name, "run": {"command": "python app.py", "health": "/up"}}
+    (app.repository.folder / "slipway.yml").write_text(json.dumps(manifest))
+    return app

@@ -1,0 +1,152 @@
+"""Every page in a real browser: light and dark, desktop and phone, with scripts and without."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from shared.config import ServiceName
+from shared.models import Environment
+from stack.control import LocalStack
+from stack.delivery import Deployable
+from stack.load import Load
+from stack.outside import wait_for
+from tests.e2e.browser import SCREENS, Scheme, browser, chromium, window
+from tests.e2e.conftest import new_app
+
+APP = "paged"
+FLAG = "paged-feature"
+PAGES: dict[str, tuple[ServiceName, str]] = {
+    "builds": ("build", "/"),
+    "build": ("build", f"/builds/{APP}-1"),
+    "failed build": ("build", f"/builds/{APP}-3"),
+    "canaries": ("proxy", "/"),
+    "canary": ("proxy", f"/apps/{APP}/rollout"),
+    "instances": ("monitor", "/"),
+    "alerts": ("monitor", "/alerts"),
+    "flags": ("flags", "/"),
+    "flag": ("flags", f"/flags/{FLAG}"),
+}
+PICTURES = Path(folder) if (folder := os.environ.get("E2E_PICTURES")) else None
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("there is no Chromium; .ci/run installs it")
+        pytest.skip("there is no Chromium on PATH; install it, or name it in CHROMIUM")
+    with browser(path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Deployable:
+    """An app that has been through everything: two releases, a failed build, an aborted canary, a flag, an alert."""
+    app = new_app(stack, APP, tmp_path_factory.mktemp("paged"))
+    repository = app.repository
+    good = repository.commit("production")
+    app.deliver(Environment.PRODUCTION)
+    (repository.folder / "VERSION").write_text("2")
+    repository.replace("notes.py", "FAIL_SHARE = 0.0", "FAIL_SHARE = 1.0")
+    repository.commit("a canary that answers 500")
+    with Load(app.public, rate=60, host=app.host, limit_s=60):
+        app.repository.push("dev").finish()
+        wait_for(lambda: app.rollout()["state"] == "aborted", "the canary aborted", 30)
+    repository.go_back_to(good)
+    step = "{name: test, stage: test, commands: ['echo no; exit 1']}"
+    manifest = f"app: {APP}\nsteps: [{step}]\nrun: {{command: python app.py}}\n"
+    (repository.folder / "slipway.yml").write_text(manifest)
+    repository.commit("a step that fails")
+    repository.push("release").finish()
+    variants = {"on": True, "off": False}
+    app.call("flags", "PUT", f"/flags/{FLAG}", {"state": "ENABLED", "variants": variants, "defaultVariant": "off"})
+    wait_for(lambda: len(app.call("monitor", "GET", "/instances")["items"]) > 0, "samples", 15)
+    return app
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_its_screen_and_nothing_complains(
+    stack: LocalStack, app: Deployable, chrome: Browser, name: str, screen: str, scheme: Scheme
+) -> None:
+    service, path = PAGES[name]
+    with window(chrome, stack.token, screen, scheme) as opened:
+        answer = opened.page.goto(stack.settings.url(service) + path)
+        assert answer is not None
+        assert answer.status == 200
+        opened.page.wait_for_timeout(500)
+        opened.shoot(PICTURES, f"{name.replace(' ', '-')}-{screen}-{scheme}")
+        assert opened.complaints == []
+        assert opened.overflow() == 0
+        assert opened.page.title().endswith("· Slipway")
+        assert opened.page.locator("h1").count() == 1
+        assert opened.page.locator("header nav a[aria-current=page]").count() == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_tells_the_same_without_scripts(stack: LocalStack, app: Deployable, chrome: Browser, name: str) -> None:
+    service, path = PAGES[name]
+    with window(chrome, stack.token, "desktop", "light", scripts=False) as opened:
+        opened.page.goto(stack.settings.url(service) + path)
+        words = opened.page.locator("main").inner_text()
+    assert FLAG in words if service == "flags" else APP in words
+
+
+def test_the_navigation_leads_to_every_page(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
+    with window(chrome, stack.token, "desktop", "light") as opened:
+        opened.page.goto(stack.settings.url("build"))
+        titles = opened.page.locator("header nav a").all_inner_texts()
+        for title in titles[:-1]:
+            opened.page.locator("header nav").get_by_role("link", name=title, exact=True).click()
+            opened.page.wait_for_load_state("domcontentloaded")
+            assert opened.page.locator("header nav a[aria-current=page]").inner_text() == title
+        assert opened.complaints == []
+
+
+def test_a_flag_is_switched_by_a_click(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
+    def served() -> str:
+        flag = app.call("flags", "GET", f"/flags/{FLAG}")
+        return str(flag["defaultVariant"])
+
+    with window(chrome, stack.token, "desktop", "light") as opened:
+        opened.page.goto(stack.settings.url("flags"))
+        button = opened.page.get_by_role("button", name=f"{FLAG}", exact=False).filter(has_text="on").first
+        button.click()
+        wait_for(lambda: served() == "on", "the flag on", 5)
+        assert opened.complaints == []
+
+
+def test_charts_are_drawn_of_what_runs(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
+    with window(chrome, stack.token, "desktop", "dark") as opened:
+        opened.page.goto(stack.settings.url("monitor"))
+        opened.page.wait_for_selector("figure[data-chart] canvas", timeout=10_000)
+        legend = opened.page.locator("figure[data-chart]").first.inner_text()
+        assert "memory" in legend
+        assert "limit" in legend
+
+
+def test_a_log_is_followed_to_its_end(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
+    lines = "for n in $(seq 60); do echo line $n of the log; sleep 0.05; done"
+    manifest = (
+        f"app: {APP}\nsteps: [{{name: talk, commands: ['{lines}', 'exit 1']}}]\nrun: {{command: python app.py}}\n"
+    )
+    (app.repository.folder / "slipway.yml").write_text(manifest)
+    app.repository.commit("a talkative step")
+    push = app.repository.push("release")
+    wait_for(lambda: app.call("build", "GET", f"/apps/{APP}/builds")["items"][0]["commit"] == push.commit, "queued", 10)
+    build = app.call("build", "GET", f"/apps/{APP}/builds")["items"][0]["id"]
+    with window(chrome, stack.token, "desktop", "light") as opened:
+        opened.page.goto(f"{stack.settings.url('build')}/builds/{build}")
+        opened.page.get_by_text("line 60 of the log").wait_for(timeout=20_000)
+        opened.page.get_by_role("heading", name="failure").wait_for(timeout=20_000)
+        hidden = opened.page.evaluate(
+            "(p => p.scrollHeight - p.clientHeight - p.scrollTop)(document.querySelector('pre'))"
+        )
+        assert hidden < 30, "the log's end is in view"
+        assert opened.complaints == []
+    push.finish()
