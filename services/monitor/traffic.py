@@ -13,6 +13,7 @@ WINDOW = timedelta(seconds=10)
 LATENCY_WINDOW = timedelta(seconds=30)
 LONGEST = timedelta(minutes=5)
 ENOUGH = 20  # requests; below, one unlucky answer is a large share
+ENOUGH_ERRORS = 3
 ENOUGH_TO_COMPARE = 100  # requests of each side; below, a p95 is the luck of five answers
 SLOWER_MS = 25.0  # a difference that visitors notice; a multiple of next to nothing is none
 LEAST_MS = 1.0
@@ -39,6 +40,11 @@ class Seen:
     errors: int
     latency: Buckets
     seconds: float
+
+    @property
+    def too_few_errors(self) -> bool:
+        """One or two bad answers among few are no share yet; neither are they good news."""
+        return 0 < self.errors < ENOUGH_ERRORS and self.requests < ENOUGH_TO_COMPARE
 
     def figures(self, track: Track) -> dict[str, JsonValue]:
         """As evidence."""
@@ -78,8 +84,9 @@ class Window:
     def canary_errors(self, release: str, now: datetime) -> Reading:
         """The canary's share of 5xx answers over the last 10 s, or as far back as it takes to see 20 requests.
 
-        Where stable is at least half as bad, it is not the canary's fault: the share counts as 0. (Stable is an excuse
-        only with 20 requests of its own.) No reading without a look within the last 10 s.
+        Where stable is at least half as bad, or the difference may be chance, it is not the canary's fault: the share
+        counts as 0. (Stable is an excuse only with 20 requests of its own.) No reading without a look within the last
+        10 s, nor of one or two errors among few requests.
         """
         start = self._start(Track.CANARY, release, now)
         if start is None:
@@ -90,11 +97,12 @@ class Window:
         if canary.requests < ENOUGH:
             return Reading(None, f"{words}: fewer than {ENOUGH} requests", seen)
         share = canary.errors / canary.requests
-        excuse = stable.errors / stable.requests if stable.requests >= ENOUGH else 0.0
-        return Reading(0.0 if excuse >= share / 2 else share, words, seen)
+        if stable.requests >= ENOUGH and not _surely_worse(canary, stable):
+            return Reading(0.0, words, seen)
+        return Reading(None if canary.too_few_errors else share, words, seen)
 
     def stable_errors(self, release: str, now: datetime) -> Reading:
-        """Production's share of 5xx answers over the same time; nothing excuses it."""
+        """Production's share of 5xx answers over the same time; nothing excuses it but that there are few."""
         start = self._start(Track.STABLE, release, now)
         if start is None:
             return SILENT
@@ -102,7 +110,7 @@ class Window:
         words, seen = _answers(stable), stable.figures(Track.STABLE)
         if stable.requests < ENOUGH:
             return Reading(None, f"{words}: fewer than {ENOUGH} requests", seen)
-        return Reading(stable.errors / stable.requests, words, seen)
+        return Reading(None if stable.too_few_errors else stable.errors / stable.requests, words, seen)
 
     def slowness(self, release: str, now: datetime) -> Reading:
         """The canary's p95 as a multiple of stable's over the last 30 s; 1 if it is less than 25 ms slower, or if that
@@ -167,6 +175,12 @@ class Window:
     def _is_about(self, track: Track, release: str, now: datetime) -> bool:
         """Whether there was a look within the last 10 s, and what it counted was this release's."""
         return self.release(track) == release and bool(self._points) and self._points[-1].at >= now - WINDOW
+
+
+def _surely_worse(canary: Seen, stable: Seen) -> bool:
+    """Whether the canary's share of errors is more than twice stable's, and too far above it for that to be chance."""
+    share, usual = canary.errors / canary.requests, stable.errors / stable.requests
+    return share > 2 * usual and excess_z(share, canary.requests, usual, stable.requests) >= SURE_Z
 
 
 def _surely_slower(canary: Buckets, stable: Buckets, usual_ms: float) -> bool:

@@ -76,7 +76,7 @@ async def test_an_event_waits_until_the_rollout_is_known(
     for _ in range(2):
         await follower.step()
     if known != "nothing":
-        world.release, world.instances = "notes-r8", {}
+        world.release, world.instances = "notes-r8", {"notes-r8-1": "ready"}
         await monitor.second()
     world.down, world.release = {"proxy"}, "notes-r9"
     died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
@@ -88,6 +88,21 @@ async def test_an_event_waits_until_the_rollout_is_known(
     await follower.step()
     await monitor.aborts.step()
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
+
+
+async def test_an_event_about_the_known_rollout_needs_no_proxy(
+    start: Callable[[], Monitor], world: World, redis: Redis
+) -> None:
+    monitor = start()
+    follower = followed(monitor, redis)
+    for _ in range(2):
+        await follower.step()
+    await monitor.second()
+    world.down = {"proxy"}
+    died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
+    await events.append(redis, died)
+    await follower.step()
+    assert monitor.states() == {"health:notes-r9": "firing"}
 
 
 async def test_the_samples_of_the_last_five_minutes_are_taken_up(start: Callable[[], Monitor], world: World) -> None:

@@ -49,7 +49,13 @@ def after(canary: tuple[int, int], stable: tuple[int, int]) -> Reading:
     ("canary", "stable", "share"),
     [
         ((41, 41), (80, 0), 1.0),
-        ((100, 5), (200, 4), 0.05),
+        ((100, 5), (200, 4), 0.0),  # may be chance
+        ((1000, 50), (2000, 40), 0.05),  # the same shares of more requests
+        ((20, 4), (40, 0), 0.0),
+        ((20, 6), (40, 0), 0.3),
+        ((20, 2), (19, 0), None),  # two answers, and nothing to compare them with
+        ((20, 3), (19, 0), 0.15),
+        ((100, 2), (19, 0), 0.02),
         ((100, 0), (200, 0), 0.0),
         ((100, 0), (200, 50), 0.0),
         ((100, 50), (200, 100), 0.0),  # equally bad
@@ -142,7 +148,16 @@ def timed(canary: tuple[int, float], stable: tuple[int, float], epoch: str = "e1
 
 
 @pytest.mark.parametrize(
-    ("stable", "share"), [((40, 4), 0.1), ((40, 0), 0.0), ((20, 20), 1.0), ((19, 19), None), ((0, 0), None)]
+    ("stable", "share"),
+    [
+        ((40, 4), 0.1),
+        ((40, 2), None),
+        ((100, 2), 0.02),
+        ((40, 0), 0.0),
+        ((20, 20), 1.0),
+        ((19, 19), None),
+        ((0, 0), None),
+    ],
 )
 def test_the_share_of_errors_of_production(stable: tuple[int, int], share: float | None) -> None:
     window = Window()
