@@ -90,7 +90,7 @@ def _build(subject: Subject) -> Message | None:
         return None
     if event.type == "build.failure" and extra(event, "stage") == Stage.DEPLOY and extra(event, "release"):
         return None
-    outcome = {"build.success": "is well again", "build.failure": "failed"}.get(event.type, "could not be run")
+    outcome = {"build.success": "has recovered", "build.failure": "failed"}.get(event.type, "could not be run")
     branch = extra(event, "branch")
     words = ["It is the platform's fault, not the commit's."] if event.type == "build.error" else []
     return compose(

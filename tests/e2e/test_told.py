@@ -11,7 +11,7 @@ import pytest
 
 from shared.models import Environment
 from stack.control import LocalStack
-from stack.delivery import Deployable
+from stack.delivery import BRANCH, Deployable
 from stack.load import Load
 from stack.mail_sink import MailSink, mail_sink
 from stack.outside import tracks_of_new_visitors, wait_for
@@ -34,15 +34,16 @@ def make_told(make_app: Callable[[str], Deployable]) -> Callable[[str, MailSink]
 
 
 def deliver(app: Deployable, environment: Environment, **edits: str) -> str:
-    """A new commit with `old=new` edits of the constants of notes.py, pushed until it answers; the release's id."""
+    """A new commit with other values of constants of notes.py, pushed until it is live; the release's id."""
     head = app.repository.commit("before")
     for name, value in edits.items():
         app.repository.replace("notes.py", f"{name} = 0.0", f"{name} = {value}")
     (app.repository.folder / "VERSION").write_text(f"{environment} {time.monotonic()}")
     app.repository.commit("next")
-    release = app.deliver(environment).release
+    pushed = app.repository.push(BRANCH[environment]).finish()
+    assert "is live" in pushed.output, pushed.output
     app.repository.go_back_to(head)
-    return release
+    return str(app.latest_release(environment)["id"])
 
 
 def mails(sink: MailSink, *words: str) -> list[str]:
