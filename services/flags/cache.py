@@ -47,6 +47,7 @@ class FlagCache:
         self._stale = True
         self._refreshing = asyncio.Lock()
         self._turn = asyncio.Event()
+        self._closed = False
 
     async def follow(self) -> None:
         """One step of the loop that takes over what other copies changed. Raises RedisError."""
@@ -72,9 +73,17 @@ class FlagCache:
             current = self._editions.get(environment)
             if current is None or current.flags.digest != flags.digest:
                 self._editions[environment] = Edition(flags, self._now())
+        self._wake_readers()
+        self._on_change()
+
+    def _wake_readers(self) -> None:
         turn, self._turn = self._turn, asyncio.Event()
         turn.set()
-        self._on_change()
+
+    def close(self) -> None:
+        """Ends `next_edition` for everyone who waits for one."""
+        self._closed = True
+        self._wake_readers()
 
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
         """As FlagStore.change."""
@@ -94,11 +103,13 @@ class FlagCache:
             raise Unavailable("the flags have not been read from Redis yet; try again in a moment")
         return self._editions[environment]
 
-    async def next_edition(self, environment: Environment, seen: str | None) -> Edition:
-        """The environment's flags, as soon as their etag is not `seen`."""
-        while not self._editions or self._editions[environment].etag == seen:
+    async def next_edition(self, environment: Environment, seen: str | None) -> Edition | None:
+        """The environment's flags, as soon as their etag is not `seen`; None after `close()`."""
+        while not self._closed:
+            if self._editions and self._editions[environment].etag != seen:
+                return self._editions[environment]
             await self._turn.wait()
-        return self._editions[environment]
+        return None
 
     def flags(self, environment: Environment) -> FlagSet:
         """Raises Unavailable before the first refresh."""

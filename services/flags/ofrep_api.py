@@ -159,8 +159,7 @@ def ofrep_router(cache: FlagCache, usage: Usage, platform_token: str) -> APIRout
         Token as for evaluation, or the ticket of `eventStreams`."""
         where = _environment(request, environment)
         seen = f'"{last_event_id}"' if last_event_id else None
-        while True:
-            edition = await cache.next_edition(where, seen)
+        while edition := await cache.next_edition(where, seen):
             seen = edition.etag
             yield ServerSentEvent(
                 event="message",
