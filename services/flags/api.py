@@ -9,7 +9,7 @@ from services.flags.access import actor
 from services.flags.cache import FlagCache
 from services.flags.change import Decide, Precondition, deleted, patched, places, put
 from services.flags.flag import Definition, FlagKey, Patch
-from services.flags.page import Pages
+from services.flags.page import HISTORY_SHOWN, Pages
 from services.flags.store import FlagStore
 from services.flags.view import ChangeView, FlagView, Views, change_view
 from shared.clock import now
@@ -73,7 +73,7 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: Pages)
         ETag stands for the flag in every environment. A page with its history, where `Accept` begins with `text/html`;
         `cursor` and `seen` are the page's."""
         if wants_page(request.headers.get("accept")):
-            changes = await store.history(key, limit=20, before=cursor)
+            changes = await store.history(key, limit=HISTORY_SHOWN, before=cursor)
             return page_response(pages.flag(key, changes, cursor is None, seen, request.url.hostname))
         view, _ = views.one(key, environment or Environment.PRODUCTION)
         _, response.headers["ETag"] = views.one(key, environment)

@@ -3,7 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
-from services.flags.flag import Change, Definition
+from services.flags.flag import Change, Definition, rules_aside
 
 
 class Difference(NamedTuple):
@@ -27,6 +27,8 @@ def _parts(definition: Definition | None) -> dict[str, str]:
         return {}
     parts: dict[str, Any] = {"state": definition.state, "defaultVariant": definition.default_variant}
     parts |= {f"variants.{name}": value for name, value in definition.variants.items()}
-    parts |= {"targeting": definition.targeting} if definition.targeting is not None else {}
+    aside = rules_aside(definition.targeting)
+    parts |= {"targeting": definition.targeting if aside is None else aside} if definition.targeting is not None else {}
+    parts |= {"rules": "set aside"} if aside is not None else {}
     parts |= {f"metadata.{name}": value for name, value in definition.metadata.items()}
     return {name: json.dumps(value, ensure_ascii=False) for name, value in parts.items()}

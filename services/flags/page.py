@@ -16,6 +16,8 @@ from shared.errors import NotFound
 from shared.models import Environment
 from shared.pages import Templates
 
+HISTORY_SHOWN = 20
+
 
 class Panel(NamedTuple):
     """One flag in one environment. `seen`: the version that a switch from this page goes by."""
@@ -64,13 +66,13 @@ class Pages:
         if not changes and not any(panel.flag for panel in panels):
             raise NotFound(f"there has never been a flag {key}; the page / lists those there are")
         told = [Told(change, _what(change), differences(change)) for _, change in changes]
-        following = changes[-1][0] if changes else None
+        following = changes[-1][0] if len(changes) == HISTORY_SHOWN else None
         return self._unless_seen(
             seen, "flag.html", hostname, key=key, panels=panels, history=told, following=following, newest=newest
         )
 
     def problem(self, title: str, detail: str, key: str, hostname: str | None) -> str:
-        """Why something did not come about."""
+        """Why a switch did not come about."""
         return self._render("problem.html", hostname, title=title, detail=detail, key=key)
 
     def _unless_seen(self, seen: str | None, template: str, hostname: str | None, **context: Any) -> str | None:

@@ -17,7 +17,7 @@ from shared.errors import Problem
 from shared.pages import wants_page
 from shared.store import RedisError, redis_unavailable
 
-TITLES = {412: "Not switched: somebody was first", 404: "There is no such flag"}
+CHANGED_MEANWHILE = "It is not what it was when your page was loaded. Look at what it is now, and decide anew."
 
 
 def page_router(cache: FlagCache, views: Views, pages: Pages) -> APIRouter:
@@ -67,8 +67,9 @@ def _from_page(request: Request) -> bool:
 
 
 def _told(pages: Pages, problem: Problem, key: str, request: Request) -> HTMLResponse:
-    title = TITLES.get(problem.status, "Not switched")
-    page = pages.problem(title, problem.detail, key, request.url.hostname)
+    stale = problem.status == 412
+    title = "Not switched: somebody was first" if stale else "Not switched"
+    page = pages.problem(title, CHANGED_MEANWHILE if stale else problem.detail, key, request.url.hostname)
     return HTMLResponse(page, problem.status)
 
 
