@@ -13,7 +13,7 @@ from shared.errors import Problem
 from shared.models import Environment
 
 SCHEMA = "https://flagd.dev/schema/v0/flags.json"
-MAX_REFERENCES = 32  # evaluators may refer to each other, so deep
+MAX_PARTS = 20_000  # of one flag's rules with its evaluators put in; a flag of 64 KiB has fewer
 Mode = Literal["merge", "replace"]
 KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
 
@@ -68,10 +68,10 @@ def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: 
     parts = {name: file.get(name, {}) for name in ("flags", "$evaluators", "metadata")}
     if "flags" not in file:
         parsed.faults.append((f"{prefix}flags", "missing; an empty object means no flags"))
-    for name, part in parts.items():
-        if not isinstance(part, dict):
-            parsed.faults.append((f"{prefix}{name}", "must be an object"))
-            return
+    wrong = [name for name, part in parts.items() if not isinstance(part, dict)]
+    parsed.faults += [(f"{prefix}{name}", "must be an object") for name in wrong]
+    if wrong:
+        return
     flags, evaluators, metadata = (dict(part) for part in parts.values() if isinstance(part, dict))
     for key, text in flags.items():
         found = _Reader(f"{prefix}flags.{key}", evaluators, metadata)
@@ -79,6 +79,10 @@ def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: 
         parsed.faults += found.faults
         if definition:
             parsed.definitions[Place(environment, key)] = definition
+
+
+class _NoEnd(Exception):
+    """Putting evaluators in would not end, or not soon."""
 
 
 class _Reader:
@@ -89,6 +93,7 @@ class _Reader:
         self._path = path
         self._evaluators = evaluators
         self._metadata = metadata
+        self._parts = 0
 
     def read(self, key: str, text: JsonValue) -> Definition | None:
         try:
@@ -100,36 +105,44 @@ class _Reader:
             if isinstance(own, dict) and self._metadata:
                 text = text | {"metadata": dict(self._metadata) | own}
             if text.get("targeting"):
-                text = text | {"targeting": self._with_evaluators(text["targeting"], 0)}
+                try:
+                    text = text | {"targeting": self._with_evaluators(text["targeting"])}
+                except _NoEnd as fault:
+                    self.faults.append((f"{self._path}.targeting", str(fault)))
         try:
             definition = Definition.model_validate(text)
         except ValidationError as error:
-            for fault in error.errors():
-                self.faults.append((".".join([self._path, *_place(fault["loc"])]), _message(fault)))
+            found = {_place(fault["loc"]): _message(fault) for fault in error.errors()}
+            self.faults += [(".".join([self._path, *place]), message) for place, message in found.items()]
             return None
         self.faults += [(f"{self._path}.{path}", detail) for path, detail in faults(definition)]
         return definition
 
-    def _with_evaluators(self, rule: JsonValue, references: int) -> JsonValue:
+    def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = ()) -> JsonValue:
+        """`within`: the evaluators that the rule is a part of. Raises _NoEnd."""
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise _NoEnd("too large with its evaluators put in; use fewer references")
         if isinstance(rule, list):
-            return [self._with_evaluators(part, references) for part in rule]
+            return [self._with_evaluators(part, within) for part in rule]
         if not isinstance(rule, dict):
             return rule
         name = rule.get("$ref")
         if len(rule) == 1 and isinstance(name, str) and name in self._evaluators:
-            if references < MAX_REFERENCES:
-                return self._with_evaluators(self._evaluators[name], references + 1)
-            self.faults.append((f"{self._path}.targeting", f"the evaluator {name} refers to itself"))
-            return None
-        return {operator: self._with_evaluators(part, references) for operator, part in rule.items()}
+            if name in within:
+                raise _NoEnd(f"the evaluator {name} refers to itself; break the circle")
+            return self._with_evaluators(self._evaluators[name], (*within, name))
+        return {operator: self._with_evaluators(part, within) for operator, part in rule.items()}
 
 
-def _place(loc: tuple[int | str, ...]) -> list[str]:
-    """pydantic's place without the names of a union's branches."""
-    return [str(part) for part in loc if part not in ("bool", "int", "float", "str")]
+def _place(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    """pydantic's place, without the type that it tried (`metadata.owner.bool`)."""
+    return tuple(str(part) for part in (loc[:2] if loc[:1] == ("metadata",) else loc))
 
 
 def _message(fault: Any) -> str:
+    if fault["loc"][:1] == ("metadata",) and len(fault["loc"]) > 1:
+        return "must be a boolean, a number or a string"
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
