@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,18 @@ SWITCH: dict[str, Any] = {"state": "ENABLED", "variants": {"on": True, "off": Fa
 def client_of(app: Any, token: str = TOKEN) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app)
     return httpx.AsyncClient(transport=transport, base_url="http://flags", headers={"Authorization": f"Bearer {token}"})
+
+
+def settings_for(home: Path, redis_url: str) -> Settings:
+    return Settings(home=home, token=SecretStr(TOKEN), redis_url=redis_url)
+
+
+@contextlib.asynccontextmanager
+async def running(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The app with its loops, and a client with the platform's token."""
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        await until_read(client)
+        yield client
 
 
 async def until_read(client: httpx.AsyncClient) -> None:

@@ -6,37 +6,27 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.flags.cache import FlagCache
-from services.flags.config import Settings
 from services.flags.main import build_app
 from services.flags.memory_store import MemoryFlagStore
 from services.flags.store import RedisFlagStore
 from shared.clock import now
 from shared.store import RedisError, connect
-from tests.integration.flags_stack import SWITCH, TOKEN, client_of, copy_of_the_service, evaluate, until_read
+from tests.integration.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate, running, settings_for
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: str) -> Settings:
-    return Settings(home=tmp_path, token=SecretStr(TOKEN), redis_url=redis_server)
-
-
-@pytest.fixture
-async def app(settings: Settings, redis: Redis) -> AsyncIterator[Any]:
-    app = build_app(settings)
-    async with app.router.lifespan_context(app):
-        yield app
+def app(tmp_path: Path, redis_server: str, redis: Redis) -> Any:
+    return build_app(settings_for(tmp_path, redis_server))
 
 
 @pytest.fixture
 async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(app) as client:
-        await until_read(client)
+    async with running(app) as client:
         yield client
 
 

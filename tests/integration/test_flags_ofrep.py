@@ -10,18 +10,25 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.flags.access import app_token, stream_ticket
 from services.flags.cache import FlagCache
-from services.flags.config import Settings
 from services.flags.main import build_app
 from services.flags.store import RedisFlagStore
 from shared.auth import derived_secret
 from shared.clock import now
 from shared.models import Environment
-from tests.integration.flags_stack import SWITCH, TOKEN, client_of, copy_of_the_service, evaluate, served, until_read
+from tests.integration.flags_stack import (
+    SWITCH,
+    TOKEN,
+    client_of,
+    copy_of_the_service,
+    evaluate,
+    running,
+    served,
+    settings_for,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -30,21 +37,13 @@ ALL = "/ofrep/v1/evaluate/flags"
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: str) -> Settings:
-    return Settings(home=tmp_path, token=SecretStr(TOKEN), redis_url=redis_server)
-
-
-@pytest.fixture
-async def app(settings: Settings, redis: Redis) -> AsyncIterator[Any]:
-    app = build_app(settings)
-    async with app.router.lifespan_context(app):
-        yield app
+def app(tmp_path: Path, redis_server: str, redis: Redis) -> Any:
+    return build_app(settings_for(tmp_path, redis_server))
 
 
 @pytest.fixture
 async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(app) as client:
-        await until_read(client)
+    async with running(app) as client:
         yield client
 
 
@@ -202,8 +201,8 @@ def listening(url: str, headers: dict[str, str] | None = None) -> tuple[Listener
 
 
 @pytest.fixture
-async def url(settings: Settings, redis: Redis) -> AsyncIterator[str]:
-    async with served(build_app(settings)) as address:
+async def url(app: Any) -> AsyncIterator[str]:
+    async with served(app) as address:
         yield address
 
 

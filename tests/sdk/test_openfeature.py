@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 import redis
 from openfeature import api as openfeature
@@ -102,3 +104,16 @@ def test_a_mirror_that_an_owner_names_is_readable_within_100_ms(service: Service
         for key in ("flags:version", "featureFlag2", "events"):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 app.get(key)
+
+
+def test_an_open_stream_ends_with_the_service(service: Service, tmp_path: Path) -> None:
+    headers = {"Authorization": f"Bearer {service.token}"}
+    with httpx.stream("GET", f"{service.url}/ofrep/v1/stream", headers=headers) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: message"
+        service.process.terminate()
+        told_at = time.perf_counter()
+        assert len(list(lines)) >= 2  # to its end, not cut off
+        service.process.wait(5)
+    assert time.perf_counter() - told_at < 0.9  # uvicorn cuts streams off after 1 s
+    assert "Traceback" not in (tmp_path / "flags.log").read_text()
