@@ -1,4 +1,4 @@
-"""A flag: flagd's definition for one environment, its check on write, and the plain Redis keys that mirror it."""
+"""A flag: flagd's definition for one environment, and the plain Redis keys that mirror it."""
 
 import json
 from collections.abc import Mapping

@@ -135,13 +135,13 @@ def ofrep_router(cache: FlagCache, usage: Usage, platform_token: str) -> APIRout
         usage.note(where)
         parts = [flags.digest, where, str(cache.stale), (await request.body()).decode(errors="replace")]
         if flags.depends_on_time:
-            parts.append(json.dumps([_evaluate(cache, where, flag.key, context) for flag in flags.flags()]))
+            parts.append(json.dumps(_evaluate_all(cache, where, context)))
         headers = {"ETag": f'"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}"'}
         if _holds(if_none_match, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         ticket = stream_ticket(platform_token, where)
         answer = {
-            "flags": [_evaluate(cache, where, flag.key, context) for flag in flags.flags()],
+            "flags": _evaluate_all(cache, where, context),
             "metadata": {"environment": where} | ({"stale": True} if cache.stale else {}),
             "eventStreams": [{"type": "sse", "url": f"{request.base_url}ofrep/v1/stream?{TICKET}={ticket}"}],
         }
@@ -173,6 +173,10 @@ def ofrep_router(cache: FlagCache, usage: Usage, platform_token: str) -> APIRout
 def _holds(if_none_match: str | None, etag: str) -> bool:
     listed = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
     return etag in listed or listed == ["*"]
+
+
+def _evaluate_all(cache: FlagCache, where: Environment, context: dict[str, JsonValue]) -> list[dict[str, Any]]:
+    return [_evaluate(cache, where, flag.key, context) for flag in cache.flags(where).flags()]
 
 
 def _evaluate(cache: FlagCache, where: Environment, key: str, context: dict[str, JsonValue]) -> dict[str, Any]:

