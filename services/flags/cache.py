@@ -2,30 +2,57 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from services.flags.change import Decide
 from services.flags.evaluation import Evaluation, FlagSet
 from services.flags.flag import Change
-from services.flags.store import Decide, FlagStore
+from services.flags.store import FlagStore
 from shared.errors import Unavailable
 from shared.models import Environment
 from shared.store import RedisError
 
+POLL_S = 0.2  # how long a change may be overlooked that nobody announced
+
+
+@dataclass(frozen=True)
+class Edition:
+    """The flags of one environment as they are; `etag` is the flags' own, quotes included, whatever the context."""
+
+    flags: FlagSet
+    since: datetime
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.flags.digest}"'
+
 
 class FlagCache:
     """Reads from memory; writes go through to the store and are visible here when they return. Other copies of the
-    service see them with their next `refresh()`.
+    service see them at once if they are told, else with their next `refresh()`.
     """
 
-    def __init__(self, store: FlagStore) -> None:
+    def __init__(
+        self, store: FlagStore, now: Callable[[], datetime], on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_change` is called whenever any flag is another."""
         self._store = store
+        self._now = now
+        self._on_change = on_change
         self._version: int | None = None
-        self._sets: dict[Environment, FlagSet] = {}
+        self._editions: dict[Environment, Edition] = {}
         self._stale = True
         self._refreshing = asyncio.Lock()
+        self._turn = asyncio.Event()
+        self._closed = False
+
+    async def follow(self) -> None:
+        """One step of the loop that takes over what other copies changed. Raises RedisError."""
+        await self.refresh()
+        await self._store.announced(POLL_S)
 
     async def refresh(self) -> None:
         """Takes over what changed in the store. Raises RedisError, and then says so with each answer (`stale`)."""
@@ -33,30 +60,60 @@ class FlagCache:
             try:
                 if self._version is None or await self._store.version() != self._version:
                     version, flags = await self._store.load()
-                    self._sets = {
-                        environment: FlagSet(flag for flag in flags if flag.environment == environment)
-                        for environment in Environment
-                    }
+                    sets = {each: FlagSet(flag for flag in flags if flag.environment == each) for each in Environment}
                     self._version = version
+                    self._take_over(sets)
                 self._stale = False
             except RedisError:
                 self._stale = True
                 raise
 
-    async def change(
-        self, key: str, environments: Sequence[Environment], decide: Decide, *, actor: str, at: datetime
-    ) -> list[Change]:
+    def _take_over(self, sets: dict[Environment, FlagSet]) -> None:
+        for environment, flags in sets.items():
+            current = self._editions.get(environment)
+            if current is None or current.flags.digest != flags.digest:
+                self._editions[environment] = Edition(flags, self._now())
+        self._wake_readers()
+        self._on_change()
+
+    def _wake_readers(self) -> None:
+        turn, self._turn = self._turn, asyncio.Event()
+        turn.set()
+
+    def close(self) -> None:
+        """Ends `next_edition` for everyone who waits for one."""
+        self._closed = True
+        self._wake_readers()
+
+    async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
         """As FlagStore.change."""
-        changes = await self._store.change(key, environments, decide, actor=actor, at=at)
+        changes = await self._store.change(keys, decide, actor=actor, at=at)
         with contextlib.suppress(RedisError):  # it is stored; the loop refreshes when Redis is back
             await self.refresh()
         return changes
 
-    def flags(self, environment: Environment) -> FlagSet:
+    @property
+    def stale(self) -> bool:
+        """Whether Redis is away, so that the flags may be others by now."""
+        return self._stale
+
+    def edition(self, environment: Environment) -> Edition:
         """Raises Unavailable before the first refresh: unknown is not the same as no flags."""
-        if not self._sets:
+        if not self._editions:
             raise Unavailable("the flags have not been read from Redis yet; try again in a moment")
-        return self._sets[environment]
+        return self._editions[environment]
+
+    async def next_edition(self, environment: Environment, seen: str | None) -> Edition | None:
+        """The environment's flags, as soon as their etag is not `seen`; None after `close()`."""
+        while not self._closed:
+            if self._editions and self._editions[environment].etag != seen:
+                return self._editions[environment]
+            await self._turn.wait()
+        return None
+
+    def flags(self, environment: Environment) -> FlagSet:
+        """Raises Unavailable before the first refresh."""
+        return self.edition(environment).flags
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
         """Raises EvaluationError and Unavailable. While Redis is away: by the last known flags, metadata `stale`."""

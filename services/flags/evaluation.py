@@ -1,5 +1,6 @@
 """Flag and context → value, by flagd's reference evaluator (`openfeature-flagd-core`)."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,13 +36,20 @@ class Evaluation:
 
 
 class FlagSet:
-    """The flags of one environment, ready for evaluation; never changed."""
+    """The flags of one environment, ready for evaluation; never changed.
+
+    `digest`: another one whenever a definition is another, the same in every copy of the service. `depends_on_time`:
+    a rule asks for `$flagd.timestamp`, so that the same context may get another answer later.
+    """
 
     def __init__(self, flags: Iterable[Flag]) -> None:
         self._core = FlagdCore()
-        self._flags = {flag.key: flag for flag in flags}
+        self._flags = {flag.key: flag for flag in sorted(flags, key=lambda flag: flag.key)}
         definitions = {key: flag.definition.model_dump(mode="json", by_alias=True) for key, flag in self._flags.items()}
-        self._core.set_flags(json.dumps({"flags": definitions}))  # as a string: a dict is changed by the evaluator
+        text = json.dumps({"flags": definitions})
+        self.digest = hashlib.sha256(text.encode()).hexdigest()[:20]
+        self.depends_on_time = '"$flagd' in text
+        self._core.set_flags(text)  # as a string: a dict is changed by the evaluator
 
     def flags(self) -> list[Flag]:
         """Last changed first."""
@@ -50,14 +58,19 @@ class FlagSet:
     def get(self, key: str) -> Flag | None:
         return self._flags.get(key)
 
+    def check_context(self, context: Mapping[str, Any]) -> str | None:
+        """Its targeting key. Raises EvaluationError if that is none."""
+        targeting_key = context.get("targetingKey")
+        if not isinstance(targeting_key, str | None):
+            raise EvaluationError("INVALID_CONTEXT", "context.targetingKey must be a string")
+        return targeting_key
+
     def evaluate(self, key: str, context: Mapping[str, Any]) -> Evaluation:
         """Raises EvaluationError, whatever a rule stumbles over."""
         flag = self._flags.get(key)
         if flag is None:
             raise EvaluationError("FLAG_NOT_FOUND", f"there is no flag {key}; GET /flags lists those there are")
-        targeting_key = context.get("targetingKey")
-        if not isinstance(targeting_key, str | None):
-            raise EvaluationError("INVALID_CONTEXT", "context.targetingKey must be a string")
+        targeting_key = self.check_context(context)
         attributes = {name: value for name, value in context.items() if name != "targetingKey"}
         resolve = self._resolver(flag)
         try:

@@ -1,25 +1,16 @@
-"""A flag: flagd's definition for one environment, its check on write, and the plain Redis keys that mirror it."""
+"""A flag: flagd's definition for one environment, and the plain Redis keys that mirror it."""
 
 import json
-import math
-import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from shared.errors import Invalid
 from shared.models import Environment
 
 KEY_PATTERN = r"^[A-Za-z0-9_.-]{1,128}$"
-MAX_BYTES = 64 * 1024
-MAX_DEPTH = 32
-# JsonLogic's own operators, which the evaluator handles apart from its table; `log` would print to this service's log.
-KNOWN_OPERATORS = (OPERATORS.keys() | {"if", "?:", "and", "or", "filter", "reduce", "map", "all", "some", "none"}) - {
-    "log"
-}
 
 Metadata = dict[str, bool | int | float | str]
 
@@ -74,6 +65,7 @@ class Flag(BaseModel):
     environment: Environment
     definition: Definition
     updated_at: datetime
+    updated_by: str = ""
 
 
 class Change(BaseModel):
@@ -85,6 +77,16 @@ class Change(BaseModel):
     actor: str
     before: Definition | None
     after: Definition | None
+
+
+def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+    """The rules that are kept but do not count, if they were set aside: `{"if": [false, rules]}` has no result, so that
+    the default variant is served. None if they count, or there are none.
+    """
+    match targeting:
+        case {"if": [False, dict(rules)], **rest} if not rest:
+            return rules
+    return None
 
 
 def merged(definition: Definition, patch: Patch) -> Definition:
@@ -99,46 +101,7 @@ def merged(definition: Definition, patch: Patch) -> Definition:
     return definition.model_copy(update=given)
 
 
-def check(definition: Definition) -> None:
-    """Raises Invalid with the path to the first fault: one malformed flag would stop the evaluation of all."""
-    variants = definition.variants
-    if not variants:
-        raise Invalid("variants", "the last variant cannot go; a flag needs at least one")
-    kinds = {name: _kind(value) for name, value in variants.items()}
-    for name, kind in kinds.items():
-        if kind is None or not name:
-            raise Invalid(f"variants.{name}", "give each variant a name and a boolean, string, number, object or list")
-        if kind != next(iter(kinds.values())):
-            raise Invalid(f"variants.{name}", f"all variants must be of one type; this is {kind}, others are not")
-    if definition.default_variant is not None and definition.default_variant not in variants:
-        raise Invalid(
-            "defaultVariant", f"{definition.default_variant!r} is no variant; use one of {', '.join(variants)}"
-        )
-    for path, fault in _faults(definition.targeting or {}, "targeting", 0):
-        raise Invalid(path, fault)
-    _check_metadata(definition.metadata)
-    _check_size(definition)
-
-
-def _check_metadata(metadata: Metadata) -> None:
-    if "" in metadata:
-        raise Invalid("metadata", "an entry has no name; give it one")
-    mirror = metadata.get("mirror", "unused")
-    # The name becomes a pattern of the app user's rights in Redis, so nothing that such a pattern reads may be in it.
-    if not isinstance(mirror, str) or not re.fullmatch(KEY_PATTERN, mirror) or mirror == "events":
-        raise Invalid("metadata.mirror", "use letters, digits, `_`, `.` and `-`; `:` and `events` are the platform's")
-
-
-def _check_size(definition: Definition) -> None:
-    try:
-        size = len(json.dumps(definition.model_dump(), allow_nan=False).encode())
-    except ValueError:
-        raise Invalid("variants", "NaN and Infinity are no JSON; use finite numbers") from None
-    if size > MAX_BYTES:
-        raise Invalid("variants", f"the flag has {size} bytes, the limit is {MAX_BYTES}; move large values to the app")
-
-
-def _kind(value: JsonValue) -> str | None:
+def kind_of(value: JsonValue) -> str | None:
     """JSON's name of the value's type, None for null. (bool is an int to Python.)"""
     if isinstance(value, bool):
         return "boolean"
@@ -149,24 +112,6 @@ def _kind(value: JsonValue) -> str | None:
     return "object" if isinstance(value, dict | list) else None
 
 
-def _faults(rule: JsonValue, path: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Path and fault of each part that the evaluator would choke on, or silently take for a value."""
-    if depth > MAX_DEPTH:
-        yield path, f"the rule is nested deeper than {MAX_DEPTH}; split it"
-    elif isinstance(rule, list):
-        for index, part in enumerate(rule):
-            yield from _faults(part, f"{path}.{index}", depth + 1)
-    elif isinstance(rule, dict):
-        if depth == 0 and len(rule) > 1:
-            yield path, "a rule is an object with exactly one operator"
-        for operator, arguments in rule.items():
-            if len(rule) == 1 and operator not in KNOWN_OPERATORS:
-                yield f"{path}.{operator}", "no operator of JsonLogic or flagd; check the spelling"
-            yield from _faults(arguments, f"{path}.{operator}", depth + 1)
-    elif isinstance(rule, float) and not math.isfinite(rule):
-        yield path, "NaN and Infinity are no JSON; use a finite number"
-
-
 def plain_value(definition: Definition | None) -> str | None:
     """What a mirror holds, rules aside: `1` or `0`, a string as it is, else JSON. None: there is no key."""
     if definition is None:
@@ -174,7 +119,7 @@ def plain_value(definition: Definition | None) -> str | None:
     value: Any = None
     if definition.state == "ENABLED" and definition.default_variant is not None:
         value = definition.variants[definition.default_variant]
-    if _kind(next(iter(definition.variants.values()))) == "boolean":
+    if kind_of(next(iter(definition.variants.values()))) == "boolean":
         return "1" if value else "0"
     if value is None or isinstance(value, str):
         return value

@@ -1,43 +1,116 @@
 """Composition root of the flags service."""
 
+import asyncio
+import contextlib
 import logging
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 
-from services.flags.api import accepts_app_tokens, flags_router, ofrep_router
+from services.flags.access import TicketInAddress, accepts_app_tokens
+from services.flags.api import flags_router
+from services.flags.app_user_store import RedisAppUser
 from services.flags.cache import FlagCache
 from services.flags.config import Settings
-from services.flags.store import RedisAppUser, RedisFlagStore
+from services.flags.ofrep_api import ofrep_router
+from services.flags.page import Pages
+from services.flags.page_api import page_router
+from services.flags.store import FlagStore, RedisFlagStore
+from services.flags.transfer_api import transfer_router
+from services.flags.usage import Usage
+from services.flags.view import Views
 from shared.app import configure_logging, create_app, serve
 from shared.auth import derived_secret
+from shared.clock import now
 from shared.loops import Loop
-from shared.registry import RedisRegistry
+from shared.registry import RedisRegistry, Registry
 from shared.store import connect
 
-REFRESH_S = 0.2
 APP_USER_S = 1.0
+USAGE_S = 10.0
 
 
 def build_app(settings: Settings) -> FastAPI:
     """The service with everything it needs; nothing runs before the app's lifespan starts."""
-    token = settings.platform_token()
     redis = connect(settings.redis_connection_url())
+    app_user = RedisAppUser(redis, derived_secret(settings.platform_token(), "redis:app"))
+    user_loop = Loop("app user", app_user.ensure, every_s=APP_USER_S)
     store = RedisFlagStore(redis)
-    cache = FlagCache(store)
-    app_user = RedisAppUser(redis, derived_secret(token, "redis:app"))
-    return create_app(
+    cache = FlagCache(store, now, on_change=user_loop.wake)  # a new mirror is readable at once
+    return assemble(settings, RedisRegistry(redis), store, cache, loops=[user_loop], resources=lambda: redis)
+
+
+def assemble(
+    settings: Settings,
+    registry: Registry,
+    store: FlagStore,
+    cache: FlagCache,
+    *,
+    loops: Sequence[Loop] = (),
+    resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
+) -> FastAPI:
+    """The service on any store."""
+    token = settings.platform_token()
+    usage = Usage(store, now)
+    views = Views(cache, usage)
+    pages = Pages(views, usage, settings)
+
+    @contextlib.asynccontextmanager
+    async def while_running() -> AsyncIterator[None]:
+        async with resources(), at_the_end(cache.close):
+            yield
+
+    app = create_app(
         "flags",
         settings,
-        RedisRegistry(redis),
+        registry,
         description="Feature flags in flagd's format, evaluated over OFREP, mirrored to plain Redis keys.",
-        routers=[flags_router(cache, store), ofrep_router(cache)],
+        routers=[
+            flags_router(cache, store, views, pages),
+            transfer_router(cache, store),
+            page_router(cache, views, pages),
+            ofrep_router(cache, usage, token),
+        ],
         loops=[
-            Loop("flags", cache.refresh, every_s=REFRESH_S, stale_s=3.0),
-            Loop("app user", app_user.ensure, every_s=APP_USER_S),
+            Loop("flags", cache.follow, every_s=0, stale_s=3.0),
+            Loop("last evaluated", usage.write, every_s=USAGE_S, stale_s=3 * USAGE_S),
+            *loops,
         ],
         accepts=accepts_app_tokens(token),
-        resources=lambda: redis,
+        resources=while_running,
     )
+    app.add_middleware(TicketInAddress)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
+    """Calls `close` when the process is told to end, and at the end of the block. uvicorn waits 1 s for open streams,
+    but tells them nothing, and then cuts them off with an error each.
+    """
+    loop = asyncio.get_running_loop()
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(close)
+        handlers[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():  # elsewhere there are no signals
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if callable(handler):  # uvicorn's
+                handlers[number] = handler
+                signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for told, handler in handlers.items():
+            signal.signal(told, handler)
+        close()
 
 
 def run() -> None:

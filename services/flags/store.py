@@ -1,44 +1,46 @@
-"""Where flags live. The only user of Redis in this service."""
+"""Where flags live: what a store promises, and Redis. Beside it, memory_store.py and app_user_store.py."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
+from redis.asyncio.client import Pipeline, PubSub
 from redis.exceptions import WatchError
 
-from services.flags.flag import Change, Definition, Flag, mirrored
+from services.flags.change import Decide, Place, changes_of, flag_after, mirrors_after
+from services.flags.flag import Change, Flag, mirrored
 from shared import events
-from shared.errors import Conflict
 from shared.models import Environment, Event
 
 VERSION = "flags:version"
+CHANGED = "flags:changed"  # channel: a word to every copy of the service that the version is another
 MIRRORS = "flags:mirror"  # hash: plain key that an owner asked for → key of the flag that has it
 HISTORY_KEPT = 1000
-
-Decide = Callable[[Definition | None], Definition | None]
 
 
 class FlagStore(Protocol):
     """Every method raises `redis.RedisError` when the store is out of reach; then nothing has been changed, or all."""
 
     async def version(self) -> int:
-        """Grows with every change."""
+        """Another one after every change."""
         ...
 
     async def load(self) -> tuple[int, list[Flag]]:
         """All flags, and the version that they are."""
         ...
 
-    async def change(
-        self, key: str, environments: Sequence[Environment], decide: Decide, *, actor: str, at: datetime
-    ) -> list[Change]:
-        """Asks `decide` in each environment what comes after the current definition (None: no flag), and stores the
-        differences with version, history, mirrors and event at once. What `decide` raises ends it, nothing changed.
-        `decide` may be asked again if another writer was first. Returns what changed; nothing, if all is so already.
-        Raises Conflict if the mirror's name is another flag's.
+    async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
+        """Tells `decide` the flags of these keys in every environment (None: all flags), and stores what it wants (None
+        in a place: no flag) with version, history, mirrors and events at once. What `decide` raises ends it, nothing
+        changed. `decide` may be asked again if another writer was first. Returns what changed; nothing, if all is so
+        already. Raises Conflict if a mirror's name is another flag's.
+        """
+        ...
+
+    async def announced(self, timeout_s: float) -> None:
+        """Returns soon after a change, whoever made it, and after `timeout_s` at the latest; sometimes for nothing. A
+        change during an outage or before the first call may go unannounced: `version()` tells.
         """
         ...
 
@@ -46,12 +48,23 @@ class FlagStore(Protocol):
         """The changes of a flag with their ids, newest first, those older than the id `before`. Outlives the flag."""
         ...
 
+    async def note_evaluated(self, times: Mapping[Place, datetime]) -> None:
+        """Keeps when flags were last evaluated, for those places that are named."""
+        ...
+
+    async def evaluated(self) -> dict[Place, datetime]:
+        """What note_evaluated kept; a flag's entry goes with it."""
+        ...
+
 
 class RedisFlagStore:
-    """`flags:flag:<environment>`: hash key → Flag; `flags:history:<key>`: stream of Change; `flags:version`."""
+    """`flags:flag:<environment>`: hash key → Flag; `flags:evaluated:<environment>`: hash key → time;
+    `flags:history:<key>`: stream of Change; `flags:version`.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._channel: PubSub | None = None
 
     async def version(self) -> int:
         return int(await self._redis.get(VERSION) or 0)
@@ -64,131 +77,90 @@ class RedisFlagStore:
             version, *flags = await pipe.execute()
         return int(version or 0), [Flag.model_validate_json(text) for texts in flags for text in texts]
 
-    async def change(
-        self, key: str, environments: Sequence[Environment], decide: Decide, *, actor: str, at: datetime
-    ) -> list[Change]:
+    async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
         async with self._redis.pipeline(transaction=True) as pipe:
             while True:
                 try:
                     await pipe.watch(VERSION)  # every write bumps it: whoever was second starts again
-                    stored = {environment: await pipe.hget(_flags(environment), key) for environment in environments}
-                    flags = {name: Flag.model_validate_json(text) if text else None for name, text in stored.items()}
-                    changes = _changes(key, flags, decide, actor, at)
+                    flags = await _read(pipe, keys)
+                    changes = changes_of(flags, decide(flags), actor, at)
                     if changes:
                         owners: Any = await pipe.hgetall(MIRRORS)
-                        _refuse_taken(changes, owners)
+                        left = mirrors_after(owners, changes)
                         pipe.multi()  # type: ignore[no-untyped-call]
-                        _write(pipe, key, changes, at)
+                        _write(pipe, changes)
+                        _write_owners(pipe, owners, left)
                         await pipe.execute()
                     return changes
                 except WatchError:
                     continue
+
+    async def announced(self, timeout_s: float) -> None:
+        if self._channel is None:
+            channel = self._redis.pubsub()
+            await channel.subscribe(CHANGED)
+            self._channel = channel  # it subscribes again by itself when the connection was lost
+        await self._channel.get_message(timeout=timeout_s)
 
     async def history(self, key: str, *, limit: int, before: str | None = None) -> list[tuple[str, Change]]:
         newest = f"({before}" if before else "+"
         entries: Any = await self._redis.xrevrange(_history(key), max=newest, count=limit)
         return [(entry_id, Change.model_validate_json(fields["change"])) for entry_id, fields in entries]
 
+    async def note_evaluated(self, times: Mapping[Place, datetime]) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for place, at in times.items():
+                pipe.hset(_evaluated(place.environment), place.key, at.isoformat())
+            await pipe.execute()
 
-class MemoryFlagStore:
-    """For tests and for reading: the same rules without a server, for one process."""
-
-    def __init__(self) -> None:
-        self._version = 0
-        self._flags: dict[tuple[Environment, str], Flag] = {}
-        self._history: list[Change] = []
-
-    async def version(self) -> int:
-        return self._version
-
-    async def load(self) -> tuple[int, list[Flag]]:
-        return self._version, list(self._flags.values())
-
-    async def change(
-        self, key: str, environments: Sequence[Environment], decide: Decide, *, actor: str, at: datetime
-    ) -> list[Change]:
-        flags = {environment: self._flags.get((environment, key)) for environment in environments}
-        changes = _changes(key, flags, decide, actor, at)
-        owned = [flag for (name, _), flag in self._flags.items() if name == Environment.PRODUCTION]
-        _refuse_taken(changes, {flag.definition.mirror: flag.key for flag in owned if flag.definition.mirror})
-        for change in changes:
-            self._flags.pop((change.environment, key), None)
-            if change.after:
-                self._flags[change.environment, key] = _flag(change, change.after)
-        self._history += changes
-        self._version += bool(changes)
-        return changes
-
-    async def history(self, key: str, *, limit: int, before: str | None = None) -> list[tuple[str, Change]]:
-        entries = [(str(index), change) for index, change in enumerate(self._history) if change.key == key]
-        older = [entry for entry in entries if before is None or int(entry[0]) < int(before)]
-        return older[::-1][:limit]
+    async def evaluated(self) -> dict[Place, datetime]:
+        found: dict[Place, datetime] = {}
+        for environment in Environment:
+            times: Any = await self._redis.hgetall(_evaluated(environment))
+            found |= {Place(environment, key): datetime.fromisoformat(at) for key, at in times.items()}
+        return found
 
 
-class RedisAppUser:
-    """The Redis user that apps are given: it may read the mirrors, and nothing else."""
-
-    NAME = "app"
-    # What the usual client libraries send by themselves, and the reading commands.
-    COMMANDS = ("auth", "hello", "ping", "select", "quit", "client|setinfo", "client|setname", "client|id")
-    READS = ("get", "mget", "exists", "strlen", "ttl", "type")
-
-    def __init__(self, redis: Redis, password: str) -> None:
-        self._redis = redis
-        self._digest = hashlib.sha256(password.encode()).hexdigest()
-
-    async def ensure(self) -> None:
-        """Makes or corrects the user; cheap, and harmless to clients that are logged in. Redis forgets it when it
-        restarts, so this is repeated.
-        """
-        mirrors = await self._redis.hkeys(MIRRORS)
-        await self._redis.acl_setuser(
-            self.NAME,
-            enabled=True,
-            reset=True,
-            hashed_passwords=[f"+{self._digest}"],
-            commands=[f"+{command}" for command in self.COMMANDS + self.READS],
-            keys=["flag:*", *mirrors],
+async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[Place, Flag]:
+    flags = {}
+    for environment in Environment:
+        texts: Any = await (
+            pipe.hvals(_flags(environment)) if keys is None else pipe.hmget(_flags(environment), list(keys))
         )
+        for flag in (Flag.model_validate_json(text) for text in texts if text):
+            flags[Place(environment, flag.key)] = flag
+    return flags
 
 
-def _changes(key: str, flags: dict[Environment, Flag | None], decide: Decide, actor: str, at: datetime) -> list[Change]:
-    changes = []
-    for environment, flag in flags.items():
-        before = flag.definition if flag else None
-        after = decide(before)
-        if after != before:
-            changes.append(Change(key=key, environment=environment, at=at, actor=actor, before=before, after=after))
-    return changes
-
-
-def _refuse_taken(changes: list[Change], owners: dict[str, str]) -> None:
-    for change in changes:
-        name = change.after.mirror if change.after and change.environment == Environment.PRODUCTION else None
-        owner = owners.get(name, change.key) if name else change.key
-        if owner != change.key:
-            raise Conflict(f"metadata.mirror: {name} is the mirror of flag {owner}; choose another name")
-
-
-def _write(pipe: Pipeline, key: str, changes: list[Change], at: datetime) -> None:
+def _write(pipe: Pipeline, changes: list[Change]) -> None:
     pipe.incr(VERSION)
+    values: dict[str, str] = {}
+    gone: set[str] = set()
     for change in changes:
-        if change.after:
-            pipe.hset(_flags(change.environment), key, _flag(change, change.after).model_dump_json(by_alias=True))
+        if flag := flag_after(change):
+            pipe.hset(_flags(change.environment), change.key, flag.model_dump_json(by_alias=True))
         else:
-            pipe.hdel(_flags(change.environment), key)
-        pipe.xadd(_history(key), {"change": change.model_dump_json(by_alias=True)}, maxlen=HISTORY_KEPT)
+            pipe.hdel(_flags(change.environment), change.key)
+            pipe.hdel(_evaluated(change.environment), change.key)
+        pipe.xadd(_history(change.key), {"change": change.model_dump_json(by_alias=True)}, maxlen=HISTORY_KEPT)
         for name, value in mirrored(change).items():
             if value is None:
-                pipe.delete(name)
+                gone.add(name)
             else:
-                pipe.set(name, value)
-        if change.environment == Environment.PRODUCTION:
-            if change.before and change.before.mirror:
-                pipe.hdel(MIRRORS, change.before.mirror)
-            if change.after and change.after.mirror:
-                pipe.hset(MIRRORS, change.after.mirror, key)
+                values[name] = value
         events.append(pipe, _event(change))
+    if gone - values.keys():  # a mirror may pass from one flag to another in one go
+        pipe.delete(*(gone - values.keys()))
+    if values:
+        pipe.mset(values)
+    pipe.publish(CHANGED, "")
+
+
+def _write_owners(pipe: Pipeline, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    if gone := before.keys() - after.keys():
+        pipe.hdel(MIRRORS, *gone)
+    for name in after:
+        pipe.hset(MIRRORS, name, after[name])
 
 
 def _event(change: Change) -> Event:
@@ -199,12 +171,12 @@ def _event(change: Change) -> Event:
     )
 
 
-def _flag(change: Change, definition: Definition) -> Flag:
-    return Flag(key=change.key, environment=change.environment, definition=definition, updated_at=change.at)
-
-
 def _flags(environment: Environment) -> str:
     return f"flags:flag:{environment}"
+
+
+def _evaluated(environment: Environment) -> str:
+    return f"flags:evaluated:{environment}"
 
 
 def _history(key: str) -> str:

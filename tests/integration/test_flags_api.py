@@ -1,60 +1,33 @@
 """The flags service over HTTP, with a real Redis: REST, OFREP, who may do what, and life without Redis."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from services.flags.api import accepts_app_tokens, flags_router, ofrep_router
 from services.flags.cache import FlagCache
-from services.flags.config import Settings
 from services.flags.main import build_app
-from services.flags.store import FlagStore, MemoryFlagStore, RedisFlagStore
-from shared.app import create_app
-from shared.auth import derived_secret
-from shared.registry import RedisRegistry
+from services.flags.memory_store import MemoryFlagStore
+from services.flags.store import RedisFlagStore
+from shared.clock import now
 from shared.store import RedisError, connect
+from tests.integration.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate, running, settings_for
 
 pytestmark = pytest.mark.anyio
 
-TOKEN = "platform-token"
-SWITCH: dict[str, Any] = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
-
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_server: str) -> Settings:
-    return Settings(home=tmp_path, token=SecretStr(TOKEN), redis_url=redis_server)
-
-
-def client_of(app: Any, token: str = TOKEN) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app)
-    return httpx.AsyncClient(transport=transport, base_url="http://flags", headers={"Authorization": f"Bearer {token}"})
-
-
-@pytest.fixture
-async def app(settings: Settings, redis: Redis) -> AsyncIterator[Any]:
-    app = build_app(settings)
-    async with app.router.lifespan_context(app):
-        yield app
+def app(tmp_path: Path, redis_server: str, redis: Redis) -> Any:
+    return build_app(settings_for(tmp_path, redis_server))
 
 
 @pytest.fixture
 async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(app) as client:
-        for _ in range(200):  # the flags are read just after the start
-            if (await client.get("/flags")).status_code == 200:
-                break
-            await asyncio.sleep(0.01)
+    async with running(app) as client:
         yield client
-
-
-async def evaluate(http: httpx.AsyncClient, key: str = "k", **context: Any) -> Any:
-    return (await http.post(f"/ofrep/v1/evaluate/flags/{key}", json={"context": context})).json()
 
 
 async def test_a_flag_from_its_making_to_its_end(http: httpx.AsyncClient, redis: Redis) -> None:
@@ -148,67 +121,8 @@ async def test_a_nested_bomb_is_refused(http: httpx.AsyncClient) -> None:
     assert asked.json().get("errorDetails"), asked.text
 
 
-async def test_ofrep_takes_no_context_and_an_empty_one(http: httpx.AsyncClient) -> None:
-    await http.put("/flags/k", json=SWITCH)
-    bodies: list[dict[str, Any]] = [{}, {"json": {}}, {"json": {"context": {}}}]
-    for arguments in bodies:
-        answer = await http.post("/ofrep/v1/evaluate/flags/k", **arguments)
-        assert (answer.status_code, answer.json()["value"]) == (200, True), answer.text
-
-
-async def test_a_disabled_flag_leaves_the_value_to_the_client(http: httpx.AsyncClient, redis: Redis) -> None:
-    await http.put("/flags/k", json=SWITCH | {"state": "DISABLED"})
-    assert await evaluate(http) == {"key": "k", "variant": None, "reason": "DISABLED", "metadata": {}}
-    assert await redis.get("flag:k") == "0"
-
-
-async def test_ofreps_errors(http: httpx.AsyncClient) -> None:
-    await http.put("/flags/k", json=SWITCH | {"targeting": {"if": [{"/": [1, {"var": "n"}]}, "off"]}})
-    cases: list[tuple[str, dict[str, Any], int, str]] = [
-        ("none", {"json": {}}, 404, "FLAG_NOT_FOUND"),
-        ("a:b", {"json": {}}, 404, "FLAG_NOT_FOUND"),
-        ("k", {"json": {"context": {"n": 0}}}, 400, "GENERAL"),
-        ("k", {"json": {"context": {"targetingKey": 1}}}, 400, "INVALID_CONTEXT"),
-        ("k", {"json": {"context": "me"}}, 400, "INVALID_CONTEXT"),
-        ("k", {"content": "{", "headers": {"Content-Type": "application/json"}}, 400, "PARSE_ERROR"),
-    ]
-    for key, arguments, status, code in cases:
-        answer = await http.post(f"/ofrep/v1/evaluate/flags/{key}", **arguments)
-        body = answer.json()
-        assert (answer.status_code, body["errorCode"], body["key"]) == (status, code, key), body
-        assert body["errorDetails"]
-
-
-async def test_all_flags_at_once(http: httpx.AsyncClient) -> None:
-    await http.put("/flags/fine", json=SWITCH)
-    await http.put("/flags/broken", json=SWITCH | {"targeting": {"/": [1, 0]}})
-    answer = await http.post("/ofrep/v1/evaluate/flags", json={"context": {}})
-    flags = {flag["key"]: flag for flag in answer.json()["flags"]}
-    assert (flags["fine"]["value"], flags["broken"]["errorCode"]) == (True, "GENERAL")
-
-
-async def test_an_apps_token_evaluates_in_its_environment_and_does_nothing_else(
-    http: httpx.AsyncClient, app: Any
-) -> None:
-    await http.put("/flags/k", json=SWITCH)
-    await http.patch("/flags/k", json={"defaultVariant": "off"}, params={"environment": "canary"})
-    tokens = {env: f"{env}.{derived_secret(TOKEN, f'flags:{env}')}" for env in ("production", "canary")}
-    async with client_of(app, tokens["canary"]) as canary:
-        assert (await evaluate(canary))["value"] is False
-        for method, path in [("GET", "/flags"), ("PUT", "/flags/k"), ("DELETE", "/flags/k"), ("GET", "/ready")]:
-            assert (await canary.request(method, path)).status_code == 401
-        path = "/ofrep/v1/evaluate/flags/k"
-        assert (await canary.post(path, params={"environment": "production"})).json()["value"] is False
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://flags") as bare:
-        assert (await bare.post(path, headers={"X-API-Key": tokens["production"]})).json()["value"] is True
-        assert (await bare.post(path)).status_code == 401
-        mixed = "production." + tokens["canary"].partition(".")[2]
-        assert (await bare.post(path, headers={"X-API-Key": mixed})).status_code == 401
-    assert (await http.post(path, params={"environment": "canary"})).json()["value"] is False
-
-
 async def test_another_copy_of_the_service_sees_a_change(redis: Redis) -> None:
-    mine, other = FlagCache(RedisFlagStore(redis)), FlagCache(RedisFlagStore(redis))
+    mine, other = FlagCache(RedisFlagStore(redis), now), FlagCache(RedisFlagStore(redis), now)
     await other.refresh()
     async with client_of(copy_of_the_service(mine, RedisFlagStore(redis), redis)) as http:
         await http.put("/flags/k", json=SWITCH)
@@ -217,17 +131,6 @@ async def test_another_copy_of_the_service_sees_a_change(redis: Redis) -> None:
         assert (await evaluate(http))["errorCode"] == "FLAG_NOT_FOUND"
         await other.refresh()
         assert (await evaluate(http))["value"] is True
-
-
-def copy_of_the_service(cache: FlagCache, store: FlagStore, redis: Redis) -> Any:
-    return create_app(
-        "flags",
-        Settings(token=SecretStr(TOKEN)),
-        RedisRegistry(redis),
-        description="",
-        routers=[flags_router(cache, store), ofrep_router(cache)],
-        accepts=accepts_app_tokens(TOKEN),
-    )
 
 
 class FailingStore(MemoryFlagStore):
@@ -248,7 +151,7 @@ class FailingStore(MemoryFlagStore):
 
 async def test_without_redis_evaluation_goes_on_and_writes_say_so() -> None:
     store = FailingStore()
-    cache = FlagCache(store)
+    cache = FlagCache(store, now)
     redis = connect("redis://127.0.0.1:1/0")
     async with client_of(copy_of_the_service(cache, store, redis)) as http:
         early = await http.post("/ofrep/v1/evaluate/flags/k")
@@ -276,9 +179,9 @@ async def test_the_service_is_ready_and_describes_itself(http: httpx.AsyncClient
         operation
         for path, item in document["paths"].items()
         for operation in item.values()
-        if path.startswith(("/flags", "/ofrep"))
+        if path.startswith(("/flags", "/ofrep", "/export", "/import")) or path == "/"
     ]
-    assert len(operations) == 8
+    assert len(operations) == 13
     for operation in operations:
         assert operation["summary"] and operation["description"]
         assert operation.get("security") != []

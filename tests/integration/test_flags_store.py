@@ -10,8 +10,12 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
+from services.flags.app_user_store import RedisAppUser
+from services.flags.change import Decide, Flags, Place, Precondition, Wanted, places, tag
+from services.flags.change import put as putting
 from services.flags.flag import Change, Definition
-from services.flags.store import Decide, FlagStore, MemoryFlagStore, RedisAppUser, RedisFlagStore
+from services.flags.memory_store import MemoryFlagStore
+from services.flags.store import FlagStore, RedisFlagStore
 from shared.errors import Conflict, NotFound
 from shared.events import STREAM
 from shared.models import Environment, Event
@@ -30,15 +34,30 @@ async def store(request: pytest.FixtureRequest, redis: Redis) -> FlagStore:
     return RedisFlagStore(redis) if request.param == "redis" else MemoryFlagStore()
 
 
+@pytest.fixture
+async def other(store: FlagStore, redis_server: str) -> AsyncIterator[FlagStore]:
+    """Another copy of the service's, or the same where there can be only one."""
+    if isinstance(store, MemoryFlagStore):
+        yield store
+        return
+    client = connect(redis_server)
+    yield RedisFlagStore(client)
+    await client.aclose()
+
+
 def switch(variant: str = "on", **changes: Any) -> Definition:
     given = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": variant} | changes
     return Definition.model_validate(given)
 
 
+def after(key: str, definition: Definition | None, where: tuple[Environment, ...] = BOTH) -> Decide:
+    return lambda flags: {Place(environment, key): definition for environment in where}
+
+
 async def put(
     store: FlagStore, key: str, definition: Definition | None, where: tuple[Environment, ...] = BOTH
 ) -> list[Change]:
-    return await store.change(key, where, lambda current: definition, actor="ann", at=AT)
+    return await store.change([key], after(key, definition, where), actor="ann", at=AT)
 
 
 async def test_a_new_store_is_empty(store: FlagStore) -> None:
@@ -54,6 +73,7 @@ async def test_what_is_put_is_loaded_with_a_higher_version(store: FlagStore) -> 
     version, [flag] = await store.load()
     assert version == await store.version() > 0
     assert (flag.key, flag.environment, flag.definition, flag.updated_at) == ("k", CANARY, switch("off"), AT)
+    assert flag.updated_by == "ann"
 
 
 async def test_a_change_that_changes_nothing_writes_nothing(store: FlagStore) -> None:
@@ -64,36 +84,62 @@ async def test_a_change_that_changes_nothing_writes_nothing(store: FlagStore) ->
     assert len(await store.history("k", limit=10)) == 2
 
 
-async def test_a_change_goes_by_what_is_stored_in_each_environment(store: FlagStore) -> None:
+async def test_a_number_is_not_a_truth_value_though_python_calls_them_equal(store: FlagStore) -> None:
+    await put(store, "k", switch())
+    await put(store, "k", switch(variants={"on": 1, "off": 0}))
+    _, flags = await store.load()
+    assert {type(flag.definition.variants["on"]) for flag in flags} == {int}
+
+
+async def test_a_decision_is_told_the_flags_of_its_keys_everywhere_or_all(store: FlagStore) -> None:
     await put(store, "k", switch("on"), (PRODUCTION,))
-    seen: list[Definition | None] = []
+    await put(store, "other", switch("off"))
+    seen: list[Flags] = []
 
-    def decide(current: Definition | None) -> Definition | None:
-        seen.append(current)
-        return current and switch("off")
+    def decide(flags: Flags) -> Wanted:
+        seen.append(flags)
+        return {place: switch("off") for place in flags}
 
-    changes = await store.change("k", BOTH, decide, actor="ann", at=AT)
-    assert seen == [switch("on"), None]
-    assert [change.environment for change in changes] == [PRODUCTION]
+    changes = await store.change(["k", "none"], decide, actor="ann", at=AT)
+    assert [(change.environment, change.key) for change in changes] == [(PRODUCTION, "k")]
+    await store.change(None, decide, actor="ann", at=AT)
+    named = [set(flags) for flags in seen]
+    assert named == [{(PRODUCTION, "k")}, {(PRODUCTION, "k"), (PRODUCTION, "other"), (CANARY, "other")}]
+    assert seen[0][Place(PRODUCTION, "k")].definition == switch("on")
+
+
+async def test_many_flags_change_at_once_or_none_does(store: FlagStore) -> None:
+    await put(store, "a", switch(metadata={"mirror": "first"}))
+    await put(store, "b", switch(metadata={"mirror": "second"}))
+    before = await store.load()
+    both = {**after("c", switch())({}), **after("a", switch(metadata={"mirror": "second"}))({})}
+    with pytest.raises(Conflict, match="mirror of flag b"):
+        await store.change(None, lambda flags: both, actor="ann", at=AT)
+    assert await store.load() == before
+    swapped = {
+        **after("a", switch(metadata={"mirror": "second"}))({}),
+        **after("b", switch(metadata={"mirror": "first"}))({}),
+    }
+    assert len(await store.change(None, lambda flags: swapped, actor="ann", at=AT)) == 4
+    assert await store.version() == before[0] + 1
 
 
 async def test_a_decision_that_raises_changes_nothing(store: FlagStore) -> None:
     await put(store, "k", switch())
     before = await store.load()
 
-    def refuse(current: Definition | None) -> Definition | None:
+    def refuse(flags: Flags) -> Wanted:
         raise NotFound("no")
 
     with pytest.raises(NotFound):
-        await store.change("k", BOTH, refuse, actor="ann", at=AT)
+        await store.change(["k"], refuse, actor="ann", at=AT)
     assert await store.load() == before
 
 
 async def test_the_history_is_newest_first_in_pages_and_outlives_the_flag(store: FlagStore) -> None:
     for index, definition in enumerate([switch("on"), switch("off"), None]):
         at = AT + timedelta(seconds=index)
-        decide: Decide = lambda current, new=definition: new  # type: ignore[misc]  # noqa: E731
-        await store.change("k", (PRODUCTION,), decide, actor="ann", at=at)
+        await store.change(["k"], after("k", definition, (PRODUCTION,)), actor="ann", at=at)
     await put(store, "other", switch())
     first = await store.history("k", limit=2)
     assert [change.after for _, change in first] == [None, switch("off")]
@@ -115,6 +161,32 @@ async def test_a_mirror_belongs_to_one_flag(store: FlagStore) -> None:
     assert await put(store, "second", named, (PRODUCTION,))
 
 
+async def test_a_change_is_announced_whoever_made_it(store: FlagStore, other: FlagStore) -> None:
+    loop = asyncio.get_running_loop()
+    await other.announced(0.05)
+    await other.announced(0.05)  # a first call may return for nothing
+    asked_at = loop.time()
+    await other.announced(0.2)
+    assert loop.time() - asked_at >= 0.19
+    waiting = asyncio.create_task(other.announced(10))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await put(store, "k", switch())
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_when_flags_were_evaluated_is_kept_until_they_go(store: FlagStore) -> None:
+    assert await store.evaluated() == {}
+    await put(store, "k", switch())
+    here, there, every = Place(PRODUCTION, "k"), Place(CANARY, "k"), Place(CANARY, "*")
+    later = AT + timedelta(seconds=1.5)
+    await store.note_evaluated({here: AT, there: AT, every: AT})
+    await store.note_evaluated({here: later})
+    assert await store.evaluated() == {here: later, there: AT, every: AT}
+    await put(store, "k", None, (PRODUCTION,))
+    assert await store.evaluated() == {there: AT, every: AT}
+
+
 # --- Redis ----------------------------------------------------------------------------------------------------------
 
 
@@ -122,14 +194,16 @@ async def test_two_writers_at_once_lose_neither_change(redis: Redis, redis_serve
     await put(RedisFlagStore(redis), "k", switch(metadata={"count": 0}), (PRODUCTION,))
     clients = [connect(redis_server) for _ in range(4)]
 
-    def count(current: Definition | None) -> Definition | None:
-        assert current
-        return current.model_copy(update={"metadata": {"count": int(current.metadata["count"]) + 1}})
+    def count(flags: Flags) -> Wanted:
+        current = flags[Place(PRODUCTION, "k")].definition
+        return {
+            Place(PRODUCTION, "k"): current.model_copy(
+                update={"metadata": {"count": int(current.metadata["count"]) + 1}}
+            )
+        }
 
     stores = [RedisFlagStore(client) for client in clients]
-    await asyncio.gather(
-        *(each.change("k", (PRODUCTION,), count, actor="a", at=AT) for each in stores for _ in range(5))
-    )
+    await asyncio.gather(*(each.change(["k"], count, actor="a", at=AT) for each in stores for _ in range(5)))
     _, [flag] = await stores[0].load()
     assert flag.definition.metadata == {"count": 20}
     for client in clients:
@@ -148,6 +222,40 @@ async def test_mirrors_and_event_come_with_the_change(redis: Redis) -> None:
     told = [Event.model_validate_json(fields["event"]) for _, fields in entries]
     assert [(event.type, event.app, event.id) for event in told] == [("flag.changed", "", "k")] * 5
     assert told[-1].reason == "flag k was deleted in canary by ann"
+
+
+async def test_a_mirror_passes_from_one_flag_to_another_in_one_go(redis: Redis) -> None:
+    store = RedisFlagStore(redis)
+    await put(store, "a", switch("on", metadata={"mirror": "first"}))
+    await put(store, "b", switch("off", metadata={"mirror": "second"}))
+    swapped = {
+        **after("a", switch("on", metadata={"mirror": "second"}))({}),
+        **after("b", switch("off", metadata={"mirror": "first"}))({}),
+    }
+    await store.change(None, lambda flags: swapped, actor="ann", at=AT)
+    assert await redis.mget("first", "second") == ["0", "1"]
+    gone = {**after("a", None)({}), **after("b", switch("off", metadata={"mirror": "second"}))({})}
+    await store.change(None, lambda flags: gone, actor="ann", at=AT)
+    assert await redis.mget("first", "second", "flag:a") == [None, "0", None]
+
+
+async def test_of_two_who_read_the_same_one_is_told(redis: Redis, redis_server: str) -> None:
+    store = RedisFlagStore(redis)
+    await put(store, "k", switch())
+    _, flags = await store.load()
+    there = {Place(flag.environment, flag.key): flag for flag in flags}
+    seen = Precondition(if_match=tag(there, places("k", None)))
+    clients = [connect(redis_server) for _ in range(4)]
+    writes = [
+        RedisFlagStore(client).change(
+            ["k"], putting(places("k", None), switch(metadata={"by": number}), seen), actor="a", at=AT
+        )
+        for number, client in enumerate(clients)
+    ]
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    assert sorted(getattr(result, "status", 200) for result in results) == [200, 412, 412, 412]
+    for client in clients:
+        await client.aclose()
 
 
 async def test_a_store_that_is_out_of_reach_raises() -> None:

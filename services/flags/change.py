@@ -1,0 +1,165 @@
+"""What a write makes of the flags that are there, and what it may be made to depend on (`If-Match`)."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from pydantic import JsonValue
+
+from services.flags.check import check
+from services.flags.flag import Change, Definition, Flag, Patch, merged, rules_aside
+from shared.errors import Conflict, Invalid, Problem
+from shared.models import Environment
+
+Rules = Literal["keep", "aside", "back"]
+
+
+class Place(NamedTuple):
+    """Where one definition is: the same key may be in several environments."""
+
+    environment: Environment
+    key: str
+
+
+Flags = Mapping[Place, Flag]
+Wanted = Mapping[Place, Definition | None]
+Decide = Callable[[Flags], Wanted]
+
+
+def places(key: str, environment: Environment | None) -> list[Place]:
+    """The flag's place in one environment, or in each."""
+    return [Place(each, key) for each in ([environment] if environment else Environment)]
+
+
+def tag(flags: Flags, where: Iterable[Place]) -> str | None:
+    """Strong ETag of the flags in these places, quotes included; None if there are none."""
+    there = [flags[place].model_dump_json(by_alias=True) for place in sorted(where) if place in flags]
+    return f'"{hashlib.sha256("".join(there).encode()).hexdigest()[:20]}"' if there else None
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """RFC 9110's `If-Match` and `If-None-Match`, as they were sent."""
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+    def hold(self, flags: Flags, where: Sequence[Place]) -> None:
+        """Raises a Problem (412) unless a write to `where` may go on. A tag of the flag in every environment holds for
+        one of them too; a tag of one environment does not for all.
+        """
+        key = where[0].key
+        now = tag(flags, where)
+        current = {now, tag(flags, places(key, None))} - {None}
+        names = " and ".join(place.environment for place in where if place in flags)
+        if self.if_match is not None and not _names(self.if_match, current):
+            found = f"flag {key} is not what it was when you read it" if current else f"there is no flag {key} any more"
+            remedy = f"GET /flags/{key} again, decide anew, and send that answer's ETag as If-Match"
+            raise Problem(f"{found}; {remedy}", status=412, etag=now)
+        if self.if_none_match is not None and now and _names(self.if_none_match, current):
+            remedy = "choose another key, or leave If-None-Match out to replace it"
+            raise Problem(f"flag {key} is already in {names}; {remedy}", status=412, etag=now)
+
+
+def _names(header: str, current: Iterable[str | None]) -> bool:
+    listed = {each.strip() for each in header.split(",")}
+    return bool(set(current) & listed) or (listed == {"*"} and bool(current))
+
+
+def put(where: Sequence[Place], definition: Definition, condition: Precondition) -> Decide:
+    """Makes or replaces the flag in each place."""
+    check(definition)
+    return _each(where, condition, lambda current: definition)
+
+
+def patched(where: Sequence[Place], patch: Patch, condition: Precondition) -> Decide:
+    """Changes what the patch names, in each place that has the flag."""
+
+    def after(current: Definition | None) -> Definition | None:
+        if current is None:
+            return None
+        result = merged(current, patch)
+        check(result)
+        return result
+
+    return _each(where, condition, after)
+
+
+def deleted(where: Sequence[Place], condition: Precondition) -> Decide:
+    return _each(where, condition, lambda current: None)
+
+
+def switched(where: Sequence[Place], to: str, rules: Rules, condition: Precondition) -> Decide:
+    """Serves the variant `to` from now on, in each place that has the flag, a disabled one included (a disabled flag
+    leaves the value to its caller, whose default may be *on*). `rules`: they `keep` deciding before the default does,
+    are set `aside` so that everybody gets `to`, or brought `back`.
+    """
+
+    def after(current: Definition | None) -> Definition | None:
+        if current is None:
+            return None
+        if to not in current.variants:
+            raise Invalid("to", f"{to!r} is no variant; use one of {', '.join(current.variants)}")
+        targeting = _with_rules(current.targeting, rules)
+        return current.model_copy(update={"state": "ENABLED", "default_variant": to, "targeting": targeting})
+
+    return _each(where, condition, after)
+
+
+def _with_rules(targeting: dict[str, JsonValue] | None, rules: Rules) -> dict[str, JsonValue] | None:
+    aside = rules_aside(targeting)
+    if rules == "aside" and targeting and aside is None:
+        return {"if": [False, targeting]}
+    return aside if rules == "back" and aside is not None else targeting
+
+
+def _each(
+    where: Sequence[Place], condition: Precondition, after: Callable[[Definition | None], Definition | None]
+) -> Decide:
+    def decide(flags: Flags) -> Wanted:
+        condition.hold(flags, where)
+        return {place: after(flags[place].definition if place in flags else None) for place in where}
+
+    return decide
+
+
+def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
+    """Plain key that an owner asked for → key of its flag, after the changes. Raises Conflict if two want one."""
+    owned = [change for change in changes if change.environment == Environment.PRODUCTION]
+    left = dict(owners)
+    for change in owned:
+        if change.before and change.before.mirror:
+            left.pop(change.before.mirror, None)
+    for change in owned:
+        name = change.after.mirror if change.after else None
+        if name and left.setdefault(name, change.key) != change.key:
+            raise Conflict(f"metadata.mirror: {name} is the mirror of flag {left[name]}; choose another name")
+    return left
+
+
+def changes_of(flags: Flags, wanted: Wanted, actor: str, at: datetime) -> list[Change]:
+    """What is to be stored so that `wanted` comes about."""
+    changes = []
+    for place, after in wanted.items():
+        before = flags[place].definition if place in flags else None
+        # As JSON: to Python 1, 1.0 and True are equal.
+        if (after and after.model_dump_json()) != (before and before.model_dump_json()):
+            changes.append(
+                Change(key=place.key, environment=place.environment, at=at, actor=actor, before=before, after=after)
+            )
+    return changes
+
+
+def flag_after(change: Change) -> Flag | None:
+    """The flag as it is stored after the change."""
+    if change.after is None:
+        return None
+    return Flag(
+        key=change.key,
+        environment=change.environment,
+        definition=change.after,
+        updated_at=change.at,
+        updated_by=change.actor,
+    )

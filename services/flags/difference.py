@@ -1,0 +1,34 @@
+"""What a change changed, as a person reads it."""
+
+import json
+from typing import Any, NamedTuple
+
+from services.flags.flag import Change, Definition, rules_aside
+
+
+class Difference(NamedTuple):
+    """`before` is None if the part was added, `after` if it went; else JSON."""
+
+    part: str
+    before: str | None
+    after: str | None
+
+
+def differences(change: Change) -> list[Difference]:
+    """Part by part, in the order of a definition; variants and metadata entry by entry."""
+    before, after = _parts(change.before), _parts(change.after)
+    names = [*before, *(name for name in after if name not in before)]
+    pairs = [Difference(name, before.get(name), after.get(name)) for name in names]
+    return [pair for pair in pairs if pair.before != pair.after]
+
+
+def _parts(definition: Definition | None) -> dict[str, str]:
+    if definition is None:
+        return {}
+    parts: dict[str, Any] = {"state": definition.state, "defaultVariant": definition.default_variant}
+    parts |= {f"variants.{name}": value for name, value in definition.variants.items()}
+    aside = rules_aside(definition.targeting)
+    parts |= {"targeting": definition.targeting if aside is None else aside} if definition.targeting is not None else {}
+    parts |= {"rules": "set aside"} if aside is not None else {}
+    parts |= {f"metadata.{name}": value for name, value in definition.metadata.items()}
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in parts.items()}

@@ -1,0 +1,208 @@
+"""OFREP, the OpenFeature Remote Evaluation Protocol, version 1: every OpenFeature SDK is a client of it.
+
+https://github.com/open-feature/protocol: service/openapi.yaml, and ADR 8 for the stream.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field, JsonValue
+from starlette.exceptions import HTTPException
+
+from services.flags.access import TICKET, stream_ticket
+from services.flags.cache import FlagCache
+from services.flags.evaluation import Evaluation, EvaluationError
+from services.flags.flag import Metadata
+from services.flags.usage import Usage
+from shared.errors import Problem
+from shared.models import Environment, View
+from shared.store import RedisError
+
+In = Annotated[Environment, Query(description="For the platform's token; an app's token selects its own.")]
+
+
+class OfrepRequest(View):
+    context: dict[str, JsonValue] = Field({}, description="May be empty; `targetingKey` and whatever rules look at.")
+
+
+class OfrepEvaluation(View):
+    """`value` is absent where the client's own default counts (disabled, or no default variant)."""
+
+    key: str
+    value: JsonValue = None
+    variant: str | None
+    reason: str
+    metadata: Metadata
+
+
+class OfrepError(View):
+    """`key` is absent where all flags were asked for."""
+
+    key: str | None = None
+    errorCode: Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL", "FLAG_NOT_FOUND"]
+    errorDetails: str
+
+
+class EventStream(View):
+    """`url` is to be opened as it is, by EventSource for instance; it holds a ticket that is good for that alone."""
+
+    type: Literal["sse"] = "sse"
+    url: str
+
+
+class OfrepBulk(View):
+    flags: list[OfrepEvaluation | OfrepError]
+    metadata: Metadata
+    eventStreams: list[EventStream]
+
+
+class OfrepRoute(APIRoute):
+    """Answers what goes wrong as OFREP does, not as RFC 9457."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+
+        async def ofrep(request: Request) -> Response:
+            key = request.path_params.get("key")
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                fault = error.errors()[0]
+                code = "PARSE_ERROR" if fault["type"] == "json_invalid" else "INVALID_CONTEXT"
+                place = ".".join(str(part) for part in fault["loc"] if part != "body")
+                return JSONResponse(_error(key, code, f"{place or 'body'}: {fault['msg']}"), 400)
+            except HTTPException as error:  # a body that could not be read at all: nested too deep, not UTF-8
+                return JSONResponse(_error(key, "PARSE_ERROR", str(error.detail)), error.status_code)
+            except EvaluationError as error:
+                status = 404 if error.code == "FLAG_NOT_FOUND" else 400
+                return JSONResponse(_error(key, error.code, error.details), status)
+            except Problem as problem:
+                return JSONResponse(_error(key, "GENERAL", problem.detail), problem.status)
+
+        return ofrep
+
+
+def ofrep_router(cache: FlagCache, usage: Usage, platform_token: str) -> APIRouter:
+    router = APIRouter(prefix="/ofrep/v1", tags=["OFREP"], route_class=OfrepRoute)
+    body = Body(examples=[{"context": {"targetingKey": "visitor-1", "email": "ann@example.com"}}])
+    errors: dict[int | str, dict[str, Any]] = {status: {"model": OfrepError} for status in (400, 404, 503)}
+
+    @router.post("/evaluate/flags/{key}", response_model=OfrepEvaluation, responses=errors, summary="Evaluate one flag")
+    async def evaluate(
+        request: Request,
+        key: str,
+        asked: Annotated[OfrepRequest | None, body] = None,
+        environment: In = Environment.PRODUCTION,
+    ) -> JSONResponse:
+        """OpenFeature Remote Evaluation Protocol. An app's token selects its own environment."""
+        where = _environment(request, environment)
+        evaluation = cache.evaluate(where, key, asked.context if asked else {})
+        usage.note(where, key)
+        return JSONResponse(_success(evaluation))
+
+    @router.post(
+        "/evaluate/flags",
+        response_model=OfrepBulk,
+        responses={304: {"description": "What If-None-Match names still holds."}, 400: errors[400], 503: errors[503]},
+        summary="Evaluate all flags",
+    )
+    async def evaluate_all(
+        request: Request,
+        asked: Annotated[OfrepRequest | None, body] = None,
+        environment: In = Environment.PRODUCTION,
+        if_none_match: Annotated[str | None, Header(description="ETag of an earlier answer.")] = None,
+        flag_config_etag: Annotated[
+            str | None, Query(alias="flagConfigEtag", description="`etag` of the event that led to this request.")
+        ] = None,
+    ) -> Response:
+        """As one by one; a flag that cannot be evaluated has its error in its place. The ETag depends on the flags of
+        the environment and on the context. `eventStreams` says where a change is told at once."""
+        where = _environment(request, environment)
+        context = asked.context if asked else {}
+        if flag_config_etag and flag_config_etag != cache.edition(where).etag:
+            with contextlib.suppress(RedisError):  # told by another copy, which was sooner
+                await cache.refresh()
+        flags = cache.flags(where)
+        flags.check_context(context)
+        usage.note(where)
+        parts = [flags.digest, where, str(cache.stale), (await request.body()).decode(errors="replace")]
+        if flags.depends_on_time:
+            parts.append(json.dumps(_evaluate_all(cache, where, context)))
+        headers = {"ETag": f'"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}"'}
+        if _holds(if_none_match, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        ticket = stream_ticket(platform_token, where)
+        answer = {
+            "flags": _evaluate_all(cache, where, context),
+            "metadata": {"environment": where} | ({"stale": True} if cache.stale else {}),
+            "eventStreams": [{"type": "sse", "url": f"{request.base_url}ofrep/v1/stream?{TICKET}={ticket}"}],
+        }
+        return JSONResponse(answer, headers=headers)
+
+    @router.get("/stream", response_class=EventSourceResponse, summary="Be told of changes")
+    async def stream(
+        request: Request,
+        environment: In = Environment.PRODUCTION,
+        last_event_id: Annotated[str | None, Header(description="Sent by EventSource when it connects again.")] = None,
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Server-sent events: `message`, whose data is `{"type": "refetchEvaluation", "etag", "lastModified"}`, at each
+        change of the environment's flags, and first of all, so that nothing is lost between a client's evaluation and
+        its stream. Not first if `Last-Event-ID` says that the client knows. A comment every 15 s keeps it open.
+        Token as for evaluation, or the ticket of `eventStreams`."""
+        where = _environment(request, environment)
+        seen = f'"{last_event_id}"' if last_event_id else None
+        while edition := await cache.next_edition(where, seen):
+            seen = edition.etag
+            yield ServerSentEvent(
+                event="message",
+                id=edition.flags.digest,
+                data={"type": "refetchEvaluation", "etag": seen, "lastModified": int(edition.since.timestamp())},
+            )
+
+    return router
+
+
+def _holds(if_none_match: str | None, etag: str) -> bool:
+    listed = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
+    return etag in listed or listed == ["*"]
+
+
+def _evaluate_all(cache: FlagCache, where: Environment, context: dict[str, JsonValue]) -> list[dict[str, Any]]:
+    return [_evaluate(cache, where, flag.key, context) for flag in cache.flags(where).flags()]
+
+
+def _evaluate(cache: FlagCache, where: Environment, key: str, context: dict[str, JsonValue]) -> dict[str, Any]:
+    try:
+        return _success(cache.evaluate(where, key, context))
+    except EvaluationError as error:
+        return _error(key, error.code, error.details)
+
+
+def _success(evaluation: Evaluation) -> dict[str, Any]:
+    """`variant` always: OpenFeature's Python provider fails without it."""
+    answer = {
+        "key": evaluation.key,
+        "variant": evaluation.variant,
+        "reason": evaluation.reason,
+        "metadata": dict(evaluation.metadata),
+    }
+    return answer if evaluation.variant is None else answer | {"value": evaluation.value}
+
+
+def _error(key: str | None, code: str, details: str) -> dict[str, Any]:
+    error = {"errorCode": code, "errorDetails": details}
+    return error if key is None else {"key": key} | error
+
+
+def _environment(request: Request, asked: Environment) -> Environment:
+    """The environment of the app's token; the platform's token may ask for any."""
+    environment: Environment = getattr(request.state, "environment", asked)
+    return environment

@@ -1,0 +1,119 @@
+"""Flags as pages, for people: what the templates are given. No state is changed here."""
+
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from services.flags.change import Place, places, tag
+from services.flags.difference import Difference, differences
+from services.flags.flag import Change, Flag, plain_value, rules_aside
+from services.flags.usage import Usage
+from services.flags.view import Views
+from shared.config import SharedSettings
+from shared.errors import NotFound
+from shared.models import Environment
+from shared.pages import Templates
+
+HISTORY_SHOWN = 20
+
+
+class Panel(NamedTuple):
+    """One flag in one environment. `seen`: the version that a switch from this page goes by."""
+
+    environment: Environment
+    flag: Flag | None
+    seen: str
+    value: str
+    rules: str
+    aside: bool
+    mirrors: list[str]
+    evaluated: datetime | None
+    evaluated_alone: datetime | None
+
+
+class Told(NamedTuple):
+    """One entry of the history."""
+
+    change: Change
+    what: str
+    differences: list[Difference]
+
+
+class Pages:
+    """`hostname`: that of the request's URL, under which the reader finds the other services' pages too. `seen`: the
+    digest that a page looks again with; None is answered if nothing on it is another.
+    """
+
+    def __init__(self, views: Views, usage: Usage, settings: SharedSettings) -> None:
+        self._views = views
+        self._usage = usage
+        self._settings = settings
+        self._templates = Templates(Path(__file__).parent / "templates", settings)
+
+    def all(self, seen: str | None, hostname: str | None) -> str | None:
+        """Every flag, by key, in every environment."""
+        keys = sorted({view.key for environment in Environment for view in self._views.all(environment)})
+        flags = [(key, self._panels(key)) for key in keys]
+        return self._unless_seen(seen, "flags.html", hostname, flags=flags, url=self._settings.url("flags"))
+
+    def flag(
+        self, key: str, changes: list[tuple[str, Change]], newest: bool, seen: str | None, hostname: str | None
+    ) -> str | None:
+        """One flag with that page of its history. Raises NotFound if there never was one."""
+        panels = self._panels(key)
+        if not changes and not any(panel.flag for panel in panels):
+            raise NotFound(f"there has never been a flag {key}; the page / lists those there are")
+        told = [Told(change, _what(change), differences(change)) for _, change in changes]
+        following = changes[-1][0] if len(changes) == HISTORY_SHOWN else None
+        return self._unless_seen(
+            seen, "flag.html", hostname, key=key, panels=panels, history=told, following=following, newest=newest
+        )
+
+    def problem(self, title: str, detail: str, key: str, hostname: str | None) -> str:
+        """Why a switch did not come about."""
+        return self._render("problem.html", hostname, title=title, detail=detail, key=key)
+
+    def _unless_seen(self, seen: str | None, template: str, hostname: str | None, **context: Any) -> str | None:
+        digest = hashlib.sha256(repr(context).encode()).hexdigest()[:16]
+        return None if seen == digest else self._render(template, hostname, digest=digest, **context)
+
+    def _panels(self, key: str) -> list[Panel]:
+        flags = self._views.everywhere(key)
+        return [self._panel(place, flags.get(place)) for place in places(key, None)]
+
+    def _panel(self, place: Place, flag: Flag | None) -> Panel:
+        definition = flag.definition if flag else None
+        aside = rules_aside(definition.targeting) if definition else None
+        rules = aside or (definition.targeting if definition else None)
+        value = plain_value(definition)
+        own = (
+            f"flag:{place.key}"
+            if place.environment == Environment.PRODUCTION
+            else f"flag:{place.environment}:{place.key}"
+        )
+        named = definition.mirror if definition and place.environment == Environment.PRODUCTION else None
+        return Panel(
+            place.environment,
+            flag,
+            seen=(tag({place: flag}, [place]) or "").strip('"') if flag else "",
+            value=value if value is not None else "no key",
+            rules=json.dumps(rules, indent=2, ensure_ascii=False) if rules else "",
+            aside=aside is not None,
+            mirrors=[own, *([named] if named else [])],
+            evaluated=_coarse(self._usage.last(*place)),
+            evaluated_alone=_coarse(self._usage.last_alone(*place)),
+        )
+
+    def _render(self, template: str, hostname: str | None, **context: Any) -> str:
+        return self._templates.render(template, here="Flags", hostname=hostname, **context)
+
+
+def _coarse(at: datetime | None) -> datetime | None:
+    """To ten seconds, so that a page is not another with every evaluation."""
+    return at and at.replace(second=at.second // 10 * 10, microsecond=0)
+
+
+def _what(change: Change) -> str:
+    return "deleted" if change.after is None else "changed" if change.before else "made"

@@ -1,0 +1,79 @@
+"""The page of all flags, and the switch that its buttons press."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from services.flags.access import actor
+from services.flags.api import Condition, Seen, Where, page_response
+from services.flags.cache import FlagCache
+from services.flags.change import Precondition, Rules, places, switched
+from services.flags.flag import FlagKey
+from services.flags.page import Pages
+from services.flags.view import FlagView, Views
+from shared.clock import now
+from shared.errors import Problem
+from shared.pages import wants_page
+from shared.store import RedisError, redis_unavailable
+
+CHANGED_MEANWHILE = "It is not what it was when your page was loaded. Look at what it is now, and decide anew."
+
+
+def page_router(cache: FlagCache, views: Views, pages: Pages) -> APIRouter:
+    router = APIRouter(tags=["pages"])
+
+    @router.get("/", response_class=HTMLResponse, summary="All flags as a page")
+    async def all_flags(request: Request, seen: Seen = None) -> Response:
+        """Every flag in every environment, side by side, with buttons that switch it."""
+        return page_response(pages.all(seen, request.url.hostname))
+
+    @router.post("/flags/{key}/switch", response_model=FlagView, summary="Serve one variant from now on")
+    async def switch(
+        request: Request,
+        response: Response,
+        key: FlagKey,
+        condition: Condition,
+        to: Annotated[str, Query(max_length=200, description="The variant's name.")],
+        environment: Where = None,
+        rules: Annotated[
+            Rules, Query(description="`keep` deciding first, set them `aside` so that everybody gets `to`, or `back`.")
+        ] = "keep",
+        seen: Annotated[str | None, Query(max_length=64, description="As If-Match, for forms; without quotes.")] = None,
+    ) -> FlagView | Response:
+        """Enables the flag and makes `to` its default variant; with `rules=aside` that is a kill switch: nobody gets
+        anything else, whatever the targeting says (which is kept, for `rules=back`). A browser is sent back to its
+        page."""
+        if seen is not None:
+            condition = Precondition(if_match=f'"{seen}"')
+        try:
+            decide = switched(places(key, environment), to, rules, condition)
+            await cache.change([key], decide, actor=actor(request.headers), at=now())
+            view, response.headers["ETag"] = views.one(key, environment)
+        except (Problem, RedisError) as error:
+            if not _from_page(request):
+                raise
+            problem = error if isinstance(error, Problem) else redis_unavailable(error)
+            return _told(pages, problem, key, request)
+        if _from_page(request):
+            return RedirectResponse(_back(request, key), status_code=303)
+        return view
+
+    return router
+
+
+def _from_page(request: Request) -> bool:
+    return wants_page(request.headers.get("accept"))
+
+
+def _told(pages: Pages, problem: Problem, key: str, request: Request) -> HTMLResponse:
+    stale = problem.status == 412
+    title = "Not switched: somebody was first" if stale else "Not switched"
+    page = pages.problem(title, CHANGED_MEANWHILE if stale else problem.detail, key, request.url.hostname)
+    return HTMLResponse(page, problem.status)
+
+
+def _back(request: Request, key: str) -> str:
+    """The page that the button is on; the flag's own if its address says so. Never another's."""
+    came_from = request.headers.get("referer", "").partition("?")[0]
+    return f"/flags/{key}" if came_from.endswith(f"/flags/{key}") else f"/#{key}"

@@ -1,0 +1,77 @@
+"""What is told about flags: the definition with what the platform knows beside it."""
+
+from datetime import datetime
+
+from services.flags.cache import FlagCache
+from services.flags.change import Place, places, tag
+from services.flags.flag import Change, Definition, Flag
+from services.flags.usage import Usage
+from shared.errors import NotFound
+from shared.models import Environment, View
+
+
+class FlagView(Definition):
+    """`evaluated_at`: over OFREP, by itself or among all flags; null: not since flags are noted, or only read from a
+    mirror key, which leaves no trace.
+    """
+
+    key: str
+    environment: Environment
+    updated_at: datetime
+    updated_by: str
+    evaluated_at: datetime | None
+
+
+class ChangeView(View):
+    """What one change did; `before` is null if the flag was made, `after` if it was deleted."""
+
+    id: str
+    at: datetime
+    actor: str
+    environment: Environment
+    before: Definition | None
+    after: Definition | None
+
+
+def change_view(entry_id: str, change: Change) -> ChangeView:
+    given = change.model_dump(exclude={"before", "after"})
+    return ChangeView(id=entry_id, **given, before=change.before, after=change.after)
+
+
+class Views:
+    """Reads from memory. Raises Unavailable before the flags were first read from Redis."""
+
+    def __init__(self, cache: FlagCache, usage: Usage) -> None:
+        self._cache = cache
+        self._usage = usage
+
+    def all(self, environment: Environment) -> list[FlagView]:
+        """Last changed first."""
+        return [self._view(flag) for flag in self._cache.flags(environment).flags()]
+
+    def one(self, key: str, environment: Environment | None) -> tuple[FlagView, str]:
+        """The flag in that environment, or in the first that has it; and the ETag of it there, or of it everywhere.
+        Raises NotFound.
+        """
+        flags = self.everywhere(key)
+        where = [place for place in places(key, environment) if place in flags]
+        etag = tag(flags, where)
+        if etag is None:
+            place = environment or "any environment"
+            raise NotFound(f"there is no flag {key} in {place}; GET /flags lists those there are")
+        return self._view(flags[where[0]]), etag
+
+    def everywhere(self, key: str) -> dict[Place, Flag]:
+        """The flag in each environment that has it."""
+        found = {place: self._cache.flags(place.environment).get(key) for place in places(key, None)}
+        return {place: flag for place, flag in found.items() if flag}
+
+    def _view(self, flag: Flag) -> FlagView:
+        return FlagView(
+            key=flag.key,
+            environment=flag.environment,
+            updated_at=flag.updated_at,
+            updated_by=flag.updated_by,
+            evaluated_at=self._usage.last(flag.environment, flag.key),
+            **flag.definition.model_dump(),
+        )
