@@ -2,15 +2,18 @@
 (() => {
   const NEAR = 24;
   let atEnd = true;
-  const logs = () => document.querySelectorAll("pre[data-follow]");
   const toEnd = () => {
-    if (atEnd) for (const log of logs()) log.scrollTop = log.scrollHeight;
+    if (atEnd) for (const log of document.querySelectorAll("pre[data-follow]")) log.scrollTop = log.scrollHeight;
   };
   addEventListener("DOMContentLoaded", () => {
     toEnd();
-    document.addEventListener("htmx:beforeSwap", () => {
-      for (const log of logs()) atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR;
-    });
-    document.addEventListener("htmx:afterSettle", toEnd);
+    document.addEventListener("htmx:afterSwap", toEnd);
+    document.addEventListener(
+      "scroll",
+      ({ target: log }) => {
+        if (log.matches?.("pre[data-follow]")) atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR;
+      },
+      true,
+    );
   });
 })();
