@@ -30,12 +30,22 @@ class EventFollower:
         self._redis = redis
         self._group = group
         self._consumer = group  # one follower for each group: what it took but did not confirm is its own
-        self._unconfirmed: set[str] | None = None  # None: what an earlier process left is not known yet
+        self._unconfirmed: set[str] | None = None  # None: what was taken and not confirmed is to be looked up
 
     async def read(self, block_ms: int = 1000, count: int = 100) -> list[tuple[str, Event]]:
-        """The next events with their stream ids; empty after `block_ms`. First those taken before but not confirmed."""
+        """The next events with their stream ids; empty after `block_ms`. First those taken before but not confirmed: by
+        an earlier process, or by a read whose answer was lost on its way from Redis.
+        """
+        taken = await self._take("0", block_ms, count) if self._unconfirmed != set() else []
+        entries = taken or await self._take(">", block_ms, count)
+        self._unconfirmed = {entry_id for entry_id, _ in entries} or None
+        for entry_id, fields in entries:
+            if not fields:  # trimmed from the stream before it was confirmed
+                await self.confirm(entry_id)
+        return [(entry_id, Event.model_validate_json(fields["event"])) for entry_id, fields in entries if fields]
+
+    async def _take(self, start: str, block_ms: int, count: int) -> list[tuple[str, dict[str, str]]]:
         try:
-            start = ">" if self._unconfirmed == set() else "0"
             reply: Any = await self._redis.xreadgroup(
                 self._group, self._consumer, {STREAM: start}, count=count, block=block_ms
             )
@@ -45,11 +55,7 @@ class EventFollower:
             await self._redis.xgroup_create(STREAM, self._group, id="0", mkstream=True)
             return []
         entries: list[tuple[str, dict[str, str]]] = reply[0][1] if reply else []
-        self._unconfirmed = {entry_id for entry_id, _ in entries}
-        for entry_id, fields in entries:
-            if not fields:  # trimmed from the stream before it was confirmed
-                await self.confirm(entry_id)
-        return [(entry_id, Event.model_validate_json(fields["event"])) for entry_id, fields in entries if fields]
+        return entries
 
     async def confirm(self, entry_id: str) -> None:
         """The event has been dealt with and is not read again."""

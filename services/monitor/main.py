@@ -67,7 +67,7 @@ def build_app(settings: Settings) -> FastAPI:
         RedisNotifierStore(redis),
         AppriseNotifier(),
         settings,
-        lambda: EventFollower(redis, GROUP),
+        EventFollower(redis, GROUP),
         now,
     )
 

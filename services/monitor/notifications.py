@@ -36,14 +36,14 @@ def notifications(
     notifier_store: NotifierStore,
     notifier: Notifier,
     settings: SharedSettings,
-    follow: Callable[[], EventFollower],
+    events: EventFollower,
     now: Callable[[], datetime],
     patience: Patience | None = None,
 ) -> Notifications:
-    """`follow` makes a follower of the consumer group `notifications`."""
+    """`events` follows under the consumer group `notifications`."""
     book = NotifierBook(notifier_store, notifier, settings.notify.split())
     links = Links(build=settings.url("build"), proxy=settings.url("proxy"), monitor=settings.url("monitor"))
-    teller = Teller(follow, store, notifier_store, book, links, now)
+    teller = Teller(events, store, notifier_store, book, links, now)
     outbox = Outbox(store, notifier, now, patience=patience)
     sending = Loop("sending", outbox.step, every_s=LOOK_S)
     teller.on_delivery = sending.wake

@@ -22,23 +22,20 @@ BLOCK_MS = 1000
 
 
 class Teller:
-    """One loop, so that groups have one writer. Everything is in the store: a restart forgets nothing.
-
-    `follow` makes a follower of the group `notifications`. A new one for each step asks first for what was taken and
-    not confirmed: also for a batch whose answer was lost on its way from Redis, which it would else not see again
-    before the next start.
+    """One loop, so that groups have one writer. Everything is in the store: a restart forgets nothing. `events` follows
+    under the group `notifications`.
     """
 
     def __init__(
         self,
-        follow: Callable[[], EventFollower],
+        events: EventFollower,
         store: OutboxStore,
         silences: NotifierStore,
         book: NotifierBook,
         links: Links,
         now: Callable[[], datetime],
     ) -> None:
-        self._follow = follow
+        self._events = events
         self._store = store
         self._silences = silences
         self._book = book
@@ -54,8 +51,7 @@ class Teller:
         if not self._prepared:
             await self._store.prepare(self._now() - FIRST_LOOK_BACK)
             self._prepared = True
-        follower = self._follow()
-        for entry_id, event in await follower.read(1) or await follower.read(block_ms):
+        for entry_id, event in await self._events.read(block_ms):
             await self._settle(await self._outcome(entry_id, event), entry_id)
         await self._look_at_groups()
 

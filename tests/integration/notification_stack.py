@@ -55,7 +55,7 @@ class Monitor:
             RedisNotifierStore(redis),
             AppriseNotifier(timeout_s=timeout_s),
             Settings(home=home, token=SecretStr("token"), notify=notify),
-            lambda: EventFollower(redis, GROUP),
+            EventFollower(redis, GROUP),
             self.clock,
             patience,
         )
