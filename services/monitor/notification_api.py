@@ -57,7 +57,9 @@ def notifiers_router(book: NotifierBook, monitor_url: str) -> APIRouter:
         return Page(items=await book.replace(body))
 
     @router.post("/test", summary="Send a test message now")
-    async def test_notifiers(body: TestRequest | None = None) -> Page[TestResult]:
+    async def test_notifiers(
+        body: Annotated[TestRequest | None, Body(examples=[{"name": "team"}])] = None,
+    ) -> Page[TestResult]:
         """To one notifier, or to all that are enabled. Answers when every server has, for each recipient; a server that
         hangs takes up to half a minute.
         """

@@ -14,5 +14,5 @@ def test_every_line_of_the_demo_holds() -> None:
         command = [sys.executable, "-m", "stack.demo"]
         ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stdout.count("  ok   ") == 8, ran.stdout
+    assert ran.stdout.count("  ok   ") == 11, ran.stdout
     assert "Every line held" in ran.stdout
