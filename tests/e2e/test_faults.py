@@ -80,7 +80,7 @@ def test_an_abort_works_while_redis_is_down(stack: LocalStack, with_canary: Depl
         wait_for(
             lambda: deployer.get(f"/releases/{release}").json().get("state") == "rolled_back", "retired afterwards", 30
         )
-    assert state_of(app)["rollout"]["reason"] == "by hand"
+    assert app.rollout()["reason"] == "by hand"
 
 
 def test_a_build_that_was_running_is_taken_up_and_ends_once(
