@@ -240,6 +240,9 @@ async def test_an_oom_kill_is_answered_at_once_and_once(machine: Machine) -> Non
     machine.scaling.killed(PLACE, Kill("notes-r3-1", "notes-r3", 64 * MIB, 512 * MIB))  # told again
     await machine.look(20, 2, oom_kills=1)
     assert machine.deployer.patched == [128 * MIB]
+    assert [decision.cause for decision in await machine.decisions() if decision.action is Action.UP] == [
+        Cause.OOM_KILL
+    ], "that kill has had its answer"
 
 
 async def test_while_redis_is_away_nothing_is_changed_and_afterwards_it_is(machine: Machine) -> None:
