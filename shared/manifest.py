@@ -21,6 +21,12 @@ def parse_size(value: Any) -> Any:
     return value
 
 
+def size(value: float) -> str:
+    """Bytes as a person reads them: 67108864 → `64 MiB`."""
+    mib = value / MIB
+    return f"{mib:.0f} MiB" if mib >= 10 or mib == int(mib) else f"{mib:.1f} MiB"
+
+
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=4 * MIB)]
 
 

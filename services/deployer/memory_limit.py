@@ -8,7 +8,7 @@ from typing import Protocol
 from services.deployer.driver import DriverError
 from services.deployer.linux_process import ProcessStat
 from services.deployer.process_record import ProcessRecord
-from shared.pages import size
+from shared.manifest import size
 
 HEADROOM = 0.8
 

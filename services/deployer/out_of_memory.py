@@ -1,6 +1,6 @@
 """What follows when an instance was killed at its memory limit. Pure."""
 
-from shared.pages import size
+from shared.manifest import size
 
 
 def memory_after_kill(limit: int, maximum: int) -> int | None:

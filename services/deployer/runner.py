@@ -20,8 +20,8 @@ from services.deployer.publish import to_delete, to_put
 from services.deployer.release import Failure, Release
 from services.deployer.work import work
 from services.deployer.worker import Tools, Worker
+from shared.manifest import size
 from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseState
-from shared.pages import size
 from shared.registry import Registry
 
 log = logging.getLogger(__name__)

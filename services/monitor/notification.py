@@ -10,9 +10,8 @@ from typing import Any
 
 from services.monitor.known import Places, commit_of, environment_of, extra, release_of
 from services.monitor.message import Fact, Message, compose
-from shared.manifest import Stage
+from shared.manifest import Stage, size
 from shared.models import Environment, Event, View
-from shared.pages import size
 
 SUPERSEDED = "superseded"
 REFUSED = "its rollout was refused"  # the deployer's words for a canary whose rollout never began

@@ -1,14 +1,14 @@
 """REST of the proxy: rollouts, traffic, sync."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import HTMLResponse
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from services.proxy.loops import TrafficReader
 from services.proxy.page import Pages
-from services.proxy.rollout import Rollout
 from services.proxy.rollouts import Rollouts
 from services.proxy.sync import Sync
 from shared.models import (
@@ -17,10 +17,12 @@ from shared.models import (
     Page,
     RolloutAction,
     RolloutRequest,
+    RolloutState,
     RolloutView,
     SyncRequest,
     SyncResult,
     TrafficView,
+    View,
 )
 from shared.pages import wants_page
 
@@ -37,6 +39,18 @@ class RolloutSettings(Model):
 
     enabled: bool | None = Field(None, description="false: no share for the canary; its own port still serves it.")
     weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
+
+
+class EarlierRollout(View):
+    """One that has ended. (Not whom it told: addresses hold secrets.)"""
+
+    release: str
+    commit: str | None
+    state: RolloutState
+    reason: str
+    opened_at: datetime
+    at: datetime = Field(description="When it ended.")
+    evidence: dict[str, JsonValue]
 
 
 def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader, pages: Pages) -> APIRouter:
@@ -65,9 +79,9 @@ def router(sync: Sync, rollouts: Rollouts, reader: TrafficReader, pages: Pages) 
         return rollouts.view(app)
 
     @routes.get("/rollouts", tags=["rollouts"], summary="The rollouts before the current one")
-    async def get_rollouts(app: App) -> Page[Rollout]:
+    async def get_rollouts(app: App) -> Page[EarlierRollout]:
         """The last 20 that have made room for another, newest first, each with its reason and evidence."""
-        return Page(items=rollouts.earlier(app))
+        return Page(items=[EarlierRollout.model_validate(each.model_dump()) for each in rollouts.earlier(app)])
 
     @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
     async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:

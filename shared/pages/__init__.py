@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
 from shared.config import ServiceName, SharedSettings
+from shared.manifest import size
 
 TEMPLATES = Path(__file__).parent / "templates"
-MIB = 2**20
 
 
 class Entry(NamedTuple):
@@ -59,12 +59,6 @@ class Templates:
 def wants_page(accept: str | None) -> bool:
     """Whether the client that sent this `Accept` header is a browser: then it gets the page instead of JSON."""
     return (accept or "").startswith("text/html")
-
-
-def size(value: float) -> str:
-    """Bytes as a person reads them: 67108864 → `64 MiB`."""
-    mib = value / MIB
-    return f"{mib:.0f} MiB" if mib >= 10 or mib == int(mib) else f"{mib:.1f} MiB"
 
 
 def percent(share: float | None) -> str:

@@ -89,6 +89,7 @@ async def test_why_it_was_aborted_can_be_answered_when_another_has_come(
     (earlier,) = (await stack.api.get("/apps/notes/rollouts")).json()["items"]
     assert (earlier["release"], earlier["state"], earlier["reason"]) == ("notes-r2", "aborted", "errors")
     assert earlier["evidence"]["value"] == 0.42
+    assert "notify" not in earlier, "addresses hold secrets"
 
 
 async def test_forms_change_the_rollout_and_lead_back_to_the_page(stack: Stack, browser: httpx.AsyncClient) -> None:
