@@ -12,6 +12,7 @@ from shared.models import Environment
 from stack.control import LocalStack
 from stack.delivery import Deployable
 from stack.load import Load
+from stack.mail_sink import MailSink, mail_sink
 from stack.outside import wait_for
 from tests.e2e.browser import SCREENS, Scheme, browser, chromium, window
 from tests.e2e.conftest import new_app
@@ -44,10 +45,17 @@ def chrome() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def app(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Deployable:
-    """An app that has been through everything: two releases, a failed build, an aborted canary, a flag, an alert."""
-    app = new_app(stack, APP, tmp_path_factory.mktemp("paged"))
+def app(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployable]:
+    """An app that has been through everything: releases, a failed build, an aborted canary, a flag, an alert, mail."""
+    with mail_sink() as sink:
+        yield _lived_in(new_app(stack, APP, tmp_path_factory.mktemp("paged")), sink)
+
+
+def _lived_in(app: Deployable, sink: MailSink) -> Deployable:
     repository = app.repository
+    manifest = repository.folder / "slipway.yml"
+    told = f"notify: ['{sink.url('team@example.com')}']"
+    manifest.write_text(f"app: {APP}\n{told}\nrun: {{command: python app.py}}\n")
     good = repository.commit("production")
     app.deliver(Environment.PRODUCTION)
     (repository.folder / "VERSION").write_text("2")
@@ -58,13 +66,13 @@ def app(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Deployab
         wait_for(lambda: app.rollout()["state"] == "aborted", "the canary aborted", 30)
     repository.go_back_to(good)
     step = "{name: test, stage: test, commands: ['echo no; exit 1']}"
-    manifest = f"app: {APP}\nsteps: [{step}]\nrun: {{command: python app.py}}\n"
-    (repository.folder / "slipway.yml").write_text(manifest)
+    manifest.write_text(f"app: {APP}\n{told}\nsteps: [{step}]\nrun: {{command: python app.py}}\n")
     repository.commit("a step that fails")
     repository.push("release").finish()
     variants = {"on": True, "off": False}
     app.call("flags", "PUT", f"/flags/{FLAG}", {"state": "ENABLED", "variants": variants, "defaultVariant": "off"})
     wait_for(lambda: len(app.call("monitor", "GET", "/instances")["items"]) > 0, "samples", 15)
+    sink.wait_for(lambda mails: len(mails) == 2, 15)
     return app
 
 
