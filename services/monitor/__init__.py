@@ -17,7 +17,6 @@ alert_book.py                  rules and alerts, as they are decided
 watch.py                       the look at each app; loops.py: sampling, aborting, following events
 policy.py                      when a memory limit is doubled or halved; policy_look.py: from what
 policy_decision.py             a decision, and what became of it; scaling.py: the loop that has it done
-scaling_events.py              OOM kills told by events
 store.py, <noun>_store.py      Redis and memory
 api.py, <noun>_api.py, page.py, metrics.py   REST, pages, Prometheus
 main.py                        composition root

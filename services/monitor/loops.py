@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from services.monitor.alert import AbortState, Alert
 from services.monitor.alert_book import AlertBook
 from services.monitor.fleet import ILL
+from services.monitor.policy_look import Kill, Place, kill_of
 from services.monitor.sample_book import SampleBook
 from services.monitor.watch import CALL_S, Clock, Watch, ask
 from shared.errors import Problem
@@ -73,20 +75,31 @@ class Aborts:
 
 class Follower:
     """Acts at once on what the deployer tells of instances and releases. The looks find most of it too, a second later;
-    what came about while no monitor ran is found here alone.
+    what came about while no monitor ran is found here alone. `on_kill` takes each OOM kill, perhaps more than once.
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)
     ENDED = frozenset({"release.retired", "release.rolled_back", "release.failed"})
 
-    def __init__(self, events: EventFollower, watch: Watch, samples: SampleBook) -> None:
+    def __init__(
+        self,
+        events: EventFollower,
+        watch: Watch,
+        samples: SampleBook,
+        on_kill: Callable[[Place, Kill], None],
+        clock: Clock,
+    ) -> None:
         self._events = events
         self._watch = watch
         self._samples = samples
+        self._on_kill = on_kill
+        self._clock = clock
 
     async def step(self) -> None:
         """Waits up to a second for events. One that cannot be dealt with yet is read again by the next step."""
         for entry_id, event in await self._events.read():
+            if kill := kill_of(event, self._clock()):
+                self._on_kill(*kill)
             if event.type in self.ILL:
                 await self._on_ill(event)
             elif event.type in self.ENDED and _environment(event) == Environment.PRODUCTION:

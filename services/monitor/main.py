@@ -20,12 +20,12 @@ from services.monitor.outbox_store import GROUP, RedisOutboxStore
 from services.monitor.page import Pages
 from services.monitor.page_api import alerts_page, pages_router
 from services.monitor.policy_api import policies_router
+from services.monitor.policy_look import Kill, Place
 from services.monitor.policy_store import RedisPolicyStore
 from services.monitor.redis_sample_store import RedisSampleStore
 from services.monitor.sample_api import samples_router
 from services.monitor.sample_book import SampleBook
 from services.monitor.scaling import Scaling
-from services.monitor.scaling_events import KillFollower
 from services.monitor.traffic_book import TrafficBook
 from services.monitor.watch import Watch
 from shared.app import configure_logging, create_app, serve
@@ -61,7 +61,6 @@ def build_app(settings: Settings) -> FastAPI:
 
     sampler = Sampler(deployer, samples, now)
     watch = Watch(deployer, proxy, samples, traffic, alerts, now, wake)
-    follower = Follower(EventFollower(redis, "monitor"), watch, samples)
     telling = notifications(
         RedisOutboxStore(redis),
         RedisNotifierStore(redis),
@@ -74,7 +73,12 @@ def build_app(settings: Settings) -> FastAPI:
     pages, policies = Pages(settings), RedisPolicyStore(redis)
     scaling = Scaling(deployer, samples, policies, now)
     scaling_loop = Loop("scaling", scaling.step, every_s=SAMPLE_S)
-    kills = KillFollower(EventFollower(redis, "monitor-scaling"), scaling.killed, scaling_loop.wake, now)
+
+    def on_kill(place: Place, kill: Kill) -> None:
+        scaling.killed(place, kill)
+        scaling_loop.wake()
+
+    follower = Follower(EventFollower(redis, "monitor"), watch, samples, on_kill, now)
 
     async def deployer_check() -> str | None:
         return sampler.silent
@@ -110,7 +114,6 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
             Loop("storing traffic", traffic.flush, every_s=REPEAT_S),
             scaling_loop,
-            Loop("OOM kills", kills.step, every_s=0.0),
             *telling.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},

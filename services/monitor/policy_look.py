@@ -1,12 +1,19 @@
 """What a decision about memory is made from: the instances of one environment's live release, and OOM kills."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
 
 from services.monitor.sample import Sample
-from shared.models import Environment, InstanceState, InstanceStats
+from shared.models import Environment, Event, InstanceState, InstanceStats, View
 
+log = logging.getLogger(__name__)
+
+FAILED = f"instance.{InstanceState.FAILED}"
+NEWS = timedelta(seconds=60)
 SERVING = frozenset({InstanceState.READY, InstanceState.UNHEALTHY})
 PRESENT = SERVING | {InstanceState.STARTING}
 GAP_S = 5.0  # samples come every 2 s: a longer pause is a gap, in which anything may have happened
@@ -86,6 +93,28 @@ class Kill:
     release: str
     limit: int
     max_memory: int
+
+
+class OomKill(View):
+    """The part of the event `instance.failed` that says of an OOM kill; `memory_limit` and `max_memory` in bytes."""
+
+    oom_killed: bool = False
+    environment: Environment
+    release: str
+    memory_limit: int
+    max_memory: int
+
+
+def kill_of(event: Event, now: datetime) -> tuple[Place, Kill] | None:
+    """The OOM kill that the event tells of, if it does; one that is old has been told by the counters by now."""
+    if event.type != FAILED or not (event.model_extra or {}).get("oom_killed") or event.at <= now - NEWS:
+        return None
+    try:
+        told = OomKill.model_validate(event.model_extra)
+    except ValidationError as error:
+        log.warning("an OOM kill that is not understood, event of %s: %s", event.id, error)
+        return None
+    return Place(event.app, told.environment), Kill(event.id, told.release, told.memory_limit, told.max_memory)
 
 
 @dataclass(frozen=True)

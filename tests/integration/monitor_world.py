@@ -6,16 +6,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from redis.asyncio import Redis
 
 from services.monitor.alert import Alert
 from services.monitor.alert_book import AlertBook
 from services.monitor.alert_store import AlertStore
 from services.monitor.config import Settings
-from services.monitor.loops import Aborts, Sampler
+from services.monitor.loops import Aborts, Follower, Sampler
+from services.monitor.policy_look import Kill
 from services.monitor.sample_book import SampleBook
 from services.monitor.store import MemorySampleStore, SampleStore
 from services.monitor.traffic_book import TrafficBook
 from services.monitor.watch import Watch
+from shared.events import EventFollower
 from shared.http import ServiceClient
 from shared.models import ServiceRecord
 from shared.registry import RedisRegistry
@@ -133,6 +136,7 @@ class Monitor:
     ) -> None:
         self.world = world
         self.woken = 0
+        self.kills: list[Kill] = []
         self.sample_store = sample_store or MemorySampleStore()
         self.alerts = AlertBook(store)
         self.samples = SampleBook(self.sample_store)
@@ -147,6 +151,11 @@ class Monitor:
 
     def wake(self) -> None:
         self.woken += 1
+
+    def follower(self, redis: Redis) -> Follower:
+        """OOM kills that it hands on are in `kills`."""
+        events = EventFollower(redis, "monitor")
+        return Follower(events, self.watch, self.samples, lambda place, kill: self.kills.append(kill), self.clock)
 
     async def second(self, canary: tuple[int, int] = (0, 0), stable: tuple[int, int] = (0, 0)) -> None:
         """A second in which these requests (all, with errors) are answered, then one step of each loop."""

@@ -12,10 +12,8 @@ from redis.asyncio import Redis
 from services.monitor.alert import AbortState, Alert, AlertState
 from services.monitor.alert_store import MemoryAlertStore, RedisAlertStore
 from services.monitor.config import Settings
-from services.monitor.loops import Follower
 from services.monitor.rule import Metric, Rule
 from shared import events
-from shared.events import EventFollower
 from shared.models import Event
 from shared.store import RedisError
 from tests.integration.monitor_world import START, Monitor, World
@@ -260,7 +258,7 @@ async def test_memory_at_the_cap_aborts_below_it_does_not(monitor: Monitor, worl
 async def test_an_oom_kill_aborts_where_no_more_memory_can_be_given(
     monitor: Monitor, world: World, redis: Redis, limit: int, killed: bool, fired: set[str]
 ) -> None:
-    follower = Follower(EventFollower(redis, "monitor"), monitor.watch, monitor.samples)
+    follower = monitor.follower(redis)
     await monitor.second()
     place = {"environment": "canary", "release": "notes-r9"}
     memory = {"oom_killed": killed, "memory_limit": limit, "max_memory": 400}
@@ -274,6 +272,7 @@ async def test_an_oom_kill_aborts_where_no_more_memory_can_be_given(
     await monitor.second()
     assert {alert.id for alert in monitor.alerts.alerts()} == fired
     assert bool(world.aborts) == bool(fired)
+    assert {kill.limit for kill in monitor.kills} == ({limit} if killed else set()), "scaling hears of it"
 
 
 async def test_an_answer_that_makes_no_sense_does_not_keep_other_apps_from_being_watched(
@@ -420,7 +419,7 @@ async def test_a_restarted_monitor_goes_on_with_an_abort_that_was_not_confirmed(
 
 
 async def test_an_event_about_a_canarys_instance_acts_at_once(monitor: Monitor, world: World, redis: Redis) -> None:
-    follower = Follower(EventFollower(redis, "monitor"), monitor.watch, monitor.samples)
+    follower = monitor.follower(redis)
     for kind, instance in (("failed", "notes-r8-1"), ("ready", "notes-r9-1"), ("unhealthy", "notes-r9-1")):
         event = Event(type=f"instance.{kind}", app="notes", at=START, id=instance, reason=f"{instance} missed 3 probes")
         await events.append(redis, event)

@@ -11,10 +11,8 @@ from redis.asyncio import Redis
 from services.monitor.alert import AlertState
 from services.monitor.alert_store import MemoryAlertStore
 from services.monitor.config import Settings
-from services.monitor.loops import Follower
 from services.monitor.rule import Metric, Rule
 from shared import events
-from shared.events import EventFollower
 from shared.models import Environment, Event
 from tests.integration.monitor_world import Monitor, World
 
@@ -35,7 +33,7 @@ async def monitor(world: World, tmp_path: Path) -> AsyncIterator[Monitor]:
 
 async def tell(monitor: Monitor, redis: Redis, kind: str, subject: str) -> None:
     told = Event(type=kind, app="notes", at=monitor.clock(), id=subject, reason="told so", environment="production")
-    follower = Follower(EventFollower(redis, "monitor"), monitor.watch, monitor.samples)
+    follower = monitor.follower(redis)
     await events.append(redis, told)
     for _ in range(3):  # makes the group, looks for what was taken before, reads
         await follower.step()

@@ -17,7 +17,6 @@ from services.monitor.redis_sample_store import RedisSampleStore
 from services.monitor.rule import Metric, Rule
 from shared import events
 from shared.errors import Unavailable
-from shared.events import EventFollower
 from shared.models import Event
 from tests.integration.monitor_world import Monitor, World
 
@@ -38,7 +37,7 @@ async def start(world: World, tmp_path: Path, redis: Redis) -> AsyncIterator[Cal
 
 
 def followed(monitor: Monitor, redis: Redis) -> Follower:
-    return Follower(EventFollower(redis, "monitor"), monitor.watch, monitor.samples)
+    return monitor.follower(redis)
 
 
 async def flush(monitor: Monitor) -> None:

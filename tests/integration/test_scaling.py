@@ -15,14 +15,13 @@ from services.monitor.config import Settings
 from services.monitor.policy import Policy
 from services.monitor.policy_api import policies_router
 from services.monitor.policy_decision import Action, Cause, Decision, DecisionState, Past, scaling_event
-from services.monitor.policy_look import Kill, Place
+from services.monitor.policy_look import Kill, Place, kill_of
 from services.monitor.policy_store import DECISIONS_KEPT, MemoryPolicyStore, PolicyStore, RedisPolicyStore
 from services.monitor.sample_book import SampleBook
 from services.monitor.scaling import Scaling
-from services.monitor.scaling_events import KillFollower
 from services.monitor.store import MemorySampleStore
 from shared.app import create_app
-from shared.events import STREAM, EventFollower, append
+from shared.events import STREAM
 from shared.http import ServiceClient
 from shared.models import Environment, Event, InstanceStats
 from shared.registry import RedisRegistry
@@ -291,25 +290,14 @@ async def test_a_disabled_policy_records_what_it_would_have_done(machine: Machin
     assert "asks for 64 → 128 MiB" in newest.reason
 
 
-async def test_an_event_of_an_oom_kill_wakes_the_loop(machine: Machine, redis: Redis) -> None:
-    woken = []
-    follower = KillFollower(
-        EventFollower(redis, "monitor-scaling"), machine.scaling.killed, lambda: woken.append(1), machine.now
-    )
-    await follower.step()
+@pytest.mark.parametrize(
+    ("killed", "age_s", "limits"), [(True, 5, [64 * MIB]), (False, 5, []), (True, 61, [])], ids=["kill", "crash", "old"]
+)
+async def test_a_fresh_event_of_an_oom_kill_is_one(killed: bool, age_s: float, limits: list[int]) -> None:
     facts: dict[str, Any] = {"release": "notes-r3", "environment": "production", "memory_limit": 64 * MIB}
-    for killed in (False, True):
-        await append(
-            redis,
-            Event(
-                type="instance.failed", app="notes", at=at(0), id="notes-r3-1",
-                oom_killed=killed, max_memory=512 * MIB, **facts,
-            ),
-        )  # fmt: skip
-    await follower.step()
-    assert woken == [1]
-    await machine.look(20, 2, oom_kills=1)
-    assert machine.deployer.patched == [128 * MIB]
+    facts |= {"oom_killed": killed, "max_memory": 512 * MIB}
+    found = kill_of(Event(type="instance.failed", app="notes", at=at(0), id="notes-r3-1", **facts), at(age_s))
+    assert [kill.limit for place, kill in [found or (PLACE, None)] if kill and place == PLACE] == limits
 
 
 # --- REST -----------------------------------------------------------------------------------------------------------
