@@ -28,6 +28,7 @@ from shared import __version__
 from shared.auth import TokenAuth
 from shared.clock import now
 from shared.config import ServiceName, SharedSettings
+from shared.ending import at_the_end
 from shared.errors import Problem
 from shared.loops import Loop, running
 from shared.models import ServiceRecord, View
@@ -65,12 +66,14 @@ def create_app(
     public: str | None = None,
     accepts: Callable[[Scope, str], bool] = lambda scope, token: False,
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
+    at_end: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """A service's app.
 
     `checks` are asked by `/ready`: each says why its dependency is not well, or None. `public` is a regular expression
     of paths that need no token, besides those that need none in every service. `accepts` lets further tokens in.
-    `resources` is entered before the loops start and left after they have ended.
+    `resources` is entered before the loops start and left after they have ended. `at_end` is called when the process is
+    told to end, so that open streams do.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(
@@ -84,7 +87,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with resources(), running(all_loops):
+        async with resources(), at_the_end(at_end), running(all_loops):
             yield
         with contextlib.suppress(RedisError):
             await registry.withdraw(record)

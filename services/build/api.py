@@ -158,8 +158,9 @@ def builds_router(
             if latest != shown and not latest.ended:
                 shown = latest
                 yield ServerSentEvent(event="state", data=latest)
-        yield ServerSentEvent(event="state", data=latest)
-        yield ServerSentEvent(event="end", data=latest.state)
+        if latest.ended:  # else this service ends, and the browser connects again
+            yield ServerSentEvent(event="state", data=latest)
+            yield ServerSentEvent(event="end", data=latest.state)
 
     @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
     async def cancel(request: Request, build: Found) -> Any:

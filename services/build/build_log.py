@@ -69,6 +69,7 @@ class BuildLogs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._closed = False
 
     def path(self, build: str) -> Path:
         return self._folder / f"{build}.log"
@@ -90,6 +91,12 @@ class BuildLogs:
         for event in self._followers.get(build, ()):
             event.set()
 
+    def close(self) -> None:
+        """The service ends: nobody follows a log any further."""
+        self._closed = True
+        for build in list(self._followers):
+            self.wake(build)
+
     def size(self, build: str) -> int:
         path = self.path(build)
         return path.stat().st_size if path.exists() else 0
@@ -105,7 +112,7 @@ class BuildLogs:
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
         """Whole lines from byte `start` on, as they come; b"" whenever something else may have changed. Ends when
-        `ended` says so and everything has been given."""
+        `ended` says so and everything has been given, or when the service ends."""
         woken = asyncio.Event()
         self._followers[build].add(woken)
         try:
@@ -115,7 +122,7 @@ class BuildLogs:
                 while lines := whole_lines(self.read(build, start)):
                     start += len(lines)
                     yield lines
-                if over:
+                if over or self._closed:
                     return
                 yield b""
                 with contextlib.suppress(TimeoutError):

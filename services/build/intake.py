@@ -122,6 +122,8 @@ class Intake:
         for build_id in follow:
             async for data in self._logs.follow(build_id, functools.partial(self._ended, build_id)):
                 yield data
+            if not await self._ended(build_id):
+                raise ConnectionAbortedError("this service ends before the build does")  # the hook says so
 
     async def _ended(self, build_id: str) -> bool:
         with contextlib.suppress(RedisError):

@@ -91,6 +91,7 @@ def build_app(settings: Settings) -> FastAPI:
         checks={"git": git_is_there},
         public=PUBLIC,
         resources=resources,
+        at_end=logs.close,
     )
     variables = {
         "PATH": environment.get("PATH", os.defpath),

@@ -1,6 +1,7 @@
 """Routes of the deployer: parse, call, render."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -67,7 +68,8 @@ CONFLICT: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(orders: Orders, setting: Setting, tools: Tools) -> APIRouter:
+def router(orders: Orders, setting: Setting, tools: Tools, ending: asyncio.Event) -> APIRouter:
+    """`ending`: the service has been told to end, and so do its streams."""
     store = tools.store
     routes = APIRouter()
 
@@ -138,7 +140,9 @@ def router(orders: Orders, setting: Setting, tools: Tools) -> APIRouter:
                 sent = release
             if release.state in ENDED:
                 return
-            await asyncio.sleep(FOLLOW_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), FOLLOW_S)
+                return
             release = await store.release(release.id) or release
 
     @routes.post(

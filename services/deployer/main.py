@@ -85,6 +85,7 @@ def build_app(settings: Settings) -> FastAPI:
     reconciler = Reconciler(
         store, driver, lambda place: Runner(place, setting, tools, locks[place], lambda woken: reconciler.wake(woken))
     )
+    ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept)
 
     @contextlib.asynccontextmanager
@@ -99,7 +100,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(orders, setting, tools)],
+        routers=[router(orders, setting, tools, ending)],
         loops=[
             reconciler.loop,
             Loop("memory", driver.enforce, every_s=ENFORCE_S),
@@ -107,6 +108,7 @@ def build_app(settings: Settings) -> FastAPI:
         ],
         checks={"environments": reconciler.check},
         resources=resources,
+        at_end=ending.set,
     )
 
 

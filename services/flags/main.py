@@ -1,12 +1,8 @@
 """Composition root of the flags service."""
 
-import asyncio
 import contextlib
 import logging
-import signal
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -59,11 +55,6 @@ def assemble(
     views = Views(cache, usage)
     pages = Pages(views, usage, settings)
 
-    @contextlib.asynccontextmanager
-    async def while_running() -> AsyncIterator[None]:
-        async with resources(), at_the_end(cache.close):
-            yield
-
     app = create_app(
         "flags",
         settings,
@@ -81,36 +72,11 @@ def assemble(
             *loops,
         ],
         accepts=accepts_app_tokens(token),
-        resources=while_running,
+        resources=resources,
+        at_end=cache.close,
     )
     app.add_middleware(TicketInAddress)
     return app
-
-
-@contextlib.asynccontextmanager
-async def at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
-    """Calls `close` when the process is told to end, and at the end of the block. uvicorn waits 1 s for open streams,
-    but tells them nothing, and then cuts them off with an error each.
-    """
-    loop = asyncio.get_running_loop()
-    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
-
-    def end(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(close)
-        handlers[number](number, frame)
-
-    if threading.current_thread() is threading.main_thread():  # elsewhere there are no signals
-        for number in (signal.SIGTERM, signal.SIGINT):
-            handler = signal.getsignal(number)
-            if callable(handler):  # uvicorn's
-                handlers[number] = handler
-                signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for told, handler in handlers.items():
-            signal.signal(told, handler)
-        close()
 
 
 def run() -> None:

@@ -50,6 +50,19 @@ async def test_a_log_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     assert [lines async for lines in BuildLogs(tmp_path).follow("notes-1", at_once)] == []
 
 
+async def test_followers_end_with_the_service_though_the_build_has_not(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path)
+    logs.say("notes-1", "line")
+
+    async def follow() -> bytes:
+        return b"".join([lines async for lines in logs.follow("notes-1", never)])
+
+    follower = asyncio.create_task(follow())
+    await asyncio.sleep(0.01)
+    logs.close()
+    assert await asyncio.wait_for(follower, 0.5) == b"line\n"
+
+
 async def test_a_follower_that_leaves_is_forgotten(tmp_path: Path) -> None:
     logs = BuildLogs(tmp_path)
     logs.say("notes-1", "line")

@@ -1,0 +1,35 @@
+"""What is to be done when the process is told to end, before uvicorn cuts open streams off."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from types import FrameType
+from typing import Any
+
+
+@contextlib.asynccontextmanager
+async def at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
+    """Calls `close` when the process is told to end, and at the end of the block. uvicorn waits 1 s for open streams,
+    but tells them nothing, and then cuts them off with an error each.
+    """
+    loop = asyncio.get_running_loop()
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(close)
+        handlers[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():  # elsewhere there are no signals
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if callable(handler):  # uvicorn's
+                handlers[number] = handler
+                signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for told, handler in handlers.items():
+            signal.signal(told, handler)
+        close()
