@@ -89,8 +89,14 @@ def build_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.call_soon_threadsafe(reconciler.wake_all)
+
         async with redis, http:
-            yield
+            with driver.telling_ends(ended):
+                yield
             await reconciler.close()
             await prober.close()
 

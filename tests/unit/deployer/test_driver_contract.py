@@ -34,11 +34,11 @@ async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 def spec(tmp_path: Path) -> InstanceSpec:
     (tmp_path / "artifact").mkdir()
     artifact = Artifact(kind="directory", ref=str(tmp_path / "artifact"), digest="sha256:0")
-    return InstanceSpec("notes-r1-1", artifact, "echo one; echo two; sleep 60", {}, 64 * MIB)
+    return InstanceSpec("notes-r1-1", artifact, "echo one; echo two; sleep 60", {}, 64 * MIB, 8000)
 
 
 def ending(spec: InstanceSpec) -> InstanceSpec:
-    return InstanceSpec(spec.id, spec.artifact, "exit 3", {}, 64 * MIB)
+    return InstanceSpec(spec.id, spec.artifact, "exit 3", {}, 64 * MIB, 8000)
 
 
 async def ended(driver: Driver, instance_id: str) -> InstanceStatus:
@@ -67,7 +67,7 @@ async def test_starting_again_is_answered_with_what_runs(driver: Driver, spec: I
 
 
 async def test_two_instances_have_two_addresses(driver: Driver, spec: InstanceSpec) -> None:
-    other = InstanceSpec("notes-r1-2", spec.artifact, spec.command, {}, 64 * MIB)
+    other = InstanceSpec("notes-r1-2", spec.artifact, spec.command, {}, 64 * MIB, 8000)
     assert (await driver.start(spec)).address != (await driver.start(other)).address
 
 
@@ -159,7 +159,7 @@ async def test_an_unknown_instance_is_named_as_such(driver: Driver) -> None:
 async def test_an_artifact_of_another_kind_is_refused(driver: Driver, spec: InstanceSpec) -> None:
     image = Artifact(kind="image", ref="notes:1", digest="sha256:0")
     with pytest.raises(DriverError):
-        await driver.start(InstanceSpec(spec.id, image, spec.command, {}, 64 * MIB))
+        await driver.start(InstanceSpec(spec.id, image, spec.command, {}, 64 * MIB, 8000))
     assert await driver.statuses() == {}
 
 
