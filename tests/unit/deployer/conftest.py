@@ -1,7 +1,9 @@
 """A Docker Engine for tests: an image, and a stack of their own, of which nothing is left."""
 
+import gc
 import os
 import uuid
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,12 @@ def engine() -> "Iterator[DockerClient]":
     try:
         client = docker.from_env()
     except DockerException as error:
-        missing(f"no Docker Engine answers: {error}")
+        why = f"no Docker Engine answers: {error}"
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()  # the client leaves the socket of a vain attempt open
+        missing(why)
     try:
         client.images.get(BASE)
     except ImageNotFound:

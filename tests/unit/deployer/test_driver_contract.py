@@ -29,9 +29,10 @@ async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield FakeDriver()
         return
     if request.param == "docker":
+        stack = request.getfixturevalue("stack")  # first: without Docker's package it skips
         from services.deployer.docker_driver import DockerDriver
 
-        containers = DockerDriver(request.getfixturevalue("stack"), os.environ, Path("/sys/fs/cgroup"))
+        containers = DockerDriver(stack, os.environ, Path("/sys/fs/cgroup"))
         yield containers
         containers.close()
         return
