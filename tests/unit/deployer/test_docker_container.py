@@ -1,5 +1,7 @@
 """What the engine's own words are taken to mean; no engine is asked."""
 
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.deployer.docker_container import Stack, creation, engine_start, status_of
-from services.deployer.docker_events import Deaths
+from services.deployer.docker_events import Deaths, Follower
 from services.deployer.docker_usage import HostGroups, use_of
 from services.deployer.driver import InstanceSpec
 from shared.manifest import MIB
@@ -134,3 +136,39 @@ def test_a_container_is_found_among_the_machines_control_groups(tmp_path: Path, 
     found = HostGroups(tmp_path).use("c")
     assert found is not None and (found[0].working_set, found[1]) == (30, 1.5)
     assert HostGroups(tmp_path).use("other") is None
+
+
+class Finite:
+    """A stream that is lost after its events."""
+
+    def __init__(self, *actions: str) -> None:
+        self._events = [{"id": "c", "Action": action, "timeNano": 5 * 10**9} for action in actions]
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._events)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_lost_events_are_followed_again_and_whoever_listens_looks_for_what_was_missed() -> None:
+    attempts: list[OSError | Finite] = [OSError("no"), Finite("oom", "die"), Finite()]
+    told, deaths = threading.Semaphore(0), Deaths()
+    tried: list[OSError | Finite] = []
+
+    def connect() -> Finite:
+        tried.append(attempts[min(len(tried), 2)])
+        if isinstance(tried[-1], OSError):
+            raise tried[-1]
+        return tried[-1]
+
+    follower = Follower(connect, deaths, lambda: told.release(), lambda: 0)
+    follower.start()
+    for _ in ("connected", "an end", "connected again"):
+        assert told.acquire(timeout=5)
+    follower.close()
+    assert tried[:3] == attempts and (deaths.kills("c"), deaths.was_oom("c")) == (1, True)
+    seen = len(tried)
+    assert not told.acquire(timeout=1.2) and len(tried) == seen
+    assert isinstance(attempts[2], Finite) and attempts[2].is_closed
