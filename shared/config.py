@@ -22,7 +22,7 @@ class SharedSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="The address that the services and Envoy bind to.")
     token: SecretStr | None = None
     redis_url: str = "redis://127.0.0.1:6379/0"
-    driver: Literal["process"] = "process"
+    driver: Literal["process", "docker"] = "process"
     domain: str = "localhost"
     notify: str = Field("", description="apprise URLs, separated by spaces.")
     build_port: int = 3000

@@ -55,7 +55,7 @@ class VersionOneFiles:
 
     def use(self) -> MemoryUse:
         usage, cache = _number(self._group / "memory.usage_in_bytes"), _figures(self._group / "memory.stat")
-        return MemoryUse(_working_set(usage, cache.get("total_inactive_file", 0)), self.oom_kills())
+        return MemoryUse(working_set(usage, cache.get("total_inactive_file", 0)), self.oom_kills())
 
     def oom_kills(self) -> int:
         return _kills(self._group / "memory.oom_control")
@@ -80,7 +80,7 @@ class VersionTwoFiles:
 
     def use(self) -> MemoryUse:
         usage, cache = _number(self._group / "memory.current"), _figures(self._group / "memory.stat")
-        return MemoryUse(_working_set(usage, cache.get("inactive_file", 0)), self.oom_kills(), self._pressure())
+        return MemoryUse(working_set(usage, cache.get("inactive_file", 0)), self.oom_kills(), self._pressure())
 
     def oom_kills(self) -> int:
         return _kills(self._group / "memory.events")
@@ -101,7 +101,7 @@ def enable_memory(parent: Path) -> None:
         _write(parent / "cgroup.subtree_control", "+memory")
 
 
-def _working_set(usage: int, cache: int) -> int:
+def working_set(usage: int, cache: int) -> int:
     """Without the cache that the kernel would drop first; as docker's own formula has it."""
     return usage if cache >= usage else usage - cache
 

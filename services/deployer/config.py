@@ -1,5 +1,6 @@
 """Settings of the deployer."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -17,4 +18,8 @@ class Settings(SharedSettings):
     releases_kept: int = Field(5, ge=1, description="Per app and environment, with their artifacts.")
     memory_limits: Literal["auto", "cgroup", "guard"] = Field(
         "auto", description="What holds processes to their memory: control groups, a guard, or the first that works."
+    )
+    network: str = Field("slipway", description="The Docker network of the instances; made if it is missing.")
+    host_cgroups: Path = Field(
+        Path("/sys/fs/cgroup"), description="The machine's control groups, read for what containers use."
     )

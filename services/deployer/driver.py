@@ -1,6 +1,7 @@
 """What the deployer asks of an engine that runs instances: processes now; Docker and Swarm fit the same shape."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -22,21 +23,24 @@ class Unsupported(DriverError):
 
 @dataclass(frozen=True)
 class InstanceSpec:
-    """`command` is run by `sh -c` in a copy of the artifact; `memory` in bytes."""
+    """`command` is run by `sh -c` in a copy of the artifact; empty: an image's own. `memory` in bytes. `port`: where it
+    is to listen in a container; a process is given another one.
+    """
 
     id: str
     artifact: Artifact
     command: str
     environment: Mapping[str, str] = field(repr=False)
     memory: int
+    port: int
 
 
 @dataclass(frozen=True)
 class InstanceStatus:
-    """`address` is `host:port`. `exit_code` is None while it runs, and where nobody saw its end; 128 and more: ended
-    by that signal plus 128. `interrupted`: it ended because the platform or the machine was stopped, not by itself.
-    `oom_killed`: it ended by being killed at its memory limit. `oom_kills`: how many of its processes were in its life,
-    known once it has ended.
+    """`address` is `host:port`, empty where an ended one has none any more. `exit_code` is None while it runs, and
+    where nobody saw its end; 128 and more: ended by that signal plus 128. `interrupted`: it ended because the platform
+    or the machine was stopped, not by itself. `oom_killed`: it ended by being killed at its memory limit. `oom_kills`:
+    how many of its processes were in its life, known once it has ended.
     """
 
     id: str
@@ -116,4 +120,10 @@ class Driver(Protocol):
 
     async def tidy(self) -> None:
         """Keeps logs within bounds; to be called about once a minute."""
+        ...
+
+    def telling_ends(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
+        """Within it, `tell` is called from any thread soon after an instance has ended, where the engine tells of that
+        by itself. It may be called without need, and not be called: the truth is in `statuses`.
+        """
         ...

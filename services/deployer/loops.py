@@ -38,6 +38,12 @@ class Reconciler:
         self._runner(place).due_at = 0.0
         self.loop.wake()
 
+    def wake_all(self) -> None:
+        """Every environment is due at once."""
+        for runner in self._runners.values():
+            runner.due_at = 0.0
+        self.loop.wake()
+
     async def step(self) -> None:
         if not self._places_known:
             for place in await self._store.places():

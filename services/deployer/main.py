@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 
 from services.deployer.api import router
 from services.deployer.config import Settings
+from services.deployer.docker_container import Stack
 from services.deployer.driver import Driver
 from services.deployer.environment import AppFacts, Place
 from services.deployer.loops import Housekeeping, Reconciler
@@ -27,6 +29,7 @@ from services.deployer.worker import Tools
 from shared.app import configure_logging, create_app, serve
 from shared.auth import derived_secret
 from shared.clock import now
+from shared.config import secret_file
 from shared.http import ServiceClient
 from shared.loops import Loop
 from shared.models import Environment
@@ -35,10 +38,21 @@ from shared.store import connect
 
 DESCRIPTION = "Environments, releases and instances: start first, confirm the route, drain, stop; roll back by itself."
 ENFORCE_S = 0.5
+
+
+def _docker_driver(settings: Settings) -> Driver:
+    """Imported here: machines that run processes need not have Docker's package. Two stacks have two homes."""
+    from services.deployer.docker_driver import DockerDriver
+
+    stack_id = hashlib.sha256(secret_file(settings.home / "stack").encode()).hexdigest()[:12]
+    return DockerDriver(Stack(stack_id, settings.network), os.environ, settings.host_cgroups)
+
+
 DRIVERS: dict[str, Callable[[Settings], Driver]] = {
     "process": lambda settings: ProcessDriver(
         settings.home, os.environ, parent_for(settings.memory_limits, settings.home)
     ),
+    "docker": _docker_driver,
 }
 
 
@@ -90,8 +104,14 @@ def build_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.call_soon_threadsafe(reconciler.wake_all)
+
         async with redis, http:
-            yield
+            with driver.telling_ends(ended):
+                yield
             await reconciler.close()
             await prober.close()
 

@@ -38,7 +38,7 @@ class CgroupLimits:
     def change(self, record: ProcessRecord, memory: int) -> None:
         files = group_files(Path(record.group))
         try:
-            check_headroom(record, memory, files.use().working_set)
+            check_headroom(record.id, record.memory, memory, files.use().working_set)
             files.set_limit(memory)
         except OSError as error:
             raise DriverError(f"the kernel refuses the memory limit of {record.id}: {error.strerror}") from error

@@ -24,7 +24,7 @@ class GuardLimits:
 
     def change(self, record: ProcessRecord, memory: int) -> None:
         session = record.pid or 0
-        check_headroom(record, memory, proportional_memory(Sessions().members([session])[session]))
+        check_headroom(record.id, record.memory, memory, proportional_memory(Sessions().members([session])[session]))
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
         return MemoryUse(proportional_memory(members), record.oom_kills)

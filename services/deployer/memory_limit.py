@@ -54,10 +54,10 @@ class MemoryLimits(Protocol):
         ...
 
 
-def check_headroom(record: ProcessRecord, memory: int, working_set: int) -> None:
-    """Raises DriverError if lowering the limit to `memory` bytes would soon kill the instance."""
-    if memory < record.memory and working_set > HEADROOM * memory:
+def check_headroom(instance_id: str, before: int, memory: int, working_set: int) -> None:
+    """Raises DriverError if lowering the limit from `before` to `memory` bytes would soon kill the instance."""
+    if memory < before and working_set > HEADROOM * memory:
         raise DriverError(
-            f"{record.id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "
-            f"it keeps its limit of {size(record.memory)}".replace("%", " %")
+            f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "
+            f"it keeps its limit of {size(before)}".replace("%", " %")
         )

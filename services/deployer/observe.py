@@ -83,7 +83,7 @@ def observed(world: World, limits: Limits, now: datetime) -> list[Change]:
 def _of_one(world: World, instance: Instance, limits: Limits, now: datetime) -> Iterator[Change]:
     if instance.state in RUNNING:
         status = world.statuses.get(instance.id)
-        if status is not None and instance.address != status.address:
+        if status is not None and status.address not in ("", instance.address):
             yield NoteAddress(instance.id, status.address)
         if (end := _end(world, instance, limits, now)) is not None:
             state, reason = end

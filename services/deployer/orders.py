@@ -200,13 +200,17 @@ def _releasable(build: BuildView, place: Place) -> tuple[Artifact, Manifest]:
         )
     if build.artifact is None or build.manifest is None:
         raise Conflict(f"build {build.id} has no artifact and manifest; build its commit again")
-    if not build.manifest.run.command:
+    if not build.manifest.run.command and build.artifact.kind == "directory":
         raise Conflict(f"build {build.id} says in no way how to run it; set run.command in slipway.yml")
     return build.artifact, build.manifest
 
 
 async def _verify(artifact: Artifact, of: str) -> None:
-    """Raises Conflict unless the artifact is there, just as it was when it passed its gates."""
+    """Raises Conflict unless the artifact is there, just as it was when it passed its gates. An image is started by its
+    digest: the engine has that one or none.
+    """
+    if artifact.kind == "image":
+        return
     try:
         digest = await asyncio.to_thread(directory_digest, Path(artifact.ref))
     except FileNotFoundError as error:

@@ -8,9 +8,8 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
 from services.deployer.driver import DriverError, InstanceSpec, InstanceStatus, UnknownInstance, Usage
 from services.deployer.linux_process import TICKS_S, Sessions, boot_id
@@ -21,10 +20,10 @@ from services.deployer.process_end import LOOK_S, kill, remains, terminate
 from services.deployer.process_port import PortPicker
 from services.deployer.process_record import InstanceFolder, ProcessRecord, folders, instances_root
 from services.deployer.process_start import harmless, spawn
+from services.deployer.thread import uncut
 from shared.clock import now
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 LOG_BYTES = 8 * 2**20
 
@@ -45,7 +44,7 @@ class ProcessDriver:
         self._records = threading.Lock()
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        return await _uncut(asyncio.to_thread(self._start, spec))
+        return await uncut(asyncio.to_thread(self._start, spec))
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         record = await asyncio.to_thread(self._record, instance_id)
@@ -67,7 +66,7 @@ class ProcessDriver:
         return await asyncio.to_thread(self._usage, set(instance_ids))
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        await _uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
+        await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
 
     async def enforce(self) -> None:
         await asyncio.to_thread(self._enforce)
@@ -78,6 +77,9 @@ class ProcessDriver:
     async def tidy(self) -> None:
         await asyncio.to_thread(self._rotate_logs)
         await asyncio.to_thread(self._sweep_groups)
+
+    def telling_ends(self, tell: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def _folder(self, instance_id: str) -> InstanceFolder:
         return InstanceFolder(self._root / instance_id)
@@ -207,13 +209,3 @@ class ProcessDriver:
     def _sweep_groups(self) -> None:
         with self._records:
             self._cgroups.sweep({folder.path.name for folder in folders(self._root)})
-
-
-async def _uncut(work: Coroutine[Any, Any, Result]) -> Result:
-    """A thread cannot be cut off, so nobody shall think that it was."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -120,6 +120,7 @@ class Worker:
                 self._place, release.id, release.commit, world.override.variables
             ),
             memory=instance.memory,
+            port=release.manifest.run.port,
         )
         try:
             await self._tools.driver.start(spec)

@@ -49,7 +49,7 @@ def a_spec(tmp_path: Path, program: str = EATER, memory: int = 48 * MIB) -> Inst
     artifact.mkdir(exist_ok=True)
     (artifact / "app.py").write_text(program)
     sealed = Artifact(kind="directory", ref=str(artifact), digest="sha256:0")
-    return InstanceSpec(ID, sealed, f"{sys.executable} app.py", {}, memory)
+    return InstanceSpec(ID, sealed, f"{sys.executable} app.py", {}, memory, 8000)
 
 
 def record_of(home: Path) -> ProcessRecord:

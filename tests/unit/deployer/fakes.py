@@ -1,6 +1,7 @@
 """Stand-ins for the deployer's outside, and builders of releases and instances."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -184,6 +185,9 @@ class FakeDriver:
 
     async def tidy(self) -> None:
         pass
+
+    def telling_ends(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def _known(self, instance_id: str) -> InstanceStatus:
         if instance_id not in self._statuses:

@@ -1,8 +1,12 @@
 """What every driver promises (services/deployer/driver.py), asked of each implementation."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -19,10 +23,18 @@ from tests.unit.deployer.machine import leftovers, writable_parent
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["process-cgroup", "process-guard", "fake"])
+@pytest.fixture(params=["process-cgroup", "process-guard", "fake", pytest.param("docker", marks=pytest.mark.docker)])
 async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Driver]:
     if request.param == "fake":
         yield FakeDriver()
+        return
+    if request.param == "docker":
+        stack = request.getfixturevalue("stack")  # first: without Docker's package it skips
+        from services.deployer.docker_driver import DockerDriver
+
+        containers = DockerDriver(stack, os.environ, Path("/sys/fs/cgroup"))
+        yield containers
+        containers.close()
         return
     groups = writable_parent(tmp_path) if request.param == "process-cgroup" else None
     yield ProcessDriver(tmp_path, {"PATH": "/usr/bin:/bin"}, groups)
@@ -31,14 +43,22 @@ async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 @pytest.fixture
-def spec(tmp_path: Path) -> InstanceSpec:
+def artifact(request: pytest.FixtureRequest, driver: Driver, tmp_path: Path) -> Artifact:
+    """Of the kind that the driver runs."""
+    if request.node.callspec.params["driver"] == "docker":
+        image: Artifact = request.getfixturevalue("image")
+        return image
     (tmp_path / "artifact").mkdir()
-    artifact = Artifact(kind="directory", ref=str(tmp_path / "artifact"), digest="sha256:0")
-    return InstanceSpec("notes-r1-1", artifact, "echo one; echo two; sleep 60", {}, 64 * MIB)
+    return Artifact(kind="directory", ref=str(tmp_path / "artifact"), digest="sha256:0")
+
+
+@pytest.fixture
+def spec(artifact: Artifact) -> InstanceSpec:
+    return InstanceSpec("notes-r1-1", artifact, "echo one; echo two; sleep 60", {}, 64 * MIB, 8000)
 
 
 def ending(spec: InstanceSpec) -> InstanceSpec:
-    return InstanceSpec(spec.id, spec.artifact, "exit 3", {}, 64 * MIB)
+    return replace(spec, command="exit 3")
 
 
 async def ended(driver: Driver, instance_id: str) -> InstanceStatus:
@@ -59,7 +79,7 @@ async def test_a_started_instance_runs_and_has_an_address(driver: Driver, spec: 
     assert started.running and started.exit_code is None
     assert await driver.statuses() == {spec.id: started}
     host, port = started.address.split(":")
-    assert host == "127.0.0.1" and 20_000 <= int(port) <= 29_999
+    assert ip_address(host).is_private and 1024 <= int(port) <= 65_535
 
 
 async def test_starting_again_is_answered_with_what_runs(driver: Driver, spec: InstanceSpec) -> None:
@@ -67,7 +87,7 @@ async def test_starting_again_is_answered_with_what_runs(driver: Driver, spec: I
 
 
 async def test_two_instances_have_two_addresses(driver: Driver, spec: InstanceSpec) -> None:
-    other = InstanceSpec("notes-r1-2", spec.artifact, spec.command, {}, 64 * MIB)
+    other = replace(spec, id="notes-r1-2")
     assert (await driver.start(spec)).address != (await driver.start(other)).address
 
 
@@ -157,13 +177,14 @@ async def test_an_unknown_instance_is_named_as_such(driver: Driver) -> None:
 
 
 async def test_an_artifact_of_another_kind_is_refused(driver: Driver, spec: InstanceSpec) -> None:
-    image = Artifact(kind="image", ref="notes:1", digest="sha256:0")
+    kind: Literal["directory", "image"] = "image" if spec.artifact.kind == "directory" else "directory"
+    other = Artifact(kind=kind, ref="notes:1", digest="sha256:0")
     with pytest.raises(DriverError):
-        await driver.start(InstanceSpec(spec.id, image, spec.command, {}, 64 * MIB))
+        await driver.start(replace(spec, artifact=other))
     assert await driver.statuses() == {}
 
 
 def test_an_unknown_driver_raises(tmp_path: Path) -> None:
     settings = Settings.model_construct(home=tmp_path, driver="steam")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="there is no such driver; choose from process"):
+    with pytest.raises(ValueError, match="there is no such driver; choose from process, docker"):
         driver_for(settings)

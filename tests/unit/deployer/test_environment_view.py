@@ -19,7 +19,7 @@ async def test_counters_count_on_and_pressure_is_passed_on() -> None:
     runs = an_instance(RELEASE, 2, oom_kills=3, restarts=4)
     failed = an_instance(RELEASE, 1, InstanceState.FAILED)
     await store.commit(RELEASE.place, Commit({RELEASE.id: RELEASE}, {each.id: each for each in (failed, runs)}))
-    await driver.start(InstanceSpec(runs.id, RELEASE.artifact, "run", {}, 64 * MIB))
+    await driver.start(InstanceSpec(runs.id, RELEASE.artifact, "run", {}, 64 * MIB, 8000))
     [item] = await instance_stats(store, driver)
     assert (item.id, item.oom_kills, item.restarts, item.memory_pressure) == (runs.id, 3, 4, 1.5)
     assert (item.memory_limit, item.min_memory, item.max_memory) == (64 * MIB, 64 * MIB, 512 * MIB)

@@ -88,6 +88,13 @@ def test_the_address_of_a_process_is_noted() -> None:
     assert plan(world, LIMITS, NOW) == [NoteAddress("notes-r2-1", "127.0.0.1:1")]
 
 
+def test_one_that_ended_and_has_no_address_any_more_keeps_the_one_it_had() -> None:
+    instance = an_instance(OLD, 1)
+    ended = {instance.id: a_status(instance, address="", running=False, exit_code=3)}
+    changes = plan(a_world([OLD], [instance], statuses=ended), LIMITS, NOW)
+    assert [type(change) for change in changes] == [MoveInstance]
+
+
 def test_new_instances_become_ready_together() -> None:
     release = a_release(2, R.STARTING, manifest=a_manifest(replicas=2))
     world = a_world([release], [an_instance(release, n, S.STARTING) for n in (1, 2)], health={"notes-r2-1": WELL})

@@ -45,7 +45,7 @@ def a_spec(tmp_path: Path, command: str, **environment: str) -> InstanceSpec:
     folder.mkdir(exist_ok=True)
     (folder / "app.py").write_text(ON_TERM)
     artifact = Artifact(kind="directory", ref=str(folder), digest="sha256:0")
-    return InstanceSpec("notes-r1-1", artifact, command, environment, 64 * MIB)
+    return InstanceSpec("notes-r1-1", artifact, command, environment, 64 * MIB, 8000)
 
 
 async def printed(driver: ProcessDriver, line: str) -> None:
@@ -69,7 +69,8 @@ async def test_an_app_gets_its_own_environment_and_not_the_platforms(driver: Pro
     assert told["PATH"] == f"{artifact}/.venv/bin:{artifact}/node_modules/.bin:{os.environ['PATH']}"
     assert (told["HOME"], told["TMPDIR"]) == (str(own / "home"), str(own / "tmp"))
     assert (own / "home").is_dir() and (own / "tmp").is_dir()
-    assert told["PORT"] == started.address.split(":")[1]
+    host, port = started.address.split(":")
+    assert host == "127.0.0.1" and told["PORT"] == port and 20_000 <= int(port) <= 29_999
     assert (told["GREETING"], told["LANG"], told["PYTHONDONTWRITEBYTECODE"]) == ("hello", "C.UTF-8", "1")
     assert not {"SLIPWAY_TOKEN", "PYTHONPATH"} & told.keys()
     assert str(own / "app") in lines

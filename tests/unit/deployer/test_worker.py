@@ -146,7 +146,7 @@ INSTANCE = "notes-r1-1"
 
 
 async def set_memory(worker: Worker, driver: FakeDriver, memory: int) -> None:
-    await driver.start(InstanceSpec(INSTANCE, RELEASE.artifact, "run", {}, 64 * MIB))
+    await driver.start(InstanceSpec(INSTANCE, RELEASE.artifact, "run", {}, 64 * MIB, 8000))
     worker.keep_going([SetMemory(INSTANCE, memory)], WORLD)
     await asyncio.sleep(0.01)
 

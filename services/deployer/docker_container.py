@@ -1,0 +1,120 @@
+"""What an instance is as a container: its name, labels and walls, and what the engine's own words say of it. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.deployer.driver import InstanceSpec, InstanceStatus
+from services.deployer.process_record import KILLED
+
+STACK = "io.slipway.stack"
+INSTANCE = "io.slipway.instance"
+TOLD = {"io.slipway.app": "SLIPWAY_APP", "io.slipway.environment": "SLIPWAY_ENVIRONMENT"}
+RELEASE = "io.slipway.release"
+CREATED = "created"
+PIDS = 512
+LOGS = {"max-size": "8m", "max-file": "2"}
+# What an app ends with that is told to end (0, 143), does not (137), or whose engine vanished under it (255).
+TAKEN_DOWN = (0, 137, 143, 255)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Whose containers they are: those of another `id` on the same engine are not touched. All are on `network`."""
+
+    id: str
+    network: str
+
+    def container_name(self, instance_id: str) -> str:
+        """One instance, one name: the engine itself refuses a second copy."""
+        return f"slipway-{self.id}-{instance_id}"
+
+    @property
+    def label(self) -> str:
+        return f"{STACK}={self.id}"
+
+
+def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
+    """How the container is made. The image is named by its digest: a tag may be moved. A limit without one for swap
+    would be twice as much. `init`: an app without a handler of its own ignores SIGTERM as the first process.
+    """
+    told = {label: spec.environment.get(name, "") for label, name in TOLD.items()}
+    release = spec.environment.get("SLIPWAY_RELEASE", "")
+    return {
+        "image": spec.artifact.digest,
+        "name": stack.container_name(spec.id),
+        "entrypoint": ["sh", "-c", spec.command] if spec.command else None,
+        "environment": {**spec.environment, "PORT": str(spec.port), "SLIPWAY_INSTANCE": spec.id},
+        "labels": {STACK: stack.id, INSTANCE: spec.id, RELEASE: release, **told},
+        "network": stack.network,
+        "init": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "pids_limit": PIDS,
+        "log_config": {"Type": "json-file", "Config": LOGS},
+        "mem_limit": spec.memory,
+        "memswap_limit": spec.memory,
+    }
+
+
+def status_of(
+    attributes: Mapping[str, Any],
+    network: str,
+    engine_started_at: datetime | None,
+    oom_kills: int,
+    was_oom: bool | None,
+) -> InstanceStatus:
+    """From the engine's inspection of a container that has been started. `oom_kills`: those that were seen. `was_oom`:
+    whether its last end was seen to be one, None if nobody saw it. The engine's own word (`OOMKilled`) is also said of
+    a later kill, because a child was killed at the limit long before.
+    """
+    state, labels = attributes["State"], attributes["Config"]["Labels"]
+    running = bool(state["Running"])
+    exit_code = None if running else int(state["ExitCode"])
+    had_oom = not running and bool(state["OOMKilled"])
+    oom_killed = had_oom and exit_code == KILLED and was_oom is not False
+    return InstanceStatus(
+        id=labels[INSTANCE],
+        address=_address(attributes, network) if running else "",
+        running=running,
+        started_at=moment(state["StartedAt"]),
+        exit_code=exit_code,
+        interrupted=not running and not oom_killed and _was_taken_down(state, engine_started_at),
+        oom_killed=oom_killed,
+        oom_kills=0 if running else max(oom_kills, int(had_oom)),
+    )
+
+
+def moment(engine_time: str) -> datetime:
+    """RFC 3339 with nanoseconds, which are cut to microseconds."""
+    return datetime.fromisoformat(engine_time)
+
+
+def has_started(attributes: Mapping[str, Any]) -> bool:
+    """Not so if somebody was cut off between making and starting it, or if it could not be started."""
+    return bool(attributes["State"]["Status"] != CREATED)
+
+
+def memory_limit(attributes: Mapping[str, Any]) -> int:
+    return int(attributes["HostConfig"]["Memory"])
+
+
+def engine_start(networks: Iterable[Mapping[str, Any]]) -> datetime | None:
+    """The engine does not say when it was started. But its own network `bridge` is made anew each time, unless
+    containers lived on meanwhile (`live-restore`), which then ended by themselves. None: it has no such network.
+    """
+    return next((moment(each["Created"]) for each in networks if each["Name"] == "bridge"), None)
+
+
+def _address(attributes: Mapping[str, Any], network: str) -> str:
+    """Empty while, or because, it is not attached."""
+    ip = attributes["NetworkSettings"]["Networks"].get(network, {}).get("IPAddress", "")
+    port = next((each[5:] for each in attributes["Config"]["Env"] if each.startswith("PORT=")), "")
+    return f"{ip}:{port}" if ip else ""
+
+
+def _was_taken_down(state: Mapping[str, Any], engine_started_at: datetime | None) -> bool:
+    """An engine that starts finds ended what it, or its machine, took down with it."""
+    ended_before = engine_started_at is not None and moment(state["FinishedAt"]) <= engine_started_at
+    return ended_before and state["ExitCode"] in TAKEN_DOWN

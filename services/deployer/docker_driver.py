@@ -1,0 +1,264 @@
+"""Instances as containers of a Docker Engine, on a network of the platform's own, without ports on the host."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+
+from services.deployer.docker_container import (
+    INSTANCE,
+    STACK,
+    Stack,
+    creation,
+    engine_start,
+    has_started,
+    memory_limit,
+    moment,
+    status_of,
+)
+from services.deployer.docker_events import Deaths, Follower, Stream
+from services.deployer.docker_usage import HostGroups, use_of
+from services.deployer.driver import DriverError, InstanceSpec, InstanceStatus, UnknownInstance, Usage
+from services.deployer.memory_limit import MemoryUse, check_headroom
+from services.deployer.thread import uncut
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 20
+ASKED_AT_ONCE = 32
+LOOK_S = 0.05
+
+
+class DockerDriver:
+    """`Driver` for images. `environment`: where the engine is (`DOCKER_HOST` and its like). All it knows is in the
+    engine, by labels; what it hears of the engine's events only makes that more exact.
+    """
+
+    def __init__(self, stack: Stack, environment: Mapping[str, str], host_cgroups: Path) -> None:
+        self._stack = stack
+        self._environment = environment
+        self._groups = HostGroups(host_cgroups)
+        self._deaths = Deaths()
+        self._connected: docker.DockerClient | None = None
+        self._connecting = threading.Lock()
+        # Held from looking whether there is a container to having started it.
+        self._starting = threading.Lock()
+
+    async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        return await uncut(asyncio.to_thread(self._start, spec))
+
+    async def stop(self, instance_id: str, grace_s: float) -> None:
+        deadline = time.monotonic() + grace_s
+        await asyncio.to_thread(self._signal, instance_id, "SIGTERM")
+        while await asyncio.to_thread(self._runs, instance_id):
+            if time.monotonic() >= deadline:
+                await asyncio.to_thread(self._signal, instance_id, "SIGKILL")
+            await asyncio.sleep(LOOK_S)
+
+    async def statuses(self) -> dict[str, InstanceStatus]:
+        return await asyncio.to_thread(self._statuses)
+
+    async def logs(self, instance_id: str, lines: int) -> list[str]:
+        return await asyncio.to_thread(self._logs, instance_id, lines)
+
+    async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
+        return await asyncio.to_thread(self._usages, set(instance_ids))
+
+    async def set_memory(self, instance_id: str, memory: int) -> None:
+        await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
+
+    async def enforce(self) -> None:
+        """The kernel does so."""
+
+    async def forget(self, instance_id: str) -> None:
+        await uncut(asyncio.to_thread(self._forget, instance_id))
+
+    async def tidy(self) -> None:
+        """The engine keeps logs within bounds."""
+
+    @contextlib.contextmanager
+    def telling_ends(self, tell: Callable[[], None]) -> Iterator[None]:
+        follower = Follower(self._events, self._deaths, tell, time.time_ns)
+        follower.start()
+        try:
+            yield
+        finally:
+            follower.close()
+
+    def close(self) -> None:
+        """Ends the connections to the engine; the instances run on."""
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
+
+    def _client(self) -> docker.DockerClient:
+        """Made when it is needed first: the engine may come up after us."""
+        with self._connecting:
+            if self._connected is None:
+                self._connected = docker.from_env(
+                    environment=dict(self._environment), timeout=ANSWER_S, max_pool_size=ASKED_AT_ONCE
+                )
+                self._connected.api.trust_env = False  # the machine's proxy and CA settings are not the engine's
+            return self._connected
+
+    def _events(self) -> Stream:
+        filters = {"type": "container", "event": ["die", "oom"], "label": self._stack.label}
+        stream: Stream = self._client().events(decode=True, filters=filters)
+        return stream
+
+    def _find(self, instance_id: str) -> Container | None:
+        """Also one that was never started; not a stranger's that has its name."""
+        try:
+            container = self._client().containers.get(self._stack.container_name(instance_id))
+        except NotFound:
+            return None
+        return container if container.labels.get(STACK) == self._stack.id else None
+
+    def _started(self, instance_id: str) -> Container:
+        container = self._find(instance_id)
+        if container is None or not has_started(container.attrs):
+            raise UnknownInstance(f"no container was started for {instance_id}")
+        return container
+
+    def _start(self, spec: InstanceSpec) -> InstanceStatus:
+        if spec.artifact.kind != "image":
+            raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
+        with self._starting, _engine_trouble(f"{spec.id} cannot be started"):
+            container = self._find(spec.id)
+            if container is None:
+                self._make_network()
+                container = self._create(spec)
+            if not has_started(container.attrs):
+                container.start()
+                container.reload()
+            return self._status(container, None if container.attrs["State"]["Running"] else self._engine_start())
+
+    def _create(self, spec: InstanceSpec) -> Container:
+        try:
+            return self._client().containers.create(**creation(spec, self._stack))
+        except ImageNotFound as error:
+            raise DriverError(f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built") from error
+
+    def _make_network(self) -> None:
+        networks, name = self._client().networks, self._stack.network
+        if not any(each.name == name for each in networks.list(names=[name])):
+            log.info("the network %s is made", name)
+            with _unless_conflict():
+                networks.create(name, driver="bridge", check_duplicate=True, labels={STACK: self._stack.id})
+
+    def _own(self, all_of_them: bool) -> list[Container]:
+        """One that is removed between the list and the look at it is left out."""
+        filters: dict[str, str | list[str] | bool] = {"label": self._stack.label}
+        return self._client().containers.list(all=all_of_them, filters=filters, ignore_removed=True)
+
+    def _statuses(self) -> dict[str, InstanceStatus]:
+        with _engine_trouble("the containers cannot be listed"):
+            containers = [each for each in self._own(True) if has_started(each.attrs)]
+            ended = any(not each.attrs["State"]["Running"] for each in containers)
+            engine_started_at = self._engine_start() if ended else None
+        return {each.labels[INSTANCE]: self._status(each, engine_started_at) for each in containers}
+
+    def _status(self, container: Container, engine_started_at: datetime | None) -> InstanceStatus:
+        kills, was_oom = self._deaths.kills(container.id or ""), self._deaths.was_oom(container.id or "")
+        return status_of(container.attrs, self._stack.network, engine_started_at, kills, was_oom)
+
+    def _engine_start(self) -> datetime | None:
+        return engine_start(each.attrs for each in self._client().networks.list(names=["bridge"]))
+
+    def _signal(self, instance_id: str, signal: str) -> None:
+        """None to what has ended, also meanwhile: that is a conflict."""
+        with _engine_trouble(f"{instance_id} cannot be stopped"):
+            container = self._started(instance_id)
+            if container.attrs["State"]["Running"]:
+                with _unless_conflict():
+                    container.kill(signal)
+
+    def _runs(self, instance_id: str) -> bool:
+        with _engine_trouble(f"{instance_id} cannot be looked at"):
+            container = self._find(instance_id)
+            return container is not None and bool(container.attrs["State"]["Running"])
+
+    def _logs(self, instance_id: str, lines: int) -> list[str]:
+        with _engine_trouble(f"the log of {instance_id} cannot be read"):
+            text = self._started(instance_id).logs(tail=lines).decode(errors="replace")
+        return text.removesuffix("\n").split("\n") if text else []
+
+    def _usages(self, instance_ids: set[str]) -> dict[str, Usage]:
+        """All at once: where only the engine tells, each takes it a second."""
+        with _engine_trouble("the containers cannot be listed"):
+            running = [each for each in self._own(False) if each.labels[INSTANCE] in instance_ids]
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            pairs = zip(running, pool.map(self._usage, running), strict=True)
+            return {container.labels[INSTANCE]: usage for container, usage in pairs if usage is not None}
+
+    def _usage(self, container: Container) -> Usage | None:
+        """None: it ended meanwhile."""
+        with _engine_trouble(f"the usage of {container.name} cannot be read"):
+            use = self._use(container) if container.attrs["State"]["Running"] else None
+        if use is None:
+            return None
+        memory, cpu_s = use
+        return Usage(
+            started_at=moment(container.attrs["State"]["StartedAt"]),
+            memory_limit=memory_limit(container.attrs),
+            working_set=memory.working_set,
+            cpu_seconds=cpu_s,
+            oom_kills=memory.oom_kills,
+            memory_pressure=memory.pressure,
+        )
+
+    def _use(self, container: Container) -> tuple[MemoryUse, float] | None:
+        if (use := self._groups.use(container.id or "")) is not None:
+            return use
+        try:
+            statistics = container.stats(stream=False, one_shot=True)
+        except NotFound:
+            return None
+        return use_of(statistics, self._deaths.kills(container.id or "")) if isinstance(statistics, dict) else None
+
+    def _set_memory(self, instance_id: str, memory: int) -> None:
+        with _engine_trouble(f"the memory limit of {instance_id} cannot be changed"):
+            container = self._started(instance_id)
+            use = self._use(container) if container.attrs["State"]["Running"] else None
+            if use is None:
+                raise DriverError(f"{instance_id} does not run")
+            check_headroom(instance_id, memory_limit(container.attrs), memory, use[0].working_set)
+            container.update(mem_limit=memory, memswap_limit=memory)
+
+    def _forget(self, instance_id: str) -> None:
+        with _engine_trouble(f"{instance_id} cannot be removed"), contextlib.suppress(NotFound):
+            container = self._find(instance_id)
+            if container is None:
+                return
+            if container.attrs["State"]["Running"]:
+                raise DriverError(f"{instance_id} runs; stop it first")
+            container.remove(v=True)
+
+
+@contextlib.contextmanager
+def _engine_trouble(what: str) -> Iterator[None]:
+    """As DriverError; `what` begins its sentence. The client lets some errors of the connection through: OSErrors."""
+    try:
+        yield
+    except APIError as error:
+        raise DriverError(f"{what}: the Docker Engine says {error.explanation or error}") from error
+    except (DockerException, OSError) as error:
+        raise DriverError(f"{what}: the Docker Engine does not answer ({error})") from error
+
+
+@contextlib.contextmanager
+def _unless_conflict() -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        if error.status_code != 409:
+            raise
