@@ -21,7 +21,8 @@ shift
 if [ ! -e .venv ] && [ -e "$kept" ]; then
   cp -a "$kept" .venv
 elif [ ! -e .venv ] && python3 -c 'import ensurepip' 2>/dev/null; then
-  python3 -m venv .venv && mkdir -p "${kept%/*}" && cp -a .venv "$kept.$(hostname)" && mv "$kept.$(hostname)" "$kept"
+  fresh=$kept.$(hostname)
+  python3 -m venv .venv && mkdir -p "${kept%/*}" && cp -a .venv "$fresh" && mv -T "$fresh" "$kept" || rm -rf "$fresh"
 fi
 for command; do
   printf '$ %s\\n' "$command"
