@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import os
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -111,16 +112,16 @@ class Engine:
 
 
 def found_engine() -> Iterator[Engine]:
-    """Skips without an engine or its images; fails where that must not be."""
+    """Skips without an engine, its client or the image that steps run in; fails where that must not be."""
     try:
-        client = importlib.import_module("docker").from_env()
-        client.images.get(PYTHON)
-    except Exception as error:
-        reason = f"no Docker Engine with {PYTHON} answers: {error}"
+        subprocess.run(["docker", "image", "inspect", PYTHON], check=True, capture_output=True, text=True, timeout=30)
+        docker = importlib.import_module("docker")
+    except (OSError, subprocess.SubprocessError, ImportError) as error:
+        reason = f"no Docker Engine with {PYTHON}: {getattr(error, 'stderr', None) or error}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    found = Engine(client)
+    found = Engine(docker.from_env())
     try:
         yield found
     finally:
