@@ -20,6 +20,9 @@ USER = "10001:10001"
 _NODE_PROGRAMS = re.compile(r"^\s*(npm|npx|node|yarn|corepack)\b")
 _PYTHON_PROGRAMS = re.compile(r"^\s*(python3?|pip3?|pytest|gunicorn|uvicorn|flask|hypercorn)\b")
 _LOCAL_REQUIREMENT = re.compile(r"^\s*(-(?!-hash)|[./]|.*@\s*file:|.*\.(whl|zip|tar\.gz)\s*$)", re.MULTILINE)
+# A shell that waits for its program takes SIGTERM for itself, and the program is killed with the container: one that
+# can take the shell's place does. A command of several programs is left as it is.
+_ONE_PROGRAM = re.compile(r"^(?!(cd|exec|export|set|eval|if|for|while|until|case)\b|\.\s)[\w./-]+(\s[^;&|\n()`]*)?$")
 _INSTALL_SCRIPTS = {"preinstall", "install", "postinstall", "prepare"}
 
 
@@ -42,12 +45,11 @@ def dockerfile(app: str, files: Mapping[str, bytes], command: str | None) -> str
     install = _node(app, files) if image == NODE else _python(app, files)
     lines = [
         f"FROM {image}",
-        "ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 NODE_ENV=production HOME=/tmp",
+        "ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 NODE_ENV=production HOME=/tmp HOST=0.0.0.0",
         "WORKDIR /app",
         *install,
         f"USER {USER}",
-        # `exec` would break a command that is more than one program; the container's init passes signals on.
-        f"CMD {json.dumps(['sh', '-c', command])}",
+        f"CMD {json.dumps(['sh', '-c', f'exec {command}' if _ONE_PROGRAM.match(command) else command])}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -75,12 +75,22 @@ def test_a_node_apps_packages(package: dict[str, object], lock: bool, lines: lis
 def test_the_whole_file() -> None:
     assert dockerfile("notes", {}, 'python app.py --name "a b" && true').splitlines() == [
         "FROM python:3.13-slim",
-        "ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 NODE_ENV=production HOME=/tmp",
+        "ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 NODE_ENV=production HOME=/tmp HOST=0.0.0.0",
         "WORKDIR /app",
         "COPY . .",
         "USER 10001:10001",
         'CMD ["sh", "-c", "python app.py --name \\"a b\\" && true"]',
     ]
+
+
+@pytest.mark.parametrize("command", ["npm start", "python app.py --port $PORT", "./run", "gunicorn -b :$PORT 'a:b'"])
+def test_one_program_takes_the_shells_place(command: str) -> None:
+    assert dockerfile("notes", {}, command).splitlines()[-1] == f'CMD ["sh", "-c", "exec {command}"]'
+
+
+@pytest.mark.parametrize("command", ["cd src && ./run", "A=1 ./run", ". env; ./run", ". env", "exec ./run", "a | b"])
+def test_several_programs_stay_a_shells(command: str) -> None:
+    assert dockerfile("notes", {}, command).splitlines()[-1] == f'CMD ["sh", "-c", "{command}"]'
 
 
 def test_what_does_not_tell_how_it_is_run_is_refused() -> None:
