@@ -15,7 +15,7 @@ from services.build.command import ended, piped, start
 from services.build.dockerfile import NAME, READ, dockerfile
 from services.build.executor import Delivery, Output, Stop, Stopped, Unsealed, Workspace
 
-LABEL = "dev.slipway"  # before every label of the platform's own
+LABEL = "io.slipway"  # before every label of the platform's own
 TIMEOUT_S = 1800.0
 _PASSED_ON = {"PATH", "HOME", "TZ"}
 _PASSED_ON_PREFIXES = ("DOCKER_", "BUILDX_")

@@ -99,6 +99,28 @@ async def test_a_step_reaches_neither_the_engine_nor_another_build(executor: Exe
     assert lines == ["no socket", ".venv"]
 
 
+async def test_a_steps_container_is_bounded_and_labelled(
+    engine: Engine, executor: Executor, workspace: Workspace
+) -> None:
+    printed, stop = Printed(), Stop()
+    running = asyncio.create_task(executor.run(workspace, Order(["echo begun; sleep 60"], 60), printed, stop))
+    await printed.wait_for(b"\nbegun")
+    [container] = engine.containers(build=workspace.build)
+    told = engine.client.api.inspect_container(container)
+    stop.set()
+    await running
+    limits = told["HostConfig"]
+    assert (limits["Memory"], limits["MemorySwap"], limits["PidsLimit"]) == (96 * MIB, 96 * MIB, 4096)
+    assert (limits["Privileged"], limits["SecurityOpt"]) == (False, ["no-new-privileges"])
+    assert {mount["Destination"] for mount in told["Mounts"]} == {"/workspace", "/slipway/home", "/slipway/cache"}
+    assert {key: value for key, value in told["Config"]["Labels"].items() if key.startswith("io.slipway.")} == {
+        "io.slipway.app": "notes",
+        "io.slipway.build": workspace.build,
+        "io.slipway.owner": engine.owner,
+    }
+    assert engine.containers() == []
+
+
 async def test_leftovers_of_this_workspace_alone_are_ended(
     engine: Engine, executor: Executor, workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -127,8 +149,8 @@ async def test_a_node_app_without_a_dockerfile(
     image = engine.client.images.get(artifact.ref)
     assert (image.id, image.attrs["Config"]["User"]) == (artifact.digest, "10001:10001")
     assert image.labels == {
-        "dev.slipway.app": "notes",
-        "dev.slipway.owner": engine.owner,
+        "io.slipway.app": "notes",
+        "io.slipway.owner": engine.owner,
         "org.opencontainers.image.created": "2026-01-02T03:04:05Z",
         "org.opencontainers.image.revision": "a" * 40,
         "org.opencontainers.image.source": "http://127.0.0.1:3000/git/notes.git",
@@ -136,7 +158,7 @@ async def test_a_node_app_without_a_dockerfile(
         "org.opencontainers.image.version": "a" * 12,
     }
     container = engine.client.containers.create(
-        artifact.digest, environment={"PORT": "8000"}, labels={"dev.slipway.owner": engine.owner}, init=True
+        artifact.digest, environment={"PORT": "8000"}, labels={"io.slipway.owner": engine.owner}, init=True
     )
     container.start()
     ask = "fetch('http://127.0.0.1:8000').then(a => a.text()).then(t => console.log(t))"
