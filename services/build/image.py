@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import time
 import uuid
@@ -93,19 +94,21 @@ class ImageBuilder:
             path = workspace.scratch / NAME
             path.write_text(text)
             output(f"no {NAME}: this one follows from {', '.join(files) or 'run.command'}\n{text}".encode())
-        _date(source, delivery.committed_at)
+        _settle(source, delivery.committed_at)
         labels = image_labels(workspace, delivery, self._owner)
         named = [part for key, value in sorted(labels.items()) for part in ("--label", f"{key}={value}")]
         options = ["--progress=plain", "--provenance=false", "--load", "--tag", image_tag(workspace), *named]
         return ["docker", "buildx", "build", *options, "--file", str(path), str(source)]
 
 
-def _date(folder: Path, at: datetime) -> None:
-    """Every file is as old as the commit: the same commit gives the same layers, another one other dates (which web
-    servers tell browsers)."""
+def _settle(folder: Path, at: datetime) -> None:
+    """Every file is as old as the commit, and readable to whomever the app runs as, whatever the service's umask: the
+    same commit gives the same layers, another one other dates (which web servers tell browsers)."""
     for found, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            os.utime(Path(found, name), (at.timestamp(), at.timestamp()), follow_symlinks=False)
+        for path in [Path(found, name) for name in [*folders, *files]]:
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
+            os.utime(path, (at.timestamp(), at.timestamp()), follow_symlinks=False)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
