@@ -18,7 +18,9 @@ What happens
   git_http.py, repository.py            git over HTTP, bare repositories
   push_socket.py, hooks/, intake.py     from the hook to queued builds, and back to the pusher
   workers.py, run.py, pipeline.py       the builds that run; ledger.py keeps each step of them
-  executor.py, process_executor.py      how steps are run; wall.py keeps other projects' rules away from them
+  executor.py                           how steps are run and what passed is sealed: the port
+  process_executor.py, command.py       as processes, in place; wall.py keeps other projects' rules away from them
+  docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets
   deploy.py                             the deployer
   build_log.py, page.py, api.py, store.py, config.py, main.py

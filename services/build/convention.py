@@ -9,16 +9,27 @@ from services.build.gate import Fault
 from services.build.manifest_file import BadManifest
 from shared.manifest import Manifest, Run, Stage, Step
 
-READ = ("Procfile", "package.json", "requirements.txt", "pyproject.toml", "package-lock.json", "app.py", "main.py")
+DOCKERFILE = "Dockerfile"
+PYTHON_FILES = ("app.py", "main.py")
+READ = (
+    DOCKERFILE,
+    "Procfile",
+    "package.json",
+    "requirements.txt",
+    "pyproject.toml",
+    "package-lock.json",
+    *PYTHON_FILES,
+)
 _WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
 
 
-def manifest_of(app: str, files: Mapping[str, bytes]) -> Manifest:
+def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -> Manifest:
     """A manifest from the root's `files` (those of READ that exist). Raises BadManifest with the remedy if they do
-    not say how the app is run. The health path is `/`, for such an app knows nothing of `/up`.
+    not say how the app is run; a Dockerfile says so where artifacts are `images`. The health path is `/`, for such an
+    app knows nothing of `/up`.
     """
     command = run_command(files)
-    if command is None:
+    if command is None and not (images and DOCKERFILE in files):
         remedy = "add a slipway.yml with `run: {command: …}`, or a Procfile with a `web:` line"
         known = [name for name in READ if name in files]
         found = f"{', '.join(known)} does not tell how to run it" if known else "nothing tells what this app is"
@@ -32,7 +43,7 @@ def run_command(files: Mapping[str, bytes]) -> str | None:
         return web[1].strip()
     if "start" in _scripts(files):
         return "npm start"
-    return next((f"python {name}" for name in ("app.py", "main.py") if name in files), None)
+    return next((f"python {name}" for name in PYTHON_FILES if name in files), None)
 
 
 def _steps(files: Mapping[str, bytes]) -> list[Step]:

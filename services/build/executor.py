@@ -1,14 +1,22 @@
-"""How steps are run: the port. `process_executor.py` runs them as processes."""
+"""How steps are run and what passed is sealed: the port. `process_executor.py` runs them as processes,
+`docker_executor.py` in containers."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
+
+from shared.models import Artifact
 
 
 class Stopped(Exception):
     """What was asked to stop has stopped; all that it started has ended."""
+
+
+class Unsealed(Exception):
+    """What passed cannot be made into an artifact, by a fault of the commit; the message says which, after `it`."""
 
 
 Output = Callable[[bytes], None]
@@ -30,11 +38,17 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Order:
-    """`commands` run one after the other in the workspace's folder, until one fails. `timeout_s` is for all."""
+    """`commands` run one after the other in the workspace's folder, until one fails. `timeout_s` is for all.
+
+    `image` is what they run in, where that can be chosen; None leaves it to what the repository is. `reports` are
+    the paths, relative to the folder, of which the caller looks there afterwards.
+    """
 
     commands: Sequence[str]
     timeout_s: float
     environment: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+    reports: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -45,21 +59,49 @@ class Outcome:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """What is to be sealed. `source` is a second checkout that no step has touched (`seal` may
+    move it), `command` how the app is run if
+    the manifest or the repository tells, `url` where the repository is found."""
+
+    source: Path
+    command: str | None
+    committed_at: datetime
+    url: str
+
+
 class Executor(Protocol):
-    """`prepare` once, then `run` for each step, one at a time for each workspace.
+    """`prepare` once, then `run` for each step, one at a time for each workspace; `seal` if all passed, `discard` at
+    the end, whatever it was.
 
     `output` is called with what is printed, as it comes. When `stop` is set, or the time is over, or the call is
-    cancelled, everything that the step started is ended before the call returns; so it is after a normal end.
+    cancelled, everything that the call started is ended before it returns; so it is after a normal end.
     """
+
+    @property
+    def builds_images(self) -> bool:
+        """Whether artifacts are images: then a Dockerfile says how the app is run, and `seal` needs a `source`."""
+        ...
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
         """Makes what steps find in the folder beside the checkout."""
         ...
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
-        """A failing command is an Outcome, not an error."""
+        """A failing command is an Outcome, not an error. Reports lie in the folder afterwards, modified when the step
+        did so by the clock of the folder's file system."""
+        ...
+
+    async def seal(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> Artifact:
+        """The artifact, named by its digest. Repeating it with the same commit gives the same one. Raises Unsealed,
+        Stopped."""
         ...
 
     async def end_leftovers(self, workspace: Workspace) -> int:
         """Ends what an earlier run of this workspace left, when the service was killed; says how many."""
+        ...
+
+    async def discard(self, workspace: Workspace) -> None:
+        """Removes what was made for this workspace and is not its artifact. May be repeated."""
         ...

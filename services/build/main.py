@@ -1,6 +1,7 @@
 """Composition root of the build service."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from services.build.api import PUBLIC, apps_router, builds_router
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
 from services.build.deploy import Handover
-from services.build.executor import Stop
+from services.build.executor import Executor, Stop
 from services.build.git_http import GitHttp
 from services.build.intake import Intake
 from services.build.page import Pages
@@ -25,7 +26,6 @@ from services.build.store import RedisBuildStore
 from services.build.wall import wall_off
 from services.build.workers import Workers
 from shared.app import configure_logging, create_app, serve
-from shared.artifact import directory_digest
 from shared.clock import now
 from shared.http import ServiceClient
 from shared.loops import Loop
@@ -49,13 +49,13 @@ def build_app(settings: Settings) -> FastAPI:
     tools = Tools(
         store=store,
         repositories=repositories,
-        executor=ProcessExecutor(environment, settings.caches),
+        executor=_executor(settings, environment),
         analysis=Analysis(environment),
         logs=logs,
         handover=Handover(ServiceClient("deployer", settings, registry, http)),
         releases=settings.build_releases,
-        digest=directory_digest,
         urls=settings.app_urls,
+        git_url=lambda app: f"{url}/git/{app}.git",
         now=now,
     )
 
@@ -101,6 +101,18 @@ def build_app(settings: Settings) -> FastAPI:
     git = GitHttp(settings.repositories, settings.hooks, settings.home / "spool", intake.admit, variables)
     app.mount("/git", git)
     return app
+
+
+def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
+    if str(settings.driver) == "docker":
+        from services.build.container_step import container_side
+        from services.build.docker_executor import DockerExecutor  # needs a package that processes do without
+        from services.build.image import ImageBuilder, client_environment
+
+        owner = hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
+        client = client_environment(os.environ)
+        return DockerExecutor(client, ImageBuilder(client, owner), container_side(environment), owner)
+    return ProcessExecutor(environment, settings.caches)
 
 
 def run() -> None:

@@ -68,7 +68,8 @@ class Pipeline:
         self._log.say(f"--- {step.stage}: {step.name}")
         start = await asyncio.to_thread(_before, step, workspace)
         begin_byte = self._log.size
-        order = Order(step.commands, step.timeout, step.environment)
+        reports = [path for _, path in step.reports if path is not None]
+        order = Order(step.commands, step.timeout, step.environment, step.image, reports)
         outcome = await self._executor.run(workspace, order, self._log.output, ledger.stop)
         if ledger.stop.is_set():
             raise Stopped

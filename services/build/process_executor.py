@@ -6,14 +6,17 @@ They run as the platform's own user, which is no wall: what keeps builds apart i
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from services.build.executor import Order, Outcome, Output, Stop, Workspace
+from services.build.command import ended, piped, start
+from services.build.executor import Delivery, Order, Outcome, Output, Stop, Workspace
+from shared.artifact import directory_digest
+from shared.models import Artifact
 from shared.process import marked_pids
 
 GRACE_S = 5.0
@@ -39,6 +42,8 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 class ProcessExecutor:
     """`environment` is what `passed_on` gave; `caches` holds a folder for each app."""
 
+    builds_images = False
+
     def __init__(self, environment: Mapping[str, str], caches: Path, *, grace_s: float = GRACE_S) -> None:
         self._environment = dict(environment)
         self._caches = caches
@@ -56,8 +61,17 @@ class ProcessExecutor:
         commands = [(f"$ {command}\n", ["sh", "-e", "-c", command]) for command in order.commands]
         return await self._carry_out(workspace, commands, order.environment, order.timeout_s, output, stop)
 
+    async def seal(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> Artifact:
+        """The folder, in place."""
+        await self.discard(workspace)
+        digest = await asyncio.to_thread(directory_digest, workspace.folder)
+        return Artifact(kind="directory", ref=str(workspace.folder), digest=digest)
+
     async def end_leftovers(self, workspace: Workspace) -> int:
         return await self._end_all(workspace)
+
+    async def discard(self, workspace: Workspace) -> None:
+        await asyncio.to_thread(shutil.rmtree, workspace.scratch, ignore_errors=True)
 
     async def _carry_out(
         self,
@@ -70,12 +84,12 @@ class ProcessExecutor:
     ) -> Outcome:
         deadline = time.monotonic() + timeout_s
         environment = {**self._step_environment(workspace), **extra, MARKER: str(workspace.folder)}
-        async with _piped(output) as end_of_pipe:
+        async with piped(output) as end_of_pipe:
             try:
                 for shown, command in commands:
                     output(shown.encode())
-                    process = _start(command, workspace.folder, environment, end_of_pipe)
-                    reason = await _wait(process, deadline, timeout_s, stop)
+                    process = start(command, workspace.folder, environment, end_of_pipe)
+                    reason = await ended(process, deadline, timeout_s, stop)
                     if reason:
                         return Outcome(None, reason)
                     if code := process.returncode:
@@ -122,60 +136,6 @@ class ProcessExecutor:
             await asyncio.sleep(wait_s)
             wait_s = min(0.2, wait_s * 2)
         return len(seen)
-
-
-def _start(command: list[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-    # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-    )
-
-
-async def _wait(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Why it was not waited for any longer; empty if it has ended by itself. (The caller ends it then.)"""
-    ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
-    stopped = asyncio.ensure_future(stop.wait())
-    try:
-        left_s = deadline - time.monotonic()
-        await asyncio.wait({ended, stopped}, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            return ""
-        return "was stopped" if stop.is_set() else f"took longer than its time-out of {timeout_s:g} s"
-    finally:
-        stopped.cancel()
-
-
-@contextlib.asynccontextmanager
-async def _piped(output: Output) -> AsyncIterator[int]:
-    """A pipe whose other end is read to `output`; at the end, until everybody has closed it, or for one second more."""
-    read_end, write_end = os.pipe()
-    reader = _Reader(output)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: reader, os.fdopen(read_end, "rb", 0))
-    try:
-        yield write_end
-    finally:
-        os.close(write_end)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(reader.closed.wait(), 1.0)
-        transport.close()
-
-
-class _Reader(asyncio.Protocol):
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self.closed = asyncio.Event()
-
-    def data_received(self, data: bytes) -> None:
-        self._output(data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.closed.set()
 
 
 def _told(code: int) -> str:

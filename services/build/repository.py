@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 SUBMODULE = "160000"
@@ -74,6 +75,11 @@ class Repositories:
             return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
         except GitFailed:
             return None
+
+    def committed_at(self, app: str, commit: str) -> datetime:
+        """In UTC."""
+        seconds = self._git(app, "show", "--no-patch", "--format=%ct", commit)
+        return datetime.fromtimestamp(int(seconds), UTC)
 
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
         """Every file, link and submodule of the commit."""

@@ -13,9 +13,9 @@ from services.build import build as domain
 from services.build.analysis import Analysis
 from services.build.app import App
 from services.build.build_log import BuildLog, BuildLogs
-from services.build.convention import READ, manifest_of, run_command
+from services.build.convention import DOCKERFILE, READ, manifest_of, run_command
 from services.build.deploy import Handover, Refused, Unreachable, went_live
-from services.build.executor import Executor, Stop, Stopped, Workspace
+from services.build.executor import Delivery, Executor, Stop, Stopped, Unsealed, Workspace
 from services.build.gate import Fault, GateResult, loosened, refusal
 from services.build.ledger import Ledger
 from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
@@ -32,8 +32,8 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Tools:
-    """What every run works with. `releases` is the folder of checkouts, `digest` seals one, `urls` says where an app
-    is found."""
+    """What every run works with. `releases` is the folder of checkouts; `urls` says where an app is found, `git_url`
+    where its repository is."""
 
     store: BuildStore
     repositories: Repositories
@@ -42,8 +42,8 @@ class Tools:
     logs: BuildLogs
     handover: Handover
     releases: Path
-    digest: Callable[[Path], str]
     urls: Callable[[str, Environment], list[str]]
+    git_url: Callable[[str], str]
     now: Callable[[], datetime]
 
 
@@ -84,7 +84,7 @@ class _Run:
         tools, ledger, workspace = self._tools, self._ledger, self._workspace()
         leftovers = await tools.executor.end_leftovers(workspace)
         if ledger.build.state is BuildState.RUNNING:
-            self._log.say(f"--- taken up again from the beginning; {leftovers} processes of the earlier run were ended")
+            self._log.say(f"--- taken up again from the beginning; {leftovers} leftovers of the earlier run were ended")
         await ledger.update(lambda build: domain.started(build, ledger.now()))
         if ledger.build.attempt > ATTEMPTS:
             await self.end(BuildState.ERROR, f"the service ended {ATTEMPTS} times while this build ran")
@@ -115,13 +115,13 @@ class _Run:
         files = {file.path: await asyncio.to_thread(read, app.name, file) for file in at_root}
         if NAME not in files:
             self._log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
-            return manifest_of(app.name, files)
+            return manifest_of(app.name, files, images=self._tools.executor.builds_images)
         manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
         if faults := loosened(app.gates, manifest.gates):
             raise with_lines(files[NAME], faults)
         if manifest.run.command is None:
             command = run_command(files)
-            if command is None:
+            if command is None and not (self._tools.executor.builds_images and DOCKERFILE in files):
                 raise BadManifest([Fault("run.command", "is missing; say how the app is run, listening on $PORT")])
             manifest.run.command = command
         return manifest
@@ -138,17 +138,37 @@ class _Run:
         if reason := refusal(gates):
             await self.end(BuildState.FAILURE, reason)
             return False
-        await self._seal()
-        return True
+        return await self._seal()
 
-    async def _seal(self) -> None:
-        workspace = self._workspace()
-        await asyncio.to_thread(_remove, workspace.scratch)
-        digest = await asyncio.to_thread(self._tools.digest, workspace.folder)
-        artifact = Artifact(kind="directory", ref=str(workspace.folder), digest=digest)
+    async def _seal(self) -> bool:
+        workspace, begin_byte = self._workspace(), self._log.size
+        try:
+            artifact = await self._artifact(workspace)
+        except Unsealed as error:
+            excerpt = domain.excerpt(self._log.tail(begin_byte))
+            await self._ledger.update(lambda build: domain.with_changes(build, excerpt=excerpt))
+            await self.end(BuildState.FAILURE, f"passed its gates, but {error}")
+            return False
+        await self._tools.executor.discard(workspace)
         await self._ledger.update(
             lambda build: domain.with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="")
         )
+        return True
+
+    async def _artifact(self, workspace: Workspace) -> Artifact:
+        """Raises Unsealed, Stopped."""
+        tools, manifest = self._tools, self._ledger.build.manifest
+        command = manifest.run.command if manifest else None
+        source = workspace.scratch.with_name(f"{workspace.scratch.name}.sealed")
+        at = await asyncio.to_thread(tools.repositories.committed_at, workspace.app, workspace.commit)
+        delivery = Delivery(source, command, at, tools.git_url(workspace.app))
+        try:
+            if tools.executor.builds_images:
+                self._log.say(f"--- image: of commit {workspace.commit}")
+                await asyncio.to_thread(tools.repositories.checkout, workspace.app, workspace.commit, source)
+            return await tools.executor.seal(workspace, delivery, self._log.output, self._ledger.stop)
+        finally:
+            await asyncio.to_thread(_remove, source)
 
     async def _deploy(self) -> None:
         ledger, handover = self._ledger, self._tools.handover
@@ -185,8 +205,8 @@ class _Run:
         build = self._ledger.build
         if not build.passed:
             workspace = self._workspace()
-            for folder in (workspace.scratch, workspace.folder):
-                await asyncio.to_thread(_remove, folder)
+            await self._tools.executor.discard(workspace)
+            await asyncio.to_thread(_remove, workspace.folder)
         self._log.say(f"{build.id} {state}: {reason}")
         await self._ledger.end(state, reason)
 

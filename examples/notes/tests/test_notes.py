@@ -169,7 +169,8 @@ def test_an_unwanted_body_is_not_taken_for_the_next_request(client: Client) -> N
 def test_a_body_without_length_is_refused(server: Server) -> None:
     with socket.create_connection(server.server_address) as client:
         client.sendall(b"POST /echo HTTP/1.1\r\nHost: any\r\nTransfer-Encoding: chunked\r\n\r\n")
-        assert client.makefile("rb").readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+        status = client.makefile("rb").readline()
+        assert status.startswith(b"HTTP/1.1 413 "), status  # the words after it are another Python's others
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,10 @@ def test_files_that_do_not_tell_get_a_remedy(files: dict[str, bytes]) -> None:
 
 def test_a_package_that_is_no_object_has_no_command() -> None:
     assert run_command({"package.json": b'["start"]'}) is None
+
+
+def test_a_dockerfile_tells_how_an_app_is_run_where_artifacts_are_images() -> None:
+    files = {"Dockerfile": b"FROM scratch"}
+    assert manifest_of("notes", files, images=True).run.command is None
+    with pytest.raises(BadManifest, match="Dockerfile does not tell how to run it"):
+        manifest_of("notes", files)

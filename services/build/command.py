@@ -1,0 +1,72 @@
+"""A program of this machine: started, waited for, its output passed on as it comes."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from services.build.executor import Output, Stop
+
+
+def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
+    """In a session of its own; `output` is the end of a pipe. Raises OSError."""
+    # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+async def ended(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
+    """Why it was not waited for any longer; empty if it has ended by itself. (The caller ends it then.) `deadline` is
+    by the monotonic clock; `timeout_s` is what is told of it."""
+    return await first_of(asyncio.ensure_future(asyncio.to_thread(process.wait)), deadline, timeout_s, stop)
+
+
+async def first_of(end: "asyncio.Future[Any]", deadline: float, timeout_s: float, stop: Stop) -> str:
+    """Waits for `end`; returns why it was given up, or an empty string if it came. `end` itself is left alone."""
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        left_s = deadline - time.monotonic()
+        await asyncio.wait({end, stopped}, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
+        if end.done():
+            return ""
+        return "was stopped" if stop.is_set() else f"took longer than its time-out of {timeout_s:g} s"
+    finally:
+        stopped.cancel()
+
+
+@contextlib.asynccontextmanager
+async def piped(output: Output) -> AsyncIterator[int]:
+    """A pipe whose other end is read to `output`; at the end, until everybody has closed it, or for one second more."""
+    read_end, write_end = os.pipe()
+    reader = _Reader(output)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: reader, os.fdopen(read_end, "rb", 0))
+    try:
+        yield write_end
+    finally:
+        os.close(write_end)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reader.closed.wait(), 1.0)
+        transport.close()
+
+
+class _Reader(asyncio.Protocol):
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.closed = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self._output(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed.set()

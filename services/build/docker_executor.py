@@ -1,0 +1,281 @@
+"""Steps in containers, artifacts as images.
+
+Every step has a container of its own. What a build keeps from step to step lies in two volumes (its checkout, its
+HOME), what an app keeps from build to build in one (pip's and npm's caches). Everything carries the labels of this
+platform.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+from docker.types import LogConfig
+
+from services.build import container_files, report_file
+from services.build.command import first_of
+from services.build.container_step import CACHE, HOME, SCRIPT, WORKSPACE, kept_venv, step_environment, told
+from services.build.dockerfile import base_image
+from services.build.executor import Delivery, Order, Outcome, Output, Stop, Workspace
+from services.build.image import LABEL, ImageBuilder, image_tag, root_files
+from shared.manifest import MIB
+from shared.models import Artifact
+
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES = 2048 * MIB
+PROCESSES = 4096
+READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
+GONE_TIMEOUT_S = 30.0
+KILLED = 128 + signal.SIGKILL
+
+
+class _GivenUp(Exception):
+    pass
+
+
+class _NotStarted(Exception):
+    """The message is why."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A container to be started, with its output attached; `born` is when it was made by the engine's clock, `start`
+    the same moment by this side's."""
+
+    container: Container
+    output: Any
+    born: datetime
+    start: report_file.StepStart
+
+
+class DockerExecutor:
+    """`owner` tells this platform's things from another's on the same engine; `environment` is what `container_side`
+    left of the platform's; `variables` are those by which the engine is found (`DOCKER_HOST`)."""
+
+    builds_images = True
+
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        builder: ImageBuilder,
+        environment: Mapping[str, str],
+        owner: str,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self._variables = dict(variables)
+        self._builder = builder
+        self._environment = dict(environment)
+        self._owner = owner
+        self._memory_bytes = memory_bytes
+        self._unfilled: set[str] = set()
+
+    @functools.cached_property
+    def _engine(self) -> docker.DockerClient:
+        """Made at first use: the service starts without an engine, too."""
+        return docker.from_env(environment=self._variables)
+
+    async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
+        """Makes the volumes. The first step's container fills them; the first whose image has Python makes `.venv`."""
+        workspace.scratch.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._make_volumes, workspace)
+        self._unfilled.add(self._name(workspace))
+        return Outcome(0)
+
+    async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
+        loop = asyncio.get_running_loop()
+        given_up = threading.Event()
+
+        def say(data: bytes) -> None:
+            loop.call_soon_threadsafe(output, data)
+
+        making = asyncio.ensure_future(asyncio.to_thread(self._make_ready, workspace, order, say, given_up))
+        reading: asyncio.Future[None] | None = None
+        try:
+            if reason := await first_of(making, time.monotonic() + READY_TIMEOUT_S, READY_TIMEOUT_S, stop):
+                return Outcome(None, reason)
+            ready = making.result()
+            reading = asyncio.ensure_future(asyncio.to_thread(_read, ready.output, say))
+            deadline = time.monotonic() + order.timeout_s
+            await asyncio.to_thread(ready.container.start)
+            if reason := await first_of(reading, deadline, order.timeout_s, stop):
+                return Outcome(None, reason)
+            return await asyncio.to_thread(self._ended, workspace, order, ready)
+        except _NotStarted as error:
+            return Outcome(None, f"could not be started: {error}")
+        finally:
+            given_up.set()
+            await asyncio.shield(asyncio.ensure_future(self._clear_away(making, reading)))
+
+    async def seal(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> Artifact:
+        await self._builder.build(workspace, delivery, output, stop)
+        image = await asyncio.to_thread(self._engine.images.get, image_tag(workspace))
+        return Artifact(kind="image", ref=image_tag(workspace), digest=str(image.id))
+
+    async def end_leftovers(self, workspace: Workspace) -> int:
+        return await asyncio.to_thread(self._remove_all, workspace)
+
+    async def discard(self, workspace: Workspace) -> None:
+        """The checkout on this side too: the artifact is the image. An engine that does not answer keeps its part."""
+        for folder in (workspace.scratch, workspace.folder):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            await asyncio.to_thread(self._remove_all, workspace)
+        except (DockerException, OSError) as error:
+            log.warning("volumes of %s stay on the engine: %s", workspace.build, error)
+
+    # --- the rest blocks, and is called in threads
+
+    def _make_volumes(self, workspace: Workspace) -> None:
+        for name, labels in (
+            (self._name(workspace), self._labels(workspace)),
+            (f"{self._name(workspace)}-home", self._labels(workspace)),
+            (self._cache(workspace), {f"{LABEL}.owner": self._owner, f"{LABEL}.app": workspace.app}),
+        ):
+            self._engine.volumes.create(name, labels=labels)
+
+    def _make_ready(
+        self, workspace: Workspace, order: Order, say: Callable[[bytes], None], given_up: threading.Event
+    ) -> _Ready:
+        image = self._image(order.image or base_image(root_files(workspace.folder), order.commands), say, given_up)
+        name = self._name(workspace)
+        container = self._engine.containers.create(
+            image,
+            ["-c", SCRIPT, "step", kept_venv(str(image.id)), *order.reports, "--", *order.commands],
+            entrypoint=["sh"],
+            user="0:0",  # steps install packages; and what was copied into the volume is root's
+            init=True,
+            working_dir=WORKSPACE,
+            environment={**step_environment(workspace, self._environment, image.attrs["Config"]), **order.environment},
+            labels=self._labels(workspace),
+            volumes=[f"{name}:{WORKSPACE}", f"{name}-home:{HOME}", f"{self._cache(workspace)}:{CACHE}"],
+            mem_limit=self._memory_bytes,
+            memswap_limit=self._memory_bytes,
+            pids_limit=PROCESSES,
+            security_opt=["no-new-privileges"],
+            log_config=LogConfig(type="none"),  # output is attached; nobody reads it twice
+        )
+        try:
+            if name in self._unfilled:
+                self._fill(workspace, container)
+            # Attached before the start, nothing is lost; `logs` loses lines of a fast step.
+            attached = container.attach(stream=True, stdout=True, stderr=True)
+            start = report_file.begin(workspace.scratch)
+            return _Ready(container, attached, _born(container), start)
+        except BaseException:
+            self._remove(str(container.id))
+            raise
+
+    def _image(self, name: str, say: Callable[[bytes], None], given_up: threading.Event) -> Any:
+        with contextlib.suppress(ImageNotFound):
+            return self._engine.images.get(name)
+        say(f"pulling {name}\n".encode())
+        try:
+            for line in self._engine.api.pull(name, stream=True, decode=True):
+                if given_up.is_set():
+                    raise _GivenUp
+                if "error" in line:
+                    raise _NotStarted(f"the image {name} cannot be pulled: {line['error']}")
+            return self._engine.images.get(name)
+        except APIError as error:
+            raise _NotStarted(f"the image {name} cannot be pulled: {error.explanation or error}") from error
+
+    def _fill(self, workspace: Workspace, container: Container) -> None:
+        with tempfile.TemporaryFile(dir=workspace.scratch.parent) as archive:
+            try:
+                container_files.pack(workspace.folder, archive)
+            except OSError as error:
+                raise _NotStarted(str(error.strerror)) from error
+            container.put_archive(WORKSPACE, archive)
+        self._unfilled.discard(self._name(workspace))
+
+    def _ended(self, workspace: Workspace, order: Order, ready: _Ready) -> Outcome:
+        code = int(ready.container.wait(timeout=GONE_TIMEOUT_S)["StatusCode"])
+        for report in order.reports:
+            with contextlib.suppress(NotFound):
+                chunks, status = ready.container.get_archive(f"{WORKSPACE}/{report}")
+                container_files.place(workspace.folder / report, status or {}, chunks, ready.born, ready.start)
+        memory_bytes = self._memory_bytes if code == KILLED and self._ran_out_of_memory(ready.container) else None
+        return Outcome(code, told(code, memory_bytes))
+
+    def _ran_out_of_memory(self, container: Container) -> bool:
+        """Also where a child was killed, which the container's own state does not tell on every engine. Waits for the
+        next full second, for the engine's events are asked for by seconds."""
+        container.reload()
+        state = container.attrs["State"]
+        since, until = [int(container_files.moment(state[key]).timestamp()) for key in ("StartedAt", "FinishedAt")]
+        events = self._engine.events(since=since, until=until + 1, filters={"container": container.id, "event": "oom"})
+        return bool(state["OOMKilled"]) or bool(list(events))
+
+    async def _clear_away(self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None") -> None:
+        """Returns when the container is gone and all that it printed was told."""
+        await asyncio.wait({making})
+        if making.exception() is not None:
+            return
+        ready = making.result()
+        await asyncio.to_thread(self._remove, str(ready.container.id))
+        if reading is not None:
+            await asyncio.wait({reading}, timeout=GONE_TIMEOUT_S)
+        # The stream's own `close` forgets the socket once the engine has closed its end.
+        ready.output._response.close()
+
+    def _remove_all(self, workspace: Workspace) -> int:
+        filters = {"label": [f"{key}={value}" for key, value in self._labels(workspace).items()]}
+        containers = self._engine.api.containers(all=True, filters=filters)
+        for container in containers:
+            self._remove(container["Id"])
+        for volume in self._engine.volumes.list(filters=filters):
+            with contextlib.suppress(NotFound):
+                volume.remove(force=True)
+        self._unfilled.discard(self._name(workspace))
+        return len(containers)
+
+    def _remove(self, container_id: str) -> None:
+        """Returns when it is gone, even if somebody else was removing it already."""
+        deadline = time.monotonic() + GONE_TIMEOUT_S
+        with contextlib.suppress(NotFound):
+            while True:
+                try:
+                    self._engine.api.remove_container(container_id, v=True, force=True)
+                except NotFound:
+                    raise
+                except APIError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.02)
+                self._engine.api.inspect_container(container_id)
+
+    def _labels(self, workspace: Workspace) -> dict[str, str]:
+        return {f"{LABEL}.owner": self._owner, f"{LABEL}.app": workspace.app, f"{LABEL}.build": workspace.build}
+
+    def _name(self, workspace: Workspace) -> str:
+        return f"slipway-{self._owner}-{workspace.build}"
+
+    def _cache(self, workspace: Workspace) -> str:
+        return f"slipway-{self._owner}-cache-{workspace.app}"
+
+
+def _read(chunks: Iterator[bytes], say: Callable[[bytes], None]) -> None:
+    for chunk in chunks:
+        say(chunk)
+
+
+def _born(container: Container) -> datetime:
+    """When the engine made it, by the clock of its file system: that of a file which it makes in every container."""
+    chunks, status = container.get_archive("/.dockerenv")
+    for _ in chunks:
+        pass
+    return container_files.moment((status or {})["mtime"])

@@ -1,0 +1,152 @@
+"""A whole run of a build with containers: checkout, steps, reports, gates, image. Nothing is deployed."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from services.build import build as domain
+from services.build.analysis import Analysis
+from services.build.app import App
+from services.build.build import Build
+from services.build.build_log import BuildLogs
+from services.build.deploy import Handover
+from services.build.dockerfile import PYTHON
+from services.build.executor import Stop
+from services.build.image import LABEL
+from services.build.repository import Repositories
+from services.build.run import Tools, run_build
+from services.build.store import MemoryBuildStore
+from shared.clock import now
+from shared.models import BuildState
+from tests.unit.build.builds import build as a_build
+from tests.unit.build.executors import Engine, found_engine
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker]
+JUNIT = "<testsuite><testcase name='adds'/></testsuite>"
+STEPS = """app: notes
+steps:
+- {name: make, commands: [echo by a step > made]}
+- {name: test, stage: test, commands: [%s], reports: {junit: out/junit.xml}}
+run: {command: cat app.txt made}
+"""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    yield from found_engine()
+
+
+@dataclass
+class Platform:
+    tools: Tools
+    store: MemoryBuildStore
+    work: Path
+
+    async def build(self, files: dict[str, str], stop: Stop | None = None) -> Build:
+        """Commits `files` and runs a build of that commit."""
+        queued = await self.queue(files)
+        await run_build(self.tools, queued.id, stop or Stop())
+        return await self.store.build(queued.id)
+
+    async def queue(self, files: dict[str, str]) -> Build:
+        commit = await asyncio.to_thread(self._commit, files)
+        queued = a_build(await self.store.next_number("notes"), commit=commit, environment=None)
+        await self.store.add(queued, is_head=True)
+        return queued
+
+    def _commit(self, files: dict[str, str]) -> str:
+        self.tools.repositories.ensure("notes")
+        self.work.mkdir(exist_ok=True)
+        for name, text in files.items():
+            path = self.work / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        self._git("init", "--quiet", "--initial-branch=release")
+        self._git("add", "--all", "--force")
+        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=change")
+        self._git("push", "--quiet", "--force", str(self.tools.repositories.path("notes")), "HEAD:release")
+        return self._git("rev-parse", "HEAD").strip()
+
+    def _git(self, *arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=self.work, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def log(self, build: Build) -> str:
+        return (self.tools.releases.parent / "logs" / f"{build.id}.log").read_text()
+
+
+@pytest.fixture
+async def platform(engine: Engine, tmp_path: Path, anyio_backend: str) -> Platform:
+    store = MemoryBuildStore()
+    await store.add_app(App(name="notes", branches={}, created_at=now()))
+    path = os.environ["PATH"]
+    tools = Tools(
+        store=store,
+        repositories=Repositories(tmp_path / "repositories", path),
+        executor=engine.executor(),
+        analysis=Analysis({"PATH": path}),
+        logs=BuildLogs(tmp_path / "logs"),
+        handover=cast(Handover, None),  # no environment, no deploy
+        releases=tmp_path / "releases",
+        urls=lambda app, environment: [],
+        git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
+        now=now,
+    )
+    return Platform(tools, store, tmp_path / "work")
+
+
+async def test_what_passed_is_an_image_of_the_commit(engine: Engine, platform: Platform) -> None:
+    script = f"grep -q step made\nmkdir out\ncat > out/junit.xml <<'END'\n{JUNIT}\nEND\n"
+    files = {"slipway.yml": STEPS % "sh ci.sh", "ci.sh": script, "app.txt": "hello\n", "made": "by the commit\n"}
+    build = await platform.build(files)
+    assert (build.state, build.reason) == (BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
+    assert [(step.name, step.state) for step in build.steps] == [("make", "success"), ("test", "success")]
+    assert build.artifact is not None
+    assert (build.artifact.kind, build.artifact.ref) == ("image", f"slipway/notes:{build.commit}")
+    printed = engine.client.containers.run(build.artifact.digest, remove=True, network="none")
+    assert printed == b"hello\nby the commit\n"
+    assert engine.containers() + engine.volumes(build=build.id) == []
+    assert not (platform.tools.releases / "notes" / build.id).exists()
+
+
+async def test_a_report_of_the_commit_does_not_count(engine: Engine, platform: Platform) -> None:
+    files = {"slipway.yml": STEPS % "cp kept.xml out/junit.xml", "kept.xml": JUNIT, "out/junit.xml": JUNIT}
+    build = await platform.build(files)
+    assert build.state is BuildState.FAILURE
+    assert "copy of a file of the commit" in build.reason
+    assert engine.containers() + engine.volumes(build=build.id) == []
+
+
+async def test_an_image_that_cannot_be_built_fails_the_build(engine: Engine, platform: Platform) -> None:
+    dockerfile = "FROM python:3.13-slim\nRUN echo no such luck; exit 3\n"
+    build = await platform.build({"Dockerfile": dockerfile})
+    assert (build.state, build.artifact) == (BuildState.FAILURE, None)
+    assert build.reason == "passed its gates, but could not be built as an image: it exited with 1"
+    assert "no such luck" in build.excerpt
+    assert engine.volumes(build=build.id) == []
+
+
+async def test_what_a_killed_service_left_is_no_part_of_the_next_attempt(engine: Engine, platform: Platform) -> None:
+    files = {"slipway.yml": STEPS.replace("echo by", "test ! -e stale && echo by") % "ls", "app.txt": ""}
+    queued = await platform.queue(files)
+    await platform.store.update(queued.id, lambda build: domain.started(build, now()))
+    name = f"slipway-{engine.owner}-{queued.id}"
+    labels = {f"{LABEL}.owner": engine.owner, f"{LABEL}.app": "notes", f"{LABEL}.build": queued.id}
+    engine.client.volumes.create(name, labels=labels)
+    left = engine.client.containers.create(
+        PYTHON, ["sh", "-c", "touch /workspace/stale; sleep 60"], labels=labels, volumes=[f"{name}:/workspace"]
+    )
+    left.start()
+    await run_build(platform.tools, queued.id, Stop())
+    build = await platform.store.build(queued.id)
+    assert "taken up again from the beginning; 1 leftovers" in platform.log(build)
+    assert left.id not in engine.containers()
+    assert (build.state, build.attempt) == (BuildState.FAILURE, 2)
+    assert build.reason.endswith("no readable figure: out/junit.xml was not written by the step")
+    assert [step.state for step in build.steps] == ["success", "success"]

@@ -1,0 +1,163 @@
+"""What every Executor does."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.build import report_file
+from services.build.executor import Order, Stop, Workspace
+from services.build.report import Unreadable
+from tests.unit.build.executors import Case, Engine, Printed, process_case, workspace_in
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return workspace_in(tmp_path)
+
+
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+def made(request: pytest.FixtureRequest, tmp_path: Path, workspace: Workspace) -> Iterator[Case]:
+    """Every implementation."""
+    if request.param == "process":
+        yield process_case(tmp_path)
+    else:
+        engine: Engine = request.getfixturevalue("engine")
+        yield engine.case()
+        engine.clear(build=workspace.build)
+
+
+@pytest.fixture
+async def case(made: Case, workspace: Workspace, anyio_backend: str) -> Case:
+    """With the workspace prepared."""
+    assert (await made.executor.prepare(workspace, Printed(), Stop())).reason == ""
+    return made
+
+
+async def test_commands_run_until_one_fails(case: Case, workspace: Workspace) -> None:
+    printed = Printed()
+    order = Order(["echo one", "echo two; false; echo three", "echo four"], 10)
+    outcome = await case.executor.run(workspace, order, printed, Stop())
+    assert (outcome.exit_code, outcome.reason) == (1, "exited with 1")
+    assert printed.lines == ["one", "two"]
+
+
+async def test_a_step_that_is_killed_says_by_what(case: Case, workspace: Workspace) -> None:
+    outcome = await case.executor.run(workspace, Order(["kill -9 $$"], 10), Printed(), Stop())
+    assert outcome.reason == "was ended by SIGKILL"
+
+
+async def test_output_comes_while_the_step_runs(case: Case, workspace: Workspace) -> None:
+    printed, stop = Printed(), Stop()
+    running = asyncio.create_task(case.executor.run(workspace, Order(["printf early; sleep 60"], 60), printed, stop))
+    await printed.wait_for(b"\nearly")
+    assert not running.done()
+    stop.set()
+    await running
+
+
+@pytest.mark.parametrize("command", ["sleep 60", "trap '' TERM; sleep 60 & sleep 60", "setsid sleep 60 & sleep 60"])
+async def test_a_stopped_step_leaves_no_process(case: Case, workspace: Workspace, command: str) -> None:
+    printed, stop = Printed(), Stop()
+    order = Order([f"echo begun; {command}"], 60)
+    running = asyncio.create_task(case.executor.run(workspace, order, printed, stop))
+    await printed.wait_for(b"\nbegun")
+    stop.set()
+    assert (await running).exit_code is None
+    assert case.living(workspace) == []
+
+
+async def test_a_time_out_ends_the_step_and_says_so(case: Case, workspace: Workspace) -> None:
+    outcome = await case.executor.run(workspace, Order(["sleep 60 & sleep 60"], 0.2), Printed(), Stop())
+    assert outcome.reason == "took longer than its time-out of 0.2 s"
+    assert case.living(workspace) == []
+
+
+async def test_what_a_step_leaves_in_the_background_is_ended(case: Case, workspace: Workspace) -> None:
+    outcome = await case.executor.run(workspace, Order(["setsid sleep 60 & echo done"], 10), Printed(), Stop())
+    assert outcome.exit_code == 0
+    assert case.living(workspace) == []
+
+
+async def test_a_cancelled_call_leaves_no_process(case: Case, workspace: Workspace) -> None:
+    printed = Printed()
+    running = asyncio.create_task(case.executor.run(workspace, Order(["echo begun; sleep 60"], 60), printed, Stop()))
+    await printed.wait_for(b"\nbegun")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with asyncio.timeout(5):
+        while case.living(workspace):
+            await asyncio.sleep(0.02)
+    assert case.living(workspace) == []
+
+
+async def test_a_folder_that_is_gone_is_an_outcome(case: Case, workspace: Workspace) -> None:
+    shutil.rmtree(workspace.folder)
+    outcome = await case.executor.run(workspace, Order(["true"], 10), Printed(), Stop())
+    assert outcome.reason == "could not be started: No such file or directory"
+
+
+async def test_a_report_lies_in_the_folder_as_old_as_it_is(case: Case, workspace: Workspace) -> None:
+    start = report_file.begin(workspace.scratch)
+    order = Order(
+        ["mkdir out; echo fresh > out/a.xml; echo old > b.xml; touch -d 2020-01-01 b.xml; ln -s out/a.xml c.xml"],
+        60,
+        reports=["out/a.xml", "b.xml", "c.xml", "d.xml"],
+    )
+    assert (await case.executor.run(workspace, order, Printed(), Stop())).reason == ""
+    assert report_file.read_fresh(workspace.folder, "out/a.xml", start, ()) == b"fresh\n"
+    for path, reason in {"b.xml": "is older", "c.xml": "the link c.xml", "d.xml": "was not written"}.items():
+        with pytest.raises(Unreadable, match=reason):
+            read = report_file.read_fresh(workspace.folder, path, start, ())
+            pytest.fail(f"{path} counted: {read!r}")
+
+
+async def test_steps_share_the_folder_and_home(case: Case, workspace: Workspace) -> None:
+    (workspace.folder / "given").write_text("from the commit\n")
+    first = Order(["cat given > made", "echo kept > $HOME/kept"], 60)
+    assert (await case.executor.run(workspace, first, Printed(), Stop())).reason == ""
+    printed = Printed()
+    assert (await case.executor.run(workspace, Order(["cat made $HOME/kept"], 60), printed, Stop())).reason == ""
+    assert printed.lines == ["from the commit", "kept"]
+
+
+async def test_programs_of_the_workspace_come_first(case: Case, workspace: Workspace) -> None:
+    printed = Printed()
+    folder = workspace.folder / "node_modules" / ".bin"
+    folder.mkdir(parents=True)
+    (folder / "ls").write_text("#!/bin/sh\necho mine\n")
+    (folder / "ls").chmod(0o755)
+    await case.executor.run(workspace, Order(["ls", "python -c 'import sys; print(sys.prefix)'"], 60), printed, Stop())
+    assert printed.lines[0] == "mine"
+    assert printed.lines[1].endswith("/.venv")
+
+
+async def test_no_line_of_a_fast_step_is_lost(case: Case, workspace: Workspace) -> None:
+    printed = Printed()
+    await case.executor.run(workspace, Order(["seq 200000; echo an error >&2; echo last"], 60), printed, Stop())
+    assert printed.lines == [*(str(number) for number in range(1, 200_001)), "an error", "last"]
+
+
+async def test_the_environment_tells_of_the_commit_and_nothing_of_the_platform(
+    case: Case, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_TOKEN", "secret")
+    printed = Printed()
+    await case.executor.run(workspace, Order(["env"], 60, {"MINE": "1"}), printed, Stop())
+    told = dict(line.split("=", 1) for line in printed.lines if "=" in line)
+    assert (told["CI"], told["CI_COMMIT_SHA"], told["CI_COMMIT_BRANCH"]) == ("true", "a" * 40, "dev")
+    assert (told["CI_PIPELINE_NUMBER"], told["SLIPWAY_BUILD_ID"], told["MINE"]) == ("7", "notes-7", "1")
+    assert "SLIPWAY_TOKEN" not in told
+
+
+async def test_what_is_discarded_is_gone_and_may_be_discarded_again(case: Case, workspace: Workspace) -> None:
+    await case.executor.run(workspace, Order(["true"], 60), Printed(), Stop())
+    await case.executor.discard(workspace)
+    await case.executor.discard(workspace)
+    assert not workspace.scratch.exists()
+    assert case.kept(workspace) == []
