@@ -28,6 +28,9 @@ def test_who_was_a_stranger_before_its_session_was_asked_for_is_found_and_so_are
     finally:
         os.killpg(leader.pid, 9)
         leader.communicate()
+    deadline = time.monotonic() + 5  # its child was killed too, and takes a moment
+    while pids(sessions, leader.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert pids(sessions, leader.pid) == set()
 
 
