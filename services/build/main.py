@@ -104,7 +104,7 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
-    if str(settings.driver) == "docker":
+    if settings.driver == "docker":
         from services.build.container_step import container_side
         from services.build.docker_executor import DockerExecutor  # needs a package that processes do without
         from services.build.image import ImageBuilder, client_environment
