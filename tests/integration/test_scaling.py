@@ -115,8 +115,10 @@ class Deployer:
     down: bool = False
     refuses: int | None = None
     patched: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
         if self.down:
             raise httpx.ReadTimeout("silent", request=request)
         if request.method == "PATCH":
@@ -242,6 +244,18 @@ async def test_an_oom_kill_is_answered_at_once_and_once(machine: Machine) -> Non
     assert [decision.cause for decision in await machine.decisions() if decision.action is Action.UP] == [
         Cause.OOM_KILL
     ], "that kill has had its answer"
+
+
+async def test_an_oom_kill_at_the_cap_is_considered_once(machine: Machine) -> None:
+    machine.deployer.stats, machine.deployer.desired = [counters(limit=512)], 512 * MIB
+    await machine.look(20, 2)
+    machine.scaling.killed(PLACE, Kill("notes-r3-1", "notes-r3", 512 * MIB, 512 * MIB))
+    await machine.look(20, oom_kills=1)
+    newest, at_cap = (await machine.decisions())[0], len(machine.deployer.asked)
+    assert newest.cause is Cause.AT_CAP
+    await machine.look(300, 3, oom_kills=1)
+    assert len(machine.deployer.asked) == at_cap, "nobody is asked about it again"
+    assert (await machine.decisions())[0].cause is not Cause.AT_CAP
 
 
 async def test_while_redis_is_away_nothing_is_changed_and_afterwards_it_is(machine: Machine) -> None:
