@@ -138,6 +138,32 @@ def test_charts_are_drawn_of_what_runs(stack: LocalStack, app: Deployable, chrom
         assert "limit" in legend
 
 
+def test_all_figures_come_anew_with_one_request_and_charts_stay(
+    stack: LocalStack, app: Deployable, chrome: Browser
+) -> None:
+    with window(chrome, stack.token, "desktop", "light") as opened:
+        opened.page.goto(stack.settings.url("monitor"))
+        opened.page.wait_for_selector("figure[data-chart] canvas", timeout=10_000)
+        assert opened.page.locator("main [hx-trigger]").count() == 1, "however many environments there are"
+        opened.page.evaluate("for (const e of document.querySelectorAll('[id^=figures-], canvas')) e.dataset.old = 1")
+        asked: list[str] = []
+        opened.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/") else None)
+        opened.page.wait_for_function("!document.querySelector('[id^=figures-][data-old]')", timeout=10_000)
+        assert len(asked) == 1
+        assert opened.page.locator("canvas[data-old]").count() >= 2
+        assert opened.complaints == []
+
+
+def test_nothing_of_a_table_is_out_of_sight_on_a_desktop(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
+    with window(chrome, stack.token, "desktop", "light") as opened:
+        for service, path in PAGES.values():
+            opened.page.goto(stack.settings.url(service) + path)
+            hidden = opened.page.evaluate(
+                "Math.max(0, ...[...document.querySelectorAll('.wide')].map(e => e.scrollWidth - e.clientWidth))"
+            )
+            assert hidden == 0, path
+
+
 def test_a_log_is_followed_to_its_end(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
     lines = "for n in $(seq 60); do echo line $n of the log; sleep 0.05; done"
     manifest = (
