@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test test-unit lint fmt bench bench-proxy bench-deploy bench-idle lock clean
+.PHONY: help demo local up down logs test test-unit lint fmt bench bench-proxy bench-deploy bench-idle lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -14,6 +14,15 @@ demo: $(VENV)/run ## the whole way of a push, told line by line; no Docker
 
 local: $(VENV)/run ## the stack in the foreground: Redis, Envoy, five services, apps as processes
 	@exec $(BIN)/python -m stack.launcher
+
+up: ## the stack in containers: docker compose, five services, Envoy, Redis, apps as containers
+	@$(PYTHON) -m stack.compose up
+
+down: ## end the stack in containers, and its apps; their data stays
+	@$(PYTHON) -m stack.compose down
+
+logs: ## follow the logs of the stack in containers
+	@docker compose logs --follow --tail 100
 
 test: $(VENV)/dev ## every test
 	$(BIN)/pytest
@@ -42,8 +51,9 @@ bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
 	$(BIN)/python -m stack.bench_idle
 
 lock: ## write requirements*.lock anew from requirements*.in (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements.in -o requirements.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements-dev.in -o requirements-dev.lock
+	for each in requirements requirements-local requirements-dev; do \
+	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $$each.in -o $$each.lock || exit; \
+	done
 
 clean: ## remove the virtual environment and the tools' caches; the platform's data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache
@@ -52,9 +62,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Slipway needs Python 3.11 or newer; say which: make PYTHON=python3.11 …")'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/run: requirements.lock | $(VENV)/bin/python
+$(VENV)/run: requirements-local.lock | $(VENV)/bin/python
 	@echo "installing what Slipway runs with …"
-	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-local.lock
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock | $(VENV)/bin/python

@@ -19,7 +19,10 @@ class SharedSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
 
     home: Path = Path(".slipway")
+    secrets: Path | None = Field(None, description="The folder of `token` and `redis/password`, if not `home`.")
     host: str = Field("127.0.0.1", description="The address that the services and Envoy bind to.")
+    address: str = Field("", description="Where services are for each other, if not `host`; `{service}`: the name.")
+    outside: str = Field("", description="The host name in links that people follow, if not `host`.")
     token: SecretStr | None = None
     redis_url: str = "redis://127.0.0.1:6379/0"
     driver: Literal["process", "docker"] = "process"
@@ -34,10 +37,10 @@ class SharedSettings(BaseSettings):
     production_port: int = 50000
     canary_port: int = 50100
 
-    @field_validator("home")
+    @field_validator("home", "secrets")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.absolute()
+    def _absolute(cls, folder: Path | None) -> Path | None:
+        return folder and folder.absolute()
 
     def port(self, service: ServiceName) -> int:
         """The TCP port of a service."""
@@ -45,19 +48,24 @@ class SharedSettings(BaseSettings):
         return port
 
     def url(self, service: ServiceName) -> str:
-        """Where a service listens, `http://host:port`; the registry's answer goes before this one."""
-        return f"http://{self.host}:{self.port(service)}"
+        """Where services and apps find a service, `http://host:port`; the registry's answer goes before this one."""
+        host = self.address.format(service=service) if self.address else self.host
+        return f"http://{host}:{self.port(service)}"
+
+    def outside_url(self, service: ServiceName) -> str:
+        """Where people find a service: for links and git."""
+        return f"http://{self.outside or self.host}:{self.port(service)}"
 
     def platform_token(self) -> str:
         """`SLIPWAY_TOKEN`, or else the token kept in `<home>/token`, which the first caller makes (mode 0600)."""
         if self.token is not None and self.token.get_secret_value():
             return self.token.get_secret_value()
-        return secret_file(self.home / "token")
+        return secret_file((self.secrets or self.home) / "token")
 
     def redis_connection_url(self) -> str:
         """`redis_url`; where it names no password, the one kept in `<home>/redis/password` if there is one."""
         parts = urlsplit(self.redis_url)
-        kept = self.home / "redis" / "password"
+        kept = (self.secrets or self.home) / "redis" / "password"
         if parts.password or not kept.exists():
             return self.redis_url
         netloc = f":{quote(kept.read_text().strip(), safe='')}@{parts.netloc}"

@@ -11,15 +11,17 @@ from types import FrameType
 
 from shared.config import SharedSettings
 from stack.control import LocalStack, local_stack
+from stack.programs import ROOT
 
 
 def running_stack() -> LocalStack | None:
-    """The stack that this environment's settings lead to, if it is ready."""
-    settings = SharedSettings()
-    if settings.token is None and not (settings.home / "token").exists():
-        return None
-    stack = LocalStack(settings)
-    return stack if stack.is_ready() else None
+    """The stack that runs here and is ready: where this environment's settings lead to, or those in `.env`."""
+    for settings in (SharedSettings(), SharedSettings(_env_file=ROOT / ".env")):
+        if settings.token is not None or (settings.home / "token").exists():
+            stack = LocalStack(settings)
+            if stack.is_ready():
+                return stack
+    return None
 
 
 @contextlib.contextmanager

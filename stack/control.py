@@ -45,6 +45,11 @@ class LocalStack:
             return False
         return True
 
+    def in_containers(self) -> bool:
+        """Whether its services are, which then know each other by name, and this machine as `host.docker.internal`."""
+        with self.api("deployer") as client:
+            return any("127.0.0.1" not in each["url"] for each in client.get("/registry").json()["services"])
+
     def pid(self, program: str) -> int:
         """Process id of `redis`, `envoy` or a service; 0 while it does not run."""
         with self._supervisor() as supervisor:

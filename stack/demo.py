@@ -10,9 +10,9 @@ import httpx
 
 from shared.config import SharedSettings
 from stack.borrow import own_stack, running_stack
+from stack.compose_stack import mail_sink_for
 from stack.control import LocalStack
 from stack.delivery import Deployable, Refused
-from stack.mail_sink import mail_sink
 from stack.story import APP, NotHeld, Story
 from stack.teller import Teller
 
@@ -32,12 +32,15 @@ def main() -> int:
             stack = _stack(teller, ending)
             folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-demo-"))
             _tell(teller, stack, Path(folder))
+            runs_on = running_stack()
     except Ended:
         return 1
     except KeyboardInterrupt:
         return 130
     teller.say(f"\nEvery line held; {time.monotonic() - started:.0f} s in all.\n")
-    teller.say(_what_next(SharedSettings()))
+    if runs_on is None:
+        teller.say("Start the stack:  make local, or make up in containers")
+    teller.say(_what_next(runs_on.settings if runs_on else SharedSettings()))
     return 0
 
 
@@ -59,7 +62,7 @@ def _stack(teller: Teller, ending: contextlib.ExitStack) -> LocalStack:
 
 
 def _tell(teller: Teller, stack: LocalStack, folder: Path) -> None:
-    with mail_sink() as mail:
+    with mail_sink_for(stack) as mail:
         _tell_lines(teller, stack, Story(Deployable(stack, APP, folder), mail))
 
 
@@ -70,7 +73,8 @@ def _tell_lines(teller: Teller, stack: LocalStack, story: Story) -> None:
                 measured = line()
         except FAILURES as error:
             teller.failed(title, str(error))
-            teller.say(f"\nThe logs are in {stack.settings.home}/logs/, each build's in logs/builds/.")
+            logs = f"are in {stack.settings.home}/logs/, each build's in logs/builds/"
+            teller.say(f"\nThe logs {'are told by make logs' if stack.in_containers() else logs}.")
             raise Ended from error
         teller.held(title, measured)
 
@@ -78,7 +82,6 @@ def _tell_lines(teller: Teller, stack: LocalStack, story: Story) -> None:
 def _what_next(settings: SharedSettings) -> str:
     return "\n".join(
         [
-            "Start the stack:  make local",
             f"Then open:        {settings.url('build')}/  builds (any user name, the token in {settings.home}/token)",
             f"                  {settings.url('deployer')}/docs  the API; each of the five services has its own",
             f"                  http://{settings.host}:{settings.public_port}/  what visitors get",

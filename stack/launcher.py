@@ -22,7 +22,8 @@ from services.proxy.envoy_files import prepare
 from shared import __version__
 from shared.app import exclusive
 from shared.config import SERVICES, SharedSettings, secret_file
-from stack.programs import bound_to_parent, redis_conf, supervisor_conf
+from stack.programs import bound_to_parent, supervisor_conf
+from stack.redis_conf import redis_conf
 
 READY_WITHIN_S = 60
 SUPERVISOR_STOP_S = 8
@@ -149,8 +150,9 @@ def _write_files(settings: SharedSettings) -> None:
         sys.exit("SLIPWAY_REDIS_URL: the local stack brings its own Redis; name a port of 127.0.0.1 or leave it out")
     (home / "logs").mkdir(exist_ok=True)
     settings.platform_token()
-    kept = secret_file(home / "redis" / "password")
-    _write_private(home / "redis" / "redis.conf", redis_conf(settings, urlsplit(settings.redis_url).password or kept))
+    url, kept = urlsplit(settings.redis_url), secret_file(home / "redis" / "password")
+    conf = redis_conf(settings.host, url.port or 6379, home / "redis", url.password or kept)
+    _write_private(home / "redis" / "redis.conf", conf)
     _write_private(home / "supervisord.conf", supervisor_conf(settings))
     prepare(settings)
 

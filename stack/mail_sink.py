@@ -27,21 +27,24 @@ class Mail(NamedTuple):
 
 
 class MailSink:
-    """`messages`: all mails so far, oldest first; they stay when it is stopped and started again, on the same port."""
+    """`messages`: all mails so far, oldest first; they stay when it is stopped and started again, on the same port. It
+    listens on `host`; those who send know it as `known_as`.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = HOST, known_as: str = HOST) -> None:
         self.messages: list[Mail] = []
-        self.port = _free_port()
+        self._host, self._known_as = host, known_as
+        self.port = _free_port(host)
         self._arrived = threading.Condition()
         self._controller: Controller | None = None
 
     def url(self, to: str) -> str:
         """An apprise URL by which a mail comes here. `to`: one address, or several with commas."""
-        return f"mailto://{HOST}:{self.port}/?from=slipway@slipway.example&to={quote(to, safe='@,')}"
+        return f"mailto://{self._known_as}:{self.port}/?from=slipway@slipway.example&to={quote(to, safe='@,')}"
 
     def start(self) -> None:
         """Listens when this returns."""
-        self._controller = Controller(self, hostname=HOST, port=self.port)
+        self._controller = Controller(self, hostname=self._host, port=self.port)
         self._controller.start()
 
     def stop(self) -> None:
@@ -84,9 +87,9 @@ class MailSink:
 
 
 @contextlib.contextmanager
-def mail_sink() -> Iterator[MailSink]:
+def mail_sink(host: str = HOST, known_as: str = HOST) -> Iterator[MailSink]:
     """A sink that listens for the length of the block."""
-    sink = MailSink()
+    sink = MailSink(host, known_as)
     sink.start()
     try:
         yield sink
@@ -99,8 +102,8 @@ def _part(message: EmailMessage, kind: str) -> str:
     return str(body.get_content()) if body is not None else ""
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port

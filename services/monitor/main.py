@@ -101,7 +101,7 @@ def build_app(settings: Settings) -> FastAPI:
             samples_router(sample_store),
             alerts_router(alerts, alerts_page(pages, alerts, telling.notifier_store, telling.store)),
             deliveries_router(telling.store),
-            notifiers_router(telling.book, settings.url("monitor")),
+            notifiers_router(telling.book, settings.outside_url("monitor")),
             silences_router(telling.notifier_store),
             policies_router(policies),
         ],

@@ -42,7 +42,8 @@ def notifications(
 ) -> Notifications:
     """`events` follows under the consumer group `notifications`."""
     book = NotifierBook(notifier_store, notifier, settings.notify.split())
-    links = Links(build=settings.url("build"), proxy=settings.url("proxy"), monitor=settings.url("monitor"))
+    outside = settings.outside_url
+    links = Links(build=outside("build"), proxy=outside("proxy"), monitor=outside("monitor"))
     teller = Teller(events, store, notifier_store, book, links, now)
     outbox = Outbox(store, notifier, now, patience=patience)
     sending = Loop("sending", outbox.step, every_s=LOOK_S)

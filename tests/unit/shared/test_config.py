@@ -42,3 +42,15 @@ def test_the_kept_redis_password_is_used_where_the_url_has_none(tmp_path: Path) 
 def test_an_unknown_driver_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="driver"):
         SharedSettings.model_validate({"home": tmp_path, "driver": "kubernetes"})
+
+
+def test_in_containers_secrets_lie_apart_and_services_are_found_by_name(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    settings = SharedSettings(
+        home=tmp_path / "home", secrets=secrets, address="{service}", host="0.0.0.0", outside="paas.example.com"
+    )
+    assert settings.platform_token() == secret_file(secrets / "token")
+    assert settings.url("flags") == "http://flags:3003"
+    assert settings.outside_url("flags") == "http://paas.example.com:3003"
+    secret_file(secrets / "redis" / "password")
+    assert "@127.0.0.1:6379" in settings.redis_connection_url()
