@@ -144,6 +144,17 @@ class ReleaseRequest(Model):
     build: str = Field(description="Id of a build that passed every gate, `notes-17`.", examples=["notes-17"])
 
 
+class ReleaseFailure(View):
+    """Why an instance of the release failed: what a person needs to find the cause."""
+
+    instance: str
+    reason: str
+    at: datetime
+    exit_code: int | None = Field(None, description="128 and more: ended by signal (code - 128). Null: still ran.")
+    probe: str = Field("", description="What the last probe of the health path saw.")
+    log: list[str] = Field([], description="The last 50 lines.")
+
+
 class ReleaseView(View):
     """A release: one build in one environment. `reason` says why it is in its state, in words for a person."""
 
@@ -159,6 +170,7 @@ class ReleaseView(View):
     live_at: datetime | None = None
     ended_at: datetime | None = None
     previous: str | None = Field(None, description="The release that was live before this one.")
+    failure: ReleaseFailure | None = Field(None, description="Of an instance, while it started or was watched.")
 
 
 class RetireRequest(Model):

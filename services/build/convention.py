@@ -28,7 +28,7 @@ def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -
     not say how the app is run; a Dockerfile says so where artifacts are `images`. The health path is `/`, for such an
     app knows nothing of `/up`.
     """
-    command = run_command(files)
+    command = run_command(files, images=images)
     if command is None and not (images and DOCKERFILE in files):
         remedy = "add a slipway.yml with `run: {command: …}`, or a Procfile with a `web:` line"
         known = [name for name in READ if name in files]
@@ -37,10 +37,14 @@ def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -
     return Manifest(app=app, steps=_steps(files), run=Run(command=command, health="/"))
 
 
-def run_command(files: Mapping[str, bytes]) -> str | None:
-    """How the app is run, by `web:` of its Procfile, npm's start script, or Python's app.py or main.py."""
+def run_command(files: Mapping[str, bytes], *, images: bool = False) -> str | None:
+    """How the app is run, by `web:` of its Procfile, npm's start script, or Python's app.py or main.py. None also where
+    artifacts are `images` and the Dockerfile says it.
+    """
     if web := _WEB.search(files.get("Procfile", b"").decode(errors="replace")):
         return web[1].strip()
+    if images and DOCKERFILE in files:
+        return None
     if "start" in _scripts(files):
         return "npm start"
     return next((f"python {name}" for name in PYTHON_FILES if name in files), None)

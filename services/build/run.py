@@ -113,15 +113,16 @@ class _Run:
         at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
         read = self._tools.repositories.read
         files = {file.path: await asyncio.to_thread(read, app.name, file) for file in at_root}
+        images = self._tools.executor.builds_images
         if NAME not in files:
             self._log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
-            return manifest_of(app.name, files, images=self._tools.executor.builds_images)
+            return manifest_of(app.name, files, images=images)
         manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
         if faults := loosened(app.gates, manifest.gates):
             raise with_lines(files[NAME], faults)
         if manifest.run.command is None:
-            command = run_command(files)
-            if command is None and not (self._tools.executor.builds_images and DOCKERFILE in files):
+            command = run_command(files, images=images)
+            if command is None and not (images and DOCKERFILE in files):
                 raise BadManifest([Fault("run.command", "is missing; say how the app is run, listening on $PORT")])
             manifest.run.command = command
         return manifest
@@ -186,6 +187,10 @@ class _Run:
             await self.end(BuildState.ERROR, f"the deployer did not answer: {error}")
         else:
             if not went_live(release):
+                if release.failure is not None and release.failure.log:
+                    self._log.say(
+                        "\n".join([f"    the last lines of {release.failure.instance}:", *release.failure.log])
+                    )
                 await self.end(BuildState.FAILURE, f"release {release.id} {release.state}: {release.reason}")
                 return
             urls = self._tools.urls(ledger.build.app, release.environment)

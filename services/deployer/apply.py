@@ -21,8 +21,8 @@ from services.deployer.action import (
 from services.deployer.environment import Override, configuration, desired
 from services.deployer.instance import Instance, crashes_in_a_row, is_helped_by
 from services.deployer.observe import World
-from services.deployer.release import Failure, Release
-from shared.models import Event, InstanceState, ReleaseState
+from services.deployer.release import Release
+from shared.models import Event, InstanceState, ReleaseFailure, ReleaseState
 
 EXCERPT_BYTES = 4096
 
@@ -89,7 +89,7 @@ def _memory(instance: Instance, release: Release) -> dict[str, int]:
     return {"oom_killed": instance.oom_killed, "memory_limit": instance.memory, "max_memory": maximum}
 
 
-def apply(changes: Iterable[Change], world: World, failures: Mapping[str, Failure], now: datetime) -> Commit:
+def apply(changes: Iterable[Change], world: World, failures: Mapping[str, ReleaseFailure], now: datetime) -> Commit:
     """`failures`: the evidence for each instance that fails and counts against its release. Raises
     IllegalTransition if a change does not fit the world that it was planned on.
     """
@@ -97,7 +97,7 @@ def apply(changes: Iterable[Change], world: World, failures: Mapping[str, Failur
 
 
 class _Application:
-    def __init__(self, world: World, failures: Mapping[str, Failure], now: datetime) -> None:
+    def __init__(self, world: World, failures: Mapping[str, ReleaseFailure], now: datetime) -> None:
         self._world = world
         self._failures = failures
         self._now = now

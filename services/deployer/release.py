@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from services.deployer.environment import Place
 from shared.manifest import Manifest
-from shared.models import Artifact, Environment, ReleaseState, ReleaseView
+from shared.models import Artifact, Environment, ReleaseFailure, ReleaseState, ReleaseView
 from shared.state import Table, transition
 
 S = ReleaseState
@@ -30,17 +30,6 @@ class Step(BaseModel):
     state: ReleaseState
     reason: str
     at: datetime
-
-
-class Failure(BaseModel):
-    """Why an instance of the release failed: what a person needs to find the cause."""
-
-    instance: str
-    reason: str
-    at: datetime
-    exit_code: int | None = Field(None, description="128 and more: ended by signal (code - 128). Null: still ran.")
-    probe: str = Field("", description="What the last probe of the health path saw.")
-    log: list[str] = Field([], description="The last 50 lines.")
 
 
 class Release(BaseModel):
@@ -70,7 +59,7 @@ class Release(BaseModel):
     abort_rollout: bool = False
     takes_back: str | None = None
     taken_back: str = ""
-    failure: Failure | None = None
+    failure: ReleaseFailure | None = None
 
     @property
     def place(self) -> Place:
@@ -78,11 +67,10 @@ class Release(BaseModel):
 
 
 class ReleaseDetail(ReleaseView):
-    """A release with its past; `failure` if one of its instances failed while it started or was watched."""
+    """A release with its past."""
 
     instances_made: int
     history: list[Step]
-    failure: Failure | None
 
 
 def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> Release:

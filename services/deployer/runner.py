@@ -17,11 +17,11 @@ from services.deployer.observe import Limits, World
 from services.deployer.plan import plan
 from services.deployer.prober import Prober, Target
 from services.deployer.publish import to_delete, to_put
-from services.deployer.release import Failure, Release
+from services.deployer.release import Release
 from services.deployer.work import work
 from services.deployer.worker import Tools, Worker
 from shared.manifest import size
-from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseState
+from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseFailure, ReleaseState
 from shared.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -115,13 +115,13 @@ class Runner:
         for event in commit.events:
             log.info("%s %s: %s", event.id, event.type, event.reason)
 
-    async def _failure(self, change: MoveInstance, world: World) -> Failure:
+    async def _failure(self, change: MoveInstance, world: World) -> ReleaseFailure:
         status, health = world.statuses.get(change.instance), world.health.get(change.instance)
         try:
             lines = await self._tools.driver.logs(change.instance, LOG_LINES)
         except DriverError as error:
             lines = [f"no log: {error}"]
-        return Failure(
+        return ReleaseFailure(
             instance=change.instance,
             reason=change.reason,
             at=self._setting.now(),

@@ -71,5 +71,9 @@ def test_a_package_that_is_no_object_has_no_command() -> None:
 def test_a_dockerfile_tells_how_an_app_is_run_where_artifacts_are_images() -> None:
     files = {"Dockerfile": b"FROM scratch"}
     assert manifest_of("notes", files, images=True).run.command is None
+    beside = {**files, "app.py": b"", "package.json": b'{"scripts": {"start": "node ."}}'}
+    assert manifest_of("notes", beside, images=True).run.command is None
+    assert manifest_of("notes", beside).run.command == "npm start"
+    assert manifest_of("notes", {**beside, "Procfile": b"web: run it"}, images=True).run.command == "run it"
     with pytest.raises(BadManifest, match="Dockerfile does not tell how to run it"):
         manifest_of("notes", files)

@@ -10,7 +10,7 @@ from services.deployer.driver import DriverError, InstanceSpec, InstanceStatus, 
 from services.deployer.environment import Override, configuration, desired
 from services.deployer.instance import Instance
 from services.deployer.observe import Limits, World
-from services.deployer.release import Failure, Release, Step
+from services.deployer.release import Release, Step
 from shared.manifest import Manifest
 from shared.models import (
     TRACK_OF,
@@ -18,6 +18,7 @@ from shared.models import (
     Environment,
     InstanceRecord,
     InstanceState,
+    ReleaseFailure,
     ReleaseState,
     RouteState,
     ServiceRecord,
@@ -81,8 +82,10 @@ def a_status(instance: Instance, **changes: Any) -> InstanceStatus:
     return InstanceStatus(**{**given, **changes})
 
 
-def a_failure(instance: str = "notes-r1-1") -> Failure:
-    return Failure(instance=instance, reason="it ended with exit code 3", at=T0, exit_code=3, probe="", log=["boom"])
+def a_failure(instance: str = "notes-r1-1") -> ReleaseFailure:
+    return ReleaseFailure(
+        instance=instance, reason="it ended with exit code 3", at=T0, exit_code=3, probe="", log=["boom"]
+    )
 
 
 def a_world(

@@ -1,0 +1,83 @@
+"""Every container of the platform killed and kept away under load: visitors notice nothing but Envoy's own death."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from shared.models import Environment
+from stack.compose_stack import ComposeStack, command, docker
+from stack.delivery import Deployable
+from stack.load import Load
+from stack.outside import look, tracks_of_new_visitors, wait_for
+from tests.e2e.test_faults import SERVICES_AND_REDIS, state_of
+
+log = logging.getLogger(__name__)
+pytestmark = pytest.mark.docker
+
+DOWN_S = float(os.environ.get("E2E_DOWN_S", "4"))  # 20 where there is time
+
+
+@pytest.fixture
+def with_canary(stack: ComposeStack, make_app: Callable[[str], Deployable]) -> Deployable:
+    app = make_app("hurt")
+    for environment in Environment:
+        (app.repository.folder / "VERSION").write_text(environment)
+        app.repository.commit(environment)
+        app.deliver(environment)
+    wait_for(lambda: app.rollout()["state"] == "progressing", "rollout", 10)
+    return app
+
+
+def test_any_container_may_die_and_all_may_be_taken_down(stack: ComposeStack, with_canary: Deployable) -> None:
+    app = with_canary
+    time.sleep(11)  # the watch after a release is over
+    before = state_of(app)
+    losses = {}
+    with Load(app.public, host=app.host, limit_s=400) as load:
+        for program in SERVICES_AND_REDIS:
+            since = load.now()
+            with stack.kept_down(program):
+                time.sleep(DOWN_S)
+            wait_for(stack.is_ready, f"ready again after {program}", 30)
+            wait_for(lambda: app.rollout()["state"] == "progressing", f"the rollout goes on after {program}", 15)
+            losses[program] = load.report(since)
+    for program, report in losses.items():
+        assert report.lost == 0, f"{program}: {report.lines()}"
+    assert state_of(app) == before
+
+    with Load(app.public, host=app.host, limit_s=60) as load:
+        time.sleep(1)
+        since = load.now()
+        with stack.kept_down("envoy"):
+            time.sleep(DOWN_S)
+        wait_for(lambda: look(app.public, "/version", app.host).status == 200, "visitors served again", 20)
+        until = load.now()
+        time.sleep(2)
+    log.warning("Envoy away for %g s: %s", DOWN_S, load.report(since, until).lines())
+    assert load.report(until + 0.5).lost == 0, load.report(until + 0.5).lines()
+    wait_for(stack.is_ready, "ready again", 30)
+    assert state_of(app) == before
+
+    # `make down` ends the apps too, `make up` brings them back.
+    command(stack.settings.home, "down", timeout_s=120)
+    assert docker("ps", "--all", "--quiet", "--filter", f"name={stack.project}") == ""
+    command(stack.settings.home, "up", timeout_s=120)
+    wait_for(lambda: app.sees(app.production, commit_of(app, "production")), "production served again", 30)
+    wait_for(lambda: app.sees(app.canary, commit_of(app, "canary")), "the canary served again", 30)
+    assert app.rollout()["state"] == "progressing"
+    assert set(tracks_of_new_visitors(app.public, 300, host=app.host)) == {"stable", "canary"}
+
+
+def commit_of(app: Deployable, environment: str) -> str:
+    view = app.call("deployer", "GET", f"/apps/{app.app}/environments/{environment}")
+    return str(view["release"]["commit"])
+
+
+def test_a_service_that_is_killed_within_its_container_is_started_again(stack: ComposeStack) -> None:
+    first = stack.pid("flags")
+    os.kill(first, 9)
+    wait_for(lambda: stack.pid("flags") not in (0, first), "another process", 20)
+    wait_for(stack.is_ready, "ready again", 30)
