@@ -1,6 +1,9 @@
-"""The whole stack on one machine without Docker: the launcher, the demo, the benchmarks and their load.
+"""The whole stack on one machine: the launcher, the demo, the benchmarks and their load.
 
 launcher.py, programs.py      `make local`: Redis, Envoy and the five services under supervisor; its configuration
+compose.py, first_run.py      `make up` and `make down`; what the containers share
+redis_conf.py                 how Redis is run, wherever
+compose_stack.py              the stack in containers, as control.py holds the one on processes
 control.py, borrow.py         the stack as a test, a bench or the demo holds it: started, asked, hurt, ended
 git.py, delivery.py           an app of one's own: pushed, asked about over REST
 connection.py, load.py        visitors at a constant rate, each of whom is accounted for (report.py)
