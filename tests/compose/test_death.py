@@ -81,3 +81,9 @@ def test_a_service_that_is_killed_within_its_container_is_started_again(stack: C
     os.kill(first, 9)
     wait_for(lambda: stack.pid("flags") not in (0, first), "another process", 20)
     wait_for(stack.is_ready, "ready again", 30)
+
+
+def test_make_up_again_restarts_nothing(stack: ComposeStack) -> None:
+    before = [stack.pid(program) for program in (*SERVICES_AND_REDIS, "envoy")]
+    command(stack.settings.home, "up", timeout_s=120)
+    assert [stack.pid(program) for program in (*SERVICES_AND_REDIS, "envoy")] == before
