@@ -116,7 +116,7 @@ async def test_a_steps_container_is_bounded_and_labelled(
     assert {key: value for key, value in told["Config"]["Labels"].items() if key.startswith("io.slipway.")} == {
         "io.slipway.app": "notes",
         "io.slipway.build": workspace.build,
-        "io.slipway.owner": engine.owner,
+        "io.slipway.stack": engine.stack,
     }
     assert engine.containers() == []
 
@@ -145,12 +145,12 @@ async def test_a_node_app_without_a_dockerfile(
     files = {"package.json": json.dumps(package), "package-lock.json": json.dumps(LOCK), "server.js": SERVER}
     given = delivery(tmp_path, files, "npm start")
     artifact = await executor.seal(workspace, given, Printed(), Stop())
-    assert (artifact.kind, artifact.ref) == ("image", f"slipway/notes:{'a' * 40}")
+    assert (artifact.kind, artifact.ref) == ("image", f"slipway/notes:{engine.stack}-{'a' * 40}")
     image = engine.client.images.get(artifact.ref)
     assert (image.id, image.attrs["Config"]["User"]) == (artifact.digest, "10001:10001")
     assert image.labels == {
         "io.slipway.app": "notes",
-        "io.slipway.owner": engine.owner,
+        "io.slipway.stack": engine.stack,
         "org.opencontainers.image.created": "2026-01-02T03:04:05Z",
         "org.opencontainers.image.revision": "a" * 40,
         "org.opencontainers.image.source": "http://127.0.0.1:3000/git/notes.git",
@@ -158,7 +158,7 @@ async def test_a_node_app_without_a_dockerfile(
         "org.opencontainers.image.version": "a" * 12,
     }
     container = engine.client.containers.create(
-        artifact.digest, environment={"PORT": "8000"}, labels={"io.slipway.owner": engine.owner}, init=True
+        artifact.digest, environment={"PORT": "8000"}, labels={"io.slipway.stack": engine.stack}, init=True
     )
     container.start()
     ask = "fetch('http://127.0.0.1:8000').then(a => a.text()).then(t => console.log(t))"

@@ -42,3 +42,16 @@ def test_the_kept_redis_password_is_used_where_the_url_has_none(tmp_path: Path) 
 def test_an_unknown_driver_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="driver"):
         SharedSettings.model_validate({"home": tmp_path, "driver": "kubernetes"})
+
+
+def test_a_stack_has_the_name_that_it_is_given_or_one_of_its_own_that_stays(tmp_path: Path) -> None:
+    one, other = (SharedSettings(home=tmp_path / home).stack_id() for home in ("one", "other"))
+    assert one != other and len(one) == 12
+    assert SharedSettings(home=tmp_path / "one").stack_id() == one
+    assert SharedSettings(home=tmp_path / "one", stack="shop_2-a").stack_id() == "shop_2-a"
+
+
+@pytest.mark.parametrize("name", ["Shop", "-shop", "sh op", "a" * 32, "shop\n"])
+def test_a_name_of_a_stack_that_an_engine_would_not_take_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValidationError, match="stack"):
+        SharedSettings(home=tmp_path, stack=name)
