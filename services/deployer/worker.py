@@ -95,13 +95,11 @@ class Worker:
         for piece in pieces:
             match piece:
                 case Run(instance_id):
-                    run = partial(self._run, world.instances[instance_id], world)
-                    self._jobs.ensure(piece, run, pause_s=RETRY_S)
+                    self._jobs.ensure(piece, partial(self._run, world.instances[instance_id], world))
                 case Stop(instance_id):
                     self._jobs.ensure(piece, partial(self._stop, instance_id))
                 case SetMemory(instance_id, memory):
-                    resize = partial(self._set_memory, instance_id, memory)
-                    self._jobs.ensure(("memory", instance_id), resize, pause_s=RETRY_S)
+                    self._jobs.ensure(("memory", instance_id), partial(self._set_memory, instance_id, memory))
                 case Sync():
                     pause_s = RETRY_S if self.waits_for else self._tools.poll_s
                     self._jobs.ensure(SYNC, partial(self._sync, world), pause_s=pause_s)
@@ -126,8 +124,8 @@ class Worker:
         )
         try:
             await self._tools.driver.start(spec)
-        except NoAnswer as error:  # says nothing about the release
-            log.warning("%s is still to be started: %s", instance.id, error)
+        except NoAnswer:
+            raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
 
@@ -143,8 +141,8 @@ class Worker:
             await self._tools.driver.set_memory(instance_id, memory)
         except Unsupported:
             self.fixed_memory.add(instance_id)
-        except NoAnswer as error:
-            log.warning("the memory limit of %s is still to be changed: %s", instance_id, error)
+        except NoAnswer:
+            raise
         except DriverError as error:
             await self._on_resized(instance_id, memory, str(error))
             self._memory_refused[instance_id] = memory, time.monotonic()
