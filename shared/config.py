@@ -1,5 +1,6 @@
 """Settings that every service reads, from environment variables `SLIPWAY_*`."""
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -26,6 +27,11 @@ class SharedSettings(BaseSettings):
     token: SecretStr | None = None
     redis_url: str = "redis://127.0.0.1:6379/0"
     driver: Literal["process", "docker"] = "process"
+    stack: str = Field(
+        "",
+        pattern=r"^([a-z0-9][a-z0-9_-]{0,30})?$",
+        description="Names what is this stack's on a Docker Engine; empty: a random name, kept in `<home>/stack`.",
+    )
     domain: str = "localhost"
     notify: str = Field("", description="apprise URLs, separated by spaces.")
     build_port: int = 3000
@@ -61,6 +67,12 @@ class SharedSettings(BaseSettings):
         if self.token is not None and self.token.get_secret_value():
             return self.token.get_secret_value()
         return secret_file((self.secrets or self.home) / "token")
+
+    def stack_id(self) -> str:
+        """Whose things on a Docker Engine are whose: no two stacks on one engine may have the same. `SLIPWAY_STACK`, or
+        else 12 characters derived from what is kept in `<home>/stack`, which the first caller makes.
+        """
+        return self.stack or hashlib.sha256(secret_file(self.home / "stack").encode()).hexdigest()[:12]
 
     def redis_connection_url(self) -> str:
         """`redis_url`; where it names no password, the one kept in `<home>/redis/password` if there is one."""

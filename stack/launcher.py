@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.deployer.process_end import stop_instances
+from services.deployer.driver import DriverError
+from services.deployer.ending import end_instances
 from services.proxy.envoy_files import prepare
 from shared import __version__
 from shared.app import exclusive
@@ -118,7 +119,11 @@ class Launcher:
             supervisor.wait(SUPERVISOR_STOP_S)
         except subprocess.TimeoutExpired:
             supervisor.kill()
-        stopped = stop_instances(self._settings.home, INSTANCES_STOP_S)
+        try:
+            stopped = end_instances(self._settings, os.environ, INSTANCES_STOP_S)
+        except DriverError as error:
+            print(f"stopped, but {error}", file=sys.stderr, flush=True)
+            return
         print(f"stopped, {stopped} app instance{'' if stopped == 1 else 's'} with it", flush=True)
 
 

@@ -12,7 +12,7 @@ SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 
 
 def is_driver(path: Path) -> bool:
-    return path.stem.endswith(("_driver", "_executor"))
+    return path.stem.endswith(("_driver", "_executor")) or path.stem.startswith("docker_")
 
 
 def is_store(path: Path) -> bool:

@@ -45,7 +45,9 @@ class BuildRequest(Model):
         return self
 
 
-def apps_router(store: BuildStore, repositories: Repositories, now: Callable[[], datetime]) -> APIRouter:
+def apps_router(
+    store: BuildStore, repositories: Repositories, now: Callable[[], datetime], sweep: Callable[[], None]
+) -> APIRouter:
     router = APIRouter(prefix="/apps", tags=["apps"])
 
     @router.post("", status_code=201, response_model=App, summary="Make an app")
@@ -74,13 +76,14 @@ def apps_router(store: BuildStore, repositories: Repositories, now: Callable[[],
 
     @router.delete("/{app}", status_code=204, summary="Delete an app")
     async def delete(app: str) -> None:
-        """Removes the app and its repository. Its builds stay readable, and what is deployed keeps running. 409 while
-        a build has not ended."""
+        """Removes the app, its repository and its cache. Its builds stay readable, and what is deployed keeps running.
+        409 while a build has not ended."""
         await store.app(app)
         if waiting := [build.id for build in await store.unended() if build.app == app]:
             raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
         repositories.delete(app)
         await store.delete_app(app)
+        sweep()
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:

@@ -27,9 +27,11 @@ from docker.types import LogConfig
 from services.build import container_files, report_file
 from services.build.command import first_of
 from services.build.container_step import CACHE, HOME, SCRIPT, WORKSPACE, kept_venv, step_environment, told
+from services.build.docker_leftovers import GONE_TIMEOUT_S, Leftovers, remove_container
 from services.build.dockerfile import base_image
-from services.build.executor import Delivery, Order, Outcome, Output, Stop, Workspace
-from services.build.image import LABEL, ImageBuilder, image_tag, root_files
+from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Workspace
+from services.build.image import ImageBuilder, image_tag, root_files
+from shared.engine import ANY_VERSION, ASKED_S, engine_check
 from shared.manifest import MIB
 from shared.models import Artifact
 
@@ -38,7 +40,6 @@ log = logging.getLogger(__name__)
 MEMORY_BYTES = 2048 * MIB
 PROCESSES = 4096
 READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
-GONE_TIMEOUT_S = 30.0
 KILLED = 128 + signal.SIGKILL
 
 
@@ -62,7 +63,7 @@ class _Ready:
 
 
 class DockerExecutor:
-    """`owner` tells this platform's things from another's on the same engine; `environment` is what `container_side`
+    """`stack` tells this platform's things from another's on the same engine; `environment` is what `container_side`
     left of the platform's; `variables` are those by which the engine is found (`DOCKER_HOST`)."""
 
     builds_images = True
@@ -72,16 +73,17 @@ class DockerExecutor:
         variables: Mapping[str, str],
         builder: ImageBuilder,
         environment: Mapping[str, str],
-        owner: str,
+        stack: str,
         *,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._variables = dict(variables)
         self._builder = builder
         self._environment = dict(environment)
-        self._owner = owner
+        self._stack = stack
         self._memory_bytes = memory_bytes
         self._unfilled: set[str] = set()
+        self._leftovers = Leftovers(lambda: self._engine, stack)
 
     @functools.cached_property
     def _engine(self) -> docker.DockerClient:
@@ -122,8 +124,7 @@ class DockerExecutor:
 
     async def seal(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> Artifact:
         await self._builder.build(workspace, delivery, output, stop)
-        image = await asyncio.to_thread(self._engine.images.get, image_tag(workspace))
-        return Artifact(kind="image", ref=image_tag(workspace), digest=str(image.id))
+        return await asyncio.to_thread(self._sealed, image_tag(workspace, self._stack))
 
     async def end_leftovers(self, workspace: Workspace) -> int:
         return await asyncio.to_thread(self._remove_all, workspace)
@@ -137,13 +138,31 @@ class DockerExecutor:
         except (DockerException, OSError) as error:
             log.warning("volumes of %s stay on the engine: %s", workspace.build, error)
 
+    async def leavings(self) -> Leavings:
+        return await asyncio.to_thread(self._leftovers.all)
+
+    async def remove(self, leavings: Leavings) -> None:
+        await asyncio.to_thread(self._remove_leavings, leavings)
+
+    async def check(self) -> str | None:
+        return await engine_check(self._ask)
+
     # --- the rest blocks, and is called in threads
 
+    def _sealed(self, tag: str) -> Artifact:
+        """Tagged again: so the engine notes when, also of an image that it had already. Whoever removes old images
+        looks at that.
+        """
+        image = self._engine.images.get(tag)
+        image.tag(*tag.rsplit(":", 1))
+        return Artifact(kind="image", ref=tag, digest=str(image.id))
+
     def _make_volumes(self, workspace: Workspace) -> None:
+        of_build = self._leftovers.of_build(workspace.app, workspace.build)
         for name, labels in (
-            (self._name(workspace), self._labels(workspace)),
-            (f"{self._name(workspace)}-home", self._labels(workspace)),
-            (self._cache(workspace), {f"{LABEL}.owner": self._owner, f"{LABEL}.app": workspace.app}),
+            (self._name(workspace), of_build),
+            (f"{self._name(workspace)}-home", of_build),
+            (self._cache(workspace), self._leftovers.of_cache(workspace.app)),
         ):
             self._engine.volumes.create(name, labels=labels)
 
@@ -160,7 +179,7 @@ class DockerExecutor:
             init=True,
             working_dir=WORKSPACE,
             environment={**step_environment(workspace, self._environment, image.attrs["Config"]), **order.environment},
-            labels=self._labels(workspace),
+            labels=self._leftovers.of_build(workspace.app, workspace.build),
             volumes=[f"{name}:{WORKSPACE}", f"{name}-home:{HOME}", f"{self._cache(workspace)}:{CACHE}"],
             mem_limit=self._memory_bytes,
             memswap_limit=self._memory_bytes,
@@ -176,7 +195,7 @@ class DockerExecutor:
             start = report_file.begin(workspace.scratch)
             return _Ready(container, attached, _born(container), start)
         except BaseException:
-            self._remove(str(container.id))
+            remove_container(self._engine, str(container.id))
             raise
 
     def _image(self, name: str, say: Callable[[bytes], None], given_up: threading.Event) -> Any:
@@ -226,46 +245,35 @@ class DockerExecutor:
         if making.exception() is not None:
             return
         ready = making.result()
-        await asyncio.to_thread(self._remove, str(ready.container.id))
+        await asyncio.to_thread(remove_container, self._engine, str(ready.container.id))
         if reading is not None:
             await asyncio.wait({reading}, timeout=GONE_TIMEOUT_S)
         # The stream's own `close` forgets the socket once the engine has closed its end.
         ready.output._response.close()
 
     def _remove_all(self, workspace: Workspace) -> int:
-        filters = {"label": [f"{key}={value}" for key, value in self._labels(workspace).items()]}
-        containers = self._engine.api.containers(all=True, filters=filters)
-        for container in containers:
-            self._remove(container["Id"])
-        for volume in self._engine.volumes.list(filters=filters):
-            with contextlib.suppress(NotFound):
-                volume.remove(force=True)
+        removed = self._leftovers.remove(workspace.build)
         self._unfilled.discard(self._name(workspace))
-        return len(containers)
+        return removed
 
-    def _remove(self, container_id: str) -> None:
-        """Returns when it is gone, even if somebody else was removing it already."""
-        deadline = time.monotonic() + GONE_TIMEOUT_S
-        with contextlib.suppress(NotFound):
-            while True:
-                try:
-                    self._engine.api.remove_container(container_id, v=True, force=True)
-                except NotFound:
-                    raise
-                except APIError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.02)
-                self._engine.api.inspect_container(container_id)
+    def _remove_leavings(self, leavings: Leavings) -> None:
+        for build in leavings.builds:
+            self._leftovers.remove(build)
+        for app in leavings.apps:
+            self._leftovers.remove_cache(app)
 
-    def _labels(self, workspace: Workspace) -> dict[str, str]:
-        return {f"{LABEL}.owner": self._owner, f"{LABEL}.app": workspace.app, f"{LABEL}.build": workspace.build}
+    def _ask(self) -> None:
+        engine = docker.from_env(environment=self._variables, timeout=ASKED_S, version=ANY_VERSION)
+        try:
+            engine.version(api_version=False)
+        finally:
+            engine.close()
 
     def _name(self, workspace: Workspace) -> str:
-        return f"slipway-{self._owner}-{workspace.build}"
+        return f"slipway-{self._stack}-{workspace.build}"
 
     def _cache(self, workspace: Workspace) -> str:
-        return f"slipway-{self._owner}-cache-{workspace.app}"
+        return f"slipway-{self._stack}-cache-{workspace.app}"
 
 
 def _read(chunks: Iterator[bytes], say: Callable[[bytes], None]) -> None:

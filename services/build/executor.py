@@ -71,6 +71,14 @@ class Delivery:
     url: str
 
 
+@dataclass(frozen=True)
+class Leavings:
+    """`builds`: ids of those of which more exists than their artifact. `apps`: those that have a cache."""
+
+    builds: frozenset[str]
+    apps: frozenset[str]
+
+
 class Executor(Protocol):
     """`prepare` once, then `run` for each step, one at a time for each workspace; `seal` if all passed, `discard` at
     the end, whatever it was.
@@ -104,4 +112,16 @@ class Executor(Protocol):
 
     async def discard(self, workspace: Workspace) -> None:
         """Removes what was made for this workspace and is not its artifact. May be repeated."""
+        ...
+
+    async def leavings(self) -> Leavings:
+        """What this executor, and those before it, made and have not removed, as far as it outlives a step."""
+        ...
+
+    async def remove(self, leavings: Leavings) -> None:
+        """Of builds that have ended, and caches of apps. May be repeated."""
+        ...
+
+    async def check(self) -> str | None:
+        """For `/ready`: why no step can be run now, and the remedy; None if one can. Answers in under 2 s."""
         ...

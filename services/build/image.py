@@ -15,8 +15,8 @@ from pathlib import Path
 from services.build.command import ended, piped, start
 from services.build.dockerfile import NAME, READ, dockerfile
 from services.build.executor import Delivery, Output, Stop, Stopped, Unsealed, Workspace
+from shared.engine import APP, STACK
 
-LABEL = "io.slipway"  # before every label of the platform's own
 TIMEOUT_S = 1800.0
 _PASSED_ON = {"PATH", "HOME", "TZ"}
 _PASSED_ON_PREFIXES = ("DOCKER_", "BUILDX_")
@@ -32,8 +32,9 @@ def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def image_tag(workspace: Workspace) -> str:
-    return f"slipway/{workspace.app}:{workspace.commit}"
+def image_tag(workspace: Workspace, stack: str) -> str:
+    """Two stacks on one engine may build the same commit: each has a tag of its own."""
+    return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
 
 
 def root_files(folder: Path) -> dict[str, bytes]:
@@ -42,7 +43,7 @@ def root_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in plain}
 
 
-def image_labels(workspace: Workspace, delivery: Delivery, owner: str) -> dict[str, str]:
+def image_labels(workspace: Workspace, delivery: Delivery, stack: str) -> dict[str, str]:
     """OCI's keys, and the platform's own, by which it cleans up. None holds the build's time: that
     would make another image of every repetition."""
     return {
@@ -51,17 +52,17 @@ def image_labels(workspace: Workspace, delivery: Delivery, owner: str) -> dict[s
         "org.opencontainers.image.source": delivery.url,
         "org.opencontainers.image.title": workspace.app,
         "org.opencontainers.image.version": workspace.commit[:12],
-        f"{LABEL}.app": workspace.app,
-        f"{LABEL}.owner": owner,
+        APP: workspace.app,
+        STACK: stack,
     }
 
 
 class ImageBuilder:
-    """`environment` is what `client_environment` gave; `owner` is the platform that the images belong to."""
+    """`environment` is what `client_environment` gave; `stack` is whose images they are."""
 
-    def __init__(self, environment: Mapping[str, str], owner: str) -> None:
+    def __init__(self, environment: Mapping[str, str], stack: str) -> None:
         self._environment = dict(environment)
-        self._owner = owner
+        self._stack = stack
 
     async def build(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> None:
         """Leaves the image with its tag. When it is stopped or cancelled the client has ended before this returns, and
@@ -95,9 +96,16 @@ class ImageBuilder:
             path.write_text(text)
             output(f"no {NAME}: this one follows from {', '.join(files) or 'run.command'}\n{text}".encode())
         _settle(source, delivery.committed_at)
-        labels = image_labels(workspace, delivery, self._owner)
+        labels = image_labels(workspace, delivery, self._stack)
         named = [part for key, value in sorted(labels.items()) for part in ("--label", f"{key}={value}")]
-        options = ["--progress=plain", "--provenance=false", "--load", "--tag", image_tag(workspace), *named]
+        options = [
+            "--progress=plain",
+            "--provenance=false",
+            "--load",
+            "--tag",
+            image_tag(workspace, self._stack),
+            *named,
+        ]
         return ["docker", "buildx", "build", *options, "--file", str(path), str(source)]
 
 

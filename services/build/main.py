@@ -1,7 +1,6 @@
 """Composition root of the build service."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
 from services.build.git_http import GitHttp
 from services.build.intake import Intake
+from services.build.leftovers import Sweep
 from services.build.page import Pages
 from services.build.process_executor import ProcessExecutor, passed_on
 from services.build.push_socket import PushSocket, install_hook
@@ -34,6 +34,7 @@ from shared.store import connect
 
 SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
+SWEEP_S = 60.0
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -46,10 +47,11 @@ def build_app(settings: Settings) -> FastAPI:
     store = RedisBuildStore(redis)
     repositories = Repositories(settings.repositories, environment.get("PATH", os.defpath))
     logs = BuildLogs(settings.build_logs)
+    executor = _executor(settings, environment)
     tools = Tools(
         store=store,
         repositories=repositories,
-        executor=_executor(settings, environment),
+        executor=executor,
         analysis=Analysis(environment),
         logs=logs,
         handover=Handover(ServiceClient("deployer", settings, registry, http)),
@@ -65,6 +67,7 @@ def build_app(settings: Settings) -> FastAPI:
     workers = Workers(store, logs, run, settings.build_concurrency, now)
     schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
     workers.wake = schedule.wake
+    sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     pushes = PushSocket(settings.push_socket, intake.tell)
 
@@ -85,10 +88,10 @@ def build_app(settings: Settings) -> FastAPI:
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
             builds_router(store, intake, logs, Pages(logs, settings), schedule.wake),
-            apps_router(store, repositories, now),
+            apps_router(store, repositories, now, sweep.wake),
         ],
-        loops=[schedule, Loop("reconcile", intake.reconcile, every_s=RECONCILE_S)],
-        checks={"git": git_is_there},
+        loops=[schedule, Loop("reconcile", intake.reconcile, every_s=RECONCILE_S), sweep],
+        checks={"git": git_is_there, "engine": executor.check},
         public=PUBLIC,
         resources=resources,
         at_end=logs.close,
@@ -109,9 +112,8 @@ def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
         from services.build.docker_executor import DockerExecutor  # needs a package that processes do without
         from services.build.image import ImageBuilder, client_environment
 
-        owner = hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
-        client = client_environment(os.environ)
-        return DockerExecutor(client, ImageBuilder(client, owner), container_side(environment), owner)
+        stack, client = settings.stack_id(), client_environment(os.environ)
+        return DockerExecutor(client, ImageBuilder(client, stack), container_side(environment), stack)
     return ProcessExecutor(environment, settings.caches)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.build.command import ended, piped, start
-from services.build.executor import Delivery, Order, Outcome, Output, Stop, Workspace
+from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Workspace
 from shared.artifact import directory_digest
 from shared.models import Artifact
 from shared.process import marked_pids
@@ -22,6 +22,7 @@ from shared.process import marked_pids
 GRACE_S = 5.0
 MARKER = "SLIPWAY_BUILD_FOLDER"  # in the environment of all that a step starts; the folder is unique on the machine
 PREPARE_TIMEOUT_S = 120.0
+VIRTUALENV = "virtualenv"  # beside the apps' caches, of all of them
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "NPM_CONFIG_")
@@ -53,7 +54,7 @@ class ProcessExecutor:
         """Makes `.venv`, with pip in it."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-I", "-m", "virtualenv"]
-        options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / "virtualenv")]
+        options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / VIRTUALENV)]
         command = [*program, *options, str(workspace.folder / ".venv")]
         return await self._carry_out(workspace, [("", command)], {}, PREPARE_TIMEOUT_S, output, stop)
 
@@ -72,6 +73,18 @@ class ProcessExecutor:
 
     async def discard(self, workspace: Workspace) -> None:
         await asyncio.to_thread(shutil.rmtree, workspace.scratch, ignore_errors=True)
+
+    async def leavings(self) -> Leavings:
+        """A build leaves nothing but what its next run, or its folder's removal, takes along."""
+        folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
+        return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
+
+    async def remove(self, leavings: Leavings) -> None:
+        for app in leavings.apps:
+            await asyncio.to_thread(shutil.rmtree, self._caches / app, ignore_errors=True)
+
+    async def check(self) -> str | None:
+        return None
 
     async def _carry_out(
         self,

@@ -7,10 +7,10 @@ from typing import Any
 
 from services.deployer.driver import InstanceSpec, InstanceStatus
 from services.deployer.process_record import KILLED
+from shared.engine import APP, STACK
 
-STACK = "io.slipway.stack"
 INSTANCE = "io.slipway.instance"
-TOLD = {"io.slipway.app": "SLIPWAY_APP", "io.slipway.environment": "SLIPWAY_ENVIRONMENT"}
+TOLD = {APP: "SLIPWAY_APP", "io.slipway.environment": "SLIPWAY_ENVIRONMENT"}
 RELEASE = "io.slipway.release"
 CREATED = "created"
 PIDS = 512
@@ -33,6 +33,11 @@ class Stack:
     @property
     def label(self) -> str:
         return f"{STACK}={self.id}"
+
+    @property
+    def instances(self) -> list[str]:
+        """Labels of its instances alone: build's containers, and what a person runs from an image, have the first."""
+        return [self.label, INSTANCE]
 
 
 def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
@@ -61,26 +66,28 @@ def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
 def status_of(
     attributes: Mapping[str, Any],
     network: str,
-    engine_started_at: datetime | None,
+    taken_down_until: datetime | None,
     oom_kills: int,
     was_oom: bool | None,
 ) -> InstanceStatus:
-    """From the engine's inspection of a container that has been started. `oom_kills`: those that were seen. `was_oom`:
-    whether its last end was seen to be one, None if nobody saw it. The engine's own word (`OOMKilled`) is also said of
-    a later kill, because a child was killed at the limit long before.
+    """From the engine's inspection of a container that has been started. `taken_down_until`: when the engine was
+    started, or the platform stopped, last. `oom_kills`: those that were seen. `was_oom`: whether its last end was seen
+    to be one, None if nobody saw it. The engine's own word (`OOMKilled`) is also said of a later kill, because a child
+    was killed at the limit long before.
     """
     state, labels = attributes["State"], attributes["Config"]["Labels"]
     running = bool(state["Running"])
     exit_code = None if running else int(state["ExitCode"])
     had_oom = not running and bool(state["OOMKilled"])
-    oom_killed = had_oom and exit_code == KILLED and was_oom is not False
+    interrupted = not running and not was_oom and _was_taken_down(state, taken_down_until)
+    oom_killed = had_oom and exit_code == KILLED and was_oom is not False and not interrupted
     return InstanceStatus(
         id=labels[INSTANCE],
         address=_address(attributes, network) if running else "",
         running=running,
         started_at=moment(state["StartedAt"]),
         exit_code=exit_code,
-        interrupted=not running and not oom_killed and _was_taken_down(state, engine_started_at),
+        interrupted=interrupted,
         oom_killed=oom_killed,
         oom_kills=0 if running else max(oom_kills, int(had_oom)),
     )
@@ -101,8 +108,9 @@ def memory_limit(attributes: Mapping[str, Any]) -> int:
 
 
 def engine_start(networks: Iterable[Mapping[str, Any]]) -> datetime | None:
-    """The engine does not say when it was started. But its own network `bridge` is made anew each time, unless
-    containers lived on meanwhile (`live-restore`), which then ended by themselves. None: it has no such network.
+    """The engine does not say when it was started. But it makes its own network `bridge` anew each time, after it has
+    ended what was left of its containers (seen after SIGTERM and SIGKILL); unless containers lived on (`live-restore`):
+    what ended meanwhile then ended by itself. None: it has no such network (`--bridge=none`), so nobody knows.
     """
     return next((moment(each["Created"]) for each in networks if each["Name"] == "bridge"), None)
 
@@ -114,7 +122,7 @@ def _address(attributes: Mapping[str, Any], network: str) -> str:
     return f"{ip}:{port}" if ip else ""
 
 
-def _was_taken_down(state: Mapping[str, Any], engine_started_at: datetime | None) -> bool:
+def _was_taken_down(state: Mapping[str, Any], taken_down_until: datetime | None) -> bool:
     """An engine that starts finds ended what it, or its machine, took down with it."""
-    ended_before = engine_started_at is not None and moment(state["FinishedAt"]) <= engine_started_at
+    ended_before = taken_down_until is not None and moment(state["FinishedAt"]) <= taken_down_until
     return ended_before and state["ExitCode"] in TAKEN_DOWN

@@ -5,18 +5,18 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 import docker
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import ImageNotFound, NotFound
 from docker.models.containers import Container
 
+from services.deployer.docker_connection import ASKED_AT_ONCE, Connection, engine_trouble, unless_conflict
 from services.deployer.docker_container import (
     INSTANCE,
-    STACK,
     Stack,
     creation,
     engine_start,
@@ -26,30 +26,38 @@ from services.deployer.docker_container import (
     status_of,
 )
 from services.deployer.docker_events import Deaths, Follower, Stream
+from services.deployer.docker_images import remove_waste
 from services.deployer.docker_usage import HostGroups, use_of
-from services.deployer.driver import DriverError, InstanceSpec, InstanceStatus, UnknownInstance, Usage
+from services.deployer.driver import ArtifactGone, DriverError, InstanceSpec, InstanceStatus, UnknownInstance, Usage
 from services.deployer.memory_limit import MemoryUse, check_headroom
 from services.deployer.thread import uncut
+from shared.clock import now
+from shared.engine import STACK, engine_check
+from shared.models import Artifact
 
 log = logging.getLogger(__name__)
 
-ANSWER_S = 20
-ASKED_AT_ONCE = 32
 LOOK_S = 0.05
 
 
 class DockerDriver:
     """`Driver` for images. `environment`: where the engine is (`DOCKER_HOST` and its like). All it knows is in the
-    engine, by labels; what it hears of the engine's events only makes that more exact.
+    engine, by labels; what it hears of the engine's events only makes that more exact. `platform_ended_at`: when all
+    instances were stopped with the platform, last.
     """
 
-    def __init__(self, stack: Stack, environment: Mapping[str, str], host_cgroups: Path) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        environment: Mapping[str, str],
+        host_cgroups: Path,
+        platform_ended_at: Callable[[], datetime | None] = lambda: None,
+    ) -> None:
         self._stack = stack
-        self._environment = environment
+        self._connection = Connection(environment)
         self._groups = HostGroups(host_cgroups)
+        self._platform_ended_at = platform_ended_at
         self._deaths = Deaths()
-        self._connected: docker.DockerClient | None = None
-        self._connecting = threading.Lock()
         # Held from looking whether there is a container to having started it.
         self._starting = threading.Lock()
 
@@ -82,8 +90,17 @@ class DockerDriver:
     async def forget(self, instance_id: str) -> None:
         await uncut(asyncio.to_thread(self._forget, instance_id))
 
-    async def tidy(self) -> None:
-        """The engine keeps logs within bounds."""
+    async def verify(self, artifact: Artifact) -> None:
+        """An image is started by its id: the engine has that one or none."""
+        await asyncio.to_thread(self._verify, artifact)
+
+    async def tidy(self, needed: Collection[Artifact]) -> None:
+        """The engine itself keeps logs within bounds."""
+        if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
+            await uncut(asyncio.to_thread(self._remove_images, images))
+
+    async def check(self) -> str | None:
+        return await engine_check(self._connection.ask)
 
     @contextlib.contextmanager
     def telling_ends(self, tell: Callable[[], None]) -> Iterator[None]:
@@ -96,22 +113,13 @@ class DockerDriver:
 
     def close(self) -> None:
         """Ends the connections to the engine; the instances run on."""
-        if self._connected is not None:
-            self._connected.close()
-            self._connected = None
+        self._connection.close()
 
     def _client(self) -> docker.DockerClient:
-        """Made when it is needed first: the engine may come up after us."""
-        with self._connecting:
-            if self._connected is None:
-                self._connected = docker.from_env(
-                    environment=dict(self._environment), timeout=ANSWER_S, max_pool_size=ASKED_AT_ONCE
-                )
-                self._connected.api.trust_env = False  # the machine's proxy and CA settings are not the engine's
-            return self._connected
+        return self._connection.client()
 
     def _events(self) -> Stream:
-        filters = {"type": "container", "event": ["die", "oom"], "label": self._stack.label}
+        filters = {"type": "container", "event": ["die", "oom"], "label": self._stack.instances}
         stream: Stream = self._client().events(decode=True, filters=filters)
         return stream
 
@@ -132,7 +140,7 @@ class DockerDriver:
     def _start(self, spec: InstanceSpec) -> InstanceStatus:
         if spec.artifact.kind != "image":
             raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
-        with self._starting, _engine_trouble(f"{spec.id} cannot be started"):
+        with self._starting, engine_trouble(f"{spec.id} cannot be started"):
             container = self._find(spec.id)
             if container is None:
                 self._make_network()
@@ -140,7 +148,7 @@ class DockerDriver:
             if not has_started(container.attrs):
                 container.start()
                 container.reload()
-            return self._status(container, None if container.attrs["State"]["Running"] else self._engine_start())
+            return self._status(container, None if container.attrs["State"]["Running"] else self._taken_down_until())
 
     def _create(self, spec: InstanceSpec) -> Container:
         try:
@@ -148,53 +156,67 @@ class DockerDriver:
         except ImageNotFound as error:
             raise DriverError(f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built") from error
 
+    def _verify(self, artifact: Artifact) -> None:
+        if artifact.kind != "image":
+            raise ArtifactGone(f"containers run from an image, not from a {artifact.kind}")
+        with engine_trouble(f"the image {artifact.ref} cannot be looked for"):
+            try:
+                self._client().images.get(artifact.digest)
+            except ImageNotFound as error:
+                raise ArtifactGone(f"the engine has no image {artifact.ref} as it was built") from error
+
+    def _remove_images(self, needed: Collection[str]) -> None:
+        with engine_trouble("old images cannot be removed"):
+            remove_waste(self._client(), self._stack, needed, now())
+
     def _make_network(self) -> None:
         networks, name = self._client().networks, self._stack.network
         if not any(each.name == name for each in networks.list(names=[name])):
             log.info("the network %s is made", name)
-            with _unless_conflict():
+            with unless_conflict():
                 networks.create(name, driver="bridge", check_duplicate=True, labels={STACK: self._stack.id})
 
     def _own(self, all_of_them: bool) -> list[Container]:
         """One that is removed between the list and the look at it is left out."""
-        filters: dict[str, str | list[str] | bool] = {"label": self._stack.label}
+        filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
         return self._client().containers.list(all=all_of_them, filters=filters, ignore_removed=True)
 
     def _statuses(self) -> dict[str, InstanceStatus]:
-        with _engine_trouble("the containers cannot be listed"):
+        with engine_trouble("the containers cannot be listed"):
             containers = [each for each in self._own(True) if has_started(each.attrs)]
             ended = any(not each.attrs["State"]["Running"] for each in containers)
-            engine_started_at = self._engine_start() if ended else None
-        return {each.labels[INSTANCE]: self._status(each, engine_started_at) for each in containers}
+            taken_down_until = self._taken_down_until() if ended else None
+        return {each.labels[INSTANCE]: self._status(each, taken_down_until) for each in containers}
 
-    def _status(self, container: Container, engine_started_at: datetime | None) -> InstanceStatus:
+    def _status(self, container: Container, taken_down_until: datetime | None) -> InstanceStatus:
         kills, was_oom = self._deaths.kills(container.id or ""), self._deaths.was_oom(container.id or "")
-        return status_of(container.attrs, self._stack.network, engine_started_at, kills, was_oom)
+        return status_of(container.attrs, self._stack.network, taken_down_until, kills, was_oom)
 
-    def _engine_start(self) -> datetime | None:
-        return engine_start(each.attrs for each in self._client().networks.list(names=["bridge"]))
+    def _taken_down_until(self) -> datetime | None:
+        started = engine_start(each.attrs for each in self._client().networks.list(names=["bridge"]))
+        return max((each for each in (started, self._platform_ended_at()) if each), default=None)
 
     def _signal(self, instance_id: str, signal: str) -> None:
         """None to what has ended, also meanwhile: that is a conflict."""
-        with _engine_trouble(f"{instance_id} cannot be stopped"):
+        with engine_trouble(f"{instance_id} cannot be stopped"):
             container = self._started(instance_id)
             if container.attrs["State"]["Running"]:
-                with _unless_conflict():
+                with unless_conflict():
                     container.kill(signal)
 
     def _runs(self, instance_id: str) -> bool:
-        with _engine_trouble(f"{instance_id} cannot be looked at"):
+        with engine_trouble(f"{instance_id} cannot be looked at"):
             container = self._find(instance_id)
             return container is not None and bool(container.attrs["State"]["Running"])
 
     def _logs(self, instance_id: str, lines: int) -> list[str]:
-        with _engine_trouble(f"the log of {instance_id} cannot be read"):
+        with engine_trouble(f"the log of {instance_id} cannot be read"):
             text = self._started(instance_id).logs(tail=lines).decode(errors="replace")
         return text.removesuffix("\n").split("\n") if text else []
 
     def _usages(self, instance_ids: set[str]) -> dict[str, Usage]:
         """All at once: where only the engine tells, each takes it a second."""
-        with _engine_trouble("the containers cannot be listed"):
+        with engine_trouble("the containers cannot be listed"):
             running = [each for each in self._own(False) if each.labels[INSTANCE] in instance_ids]
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             pairs = zip(running, pool.map(self._usage, running), strict=True)
@@ -202,7 +224,7 @@ class DockerDriver:
 
     def _usage(self, container: Container) -> Usage | None:
         """None: it ended meanwhile."""
-        with _engine_trouble(f"the usage of {container.name} cannot be read"):
+        with engine_trouble(f"the usage of {container.name} cannot be read"):
             use = self._use(container) if container.attrs["State"]["Running"] else None
         if use is None:
             return None
@@ -226,7 +248,7 @@ class DockerDriver:
         return use_of(statistics, self._deaths.kills(container.id or "")) if isinstance(statistics, dict) else None
 
     def _set_memory(self, instance_id: str, memory: int) -> None:
-        with _engine_trouble(f"the memory limit of {instance_id} cannot be changed"):
+        with engine_trouble(f"the memory limit of {instance_id} cannot be changed"):
             container = self._started(instance_id)
             use = self._use(container) if container.attrs["State"]["Running"] else None
             if use is None:
@@ -235,30 +257,10 @@ class DockerDriver:
             container.update(mem_limit=memory, memswap_limit=memory)
 
     def _forget(self, instance_id: str) -> None:
-        with _engine_trouble(f"{instance_id} cannot be removed"), contextlib.suppress(NotFound):
+        with engine_trouble(f"{instance_id} cannot be removed"), contextlib.suppress(NotFound):
             container = self._find(instance_id)
             if container is None:
                 return
             if container.attrs["State"]["Running"]:
                 raise DriverError(f"{instance_id} runs; stop it first")
             container.remove(v=True)
-
-
-@contextlib.contextmanager
-def _engine_trouble(what: str) -> Iterator[None]:
-    """As DriverError; `what` begins its sentence. The client lets some errors of the connection through: OSErrors."""
-    try:
-        yield
-    except APIError as error:
-        raise DriverError(f"{what}: the Docker Engine says {error.explanation or error}") from error
-    except (DockerException, OSError) as error:
-        raise DriverError(f"{what}: the Docker Engine does not answer ({error})") from error
-
-
-@contextlib.contextmanager
-def _unless_conflict() -> Iterator[None]:
-    try:
-        yield
-    except APIError as error:
-        if error.status_code != 409:
-            raise

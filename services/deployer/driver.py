@@ -1,6 +1,6 @@
-"""What the deployer asks of an engine that runs instances: processes now; Docker and Swarm fit the same shape."""
+"""What the deployer asks of an engine that runs instances: processes, containers; Swarm fits the same shape."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +19,18 @@ class UnknownInstance(DriverError):
 
 class Unsupported(DriverError):
     """This engine cannot do that."""
+
+
+class NoAnswer(DriverError):
+    """The engine does not answer: nobody knows whether it did what it was asked. To be asked again."""
+
+
+class ArtifactGone(DriverError):
+    """What is to be run is not there any more."""
+
+
+class ArtifactChanged(DriverError):
+    """What is to be run is not what passed its gates; the message says how it differs."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +130,22 @@ class Driver(Protocol):
         """Removes log and record of an ended instance; raises DriverError if it runs."""
         ...
 
-    async def tidy(self) -> None:
-        """Keeps logs within bounds; to be called about once a minute."""
+    async def verify(self, artifact: Artifact) -> None:
+        """Raises ArtifactGone or ArtifactChanged unless what `start` would run is there, just as it was when it passed
+        its gates.
+        """
+        ...
+
+    async def tidy(self, needed: Collection[Artifact]) -> None:
+        """Keeps logs within bounds, and removes the artifacts that the engine itself keeps for this stack (images) if
+        they are not `needed`; to be called about once a minute. Kept are also what was built within the last hour,
+        whose release may be on its way, and what anything on the engine was made from. If nothing is needed, nothing
+        is removed: no data is no reason. Directories are left to the caller.
+        """
+        ...
+
+    async def check(self) -> str | None:
+        """For `/ready`: why the engine is not well, and the remedy; None if it is. Answers in under 2 s."""
         ...
 
     def telling_ends(self, tell: Callable[[], None]) -> AbstractContextManager[None]:

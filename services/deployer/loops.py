@@ -9,11 +9,11 @@ from pathlib import Path
 
 from services.deployer.driver import Driver
 from services.deployer.environment import Place
-from services.deployer.release import unneeded_artifacts
+from services.deployer.release import needed_artifacts, unneeded_folders
 from services.deployer.runner import Runner
 from services.deployer.store import Store
 from shared.loops import Loop
-from shared.models import Environment
+from shared.models import Artifact, Environment
 from shared.store import RedisError
 
 log = logging.getLogger(__name__)
@@ -98,19 +98,25 @@ class Housekeeping:
         self._releases_kept = releases_kept
 
     async def step(self) -> None:
-        await self._driver.tidy()
+        needed: list[Artifact] = []
         for app in sorted({place.app for place in await self._store.places()}):
-            for path in await self._set_aside(app):
+            of_app, folders = await self._set_aside(app)
+            needed += of_app
+            for path in folders:
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        await self._driver.tidy(needed)
 
-    async def _set_aside(self, app: str) -> list[Path]:
-        """Artifacts of the app's own releases, renamed while no release of it can be ordered."""
+    async def _set_aside(self, app: str) -> tuple[list[Artifact], list[Path]]:
+        """What the app needs; and folders of its own releases that it does not, renamed while no release of it can be
+        ordered. (An image that goes while its release is being ordered is that release's failure: it says so.)
+        """
         places = [Place(app, environment) for environment in Environment]
         async with self._locks[places[0]], self._locks[places[1]]:
             by_environment = [await self._store.releases(place) for place in places]
             in_use = {i.release for place in places for i in (await self._store.load(place)).instances.values()}
-            refs = unneeded_artifacts(by_environment, self._releases_kept, in_use)
-            return await asyncio.to_thread(_set_aside, sorted(refs))
+            needed = [a for r in by_environment for a in needed_artifacts(r, self._releases_kept, in_use)]
+            refs = unneeded_folders(by_environment, needed)
+            return needed, await asyncio.to_thread(_set_aside, sorted(refs))
 
 
 def _set_aside(refs: list[str]) -> list[Path]:

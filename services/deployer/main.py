@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +14,7 @@ from services.deployer.api import router
 from services.deployer.config import Settings
 from services.deployer.docker_container import Stack
 from services.deployer.driver import Driver
+from services.deployer.ending import ended_at
 from services.deployer.environment import AppFacts, Place
 from services.deployer.loops import Housekeeping, Reconciler
 from services.deployer.memory_cgroup import parent_for
@@ -29,7 +29,6 @@ from services.deployer.worker import Tools
 from shared.app import configure_logging, create_app, serve
 from shared.auth import derived_secret
 from shared.clock import now
-from shared.config import secret_file
 from shared.http import ServiceClient
 from shared.loops import Loop
 from shared.models import Environment
@@ -41,11 +40,11 @@ ENFORCE_S = 0.5
 
 
 def _docker_driver(settings: Settings) -> Driver:
-    """Imported here: machines that run processes need not have Docker's package. Two stacks have two homes."""
+    """Imported here: machines that run processes need not have Docker's package."""
     from services.deployer.docker_driver import DockerDriver
 
-    stack_id = hashlib.sha256(secret_file(settings.home / "stack").encode()).hexdigest()[:12]
-    return DockerDriver(Stack(stack_id, settings.network), os.environ, settings.host_cgroups)
+    stack, home = Stack(settings.stack_id(), settings.network), settings.home
+    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home))
 
 
 DRIVERS: dict[str, Callable[[Settings], Driver]] = {
@@ -82,9 +81,8 @@ def build_app(settings: Settings) -> FastAPI:
     registry, store, driver = RedisRegistry(redis), RedisStore(redis), driver_for(settings)
     locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
     prober = Prober(lambda place: reconciler.wake(place))
-    orders = Orders(
-        store, ServiceClient("build", settings, registry, http), locks, lambda place: reconciler.wake(place), now
-    )
+    builds = ServiceClient("build", settings, registry, http)
+    orders = Orders(store, driver, builds, locks, lambda place: reconciler.wake(place), now)
     limits = Limits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
     setting = Setting(registry, prober, limits, now)
     tools = Tools(
@@ -126,7 +124,7 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("memory", driver.enforce, every_s=ENFORCE_S),
             Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180),
         ],
-        checks={"environments": reconciler.check},
+        checks={"engine": driver.check, "environments": reconciler.check},
         resources=resources,
         at_end=ending.set,
     )

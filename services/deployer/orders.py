@@ -5,16 +5,15 @@ first; the environment's runner then carries it out.
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 
 from services.deployer.action import MoveRelease
 from services.deployer.apply import Commit, apply, release_event
+from services.deployer.driver import ArtifactChanged, ArtifactGone, Driver, DriverError
 from services.deployer.environment import Override, Place, check_override
 from services.deployer.observe import World
 from services.deployer.release import ENDED, Release, Step, is_same, rollback_target
 from services.deployer.store import Store, Stored
-from shared.artifact import directory_digest
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, NotFound, Unavailable
 from shared.http import ServiceClient
 from shared.manifest import Manifest
 from shared.models import Artifact, BuildView, Environment, ReleaseState
@@ -28,12 +27,14 @@ class Orders:
     def __init__(
         self,
         store: Store,
+        driver: Driver,
         builds: ServiceClient,
         locks: Mapping[Place, asyncio.Lock],
         wake: Callable[[Place], None],
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._driver = driver
         self._builds = builds
         self._locks = locks
         self._wake = wake
@@ -48,7 +49,7 @@ class Orders:
         async with self._locks[place]:
             stored = await self._store.load(place)
         if (known := _known(stored, build, artifact)) is None:
-            await _verify(artifact, build.id)
+            await self._verify(artifact, build.id)
             async with self._locks[place]:
                 stored = await self._store.load(place)
                 if (known := _known(stored, build, artifact)) is None:
@@ -70,7 +71,7 @@ class Orders:
                 raise Conflict(f"{to} is what {live.id} runs already; there is nothing to roll back")
         if target is None:
             raise Conflict(f"{place} has no earlier release to go back to; release a build instead")
-        await _verify(target.artifact, target.id)
+        await self._verify(target.artifact, target.id)
         async with self._locks[place]:
             waiting = next((r for r in (await self._store.load(place)).releases.values() if r.state in WAITING), None)
             if waiting is not None and is_same(waiting, target.commit, target.artifact.digest):
@@ -85,7 +86,7 @@ class Orders:
         refusal = "there is no earlier release to go back to"
         if target is not None:
             try:
-                await _verify(target.artifact, target.id)
+                await self._verify(target.artifact, target.id)
             except Conflict as conflict:
                 target, refusal = None, conflict.detail
         async with self._locks[place]:
@@ -137,6 +138,22 @@ class Orders:
         if release is None:
             raise NotFound(f"there is no release {release_id}")
         return release
+
+    async def _verify(self, artifact: Artifact, of: str) -> None:
+        """Raises Conflict unless the artifact is there, just as it was when it passed its gates; Unavailable if nobody
+        can say.
+        """
+        try:
+            await self._driver.verify(artifact)
+        except ArtifactGone as error:
+            raise Conflict(f"the artifact of {of} has been cleaned up ({error}); build its commit again") from error
+        except ArtifactChanged as error:
+            raise Conflict(
+                f"the artifact of {of} is not what passed the gates ({error}); build its commit again "
+                "(an app that writes files finds $HOME and $TMPDIR for them)"
+            ) from error
+        except DriverError as error:
+            raise Unavailable(str(error)) from error
 
     async def _again(self, target: Release, reason: str, taking_back: Release | None = None) -> Release:
         return await self._create(
@@ -203,20 +220,3 @@ def _releasable(build: BuildView, place: Place) -> tuple[Artifact, Manifest]:
     if not build.manifest.run.command and build.artifact.kind == "directory":
         raise Conflict(f"build {build.id} says in no way how to run it; set run.command in slipway.yml")
     return build.artifact, build.manifest
-
-
-async def _verify(artifact: Artifact, of: str) -> None:
-    """Raises Conflict unless the artifact is there, just as it was when it passed its gates. An image is started by its
-    digest: the engine has that one or none.
-    """
-    if artifact.kind == "image":
-        return
-    try:
-        digest = await asyncio.to_thread(directory_digest, Path(artifact.ref))
-    except FileNotFoundError as error:
-        raise Conflict(f"the artifact of {of} has been cleaned up; build its commit again") from error
-    if digest != artifact.digest:
-        raise Conflict(
-            f"the artifact of {of} is not what passed the gates (digest {digest}, sealed as {artifact.digest}); "
-            "build its commit again (an app that writes files finds $HOME and $TMPDIR for them)"
-        )

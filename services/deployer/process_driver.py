@@ -8,10 +8,18 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from services.deployer.driver import DriverError, InstanceSpec, InstanceStatus, UnknownInstance, Usage
+from services.deployer.driver import (
+    ArtifactChanged,
+    ArtifactGone,
+    DriverError,
+    InstanceSpec,
+    InstanceStatus,
+    UnknownInstance,
+    Usage,
+)
 from services.deployer.linux_process import TICKS_S, Sessions, boot_id
 from services.deployer.memory_cgroup import CgroupLimits
 from services.deployer.memory_guard import GuardLimits
@@ -21,7 +29,9 @@ from services.deployer.process_port import PortPicker
 from services.deployer.process_record import InstanceFolder, ProcessRecord, folders, instances_root
 from services.deployer.process_start import harmless, spawn
 from services.deployer.thread import uncut
+from shared.artifact import directory_digest
 from shared.clock import now
+from shared.models import Artifact
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +84,15 @@ class ProcessDriver:
     async def forget(self, instance_id: str) -> None:
         await asyncio.to_thread(self._forget, instance_id)
 
-    async def tidy(self) -> None:
+    async def verify(self, artifact: Artifact) -> None:
+        await asyncio.to_thread(_verify, artifact)
+
+    async def tidy(self, needed: Collection[Artifact]) -> None:
         await asyncio.to_thread(self._rotate_logs)
         await asyncio.to_thread(self._sweep_groups)
+
+    async def check(self) -> str | None:
+        return None
 
     def telling_ends(self, tell: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -209,3 +225,14 @@ class ProcessDriver:
     def _sweep_groups(self) -> None:
         with self._records:
             self._cgroups.sweep({folder.path.name for folder in folders(self._root)})
+
+
+def _verify(artifact: Artifact) -> None:
+    if artifact.kind != "directory":
+        raise ArtifactGone(f"processes run from a directory, not from an {artifact.kind}")
+    try:
+        digest = directory_digest(Path(artifact.ref))
+    except FileNotFoundError as error:
+        raise ArtifactGone(f"there is no directory {Path(artifact.ref).name}") from error
+    if digest != artifact.digest:
+        raise ArtifactChanged(f"digest {digest}, sealed as {artifact.digest}")

@@ -118,11 +118,14 @@ def kept(releases: Sequence[Release], count: int) -> list[Release]:
     return [r for r in releases if r.state not in ENDED or r.id in were_live or r.id in newest]
 
 
-def unneeded_artifacts(by_environment: Sequence[Sequence[Release]], count: int, in_use: Collection[str]) -> set[str]:
-    """References of directories that no kept release of any environment needs; `in_use`: releases with instances."""
-    needed, known = set[str](), set[str]()
-    for releases in by_environment:
-        known |= {release.artifact.ref for release in releases if release.artifact.kind == "directory"}
-        needed |= {release.artifact.ref for release in kept(releases, count)}
-        needed |= {release.artifact.ref for release in releases if release.id in in_use}
-    return known - needed
+def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection[str]) -> list[Artifact]:
+    """Of the releases of one environment, newest first, that are kept or have instances (`in_use`)."""
+    by_id = {release.id for release in kept(releases, count)} | set(in_use)
+    return [release.artifact for release in releases if release.id in by_id]
+
+
+def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
+    """Directories of an app's releases that none of its environments needs."""
+    artifacts = [release.artifact for releases in by_environment for release in releases]
+    known = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
+    return known - {artifact.ref for artifact in needed}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.deployer.action import AbortRollout, OpenRollout, Run, SetMemory, Stop, Sync, TakeBack, Work
-from services.deployer.driver import Driver, DriverError, InstanceSpec, UnknownInstance, Unsupported
+from services.deployer.driver import Driver, DriverError, InstanceSpec, NoAnswer, UnknownInstance, Unsupported
 from services.deployer.environment import AppFacts, Place, sync_body
 from services.deployer.instance import Instance
 from services.deployer.jobs import RETRY_S, Jobs
@@ -124,6 +124,8 @@ class Worker:
         )
         try:
             await self._tools.driver.start(spec)
+        except NoAnswer:
+            raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
 
@@ -139,6 +141,8 @@ class Worker:
             await self._tools.driver.set_memory(instance_id, memory)
         except Unsupported:
             self.fixed_memory.add(instance_id)
+        except NoAnswer:
+            raise
         except DriverError as error:
             await self._on_resized(instance_id, memory, str(error))
             self._memory_refused[instance_id] = memory, time.monotonic()

@@ -18,7 +18,6 @@ from services.build.build_log import BuildLogs
 from services.build.deploy import Handover
 from services.build.dockerfile import PYTHON
 from services.build.executor import Stop
-from services.build.image import LABEL
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
 from services.build.store import MemoryBuildStore
@@ -108,7 +107,7 @@ async def test_what_passed_is_an_image_of_the_commit(engine: Engine, platform: P
     assert (build.state, build.reason) == (BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
     assert [(step.name, step.state) for step in build.steps] == [("make", "success"), ("test", "success")]
     assert build.artifact is not None
-    assert (build.artifact.kind, build.artifact.ref) == ("image", f"slipway/notes:{build.commit}")
+    assert (build.artifact.kind, build.artifact.ref) == ("image", f"slipway/notes:{engine.stack}-{build.commit}")
     printed = engine.client.containers.run(build.artifact.digest, remove=True, network="none")
     assert printed == b"hello\nby the commit\n"
     assert engine.containers() + engine.volumes(build=build.id) == []
@@ -136,8 +135,8 @@ async def test_what_a_killed_service_left_is_no_part_of_the_next_attempt(engine:
     files = {"slipway.yml": STEPS.replace("echo by", "test ! -e stale && echo by") % "ls", "app.txt": ""}
     queued = await platform.queue(files)
     await platform.store.update(queued.id, lambda build: domain.started(build, now()))
-    name = f"slipway-{engine.owner}-{queued.id}"
-    labels = {f"{LABEL}.owner": engine.owner, f"{LABEL}.app": "notes", f"{LABEL}.build": queued.id}
+    name = f"slipway-{engine.stack}-{queued.id}"
+    labels = {"io.slipway.stack": engine.stack, "io.slipway.app": "notes", "io.slipway.build": queued.id}
     engine.client.volumes.create(name, labels=labels)
     left = engine.client.containers.create(
         PYTHON, ["sh", "-c", "touch /workspace/stale; sleep 60"], labels=labels, volumes=[f"{name}:/workspace"]

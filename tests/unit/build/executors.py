@@ -16,7 +16,7 @@ import pytest
 from services.build.container_step import container_side
 from services.build.dockerfile import PYTHON
 from services.build.executor import Executor, Workspace
-from services.build.image import LABEL, ImageBuilder, client_environment
+from services.build.image import ImageBuilder, client_environment
 from services.build.process_executor import ProcessExecutor, passed_on
 
 
@@ -72,16 +72,16 @@ def process_case(folder: Path) -> Case:
 
 @dataclass
 class Engine:
-    """The machine's engine; `owner` marks what a test makes on it."""
+    """The machine's engine; `stack` marks what a test makes on it."""
 
     client: Any
-    owner: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+    stack: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
 
     def executor(self, **options: Any) -> Any:
         module = importlib.import_module("services.build.docker_executor")
         variables = client_environment(os.environ)
-        builder = ImageBuilder(variables, self.owner)
-        return module.DockerExecutor(variables, builder, container_side(passed_on(os.environ)), self.owner, **options)
+        builder = ImageBuilder(variables, self.stack)
+        return module.DockerExecutor(variables, builder, container_side(passed_on(os.environ)), self.stack, **options)
 
     def case(self) -> Case:
         def living(workspace: Workspace) -> list[str]:
@@ -108,7 +108,7 @@ class Engine:
         self.client.close()
 
     def _mine(self, labels: dict[str, str]) -> dict[str, list[str]]:
-        return {"label": [f"{LABEL}.{key}={value}" for key, value in {"owner": self.owner, **labels}.items()]}
+        return {"label": [f"io.slipway.{key}={value}" for key, value in {"stack": self.stack, **labels}.items()]}
 
 
 def found_engine() -> Iterator[Engine]:

@@ -50,7 +50,7 @@ async def client(
         description="",
         routers=[
             builds_router(store, intake, logs, Pages(logs, Settings(home=tmp_path, token=TOKEN)), lambda: None),
-            apps_router(store, repositories, lambda: AT),
+            apps_router(store, repositories, lambda: AT, lambda: None),
         ],
         public=PUBLIC,
     )

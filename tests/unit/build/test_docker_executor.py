@@ -12,7 +12,7 @@ import pytest
 
 from services.build.container_step import CACHE
 from services.build.dockerfile import NODE, PYTHON
-from services.build.executor import Delivery, Executor, Order, Stop, Stopped, Unsealed, Workspace
+from services.build.executor import Delivery, Executor, Leavings, Order, Stop, Stopped, Unsealed, Workspace
 from shared.manifest import MIB
 from shared.models import Artifact
 from tests.unit.build.executors import Engine, Printed, workspace_in
@@ -116,7 +116,7 @@ async def test_a_steps_container_is_bounded_and_labelled(
     assert {key: value for key, value in told["Config"]["Labels"].items() if key.startswith("io.slipway.")} == {
         "io.slipway.app": "notes",
         "io.slipway.build": workspace.build,
-        "io.slipway.owner": engine.owner,
+        "io.slipway.stack": engine.stack,
     }
     assert engine.containers() == []
 
@@ -138,6 +138,39 @@ async def test_leftovers_of_this_workspace_alone_are_ended(
     await asyncio.wait({running})
 
 
+async def test_what_another_stack_left_is_not_seen(
+    engine: Engine, executor: Executor, workspace: Workspace, tmp_path: Path
+) -> None:
+    other = Engine(engine.client)
+    others: Executor = other.executor()
+    await others.prepare(workspace, Printed(), Stop())
+    try:
+        mine, theirs = await executor.leavings(), await others.leavings()
+        assert mine == theirs == Leavings(frozenset({workspace.build}), frozenset({"notes"}))
+        await executor.remove(mine)
+        assert (await executor.leavings()).builds == frozenset()
+        assert await others.leavings() == theirs
+    finally:
+        other.clear()
+
+
+async def test_an_image_tells_when_it_was_last_built(
+    engine: Engine, executor: Executor, workspace: Workspace, tmp_path: Path
+) -> None:
+    """Also where BuildKit had it already, and its first date stays."""
+    seen = []
+    for _ in range(2):
+        await executor.seal(workspace, delivery(tmp_path, {"app.py": "pass\n"}, "python app.py"), Printed(), Stop())
+        seen.append(engine.client.images.get(f"slipway/notes:{engine.stack}-{'a' * 40}"))
+    assert seen[0].id == seen[1].id
+    assert seen[0].attrs["Metadata"]["LastTagTime"] < seen[1].attrs["Metadata"]["LastTagTime"]
+
+
+async def test_an_engine_that_is_not_there_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    assert "start it" in await Engine(None).executor().check()
+
+
 async def test_a_node_app_without_a_dockerfile(
     engine: Engine, executor: Executor, workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -145,12 +178,12 @@ async def test_a_node_app_without_a_dockerfile(
     files = {"package.json": json.dumps(package), "package-lock.json": json.dumps(LOCK), "server.js": SERVER}
     given = delivery(tmp_path, files, "npm start")
     artifact = await executor.seal(workspace, given, Printed(), Stop())
-    assert (artifact.kind, artifact.ref) == ("image", f"slipway/notes:{'a' * 40}")
+    assert (artifact.kind, artifact.ref) == ("image", f"slipway/notes:{engine.stack}-{'a' * 40}")
     image = engine.client.images.get(artifact.ref)
     assert (image.id, image.attrs["Config"]["User"]) == (artifact.digest, "10001:10001")
     assert image.labels == {
         "io.slipway.app": "notes",
-        "io.slipway.owner": engine.owner,
+        "io.slipway.stack": engine.stack,
         "org.opencontainers.image.created": "2026-01-02T03:04:05Z",
         "org.opencontainers.image.revision": "a" * 40,
         "org.opencontainers.image.source": "http://127.0.0.1:3000/git/notes.git",
@@ -158,7 +191,7 @@ async def test_a_node_app_without_a_dockerfile(
         "org.opencontainers.image.version": "a" * 12,
     }
     container = engine.client.containers.create(
-        artifact.digest, environment={"PORT": "8000"}, labels={"io.slipway.owner": engine.owner}, init=True
+        artifact.digest, environment={"PORT": "8000"}, labels={"io.slipway.stack": engine.stack}, init=True
     )
     container.start()
     ask = "fetch('http://127.0.0.1:8000').then(a => a.text()).then(t => console.log(t))"

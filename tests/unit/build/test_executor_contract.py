@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.build import report_file
-from services.build.executor import Order, Stop, Workspace
+from services.build.executor import Leavings, Order, Stop, Workspace
 from services.build.report import Unreadable
 from tests.unit.build.executors import Case, Engine, Printed, process_case, workspace_in
 
@@ -161,3 +161,17 @@ async def test_what_is_discarded_is_gone_and_may_be_discarded_again(case: Case, 
     await case.executor.discard(workspace)
     assert not workspace.scratch.exists()
     assert case.kept(workspace) == []
+
+
+async def test_what_outlives_a_step_is_told_and_removed(case: Case, workspace: Workspace) -> None:
+    cached = Order(["mkdir -p $PIP_CACHE_DIR"], 60)
+    await case.executor.run(workspace, cached, Printed(), Stop())
+    found = await case.executor.leavings()
+    assert found.apps == {workspace.app} and found.builds <= {workspace.build}
+    for _ in range(2):
+        await case.executor.remove(found)
+        assert await case.executor.leavings() == Leavings(frozenset(), frozenset())
+
+
+async def test_what_can_run_steps_is_well(case: Case) -> None:
+    assert await case.executor.check() is None

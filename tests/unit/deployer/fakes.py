@@ -1,12 +1,21 @@
 """Stand-ins for the deployer's outside, and builders of releases and instances."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.deployer.driver import DriverError, InstanceSpec, InstanceStatus, UnknownInstance, Unsupported, Usage
+from services.deployer.driver import (
+    ArtifactGone,
+    DriverError,
+    InstanceSpec,
+    InstanceStatus,
+    NoAnswer,
+    UnknownInstance,
+    Unsupported,
+    Usage,
+)
 from services.deployer.environment import Override, configuration, desired
 from services.deployer.instance import Instance
 from services.deployer.observe import Limits, World
@@ -108,7 +117,8 @@ def a_world(
 class FakeDriver:
     """An engine in memory; what it runs outlives the driver objects' user. `started` counts real starts by id.
     `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`:
-    what every instance uses, bytes; `needs`: with less than that it is killed at once.
+    what every instance uses, bytes; `needs`: with less than that it is killed at once. `gone`: references of artifacts
+    that are not there any more; `needed`: those that it was told to keep. `is_away`: it does not answer.
     """
 
     def __init__(self, *, sets_memory: bool = True) -> None:
@@ -116,6 +126,9 @@ class FakeDriver:
         self.working_set = 2**20
         self.needs = 0
         self.limits: dict[str, int] = {}
+        self.gone: set[str] = set()
+        self.needed: list[Artifact] = []
+        self.is_away = False
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.on_stop: Callable[[str], None] = lambda instance_id: None
@@ -123,6 +136,8 @@ class FakeDriver:
         self._logs: dict[str, list[str]] = {}
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        if self.is_away:
+            raise NoAnswer("it does not answer")
         if spec.artifact.kind != "directory":
             raise DriverError("this engine runs directories")
         if spec.id not in self._statuses:
@@ -186,8 +201,17 @@ class FakeDriver:
             raise DriverError("it runs")
         self._statuses.pop(instance_id, None)
 
-    async def tidy(self) -> None:
-        pass
+    async def verify(self, artifact: Artifact) -> None:
+        if self.is_away:
+            raise NoAnswer("it does not answer")
+        if artifact.ref in self.gone:
+            raise ArtifactGone("it is gone")
+
+    async def tidy(self, needed: Collection[Artifact]) -> None:
+        self.needed = list(needed)
+
+    async def check(self) -> str | None:
+        return "it does not answer" if self.is_away else None
 
     def telling_ends(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
         return nullcontext()

@@ -11,10 +11,11 @@ from typing import Literal
 import pytest
 
 from services.deployer.config import Settings
-from services.deployer.driver import Driver, DriverError, InstanceSpec, InstanceStatus, UnknownInstance
+from services.deployer.driver import ArtifactGone, Driver, DriverError, InstanceSpec, InstanceStatus, UnknownInstance
 from services.deployer.main import driver_for
 from services.deployer.process_driver import ProcessDriver
 from services.deployer.process_end import stop_instances
+from shared.artifact import directory_digest
 from shared.manifest import MIB
 from shared.models import Artifact
 from tests.unit.deployer.fakes import FakeDriver
@@ -49,7 +50,16 @@ def artifact(request: pytest.FixtureRequest, driver: Driver, tmp_path: Path) -> 
         image: Artifact = request.getfixturevalue("image")
         return image
     (tmp_path / "artifact").mkdir()
-    return Artifact(kind="directory", ref=str(tmp_path / "artifact"), digest="sha256:0")
+    return Artifact(kind="directory", ref=str(tmp_path / "artifact"), digest=directory_digest(tmp_path / "artifact"))
+
+
+@pytest.fixture
+def gone(driver: Driver, artifact: Artifact, tmp_path: Path) -> Artifact:
+    """One that was removed. Its reference alone says nothing: a tag may be moved."""
+    if isinstance(driver, FakeDriver):
+        driver.gone.add("gone")
+    ref = artifact.ref if artifact.kind == "image" else "gone"
+    return artifact.model_copy(update={"ref": ref, "digest": f"sha256:{'0' * 64}"})
 
 
 @pytest.fixture
@@ -182,6 +192,28 @@ async def test_an_artifact_of_another_kind_is_refused(driver: Driver, spec: Inst
     with pytest.raises(DriverError):
         await driver.start(replace(spec, artifact=other))
     assert await driver.statuses() == {}
+
+
+async def test_an_artifact_that_is_there_is_told_from_one_that_is_not(
+    driver: Driver, artifact: Artifact, gone: Artifact
+) -> None:
+    await driver.verify(artifact)
+    with pytest.raises(ArtifactGone):
+        await driver.verify(gone)
+
+
+async def test_what_is_needed_new_or_in_use_outlives_the_tidying(
+    driver: Driver, spec: InstanceSpec, gone: Artifact
+) -> None:
+    started = await driver.start(spec)
+    for needed in ([spec.artifact], [gone], []):
+        await driver.tidy(needed)
+    await driver.verify(spec.artifact)
+    assert await driver.statuses() == {spec.id: started}
+
+
+async def test_an_engine_that_is_well_says_nothing(driver: Driver) -> None:
+    assert await driver.check() is None
 
 
 def test_an_unknown_driver_raises(tmp_path: Path) -> None:

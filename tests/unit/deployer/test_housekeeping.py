@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,3 +52,23 @@ async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path) -> None:
     await store.commit(PLACE, Commit({each.id: each for each in releases}))
     await Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1).step()
     assert names(tmp_path) == ["notes-2"]
+
+
+async def test_the_engine_is_told_what_any_environment_of_any_app_needs() -> None:
+    canary, other = Place("notes", Environment.CANARY), Place("web", Environment.PRODUCTION)
+    releases = {
+        PLACE: [image(4, ReleaseState.LIVE), image(3, ReleaseState.RETIRED), image(2, ReleaseState.RETIRED)],
+        canary: [image(5, ReleaseState.STARTING, environment=Environment.CANARY)],
+        other: [image(6, ReleaseState.LIVE, app="web"), image(1, ReleaseState.FAILED, app="web", live_at=None)],
+    }
+    store, driver = MemoryStore(), FakeDriver()
+    for place, of_place in releases.items():
+        await store.commit(place, Commit({each.id: each for each in of_place}))
+    await Housekeeping(store, driver, defaultdict(asyncio.Lock), releases_kept=2).step()
+    assert sorted(artifact.digest for artifact in driver.needed) == [f"sha256:{number}" for number in (1, 3, 4, 5, 6)]
+
+
+def image(number: int, state: ReleaseState, **changes: Any) -> Release:
+    return a_release(
+        number, state, artifact=Artifact(kind="image", ref=f"notes:{number}", digest=f"sha256:{number}"), **changes
+    )

@@ -1,6 +1,6 @@
 """What can be gone back to, which artifacts are needed, what a client sees."""
 
-from services.deployer.release import kept, rollback_target, unneeded_artifacts, view
+from services.deployer.release import kept, needed_artifacts, rollback_target, unneeded_folders, view
 from shared.models import Environment, ReleaseState
 from tests.unit.deployer.fakes import a_release
 
@@ -36,8 +36,13 @@ def test_an_artifact_goes_when_no_environment_needs_it() -> None:
         a_release(5, R.RETIRED, environment=Environment.CANARY),
         a_release(3, R.RETIRED, environment=Environment.CANARY),
     ]
-    unneeded = unneeded_artifacts([production, canary], 1, in_use={"notes-r3"})
-    assert unneeded == {"/releases/notes-8", "/releases/notes-4", "/releases/notes-5"}
+    needed = [a for releases in (production, canary) for a in needed_artifacts(releases, 1, in_use={"notes-r3"})]
+    assert {artifact.ref for artifact in needed} == {f"/releases/notes-{number}" for number in (9, 7, 3)}
+    assert unneeded_folders([production, canary], needed) == {
+        "/releases/notes-8",
+        "/releases/notes-4",
+        "/releases/notes-5",
+    }
 
 
 def test_what_a_client_sees_is_a_release_view() -> None:

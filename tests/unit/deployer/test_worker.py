@@ -6,14 +6,14 @@ from typing import Any, cast
 
 import pytest
 
-from services.deployer.action import SetMemory, Sync
+from services.deployer.action import Run, SetMemory, Sync
 from services.deployer.driver import InstanceSpec
 from services.deployer.environment import AppFacts, Place
 from services.deployer.proxy import NotYet, Refused
 from services.deployer.store import MemoryStore
 from services.deployer.worker import Tools, Worker
 from shared.manifest import MIB
-from shared.models import Environment, RouteState
+from shared.models import Environment, InstanceState, ReleaseState, RouteState
 from tests.unit.deployer.fakes import FakeDriver, FakeProxy, a_release, a_world, an_instance
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +67,7 @@ async def worker(proxy: SlowProxy, driver: FakeDriver, resized: list[tuple[str, 
     async def note(instance: str, memory: int, refusal: str) -> None:
         resized.append((instance, memory, refusal))
 
-    facts = AppFacts("", "", {})
+    facts = AppFacts("", "", {Environment.PRODUCTION: ""})
     tools = Tools(
         MemoryStore(), driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
     )
@@ -188,3 +188,19 @@ async def test_an_engine_that_cannot_change_limits_is_not_asked_about_that_insta
     assert (worker.fixed_memory, resized) == ({INSTANCE}, [])
     worker.forget(INSTANCE)
     assert worker.fixed_memory == set()
+
+
+async def test_an_engine_that_is_away_speaks_against_no_release(worker: Worker, driver: FakeDriver) -> None:
+    release = a_release(1, ReleaseState.STARTING)
+    instance = an_instance(release, 1, InstanceState.STARTING)
+    world = a_world([release], [instance], statuses={})
+    driver.is_away = True
+    worker.keep_going([Run(instance.id)], world)
+    await asyncio.sleep(0.05)
+    assert worker.start_errors == {}
+    driver.is_away = False
+    async with asyncio.timeout(5):
+        while not driver.started:
+            worker.keep_going([Run(instance.id)], world)
+            await asyncio.sleep(0.01)
+    assert (driver.started, worker.start_errors) == ([instance.id], {})

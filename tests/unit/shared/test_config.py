@@ -54,3 +54,16 @@ def test_in_containers_secrets_lie_apart_and_services_are_found_by_name(tmp_path
     assert settings.outside_url("flags") == "http://paas.example.com:3003"
     secret_file(secrets / "redis" / "password")
     assert "@127.0.0.1:6379" in settings.redis_connection_url()
+
+
+def test_a_stack_has_the_name_that_it_is_given_or_one_of_its_own_that_stays(tmp_path: Path) -> None:
+    one, other = (SharedSettings(home=tmp_path / home).stack_id() for home in ("one", "other"))
+    assert one != other and len(one) == 12
+    assert SharedSettings(home=tmp_path / "one").stack_id() == one
+    assert SharedSettings(home=tmp_path / "one", stack="shop_2-a").stack_id() == "shop_2-a"
+
+
+@pytest.mark.parametrize("name", ["Shop", "-shop", "sh op", "a" * 32, "shop\n"])
+def test_a_name_of_a_stack_that_an_engine_would_not_take_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValidationError, match="stack"):
+        SharedSettings(home=tmp_path, stack=name)
