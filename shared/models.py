@@ -169,7 +169,7 @@ class RetireRequest(Model):
 class Desired(View):
     replicas: int = 1
     memory: int = Field(64 * 2**20, description="Memory limit of each instance, bytes.")
-    variables: dict[str, str] = {}
+    variables: dict[str, str] = Field({}, repr=False)
 
 
 class EnvironmentView(View):

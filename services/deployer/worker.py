@@ -111,13 +111,16 @@ class Worker:
                     self._jobs.ensure(piece, partial(self._tools.take_back, release_id), pause_s=RETRY_S)
 
     async def _run(self, instance: Instance, world: World) -> None:
+        if world.override.problem:
+            self.start_errors[instance.id] = world.override.problem
+            return
         release = world.releases[instance.release]
         spec = InstanceSpec(
             id=instance.id,
             artifact=release.artifact,
             command=release.manifest.run.command or "",
             environment=self._tools.facts.environment_of(
-                self._place, release.id, release.commit, world.override.variables
+                self._place, release.id, release.commit, world.override.told()
             ),
             memory=instance.memory,
             port=release.manifest.run.port,
