@@ -13,6 +13,7 @@ from shared.models import Model
 
 OWN_NAMES = re.compile(r"SLIPWAY_.*|PORT|PATH|HOME|TMPDIR|OFREP_ENDPOINT|FLAGS_TOKEN|REDIS_URL")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+CAN_BE_HELD = re.compile(r"[^\0\ud800-\udfff]*")
 KIB = 2**10
 # Linux takes 128 KiB for one variable, and by default 2 MiB for all of them and the command.
 VALUE_BYTES = 64 * KIB
@@ -77,14 +78,15 @@ class EnvironmentPatch(Model):
 
 def _check_each(kind: str, values: Mapping[str, str]) -> None:
     for name, value in values.items():
+        field = f"{kind}.{name.encode(errors='replace').decode()}"
         if not NAME.fullmatch(name):
-            raise Invalid(f"{kind}.{name}", "is not a name; use letters, digits and _, no digit first")
+            raise Invalid(field, "is not a name; use letters, digits and _, no digit first")
         if OWN_NAMES.fullmatch(name):
-            raise Invalid(f"{kind}.{name}", "is set by the platform itself; choose another name")
-        if "\0" in value:
-            raise Invalid(f"{kind}.{name}", "holds a NUL character, which no environment can; encode it")
+            raise Invalid(field, "is set by the platform itself; choose another name")
+        if not CAN_BE_HELD.fullmatch(value):
+            raise Invalid(field, "holds NUL or half a surrogate pair, which no environment can; encode it")
         if (length := len(value.encode())) > VALUE_BYTES:
-            raise Invalid(f"{kind}.{name}", f"has {length} bytes, at most {VALUE_BYTES} can be; keep it in a file")
+            raise Invalid(field, f"has {length} bytes, at most {VALUE_BYTES} can be; keep it in a file")
 
 
 def _check_all(kind: str, told: Mapping[str, str]) -> None:

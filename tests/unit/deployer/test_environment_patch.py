@@ -79,6 +79,7 @@ def test_a_name_is_moved_by_setting_it_as_the_other() -> None:
         ("PORT", "hush", "is set by the platform"),
         ("SLIPWAY_TOKEN", "hush", "is set by the platform"),
         ("A", "hush\0", "NUL"),
+        ("A", "hush\ud800", "surrogate"),
         ("A", "hush" + VALUE_BYTES * "x", "bytes, at most 65536"),
         ("A", "hush" + VALUE_BYTES // 2 * "ü", "bytes, at most 65536"),
     ],
