@@ -206,6 +206,7 @@ async def test_a_lost_key_leaves_alone_what_runs_and_comes_back_or_is_done_witho
     async with Deployer(settings) as second:
         await asyncio.sleep(1)
         assert await greeted(second, "hush") == "notes-r1-1"
+        assert (await second.call("GET", "/releases/notes-r1"))["instances_made"] == 1
         environment = await second.call("PATCH", PRODUCTION, {"memory": "96m"})
         assert environment["problem"].startswith(remedy)
         assert list(environment["desired"]["secrets"]) == ["GREETING"]
