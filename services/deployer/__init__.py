@@ -4,6 +4,7 @@ Releases: pending → starting → live → retired, or → failed | rolled_back
 stopped, or → unhealthy | failed. Everything follows from facts: stored (store.py), seen (driver, prober, proxy).
 
 release.py, instance.py, environment.py   the nouns and their states
+environment_patch.py, vault.py            what may be wished for; variables and secrets as they are stored
 observe.py, plan.py, work.py              what the facts ask for: changes first, then work (action.py)
 apply.py, publish.py                      what changes mean for the store, the events, the registry
 runner.py, worker.py, jobs.py             one environment's plans carried out

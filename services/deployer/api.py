@@ -11,14 +11,14 @@ from fastapi.sse import EventSourceResponse
 from pydantic import Field
 
 from services.deployer.driver import UnknownInstance
-from services.deployer.environment import Override, Place
+from services.deployer.environment import Place
+from services.deployer.environment_patch import EnvironmentPatch
 from services.deployer.environment_view import EnvironmentDetail, environment_view, instance_stats, registry_view
 from services.deployer.orders import Orders
 from services.deployer.release import ENDED, Release, ReleaseDetail, view
 from services.deployer.runner import Setting
 from services.deployer.worker import Tools
 from shared.errors import NotFound
-from shared.manifest import Size
 from shared.models import (
     AppName,
     Environment,
@@ -36,24 +36,6 @@ FOLLOW_S = 0.2
 
 class RollbackRequest(Model):
     to: str | None = Field(None, description="Id of the release to go back to; if not given, the last good one.")
-
-
-class EnvironmentPatch(Model):
-    """What is not given stays. A variable is removed by the value null."""
-
-    replicas: int | None = Field(None, description="Number of instances, within the manifest's bounds.")
-    memory: Size | None = Field(
-        None, description="Limit of each instance, bytes or `128m`, within the manifest's bounds."
-    )
-    variables: dict[str, str | None] = Field({}, description="Environment variables of the app; values may be secret.")
-
-    def applied(self, to: Override) -> Override:
-        variables = {**to.variables, **self.variables}
-        return Override(
-            replicas=to.replicas if self.replicas is None else self.replicas,
-            memory=to.memory if self.memory is None else self.memory,
-            variables={name: value for name, value in variables.items() if value is not None},
-        )
 
 
 def place_of(app: AppName, env: Environment) -> Place:
@@ -184,28 +166,36 @@ def router(orders: Orders, setting: Setting, tools: Tools, ending: asyncio.Event
         responses=NOT_FOUND,
     )
     async def get_environment(place: Where) -> EnvironmentDetail:
-        """What is wanted, and what is there. The values of variables are shown as `***`: they may be secret."""
+        """What is wanted, and what is there. Of secrets the names are shown, never the values."""
         return await environment_view(store, place)
 
     @routes.patch(
         "/apps/{app}/environments/{env}",
         response_model=EnvironmentDetail,
         tags=["environments"],
-        summary="Scale, or set variables",
+        summary="Scale, or set variables and secrets",
         responses=CONFLICT,
     )
     async def patch_environment(
         place: Where,
         body: Annotated[
-            EnvironmentPatch, Body(examples=[{"replicas": 2}, {"memory": "128m"}, {"variables": {"GREETING": "hello"}}])
+            EnvironmentPatch,
+            Body(
+                examples=[
+                    {"replicas": 2},
+                    {"memory": "128m"},
+                    {"variables": {"GREETING": "hello"}},
+                    {"secrets": {"DATABASE_URL": "postgres://notes:…@db/notes", "OLD_KEY": None}},
+                ]
+            ),
         ],
     ) -> EnvironmentDetail:
         """Other replicas: instances are added or drained. Other memory: the limit of what runs is changed, without a
         restart; one that is near to what an instance uses is refused by that instance, which says so in
-        `memory_refusal`, and is tried again every 30 s. Other variables: new instances replace the old ones. No request
-        is lost.
+        `memory_refusal`, and is tried again every 30 s. Other variables or secrets: new instances replace the old ones;
+        they may be set before the first release. No request is lost.
         """
-        await orders.wish(place, body.applied)
+        await orders.wish(place, body)
         return await environment_view(store, place)
 
     @routes.get(

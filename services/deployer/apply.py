@@ -18,7 +18,7 @@ from services.deployer.action import (
     Switch,
     WantMemory,
 )
-from services.deployer.environment import Override, configuration, desired
+from services.deployer.environment import Override, desired
 from services.deployer.instance import Instance, crashes_in_a_row, is_helped_by
 from services.deployer.observe import World
 from services.deployer.release import Release
@@ -160,7 +160,7 @@ class _Application:
             created_at=self._now,
             changed_at=self._now,
             memory=wanted.memory,
-            configuration=configuration(wanted),
+            configuration=self._world.override.configuration,
             restarts=restarts,
             crashes=crashes,
             oom_kills=oom_kills,

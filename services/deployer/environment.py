@@ -1,20 +1,16 @@
-"""An environment of an app: how many instances, how much memory, which variables, and what an app is told."""
+"""An environment of an app: how many instances, how much memory, which variables and secrets, what an app is told."""
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from shared.errors import Invalid
 from shared.manifest import Manifest, Resources
 from shared.models import TRACK_OF, Desired, Environment
 
-OWN_NAMES = re.compile(r"SLIPWAY_.*|PORT|PATH|HOME|TMPDIR|OFREP_ENDPOINT|FLAGS_TOKEN|REDIS_URL")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NOTHING = "44136fa355b3678a"  # with neither variables nor secrets; it never was another one, so nothing is replaced
 
 
 @dataclass(frozen=True)
@@ -28,12 +24,48 @@ class Place:
         return f"{self.app}/{self.environment}"
 
 
+class Secret(BaseModel):
+    """Shown to nobody but the app. `set_at`: the last time."""
+
+    value: SecretStr
+    set_at: datetime
+
+
+class Locked(BaseModel):
+    """A value, encrypted. `set_at`: of a secret, the last time; None: it is a variable's."""
+
+    sealed: str = Field(repr=False)
+    set_at: datetime | None = None
+
+
 class Override(BaseModel):
-    """What was asked for besides the manifest. None: as the manifest says. `memory` in bytes."""
+    """What was asked for besides the manifest. None: as the manifest says. `memory` in bytes. `locked`: variables and
+    secrets whose values cannot be decrypted with the key that is there. `configuration`: a short digest of what an
+    instance can get only by being started (another one means that it is out of date), as the store read it.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     replicas: int | None = None
     memory: int | None = None
-    variables: dict[str, str] = {}
+    variables: dict[str, str] = Field({}, repr=False)
+    secrets: dict[str, Secret] = {}
+    locked: dict[str, Locked] = {}
+    configuration: str = NOTHING
+
+    def told(self) -> dict[str, str]:
+        """What is in the app's environment by this, by name."""
+        return self.variables | {name: secret.value.get_secret_value() for name, secret in self.secrets.items()}
+
+    @property
+    def problem(self) -> str:
+        """Why no instance can be started with it, and the remedy; empty: it can."""
+        if not self.locked:
+            return ""
+        return (
+            f"the values of {', '.join(sorted(self.locked))} cannot be decrypted; restore <home>/key and restart the "
+            "deployer, or set them again (or to null)"
+        )
 
 
 def desired(override: Override, resources: Resources) -> Desired:
@@ -47,32 +79,6 @@ def desired(override: Override, resources: Resources) -> Desired:
 
 def _within(asked: int | None, least: int, most: int) -> int:
     return least if asked is None else min(max(asked, least), most)
-
-
-def check_override(override: Override, resources: Resources) -> None:
-    """Raises Invalid where the override is not within the manifest's bounds, or names a variable of the platform."""
-    for name, asked, least, most in (
-        ("replicas", override.replicas, resources.replicas, resources.max_replicas),
-        ("memory", override.memory, resources.memory, resources.max_memory),
-    ):
-        if asked is not None and not least <= asked <= most:
-            bounds = f"from {least} (resources.{name}) to {most} (resources.max_{name})"
-            raise Invalid(
-                name, f"{asked} is outside the manifest's bounds, {bounds}; change the manifest to go further"
-            )
-    for variable, value in override.variables.items():
-        if not VARIABLE.fullmatch(variable):
-            raise Invalid(f"variables.{variable}", "is not a name; use letters, digits and _, no digit first")
-        if OWN_NAMES.fullmatch(variable):
-            raise Invalid(f"variables.{variable}", "is set by the platform itself; choose another name")
-        if "\0" in value:
-            raise Invalid(f"variables.{variable}", "holds a NUL character, which no environment can; encode it")
-
-
-def configuration(wanted: Desired) -> str:
-    """A short digest of what an instance can get only by being started; another digest means that it is out of date."""
-    text = json.dumps(wanted.variables, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
 """What clients see of environments, instances and the registry, put together from store, driver and registry."""
 
+from datetime import datetime
+
 from pydantic import Field
 
 from services.deployer.driver import Driver
-from services.deployer.environment import Place, desired
+from services.deployer.environment import Override, Place, desired
 from services.deployer.instance import ENDED, Instance, registry_record
 from services.deployer.release import Release, view
 from services.deployer.store import Store
 from shared.errors import NotFound
+from shared.manifest import Resources
 from shared.models import Desired, InstanceRecord, InstanceStats, RegistryView, ReleaseState, ReleaseView, View
 from shared.registry import Registry
 
 LEADING = (ReleaseState.LIVE, ReleaseState.STARTING, ReleaseState.PENDING)
-MASK = "***"
 
 
 class InstanceDetail(InstanceRecord):
@@ -20,27 +22,45 @@ class InstanceDetail(InstanceRecord):
     memory_refusal: str = Field(description="Why its limit is not what is wanted; it is tried again every 30 s.")
 
 
-class EnvironmentDetail(View):
-    """`EnvironmentView`, with what its instances have to say."""
+class SecretView(View):
+    set_at: datetime = Field(description="The last time.")
 
-    desired: Desired
+
+class DesiredDetail(Desired):
+    secrets: dict[str, SecretView] = Field(description="Their values are shown to nobody but the app.")
+
+
+class EnvironmentDetail(View):
+    """`EnvironmentView`, with its secrets' names, and what its instances have to say."""
+
+    desired: DesiredDetail
+    problem: str | None = Field(description="Why no instance can be started, and the remedy; null: they can.")
     release: ReleaseView | None
     instances: list[InstanceDetail]
 
 
 async def environment_view(store: Store, place: Place) -> EnvironmentDetail:
-    """Of the live release, else of the one on its way, else of the last one. Raises NotFound if there never was one."""
+    """Of the live release, else of the one on its way, else of the last one. Raises NotFound if there never was one and
+    nothing has been set.
+    """
     stored = await store.load(place)
     ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]
     newest = ranked[:1] or await store.releases(place, limit=1)
-    if not newest:
+    if not newest and stored.override == Override():
         raise NotFound(f"nothing was ever released to {place}")
-    wanted = desired(stored.override, newest[0].manifest.resources)
     return EnvironmentDetail(
-        desired=wanted.model_copy(update={"variables": dict.fromkeys(wanted.variables, MASK)}),
+        desired=_desired(stored.override, newest[0].manifest.resources if newest else Resources()),
+        problem=stored.override.problem or None,
         release=view(ranked[0]) if ranked else None,
         instances=[_detail(instance) for instance in stored.instances.values() if instance.state not in ENDED],
     )
+
+
+def _desired(override: Override, resources: Resources) -> DesiredDetail:
+    set_at = {name: secret.set_at for name, secret in override.secrets.items()}
+    set_at |= {name: locked.set_at for name, locked in override.locked.items() if locked.set_at is not None}
+    secrets = {name: SecretView(set_at=at) for name, at in sorted(set_at.items())}
+    return DesiredDetail(**desired(override, resources).model_dump(), secrets=secrets)
 
 
 def _detail(instance: Instance) -> InstanceDetail:

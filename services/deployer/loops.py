@@ -87,7 +87,9 @@ class Reconciler:
 
 
 class Housekeeping:
-    """Removes the artifacts that nothing needs any more, and keeps logs short."""
+    """Removes the artifacts that nothing needs any more, and keeps logs short. Once in its life it stores variables and
+    secrets anew: those that an older version left in plain text, or an older key encrypted, are encrypted then.
+    """
 
     def __init__(
         self, store: Store, driver: Driver, locks: MutableMapping[Place, asyncio.Lock], releases_kept: int
@@ -96,8 +98,13 @@ class Housekeeping:
         self._driver = driver
         self._locks = locks
         self._releases_kept = releases_kept
+        self._sealed = False
 
     async def step(self) -> None:
+        if not self._sealed:
+            for place in await self._store.places():
+                await self._seal(place)
+            self._sealed = True
         needed: list[Artifact] = []
         for app in sorted({place.app for place in await self._store.places()}):
             of_app, folders = await self._set_aside(app)
@@ -105,6 +112,12 @@ class Housekeeping:
             for path in folders:
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         await self._driver.tidy(needed)
+
+    async def _seal(self, place: Place) -> None:
+        async with self._locks[place]:
+            override = (await self._store.load(place)).override
+            if override.variables or override.secrets:
+                await self._store.save_override(place, override)
 
     async def _set_aside(self, app: str) -> tuple[list[Artifact], list[Path]]:
         """What the app needs; and folders of its own releases that it does not, renamed while no release of it can be

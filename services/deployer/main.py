@@ -25,10 +25,12 @@ from services.deployer.process_driver import ProcessDriver
 from services.deployer.proxy import ProxyService
 from services.deployer.runner import Runner, Setting
 from services.deployer.store import RedisStore
+from services.deployer.vault import Vault
 from services.deployer.worker import Tools
 from shared.app import configure_logging, create_app, serve
 from shared.auth import derived_secret
 from shared.clock import now
+from shared.config import secret_file
 from shared.http import ServiceClient
 from shared.loops import Loop
 from shared.models import Environment
@@ -78,7 +80,8 @@ def build_app(settings: Settings) -> FastAPI:
     """The service with everything it needs; nothing runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
-    registry, store, driver = RedisRegistry(redis), RedisStore(redis), driver_for(settings)
+    vault = Vault(secret_file(settings.home / "key").split())
+    registry, store, driver = RedisRegistry(redis), RedisStore(redis, vault), driver_for(settings)
     locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
     prober = Prober(lambda place: reconciler.wake(place))
     builds = ServiceClient("build", settings, registry, http)

@@ -10,7 +10,8 @@ from services.deployer.environment import Override, desired
 from services.deployer.instance import RUNNING, Instance
 from services.deployer.out_of_memory import kill_reason, memory_after_kill
 from services.deployer.release import Release
-from shared.models import InstanceState, ReleaseState, RouteState
+from shared.models import InstanceState, ReleaseState
+from shared.proxy_models import RouteState
 
 S = InstanceState
 MISSES_ALLOWED = 2

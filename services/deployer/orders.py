@@ -9,7 +9,8 @@ from datetime import datetime
 from services.deployer.action import MoveRelease
 from services.deployer.apply import Commit, apply, release_event
 from services.deployer.driver import ArtifactChanged, ArtifactGone, Driver, DriverError
-from services.deployer.environment import Override, Place, check_override
+from services.deployer.environment import Place
+from services.deployer.environment_patch import EnvironmentPatch
 from services.deployer.observe import World
 from services.deployer.release import ENDED, Release, Step, is_same, rollback_target
 from services.deployer.store import Store, Stored
@@ -121,16 +122,21 @@ class Orders:
         self._wake(place)
         return commit.releases[release_id]
 
-    async def wish(self, place: Place, change: Callable[[Override], Override]) -> None:
-        """Other replicas, memory or variables. Raises Invalid outside the manifest's bounds."""
+    async def wish(self, place: Place, patch: EnvironmentPatch) -> None:
+        """Other replicas, memory, variables or secrets. Raises Invalid if they cannot be, and Conflict if replicas or
+        memory are asked for while there is no manifest to give their bounds.
+        """
         async with self._locks[place]:
             stored = await self._store.load(place)
-            live = _only(stored, ReleaseState.LIVE) or _only(stored, ReleaseState.STARTING)
-            if live is None:
-                raise Conflict(f"{place} has no release whose manifest gives the bounds; release a build first")
-            override = change(stored.override)
-            check_override(override, live.manifest.resources)
-            await self._store.save_override(place, override)
+            if patch.replicas is not None or patch.memory is not None:
+                live = _only(stored, ReleaseState.LIVE) or _only(stored, ReleaseState.STARTING)
+                if live is None:
+                    raise Conflict(
+                        f"{place} has no release whose manifest gives the bounds of replicas and memory; release a "
+                        "build first (variables and secrets can be set before)"
+                    )
+                patch.check_bounds(live.manifest.resources)
+            await self._store.save_override(place, patch.applied(stored.override, self._now()))
         self._wake(place)
 
     async def _known_release(self, release_id: str) -> Release:

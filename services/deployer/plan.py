@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from services.deployer.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, Say, Switch
-from services.deployer.environment import configuration, desired
+from services.deployer.environment import desired
 from services.deployer.instance import ENDED, RUNNING, Instance, may_restart_at
 from services.deployer.observe import Limits, World, observed
 from services.deployer.release import ENDED as RELEASE_ENDED
 from services.deployer.release import Release
 from services.deployer.work import is_settled
-from shared.models import Environment, InstanceState, ReleaseState, RouteState
+from shared.models import Environment, InstanceState, ReleaseState
+from shared.proxy_models import RouteState
 
 S = InstanceState
 ENDED_KEPT = 5
@@ -92,7 +93,7 @@ def _fresh(world: World, live: Release, limits: Limits, now: datetime) -> list[I
     return [
         instance
         for instance in _running(world, live)
-        if instance.configuration == configuration(wanted)
+        if instance.configuration == world.override.configuration
         and (instance.memory == wanted.memory or instance.id not in world.fixed_memory)
         and not (instance.state is S.UNHEALTHY and now - instance.changed_at >= patience)
     ]

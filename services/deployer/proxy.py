@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from shared.errors import Problem
 from shared.http import ServiceClient
-from shared.models import RolloutAction, RolloutRequest, RouteState, SyncResult
+from shared.proxy_models import RolloutAction, RolloutRequest, RouteState, SyncResult
 
 SYNC_TIMEOUT_S = 10.0  # the proxy itself answers within 5 s
 

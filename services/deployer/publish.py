@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from services.deployer.instance import ENDED, registry_record
 from services.deployer.observe import World
-from shared.models import InstanceRecord, InstanceState, RouteState
+from shared.models import InstanceRecord, InstanceState
+from shared.proxy_models import RouteState
 
 
 def to_put(world: World, entries: Sequence[InstanceRecord]) -> list[InstanceRecord]:

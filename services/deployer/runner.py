@@ -56,6 +56,7 @@ class Runner:
         self._setting = setting
         self._tools = tools
         self._lock = lock
+        self._problem = ""
         self._worker = Worker(
             place, tools, lambda: wake(place), self._rollout_answered, self._rollout_aborted, self._resized
         )
@@ -72,6 +73,7 @@ class Runner:
                     break
             else:
                 raise RuntimeError(f"the plan of {self.place} does not settle: {changes}")
+            self._tell(world.override.problem)
             self._follow(world)
             pieces = list(work(world))
             self._worker.keep_going(pieces, world)
@@ -142,6 +144,12 @@ class Runner:
     async def _unpublish(self, world: World, entries: Sequence[InstanceRecord]) -> None:
         for instance_id in to_delete(world, entries):
             await self._setting.registry.delete_instance(self.place.app, self._track, instance_id)
+
+    def _tell(self, problem: str) -> None:
+        """Once: what runs is left alone, and nothing else would say so before an instance has to be started."""
+        if problem and problem != self._problem:
+            log.error("%s: %s", self.place, problem)
+        self._problem = problem
 
     def _follow(self, world: World) -> None:
         targets = {}

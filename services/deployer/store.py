@@ -1,4 +1,6 @@
-"""Where releases, instances and wishes live. The only user of Redis in this service."""
+"""Where releases, instances and wishes live. The only user of Redis in this service. What is wished for goes through
+the vault: no value of a variable or secret is stored in the clear.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from services.deployer.apply import Commit
 from services.deployer.environment import Override, Place
 from services.deployer.instance import Instance
 from services.deployer.release import ENDED, Release
+from services.deployer.vault import Vault
 from shared import events
 from shared.models import Environment, Event
 
@@ -45,10 +48,12 @@ class Store(Protocol):
         ...
 
     async def places(self) -> list[Place]:
-        """Where there ever was a release."""
+        """Where there ever was a release, or another wish than the manifest's."""
         ...
 
-    async def save_override(self, place: Place, override: Override) -> None: ...
+    async def save_override(self, place: Place, override: Override) -> None:
+        """Its configuration is not taken from it but worked out anew when it is loaded."""
+        ...
 
 
 def is_open(release: Release) -> bool:
@@ -57,8 +62,9 @@ def is_open(release: Release) -> bool:
 
 
 class RedisStore:
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, vault: Vault) -> None:
         self._redis = redis
+        self._vault = vault
 
     async def next_number(self, app: str) -> int:
         number: int = await self._redis.incr(f"deployer:number:{app}")
@@ -76,7 +82,7 @@ class RedisStore:
             for instance in commit.dropped:
                 pipe.hdel(_key("instances", place), instance.id)
             if commit.override is not None:
-                pipe.set(_key("override", place), commit.override.model_dump_json())
+                pipe.set(_key("override", place), self._vault.seal(commit.override))
             for event in commit.events:
                 events.append(pipe, event)
             await pipe.execute()
@@ -92,7 +98,7 @@ class RedisStore:
         return Stored(
             releases={release.id: release for release in await self._releases(ids)},
             instances={instance.id: instance for instance in instances},
-            override=Override.model_validate_json(override) if override else Override(),
+            override=self._vault.open(override) if override else Override(),
         )
 
     async def release(self, release_id: str) -> Release | None:
@@ -109,7 +115,10 @@ class RedisStore:
         return [Place(app, Environment(environment)) for app, environment in (name.split("/") for name in names)]
 
     async def save_override(self, place: Place, override: Override) -> None:
-        await self._redis.set(_key("override", place), override.model_dump_json())
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(_key("override", place), self._vault.seal(override))
+            pipe.sadd(PLACES, str(place))
+            await pipe.execute()
 
     async def _releases(self, ids: Sequence[str]) -> list[Release]:
         values = await self._redis.mget([_release_key(each) for each in ids]) if ids else []
@@ -129,14 +138,15 @@ def _age(instance: Instance) -> tuple[float, int, str]:
 
 
 class MemoryStore:
-    """For tests; `events` in the order in which they were committed."""
+    """For tests; `events` in the order in which they were committed. `vault` may be another one in its next life."""
 
-    def __init__(self) -> None:
+    def __init__(self, vault: Vault) -> None:
         self.events: list[Event] = []
+        self.vault = vault
         self._numbers: dict[str, int] = {}
         self._releases: dict[str, Release] = {}
         self._instances: dict[str, Instance] = {}
-        self._overrides: dict[Place, Override] = {}
+        self._overrides: dict[Place, str] = {}
 
     async def next_number(self, app: str) -> int:
         self._numbers[app] = self._numbers.get(app, 0) + 1
@@ -148,17 +158,18 @@ class MemoryStore:
         for instance in commit.dropped:
             self._instances.pop(instance.id, None)
         if commit.override is not None:
-            self._overrides[place] = commit.override
+            self._overrides[place] = self.vault.seal(commit.override)
         self.events += commit.events
 
     async def load(self, place: Place) -> Stored:
         instances = sorted((i for i in self._instances.values() if i.place == place), key=_age)
         used = {instance.release for instance in instances}
         here = (release for release in self._releases.values() if release.place == place)
+        override = self._overrides.get(place)
         return Stored(
             releases={release.id: release for release in here if is_open(release) or release.id in used},
             instances={instance.id: instance for instance in instances},
-            override=self._overrides.get(place, Override()),
+            override=self.vault.open(override) if override else Override(),
         )
 
     async def release(self, release_id: str) -> Release | None:
@@ -169,7 +180,7 @@ class MemoryStore:
         return sorted(here, key=lambda release: -release.number)[:limit]
 
     async def places(self) -> list[Place]:
-        return sorted({release.place for release in self._releases.values()}, key=str)
+        return sorted({release.place for release in self._releases.values()} | self._overrides.keys(), key=str)
 
     async def save_override(self, place: Place, override: Override) -> None:
-        self._overrides[place] = override
+        self._overrides[place] = self.vault.seal(override)

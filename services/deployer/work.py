@@ -8,7 +8,8 @@ from services.deployer.instance import ENDED, RUNNING, Instance
 from services.deployer.observe import World
 from services.deployer.release import ENDED as RELEASE_ENDED
 from services.deployer.release import Release
-from shared.models import Environment, InstanceState, ReleaseState, RouteState
+from shared.models import Environment, InstanceState, ReleaseState
+from shared.proxy_models import RouteState
 
 S = InstanceState
 

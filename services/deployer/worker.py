@@ -15,7 +15,8 @@ from services.deployer.observe import World
 from services.deployer.proxy import NotYet, Proxy, Refused
 from services.deployer.release import Release
 from services.deployer.store import Store
-from shared.models import Environment, ReleaseState, RouteState
+from shared.models import Environment, ReleaseState
+from shared.proxy_models import RouteState
 from shared.store import RedisError
 
 log = logging.getLogger(__name__)
@@ -111,13 +112,16 @@ class Worker:
                     self._jobs.ensure(piece, partial(self._tools.take_back, release_id), pause_s=RETRY_S)
 
     async def _run(self, instance: Instance, world: World) -> None:
+        if world.override.problem:
+            self.start_errors[instance.id] = world.override.problem
+            return
         release = world.releases[instance.release]
         spec = InstanceSpec(
             id=instance.id,
             artifact=release.artifact,
             command=release.manifest.run.command or "",
             environment=self._tools.facts.environment_of(
-                self._place, release.id, release.commit, world.override.variables
+                self._place, release.id, release.commit, world.override.told()
             ),
             memory=instance.memory,
             port=release.manifest.run.port,

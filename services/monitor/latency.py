@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.models import LatencyHistogram
+from shared.proxy_models import LatencyHistogram
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from services.monitor.watch import CALL_S, Clock, Watch, ask
 from shared.errors import Problem
 from shared.events import EventFollower
 from shared.http import ServiceClient
-from shared.models import Environment, Event, InstanceStats, Page, RolloutAction
+from shared.models import Environment, Event, InstanceStats, Page
+from shared.proxy_models import RolloutAction
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from pydantic import JsonValue
 
 from services.monitor.latency import NOTHING, Buckets, buckets_of, excess_z, quantile_ms, share_above, since
 from services.monitor.rule import Reading
-from shared.models import Track, TrafficView
+from shared.models import Track
+from shared.proxy_models import TrafficView
 
 WINDOW = timedelta(seconds=10)
 LATENCY_WINDOW = timedelta(seconds=30)

@@ -7,7 +7,7 @@ from services.monitor.rollup import MINUTE_S, Rollup, start_of
 from services.monitor.series import RECENT, Series
 from services.monitor.store import SampleStore
 from services.monitor.traffic_sample import Counted, ReleaseSample, TrafficSample, counted, traffic_sample
-from shared.models import TrafficView
+from shared.proxy_models import TrafficView
 
 SAMPLE = timedelta(seconds=1.9)  # looks are every 0.5 or 2 s, and never quite on time
 GAP = timedelta(seconds=10)  # counters further apart tell no rate of either moment: a gap stays a gap

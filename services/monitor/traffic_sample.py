@@ -5,7 +5,8 @@ from datetime import datetime
 
 from services.monitor.latency import Buckets, buckets_of, quantiles_ms, since
 from services.monitor.rollup import Rollup, Spread
-from shared.models import TrackTraffic, View
+from shared.models import View
+from shared.proxy_models import TrackTraffic
 
 QUANTILES = (0.5, 0.95, 0.99)
 

@@ -14,7 +14,8 @@ from services.monitor.traffic import Window
 from services.monitor.traffic_book import TrafficBook
 from shared.errors import Problem, Unavailable
 from shared.http import ServiceClient
-from shared.models import Environment, RegistryView, RolloutState, RolloutView, Track, TrafficView
+from shared.models import Environment, RegistryView, Track
+from shared.proxy_models import RolloutState, RolloutView, TrafficView
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,9 @@ from services.proxy.loops import TrafficReader
 from services.proxy.page import Pages
 from services.proxy.rollouts import Rollouts
 from services.proxy.sync import Sync
-from shared.models import (
-    AppName,
-    Model,
-    Page,
+from shared.models import AppName, Model, Page, View
+from shared.pages import wants_page
+from shared.proxy_models import (
     RolloutAction,
     RolloutRequest,
     RolloutState,
@@ -22,9 +21,7 @@ from shared.models import (
     SyncRequest,
     SyncResult,
     TrafficView,
-    View,
 )
-from shared.pages import wants_page
 
 App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
 ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])

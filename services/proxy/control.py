@@ -17,7 +17,8 @@ from services.proxy.rollout import ended, retire_request, rollout_event
 from services.proxy.route import Retirement, Route, drain_aborted
 from services.proxy.store import RouteStore
 from shared.errors import NotFound, Timeout, Unavailable
-from shared.models import Event, RolloutState, Track, TrafficView
+from shared.models import Event, Track
+from shared.proxy_models import RolloutState, TrafficView
 
 LOOK_S = 0.005
 LONGEST_LOOK_S = 0.05

@@ -6,7 +6,8 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from services.proxy.rollout import Rollout
-from shared.models import LatencyHistogram, Track, TrafficView, View
+from shared.models import Track, View
+from shared.proxy_models import LatencyHistogram, TrafficView
 
 LONGEST_GIVEN = 16 * 1024
 

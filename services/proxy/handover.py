@@ -9,7 +9,8 @@ from services.proxy.rollout import Promotion, Rollout, ended, moved, rollout_eve
 from services.proxy.route import Retirement
 from shared.errors import Problem
 from shared.http import ServiceClient
-from shared.models import Page, ReleaseState, ReleaseView, RetireRequest, RolloutState, Track
+from shared.models import Page, ReleaseState, ReleaseView, RetireRequest, Track
+from shared.proxy_models import RolloutState
 
 ENDED = frozenset({ReleaseState.RETIRED, ReleaseState.FAILED, ReleaseState.ROLLED_BACK})
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.proxy.rollout import Rollout, paused_by_platform, resumed_by_platform
-from shared.models import RolloutState
+from shared.proxy_models import RolloutState
 
 SILENT_S = 5.0
 SILENT_AT_START_S = 15.0

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from services.proxy.control import ControlPlane
 from services.proxy.traffic import Ledger
-from shared.models import TrafficView
+from shared.proxy_models import TrafficView
 
 
 async def for_each(apps: Iterable[str], action: Callable[[str], Awaitable[None]]) -> None:

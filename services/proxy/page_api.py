@@ -10,8 +10,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from services.proxy.page import Pages
 from services.proxy.rollouts import Rollouts
 from shared.errors import Invalid, NotFound, Problem
-from shared.models import AppName, RolloutView
+from shared.models import AppName
 from shared.pages import wants_page
+from shared.proxy_models import RolloutView
 
 App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
 Release = Annotated[

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import Field, JsonValue
 
-from shared.models import Environment, Event, RetireRequest, RolloutState, View
+from shared.models import Environment, Event, RetireRequest, View
+from shared.proxy_models import RolloutState
 from shared.state import Table, transition
 
 TRANSITIONS: Table[RolloutState] = {

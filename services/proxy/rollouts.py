@@ -14,7 +14,7 @@ from services.proxy.rollout import (
 )
 from services.proxy.route import DEFAULT_WEIGHT
 from shared.errors import Conflict, Invalid, Timeout
-from shared.models import RolloutState, RolloutView
+from shared.proxy_models import RolloutState, RolloutView
 
 CONFIRM_S = 3.0
 

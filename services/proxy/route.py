@@ -7,7 +7,8 @@ from enum import StrEnum
 from pydantic import Field
 
 from services.proxy.rollout import Rollout, release_number
-from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, RouteState, Track, View
+from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View
+from shared.proxy_models import RouteState
 
 DRAIN_S = 30.0
 DEFAULT_WEIGHT = 33

@@ -23,7 +23,8 @@ from services.proxy.route import (
 )
 from services.proxy.traffic import Ledger
 from shared.errors import Conflict, Invalid, Unavailable
-from shared.models import InstanceRecord, InstanceRoute, InstanceState, SyncRequest, SyncResult, Track
+from shared.models import InstanceRecord, InstanceState, Track
+from shared.proxy_models import InstanceRoute, SyncRequest, SyncResult
 from shared.registry import Registry
 
 CONFIRM_S = 5.0

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from services.proxy.envoy_admin import Clusters, Latency
 from services.proxy.envoy_clusters import cluster_name, split_name
 from services.proxy.route import Route
-from shared.models import LatencyHistogram, Track, TrackTraffic, TrafficView
+from shared.models import Track
+from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 
 Releases = tuple[str | None, str | None]
 

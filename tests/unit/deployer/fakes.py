@@ -16,10 +16,11 @@ from services.deployer.driver import (
     Unsupported,
     Usage,
 )
-from services.deployer.environment import Override, configuration, desired
+from services.deployer.environment import NOTHING, Override, desired
 from services.deployer.instance import Instance
 from services.deployer.observe import Limits, World
 from services.deployer.release import Release, Step
+from services.deployer.vault import Vault
 from shared.manifest import Manifest
 from shared.models import (
     TRACK_OF,
@@ -29,12 +30,13 @@ from shared.models import (
     InstanceState,
     ReleaseFailure,
     ReleaseState,
-    RouteState,
     ServiceRecord,
     Track,
 )
+from shared.proxy_models import RouteState
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
+VAULT = Vault(["a key for tests"])
 LIMITS = Limits(ready_deadline_s=30, watch_s=10, unhealthy_kept_s=30)
 
 
@@ -67,7 +69,7 @@ def a_release(number: int, state: ReleaseState = ReleaseState.LIVE, **changes: A
 
 
 def an_instance(release: Release, number: int, state: InstanceState = InstanceState.READY, **changes: Any) -> Instance:
-    """`<release>-<number>`, with the configuration that its manifest asks for."""
+    """`<release>-<number>`, without variables or secrets."""
     wanted = desired(Override(), release.manifest.resources)
     given: dict[str, Any] = {
         "id": f"{release.id}-{number}",
@@ -81,7 +83,7 @@ def an_instance(release: Release, number: int, state: InstanceState = InstanceSt
         "changed_at": after(number),
         "address": f"127.0.0.1:{20_000 + number}",
         "memory": wanted.memory,
-        "configuration": configuration(wanted),
+        "configuration": NOTHING,
     }
     return Instance.model_validate({**given, **changes})
 

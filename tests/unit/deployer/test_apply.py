@@ -4,26 +4,27 @@ import pytest
 
 from services.deployer.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, NoteEnd, Switch
 from services.deployer.apply import apply
-from services.deployer.environment import Override, configuration, desired
+from services.deployer.environment import Override
 from services.deployer.instance import registry_record
 from services.deployer.publish import to_delete, to_put
 from shared.manifest import MIB
-from shared.models import InstanceState, ReleaseState, RouteState
-from tests.unit.deployer.fakes import T0, a_failure, a_manifest, a_release, a_world, after, an_instance
+from shared.models import InstanceState, ReleaseState
+from shared.proxy_models import RouteState
+from tests.unit.deployer.fakes import T0, a_failure, a_release, a_world, after, an_instance
 
 R, S = ReleaseState, InstanceState
 
 
 def test_added_instances_are_numbered_and_get_what_is_wanted() -> None:
     release = a_release(9, R.STARTING, instances_made=1)
-    override = Override(memory=128 * MIB, variables={"A": "b"})
+    override = Override(memory=128 * MIB, variables={"A": "b"}, configuration="of A")
     world = a_world([release], [], override=override)
     commit = apply([AddInstance("notes-r9"), AddInstance("notes-r9")], world, {}, after(1))
     assert list(commit.instances) == ["notes-r9-2", "notes-r9-3"]
     assert commit.releases["notes-r9"].instances_made == 3
     added = commit.instances["notes-r9-2"]
     assert (added.state, added.memory, added.commit) == (S.STARTING, 128 * MIB, release.commit)
-    assert added.configuration == configuration(desired(override, a_manifest().resources))
+    assert added.configuration == "of A"
     assert [event.type for event in commit.events] == ["instance.starting"] * 2
 
 

@@ -1,19 +1,12 @@
-"""Wishes within the manifest's bounds, and what an app is told."""
+"""What is wanted of an environment, and what an app is told."""
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
-from services.deployer.environment import (
-    AppFacts,
-    Override,
-    Place,
-    check_override,
-    configuration,
-    desired,
-)
-from shared.errors import Invalid
+from services.deployer.environment import AppFacts, Locked, Override, Place, Secret, desired
 from shared.manifest import MIB
 from shared.models import Environment
-from tests.unit.deployer.fakes import a_manifest
+from tests.unit.deployer.fakes import T0, a_manifest
 
 RESOURCES = a_manifest(memory="64m", max_memory="256m", replicas=1, max_replicas=3).resources
 
@@ -28,34 +21,27 @@ def test_a_wish_is_held_within_the_bounds_of_the_manifest_that_is_to_run() -> No
     assert (wanted.replicas, wanted.memory) == (3, 64 * MIB)
 
 
-@pytest.mark.parametrize(
-    ("override", "field"),
-    [
-        (Override(replicas=4), "replicas"),
-        (Override(replicas=0), "replicas"),
-        (Override(memory=257 * MIB), "memory"),
-        (Override(memory=63 * MIB), "memory"),
-        (Override(variables={"1X": "a"}), "variables.1X"),
-        (Override(variables={"PORT": "1"}), "variables.PORT"),
-        (Override(variables={"SLIPWAY_TOKEN": "1"}), "variables.SLIPWAY_TOKEN"),
-        (Override(variables={"A": "\0"}), "variables.A"),
-    ],
-)
-def test_a_wish_that_cannot_be_is_refused_by_field(override: Override, field: str) -> None:
-    with pytest.raises(Invalid) as refused:
-        check_override(override, RESOURCES)
-    assert refused.value.extra["errors"][0]["field"] == field
+def test_what_nobody_is_to_see_is_in_no_repr_and_no_error() -> None:
+    override = Override(
+        variables={"A": "hidden"},
+        secrets={"B": Secret(value=SecretStr("hidden"), set_at=T0)},
+        locked={"C": Locked(sealed="hidden")},
+    )
+    assert override.told() == {"A": "hidden", "B": "hidden"}
+    assert "hidden" not in repr(override) + repr(desired(override, RESOURCES))
+    assert "hidden" not in override.model_copy(update={"variables": {}}).model_dump_json(exclude={"locked"})
+    with pytest.raises(ValidationError) as wrong:
+        Override.model_validate({"variables": {"A": ["hidden"]}})
+    assert "hidden" not in str(wrong.value)
 
 
-def test_a_wish_on_the_bounds_is_fine() -> None:
-    check_override(Override(replicas=3, memory=256 * MIB, variables={"GREETING": "hello"}), RESOURCES)
-
-
-def test_what_can_change_while_an_instance_runs_is_not_part_of_its_configuration() -> None:
-    wanted = desired(Override(), RESOURCES)
-    assert configuration(wanted) == configuration(desired(Override(replicas=2), RESOURCES))
-    assert configuration(wanted) == configuration(desired(Override(memory=128 * MIB), RESOURCES))
-    assert configuration(wanted) != configuration(desired(Override(variables={"A": "b"}), RESOURCES))
+def test_a_value_that_cannot_be_decrypted_is_a_problem_that_names_the_remedy() -> None:
+    assert Override(variables={"A": "b"}).problem == ""
+    locked = Override(locked={"B": Locked(sealed="x"), "A": Locked(sealed="x", set_at=T0)})
+    assert locked.problem == (
+        "the values of A, B cannot be decrypted; restore <home>/key and restart the deployer, "
+        "or set them again (or to null)"
+    )
 
 
 def test_an_app_is_told_its_facts_and_they_are_not_shown_in_logs() -> None:

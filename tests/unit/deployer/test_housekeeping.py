@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from services.deployer.apply import Commit
 from services.deployer.environment import Place
 from services.deployer.loops import Housekeeping
 from services.deployer.release import Release
-from services.deployer.store import MemoryStore
+from services.deployer.store import MemoryStore, RedisStore
 from shared.models import Artifact, Environment, ReleaseState
-from tests.unit.deployer.fakes import FakeDriver, a_release, an_instance
+from tests.unit.deployer.fakes import VAULT, FakeDriver, a_release, an_instance
 
 pytestmark = pytest.mark.anyio
 PLACE = Place("notes", Environment.PRODUCTION)
@@ -36,7 +37,7 @@ async def test_only_what_no_release_needs_is_removed(tmp_path: Path) -> None:
     releases = [on_disk(tmp_path, number, ReleaseState.RETIRED) for number in (1, 2, 3)]
     releases.append(on_disk(tmp_path, 4, ReleaseState.LIVE))
     still_running = an_instance(releases[1], 1)
-    store = MemoryStore()
+    store = MemoryStore(VAULT)
     commit = Commit({each.id: each for each in releases}, {still_running.id: still_running})
     await store.commit(PLACE, commit)
     housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=2)
@@ -48,7 +49,7 @@ async def test_only_what_no_release_needs_is_removed(tmp_path: Path) -> None:
 async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path) -> None:
     releases = [on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)]
     (tmp_path / "notes-1").rename(tmp_path / ".removed-notes-1")
-    store = MemoryStore()
+    store = MemoryStore(VAULT)
     await store.commit(PLACE, Commit({each.id: each for each in releases}))
     await Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1).step()
     assert names(tmp_path) == ["notes-2"]
@@ -61,7 +62,7 @@ async def test_the_engine_is_told_what_any_environment_of_any_app_needs() -> Non
         canary: [image(5, ReleaseState.STARTING, environment=Environment.CANARY)],
         other: [image(6, ReleaseState.LIVE, app="web"), image(1, ReleaseState.FAILED, app="web", live_at=None)],
     }
-    store, driver = MemoryStore(), FakeDriver()
+    store, driver = MemoryStore(VAULT), FakeDriver()
     for place, of_place in releases.items():
         await store.commit(place, Commit({each.id: each for each in of_place}))
     await Housekeeping(store, driver, defaultdict(asyncio.Lock), releases_kept=2).step()
@@ -72,3 +73,18 @@ def image(number: int, state: ReleaseState, **changes: Any) -> Release:
     return a_release(
         number, state, artifact=Artifact(kind="image", ref=f"notes:{number}", digest=f"sha256:{number}"), **changes
     )
+
+
+async def test_plain_text_of_an_older_version_is_encrypted_once(redis: Redis) -> None:
+    key = "deployer:override:notes:production"
+    await redis.set(key, '{"replicas":2,"memory":null,"variables":{"GREETING":"plainly"}}')
+    await redis.sadd("deployer:places", "notes/production", "notes/canary")
+    store = RedisStore(redis, VAULT)
+    housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1)
+    await housekeeping.step()
+    sealed = await redis.get(key)
+    assert "plainly" not in str(sealed)
+    assert (await store.load(PLACE)).override.variables == {"GREETING": "plainly"}
+    await housekeeping.step()
+    assert await redis.get(key) == sealed
+    assert await redis.keys("deployer:override:*") == [key]

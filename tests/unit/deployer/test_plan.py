@@ -25,7 +25,8 @@ from services.deployer.observe import Health, World
 from services.deployer.plan import plan
 from services.deployer.release import Release
 from services.deployer.work import work
-from shared.models import Environment, InstanceState, ReleaseState, RouteState
+from shared.models import Environment, InstanceState, ReleaseState
+from shared.proxy_models import RouteState
 from tests.unit.deployer.fakes import (
     LIMITS,
     T0,
@@ -308,7 +309,7 @@ def test_one_that_is_unhealthy_for_long_is_replaced_start_first() -> None:
 
 
 def test_other_variables_replace_instances_start_first() -> None:
-    other = Override(variables={"GREETING": "hello"})
+    other = Override(configuration="of other values")
     outdated = an_instance(OLD, 1)
     world = a_world([OLD], [outdated], routable=[outdated.id], override=other)
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]

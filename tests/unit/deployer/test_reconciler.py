@@ -12,7 +12,7 @@ from services.deployer.loops import Reconciler
 from services.deployer.runner import Runner
 from services.deployer.store import MemoryStore
 from shared.models import Environment
-from tests.unit.deployer.fakes import FakeDriver
+from tests.unit.deployer.fakes import VAULT, FakeDriver
 
 pytestmark = pytest.mark.anyio
 PLACES = [Place("notes", each) for each in Environment]
@@ -32,7 +32,7 @@ class IdleRunner:
 
 async def test_when_the_engine_tells_of_an_end_every_environment_is_due_at_once() -> None:
     runners = {place: IdleRunner(place) for place in PLACES}
-    reconciler = Reconciler(MemoryStore(), FakeDriver(), lambda place: cast(Runner, runners[place]))
+    reconciler = Reconciler(MemoryStore(VAULT), FakeDriver(), lambda place: cast(Runner, runners[place]))
     for place in PLACES:
         reconciler.wake(place)
     running = asyncio.create_task(reconciler.loop.run())
@@ -48,7 +48,7 @@ async def test_when_the_engine_tells_of_an_end_every_environment_is_due_at_once(
 
 async def test_an_idle_environment_is_left_alone() -> None:
     runners = {place: IdleRunner(place) for place in PLACES}
-    reconciler = Reconciler(MemoryStore(), FakeDriver(), lambda place: cast(Runner, runners[place]))
+    reconciler = Reconciler(MemoryStore(VAULT), FakeDriver(), lambda place: cast(Runner, runners[place]))
     reconciler.wake(PLACES[0])
     for _ in range(3):
         await reconciler.step()

@@ -14,12 +14,13 @@ from services.deployer.prober import Prober, Target
 from services.deployer.proxy import Proxy
 from services.deployer.runner import Runner, Setting
 from services.deployer.store import MemoryStore, Store
+from services.deployer.vault import Vault
 from services.deployer.worker import Tools
 from shared.clock import now
 from shared.manifest import MIB
 from shared.models import TRACK_OF, Environment, InstanceState, ReleaseState, Track
 from shared.registry import Registry
-from tests.unit.deployer.fakes import LIMITS, FakeDriver, FakeProxy, MemoryRegistry, a_release
+from tests.unit.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, MemoryRegistry, a_release
 
 pytestmark = pytest.mark.anyio
 Condition = Callable[["World"], bool]
@@ -77,7 +78,7 @@ class World:
 
     def __init__(self, environment: Environment = Environment.PRODUCTION, *, sets_memory: bool = True) -> None:
         self.place = Place("notes", environment)
-        self.store = MemoryStore()
+        self.store = MemoryStore(VAULT)
         self.driver = FakeDriver(sets_memory=sets_memory)
         self.registry = MemoryRegistry()
         self.proxy = FakeProxy(self.registry, self.driver)
@@ -269,3 +270,24 @@ async def test_a_release_that_needs_more_than_its_maximum_fails_and_says_so() ->
     assert release.reason == (
         "notes-r1-4: killed: out of memory at its maximum of 512 MiB; raise resources.max_memory or mend the app"
     )
+
+
+async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_the_remedy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    await world.store.save_override(world.place, Override(variables={"GREETING": "hello"}))
+    await world.order(1)
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    world.store.vault = Vault(["another key"])
+    await world.order(2)
+    assert await world.live_until(lambda w: w.state.get("notes-r2") is ReleaseState.FAILED, Fuse(float("inf")))
+    failed = await world.store.release("notes-r2")
+    assert failed is not None and "GREETING cannot be decrypted; restore <home>/key" in failed.reason
+    assert (world.driver.started, world.driver.stopped) == (["notes-r1-1"], [])
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        f"notes/production: {(await world.store.load(world.place)).override.problem}"
+    ]
+    await world.store.save_override(world.place, Override(variables={"GREETING": "again"}))
+    assert await world.live_until(lambda w: list(w.entries()) == ["notes-r1-2"], Fuse(float("inf")))
+    assert world.proxy.violations == []

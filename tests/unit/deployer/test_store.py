@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.deployer.apply import Commit, release_event
-from services.deployer.environment import Override, Place
+from services.deployer.environment import NOTHING, Override, Place, Secret
 from services.deployer.store import MemoryStore, RedisStore, Store
 from shared.models import Environment, InstanceState, ReleaseState
-from tests.unit.deployer.fakes import T0, a_release, an_instance
+from tests.unit.deployer.fakes import T0, VAULT, a_release, an_instance
 
 pytestmark = pytest.mark.anyio
 R = ReleaseState
@@ -19,7 +20,7 @@ CANARY = Place("notes", Environment.CANARY)
 
 @pytest.fixture(params=["redis", "memory"])
 def store(request: pytest.FixtureRequest, redis: Redis) -> Store:
-    return RedisStore(redis) if request.param == "redis" else MemoryStore()
+    return RedisStore(redis, VAULT) if request.param == "redis" else MemoryStore(VAULT)
 
 
 async def test_numbers_count_per_app(store: Store) -> None:
@@ -38,6 +39,33 @@ async def test_what_is_committed_is_loaded(store: Store) -> None:
     assert stored.override == Override(replicas=2)
     assert await store.release("notes-r1") == release
     assert await store.places() == [PRODUCTION]
+
+
+SET = Override(variables={"A": "plainly"}, secrets={"B": Secret(value=SecretStr("plainly"), set_at=T0)})
+
+
+async def test_what_is_set_before_the_first_release_makes_the_place_and_stays_apart(store: Store) -> None:
+    await store.save_override(CANARY, SET)
+    assert await store.places() == [CANARY]
+    loaded = (await store.load(CANARY)).override
+    assert (loaded.variables, loaded.secrets) == (SET.variables, SET.secrets)
+    assert (await store.load(PRODUCTION)).override == Override()
+
+
+async def test_the_configuration_changes_with_the_values(store: Store) -> None:
+    seen = []
+    for override in (Override(replicas=2), SET, SET.model_copy(update={"memory": 1}), Override(variables={"A": "b"})):
+        await store.commit(PRODUCTION, Commit(override=override))
+        seen.append((await store.load(PRODUCTION)).override.configuration)
+    assert seen[0] == NOTHING and seen[1] == seen[2] and len(set(seen)) == 3
+
+
+async def test_no_value_is_stored_in_the_clear(redis: Redis) -> None:
+    store = RedisStore(redis, VAULT)
+    await store.save_override(PRODUCTION, SET)
+    await store.commit(CANARY, Commit(override=SET))
+    stored = [str(await redis.get(key)) async for key in redis.scan_iter("deployer:override:*")]
+    assert len(stored) == 2 and "plainly" not in "".join(stored)
 
 
 async def test_a_commit_changes_the_override_only_if_it_has_one(store: Store) -> None:
@@ -77,7 +105,9 @@ async def test_lists_go_on_from_a_number(store: Store) -> None:
 
 async def test_events_are_in_the_transaction_of_their_cause(redis: Redis) -> None:
     release = a_release(1)
-    await RedisStore(redis).commit(PRODUCTION, Commit({release.id: release}, events=[release_event(release, T0)]))
+    await RedisStore(redis, VAULT).commit(
+        PRODUCTION, Commit({release.id: release}, events=[release_event(release, T0)])
+    )
     entries: Any = await redis.xrange("events")
     [(_, fields)] = entries
     assert '"type":"release.live"' in fields["event"]

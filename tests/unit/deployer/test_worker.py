@@ -13,8 +13,9 @@ from services.deployer.proxy import NotYet, Refused
 from services.deployer.store import MemoryStore
 from services.deployer.worker import Tools, Worker
 from shared.manifest import MIB
-from shared.models import Environment, InstanceState, ReleaseState, RouteState
-from tests.unit.deployer.fakes import FakeDriver, FakeProxy, a_release, a_world, an_instance
+from shared.models import Environment, InstanceState, ReleaseState
+from shared.proxy_models import RouteState
+from tests.unit.deployer.fakes import VAULT, FakeDriver, FakeProxy, a_release, a_world, an_instance
 
 pytestmark = pytest.mark.anyio
 RETRY_S = 0.3
@@ -69,7 +70,7 @@ async def worker(proxy: SlowProxy, driver: FakeDriver, resized: list[tuple[str, 
 
     facts = AppFacts("", "", {Environment.PRODUCTION: ""})
     tools = Tools(
-        MemoryStore(), driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
+        MemoryStore(VAULT), driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
     )
     made = Worker(Place("notes", Environment.PRODUCTION), tools, lambda: None, nothing, nothing, note)
     yield made

@@ -9,7 +9,8 @@ from services.monitor.store import MemorySampleStore
 from services.monitor.traffic import Window
 from services.monitor.traffic_book import TrafficBook
 from services.monitor.traffic_sample import TrafficSample
-from shared.models import LatencyHistogram, Track, TrackTraffic, TrafficView
+from shared.models import Track
+from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 NONE = LatencyHistogram(le_ms=[None], counts=[0])

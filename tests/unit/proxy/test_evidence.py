@@ -4,7 +4,8 @@ import pytest
 
 from services.proxy.evidence import LONGEST_GIVEN, evidence, figures, quantile_ms
 from services.proxy.rollout import Rollout
-from shared.models import LatencyHistogram, Track, TrackTraffic, TrafficView
+from shared.models import Track
+from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 from tests.unit.proxy.routes import NOW
 
 EMPTY = LatencyHistogram(le_ms=[1.0, 10.0, None], counts=[0, 0, 0])

@@ -4,7 +4,7 @@ import pytest
 
 from services.proxy.hearing import Hearing, after_listening, listened
 from services.proxy.rollout import Rollout
-from shared.models import RolloutState
+from shared.proxy_models import RolloutState
 from tests.unit.proxy.routes import NOW
 
 

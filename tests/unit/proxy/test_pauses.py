@@ -6,7 +6,8 @@ import pytest
 
 from services.proxy.rollout import Promotion, Rollout
 from shared.errors import Conflict
-from shared.models import RolloutState, Track
+from shared.models import Track
+from shared.proxy_models import RolloutState
 from tests.unit.proxy.plane import Plane
 from tests.unit.proxy.routes import NOW, endpoint, route
 

@@ -15,7 +15,7 @@ from services.proxy.rollout import (
     rollout_event,
     with_earlier,
 )
-from shared.models import RolloutState
+from shared.proxy_models import RolloutState
 from shared.state import IllegalTransition
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import JsonValue
 
 from services.proxy.envoy_admin import Clusters, Host, Latency
-from shared.models import RolloutState, RolloutView
+from shared.proxy_models import RolloutState, RolloutView
 from shared.store import RedisError
 from tests.unit.proxy.plane import Plane
 from tests.unit.proxy.routes import NOW, endpoint, record, route

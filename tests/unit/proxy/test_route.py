@@ -10,7 +10,8 @@ from services.proxy.route import (
     without_drained,
     without_replaced,
 )
-from shared.models import InstanceState, RouteState, Track
+from shared.models import InstanceState, Track
+from shared.proxy_models import RouteState
 from tests.unit.proxy.routes import NOW, endpoint, record, route
 
 READY, UNHEALTHY, DRAINING = EndpointState.READY, EndpointState.UNHEALTHY, EndpointState.DRAINING
