@@ -14,6 +14,7 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 
+from services.deployer import docker_volume
 from services.deployer.docker_container import (
     INSTANCE,
     STACK,
@@ -52,6 +53,9 @@ class DockerDriver:
         self._connecting = threading.Lock()
         # Held from looking whether there is a container to having started it.
         self._starting = threading.Lock()
+
+    async def check(self, spec: InstanceSpec) -> None:
+        await asyncio.to_thread(self._check, spec)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         return await uncut(asyncio.to_thread(self._start, spec))
@@ -129,13 +133,24 @@ class DockerDriver:
             raise UnknownInstance(f"no container was started for {instance_id}")
         return container
 
+    def _check(self, spec: InstanceSpec) -> None:
+        _check_kind(spec)
+        with _engine_trouble(f"{spec.id} cannot be started"):
+            try:
+                self._client().images.get(spec.artifact.digest)
+            except ImageNotFound as error:
+                raise _no_image(spec) from error
+            for volume in spec.volumes:
+                docker_volume.check(self._client(), self._stack, volume)
+
     def _start(self, spec: InstanceSpec) -> InstanceStatus:
-        if spec.artifact.kind != "image":
-            raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
+        _check_kind(spec)
         with self._starting, _engine_trouble(f"{spec.id} cannot be started"):
             container = self._find(spec.id)
             if container is None:
                 self._make_network()
+                for volume in spec.volumes:
+                    docker_volume.make(self._client(), self._stack, volume)
                 container = self._create(spec)
             if not has_started(container.attrs):
                 container.start()
@@ -146,7 +161,7 @@ class DockerDriver:
         try:
             return self._client().containers.create(**creation(spec, self._stack))
         except ImageNotFound as error:
-            raise DriverError(f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built") from error
+            raise _no_image(spec) from error
 
     def _make_network(self) -> None:
         networks, name = self._client().networks, self._stack.network
@@ -242,6 +257,17 @@ class DockerDriver:
             if container.attrs["State"]["Running"]:
                 raise DriverError(f"{instance_id} runs; stop it first")
             container.remove(v=True)
+
+
+def _check_kind(spec: InstanceSpec) -> None:
+    if spec.artifact.kind != "image":
+        raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
+
+
+def _no_image(spec: InstanceSpec) -> DriverError:
+    return DriverError(
+        f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built; build its commit again"
+    )
 
 
 @contextlib.contextmanager

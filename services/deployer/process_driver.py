@@ -36,12 +36,16 @@ class ProcessDriver:
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
+        self._volumes = home / "volumes"
         self._passed_on = harmless(platform_environment)
         self._ports = PortPicker(self._root / ".port")
         self._cgroups = CgroupLimits(groups)
         self._guard = GuardLimits()
         # Held while a record is changed; nor does anybody read one while its process is being started.
         self._records = threading.Lock()
+
+    async def check(self, spec: InstanceSpec) -> None:
+        await asyncio.to_thread(_check, spec)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         return await uncut(asyncio.to_thread(self._start, spec))
@@ -101,8 +105,7 @@ class ProcessDriver:
         return self._limits(record).oom_kills(record)
 
     def _start(self, spec: InstanceSpec) -> InstanceStatus:
-        if spec.artifact.kind != "directory":
-            raise DriverError(f"{spec.id}: processes run from a directory, not from an {spec.artifact.kind}")
+        _check_kind(spec)
         folder = self._folder(spec.id)
         with self._records:
             if (status := folder.status(self._oom_kills)) is not None:
@@ -121,7 +124,7 @@ class ProcessDriver:
                     group=str(entrance.parent) if entrance else "",
                 )
                 folder.write(record)
-                record = spawn(spec, folder, record, entrance, self._passed_on)
+                record = spawn(spec, folder, record, entrance, {**self._passed_on, **self._make_volumes(spec)})
             except OSError as error:
                 raise DriverError(f"{spec.id} cannot be started: {error}") from error
             folder.write(record)
@@ -129,6 +132,15 @@ class ProcessDriver:
         if started is None:
             raise DriverError(f"{spec.id}: its record vanished")
         return started
+
+    def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
+        """Where they are, by the variables that say so. Raises OSError."""
+        places = {}
+        for volume in spec.volumes:
+            place = self._volumes / volume.app / volume.environment / volume.name
+            place.mkdir(parents=True, exist_ok=True)
+            places[volume.variable] = str(place)
+        return places
 
     def _statuses(self) -> dict[str, InstanceStatus]:
         with self._records:
@@ -209,3 +221,14 @@ class ProcessDriver:
     def _sweep_groups(self) -> None:
         with self._records:
             self._cgroups.sweep({folder.path.name for folder in folders(self._root)})
+
+
+def _check_kind(spec: InstanceSpec) -> None:
+    if spec.artifact.kind != "directory":
+        raise DriverError(f"{spec.id}: processes run from a directory, not from an {spec.artifact.kind}")
+
+
+def _check(spec: InstanceSpec) -> None:
+    _check_kind(spec)
+    if not Path(spec.artifact.ref).is_dir():
+        raise DriverError(f"{spec.id}: its artifact is gone; build its commit again")

@@ -65,5 +65,7 @@ def stack(engine: "DockerClient") -> Iterator[Stack]:
     yield stack
     for container in engine.containers.list(all=True, filters={"label": stack.label}):
         container.remove(force=True, v=True)
+    for volume in engine.volumes.list(filters={"label": stack.label}):
+        volume.remove(force=True)
     for network in engine.networks.list(names=[stack.network]):
         network.remove()

@@ -6,7 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.deployer.driver import DriverError, InstanceSpec, InstanceStatus, UnknownInstance, Unsupported, Usage
+from services.deployer.driver import (
+    DriverError,
+    InstanceSpec,
+    InstanceStatus,
+    UnknownInstance,
+    Unsupported,
+    Usage,
+    VolumeMount,
+)
 from services.deployer.environment import Override, configuration, desired
 from services.deployer.instance import Instance
 from services.deployer.observe import Limits, World
@@ -104,6 +112,7 @@ def a_world(
 
 class FakeDriver:
     """An engine in memory; what it runs outlives the driver objects' user. `started` counts real starts by id.
+    An instance with volumes writes its id into each, and prints what is there; `violations`: two on one volume.
     `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`:
     what every instance uses, bytes; `needs`: with less than that it is killed at once.
     """
@@ -116,23 +125,42 @@ class FakeDriver:
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.on_stop: Callable[[str], None] = lambda instance_id: None
+        self.missing: set[str] = set()
+        self.violations: list[str] = []
+        self._volumes: dict[tuple[str, str, str], list[str]] = {}
+        self._mounts: dict[str, tuple[VolumeMount, ...]] = {}
         self._statuses: dict[str, InstanceStatus] = {}
         self._logs: dict[str, list[str]] = {}
 
+    async def check(self, spec: InstanceSpec) -> None:
+        if spec.artifact.kind != "directory" or spec.artifact.ref in self.missing:
+            raise DriverError("its artifact is gone")
+
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        if spec.artifact.kind != "directory":
-            raise DriverError("this engine runs directories")
+        await self.check(spec)
         if spec.id not in self._statuses:
             self.started.append(spec.id)
+            self._mounts[spec.id] = spec.volumes
             address = f"127.0.0.1:{20_000 + len(self.started)}"
             self._statuses[spec.id] = InstanceStatus(spec.id, address, True, T0)
-            self._logs[spec.id] = ["one", "two"]
+            self._logs[spec.id] = ["one", "two"] if not spec.volumes else self._written(spec)
             self.limits[spec.id] = spec.memory
             if spec.memory < self.needs:
                 self.end(spec.id, 137, oom_kills=1)
             if spec.command == "exit 3":
                 self.end(spec.id, 3)
         return self._statuses[spec.id]
+
+    def _written(self, spec: InstanceSpec) -> list[str]:
+        seen: list[str] = []
+        for mount in spec.volumes:
+            for other, status in self._statuses.items():
+                if other != spec.id and status.running and mount in self._mounts[other]:
+                    self.violations.append(f"{other} and {spec.id} on one volume")
+            content = self._volumes.setdefault((mount.app, mount.environment, mount.name), [])
+            content.append(spec.id)
+            seen += content
+        return seen
 
     def end(self, instance_id: str, exit_code: int, *, oom_kills: int = 0) -> None:
         """It ends by itself, or is killed at its limit."""
