@@ -159,9 +159,10 @@ class _Run:
         """Raises Unsealed, Stopped."""
         tools, manifest = self._tools, self._ledger.build.manifest
         command = manifest.run.command if manifest else None
+        volumes = [volume.path for volume in manifest.volumes] if manifest else []
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.sealed")
         at = await asyncio.to_thread(tools.repositories.committed_at, workspace.app, workspace.commit)
-        delivery = Delivery(source, command, at, tools.git_url(workspace.app))
+        delivery = Delivery(source, command, at, tools.git_url(workspace.app), volumes)
         try:
             if tools.executor.builds_images:
                 self._log.say(f"--- image: of commit {workspace.commit}")
