@@ -141,7 +141,7 @@ class DockerDriver:
             except ImageNotFound as error:
                 raise _no_image(spec) from error
             for volume in spec.volumes:
-                docker_volume.check(self._client(), self._stack, volume)
+                docker_volume.check(self._client().volumes, self._stack, volume)
 
     def _start(self, spec: InstanceSpec) -> InstanceStatus:
         _check_kind(spec)
@@ -150,7 +150,7 @@ class DockerDriver:
             if container is None:
                 self._make_network()
                 for volume in spec.volumes:
-                    docker_volume.make(self._client(), self._stack, volume)
+                    docker_volume.make(self._client().volumes, self._stack, volume)
                 container = self._create(spec)
             if not has_started(container.attrs):
                 container.start()
