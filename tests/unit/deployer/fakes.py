@@ -44,6 +44,12 @@ def a_manifest(**resources: Any) -> Manifest:
     return Manifest.model_validate({"app": "notes", "run": {"command": "run"}, "resources": resources})
 
 
+def with_volume(**changes: Any) -> Manifest:
+    """A manifest with the volume `data`."""
+    volume = {"name": "data", "path": "/data"}
+    return Manifest.model_validate({"app": "notes", "run": {"command": "run"}, "volumes": [volume], **changes})
+
+
 def a_release(number: int, state: ReleaseState = ReleaseState.LIVE, **changes: Any) -> Release:
     """`notes-r<number>` of build and commit <number>."""
     given: dict[str, Any] = {
@@ -249,13 +255,15 @@ class MemoryRegistry:
 
 class FakeProxy:
     """Routes as the registry says; a draining instance leaves at the second look. `violations`: where a release broke
-    what none may break (an assertion here would end in a background job, and be logged, not seen).
+    what none may break (an assertion here would end in a background job, and be logged, not seen). `stop_first`: it may
+    have more draining than ready.
     """
 
     def __init__(self, registry: MemoryRegistry, driver: FakeDriver) -> None:
         self.rollouts: list[str] = []
         self.aborted: list[str] = []
         self.violations: list[str] = []
+        self.stop_first = False
         self._registry = registry
         self._in_route: set[str] = set()
         self._drained: set[str] = set()
@@ -287,7 +295,7 @@ class FakeProxy:
 
     def _count(self, states: list[InstanceState]) -> None:
         draining, ready = states.count(InstanceState.DRAINING), states.count(InstanceState.READY)
-        if draining > ready:
+        if draining > ready and not self.stop_first:
             self.violations.append(f"{draining} draining and only {ready} ready")
 
     def _before_stop(self, instance_id: str) -> None:
