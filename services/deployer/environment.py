@@ -49,8 +49,11 @@ def _within(asked: int | None, least: int, most: int) -> int:
     return least if asked is None else min(max(asked, least), most)
 
 
-def check_override(override: Override, resources: Resources) -> None:
+def check_override(override: Override, manifest: Manifest) -> None:
     """Raises Invalid where the override is not within the manifest's bounds, or names a variable of the platform."""
+    resources = manifest.resources
+    if manifest.volumes and override.replicas not in (None, 1):
+        raise Invalid("replicas", "must be 1: an app with a volume runs as one instance; give up its volumes for more")
     for name, asked, least, most in (
         ("replicas", override.replicas, resources.replicas, resources.max_replicas),
         ("memory", override.memory, resources.memory, resources.max_memory),

@@ -128,7 +128,7 @@ class Orders:
             if live is None:
                 raise Conflict(f"{place} has no release whose manifest gives the bounds; release a build first")
             override = change(stored.override)
-            check_override(override, live.manifest.resources)
+            check_override(override, live.manifest)
             await self._store.save_override(place, override)
         self._wake(place)
 

@@ -13,9 +13,10 @@ from services.deployer.environment import (
 from shared.errors import Invalid
 from shared.manifest import MIB
 from shared.models import Environment
-from tests.unit.deployer.fakes import a_manifest
+from tests.unit.deployer.fakes import a_manifest, with_volume
 
-RESOURCES = a_manifest(memory="64m", max_memory="256m", replicas=1, max_replicas=3).resources
+MANIFEST = a_manifest(memory="64m", max_memory="256m", replicas=1, max_replicas=3)
+RESOURCES = MANIFEST.resources
 
 
 def test_without_wishes_the_manifest_says() -> None:
@@ -43,12 +44,18 @@ def test_a_wish_is_held_within_the_bounds_of_the_manifest_that_is_to_run() -> No
 )
 def test_a_wish_that_cannot_be_is_refused_by_field(override: Override, field: str) -> None:
     with pytest.raises(Invalid) as refused:
-        check_override(override, RESOURCES)
+        check_override(override, MANIFEST)
     assert refused.value.extra["errors"][0]["field"] == field
 
 
 def test_a_wish_on_the_bounds_is_fine() -> None:
-    check_override(Override(replicas=3, memory=256 * MIB, variables={"GREETING": "hello"}), RESOURCES)
+    check_override(Override(replicas=3, memory=256 * MIB, variables={"GREETING": "hello"}), MANIFEST)
+
+
+def test_an_app_with_a_volume_cannot_be_scaled_and_is_told_why() -> None:
+    with pytest.raises(Invalid, match="an app with a volume runs as one instance"):
+        check_override(Override(replicas=2), with_volume())
+    check_override(Override(replicas=1), with_volume())
 
 
 def test_what_can_change_while_an_instance_runs_is_not_part_of_its_configuration() -> None:
