@@ -4,11 +4,14 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 MIB = 2**20
 _SIZE = re.compile(r"^(\d+)([kmg]?)b?$", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
+_SYSTEM = {"proc", "sys", "dev", "etc"}
+WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide the app
 
 
 def parse_size(value: Any) -> Any:
@@ -109,6 +112,24 @@ class Canary(Strict):
     weight: int = Field(33, ge=0, le=100, description="Percent of new visitors.")
 
 
+class Volume(Strict):
+    """A folder that outlives the app's instances; `path`: where a container has it."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    path: str
+
+    @field_validator("path")
+    @classmethod
+    def _own_place(cls, path: str) -> str:
+        if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+            raise ValueError(
+                "is not a plain absolute path; write it like /data, without `..`, `//` or a `/` at its end"
+            )
+        if path == WORKDIR or path.split("/")[1] in _SYSTEM:
+            raise ValueError(f"is the system's or the app's own; choose another, like /data or {WORKDIR}/data")
+        return path
+
+
 class Manifest(Strict):
     app: str
     steps: list[Step] = []
@@ -117,7 +138,8 @@ class Manifest(Strict):
     hosts: list[
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
     ] = []
-    resources: Resources = Resources()
+    volumes: list[Volume] = Field([], max_length=8)
+    resources: Resources = Field(Resources(), validate_default=True)  # after `volumes`, which its validator looks at
     canary: Canary = Canary()
     notify: list[str] = []
 
@@ -129,3 +151,26 @@ class Manifest(Strict):
         if twice:
             raise ValueError(f"two steps are named {', '.join(sorted(twice))}; give each its own name")
         return steps
+
+    @field_validator("volumes")
+    @classmethod
+    def _volumes_differ(cls, volumes: list[Volume]) -> list[Volume]:
+        for field in ("name", "path"):
+            values = [getattr(volume, field) for volume in volumes]
+            if twice := {value for value in values if values.count(value) > 1}:
+                raise ValueError(f"two volumes have the {field} {', '.join(sorted(twice))}; give each its own {field}")
+        return volumes
+
+    @field_validator("resources")
+    @classmethod
+    def _one_instance_on_a_volume(cls, resources: Resources, info: ValidationInfo) -> Resources:
+        """Two instances that write to the same files would spoil them."""
+        if not info.data.get("volumes"):
+            return resources
+        if resources.replicas > 1:
+            raise ValueError("replicas is above 1, but an app with a volume runs as one instance; set replicas to 1")
+        if "max_replicas" in resources.model_fields_set and resources.max_replicas > 1:
+            raise ValueError(
+                "max_replicas is above 1, but an app with a volume runs as one instance; set it to 1 or leave it out"
+            )
+        return resources.model_copy(update={"max_replicas": 1})

@@ -77,9 +77,6 @@ class InstanceRecord(View):
     updated_at: datetime
 
 
-# --- registry and events ---------------------------------------------------------------------------------------------
-
-
 class Event(View):
     """`type` is `<thing>.<state>` (`build.failure`, `release.live`); `notify` holds the manifest's addresses."""
 
@@ -171,6 +168,10 @@ class ReleaseView(View):
     ended_at: datetime | None = None
     previous: str | None = Field(None, description="The release that was live before this one.")
     failure: ReleaseFailure | None = Field(None, description="Of an instance, while it started or was watched.")
+    strategy: Literal["start-first", "stop-first"] = "start-first"
+    down_s: float | None = Field(
+        None, description="How long stop-first left no instance in the route; null: not known."
+    )
 
 
 class RetireRequest(Model):

@@ -53,7 +53,7 @@ class RolloutAction(Model):
 
     release: str
     reason: str = ""
-    evidence: dict[str, JsonValue] = {}
+    evidence: dict[str, JsonValue] = Field({})
 
 
 class RolloutView(View):
@@ -68,7 +68,7 @@ class RolloutView(View):
     state: RolloutState | None = None
     reason: str | None = None
     at: datetime | None = None
-    evidence: dict[str, JsonValue] = {}
+    evidence: dict[str, JsonValue] = Field({})
 
 
 class LatencyHistogram(View):

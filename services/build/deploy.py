@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from services.build.build import Build
 from services.build.executor import Stop, Stopped
 from shared.errors import Problem
 from shared.http import ServiceClient
-from shared.models import ReleaseState, ReleaseView
+from shared.models import Environment, ReleaseState, ReleaseView
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,18 @@ def went_live(release: ReleaseView) -> bool:
     if release.state is ReleaseState.RETIRED:
         return release.live_at is not None
     return release.state is ReleaseState.LIVE
+
+
+def loss(release: ReleaseView, volumes: Sequence[str]) -> str:
+    """What going live cost visitors, in words to follow another sentence; empty if it cost nothing. `volumes`: the
+    names of its own.
+    """
+    if release.unchanged or release.down_s is None:
+        return ""
+    plural = "s" if len(volumes) > 1 else ""
+    why = f"its volume{plural} {', '.join(volumes)}" if volumes else "the volume of the release before it"
+    what = "nobody was served" if release.environment is Environment.PRODUCTION else "there was no canary"
+    return f" (stop-first because of {why}: {what} for {release.down_s:.1f} s)"
 
 
 async def _pause(seconds: float, stop: Stop) -> None:

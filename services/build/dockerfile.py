@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.build.executor import Unsealed
+from shared.manifest import WORKDIR
 
 NAME = "Dockerfile"
 PYTHON, NODE = "python:3.13-slim", "node:20-slim"
@@ -37,17 +38,21 @@ def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
     return NODE if "package.json" in files and not python else PYTHON
 
 
-def dockerfile(app: str, files: Mapping[str, bytes], command: str | None) -> str:
-    """Raises Unsealed if nothing tells how the app is run. The caches that it names are the app's own."""
+def dockerfile(app: str, files: Mapping[str, bytes], command: str | None, volumes: Sequence[str] = ()) -> str:
+    """Raises Unsealed if nothing tells how the app is run. The caches that it names are the app's own. `volumes` are
+    paths as the manifest has them; a new volume takes over the owner that the image gives its path.
+    """
     if not command:
         raise Unsealed("has neither a Dockerfile nor `run: {command: …}` in slipway.yml; one of them is needed")
     image = base_image(files, [command])
     install = _node(app, files) if image == NODE else _python(app, files)
+    places = " ".join(volumes)
     lines = [
         f"FROM {image}",
         "ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 NODE_ENV=production HOME=/tmp HOST=0.0.0.0",
-        "WORKDIR /app",
+        f"WORKDIR {WORKDIR}",
         *install,
+        *([f"RUN mkdir -p {places} && chown -R {USER} {places}"] if volumes else []),
         f"USER {USER}",
         f"CMD {json.dumps(['sh', '-c', f'exec {command}' if _ONE_PROGRAM.match(command) else command])}",
     ]

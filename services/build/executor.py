@@ -63,12 +63,14 @@ class Outcome:
 class Delivery:
     """What is to be sealed. `source` is a second checkout that no step has touched (`seal` may
     move it), `command` how the app is run if
-    the manifest or the repository tells, `url` where the repository is found."""
+    the manifest or the repository tells, `url` where the repository is found, `volumes` the paths
+    that the app writes to."""
 
     source: Path
     command: str | None
     committed_at: datetime
     url: str
+    volumes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

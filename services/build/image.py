@@ -91,7 +91,7 @@ class ImageBuilder:
         files = root_files(source)
         path = source / NAME
         if NAME not in files:
-            text = dockerfile(workspace.app, files, delivery.command)
+            text = dockerfile(workspace.app, files, delivery.command, delivery.volumes)
             path = workspace.scratch / NAME
             path.write_text(text)
             output(f"no {NAME}: this one follows from {', '.join(files) or 'run.command'}\n{text}".encode())

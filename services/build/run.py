@@ -14,7 +14,7 @@ from services.build.analysis import Analysis
 from services.build.app import App
 from services.build.build_log import BuildLog, BuildLogs
 from services.build.convention import DOCKERFILE, READ, manifest_of, run_command
-from services.build.deploy import Handover, Refused, Unreachable, went_live
+from services.build.deploy import Handover, Refused, Unreachable, loss, went_live
 from services.build.executor import Delivery, Executor, Stop, Stopped, Unsealed, Workspace
 from services.build.gate import Fault, GateResult, loosened, refusal
 from services.build.ledger import Ledger
@@ -160,9 +160,10 @@ class _Run:
         """Raises Unsealed, Stopped."""
         tools, manifest = self._tools, self._ledger.build.manifest
         command = manifest.run.command if manifest else None
+        volumes = [volume.path for volume in manifest.volumes] if manifest else []
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.sealed")
         at = await asyncio.to_thread(tools.repositories.committed_at, workspace.app, workspace.commit)
-        delivery = Delivery(source, command, at, tools.git_url(workspace.app))
+        delivery = Delivery(source, command, at, tools.git_url(workspace.app), volumes)
         try:
             if tools.executor.builds_images:
                 self._log.say(f"--- image: of commit {workspace.commit}")
@@ -196,7 +197,10 @@ class _Run:
             urls = self._tools.urls(ledger.build.app, release.environment)
             await ledger.update(lambda build: domain.with_changes(build, urls=urls))
             how = "was live already, unchanged" if release.unchanged else "is live"
-            await self.end(BuildState.SUCCESS, f"{release.id} {how} in {release.environment}: {' and '.join(urls)}")
+            where = f"{release.id} {how} in {release.environment}: {' and '.join(urls)}"
+            manifest = ledger.build.manifest
+            names = [volume.name for volume in manifest.volumes] if manifest else []
+            await self.end(BuildState.SUCCESS, f"{where}{loss(release, names)}")
 
     async def stopped(self) -> None:
         """All processes have ended."""

@@ -6,6 +6,7 @@ stopped, or → unhealthy | failed. Everything follows from facts: stored (store
 release.py, instance.py, environment.py   the nouns and their states
 environment_patch.py, vault.py            what may be wished for; variables and secrets as they are stored
 observe.py, plan.py, work.py              what the facts ask for: changes first, then work (action.py)
+stop_first.py                             of that, what volumes ask for
 apply.py, publish.py                      what changes mean for the store, the events, the registry
 runner.py, worker.py, jobs.py             one environment's plans carried out
 prober.py, proxy.py, driver.py            the outside: instances' health, the proxy service, the engine

@@ -61,6 +61,20 @@ class Switch:
 
 
 @dataclass(frozen=True)
+class MakeRoom:
+    """Stop-first: from now on the old instances are taken out, and the release's own are started after them."""
+
+    release: str
+
+
+@dataclass(frozen=True)
+class NoteDown:
+    """Visitors are served again, whom the release had left without an instance."""
+
+    release: str
+
+
+@dataclass(frozen=True)
 class Say:
     """What the release waits for, in words for a person."""
 
@@ -75,7 +89,26 @@ class WantMemory:
     memory: int
 
 
-Change = AddInstance | MoveInstance | NoteAddress | NoteEnd | DropInstance | MoveRelease | Switch | Say | WantMemory
+Change = (
+    AddInstance
+    | MoveInstance
+    | NoteAddress
+    | NoteEnd
+    | DropInstance
+    | MoveRelease
+    | Switch
+    | MakeRoom
+    | NoteDown
+    | Say
+    | WantMemory
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Look whether the release's instances can be started, as far as that is known without starting one."""
+
+    release: str
 
 
 @dataclass(frozen=True)
@@ -122,4 +155,4 @@ class TakeBack:
     release: str
 
 
-Work = Run | Stop | SetMemory | Sync | OpenRollout | AbortRollout | TakeBack
+Work = Check | Run | Stop | SetMemory | Sync | OpenRollout | AbortRollout | TakeBack

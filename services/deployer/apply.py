@@ -10,18 +10,21 @@ from services.deployer.action import (
     AddInstance,
     Change,
     DropInstance,
+    MakeRoom,
     MoveInstance,
     MoveRelease,
     NoteAddress,
+    NoteDown,
     NoteEnd,
     Say,
     Switch,
     WantMemory,
 )
 from services.deployer.environment import Override, desired
-from services.deployer.instance import Instance, crashes_in_a_row, is_helped_by
+from services.deployer.instance import RUNNING, Instance, crashes_in_a_row, is_helped_by
 from services.deployer.observe import World
 from services.deployer.release import Release
+from services.deployer.stop_first import is_stop_first
 from shared.models import Event, InstanceState, ReleaseFailure, ReleaseState
 
 EXCERPT_BYTES = 4096
@@ -48,6 +51,7 @@ def release_event(release: Release, at: datetime) -> Event:
         notify=release.manifest.notify,
         **_subject(release),
         **_evidence(release),
+        **_loss(release),
     )
 
 
@@ -80,6 +84,12 @@ def _evidence(release: Release) -> dict[str, str | int | None]:
         return {}
     last = "\n".join(failure.log).encode()[-EXCERPT_BYTES:]
     return {"exit_code": failure.exit_code, "probe": failure.probe, "excerpt": last.decode(errors="ignore")}
+
+
+def _loss(release: Release) -> dict[str, str | float | None]:
+    """What going live cost visitors."""
+    is_live = release.state is ReleaseState.LIVE
+    return {"strategy": release.strategy, "down_s": release.down_s} if is_live else {}
 
 
 def _memory(instance: Instance, release: Release) -> dict[str, int]:
@@ -120,6 +130,10 @@ class _Application:
                     self._move_release(change)
                 case Switch(release_id):
                     self._put_release(self._release(release_id).model_copy(update={"switched_at": self._now}))
+                case MakeRoom(release_id):
+                    self._make_room(self._release(release_id))
+                case NoteDown(release_id):
+                    self._note_down(self._release(release_id))
                 case Say(release_id, reason):
                     self._put_release(self._release(release_id).model_copy(update={"reason": reason}))
                 case WantMemory(memory):
@@ -185,8 +199,19 @@ class _Application:
         release = releases.moved(self._release(change.release), change.state, change.reason, self._now)
         if change.state is ReleaseState.STARTING:
             live = self._world.only(ReleaseState.LIVE)
-            release = release.model_copy(update={"previous": live.id if live else None})
+            strategy = "stop-first" if is_stop_first(release, live) else "start-first"
+            release = release.model_copy(update={"previous": live.id if live else None, "strategy": strategy})
         if change.abort_rollout:
             release = release.model_copy(update={"abort_rollout": True})
         self._put_release(release)
         self._commit.events.append(release_event(release, self._now))
+
+    def _make_room(self, release: Release) -> None:
+        served = any(i.release != release.id and i.state in RUNNING for i in self._world.instances.values())
+        update = {"room_at": self._now, "down_from": self._now if served else None}
+        self._put_release(release.model_copy(update=update))
+
+    def _note_down(self, release: Release) -> None:
+        assert release.down_from is not None
+        down_s = round((self._now - release.down_from).total_seconds(), 3)
+        self._put_release(release.model_copy(update={"down_s": down_s}))

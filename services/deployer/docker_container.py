@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.deployer.driver import InstanceSpec, InstanceStatus
+from services.deployer.driver import InstanceSpec, InstanceStatus, VolumeMount
 from services.deployer.process_record import KILLED
 from shared.engine import APP, STACK
 
 INSTANCE = "io.slipway.instance"
-TOLD = {APP: "SLIPWAY_APP", "io.slipway.environment": "SLIPWAY_ENVIRONMENT"}
+ENVIRONMENT = "io.slipway.environment"
+TOLD = {APP: "SLIPWAY_APP", ENVIRONMENT: "SLIPWAY_ENVIRONMENT"}
 RELEASE = "io.slipway.release"
 CREATED = "created"
 PIDS = 512
@@ -30,6 +31,13 @@ class Stack:
         """One instance, one name: the engine itself refuses a second copy."""
         return f"slipway-{self.id}-{instance_id}"
 
+    def volume_name(self, volume: VolumeMount) -> str:
+        return f"slipway-{self.id}-{volume.app}-{volume.environment}-{volume.name}"
+
+    def volume_labels(self, volume: VolumeMount) -> dict[str, str]:
+        """Whose it is. Its name alone does not tell where names have hyphens."""
+        return {STACK: self.id, APP: volume.app, ENVIRONMENT: volume.environment}
+
     @property
     def label(self) -> str:
         return f"{STACK}={self.id}"
@@ -46,13 +54,16 @@ def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
     """
     told = {label: spec.environment.get(name, "") for label, name in TOLD.items()}
     release = spec.environment.get("SLIPWAY_RELEASE", "")
+    places = {volume.variable: volume.path for volume in spec.volumes}
+    mounts = [{"Type": "volume", "Source": stack.volume_name(volume), "Target": volume.path} for volume in spec.volumes]
     return {
         "image": spec.artifact.digest,
         "name": stack.container_name(spec.id),
         "entrypoint": ["sh", "-c", spec.command] if spec.command else None,
-        "environment": {**spec.environment, "PORT": str(spec.port), "SLIPWAY_INSTANCE": spec.id},
+        "environment": {**spec.environment, **places, "PORT": str(spec.port), "SLIPWAY_INSTANCE": spec.id},
         "labels": {STACK: stack.id, INSTANCE: spec.id, RELEASE: release, **told},
         "network": stack.network,
+        "mounts": mounts,
         "init": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],

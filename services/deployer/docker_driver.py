@@ -14,6 +14,7 @@ import docker
 from docker.errors import ImageNotFound, NotFound
 from docker.models.containers import Container
 
+from services.deployer import docker_volume
 from services.deployer.docker_connection import ASKED_AT_ONCE, Connection, engine_trouble, unless_conflict
 from services.deployer.docker_container import (
     INSTANCE,
@@ -60,6 +61,9 @@ class DockerDriver:
         self._deaths = Deaths()
         # Held from looking whether there is a container to having started it.
         self._starting = threading.Lock()
+
+    async def preflight(self, spec: InstanceSpec) -> None:
+        await asyncio.to_thread(self._preflight, spec)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         return await uncut(asyncio.to_thread(self._start, spec))
@@ -137,6 +141,12 @@ class DockerDriver:
             raise UnknownInstance(f"no container was started for {instance_id}")
         return container
 
+    def _preflight(self, spec: InstanceSpec) -> None:
+        self._verify(spec.artifact)
+        with engine_trouble(f"{spec.id} cannot be started"):
+            for volume in spec.volumes:
+                docker_volume.check(self._client().volumes, self._stack, volume)
+
     def _start(self, spec: InstanceSpec) -> InstanceStatus:
         if spec.artifact.kind != "image":
             raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
@@ -144,6 +154,8 @@ class DockerDriver:
             container = self._find(spec.id)
             if container is None:
                 self._make_network()
+                for volume in spec.volumes:
+                    docker_volume.make(self._client().volumes, self._stack, volume)
                 container = self._create(spec)
             if not has_started(container.attrs):
                 container.start()

@@ -34,9 +34,26 @@ class ArtifactChanged(DriverError):
 
 
 @dataclass(frozen=True)
+class VolumeMount:
+    """A folder of the app's own in that environment: it outlives instances and releases, and other environments have
+    another. `path`: where a container has it; a process is told where it lies.
+    """
+
+    app: str
+    environment: str
+    name: str
+    path: str
+
+    @property
+    def variable(self) -> str:
+        """Names the environment variable that tells the app the place."""
+        return f"SLIPWAY_VOLUME_{self.name.upper().replace('-', '_')}"
+
+
+@dataclass(frozen=True)
 class InstanceSpec:
     """`command` is run by `sh -c` in a copy of the artifact; empty: an image's own. `memory` in bytes. `port`: where it
-    is to listen in a container; a process is given another one.
+    is to listen in a container; a process is given another one. `volumes` are made where they are missing.
     """
 
     id: str
@@ -45,6 +62,7 @@ class InstanceSpec:
     environment: Mapping[str, str] = field(repr=False)
     memory: int
     port: int
+    volumes: tuple[VolumeMount, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,9 +103,16 @@ class Driver(Protocol):
     engine goes on where the last one stopped. One deployer at a time uses an engine's instances.
 
     Order: `start`, any of the others, `stop`, `forget`. Each may be repeated, and may be cut off anywhere (cancelled,
-    or the deployer killed): repeating it completes it, and never makes a second copy. All but `start` and `forget` of
-    an instance that the engine does not know raise UnknownInstance. Every method may raise DriverError.
+    or the deployer killed): repeating it completes it, and never makes a second copy. All but `preflight`, `start` and
+    `forget` of an instance that the engine does not know raise UnknownInstance. Every method may raise DriverError.
+    Nothing ever removes a volume: that is data. That no two instances share one is the caller's affair.
     """
+
+    async def preflight(self, spec: InstanceSpec) -> None:
+        """Raises DriverError with the reason if `start` would surely fail, as far as that is told without starting: its
+        artifact is missing, a volume is not the app's. Changes nothing.
+        """
+        ...
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         """Starts the instance and returns at once, not when it is ready. An id is started once in its life: repeated,

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, SecretStr
 
 from services.deployer.environment import Override, Secret
 from shared.errors import Invalid
-from shared.manifest import Resources, Size
+from shared.manifest import Manifest, Size
 from shared.models import Model
 
 OWN_NAMES = re.compile(r"SLIPWAY_.*|PORT|PATH|HOME|TMPDIR|OFREP_ENDPOINT|FLAGS_TOKEN|REDIS_URL")
@@ -37,8 +37,12 @@ class EnvironmentPatch(Model):
         description="Variables whose values only the app is shown. At most 64 KiB each, 256 KiB all.",
     )
 
-    def check_bounds(self, resources: Resources) -> None:
+    def check_bounds(self, manifest: Manifest) -> None:
         """Raises Invalid if replicas or memory are not within the manifest's bounds."""
+        resources = manifest.resources
+        if manifest.volumes and self.replicas not in (None, 1):
+            remedy = "must be 1: an app with a volume runs as one instance; give up its volumes for more"
+            raise Invalid("replicas", remedy)
         for name, asked, least, most in (
             ("replicas", self.replicas, resources.replicas, resources.max_replicas),
             ("memory", self.memory, resources.memory, resources.max_memory),

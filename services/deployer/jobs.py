@@ -25,6 +25,9 @@ class Jobs:
         if key not in self._tasks and time.monotonic() >= self._not_before.get(key, 0.0):
             self._tasks[key] = asyncio.create_task(self._run(key, make, pause_s))
 
+    def runs(self, key: Hashable) -> bool:
+        return key in self._tasks
+
     def cancel(self, key: Hashable) -> None:
         """Cuts it off, if it runs; in any case it may be begun again at once."""
         self._not_before.pop(key, None)

@@ -40,6 +40,7 @@ class World:
 
     `routes` is None unless the proxy's last answer is younger than the registry's last change; an instance that the
     answer does not name is absent. `stopped`: instances of which this process knows that nothing runs any more.
+    `checked`: what was found to keep a release's instances from being started, empty if nothing was.
     `waits_for`: why the proxy's answer is missing; `refused`: why it will not come by waiting. `fixed_memory`:
     instances whose limit the engine cannot change; `memory_refused`: what it would not change it to, a short while ago.
     """
@@ -53,6 +54,7 @@ class World:
     stopped: frozenset[str] = frozenset()
     health: Mapping[str, Health] = field(default_factory=dict)
     routes: Mapping[str, RouteState] | None = None
+    checked: Mapping[str, str] = field(default_factory=dict)
     waits_for: str = ""
     refused: str = ""
     fixed_memory: frozenset[str] = frozenset()

@@ -135,7 +135,7 @@ class Orders:
                         f"{place} has no release whose manifest gives the bounds of replicas and memory; release a "
                         "build first (variables and secrets can be set before)"
                     )
-                patch.check_bounds(live.manifest.resources)
+                patch.check_bounds(live.manifest)
             await self._store.save_override(place, patch.applied(stored.override, self._now()))
         self._wake(place)
 

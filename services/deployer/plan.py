@@ -1,7 +1,8 @@
 """What to do next in one environment, from what is stored and what is seen. Pure: no I/O, no clock.
 
 The order of a release comes out of its conditions: all new instances ready → proxy says routable → (canary: rollout
-open) → switch → old ones draining → proxy says absent → SIGTERM. Killed anywhere, the next plan goes on from the facts.
+open) → switch → old ones draining → proxy says absent → SIGTERM. With volumes the old ones go first (stop_first.py).
+Killed anywhere, the next plan goes on from the facts.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from services.deployer.instance import ENDED, RUNNING, Instance, may_restart_at
 from services.deployer.observe import Limits, World, observed
 from services.deployer.release import ENDED as RELEASE_ENDED
 from services.deployer.release import Release
+from services.deployer.stop_first import awaited, down_noted, in_the_way, out, room_made
 from services.deployer.work import is_settled
 from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
@@ -35,14 +37,15 @@ def decided(world: World, limits: Limits, now: datetime) -> list[Change]:
         _queue(world, starting),
         _verdicts(world, starting, live),
         _without_ended_releases(world),
+        down_noted(world),
     ]
     if starting is not None:
-        deciders += [_filled(world, starting, _running(world, starting), now), _taken_over(world, starting, live)]
-    if live is not None and (starting is None or starting.switched_at is None):
+        deciders += [_begun(world, starting, now), _taken_over(world, starting, live)]
+    if live is not None and (starting is None or not (starting.switched_at or starting.room_at)):
         fresh = _fresh(world, live, limits, now)
         deciders += [_filled(world, live, fresh, now), _kept_up(world, live, fresh)]
-    if starting is not None and world.waits_for and starting.reason != world.waits_for:
-        deciders.append([Say(starting.id, world.waits_for)])
+    if starting is not None:
+        deciders.append(_said(world, starting))
     deciders.append(_forgotten(world))
     return next((changes for decider in deciders if (changes := list(decider))), [])
 
@@ -62,11 +65,10 @@ def _queue(world: World, starting: Release | None) -> Iterator[Change]:
 
 def _verdicts(world: World, starting: Release | None, live: Release | None) -> Iterator[Change]:
     if starting is not None and starting.switched_at is None:
-        if starting.failure is not None:
-            why = f"{starting.failure.instance}: {starting.failure.reason}"
-            yield MoveRelease(starting.id, ReleaseState.FAILED, why)
-        elif world.refused:
-            yield MoveRelease(starting.id, ReleaseState.FAILED, world.refused)
+        failure = f"{starting.failure.instance}: {starting.failure.reason}" if starting.failure else ""
+        if why := failure or world.refused or (world.checked.get(starting.id, "") if starting.room_at is None else ""):
+            back = f"; {live.id} is started again" if live is not None and starting.room_at is not None else ""
+            yield MoveRelease(starting.id, ReleaseState.FAILED, f"{why}{back}")
     if live is not None and live.failure is not None and live.environment is Environment.CANARY:
         # Visitors have the stable track to go back to; the canary itself has nothing.
         why = f"{live.failure.instance}: {live.failure.reason}"
@@ -77,7 +79,20 @@ def _without_ended_releases(world: World) -> Iterator[Change]:
     for instance in world.instances.values():
         release = world.releases[instance.release]
         if instance.state in RUNNING and release.state in RELEASE_ENDED:
-            yield _out(instance, f"{release.id} is {release.state}: {release.reason}")
+            yield out(instance, f"{release.id} is {release.state}: {release.reason}")
+
+
+def _begun(world: World, starting: Release, now: datetime) -> Iterator[Change]:
+    if starting.strategy == "stop-first":
+        yield from room_made(world, starting)
+    if starting.strategy == "start-first" or starting.room_at is not None:
+        yield from _filled(world, starting, _running(world, starting), now)
+
+
+def _said(world: World, starting: Release) -> Iterator[Change]:
+    waits_for = world.waits_for or awaited(world, starting)
+    if waits_for and starting.reason != waits_for:
+        yield Say(starting.id, waits_for)
 
 
 def _running(world: World, release: Release) -> list[Instance]:
@@ -100,7 +115,11 @@ def _fresh(world: World, live: Release, limits: Limits, now: datetime) -> list[I
 
 
 def _filled(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
-    """As many as are wanted; in place of those that failed, not before their time."""
+    """As many as are wanted; in place of those that failed, not before their time; none while another has the volumes
+    that it needs.
+    """
+    if in_the_way(world, release):
+        return
     wanted = desired(world.override, release.manifest.resources)
     missing = wanted.replicas - len(have)
     failed = [i for i in world.of(release) if i.state is S.FAILED and not i.replaced]
@@ -155,9 +174,12 @@ def _kept_up(world: World, live: Release, fresh: list[Instance]) -> Iterator[Cha
         surplus = worst_first[: len(fresh) - wanted]
         yield from _drained(surplus, (ready - _draining(world)) // 2, f"{wanted} instances are wanted")
         return
+    outdated = [instance for instance in _running(world, live) if instance not in fresh]
+    if live.manifest.volumes:
+        yield from (out(instance, "makes room for another instance") for instance in outdated)
+        return
     in_route = [i for i in fresh if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     if len(in_route) >= wanted:
-        outdated = [instance for instance in _running(world, live) if instance not in fresh]
         yield from _drained(outdated, ready - _draining(world), "another instance took its place")
 
 
@@ -170,12 +192,7 @@ def _drained(leaving: list[Instance], room: int, reason: str) -> Iterator[Change
     in_route = [instance for instance in leaving if instance.state is not S.STARTING]
     for instance in leaving:
         if instance.state is S.STARTING or instance in in_route[: max(0, room)]:
-            yield _out(instance, reason)
-
-
-def _out(instance: Instance, reason: str) -> MoveInstance:
-    """A starting one was never in the route: nothing of it has to drain."""
-    return MoveInstance(instance.id, S.STOPPED if instance.state is S.STARTING else S.DRAINING, reason)
+            yield out(instance, reason)
 
 
 def _forgotten(world: World) -> Iterator[Change]:

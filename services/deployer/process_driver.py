@@ -46,12 +46,16 @@ class ProcessDriver:
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
+        self._volumes = home / "volumes"
         self._passed_on = harmless(platform_environment)
         self._ports = PortPicker(self._root / ".port")
         self._cgroups = CgroupLimits(groups)
         self._guard = GuardLimits()
         # Held while a record is changed; nor does anybody read one while its process is being started.
         self._records = threading.Lock()
+
+    async def preflight(self, spec: InstanceSpec) -> None:
+        await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         return await uncut(asyncio.to_thread(self._start, spec))
@@ -137,7 +141,7 @@ class ProcessDriver:
                     group=str(entrance.parent) if entrance else "",
                 )
                 folder.write(record)
-                record = spawn(spec, folder, record, entrance, self._passed_on)
+                record = spawn(spec, folder, record, entrance, {**self._passed_on, **self._make_volumes(spec)})
             except OSError as error:
                 raise DriverError(f"{spec.id} cannot be started: {error}") from error
             folder.write(record)
@@ -145,6 +149,15 @@ class ProcessDriver:
         if started is None:
             raise DriverError(f"{spec.id}: its record vanished")
         return started
+
+    def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
+        """Where they are, by the variables that say so. Raises OSError."""
+        places = {}
+        for volume in spec.volumes:
+            place = self._volumes / volume.app / volume.environment / volume.name
+            place.mkdir(parents=True, exist_ok=True)
+            places[volume.variable] = str(place)
+        return places
 
     def _statuses(self) -> dict[str, InstanceStatus]:
         with self._records:

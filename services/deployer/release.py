@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -35,7 +35,8 @@ class Step(BaseModel):
 class Release(BaseModel):
     """`switched_at`: from here on the old instances are taken out, there is no way back but a rollback. `takes_back`:
     the faulty release that this one replaces by itself; `taken_back`: the release that replaces this faulty one, or
-    why there is none.
+    why there is none. Stop-first: from `room_at` on the old instances are taken out before any of this release is
+    started; there is a way back. `down_from`: when those that served left; `down_s`: how long nobody took their place.
     """
 
     id: str
@@ -54,6 +55,10 @@ class Release(BaseModel):
     ended_at: datetime | None = None
     previous: str | None = None
     instances_made: int = 0
+    strategy: Literal["start-first", "stop-first"] = "start-first"
+    room_at: datetime | None = None
+    down_from: datetime | None = None
+    down_s: float | None = None
     switched_at: datetime | None = None
     rollout_opened: bool = False
     abort_rollout: bool = False
@@ -64,6 +69,11 @@ class Release(BaseModel):
     @property
     def place(self) -> Place:
         return Place(self.app, self.environment)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it had those that served leave, and nobody has been seen in their place yet."""
+        return self.down_from is not None and self.down_s is None
 
 
 class ReleaseDetail(ReleaseView):

@@ -98,6 +98,7 @@ class Runner:
             stopped=frozenset(self._worker.stopped),
             health=self._setting.prober.health(),
             routes=self._worker.routes,
+            checked=self._worker.checked,
             waits_for=self._worker.waits_for,
             refused=self._worker.refused,
             fixed_memory=frozenset(self._worker.fixed_memory),
@@ -114,6 +115,10 @@ class Runner:
                 await self._tools.driver.forget(instance.id)
             self._worker.forget(instance.id)
         await self._tools.store.commit(self.place, commit)
+        begun = [each.release for each in changes if isinstance(each, MoveRelease) and each.release in commit.releases]
+        starting = [commit.releases[each] for each in begun if commit.releases[each].state is ReleaseState.STARTING]
+        if any(release.strategy == "stop-first" for release in starting):
+            self._worker.registry_changed()  # so that the proxy is asked about the release before anything leaves
         for event in commit.events:
             log.info("%s %s: %s", event.id, event.type, event.reason)
 

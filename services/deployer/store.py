@@ -58,7 +58,7 @@ class Store(Protocol):
 
 def is_open(release: Release) -> bool:
     """Whether something is still to be done for the release."""
-    return release.state not in ENDED or release.abort_rollout
+    return release.state not in ENDED or release.abort_rollout or release.is_down
 
 
 class RedisStore:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from services.deployer.action import AbortRollout, OpenRollout, Run, SetMemory, Stop, Sync, TakeBack, Work
+from services.deployer.action import AbortRollout, Check, OpenRollout, Run, SetMemory, Stop, Sync, TakeBack, Work
 from services.deployer.environment import desired
 from services.deployer.instance import ENDED, RUNNING, Instance
 from services.deployer.observe import World
@@ -28,6 +28,8 @@ def work(world: World) -> Iterator[Work]:
     if world.published and not _is_confirmed(world):
         yield Sync()
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
+    if starting is not None and _is_to_be_checked(world, starting):
+        yield Check(starting.id)
     if starting is not None and _is_routable(world, starting) and not _has_rollout(starting):
         yield OpenRollout(starting.id)
     for release in world.releases.values():
@@ -50,6 +52,11 @@ def _other_memory(world: World, instance: Instance) -> int | None:
 def is_settled(world: World, starting: Release) -> bool:
     """Whether the old instances may go: every new one gets visitors, and a canary's rollout is open."""
     return _is_routable(world, starting) and _has_rollout(starting)
+
+
+def _is_to_be_checked(world: World, starting: Release) -> bool:
+    """While the old ones still serve."""
+    return starting.strategy == "stop-first" and starting.room_at is None and starting.id not in world.checked
 
 
 def _is_routable(world: World, release: Release) -> bool:

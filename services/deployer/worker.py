@@ -6,8 +6,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from services.deployer.action import AbortRollout, OpenRollout, Run, SetMemory, Stop, Sync, TakeBack, Work
-from services.deployer.driver import Driver, DriverError, InstanceSpec, NoAnswer, UnknownInstance, Unsupported
+from services.deployer.action import AbortRollout, Check, OpenRollout, Run, SetMemory, Stop, Sync, TakeBack, Work
+from services.deployer.driver import (
+    Driver,
+    DriverError,
+    InstanceSpec,
+    NoAnswer,
+    UnknownInstance,
+    Unsupported,
+    VolumeMount,
+)
 from services.deployer.environment import AppFacts, Place, sync_body
 from services.deployer.instance import Instance
 from services.deployer.jobs import RETRY_S, Jobs
@@ -59,6 +67,7 @@ class Worker:
         self.start_errors: dict[str, str] = {}
         self.stopped: set[str] = set()
         self.routes: Mapping[str, RouteState] | None = None
+        self.checked: dict[str, str] = {}
         self.waits_for = ""
         self.refused = ""
         self.fixed_memory: set[str] = set()
@@ -95,10 +104,14 @@ class Worker:
         """Begins each piece that does not run already."""
         for piece in pieces:
             match piece:
+                case Check(release_id):
+                    self._jobs.ensure(piece, partial(self._check, world.releases[release_id], world))
                 case Run(instance_id):
                     self._jobs.ensure(piece, partial(self._run, world.instances[instance_id], world))
                 case Stop(instance_id):
-                    self._jobs.ensure(piece, partial(self._stop, instance_id))
+                    # A start that is on its way would else come after the stop, when the instance counts as gone.
+                    if not self._jobs.runs(Run(instance_id)):
+                        self._jobs.ensure(piece, partial(self._stop, instance_id))
                 case SetMemory(instance_id, memory):
                     self._jobs.ensure(("memory", instance_id), partial(self._set_memory, instance_id, memory))
                 case Sync():
@@ -111,27 +124,42 @@ class Worker:
                 case TakeBack(release_id):
                     self._jobs.ensure(piece, partial(self._tools.take_back, release_id), pause_s=RETRY_S)
 
+    async def _check(self, release: Release, world: World) -> None:
+        try:
+            await self._tools.driver.preflight(self._spec(release, f"{release.id}-1", 0, world))
+        except NoAnswer:
+            raise  # it says nothing about the release, and is asked again
+        except DriverError as error:
+            self.checked[release.id] = str(error)
+        else:
+            self.checked[release.id] = ""
+
     async def _run(self, instance: Instance, world: World) -> None:
         if world.override.problem:
             self.start_errors[instance.id] = world.override.problem
             return
-        release = world.releases[instance.release]
-        spec = InstanceSpec(
-            id=instance.id,
-            artifact=release.artifact,
-            command=release.manifest.run.command or "",
-            environment=self._tools.facts.environment_of(
-                self._place, release.id, release.commit, world.override.told()
-            ),
-            memory=instance.memory,
-            port=release.manifest.run.port,
-        )
+        spec = self._spec(world.releases[instance.release], instance.id, instance.memory, world)
         try:
             await self._tools.driver.start(spec)
         except NoAnswer:
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
+
+    def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
+        """`memory` in bytes."""
+        app, environment = self._place.app, self._place.environment
+        return InstanceSpec(
+            id=instance_id,
+            artifact=release.artifact,
+            command=release.manifest.run.command or "",
+            environment=self._tools.facts.environment_of(
+                self._place, release.id, release.commit, world.override.told()
+            ),
+            memory=memory,
+            port=release.manifest.run.port,
+            volumes=tuple(VolumeMount(app, environment, each.name, each.path) for each in release.manifest.volumes),
+        )
 
     async def _stop(self, instance_id: str) -> None:
         try:

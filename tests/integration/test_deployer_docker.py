@@ -61,8 +61,12 @@ async def settings(
     network = f"slipway-test-{uuid.uuid4().hex[:8]}"
     made = settings_for(tmp_path / "home", redis_server, outside)
     yield made.model_copy(update={"driver": "docker", "network": network})
+    volumes = set()
     for container in containers(engine, network):
+        volumes |= {mount["Name"] for mount in container.attrs["Mounts"]}
         container.remove(force=True, v=True)
+    for name in volumes:
+        engine.volumes.get(name).remove()
     for each in engine.networks.list(names=[network]):
         each.remove()
 
@@ -77,8 +81,8 @@ def containers(engine: "DockerClient", network: str) -> "list[Container]":
     return engine.containers.list(all=True, filters={"network": network})
 
 
-def build(outside: Outside, image: str, number: int) -> str:
-    manifest: dict[str, Any] = {"app": "notes", "run": {"port": 9090, "health": "/up"}}
+def build(outside: Outside, image: str, number: int, **more: Any) -> str:
+    manifest: dict[str, Any] = {"app": "notes", "run": {"port": 9090, "health": "/up"}, **more}
     artifact = {"kind": "image", "ref": f"notes:{number}", "digest": image}
     return outside.build(number, manifest=manifest, artifact=artifact)
 
@@ -114,3 +118,26 @@ async def test_a_crash_is_seen_within_a_second(deployer: Deployer, outside: Outs
         while not (ready := await deployer.instances("ready")):
             await asyncio.sleep(0.05)
     assert ready[0]["id"] == "notes-r1-2" and await visit(ready[0]) == f"{1:040x}"
+
+
+async def test_a_volume_passes_from_release_to_release_one_instance_at_a_time(
+    deployer: Deployer, outside: Outside, image: str, engine: "DockerClient", settings: Settings
+) -> None:
+    keeps = "echo $SLIPWAY_INSTANCE >> $SLIPWAY_VOLUME_DATA/log; cat $SLIPWAY_VOLUME_DATA/log"
+    run = {"command": f"{keeps}; exec python3 /app.py", "port": 9090, "health": "/up"}
+    volumes = [{"name": "data", "path": "/data"}]
+    await deployer.deployed(build(outside, image, 1, run=run, volumes=volumes))
+    await deployer.deployed(build(outside, image, 2, run=run, volumes=volumes))
+    told = await deployer.call("GET", "/releases/notes-r2")
+    assert told["strategy"] == "stop-first" and told["down_s"] > 0
+    made = {each.labels["io.slipway.release"]: each for each in containers(engine, settings.network)}
+    old, new = made["notes-r1"], made["notes-r2"]
+    assert new.logs().decode().splitlines()[:2] == ["notes-r1-1", "notes-r2-1"]
+    assert old.attrs["State"]["FinishedAt"] < new.attrs["State"]["StartedAt"]
+
+    gone = build(outside, image, 3, run=run, volumes=volumes)
+    outside.builds[gone]["artifact"]["digest"] = f"sha256:{'0' * 64}"
+    await deployer.release(gone)
+    failed = await deployer.until("notes-r3", "failed", "live")
+    assert "the engine has no image notes:3 as it was built" in failed["reason"]
+    assert [each["id"] for each in await deployer.instances("ready")] == ["notes-r2-1"]

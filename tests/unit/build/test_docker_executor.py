@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,17 @@ async def test_the_same_commit_is_the_same_image_at_once(
     # Of the same size and date.
     changed = delivery(tmp_path, {**files, "app.py": "print('other')\n"}, "python app.py")
     assert (await executor.seal(workspace, changed, Printed(), Stop())).digest != first.digest
+
+
+async def test_a_new_volume_belongs_to_the_apps_user(
+    engine: Engine, executor: Executor, workspace: Workspace, tmp_path: Path
+) -> None:
+    given = replace(delivery(tmp_path, {}, "./run"), volumes=["/data", "/app/data"])
+    artifact = await executor.seal(workspace, given, Printed(), Stop())
+    for path in given.volumes:
+        volume = engine.client.volumes.create(labels={"io.slipway.stack": engine.stack})
+        mounted = {volume.name: {"bind": path, "mode": "rw"}}
+        assert answer(engine, artifact, "sh", "-c", f"id -u > {path}/own; cat {path}/own", volumes=mounted) == "10001"
 
 
 async def test_what_cannot_be_built_says_why(executor: Executor, workspace: Workspace, tmp_path: Path) -> None:

@@ -83,6 +83,14 @@ def test_the_whole_file() -> None:
     ]
 
 
+def test_the_apps_user_owns_its_volumes() -> None:
+    lines = dockerfile("notes", {}, "./run", ["/data", "/app/cache"]).splitlines()
+    assert lines[-3:-1] == [
+        "RUN mkdir -p /data /app/cache && chown -R 10001:10001 /data /app/cache",
+        "USER 10001:10001",
+    ]
+
+
 @pytest.mark.parametrize("command", ["npm start", "python app.py --port $PORT", "./run", "gunicorn -b :$PORT 'a:b'"])
 def test_one_program_takes_the_shells_place(command: str) -> None:
     assert dockerfile("notes", {}, command).splitlines()[-1] == f'CMD ["sh", "-c", "exec {command}"]'

@@ -67,5 +67,7 @@ def stack(engine: "DockerClient") -> Iterator[Stack]:
         container.remove(force=True, v=True)
     for image in {str(each.id) for each in engine.images.list(filters={"label": stack.label})}:
         engine.images.remove(image, force=True)
+    for volume in engine.volumes.list(filters={"label": stack.label}):
+        volume.remove(force=True)
     for network in engine.networks.list(names=[stack.network]):
         network.remove()

@@ -15,6 +15,7 @@ from services.deployer.driver import (
     UnknownInstance,
     Unsupported,
     Usage,
+    VolumeMount,
 )
 from services.deployer.environment import NOTHING, Override, desired
 from services.deployer.instance import Instance
@@ -46,6 +47,12 @@ def after(seconds: float) -> datetime:
 
 def a_manifest(**resources: Any) -> Manifest:
     return Manifest.model_validate({"app": "notes", "run": {"command": "run"}, "resources": resources})
+
+
+def with_volume(**changes: Any) -> Manifest:
+    """A manifest with the volume `data`."""
+    volume = {"name": "data", "path": "/data"}
+    return Manifest.model_validate({"app": "notes", "run": {"command": "run"}, "volumes": [volume], **changes})
 
 
 def a_release(number: int, state: ReleaseState = ReleaseState.LIVE, **changes: Any) -> Release:
@@ -118,6 +125,7 @@ def a_world(
 
 class FakeDriver:
     """An engine in memory; what it runs outlives the driver objects' user. `started` counts real starts by id.
+    An instance with volumes writes its id into each, and prints what is there; `violations`: two on one volume.
     `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`:
     what every instance uses, bytes; `needs`: with less than that it is killed at once. `gone`: references of artifacts
     that are not there any more; `needed`: those that it was told to keep. `is_away`: it does not answer.
@@ -134,25 +142,43 @@ class FakeDriver:
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.on_stop: Callable[[str], None] = lambda instance_id: None
+        self.violations: list[str] = []
+        self._volumes: dict[tuple[str, str, str], list[str]] = {}
+        self._mounts: dict[str, tuple[VolumeMount, ...]] = {}
         self._statuses: dict[str, InstanceStatus] = {}
         self._logs: dict[str, list[str]] = {}
 
-    async def start(self, spec: InstanceSpec) -> InstanceStatus:
+    async def preflight(self, spec: InstanceSpec) -> None:
         if self.is_away:
             raise NoAnswer("it does not answer")
-        if spec.artifact.kind != "directory":
-            raise DriverError("this engine runs directories")
+        if spec.artifact.kind != "directory" or spec.artifact.ref in self.gone:
+            raise ArtifactGone("its artifact is gone")
+
+    async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        await self.preflight(spec)
         if spec.id not in self._statuses:
             self.started.append(spec.id)
+            self._mounts[spec.id] = spec.volumes
             address = f"127.0.0.1:{20_000 + len(self.started)}"
             self._statuses[spec.id] = InstanceStatus(spec.id, address, True, T0)
-            self._logs[spec.id] = ["one", "two"]
+            self._logs[spec.id] = ["one", "two"] if not spec.volumes else self._written(spec)
             self.limits[spec.id] = spec.memory
             if spec.memory < self.needs:
                 self.end(spec.id, 137, oom_kills=1)
             if spec.command == "exit 3":
                 self.end(spec.id, 3)
         return self._statuses[spec.id]
+
+    def _written(self, spec: InstanceSpec) -> list[str]:
+        seen: list[str] = []
+        for mount in spec.volumes:
+            for other, status in self._statuses.items():
+                if other != spec.id and status.running and mount in self._mounts[other]:
+                    self.violations.append(f"{other} and {spec.id} on one volume")
+            content = self._volumes.setdefault((mount.app, mount.environment, mount.name), [])
+            content.append(spec.id)
+            seen += content
+        return seen
 
     def end(self, instance_id: str, exit_code: int, *, oom_kills: int = 0) -> None:
         """It ends by itself, or is killed at its limit."""
@@ -250,13 +276,15 @@ class MemoryRegistry:
 
 class FakeProxy:
     """Routes as the registry says; a draining instance leaves at the second look. `violations`: where a release broke
-    what none may break (an assertion here would end in a background job, and be logged, not seen).
+    what none may break (an assertion here would end in a background job, and be logged, not seen). `stop_first`: it may
+    have more draining than ready.
     """
 
     def __init__(self, registry: MemoryRegistry, driver: FakeDriver) -> None:
         self.rollouts: list[str] = []
         self.aborted: list[str] = []
         self.violations: list[str] = []
+        self.stop_first = False
         self._registry = registry
         self._in_route: set[str] = set()
         self._drained: set[str] = set()
@@ -288,7 +316,7 @@ class FakeProxy:
 
     def _count(self, states: list[InstanceState]) -> None:
         draining, ready = states.count(InstanceState.DRAINING), states.count(InstanceState.READY)
-        if draining > ready:
+        if draining > ready and not self.stop_first:
             self.violations.append(f"{draining} draining and only {ready} ready")
 
     def _before_stop(self, instance_id: str) -> None:

@@ -11,7 +11,15 @@ from typing import Literal
 import pytest
 
 from services.deployer.config import Settings
-from services.deployer.driver import ArtifactGone, Driver, DriverError, InstanceSpec, InstanceStatus, UnknownInstance
+from services.deployer.driver import (
+    ArtifactGone,
+    Driver,
+    DriverError,
+    InstanceSpec,
+    InstanceStatus,
+    UnknownInstance,
+    VolumeMount,
+)
 from services.deployer.main import driver_for
 from services.deployer.process_driver import ProcessDriver
 from services.deployer.process_end import stop_instances
@@ -214,6 +222,50 @@ async def test_what_is_needed_new_or_in_use_outlives_the_tidying(
 
 async def test_an_engine_that_is_well_says_nothing(driver: Driver) -> None:
     assert await driver.check() is None
+
+
+DATA = VolumeMount("notes", "production", "my-data", "/data")
+WRITES = 'echo $SLIPWAY_INSTANCE >> "$SLIPWAY_VOLUME_MY_DATA/log"; cat "$SLIPWAY_VOLUME_MY_DATA/log"; sleep 60'
+
+
+async def seen_in_volume(driver: Driver, spec: InstanceSpec, lines: int) -> list[str]:
+    """By an instance that first writes its id there; it has been stopped and forgotten afterwards."""
+    await driver.start(spec)
+    await wrote(driver, spec.id, lines)
+    found = await driver.logs(spec.id, 10)
+    await driver.stop(spec.id, 5)
+    await driver.forget(spec.id)
+    return found
+
+
+async def test_a_volumes_content_outlives_its_instances(driver: Driver, spec: InstanceSpec) -> None:
+    first = replace(spec, command=WRITES, volumes=(DATA,))
+    assert await seen_in_volume(driver, first, 1) == ["notes-r1-1"]
+    second = replace(first, id="notes-r2-1", volumes=(replace(DATA, path="/moved"),))
+    assert await seen_in_volume(driver, second, 2) == ["notes-r1-1", "notes-r2-1"]
+
+
+@pytest.mark.parametrize("other", [{"environment": "canary"}, {"app": "other"}, {"name": "my-data-2"}])
+async def test_another_environments_or_apps_volume_is_another(
+    driver: Driver, spec: InstanceSpec, other: dict[str, str]
+) -> None:
+    first = replace(spec, command=WRITES, volumes=(DATA,))
+    await seen_in_volume(driver, first, 1)
+    mount = replace(DATA, **other)
+    second = replace(first, id="notes-r2-1", command=WRITES.replace(DATA.variable, mount.variable), volumes=(mount,))
+    assert await seen_in_volume(driver, second, 1) == ["notes-r2-1"]
+
+
+async def test_what_can_be_started_passes_the_check_and_what_cannot_says_why(
+    driver: Driver, spec: InstanceSpec
+) -> None:
+    await driver.preflight(replace(spec, volumes=(DATA,)))
+    assert await driver.statuses() == {}
+    gone = spec.artifact.model_copy(update={"ref": "/nowhere", "digest": f"sha256:{'0' * 64}"})
+    if isinstance(driver, FakeDriver):
+        driver.gone.add("/nowhere")
+    with pytest.raises(DriverError, match=r"artifact is gone|no image|no directory"):
+        await driver.preflight(replace(spec, artifact=gone))
 
 
 def test_an_unknown_driver_raises(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from shared.manifest import MIB
 from shared.models import Environment
 from tests.unit.deployer.fakes import T0, a_manifest
 
-RESOURCES = a_manifest(memory="64m", max_memory="256m", replicas=1, max_replicas=3).resources
+MANIFEST = a_manifest(memory="64m", max_memory="256m", replicas=1, max_replicas=3)
+RESOURCES = MANIFEST.resources
 
 
 def test_without_wishes_the_manifest_says() -> None:

@@ -10,9 +10,9 @@ from services.deployer.environment import Locked, Override, Secret
 from services.deployer.environment_patch import ALL_BYTES, VALUE_BYTES, EnvironmentPatch
 from shared.errors import Invalid
 from shared.manifest import MIB
-from tests.unit.deployer.fakes import T0, a_manifest, after
+from tests.unit.deployer.fakes import T0, a_manifest, after, with_volume
 
-RESOURCES = a_manifest(memory="64m", max_memory="256m", replicas=1, max_replicas=3).resources
+MANIFEST = a_manifest(memory="64m", max_memory="256m", replicas=1, max_replicas=3)
 BEFORE = Override(
     replicas=2,
     variables={"SHOWN": "yes"},
@@ -38,12 +38,12 @@ def field_of(refused: pytest.ExceptionInfo[Invalid]) -> str:
 )
 def test_what_is_out_of_the_manifests_bounds_is_refused_by_field(given: dict[str, Any]) -> None:
     with pytest.raises(Invalid) as refused:
-        patch(**given).check_bounds(RESOURCES)
+        patch(**given).check_bounds(MANIFEST)
     assert [field_of(refused)] == list(given)
 
 
 def test_a_wish_on_the_bounds_is_fine() -> None:
-    patch(replicas=3, memory=256 * MIB).check_bounds(RESOURCES)
+    patch(replicas=3, memory=256 * MIB).check_bounds(MANIFEST)
 
 
 def test_what_is_not_given_stays() -> None:
@@ -124,3 +124,9 @@ def test_a_value_that_is_lost_stays_until_it_is_set_again_or_removed() -> None:
 def test_a_wish_shows_no_value() -> None:
     wish = patch(variables={"A": "hush"}, secrets={"B": "hush"})
     assert "hush" not in repr(wish)
+
+
+def test_an_app_with_a_volume_cannot_be_scaled_and_is_told_why() -> None:
+    with pytest.raises(Invalid, match="an app with a volume runs as one instance"):
+        patch(replicas=2).check_bounds(with_volume())
+    patch(replicas=1).check_bounds(with_volume())

@@ -83,10 +83,11 @@ class World:
         self.registry = MemoryRegistry()
         self.proxy = FakeProxy(self.registry, self.driver)
         self.state: dict[str, ReleaseState] = {}
+        self.down_s: dict[str, float | None] = {}
         self.refusals = [""]
 
-    async def order(self, number: int) -> None:
-        release = a_release(number, ReleaseState.PENDING, environment=self.place.environment)
+    async def order(self, number: int, **changes: Any) -> None:
+        release = a_release(number, ReleaseState.PENDING, environment=self.place.environment, **changes)
         await self.store.commit(self.place, Commit({release.id: release}))
 
     async def live_until(self, condition: Condition, fuse: Fuse) -> bool:
@@ -125,7 +126,9 @@ class World:
         return Runner(self.place, setting, tools, asyncio.Lock(), lambda place: None)
 
     async def _look(self) -> None:
-        self.state = {release.id: release.state for release in await self.store.releases(self.place)}
+        releases = await self.store.releases(self.place)
+        self.state = {release.id: release.state for release in releases}
+        self.down_s = {release.id: release.down_s for release in releases}
         instances = (await self.store.load(self.place)).instances.values()
         self.refusals = [instance.memory_refusal for instance in instances]
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from services.deployer.action import Run, SetMemory, Sync
-from services.deployer.driver import InstanceSpec
+from services.deployer.action import Run, SetMemory, Stop, Sync
+from services.deployer.driver import InstanceSpec, InstanceStatus
 from services.deployer.environment import AppFacts, Place
 from services.deployer.proxy import NotYet, Refused
 from services.deployer.store import MemoryStore
@@ -68,7 +68,7 @@ async def worker(proxy: SlowProxy, driver: FakeDriver, resized: list[tuple[str, 
     async def note(instance: str, memory: int, refusal: str) -> None:
         resized.append((instance, memory, refusal))
 
-    facts = AppFacts("", "", {Environment.PRODUCTION: ""})
+    facts = AppFacts("", "", dict.fromkeys(Environment, ""))
     tools = Tools(
         MemoryStore(VAULT), driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
     )
@@ -139,6 +139,35 @@ async def test_a_refusal_counts_until_the_registry_changes(worker: Worker, proxy
     assert worker.refused == "the proxy refuses the route: host a.example belongs to app b"
     worker.registry_changed()
     assert worker.refused == ""
+
+
+# --- starting and stopping -----------------------------------------------------------------------------------------
+
+
+class SlowDriver(FakeDriver):
+    """Its starts take until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        await self.go_on.wait()
+        return await super().start(spec)
+
+
+@pytest.mark.parametrize("driver", [SlowDriver()], ids=["slow"])
+async def test_nothing_counts_as_stopped_whose_start_is_still_on_its_way(worker: Worker, driver: SlowDriver) -> None:
+    worker.keep_going([Run("notes-r1-1")], WORLD)
+    await asyncio.sleep(0)
+    worker.keep_going([Stop("notes-r1-1")], WORLD)
+    await asyncio.sleep(0.01)
+    assert worker.stopped == set()
+    driver.go_on.set()
+    await asyncio.sleep(0.01)
+    worker.keep_going([Stop("notes-r1-1")], WORLD)
+    await asyncio.sleep(0.01)
+    assert (driver.started, driver.stopped, worker.stopped) == (["notes-r1-1"], ["notes-r1-1"], {"notes-r1-1"})
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from shared.manifest import Manifest, parse_size
 
+DATA = {"name": "data", "path": "/data"}
+
 
 @pytest.mark.parametrize(
     ("text", "size"), [("64m", 64 * 2**20), ("1g", 2**30), ("65536k", 2**26), ("5000000", 5_000_000)]
@@ -29,6 +31,13 @@ def test_sizes_are_binary(text: str, size: int) -> None:
         ({"steps": [{"name": "x", "commands": ["true"], "reports": {"junit": "../old.xml"}}]}, "inside the repository"),
         ({"run": {"health": "up"}}, "health"),
         ({"hosts": ["Not A Host"]}, "hosts"),
+        ({"volumes": [{"name": "Data", "path": "/data"}]}, "volumes.0.name"),
+        ({"volumes": [{"name": "a" * 32, "path": "/data"}]}, "volumes.0.name"),
+        ({"volumes": [{"name": "data", "path": "/data"}] * 2}, "two volumes have the name data"),
+        ({"volumes": [{"name": "a", "path": "/data"}, {"name": "b", "path": "/data"}]}, "have the path /data"),
+        ({"volumes": [{"name": f"v{n}", "path": f"/v{n}"} for n in range(9)]}, "at most 8 items"),
+        ({"volumes": [DATA], "resources": {"replicas": 2}}, "set replicas to 1"),
+        ({"volumes": [DATA], "resources": {"max_replicas": 2}}, "set it to 1 or leave it out"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_field_or_remedy(part: dict[str, Any], message: str) -> None:
@@ -40,3 +49,22 @@ def test_what_is_not_said_has_the_documented_defaults() -> None:
     manifest = Manifest.model_validate({"app": "notes"})
     assert (manifest.resources.memory, manifest.resources.max_memory) == (64 * 2**20, 512 * 2**20)
     assert (manifest.canary.weight, manifest.run.health, manifest.resources.replicas) == (33, "/up", 1)
+
+
+@pytest.mark.parametrize("path", ["data", "/", "/data/", "//data", "/a//b", "/a/../b", "/a/.", "/a b", "/a:ro", ""])
+def test_a_volumes_path_is_plain_and_absolute(path: str) -> None:
+    with pytest.raises(ValidationError, match=r"volumes\.0\.path\n.*write it like /data"):
+        Manifest.model_validate({"app": "notes", "volumes": [{"name": "data", "path": path}]})
+
+
+@pytest.mark.parametrize("path", ["/proc", "/sys/fs", "/dev/shm", "/etc/app", "/app"])
+def test_a_volume_hides_neither_the_system_nor_the_app(path: str) -> None:
+    with pytest.raises(ValidationError, match="choose another"):
+        Manifest.model_validate({"app": "notes", "volumes": [{"name": "data", "path": path}]})
+
+
+def test_an_app_with_a_volume_runs_as_one_instance() -> None:
+    manifest = Manifest.model_validate({"app": "notes", "volumes": [DATA, {"name": "more", "path": "/app/more"}]})
+    assert manifest.resources.max_replicas == 1
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+    assert Manifest.model_validate({"app": "notes"}).resources.max_replicas == 4
