@@ -14,7 +14,7 @@ from services.deployer.instance import ENDED, RUNNING, Instance, may_restart_at
 from services.deployer.observe import Limits, World, observed
 from services.deployer.release import ENDED as RELEASE_ENDED
 from services.deployer.release import Release
-from services.deployer.stop_first import awaited, down_noted, in_the_way, out, room_made
+from services.deployer.stop_first import BEGUN, awaited, down_noted, in_the_way, out, room_made
 from services.deployer.work import is_settled
 from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
@@ -60,7 +60,7 @@ def _queue(world: World, starting: Release | None) -> Iterator[Change]:
         if release is not newest:
             yield MoveRelease(release.id, ReleaseState.RETIRED, f"superseded by {newest.id} before it started")
     if starting is None:
-        yield MoveRelease(newest.id, ReleaseState.STARTING, "its instances are being started")
+        yield MoveRelease(newest.id, ReleaseState.STARTING, BEGUN)
 
 
 def _verdicts(world: World, starting: Release | None, live: Release | None) -> Iterator[Change]:

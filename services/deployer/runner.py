@@ -115,9 +115,8 @@ class Runner:
                 await self._tools.driver.forget(instance.id)
             self._worker.forget(instance.id)
         await self._tools.store.commit(self.place, commit)
-        begun = [each.release for each in changes if isinstance(each, MoveRelease) and each.release in commit.releases]
-        starting = [commit.releases[each] for each in begun if commit.releases[each].state is ReleaseState.STARTING]
-        if any(release.strategy == "stop-first" for release in starting):
+        begun = [c.release for c in changes if isinstance(c, MoveRelease) and c.state is ReleaseState.STARTING]
+        if any(commit.releases[each].strategy == "stop-first" for each in begun):
             self._worker.registry_changed()  # so that the proxy is asked about the release before anything leaves
         for event in commit.events:
             log.info("%s %s: %s", event.id, event.type, event.reason)

@@ -15,6 +15,7 @@ from shared.models import InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 
 S = InstanceState
+BEGUN = "its instances are being started"
 
 
 def is_stop_first(release: Release, live: Release | None) -> bool:
@@ -67,6 +68,8 @@ def down_noted(world: World) -> Iterator[Change]:
 
 
 def awaited(world: World, starting: Release) -> str:
-    """What a release that has made room waits for, in words for a person; empty: nothing."""
-    names = ", ".join(instance.id for instance in in_the_way(world, starting))
-    return f"waits for the end of {names}" if names and starting.room_at is not None else ""
+    """What a release that makes room waits for, in words for a person; empty for any other."""
+    if starting.room_at is None:
+        return ""
+    leaving = [i.id for i in in_the_way(world, starting) if i.release != starting.id or i.state not in RUNNING]
+    return f"waits for the end of {', '.join(leaving)}" if leaving else BEGUN

@@ -105,13 +105,18 @@ def test_the_order_is_drain_then_stop_then_start_then_live() -> None:
     world = a_world([OLD, ROOM], [draining], routes={"notes-r1-1": RouteState.DRAINING})
     assert plan(world, LIMITS, NOW) == [Say("notes-r2", "waits for the end of notes-r1-1")]
     assert list(work(world)) == [Sync()]
-    world = replace(world, routes={}, releases={OLD.id: OLD, ROOM.id: ROOM.model_copy(update={"reason": "waits"})})
+    said = ROOM.model_copy(update={"reason": "waits for the end of notes-r1-1"})
+    world = replace(world, routes={}, releases={OLD.id: OLD, ROOM.id: said})
+    assert plan(world, LIMITS, NOW) == []
     assert list(work(world)) == [Stop("notes-r1-1")]
 
     ended = a_world([OLD, ROOM], [draining.model_copy(update={"state": S.STOPPED})], routes={})
     assert AddInstance("notes-r2") not in plan(ended, LIMITS, NOW)  # nobody has seen its end
     world = a_world([OLD, ROOM], [GONE], routes={})
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r2")]
+
+    starting = a_world([OLD, said], [GONE, an_instance(NEW, 1, S.STARTING)], routes={})
+    assert plan(starting, LIMITS, NOW) == [Say("notes-r2", "its instances are being started")]
 
     world = a_world([OLD, ROOM], [GONE, SECOND], routable=["notes-r2-1"])
     assert plan(world, LIMITS, NOW) == [NoteDown("notes-r2")]
