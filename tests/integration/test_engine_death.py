@@ -1,0 +1,213 @@
+"""The Docker Engine is killed, hangs, and comes back: what the deployer makes of it. On an engine of these tests' own,
+whose containers cannot be visited from here: the prober and the proxy are stand-ins.
+"""
+
+import asyncio
+import gc
+import time
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from services.deployer.apply import Commit
+from services.deployer.docker_container import Stack
+from services.deployer.driver import Driver, InstanceSpec, NoAnswer
+from services.deployer.environment import AppFacts, Place
+from services.deployer.instance import Instance
+from services.deployer.loops import Reconciler
+from services.deployer.runner import Runner, Setting
+from services.deployer.store import MemoryStore
+from services.deployer.worker import Tools
+from shared.clock import now
+from shared.manifest import MIB
+from shared.models import Artifact, Environment, InstanceState, ReleaseState
+from tests.second_engine import SecondEngine, a_second_engine
+from tests.unit.deployer.conftest import BASE
+from tests.unit.deployer.fakes import LIMITS, FakeDriver, FakeProxy, MemoryRegistry, a_manifest, a_release
+from tests.unit.deployer.test_runner import FakeProber
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.docker,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # as in `second`
+]
+PLACE = Place("notes", Environment.PRODUCTION)
+STACK = Stack("test", "slipway")
+
+
+@pytest.fixture(scope="module")
+def loaded(engine: "DockerClient", tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecondEngine]:
+    yield from a_second_engine(tmp_path_factory.mktemp("engine"), BASE)
+
+
+@pytest.fixture
+def second(loaded: SecondEngine) -> Iterator[SecondEngine]:
+    yield loaded
+    loaded.stop()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # the client leaves the sockets of vain attempts open
+
+
+@pytest.fixture
+async def driver(second: SecondEngine, tmp_path: Path) -> AsyncIterator[Driver]:
+    made = a_driver(second, tmp_path)
+    yield made
+    made.close()
+
+
+def a_driver(second: SecondEngine, groups: Path) -> Any:
+    from services.deployer.docker_driver import DockerDriver
+
+    return DockerDriver(STACK, second.environment, groups)
+
+
+def artifact(second: SecondEngine) -> Artifact:
+    client = second.client()
+    try:
+        return Artifact(kind="image", ref=BASE, digest=str(client.images.get(BASE).id))
+    finally:
+        client.close()
+
+
+async def until(condition: Callable[[], Awaitable[Any]], within_s: float) -> float:
+    """After how many seconds."""
+    begun = time.monotonic()
+    async with asyncio.timeout(within_s):
+        while not await condition():
+            await asyncio.sleep(0.05)
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("flags", [(), ("--live-restore",)], ids=["", "live-restore"])
+async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
+    second: SecondEngine, driver: Driver, flags: tuple[str, ...]
+) -> None:
+    await asyncio.to_thread(second.start, *flags)
+    spec = InstanceSpec("notes-r1-1", artifact(second), "sleep 600", {}, 64 * MIB, 9090)
+    told: list[float] = []
+    with driver.telling_ends(lambda: told.append(time.monotonic())):
+        started = await driver.start(spec)
+        await asyncio.to_thread(second.kill)
+        for ask in (driver.statuses(), driver.start(spec), driver.logs(spec.id, 1), driver.verify(spec.artifact)):
+            begun = time.monotonic()
+            with pytest.raises(NoAnswer, match="start it"):
+                await ask
+            assert time.monotonic() - begun < 2
+        assert "start it" in (await driver.check() or "")
+        told.clear()
+        await asyncio.to_thread(second.start, *flags)
+        assert await driver.check() is None
+        status = (await driver.statuses())[spec.id]
+        await until(lambda: asyncio.sleep(0, bool(told)), 5)
+        if flags:
+            assert status == started
+            return
+        assert (status.running, status.interrupted, status.oom_killed) == (False, True, False)
+        # What ends by itself from now on is told at once, and as such.
+        await driver.start(InstanceSpec("notes-r1-2", spec.artifact, "sleep 1; exit 143", {}, 64 * MIB, 9090))
+        told.clear()
+        await until(lambda: asyncio.sleep(0, bool(told)), 10)
+        other = (await driver.statuses())["notes-r1-2"]
+        assert (other.running, other.interrupted, other.exit_code) == (False, False, 143)
+
+
+async def test_an_engine_that_hangs_is_said_in_time_and_well_again_by_itself(
+    second: SecondEngine, driver: Driver
+) -> None:
+    await asyncio.to_thread(second.start)
+    assert await driver.check() is None
+    second.hang()
+    try:
+        for _ in range(2):
+            begun = time.monotonic()
+            assert "does not answer" in (await driver.check() or "")
+            assert time.monotonic() - begun < 2
+    finally:
+        second.go_on()
+    await until(lambda: is_well(driver), 10)
+
+
+async def is_well(driver: Driver) -> bool:
+    return await driver.check() is None
+
+
+class Life:
+    """One life of the deployer's inside, with a reconciler that runs."""
+
+    def __init__(self, store: MemoryStore, registry: MemoryRegistry, driver: Any) -> None:
+        self._driver = driver
+        facts = AppFacts("", "", dict.fromkeys(Environment, ""))
+        self._proxy = FakeProxy(registry, FakeDriver())
+        self._tools = Tools(store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01)
+        self._setting = Setting(cast(Any, registry), FakeProber(), LIMITS, now)
+        self._lock = asyncio.Lock()
+        self._reconciler = Reconciler(store, driver, self._runner)
+
+    def _runner(self, place: Place) -> Runner:
+        return Runner(place, self._setting, self._tools, self._lock, lambda woken: self._reconciler.wake(woken))
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._told = self._driver.telling_ends(lambda: loop.call_soon_threadsafe(self._reconciler.wake_all))
+        self._told.__enter__()
+        self._running = asyncio.create_task(self._reconciler.loop.run())
+
+    async def __aexit__(self, *error: object) -> None:
+        self._running.cancel()
+        await asyncio.wait([self._running])
+        self._told.__exit__(None, None, None)
+        await self._reconciler.close()
+        self._driver.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["", "deployer-too"])
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
+    second: SecondEngine, tmp_path: Path, restarted: bool, end: str
+) -> None:
+    await asyncio.to_thread(second.start)
+    store, registry = MemoryStore(), MemoryRegistry()
+    manifest = a_manifest(replicas=2).model_copy(update={"run": a_manifest().run.model_copy(update=RUN)})
+    ordered = a_release(1, ReleaseState.PENDING, artifact=artifact(second), manifest=manifest)
+    await store.commit(PLACE, Commit({ordered.id: ordered}))
+
+    async def ready() -> list[Instance]:
+        found = (await store.load(PLACE)).instances.values()
+        return [each for each in found if each.state is InstanceState.READY]
+
+    async def is_live() -> bool:
+        release = await store.release(ordered.id)
+        return release is not None and release.state is ReleaseState.LIVE and len(await ready()) == 2
+
+    async def others_are_ready() -> bool:
+        return len(instances := await ready()) == 2 and not {each.id for each in instances} & old
+
+    life = Life(store, registry, a_driver(second, tmp_path))
+    async with life:
+        await until(is_live, 20)
+        old = {each.id for each in await ready()}
+        if not restarted:
+            await asyncio.to_thread(second.kill if end == "kill" else second.shut_down)
+            await asyncio.sleep(3)
+            await asyncio.to_thread(second.start)
+            assert await until(others_are_ready, 30) < 10
+    if restarted:
+        await asyncio.to_thread(second.kill if end == "kill" else second.shut_down)
+        async with Life(store, registry, a_driver(second, tmp_path)):
+            await asyncio.sleep(3)
+            await asyncio.to_thread(second.start)
+            assert await until(others_are_ready, 30) < 10
+    release, instances = await store.release(ordered.id), await ready()
+    assert release is not None and (release.state, release.failure) == (ReleaseState.LIVE, None)
+    assert {(each.restarts, each.crashes) for each in instances} == {(0, 0)}
+    assert all("failed" not in event.type for event in store.events)
+
+
+RUN = {"command": "trap 'exit 0' TERM; while true; do sleep 0.1; done", "port": 9090}
