@@ -101,11 +101,11 @@ class Housekeeping:
         self._sealed = False
 
     async def step(self) -> None:
+        await self._driver.tidy()
         if not self._sealed:
             for place in await self._store.places():
                 await self._seal(place)
             self._sealed = True
-        await self._driver.tidy()
         for app in sorted({place.app for place in await self._store.places()}):
             for path in await self._set_aside(app):
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
