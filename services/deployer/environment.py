@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from shared.manifest import Manifest, Resources
 from shared.models import TRACK_OF, Desired, Environment
 
-NOTHING = "44136fa355b3678a"  # with neither variables nor secrets; it never was another one, so nothing is replaced
+# Of neither variables nor secrets: as in instances of versions without a vault, which so need not be replaced.
+NOTHING = "44136fa355b3678a"
 
 
 @dataclass(frozen=True)

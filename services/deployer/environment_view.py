@@ -41,12 +41,12 @@ class EnvironmentDetail(View):
 
 async def environment_view(store: Store, place: Place) -> EnvironmentDetail:
     """Of the live release, else of the one on its way, else of the last one. Raises NotFound if there never was one and
-    nothing has been set.
+    nothing was ever set.
     """
     stored = await store.load(place)
     ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]
     newest = ranked[:1] or await store.releases(place, limit=1)
-    if not newest and stored.override == Override():
+    if not newest and place not in await store.places():
         raise NotFound(f"nothing was ever released to {place}")
     return EnvironmentDetail(
         desired=_desired(stored.override, newest[0].manifest.resources if newest else Resources()),

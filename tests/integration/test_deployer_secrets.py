@@ -129,6 +129,9 @@ async def test_what_an_app_needs_to_start_is_set_before_its_first_release(deploy
     for answer in (await deployer.call("PATCH", PRODUCTION, body), await deployer.environment()):
         assert (answer["release"], answer["instances"], answer["problem"]) == (None, [], None)
         assert (answer["desired"]["variables"], list(answer["desired"]["secrets"])) == ({"SHOWN": "yes"}, ["GREETING"])
+    emptied = await deployer.call("PATCH", PRODUCTION, {"secrets": {"GREETING": None}, "variables": {"SHOWN": None}})
+    assert (emptied["desired"]["variables"], emptied["desired"]["secrets"]) == ({}, {})
+    await deployer.call("PATCH", PRODUCTION, body)
     await deployer.deployed(needy(outside, 1))
     assert await greeted(deployer, "hush") == "notes-r1-1"
 
