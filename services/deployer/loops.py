@@ -101,7 +101,6 @@ class Housekeeping:
         self._sealed = False
 
     async def step(self) -> None:
-        await self._driver.tidy()
         if not self._sealed:
             for place in await self._store.places():
                 await self._seal(place)

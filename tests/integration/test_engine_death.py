@@ -26,7 +26,7 @@ from shared.manifest import MIB
 from shared.models import Artifact, Environment, InstanceState, ReleaseState
 from tests.second_engine import SecondEngine, a_second_engine
 from tests.unit.deployer.conftest import BASE
-from tests.unit.deployer.fakes import LIMITS, FakeDriver, FakeProxy, MemoryRegistry, a_manifest, a_release
+from tests.unit.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, MemoryRegistry, a_manifest, a_release
 from tests.unit.deployer.test_runner import FakeProber
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
     second: SecondEngine, tmp_path: Path, restarted: bool, end: str
 ) -> None:
     await asyncio.to_thread(second.start)
-    store, registry = MemoryStore(), MemoryRegistry()
+    store, registry = MemoryStore(VAULT), MemoryRegistry()
     manifest = a_manifest(replicas=2).model_copy(update={"run": a_manifest().run.model_copy(update=RUN)})
     ordered = a_release(1, ReleaseState.PENDING, artifact=artifact(second), manifest=manifest)
     await store.commit(PLACE, Commit({ordered.id: ordered}))
