@@ -21,6 +21,7 @@ What happens
   executor.py                           how steps are run and what passed is sealed: the port
   process_executor.py, command.py       as processes, in place; wall.py keeps other projects' rules away from them
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
+  leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets
   deploy.py                             the deployer
   build_log.py, page.py, api.py, store.py, config.py, main.py

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
+from services.deployer.ending import end_instances
 from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
 from tests.unit.deployer.conftest import BASE
 
@@ -135,9 +137,87 @@ async def test_a_volume_passes_from_release_to_release_one_instance_at_a_time(
     assert new.logs().decode().splitlines()[:2] == ["notes-r1-1", "notes-r2-1"]
     assert old.attrs["State"]["FinishedAt"] < new.attrs["State"]["StartedAt"]
 
-    gone = build(outside, image, 3, run=run, volumes=volumes)
-    outside.builds[gone]["artifact"]["digest"] = f"sha256:{'0' * 64}"
-    await deployer.release(gone)
-    failed = await deployer.until("notes-r3", "failed", "live")
-    assert "the engine has no image notes:3 as it was built" in failed["reason"]
-    assert [each["id"] for each in await deployer.instances("ready")] == ["notes-r2-1"]
+
+@pytest.fixture
+def short_lived(engine: "DockerClient", image: str) -> Iterator[str]:
+    """The id of another image, which a test removes."""
+    tag = f"slipway-test-{uuid.uuid4().hex[:8]}"
+    built, _ = engine.images.build(fileobj=io.BytesIO(f"FROM {image}\nLABEL nonce={tag}\n".encode()), tag=tag, rm=True)
+    yield str(built.id)
+    with contextlib.suppress(Exception):
+        engine.images.remove(str(built.id), force=True)
+
+
+async def gone(deployer: Deployer, engine: "DockerClient", image: str) -> None:
+    """When nothing of it is left on the engine."""
+    async with asyncio.timeout(20):
+        while len(await deployer.instances()) > 1:
+            await asyncio.sleep(0.05)
+    for container in engine.containers.list(all=True, filters={"ancestor": image}):
+        if container.attrs["Image"] == image:
+            container.remove(force=True)
+    engine.images.remove(image, force=True)
+
+
+async def test_what_is_not_on_the_engine_any_more_is_neither_released_nor_gone_back_to(
+    deployer: Deployer, outside: Outside, image: str, short_lived: str, engine: "DockerClient"
+) -> None:
+    await deployer.deployed(build(outside, short_lived, 1))
+    await deployer.deployed(build(outside, image, 2))
+    await gone(deployer, engine, short_lived)
+    for path, body in (("rollback", {}), ("rollback", {"to": "notes-r1"}), ("releases", {"build": "notes-1"})):
+        refused = await deployer.call("POST", f"/apps/notes/environments/production/{path}", body, status=409)
+        assert "has been cleaned up" in refused["detail"] and "build its commit again" in refused["detail"]
+    listed = await deployer.call("GET", "/apps/notes/environments/production/releases")
+    assert [each["id"] for each in listed["items"]] == ["notes-r2", "notes-r1"]
+
+
+async def test_a_faulty_release_stays_where_the_image_before_it_is_gone(
+    settings: Settings, outside: Outside, image: str, short_lived: str, engine: "DockerClient"
+) -> None:
+    async with Deployer(settings.model_copy(update={"watch_s": 60})) as deployer:
+        await deployer.deployed(build(outside, short_lived, 1))
+        await deployer.deployed(build(outside, image, 2))
+        await gone(deployer, engine, short_lived)
+        [instance] = await deployer.instances("ready")
+        with contextlib.suppress(httpx.HTTPError):
+            await visit(instance, "/crash")
+        async with asyncio.timeout(15):
+            while "cleaned up" not in (release := await deployer.call("GET", "/releases/notes-r2"))["reason"]:
+                await asyncio.sleep(0.05)
+        assert release["state"] == "live" and "exit code 3" in release["reason"]
+
+
+async def test_the_end_of_the_platform_ends_its_instances_and_speaks_against_none(
+    settings: Settings, outside: Outside, image: str, engine: "DockerClient"
+) -> None:
+    async with Deployer(settings) as service:
+        await service.deployed(build(outside, image, 1))
+        [old] = await service.instances("ready")
+    elsewhere = settings.model_copy(update={"stack": "another"})
+    assert await asyncio.to_thread(end_instances, elsewhere, os.environ, 1) == 0
+    [container] = containers(engine, settings.network)
+    assert container.status == "running"
+    for ran in (1, 0):
+        begun = time.monotonic()
+        assert await asyncio.to_thread(end_instances, settings, os.environ, 3) == ran
+        assert time.monotonic() - begun < 6
+    container.reload()
+    assert container.status == "exited"
+    async with Deployer(settings) as service:
+        async with asyncio.timeout(15):
+            while not (ready := await service.instances("ready")) or ready[0]["id"] == old["id"]:
+                await asyncio.sleep(0.05)
+        release = await service.call("GET", "/releases/notes-r1")
+        assert (release["state"], release["failure"], ready[0]["id"]) == ("live", None, "notes-r1-2")
+    await asyncio.to_thread(end_instances, settings, os.environ, 1)
+
+
+async def test_ready_says_when_the_engine_does_not_answer(
+    outside: Outside, redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    settings = settings_for(tmp_path / "home", redis_server, outside).model_copy(update={"driver": "docker"})
+    async with Deployer(settings) as service:
+        answer = await service.call("GET", "/ready", status=503)
+        assert "start it" in answer["problems"]["engine"]

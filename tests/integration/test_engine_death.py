@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.docker,
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # as in `second`
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # as in `collect`
 ]
 PLACE = Place("notes", Environment.PRODUCTION)
 STACK = Stack("test", "slipway")
@@ -44,15 +44,21 @@ STACK = Stack("test", "slipway")
 @pytest.fixture(scope="module")
 def loaded(engine: "DockerClient", tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecondEngine]:
     yield from a_second_engine(tmp_path_factory.mktemp("engine"), BASE)
+    collect()
 
 
 @pytest.fixture
 def second(loaded: SecondEngine) -> Iterator[SecondEngine]:
     yield loaded
     loaded.stop()
+    collect()
+
+
+def collect() -> None:
+    """The engine's client leaves the sockets of vain attempts open."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()  # the client leaves the sockets of vain attempts open
+        gc.collect()
 
 
 @pytest.fixture

@@ -60,6 +60,12 @@ def test_what_ended_before_the_engine_was_started_was_taken_down(
     assert (status.interrupted, status.exit_code) == (interrupted, exit_code)
 
 
+@pytest.mark.parametrize(("seen", "interrupted"), [(None, True), (False, True), (True, False)])
+def test_what_was_taken_down_is_no_kill_at_the_limit_unless_one_was_seen(seen: bool | None, interrupted: bool) -> None:
+    status = status_of(inspected(ExitCode=137, OOMKilled=True), "slipway", restarted(LATER), 0, seen)
+    assert (status.interrupted, status.oom_killed) == (interrupted, not interrupted)
+
+
 def test_without_a_network_of_the_engine_nothing_counts_as_taken_down() -> None:
     assert engine_start([{"Name": "slipway", "Created": LATER}]) is None
     assert not status_of(inspected(ExitCode=143), "slipway", None, 0, None).interrupted

@@ -15,6 +15,7 @@ from services.deployer.config import Settings
 from services.deployer.docker_container import Stack, creation
 from services.deployer.driver import Driver, DriverError, InstanceSpec, InstanceStatus
 from services.deployer.main import driver_for
+from shared.engine import STACK
 from shared.manifest import MIB
 from shared.models import Artifact
 
@@ -236,6 +237,8 @@ async def test_containers_of_others_are_neither_seen_nor_touched(
 ) -> None:
     other = make(own=Stack(f"{stack.id}-other", stack.network))
     strange = engine.containers.create(spec.artifact.digest, name=f"slipway-{stack.id}-other-notes-r1-1")
+    inherited = {STACK: stack.id}  # from an image of the stack that a person runs
+    engine.containers.create(spec.artifact.digest, ["sleep", "60"], labels=inherited).start()
     try:
         assert await other.statuses() == {}
         with pytest.raises(DriverError):

@@ -95,6 +95,7 @@ def test_what_any_container_was_made_from_stays(
     engine: "DockerClient", stack: Stack, build: Build, remove: Callable[..., None]
 ) -> None:
     images = [build("ended"), build("runs"), build("by-a-person")]
+    engine.images.get(images[0]).tag("slipway/notes", f"{stack.id}-twice")  # is removed by force
     engine.networks.create(stack.network)
     for number, image in enumerate(images):
         spec = InstanceSpec(f"r1-{number}", Artifact(kind="image", ref="", digest=image), "sleep 60", {}, 64 * MIB, 80)
