@@ -60,9 +60,9 @@ def remove_images(app: str) -> None:
         docker("image", "rm", "--force", *images)
 
 
-def remove_network(name: str) -> None:
-    """Waits for what is just leaving it. One that is not there is no error."""
-    deadline = time.monotonic() + GONE_WITHIN_S
+def remove_network(name: str, within_s: float = GONE_WITHIN_S) -> None:
+    """Waits for what is just leaving it; raises EngineError if something stays. One that is not there is no error."""
+    deadline = time.monotonic() + within_s
     while docker("network", "ls", "--quiet", "--filter", f"name=^{name}$"):
         try:
             docker("network", "rm", name)
