@@ -44,7 +44,7 @@ bench: bench-proxy bench-deploy bench-idle ## every benchmark
 bench-proxy: $(VENV)/dev ## throughput through port 3456 beside bare Envoy and the app itself
 	$(BIN)/python -m stack.bench_proxy
 
-bench-deploy: $(VENV)/dev ## releases, a rollback, a canary under load: time to live, requests lost
+bench-deploy: $(VENV)/dev ## releases under load: time to live, requests lost; containers beside Swarm and compose
 	$(BIN)/python -m stack.bench_deploy
 
 bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds

@@ -6,13 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stack.outside import look
 
 UP_WITHIN_S = 10
+STATIC = MappingProxyType({"type": "STATIC"})
 
 
 @contextlib.contextmanager
@@ -21,11 +23,11 @@ def bare_envoy(folder: Path, upstream: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    configuration = folder / "envoy.json"
-    configuration.write_text(json.dumps(_configuration(port, upstream)))
+    written = folder / "envoy.json"
+    written.write_text(json.dumps(configuration(f"127.0.0.1:{port}", upstream)))
     envoy = str(Path(sys.executable).parent / "envoy")
     with (folder / "envoy.log").open("wb") as log:
-        process = subprocess.Popen([envoy, "-c", str(configuration), "--disable-hot-restart"], stdout=log, stderr=log)
+        process = subprocess.Popen([envoy, "-c", str(written), "--disable-hot-restart"], stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + UP_WITHIN_S
@@ -39,10 +41,17 @@ def bare_envoy(folder: Path, upstream: str) -> Iterator[str]:
         process.wait(10)
 
 
-def _configuration(port: int, upstream: str) -> dict[str, Any]:
+def configuration(
+    listen: str, upstream: str, cluster: Mapping[str, Any] = STATIC, action: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Of addresses `host:port`; `cluster` and `action` add to the cluster and to the route's action."""
     types = "type.googleapis.com/envoy.extensions.filters"
     router = {"name": "router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}}
-    everything = {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "app"}}]}
+    everything = {
+        "name": "all",
+        "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "app", **action}}],
+    }
     manager = {
         "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bare",
@@ -50,16 +59,13 @@ def _configuration(port: int, upstream: str) -> dict[str, Any]:
         "http_filters": [router],
     }
     listener = {
-        "address": _address(f"127.0.0.1:{port}"),
+        "address": _address(listen),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
     endpoint = {"endpoint": {"address": _address(upstream)}}
-    cluster = {
-        "name": "app",
-        "type": "STATIC",
-        "load_assignment": {"cluster_name": "app", "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
-    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+    assignment = {"cluster_name": "app", "endpoints": [{"lb_endpoints": [endpoint]}]}
+    app = {"name": "app", "load_assignment": assignment, **cluster}
+    return {"static_resources": {"listeners": [listener], "clusters": [app]}}
 
 
 def _address(host_and_port: str) -> dict[str, Any]:

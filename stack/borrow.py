@@ -25,8 +25,9 @@ def running_stack() -> LocalStack | None:
 
 
 @contextlib.contextmanager
-def own_stack() -> Iterator[LocalStack]:
+def own_stack(network: str = "") -> Iterator[LocalStack]:
     """A new stack on free ports, in a temporary home that goes with it; after an error the home stays, for its logs.
+    With a `network` apps are containers on it, which the caller removes.
 
     From the main thread only: from now on TERM and HUP leave by way of every `with`, so that the stack ends.
     """
@@ -35,7 +36,7 @@ def own_stack() -> Iterator[LocalStack]:
     home = Path(tempfile.mkdtemp(prefix="slipway-"))
     failed = False
     try:
-        with local_stack(home) as stack:
+        with local_stack(home, network=network) as stack:
             yield stack
     except Exception:
         failed = True

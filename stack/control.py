@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 from xmlrpc.client import Fault, ServerProxy
 
@@ -88,7 +89,7 @@ def settings_on_free_ports(home: Path) -> SharedSettings:
     and the range of the apps' instances.
     """
     names = [*(f"{service}_port" for service in SERVICES), "public_port", "production_port", "canary_port", "redis"]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     redis_url = f"redis://127.0.0.1:{ports.pop('redis')}/0"
     return SharedSettings.model_validate({"home": home, "redis_url": redis_url, **ports})
 
@@ -100,11 +101,15 @@ def environment(settings: SharedSettings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def local_stack(home: Path, ports: Literal["free", "settings"] = "free") -> Iterator[LocalStack]:
-    """Starts `make local`'s launcher for `home`, yields the stack once it is ready, ends it and its apps."""
+def local_stack(home: Path, ports: Literal["free", "settings"] = "free", network: str = "") -> Iterator[LocalStack]:
+    """Starts `make local`'s launcher for `home`, yields the stack once it is ready, ends it and its apps. With a
+    `network` apps are containers on it, which nobody ends.
+    """
     settings = settings_on_free_ports(home) if ports == "free" else SharedSettings(home=home)
+    if network:
+        settings = settings.model_copy(update={"driver": "docker"})
     home.mkdir(parents=True, exist_ok=True)
-    process = start_launcher(settings, home / "launcher.log")
+    process = start_launcher(settings, home / "launcher.log", {"SLIPWAY_NETWORK": network} if network else {})
     try:
         stack = LocalStack(settings)
         deadline = time.monotonic() + READY_WITHIN_S
@@ -117,13 +122,15 @@ def local_stack(home: Path, ports: Literal["free", "settings"] = "free") -> Iter
         end_launcher(process)
 
 
-def start_launcher(settings: SharedSettings, log: Path) -> "subprocess.Popen[bytes]":
-    """`python -m stack.launcher` with these settings, its output in `log`."""
+def start_launcher(
+    settings: SharedSettings, log: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.Popen[bytes]":
+    """`python -m stack.launcher` with these settings, its output in `log`. `variables`: settings of single services."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "stack.launcher"],
             cwd=ROOT,
-            env=os.environ | environment(settings),
+            env={**os.environ, **environment(settings), **variables},
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
@@ -141,7 +148,8 @@ def end_launcher(process: "subprocess.Popen[bytes]") -> None:
         raise
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """TCP ports of 127.0.0.1 that nobody has at this moment, outside Linux' ephemeral range."""
     found: list[int] = []
     candidates = iter(random.sample(range(10_000, 20_000), 2_000))
     while len(found) < count:

@@ -58,14 +58,23 @@ class Client:
 
 class Load:
     """`with Load(url) as load: …`: requests are sent, from a thread of its own, until the block ends, or for
-    `limit_s` seconds. `host` is the Host header, where several apps share the port.
+    `limit_s` seconds. `host` is the Host header, where several apps share the port. `slow_share`: of all requests.
     """
 
-    def __init__(self, url: str, *, rate: float = 200.0, host: str = "", limit_s: float = 600.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        rate: float = 200.0,
+        host: str = "",
+        limit_s: float = 600.0,
+        slow_share: float = SLOW_SHARE,
+    ) -> None:
         self._url = url
         self._host = host or urlsplit(url).netloc
         self._rate = rate
         self._limit_s = limit_s
+        self._slow_share = slow_share
         self._results: list[Result] = []
         self._idle: list[Client] = []
         self._random = random.Random(0)
@@ -136,7 +145,7 @@ class Load:
         self._cpu_s = time.thread_time()
 
     async def _send(self, due: float) -> None:
-        slow = self._random.random() < SLOW_SHARE
+        slow = self._random.random() < self._slow_share
         echo = not slow and self._random.random() < ECHO_SHARE
         fresh = self._random.random() < FRESH_SHARE
         client = self._idle.pop() if self._idle and not fresh else Client(self._url, self._host)

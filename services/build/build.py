@@ -8,7 +8,7 @@ from pydantic import Field
 
 from services.build.gate import GateResult
 from shared.manifest import Stage
-from shared.models import BuildState, BuildView, Event, View
+from shared.models import Artifact, BuildState, BuildView, Event, View
 from shared.state import Table, transition
 
 S = BuildState
@@ -62,6 +62,7 @@ class Build(BuildView):
     stop: Stop | None = None
     created_at: datetime
     started_at: datetime | None = None
+    sealed_at: datetime | None = Field(None, description="When what passed was ready to be released.")
     finished_at: datetime | None = None
 
     @property
@@ -107,6 +108,11 @@ def step_finished(build: Build, exit_code: int | None, reason: str, now: datetim
         "reason": reason,
     }
     return with_changes(build, steps=[*build.steps[:-1], build.steps[-1].model_copy(update=update)])
+
+
+def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
+    """It has passed; `at` is when its artifact was there."""
+    return with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="", sealed_at=at)
 
 
 def event_of(build: Build) -> Event:

@@ -150,10 +150,9 @@ class _Run:
             await self._ledger.update(lambda build: domain.with_changes(build, excerpt=excerpt))
             await self.end(BuildState.FAILURE, f"passed its gates, but {error}")
             return False
+        sealed_at = self._ledger.now()
         await self._tools.executor.discard(workspace)
-        await self._ledger.update(
-            lambda build: domain.with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="")
-        )
+        await self._ledger.update(lambda build: domain.sealed(build, artifact, sealed_at))
         return True
 
     async def _artifact(self, workspace: Workspace) -> Artifact:

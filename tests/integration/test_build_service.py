@@ -91,6 +91,7 @@ def test_a_push_goes_live(
     assert deployer.asked[-1] == (f"/apps/{app}/environments/production/releases", f"{app}-1")
     build = service.build(f"{app}-1")
     assert (build["state"], build["commit"], build["passed"], build["untested"]) == ("success", commit, True, True)
+    assert build["steps"][-1]["finished_at"] <= build["sealed_at"] <= build["finished_at"]
     assert Path(build["artifact"]["ref"], ".venv", "bin", "python").exists()
     assert not Path(build["artifact"]["ref"], ".git").exists()
     assert events_of(database, f"{app}-1") == ["build.queued", "build.running", "build.success"]

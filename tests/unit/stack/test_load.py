@@ -43,6 +43,14 @@ def test_the_mix_has_bodies_slow_answers_and_both_kinds_of_connection() -> None:
     assert any(asked.body for asked in server.asked)
 
 
+def test_the_mix_can_do_without_slow_answers() -> None:
+    with serving(good) as server:
+        load = Load(server.url, rate=RATE, limit_s=1.0, slow_share=0)
+        with load:
+            time.sleep(1.05)
+    assert {asked.path for asked in server.asked} == {"/version", "/echo"}
+
+
 @pytest.mark.parametrize(
     ("told", "reason"),
     [

@@ -1,0 +1,78 @@
+"""The Docker Engine, asked as a person asks it: by its own client `docker`."""
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+
+ANSWER_S = 60
+GONE_WITHIN_S = 15
+LABEL = "io.slipway.app"
+
+
+class EngineError(Exception):
+    """The engine said no, or does not answer; the text is its own."""
+
+
+def docker(*arguments: str, variables: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What it printed, without space around. A terminal's Ctrl-C does not reach it, so that removing goes on. Raises
+    EngineError.
+    """
+    try:
+        done = subprocess.run(
+            ["docker", *arguments],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_S,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"docker {arguments[0]}: {error}") from error
+    if done.returncode != 0:
+        raise EngineError(f"docker {arguments[0]}: {done.stderr.strip() or f'it exited with {done.returncode}'}")
+    return done.stdout.strip()
+
+
+def answers() -> bool:
+    """Whether there is an engine."""
+    try:
+        docker("version", "--format", "{{.Server.Version}}")
+    except EngineError:
+        return False
+    return True
+
+
+def remove_app(app: str) -> None:
+    """Every container and volume that Slipway made for the app."""
+    only = ("--quiet", "--filter", f"label={LABEL}={app}")
+    if containers := docker("ps", "--all", *only).split():
+        docker("rm", "--force", "--volumes", *containers)
+    if volumes := docker("volume", "ls", *only).split():
+        docker("volume", "rm", *volumes)
+
+
+def remove_images(app: str) -> None:
+    """Every image that Slipway made for the app."""
+    if images := set(docker("image", "ls", "--quiet", "--no-trunc", "--filter", f"label={LABEL}={app}").split()):
+        docker("image", "rm", "--force", *images)
+
+
+def remove_network(name: str, within_s: float = GONE_WITHIN_S) -> None:
+    """Waits for what is just leaving it; raises EngineError if something stays. One that is not there is no error."""
+    deadline = time.monotonic() + within_s
+    while docker("network", "ls", "--quiet", "--filter", f"name=^{name}$"):
+        try:
+            docker("network", "rm", name)
+        except EngineError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def remove_container(name: str) -> None:
+    """One that is not there is no error."""
+    if docker("ps", "--all", "--quiet", "--filter", f"name=^{name}$"):
+        docker("rm", "--force", "--volumes", name)
