@@ -106,7 +106,7 @@ def compare(updates: int, rate: float) -> bool:
 
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-bench-")))
-        ending.callback(engine.remove_images, name)
+        ending.callback(engine.remove_images, f"{engine.APP}={name}")
         with _slipway(name, folder / "app") as slipway:
             slipway.update()
             ours, reasons = measure(slipway, OUR_SHARE)
@@ -132,7 +132,7 @@ def compare(updates: int, rate: float) -> bool:
 def _slipway(name: str, folder: Path) -> Iterator[Slipway]:
     with contextlib.ExitStack() as ending:
         ending.callback(engine.remove_network, name)
-        ending.callback(engine.remove_app, name)
+        ending.callback(engine.remove_made, f"{engine.APP}={name}")
         stack = ending.enter_context(own_stack(network=name))
         yield Slipway(stack, name, folder)
 

@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stack.engine import STACK, EngineError, docker
+
 ROOT = Path(__file__).parent.parent
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 READY_WITHIN_S = 60
 GRACE_S = 10
 SOCKET = Path("/var/run/docker.sock")
 TOKEN = "/run/slipway/token"
-STACK = "io.slipway.stack"  # the label of what the platform itself makes on the engine
 
 
 class Compose:
@@ -76,10 +77,10 @@ def down(compose: Compose) -> None:
     """Stops everything, the apps too; their data and the platform's stay in volumes, and `up` brings all of it back."""
     compose.run("stop")  # first, or the deployer would replace what is taken from it
     name = compose.configuration()["name"]
-    apps = _docker("ps", "--all", "--quiet", "--filter", f"label={STACK}={name}").split()
+    apps = docker("ps", "--all", "--quiet", "--filter", f"label={STACK}={name}").split()
     if apps:
-        _docker("stop", "--time", str(GRACE_S), *apps)
-        _docker("rm", *apps)
+        docker("stop", "--time", str(GRACE_S), *apps)
+        docker("rm", *apps)
     compose.run("down", "--remove-orphans")
 
 
@@ -101,10 +102,6 @@ def _setting(text: str, name: str) -> str:
     """What a file of settings says last."""
     values = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith(f"{name}=")]
     return values[-1] if values else ""
-
-
-def _docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
 def _read(path: Path) -> str:
@@ -170,6 +167,8 @@ def main(arguments: Sequence[str]) -> int:
             raise SystemExit("python3 -m stack.compose up|down")
     except subprocess.CalledProcessError as error:
         return error.returncode
+    except EngineError as error:
+        raise SystemExit(str(error)) from error
     return 0
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import subprocess
 import sys
 import uuid
@@ -10,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.config import SharedSettings
+from stack import engine
 from stack.control import LocalStack, environment, settings_on_free_ports
+from stack.engine import docker
 from stack.mail_sink import MailSink, mail_sink
 from stack.programs import ROOT
 
@@ -61,11 +62,9 @@ def compose_stack(home: Path) -> Iterator[ComposeStack]:
         yield ComposeStack(settings, project)
     finally:
         command(home, "down", timeout_s=120)
-        left = docker("volume", "ls", "--quiet").split()
-        docker("volume", "rm", *(name for name in left if re.match(rf"{project}_|slipway-{project}-", name)))
-        docker_all(
-            "image", "rm", "--force", docker("image", "ls", "-q", "--filter", f"label=io.slipway.stack={project}")
-        )
+        engine.remove_made(f"com.docker.compose.project={project}")
+        engine.remove_made(f"{engine.STACK}={project}")
+        engine.remove_images(f"{engine.STACK}={project}")
 
 
 @contextlib.contextmanager
@@ -75,7 +74,7 @@ def mail_sink_for(stack: LocalStack) -> Iterator[MailSink]:
         with mail_sink() as sink:
             yield sink
         return
-    gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()
+    gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
     with mail_sink(gateway, "host.docker.internal") as sink:
         yield sink
 
@@ -95,15 +94,3 @@ def command(home: Path, what: str, timeout_s: float) -> str:
     if done.returncode:
         raise RuntimeError(f"{what} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
-
-
-def docker(*arguments: str) -> str:
-    """Output of `docker …`; raises CalledProcessError."""
-    return subprocess.run(["docker", *arguments], check=True, text=True, capture_output=True, timeout=120).stdout
-
-
-def docker_all(*arguments: str) -> None:
-    """`docker …` with the lines of the last argument, each once, as arguments; nothing if there is none."""
-    *words, lines = arguments
-    if names := sorted(set(lines.split())):
-        docker(*words, *names)

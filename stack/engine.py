@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 ANSWER_S = 60
 GONE_WITHIN_S = 15
-LABEL = "io.slipway.app"
+APP, STACK = "io.slipway.app", "io.slipway.stack"  # labels of what Slipway makes
 
 
 class EngineError(Exception):
@@ -45,18 +45,17 @@ def answers() -> bool:
     return True
 
 
-def remove_app(app: str) -> None:
-    """Every container and volume that Slipway made for the app."""
-    only = ("--quiet", "--filter", f"label={LABEL}={app}")
+def remove_made(label: str) -> None:
+    """Every container and volume with the label `name=value`."""
+    only = ("--quiet", "--filter", f"label={label}")
     if containers := docker("ps", "--all", *only).split():
         docker("rm", "--force", "--volumes", *containers)
     if volumes := docker("volume", "ls", *only).split():
         docker("volume", "rm", *volumes)
 
 
-def remove_images(app: str) -> None:
-    """Every image that Slipway made for the app."""
-    if images := set(docker("image", "ls", "--quiet", "--no-trunc", "--filter", f"label={LABEL}={app}").split()):
+def remove_images(label: str) -> None:
+    if images := set(docker("image", "ls", "--quiet", "--no-trunc", "--filter", f"label={label}").split()):
         docker("image", "rm", "--force", *images)
 
 

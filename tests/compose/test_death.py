@@ -1,5 +1,6 @@
 """Every container of the platform killed and kept away under load: visitors notice nothing but Envoy's own death."""
 
+import json
 import logging
 import os
 import time
@@ -23,6 +24,8 @@ DOWN_S = float(os.environ.get("E2E_DOWN_S", "4"))  # 20 where there is time
 @pytest.fixture
 def with_canary(stack: ComposeStack, make_app: Callable[[str], Deployable]) -> Deployable:
     app = make_app("hurt")
+    path = app.repository.folder / "slipway.yml"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"resources": {"memory": "128m"}}))
     for environment in Environment:
         (app.repository.folder / "VERSION").write_text(environment)
         app.repository.commit(environment)

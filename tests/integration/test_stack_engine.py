@@ -22,8 +22,8 @@ def apps(engine: "DockerClient") -> Iterator[tuple[str, str]]:
     """Two apps, each with a container that runs, a volume, an image, and a network of its name."""
     made = f"slipway-test-{uuid.uuid4().hex[:8]}", f"slipway-test-{uuid.uuid4().hex[:8]}"
     for app in made:
-        labels = {client.LABEL: app}
-        recipe = io.BytesIO(f"FROM {BASE}\nLABEL {client.LABEL}={app}\n".encode())
+        labels = {client.APP: app}
+        recipe = io.BytesIO(f"FROM {BASE}\nLABEL {client.APP}={app}\n".encode())
         engine.images.build(fileobj=recipe, tag=app, rm=True)
         engine.volumes.create(app, labels=labels)
         network = engine.networks.create(app).name
@@ -31,8 +31,8 @@ def apps(engine: "DockerClient") -> Iterator[tuple[str, str]]:
         engine.containers.run(BASE, "sleep 60", name=app, labels=labels, network=network, volumes=volumes, detach=True)
     yield made
     for app in made:
-        client.remove_app(app)
-        client.remove_images(app)
+        client.remove_made(f"{client.APP}={app}")
+        client.remove_images(f"{client.APP}={app}")
         client.remove_network(app)
 
 
@@ -47,8 +47,8 @@ def names(engine: "DockerClient") -> dict[str, set[str | None]]:
 
 def test_only_what_is_the_apps_own_is_removed(engine: "DockerClient", apps: tuple[str, str]) -> None:
     mine, other = apps
-    client.remove_app(mine)
-    client.remove_images(mine)
+    client.remove_made(f"{client.APP}={mine}")
+    client.remove_images(f"{client.APP}={mine}")
     client.remove_network(mine)
     left = names(engine)
     assert {kind for kind, found in left.items() if mine in found} == set()
@@ -57,7 +57,9 @@ def test_only_what_is_the_apps_own_is_removed(engine: "DockerClient", apps: tupl
 
 def test_removing_may_be_repeated(engine: "DockerClient") -> None:
     nothing = f"slipway-test-{uuid.uuid4().hex[:8]}"
-    for remove in (client.remove_app, client.remove_images, client.remove_network, client.remove_container):
+    for remove in (client.remove_made, client.remove_images):
+        remove(f"{client.APP}={nothing}")
+    for remove in (client.remove_network, client.remove_container):
         remove(nothing)
 
 
