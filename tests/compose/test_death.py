@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from shared.models import Environment
-from stack.compose_stack import ComposeStack, command, docker
+from stack.compose_stack import ComposeStack, command
 from stack.delivery import Deployable
+from stack.engine import docker
 from stack.load import Load
 from stack.outside import look, tracks_of_new_visitors, wait_for
 from tests.e2e.test_faults import SERVICES_AND_REDIS, state_of

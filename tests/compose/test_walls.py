@@ -10,8 +10,9 @@ import pytest
 
 from shared.auth import derived_secret
 from shared.models import Environment
-from stack.compose_stack import ComposeStack, docker
+from stack.compose_stack import ComposeStack
 from stack.delivery import Deployable
+from stack.engine import docker
 from stack.outside import wait_for
 
 pytestmark = pytest.mark.docker

@@ -59,8 +59,8 @@ def test_removing_may_be_repeated(engine: "DockerClient") -> None:
     nothing = f"slipway-test-{uuid.uuid4().hex[:8]}"
     for remove in (client.remove_made, client.remove_images):
         remove(f"{client.APP}={nothing}")
-    for remove in (client.remove_network, client.remove_container):
-        remove(nothing)
+    client.remove_network(nothing)
+    client.remove_container(nothing)
 
 
 def test_a_network_that_somebody_is_leaving_is_waited_for(engine: "DockerClient", apps: tuple[str, str]) -> None:
