@@ -16,12 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stack.engine import STACK, EngineError, docker
-
 ROOT = Path(__file__).parent.parent
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 READY_WITHIN_S = 60
-GRACE_S = 10
 SOCKET = Path("/var/run/docker.sock")
 TOKEN = "/run/slipway/token"
 
@@ -76,11 +73,8 @@ def up(compose: Compose, home: Path) -> None:
 def down(compose: Compose) -> None:
     """Stops everything, the apps too; their data and the platform's stay in volumes, and `up` brings all of it back."""
     compose.run("stop")  # first, or the deployer would replace what is taken from it
-    name = compose.configuration()["name"]
-    apps = docker("ps", "--all", "--quiet", "--filter", f"label={STACK}={name}").split()
-    if apps:
-        docker("stop", "--time", str(GRACE_S), *apps)
-        docker("rm", *apps)
+    ending = ("-m", "services.deployer.ending")
+    compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", *ending)
     compose.run("down", "--remove-orphans")
 
 
@@ -167,8 +161,6 @@ def main(arguments: Sequence[str]) -> int:
             raise SystemExit("python3 -m stack.compose up|down")
     except subprocess.CalledProcessError as error:
         return error.returncode
-    except EngineError as error:
-        raise SystemExit(str(error)) from error
     return 0
 
 

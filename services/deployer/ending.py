@@ -1,5 +1,9 @@
-"""The end of the whole platform: its app instances end with it, and the next deployer counts that against none."""
+"""The end of the whole platform: its app instances end with it, and the next deployer counts that against none.
 
+`python -m services.deployer.ending` does it where the deployer runs in a container.
+"""
+
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +13,7 @@ from shared.clock import now
 from shared.config import SharedSettings
 
 NAME = "stopped"  # in the home: when the platform was stopped last
+GRACE_S = 10
 
 
 def end_instances(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
@@ -31,3 +36,7 @@ def ended_at(home: Path) -> datetime | None:
         return datetime.fromisoformat((home / NAME).read_text())
     except (FileNotFoundError, ValueError):
         return None
+
+
+if __name__ == "__main__":
+    end_instances(SharedSettings(), os.environ, GRACE_S)

@@ -67,7 +67,8 @@ def test_any_container_may_die_and_all_may_be_taken_down(stack: ComposeStack, wi
 
     # `make down` ends the apps too, `make up` brings them back.
     command(stack.settings.home, "down", timeout_s=120)
-    assert docker("ps", "--all", "--quiet", "--filter", f"name={stack.project}") == ""
+    assert docker("ps", "--quiet", "--filter", f"name={stack.project}") == ""
+    assert docker("network", "ls", "--quiet", "--filter", f"name={stack.project}") == ""
     command(stack.settings.home, "up", timeout_s=120)
     wait_for(lambda: app.sees(app.production, commit_of(app, "production")), "production served again", 30)
     wait_for(lambda: app.sees(app.canary, commit_of(app, "canary")), "the canary served again", 30)
