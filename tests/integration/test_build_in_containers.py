@@ -18,6 +18,7 @@ from services.build.build_log import BuildLogs
 from services.build.deploy import Handover
 from services.build.dockerfile import PYTHON
 from services.build.executor import Stop
+from services.build.history_store import MemoryHistoryStore
 from services.build.image import LABEL
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
@@ -88,6 +89,7 @@ async def platform(engine: Engine, tmp_path: Path, anyio_backend: str) -> Platfo
     path = os.environ["PATH"]
     tools = Tools(
         store=store,
+        history=MemoryHistoryStore(),
         repositories=Repositories(tmp_path / "repositories", path),
         executor=engine.executor(),
         analysis=Analysis({"PATH": path}),
