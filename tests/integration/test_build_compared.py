@@ -20,8 +20,8 @@ steps:
 gates: {coverage: 0%s}
 run: {command: cat app.py}
 """
-# Lines of src/app.py that hold `ran` are covered, those that hold `bad` are findings. Files are named as coverage.py and
-# ruff name them.
+# Lines of src/app.py that hold `ran` are covered, those that hold `bad` are findings. Files are named as coverage.py
+# and ruff name them.
 RUNNER = """
 import json, os
 lines = list(enumerate(open("src/app.py").read().split("\\n"), 1))

@@ -1,6 +1,7 @@
 """Flaky tests through whole builds: run again, quarantined, listed; and what is not let pass."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from services.build.build import Build
 from services.build.process_executor import ProcessExecutor, passed_on
 from shared.manifest import Flaky
 from shared.models import BuildState
-from tests.unit.build.executors import Engine
+from tests.unit.build.executors import Engine, found_engine
 from tests.unit.build.platform import Platform, platform_with
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +39,11 @@ mkdir -p out
 } > out/junit.xml
 [ -z "$fails" ]
 """
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    yield from found_engine()
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
