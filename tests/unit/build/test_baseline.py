@@ -91,6 +91,12 @@ def test_a_commit_cannot_hide_its_lines(history: History, tricks: dict[str, str 
     assert set(changed) == {"a.py", *tricks}
 
 
+def test_a_line_that_looks_like_gits_own_hides_nothing_after_it(history: History) -> None:
+    base = history.commit({"a.py": "1\n2\n3\n"})
+    commit = history.commit({"a.py": "++ /dev/null\n1\n2\n3\n4\n"})
+    assert history.changed(base, commit) == {"a.py": [range(1, 2), range(5, 6)]}
+
+
 @pytest.mark.parametrize(
     ("changed", "figure", "reason", "offenders"),
     [
