@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from services.build.build import Build
+from services.build.flaky import Quarantine
 from services.build.process_executor import ProcessExecutor, passed_on
+from shared.clock import now
 from shared.manifest import Flaky
 from shared.models import BuildState
 from tests.unit.build.executors import Engine, found_engine
@@ -63,10 +66,9 @@ async def processes(folder: Path) -> Platform:
     return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder)
 
 
-def files(first: str, second: str, *, then: str = "", more: str = "") -> dict[str, str]:
+def files(first: str, second: str, *, more: str = "") -> dict[str, str]:
     """An app whose tests `first` fail in the first run of a build, and `second` in the second."""
-    commands = f"sh ci.sh '{first}' '{second}'" + (f", {then}" if then else "")
-    return {"slipway.yml": MANIFEST % (commands, more), "ci.sh": RUNNER, "app.txt": ""}
+    return {"slipway.yml": MANIFEST % (f"sh ci.sh '{first}' '{second}'", more), "ci.sh": RUNNER, "app.txt": ""}
 
 
 def verdict(build: Build) -> str:
@@ -144,9 +146,23 @@ async def test_an_app_may_refuse_second_runs_and_its_manifest_cannot_allow_them(
     assert "flaky.reruns (line 5): 1 loosens the app's minimum of 0" in build.reason
 
 
-async def test_a_command_that_a_flaky_test_kept_from_running_is_not_let_pass(platform: Platform) -> None:
-    assert (await platform.build(files("a", ""))).state is BuildState.SUCCESS
-    build = await platform.build(files("a", "a", then="echo checked"))
-    assert (build.state, verdict(build)[:14]) == (BuildState.FAILURE, "0, at most 0; ")
-    assert build.reason == "gate steps: test exited with 1"
+@pytest.mark.parametrize(
+    ("instead", "by", "failure"),
+    [
+        ("'a' 'a'", "'a' 'a', echo checked", "exited with 1"),
+        ("'a' 'a'", "'a' 'a' || kill -9 $$", "was ended by SIGKILL"),
+        ("out/junit.xml}", "out/junit.xml, coverage: out/none.xml}", "exited with 1"),
+    ],
+    ids=["a command was not run", "killed", "a report is missing"],
+)
+async def test_a_step_that_failed_for_more_than_a_flaky_test_is_not_let_pass(
+    platform: Platform, instead: str, by: str, failure: str
+) -> None:
+    known = Quarantine(test="t::a", step="test", until=now() + timedelta(days=1), reason="", since=now())
+    await platform.history.put_quarantine("notes", known)
+    app = files("a", "a")
+    app["slipway.yml"] = app["slipway.yml"].replace(instead, by)
+    build = await platform.build(app)
+    assert build.state is BuildState.FAILURE
+    assert build.reason.endswith(f"gate steps: test {failure}")
     assert [each.test for each in build.flaky] == ["t::a"]
