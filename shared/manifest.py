@@ -77,14 +77,27 @@ class Step(Strict):
 
 
 class Gates(Strict):
-    """Thresholds. None: not asked for. `coverage` in percent, at least; all others: at most."""
+    """Thresholds. None: not asked for. `coverage` and `changed_coverage` in percent, at least; all others: at most."""
 
     test_failures: int | None = Field(None, ge=0)
     coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    changed_coverage: float | None = Field(
+        None, ge=0, le=100, allow_inf_nan=False, description="Of the lines changed since the last build that passed."
+    )
     findings: int | None = Field(None, ge=0)
+    new_findings: int | None = Field(None, ge=0, description="Those that the last build that passed had not.")
     complexity: int | None = Field(None, ge=1)
     function_length: int | None = Field(None, ge=1)
     secrets: int | None = Field(None, ge=0)
+
+
+class Flaky(Strict):
+    """What is done about tests that fail. None: the app's value, else the platform's (1 and 5)."""
+
+    reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")
+    at_most: int | None = Field(
+        None, ge=0, le=20, description="With more failing tests that are not known as flaky it is not run again."
+    )
 
 
 class Run(Strict):
@@ -134,6 +147,7 @@ class Manifest(Strict):
     app: str
     steps: list[Step] = []
     gates: Gates = Gates()
+    flaky: Flaky = Flaky()
     run: Run = Run()
     hosts: list[
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]

@@ -96,7 +96,7 @@ def settings_on_free_ports(home: Path) -> SharedSettings:
 
 def environment(settings: SharedSettings) -> dict[str, str]:
     """`SLIPWAY_*` variables that give a process these settings (but no secret)."""
-    values = settings.model_dump(exclude={"token"}, mode="json")
+    values = settings.model_dump(exclude={"token"}, exclude_none=True, mode="json")
     return {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
 
 

@@ -8,8 +8,12 @@ Domain, pure
   build.py          a build's record, states and changes
   schedule.py       which builds start and which make way
   gate.py           thresholds against figures, failing closed
+  figure.py         figures, and the places that they are made of
   report.py         JUnit, Cobertura, LCOV, SARIF
+  place.py          names of files in reports → files of the commit
   measures.py       reports and tools' answers → figures
+  baseline.py       figures against an earlier build: changed lines, new findings
+  flaky.py          tests that fail and pass on one commit; what is excused and what is not
   manifest_file.py  slipway.yml, with lines in its faults
   convention.py     what tells where there is no manifest
   output.py         whatever a step prints → lines
@@ -18,11 +22,13 @@ What happens
   git_http.py, repository.py            git over HTTP, bare repositories
   push_socket.py, hooks/, intake.py     from the hook to queued builds, and back to the pusher
   workers.py, run.py, pipeline.py       the builds that run; ledger.py keeps each step of them
+  step_runner.py, collect.py            one step, its reports, and its second run if tests fail
   executor.py                           how steps are run and what passed is sealed: the port
   process_executor.py, command.py       as processes, in place; wall.py keeps other projects' rules away from them
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets
   deploy.py                             the deployer
+  history_store.py, flaky_api.py        baselines, runs of tests, quarantines
   build_log.py, page.py, api.py, store.py, config.py, main.py
 """

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from services.build.gate import Measure
+from services.build.figure import Measure
 from services.build.measures import lizard_measures, secrets_measure
 
 TIMEOUT_S = 120.0

@@ -15,6 +15,7 @@ from services.build.badge import badge
 from services.build.build import Build
 from services.build.build import Stop as StopIntent
 from services.build.build_log import BuildLogs
+from services.build.history_store import HistoryStore
 from services.build.intake import Intake
 from services.build.page import Pages
 from services.build.repository import Repositories
@@ -29,7 +30,11 @@ PUBLIC = r"/apps/[^/]+/badge\.svg"
 Limit = Annotated[int, Query(ge=1, le=100, description="How many, at most.")]
 Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="`next` of the page before.")]
 BUILD_EXAMPLE = {"branch": "release"}
-APP_EXAMPLE = {"branches": {"release": "production", "dev": "canary"}, "gates": {"coverage": 70}}
+APP_EXAMPLE = {
+    "branches": {"release": "production", "dev": "canary"},
+    "gates": {"coverage": 70},
+    "flaky": {"reruns": 1},
+}
 
 
 class BuildRequest(Model):
@@ -46,7 +51,11 @@ class BuildRequest(Model):
 
 
 def apps_router(
-    store: BuildStore, repositories: Repositories, now: Callable[[], datetime], sweep: Callable[[], None]
+    store: BuildStore,
+    history: HistoryStore,
+    repositories: Repositories,
+    now: Callable[[], datetime],
+    sweep: Callable[[], None],
 ) -> APIRouter:
     router = APIRouter(prefix="/apps", tags=["apps"])
 
@@ -64,12 +73,12 @@ def apps_router(
 
     @router.get("/{app}", response_model=App, summary="An app")
     async def app(app: str) -> App:
-        """Its branches and its minimum gates."""
+        """Its branches, its minimum gates and what it does about failing tests."""
         return await store.app(app)
 
     @router.put("/{app}", response_model=App, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> App:
-        """Sets branches or minimum gates; what is left out stays as it is. A branch that is mapped anew is built."""
+        """Sets branches, minimum gates or `flaky`; what is left out stays. A branch that is mapped anew is built."""
         changed = settings.applied_to(await store.app(app))
         await store.put_app(changed)
         return changed
@@ -82,6 +91,7 @@ def apps_router(
         if waiting := [build.id for build in await store.unended() if build.app == app]:
             raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
         repositories.delete(app)
+        await history.forget(app)
         await store.delete_app(app)
         sweep()
 

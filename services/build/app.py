@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import Field, field_validator
 
-from shared.manifest import Gates
+from shared.manifest import Flaky, Gates
 from shared.models import AppName, Environment, Model, View
 
 Branches = dict[str, Environment]
@@ -14,11 +14,12 @@ _BRANCH = re.compile(r"^(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._
 
 
 class App(View):
-    """`gates` are the app's own minimum: a manifest may tighten them, never loosen them."""
+    """`gates` are the app's own minimum, `flaky` its patience: a manifest may tighten them, never loosen them."""
 
     name: AppName
     branches: Branches
     gates: Gates = Gates()
+    flaky: Flaky = Flaky()
     created_at: datetime
 
 
@@ -30,6 +31,10 @@ class AppSettings(Model):
         None, description="The app's own minimum; null in a gate means the platform's default. May loosen that default."
     )
 
+    flaky: Flaky | None = Field(
+        None, description="What is done about tests that fail; null in it means the platform's default."
+    )
+
     @field_validator("branches")
     @classmethod
     def _are_branch_names(cls, branches: Branches | None) -> Branches | None:
@@ -39,7 +44,7 @@ class AppSettings(Model):
         return branches
 
     def applied_to(self, app: App) -> App:
-        given = {"branches": self.branches, "gates": self.gates}
+        given = {"branches": self.branches, "gates": self.gates, "flaky": self.flaky}
         return app.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from services.build.flaky import FlakyTest
 from services.build.gate import GateResult
 from shared.manifest import Stage
 from shared.models import Artifact, BuildState, BuildView, Event, View
@@ -53,6 +54,7 @@ class Build(BuildView):
     stage: Stage | None = Field(None, description="The stage that it is in, or ended in.")
     steps: list[StepRun] = Field([])
     gates: list[GateResult] = Field([])
+    flaky: list[FlakyTest] = Field([], description="Flaky tests that touched the verdict; none of them is hidden.")
     untested: bool | None = Field(None, description="True if no test reported anything; null before that is known.")
     release: str | None = Field(None, description="Id of the deployer's release of this build.")
     urls: list[str] = Field([], description="Where it is live.")
@@ -83,7 +85,14 @@ def started(build: Build, now: datetime) -> Build:
     """Running from the beginning; also for a build that the service left running when it died."""
     state = S.RUNNING if build.state is S.RUNNING else transition(TRANSITIONS, build.state, S.RUNNING)
     return with_changes(
-        build, state=state, reason="", attempt=build.attempt + 1, started_at=build.started_at or now, steps=[], gates=[]
+        build,
+        state=state,
+        reason="",
+        attempt=build.attempt + 1,
+        started_at=build.started_at or now,
+        steps=[],
+        gates=[],
+        flaky=[],
     )
 
 
@@ -113,6 +122,12 @@ def step_finished(build: Build, exit_code: int | None, reason: str, now: datetim
 def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
     """It has passed; `at` is when its artifact was there."""
     return with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="", sealed_at=at)
+
+
+def step_excused(build: Build, reason: str) -> Build:
+    """The last step failed, but for nothing that counts."""
+    step = build.steps[-1].model_copy(update={"state": "success", "reason": reason})
+    return with_changes(build, steps=[*build.steps[:-1], step])
 
 
 def event_of(build: Build) -> Event:

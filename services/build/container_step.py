@@ -9,6 +9,7 @@ from services.build.executor import Workspace
 from shared.manifest import size
 
 WORKSPACE, HOME, CACHE = "/workspace", "/slipway/home", "/slipway/cache"
+SKIPPED = "/slipway/skipped"  # in the container itself: how many commands were left when one failed
 # Its arguments: where a new `.venv` is kept, reports to clear, `--`, commands. One pipe for both outputs keeps their
 # order. `.venv` is made where the image has a whole Python and no step before has made it; that takes seconds, so a
 # copy of it, with nothing installed, is kept for the app's next builds.
@@ -25,8 +26,9 @@ elif [ ! -e .venv ] && python3 -c 'import ensurepip' 2>/dev/null; then
   python3 -m venv .venv && mkdir -p "${kept%/*}" && cp -a .venv "$fresh" && mv -T "$fresh" "$kept" || rm -rf "$fresh"
 fi
 for command; do
+  shift
   printf '$ %s\\n' "$command"
-  sh -e -c "$command" || exit $?
+  sh -e -c "$command" || { code=$?; echo $# > /slipway/skipped; exit $code; }
 done
 """
 _IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of an image that says none

@@ -26,7 +26,7 @@ from docker.types import LogConfig
 
 from services.build import container_files, report_file
 from services.build.command import first_of
-from services.build.container_step import CACHE, HOME, SCRIPT, WORKSPACE, kept_venv, step_environment, told
+from services.build.container_step import CACHE, HOME, SCRIPT, SKIPPED, WORKSPACE, kept_venv, step_environment, told
 from services.build.docker_leftovers import GONE_TIMEOUT_S, Leftovers, remove_container
 from services.build.dockerfile import base_image
 from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Workspace
@@ -228,7 +228,13 @@ class DockerExecutor:
                 chunks, status = ready.container.get_archive(f"{WORKSPACE}/{report}")
                 container_files.place(workspace.folder / report, status or {}, chunks, ready.born, ready.start)
         memory_bytes = self._memory_bytes if code == KILLED and self._ran_out_of_memory(ready.container) else None
-        return Outcome(code, told(code, memory_bytes))
+        return Outcome(code, told(code, memory_bytes), self._skipped(ready.container) if code else 0)
+
+    def _skipped(self, container: Container) -> int | None:
+        """None where the step was ended before it could say so, or what is there is no number."""
+        with contextlib.suppress(NotFound, ValueError):
+            return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
+        return None
 
     def _ran_out_of_memory(self, container: Container) -> bool:
         """Also where a child was killed, which the container's own state does not tell on every engine. Waits for the

@@ -53,10 +53,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`reason` is empty on success. `exit_code` is None when the step was ended from outside."""
+    """`reason` is empty on success. `exit_code` is None when the step was ended from outside. `skipped`: how many
+    commands were not run because one before them failed; None if that is not known."""
 
     exit_code: int | None
     reason: str = ""
+    skipped: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field, field_validator
 
-from shared.manifest import Gates
+from services.build.figure import Measure, Offender
+from shared.manifest import Flaky, Gates
 from shared.models import View
 
-AT_LEAST = frozenset({"coverage"})
+AT_LEAST = frozenset({"coverage", "changed_coverage"})
 # `test_failures` counts once there is a test report; the other three need no report and are always on.
 DEFAULTS = Gates(test_failures=0, complexity=15, function_length=80, secrets=0)
-OFFENDERS_KEPT = 5
+FLAKY_DEFAULTS = Flaky(reruns=1, at_most=5)
+UNITS = {
+    "test_failures": "tests",
+    "coverage": "%",
+    "changed_coverage": "%",
+    "findings": "findings",
+    "new_findings": "findings",
+    "function_length": "lines",
+    "secrets": "secrets",
+}
+OFFENDERS_KEPT = 20
+OFFENDERS_TOLD = 2
 
 
 class GateResult(View):
@@ -21,18 +34,26 @@ class GateResult(View):
     passed: bool
     threshold: float | None = None
     figure: float | None = None
+    unit: str = Field("", description="Of figure and threshold; empty where it is a bare number.")
+    bound: Literal["at least", "at most"] | None = Field(None, description="How the figure must lie to the threshold.")
+    previous: float | None = Field(None, description="The figure of the branch's last build that was judged.")
     reason: str = ""
-    offenders: list[str] = Field([], description="The first places that the figure is made of.")
+    offenders: list[Offender] = Field([], description="The places that the figure is made of, worst first; at most 20.")
 
+    @computed_field(description="Against `previous`; null where one of the two is missing.")  # type: ignore[prop-decorator]
+    @property
+    def trend(self) -> Literal["better", "worse", "same"] | None:
+        if self.figure is None or self.previous is None:
+            return None
+        if self.figure == self.previous:
+            return "same"
+        return "better" if (self.figure > self.previous) is (self.bound == "at least") else "worse"
 
-@dataclass(frozen=True)
-class Measure:
-    """What a report or tool found. `figure` None: it could not be read, `reason` says why. `offenders` name the
-    places that the figure is made of, worst first."""
-
-    figure: float | None
-    reason: str = ""
-    offenders: tuple[str, ...] = ()
+    @field_validator("offenders", mode="before")
+    @classmethod
+    def _were_once_text(cls, offenders: Any) -> Any:
+        """Builds that were stored earlier hold strings."""
+        return [{"message": each} if isinstance(each, str) else each for each in offenders]
 
 
 @dataclass(frozen=True)
@@ -50,71 +71,92 @@ class Fault:
 
 def minimum(app: Gates) -> Gates:
     """What holds if the manifest is silent: the app's own minimum, else the platform's default."""
-    own = {name: value for name, value in app.model_dump().items() if value is not None}
-    return DEFAULTS.model_copy(update=own)
+    return DEFAULTS.model_copy(update=_given(app))
 
 
 def loosened(app: Gates, asked: Gates) -> list[Fault]:
     """The manifest's gates that demand less than the app's minimum."""
-    floor = minimum(app)
+    return _loosened("gates", minimum(app), asked, _given(app).keys())
+
+
+def loosened_flaky(app: Flaky, asked: Flaky) -> list[Fault]:
+    """The manifest's `flaky` where it is more patient with failing tests than the app is."""
+    return _loosened("flaky", FLAKY_DEFAULTS.model_copy(update=_given(app)), asked, _given(app).keys())
+
+
+def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
+    """The thresholds of one build: the manifest's where it names one, else the minimum. Without a test report
+    (`tested` False) `test_failures` is judged only if the app or the manifest asks for it."""
+    gates = minimum(app).model_copy(update=_given(asked))
+    if not tested and app.test_failures is None and asked.test_failures is None:
+        gates = gates.model_copy(update={"test_failures": None})
+    return gates
+
+
+def evaluate(
+    gates: Gates, measures: Mapping[str, Measure], previous: Mapping[str, float] | None = None
+) -> list[GateResult]:
+    """One result for each gate that is asked for, in the order of `Gates`. `previous`: figures of the build before."""
+    return [
+        judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
+        for name, threshold in gates
+        if threshold is not None
+    ]
+
+
+def judge(name: str, threshold: float, measure: Measure, previous: float | None = None) -> GateResult:
+    """Passes only on a figure within the threshold; NaN is within nothing."""
+    figure = measure.figure if measure.figure == measure.figure else None
+    result = GateResult(
+        name=name,
+        passed=False,
+        threshold=threshold,
+        figure=figure,
+        unit=UNITS.get(name, ""),
+        bound="at least" if name in AT_LEAST else "at most",
+        previous=previous,
+        offenders=list(measure.offenders[:OFFENDERS_KEPT]),
+    )
+    if figure is None:
+        return result.model_copy(update={"reason": f"no readable figure: {measure.reason or 'not a number'}"})
+    passed = figure >= threshold if name in AT_LEAST else figure <= threshold
+    remark = f"; {measure.reason}" if measure.reason else ""
+    reason = f"{number(figure)}, {result.bound} {number(threshold)}{remark}"
+    return result.model_copy(update={"passed": passed, "reason": reason})
+
+
+def refusal(results: list[GateResult]) -> str:
+    """Why the build failed, naming each gate that said no; empty if none did."""
+    said_no = [result for result in results if not result.passed]
+    return "; ".join(f"gate {result.name}: {result.reason}{_told(result.offenders)}" for result in said_no)
+
+
+def number(value: float) -> str:
+    """At most two decimals, rounded down: 69.999 must not be shown as the 70 that it misses."""
+    return f"{int(value * 100) / 100:.12g}"
+
+
+def _told(offenders: list[Offender]) -> str:
+    return f" ({', '.join(str(each) for each in offenders[:OFFENDERS_TOLD])})" if offenders else ""
+
+
+def _given(settings: Gates | Flaky) -> dict[str, float]:
+    return settings.model_dump(exclude_none=True)
+
+
+def _loosened(key: str, floor: Gates | Flaky, asked: Gates | Flaky, own: Any) -> list[Fault]:
     faults = []
     for name, least in floor:
         value = getattr(asked, name)
         if least is None or value is None:
             continue
         if value < least if name in AT_LEAST else value > least:
-            whose = "the app's minimum" if getattr(app, name) is not None else "the platform's default"
+            whose = "the app's minimum" if name in own else "the platform's default"
             faults.append(
                 Fault(
-                    f"gates.{name}",
-                    f"{_number(value)} loosens {whose} of {_number(least)}; a manifest may only tighten a gate. "
-                    f"Set the app's own minimum by PUT /apps/{{app}}",
+                    f"{key}.{name}",
+                    f"{number(value)} loosens {whose} of {number(least)}; a manifest may only tighten "
+                    f"{'a gate' if key == 'gates' else 'it'}. Set the app's own minimum by PUT /apps/{{app}}",
                 )
             )
     return faults
-
-
-def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
-    """The thresholds of one build: the manifest's where it names one, else the minimum. Without a test report
-    (`tested` False) `test_failures` is judged only if the app or the manifest asks for it."""
-    own = {name: value for name, value in asked.model_dump().items() if value is not None}
-    gates = minimum(app).model_copy(update=own)
-    if not tested and app.test_failures is None and asked.test_failures is None:
-        gates = gates.model_copy(update={"test_failures": None})
-    return gates
-
-
-def evaluate(gates: Gates, measures: Mapping[str, Measure]) -> list[GateResult]:
-    """One result for each gate that is asked for, in the order of `Gates`."""
-    return [
-        judge(name, threshold, measures.get(name, Measure(None, "no step reports it")))
-        for name, threshold in gates
-        if threshold is not None
-    ]
-
-
-def judge(name: str, threshold: float, measure: Measure) -> GateResult:
-    """Passes only on a figure within the threshold; NaN is within nothing."""
-    figure = measure.figure
-    if figure is None or figure != figure:
-        reason = f"no readable figure: {measure.reason or 'not a number'}"
-        return GateResult(name=name, passed=False, threshold=threshold, reason=reason)
-    passed = figure >= threshold if name in AT_LEAST else figure <= threshold
-    bound = "at least" if name in AT_LEAST else "at most"
-    offenders = [] if passed else list(measure.offenders[:OFFENDERS_KEPT])
-    reason = f"{_number(figure)}, {bound} {_number(threshold)}"
-    return GateResult(name=name, passed=passed, threshold=threshold, figure=figure, reason=reason, offenders=offenders)
-
-
-def refusal(results: list[GateResult]) -> str:
-    """Why the build failed, naming each gate that said no; empty if none did."""
-    said_no = [result for result in results if not result.passed]
-    return "; ".join(
-        f"gate {result.name}: {result.reason}" + (f" ({', '.join(result.offenders[:2])})" if result.offenders else "")
-        for result in said_no
-    )
-
-
-def _number(value: float) -> str:
-    """At most two decimals, rounded down: 69.999 must not be shown as the 70 that it misses."""
-    return f"{int(value * 100) / 100:g}"

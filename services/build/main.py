@@ -14,7 +14,9 @@ from services.build.build_log import BuildLogs
 from services.build.config import Settings
 from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
+from services.build.flaky_api import flaky_router
 from services.build.git_http import GitHttp
+from services.build.history_store import RedisHistoryStore
 from services.build.intake import Intake
 from services.build.leftovers import Sweep
 from services.build.page import Pages
@@ -45,11 +47,13 @@ def build_app(settings: Settings) -> FastAPI:
     registry = RedisRegistry(redis)
     http = httpx.AsyncClient(trust_env=False)
     store = RedisBuildStore(redis)
+    history = RedisHistoryStore(redis)
     repositories = Repositories(settings.repositories, environment.get("PATH", os.defpath))
     logs = BuildLogs(settings.build_logs)
     executor = _executor(settings, environment)
     tools = Tools(
         store=store,
+        history=history,
         repositories=repositories,
         executor=executor,
         analysis=Analysis(environment),
@@ -88,7 +92,8 @@ def build_app(settings: Settings) -> FastAPI:
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
             builds_router(store, intake, logs, Pages(logs, settings), schedule.wake),
-            apps_router(store, repositories, now, sweep.wake),
+            apps_router(store, history, repositories, now, sweep.wake),
+            flaky_router(store, history, now),
         ],
         loops=[schedule, Loop("reconcile", intake.reconcile, every_s=RECONCILE_S), sweep],
         checks={"git": git_is_there, "engine": executor.check},

@@ -3,80 +3,143 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from services.build.gate import Measure
-from services.build.report import read_coverage, read_junit, read_sarif
+from services.build.figure import Finding, Measure, Offender
+from services.build.flaky import Suite
+from services.build.gate import DEFAULTS
+from services.build.place import Places
+from services.build.report import CaseCount, LineCount, read_coverage, read_junit, read_sarif
+
+GATE_OF_REPORT = {"junit": "test_failures", "coverage": "coverage", "sarif": "findings"}
+
+
+@dataclass
+class Reported:
+    """What the reports of one run of a step say. `unreadable`: gate → why a report that it was promised does not
+    count."""
+
+    cases: CaseCount | None = None
+    lines: LineCount | None = None
+    findings: tuple[Finding, ...] | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def read(self, kind: str, data: bytes, not_before: datetime) -> None:
+        """A report of the kind `junit`, `coverage` or `sarif`. Raises Unreadable."""
+        if kind == "junit":
+            self.cases = read_junit(data, not_before)
+        elif kind == "coverage":
+            self.lines = read_coverage(data, not_before)
+        else:
+            self.findings = read_sarif(data)
+
+    def refuse(self, kind: str, reason: str) -> None:
+        self.unreadable[GATE_OF_REPORT[kind]] = reason
 
 
 @dataclass
 class Collected:
-    """What the reports of one build add up to. One unreadable report takes its gate's figure away."""
+    """What the reports of one build add up to. One unreadable report takes its gate's figure away. `hits`: file of the
+    commit → line → how often it ran."""
 
+    places: Places = field(default_factory=Places)
     tests: int = 0
-    failures: int = 0
-    failed: list[str] = field(default_factory=list)
+    suites: list[Suite] = field(default_factory=list)
     lines: int = 0
     covered: int = 0
-    findings: list[str] = field(default_factory=list)
+    uncovered: list[tuple[int, Offender]] = field(default_factory=list)
+    hits: dict[str, dict[int, int]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def add(self, gate: str, data: bytes, not_before: datetime) -> None:
-        """Counts one report. Raises Unreadable."""
-        if gate == "test_failures":
-            cases = read_junit(data, not_before)
-            self.tests += cases.ran
-            self.failures += cases.failures
-            self.failed += cases.failed
-        elif gate == "coverage":
-            lines = read_coverage(data, not_before)
-            self.lines += lines.lines
-            self.covered += lines.covered
-        else:
-            self.findings += read_sarif(data).places
-        self.seen.add(gate)
-
-    def refuse(self, gate: str, reason: str) -> None:
-        """A report that was promised for this gate does not count."""
-        self.unreadable.setdefault(gate, reason)
+    def add(self, reported: Reported, suite: Suite | None = None) -> None:
+        """`suite`: what the step's tests came to; None if it reported none."""
+        if reported.cases is not None and suite is not None:
+            self.tests += reported.cases.ran
+            self.suites.append(suite)
+            self.seen.add("test_failures")
+        if reported.lines is not None:
+            self._add_lines(reported.lines)
+            self.seen.add("coverage")
+        if reported.findings is not None:
+            self.findings += [_placed(finding, self.places) for finding in reported.findings]
+            self.seen.add("findings")
+        for gate, reason in reported.unreadable.items():
+            self.unreadable.setdefault(gate, reason)
 
     def measures(self) -> dict[str, Measure]:
         """Gates whose reports were reached; the others have no measure."""
         found: dict[str, Measure] = {}
         if "test_failures" in self.seen:
-            found["test_failures"] = Measure(self.failures, offenders=tuple(self.failed))
+            failing = tuple(place for suite in self.suites for place in suite.places)
+            remarks = "; ".join(suite.remark for suite in self.suites if suite.remark)
+            found["test_failures"] = Measure(sum(suite.failures for suite in self.suites), remarks, failing)
         if "coverage" in self.seen:
-            found["coverage"] = Measure(100 * self.covered / self.lines)
+            worst = sorted(self.uncovered, key=lambda each: -each[0])
+            found["coverage"] = Measure(100 * self.covered / self.lines, offenders=tuple(place for _, place in worst))
         if "findings" in self.seen:
-            found["findings"] = Measure(len(self.findings), offenders=tuple(self.findings))
+            places = tuple(finding.offender for finding in self.findings)
+            found["findings"] = Measure(len(places), offenders=places, findings=tuple(self.findings))
         return found | {gate: Measure(None, reason) for gate, reason in self.unreadable.items()}
+
+    def _add_lines(self, counted: LineCount) -> None:
+        self.lines += counted.lines
+        self.covered += counted.covered
+        files: dict[str, dict[int, int]] = {}
+        for (name, line), count in counted.hits.items():
+            files.setdefault(name, {})[line] = count
+        for name, hits in files.items():
+            file = self.places.find(name, counted.roots)
+            missed = sorted(line for line, count in hits.items() if count == 0)
+            if missed:
+                message = f"{len(missed)} of {len(hits)} lines not covered"
+                self.uncovered.append((len(missed), Offender(file=file or name, line=missed[0], message=message)))
+            if file is not None:
+                known = self.hits.setdefault(file, {})
+                known.update({line: max(count, known.get(line, 0)) for line, count in hits.items()})
 
 
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
-    """From `lizard --csv`: the worst function by cyclomatic complexity and by length in lines. Raises ValueError."""
+    """From `lizard --csv`: the worst function by cyclomatic complexity and by length in lines; what is above the
+    platform's default is a finding. Raises ValueError."""
     rows = [row for row in csv.reader(io.StringIO(output)) if row]
     # Columns: lines of code, complexity, tokens, parameters, length, location, file, function, long name, start, end.
-    functions = [(int(row[1]), int(row[4]), f"{row[6].removeprefix(folder)}:{row[9]} {row[7]}") for row in rows]
+    functions = [(int(row[1]), int(row[4]), row[6].removeprefix(folder), int(row[9]), row[7]) for row in rows]
     return {
-        "complexity": _worst([(complexity, place) for complexity, _, place in functions]),
-        "function_length": _worst([(length, place) for _, length, place in functions]),
+        "complexity": _worst("complexity", [(value, file, line, name) for value, _, file, line, name in functions]),
+        "function_length": _worst(
+            "function_length", [(value, file, line, name) for _, value, file, line, name in functions]
+        ),
     }
 
 
 def secrets_measure(output: str, folder: str) -> Measure:
     """From `detect-secrets scan`. Names the places, never the secret. Raises ValueError, KeyError or TypeError."""
-    places = [
-        f"{file.removeprefix(folder)}:{hit['line_number']} {hit['type']}"
-        for file, hits in json.loads(output)["results"].items()
+    results: Mapping[str, Sequence[Mapping[str, object]]] = json.loads(output)["results"]
+    found = [
+        Finding(
+            f"secrets {hit['type']}",
+            Offender(file=file.removeprefix(folder), line=int(str(hit["line_number"])), message=str(hit["type"])),
+        )
+        for file, hits in results.items()
         for hit in hits
     ]
-    return Measure(len(places), offenders=tuple(places))
+    return Measure(len(found), offenders=tuple(finding.offender for finding in found), findings=tuple(found))
 
 
-def _worst(figures: Sequence[tuple[int, str]]) -> Measure:
-    """No function at all counts as 0."""
+def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
+    """`figures`: value, file, line and name of each function. No function at all counts as 0."""
     ordered = sorted(figures, reverse=True)
-    return Measure(ordered[0][0] if ordered else 0, offenders=tuple(f"{place} ({value})" for value, place in ordered))
+    places = [Offender(file=file, line=line, message=f"{name} ({value})") for value, file, line, name in ordered]
+    above = [place for place, (value, *_) in zip(places, ordered, strict=True) if value > getattr(DEFAULTS, gate)]
+    findings = tuple(Finding(f"lizard {gate}", place) for place in above)
+    return Measure(ordered[0][0] if ordered else 0, offenders=tuple(places), findings=findings)
+
+
+def _placed(finding: Finding, places: Places) -> Finding:
+    """With its file named as the commit names it, where it has it."""
+    file = places.find(finding.offender.file or "")
+    return replace(finding, offender=finding.offender.model_copy(update={"file": file})) if file else finding

@@ -5,6 +5,7 @@ from pathlib import Path
 from services.build.app import App
 from services.build.build import Build
 from services.build.build_log import BuildLogs
+from services.build.gate import number
 from shared.config import SharedSettings
 from shared.pages import Templates
 
@@ -34,5 +35,12 @@ class Pages:
         if start:
             text = text.partition("\n")[2]
         return self._templates.render(
-            "build.html", here="Builds", hostname=hostname, build=build, log=text, size=size, cut=start > 0
+            "build.html",
+            here="Builds",
+            hostname=hostname,
+            build=build,
+            log=text,
+            size=size,
+            cut=start > 0,
+            number=number,
         )

@@ -3,23 +3,38 @@
 import asyncio
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from services.build import build as domain
-from services.build import report_file
 from services.build.analysis import Analysis
 from services.build.app import App
-from services.build.build import StepRun
+from services.build.baseline import Baseline, changed_coverage, changed_lines, fingerprints, new_findings
 from services.build.build_log import BuildLog
-from services.build.executor import Executor, Order, Stopped, Workspace
-from services.build.gate import GateResult, Measure, effective, evaluate
+from services.build.executor import Executor, Stopped, Workspace
+from services.build.figure import Finding, Measure
+from services.build.flaky import FlakyTest, limits
+from services.build.gate import GateResult, effective, evaluate
+from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
 from services.build.measures import Collected
-from services.build.report import Unreadable
+from services.build.place import Places
 from services.build.repository import Repositories, TrackedFile
-from shared.manifest import Manifest, Stage, Step
+from services.build.step_runner import StepRunner
+from shared.manifest import Gates, Manifest, Stage
+from shared.models import Environment
 
 STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
-GATE_OF_REPORT = {"junit": "test_failures", "coverage": "coverage", "sarif": "findings"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Every gate's result. `untested`: no test reported anything. `baseline`: what later builds are compared with, if
+    this one passes; None if it did not come so far."""
+
+    gates: list[GateResult]
+    flaky: list[FlakyTest]
+    untested: bool
+    baseline: Baseline | None = None
 
 
 class Pipeline:
@@ -27,21 +42,26 @@ class Pipeline:
     are not judged; the gate `steps` says no."""
 
     def __init__(
-        self, executor: Executor, analysis: Analysis, repositories: Repositories, ledger: Ledger, log: BuildLog
+        self,
+        executor: Executor,
+        analysis: Analysis,
+        repositories: Repositories,
+        history: HistoryStore,
+        ledger: Ledger,
+        log: BuildLog,
     ) -> None:
         self._executor = executor
         self._analysis = analysis
         self._repositories = repositories
+        self._history = history
         self._ledger = ledger
         self._log = log
-        self._collected = Collected()
 
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
-    ) -> list[GateResult]:
-        """Every gate's result. Raises Stopped."""
+    ) -> Verdict:
+        """Raises Stopped."""
         steps = [step for stage in STAGES for step in manifest.steps if step.stage is stage]
-        committed = {file.blob for file in tracked}
         prepared, measures = await asyncio.gather(
             self._executor.prepare(workspace, self._log.output, self._ledger.stop), self._look_at_source(workspace)
         )
@@ -49,59 +69,93 @@ class Pipeline:
             raise Stopped
         if prepared.reason:
             raise RuntimeError(f"the workspace could not be made: it {prepared.reason}")
-        for step in steps:
-            run = await self._run(step, workspace, committed)
-            if run.state == "failure":
-                return self._after_failure(run, app, manifest)
         tested = any(step.reports.junit for step in manifest.steps)
         gates = effective(app.gates, manifest.gates, tested=tested)
-        results = evaluate(gates, measures | self._collected.measures())
-        return [*results, GateResult(name="steps", passed=True, reason=f"{len(steps)} of {len(steps)} passed")]
+        previous = await self._previous(workspace)
+        runner = StepRunner(
+            self._executor,
+            self._ledger,
+            self._history,
+            self._log,
+            workspace,
+            {file.blob for file in tracked},
+            limits(app.flaky, manifest.flaky),
+            reruns=all(result.passed for result in evaluate(gates, measures) if result.name in measures),
+        )
+        collected = Collected(Places(file.path for file in tracked))
+        flaky: list[FlakyTest] = []
+        for step in steps:
+            end = await runner.run(step)
+            collected.add(end.reported, end.suite)
+            flaky += end.suite.flaky if end.suite is not None else ()
+            if end.failure:
+                reached = collected.measures()
+                results = [result for result in evaluate(gates, reached, previous) if result.name in reached]
+                no = GateResult(name="steps", passed=False, reason=f"{step.name} {end.failure}")
+                return Verdict([*results, no], flaky, collected.tests == 0)
+        measures |= collected.measures()
+        findings = await self._with_texts(workspace, measures, tracked)
+        measures |= await self._compare(workspace, app, gates, measures, collected, findings)
+        results = evaluate(gates, measures, previous)
+        yes = GateResult(name="steps", passed=True, reason=f"{len(steps)} of {len(steps)} passed")
+        baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
+        return Verdict([*results, yes], flaky, collected.tests == 0, baseline)
 
-    @property
-    def untested(self) -> bool:
-        return self._collected.tests == 0
+    async def _previous(self, workspace: Workspace) -> dict[str, float]:
+        """The figures of the branch's last build that was judged."""
+        branch = workspace.branch
+        if branch is None:
+            return {}
+        last = await self._ledger.patiently(lambda: self._ledger.store.last_judged(workspace.app, branch))
+        return {gate.name: gate.figure for gate in last.gates if gate.figure is not None} if last is not None else {}
 
-    async def _run(self, step: Step, workspace: Workspace, committed: set[str]) -> StepRun:
-        ledger = self._ledger
-        await ledger.update(lambda build: domain.step_started(build, step.name, step.stage, ledger.now()))
-        self._log.say(f"--- {step.stage}: {step.name}")
-        start = await asyncio.to_thread(_before, step, workspace)
-        begin_byte = self._log.size
-        reports = [path for _, path in step.reports if path is not None]
-        order = Order(step.commands, step.timeout, step.environment, step.image, reports)
-        outcome = await self._executor.run(workspace, order, self._log.output, ledger.stop)
-        if ledger.stop.is_set():
-            raise Stopped
-        for refused in await asyncio.to_thread(self._collect, step, workspace, start, committed):
-            self._log.say(f"    the report does not count: {refused}")
-        if outcome.reason:
-            excerpt = domain.excerpt(self._log.tail(begin_byte))
-            await ledger.update(lambda build: domain.with_changes(build, excerpt=excerpt))
-            self._log.say(f"    {step.name} {outcome.reason}")
-        await ledger.update(lambda build: domain.step_finished(build, outcome.exit_code, outcome.reason, ledger.now()))
-        return ledger.build.steps[-1]
+    async def _compare(
+        self,
+        workspace: Workspace,
+        app: App,
+        gates: Gates,
+        measures: dict[str, Measure],
+        collected: Collected,
+        findings: Sequence[Finding],
+    ) -> dict[str, Measure]:
+        """The gates that compare with an earlier build, where they are asked for."""
+        found: dict[str, Measure] = {}
+        if gates.changed_coverage is None and gates.new_findings is None:
+            return found
+        baseline = await self._baseline(workspace, app)
+        if gates.changed_coverage is not None and "coverage" in measures:
+            found["changed_coverage"] = measures["coverage"]
+            if measures["coverage"].figure is not None:
+                base = baseline.commit if baseline is not None else None
+                diff = await asyncio.to_thread(self._repositories.diff, workspace.app, base, workspace.commit)
+                against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
+                found["changed_coverage"] = changed_coverage(collected.hits, changed_lines(diff), against)
+        if gates.new_findings is not None:
+            found["new_findings"] = new_findings(findings, measures, baseline)
+        return found
 
-    def _collect(
-        self, step: Step, workspace: Workspace, start: report_file.StepStart, committed: set[str]
-    ) -> list[str]:
-        """Reads the step's reports; returns why some do not count."""
-        refused = []
-        for kind, path in step.reports:
-            if path is not None:
-                try:
-                    data = report_file.read_fresh(workspace.folder, path, start, committed)
-                    self._collected.add(GATE_OF_REPORT[kind], data, start.at)
-                except Unreadable as error:
-                    refused.append(f"{path} {error}")
-                    self._collected.refuse(GATE_OF_REPORT[kind], refused[-1])
-        return refused
+    async def _baseline(self, workspace: Workspace, app: App) -> Baseline | None:
+        """Of the branch, else of one that goes to production."""
+        production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
+        for branch in [workspace.branch, *production]:
+            if branch is not None:
+                found = await self._ledger.patiently(partial(self._history.baseline, app.name, branch))
+                if found is not None:
+                    return found
+        return None
 
-    def _after_failure(self, run: StepRun, app: App, manifest: Manifest) -> list[GateResult]:
-        gates = effective(app.gates, manifest.gates, tested=True)
-        reached = self._collected.measures()
-        results = [result for result in evaluate(gates, reached) if result.name in reached]
-        return [*results, GateResult(name="steps", passed=False, reason=f"{run.name} {run.reason}")]
+    async def _with_texts(
+        self, workspace: Workspace, measures: dict[str, Measure], tracked: Sequence[TrackedFile]
+    ) -> list[Finding]:
+        """All findings, with the texts of their lines as the commit has them."""
+        findings = [finding for measure in measures.values() for finding in measure.findings]
+        named = {finding.offender.file for finding in findings}
+        lines: dict[str | None, list[str]] = {}
+        for file in tracked:
+            if file.path in named:
+                data = await asyncio.to_thread(self._repositories.read, workspace.app, file)
+                lines[file.path] = data.decode(errors="replace").split("\n")
+        return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
 
     async def _look_at_source(self, workspace: Workspace) -> dict[str, Measure]:
         """The platform's own analysis, of the commit as it is: of a second checkout that no step has touched."""
@@ -111,11 +165,3 @@ class Pipeline:
             return await self._analysis.measure(source)
         finally:
             await asyncio.to_thread(shutil.rmtree, source, ignore_errors=True)
-
-
-def _before(step: Step, workspace: Workspace) -> report_file.StepStart:
-    workspace.scratch.mkdir(parents=True, exist_ok=True)  # it is the steps' HOME: the last one may have removed it
-    for _, path in step.reports:
-        if path is not None:
-            report_file.clear(workspace.folder, path)
-    return report_file.begin(workspace.scratch)

@@ -99,15 +99,15 @@ class ProcessExecutor:
         environment = {**self._step_environment(workspace), **extra, MARKER: str(workspace.folder)}
         async with piped(output) as end_of_pipe:
             try:
-                for shown, command in commands:
+                for place, (shown, command) in enumerate(commands, 1):
                     output(shown.encode())
                     process = start(command, workspace.folder, environment, end_of_pipe)
                     reason = await ended(process, deadline, timeout_s, stop)
                     if reason:
                         return Outcome(None, reason)
                     if code := process.returncode:
-                        return Outcome(code, _told(code))
-                return Outcome(0)
+                        return Outcome(code, _told(code), skipped=len(commands) - place)
+                return Outcome(0, skipped=0)
             except OSError as error:  # the step before it may have removed the folder
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:

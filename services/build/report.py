@@ -2,10 +2,12 @@
 whole: `Unreadable` says why. Pure.
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -14,8 +16,12 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 from junitparser import TestCase
 
+from services.build.figure import Finding, Offender, brief
+
 CLOCK_TOLERANCE = timedelta(seconds=2)
 ZONE_TOLERANCE = timedelta(hours=14)  # a time without a zone may be anybody's local time
+NAME_CHARACTERS = 300
+SEVERITY = {"error": 0, "warning": 1, "note": 2, "none": 3}
 
 
 class Unreadable(ValueError):
@@ -24,20 +30,35 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class CaseCount:
+    """`failures` counts cases; `failed` holds how many of them each test has, by its id, `passed` the ids of tests
+    without one, `places` where those that failed are. `unnamed` failures belong to no id."""
+
     ran: int
-    failed: tuple[str, ...]
     failures: int
+    failed: Mapping[str, int] = field(default_factory=dict)
+    passed: frozenset[str] = frozenset()
+    places: Mapping[str, Offender] = field(default_factory=dict)
+
+    @property
+    def unnamed(self) -> int:
+        return self.failures - sum(self.failed.values())
 
 
 @dataclass(frozen=True)
 class LineCount:
-    lines: int
-    covered: int
+    """`hits`: how often each line ran, by the file as it is named there, and its number; `roots` are folders that
+    these names may begin in."""
 
+    hits: Mapping[tuple[str, int], int]
+    roots: tuple[str, ...] = ()
 
-@dataclass(frozen=True)
-class Findings:
-    places: tuple[str, ...]
+    @property
+    def lines(self) -> int:
+        return len(self.hits)
+
+    @property
+    def covered(self) -> int:
+        return sum(1 for count in self.hits.values() if count > 0)
 
 
 def read_junit(data: bytes, not_before: datetime) -> CaseCount:
@@ -49,30 +70,48 @@ def read_junit(data: bytes, not_before: datetime) -> CaseCount:
     if root.tag not in ("testsuites", "testsuite"):
         raise Unreadable(f"is not JUnit XML: its root is <{root.tag}>")
     case_of: Any = TestCase.fromelem  # untyped
-    cases: list[TestCase] = [case_of(element) for element in root.iter("testcase")]
-    ran = [case for case in cases if not case.is_skipped]
+    pairs = [(element, case_of(element)) for element in root.iter("testcase")]
+    ran = [(element, case) for element, case in pairs if not case.is_skipped]
     if not ran:
-        raise Unreadable("holds no test" + (f" that ran ({len(cases)} skipped)" if cases else ""))
-    failed = tuple(_case_name(case) for case in ran if not case.is_passed)
+        raise Unreadable("holds no test" + (f" that ran ({len(pairs)} skipped)" if pairs else ""))
+    failing = [(element, case) for element, case in ran if not case.is_passed]
     claimed = max(_claimed_failures(element) for element in root.iter() if element.tag in ("testsuites", "testsuite"))
-    return CaseCount(ran=len(ran), failed=failed, failures=max(len(failed), claimed))
+    failed = Counter(name for _, case in failing if (name := case_id(case.classname, case.name)))
+    names = {case_id(case.classname, case.name) for _, case in ran}
+    return CaseCount(
+        ran=len(ran),
+        failures=max(len(failing), claimed),
+        failed=failed,
+        passed=frozenset(names - failed.keys() - {""}),
+        places={case_id(case.classname, case.name): _case_place(element, case) for element, case in failing},
+    )
+
+
+def case_id(classname: str | None, name: str | None) -> str:
+    """`<class>::<name>` on one line, at most 300 characters; empty for a test without a name."""
+    whole = " ".join("::".join(part for part in (classname, name) if part).split())
+    if len(whole) <= NAME_CHARACTERS:
+        return whole
+    return f"{whole[: NAME_CHARACTERS - 10]}…{hashlib.sha256(whole.encode()).hexdigest()[:9]}"
 
 
 def read_coverage(data: bytes, not_before: datetime) -> LineCount:
     """Cobertura XML or LCOV, told apart by the first character. Lines are counted; the file's own rate is not used."""
-    hits = _cobertura(data, not_before) if data.lstrip()[:1] == b"<" else _lcov(data)
-    if not hits:
+    counted = _cobertura(data, not_before) if data.lstrip()[:1] == b"<" else LineCount(_lcov(data))
+    if not counted.hits:
         raise Unreadable("holds no coverable line")
-    return LineCount(lines=len(hits), covered=sum(1 for count in hits.values() if count > 0))
+    return counted
 
 
-def read_sarif(data: bytes) -> Findings:
-    """SARIF 2.1.0: results that are failures and not suppressed."""
+def read_sarif(data: bytes) -> tuple[Finding, ...]:
+    """SARIF 2.1.0: results that are failures and not suppressed, errors before warnings before notes. Files are named
+    as they are there."""
     try:
         document: Any = json.loads(data)
         if not str(document["version"]).startswith("2.1") or not document["runs"]:
             raise Unreadable("is not SARIF 2.1 with at least one run")
-        return Findings(tuple(place for run in document["runs"] for place in _results(run)))
+        ranked = sorted((each for run in document["runs"] for each in _results(run)), key=lambda each: each[0])
+        return tuple(finding for _, finding in ranked)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         if isinstance(error, Unreadable):
             raise
@@ -89,8 +128,16 @@ def _xml(data: bytes) -> Element:
     return root
 
 
-def _case_name(case: TestCase) -> str:
-    return "::".join(part for part in (case.classname, case.name) if part) or "a test without a name"
+def _case_place(element: Element, case: TestCase) -> Offender:
+    """With the first line of what the first failure says."""
+    line, name = element.get("line", ""), case_id(case.classname, case.name) or "a test without a name"
+    said = next((child.get("message") or child.text for child in element if child.tag in ("failure", "error")), None)
+    first = (said or "").strip().partition("\n")[0]
+    return Offender(
+        file=element.get("file") or None,
+        line=int(line) if line.isascii() and line.isdigit() else None,
+        message=brief(f"{name}: {first}") if first else name,
+    )
 
 
 def _claimed_failures(element: Element) -> int:
@@ -118,7 +165,7 @@ def _check_not_older(at: datetime, not_before: datetime, tolerance: timedelta) -
         raise Unreadable(f"was written at {at.isoformat()}, before its step began: it comes from elsewhere")
 
 
-def _cobertura(data: bytes, not_before: datetime) -> dict[tuple[str, int], int]:
+def _cobertura(data: bytes, not_before: datetime) -> LineCount:
     root = _xml(data)
     if root.tag != "coverage":
         raise Unreadable(f"is neither Cobertura nor LCOV: its root is <{root.tag}>")
@@ -137,7 +184,7 @@ def _cobertura(data: bytes, not_before: datetime) -> dict[tuple[str, int], int]:
         for line in owner.iterfind("lines/line"):
             key = (file, _count(line, "number"))
             hits[key] = max(hits.get(key, 0), _count(line, "hits"))
-    return hits
+    return LineCount(hits, tuple(source.text.strip() for source in root.iterfind("sources/source") if source.text))
 
 
 def _lcov(data: bytes) -> dict[tuple[str, int], int]:
@@ -165,15 +212,21 @@ def _lcov(data: bytes) -> dict[tuple[str, int], int]:
     return hits
 
 
-def _results(run: Any) -> Iterator[str]:
+def _results(run: Any) -> Iterator[tuple[int, Finding]]:
     if any(call.get("executionSuccessful") is False for call in run.get("invocations", [])):
         raise Unreadable("says that the tool did not run to its end")
+    tool = run.get("tool", {}).get("driver", {}).get("name", "")
     for result in run["results"]:
         if result.get("kind", "fail") == "fail" and not result.get("suppressions"):
             physical = (result.get("locations") or [{}])[0].get("physicalLocation", {})
-            file = physical.get("artifactLocation", {}).get("uri", "?")
-            line = physical.get("region", {}).get("startLine", "?")
-            yield f"{file}:{line} {result.get('ruleId', '')}".strip()
+            line = physical.get("region", {}).get("startLine")
+            rule = str(result.get("ruleId") or result.get("rule", {}).get("id") or "")
+            place = Offender(
+                file=str(physical.get("artifactLocation", {}).get("uri", "?")),
+                line=line if isinstance(line, int) else None,
+                message=brief(f"{rule} {result.get('message', {}).get('text', '')}"),
+            )
+            yield SEVERITY.get(result.get("level", "warning"), 1), Finding(f"{tool} {rule}", place)
 
 
 def _is_finite(text: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 SUBMODULE = "160000"
 TIMEOUT_S = 120
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
 # Nothing of the machine's own git configuration reaches the platform's repositories.
 GIT_ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C.UTF-8"}
 # The checkout holds the commit's very bytes, whatever its .gitattributes say.
@@ -89,6 +90,13 @@ class Repositories:
 
     def read(self, app: str, file: TrackedFile) -> bytes:
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
+
+    def diff(self, app: str, base: str | None, commit: str) -> str:
+        """What changed since `base`, without the lines around it; with None, or one that is gone, everything. Every
+        file counts as text: an attribute of the commit must not hide its lines."""
+        since = base if base is not None and self.commit(app, base) else EMPTY_TREE
+        options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
+        return self._git(app, "diff", *options, "--src-prefix=a/", "--dst-prefix=b/", since, commit, "--")
 
     def checkout(self, app: str, commit: str, folder: Path) -> None:
         """Writes the commit's files to `folder`, which is made anew; no `.git` in it. Submodules stay empty."""

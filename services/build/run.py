@@ -16,10 +16,12 @@ from services.build.build_log import BuildLog, BuildLogs
 from services.build.convention import DOCKERFILE, READ, manifest_of, run_command
 from services.build.deploy import Handover, Refused, Unreachable, loss, went_live
 from services.build.executor import Delivery, Executor, Stop, Stopped, Unsealed, Workspace
-from services.build.gate import Fault, GateResult, loosened, refusal
+from services.build.figure import Offender
+from services.build.gate import Fault, GateResult, loosened, loosened_flaky, number, refusal
+from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
 from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
-from services.build.pipeline import Pipeline
+from services.build.pipeline import Pipeline, Verdict
 from services.build.repository import SUBMODULE, Repositories, TrackedFile
 from services.build.store import BuildStore
 from shared.manifest import Manifest, Stage
@@ -28,6 +30,7 @@ from shared.models import Artifact, BuildState, Environment
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
+OFFENDERS_LOGGED = 5
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Tools:
     where its repository is."""
 
     store: BuildStore
+    history: HistoryStore
     repositories: Repositories
     executor: Executor
     analysis: Analysis
@@ -95,18 +99,31 @@ class _Run:
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
         app = await ledger.patiently(lambda: tools.store.app(workspace.app))
-        pipeline = Pipeline(tools.executor, tools.analysis, tools.repositories, ledger, self._log)
+        pipeline = Pipeline(tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log)
         try:
             manifest = await self._read_manifest(app, tracked)
         except BadManifest as error:
-            faults = [str(fault) for fault in error.faults]
-            await self._judged(
-                [GateResult(name="manifest", passed=False, reason=faults[0], offenders=faults[1:])], None
-            )
+            first, *more = error.faults
+            offenders = [
+                Offender(file=NAME, line=fault.line, message=f"{fault.field}: {fault.detail}") for fault in more
+            ]
+            gate = GateResult(name="manifest", passed=False, reason=str(first), offenders=offenders)
+            await self._judged([gate], None)
             return False
         await ledger.update(lambda build: domain.with_changes(build, manifest=manifest))
-        gates = await pipeline.judge(workspace, app, manifest, tracked)
-        return await self._judged(gates, pipeline.untested)
+        verdict = await pipeline.judge(workspace, app, manifest, tracked)
+        await ledger.update(lambda build: domain.with_changes(build, flaky=verdict.flaky))
+        if not await self._judged(verdict.gates, verdict.untested):
+            return False
+        await self._remember(verdict)
+        return True
+
+    async def _remember(self, verdict: Verdict) -> None:
+        """Only a build that passed is what later ones are compared with."""
+        build, baseline = self._ledger.build, verdict.baseline
+        branch = build.branch
+        if branch is not None and baseline is not None:
+            await self._ledger.patiently(lambda: self._tools.history.put_baseline(build.app, branch, baseline))
 
     async def _read_manifest(self, app: App, tracked: Sequence[TrackedFile]) -> Manifest:
         """Raises BadManifest."""
@@ -118,7 +135,7 @@ class _Run:
             self._log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
             return manifest_of(app.name, files, images=images)
         manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
-        if faults := loosened(app.gates, manifest.gates):
+        if faults := loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky):
             raise with_lines(files[NAME], faults)
         if manifest.run.command is None:
             command = run_command(files, images=images)
@@ -130,8 +147,9 @@ class _Run:
     async def _judged(self, gates: list[GateResult], untested: bool | None) -> bool:
         self._log.say("--- gates")
         for gate in gates:
-            self._log.say(f"    {'passed' if gate.passed else 'FAILED'}  {gate.name:<15}  {gate.reason}")
-            for offender in gate.offenders:
+            trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
+            self._log.say(f"    {'passed' if gate.passed else 'FAILED'}  {gate.name:<16}  {gate.reason}{trend}")
+            for offender in gate.offenders[: 0 if gate.passed else OFFENDERS_LOGGED]:
                 self._log.say(f"              {offender}")
         if untested:
             self._log.say("    untested: no test reported anything")
@@ -211,6 +229,8 @@ class _Run:
     async def end(self, state: BuildState, reason: str) -> None:
         """The line goes to the log first: whoever follows it leaves when the state is an end."""
         build = self._ledger.build
+        if state is BuildState.SUCCESS and build.flaky:
+            reason += f"; passed with flaky tests: {', '.join(each.test for each in build.flaky)}"
         if not build.passed:
             workspace = self._workspace()
             await self._tools.executor.discard(workspace)

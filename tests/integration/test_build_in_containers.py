@@ -1,30 +1,18 @@
 """A whole run of a build with containers: checkout, steps, reports, gates, image. Nothing is deployed."""
 
-import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from services.build import build as domain
-from services.build.analysis import Analysis
-from services.build.app import App
-from services.build.build import Build
-from services.build.build_log import BuildLogs
-from services.build.deploy import Handover
 from services.build.dockerfile import PYTHON
 from services.build.executor import Stop
-from services.build.repository import Repositories
-from services.build.run import Tools, run_build
-from services.build.store import MemoryBuildStore
+from services.build.run import run_build
 from shared.clock import now
 from shared.models import BuildState
-from tests.unit.build.builds import build as a_build
 from tests.unit.build.executors import Engine, found_engine
+from tests.unit.build.platform import Platform, platform_with
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 JUNIT = "<testsuite><testcase name='adds'/></testsuite>"
@@ -41,63 +29,9 @@ def engine() -> Iterator[Engine]:
     yield from found_engine()
 
 
-@dataclass
-class Platform:
-    tools: Tools
-    store: MemoryBuildStore
-    work: Path
-
-    async def build(self, files: dict[str, str], stop: Stop | None = None) -> Build:
-        """Commits `files` and runs a build of that commit."""
-        queued = await self.queue(files)
-        await run_build(self.tools, queued.id, stop or Stop())
-        return await self.store.build(queued.id)
-
-    async def queue(self, files: dict[str, str]) -> Build:
-        commit = await asyncio.to_thread(self._commit, files)
-        queued = a_build(await self.store.next_number("notes"), commit=commit, environment=None)
-        await self.store.add(queued, is_head=True)
-        return queued
-
-    def _commit(self, files: dict[str, str]) -> str:
-        self.tools.repositories.ensure("notes")
-        self.work.mkdir(exist_ok=True)
-        for name, text in files.items():
-            path = self.work / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        self._git("init", "--quiet", "--initial-branch=release")
-        self._git("add", "--all", "--force")
-        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=change")
-        self._git("push", "--quiet", "--force", str(self.tools.repositories.path("notes")), "HEAD:release")
-        return self._git("rev-parse", "HEAD").strip()
-
-    def _git(self, *arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=self.work, capture_output=True, text=True, check=True)
-        return done.stdout
-
-    def log(self, build: Build) -> str:
-        return (self.tools.releases.parent / "logs" / f"{build.id}.log").read_text()
-
-
 @pytest.fixture
 async def platform(engine: Engine, tmp_path: Path, anyio_backend: str) -> Platform:
-    store = MemoryBuildStore()
-    await store.add_app(App(name="notes", branches={}, created_at=now()))
-    path = os.environ["PATH"]
-    tools = Tools(
-        store=store,
-        repositories=Repositories(tmp_path / "repositories", path),
-        executor=engine.executor(),
-        analysis=Analysis({"PATH": path}),
-        logs=BuildLogs(tmp_path / "logs"),
-        handover=cast(Handover, None),  # no environment, no deploy
-        releases=tmp_path / "releases",
-        urls=lambda app, environment: [],
-        git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
-        now=now,
-    )
-    return Platform(tools, store, tmp_path / "work")
+    return await platform_with(engine.executor(), tmp_path)
 
 
 async def test_what_passed_is_an_image_of_the_commit(engine: Engine, platform: Platform) -> None:

@@ -13,6 +13,8 @@ from services.build.api import PUBLIC, apps_router, builds_router
 from services.build.app import new_app
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
+from services.build.flaky_api import flaky_router
+from services.build.history_store import MemoryHistoryStore
 from services.build.intake import Intake
 from services.build.page import Pages
 from services.build.repository import Repositories
@@ -33,13 +35,18 @@ def store() -> MemoryBuildStore:
 
 
 @pytest.fixture
+def history() -> MemoryHistoryStore:
+    return MemoryHistoryStore()
+
+
+@pytest.fixture
 def logs(tmp_path: Path) -> BuildLogs:
     return BuildLogs(tmp_path / "logs")
 
 
 @pytest.fixture
 async def client(
-    store: MemoryBuildStore, logs: BuildLogs, redis: Redis, tmp_path: Path
+    store: MemoryBuildStore, history: MemoryHistoryStore, logs: BuildLogs, redis: Redis, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
     intake = Intake(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
@@ -50,7 +57,8 @@ async def client(
         description="",
         routers=[
             builds_router(store, intake, logs, Pages(logs, Settings(home=tmp_path, token=TOKEN)), lambda: None),
-            apps_router(store, repositories, lambda: AT, lambda: None),
+            apps_router(store, history, repositories, lambda: AT, lambda: None),
+            flaky_router(store, history, lambda: AT),
         ],
         public=PUBLIC,
     )

@@ -42,8 +42,13 @@ async def test_commands_run_until_one_fails(case: Case, workspace: Workspace) ->
     printed = Printed()
     order = Order(["echo one", "echo two; false; echo three", "echo four"], 10)
     outcome = await case.executor.run(workspace, order, printed, Stop())
-    assert (outcome.exit_code, outcome.reason) == (1, "exited with 1")
+    assert (outcome.exit_code, outcome.reason, outcome.skipped) == (1, "exited with 1", 1)
     assert printed.lines == ["one", "two"]
+
+
+@pytest.mark.parametrize("commands", [["false"], ["true", "true", "exit 7"]])
+async def test_a_step_whose_last_command_failed_says_so(case: Case, workspace: Workspace, commands: list[str]) -> None:
+    assert (await case.executor.run(workspace, Order(commands, 60), Printed(), Stop())).skipped == 0
 
 
 async def test_a_step_that_is_killed_says_by_what(case: Case, workspace: Workspace) -> None:

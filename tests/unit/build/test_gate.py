@@ -2,8 +2,19 @@ import math
 
 import pytest
 
-from services.build.gate import Measure, effective, evaluate, judge, loosened, minimum, refusal
-from shared.manifest import Gates
+from services.build.figure import Measure, Offender
+from services.build.gate import (
+    OFFENDERS_KEPT,
+    GateResult,
+    effective,
+    evaluate,
+    judge,
+    loosened,
+    loosened_flaky,
+    minimum,
+    refusal,
+)
+from shared.manifest import Flaky, Gates
 
 
 @pytest.mark.parametrize(
@@ -38,8 +49,52 @@ def test_a_shown_figure_never_looks_better_than_it_is() -> None:
 
 
 def test_the_refusal_names_each_gate_that_said_no() -> None:
-    results = evaluate(Gates(coverage=10, secrets=0), {"coverage": Measure(50), "secrets": Measure(1, "", ("a.py:3",))})
-    assert refusal(results) == "gate secrets: 1, at most 0 (a.py:3)"
+    key = Offender(file="a.py", line=3, message="a key")
+    results = evaluate(Gates(coverage=10, secrets=0), {"coverage": Measure(50), "secrets": Measure(1, "", (key,))})
+    assert refusal(results) == "gate secrets: 1, at most 0 (a.py:3 a key)"
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "previous", "trend"),
+    [
+        ("coverage", 70, 60, "better"),
+        ("coverage", 60, 70, "worse"),
+        ("complexity", 9, 12, "better"),
+        ("complexity", 12, 9, "worse"),
+        ("complexity", 9, 9, "same"),
+        ("complexity", 9, None, None),
+        ("complexity", None, 9, None),
+    ],
+)
+def test_the_trend_knows_which_way_is_better(
+    name: str, figure: float | None, previous: float | None, trend: str | None
+) -> None:
+    result = judge(name, 50, Measure(figure), previous)
+    assert (result.trend, result.previous) == (trend, previous)
+    assert result.model_dump(mode="json")["trend"] == trend
+
+
+def test_a_result_says_what_it_is_made_of_also_where_it_passes() -> None:
+    places = tuple(Offender(file="a.py", line=line) for line in range(100))
+    result = judge("complexity", 15, Measure(9, offenders=places))
+    assert (result.passed, result.unit, result.bound) == (True, "", "at most")
+    assert result.offenders == list(places[:OFFENDERS_KEPT])
+    assert judge("coverage", 70, Measure(9)).unit == "%"
+
+
+def test_a_result_that_was_stored_with_offenders_as_text_is_read() -> None:
+    stored = '{"name": "secrets", "passed": false, "offenders": ["a.py:3 a key"]}'
+    assert GateResult.model_validate_json(stored).offenders == [Offender(message="a.py:3 a key")]
+
+
+def test_a_manifest_may_be_less_patient_with_failing_tests_but_not_more() -> None:
+    assert loosened_flaky(Flaky(), Flaky(reruns=0, at_most=2)) == []
+    assert loosened_flaky(Flaky(at_most=9), Flaky(at_most=8)) == []
+    faults = loosened_flaky(Flaky(reruns=0), Flaky(reruns=1, at_most=6))
+    assert [(fault.field, "app's minimum" in fault.detail) for fault in faults] == [
+        ("flaky.reruns", True),
+        ("flaky.at_most", False),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.build.report import Unreadable, read_coverage, read_junit, read_sarif
+from services.build.figure import Offender
+from services.build.report import Unreadable, case_id, read_coverage, read_junit, read_sarif
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 LINES = '<packages><package><classes><class filename="a.py"><lines>%s</lines></class></classes></package></packages>'
@@ -18,7 +19,27 @@ def test_junit_counts_cases_in_nested_suites() -> None:
       <testcase name="b" classname="m"><failure/></testcase><testcase name="c"><error/></testcase>
       <testcase name="d"><skipped/></testcase></testsuite></testsuite></testsuites>"""
     counted = read_junit(text, START)
-    assert (counted.ran, counted.failures, counted.failed) == (3, 2, ("m::b", "c"))
+    assert (counted.ran, counted.failures, counted.failed, counted.unnamed) == (3, 2, {"m::b": 1, "c": 1}, 0)
+    assert counted.passed == {"m::a"}
+
+
+def test_a_failing_test_says_where_and_why() -> None:
+    case = b'<testcase classname="m" name="b" file="m.py" line="7"><failure message="no&#10;more"/></testcase>'
+    counted = read_junit(b"<testsuite>" + case + b"</testsuite>", START)
+    assert counted.places["m::b"] == Offender(file="m.py", line=7, message="m::b: no")
+
+
+def test_a_test_fails_if_one_of_its_cases_does_and_those_without_a_name_are_nobodys() -> None:
+    cases = b'<testcase name="a"/><testcase name="a"><error/></testcase><testcase><failure/></testcase>'
+    counted = read_junit(b"<testsuite>" + cases + b"</testsuite>", START)
+    assert (counted.failed, counted.passed, counted.unnamed) == ({"a": 1}, frozenset(), 1)
+
+
+def test_an_id_is_one_line_and_short_and_still_tells_apart() -> None:
+    assert case_id("m", "a\n b") == "m::a b"
+    long = [case_id("m", "x" * 400 + end) for end in "ab"]
+    assert [len(each) for each in long] == [300, 300]
+    assert long[0] != long[1]
 
 
 def test_a_suite_that_claims_more_failures_is_believed() -> None:
@@ -98,9 +119,16 @@ def test_a_coverage_report_that_does_not_count(text: bytes, why: str) -> None:
 def test_sarif_counts_failures_that_are_not_suppressed() -> None:
     place = '{"physicalLocation":{"artifactLocation":{"uri":"a.py"},"region":{"startLine":3}}}'
     results = f'{{"ruleId":"E1","locations":[{place}]}},{{"kind":"pass"}},{{"suppressions":[{{"kind":"inSource"}}]}}'
-    text = f'{{"version":"2.1.0","runs":[{{"results":[{results}]}}]}}'
-    assert read_sarif(text.encode()).places == ("a.py:3 E1",)
-    assert read_sarif(b'{"version":"2.1.0","runs":[{"results":[]}]}').places == ()
+    text = f'{{"version":"2.1.0","runs":[{{"tool":{{"driver":{{"name":"t"}}}},"results":[{results}]}}]}}'
+    [finding] = read_sarif(text.encode())
+    assert (finding.rule, str(finding.offender)) == ("t E1", "a.py:3 E1")
+    assert read_sarif(b'{"version":"2.1.0","runs":[{"results":[]}]}') == ()
+
+
+def test_errors_come_before_warnings_and_notes() -> None:
+    levels = ",".join(f'{{"ruleId":"{level}","level":"{level}"}}' for level in ("note", "error", "warning"))
+    found = read_sarif(f'{{"version":"2.1.0","runs":[{{"results":[{levels}]}}]}}'.encode())
+    assert [finding.offender.message for finding in found] == ["error", "warning", "note"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""Runs one step, reads its reports, and runs it once more if its failing tests may be flaky."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.build import build as domain
+from services.build import report_file
+from services.build.build_log import BuildLog
+from services.build.collect import collect
+from services.build.executor import Executor, Order, Outcome, Stopped, Workspace
+from services.build.flaky import (
+    PastRun,
+    Quarantine,
+    Suite,
+    failed_lately,
+    forgotten,
+    is_worth_a_rerun,
+    past_run,
+    quarantined,
+    weigh,
+)
+from services.build.history_store import HistoryStore
+from services.build.ledger import Ledger
+from services.build.measures import Reported
+from services.build.report import CaseCount
+from shared.manifest import Flaky, Step
+
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """`failure` is empty if the build may go on. `suite`: what the step's tests came to, if it reported any."""
+
+    failure: str
+    reported: Reported
+    suite: Suite | None
+
+
+class StepRunner:
+    """`committed`: the blob ids of the commit's files; `reruns`: False where another gate has said no already."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        ledger: Ledger,
+        history: HistoryStore,
+        log: BuildLog,
+        workspace: Workspace,
+        committed: Collection[str],
+        limits: Flaky,
+        *,
+        reruns: bool,
+    ) -> None:
+        self._executor = executor
+        self._ledger = ledger
+        self._history = history
+        self._log = log
+        self._workspace = workspace
+        self._committed = committed
+        self._limits = limits
+        self._reruns = reruns
+
+    async def run(self, step: Step) -> StepEnd:
+        """Raises Stopped."""
+        app = self._workspace.app
+        past = await self._ledger.patiently(lambda: self._history.runs(app)) if step.reports.junit else []
+        outcome, reported = await self._once(step, step.name, past)
+        if reported.cases is None:
+            return StepEnd(outcome.reason, reported, None)
+        runs = [reported.cases]
+        known = await self._ledger.patiently(lambda: self._history.quarantines(app))
+        if self._reruns and is_worth_a_rerun(reported.cases, step.name, known, self._limits):
+            self._log.say(f"    run again, to see whether this is flaky: {_names(reported.cases.failed)}")
+            outcome, reported = await self._once(step, f"{step.name} (again)", past)
+            runs += [reported.cases] if reported.cases is not None else []
+        suite = await self._weigh(step, runs, past, known)
+        if outcome.reason and self._is_excused(outcome, runs[-1], reported, suite):
+            reason = f"{outcome.reason}, for flaky tests only: {_names(suite.excused)}"
+            await self._ledger.update(lambda build: domain.step_excused(domain.with_changes(build, excerpt=""), reason))
+            self._log.say(f"    {step.name} {reason}; this does not count")
+            outcome = Outcome(outcome.exit_code)
+        reported.cases = runs[-1]
+        return StepEnd(outcome.reason, reported, suite)
+
+    async def _once(self, step: Step, name: str, past: Sequence[PastRun]) -> tuple[Outcome, Reported]:
+        ledger, workspace = self._ledger, self._workspace
+        await ledger.update(lambda build: domain.step_started(build, name, step.stage, ledger.now()))
+        self._log.say(f"--- {step.stage}: {name}")
+        start = await asyncio.to_thread(_before, step, workspace)
+        begin_byte = self._log.size
+        outcome = await self._executor.run(workspace, _order(step, past), self._log.output, ledger.stop)
+        if ledger.stop.is_set():
+            raise Stopped
+        reported = await asyncio.to_thread(collect, step.reports, workspace.folder, start, self._committed)
+        for refused in reported.unreadable.values():
+            self._log.say(f"    the report does not count: {refused}")
+        if outcome.reason:
+            self._log.say(f"    {name} {outcome.reason}")
+        excerpt = domain.excerpt(self._log.tail(begin_byte)) if outcome.reason else ""
+        await ledger.update(
+            lambda build: domain.with_changes(
+                domain.step_finished(build, outcome.exit_code, outcome.reason, ledger.now()), excerpt=excerpt
+            )
+        )
+        return outcome, reported
+
+    async def _weigh(
+        self, step: Step, runs: Sequence[CaseCount], past: Sequence[PastRun], known: Mapping[str, Quarantine]
+    ) -> Suite:
+        """What is found out is kept at once: it holds whatever becomes of the build."""
+        workspace, now = self._workspace, self._ledger.now()
+        earlier = [run for run in past if run.commit == workspace.commit and run.step == step.name]
+        suite = weigh(runs, earlier, step.name, known, self._limits.at_most or 0, now)
+        run = past_run(runs, workspace.build, workspace.commit, step.name, now)
+        put = quarantined(suite.flipped, known, workspace.build, step.name, now)
+        drop = forgotten(known, now)
+        await self._ledger.patiently(lambda: self._history.record(workspace.app, run, put, drop))
+        for flaky in suite.flaky:
+            self._log.say(f"    flaky: {flaky}")
+        return suite
+
+    def _is_excused(self, outcome: Outcome, cases: CaseCount, reported: Reported, suite: Suite) -> bool:
+        """A step that fails is let pass if its last command failed (one after it would not have been run), its reports
+        are whole, and all tests that failed there are excused."""
+        explained = bool(cases.failed) and not cases.unnamed and cases.failed.keys() <= suite.excused
+        whole = reported.cases is cases and not reported.unreadable
+        ended_itself = outcome.exit_code is not None and 0 < outcome.exit_code < 128
+        return ended_itself and outcome.skipped == 0 and explained and whole and not suite.failures
+
+
+def _order(step: Step, past: Sequence[PastRun]) -> Order:
+    lately = {"SLIPWAY_FAILED_LATELY": "\n".join(failed_lately(past, step.name))}
+    reports = [path for _, path in step.reports if path is not None]
+    return Order(step.commands, step.timeout, {**lately, **step.environment}, step.image, reports)
+
+
+def _before(step: Step, workspace: Workspace) -> report_file.StepStart:
+    workspace.scratch.mkdir(parents=True, exist_ok=True)  # it is the steps' HOME: the last one may have removed it
+    for _, path in step.reports:
+        if path is not None:
+            report_file.clear(workspace.folder, path)
+    return report_file.begin(workspace.scratch)
+
+
+def _names(tests: Collection[str]) -> str:
+    ordered = sorted(tests)
+    more = f" and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
+    return ", ".join(ordered[:NAMED]) + more

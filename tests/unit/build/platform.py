@@ -1,0 +1,94 @@
+"""Whole runs of builds without a service: real git, steps and analysis, stores in memory. Nothing is deployed."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from services.build.analysis import Analysis
+from services.build.app import App
+from services.build.build import Build
+from services.build.build_log import BuildLogs
+from services.build.deploy import Handover
+from services.build.executor import Executor, Stop
+from services.build.history_store import MemoryHistoryStore
+from services.build.repository import Repositories
+from services.build.run import Tools, run_build
+from services.build.store import MemoryBuildStore
+from shared.clock import now
+from shared.models import Environment
+from tests.unit.build.builds import build as a_build
+
+
+@dataclass
+class Platform:
+    """With the app `notes`."""
+
+    tools: Tools
+    store: MemoryBuildStore
+    history: MemoryHistoryStore
+    work: Path
+
+    async def build(self, files: Mapping[str, str], stop: Stop | None = None, branch: str = "release") -> Build:
+        """Commits `files` and runs a build of that commit."""
+        return await self.run(await self.queue(files, branch), stop)
+
+    async def again(self, build: Build) -> Build:
+        """Another build of the same commit."""
+        return await self.run(await self._queued(build.commit, build.branch or ""))
+
+    async def run(self, queued: Build, stop: Stop | None = None) -> Build:
+        await run_build(self.tools, queued.id, stop or Stop())
+        return await self.store.build(queued.id)
+
+    async def queue(self, files: Mapping[str, str], branch: str = "release") -> Build:
+        return await self._queued(await asyncio.to_thread(self._commit, files), branch)
+
+    async def _queued(self, commit: str, branch: str) -> Build:
+        number = await self.store.next_number("notes")
+        queued = a_build(number, commit=commit, branch=branch, environment=None)
+        await self.store.add(queued, is_head=True)
+        return queued
+
+    def _commit(self, files: Mapping[str, str]) -> str:
+        self.tools.repositories.ensure("notes")
+        self.work.mkdir(exist_ok=True)
+        for name, text in files.items():
+            path = self.work / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        self._git("init", "--quiet", "--initial-branch=release")
+        self._git("add", "--all", "--force")
+        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "--message=change")
+        self._git("push", "--quiet", "--force", str(self.tools.repositories.path("notes")), "HEAD:release")
+        return self._git("rev-parse", "HEAD").strip()
+
+    def _git(self, *arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=self.work, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def log(self, build: Build) -> str:
+        return (self.tools.releases.parent / "logs" / f"{build.id}.log").read_text()
+
+
+async def platform_with(executor: Executor, folder: Path) -> Platform:
+    store, history = MemoryBuildStore(), MemoryHistoryStore()
+    await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
+    path = os.environ["PATH"]
+    tools = Tools(
+        store=store,
+        history=history,
+        repositories=Repositories(folder / "repositories", path),
+        executor=executor,
+        analysis=Analysis({"PATH": path}),
+        logs=BuildLogs(folder / "logs"),
+        handover=cast(Handover, None),  # no environment, no deploy
+        releases=folder / "releases",
+        urls=lambda app, environment: [],
+        git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
+        now=now,
+    )
+    return Platform(tools, store, history, folder / "work")
