@@ -11,19 +11,27 @@ from fastapi import FastAPI
 
 from services.build.analysis import Analysis
 from services.build.api import PUBLIC, apps_router, builds_router
+from services.build.app_tasks import AppTasks
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
+from services.build.delivery_store import RedisDeliveryStore
 from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
+from services.build.fetch import Fetcher
 from services.build.git_http import GitHttp
 from services.build.intake import Intake
+from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.process_executor import ProcessExecutor, passed_on
 from services.build.push_socket import PushSocket, install_hook
+from services.build.receiver import Receiver
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
+from services.build.status_outbox import StatusOutbox
+from services.build.status_store import RedisStatusStore
 from services.build.store import RedisBuildStore
 from services.build.wall import wall_off
+from services.build.webhook_api import webhooks_router
 from services.build.workers import Workers
 from shared.app import configure_logging, create_app, serve
 from shared.clock import now
@@ -31,9 +39,12 @@ from shared.http import ServiceClient
 from shared.loops import Loop
 from shared.registry import RedisRegistry
 from shared.store import connect
+from shared.vault import Vault
 
 SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
+DELIVER_S = 1.0
+FETCHES, TELLINGS = 4, 8  # apps at a time
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -44,7 +55,8 @@ def build_app(settings: Settings) -> FastAPI:
     registry = RedisRegistry(redis)
     http = httpx.AsyncClient(trust_env=False)
     store = RedisBuildStore(redis)
-    repositories = Repositories(settings.repositories, environment.get("PATH", os.defpath))
+    path = environment.get("PATH", os.defpath)
+    repositories = Repositories(settings.repositories, path)
     logs = BuildLogs(settings.build_logs)
     tools = Tools(
         store=store,
@@ -67,12 +79,21 @@ def build_app(settings: Settings) -> FastAPI:
     workers.wake = schedule.wake
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     pushes = PushSocket(settings.push_socket, intake.tell)
+    loopback = settings.build_loopback_sources
+    vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
+    fetches, tellings = AppTasks("fetch", FETCHES), AppTasks("statuses", TELLINGS)
+    fetcher = Fetcher(repositories, vault, path, loopback=loopback)
+    mirror = Mirror(store, deliveries, intake, fetcher, fetches, now)
+    deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
+    fetches.done = mirror.wake = deliver.wake
+    receiver = Receiver(store, deliveries, vault, wake=deliver.wake, now=now)
+    outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         install_hook(settings.hooks)
         wall_off(settings.build_releases)
-        async with redis, http, workers.working(), pushes.listening():
+        async with redis, http, workers.working(), fetches.working(), tellings.working(), pushes.listening():
             yield
 
     async def git_is_there() -> str | None:
@@ -84,17 +105,23 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
-            builds_router(store, intake, logs, Pages(logs, settings), schedule.wake),
-            apps_router(store, repositories, now),
+            builds_router(store, intake, mirror, logs, Pages(logs, settings), schedule.wake),
+            apps_router(store, repositories, deliveries, mirror, vault, now, loopback=loopback),
+            webhooks_router(store, deliveries, receiver),
         ],
-        loops=[schedule, Loop("reconcile", intake.reconcile, every_s=RECONCILE_S)],
+        loops=[
+            schedule,
+            Loop("reconcile", intake.reconcile, every_s=RECONCILE_S),
+            deliver,
+            Loop("statuses", outbox.step, every_s=DELIVER_S),
+        ],
         checks={"git": git_is_there},
         public=PUBLIC,
         resources=resources,
         at_end=logs.close,
     )
     variables = {
-        "PATH": environment.get("PATH", os.defpath),
+        "PATH": path,
         "SLIPWAY_PUSH_SOCKET": str(settings.push_socket),
         "SLIPWAY_BUILD_URL": url,
     }
