@@ -68,6 +68,7 @@ class Mirror:
         """Has the app fetched without a delivery, if it has a source: that, or its branches, are others now."""
         if app.source is not None:
             self._missed[app.name] = 0
+            self._due.pop(app.name, None)
             self.wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
