@@ -1,15 +1,17 @@
 """Where deliveries of webhooks live: the newest 200 of an app, and the forges' ids of all of the last days."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from redis.asyncio import Redis
 
 from services.build.delivery import Delivery
 from shared.errors import NotFound
 
+Item = TypeVar("Item")
 KEPT = 200
+AT_ONCE = 50
 REMEMBERED_S = 8 * 86400  # a forge sends again for hours, a person for days; each id takes some 100 bytes
 WAITING = "build:deliveries-waiting"
 
@@ -35,7 +37,7 @@ class DeliveryStore(Protocol):
         ...
 
     async def save(self, deliveries: Sequence[Delivery]) -> None:
-        """In place of what was there, all at once. One that was let go stays so."""
+        """In place of what was there, some dozens at once. One that was let go stays so."""
         ...
 
     async def delivery(self, app: str, delivery_id: str) -> Delivery:
@@ -46,8 +48,12 @@ class DeliveryStore(Protocol):
         """The newest 200, newest first."""
         ...
 
-    async def waiting(self) -> list[Delivery]:
-        """Of all apps, those that are `received`, oldest first."""
+    async def apps_waiting(self) -> set[str]:
+        """Apps of which a delivery is `received`."""
+        ...
+
+    async def waiting(self, app: str) -> list[Delivery]:
+        """Those of the app that are `received`, oldest first."""
         ...
 
     async def trim(self, app: str) -> None:
@@ -80,24 +86,22 @@ class RedisDeliveryStore:
         return _numbered(Delivery.model_validate_json(stored) if stored else delivery, number), False
 
     async def save(self, deliveries: Sequence[Delivery]) -> None:
-        if not deliveries:
-            return
-        kept = await self._kept(deliveries)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for delivery in deliveries:
-                number = _number(delivery.id)
-                if delivery.id in kept:
-                    pipe.hset(_key(delivery.app), number, delivery.model_dump_json(exclude={"id"}))
-                waits = delivery.waits and delivery.id in kept
-                (pipe.sadd if waits else pipe.srem)(WAITING, f"{delivery.app} {number}")
-            await pipe.execute()
+        for some in _chunks(deliveries):
+            await self._save(some)
 
-    async def _kept(self, deliveries: Sequence[Delivery]) -> set[str]:
+    async def _save(self, deliveries: Sequence[Delivery]) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
             for delivery in deliveries:
                 pipe.hexists(_key(delivery.app), _number(delivery.id))
-            found = await pipe.execute()
-        return {delivery.id for delivery, there in zip(deliveries, found, strict=True) if there}
+            kept = await pipe.execute()
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for delivery, is_kept in zip(deliveries, kept, strict=True):
+                number = _number(delivery.id)
+                if is_kept:
+                    pipe.hset(_key(delivery.app), number, delivery.model_dump_json(exclude={"id"}))
+                waits = delivery.waits and is_kept
+                (pipe.sadd if waits else pipe.srem)(WAITING, f"{delivery.app} {number}")
+            await pipe.execute()
 
     async def delivery(self, app: str, delivery_id: str) -> Delivery:
         number = delivery_id.removeprefix(f"{app}-d")
@@ -109,15 +113,14 @@ class RedisDeliveryStore:
     async def deliveries(self, app: str) -> list[Delivery]:
         return await self._get(app, (await self._numbers(app))[:KEPT])
 
-    async def waiting(self) -> list[Delivery]:
+    async def apps_waiting(self) -> set[str]:
         members: Any = await self._redis.smembers(WAITING)
-        numbers: dict[str, list[str]] = {}
-        for member in sorted(members, key=lambda member: int(member.rpartition(" ")[2])):
-            app, _, number = member.rpartition(" ")
-            numbers.setdefault(app, []).append(number)
-        return [
-            delivery for app in sorted(numbers) for delivery in await self._get(app, numbers[app]) if delivery.waits
-        ]
+        return {member.partition(" ")[0] for member in members}
+
+    async def waiting(self, app: str) -> list[Delivery]:
+        members: Any = await self._redis.smembers(WAITING)
+        numbers = [member.partition(" ")[2] for member in members if member.startswith(f"{app} ")]
+        return [delivery for delivery in await self._get(app, sorted(numbers, key=int)) if delivery.waits]
 
     async def trim(self, app: str) -> None:
         old = (await self._numbers(app))[KEPT:]
@@ -126,10 +129,11 @@ class RedisDeliveryStore:
             await self._redis.hdel(_key(app), *ended)
 
     async def forget(self, app: str) -> None:
+        members: Any = await self._redis.smembers(WAITING)
         async with self._redis.pipeline(transaction=True) as pipe:
-            for delivery in await self.waiting():
-                if delivery.app == app:
-                    pipe.srem(WAITING, f"{app} {_number(delivery.id)}")
+            for member in members:
+                if member.startswith(f"{app} "):
+                    pipe.srem(WAITING, member)
             pipe.delete(_key(app))
             await pipe.execute()
 
@@ -139,9 +143,15 @@ class RedisDeliveryStore:
         return sorted(numbers, key=int, reverse=True)
 
     async def _get(self, app: str, numbers: Sequence[str]) -> list[Delivery]:
-        texts: Any = await self._redis.hmget(_key(app), list(numbers)) if numbers else []
-        found = zip(numbers, texts, strict=True)
-        return [_numbered(Delivery.model_validate_json(text), number) for number, text in found if text]
+        found = []
+        for some in _chunks(numbers):
+            texts: Any = await self._redis.hmget(_key(app), some)
+            found += [
+                _numbered(Delivery.model_validate_json(text), number)
+                for number, text in zip(some, texts, strict=True)
+                if text
+            ]
+        return found
 
 
 class MemoryDeliveryStore:
@@ -174,8 +184,11 @@ class MemoryDeliveryStore:
     async def deliveries(self, app: str) -> list[Delivery]:
         return self._of(app)[:KEPT]
 
-    async def waiting(self) -> list[Delivery]:
-        return [delivery for delivery in self._deliveries.values() if delivery.waits]
+    async def apps_waiting(self) -> set[str]:
+        return {delivery.app for delivery in self._deliveries.values() if delivery.waits}
+
+    async def waiting(self, app: str) -> list[Delivery]:
+        return [delivery for delivery in self._deliveries.values() if delivery.waits and delivery.app == app]
 
     async def trim(self, app: str) -> None:
         for delivery in self._of(app)[KEPT:]:
@@ -188,6 +201,12 @@ class MemoryDeliveryStore:
 
     def _of(self, app: str) -> list[Delivery]:
         return [delivery for delivery in reversed(self._deliveries.values()) if delivery.app == app]
+
+
+def _chunks(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """So that no answer waits for a thousand deliveries to be read or written."""
+    for start in range(0, len(items), AT_ONCE):
+        yield list(items[start : start + AT_ONCE])
 
 
 def _key(app: str) -> str:

@@ -86,7 +86,7 @@ def build_app(settings: Settings) -> FastAPI:
     mirror = Mirror(store, deliveries, intake, fetcher, fetches, now)
     deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
     fetches.done = mirror.wake = deliver.wake
-    receiver = Receiver(store, deliveries, vault, wake=deliver.wake, now=now)
+    receiver = Receiver(store, deliveries, vault, wake=mirror.heard, now=now)
     outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
 
     @contextlib.asynccontextmanager

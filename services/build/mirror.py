@@ -58,11 +58,15 @@ class Mirror:
         if not self._begun:
             self._missed |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
             self._begun = True
-        waiting = {delivery.app for delivery in await self._deliveries.waiting()}
-        for app in sorted(waiting | self._missed.keys()):
+        for app in sorted(await self._deliveries.apps_waiting() | self._missed.keys()):
             if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
                 self._due[app] = time.monotonic() + self._apart_s
                 self._tasks.start(app, self._serve(app))
+
+    def heard(self, app: str) -> None:
+        """A delivery of the app waits. It is seen to at once, or, in a burst, with the next ones."""
+        if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
+            self.wake()
 
     def want(self, app: App) -> None:
         """Has the app fetched without a delivery, if it has a source: that, or its branches, are others now."""
@@ -111,7 +115,7 @@ class Mirror:
     async def _serve(self, name: str) -> None:
         """One fetch for all deliveries of the app that wait when it begins."""
         async with self._locks[name]:
-            batch = [delivery for delivery in await self._deliveries.waiting() if delivery.app == name]
+            batch = await self._deliveries.waiting(name)
             try:
                 app = await self._store.app(name)
             except NotFound:

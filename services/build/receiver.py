@@ -22,7 +22,7 @@ REFUSED = (
 
 
 class Receiver:
-    """`wake` has what was received carried out."""
+    """`wake(app)` has what was received carried out."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Receiver:
         deliveries: DeliveryStore,
         vault: Vault,
         *,
-        wake: Callable[[], None],
+        wake: Callable[[str], None],
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -56,7 +56,7 @@ class Receiver:
         delivery = new_delivery(name, forge, delivery_of(forge, headers, body), notice, self._now())
         stored, new = await self._deliveries.add(delivery)
         if stored.waits:
-            self._wake()
+            self._wake(name)
         elif new:
             await self._deliveries.trim(name)
         return stored, new
@@ -65,7 +65,7 @@ class Receiver:
         """Has a delivery run again. Raises NotFound, Conflict."""
         delivery = again(await self._deliveries.delivery(app, delivery_id), self._now())
         await self._deliveries.save([delivery])
-        self._wake()
+        self._wake(app)
         return delivery
 
     async def _secret(self, forge: Forge, name: str) -> tuple[App | None, str, str]:

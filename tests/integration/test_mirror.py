@@ -105,7 +105,7 @@ async def test_a_push_to_the_forge_is_fetched_and_built(world: World, developer:
     after = await world.delivery(delivery.id)
     assert (after.state, after.reason, after.builds) == ("queued", "notes-1 builds it", ["notes-1"])
     assert await world.built() == [(commit, "release")]
-    assert await world.deliveries.waiting() == []
+    assert await world.deliveries.waiting("notes") == []
 
 
 async def test_a_burst_is_served_by_one_fetch_and_the_newest_is_built(
@@ -257,7 +257,7 @@ async def test_an_app_that_is_gone_leaves_no_delivery(world: World) -> None:
     await world.hears_of("3" * 40)
     await world.store.delete_app("notes")
     await world.step()
-    assert await world.deliveries.waiting() == []
+    assert await world.deliveries.waiting("notes") == []
     with pytest.raises(NotFound):
         await world.store.app("notes")
 

@@ -44,18 +44,18 @@ async def test_what_came_before_is_known(store: DeliveryStore) -> None:
     again, new = await store.add(delivery(forge_id="a"))
     assert (again.id, again.state, new) == ("notes-d1", S.QUEUED, False)
     assert ids(await store.deliveries("notes")) == ["notes-d1"]
-    assert await store.waiting() == []
+    assert await store.waiting("notes") == []
 
 
 async def test_what_is_received_waits_until_it_has_become_something(store: DeliveryStore) -> None:
     first, second = await added(store, "a"), await added(store, "b")
     await store.add(delivery(Notice("ping", ignored="a ping"), forge_id="c"))
-    assert ids(await store.waiting()) == ["notes-d1", "notes-d2"]
+    assert ids(await store.waiting("notes")) == ["notes-d1", "notes-d2"]
     ended = became(first, S.FAILED, "why")
     await store.save([ended, second.model_copy(update={"tries": 1})])
-    assert [(each.id, each.tries) for each in await store.waiting()] == [("notes-d2", 1)]
+    assert [(each.id, each.tries) for each in await store.waiting("notes")] == [("notes-d2", 1)]
     await store.save([became(ended, S.RECEIVED, "asked for again")])
-    assert ids(await store.waiting()) == ["notes-d1", "notes-d2"]
+    assert ids(await store.waiting("notes")) == ["notes-d1", "notes-d2"]
 
 
 async def test_the_newest_are_kept_and_all_that_wait(store: DeliveryStore) -> None:
@@ -71,14 +71,15 @@ async def test_the_newest_are_kept_and_all_that_wait(store: DeliveryStore) -> No
     let_go, new = await store.add(delivery(forge_id="d-0"))
     assert (let_go.id, new) == ("notes-d2", False)
     await store.save([let_go])
-    assert ids(await store.waiting()) == ["notes-d1"]
+    assert ids(await store.waiting("notes")) == ["notes-d1"]
 
 
 async def test_an_app_can_be_forgotten(store: DeliveryStore) -> None:
     await added(store, "a")
     await added(store, "a", app="other")
     await store.forget("notes")
-    assert (await store.deliveries("notes"), ids(await store.waiting())) == ([], ["other-d1"])
+    assert (await store.deliveries("notes"), await store.waiting("notes")) == ([], [])
+    assert (ids(await store.waiting("other")), await store.apps_waiting()) == (["other-d1"], {"other"})
 
 
 @pytest.mark.parametrize("name", ["notes-d2", "other-d1", "notes-dx", "x", ""])

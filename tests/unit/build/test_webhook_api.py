@@ -46,7 +46,8 @@ class World:
         )
         self.http: httpx.AsyncClient
 
-    def _wake(self) -> None:
+    def _wake(self, app: str) -> None:
+        assert app == "notes"
         self.woken += 1
 
     async def has_app(self, forge: Forge, secret: str = SECRET) -> None:
