@@ -23,6 +23,7 @@ def connect(url: str) -> Redis:
         health_check_interval=30,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 5),
         retry_on_error=[ConnectionError, TimeoutError],
+        driver_info=None,  # or each new connection looks up the client's version on disk, some ms in which all waits
     )
     return client
 

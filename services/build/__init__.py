@@ -3,8 +3,14 @@
 A build: queued → running → success | failure | error | cancelled | superseded. Every push of a mapped branch becomes
 one, in a fresh checkout of that very commit; it survives the service, and ends once.
 
+A delivery of a forge's webhook: received → ignored | fetched | queued | failed, and received again if it is asked for.
+
 Domain, pure
-  app.py            branches and minimum gates of an app
+  app.py            branches, minimum gates and source of an app
+  source.py         the outside repository that an app is fetched from
+  webhook.py        signatures and payloads of GitHub, Gitea and GitLab
+  delivery.py       a delivery's record, states and changes
+  status.py         a build → a status for each stage; forge_status.py: as each forge wants it
   build.py          a build's record, states and changes
   schedule.py       which builds start and which make way
   gate.py           thresholds against figures, failing closed
@@ -21,6 +27,10 @@ Domain, pure
 What happens
   git_http.py, repository.py            git over HTTP, bare repositories
   push_socket.py, hooks/, intake.py     from the hook to queued builds, and back to the pusher
+  receiver.py, delivery_store.py        what a webhook is answered, and the log of deliveries
+  mirror.py, fetch.py                   from deliveries to fetched branches and queued builds
+  status_store.py, status_outbox.py     commit statuses, on their way to the forge
+  app_tasks.py                          one task at a time for each app
   workers.py, run.py, pipeline.py       the builds that run; ledger.py keeps each step of them
   step_runner.py, collect.py            one step, its reports, and its second run if tests fail
   executor.py                           how steps are run and what passed is sealed: the port
@@ -30,5 +40,5 @@ What happens
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets
   deploy.py                             the deployer
   history_store.py, flaky_api.py        baselines, runs of tests, quarantines
-  build_log.py, page.py, api.py, store.py, config.py, main.py
+  build_log.py, page.py, api.py, webhook_api.py, store.py, config.py, main.py
 """

@@ -1,7 +1,7 @@
 """REST and pages: parse, call, render."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -10,23 +10,25 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field, model_validator
 
-from services.build.app import App, AppSettings, NewApp
+from services.build.app import AppSettings, AppView, NewApp
 from services.build.badge import badge
 from services.build.build import Build
 from services.build.build import Stop as StopIntent
 from services.build.build_log import BuildLogs
-from services.build.history_store import HistoryStore
 from services.build.intake import Intake
+from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.repository import Repositories
 from services.build.store import BuildStore
+from services.build.webhook_api import PUBLIC_WEBHOOKS
 from services.build.workers import with_stop
 from shared.errors import Conflict
 from shared.models import BuildState, Commit, Model, Page
 from shared.pages import wants_page
 from shared.store import RedisError
+from shared.vault import Vault
 
-PUBLIC = r"/apps/[^/]+/badge\.svg"
+PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}"
 Limit = Annotated[int, Query(ge=1, le=100, description="How many, at most.")]
 Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="`next` of the page before.")]
 BUILD_EXAMPLE = {"branch": "release"}
@@ -52,48 +54,56 @@ class BuildRequest(Model):
 
 def apps_router(
     store: BuildStore,
-    history: HistoryStore,
     repositories: Repositories,
+    mirror: Mirror,
+    vault: Vault,
+    forget: Callable[[str], Awaitable[None]],
     now: Callable[[], datetime],
-    sweep: Callable[[], None],
+    *,
+    loopback: bool = False,
 ) -> APIRouter:
+    """`forget` is told of deleted apps. `loopback`: a source may be http:// on a loopback address (tests)."""
     router = APIRouter(prefix="/apps", tags=["apps"])
 
-    @router.post("", status_code=201, response_model=App, summary="Make an app")
-    async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> App:
+    @router.post("", status_code=201, response_model=AppView, summary="Make an app")
+    async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> AppView:
         """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
-        app = new.make(now())
+        app = new.make(now(), vault, loopback=loopback)
         await store.add_app(app)
-        return app
+        mirror.want(app)
+        return app.view()
 
-    @router.get("", response_model=Page[App], summary="All apps")
-    async def apps() -> Page[App]:
+    @router.get("", response_model=Page[AppView], summary="All apps")
+    async def apps() -> Page[AppView]:
         """Sorted by name."""
-        return Page(items=await store.apps())
+        return Page(items=[app.view() for app in await store.apps()])
 
-    @router.get("/{app}", response_model=App, summary="An app")
-    async def app(app: str) -> App:
-        """Its branches, its minimum gates and what it does about failing tests."""
-        return await store.app(app)
+    @router.get("/{app}", response_model=AppView, summary="An app")
+    async def app(app: str) -> AppView:
+        """Its branches, its minimum gates, what it does about failing tests, and its source, without the token and
+        secret of that."""
+        return (await store.app(app)).view()
 
-    @router.put("/{app}", response_model=App, summary="Change an app")
-    async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> App:
-        """Sets branches, minimum gates or `flaky`; what is left out stays. A branch that is mapped anew is built."""
-        changed = settings.applied_to(await store.app(app))
+    @router.put("/{app}", response_model=AppView, summary="Change an app")
+    async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
+        """Sets branches, minimum gates, `flaky` or the source; what is left out stays as it is. A branch that is mapped
+        anew is built. `source: null` lets the source go; its token and webhook_secret stay while they are left out."""
+        changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         await store.put_app(changed)
-        return changed
+        mirror.want(changed)
+        return changed.view()
 
     @router.delete("/{app}", status_code=204, summary="Delete an app")
     async def delete(app: str) -> None:
-        """Removes the app, its repository and its cache. Its builds stay readable, and what is deployed keeps running.
-        409 while a build has not ended."""
-        await store.app(app)
-        if waiting := [build.id for build in await store.unended() if build.app == app]:
-            raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
-        repositories.delete(app)
-        await history.forget(app)
-        await store.delete_app(app)
-        sweep()
+        """Removes the app, its repository, its deliveries and its cache. Its builds stay readable, and what is deployed
+        keeps running. 409 while a build has not ended."""
+        async with mirror.undisturbed(app):
+            await store.app(app)
+            if waiting := [build.id for build in await store.unended() if build.app == app]:
+                raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
+            repositories.delete(app)
+            await store.delete_app(app)
+            await forget(app)
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:
@@ -105,7 +115,7 @@ def apps_router(
 
 
 def builds_router(
-    store: BuildStore, intake: Intake, logs: BuildLogs, pages: Pages, wake: Callable[[], None]
+    store: BuildStore, intake: Intake, mirror: Mirror, logs: BuildLogs, pages: Pages, wake: Callable[[], None]
 ) -> APIRouter:
     router = APIRouter(tags=["builds"])
 
@@ -127,8 +137,9 @@ def builds_router(
 
     @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
-        """Queues a build of a branch's head, or of one commit."""
-        return await intake.queue(app, branch=body.branch, commit=body.commit)
+        """Queues a build of a branch's head, or of one commit, whatever its message says. An app's source is fetched
+        first: 503 if that fails."""
+        return await mirror.build(app, body.branch, body.commit)
 
     @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")
     async def builds(app: str, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:

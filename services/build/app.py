@@ -1,26 +1,44 @@
-"""An app: which branch goes where, and the least that its gates demand."""
+"""An app: which branch goes where, the least that its gates demand, and where it comes from if not from pushes."""
 
 import re
 from datetime import datetime
+from typing import Any
 
 from pydantic import Field, field_validator
 
+from services.build.source import Source, SourceSettings, SourceView, changed_source
 from shared.manifest import Flaky, Gates
 from shared.models import AppName, Environment, Model, View
+from shared.vault import Vault
 
 Branches = dict[str, Environment]
 DEFAULT_BRANCHES: Branches = {"release": Environment.PRODUCTION, "dev": Environment.CANARY}
 _BRANCH = re.compile(r"^(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._/@+-]{1,200}$")
 
 
-class App(View):
+class AppView(View):
     """`gates` are the app's own minimum, `flaky` its patience: a manifest may tighten them, never loosen them."""
 
     name: AppName
     branches: Branches
     gates: Gates = Gates()
     flaky: Flaky = Flaky()
+    source: SourceView | None = None
     created_at: datetime
+
+
+class App(View):
+    """As it is stored. What is shown of it is its view."""
+
+    name: AppName
+    branches: Branches
+    gates: Gates = Gates()
+    flaky: Flaky = Flaky()
+    source: Source | None = None
+    created_at: datetime
+
+    def view(self) -> AppView:
+        return AppView(**self.model_dump(exclude={"source"}), source=self.source.view() if self.source else None)
 
 
 class AppSettings(Model):
@@ -30,31 +48,42 @@ class AppSettings(Model):
     gates: Gates | None = Field(
         None, description="The app's own minimum; null in a gate means the platform's default. May loosen that default."
     )
-
     flaky: Flaky | None = Field(
         None, description="What is done about tests that fail; null in it means the platform's default."
+    )
+    source: SourceSettings | None = Field(
+        None, description="An outside repository that it is fetched from; null: none."
     )
 
     @field_validator("branches")
     @classmethod
     def _are_branch_names(cls, branches: Branches | None) -> Branches | None:
         for name in branches or {}:
-            if not _BRANCH.match(name):
-                raise ValueError(f"{name[:80]!r} is not the name of a git branch")
+            check_branch(name)
         return branches
 
-    def applied_to(self, app: App) -> App:
+    def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
+        """Raises Invalid for a source that cannot be one; `loopback` as for `changed_source`."""
         given = {"branches": self.branches, "gates": self.gates, "flaky": self.flaky}
-        return app.model_copy(update={name: value for name, value in given.items() if value is not None})
+        update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if "source" in self.model_fields_set:
+            update["source"] = self.source and changed_source(self.source, app.source, vault, loopback=loopback)
+        return app.model_copy(update=update)
 
 
 class NewApp(AppSettings):
     name: AppName
 
-    def make(self, now: datetime) -> App:
-        return self.applied_to(new_app(self.name, now))
+    def make(self, now: datetime, vault: Vault, *, loopback: bool) -> App:
+        return self.applied_to(new_app(self.name, now), vault, loopback=loopback)
 
 
 def new_app(name: str, now: datetime) -> App:
     """An app as the first push makes it."""
     return App(name=name, branches=dict(DEFAULT_BRANCHES), created_at=now)
+
+
+def check_branch(name: str) -> None:
+    """Raises ValueError for what git takes for no branch, or for more than one."""
+    if not _BRANCH.match(name):
+        raise ValueError(f"{name[:80]!r} is not the name of a git branch")

@@ -13,14 +13,14 @@ from services.build.app import App, new_app
 from services.build.build import Build
 from services.build.build_log import BuildLogs
 from services.build.repository import Repositories
-from services.build.store import BuildStore
+from services.build.store import BuildStore, Head
+from services.build.webhook import NO_COMMIT, skip_reason, skips
 from shared.errors import Conflict, Invalid, NotFound
 from shared.models import AppName, BuildState
 from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-NO_COMMIT = "0" * 40
 _app_name = TypeAdapter[str](AppName)
 
 
@@ -64,22 +64,32 @@ class Intake:
         for app in await asyncio.to_thread(self._repositories.apps):
             await self.queue_heads(app)
 
-    async def queue_heads(self, name: str) -> dict[str, str]:
-        """Queues each mapped branch whose head is another commit than the one last queued for it. Branch → id of the
-        build of its head."""
+    async def queue_heads(self, name: str) -> dict[str, Head]:
+        """Queues each mapped branch whose head is another commit than the one last queued for it, unless its message
+        says [CI SKIP]. Branch → its head, with the id of the head's build, empty if it is not to be built."""
         async with self._one_at_a_time:
             app = await self._ensure_app(name)
             heads = await asyncio.to_thread(self._repositories.heads, name)
             known = await self._store.heads(name)
             for gone in known.keys() - heads.keys():
                 await self._store.forget_head(name, gone)
-            builds = {}
+            queued: dict[str, Head] = {}
             for branch in sorted(app.branches.keys() & heads.keys()):
                 commit, build_id = known.get(branch, ("", ""))
                 if commit != heads[branch]:
-                    build_id = (await self._add(app, branch, heads[branch], is_head=True)).id
-                builds[branch] = build_id
-            return builds
+                    build_id = await self._queue_head(app, branch, heads[branch])
+                queued[branch] = heads[branch], build_id
+            return queued
+
+    async def _queue_head(self, app: App, branch: str, commit: str) -> str:
+        if skips(await asyncio.to_thread(self._repositories.message, app.name, commit)):
+            await self._store.skip_head(app.name, branch, commit)
+            return ""
+        return (await self._add(app, branch, commit, is_head=True)).id
+
+    async def has(self, name: str, commit: str) -> bool:
+        """Whether the app's repository holds the commit."""
+        return await asyncio.to_thread(self._repositories.commit, name, commit) is not None
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """A build by hand: of a branch's head, or of a commit (which then is built, but not deployed)."""
@@ -102,7 +112,7 @@ class Intake:
     async def tell(self, app: str, updates: Sequence[str]) -> AsyncIterator[bytes]:
         """What a pusher is shown: what becomes of each ref, then the logs of its builds as they grow."""
         try:
-            builds = await self.queue_heads(app)
+            heads = await self.queue_heads(app)
             branches = (await self._store.app(app)).branches
         except RedisError:
             yield b"Redis does not answer. Your push is kept and will be built; follow it at " + self._url.encode()
@@ -115,8 +125,10 @@ class Intake:
             branch = ref.removeprefix("refs/heads/")
             if commit == NO_COMMIT:
                 yield f"{branch} is deleted; nothing to build\n".encode()
-            elif branch in builds:
-                follow.append(builds[branch])
+            elif branch in heads and not heads[branch][1]:
+                yield f"{branch}: {skip_reason(heads[branch][0])}\n".encode()
+            elif branch in heads:
+                follow.append(heads[branch][1])
             else:
                 yield f"{branch} is not mapped to an environment; nothing to build (mapped: {mapped})\n".encode()
         for build_id in follow:

@@ -10,22 +10,30 @@ from fastapi import FastAPI
 
 from services.build.analysis import Analysis
 from services.build.api import PUBLIC, apps_router, builds_router
+from services.build.app_tasks import AppTasks
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
+from services.build.delivery_store import RedisDeliveryStore
 from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
+from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.git_http import GitHttp
 from services.build.history_store import RedisHistoryStore
 from services.build.intake import Intake
 from services.build.leftovers import Sweep
+from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.process_executor import ProcessExecutor, passed_on
 from services.build.push_socket import PushSocket, install_hook
+from services.build.receiver import Receiver
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
+from services.build.status_outbox import StatusOutbox
+from services.build.status_store import RedisStatusStore
 from services.build.store import RedisBuildStore
 from services.build.wall import wall_off
+from services.build.webhook_api import webhooks_router
 from services.build.workers import Workers
 from shared.app import configure_logging, create_app, serve
 from shared.clock import now
@@ -33,10 +41,13 @@ from shared.http import ServiceClient
 from shared.loops import Loop
 from shared.registry import RedisRegistry
 from shared.store import connect
+from shared.vault import Vault
 
 SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
 SWEEP_S = 60.0
+DELIVER_S = 1.0
+FETCHES, TELLINGS = 4, 8  # apps at a time
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -48,7 +59,8 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     store = RedisBuildStore(redis)
     history = RedisHistoryStore(redis)
-    repositories = Repositories(settings.repositories, environment.get("PATH", os.defpath))
+    path = environment.get("PATH", os.defpath)
+    repositories = Repositories(settings.repositories, path)
     logs = BuildLogs(settings.build_logs)
     executor = _executor(settings, environment)
     tools = Tools(
@@ -74,12 +86,26 @@ def build_app(settings: Settings) -> FastAPI:
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     pushes = PushSocket(settings.push_socket, intake.tell)
+    loopback = settings.build_loopback_sources
+    vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
+    fetches, tellings = AppTasks("fetch", FETCHES), AppTasks("statuses", TELLINGS)
+    fetcher = Fetcher(repositories, vault, path, loopback=loopback)
+    mirror = Mirror(store, deliveries, intake, fetcher, fetches, now)
+    deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
+    fetches.done = mirror.wake = deliver.wake
+    receiver = Receiver(store, deliveries, vault, wake=mirror.heard, now=now)
+    outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
+
+    async def forget(deleted: str) -> None:
+        await history.forget(deleted)
+        await deliveries.forget(deleted)
+        sweep.wake()
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         install_hook(settings.hooks)
         wall_off(settings.build_releases)
-        async with redis, http, workers.working(), pushes.listening():
+        async with redis, http, workers.working(), fetches.working(), tellings.working(), pushes.listening():
             yield
 
     async def git_is_there() -> str | None:
@@ -91,18 +117,25 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
-            builds_router(store, intake, logs, Pages(logs, settings), schedule.wake),
-            apps_router(store, history, repositories, now, sweep.wake),
+            builds_router(store, intake, mirror, logs, Pages(logs, settings), schedule.wake),
+            apps_router(store, repositories, mirror, vault, forget, now, loopback=loopback),
             flaky_router(store, history, now),
+            webhooks_router(store, deliveries, receiver),
         ],
-        loops=[schedule, Loop("reconcile", intake.reconcile, every_s=RECONCILE_S), sweep],
+        loops=[
+            schedule,
+            Loop("reconcile", intake.reconcile, every_s=RECONCILE_S),
+            deliver,
+            Loop("statuses", outbox.step, every_s=DELIVER_S),
+            sweep,
+        ],
         checks={"git": git_is_there, "engine": executor.check},
         public=PUBLIC,
         resources=resources,
         at_end=logs.close,
     )
     variables = {
-        "PATH": environment.get("PATH", os.defpath),
+        "PATH": path,
         "SLIPWAY_PUSH_SOCKET": str(settings.push_socket),
         "SLIPWAY_BUILD_URL": url,
     }

@@ -82,6 +82,10 @@ class Repositories:
         seconds = self._git(app, "show", "--no-patch", "--format=%ct", commit)
         return datetime.fromtimestamp(int(seconds), UTC)
 
+    def message(self, app: str, commit: str) -> str:
+        """Of the commit, whole."""
+        return self._git(app, "show", "--no-patch", "--format=%B", commit)
+
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
         """Every file, link and submodule of the commit."""
         entries = self._git(app, "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")[:-1]

@@ -9,18 +9,20 @@ from redis.exceptions import WatchError
 
 from services.build.app import App
 from services.build.build import JUDGED, Build, event_of
+from services.build.status_store import mark, news
 from shared import events
 from shared.errors import Conflict, NotFound
-from shared.models import BuildState, Event
+from shared.models import Event
 
 Change = Callable[[Build], Build]
-Head = tuple[str, str]  # commit, id of the build that was queued for it
+Head = tuple[str, str]  # commit, id of the build that was queued for it (empty: it is not to be built)
 
 
 class BuildStore(Protocol):
     """Every method raises `RedisError` when the store is out of reach; then nothing has been changed, or all.
 
-    One process writes. A change of a build's state and its event `build.<state>` are stored at once.
+    One process writes. A change of a build's state, its event `build.<state>` and what its forge is to be told (see
+    status_store.py) are stored at once.
     """
 
     async def apps(self) -> list[App]:
@@ -68,6 +70,10 @@ class BuildStore(Protocol):
 
     async def heads(self, app: str) -> dict[str, Head]:
         """Branch → what was last queued for it."""
+        ...
+
+    async def skip_head(self, app: str, branch: str, commit: str) -> None:
+        """From now on it is the branch's head, without a build."""
         ...
 
     async def forget_head(self, app: str, branch: str) -> None: ...
@@ -125,6 +131,7 @@ class RedisBuildStore:
             if is_head and build.branch is not None:
                 pipe.hset(f"build:heads:{build.app}", build.branch, f"{build.commit} {build.id}")
             events.append(pipe, event_of(build))
+            mark(pipe, None, build)
             await pipe.execute()
 
     async def update(self, build_id: str, change: Change) -> Build:
@@ -137,7 +144,7 @@ class RedisBuildStore:
                     after = before if before.ended else change(before)
                     if after != before:
                         pipe.multi()  # type: ignore[no-untyped-call]
-                        _write(pipe, before.state, after)
+                        _write(pipe, before, after)
                         await pipe.execute()
                     return after
                 except WatchError:  # another writer, or a connection lost in the middle: what is stored decides
@@ -167,6 +174,9 @@ class RedisBuildStore:
         stored: Any = await self._redis.hgetall(f"build:heads:{app}")
         return {branch: (text[:40], text[41:]) for branch, text in stored.items()}
 
+    async def skip_head(self, app: str, branch: str, commit: str) -> None:
+        await self._redis.hset(f"build:heads:{app}", branch, f"{commit} ")
+
     async def forget_head(self, app: str, branch: str) -> None:
         await self._redis.hdel(f"build:heads:{app}", branch)
 
@@ -176,10 +186,11 @@ class RedisBuildStore:
 
 
 class MemoryBuildStore:
-    """For tests. `events` holds what the stream would."""
+    """For tests. `events` holds what the stream would, `statuses` what forges are to be told."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.statuses: dict[str, str] = {}
         self._apps: dict[str, App] = {}
         self._builds: dict[str, Build] = {}
         self._numbers: dict[str, int] = {}
@@ -215,11 +226,13 @@ class MemoryBuildStore:
         if is_head and build.branch is not None:
             self._heads.setdefault(build.app, {})[build.branch] = (build.commit, build.id)
         self.events.append(event_of(build))
+        self._mark(None, build)
 
     async def update(self, build_id: str, change: Change) -> Build:
         before = await self.build(build_id)
         after = before if before.ended else change(before)
         self._builds[build_id] = after
+        self._mark(before, after)
         if after.state is not before.state:
             self.events.append(event_of(after))
         if after.state in JUDGED:
@@ -241,12 +254,19 @@ class MemoryBuildStore:
     async def heads(self, app: str) -> dict[str, Head]:
         return dict(self._heads.get(app, {}))
 
+    async def skip_head(self, app: str, branch: str, commit: str) -> None:
+        self._heads.setdefault(app, {})[branch] = (commit, "")
+
     async def forget_head(self, app: str, branch: str) -> None:
         self._heads.get(app, {}).pop(branch, None)
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
         build_id = self._judged.get((app, branch))
         return self._builds[build_id] if build_id else None
+
+    def _mark(self, before: Build | None, after: Build) -> None:
+        if (text := news(before, after)) is not None:
+            self.statuses[after.id] = text
 
 
 def _app(name: str) -> str:
@@ -263,9 +283,10 @@ def _parse(build_id: str, text: str | None) -> Build:
     return Build.model_validate_json(text)
 
 
-def _write(pipe: Pipeline, before: BuildState, after: Build) -> None:
+def _write(pipe: Pipeline, before: Build, after: Build) -> None:
     pipe.set(_build(after.id), after.model_dump_json())
-    if after.state is not before:
+    mark(pipe, before, after)
+    if after.state is not before.state:
         events.append(pipe, event_of(after))
     if after.ended:
         pipe.zrem("build:unended", after.id)

@@ -1,16 +1,16 @@
 """What was asked for besides the manifest, as it is stored: each value of a variable or secret encrypted by itself."""
 
-import base64
 import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.fernet import InvalidToken
 from pydantic import BaseModel, ConfigDict
 
 from services.deployer.environment import NOTHING, Locked, Override, Secret
 from shared.auth import derived_secret
+from shared.vault import fernet_of
 
 
 class _Stored(BaseModel):
@@ -33,7 +33,7 @@ class Vault:
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
             raise ValueError("<home>/key is empty; restore it, or remove it and set variables and secrets again")
-        self._fernet = MultiFernet([_fernet(key) for key in keys])
+        self._fernet = fernet_of(keys, "deployer:values")
         self._digest_key = derived_secret(keys[0], "deployer:configuration").encode()
 
     def seal(self, override: Override) -> str:
@@ -91,8 +91,3 @@ class Vault:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
             return None
-
-
-def _fernet(key: str) -> Fernet:
-    """AES-128-CBC with HMAC-SHA-256 (Fernet's specification), under a key derived for that alone."""
-    return Fernet(base64.urlsafe_b64encode(bytes.fromhex(derived_secret(key, "deployer:values"))))

@@ -73,9 +73,9 @@ class StubDeployer:
 
 
 class BuildService:
-    """`python -m services.build` on a free port with a home of its own."""
+    """`python -m services.build` on a free port with a home of its own. `settings`: further ones, by their name."""
 
-    def __init__(self, home: Path, redis_url: str, deployer_port: int) -> None:
+    def __init__(self, home: Path, redis_url: str, deployer_port: int, **settings: str) -> None:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -87,6 +87,7 @@ class BuildService:
             "SLIPWAY_REDIS_URL": redis_url,
             "SLIPWAY_BUILD_PORT": str(self.port),
             "SLIPWAY_DEPLOYER_PORT": str(deployer_port),
+            **settings,
         }
         self.process: subprocess.Popen[bytes]
 

@@ -11,17 +11,22 @@ from redis.asyncio import Redis
 from services.build import build as domain
 from services.build.api import PUBLIC, apps_router, builds_router
 from services.build.app import new_app
+from services.build.app_tasks import AppTasks
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
+from services.build.delivery_store import MemoryDeliveryStore
+from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.history_store import MemoryHistoryStore
 from services.build.intake import Intake
+from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.repository import Repositories
 from services.build.store import MemoryBuildStore
 from shared.app import create_app
 from shared.models import BuildState
 from shared.registry import RedisRegistry
+from shared.vault import Vault
 from tests.unit.build.builds import AT, build
 
 pytestmark = pytest.mark.anyio
@@ -50,14 +55,23 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
     intake = Intake(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
+    vault, deliveries = Vault(tmp_path / "key", "trial"), MemoryDeliveryStore()
+    fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
+    mirror = Mirror(store, deliveries, intake, fetcher, AppTasks("fetch", 1), lambda: AT)
+    pages = Pages(logs, Settings(home=tmp_path, token=TOKEN))
+
+    async def forget(deleted: str) -> None:
+        await history.forget(deleted)
+        await deliveries.forget(deleted)
+
     app = create_app(
         "build",
         Settings(home=tmp_path, token=TOKEN),
         RedisRegistry(redis),
         description="",
         routers=[
-            builds_router(store, intake, logs, Pages(logs, Settings(home=tmp_path, token=TOKEN)), lambda: None),
-            apps_router(store, history, repositories, lambda: AT, lambda: None),
+            builds_router(store, intake, mirror, logs, pages, lambda: None),
+            apps_router(store, repositories, mirror, vault, forget, lambda: AT),
             flaky_router(store, history, lambda: AT),
         ],
         public=PUBLIC,
@@ -87,11 +101,37 @@ async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> 
         ({"name": "notes", "branches": {"a": "moon"}}, "branches.a"),
         ({"name": "notes", "gates": {"speed": 1}}, "gates.speed"),
         ({"name": "notes", "gate": {}}, "gate"),
+        ({"name": "notes", "source": {"forge": "gitea", "url": "file:///etc"}}, "source.url"),
+        ({"name": "notes", "source": {"forge": "cvs", "url": "https://forge.example/a"}}, "source.forge"),
     ],
 )
 async def test_a_wrong_app_names_its_field(client: httpx.AsyncClient, body: object, field: str) -> None:
     answer = await client.post("/apps", json=body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+
+
+async def test_what_is_secret_of_a_source_is_written_and_never_read(
+    client: httpx.AsyncClient, store: MemoryBuildStore
+) -> None:
+    await client.post("/apps", json={"name": "notes"})
+    source = {"forge": "gitea", "url": "https://forge.example/octo/notes.git"}
+    secrets = {"token": "hello-token", "webhook_secret": "hello-secret"}
+    answers = [await client.put("/apps/notes", json={"source": {**source, **secrets}})]
+    answers.append(await client.put("/apps/notes", json={"branches": {"main": "production"}}))
+    answers += [await client.get("/apps/notes"), await client.get("/apps")]
+    for answer in answers:
+        shown = answer.json().get("items", [answer.json()])[0]["source"]
+        assert (shown["url"], shown["token_set"], shown["webhook_secret_set"]) == (source["url"], True, True)
+    assert "hello" not in "".join(answer.text for answer in answers) + (await store.app("notes")).model_dump_json()
+    assert (await client.put("/apps/notes", json={"source": None})).json()["source"] is None
+
+
+async def test_a_fault_in_a_source_does_not_tell_its_secrets(client: httpx.AsyncClient) -> None:
+    source = {"forge": "gitea", "url": "https://octo:hello-token@forge.example/a", "token": ["hello-token"]}
+    answer = await client.post("/apps", json={"name": "notes", "source": source})
+    assert (answer.status_code, "hello" in answer.text) == (422, False)
+    answer = await client.post("/apps", json={"name": "notes", "source": {**source, "token": "hello-token"}})
+    assert answer.json()["detail"] == "source.url: holds credentials; give them as username and token"
 
 
 async def test_an_app_with_an_unended_build_is_not_deleted(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:

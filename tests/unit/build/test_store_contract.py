@@ -60,6 +60,12 @@ async def test_a_head_names_the_build_that_was_queued_for_it(store: BuildStore) 
     assert await store.heads("notes") == {}
 
 
+async def test_a_head_may_be_without_a_build(store: BuildStore) -> None:
+    await store.add(build(1), is_head=True)
+    await store.skip_head("notes", "release", build(2).commit)
+    assert await store.heads("notes") == {"release": (build(2).commit, "")}
+
+
 async def test_builds_are_listed_newest_first_page_by_page(store: BuildStore) -> None:
     for one in [build(1), build(1, app="other"), build(2), build(3)]:
         await store.add(one, is_head=False)

@@ -1,0 +1,272 @@
+"""From deliveries to queued builds: real git, stores in memory and in Redis, a fetch when the test says so."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from services.build.app import new_app
+from services.build.app_tasks import AppTasks
+from services.build.build_log import BuildLogs
+from services.build.delivery import TRIES, Delivery, again, new_delivery
+from services.build.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
+from services.build.fetch import Fetcher
+from services.build.intake import Intake
+from services.build.mirror import Mirror
+from services.build.repository import Repositories
+from services.build.source import Forge, Source
+from services.build.store import BuildStore, MemoryBuildStore, RedisBuildStore
+from services.build.webhook import Notice
+from shared.clock import now
+from shared.errors import Invalid, NotFound, Unavailable
+from shared.vault import Vault
+from tests.unit.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[OutsideForge]:
+    (tmp_path / "forge").mkdir()
+    with OutsideForge(tmp_path / "forge").serving() as forge:
+        yield forge
+
+
+@pytest.fixture
+def developer(tmp_path: Path, forge: OutsideForge) -> OutsideDeveloper:
+    return OutsideDeveloper(tmp_path / "work", forge)
+
+
+class World:
+    def __init__(self, store: BuildStore, deliveries: DeliveryStore, folder: Path, forge: OutsideForge) -> None:
+        self.store, self.deliveries, self.forge = store, deliveries, forge
+        self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
+        self.vault = Vault(folder / "key", "trial")
+        self.logs = BuildLogs(folder / "logs")
+        self.tasks = AppTasks("fetch", 4)
+        self.intake = Intake(store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now)
+        self.restart()
+
+    def restart(self) -> None:
+        fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
+        self.mirror = Mirror(self.store, self.deliveries, self.intake, fetcher, self.tasks, now, apart_s=0)
+
+    async def has_source(self) -> None:
+        source = Source(forge=Forge.GITEA, url=self.forge.url(), token=self.vault.seal(FORGE_TOKEN))
+        await self.store.put_app(new_app("notes", now()).model_copy(update={"source": source}))
+
+    async def hears_of(self, commit: str, branch: str = "release", *, forge_id: str = "") -> str:
+        """A delivery's id."""
+        notice = Notice("push", branch, commit)
+        delivery, new = await self.deliveries.add(
+            new_delivery("notes", Forge.GITEA, forge_id or commit + branch, notice, now())
+        )
+        assert new
+        return delivery.id
+
+    async def step(self) -> None:
+        """And what it began."""
+        done = asyncio.Event()
+        self.tasks.done = done.set
+        await self.mirror.step()
+        if not self.tasks.has_room_for("notes"):
+            await asyncio.wait_for(done.wait(), 60)
+
+    async def delivery(self, delivery_id: str) -> Delivery:
+        return await self.deliveries.delivery("notes", delivery_id)
+
+    async def built(self) -> list[tuple[str, str | None]]:
+        """Commit and branch of every build, oldest first."""
+        return [(build.commit, build.branch) for _, build in reversed(await self.store.builds("notes", limit=100))]
+
+
+@pytest.fixture(params=["redis", "memory"])
+async def world(
+    request: pytest.FixtureRequest, redis: Redis, tmp_path: Path, forge: OutsideForge, developer: OutsideDeveloper
+) -> AsyncIterator[World]:
+    in_redis = request.param == "redis"
+    store: BuildStore = RedisBuildStore(redis) if in_redis else MemoryBuildStore()
+    deliveries: DeliveryStore = RedisDeliveryStore(redis) if in_redis else MemoryDeliveryStore()
+    world = World(store, deliveries, tmp_path, forge)
+    await world.has_source()
+    async with world.tasks.working():
+        await world.step()  # the first one, which looks at every source
+        forge.runs = 0
+        yield world
+
+
+async def test_a_push_to_the_forge_is_fetched_and_built(world: World, developer: OutsideDeveloper) -> None:
+    commit = developer.push()
+    delivery = await world.delivery(await world.hears_of(commit))
+    await world.step()
+    after = await world.delivery(delivery.id)
+    assert (after.state, after.reason, after.builds) == ("queued", "notes-1 builds it", ["notes-1"])
+    assert await world.built() == [(commit, "release")]
+    assert await world.deliveries.waiting("notes") == []
+
+
+async def test_a_burst_is_served_by_one_fetch_and_the_newest_is_built(
+    world: World, developer: OutsideDeveloper
+) -> None:
+    commits = [developer.push() for _ in range(5)]
+    oldest, *_ = [await world.hears_of(commit) for commit in commits]
+    for number in range(300):
+        await world.hears_of("f" * 40, forge_id=f"other-{number}")
+    await world.step()
+    assert world.forge.runs == 2  # a look, and what was new
+    assert await world.built() == [(commits[-1], "release")]
+    with pytest.raises(NotFound):
+        await world.delivery(oldest)  # the newest 200 are kept, once they have ended
+    newest = (await world.deliveries.deliveries("notes"))[0]
+    assert newest.reason == f"{commits[-1][:10]} is the head of release by now; notes-1 builds it"
+
+
+async def test_the_same_commit_is_not_built_twice(world: World, developer: OutsideDeveloper) -> None:
+    commit = developer.push()
+    await world.hears_of(commit)
+    await world.step()
+    other = await world.hears_of(commit, forge_id="a replay under another id")
+    await world.step()
+    after = await world.delivery(other)
+    assert (after.state, after.reason) == ("fetched", "notes-1 was queued for it before")
+    await world.deliveries.save([again(after, now())])
+    await world.step()
+    assert (await world.delivery(other)).state == "fetched"
+    assert len(await world.built()) == 1
+
+
+async def test_a_queued_build_is_told_also_if_another_loop_was_first(world: World, developer: OutsideDeveloper) -> None:
+    """`reconcile` may find the fetched branch before the mirror does; or the service ended between the two."""
+    commit = developer.push()
+    delivery = await world.hears_of(commit)
+    await world.mirror.build("notes", "release", None)
+    await world.step()
+    assert (await world.delivery(delivery)).builds == ["notes-1"]
+    assert len(await world.built()) == 1
+
+
+async def test_what_was_received_is_taken_up_after_a_restart(world: World, developer: OutsideDeveloper) -> None:
+    commit = developer.push()
+    delivery = await world.hears_of(commit)
+    world.restart()
+    await world.step()
+    assert (await world.delivery(delivery)).state == "queued"
+    assert await world.built() == [(commit, "release")]
+
+
+async def test_what_was_pushed_while_the_service_was_down_is_built(world: World, developer: OutsideDeveloper) -> None:
+    commit = developer.push()
+    await world.step()
+    assert await world.built() == []  # nobody told of it
+    world.restart()
+    await world.step()
+    assert await world.built() == [(commit, "release")]
+
+
+async def test_a_forge_that_is_down_is_asked_a_few_times(
+    world: World, developer: OutsideDeveloper, caplog: pytest.LogCaptureFixture
+) -> None:
+    commit = developer.push()
+    delivery = await world.hears_of(commit)
+    world.forge.down = True
+    await world.step()
+    after = await world.delivery(delivery)
+    assert (after.state, after.tries) == ("received", 1)
+    assert "503" in after.reason
+    asked = len(world.forge.asked)
+    await world.step()
+    assert len(world.forge.asked) == asked  # the back-off holds
+    for _ in range(TRIES - 1):
+        world.restart()  # and forgets it
+        await world.step()
+    after = await world.delivery(delivery)
+    assert (after.state, after.tries) == ("failed", TRIES)
+    assert after.reason.startswith("given up after 4 tries: fatal: unable to access")
+    assert FORGE_TOKEN not in after.reason + caplog.text
+    world.forge.down = False
+    await world.deliveries.save([again(after, now())])
+    world.restart()
+    await world.step()
+    assert (await world.delivery(delivery)).state == "queued"
+    assert await world.built() == [(commit, "release")]
+
+
+async def test_a_commit_that_asks_to_be_skipped_is_not_built(world: World, developer: OutsideDeveloper) -> None:
+    commit = developer.push("Typo\n\n[Skip CI]")
+    delivery = await world.hears_of(commit)
+    await world.step()
+    after = await world.delivery(delivery)
+    assert (after.state, after.reason) == ("ignored", f"the message of {commit[:10]} says [CI SKIP]; nothing is built")
+    await world.intake.reconcile()
+    assert await world.built() == []
+    by_hand = await world.mirror.build("notes", "release", None)
+    assert (by_hand.commit, by_hand.environment) == (commit, "production")
+    following = developer.push()
+    await world.hears_of(following)
+    await world.step()
+    assert [each for each, _ in await world.built()] == [commit, following]
+
+
+async def test_a_branch_that_is_gone_or_not_mapped_any_more_is_said(world: World, developer: OutsideDeveloper) -> None:
+    developer.push()
+    delivery = await world.hears_of("3" * 40, branch="gone")
+    await world.step()
+    after = await world.delivery(delivery)
+    assert (after.state, after.reason) == (
+        "ignored",
+        "gone is not mapped to an environment, or is not there any more",
+    )
+
+
+async def test_a_build_by_hand_fetches_first(world: World, developer: OutsideDeveloper) -> None:
+    first = developer.push()
+    build = await world.mirror.build("notes", "release", None)
+    assert (build.commit, build.environment) == (first, "production")
+    await world.intake.reconcile()
+    assert len(await world.built()) == 1
+    second = developer.push()
+    developer.push_refs("HEAD:refs/heads/feature")
+    feature = await world.mirror.build("notes", "feature", None)
+    assert (feature.commit, feature.environment) == (second, None)
+    runs = world.forge.runs
+    of_commit = await world.mirror.build("notes", None, first)
+    assert (of_commit.commit, world.forge.runs) == (first, runs)  # it is there
+    with pytest.raises(Invalid, match=r"^commit: "):
+        await world.mirror.build("notes", None, "3" * 40)
+    with pytest.raises(Invalid, match=r"^branch: "):
+        await world.mirror.build("notes", "a:b", None)
+    world.forge.down = True
+    with pytest.raises(Unavailable, match=r"the source of notes could not be fetched: .*503"):
+        await world.mirror.build("notes", "release", None)
+
+
+async def test_a_source_that_is_set_is_fetched_without_a_delivery(world: World, developer: OutsideDeveloper) -> None:
+    commit = developer.push()
+    world.mirror.want(await world.store.app("notes"))
+    await world.step()
+    assert await world.built() == [(commit, "release")]
+    runs = world.forge.runs
+    await world.step()
+    assert world.forge.runs == runs
+
+
+async def test_an_app_that_is_gone_leaves_no_delivery(world: World) -> None:
+    await world.hears_of("3" * 40)
+    await world.store.delete_app("notes")
+    await world.step()
+    assert await world.deliveries.waiting("notes") == []
+    with pytest.raises(NotFound):
+        await world.store.app("notes")
+
+
+async def test_an_app_without_its_source_says_so(world: World) -> None:
+    delivery = await world.hears_of("3" * 40)
+    await world.store.put_app(new_app("notes", now()))
+    for _ in range(TRIES):
+        world.restart()
+        await world.step()
+    after = await world.delivery(delivery)
+    assert (after.state, "the app has no source any more" in after.reason) == ("failed", True)
