@@ -202,6 +202,7 @@ async def test_a_commit_that_asks_to_be_skipped_is_not_built(world: World, devel
     assert (after.state, after.reason) == ("ignored", f"the message of {commit[:10]} says [CI SKIP]; nothing is built")
     await world.intake.reconcile()
     assert await world.built() == []
+    assert await world.store.heads("notes") == {"release": (commit, "")}
     by_hand = await world.mirror.build("notes", "release", None)
     assert (by_hand.commit, by_hand.environment) == (commit, "production")
     following = developer.push()

@@ -71,6 +71,8 @@ async def test_the_newest_are_kept_and_all_that_wait(store: DeliveryStore) -> No
     let_go, new = await store.add(delivery(forge_id="d-0"))
     assert (let_go.id, new) == ("notes-d2", False)
     await store.save([let_go])
+    with pytest.raises(NotFound):
+        await store.delivery("notes", "notes-d2")
     assert ids(await store.waiting("notes")) == ["notes-d1"]
 
 

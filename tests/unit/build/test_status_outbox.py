@@ -97,6 +97,17 @@ async def test_a_build_is_told_stage_by_stage_and_nothing_twice(world: World, re
     assert await world.statuses.wanted() == {}
 
 
+async def test_only_stages_that_changed_are_told(world: World, respx_mock: respx.MockRouter) -> None:
+    respx_mock.post(url__startswith=API).respond(201)
+    await world.with_source()
+    await world.store.add(build(), is_head=True)
+    await world.store.update("notes-1", lambda stored: domain.started(stored, AT))
+    await world.step()
+    await world.store.update("notes-1", lambda stored: domain.with_changes(stored, stage=Stage.TEST))
+    await world.step()
+    assert sent(respx_mock, 4) == [("build", "pending"), ("test", "pending")]
+
+
 async def test_what_nobody_could_see_is_not_told(world: World, respx_mock: respx.MockRouter) -> None:
     respx_mock.post(url__startswith=API).respond(201)
     await world.with_source()
