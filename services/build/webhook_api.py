@@ -89,4 +89,6 @@ def _too_large() -> Problem:
 
 
 def _json_body() -> dict[str, Any]:
-    return {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True}}
+    """As the forge sends it; what is read of it is much the same for all three."""
+    example = {"ref": "refs/heads/release", "after": "2f4e6a8b0c1d3e5f7a9b2c4d6e8f0a1b3c5d7e9f"}
+    return {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": example}}}}

@@ -13,7 +13,7 @@ from stack.delivery import Deployable
 from tests.e2e.conftest import new_app
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[ComposeStack]:
     """Where there is no engine with Compose, the tests are skipped, but in CI they fail."""
     try:

@@ -13,7 +13,7 @@ from stack.delivery import Deployable
 from stack.programs import ROOT
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[LocalStack]:
     # Not pytest's tmp_path: the home holds unix sockets, whose paths must be short.
     with tempfile.TemporaryDirectory(prefix="slipway-e2e-") as home, local_stack(Path(home)) as running:

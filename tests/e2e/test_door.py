@@ -22,7 +22,9 @@ def test_every_operation_wants_the_token(stack: LocalStack, service: ServiceName
         seen = 0
         for path, operations in document["paths"].items():
             for method in operations:
-                answer = client.request(method, re.sub(r"\{\w+\}", "x-1", path), headers=headers)
+                # A webhook is public, and asks for its signature instead.
+                address = re.sub(r"\{\w+\}", "x-1", path.replace("{forge}", "github"))
+                answer = client.request(method, address, headers=headers)
                 if PUBLIC.fullmatch(path):
                     assert answer.status_code != 401, f"{method} {path}"
                 else:
