@@ -93,6 +93,7 @@ async def test_what_is_hidden_is_not_stored_nor_told() -> None:
     await ledger.update(lambda stored: domain.step_started(stored, "test", Stage.TEST, AT))
     await ledger.update(lambda stored: domain.step_finished(stored, 1, f"no {word}", AT))
     await ledger.update(lambda stored: domain.with_changes(stored, gates=[gate], flaky=[flaky], excerpt=f"E {word}"))
+    assert word not in (await store.build("notes-1")).model_dump_json()
     await ledger.end(S.FAILURE, f"gate findings: {word}")
     stored = await store.build("notes-1")
     assert word not in stored.model_dump_json() + str(store.events) + str(store.statuses)

@@ -95,6 +95,7 @@ def test_short_words_are_never_hidden(value: str) -> None:
         ("tab\there\x01and there", "tab\there\ufffdand there"),
         ("pass/word?&%", "pass%2Fword%3F%26%25"),
         ("pass/word?&%", "pass/word%3F%26%25"),
+        ("pass/word two", "pass%2Fword%20two"),
         ("pass word!", quote_plus("pass word!")),
         ('say "hello"', json.dumps('say "hello"')[1:-1]),
         ("käse und brot", json.dumps("käse und brot")[1:-1]),
