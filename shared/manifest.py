@@ -65,8 +65,16 @@ class Step(Strict):
     image: str | None = None
     commands: list[str] = Field(min_length=1)
     environment: dict[str, str] = {}
+    secrets: list[str] = Field([], description="Names of the app's secrets that it finds in its environment.")
     reports: Reports = Reports()
     timeout: int = Field(600, ge=1, le=7200, description="Seconds.")
+
+    @field_validator("secrets")
+    @classmethod
+    def _not_variables_too(cls, secrets: list[str], info: ValidationInfo) -> list[str]:
+        if both := sorted(set(secrets) & info.data.get("environment", {}).keys()):
+            raise ValueError(f"{', '.join(both)} is in environment too; give it in one of them")
+        return secrets
 
     @field_validator("stage")
     @classmethod

@@ -12,6 +12,8 @@ Domain, pure
   delivery.py       a delivery's record, states and changes
   status.py         a build → a status for each stage; forge_status.py: as each forge wants it
   build.py          a build's record, states and changes
+  secret.py         an app's secrets: names, limits, which step gets which, and the forms in which they are hidden
+  mask.py           hides texts in other texts
   schedule.py       which builds start and which make way
   gate.py           thresholds against figures, failing closed
   figure.py         figures, and the places that they are made of
@@ -30,6 +32,7 @@ What happens
   receiver.py, delivery_store.py        what a webhook is answered, and the log of deliveries
   mirror.py, fetch.py                   from deliveries to fetched branches and queued builds
   status_store.py, status_outbox.py     commit statuses, on their way to the forge
+  secret_store.py, secret_api.py        secrets of apps, kept encrypted
   app_tasks.py                          one task at a time for each app
   workers.py, run.py, pipeline.py       the builds that run; ledger.py keeps each step of them
   step_runner.py, collect.py            one step, its reports, and its second run if tests fail

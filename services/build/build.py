@@ -1,6 +1,6 @@
 """A build: its states, its record, and what each step of its life changes in it. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -128,6 +128,18 @@ def step_excused(build: Build, reason: str) -> Build:
     """The last step failed, but for nothing that counts."""
     step = build.steps[-1].model_copy(update={"state": "success", "reason": reason})
     return with_changes(build, steps=[*build.steps[:-1], step])
+
+
+def masked(build: Build, mask: Callable[[str], str]) -> Build:
+    """With all texts masked that steps and their reports may have a part in."""
+    return with_changes(
+        build,
+        reason=mask(build.reason),
+        excerpt=mask(build.excerpt),
+        steps=[run.model_copy(update={"reason": mask(run.reason)}) for run in build.steps],
+        gates=[gate.masked(mask) for gate in build.gates],
+        flaky=[each.model_copy(update={"test": mask(each.test), "what": mask(each.what)}) for each in build.flaky],
+    )
 
 
 def event_of(build: Build) -> Event:

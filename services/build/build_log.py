@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+from services.build.mask import Mask
 from services.build.output import LineSplitter
 
 LARGEST_BYTES = 20 * 2**20
@@ -20,8 +21,14 @@ class BuildLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._changed = changed
+        self._mask = Mask()
         self._splitter = LineSplitter()
         self._file = path.open("ab", buffering=0)
+
+    def hide(self, mask: Mask) -> None:
+        """From now on the log holds `***` for what `mask` hides."""
+        self.flush()
+        self._mask, self._splitter = mask, LineSplitter(mask)
 
     @property
     def size(self) -> int:
@@ -30,7 +37,7 @@ class BuildLog:
     def say(self, line: str) -> None:
         """A line of the platform."""
         self.flush()
-        self._append(f"{line}\n")
+        self._append(f"{self._mask(line)}\n")
 
     def output(self, data: bytes) -> None:
         """What a step has printed: any bytes, cut anywhere."""
@@ -40,6 +47,7 @@ class BuildLog:
         if lines:
             self._append("".join(f"{line}\n" for line in lines))
         if self.size >= LARGEST_BYTES:
+            self._splitter.end()  # with the open line: half of what is to be hidden would be shown
             self._append(f"... the log has reached {LARGEST_BYTES // 2**20} MB; the rest of the output is left out\n")
 
     def flush(self) -> None:

@@ -39,6 +39,7 @@ class Workspace:
 @dataclass(frozen=True)
 class Order:
     """`commands` run one after the other in the workspace's folder, until one fails. `timeout_s` is for all.
+    `environment` may hold secrets: it goes to these commands alone, and into no command line.
 
     `image` is what they run in, where that can be chosen; None leaves it to what the repository is. `reports` are
     the paths, relative to the folder, of which the caller looks there afterwards.
@@ -46,7 +47,7 @@ class Order:
 
     commands: Sequence[str]
     timeout_s: float
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     image: str | None = None
     reports: Sequence[str] = ()
 

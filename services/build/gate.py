@@ -1,6 +1,6 @@
 """Gates: thresholds against figures. They fail closed: no readable figure is never a pass. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,6 +48,13 @@ class GateResult(View):
         if self.figure == self.previous:
             return "same"
         return "better" if (self.figure > self.previous) is (self.bound == "at least") else "worse"
+
+    def masked(self, mask: Callable[[str], str]) -> "GateResult":
+        places = [
+            place.model_copy(update={"file": place.file and mask(place.file), "message": mask(place.message)})
+            for place in self.offenders
+        ]
+        return self.model_copy(update={"reason": mask(self.reason), "offenders": places})
 
     @field_validator("offenders", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from typing import TypeVar
 from services.build import build as domain
 from services.build.build import Build
 from services.build.executor import Stop, Stopped
+from services.build.mask import Mask
 from services.build.store import BuildStore, Change
 from shared.models import BuildState
 from shared.store import RedisError
@@ -22,12 +23,13 @@ Answer = TypeVar("Answer")
 
 class Ledger:
     """`build` is what is stored, as this process knows it. While the store is out of reach every method waits for it,
-    until `stop` is set."""
+    until `stop` is set. What `mask` hides is not stored."""
 
     def __init__(self, store: BuildStore, build_id: str, stop: Stop, now: Callable[[], datetime]) -> None:
         self.store = store
         self.stop = stop
         self.now = now
+        self.mask = Mask()
         self._id = build_id
         self.build: Build
 
@@ -37,7 +39,7 @@ class Ledger:
     async def update(self, change: Change) -> None:
         """Raises Stopped if meanwhile somebody asked to stop this build; then nothing is changed."""
         self.build = await self.patiently(
-            lambda: self.store.update(self._id, lambda stored: stored if stored.stop else change(stored))
+            lambda: self.store.update(self._id, lambda stored: stored if stored.stop else self._masked(change(stored)))
         )
         if self.build.ended or self.build.stop:
             raise Stopped
@@ -48,7 +50,7 @@ class Ledger:
         now = self.now()
         self.build = await self.patiently(
             lambda: self.store.update(
-                self._id, lambda stored: domain.ended(stored, state, reason, now, recovered=recovered)
+                self._id, lambda stored: self._masked(domain.ended(stored, state, reason, now, recovered=recovered))
             )
         )
 
@@ -63,6 +65,9 @@ class Ledger:
                 raise Stopped
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), RETRY_S)
+
+    def _masked(self, build: Build) -> Build:
+        return domain.masked(build, self.mask)
 
     async def _failed_before(self) -> bool:
         branch = self.build.branch

@@ -29,6 +29,8 @@ from services.build.push_socket import PushSocket, install_hook
 from services.build.receiver import Receiver
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
+from services.build.secret_api import secrets_router
+from services.build.secret_store import RedisSecretStore
 from services.build.status_outbox import StatusOutbox
 from services.build.status_store import RedisStatusStore
 from services.build.store import RedisBuildStore
@@ -59,6 +61,7 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     store = RedisBuildStore(redis)
     history = RedisHistoryStore(redis)
+    secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(settings.repositories, path)
     logs = BuildLogs(settings.build_logs)
@@ -66,6 +69,8 @@ def build_app(settings: Settings) -> FastAPI:
     tools = Tools(
         store=store,
         history=history,
+        secrets=secrets,
+        vault=secret_vault,
         repositories=repositories,
         executor=executor,
         analysis=Analysis(environment),
@@ -98,6 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     async def forget(deleted: str) -> None:
         await history.forget(deleted)
+        await secrets.forget(deleted)
         await deliveries.forget(deleted)
         sweep.wake()
 
@@ -120,6 +126,7 @@ def build_app(settings: Settings) -> FastAPI:
             builds_router(store, intake, mirror, logs, Pages(logs, settings), schedule.wake),
             apps_router(store, repositories, mirror, vault, forget, now, loopback=loopback),
             flaky_router(store, history, now),
+            secrets_router(store, secrets, secret_vault, now),
             webhooks_router(store, deliveries, receiver),
         ],
         loops=[

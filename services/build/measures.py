@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -26,14 +26,15 @@ class Reported:
     findings: tuple[Finding, ...] | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def read(self, kind: str, data: bytes, not_before: datetime) -> None:
-        """A report of the kind `junit`, `coverage` or `sarif`. Raises Unreadable."""
+    def read(self, kind: str, data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> None:
+        """A report of the kind `junit`, `coverage` or `sarif`, its names and messages through `mask`. Raises
+        Unreadable."""
         if kind == "junit":
-            self.cases = read_junit(data, not_before)
+            self.cases = read_junit(data, not_before, mask)
         elif kind == "coverage":
             self.lines = read_coverage(data, not_before)
         else:
-            self.findings = read_sarif(data)
+            self.findings = read_sarif(data, mask)
 
     def refuse(self, kind: str, reason: str) -> None:
         self.unreadable[GATE_OF_REPORT[kind]] = reason

@@ -19,6 +19,7 @@ from services.build.ledger import Ledger
 from services.build.measures import Collected
 from services.build.place import Places
 from services.build.repository import Repositories, TrackedFile
+from services.build.secret import Secrets
 from services.build.step_runner import StepRunner
 from shared.manifest import Gates, Manifest, Stage
 from shared.models import Environment
@@ -49,6 +50,7 @@ class Pipeline:
         history: HistoryStore,
         ledger: Ledger,
         log: BuildLog,
+        secrets: Secrets,
     ) -> None:
         self._executor = executor
         self._analysis = analysis
@@ -56,6 +58,7 @@ class Pipeline:
         self._history = history
         self._ledger = ledger
         self._log = log
+        self._secrets = secrets
 
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
@@ -80,6 +83,7 @@ class Pipeline:
             workspace,
             {file.blob for file in tracked},
             limits(app.flaky, manifest.flaky),
+            self._secrets,
             reruns=all(result.passed for result in evaluate(gates, measures) if result.name in measures),
         )
         collected = Collected(Places(file.path for file in tracked))

@@ -23,9 +23,12 @@ from services.build.ledger import Ledger
 from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
 from services.build.pipeline import Pipeline, Verdict
 from services.build.repository import SUBMODULE, Repositories, TrackedFile
+from services.build.secret import Secrets, opened
+from services.build.secret_store import SecretStore
 from services.build.store import BuildStore
 from shared.manifest import Manifest, Stage
 from shared.models import Artifact, BuildState, Environment
+from shared.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +39,12 @@ OFFENDERS_LOGGED = 5
 @dataclass(frozen=True)
 class Tools:
     """What every run works with. `releases` is the folder of checkouts; `urls` says where an app is found, `git_url`
-    where its repository is."""
+    where its repository is; `vault` opens `secrets`."""
 
     store: BuildStore
     history: HistoryStore
+    secrets: SecretStore
+    vault: Vault
     repositories: Repositories
     executor: Executor
     analysis: Analysis
@@ -57,7 +62,11 @@ async def run_build(tools: Tools, build_id: str, stop: Stop) -> None:
     ledger = Ledger(tools.store, build_id, stop, tools.now)
     with tools.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
         await ledger.load()
-        run = _Run(tools, ledger, build_log)
+        stored = await ledger.patiently(lambda: tools.secrets.all(ledger.build.app))
+        secrets = await asyncio.to_thread(opened, stored, tools.vault)
+        ledger.mask = secrets.mask
+        build_log.hide(secrets.mask)
+        run = _Run(tools, ledger, build_log, secrets)
         try:
             await run.carry_out()
         except Stopped:
@@ -68,8 +77,9 @@ async def run_build(tools: Tools, build_id: str, stop: Stop) -> None:
 
 
 class _Run:
-    def __init__(self, tools: Tools, ledger: Ledger, build_log: BuildLog) -> None:
+    def __init__(self, tools: Tools, ledger: Ledger, build_log: BuildLog, secrets: Secrets) -> None:
         self._tools = tools
+        self._secrets = secrets
         self._ledger = ledger
         self._log = build_log
 
@@ -99,7 +109,9 @@ class _Run:
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
         app = await ledger.patiently(lambda: tools.store.app(workspace.app))
-        pipeline = Pipeline(tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log)
+        pipeline = Pipeline(
+            tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log, self._secrets
+        )
         try:
             manifest = await self._read_manifest(app, tracked)
         except BadManifest as error:
@@ -135,7 +147,8 @@ class _Run:
             self._log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
             return manifest_of(app.name, files, images=images)
         manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
-        if faults := loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky):
+        faults = loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky)
+        if faults := faults + self._secrets.faults(manifest):
             raise with_lines(files[NAME], faults)
         if manifest.run.command is None:
             command = run_command(files, images=images)

@@ -24,6 +24,7 @@ from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
 from services.build.measures import Reported
 from services.build.report import CaseCount
+from services.build.secret import Secrets
 from shared.manifest import Flaky, Step
 
 NAMED = 5
@@ -50,6 +51,7 @@ class StepRunner:
         workspace: Workspace,
         committed: Collection[str],
         limits: Flaky,
+        secrets: Secrets,
         *,
         reruns: bool,
     ) -> None:
@@ -60,6 +62,7 @@ class StepRunner:
         self._workspace = workspace
         self._committed = committed
         self._limits = limits
+        self._secrets = secrets
         self._reruns = reruns
 
     async def run(self, step: Step) -> StepEnd:
@@ -90,10 +93,12 @@ class StepRunner:
         self._log.say(f"--- {step.stage}: {name}")
         start = await asyncio.to_thread(_before, step, workspace)
         begin_byte = self._log.size
-        outcome = await self._executor.run(workspace, _order(step, past), self._log.output, ledger.stop)
+        outcome = await self._executor.run(workspace, self._order(step, past), self._log.output, ledger.stop)
         if ledger.stop.is_set():
             raise Stopped
-        reported = await asyncio.to_thread(collect, step.reports, workspace.folder, start, self._committed)
+        reported = await asyncio.to_thread(
+            collect, step.reports, workspace.folder, start, self._committed, self._secrets.mask
+        )
         for refused in reported.unreadable.values():
             self._log.say(f"    the report does not count: {refused}")
         if outcome.reason:
@@ -129,11 +134,11 @@ class StepRunner:
         ended_itself = outcome.exit_code is not None and 0 < outcome.exit_code < 128
         return ended_itself and outcome.skipped == 0 and explained and whole and not suite.failures
 
-
-def _order(step: Step, past: Sequence[PastRun]) -> Order:
-    lately = {"SLIPWAY_FAILED_LATELY": "\n".join(failed_lately(past, step.name))}
-    reports = [path for _, path in step.reports if path is not None]
-    return Order(step.commands, step.timeout, {**lately, **step.environment}, step.image, reports)
+    def _order(self, step: Step, past: Sequence[PastRun]) -> Order:
+        lately = {"SLIPWAY_FAILED_LATELY": "\n".join(failed_lately(past, step.name))}
+        environment = {**lately, **step.environment, **self._secrets.of(step)}
+        reports = [path for _, path in step.reports if path is not None]
+        return Order(step.commands, step.timeout, environment, step.image, reports)
 
 
 def _before(step: Step, workspace: Workspace) -> report_file.StepStart:

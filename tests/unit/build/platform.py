@@ -17,9 +17,12 @@ from services.build.executor import Executor, Stop
 from services.build.history_store import MemoryHistoryStore
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
+from services.build.secret import new_secret
+from services.build.secret_store import MemorySecretStore
 from services.build.store import MemoryBuildStore
 from shared.clock import now
 from shared.models import Environment
+from shared.vault import Vault
 from tests.unit.build.builds import build as a_build
 
 
@@ -30,7 +33,11 @@ class Platform:
     tools: Tools
     store: MemoryBuildStore
     history: MemoryHistoryStore
+    secrets: MemorySecretStore
     work: Path
+
+    async def set_secret(self, name: str, value: str) -> None:
+        await self.secrets.put("notes", name, new_secret(name, value, {}, now(), self.tools.vault))
 
     async def build(self, files: Mapping[str, str], stop: Stop | None = None, branch: str = "release") -> Build:
         """Commits `files` and runs a build of that commit."""
@@ -75,12 +82,14 @@ class Platform:
 
 
 async def platform_with(executor: Executor, folder: Path) -> Platform:
-    store, history = MemoryBuildStore(), MemoryHistoryStore()
+    store, history, secrets = MemoryBuildStore(), MemoryHistoryStore(), MemorySecretStore()
     await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
     path = os.environ["PATH"]
     tools = Tools(
         store=store,
         history=history,
+        secrets=secrets,
+        vault=Vault(folder / "key", "build:secrets"),
         repositories=Repositories(folder / "repositories", path),
         executor=executor,
         analysis=Analysis({"PATH": path}),
@@ -91,4 +100,4 @@ async def platform_with(executor: Executor, folder: Path) -> Platform:
         git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
         now=now,
     )
-    return Platform(tools, store, history, folder / "work")
+    return Platform(tools, store, history, secrets, folder / "work")

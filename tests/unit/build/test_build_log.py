@@ -5,6 +5,7 @@ import pytest
 
 from services.build import build_log
 from services.build.build_log import BuildLogs
+from services.build.mask import Mask
 
 pytestmark = pytest.mark.anyio
 
@@ -91,3 +92,27 @@ def test_the_tail_begins_where_the_step_began(tmp_path: Path) -> None:
         start = log.size
         log.output(b"error: no\nrest")
         assert log.tail(start) == ["error: no", "rest"]
+
+
+def test_what_is_hidden_is_in_no_line(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path)
+    with logs.open("notes-1") as log:
+        log.output(b"before: hunter2")
+        log.hide(Mask(["hunter2"]))
+        log.output(b"a step: hun")
+        log.output(b"ter2\n")
+        log.say("the platform: hunter2\nthe app: hunter2")
+        assert log.tail(log.size - 4) == ["***"]
+    shown = ["before: hunter2", "a step: ***", "the platform: ***", "the app: ***"]
+    assert logs.path("notes-1").read_text().splitlines() == shown
+
+
+def test_where_the_log_is_full_no_half_of_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_log, "LARGEST_BYTES", 1000)
+    logs = BuildLogs(tmp_path)
+    with logs.open("notes-1") as log:
+        log.hide(Mask(["hunter2"]))
+        log.output(b"x" * 1000 + b"\nhun")
+        log.output(b"ter2\n")
+        log.say("--- gates")
+    assert logs.path("notes-1").read_text().endswith("left out\n--- gates\n")

@@ -6,8 +6,13 @@ from services.build import build as domain
 from services.build.build import Build, Stop
 from services.build.executor import Stop as StopEvent
 from services.build.executor import Stopped
+from services.build.figure import Offender
+from services.build.flaky import FlakyTest
+from services.build.gate import GateResult
 from services.build.ledger import Ledger
+from services.build.mask import Mask
 from services.build.store import Change, MemoryBuildStore
+from shared.manifest import Stage
 from shared.models import BuildState
 from shared.store import RedisError
 from tests.unit.build.builds import AT, build
@@ -75,3 +80,22 @@ async def test_a_success_after_a_failure_has_recovered(before: BuildState, recov
     await ledger.end(S.SUCCESS, "live")
     assert (await store.build("notes-2")).recovered is recovered
     assert (await store.build("notes-2")).reason == "live"
+
+
+async def test_what_is_hidden_is_not_stored_nor_told() -> None:
+    store, word = MemoryBuildStore(), "hunter2"
+    ledger = await ledger_of(store, build())
+    ledger.mask = Mask([word])
+    place = Offender(file=f"{word}.py", line=1, message=f"is {word}")
+    gate = GateResult(name="findings", passed=False, reason=f"1 ({word})", offenders=[place, Offender(message=word)])
+    flaky = FlakyTest(test=f"a[{word}]", step="test", until=AT, what=f"says {word}")
+    await ledger.update(lambda stored: domain.started(stored, AT))
+    await ledger.update(lambda stored: domain.step_started(stored, "test", Stage.TEST, AT))
+    await ledger.update(lambda stored: domain.step_finished(stored, 1, f"no {word}", AT))
+    await ledger.update(lambda stored: domain.with_changes(stored, gates=[gate], flaky=[flaky], excerpt=f"E {word}"))
+    assert word not in (await store.build("notes-1")).model_dump_json()
+    await ledger.end(S.FAILURE, f"gate findings: {word}")
+    stored = await store.build("notes-1")
+    assert word not in stored.model_dump_json() + str(store.events) + str(store.statuses)
+    assert [str(each) for each in stored.gates[0].offenders] == ["***.py:1 is ***", "***"]
+    assert (stored.reason, stored.excerpt, stored.steps[0].reason) == ("gate findings: ***", "E ***", "no ***")

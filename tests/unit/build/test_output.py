@@ -1,10 +1,13 @@
 import pytest
 
+from services.build.mask import Mask
 from services.build.output import LONGEST, LineSplitter
 
+HIDING = Mask(["hunter2", "a" * 6000])
 
-def lines(*chunks: bytes) -> list[str]:
-    splitter = LineSplitter()
+
+def lines(*chunks: bytes, mask: Mask | None = None) -> list[str]:
+    splitter = LineSplitter(mask)
     return [line for chunk in chunks for line in splitter.feed(chunk)] + splitter.end()
 
 
@@ -30,3 +33,36 @@ def test_a_line_without_end_is_broken_and_held_in_little_memory() -> None:
     found = [line for _ in range(100) for line in splitter.feed(b"x" * 1000)] + splitter.end()
     assert sum(map(len, found)) == 100_000
     assert max(map(len, found)) <= LONGEST + 1000
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([b"is hunter2.\n"], ["is ***."]),
+        ([b"is hun", b"ter2.\n"], ["is ***."]),
+        ([b"is ", *(bytes([code]) for code in b"hunter2"), b"."], ["is ***."]),
+        ([b"10%\rhunter2\r\nhunter2"], ["10%", "***", "***"]),
+        ([b"hun\x1b[31mter2\x1b[0m\n"], ["***"]),
+        ([b"\xff\xfe\xc3hunter2\x00hunter2\xc3\n"], ["\ufffd\ufffd\ufffd***\ufffd***\ufffd"]),
+        ([b"a" * 2000, b"a" * 3999, b"a\n"], ["***"]),
+    ],
+)
+def test_what_is_to_be_hidden_is_hidden_however_it_is_cut(chunks: list[bytes], expected: list[str]) -> None:
+    assert lines(*chunks, mask=HIDING) == expected
+
+
+@pytest.mark.parametrize("behind", range(HIDING.longest - 10, HIDING.longest + 3))
+@pytest.mark.parametrize("split", [None, 0, 3, 7])
+def test_nothing_is_shown_where_a_long_line_is_broken(behind: int, split: int | None) -> None:
+    """So many bytes stand behind it that the line is broken before, within or after it."""
+    before = LONGEST + HIDING.longest
+    data = b"x" * before + b"hunter2" + b"y" * behind
+    chunks = [data] if split is None else [data[: before + split], data[before + split :]]
+    assert "".join(lines(*chunks, mask=HIDING)) == "x" * before + "***" + "y" * behind
+
+
+def test_a_long_line_without_end_is_held_in_little_memory_with_secrets_too() -> None:
+    splitter = LineSplitter(HIDING)
+    for _ in range(300):
+        assert "" not in splitter.feed("é".encode() * 500)
+        assert len(splitter._rest) <= 2 * HIDING.longest + LONGEST + 1000

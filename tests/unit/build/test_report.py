@@ -1,8 +1,10 @@
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from services.build.figure import Offender
+from services.build.mask import Mask
 from services.build.report import Unreadable, case_id, read_coverage, read_junit, read_sarif
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -148,3 +150,28 @@ def test_errors_come_before_warnings_and_notes() -> None:
 def test_a_sarif_report_that_does_not_count(text: bytes) -> None:
     with pytest.raises(Unreadable):
         read_sarif(text)
+
+
+def test_what_tests_say_is_masked_before_it_is_cut() -> None:
+    mask = Mask(["hunter2&more"])
+    word = "hunter2&amp;more"
+    case = f'<testcase classname="m" name="%sb[{word}]" file="{word}.py"><failure%s</failure></testcase>'
+    cases = case % ("", f">got {word}\n") + case % ("x" * 290, f' message="{"x" * 190}{word}">')
+    counted = read_junit(f"<testsuite>{cases}</testsuite>".encode(), START, mask)
+    assert counted.places["m::b[***]"] == Offender(file="***.py", message="m::b[***]: got ***")
+    assert (counted.ran, counted.failures, counted.unnamed) == (2, 2, 0)
+    assert "hunt" not in str(counted)
+
+
+def test_cases_that_a_mask_makes_equal_are_one_test_that_failed() -> None:
+    names = ("hunter2", "passw0rd")
+    cases = "".join(f'<testcase name="a[{name}]">{"<failure/>" * (name == "hunter2")}</testcase>' for name in names)
+    counted = read_junit(f"<testsuite>{cases}</testsuite>".encode(), START, Mask(names))
+    assert (counted.failed, counted.passed, counted.failures) == ({"a[***]": 1}, frozenset(), 1)
+
+
+def test_what_tools_say_is_masked_before_it_is_cut() -> None:
+    result = {"ruleId": "R1", "message": {"text": "x" * 190 + "hunter2-and-more"}}
+    document = {"version": "2.1.0", "runs": [{"results": [result]}]}
+    (finding,) = read_sarif(json.dumps(document).encode(), Mask(["hunter2-and-more"]))
+    assert finding.offender.message.endswith("xx***")

@@ -29,6 +29,10 @@ def test_sizes_are_binary(text: str, size: int) -> None:
         ({"steps": [{"name": "x", "commands": ["true"], "stage": "deploy"}]}, "platform's own stage"),
         ({"steps": [{"name": "x", "commands": ["true"]}] * 2}, "two steps are named x"),
         ({"steps": [{"name": "x", "commands": ["true"], "reports": {"junit": "../old.xml"}}]}, "inside the repository"),
+        (
+            {"steps": [{"name": "x", "commands": ["true"], "environment": {"A": "1", "B": "2"}, "secrets": ["B"]}]},
+            "B is in environment too; give it in one of them",
+        ),
         ({"run": {"health": "up"}}, "health"),
         ({"hosts": ["Not A Host"]}, "hosts"),
         ({"volumes": [{"name": "Data", "path": "/data"}]}, "volumes.0.name"),

@@ -1,0 +1,62 @@
+"""Hides texts in other texts: what is printed must not tell a secret. Pure."""
+
+import re
+from collections.abc import Collection, Iterable
+
+HIDDEN = "***"
+SHORTEST = 4
+
+
+class Mask:
+    """Called with a text, gives it with `***` in the place of each of `hidden`, also where these overlap. `hidden` have
+    at least 4 characters and no line end. One regular expression finds the first 4 characters of any of them, whatever
+    their number; only there it is looked which one it is."""
+
+    def __init__(self, hidden: Iterable[str] = ()) -> None:
+        self._hidden: dict[str, list[str]] = {}
+        for each in sorted(set(hidden), key=lambda text: (-len(text), text)):
+            self._hidden.setdefault(each[:SHORTEST], []).append(each)
+        self._beginning = re.compile(_any_of(self._hidden)) if self._hidden else None
+        self.longest = max((len(texts[0]) for texts in self._hidden.values()), default=0)
+
+    def __call__(self, text: str) -> str:
+        if self._beginning is None:
+            return text
+        kept, done = [], 0
+        for start, end in self._places(text):
+            kept += [text[done:start], HIDDEN]
+            done = end
+        return "".join([*kept, text[done:]]) if kept else text
+
+    def cut(self, text: str) -> int:
+        """Where a text that goes on may be cut: nothing that is to be hidden begins before that place and ends, or may
+        yet end, behind it."""
+        last = max(0, len(text) - self.longest)
+        return next((end for start, end in self._places(text) if start < last < end), last)
+
+    def _places(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of each, in order; those that overlap are one."""
+        places: list[tuple[int, int]] = []
+        at = 0
+        while self._beginning and (match := self._beginning.search(text, at)):
+            start = match.start()
+            at = start + 1
+            found = next((each for each in self._hidden[match[0]] if text.startswith(each, start)), None)
+            if found is None:
+                continue
+            end = start + len(found)
+            if places and start < places[-1][1]:
+                places[-1] = (places[-1][0], max(end, places[-1][1]))
+            else:
+                places.append((start, end))
+        return places
+
+
+def _any_of(texts: Collection[str]) -> str:
+    """An expression for texts of one length, by their first characters: few branches are tried at each place."""
+    following: dict[str, list[str]] = {}
+    for text in texts:
+        following.setdefault(text[0], []).append(text[1:])
+    return "|".join(
+        re.escape(first) + (f"(?:{_any_of(rests)})" if rests[0] else "") for first, rests in following.items()
+    )
