@@ -14,8 +14,8 @@ HEAD = f"{'':32}{'median':>9}{'p90':>9}{'max':>9}{'goal':>10}"
 @dataclass(frozen=True, slots=True)
 class Overhead:
     """One build, in seconds. From the push: `first_step_s` until its first step began (before a container was made for
-    it, where it has one), `first_end_s` until that step had ended, `sealed_s` until its artifact was ready to be released.
-    `steps_s`: how much of that lies between the beginnings and ends of the steps.
+    it, where it has one), `first_end_s` until that step had ended, `sealed_s` until its artifact was ready to be
+    released. `steps_s`: how much of that lies between the beginnings and ends of the steps.
     """
 
     first_step_s: float
