@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local up down logs test test-unit lint fmt bench bench-proxy bench-deploy bench-idle lock clean
+.PHONY: help demo local up down logs test test-unit lint fmt bench bench-proxy bench-deploy bench-idle bench-build lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -39,7 +39,7 @@ fmt: $(VENV)/dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-proxy bench-deploy bench-idle ## every benchmark
+bench: bench-proxy bench-deploy bench-idle bench-build ## every benchmark
 
 bench-proxy: $(VENV)/dev ## throughput through port 3456 beside bare Envoy and the app itself
 	$(BIN)/python -m stack.bench_proxy
@@ -49,6 +49,9 @@ bench-deploy: $(VENV)/dev ## releases under load: time to live, requests lost; c
 
 bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
 	$(BIN)/python -m stack.bench_idle
+
+bench-build: $(VENV)/dev ## what the platform adds to a build whose steps do nothing, on processes and in containers
+	$(BIN)/python -m stack.bench_build
 
 lock: ## write requirements*.lock anew from requirements*.in (needs uv)
 	for each in requirements requirements-local requirements-dev; do \

@@ -12,13 +12,13 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 from stack import engine
-from stack.borrow import own_stack
+from stack.borrow import own_container_stack
 from stack.contest import Contestant, Ordered, contest
 from stack.control import LocalStack
 from stack.delivery import NOTES, Deployable, Refused, indented
@@ -107,7 +107,8 @@ def compare(updates: int, rate: float) -> bool:
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-bench-")))
         ending.callback(engine.remove_images, f"{engine.APP}={name}")
-        with _slipway(name, folder / "app") as slipway:
+        with own_container_stack(name) as stack:
+            slipway = Slipway(stack, name, folder / "app")
             slipway.update()
             ours, reasons = measure(slipway, OUR_SHARE)
             print(line("Slipway", ours, ours), flush=True)
@@ -126,15 +127,6 @@ def compare(updates: int, rate: float) -> bool:
     for reason in reasons:
         print(f"Slipway lost {reason}")
     return not reasons
-
-
-@contextlib.contextmanager
-def _slipway(name: str, folder: Path) -> Iterator[Slipway]:
-    with contextlib.ExitStack() as ending:
-        ending.callback(engine.remove_network, name)
-        ending.callback(engine.remove_made, f"{engine.APP}={name}")
-        stack = ending.enter_context(own_stack(network=name))
-        yield Slipway(stack, name, folder)
 
 
 def main() -> int:

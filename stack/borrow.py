@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from shared.config import SharedSettings
+from stack import engine
 from stack.control import LocalStack, local_stack
 from stack.programs import ROOT
 
@@ -44,6 +45,17 @@ def own_stack(network: str = "") -> Iterator[LocalStack]:
     finally:
         if not failed:
             shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def own_container_stack(app: str) -> Iterator[LocalStack]:
+    """`own_stack` for one app as containers, on a network of its name: an `app` that no other stack on the engine has.
+    Its containers, volumes and the network go with the stack; its images stay.
+    """
+    with contextlib.ExitStack() as ending:
+        ending.callback(engine.remove_network, app)
+        ending.callback(engine.remove_made, f"{engine.APP}={app}")
+        yield ending.enter_context(own_stack(network=app))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What a load came to: pure arithmetic over the results of single requests."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -59,20 +59,21 @@ def report(results: Iterable[Result], since: float, until: float) -> Report:
         lost=len(lost),
         reasons=_reasons(lost),
         largest_gap_ms=_largest_gap([result.done for result in quick], since, until) * 1000,
-        p50_ms=_percentile(latencies, 0.5),
-        p99_ms=_percentile(latencies, 0.99),
+        p50_ms=percentile(latencies, 0.5),
+        p99_ms=percentile(latencies, 0.99),
         tracks=dict(Counter(result.track for result in due).most_common()),
         commits=dict(Counter(result.commit for result in due if result.commit).most_common()),
     )
 
 
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """The figure that `share` of them lie below; None of none."""
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else None
+
+
 def _largest_gap(completions: Iterable[float], since: float, until: float) -> float:
     inside = sorted(moment for moment in completions if since <= moment <= until)
     return max(later - earlier for earlier, later in pairwise([since, *inside, until]))
-
-
-def _percentile(ordered: list[float], share: float) -> float | None:
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else None
 
 
 def _reasons(lost: list[Result], most: int = 10) -> list[str]:

@@ -24,7 +24,8 @@ class Answering(asyncio.Protocol):
 
 async def main() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answering, "127.0.0.1", int(os.environ["PORT"]), backlog=1024)
+    address = os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])
+    server = await loop.create_server(Answering, *address, backlog=1024)
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()

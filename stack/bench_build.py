@@ -1,0 +1,106 @@
+"""`make bench-build`: how long after a push its first step begins, and what the platform adds to a build whose steps do
+nothing.
+
+On stacks of its own: steps as processes, then, where a Docker Engine answers, in containers. Twenty pushes each, one
+after another; every one is deployed too, which is not measured here. Exit 1 if a median misses its goal.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shared.models import Environment
+from stack import engine
+from stack.borrow import own_container_stack, own_stack
+from stack.control import LocalStack
+from stack.delivery import BRANCH, LIVE_WITHIN_S, Deployable, Refused, indented
+from stack.engine import EngineError
+from stack.overhead import HEAD, Goals, Overhead, are_met, overhead, table
+
+APP = "slipway-bench"
+SOURCE = Path(__file__).parent / "bench_app"
+STEPS = ["build", "test", "analysis"]  # one in each stage, named like it
+SETTLE_S = 1.0  # until the instance before is gone: its end is no part of the next build
+ON_PROCESSES, IN_CONTAINERS = Goals(1.0, 2.0), Goals(2.0, 4.0)
+NOTE = """
+first step begins: as the build's record says; in containers its container is made after that, so the command itself
+runs before the step has ended. The steps' own commands (`true`) take next to nothing: all the rest is the platform's,
+also what lies in the steps (starting, clearing away)."""
+
+
+class Bench:
+    def __init__(self, stack: LocalStack, name: str, folder: Path) -> None:
+        self._app = Deployable(stack, name, folder)
+        self._number = 0
+        self._app.repository.copy_from(SOURCE)
+        steps = "".join(f'  - {{name: {stage}, stage: {stage}, commands: ["true"]}}\n' for stage in STEPS)
+        manifest = f"app: {name}\nsteps:\n{steps}run: {{command: python server.py, health: /up}}\n"
+        (folder / "slipway.yml").write_text(manifest)
+
+    def push(self) -> Overhead:
+        """Returns once it is live; raises Refused."""
+        app = self._app
+        self._number += 1
+        (app.repository.folder / "edit.txt").write_text(f"edit {self._number}\n")
+        commit = app.repository.commit(f"edit {self._number}")
+        time.sleep(SETTLE_S)
+        pushed_at = datetime.now(UTC)
+        pushed = app.repository.push(BRANCH[Environment.PRODUCTION]).finish(LIVE_WITHIN_S)
+        [build] = app.call("build", "GET", f"/apps/{app.app}/builds?limit=1")["items"]
+        if build["commit"] != commit or build["state"] != "success" or not _all_ran(build):
+            raise Refused(f"edit {self._number} did not pass and become live\n{indented(pushed)}")
+        return overhead(build, pushed_at)
+
+
+def measure(bench: Bench, pushes: int, where: str, goals: Goals) -> bool:
+    """Prints the table; whether the medians are below the goals."""
+    load = os.getloadavg()[0]
+    first = bench.push()  # makes the app, and what later builds find in its cache
+    print(f"{where}, {pushes} pushes; load of the machine before: {load:.1f} on {os.cpu_count()} cores", flush=True)
+    print(f"the very first push, not counted: {first.first_step_s:.2f} s, {first.sealed_s:.2f} s", flush=True)
+    builds = [bench.push() for _ in range(pushes)]
+    print("\n".join(["", HEAD, *table(builds, goals), ""]), flush=True)
+    return are_met(builds, goals)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m stack.bench_build", description=__doc__)
+    parser.add_argument("--pushes", type=int, default=20, help="of each, at least 1")
+    pushes = max(parser.parse_args().pushes, 1)
+    with own_stack() as stack, _folder() as folder:
+        held = measure(Bench(stack, APP, folder), pushes, "steps as processes", ON_PROCESSES)
+    if engine.answers():
+        name = f"{APP}-{uuid.uuid4().hex[:6]}"
+        with contextlib.ExitStack() as ending:
+            ending.callback(engine.remove_images, f"{engine.APP}={name}")
+            stack, folder = ending.enter_context(own_container_stack(name)), ending.enter_context(_folder())
+            held &= measure(Bench(stack, name, folder), pushes, "steps in containers", IN_CONTAINERS)
+    else:
+        print("steps in containers: skipped: no Docker Engine answers")
+    print(NOTE)
+    return 0 if held else 1
+
+
+def _all_ran(build: dict[str, Any]) -> bool:
+    return [step["name"] for step in build["steps"]] == STEPS
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
+        yield Path(folder)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (Refused, EngineError, TimeoutError, RuntimeError) as error:
+        sys.exit(f"bench-build: {error}")
