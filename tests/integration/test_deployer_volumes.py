@@ -146,8 +146,8 @@ async def test_what_cannot_be_started_is_found_out_while_the_old_one_serves(
 
     third = build(outside, 3)
     outside.builds[third]["artifact"] = {"kind": "image", "ref": "notes:3", "digest": "sha256:3"}
-    await deployer.release(third)
-    assert "processes run from a directory" in (await deployer.until("notes-r3", "failed", "live"))["reason"]
+    refused = await deployer.release(third, status=409)
+    assert "processes run from a directory" in refused["detail"]
     assert [each["id"] for each in await deployer.instances("ready")] == ["notes-r2-1"]
     assert diary(settings)[-1] == "notes-r2-1 begins"
 
