@@ -14,12 +14,10 @@ from stack.delivery import Deployable
 from stack.engine import docker
 from stack.load import Load
 from stack.outside import look, tracks_of_new_visitors, wait_for
-from tests.e2e.test_faults import SERVICES_AND_REDIS, state_of
+from tests.e2e.test_faults import DOWN_S, SERVICES_AND_REDIS, each_dies_and_nothing_is_lost, state_of
 
 log = logging.getLogger(__name__)
 pytestmark = pytest.mark.docker
-
-DOWN_S = float(os.environ.get("E2E_DOWN_S", "4"))  # 20 where there is time
 
 
 @pytest.fixture
@@ -39,18 +37,7 @@ def test_any_container_may_die_and_all_may_be_taken_down(stack: ComposeStack, wi
     app = with_canary
     time.sleep(11)  # the watch after a release is over
     before = state_of(app)
-    losses = {}
-    with Load(app.public, host=app.host, limit_s=400) as load:
-        for program in SERVICES_AND_REDIS:
-            since = load.now()
-            with stack.kept_down(program):
-                time.sleep(DOWN_S)
-            wait_for(stack.is_ready, f"ready again after {program}", 30)
-            wait_for(lambda: app.rollout()["state"] == "progressing", f"the rollout goes on after {program}", 15)
-            losses[program] = load.report(since)
-    for program, report in losses.items():
-        assert report.lost == 0, f"{program}: {report.lines()}"
-    assert state_of(app) == before
+    each_dies_and_nothing_is_lost(stack, app)
 
     with Load(app.public, host=app.host, limit_s=60) as load:
         time.sleep(1)

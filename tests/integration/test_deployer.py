@@ -16,16 +16,9 @@ from services.deployer.process_record import InstanceFolder, instances_root
 from shared.clock import now
 from shared.models import Event, Track
 from shared.registry import RedisRegistry
-from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
+from tests.integration.deployer_stack import Deployer, Outside, settings_for, visit
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def outside(redis: Redis, tmp_path: Path) -> AsyncIterator[Outside]:
-    stand_in = Outside(redis, tmp_path / "artifacts")
-    async with serving(stand_in):
-        yield stand_in
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from services.deployer.config import Settings
 from services.deployer.ending import end_instances
-from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
+from tests.integration.deployer_stack import Deployer, Outside, settings_for, visit
 from tests.unit.deployer.conftest import BASE
 
 if TYPE_CHECKING:
@@ -47,13 +46,6 @@ def image(engine: "DockerClient") -> Iterator[str]:
     built, _ = engine.images.build(fileobj=io.BytesIO(recipe.encode()), tag=tag, rm=True)
     yield str(built.id)
     engine.images.remove(tag, force=True)
-
-
-@pytest.fixture
-async def outside(redis: Redis, tmp_path: Path) -> AsyncIterator[Outside]:
-    stand_in = Outside(redis, tmp_path / "artifacts")
-    async with serving(stand_in):
-        yield stand_in
 
 
 @pytest.fixture

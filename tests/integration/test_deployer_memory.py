@@ -15,19 +15,12 @@ from services.deployer.config import Settings
 from services.deployer.process_end import stop_instances
 from shared.manifest import MIB
 from shared.models import Event
-from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
+from tests.integration.deployer_stack import Deployer, Outside, settings_for, visit
 from tests.unit.deployer.machine import leftovers, writable_parent
 
 pytestmark = pytest.mark.anyio
 PATH = "/apps/notes/environments/production"
 RESOURCES = {"memory": "64m", "max_memory": "256m"}
-
-
-@pytest.fixture
-async def outside(redis: Redis, tmp_path: Path) -> AsyncIterator[Outside]:
-    stand_in = Outside(redis, tmp_path / "artifacts")
-    async with serving(stand_in):
-        yield stand_in
 
 
 @pytest.fixture(params=["cgroup", "guard"])

@@ -20,7 +20,7 @@ from services.deployer.process_end import stop_instances
 from shared.clock import now
 from shared.store import connect
 from tests.conftest import free_port, wait_for_port
-from tests.integration.deployer_stack import Deployer, Outside, Server, serving, settings_for, visit
+from tests.integration.deployer_stack import Deployer, Outside, Server, settings_for, visit
 
 pytestmark = pytest.mark.anyio
 PRODUCTION, CANARY = "/apps/notes/environments/production", "/apps/notes/environments/canary"
@@ -40,13 +40,6 @@ async def redis(server: Server) -> AsyncIterator[Redis]:
     client = connect(server.url)
     yield client
     await client.aclose()
-
-
-@pytest.fixture
-async def outside(redis: Redis, tmp_path: Path) -> AsyncIterator[Outside]:
-    stand_in = Outside(redis, tmp_path / "artifacts")
-    async with serving(stand_in):
-        yield stand_in
 
 
 @pytest.fixture

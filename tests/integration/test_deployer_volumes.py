@@ -11,19 +11,12 @@ from redis.asyncio import Redis
 from services.deployer.config import Settings
 from services.deployer.process_end import stop_instances
 from shared.models import Event
-from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for, visit
+from tests.integration.deployer_stack import Deployer, Outside, settings_for, visit
 
 pytestmark = pytest.mark.anyio
 PRODUCTION = "/apps/notes/environments/production"
 # Says when it starts and when it has ended: two at a time would be seen.
 DIARY = 'd=$SLIPWAY_VOLUME_DATA/diary; echo "$SLIPWAY_INSTANCE begins" >> $d; {}; echo "$SLIPWAY_INSTANCE ends" >> $d'
-
-
-@pytest.fixture
-async def outside(redis: Redis, tmp_path: Path) -> AsyncIterator[Outside]:
-    stand_in = Outside(redis, tmp_path / "artifacts")
-    async with serving(stand_in):
-        yield stand_in
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,18 +17,6 @@ from tests.unit.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
 pytestmark = pytest.mark.anyio
 BRANCHES = ["release", "dev"]
-
-
-@pytest.fixture
-def forge(tmp_path: Path) -> Iterator[OutsideForge]:
-    (tmp_path / "forge").mkdir()
-    with OutsideForge(tmp_path / "forge").serving() as forge:
-        yield forge
-
-
-@pytest.fixture
-def developer(tmp_path: Path, forge: OutsideForge) -> OutsideDeveloper:
-    return OutsideDeveloper(tmp_path / "work", forge)
 
 
 class Here:

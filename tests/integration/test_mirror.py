@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -26,18 +26,6 @@ from shared.vault import Vault
 from tests.unit.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def forge(tmp_path: Path) -> Iterator[OutsideForge]:
-    (tmp_path / "forge").mkdir()
-    with OutsideForge(tmp_path / "forge").serving() as forge:
-        yield forge
-
-
-@pytest.fixture
-def developer(tmp_path: Path, forge: OutsideForge) -> OutsideDeveloper:
-    return OutsideDeveloper(tmp_path / "work", forge)
 
 
 class World:

@@ -28,18 +28,6 @@ def deployer() -> Iterator[StubDeployer]:
 
 
 @pytest.fixture
-def forge(tmp_path: Path) -> Iterator[OutsideForge]:
-    (tmp_path / "forge").mkdir()
-    with OutsideForge(tmp_path / "forge").serving() as forge:
-        yield forge
-
-
-@pytest.fixture
-def developer(tmp_path: Path, forge: OutsideForge) -> OutsideDeveloper:
-    return OutsideDeveloper(tmp_path / "work", forge)
-
-
-@pytest.fixture
 def database(redis_server: str) -> Iterator[Any]:
     with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
         database.flushdb()
