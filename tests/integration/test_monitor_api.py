@@ -1,6 +1,7 @@
 """The monitor's REST, and the whole service beside a deployer and a proxy that are not there."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,9 +23,16 @@ from tests.conftest import free_port
 
 pytestmark = pytest.mark.anyio
 
-AT = start_of(datetime.now(UTC) - timedelta(minutes=40), 60)
-if AT.minute > 55:  # so that what a test stores lies in one hour
-    AT -= timedelta(minutes=10)
+AT = datetime.now(UTC)  # each test has its own, see `recent`
+
+
+@pytest.fixture(autouse=True)
+def recent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`AT` counted from the test, not from the import: a suite takes long, and samples are kept whole for an hour."""
+    at = start_of(datetime.now(UTC) - timedelta(minutes=40), 60)
+    if at.minute > 55:  # so that what a test stores lies in one hour
+        at -= timedelta(minutes=10)
+    monkeypatch.setattr(sys.modules[__name__], "AT", at)
 
 
 @pytest.fixture
