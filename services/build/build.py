@@ -33,6 +33,7 @@ class StepRun(View):
     name: str
     stage: Stage
     state: Literal["running", "success", "failure"]
+    line: int = Field(1, description="The log's line at which it begins, from 1.")
     started_at: datetime
     finished_at: datetime | None = None
     exit_code: int | None = None
@@ -102,9 +103,9 @@ def ended(build: Build, state: BuildState, reason: str, now: datetime, *, recove
     return with_changes(build, state=state, reason=reason, finished_at=now, recovered=recovered and state is S.SUCCESS)
 
 
-def step_started(build: Build, name: str, stage: Stage, now: datetime) -> Build:
-    """May be repeated."""
-    step = StepRun(name=name, stage=stage, state="running", started_at=now)
+def step_started(build: Build, name: str, stage: Stage, now: datetime, line: int = 1) -> Build:
+    """May be repeated. `line`: of the log, where it begins."""
+    step = StepRun(name=name, stage=stage, state="running", started_at=now, line=line)
     return with_changes(build, stage=stage, steps=[*(run for run in build.steps if run.name != name), step])
 
 

@@ -24,6 +24,7 @@ class BuildLog:
         self._mask = Mask()
         self._splitter = LineSplitter()
         self._file = path.open("ab", buffering=0)
+        self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
 
     def hide(self, mask: Mask) -> None:
         """From now on the log holds `***` for what `mask` hides."""
@@ -33,6 +34,11 @@ class BuildLog:
     @property
     def size(self) -> int:
         return self._file.tell()
+
+    @property
+    def lines(self) -> int:
+        """How many it holds; an open one does not count."""
+        return self._lines
 
     def say(self, line: str) -> None:
         """A line of the platform."""
@@ -68,6 +74,7 @@ class BuildLog:
 
     def _append(self, text: str) -> None:
         self._file.write(text.encode())
+        self._lines += text.count("\n")
         self._changed()
 
 
@@ -139,6 +146,12 @@ class BuildLogs:
             self._followers[build].discard(woken)
             if not self._followers[build]:
                 del self._followers[build]
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 def whole_lines(data: bytes) -> bytes:

@@ -89,7 +89,9 @@ class StepRunner:
 
     async def _once(self, step: Step, name: str, past: Sequence[PastRun]) -> tuple[Outcome, Reported]:
         ledger, workspace = self._ledger, self._workspace
-        await ledger.update(lambda build: domain.step_started(build, name, step.stage, ledger.now()))
+        self._log.flush()
+        line = self._log.lines + 1
+        await ledger.update(lambda build: domain.step_started(build, name, step.stage, ledger.now(), line))
         self._log.say(f"--- {step.stage}: {name}")
         start = await asyncio.to_thread(_before, step, workspace)
         begin_byte = self._log.size

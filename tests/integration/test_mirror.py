@@ -15,10 +15,11 @@ from services.build.delivery import TRIES, Delivery, again, new_delivery
 from services.build.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
 from services.build.fetch import Fetcher
 from services.build.intake import Intake
+from services.build.memory_store import MemoryBuildStore
 from services.build.mirror import Mirror
 from services.build.repository import Repositories
 from services.build.source import Forge, Source
-from services.build.store import BuildStore, MemoryBuildStore, RedisBuildStore
+from services.build.store import BuildStore, RedisBuildStore
 from services.build.webhook import Notice
 from shared.clock import now
 from shared.errors import Invalid, NotFound, Unavailable

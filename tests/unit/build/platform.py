@@ -15,11 +15,11 @@ from services.build.build_log import BuildLogs
 from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
 from services.build.history_store import MemoryHistoryStore
+from services.build.memory_store import MemoryBuildStore
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
 from services.build.secret import new_secret
 from services.build.secret_store import MemorySecretStore
-from services.build.store import MemoryBuildStore
 from shared.clock import now
 from shared.models import Environment
 from shared.vault import Vault

@@ -19,10 +19,10 @@ from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.history_store import MemoryHistoryStore
 from services.build.intake import Intake
+from services.build.memory_store import MemoryBuildStore
 from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.repository import Repositories
-from services.build.store import MemoryBuildStore
 from shared.app import create_app
 from shared.models import BuildState
 from shared.registry import RedisRegistry

@@ -116,3 +116,15 @@ def test_where_the_log_is_full_no_half_of_it_is_shown(tmp_path: Path, monkeypatc
         log.output(b"ter2\n")
         log.say("--- gates")
     assert logs.path("notes-1").read_text().endswith("left out\n--- gates\n")
+
+
+async def test_lines_are_counted_over_restarts_of_the_service(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path)
+    with logs.open("notes-1") as log:
+        log.say("queued")
+        log.output(b"one\ntwo\nopen")
+        assert log.lines == 3
+    with logs.open("notes-1") as log:
+        assert log.lines == 4
+        log.say("taken up again")
+        assert log.lines == 5

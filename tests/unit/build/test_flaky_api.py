@@ -15,8 +15,8 @@ from services.build.flaky import FlakyTest, Quarantine
 from services.build.flaky_api import flaky_router
 from services.build.gate import GateResult
 from services.build.history_store import MemoryHistoryStore
+from services.build.memory_store import MemoryBuildStore
 from services.build.page import Pages
-from services.build.store import MemoryBuildStore
 from shared.app import create_app
 from shared.registry import RedisRegistry
 from tests.unit.build.builds import AT, build

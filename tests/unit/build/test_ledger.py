@@ -11,7 +11,8 @@ from services.build.flaky import FlakyTest
 from services.build.gate import GateResult
 from services.build.ledger import Ledger
 from services.build.mask import Mask
-from services.build.store import Change, MemoryBuildStore
+from services.build.memory_store import MemoryBuildStore
+from services.build.store import Change
 from shared.manifest import Stage
 from shared.models import BuildState
 from shared.store import RedisError

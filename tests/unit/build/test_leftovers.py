@@ -9,7 +9,7 @@ from services.build import build as domain
 from services.build.app import App
 from services.build.executor import Executor, Leavings
 from services.build.leftovers import Sweep
-from services.build.store import MemoryBuildStore
+from services.build.memory_store import MemoryBuildStore
 from shared.models import BuildState
 from tests.unit.build.builds import AT
 from tests.unit.build.builds import build as a_build

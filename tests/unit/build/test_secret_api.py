@@ -10,10 +10,10 @@ import pytest
 
 from services.build.app import new_app
 from services.build.config import Settings
+from services.build.memory_store import MemoryBuildStore
 from services.build.secret import opened
 from services.build.secret_api import secrets_router
 from services.build.secret_store import MemorySecretStore
-from services.build.store import MemoryBuildStore
 from shared.app import create_app
 from shared.registry import RedisRegistry
 from shared.vault import Vault

@@ -13,11 +13,12 @@ from redis.asyncio import Redis
 from services.build import build as domain
 from services.build.app import new_app
 from services.build.app_tasks import AppTasks
+from services.build.memory_store import MemoryBuildStore
 from services.build.source import Forge, Source
 from services.build.status import wanted
 from services.build.status_outbox import GIVE_UP_S, StatusOutbox
 from services.build.status_store import MemoryStatusStore, RedisStatusStore, StatusStore
-from services.build.store import BuildStore, MemoryBuildStore, RedisBuildStore
+from services.build.store import BuildStore, RedisBuildStore
 from shared.manifest import Stage
 from shared.models import BuildState
 from shared.vault import Vault

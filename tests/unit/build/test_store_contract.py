@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from services.build import build as domain
 from services.build.app import new_app
 from services.build.build import Build
-from services.build.store import BuildStore, MemoryBuildStore, RedisBuildStore
+from services.build.memory_store import MemoryBuildStore
+from services.build.store import BuildStore, RedisBuildStore
 from shared.errors import Conflict, NotFound
 from shared.models import BuildState, Event
 from tests.unit.build.builds import AT, build

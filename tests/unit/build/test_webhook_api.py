@@ -13,9 +13,9 @@ from services.build.api import PUBLIC
 from services.build.app import App, new_app
 from services.build.config import Settings
 from services.build.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
+from services.build.memory_store import MemoryBuildStore
 from services.build.receiver import Receiver
 from services.build.source import Forge, Source
-from services.build.store import MemoryBuildStore
 from services.build.webhook import LARGEST_BYTES
 from services.build.webhook_api import webhooks_router
 from shared.app import create_app
