@@ -3,7 +3,15 @@ when the engine does not answer. Nothing here talks to it.
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from shared.loops import Loop
+
+log = logging.getLogger(__name__)
 
 STACK = "io.slipway.stack"  # on everything that a stack makes; what runs from an image of ours inherits it
 APP = "io.slipway.app"
@@ -11,6 +19,32 @@ ANY_VERSION = "1.41"  # of the API, for clients that would else ask before they 
 PERMISSION = "Permission denied"
 # `/ready` is to answer in under 2 s: what asks the engine ends after 1 s, and nobody waits longer for it than this.
 ASKED_S, WAITED_S = 1, 1.5
+LOOK_S = 2.0
+
+
+def socket_watch(environment: Mapping[str, str]) -> Loop:
+    """Ends this process by SIGTERM when the engine's socket is not the one that it has."""
+    watch = SocketWatch(environment, lambda: signal.raise_signal(signal.SIGTERM))
+    return Loop("engine's socket", watch.step, every_s=LOOK_S)
+
+
+class SocketWatch:
+    """`step` is a loop's. A container holds the very socket that was mounted into it, but an engine that was restarted
+    beside its running containers listens on a new one. `end` is called then: a container started again gets that.
+    """
+
+    def __init__(self, environment: Mapping[str, str], end: Callable[[], None]) -> None:
+        self._path = Path(environment.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
+        self._end = end
+
+    async def step(self) -> None:
+        try:
+            is_gone = os.stat(self._path).st_nlink == 0
+        except OSError:  # an engine by TCP, or none here
+            return
+        if is_gone:
+            log.warning("the engine's socket was replaced; this service ends, to be started again with the new one")
+            self._end()
 
 
 def no_answer(error: BaseException) -> str:

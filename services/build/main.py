@@ -39,6 +39,7 @@ from services.build.webhook_api import webhooks_router
 from services.build.workers import Workers
 from shared.app import configure_logging, create_app, serve
 from shared.clock import now
+from shared.engine import socket_watch
 from shared.http import ServiceClient
 from shared.loops import Loop
 from shared.registry import RedisRegistry
@@ -135,6 +136,7 @@ def build_app(settings: Settings) -> FastAPI:
             deliver,
             Loop("statuses", outbox.step, every_s=DELIVER_S),
             sweep,
+            *([socket_watch(os.environ)] if settings.driver == "docker" else []),
         ],
         checks={"git": git_is_there, "engine": executor.check},
         public=PUBLIC,

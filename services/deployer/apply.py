@@ -175,6 +175,7 @@ class _Application:
             changed_at=self._now,
             memory=wanted.memory,
             configuration=self._world.override.configuration,
+            told=self._world.told,
             restarts=restarts,
             crashes=crashes,
             oom_kills=oom_kills,

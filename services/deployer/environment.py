@@ -1,5 +1,6 @@
 """An environment of an app: how many instances, how much memory, which variables and secrets, what an app is told."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -103,6 +104,11 @@ class AppFacts:
             "FLAGS_TOKEN": self.flags_tokens[place.environment],
             "REDIS_URL": self.redis_url,
         }
+
+    def digest(self, environment: Environment) -> str:
+        """Another one means that instances were told what does not hold any more."""
+        text = "\n".join((self.ofrep_endpoint, self.redis_url, self.flags_tokens[environment]))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sync_body(hosts_of: Manifest, health_of: Manifest, app: str, domain: str) -> dict[str, Any]:

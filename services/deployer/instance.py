@@ -31,7 +31,8 @@ class Instance(BaseModel):
     """`memory`: its limit, bytes, changed last at `memory_at`; `memory_refusal`: why it could not be changed the last
     time. `restarts` and `oom_kills` count over the instances that this one took over from, its own kills once it has
     failed; `crashes` only those in a row. `oom_killed`: it was killed at its limit. `ended_at`: when its process was
-    certainly gone. `replaced`: another one was started in its place.
+    certainly gone. `replaced`: another one was started in its place. `told`: digest of what the platform told it about
+    itself; empty: it was started before that was kept.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Instance(BaseModel):
     memory_at: datetime | None = None
     memory_refusal: str = ""
     configuration: str
+    told: str = ""
     restarts: int = 0
     crashes: int = 0
     oom_kills: int = 0

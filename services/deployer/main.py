@@ -31,6 +31,7 @@ from shared.app import configure_logging, create_app, serve
 from shared.auth import derived_secret
 from shared.clock import now
 from shared.config import secret_file
+from shared.engine import socket_watch
 from shared.http import ServiceClient
 from shared.loops import Loop
 from shared.models import Environment
@@ -126,6 +127,7 @@ def build_app(settings: Settings) -> FastAPI:
             reconciler.loop,
             Loop("memory", driver.enforce, every_s=ENFORCE_S),
             Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180),
+            *([socket_watch(os.environ)] if settings.driver == "docker" else []),
         ],
         checks={"engine": driver.check, "environments": reconciler.check},
         resources=resources,

@@ -43,6 +43,7 @@ class World:
     `checked`: what was found to keep a release's instances from being started, empty if nothing was.
     `waits_for`: why the proxy's answer is missing; `refused`: why it will not come by waiting. `fixed_memory`:
     instances whose limit the engine cannot change; `memory_refused`: what it would not change it to, a short while ago.
+    `told`: digest of what the platform tells instances about itself now.
     """
 
     releases: Mapping[str, Release]
@@ -59,6 +60,7 @@ class World:
     refused: str = ""
     fixed_memory: frozenset[str] = frozenset()
     memory_refused: Mapping[str, int] = field(default_factory=dict)
+    told: str = ""
 
     def route(self, instance_id: str) -> RouteState | None:
         """None: not known."""

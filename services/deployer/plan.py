@@ -100,8 +100,8 @@ def _running(world: World, release: Release) -> list[Instance]:
 
 
 def _fresh(world: World, live: Release, limits: Limits, now: datetime) -> list[Instance]:
-    """Those that run with the wanted configuration, and have not been unhealthy for too long: the others are to be
-    replaced.
+    """Those that run with the wanted configuration, were told what holds, and have not been unhealthy for too long: the
+    others are to be replaced.
     """
     wanted = desired(world.override, live.manifest.resources)
     patience = timedelta(seconds=limits.unhealthy_kept_s)
@@ -109,6 +109,7 @@ def _fresh(world: World, live: Release, limits: Limits, now: datetime) -> list[I
         instance
         for instance in _running(world, live)
         if instance.configuration == world.override.configuration
+        and instance.told in ("", world.told)
         and (instance.memory == wanted.memory or instance.id not in world.fixed_memory)
         and not (instance.state is S.UNHEALTHY and now - instance.changed_at >= patience)
     ]

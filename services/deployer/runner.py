@@ -103,6 +103,7 @@ class Runner:
             refused=self._worker.refused,
             fixed_memory=frozenset(self._worker.fixed_memory),
             memory_refused=self._worker.memory_refused(),
+            told=self._tools.facts.digest(self.place.environment),
         )
         return world, entries
 

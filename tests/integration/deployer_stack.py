@@ -38,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             eaten.append(b"x" * (int(self.path[5:]) << 20))
         if self.path == "/ill":
             health = 500
-        names = ("SLIPWAY_RELEASE", "SLIPWAY_COMMIT", "GREETING", "SLIPWAY_TOKEN", "HOME")
+        names = ("SLIPWAY_RELEASE", "SLIPWAY_COMMIT", "GREETING", "FLAGS_TOKEN", "SLIPWAY_TOKEN", "HOME")
         body = repr({name: os.environ.get(name) for name in names}).encode()
         self.send_response(health if self.path == "/up" else 200)
         self.send_header("Content-Length", str(len(body)))

@@ -16,8 +16,10 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
+from services.deployer.main import app_facts
 from services.deployer.process_end import stop_instances
 from shared.clock import now
+from shared.models import Environment
 from shared.store import connect
 from tests.conftest import free_port, wait_for_port
 from tests.integration.deployer_stack import Deployer, Outside, Server, settings_for, visit
@@ -67,6 +69,11 @@ async def greeted(deployer: Deployer, greeting: str | None, environment: str = "
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def flags_token(settings: Settings) -> str:
+    """What apps of production are told, by the platform's token as it is now."""
+    return app_facts(settings).flags_tokens[Environment.PRODUCTION]
 
 
 def needy(outside: Outside, number: int) -> str:
@@ -180,12 +187,17 @@ async def test_the_platforms_token_may_be_changed(settings: Settings, outside: O
     async with Deployer(settings) as before:
         await before.call("PATCH", PRODUCTION, {"secrets": {"GREETING": "hush"}})
         await before.deployed(outside.build(1))
+        assert flags_token(settings) in await visit((await before.instances())[0])
     settings.token = SecretStr("another-token")
     async with Deployer(settings) as after:
         after.client.headers["Authorization"] = "Bearer another-token"
-        await asyncio.sleep(1)
-        assert await greeted(after, "hush") == "notes-r1-1"
+        async with asyncio.timeout(10):
+            while await greeted(after, "hush") != "notes-r1-2":
+                await asyncio.sleep(0.03)
+        [instance] = await after.instances()
+        assert flags_token(settings) in await visit(instance)
         assert (await after.environment())["problem"] is None
+    assert outside.seen.index("ready notes-r1-2") < outside.seen.index("draining notes-r1-1")
 
 
 async def test_a_lost_key_leaves_alone_what_runs_and_comes_back_or_is_done_without(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+import shared
 from services.deployer.apply import Commit
 from services.deployer.docker_container import Stack
 from services.deployer.driver import Driver, InstanceSpec, NoAnswer
@@ -40,6 +41,7 @@ pytestmark = [
 ]
 PLACE = Place("notes", Environment.PRODUCTION)
 STACK = Stack("test", "slipway")
+SHARED = Path(shared.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,48 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
         await until(lambda: asyncio.sleep(0, bool(told)), 10)
         other = (await driver.statuses())["notes-r1-2"]
         assert (other.running, other.interrupted, other.exit_code) == (False, False, 143)
+
+
+WATCHING = """
+import asyncio, os, socket
+from shared.engine import SocketWatch
+with socket.socket(socket.AF_UNIX) as engine:
+    engine.connect("/var/run/docker.sock")
+    engine.sendall(b"GET /_ping HTTP/1.0\\r\\n\\r\\n")
+    print(engine.recv(1000).split()[1], flush=True)
+async def main():
+    while True:
+        await SocketWatch({}, lambda: os._exit(0)).step()
+        await asyncio.sleep(0.1)
+asyncio.run(main())
+"""
+
+
+async def test_a_container_with_the_socket_of_an_engine_that_was_restarted_gets_the_new_one(
+    second: SecondEngine,
+) -> None:
+    await asyncio.to_thread(second.start, "--live-restore")
+    socket = second.environment["DOCKER_HOST"].removeprefix("unix://")
+    volumes = [f"{socket}:/var/run/docker.sock", f"{SHARED}:/slipway/shared:ro"]
+    given: dict[str, Any] = {"working_dir": "/slipway", "environment": {"PYTHONDONTWRITEBYTECODE": "1"}}
+    client = second.client()
+    try:
+        always: Any = {"Name": "always"}
+        container = client.containers.run(
+            BASE, ["python", "-c", WATCHING], detach=True, restart_policy=always, volumes=volumes, **given
+        )
+
+        async def has_asked(times: int) -> bool:
+            return (await asyncio.to_thread(container.logs, stderr=False)).split() == [b"b'200'"] * times
+
+        await until(lambda: has_asked(1), 10)
+        await asyncio.to_thread(second.shut_down)
+        await asyncio.to_thread(second.start, "--live-restore")
+        await until(lambda: has_asked(2), 20)
+        await asyncio.sleep(1)
+        assert await has_asked(2)
+    finally:
+        client.close()
 
 
 async def test_an_engine_that_hangs_is_said_in_time_and_well_again_by_itself(

@@ -18,13 +18,13 @@ R, S = ReleaseState, InstanceState
 def test_added_instances_are_numbered_and_get_what_is_wanted() -> None:
     release = a_release(9, R.STARTING, instances_made=1)
     override = Override(memory=128 * MIB, variables={"A": "b"}, configuration="of A")
-    world = a_world([release], [], override=override)
+    world = a_world([release], [], override=override, told="of now")
     commit = apply([AddInstance("notes-r9"), AddInstance("notes-r9")], world, {}, after(1))
     assert list(commit.instances) == ["notes-r9-2", "notes-r9-3"]
     assert commit.releases["notes-r9"].instances_made == 3
     added = commit.instances["notes-r9-2"]
     assert (added.state, added.memory, added.commit) == (S.STARTING, 128 * MIB, release.commit)
-    assert added.configuration == "of A"
+    assert (added.configuration, added.told) == ("of A", "of now")
     assert [event.type for event in commit.events] == ["instance.starting"] * 2
 
 

@@ -315,6 +315,13 @@ def test_other_variables_replace_instances_start_first() -> None:
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
 
 
+def test_what_was_told_otherwise_about_the_platform_is_replaced_start_first() -> None:
+    told_otherwise, told_before_it_was_kept = an_instance(OLD, 1, told="before"), an_instance(OLD, 1, told="")
+    world = a_world([OLD], [told_otherwise], routable=["notes-r1-1"], told="now")
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
+    assert plan(a_world([OLD], [told_before_it_was_kept], routable=["notes-r1-1"], told="now"), LIMITS, NOW) == []
+
+
 def test_fewer_replicas_drain_the_newest_and_never_more_than_stay_ready() -> None:
     release = a_release(1, manifest=a_manifest(max_replicas=4))
     instances = [an_instance(release, n) for n in (1, 2, 3, 4)]
