@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shared.config import SharedSettings
 from stack import engine
+from stack.compose import SOCKET
 from stack.control import LocalStack, environment, settings_on_free_ports
 from stack.engine import docker
 from stack.mail_sink import MailSink, mail_sink
@@ -54,7 +55,7 @@ def compose_stack(home: Path) -> Iterator[ComposeStack]:
     home.mkdir(parents=True, exist_ok=True)
     own = {name: value for name, value in environment(settings).items() if name.endswith("_PORT")}
     own |= {"COMPOSE_PROJECT_NAME": project, "SLIPWAY_NETWORK": project, "SLIPWAY_PUBLIC_ADDRESS": "127.0.0.1"}
-    group = Path("/var/run/docker.sock").stat().st_gid
+    group = SOCKET.stat().st_gid
     env_file = home / "env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in {**own, "DOCKER_GID": group}.items()))
     try:

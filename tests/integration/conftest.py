@@ -1,12 +1,15 @@
 """Fixtures that the integration tests share, also with the unit tests."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.deployer_stack import Outside, serving
+from services.deployer.config import Settings
+from services.deployer.process_end import stop_instances
+from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for
 from tests.unit.build.outside import OutsideDeveloper, OutsideForge
 from tests.unit.deployer.conftest import engine
 
@@ -18,6 +21,20 @@ async def outside(redis: Redis, tmp_path: Path) -> AsyncIterator[Outside]:
     stand_in = Outside(redis, tmp_path / "artifacts")
     async with serving(stand_in):
         yield stand_in
+
+
+@pytest.fixture
+async def settings(outside: Outside, redis_server: str, tmp_path: Path) -> AsyncIterator[Settings]:
+    """Of a deployer on processes."""
+    made = settings_for(tmp_path / "home", redis_server, outside)
+    yield made
+    await asyncio.to_thread(stop_instances, made.home, 0.5)
+
+
+@pytest.fixture
+async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
+    async with Deployer(settings) as service:
+        yield service
 
 
 @pytest.fixture

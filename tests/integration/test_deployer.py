@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,22 +14,9 @@ from services.deployer.process_record import InstanceFolder, instances_root
 from shared.clock import now
 from shared.models import Event, Track
 from shared.registry import RedisRegistry
-from tests.integration.deployer_stack import Deployer, Outside, settings_for, visit
+from tests.integration.deployer_stack import Deployer, Outside, visit
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def settings(outside: Outside, redis_server: str, tmp_path: Path) -> AsyncIterator[Settings]:
-    made = settings_for(tmp_path / "home", redis_server, outside)
-    yield made
-    await asyncio.to_thread(stop_instances, made.home, 0.5)
-
-
-@pytest.fixture
-async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
-    async with Deployer(settings) as service:
-        yield service
 
 
 async def events(redis: Redis, kind: str) -> list[Event]:

@@ -65,12 +65,6 @@ async def settings(
         each.remove()
 
 
-@pytest.fixture
-async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
-    async with Deployer(settings) as service:
-        yield service
-
-
 def containers(engine: "DockerClient", network: str) -> "list[Container]":
     return engine.containers.list(all=True, filters={"network": network})
 

@@ -36,12 +36,6 @@ async def settings(
     assert list(leftovers(home)) == []
 
 
-@pytest.fixture
-async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
-    async with Deployer(settings) as service:
-        yield service
-
-
 async def events(redis: Redis, kind: str) -> list[dict[str, Any]]:
     entries: Any = await redis.xrange("events")
     found = [Event.model_validate_json(fields["event"]) for _, fields in entries]

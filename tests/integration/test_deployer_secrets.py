@@ -51,12 +51,6 @@ async def settings(server: Server, outside: Outside, tmp_path: Path) -> AsyncIte
     await asyncio.to_thread(stop_instances, made.home, 0.5)
 
 
-@pytest.fixture
-async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
-    async with Deployer(settings) as service:
-        yield service
-
-
 async def greeted(deployer: Deployer, greeting: str | None, environment: str = "production") -> str:
     """The id of the only instance that is left, once that is one with this greeting."""
     async with asyncio.timeout(10):

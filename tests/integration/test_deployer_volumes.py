@@ -1,35 +1,19 @@
 """Releases with a volume, stop-first, on real Redis and real processes."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
-from services.deployer.process_end import stop_instances
 from shared.models import Event
-from tests.integration.deployer_stack import Deployer, Outside, settings_for, visit
+from tests.integration.deployer_stack import Deployer, Outside, visit
 
 pytestmark = pytest.mark.anyio
 PRODUCTION = "/apps/notes/environments/production"
 # Says when it starts and when it has ended: two at a time would be seen.
 DIARY = 'd=$SLIPWAY_VOLUME_DATA/diary; echo "$SLIPWAY_INSTANCE begins" >> $d; {}; echo "$SLIPWAY_INSTANCE ends" >> $d'
-
-
-@pytest.fixture
-async def settings(outside: Outside, redis_server: str, tmp_path: Path) -> AsyncIterator[Settings]:
-    made = settings_for(tmp_path / "home", redis_server, outside)
-    yield made
-    await asyncio.to_thread(stop_instances, made.home, 0.5)
-
-
-@pytest.fixture
-async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
-    async with Deployer(settings) as service:
-        yield service
 
 
 def build(outside: Outside, number: int, command: str | None = None) -> str:
