@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
@@ -34,11 +35,16 @@ class Workers:
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, Stop] = {}
+        self._served: dict[str, int] = {}  # a new service has served nobody: the oldest begins
+        self._turns = itertools.count(1)
         self.wake: Callable[[], None] = lambda: None
 
     async def step(self) -> None:
-        for action in plan(await self._store.unended(), self._tasks, self._concurrency):
+        unended = await self._store.unended()
+        apps = {build.id: build.app for build in unended}
+        for action in plan(unended, self._tasks, self._concurrency, self._served):
             if isinstance(action, Start):
+                self._served[apps[action.build]] = next(self._turns)
                 self._start(action.build)
             elif isinstance(action, End):
                 await self._end(action.build, action.stop)
