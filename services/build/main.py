@@ -13,6 +13,7 @@ from services.build.api import PUBLIC, apps_router, builds_router
 from services.build.app_tasks import AppTasks
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
+from services.build.deadline import Limits
 from services.build.delivery_store import RedisDeliveryStore
 from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
@@ -24,6 +25,7 @@ from services.build.intake import Intake
 from services.build.leftovers import Sweep
 from services.build.mirror import Mirror
 from services.build.page import Pages
+from services.build.passed_store import RedisPassedStore
 from services.build.process_executor import ProcessExecutor, passed_on
 from services.build.push_socket import PushSocket, install_hook
 from services.build.receiver import Receiver
@@ -61,6 +63,7 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     store = RedisBuildStore(redis)
     history = RedisHistoryStore(redis)
+    passed = RedisPassedStore(redis)
     secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(settings.repositories, path)
@@ -69,6 +72,7 @@ def build_app(settings: Settings) -> FastAPI:
     tools = Tools(
         store=store,
         history=history,
+        passed=passed,
         secrets=secrets,
         vault=secret_vault,
         repositories=repositories,
@@ -79,7 +83,9 @@ def build_app(settings: Settings) -> FastAPI:
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
+        build_url=lambda build: f"{url}/builds/{build}",
         now=now,
+        limits=Limits(whole_s=settings.build_limit_s),
     )
 
     async def run(build_id: str, stop: Stop) -> None:
@@ -103,6 +109,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     async def forget(deleted: str) -> None:
         await history.forget(deleted)
+        await passed.forget(deleted)
         await secrets.forget(deleted)
         await deliveries.forget(deleted)
         sweep.wake()

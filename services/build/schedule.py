@@ -1,4 +1,7 @@
-"""Which builds start, and which make way: the newest of a branch wins, apps take turns. Pure; the workers carry it out."""
+"""Which builds start, and which make way: the newest of a branch wins, and apps take turns.
+
+Pure; the workers carry it out.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -41,13 +44,15 @@ def plan(
     app → a number that is larger the later a build of it was last started.
 
     A newer build of the same app and branch supersedes older ones, but one in its deploy stage is waited for. A build
-    that waits for its deploy does not count against `concurrency`.
+    that waits for its deploy does not count against `concurrency`. One of a commit that is being judged waits for the
+    verdict, which it may reuse.
     """
     actions: list[Action] = []
     newest: dict[tuple[str, str | None], Build] = {
         (build.app, build.branch): build for build in unended if build.branch is not None
     }
     blocked: set[tuple[str, str | None]] = set()
+    judged: set[tuple[str, str]] = set()
     waiting: list[Build] = []
     busy = Counter(build.app for build in unended if build.id in working and not build.deploying)
     for build in unended:
@@ -69,18 +74,26 @@ def plan(
             waiting.append(build)
         if build.state is BuildState.RUNNING or build.id in working:
             blocked.add(group)
-    return actions + [Start(build.id) for build in _in_turn(waiting, busy, concurrency, served or {})]
+            if not build.deploying:
+                judged.add((build.app, build.commit))
+    return actions + [Start(build.id) for build in _in_turn(waiting, busy, judged, concurrency, served or {})]
 
 
 def _in_turn(
-    waiting: Sequence[Build], busy: Counter[str], concurrency: int, served: Mapping[str, int]
+    waiting: Sequence[Build],
+    busy: Counter[str],
+    judged: set[tuple[str, str]],
+    concurrency: int,
+    served: Mapping[str, int],
 ) -> Iterator[Build]:
     """Those that start now. The next is of the app that has the fewest running, then of the one that was served
     longest ago; of one app, the oldest: no app keeps another one waiting by its number of builds."""
-    left, turns = list(waiting), dict(served)
+    turns, judged = dict(served), set(judged)
+    left = [build for build in waiting if build.fresh or (build.app, build.commit) not in judged]
     while left and busy.total() < concurrency:
         build = min(left, key=lambda each: (busy[each.app], turns.get(each.app, 0)))  # the first of equals: the oldest
-        left.remove(build)
+        judged.add((build.app, build.commit))
+        left = [each for each in left if each.id != build.id and (each.fresh or (each.app, each.commit) not in judged)]
         busy[build.app] += 1
         turns[build.app] = max(turns.values(), default=0) + 1
         yield build

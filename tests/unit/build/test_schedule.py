@@ -86,3 +86,18 @@ def test_a_build_that_deploys_costs_its_app_no_turn() -> None:
     deploying = build(1, app="a", state=RUNNING, passed=True)
     waiting = [build(2, app="a", branch="x"), build(1, app="b", branch="y")]
     assert plan([deploying, *waiting], {"a-1"}, 1, {"b": 1}) == [Start("a-2")]
+
+
+def test_a_build_of_a_commit_that_is_being_judged_waits_for_the_verdict() -> None:
+    one, same = build(1, branch="dev", commit="a" * 40), build(2, commit="a" * 40)
+    assert plan([one, same], set(), 2) == [Start("notes-1")]
+    running = one.model_copy(update={"state": RUNNING})
+    assert plan([running, same], {"notes-1"}, 2) == []
+    assert plan([running.model_copy(update={"passed": True}), same], {"notes-1"}, 2) == [Start("notes-2")]
+
+
+def test_one_that_is_asked_for_by_hand_and_one_of_another_app_do_not_wait() -> None:
+    running = build(1, branch="dev", commit="a" * 40, state=RUNNING)
+    by_hand = build(2, commit="a" * 40, fresh=True)
+    other = build(1, app="other", commit="a" * 40)
+    assert plan([running, by_hand, other], {"notes-1"}, 9) == [Start("other-1"), Start("notes-2")]
