@@ -22,6 +22,7 @@ from services.build.flaky_api import flaky_router
 from services.build.git_http import GitHttp
 from services.build.history_store import RedisHistoryStore
 from services.build.intake import Intake
+from services.build.lease_store import Lease
 from services.build.leftovers import Sweep
 from services.build.mirror import Mirror
 from services.build.page import Pages
@@ -91,7 +92,8 @@ def build_app(settings: Settings) -> FastAPI:
     async def run(build_id: str, stop: Stop) -> None:
         await run_build(tools, build_id, stop)
 
-    workers = Workers(store, logs, run, settings.build_concurrency, now)
+    lease = Lease(redis, settings.stack_id())
+    workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold)
     schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
     workers.wake = schedule.wake
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
@@ -143,7 +145,7 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("statuses", outbox.step, every_s=DELIVER_S),
             sweep,
         ],
-        checks={"git": git_is_there, "engine": executor.check},
+        checks={"git": git_is_there, "engine": executor.check, "lease": lease.refusal},
         public=PUBLIC,
         resources=resources,
         at_end=logs.close,

@@ -23,12 +23,22 @@ RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 
 class Workers:
-    """`step` is a loop's: it looks at all builds that have not ended, and starts, stops and ends them."""
+    """`step` is a loop's: it looks at all builds that have not ended, and starts, stops and ends them.
+
+    `may_work` says False while the builds are another service's.
+    """
 
     def __init__(
-        self, store: BuildStore, logs: BuildLogs, run: RunBuild, concurrency: int, now: Callable[[], datetime]
+        self,
+        store: BuildStore,
+        logs: BuildLogs,
+        run: RunBuild,
+        concurrency: int,
+        now: Callable[[], datetime],
+        may_work: Callable[[], Awaitable[bool]],
     ) -> None:
         self._store = store
+        self._may_work = may_work
         self._logs = logs
         self._run = run
         self._concurrency = concurrency
@@ -40,6 +50,9 @@ class Workers:
         self.wake: Callable[[], None] = lambda: None
 
     async def step(self) -> None:
+        if not await self._may_work():
+            self._leave_all()
+            return
         unended = await self._store.unended()
         apps = {build.id: build.app for build in unended}
         for action in plan(unended, self._tasks, self._concurrency, self._served):
@@ -57,12 +70,15 @@ class Workers:
         try:
             yield
         finally:
-            for stop in self._stops.values():
-                stop.set()
+            self._leave_all()
             if self._tasks:
                 _, late = await asyncio.wait(list(self._tasks.values()), timeout=LEAVE_S)
                 for task in late:
                     task.cancel()
+
+    def _leave_all(self) -> None:
+        for stop in self._stops.values():
+            stop.set()
 
     def _start(self, build_id: str) -> None:
         stop = self._stops[build_id] = Stop()
