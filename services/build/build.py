@@ -62,6 +62,9 @@ class Build(BuildView):
     recovered: bool = Field(False, description="A success after a failure of the same branch.")
     excerpt: str = Field("", description="First failing lines, at most 4 KiB.")
     attempt: int = 0
+    fresh: bool = Field(False, description="Asked for by hand: nothing that passed already is reused.")
+    judgement: str | None = Field(None, description="Digest of what decides its verdict; equal ones, equal verdicts.")
+    reused: str | None = Field(None, description="The build that passed instead: its steps were not run again.")
     stop: Stop | None = None
     created_at: datetime
     started_at: datetime | None = None

@@ -10,10 +10,12 @@ from shared.models import Environment
 
 class Settings(SharedSettings):
     """`SLIPWAY_BUILD_CONCURRENCY`: how many builds run steps at a time (not counting those that deploy).
+    `SLIPWAY_BUILD_LIMIT_S`: how long one may take until what passed is sealed.
     `SLIPWAY_BUILD_LOOPBACK_SOURCES`: for tests only; a source may be http:// on a loopback address.
     """
 
     build_concurrency: int = Field(2, ge=1)
+    build_limit_s: float = Field(7200.0, gt=0)
     build_loopback_sources: bool = False
 
     @property

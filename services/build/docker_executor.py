@@ -126,6 +126,11 @@ class DockerExecutor:
         await self._builder.build(workspace, delivery, output, stop)
         return await asyncio.to_thread(self._sealed, image_tag(workspace, self._stack))
 
+    async def has(self, artifact: Artifact) -> bool:
+        with contextlib.suppress(ImageNotFound):
+            return await asyncio.to_thread(self._sealed, artifact.ref) == artifact
+        return False
+
     async def end_leftovers(self, workspace: Workspace) -> int:
         return await asyncio.to_thread(self._remove_all, workspace)
 

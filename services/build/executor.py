@@ -111,6 +111,11 @@ class Executor(Protocol):
         Stopped."""
         ...
 
+    async def has(self, artifact: Artifact) -> bool:
+        """Whether it is there still, just as it was sealed. It counts as used then: what removes old artifacts by
+        their age spares it for the time that a release takes."""
+        ...
+
     async def end_leftovers(self, workspace: Workspace) -> int:
         """Ends what an earlier run of this workspace left, when the service was killed; says how many."""
         ...

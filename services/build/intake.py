@@ -101,7 +101,7 @@ class Intake:
         found = await asyncio.to_thread(self._repositories.commit, name, commit or "")
         if found is None:
             raise Invalid("commit", f"{name} has no commit {commit}; push it first")
-        return await self._add(app, branch, found, is_head=False)
+        return await self._add(app, branch, found, is_head=False, fresh=True)
 
     async def retry(self, build: Build) -> Build:
         """A new build of the same commit and branch. Raises Conflict while the first one has not ended."""
@@ -150,7 +150,7 @@ class Intake:
             await self._store.put_app(app)
             return app
 
-    async def _add(self, app: App, branch: str | None, commit: str, *, is_head: bool) -> Build:
+    async def _add(self, app: App, branch: str | None, commit: str, *, is_head: bool, fresh: bool = False) -> Build:
         number = await self._store.next_number(app.name)
         build = Build(
             id=f"{app.name}-{number}",
@@ -160,6 +160,7 @@ class Intake:
             branch=branch,
             environment=app.branches.get(branch) if branch is not None else None,
             state=BuildState.QUEUED,
+            fresh=fresh,
             created_at=self._now(),
         )
         where = f"{branch} to {build.environment}" if build.environment else "not to be deployed"

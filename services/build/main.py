@@ -13,6 +13,7 @@ from services.build.api import PUBLIC, apps_router, builds_router
 from services.build.app_tasks import AppTasks
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
+from services.build.deadline import Limits
 from services.build.delivery_store import RedisDeliveryStore
 from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
@@ -21,9 +22,11 @@ from services.build.flaky_api import flaky_router
 from services.build.git_http import GitHttp
 from services.build.history_store import RedisHistoryStore
 from services.build.intake import Intake
+from services.build.lease_store import Lease
 from services.build.leftovers import Sweep
 from services.build.mirror import Mirror
 from services.build.page import Pages
+from services.build.passed_store import RedisPassedStore
 from services.build.process_executor import ProcessExecutor, passed_on
 from services.build.push_socket import PushSocket, install_hook
 from services.build.receiver import Receiver
@@ -62,6 +65,7 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     store = RedisBuildStore(redis)
     history = RedisHistoryStore(redis)
+    passed = RedisPassedStore(redis)
     secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(settings.repositories, path)
@@ -70,6 +74,7 @@ def build_app(settings: Settings) -> FastAPI:
     tools = Tools(
         store=store,
         history=history,
+        passed=passed,
         secrets=secrets,
         vault=secret_vault,
         repositories=repositories,
@@ -80,13 +85,16 @@ def build_app(settings: Settings) -> FastAPI:
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
+        build_url=lambda build: f"{url}/builds/{build}",
         now=now,
+        limits=Limits(whole_s=settings.build_limit_s),
     )
 
     async def run(build_id: str, stop: Stop) -> None:
         await run_build(tools, build_id, stop)
 
-    workers = Workers(store, logs, run, settings.build_concurrency, now)
+    lease = Lease(redis, settings.stack_id())
+    workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold)
     schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
     workers.wake = schedule.wake
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
@@ -104,6 +112,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     async def forget(deleted: str) -> None:
         await history.forget(deleted)
+        await passed.forget(deleted)
         await secrets.forget(deleted)
         await deliveries.forget(deleted)
         sweep.wake()
@@ -138,7 +147,7 @@ def build_app(settings: Settings) -> FastAPI:
             sweep,
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),
         ],
-        checks={"git": git_is_there, "engine": executor.check},
+        checks={"git": git_is_there, "engine": executor.check, "lease": lease.refusal},
         public=PUBLIC,
         resources=resources,
         at_end=logs.close,

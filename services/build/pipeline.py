@@ -4,7 +4,6 @@ import asyncio
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from services.build.analysis import Analysis
 from services.build.app import App
@@ -18,11 +17,11 @@ from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
 from services.build.measures import Collected
 from services.build.place import Places
+from services.build.recall import compared_with
 from services.build.repository import Repositories, TrackedFile
 from services.build.secret import Secrets
 from services.build.step_runner import StepRunner
 from shared.manifest import Gates, Manifest, Stage
-from shared.models import Environment
 
 STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
 
@@ -126,7 +125,7 @@ class Pipeline:
         found: dict[str, Measure] = {}
         if gates.changed_coverage is None and gates.new_findings is None:
             return found
-        baseline = await self._baseline(workspace, app)
+        baseline = await compared_with(self._ledger, self._history, app)
         if gates.changed_coverage is not None and "coverage" in measures:
             found["changed_coverage"] = measures["coverage"]
             if measures["coverage"].figure is not None:
@@ -137,16 +136,6 @@ class Pipeline:
         if gates.new_findings is not None:
             found["new_findings"] = new_findings(findings, measures, baseline)
         return found
-
-    async def _baseline(self, workspace: Workspace, app: App) -> Baseline | None:
-        """Of the branch, else of one that goes to production."""
-        production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
-        for branch in [workspace.branch, *production]:
-            if branch is not None:
-                found = await self._ledger.patiently(partial(self._history.baseline, app.name, branch))
-                if found is not None:
-                    return found
-        return None
 
     async def _with_texts(
         self, workspace: Workspace, measures: dict[str, Measure], tracked: Sequence[TrackedFile]

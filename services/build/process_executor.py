@@ -68,6 +68,11 @@ class ProcessExecutor:
         digest = await asyncio.to_thread(directory_digest, workspace.folder)
         return Artifact(kind="directory", ref=str(workspace.folder), digest=digest)
 
+    async def has(self, artifact: Artifact) -> bool:
+        with contextlib.suppress(OSError):
+            return await asyncio.to_thread(directory_digest, Path(artifact.ref)) == artifact.digest
+        return False
+
     async def end_leftovers(self, workspace: Workspace) -> int:
         return await self._end_all(workspace)
 

@@ -10,18 +10,25 @@ from datetime import datetime
 from pathlib import Path
 
 from services.build import build as domain
+from services.build import reuse
 from services.build.analysis import Analysis
 from services.build.app import App
+from services.build.baseline import Baseline
+from services.build.build import Build
 from services.build.build_log import BuildLog, BuildLogs
-from services.build.convention import DOCKERFILE, READ, manifest_of, run_command
-from services.build.deploy import Handover, Refused, Unreachable, loss, went_live
+from services.build.deadline import Limits, OverTime, within
+from services.build.deploy import Handover
+from services.build.deployment import ArtifactLost, Deployment
 from services.build.executor import Delivery, Executor, Stop, Stopped, Unsealed, Workspace
 from services.build.figure import Offender
-from services.build.gate import Fault, GateResult, loosened, loosened_flaky, number, refusal
+from services.build.gate import GateResult, number, refusal
 from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
-from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
-from services.build.pipeline import Pipeline, Verdict
+from services.build.manifest_file import NAME, BadManifest
+from services.build.passed_store import PassedStore
+from services.build.pipeline import Pipeline
+from services.build.reading import read_manifest
+from services.build.recall import Recall
 from services.build.repository import SUBMODULE, Repositories, TrackedFile
 from services.build.secret import Secrets, opened
 from services.build.secret_store import SecretStore
@@ -34,15 +41,17 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 OFFENDERS_LOGGED = 5
+WHOLE = "the build"
 
 
 @dataclass(frozen=True)
 class Tools:
     """What every run works with. `releases` is the folder of checkouts; `urls` says where an app is found, `git_url`
-    where its repository is; `vault` opens `secrets`."""
+    where its repository is, `build_url` where a build's page is; `vault` opens `secrets`."""
 
     store: BuildStore
     history: HistoryStore
+    passed: PassedStore
     secrets: SecretStore
     vault: Vault
     repositories: Repositories
@@ -53,7 +62,9 @@ class Tools:
     releases: Path
     urls: Callable[[str, Environment], list[str]]
     git_url: Callable[[str], str]
+    build_url: Callable[[str], str]
     now: Callable[[], datetime]
+    limits: Limits
 
 
 async def run_build(tools: Tools, build_id: str, stop: Stop) -> None:
@@ -71,6 +82,8 @@ async def run_build(tools: Tools, build_id: str, stop: Stop) -> None:
             await run.carry_out()
         except Stopped:
             await run.stopped()
+        except OverTime as error:
+            await run.over_time(error)
         except Exception as error:
             log.exception("build %s", build_id)
             await run.end(BuildState.ERROR, f"an error of the platform: {type(error).__name__}: {error}")
@@ -82,19 +95,33 @@ class _Run:
         self._secrets = secrets
         self._ledger = ledger
         self._log = build_log
+        self._recall = Recall(ledger, tools.passed, tools.history, tools.executor)
 
     async def carry_out(self) -> None:
-        if self._ledger.build.passed:
+        tools, ledger, limits = self._tools, self._ledger, self._tools.limits
+        if ledger.build.passed:
             self._log.say("--- the service was restarted; the deploy is continued")
-        elif not await self._passes():
-            return
-        if self._ledger.build.environment is None:
-            await self.end(BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
         else:
-            await self._deploy()
+            async with within(limits.whole_s, WHOLE):
+                if not await self._passes():
+                    return
+        await self._recall.pass_on()
+        if ledger.build.environment is None:
+            await self.end(BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
+            return
+        deployment = Deployment(tools.handover, tools.executor, ledger, self._log, tools.urls)
+        try:
+            async with within(limits.deploy_s, "the deploy"):
+                state, reason = await deployment.carry_out()
+        except ArtifactLost:
+            self._log.say("--- what was reused has been cleaned up meanwhile: the commit is built anew")
+            await ledger.update(reuse.not_reused)
+            await self.carry_out()
+        else:
+            await self.end(state, reason)
 
     async def _passes(self) -> bool:
-        """Builds and judges the commit, and seals what passed."""
+        """Builds and judges the commit, and seals what passed; or reuses what passed already."""
         tools, ledger, workspace = self._tools, self._ledger, self._workspace()
         leftovers = await tools.executor.end_leftovers(workspace)
         if ledger.build.state is BuildState.RUNNING:
@@ -104,60 +131,45 @@ class _Run:
             await self.end(BuildState.ERROR, f"the service ended {ATTEMPTS} times while this build ran")
             return False
         await ledger.update(lambda build: domain.with_changes(build, stage=Stage.BUILD))
-        await asyncio.to_thread(tools.repositories.checkout, workspace.app, workspace.commit, workspace.folder)
-        tracked = await asyncio.to_thread(tools.repositories.tracked, workspace.app, workspace.commit)
+        app = await ledger.patiently(lambda: tools.store.app(workspace.app))
+        read, images = tools.repositories, tools.executor.builds_images
+        async with within(tools.limits.checkout_s, "the reading of the commit"):
+            tracked = await asyncio.to_thread(read.tracked, workspace.app, workspace.commit)
+            try:
+                manifest = await read_manifest(read, app, tracked, self._secrets, self._log, images=images)
+            except BadManifest as error:
+                return await self._judged([_refused(error)], None)
+        key = await self._recall.key(app, manifest)
+        await ledger.update(lambda build: domain.with_changes(build, manifest=manifest, judgement=key))
+        if not ledger.build.fresh and (earlier := await self._recall.find()) is not None:
+            await self._reuse(earlier)
+            return True
+        return await self._builds(app, manifest, tracked)
+
+    async def _builds(self, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]) -> bool:
+        tools, ledger, workspace = self._tools, self._ledger, self._workspace()
+        async with within(tools.limits.checkout_s, "the checkout"):
+            await asyncio.to_thread(tools.repositories.checkout, workspace.app, workspace.commit, workspace.folder)
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
-        app = await ledger.patiently(lambda: tools.store.app(workspace.app))
         pipeline = Pipeline(
             tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log, self._secrets
         )
-        try:
-            manifest = await self._read_manifest(app, tracked)
-        except BadManifest as error:
-            first, *more = error.faults
-            offenders = [
-                Offender(file=NAME, line=fault.line, message=f"{fault.field}: {fault.detail}") for fault in more
-            ]
-            gate = GateResult(name="manifest", passed=False, reason=str(first), offenders=offenders)
-            await self._judged([gate], None)
-            return False
-        await ledger.update(lambda build: domain.with_changes(build, manifest=manifest))
         verdict = await pipeline.judge(workspace, app, manifest, tracked)
         await ledger.update(lambda build: domain.with_changes(build, flaky=verdict.flaky))
-        if not await self._judged(verdict.gates, verdict.untested):
-            return False
-        await self._remember(verdict)
-        return True
+        return await self._judged(verdict.gates, verdict.untested, verdict.baseline)
 
-    async def _remember(self, verdict: Verdict) -> None:
-        """Only a build that passed is what later ones are compared with."""
-        build, baseline = self._ledger.build, verdict.baseline
-        branch = build.branch
-        if branch is not None and baseline is not None:
-            await self._ledger.patiently(lambda: self._tools.history.put_baseline(build.app, branch, baseline))
+    async def _reuse(self, earlier: Build) -> None:
+        """Nothing of the commit is run. (An earlier attempt may have been, and died.)"""
+        await self._tools.executor.discard(self._workspace())
+        await asyncio.to_thread(_remove, self._workspace().folder)
+        which = earlier.reused or earlier.id
+        same = "passed with the same commit, manifest and gates; nothing is built again"
+        self._log.say(f"--- reused: {which} {same}: {self._tools.build_url(which)}")
+        await self._ledger.update(lambda build: reuse.reused(build, earlier, self._ledger.now()))
 
-    async def _read_manifest(self, app: App, tracked: Sequence[TrackedFile]) -> Manifest:
-        """Raises BadManifest."""
-        at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
-        read = self._tools.repositories.read
-        files = {file.path: await asyncio.to_thread(read, app.name, file) for file in at_root}
-        images = self._tools.executor.builds_images
-        if NAME not in files:
-            self._log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
-            return manifest_of(app.name, files, images=images)
-        manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
-        faults = loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky)
-        if faults := faults + self._secrets.faults(manifest):
-            raise with_lines(files[NAME], faults)
-        if manifest.run.command is None:
-            command = run_command(files, images=images)
-            if command is None and not (images and DOCKERFILE in files):
-                raise BadManifest([Fault("run.command", "is missing; say how the app is run, listening on $PORT")])
-            manifest.run.command = command
-        return manifest
-
-    async def _judged(self, gates: list[GateResult], untested: bool | None) -> bool:
+    async def _judged(self, gates: list[GateResult], untested: bool | None, baseline: Baseline | None = None) -> bool:
+        """Whether it has passed, and is sealed."""
         self._log.say("--- gates")
         for gate in gates:
             trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
@@ -168,14 +180,16 @@ class _Run:
             self._log.say("    untested: no test reported anything")
         await self._ledger.update(lambda build: domain.with_changes(build, gates=gates, untested=untested))
         if reason := refusal(gates):
+            await self._recall.forget()
             await self.end(BuildState.FAILURE, reason)
             return False
-        return await self._seal()
+        return await self._seal(baseline)
 
-    async def _seal(self) -> bool:
+    async def _seal(self, baseline: Baseline | None) -> bool:
         workspace, begin_byte = self._workspace(), self._log.size
         try:
-            artifact = await self._artifact(workspace)
+            async with within(self._tools.limits.seal_s, "the sealing of what passed"):
+                artifact = await self._artifact(workspace)
         except Unsealed as error:
             excerpt = domain.excerpt(self._log.tail(begin_byte))
             await self._ledger.update(lambda build: domain.with_changes(build, excerpt=excerpt))
@@ -183,6 +197,8 @@ class _Run:
             return False
         sealed_at = self._ledger.now()
         await self._tools.executor.discard(workspace)
+        if baseline is not None:
+            await self._recall.remember(baseline)
         await self._ledger.update(lambda build: domain.sealed(build, artifact, sealed_at))
         return True
 
@@ -202,42 +218,23 @@ class _Run:
         finally:
             await asyncio.to_thread(_remove, source)
 
-    async def _deploy(self) -> None:
-        ledger, handover = self._ledger, self._tools.handover
-        self._log.say(f"--- deploy: to {ledger.build.environment}")
-        try:
-            if ledger.build.release is None:
-                release = await handover.request(ledger.build, self._waiting, ledger.stop)
-                await ledger.update(lambda build: domain.with_changes(build, release=release.id))
-            else:
-                release = await handover.look(ledger.build.release, self._waiting, ledger.stop)
-            release = await handover.follow(release, self._waiting, ledger.stop)
-        except Refused as error:
-            await self.end(BuildState.FAILURE, f"the deployer refused it: {error}")
-        except Unreachable as error:
-            await self.end(BuildState.ERROR, f"the deployer did not answer: {error}")
-        else:
-            if not went_live(release):
-                if release.failure is not None and release.failure.log:
-                    self._log.say(
-                        "\n".join([f"    the last lines of {release.failure.instance}:", *release.failure.log])
-                    )
-                await self.end(BuildState.FAILURE, f"release {release.id} {release.state}: {release.reason}")
-                return
-            urls = self._tools.urls(ledger.build.app, release.environment)
-            await ledger.update(lambda build: domain.with_changes(build, urls=urls))
-            how = "was live already, unchanged" if release.unchanged else "is live"
-            where = f"{release.id} {how} in {release.environment}: {' and '.join(urls)}"
-            manifest = ledger.build.manifest
-            names = [volume.name for volume in manifest.volumes] if manifest else []
-            await self.end(BuildState.SUCCESS, f"{where}{loss(release, names)}")
-
     async def stopped(self) -> None:
         """All processes have ended."""
         await self._ledger.load()
         stop = self._ledger.build.stop
         if stop is not None and not self._ledger.build.ended:
             await self.end(stop.state, stop.reason)
+
+    async def over_time(self, error: OverTime) -> None:
+        """All that ran has ended. The limit of the whole is the commit's to keep, the others are the platform's."""
+        ledger, state = self._ledger, BuildState.FAILURE if error.phase == WHOLE else BuildState.ERROR
+        await ledger.load()
+        steps = ", ".join(step.name for step in ledger.build.steps if step.state == "running")
+        if state is BuildState.FAILURE:
+            excerpt = domain.excerpt(self._log.tail(0))
+            await ledger.update(lambda build: domain.with_changes(build, excerpt=excerpt))
+        waiting = f"; see release {ledger.build.release}" if ledger.build.release else ""
+        await self.end(state, f"{error}{f', in the step {steps}' if steps else ''}{waiting}")
 
     async def end(self, state: BuildState, reason: str) -> None:
         """The line goes to the log first: whoever follows it leaves when the state is an end."""
@@ -251,9 +248,6 @@ class _Run:
         self._log.say(f"{build.id} {state}: {reason}")
         await self._ledger.end(state, reason)
 
-    def _waiting(self, reason: str) -> None:
-        self._log.say(f"    waiting for the deployer: {reason}")
-
     def _workspace(self) -> Workspace:
         build = self._ledger.build
         folder = self._tools.releases / build.app
@@ -266,6 +260,12 @@ class _Run:
             folder=folder / build.id,
             scratch=folder / f".{build.id}",
         )
+
+
+def _refused(error: BadManifest) -> GateResult:
+    first, *more = error.faults
+    offenders = [Offender(file=NAME, line=fault.line, message=f"{fault.field}: {fault.detail}") for fault in more]
+    return GateResult(name="manifest", passed=False, reason=str(first), offenders=offenders)
 
 
 def _remove(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
@@ -22,23 +23,41 @@ RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 
 class Workers:
-    """`step` is a loop's: it looks at all builds that have not ended, and starts, stops and ends them."""
+    """`step` is a loop's: it looks at all builds that have not ended, and starts, stops and ends them.
+
+    `may_work` says False while the builds are another service's.
+    """
 
     def __init__(
-        self, store: BuildStore, logs: BuildLogs, run: RunBuild, concurrency: int, now: Callable[[], datetime]
+        self,
+        store: BuildStore,
+        logs: BuildLogs,
+        run: RunBuild,
+        concurrency: int,
+        now: Callable[[], datetime],
+        may_work: Callable[[], Awaitable[bool]],
     ) -> None:
         self._store = store
+        self._may_work = may_work
         self._logs = logs
         self._run = run
         self._concurrency = concurrency
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, Stop] = {}
+        self._served: dict[str, int] = {}  # a new service has served nobody: the oldest begins
+        self._turns = itertools.count(1)
         self.wake: Callable[[], None] = lambda: None
 
     async def step(self) -> None:
-        for action in plan(await self._store.unended(), self._tasks, self._concurrency):
+        if not await self._may_work():
+            self._leave_all()
+            return
+        unended = await self._store.unended()
+        apps = {build.id: build.app for build in unended}
+        for action in plan(unended, self._tasks, self._concurrency, self._served):
             if isinstance(action, Start):
+                self._served[apps[action.build]] = next(self._turns)
                 self._start(action.build)
             elif isinstance(action, End):
                 await self._end(action.build, action.stop)
@@ -51,12 +70,15 @@ class Workers:
         try:
             yield
         finally:
-            for stop in self._stops.values():
-                stop.set()
+            self._leave_all()
             if self._tasks:
                 _, late = await asyncio.wait(list(self._tasks.values()), timeout=LEAVE_S)
                 for task in late:
                     task.cancel()
+
+    def _leave_all(self) -> None:
+        for stop in self._stops.values():
+            stop.set()
 
     def _start(self, build_id: str) -> None:
         stop = self._stops[build_id] = Stop()

@@ -6,16 +6,18 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from services.build.analysis import Analysis
 from services.build.app import App
 from services.build.build import Build
 from services.build.build_log import BuildLogs
+from services.build.deadline import Limits
 from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
 from services.build.history_store import MemoryHistoryStore
 from services.build.memory_store import MemoryBuildStore
+from services.build.passed_store import MemoryPassedStore
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
 from services.build.secret import new_secret
@@ -43,9 +45,10 @@ class Platform:
         """Commits `files` and runs a build of that commit."""
         return await self.run(await self.queue(files, branch), stop)
 
-    async def again(self, build: Build) -> Build:
-        """Another build of the same commit."""
-        return await self.run(await self._queued(build.commit, build.branch or ""))
+    async def again(self, build: Build, branch: str = "", **changes: Any) -> Build:
+        """Another build of the same commit, from the beginning unless `changes` say so."""
+        branch = branch or build.branch or ""
+        return await self.run(await self._queued(build.commit, branch, **{"fresh": True, **changes}))
 
     async def run(self, queued: Build, stop: Stop | None = None) -> Build:
         await run_build(self.tools, queued.id, stop or Stop())
@@ -54,9 +57,9 @@ class Platform:
     async def queue(self, files: Mapping[str, str], branch: str = "release") -> Build:
         return await self._queued(await asyncio.to_thread(self._commit, files), branch)
 
-    async def _queued(self, commit: str, branch: str) -> Build:
+    async def _queued(self, commit: str, branch: str, **changes: Any) -> Build:
         number = await self.store.next_number("notes")
-        queued = a_build(number, commit=commit, branch=branch, environment=None)
+        queued = a_build(number, **{"commit": commit, "branch": branch, "environment": None, **changes})
         await self.store.add(queued, is_head=True)
         return queued
 
@@ -88,6 +91,7 @@ async def platform_with(executor: Executor, folder: Path) -> Platform:
     tools = Tools(
         store=store,
         history=history,
+        passed=MemoryPassedStore(),
         secrets=secrets,
         vault=Vault(folder / "key", "build:secrets"),
         repositories=Repositories(folder / "repositories", path),
@@ -98,6 +102,8 @@ async def platform_with(executor: Executor, folder: Path) -> Platform:
         releases=folder / "releases",
         urls=lambda app, environment: [],
         git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
+        build_url=lambda build: f"http://127.0.0.1/builds/{build}",
         now=now,
+        limits=Limits(),
     )
     return Platform(tools, store, history, secrets, folder / "work")

@@ -167,6 +167,20 @@ async def test_an_image_tells_when_it_was_last_built(
     assert seen[0].attrs["Metadata"]["LastTagTime"] < seen[1].attrs["Metadata"]["LastTagTime"]
 
 
+async def test_an_image_that_is_asked_for_again_is_spared_by_who_removes_old_ones(
+    engine: Engine, executor: Executor, workspace: Workspace, tmp_path: Path
+) -> None:
+    given = delivery(tmp_path, {"app.py": "pass\n"}, "python app.py")
+    artifact = await executor.seal(workspace, given, Printed(), Stop())
+    before = engine.client.images.get(artifact.digest).attrs["Metadata"]["LastTagTime"]
+    assert await executor.has(artifact)
+    assert engine.client.images.get(artifact.digest).attrs["Metadata"]["LastTagTime"] > before
+    engine.client.images.get(PYTHON).tag(*artifact.ref.split(":"))
+    assert not await executor.has(artifact)  # another one has its name
+    engine.client.images.remove(artifact.ref)
+    assert not await executor.has(artifact)
+
+
 async def test_an_engine_that_is_not_there_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     assert "start it" in await Engine(None).executor().check()

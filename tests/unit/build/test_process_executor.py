@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,6 +58,11 @@ async def test_what_passed_is_sealed_in_place(executor: ProcessExecutor, workspa
     assert (artifact.kind, artifact.ref) == ("directory", str(workspace.folder))
     assert artifact.digest == directory_digest(workspace.folder)
     assert not workspace.scratch.exists()
+    assert await executor.has(artifact)
+    (workspace.folder / "app.py").write_text("fail\n")
+    assert not await executor.has(artifact)
+    shutil.rmtree(workspace.folder)
+    assert not await executor.has(artifact)
 
 
 def test_the_platforms_own_settings_are_not_passed_on() -> None:

@@ -1,0 +1,40 @@
+"""What a commit says of itself: its manifest, or what its files tell where it has none."""
+
+import asyncio
+from collections.abc import Sequence
+
+from services.build.app import App
+from services.build.build_log import BuildLog
+from services.build.convention import DOCKERFILE, READ, manifest_of, run_command
+from services.build.gate import Fault, loosened, loosened_flaky
+from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
+from services.build.repository import Repositories, TrackedFile
+from services.build.secret import Secrets
+from shared.manifest import Manifest
+
+
+async def read_manifest(
+    repositories: Repositories,
+    app: App,
+    tracked: Sequence[TrackedFile],
+    secrets: Secrets,
+    log: BuildLog,
+    *,
+    images: bool,
+) -> Manifest:
+    """`tracked`: the commit's files. `images`: whether artifacts are. Raises BadManifest."""
+    at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
+    files = {file.path: await asyncio.to_thread(repositories.read, app.name, file) for file in at_root}
+    if NAME not in files:
+        log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
+        return manifest_of(app.name, files, images=images)
+    manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
+    faults = loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky)
+    if faults := faults + secrets.faults(manifest):
+        raise with_lines(files[NAME], faults)
+    if manifest.run.command is None:
+        command = run_command(files, images=images)
+        if command is None and not (images and DOCKERFILE in files):
+            raise BadManifest([Fault("run.command", "is missing; say how the app is run, listening on $PORT")])
+        manifest.run.command = command
+    return manifest
