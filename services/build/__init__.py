@@ -14,7 +14,8 @@ Domain, pure
   build.py          a build's record, states and changes
   secret.py         an app's secrets: names, limits, which step gets which, and the forms in which they are hidden
   mask.py           hides texts in other texts
-  schedule.py       which builds start and which make way
+  schedule.py       which builds start and which make way; apps take turns
+  reuse.py          when two builds would be judged alike, so that the second one is not run
   gate.py           thresholds against figures, failing closed
   figure.py         figures, and the places that they are made of
   report.py         JUnit, Cobertura, LCOV, SARIF
@@ -35,9 +36,12 @@ What happens
   secret_store.py, secret_api.py        secrets of apps, kept encrypted
   app_tasks.py                          one task at a time for each app
   workers.py, run.py, pipeline.py       the builds that run; ledger.py keeps each step of them
+  reading.py, recall.py, passed_store.py  a commit's manifest; what passed already, found and remembered
+  deployment.py, deadline.py            the last stage; the limits of all
+  lease_store.py                        whose builds they are, if two services share a Redis
   step_runner.py, collect.py            one step, its reports, and its second run if tests fail
   executor.py                           how steps are run and what passed is sealed: the port
-  process_executor.py, command.py       as processes, in place; wall.py keeps other projects' rules away from them
+  process_executor.py, command.py, pipe.py  as processes, in place; wall.py keeps other projects' rules away from them
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.build.executor import Output, Stop
+from services.build.pipe import PipeEnd
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
@@ -49,24 +50,19 @@ async def first_of(end: "asyncio.Future[Any]", deadline: float, timeout_s: float
 async def piped(output: Output) -> AsyncIterator[int]:
     """A pipe whose other end is read to `output`; at the end, until everybody has closed it, or for one second more."""
     read_end, write_end = os.pipe()
-    reader = _Reader(output)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: reader, os.fdopen(read_end, "rb", 0))
+    copying = asyncio.create_task(_copy(read_end, output))
     try:
         yield write_end
     finally:
         os.close(write_end)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(reader.closed.wait(), 1.0)
-        transport.close()
+        await asyncio.wait([copying], timeout=1.0)
+        copying.cancel()
 
 
-class _Reader(asyncio.Protocol):
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self.closed = asyncio.Event()
-
-    def data_received(self, data: bytes) -> None:
-        self._output(data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.closed.set()
+async def _copy(read_end: int, output: Output) -> None:
+    pipe = PipeEnd(read_end)
+    try:
+        while data := await pipe.read():
+            output(data)
+    finally:
+        os.close(read_end)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from services.build.pipe import PipeEnd
 from services.build.repository import GIT_ENVIRONMENT
 from shared.errors import Problem
 from shared.store import RedisError, redis_unavailable
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 
 SERVICES = ("git-upload-pack", "git-receive-pack")
 _PATH = re.compile(r"/git/(?P<app>[^/]+?)(?:\.git)?/(?P<action>info/refs|git-upload-pack|git-receive-pack)")
-CHUNK = 64 * 1024
 
 
 class ClientGone(Exception):
@@ -133,21 +133,26 @@ async def _chunks(receive: Receive) -> Any:
 async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
     """Copies what git says. A client that has gone does not stop git: it is read to its end."""
     assert git.stdout is not None
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=4 * CHUNK)
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), git.stdout)
+    pipe = PipeEnd(git.stdout.fileno())
     try:
-        status, headers = _cgi_head(await reader.readuntil(b"\r\n\r\n"))
+        head = await pipe.read()
+        while b"\r\n\r\n" not in head:
+            if not (more := await pipe.read()):
+                raise EOFError
+            head += more
+        head, _, chunk = head.partition(b"\r\n\r\n")
+        status, headers = _cgi_head(head)
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        while chunk := await reader.read(CHUNK):
+        while chunk := chunk or await pipe.read():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = b""
         await send({"type": "http.response.body", "body": b""})
-    except asyncio.IncompleteReadError:
+    except EOFError:
         log.error("git http-backend ended without an answer")
         body = PlainTextResponse("git gave no answer; the log of the build service has more\n", 500)
         await body({"type": "http"}, _nothing, send)
     finally:
-        transport.close()
+        git.stdout.close()
         await asyncio.to_thread(git.wait)
 
 

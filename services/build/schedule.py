@@ -61,7 +61,7 @@ def plan(
         newer = newest.get(group, build)
         if stop is None and newer.id != build.id and not build.deploying:
             stop = Stop(state=BuildState.SUPERSEDED, reason=f"superseded by {newer.id}, a newer push of {build.branch}")
-        if stop is not None and build.state is BuildState.QUEUED:
+        if stop is not None and build.state is BuildState.QUEUED and build.id not in working:
             actions.append(End(build.id, stop))
             continue
         if build.id in working:

@@ -38,7 +38,8 @@ class StubDeployer:
                 self._answer(202, stub.release(body["build"], self.path, "pending"))
 
             def do_GET(self) -> None:
-                path, build = stub.asked[-1]
+                app = self.path.removeprefix("/releases/").removesuffix("-r1")
+                path, build = next(each for each in reversed(stub.asked) if each[0].startswith(f"/apps/{app}/"))
                 self._answer(200, stub.release(build, path, stub.state))
 
             def _answer(self, status: int, body: Any) -> None:

@@ -31,6 +31,11 @@ def test_the_newest_waits_until_the_one_that_runs_has_stopped() -> None:
     assert plan([asked, build(2)], {"notes-1"}, 2) == [Halt("notes-1", None)]
 
 
+def test_a_build_whose_run_has_just_begun_is_its_runs_to_end() -> None:
+    """It is queued still, but the run may say any moment that it runs."""
+    assert plan([build(1), build(2)], {"notes-1"}, 2) == [Halt("notes-1", superseded("notes-2"))]
+
+
 def test_a_build_in_its_deploy_stage_is_waited_for() -> None:
     deploying = build(1, state=RUNNING, passed=True)
     assert plan([deploying, build(2)], {"notes-1"}, 2) == []

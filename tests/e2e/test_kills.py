@@ -1,0 +1,108 @@
+"""The build service killed with -9 at ten random moments of builds: each ends once, with one artifact and one mail."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import redis as sync_redis
+
+from services.build.process_executor import MARKER
+from shared.artifact import directory_digest
+from shared.process import marked_pids
+from stack.control import LocalStack
+from stack.delivery import Deployable
+from stack.mail_sink import MailSink, mail_sink
+from stack.outside import wait_for
+
+SEED = int(os.environ.get("E2E_SEED", time.time()))
+ROUNDS = 10
+LATEST_S = 2.5  # after the build was queued: by then it is being deployed, or has just ended
+
+
+@pytest.fixture
+def sink() -> Iterator[MailSink]:
+    with mail_sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def app(make_app: Callable[[str], Deployable], sink: MailSink) -> Deployable:
+    app = make_app("killed")
+    path = app.repository.folder / "slipway.yml"
+    steps = [{"name": "count", "commands": ["for n in 1 2 3 4 5 6; do echo tick $n; sleep 0.2; done", "sh verdict.sh"]}]
+    notify = [sink.url("team@example.com")]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "steps": steps, "notify": notify}))
+    return app
+
+
+def built(stack: LocalStack, build_id: str) -> dict[str, Any]:
+    """Empty while the service is away, or does not know it yet."""
+    try:
+        with stack.api("build") as build:
+            answer = build.get(f"/builds/{build_id}")
+    except httpx.HTTPError:
+        return {}
+    found: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
+    return found
+
+
+def ends_after_a_kill(stack: LocalStack, app: Deployable, number: int, moment_s: float) -> dict[str, Any]:
+    """The build of an odd number fails its step, the one after it succeeds: a mail each."""
+    (app.repository.folder / "verdict.sh").write_text(f"# {number}\nexit {number % 2}\n")
+    app.repository.commit(f"round {number}")
+    push = app.repository.push("release")
+    build_id = f"{app.app}-{number}"
+    wait_for(lambda: bool(built(stack, build_id)), f"{build_id} queued", 30)
+    time.sleep(moment_s)
+    os.kill(stack.pid("build"), signal.SIGKILL)
+    wait_for(lambda: built(stack, build_id).get("finished_at") is not None, f"the end of {build_id}", 90)
+    push.finish()
+    return built(stack, build_id)
+
+
+def states_told(stack: LocalStack, build_id: str) -> list[str]:
+    """Of the stream of events."""
+    with sync_redis.Redis.from_url(stack.settings.redis_connection_url(), decode_responses=True) as database:
+        events = [json.loads(fields["event"]) for _, fields in database.xrange("events")]
+    return [event["type"] for event in events if event.get("id") == build_id and event["type"].startswith("build.")]
+
+
+def check_what_is_left(stack: LocalStack, app: Deployable, build: dict[str, Any]) -> None:
+    folder = stack.settings.home / "releases" / app.app / build["id"]
+    releases = app.call("deployer", "GET", f"/apps/{app.app}/environments/production/releases?limit=100")["items"]
+    of_build = [release["state"] for release in releases if release["build"] == build["id"]]
+    assert marked_pids(MARKER, str(folder)) == []
+    assert not list(folder.parent.glob(f".{build['id']}*"))
+    if build["state"] == "success":
+        assert (build["artifact"]["ref"], of_build) == (str(folder), ["live"])
+        assert build["artifact"]["digest"] == directory_digest(folder)
+    else:
+        assert (folder.exists(), build["artifact"], of_build) == (False, None, [])
+
+
+def test_a_build_whose_service_is_killed_ends_once_and_is_told_once(
+    stack: LocalStack, app: Deployable, sink: MailSink
+) -> None:
+    chance, attempts = random.Random(SEED), []
+    for number in range(1, ROUNDS + 1):
+        moment_s = chance.uniform(0, LATEST_S)
+        said = f"seed {SEED}, round {number}, killed after {moment_s:.2f} s"
+        build = ends_after_a_kill(stack, app, number, moment_s)
+        state = "failure" if number % 2 else "success"
+        assert build["state"] == state, f"{said}: {build}"
+        told = states_told(stack, build["id"])
+        assert told == ["build.queued", "build.running", f"build.{state}"], f"{said}: {told}"
+        check_what_is_left(stack, app, build)
+        attempts.append(build["attempt"])
+    assert max(attempts) == 2, f"seed {SEED}: no kill hit a build that ran, {attempts}"
+    sink.wait_for(lambda mails: len(mails) >= ROUNDS, 30)
+    time.sleep(2)  # time enough for one too many
+    subjects = [mail.subject for mail in sink.messages]
+    of_builds = [subject.partition("build ")[2].partition(" ")[0] for subject in subjects]
+    assert sorted(of_builds) == sorted(f"{app.app}-{number}" for number in range(1, ROUNDS + 1)), f"seed {SEED}"
