@@ -88,7 +88,9 @@ class _Run:
             self._log.say("--- the service was restarted; the deploy is continued")
         elif not await self._passes():
             return
-        if self._ledger.build.environment is None:
+        if self._ledger.build.door:
+            await self.end(BuildState.SUCCESS, f"passed; {self._ledger.build.branch} may have it")
+        elif self._ledger.build.environment is None:
             await self.end(BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
         else:
             await self._deploy()

@@ -37,17 +37,15 @@ Action = Start | End | Halt
 def plan(unended: Sequence[Build], working: Collection[str], concurrency: int) -> list[Action]:
     """`unended`: queued and running builds, oldest first. `working`: ids of those that this process works on.
 
-    A newer build of the same app and branch supersedes older ones, but one in its deploy stage is waited for. A build
-    that waits for its deploy does not count against `concurrency`.
+    A newer build of the same app and branch supersedes older ones, but one in its deploy stage is waited for; those at
+    the door are a group of their own. A build that waits for its deploy does not count against `concurrency`.
     """
     actions: list[Action] = []
-    newest: dict[tuple[str, str | None], Build] = {
-        (build.app, build.branch): build for build in unended if build.branch is not None
-    }
-    blocked: dict[tuple[str, str | None], bool] = defaultdict(bool)
+    newest = {build.group: build for build in unended if build.branch is not None}
+    blocked: dict[tuple[str, str | None, bool], bool] = defaultdict(bool)
     busy = sum(1 for build in unended if build.id in working and not build.deploying)
     for build in unended:
-        group = (build.app, build.branch)
+        group = build.group
         stop = build.stop
         newer = newest.get(group, build)
         if stop is None and newer.id != build.id and not build.deploying:
