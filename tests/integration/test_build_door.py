@@ -167,6 +167,13 @@ def test_a_killed_service_lets_nothing_in(service: BuildService, developer: Deve
     assert refs(service)["refs/heads/release"] == commit
 
 
+def test_a_silent_step_keeps_the_line_alive(service: BuildService, developer: Developer) -> None:
+    developer.commit({"slipway.yml": MANIFEST, "ci.sh": "sleep 25"})
+    patience = ["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=10"]  # of whatever is between
+    shown = developer.git(*patience, "push", developer.remote, "HEAD:release", merged=True)
+    assert "notes-1 success" in shown
+
+
 def test_thousands_of_files_pass_the_door(service: BuildService, developer: Developer) -> None:
     files = {f"data/{number}": f"{number}\n" for number in range(3000)}
     commit = developer.commit({"slipway.yml": MANIFEST, "ci.sh": "ls data | wc -l", **files})
