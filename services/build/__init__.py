@@ -29,7 +29,8 @@ Domain, pure
   badge.py
 What happens
   git_http.py, repository.py            git over HTTP, bare repositories
-  push_socket.py, hooks/, intake.py     from the hook to queued builds, and back to the pusher
+  push_socket.py, hooks/, intake.py     from the hooks to queued builds, and back to the pusher
+  door.py, door_objects.py              pushes that are accepted only once their commit has passed
   receiver.py, delivery_store.py        what a webhook is answered, and the log of deliveries
   mirror.py, fetch.py                   from deliveries to fetched branches and queued builds
   status_store.py, status_outbox.py     commit statuses, on their way to the forge

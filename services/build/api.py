@@ -86,10 +86,15 @@ def apps_router(
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, `flaky` or the source; what is left out stays as it is. A branch that is mapped
-        anew is built. `source: null` lets the source go; its token and webhook_secret stay while they are left out."""
+        """Sets branches, minimum gates, `flaky`, `gate` or the source; what is left out stays as it is. A branch
+        that is mapped anew is built. `gate: push` has pushes to production's branches judged before they are accepted.
+        `source: null` lets the source go; its token and webhook_secret stay while they are left out."""
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
+        if changed.gate is not None:  # the hook asks from now on; whoever is asked goes by the app
+            await asyncio.to_thread(repositories.gate, app, True)
         await store.put_app(changed)
+        if changed.gate is None and repositories.exists(app):
+            await asyncio.to_thread(repositories.gate, app, False)
         mirror.want(changed)
         return changed.view()
 

@@ -2,18 +2,26 @@
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from services.build.source import Source, SourceSettings, SourceView, changed_source
+from shared.errors import Invalid
 from shared.manifest import Flaky, Gates
 from shared.models import AppName, Environment, Model, View
 from shared.vault import Vault
 
 Branches = dict[str, Environment]
+Gate = Literal["push"]  # a push to a branch of production is accepted only once its commit has passed
 DEFAULT_BRANCHES: Branches = {"release": Environment.PRODUCTION, "dev": Environment.CANARY}
 _BRANCH = re.compile(r"^(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._/@+-]{1,200}$")
+
+_NO_DOOR = (
+    "gate: push and a source exclude each other: what is pushed to a forge does not pass this door. Either set "
+    "source to null, or gate to null and have the forge protect the branch by the statuses slipway/build, /test "
+    "and /analysis"
+)
 
 
 class AppView(View):
@@ -23,6 +31,7 @@ class AppView(View):
     branches: Branches
     gates: Gates = Gates()
     flaky: Flaky = Flaky()
+    gate: Gate | None = None
     source: SourceView | None = None
     created_at: datetime
 
@@ -34,8 +43,13 @@ class App(View):
     branches: Branches
     gates: Gates = Gates()
     flaky: Flaky = Flaky()
+    gate: Gate | None = None
     source: Source | None = None
     created_at: datetime
+
+    def is_behind_the_door(self, branch: str) -> bool:
+        """Whether a push to the branch is judged before it is accepted."""
+        return self.gate == "push" and self.branches.get(branch) is Environment.PRODUCTION
 
     def view(self) -> AppView:
         return AppView(**self.model_dump(exclude={"source"}), source=self.source.view() if self.source else None)
@@ -51,6 +65,9 @@ class AppSettings(Model):
     flaky: Flaky | None = Field(
         None, description="What is done about tests that fail; null in it means the platform's default."
     )
+    gate: Literal["push", "none"] | None = Field(
+        None, description="push: a push to a branch of production is refused until its commit has passed; null: none."
+    )
     source: SourceSettings | None = Field(
         None, description="An outside repository that it is fetched from; null: none."
     )
@@ -63,12 +80,18 @@ class AppSettings(Model):
         return branches
 
     def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
-        """Raises Invalid for a source that cannot be one; `loopback` as for `changed_source`."""
+        """Raises Invalid for a source that cannot be one, or one together with a gate for pushes; `loopback` as for
+        `changed_source`."""
         given = {"branches": self.branches, "gates": self.gates, "flaky": self.flaky}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if "source" in self.model_fields_set:
             update["source"] = self.source and changed_source(self.source, app.source, vault, loopback=loopback)
-        return app.model_copy(update=update)
+        if "gate" in self.model_fields_set:
+            update["gate"] = None if self.gate == "none" else self.gate
+        changed = app.model_copy(update=update)
+        if changed.gate is not None and changed.source is not None:
+            raise Invalid("gate" if self.gate == "push" else "source", _NO_DOOR)
+        return changed
 
 
 class NewApp(AppSettings):

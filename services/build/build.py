@@ -66,10 +66,21 @@ class Build(BuildView):
     judgement: str | None = Field(None, description="Digest of what decides its verdict; equal ones, equal verdicts.")
     reused: str | None = Field(None, description="The build that passed instead: its steps were not run again.")
     stop: Stop | None = None
+    door: bool = Field(False, description="Its commit is judged before a push of it to `branch` is accepted.")
     created_at: datetime
     started_at: datetime | None = None
     sealed_at: datetime | None = Field(None, description="When what passed was ready to be released.")
     finished_at: datetime | None = None
+
+    @property
+    def group(self) -> tuple[str, str | None, bool]:
+        """Of which the newest wins. What is only at the door does not touch what was accepted."""
+        return self.app, self.branch, self.door
+
+    @property
+    def speaks_for(self) -> str | None:
+        """The branch that its verdict is one about: of badge, trend and recovery."""
+        return None if self.door else self.branch
 
     @property
     def ended(self) -> bool:
@@ -154,13 +165,14 @@ def event_of(build: Build) -> Event:
         at=build.finished_at or build.started_at or build.created_at,
         id=build.id,
         reason=build.reason,
-        notify=build.manifest.notify if build.manifest else [],
+        notify=build.manifest.notify if build.manifest and not build.door else [],
         branch=build.branch,
         commit=build.commit,
         environment=build.environment,
         stage=build.stage,
         release=build.release,
         recovered=build.recovered,
+        door=build.door,
         excerpt=build.excerpt,
     )
 

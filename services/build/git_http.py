@@ -7,6 +7,7 @@ runs both ways at once. The answer is sent as it comes, which is how a pusher re
 import asyncio
 import logging
 import re
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from services.build.door_objects import HIDDEN
 from services.build.pipe import PipeEnd
 from services.build.repository import GIT_ENVIRONMENT
 from shared.errors import Problem
@@ -34,7 +36,7 @@ class ClientGone(Exception):
 
 class GitHttp:
     """`/git/<app>.git/…`. `admit(app, pushing)` makes the repository of a first push, and raises the Problem that the
-    client is to read. `variables` are for the hook."""
+    client is to read. `variables` are for the hooks."""
 
     def __init__(
         self,
@@ -49,6 +51,11 @@ class GitHttp:
         self._spool = spool
         self._admit = admit
         self._variables = variables
+        self._here: set[str] = set()
+
+    def is_here(self, push: str) -> bool:
+        """Whether the client of the request with this id still listens. The hooks find the id in SLIPWAY_PUSH."""
+        return push in self._here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -77,8 +84,20 @@ class GitHttp:
             size = body.tell()
             body.seek(0)
             path = f"/{match['app']}.git/{match['action']}"
-            git = self._start(self._cgi(request, path, size), body)
-        await _answer(git, send)
+            push = secrets.token_hex(16)
+            git = self._start({**self._cgi(request, path, size), "SLIPWAY_PUSH": push}, body)
+        self._here.add(push)
+        listening = asyncio.create_task(self._until_gone(push, receive))
+        try:
+            await _answer(git, send)
+        finally:
+            listening.cancel()
+            self._here.discard(push)
+
+    async def _until_gone(self, push: str, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._here.discard(push)
 
     def _cgi(self, request: Request, path: str, size: int) -> dict[str, str]:
         headers = request.headers
@@ -87,6 +106,7 @@ class GitHttp:
             "safe.directory": "*",
             "http.receivepack": "true",
             "http.getanyfile": "false",
+            "transfer.hideRefs": HIDDEN,
             "receive.autogc": "false",  # its background child would hold the push open
         }
         environment = {

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
@@ -56,8 +56,8 @@ class Intake:
             return
         if not pushing:
             raise NotFound(f"there is no app {app}; a push makes it")
-        await self._ensure_app(app)
-        await asyncio.to_thread(self._repositories.ensure, app)
+        made = await self._ensure_app(app)
+        await asyncio.to_thread(self._repositories.ensure, app, gated=made.gate is not None)
 
     async def reconcile(self) -> None:
         """A loop's step: queues what was pushed while nobody listened. No push is lost."""
@@ -103,13 +103,18 @@ class Intake:
             raise Invalid("commit", f"{name} has no commit {commit}; push it first")
         return await self._add(app, branch, found, is_head=False, fresh=True)
 
+    async def queue_at_door(self, app: App, branch: str, commit: str) -> Build:
+        """A build that judges a commit of the repository before it is the branch's head. It is not deployed."""
+        return await self._add(app, branch, commit, is_head=False, door=True)
+
     async def retry(self, build: Build) -> Build:
-        """A new build of the same commit and branch. Raises Conflict while the first one has not ended."""
+        """A new build of the same commit and branch; of the commit alone, if it was at the door: that branch has not
+        accepted it. Raises Conflict while the first one has not ended."""
         if not build.ended:
             raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
-        return await self.queue(build.app, branch=build.branch, commit=build.commit)
+        return await self.queue(build.app, branch=build.speaks_for, commit=build.commit)
 
-    async def tell(self, app: str, updates: Sequence[str]) -> AsyncIterator[bytes]:
+    async def tell(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """What a pusher is shown: what becomes of each ref, then the logs of its builds as they grow."""
         try:
             heads = await self.queue_heads(app)
@@ -150,7 +155,9 @@ class Intake:
             await self._store.put_app(app)
             return app
 
-    async def _add(self, app: App, branch: str | None, commit: str, *, is_head: bool, fresh: bool = False) -> Build:
+    async def _add(
+        self, app: App, branch: str | None, commit: str, *, is_head: bool, fresh: bool = False, door: bool = False
+    ) -> Build:
         number = await self._store.next_number(app.name)
         build = Build(
             id=f"{app.name}-{number}",
@@ -158,12 +165,14 @@ class Intake:
             number=number,
             commit=commit,
             branch=branch,
-            environment=app.branches.get(branch) if branch is not None else None,
+            environment=app.branches.get(branch) if branch is not None and not door else None,
+            door=door,
             state=BuildState.QUEUED,
             fresh=fresh,
             created_at=self._now(),
         )
         where = f"{branch} to {build.environment}" if build.environment else "not to be deployed"
+        where = f"at the door of {branch}" if door else where
         self._logs.say(build.id, f"{build.id} queued: commit {commit[:10]}, {where}; {self._url}/builds/{build.id}")
         await self._store.add(build, is_head=is_head)
         self._wake()

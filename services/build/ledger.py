@@ -70,7 +70,7 @@ class Ledger:
         return domain.masked(build, self.mask)
 
     async def _failed_before(self) -> bool:
-        branch = self.build.branch
+        branch = self.build.speaks_for
         if branch is None:
             return False
         last = await self.patiently(lambda: self.store.last_judged(self.build.app, branch))

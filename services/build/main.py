@@ -16,6 +16,8 @@ from services.build.config import Settings
 from services.build.deadline import Limits
 from services.build.delivery_store import RedisDeliveryStore
 from services.build.deploy import Handover
+from services.build.door import Door
+from services.build.door_objects import DoorObjects
 from services.build.executor import Executor, Stop
 from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
@@ -28,7 +30,7 @@ from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.passed_store import RedisPassedStore
 from services.build.process_executor import ProcessExecutor, passed_on
-from services.build.push_socket import PushSocket, install_hook
+from services.build.push_socket import PushSocket, install_hooks
 from services.build.receiver import Receiver
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
@@ -52,6 +54,7 @@ from shared.vault import Vault
 SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
 SWEEP_S = 60.0
+DOOR_S = 2.0
 DELIVER_S = 1.0
 FETCHES, TELLINGS = 4, 8  # apps at a time
 
@@ -99,7 +102,12 @@ def build_app(settings: Settings) -> FastAPI:
     workers.wake = schedule.wake
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
-    pushes = PushSocket(settings.push_socket, intake.tell)
+    variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
+    git = GitHttp(settings.repositories, settings.hooks, settings.home / "spool", intake.admit, variables)
+    door = Door(store, intake, DoorObjects(repositories), logs, wake=schedule.wake, is_here=git.is_here)
+    at_door = Loop("door", door.step, every_s=DOOR_S)
+    door.left = at_door.wake
+    pushes = PushSocket(settings.push_socket, intake.tell, door.judge)
     loopback = settings.build_loopback_sources
     vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
     fetches, tellings = AppTasks("fetch", FETCHES), AppTasks("statuses", TELLINGS)
@@ -119,7 +127,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
-        install_hook(settings.hooks)
+        install_hooks(settings.hooks)
         wall_off(settings.build_releases)
         async with redis, http, workers.working(), fetches.working(), tellings.working(), pushes.listening():
             yield
@@ -142,6 +150,7 @@ def build_app(settings: Settings) -> FastAPI:
         loops=[
             schedule,
             Loop("reconcile", intake.reconcile, every_s=RECONCILE_S),
+            at_door,
             deliver,
             Loop("statuses", outbox.step, every_s=DELIVER_S),
             sweep,
@@ -152,12 +161,6 @@ def build_app(settings: Settings) -> FastAPI:
         resources=resources,
         at_end=logs.close,
     )
-    variables = {
-        "PATH": path,
-        "SLIPWAY_PUSH_SOCKET": str(settings.push_socket),
-        "SLIPWAY_BUILD_URL": url,
-    }
-    git = GitHttp(settings.repositories, settings.hooks, settings.home / "spool", intake.admit, variables)
     app.mount("/git", git)
     return app
 

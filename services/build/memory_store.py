@@ -58,8 +58,8 @@ class MemoryBuildStore:
         self._mark(before, after)
         if after.state is not before.state:
             self.events.append(event_of(after))
-        if after.state in JUDGED:
-            self._judged[after.app, after.branch] = after.id
+        if after.state in JUDGED and after.speaks_for is not None:
+            self._judged[after.app, after.speaks_for] = after.id
         return after
 
     async def build(self, build_id: str) -> Build:

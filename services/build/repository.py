@@ -9,6 +9,7 @@ from pathlib import Path
 
 SUBMODULE = "160000"
 TIMEOUT_S = 120
+GATED = "gated"  # a file in the repository: its hook is to ask the service before git accepts a push
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
 # Nothing of the machine's own git configuration reaches the platform's repositories.
 GIT_ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C.UTF-8"}
@@ -42,7 +43,7 @@ class Repositories:
     def exists(self, app: str) -> bool:
         return (self.path(app) / "HEAD").exists()
 
-    def ensure(self, app: str) -> None:
+    def ensure(self, app: str, *, gated: bool = False) -> None:
         """Makes the bare repository, whole or not at all."""
         path = self.path(app)
         if self.exists(app):
@@ -53,7 +54,17 @@ class Repositories:
         self._run("init", "--quiet", "--bare", "--template=", str(fresh))
         (fresh / "info").mkdir()
         (fresh / "info" / "attributes").write_text(ATTRIBUTES)
+        if gated:
+            (fresh / GATED).touch()
         fresh.rename(path)
+
+    def gate(self, app: str, gated: bool) -> None:
+        """Has pushes judged before they are accepted, or not any more; makes the repository. May be repeated."""
+        self.ensure(app, gated=gated)
+        if gated:
+            (self.path(app) / GATED).touch()
+        else:
+            (self.path(app) / GATED).unlink(missing_ok=True)
 
     def delete(self, app: str) -> None:
         shutil.rmtree(self.path(app), ignore_errors=True)
@@ -113,6 +124,10 @@ class Repositories:
                 self._git(app, *command, cwd=folder, GIT_INDEX_FILE=str(index), GIT_WORK_TREE=str(folder))
         finally:
             index.unlink(missing_ok=True)
+
+    def git(self, app: str, *arguments: str, **variables: str) -> str:
+        """What git says of the app's repository. Raises GitFailed."""
+        return self._git(app, *arguments, cwd=None, **variables)
 
     def _git(self, app: str, *arguments: str, cwd: Path | None = None, **variables: str) -> str:
         output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, **variables)

@@ -106,6 +106,9 @@ class _Run:
                 if not await self._passes():
                     return
         await self._recall.pass_on()
+        if ledger.build.door:
+            await self.end(BuildState.SUCCESS, f"passed; {ledger.build.branch} may have it")
+            return
         if ledger.build.environment is None:
             await self.end(BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
             return

@@ -43,20 +43,18 @@ def plan(
     """`unended`: queued and running builds, oldest first. `working`: ids of those that this process works on. `served`:
     app → a number that is larger the later a build of it was last started.
 
-    A newer build of the same app and branch supersedes older ones, but one in its deploy stage is waited for. A build
-    that waits for its deploy does not count against `concurrency`. One of a commit that is being judged waits for the
-    verdict, which it may reuse.
+    A newer build of the same app and branch supersedes older ones, but one in its deploy stage is waited for; those at
+    the door are a group of their own. A build that waits for its deploy does not count against `concurrency`. One of a
+    commit that is being judged waits for the verdict, which it may reuse.
     """
     actions: list[Action] = []
-    newest: dict[tuple[str, str | None], Build] = {
-        (build.app, build.branch): build for build in unended if build.branch is not None
-    }
-    blocked: set[tuple[str, str | None]] = set()
+    newest = {build.group: build for build in unended if build.branch is not None}
+    blocked: set[tuple[str, str | None, bool]] = set()
     judged: set[tuple[str, str]] = set()
     waiting: list[Build] = []
     busy = Counter(build.app for build in unended if build.id in working and not build.deploying)
     for build in unended:
-        group = (build.app, build.branch)
+        group = build.group
         stop = build.stop
         newer = newest.get(group, build)
         if stop is None and newer.id != build.id and not build.deploying:

@@ -78,7 +78,7 @@ class BuildStore(Protocol):
     async def forget_head(self, app: str, branch: str) -> None: ...
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
-        """The branch's last build that ended in success, failure or error."""
+        """The branch's last build that ended in success, failure or error; not one that was at its door."""
         ...
 
 
@@ -205,5 +205,5 @@ def _write(pipe: Pipeline, before: Build, after: Build) -> None:
         events.append(pipe, event_of(after))
     if after.ended:
         pipe.zrem("build:unended", after.id)
-    if after.state in JUDGED and after.branch is not None:
-        pipe.hset(f"build:judged:{after.app}", after.branch, after.id)
+    if after.state in JUDGED and (branch := after.speaks_for) is not None:
+        pipe.hset(f"build:judged:{after.app}", branch, after.id)

@@ -82,8 +82,11 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 
 def _build(subject: Subject) -> Message | None:
-    """A build that failed because its release did is told by the release; one that recovered, once."""
+    """A build that failed because its release did is told by the release; one that recovered, once; one at the door of
+    a branch by nobody: its pusher has read it."""
     event = subject.event
+    if (event.model_extra or {}).get("door") is True:
+        return None
     recovered = (event.model_extra or {}).get("recovered") is True
     if event.type == "build.success" and not recovered:
         return None

@@ -101,6 +101,7 @@ async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> 
         ({"name": "notes", "branches": {"a": "moon"}}, "branches.a"),
         ({"name": "notes", "gates": {"speed": 1}}, "gates.speed"),
         ({"name": "notes", "gate": {}}, "gate"),
+        ({"name": "notes", "gate": "pull"}, "gate"),
         ({"name": "notes", "source": {"forge": "gitea", "url": "file:///etc"}}, "source.url"),
         ({"name": "notes", "source": {"forge": "cvs", "url": "https://forge.example/a"}}, "source.forge"),
     ],
@@ -124,6 +125,23 @@ async def test_what_is_secret_of_a_source_is_written_and_never_read(
         assert (shown["url"], shown["token_set"], shown["webhook_secret_set"]) == (source["url"], True, True)
     assert "hello" not in "".join(answer.text for answer in answers) + (await store.app("notes")).model_dump_json()
     assert (await client.put("/apps/notes", json={"source": None})).json()["source"] is None
+
+
+async def test_the_gate_for_pushes_is_set_and_taken_away(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    gated = tmp_path / "repositories" / "notes.git" / "gated"
+    assert (await client.post("/apps", json={"name": "notes"})).json()["gate"] is None
+    assert (await client.put("/apps/notes", json={"gate": "push"})).json()["gate"] == "push"
+    assert (await client.put("/apps/notes", json={"gates": {"coverage": 7}})).json()["gate"] == "push"
+    assert gated.exists()
+    source = {"forge": "gitea", "url": "https://forge.example/octo/notes.git"}
+    both = await client.put("/apps/notes", json={"source": source})
+    assert (both.status_code, both.json()["errors"][0]["field"]) == (422, "source")
+    for none in ("none", None):
+        await client.put("/apps/notes", json={"gate": "push"})
+        assert (await client.put("/apps/notes", json={"gate": none})).json()["gate"] is None
+        assert not gated.exists()
+    both = await client.put("/apps/notes", json={"source": source, "gate": "push"})
+    assert (both.status_code, both.json()["errors"][0]["field"]) == (422, "gate")
 
 
 async def test_a_fault_in_a_source_does_not_tell_its_secrets(client: httpx.AsyncClient) -> None:

@@ -51,6 +51,20 @@ def test_other_branches_and_commits_alone_are_not_superseded() -> None:
     assert plan(builds, set(), 9) == [Start("notes-1"), Start("notes-2"), Start("notes-3"), Start("notes-4")]
 
 
+def test_those_at_the_door_are_a_group_of_their_own() -> None:
+    at_door = build(2, door=True, environment=None)
+    assert plan([build(1), at_door, build(3, branch="dev")], set(), 9) == [
+        Start("notes-1"),
+        Start("notes-2"),
+        Start("notes-3"),
+    ]
+    assert plan([build(1, door=True), build(2), build(3, door=True)], set(), 9) == [
+        End("notes-1", superseded("notes-3")),
+        Start("notes-2"),
+        Start("notes-3"),
+    ]
+
+
 def test_what_a_dead_service_left_running_is_taken_up_at_once() -> None:
     left = [build(1, app="a", state=RUNNING), build(1, app="b", state=RUNNING), build(1, app="c")]
     assert plan(left, set(), 1) == [Start("a-1"), Start("b-1")]

@@ -111,10 +111,10 @@ async def test_only_builds_that_have_not_ended_are_unended(store: BuildStore) ->
     assert [one.id for one in await store.unended()] == ["notes-1", "notes-3"]
 
 
-async def test_cancelled_builds_do_not_judge_a_branch(store: BuildStore) -> None:
+async def test_builds_that_are_cancelled_or_at_the_door_do_not_judge_a_branch(store: BuildStore) -> None:
     assert await store.last_judged("notes", "release") is None
-    for number, state in ((1, S.ERROR), (2, S.CANCELLED)):
-        await store.add(build(number), is_head=True)
+    for number, state in ((1, S.ERROR), (2, S.CANCELLED), (3, S.ERROR)):
+        await store.add(build(number, door=number == 3), is_head=number != 3)
         await store.update(f"notes-{number}", ending(state))
     last = await store.last_judged("notes", "release")
     assert last is not None and last.id == "notes-1"

@@ -34,6 +34,7 @@ PRODUCTION, CANARY = {"environment": "production"}, {"environment": "canary"}
         ("build.failure", "gate", {"stage": "test"}, True),
         ("build.failure", "the deployer refused it", {"stage": "deploy"}, True),
         ("build.failure", "release notes-r9 failed: …", {"stage": "deploy", "release": "notes-r9"}, False),
+        ("build.failure", "gate", {"stage": "test", "door": True}, False),
         ("build.error", "the deployer did not answer", {"stage": "deploy", "release": "notes-r9"}, True),
         ("build.success", "live", {"recovered": True}, True),
         ("build.success", "live", {"recovered": False}, False),

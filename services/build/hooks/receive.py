@@ -1,0 +1,63 @@
+"""git's hooks pre-receive and post-receive: tell the build service of the push, and show the pusher what it answers.
+
+Runs beside the service, by any Python 3.11 without its packages. Before git takes the push, nothing but the service's
+own word lets it in. Afterwards, whatever happens here, the push has been accepted: the service finds it in the
+repository by itself.
+"""
+
+import os
+import socket
+import sys
+
+HEARD_TO_THE_END = b"\0"  # after pre-receive: let in
+REFUSED = b"\1"
+
+
+def follow(address: str, message: bytes) -> bytes:
+    """Copies the answer to stdout as it comes. Its last byte, if that is one of the two above; else empty: the service
+    broke off. It sends neither before the end."""
+    last = b""
+    with socket.socket(socket.AF_UNIX) as service:
+        folder, name = os.path.split(address)
+        os.chdir(folder)  # a unix socket's address holds about 100 bytes
+        service.connect(name)
+        service.sendall(message)
+        service.shutdown(socket.SHUT_WR)
+        while data := service.recv(65536):
+            last = data[-1:]
+            sys.stdout.buffer.write(data.rstrip(HEARD_TO_THE_END + REFUSED))
+            sys.stdout.buffer.flush()
+    return last if last in (HEARD_TO_THE_END, REFUSED) else b""
+
+
+def answer(hook: str) -> bytes:
+    """What `follow` gives. Lines of the message: hook, app, id of the push, folder of its objects; `old new ref`."""
+    app = os.path.basename(os.getcwd()).removesuffix(".git")
+    push, objects = os.environ.get("SLIPWAY_PUSH", ""), os.environ.get("GIT_QUARANTINE_PATH", "")
+    head = "\n".join([hook, app, push, objects, ""]).encode(errors="surrogateescape")
+    try:
+        return follow(os.environ["SLIPWAY_PUSH_SOCKET"], head + sys.stdin.buffer.read())
+    except BrokenPipeError:
+        os._exit(hook == "pre-receive")  # the pusher has gone; a build of what was accepted goes on
+    except OSError:
+        return b""
+
+
+def pre_receive() -> int:
+    said = answer("pre-receive")
+    if said == b"":
+        why = "Refused: this app's releases are judged before they are accepted, and the build service was interrupted."
+        print(f"{why} Nothing of this push was accepted; push again.", flush=True)
+    return 0 if said == HEARD_TO_THE_END else 1
+
+
+def post_receive() -> int:
+    if answer("post-receive") == b"":
+        url = os.environ.get("SLIPWAY_BUILD_URL", "")
+        kept = "The build service was interrupted. Your push is kept and will be built"
+        print(f"{kept}; follow it at {url}/", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(pre_receive() if sys.argv[1] == "pre-receive" else post_receive())
