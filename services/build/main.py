@@ -34,6 +34,7 @@ from services.build.secret_store import RedisSecretStore
 from services.build.status_outbox import StatusOutbox
 from services.build.status_store import RedisStatusStore
 from services.build.store import RedisBuildStore
+from services.build.tree import TreeLimits
 from services.build.wall import wall_off
 from services.build.webhook_api import webhooks_router
 from services.build.workers import Workers
@@ -41,6 +42,7 @@ from shared.app import configure_logging, create_app, serve
 from shared.clock import now
 from shared.http import ServiceClient
 from shared.loops import Loop
+from shared.manifest import MIB
 from shared.registry import RedisRegistry
 from shared.store import connect
 from shared.vault import Vault
@@ -63,7 +65,9 @@ def build_app(settings: Settings) -> FastAPI:
     history = RedisHistoryStore(redis)
     secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
-    repositories = Repositories(settings.repositories, path)
+    repositories = Repositories(
+        settings.repositories, path, TreeLimits(settings.build_files, settings.build_checkout_mb * MIB)
+    )
     logs = BuildLogs(settings.build_logs)
     executor = _executor(settings, environment)
     tools = Tools(
@@ -146,7 +150,14 @@ def build_app(settings: Settings) -> FastAPI:
         "SLIPWAY_PUSH_SOCKET": str(settings.push_socket),
         "SLIPWAY_BUILD_URL": url,
     }
-    git = GitHttp(settings.repositories, settings.hooks, settings.home / "spool", intake.admit, variables)
+    git = GitHttp(
+        settings.repositories,
+        settings.hooks,
+        settings.home / "spool",
+        intake.admit,
+        variables,
+        settings.build_push_mb * MIB,
+    )
     app.mount("/git", git)
     return app
 

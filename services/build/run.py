@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,10 +21,12 @@ from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
 from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
 from services.build.pipeline import Pipeline, Verdict
+from services.build.remove import remove
 from services.build.repository import SUBMODULE, Repositories, TrackedFile
 from services.build.secret import Secrets, opened
 from services.build.secret_store import SecretStore
 from services.build.store import BuildStore
+from services.build.tree import BadTree
 from shared.manifest import Manifest, Stage
 from shared.models import Artifact, BuildState, Environment
 from shared.vault import Vault
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 OFFENDERS_LOGGED = 5
+LARGEST_AT_ROOT_BYTES = 2**20  # of the files that tell what an app is: they are read into memory
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,12 @@ class _Run:
             await self.end(BuildState.ERROR, f"the service ended {ATTEMPTS} times while this build ran")
             return False
         await ledger.update(lambda build: domain.with_changes(build, stage=Stage.BUILD))
+        try:
+            tracked = await asyncio.to_thread(tools.repositories.tracked, workspace.app, workspace.commit)
+        except BadTree as error:
+            await self._judged([GateResult(name="commit", passed=False, reason=f"it {error}")], None)
+            return False
         await asyncio.to_thread(tools.repositories.checkout, workspace.app, workspace.commit, workspace.folder)
-        tracked = await asyncio.to_thread(tools.repositories.tracked, workspace.app, workspace.commit)
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
         app = await ledger.patiently(lambda: tools.store.app(workspace.app))
@@ -141,6 +147,11 @@ class _Run:
         """Raises BadManifest."""
         at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
         read = self._tools.repositories.read
+        for file in at_root:
+            if file.size > LARGEST_AT_ROOT_BYTES:
+                raise BadManifest(
+                    [Fault(file.path, f"is larger than {LARGEST_AT_ROOT_BYTES // 2**20} MiB; make it smaller")]
+                )
         files = {file.path: await asyncio.to_thread(read, app.name, file) for file in at_root}
         images = self._tools.executor.builds_images
         if NAME not in files:
@@ -269,4 +280,4 @@ class _Run:
 
 
 def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
