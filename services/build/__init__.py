@@ -25,6 +25,7 @@ Domain, pure
   flaky.py          tests that fail and pass on one commit; what is excused and what is not
   manifest_file.py  slipway.yml, with lines in its faults
   convention.py     what tells where there is no manifest
+  tree.py           which trees of commits are taken
   output.py         whatever a step prints → lines
   badge.py
 What happens
@@ -44,6 +45,7 @@ What happens
   executor.py                           how steps are run and what passed is sealed: the port
   process_executor.py, command.py, pipe.py  as processes, in place; wall.py keeps other projects' rules away from them
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
+  remove.py                             removes whatever steps left, and never behind a link
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets
   deploy.py                             the deployer

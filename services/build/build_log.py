@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from services.build.mask import Mask
-from services.build.output import LineSplitter
+from services.build.output import LineSplitter, cleaned
 
 LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
@@ -41,9 +41,9 @@ class BuildLog:
         return self._lines
 
     def say(self, line: str) -> None:
-        """A line of the platform."""
+        """A line of the platform, or some. Names in it may be a stranger's: no terminal obeys them."""
         self.flush()
-        self._append(f"{self._mask(line)}\n")
+        self._append("".join(f"{cleaned(self._mask(part))}\n" for part in line.split("\n")))
 
     def output(self, data: bytes) -> None:
         """What a step has printed: any bytes, cut anywhere."""

@@ -11,11 +11,16 @@ from shared.models import Environment
 class Settings(SharedSettings):
     """`SLIPWAY_BUILD_CONCURRENCY`: how many builds run steps at a time (not counting those that deploy).
     `SLIPWAY_BUILD_LIMIT_S`: how long one may take until what passed is sealed.
+    `SLIPWAY_BUILD_FILES`: files and folders that a commit may hold; `SLIPWAY_BUILD_CHECKOUT_MB`: what it may unpack to;
+    `SLIPWAY_BUILD_PUSH_MB`: what one push may carry.
     `SLIPWAY_BUILD_LOOPBACK_SOURCES`: for tests only; a source may be http:// on a loopback address.
     """
 
     build_concurrency: int = Field(2, ge=1)
     build_limit_s: float = Field(7200.0, gt=0)
+    build_files: int = Field(50_000, ge=1)
+    build_checkout_mb: int = Field(512, ge=1)
+    build_push_mb: int = Field(512, ge=1)
     build_loopback_sources: bool = False
 
     @property

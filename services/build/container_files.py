@@ -12,6 +12,7 @@ from typing import IO, Any
 from services.build.report_file import LARGEST_BYTES, StepStart
 
 # Bits of the mode as the engine tells it, which is Go's and not POSIX'.
+_TAR_ROOM = 64 * 1024
 _GO_SYMLINK, _GO_TYPE = 1 << 27, 0x8F280000
 
 
@@ -27,10 +28,17 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def place(report: Path, status: Mapping[str, Any], chunks: Iterator[bytes], born: datetime, start: StepStart) -> None:
-    """Puts what the container has at a report's path to the same path on this side, `report`, modified as long after
-    `start` as it was there after the container was `born`. What is no plain file, or a giant, is put there as such,
-    empty: `report_file` refuses it."""
+def place(
+    folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], born: datetime, start: StepStart
+) -> None:
+    """Puts what the container has at a report's path to the same path on this side, `name` in `folder`, modified as
+    long after `start` as it was there after the container was `born`. What is no plain file, or a giant, is put there
+    as such, empty: `report_file` refuses it. A link of the commit on the way to it would lead out of `folder`: nothing
+    is put
+    there."""
+    report = folder / name
+    if report.parent.resolve() != folder.resolve() / Path(name).parent:
+        return
     _clear(report)
     if status["mode"] & _GO_SYMLINK:
         report.symlink_to("elsewhere")
@@ -48,8 +56,14 @@ def place(report: Path, status: Mapping[str, Any], chunks: Iterator[bytes], born
 
 
 def only_file(chunks: Iterator[bytes]) -> bytes:
-    """The content of an archive of one file."""
-    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
+    """The content of an archive of one file. Raises ValueError if it is larger than a report may be: a step decides
+    what lies there."""
+    data = bytearray()
+    for chunk in chunks:
+        data += chunk
+        if len(data) > LARGEST_BYTES + _TAR_ROOM:
+            raise ValueError("larger than a report may be")
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         member = tar.next()
         file = member and tar.extractfile(member)
         return file.read() if file else b""

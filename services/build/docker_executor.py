@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import shutil
 import signal
 import tempfile
 import threading
@@ -31,6 +30,7 @@ from services.build.docker_leftovers import GONE_TIMEOUT_S, Leftovers, remove_co
 from services.build.dockerfile import base_image
 from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Workspace
 from services.build.image import ImageBuilder, image_tag, root_files
+from services.build.remove import remove
 from shared.engine import ANY_VERSION, ASKED_S, engine_check
 from shared.manifest import MIB
 from shared.models import Artifact
@@ -137,7 +137,7 @@ class DockerExecutor:
     async def discard(self, workspace: Workspace) -> None:
         """The checkout on this side too: the artifact is the image. An engine that does not answer keeps its part."""
         for folder in (workspace.scratch, workspace.folder):
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove, folder)
         try:
             await asyncio.to_thread(self._remove_all, workspace)
         except (DockerException, OSError) as error:
@@ -231,7 +231,7 @@ class DockerExecutor:
         for report in order.reports:
             with contextlib.suppress(NotFound):
                 chunks, status = ready.container.get_archive(f"{WORKSPACE}/{report}")
-                container_files.place(workspace.folder / report, status or {}, chunks, ready.born, ready.start)
+                container_files.place(workspace.folder, report, status or {}, chunks, ready.born, ready.start)
         memory_bytes = self._memory_bytes if code == KILLED and self._ran_out_of_memory(ready.container) else None
         return Outcome(code, told(code, memory_bytes), self._skipped(ready.container) if code else 0)
 

@@ -22,6 +22,7 @@ from services.build.door_objects import HIDDEN
 from services.build.pipe import PipeEnd
 from services.build.repository import GIT_ENVIRONMENT
 from shared.errors import Problem
+from shared.manifest import MIB
 from shared.store import RedisError, redis_unavailable
 
 log = logging.getLogger(__name__)
@@ -45,12 +46,14 @@ class GitHttp:
         spool: Path,
         admit: Callable[[str, bool], Awaitable[None]],
         variables: dict[str, str],
+        largest_push_bytes: int,
     ) -> None:
         self._repositories = repositories
         self._hooks = hooks
         self._spool = spool
         self._admit = admit
         self._variables = variables
+        self._largest = largest_push_bytes
         self._here: set[str] = set()
 
     def is_here(self, push: str) -> bool:
@@ -79,6 +82,9 @@ class GitHttp:
             try:
                 async for chunk in _chunks(receive):
                     body.write(chunk)
+                    if body.tell() > self._largest:
+                        await _refuse(_too_large(self._largest))(scope, receive, send)
+                        return
             except ClientGone:
                 return
             size = body.tell()
@@ -107,6 +113,15 @@ class GitHttp:
             "http.receivepack": "true",
             "http.getanyfile": "false",
             "transfer.hideRefs": HIDDEN,
+            # A pack is checked before any of it counts: `.git`, `..` and double names are nobody's. What some old tools
+            # wrote, and is harmless, is let in: else a long history could never be pushed.
+            "receive.fsckObjects": "true",
+            "receive.fsck.badTimezone": "ignore",
+            "receive.fsck.missingSpaceBeforeDate": "ignore",
+            "receive.fsck.zeroPaddedFilemode": "ignore",
+            "receive.maxInputSize": str(self._largest),
+            "receive.unpackLimit": "1",  # index-pack alone reads large files in slices
+            "core.bigFileThreshold": "16m",
             "receive.autogc": "false",  # its background child would hold the push open
         }
         environment = {
@@ -133,6 +148,11 @@ class GitHttp:
         return subprocess.Popen(
             ["git", "http-backend"], env=environment, stdin=body, stdout=subprocess.PIPE, start_new_session=True
         )
+
+
+def _too_large(limit: int) -> Problem:
+    remedy = "push the history in parts, keep large files elsewhere, or raise SLIPWAY_BUILD_PUSH_MB"
+    return Problem(f"a push may carry {limit // MIB} MB; {remedy}", status=413)
 
 
 def _refuse(problem: Problem) -> Response:

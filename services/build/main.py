@@ -39,6 +39,7 @@ from services.build.secret_store import RedisSecretStore
 from services.build.status_outbox import StatusOutbox
 from services.build.status_store import RedisStatusStore
 from services.build.store import RedisBuildStore
+from services.build.tree import TreeLimits
 from services.build.wall import wall_off
 from services.build.webhook_api import webhooks_router
 from services.build.workers import Workers
@@ -47,6 +48,7 @@ from shared.clock import now
 from shared.engine import socket_watch
 from shared.http import ServiceClient
 from shared.loops import Loop
+from shared.manifest import MIB
 from shared.registry import RedisRegistry
 from shared.store import connect
 from shared.vault import Vault
@@ -71,7 +73,9 @@ def build_app(settings: Settings) -> FastAPI:
     passed = RedisPassedStore(redis)
     secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
-    repositories = Repositories(settings.repositories, path)
+    repositories = Repositories(
+        settings.repositories, path, TreeLimits(settings.build_files, settings.build_checkout_mb * MIB)
+    )
     logs = BuildLogs(settings.build_logs)
     executor = _executor(settings, environment)
     tools = Tools(
@@ -103,7 +107,8 @@ def build_app(settings: Settings) -> FastAPI:
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
-    git = GitHttp(settings.repositories, settings.hooks, settings.home / "spool", intake.admit, variables)
+    spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
+    git = GitHttp(settings.repositories, settings.hooks, spool, intake.admit, variables, largest_push)
     door = Door(store, intake, DoorObjects(repositories), logs, wake=schedule.wake, is_here=git.is_here)
     at_door = Loop("door", door.step, every_s=DOOR_S)
     door.left = at_door.wake

@@ -1,7 +1,6 @@
 """Runs a commit's steps, stage by stage, and judges what they report."""
 
 import asyncio
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,11 +17,13 @@ from services.build.ledger import Ledger
 from services.build.measures import Collected
 from services.build.place import Places
 from services.build.recall import compared_with
+from services.build.remove import remove
 from services.build.repository import Repositories, TrackedFile
 from services.build.secret import Secrets
 from services.build.step_runner import StepRunner
 from shared.manifest import Gates, Manifest, Stage
 
+LARGEST_READ_BYTES = 2**20  # of a file whose lines tell findings apart
 STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
 
 
@@ -145,7 +146,7 @@ class Pipeline:
         named = {finding.offender.file for finding in findings}
         lines: dict[str | None, list[str]] = {}
         for file in tracked:
-            if file.path in named:
+            if file.path in named and file.size <= LARGEST_READ_BYTES:
                 data = await asyncio.to_thread(self._repositories.read, workspace.app, file)
                 lines[file.path] = data.decode(errors="replace").split("\n")
         return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
@@ -157,4 +158,4 @@ class Pipeline:
             await asyncio.to_thread(self._repositories.checkout, workspace.app, workspace.commit, source)
             return await self._analysis.measure(source)
         finally:
-            await asyncio.to_thread(shutil.rmtree, source, ignore_errors=True)
+            await asyncio.to_thread(remove, source)

@@ -6,7 +6,6 @@ They run as the platform's own user, which is no wall: what keeps builds apart i
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
@@ -14,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.build.command import ended, piped, start
-from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Workspace
+from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Unsealed, Workspace
+from services.build.remove import remove
 from shared.artifact import directory_digest
 from shared.models import Artifact
 from shared.process import marked_pids
@@ -65,7 +65,12 @@ class ProcessExecutor:
     async def seal(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> Artifact:
         """The folder, in place."""
         await self.discard(workspace)
-        digest = await asyncio.to_thread(directory_digest, workspace.folder)
+        try:
+            digest = await asyncio.to_thread(directory_digest, workspace.folder)
+        except (OSError, RecursionError) as error:
+            raise Unsealed(
+                f"its folder cannot be read whole ({type(error).__name__}); see what its steps left there"
+            ) from error
         return Artifact(kind="directory", ref=str(workspace.folder), digest=digest)
 
     async def has(self, artifact: Artifact) -> bool:
@@ -77,7 +82,7 @@ class ProcessExecutor:
         return await self._end_all(workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        await asyncio.to_thread(shutil.rmtree, workspace.scratch, ignore_errors=True)
+        await asyncio.to_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
         """A build leaves nothing but what its next run, or its folder's removal, takes along."""
@@ -86,7 +91,7 @@ class ProcessExecutor:
 
     async def remove(self, leavings: Leavings) -> None:
         for app in leavings.apps:
-            await asyncio.to_thread(shutil.rmtree, self._caches / app, ignore_errors=True)
+            await asyncio.to_thread(remove, self._caches / app)
 
     async def check(self) -> str | None:
         return None

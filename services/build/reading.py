@@ -10,7 +10,9 @@ from services.build.gate import Fault, loosened, loosened_flaky
 from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
 from services.build.repository import Repositories, TrackedFile
 from services.build.secret import Secrets
-from shared.manifest import Manifest
+from shared.manifest import MIB, Manifest
+
+LARGEST_AT_ROOT_BYTES = MIB  # of the files that tell what an app is: they are read into memory
 
 
 async def read_manifest(
@@ -24,6 +26,9 @@ async def read_manifest(
 ) -> Manifest:
     """`tracked`: the commit's files. `images`: whether artifacts are. Raises BadManifest."""
     at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
+    for file in at_root:
+        if file.size > LARGEST_AT_ROOT_BYTES:
+            raise BadManifest([Fault(file.path, f"is larger than {LARGEST_AT_ROOT_BYTES // MIB} MiB; make it smaller")])
     files = {file.path: await asyncio.to_thread(repositories.read, app.name, file) for file in at_root}
     if NAME not in files:
         log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")

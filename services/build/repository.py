@@ -1,13 +1,21 @@
 """The bare git repositories, `<folder>/<app>.git`. Methods block for some milliseconds: call them in a thread."""
 
+import contextlib
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+import tempfile
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
-SUBMODULE = "160000"
+from services.build.remove import remove
+from services.build.tree import SUBMODULE as SUBMODULE
+from services.build.tree import TrackedFile as TrackedFile
+from services.build.tree import TreeLimits, files_of
+
 TIMEOUT_S = 120
 GATED = "gated"  # a file in the repository: its hook is to ask the service before git accepts a push
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
@@ -15,22 +23,26 @@ EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every
 GIT_ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C.UTF-8"}
 # The checkout holds the commit's very bytes, whatever its .gitattributes say.
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
+# What is given to the service at most: git unpacks a thousandfold.
+LARGEST_ANSWER_BYTES = 64 * 2**20
+LONGEST_MESSAGE_BYTES = 2**16
+CHUNK = 64 * 1024
+# No name of a commit is `.git` to any system, whatever was let in.
+_CONFIG = {"safe.directory": "*", "core.protectHFS": "true", "core.protectNTFS": "true"}
 
 
 class GitFailed(RuntimeError):
     """git answered with an error; the message is git's."""
 
 
-@dataclass(frozen=True)
-class TrackedFile:
-    path: str
-    mode: str
-    blob: str
+class AnswerTooLarge(GitFailed):
+    """What git answers is more than this service holds in memory; the message says how much that is."""
 
 
 class Repositories:
-    def __init__(self, folder: Path, path_variable: str) -> None:
+    def __init__(self, folder: Path, path_variable: str, limits: TreeLimits | None = None) -> None:
         self.folder = folder
+        self._limits = limits or TreeLimits()
         self._environment = {**GIT_ENVIRONMENT, "PATH": path_variable}
 
     def path(self, app: str) -> Path:
@@ -90,32 +102,35 @@ class Repositories:
 
     def committed_at(self, app: str, commit: str) -> datetime:
         """In UTC."""
-        seconds = self._git(app, "show", "--no-patch", "--format=%ct", commit)
+        seconds = self._git(app, "log", "--no-walk", "--format=%ct", commit)
         return datetime.fromtimestamp(int(seconds), UTC)
 
     def message(self, app: str, commit: str) -> str:
-        """Of the commit, whole."""
-        return self._git(app, "show", "--no-patch", "--format=%B", commit)
+        """Of the commit; its first 64 KiB. (`git show` would compare whole trees, even if it shows no patch.)"""
+        command = ["--git-dir", str(self.path(app)), "log", "--no-walk", "--format=%B", commit]
+        return self._run(*command, first=LONGEST_MESSAGE_BYTES).decode(errors="surrogateescape")
 
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
-        """Every file, link and submodule of the commit."""
-        entries = self._git(app, "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")[:-1]
-        split = (entry.partition("\t") for entry in entries)
-        return [TrackedFile(path, mode=fields.split()[0], blob=fields.split()[2]) for fields, _, path in split]
+        """Every file, link and submodule of the commit. Raises BadTree, early, if it is not one to be checked out."""
+        listing = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit]
+        with self._started("--git-dir", str(self.path(app)), *listing) as git:
+            assert git.stdout is not None
+            return files_of(_entries(git.stdout), self._limits)
 
     def read(self, app: str, file: TrackedFile) -> bytes:
+        """Raises AnswerTooLarge."""
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
     def diff(self, app: str, base: str | None, commit: str) -> str:
         """What changed since `base`, without the lines around it; with None, or one that is gone, everything. Every
-        file counts as text: an attribute of the commit must not hide its lines."""
+        file counts as text: an attribute of the commit must not hide its lines. Raises AnswerTooLarge."""
         since = base if base is not None and self.commit(app, base) else EMPTY_TREE
         options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
         return self._git(app, "diff", *options, "--src-prefix=a/", "--dst-prefix=b/", since, commit, "--")
 
     def checkout(self, app: str, commit: str, folder: Path) -> None:
         """Writes the commit's files to `folder`, which is made anew; no `.git` in it. Submodules stay empty."""
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         folder.mkdir(parents=True)
         index = folder.with_name(f"{folder.name}.index")
         index.unlink(missing_ok=True)
@@ -130,18 +145,55 @@ class Repositories:
         return self._git(app, *arguments, cwd=None, **variables)
 
     def _git(self, app: str, *arguments: str, cwd: Path | None = None, **variables: str) -> str:
-        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, **variables)
+        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, **variables)
         return output.decode(errors="surrogateescape")
 
-    def _run(self, *arguments: str, cwd: Path | None = None, **variables: str) -> bytes:
-        done = subprocess.run(
-            ["git", "-c", "safe.directory=*", *arguments],
-            cwd=cwd,
-            env={**self._environment, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-        )
-        if done.returncode:
-            raise GitFailed(done.stderr.decode(errors="replace").strip() or f"git ended with {done.returncode}")
-        return done.stdout
+    def _run(self, *arguments: str, cwd: Path | None = None, first: int | None = None, **variables: str) -> bytes:
+        """What git answers; with `first` that many bytes of it."""
+        with self._started(*arguments, cwd=cwd, **variables) as git:
+            assert git.stdout is not None
+            limit = first if first is not None else LARGEST_ANSWER_BYTES
+            answer = git.stdout.read(limit + 1)
+            if len(answer) <= limit:
+                return answer
+        if first is None:
+            raise AnswerTooLarge(f"git's answer is larger than {LARGEST_ANSWER_BYTES // 2**20} MB")
+        return answer[:limit]
+
+    @contextlib.contextmanager
+    def _started(
+        self, *arguments: str, cwd: Path | None = None, **variables: str
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """git, whose output is read in the block. One that has been read to its end must have ended well, or
+        GitFailed is raised; any other is killed, and so is one that takes longer than its time."""
+        settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
+        with tempfile.TemporaryFile() as errors:
+            git = subprocess.Popen(
+                ["git", *settings, *arguments],
+                cwd=cwd,
+                env={**self._environment, **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+            late = threading.Timer(TIMEOUT_S, git.kill)
+            late.start()
+            try:
+                yield git
+                assert git.stdout is not None
+                if not git.stdout.read(1) and git.wait():
+                    errors.seek(0)
+                    said = errors.read(LONGEST_MESSAGE_BYTES).decode(errors="replace").strip()
+                    raise GitFailed(said or f"git ended with {git.returncode}")
+            finally:
+                late.cancel()
+                git.kill()
+                git.communicate()
+
+
+def _entries(stream: IO[bytes]) -> Iterator[bytes]:
+    """What NULs end."""
+    rest = b""
+    while data := stream.read(CHUNK):
+        *whole, rest = (rest + data).split(b"\0")
+        yield from whole

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,10 +28,12 @@ from services.build.passed_store import PassedStore
 from services.build.pipeline import Pipeline
 from services.build.reading import read_manifest
 from services.build.recall import Recall
+from services.build.remove import remove
 from services.build.repository import SUBMODULE, Repositories, TrackedFile
 from services.build.secret import Secrets, opened
 from services.build.secret_store import SecretStore
 from services.build.store import BuildStore
+from services.build.tree import BadTree
 from shared.manifest import Manifest, Stage
 from shared.models import Artifact, BuildState, Environment
 from shared.vault import Vault
@@ -137,10 +138,10 @@ class _Run:
         app = await ledger.patiently(lambda: tools.store.app(workspace.app))
         read, images = tools.repositories, tools.executor.builds_images
         async with within(tools.limits.checkout_s, "the reading of the commit"):
-            tracked = await asyncio.to_thread(read.tracked, workspace.app, workspace.commit)
             try:
+                tracked = await asyncio.to_thread(read.tracked, workspace.app, workspace.commit)
                 manifest = await read_manifest(read, app, tracked, self._secrets, self._log, images=images)
-            except BadManifest as error:
+            except (BadTree, BadManifest) as error:
                 return await self._judged([_refused(error)], None)
         key = await self._recall.key(app, manifest)
         await ledger.update(lambda build: domain.with_changes(build, manifest=manifest, judgement=key))
@@ -165,7 +166,7 @@ class _Run:
     async def _reuse(self, earlier: Build) -> None:
         """Nothing of the commit is run. (An earlier attempt may have been, and died.)"""
         await self._tools.executor.discard(self._workspace())
-        await asyncio.to_thread(_remove, self._workspace().folder)
+        await asyncio.to_thread(remove, self._workspace().folder)
         which = earlier.reused or earlier.id
         same = "passed with the same commit, manifest and gates; nothing is built again"
         self._log.say(f"--- reused: {which} {same}: {self._tools.build_url(which)}")
@@ -219,7 +220,7 @@ class _Run:
                 await asyncio.to_thread(tools.repositories.checkout, workspace.app, workspace.commit, source)
             return await tools.executor.seal(workspace, delivery, self._log.output, self._ledger.stop)
         finally:
-            await asyncio.to_thread(_remove, source)
+            await asyncio.to_thread(remove, source)
 
     async def stopped(self) -> None:
         """All processes have ended."""
@@ -247,7 +248,7 @@ class _Run:
         if not build.passed:
             workspace = self._workspace()
             await self._tools.executor.discard(workspace)
-            await asyncio.to_thread(_remove, workspace.folder)
+            await asyncio.to_thread(remove, workspace.folder)
         self._log.say(f"{build.id} {state}: {reason}")
         await self._ledger.end(state, reason)
 
@@ -265,11 +266,9 @@ class _Run:
         )
 
 
-def _refused(error: BadManifest) -> GateResult:
+def _refused(error: BadTree | BadManifest) -> GateResult:
+    if isinstance(error, BadTree):
+        return GateResult(name="commit", passed=False, reason=f"it {error}")
     first, *more = error.faults
     offenders = [Offender(file=NAME, line=fault.line, message=f"{fault.field}: {fault.detail}") for fault in more]
     return GateResult(name="manifest", passed=False, reason=str(first), offenders=offenders)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

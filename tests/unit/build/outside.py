@@ -32,7 +32,7 @@ class OutsideForge:
         self.runs = 0
         self.statuses: list[tuple[str, dict[str, str]]] = []
         self.down = self.hangs = False
-        git = GitHttp(folder, folder / "hooks", folder / "spool", self._admit, {})
+        git = GitHttp(folder, folder / "hooks", folder / "spool", self._admit, {}, 2**30)
         self._git = TokenAuth(git, token=FORGE_TOKEN, is_public=lambda scope: False)
 
     def url(self, name: str = "notes") -> str:

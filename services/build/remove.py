@@ -1,0 +1,33 @@
+"""Removes what steps leave, whatever they made of it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+_TIMEOUT_S = 120.0
+
+
+def remove(path: Path) -> None:
+    """The folder, file or link at `path`, if there is one; never what a link leads to. Folders that are closed to
+    their owner are opened, and any depth is taken (Python's own `rmtree` gives up at a thousand levels). What cannot
+    be removed stays.
+    """
+    if not os.path.lexists(path):
+        return
+    if not _rm(path) and path.is_dir() and not path.is_symlink():
+        _quietly("chmod", "-R", "u+rwx", path)
+        _rm(path)
+
+
+def _rm(path: Path) -> bool:
+    return _quietly("rm", "-rf", path)
+
+
+def _quietly(program: str, option: str, *rest: str | Path) -> bool:
+    command = [program, option, *rest[:-1], "--", rest[-1]]
+    quiet = subprocess.DEVNULL
+    try:
+        done = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -1,0 +1,93 @@
+"""Which trees of commits are taken: how many files, how large, how deep, and under which names. Pure.
+
+A few kilobytes of pack can name ten thousand million files: what is counted here is counted while git lists it, and
+git is ended at the first that is too much.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.manifest import MIB
+
+LONGEST_PATH = 1024  # bytes, which with the home before it fits into what systems take
+LONGEST_NAME = 255
+DEEPEST = 100
+SUBMODULE, FOLDER = "160000", "040000"
+# `.git` as Windows and macOS also read it; git itself takes no other notice of these two.
+_GITS = {".git", "git~1"}
+_IGNORED_BY_MACOS = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
+# Controls, line ends of any kind, and what turns the direction of writing round.
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+class BadTree(ValueError):
+    """The commit is not checked out; the message says why and what to do, after `the commit`."""
+
+
+@dataclass(frozen=True)
+class TreeLimits:
+    """`entries`: files and folders; `total_bytes`: of all files, unpacked."""
+
+    entries: int = 50_000
+    total_bytes: int = 512 * MIB
+
+
+@dataclass(frozen=True)
+class TrackedFile:
+    path: str
+    mode: str
+    blob: str
+    size: int = 0
+
+
+def files_of(entries: Iterator[bytes], limits: TreeLimits) -> list[TrackedFile]:
+    """From `git ls-tree -r -t -l -z`: every file, link and submodule. Raises BadTree at the first entry that is one
+    too many."""
+    files: list[TrackedFile] = []
+    total = 0
+    for seen, entry in enumerate(entries, 1):
+        fields, _, raw = entry.partition(b"\t")
+        _check_name(raw)
+        if seen > limits.entries:
+            raise BadTree(
+                f"holds more than {limits.entries} files and folders; leave out what is made by a build, "
+                "or raise SLIPWAY_BUILD_FILES"
+            )
+        mode, _, blob, size = fields.decode().split()
+        total += int(size) if size.isdigit() else 0
+        if total > limits.total_bytes:
+            raise BadTree(
+                f"unpacks to more than {limits.total_bytes // MIB} MB (reached at {_shown(raw)}); keep large files "
+                "elsewhere, or raise SLIPWAY_BUILD_CHECKOUT_MB"
+            )
+        if mode != FOLDER:
+            files.append(TrackedFile(raw.decode(), mode, blob, int(size) if size.isdigit() else 0))
+    return files
+
+
+def _check_name(raw: bytes) -> None:
+    names = raw.split(b"/")
+    if len(raw) > LONGEST_PATH or any(len(name) > LONGEST_NAME for name in names):
+        raise BadTree(
+            f"holds {_shown(raw)}, a path of {len(raw)} bytes; at most {LONGEST_PATH}, and {LONGEST_NAME} for each "
+            "name: shorten it"
+        )
+    if len(names) > DEEPEST:
+        raise BadTree(f"holds {_shown(raw)}, nested deeper than {DEEPEST} folders; flatten them")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise BadTree(f"holds {_shown(raw)}, a name that is not UTF-8; rename it") from None
+    if _UNSHOWN.search(text):  # terminals would obey it, and a log would hold two lines
+        raise BadTree(f"holds {_shown(raw)}, a name with a character that cannot be shown; rename it")
+    for name in text.split("/"):
+        plain = name.translate(_IGNORED_BY_MACOS).lower().rstrip(". ")
+        if name in ("", ".", "..") or plain.partition(":")[0] in _GITS:
+            raise BadTree(f"holds {_shown(raw)}, a name that leads elsewhere on some systems; rename it")
+
+
+def _shown(raw: bytes) -> str:
+    """As a person may be shown it: in ASCII, without escapes of terminals, cut."""
+    text = ascii(raw.decode(errors="surrogateescape"))
+    return text if len(text) <= 80 else f"{text[:79]}…"
