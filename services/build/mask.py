@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 
 HIDDEN = "***"
 SHORTEST = 4
+FEW = 40
 
 
 class Mask:
@@ -14,13 +15,15 @@ class Mask:
 
     def __init__(self, hidden: Iterable[str] = ()) -> None:
         self._hidden: dict[str, list[str]] = {}
-        for each in sorted(set(hidden), key=lambda text: (-len(text), text)):
+        distinct = set(hidden)
+        self._few = distinct if len(distinct) <= FEW else None
+        for each in sorted(distinct, key=lambda text: (-len(text), text)):
             self._hidden.setdefault(each[:SHORTEST], []).append(each)
         self._beginning = re.compile(_any_of(self._hidden)) if self._hidden else None
         self.longest = max((len(texts[0]) for texts in self._hidden.values()), default=0)
 
     def __call__(self, text: str) -> str:
-        if self._beginning is None:
+        if self._few is not None and not any(each in text for each in self._few):
             return text
         kept, done = [], 0
         for start, end in self._places(text):
