@@ -16,17 +16,22 @@ from services.build.config import Settings
 from services.build.delivery_store import RedisDeliveryStore
 from services.build.deploy import Handover
 from services.build.executor import Executor, Stop
+from services.build.expire import Expiry
+from services.build.expiry import Rule
 from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.git_http import GitHttp
 from services.build.history_store import RedisHistoryStore
 from services.build.intake import Intake
 from services.build.leftovers import Sweep
+from services.build.listing_api import listing_router
 from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.process_executor import ProcessExecutor, passed_on
 from services.build.push_socket import PushSocket, install_hook
 from services.build.receiver import Receiver
+from services.build.report_api import report_router
+from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
 from services.build.secret_api import secrets_router
@@ -48,6 +53,7 @@ from shared.vault import Vault
 SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
 SWEEP_S = 60.0
+EXPIRE_S = 1800.0
 DELIVER_S = 1.0
 FETCHES, TELLINGS = 4, 8  # apps at a time
 
@@ -64,7 +70,8 @@ def build_app(settings: Settings) -> FastAPI:
     secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(settings.repositories, path)
-    logs = BuildLogs(settings.build_logs)
+    logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
+    deployer = ServiceClient("deployer", settings, registry, http)
     executor = _executor(settings, environment)
     tools = Tools(
         store=store,
@@ -75,7 +82,8 @@ def build_app(settings: Settings) -> FastAPI:
         executor=executor,
         analysis=Analysis(environment),
         logs=logs,
-        handover=Handover(ServiceClient("deployer", settings, registry, http)),
+        reports=reports,
+        handover=Handover(deployer),
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
@@ -89,6 +97,7 @@ def build_app(settings: Settings) -> FastAPI:
     schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
     workers.wake = schedule.wake
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
+    expiry = Expiry(store, logs, reports, settings.build_releases, deployer, _rule(settings), now)
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     pushes = PushSocket(settings.push_socket, intake.tell)
     loopback = settings.build_loopback_sources
@@ -107,6 +116,8 @@ def build_app(settings: Settings) -> FastAPI:
         await deliveries.forget(deleted)
         sweep.wake()
 
+    pages = Pages(logs, settings)
+
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         install_hook(settings.hooks)
@@ -123,7 +134,9 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
-            builds_router(store, intake, mirror, logs, Pages(logs, settings), schedule.wake),
+            listing_router(store, pages),
+            builds_router(store, intake, mirror, logs, pages, schedule.wake),
+            report_router(store, reports, repositories, pages),
             apps_router(store, repositories, mirror, vault, forget, now, loopback=loopback),
             flaky_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
@@ -135,6 +148,7 @@ def build_app(settings: Settings) -> FastAPI:
             deliver,
             Loop("statuses", outbox.step, every_s=DELIVER_S),
             sweep,
+            Loop("expiry", expiry.step, every_s=EXPIRE_S, stale_s=3 * EXPIRE_S),
         ],
         checks={"git": git_is_there, "engine": executor.check},
         public=PUBLIC,
@@ -149,6 +163,15 @@ def build_app(settings: Settings) -> FastAPI:
     git = GitHttp(settings.repositories, settings.hooks, settings.home / "spool", intake.admit, variables)
     app.mount("/git", git)
     return app
+
+
+def _rule(settings: Settings) -> Rule:
+    return Rule(
+        settings.build_keep_days,
+        settings.build_keep_logs,
+        settings.build_keep_artifacts,
+        settings.build_keep_records,
+    )
 
 
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:

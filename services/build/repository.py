@@ -95,6 +95,10 @@ class Repositories:
     def read(self, app: str, file: TrackedFile) -> bytes:
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
+    def size(self, app: str, file: TrackedFile) -> int:
+        """In bytes."""
+        return int(self._git(app, "cat-file", "-s", file.blob))
+
     def diff(self, app: str, base: str | None, commit: str) -> str:
         """What changed since `base`, without the lines around it; with None, or one that is gone, everything. Every
         file counts as text: an attribute of the commit must not hide its lines."""

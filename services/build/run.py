@@ -22,6 +22,8 @@ from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
 from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
 from services.build.pipeline import Pipeline, Verdict
+from services.build.report_files import ReportFiles
+from services.build.report_record import ReportDraft
 from services.build.repository import SUBMODULE, Repositories, TrackedFile
 from services.build.secret import Secrets, opened
 from services.build.secret_store import SecretStore
@@ -49,6 +51,7 @@ class Tools:
     executor: Executor
     analysis: Analysis
     logs: BuildLogs
+    reports: ReportFiles
     handover: Handover
     releases: Path
     urls: Callable[[str, Environment], list[str]]
@@ -109,8 +112,9 @@ class _Run:
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
         app = await ledger.patiently(lambda: tools.store.app(workspace.app))
+        draft = ReportDraft(self._secrets.mask)
         pipeline = Pipeline(
-            tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log, self._secrets
+            tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log, self._secrets, draft
         )
         try:
             manifest = await self._read_manifest(app, tracked)
@@ -124,6 +128,7 @@ class _Run:
             return False
         await ledger.update(lambda build: domain.with_changes(build, manifest=manifest))
         verdict = await pipeline.judge(workspace, app, manifest, tracked)
+        await asyncio.to_thread(lambda: tools.reports.write(workspace.build, draft.report()))
         await ledger.update(lambda build: domain.with_changes(build, flaky=verdict.flaky))
         if not await self._judged(verdict.gates, verdict.untested):
             return False

@@ -19,9 +19,12 @@ from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.history_store import MemoryHistoryStore
 from services.build.intake import Intake
+from services.build.listing_api import listing_router
 from services.build.memory_store import MemoryBuildStore
 from services.build.mirror import Mirror
 from services.build.page import Pages
+from services.build.report_api import report_router
+from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from shared.app import create_app
 from shared.models import BuildState
@@ -70,6 +73,8 @@ async def client(
         RedisRegistry(redis),
         description="",
         routers=[
+            listing_router(store, pages),
+            report_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
             builds_router(store, intake, mirror, logs, pages, lambda: None),
             apps_router(store, repositories, mirror, vault, forget, lambda: AT),
             flaky_router(store, history, lambda: AT),
