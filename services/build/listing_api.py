@@ -1,10 +1,11 @@
 """The history of builds, filtered: over REST and as a page."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
+from pydantic import BeforeValidator
 
 from services.build.build import Build
 from services.build.listing import Filter, find
@@ -18,17 +19,21 @@ Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="`next` 
 App = Annotated[str | None, Query(max_length=39, description="Builds of this app.")]
 
 
+def _given(text: str | None) -> str | None:
+    return text or None
+
+
 def wanted(
     branch: Annotated[str | None, Query(max_length=200, description="Its very name.")] = None,
     state: Annotated[list[BuildState] | None, Query(description="One or several.")] = None,
-    environment: Annotated[Environment | Literal[""] | None, Query(description="That it was for.")] = None,
+    environment: Annotated[Environment | None, BeforeValidator(_given), Query(description="That it was for.")] = None,
     commit: Annotated[str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="Its first digits.")] = None,
 ) -> Filter:
     """What is left empty, as a form sends it, asks for nothing."""
     return Filter(
         branch=(branch or "").strip() or None,
         states=tuple(state or ()),
-        environment=environment or None,
+        environment=environment,
         commit=commit.lower() if commit else None,
     )
 
