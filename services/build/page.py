@@ -74,7 +74,8 @@ class Pages:
 
 
 def signed(value: float | None) -> str:
-    """`+1.5`, `-2`; empty for None."""
+    """`+1.5`, `-2`, `0`; empty for None."""
     if value is None:
         return ""
-    return f"{value:+.1f}".removesuffix(".0")
+    text = f"{value:+.2f}".rstrip("0").removesuffix(".")
+    return text if text.strip("+-0.") else "0"
