@@ -27,9 +27,9 @@ cat > unit.xml <<END
 <testcase name='divides' time='0.1'>{failure}</testcase></testsuite>
 END
 printf 'SF:app.py\\nDA:1,1\\nDA:2,0\\nend_of_record\\n' > lcov.info
-echo '{{"version": "2.1.0", "runs": [{{"tool": {{"driver": {{"name": "lint"}}}}, "results": [{{"ruleId": "E1", "message":
-  {{"text": "is bad"}}, "locations": [{{"physicalLocation": {{"artifactLocation": {{"uri": "app.py"}}, "region":
-  {{"startLine": 2}}}}}}]}}]}}]}}' > lint.sarif
+echo '{{"version": "2.1.0", "runs": [{{"tool": {{"driver": {{"name": "lint"}}}}, "results": [{{"ruleId": "E1",
+  "message": {{"text": "is bad"}}, "locations": [{{"physicalLocation": {{"artifactLocation": {{"uri": "app.py"}},
+  "region": {{"startLine": 2}}}}}}]}}]}}]}}' > lint.sarif
 """
 FAILURE = "<failure message='with $API_KEY'>by zero: $API_KEY</failure>"
 SECRET = "sesame-open-123"
