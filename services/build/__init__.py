@@ -18,7 +18,7 @@ Domain, pure
   reuse.py          when two builds would be judged alike, so that the second one is not run
   gate.py           thresholds against figures, failing closed
   figure.py         figures, and the places that they are made of
-  report.py         JUnit, Cobertura, LCOV, SARIF
+  report.py         JUnit, Cobertura, LCOV, SARIF; case.py: one test for a person
   place.py          names of files in reports → files of the commit
   measures.py       reports and tools' answers → figures
   baseline.py       figures against an earlier build: changed lines, new findings
@@ -28,6 +28,10 @@ Domain, pure
   tree.py           which trees of commits are taken
   output.py         whatever a step prints → lines
   badge.py
+  timeline.py       where a build's time went
+  report_record.py  what is kept of reports; source_view.py: a file with their marks
+  comparison.py     a build beside an earlier one
+  expiry.py         which logs, artifacts and records are no longer kept
 What happens
   git_http.py, repository.py            git over HTTP, bare repositories
   push_socket.py, hooks/, intake.py     from the hooks to queued builds, and back to the pusher
@@ -47,8 +51,12 @@ What happens
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
   remove.py                             removes whatever steps left, and never behind a link
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
+  expire.py                             removes them, if the deployer agrees
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets
   deploy.py                             the deployer
   history_store.py, flaky_api.py        baselines, runs of tests, quarantines
-  build_log.py, page.py, api.py, webhook_api.py, store.py, config.py, main.py
+  listing.py, listing_api.py            the history, filtered
+  report_files.py, report_api.py        kept reports, and their pages
+  build_log.py, log_page.py             logs, followed and by line
+  page.py, api.py, webhook_api.py, store.py, config.py, main.py
 """

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from services.build.flaky import FlakyTest
 from services.build.gate import GateResult
@@ -39,6 +39,18 @@ class StepRun(View):
     exit_code: int | None = None
     reason: str = ""
 
+    @computed_field(description="How long it ran; null while it does.")  # type: ignore[prop-decorator]
+    @property
+    def seconds(self) -> float | None:
+        return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
+
+
+class Expired(View):
+    """What of a build that has ended is no longer there, and since when."""
+
+    log: datetime | None = Field(None, description="Its log and the details of its reports.")
+    artifact: datetime | None = Field(None, description="Its artifact; building the commit again makes one.")
+
 
 class Stop(View):
     """The intent to end a running build, kept before its processes are ended."""
@@ -65,6 +77,7 @@ class Build(BuildView):
     fresh: bool = Field(False, description="Asked for by hand: nothing that passed already is reused.")
     judgement: str | None = Field(None, description="Digest of what decides its verdict; equal ones, equal verdicts.")
     reused: str | None = Field(None, description="The build that passed instead: its steps were not run again.")
+    expired: Expired = Field(Expired(), description="What was removed by rule; the record stays.")
     stop: Stop | None = None
     door: bool = Field(False, description="Its commit is judged before a push of it to `branch` is accepted.")
     created_at: datetime
@@ -90,6 +103,15 @@ class Build(BuildView):
     def deploying(self) -> bool:
         """Past its gates; from here it is neither cancelled nor superseded."""
         return self.state is S.RUNNING and self.passed
+
+
+def noted_expiry(build: Build, expired: Expired) -> Build:
+    """What was noted once stays noted. Raises ValueError for a build that has not ended: nothing of it expires."""
+    if not build.ended:
+        raise ValueError(f"{build.id} has not ended")
+    before = build.expired
+    kept = Expired(log=before.log or expired.log, artifact=before.artifact or expired.artifact)
+    return with_changes(build, expired=kept)
 
 
 def with_changes(build: Build, **changes: Any) -> Build:

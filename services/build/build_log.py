@@ -82,12 +82,12 @@ class BuildLogs:
     """`<folder>/<build>.log`. Followers in this process are woken by each line."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._closed = False
 
     def path(self, build: str) -> Path:
-        return self._folder / f"{build}.log"
+        return self.folder / f"{build}.log"
 
     @contextlib.contextmanager
     def open(self, build: str) -> Iterator[BuildLog]:

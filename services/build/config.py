@@ -22,6 +22,10 @@ class Settings(SharedSettings):
     build_checkout_mb: int = Field(512, ge=1)
     build_push_mb: int = Field(512, ge=1)
     build_loopback_sources: bool = False
+    build_keep_days: int = Field(90, ge=1, description="Logs of builds and details of their reports.")
+    build_keep_logs: int = Field(20, ge=1, description="Last builds of a branch whose logs stay, however old.")
+    build_keep_artifacts: int = Field(10, ge=1, description="Of the last builds that passed, per app.")
+    build_keep_records: int = Field(1000, ge=100, description="Builds of an app that are known at all.")
 
     @property
     def repositories(self) -> Path:
@@ -35,6 +39,11 @@ class Settings(SharedSettings):
     @property
     def build_logs(self) -> Path:
         return self.home / "logs" / "builds"
+
+    @property
+    def build_reports(self) -> Path:
+        """What the reports of builds said."""
+        return self.home / "reports"
 
     @property
     def caches(self) -> Path:

@@ -18,6 +18,7 @@ from services.build.measures import Collected
 from services.build.place import Places
 from services.build.recall import compared_with
 from services.build.remove import remove
+from services.build.report_record import ReportDraft
 from services.build.repository import Repositories, TrackedFile
 from services.build.secret import Secrets
 from services.build.step_runner import StepRunner
@@ -51,7 +52,9 @@ class Pipeline:
         ledger: Ledger,
         log: BuildLog,
         secrets: Secrets,
+        draft: ReportDraft,
     ) -> None:
+        self._draft = draft
         self._executor = executor
         self._analysis = analysis
         self._repositories = repositories
@@ -87,10 +90,12 @@ class Pipeline:
             reruns=all(result.passed for result in evaluate(gates, measures) if result.name in measures),
         )
         collected = Collected(Places(file.path for file in tracked))
+        self._draft.begin(collected, measures)
         flaky: list[FlakyTest] = []
         for step in steps:
             end = await runner.run(step)
             collected.add(end.reported, end.suite)
+            self._draft.ran(step.name, end.reported)
             flaky += end.suite.flaky if end.suite is not None else ()
             if end.failure:
                 reached = collected.measures()

@@ -53,8 +53,9 @@ def judgement_key(build: Build, app: App, manifest: Manifest, baseline: Baseline
 
 
 def may_be_reused(earlier: Build, now: datetime) -> bool:
-    """As its record says. A verdict that quarantined tests have touched holds as long as their quarantine."""
-    return earlier.passed and earlier.artifact is not None and all(now < each.until for each in earlier.flaky)
+    """As its record says. What is noted as expired is about to be removed. A verdict that quarantined tests have touched holds as long as their quarantine."""
+    is_there = earlier.passed and earlier.artifact is not None and earlier.expired.artifact is None
+    return is_there and all(now < each.until for each in earlier.flaky)
 
 
 def reused(build: Build, earlier: Build, now: datetime) -> Build:

@@ -18,6 +18,7 @@ from services.build.executor import Executor, Stop
 from services.build.history_store import MemoryHistoryStore
 from services.build.memory_store import MemoryBuildStore
 from services.build.passed_store import MemoryPassedStore
+from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
 from services.build.secret import new_secret
@@ -98,6 +99,7 @@ async def platform_with(executor: Executor, folder: Path) -> Platform:
         executor=executor,
         analysis=Analysis({"PATH": path}),
         logs=BuildLogs(folder / "logs"),
+        reports=ReportFiles(folder / "reports"),
         handover=cast(Handover, None),  # no environment, no deploy
         releases=folder / "releases",
         urls=lambda app, environment: [],

@@ -12,6 +12,7 @@ from services.build import build as domain
 from services.build.api import PUBLIC, apps_router, builds_router
 from services.build.app import new_app
 from services.build.app_tasks import AppTasks
+from services.build.build import Expired
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
 from services.build.delivery_store import MemoryDeliveryStore
@@ -19,9 +20,12 @@ from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.history_store import MemoryHistoryStore
 from services.build.intake import Intake
+from services.build.listing_api import listing_router
 from services.build.memory_store import MemoryBuildStore
 from services.build.mirror import Mirror
 from services.build.page import Pages
+from services.build.report_api import report_router
+from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from shared.app import create_app
 from shared.models import BuildState
@@ -70,6 +74,8 @@ async def client(
         RedisRegistry(redis),
         description="",
         routers=[
+            listing_router(store, pages),
+            report_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
             builds_router(store, intake, mirror, logs, pages, lambda: None),
             apps_router(store, repositories, mirror, vault, forget, lambda: AT),
             flaky_router(store, history, lambda: AT),
@@ -263,3 +269,32 @@ async def test_every_operation_is_described(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert all(operation.get("description") and operation.get("summary") for operation in operations)
+
+
+async def test_a_log_is_a_page_of_numbered_lines(
+    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+) -> None:
+    await store.add(build(), is_head=False)
+    with logs.open("notes-1") as log:
+        log.output(b"".join(b"<%d>\n" % number for number in range(1, 2501)))
+    page = (await client.get("/builds/notes-1/log?line=1200", headers=HTML)).text
+    assert '<li id="L1200">' in page
+    assert "&lt;1200&gt;" in page
+    assert page.count("<li id=") == 1000
+    assert "Lines 1001 to 2000 of 2500" in page
+    assert (await client.get("/builds/notes-1/log")).text.count("\n") == 2500
+    assert (await client.get("/builds/notes-1/log?line=0", headers=HTML)).status_code == 422
+
+
+async def test_a_log_that_expired_is_gone_and_the_build_says_so(
+    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+) -> None:
+    await store.add(build(), is_head=False)
+    await store.update("notes-1", lambda stored: domain.ended(stored, BuildState.ERROR, "x", AT))
+    await store.note("notes-1", Expired(log=AT, artifact=AT))
+    answer = await client.get("/builds/notes-1/log")
+    assert (answer.status_code, "removed by rule on 2026-01-01" in answer.json()["detail"]) == (410, True)
+    assert (await client.get("/builds/notes-1")).json()["expired"]["log"] == "2026-01-01T12:00:00Z"
+    page = (await client.get("/builds/notes-1", headers=HTML)).text
+    assert "removed by rule at" in page
+    assert "Its artifact is gone since" in page
