@@ -10,10 +10,12 @@ from shared.models import Environment
 
 class Settings(SharedSettings):
     """`SLIPWAY_BUILD_CONCURRENCY`: how many builds run steps at a time (not counting those that deploy).
+    `SLIPWAY_BUILD_STEPS`: how many steps of one build run at a time, where its manifest allows that.
     `SLIPWAY_BUILD_LOOPBACK_SOURCES`: for tests only; a source may be http:// on a loopback address.
     """
 
     build_concurrency: int = Field(2, ge=1)
+    build_steps: int = Field(2, ge=1)
     build_loopback_sources: bool = False
 
     @property

@@ -80,6 +80,7 @@ def build_app(settings: Settings) -> FastAPI:
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
         now=now,
+        steps_at_a_time=settings.build_steps,
     )
 
     async def run(build_id: str, stop: Stop) -> None:

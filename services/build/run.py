@@ -25,6 +25,7 @@ from services.build.pipeline import Pipeline, Verdict
 from services.build.repository import SUBMODULE, Repositories, TrackedFile
 from services.build.secret import Secrets, opened
 from services.build.secret_store import SecretStore
+from services.build.step_plan import service_faults
 from services.build.store import BuildStore
 from shared.manifest import Manifest, Stage
 from shared.models import Artifact, BuildState, Environment
@@ -54,6 +55,7 @@ class Tools:
     urls: Callable[[str, Environment], list[str]]
     git_url: Callable[[str], str]
     now: Callable[[], datetime]
+    steps_at_a_time: int = 2
 
 
 async def run_build(tools: Tools, build_id: str, stop: Stop) -> None:
@@ -110,7 +112,14 @@ class _Run:
             self._log.say("submodules are not supported; their folders stay empty")
         app = await ledger.patiently(lambda: tools.store.app(workspace.app))
         pipeline = Pipeline(
-            tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log, self._secrets
+            tools.executor,
+            tools.analysis,
+            tools.repositories,
+            tools.history,
+            ledger,
+            self._log,
+            self._secrets,
+            tools.steps_at_a_time,
         )
         try:
             manifest = await self._read_manifest(app, tracked)
@@ -148,7 +157,7 @@ class _Run:
             return manifest_of(app.name, files, images=images)
         manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
         faults = loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky)
-        if faults := faults + self._secrets.faults(manifest):
+        if faults := faults + self._secrets.faults(manifest) + service_faults(manifest.steps, containers=images):
             raise with_lines(files[NAME], faults)
         if manifest.run.command is None:
             command = run_command(files, images=images)
