@@ -1,4 +1,4 @@
-"""The app's manifest, `slipway.yml`: its schema; that of steps is in `manifest_step.py`. Build reads it from the commit,
+"""The app's manifest, `slipway.yml`: its schema, that of steps in `manifest_step.py`. Build reads it from the commit,
 the deployer from the build."""
 
 import re

@@ -18,19 +18,25 @@ LOCALHOST = "127.0.0.1"
 
 
 class ServiceProcesses:
-    """Of one step. They carry its mark, by which whoever started the step ends them. `addresses`: variables by which the
-    step finds them."""
+    """Of one step. They carry its `marks`, by which whoever starts the step ends them. `addresses`: the variables by
+    which the step finds them."""
 
-    def __init__(self, workspace: Workspace, environment: Mapping[str, str], output: Output) -> None:
+    def __init__(
+        self, workspace: Workspace, environment: Mapping[str, str], marks: Mapping[str, str], output: Output
+    ) -> None:
         self._workspace = workspace
         self._environment = dict(environment)
+        self._marks = dict(marks)
         self._output = output
         self._pipes = contextlib.AsyncExitStack()
         self.addresses: dict[str, str] = {}
 
     async def start(self, orders: Sequence[ServiceOrder], stop: Stop) -> str:
-        """Starts all of them and waits until they are ready; why that failed, empty if it did not."""
-        return next((reason for reason in [await self._start(order, stop) for order in orders] if reason), "")
+        """Starts one after the other, each when those before it are ready; why that failed, empty if it did not."""
+        for order in orders:
+            if reason := await self._start(order, stop):
+                return reason
+        return ""
 
     async def close(self) -> None:
         """When all have been ended."""
@@ -40,7 +46,7 @@ class ServiceProcesses:
         if order.command is None:
             return f"could not be started: the service {order.name} has no command, and needs containers"
         port = _free_port()
-        environment = {**self._environment, **order.environment, "PORT": str(port)}
+        environment = {**self._environment, **order.environment, **self._marks, "PORT": str(port)}
         tail: deque[bytes] = deque(maxlen=64)  # chunks of a pipe: 64 KiB each, at most
         end_of_pipe = await self._pipes.enter_async_context(piped(tail.append))
         try:
@@ -67,9 +73,8 @@ class ServiceProcesses:
             if stop.is_set():
                 return "was stopped"
             if process.poll() is not None:
-                return (
-                    f"could not be started: the service {order.name} ended ({process.returncode}) before it was ready"
-                )
+                how = f"ended with {process.returncode} before it was ready"
+                return f"could not be started: the service {order.name} {how}"
             if await self._is_ready(order, port, environment, stop):
                 return ""
             if time.monotonic() > deadline:

@@ -53,7 +53,7 @@ def test_a_build_that_is_taken_up_again_begins_anew() -> None:
 def test_a_step_that_is_started_twice_is_there_once() -> None:
     once = domain.step_started(build(state=S.RUNNING), "test", Stage.TEST, AT)
     assert domain.step_started(once, "test", Stage.TEST, AT).steps == once.steps
-    done = domain.step_finished(once, 1, "exited with 1", AT)
+    done = domain.step_finished(once, "test", 1, "exited with 1", AT)
     assert (done.steps[0].state, done.steps[0].exit_code) == ("failure", 1)
 
 
