@@ -28,6 +28,7 @@ class ServiceProcesses:
         self._environment = dict(environment)
         self._marks = dict(marks)
         self._output = output
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._pipes = contextlib.AsyncExitStack()
         self.addresses: dict[str, str] = {}
 
@@ -40,6 +41,8 @@ class ServiceProcesses:
 
     async def close(self) -> None:
         """When all have been ended."""
+        for process in self._processes:
+            await asyncio.to_thread(process.wait)
         await self._pipes.aclose()
 
     async def _start(self, order: ServiceOrder, stop: Stop) -> str:
@@ -53,6 +56,7 @@ class ServiceProcesses:
             process = start(["sh", "-c", order.command], self._workspace.folder, environment, end_of_pipe)
         except OSError as error:
             return f"could not be started: {error.strerror}"
+        self._processes.append(process)
         self.addresses |= order.address(LOCALHOST, port)
         reason = await self._until_ready(order, process, port, environment, stop)
         if reason and not stop.is_set():
