@@ -256,8 +256,8 @@ class DockerExecutor:
     async def _clear_away(
         self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None", services: DockerServices
     ) -> None:
-        """Returns when the containers are gone and all that the step printed was told. The services go first: what waits
-        for one of them waits no longer then."""
+        """Returns when the containers are gone and all that the step printed was told. What still waits for a service
+        waits no longer when that is gone."""
         if not making.done():
             await asyncio.to_thread(services.remove)
         await asyncio.wait({making})

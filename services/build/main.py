@@ -22,6 +22,7 @@ from services.build.git_http import GitHttp
 from services.build.history_store import RedisHistoryStore
 from services.build.intake import Intake
 from services.build.leftovers import Sweep
+from services.build.manifest_api import manifest_router
 from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.process_executor import ProcessExecutor, passed_on
@@ -126,6 +127,7 @@ def build_app(settings: Settings) -> FastAPI:
         routers=[
             builds_router(store, intake, mirror, logs, Pages(logs, settings), schedule.wake),
             apps_router(store, repositories, mirror, vault, forget, now, loopback=loopback),
+            manifest_router(),
             flaky_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
             webhooks_router(store, deliveries, receiver),
