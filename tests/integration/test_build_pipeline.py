@@ -1,4 +1,4 @@
-"""Whole runs of builds whose steps run beside each other, are skipped or ignored, or have services. Nothing is deployed."""
+"""Whole runs of builds: steps beside each other, skipped or ignored, with services. Nothing is deployed."""
 
 import asyncio
 import os
@@ -118,14 +118,12 @@ async def test_a_step_has_a_service_and_a_secret_for_it(platform: Platform) -> N
   commands: ["python ask.py"]
   services: [{name: the-db, command: "exec python serve.py", secrets: [KEY]}]
 """
-    ask = (
-        "import os, socket\ns = socket.create_connection((os.environ['THE_DB_HOST'], int(os.environ['THE_DB_PORT'])))\n"
-    )
+    ask = "import os, socket\nplace = os.environ['THE_DB_HOST'], int(os.environ['THE_DB_PORT'])\n"
     serve = (
         "import os, socket\ns = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
         "while True: s.accept()[0].sendall(b'knows ' + str(len(os.environ['KEY'])).encode())\n"
     )
-    build = await platform.build({**files(steps), "ask.py": ask + "print(s.recv(99))\n", "serve.py": serve})
+    build = await platform.build({**files(steps), "ask.py": ask + "print(socket.create_connection(place).recv(99))\n", "serve.py": serve})
     assert (build.state, build.reason[:6]) == (BuildState.SUCCESS, "passed"), platform.log(build)
     assert "b'knows 18'" in platform.log(build)
 

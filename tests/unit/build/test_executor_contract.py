@@ -230,7 +230,7 @@ async def test_a_report_counts_beside_another_step(case: Case, workspace: Worksp
         assert (await case.executor.run(workspace, order, Printed(), Stop())).reason == ""
         return report_file.read_fresh(workspace.folder, f"{name}.xml", start, ())
 
-    assert await asyncio.gather(report("one"), report("two")) == [b"one\n", b"two\n"]
+    assert list(await asyncio.gather(report("one"), report("two"))) == [b"one\n", b"two\n"]
 
 
 def service(command: str = "exec python -m http.server $PORT --bind 0.0.0.0", **changes: Any) -> ServiceOrder:
