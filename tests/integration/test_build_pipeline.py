@@ -123,7 +123,9 @@ async def test_a_step_has_a_service_and_a_secret_for_it(platform: Platform) -> N
         "import os, socket\ns = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
         "while True: s.accept()[0].sendall(b'knows ' + str(len(os.environ['KEY'])).encode())\n"
     )
-    build = await platform.build({**files(steps), "ask.py": ask + "print(socket.create_connection(place).recv(99))\n", "serve.py": serve})
+    build = await platform.build(
+        {**files(steps), "ask.py": ask + "print(socket.create_connection(place).recv(99))\n", "serve.py": serve}
+    )
     assert (build.state, build.reason[:6]) == (BuildState.SUCCESS, "passed"), platform.log(build)
     assert "b'knows 18'" in platform.log(build)
 

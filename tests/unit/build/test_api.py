@@ -19,11 +19,13 @@ from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.history_store import MemoryHistoryStore
 from services.build.intake import Intake
+from services.build.manifest_api import manifest_router
 from services.build.memory_store import MemoryBuildStore
 from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.repository import Repositories
 from shared.app import create_app
+from shared.manifest import Stage
 from shared.models import BuildState
 from shared.registry import RedisRegistry
 from shared.vault import Vault
@@ -73,6 +75,7 @@ async def client(
             builds_router(store, intake, mirror, logs, pages, lambda: None),
             apps_router(store, repositories, mirror, vault, forget, lambda: AT),
             flaky_router(store, history, lambda: AT),
+            manifest_router(),
         ],
         public=PUBLIC,
     )
@@ -222,11 +225,15 @@ async def test_a_page_without_builds_says_how_to_begin(client: httpx.AsyncClient
     assert "/git/&lt;app&gt;.git" in (await client.get("/")).text
 
 
-async def test_only_the_badge_is_public(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_only_the_badge_and_the_manifests_schema_are_public(
+    client: httpx.AsyncClient, store: MemoryBuildStore
+) -> None:
     await store.add(build(), is_head=True)
     del client.headers["Authorization"]
     badge = await client.get("/apps/notes/badge.svg")
     assert (badge.status_code, badge.headers["content-type"]) == (200, "image/svg+xml")
+    schema = await client.get("/slipway.schema.json")
+    assert (schema.status_code, schema.json()["title"]) == (200, "slipway.yml")
     for path in ("/", "/apps", "/apps/notes", "/builds/notes-1", "/builds/notes-1/log", "/builds/notes-1/events"):
         assert (await client.get(path)).status_code == 401, path
 
@@ -245,3 +252,14 @@ async def test_every_operation_is_described(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert all(operation.get("description") and operation.get("summary") for operation in operations)
+
+
+async def test_steps_that_did_not_run_or_do_not_count_are_shown_as_such(
+    client: httpx.AsyncClient, store: MemoryBuildStore
+) -> None:
+    begun = domain.step_started(build(state=BuildState.RUNNING), "lint", Stage.BUILD, AT)
+    ignored = domain.step_ignored(domain.step_finished(begun, "lint", 4, "exited with 4", AT), "lint")
+    await store.add(domain.step_skipped(ignored, "load", Stage.TEST, "runs on release only", AT), is_head=True)
+    page = (await client.get("/builds/notes-1", headers=HTML)).text
+    assert 'pending">ignored</span> <span class="quiet">exited with 4<' in page
+    assert 'pending">skipped</span> <span class="quiet">runs on release only<' in page
