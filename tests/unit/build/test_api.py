@@ -225,9 +225,7 @@ async def test_a_page_without_builds_says_how_to_begin(client: httpx.AsyncClient
     assert "/git/&lt;app&gt;.git" in (await client.get("/")).text
 
 
-async def test_only_the_badge_and_the_manifests_schema_are_public(
-    client: httpx.AsyncClient, store: MemoryBuildStore
-) -> None:
+async def test_only_badge_and_schema_are_public(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
     await store.add(build(), is_head=True)
     del client.headers["Authorization"]
     badge = await client.get("/apps/notes/badge.svg")
