@@ -24,6 +24,7 @@ Domain, pure
   baseline.py       figures against an earlier build: changed lines, new findings
   flaky.py          tests that fail and pass on one commit; what is excused and what is not
   manifest_file.py  slipway.yml, with lines in its faults
+  step_plan.py      which steps run, after which others, and which beside each other
   convention.py     what tells where there is no manifest
   tree.py           which trees of commits are taken
   output.py         whatever a step prints → lines
@@ -45,11 +46,16 @@ What happens
   reading.py, recall.py, passed_store.py  a commit's manifest; what passed already, found and remembered
   deployment.py, deadline.py            the last stage; the limits of all
   lease_store.py                        whose builds they are, if two services share a Redis
+  step_flow.py                          steps as their plan says
   step_runner.py, collect.py            one step, its reports, and its second run if tests fail
   executor.py                           how steps are run and what passed is sealed: the port
   process_executor.py, command.py, pipe.py  as processes, in place; wall.py keeps other projects' rules away from them
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
   remove.py                             removes whatever steps left, and never behind a link
+  docker_pull.py, docker_fact.py        images that they run in; what the engine knows of them
+  service_process.py                    services of a step as processes
+  docker_services.py                    and in containers
+  manifest_api.py                       the manifest's JSON schema
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
   expire.py                             removes them, if the deployer agrees
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets

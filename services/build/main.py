@@ -29,6 +29,7 @@ from services.build.intake import Intake
 from services.build.lease_store import Lease
 from services.build.leftovers import Sweep
 from services.build.listing_api import listing_router
+from services.build.manifest_api import manifest_router
 from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.passed_store import RedisPassedStore
@@ -103,6 +104,7 @@ def build_app(settings: Settings) -> FastAPI:
         build_url=lambda build: f"{url}/builds/{build}",
         now=now,
         limits=Limits(whole_s=settings.build_limit_s),
+        steps_at_a_time=settings.build_steps,
     )
 
     async def run(build_id: str, stop: Stop) -> None:
@@ -161,6 +163,7 @@ def build_app(settings: Settings) -> FastAPI:
             builds_router(store, intake, mirror, logs, pages, schedule.wake),
             report_router(store, reports, repositories, pages),
             apps_router(store, repositories, mirror, vault, forget, now, loopback=loopback),
+            manifest_router(),
             flaky_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
             webhooks_router(store, deliveries, receiver),

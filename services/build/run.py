@@ -69,6 +69,7 @@ class Tools:
     build_url: Callable[[str], str]
     now: Callable[[], datetime]
     limits: Limits
+    steps_at_a_time: int
 
 
 async def run_build(tools: Tools, build_id: str, stop: Stop) -> None:
@@ -161,7 +162,15 @@ class _Run:
             self._log.say("submodules are not supported; their folders stay empty")
         draft = ReportDraft(self._secrets.mask)
         pipeline = Pipeline(
-            tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log, self._secrets, draft
+            tools.executor,
+            tools.analysis,
+            tools.repositories,
+            tools.history,
+            ledger,
+            self._log,
+            self._secrets,
+            draft,
+            tools.steps_at_a_time,
         )
         verdict = await pipeline.judge(workspace, app, manifest, tracked)
         await asyncio.to_thread(lambda: tools.reports.write(workspace.build, draft.report()))

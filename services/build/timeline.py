@@ -37,7 +37,7 @@ def timeline(build: Build, now: datetime) -> Timeline:
     begun = build.started_at or end
     told.append(("waiting in the queue", "queued", zero, begun, None))
     at = begun
-    for step in sorted(build.steps, key=lambda step: step.started_at):
+    for step in sorted((run for run in build.steps if run.state != "skipped"), key=lambda run: run.started_at):
         if step.started_at - at > SHORTEST:
             name = "checkout and preparation" if at == begun else "between steps"
             told.append((name, "quiet", at, step.started_at, None))

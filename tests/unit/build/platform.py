@@ -106,6 +106,7 @@ async def platform_with(executor: Executor, folder: Path) -> Platform:
         git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
         build_url=lambda build: f"http://127.0.0.1/builds/{build}",
         now=now,
+        steps_at_a_time=2,
         limits=Limits(),
     )
     return Platform(tools, store, history, secrets, folder / "work")

@@ -21,6 +21,7 @@ from services.build.flaky_api import flaky_router
 from services.build.history_store import MemoryHistoryStore
 from services.build.intake import Intake
 from services.build.listing_api import listing_router
+from services.build.manifest_api import manifest_router
 from services.build.memory_store import MemoryBuildStore
 from services.build.mirror import Mirror
 from services.build.page import Pages
@@ -28,6 +29,7 @@ from services.build.report_api import report_router
 from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from shared.app import create_app
+from shared.manifest import Stage
 from shared.models import BuildState
 from shared.registry import RedisRegistry
 from shared.vault import Vault
@@ -79,6 +81,7 @@ async def client(
             builds_router(store, intake, mirror, logs, pages, lambda: None),
             apps_router(store, repositories, mirror, vault, forget, lambda: AT),
             flaky_router(store, history, lambda: AT),
+            manifest_router(),
         ],
         public=PUBLIC,
     )
@@ -246,11 +249,13 @@ async def test_a_page_without_builds_says_how_to_begin(client: httpx.AsyncClient
     assert "/git/&lt;app&gt;.git" in (await client.get("/")).text
 
 
-async def test_only_the_badge_is_public(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_only_badge_and_schema_are_public(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
     await store.add(build(), is_head=True)
     del client.headers["Authorization"]
     badge = await client.get("/apps/notes/badge.svg")
     assert (badge.status_code, badge.headers["content-type"]) == (200, "image/svg+xml")
+    schema = await client.get("/slipway.schema.json")
+    assert (schema.status_code, schema.json()["title"]) == (200, "slipway.yml")
     for path in ("/", "/apps", "/apps/notes", "/builds/notes-1", "/builds/notes-1/log", "/builds/notes-1/events"):
         assert (await client.get(path)).status_code == 401, path
 
@@ -298,3 +303,14 @@ async def test_a_log_that_expired_is_gone_and_the_build_says_so(
     page = (await client.get("/builds/notes-1", headers=HTML)).text
     assert "removed by rule at" in page
     assert "Its artifact is gone since" in page
+
+
+async def test_steps_that_did_not_run_or_do_not_count_are_shown_as_such(
+    client: httpx.AsyncClient, store: MemoryBuildStore
+) -> None:
+    begun = domain.step_started(build(state=BuildState.RUNNING), "lint", Stage.BUILD, AT)
+    ignored = domain.step_ignored(domain.step_finished(begun, "lint", 4, "exited with 4", AT), "lint")
+    await store.add(domain.step_skipped(ignored, "load", Stage.TEST, "runs on release only", AT), is_head=True)
+    page = (await client.get("/builds/notes-1", headers=HTML)).text
+    assert 'pending">ignored</span> <span class="quiet">exited with 4<' in page
+    assert 'pending">skipped</span> <span class="quiet">runs on release only<' in page
