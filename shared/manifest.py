@@ -1,10 +1,14 @@
-"""The app's manifest, `slipway.yml`: its schema. Build reads it from the commit, the deployer from the build."""
+"""The app's manifest, `slipway.yml`: its schema, that of steps in `manifest_step.py`. Build reads it from the commit,
+the deployer from the build."""
 
 import re
-from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from shared.manifest_step import Reports, Service, Stage, Step, Strict
+
+__all__ = ["Manifest", "Reports", "Service", "Stage", "Step"]
 
 MIB = 2**20
 _SIZE = re.compile(r"^(\d+)([kmg]?)b?$", re.IGNORECASE)
@@ -30,73 +34,22 @@ def size(value: float) -> str:
     return f"{mib:.0f} MiB" if mib >= 10 or mib == int(mib) else f"{mib:.1f} MiB"
 
 
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=4 * MIB)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Stage(StrEnum):
-    BUILD = "build"
-    TEST = "test"
-    ANALYSIS = "analysis"
-    DEPLOY = "deploy"
-
-
-class Reports(Strict):
-    """Paths, relative to the repository's root, of what a step writes."""
-
-    junit: str | None = None
-    coverage: str | None = Field(None, description="Cobertura XML or LCOV.")
-    sarif: str | None = None
-
-    @field_validator("junit", "coverage", "sarif")
-    @classmethod
-    def _inside(cls, path: str | None) -> str | None:
-        if path is not None and (path.startswith("/") or ".." in path.split("/") or not path.strip()):
-            raise ValueError("must be a path inside the repository, without `..`")
-        return path
-
-
-class Step(Strict):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$")
-    stage: Stage = Stage.BUILD
-    image: str | None = None
-    commands: list[str] = Field(min_length=1)
-    environment: dict[str, str] = {}
-    secrets: list[str] = Field([], description="Names of the app's secrets that it finds in its environment.")
-    reports: Reports = Reports()
-    timeout: int = Field(600, ge=1, le=7200, description="Seconds.")
-
-    @field_validator("secrets")
-    @classmethod
-    def _not_variables_too(cls, secrets: list[str], info: ValidationInfo) -> list[str]:
-        if both := sorted(set(secrets) & info.data.get("environment", {}).keys()):
-            raise ValueError(f"{', '.join(both)} is in environment too; give it in one of them")
-        return secrets
-
-    @field_validator("stage")
-    @classmethod
-    def _not_deploy(cls, stage: Stage) -> Stage:
-        if stage is Stage.DEPLOY:
-            raise ValueError("deploy is the platform's own stage; a step is of build, test or analysis")
-        return stage
+Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str), Field(ge=4 * MIB)]
 
 
 class Gates(Strict):
     """Thresholds. None: not asked for. `coverage` and `changed_coverage` in percent, at least; all others: at most."""
 
-    test_failures: int | None = Field(None, ge=0)
-    coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    test_failures: int | None = Field(None, ge=0, description="Tests that fail, by JUnit reports.")
+    coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="Percent of lines, at least.")
     changed_coverage: float | None = Field(
         None, ge=0, le=100, allow_inf_nan=False, description="Of the lines changed since the last build that passed."
     )
-    findings: int | None = Field(None, ge=0)
+    findings: int | None = Field(None, ge=0, description="Of all SARIF reports.")
     new_findings: int | None = Field(None, ge=0, description="Those that the last build that passed had not.")
-    complexity: int | None = Field(None, ge=1)
-    function_length: int | None = Field(None, ge=1)
-    secrets: int | None = Field(None, ge=0)
+    complexity: int | None = Field(None, ge=1, description="Cyclomatic, of the worst function.")
+    function_length: int | None = Field(None, ge=1, description="Lines of the longest function.")
+    secrets: int | None = Field(None, ge=0, description="Found in the commit's files.")
 
 
 class Flaky(Strict):
@@ -111,14 +64,14 @@ class Flaky(Strict):
 class Run(Strict):
     command: str | None = Field(None, description="Run by `sh -c`, with $PORT set.")
     port: int = Field(8000, ge=1, le=65535, description="Of the container; a process is told its own PORT.")
-    health: str = Field("/up", pattern=r"^/[^\s]*$")
+    health: str = Field("/up", pattern=r"^/[^\s]*$", description="Answers 200 when the app can serve.")
 
 
 class Resources(Strict):
-    memory: Size = 64 * MIB
-    max_memory: Size = 512 * MIB
-    replicas: int = Field(1, ge=1, le=64)
-    max_replicas: int = Field(4, ge=1, le=64)
+    memory: Size = Field(64 * MIB, description="That an instance begins with: bytes, or like 64m.")
+    max_memory: Size = Field(512 * MIB, description="That it may grow to.")
+    replicas: int = Field(1, ge=1, le=64, description="Instances that it begins with.")
+    max_replicas: int = Field(4, ge=1, le=64, description="Instances, at most.")
 
     @model_validator(mode="after")
     def _bounds(self) -> "Resources":
@@ -136,8 +89,8 @@ class Canary(Strict):
 class Volume(Strict):
     """A folder that outlives the app's instances; `path`: where a container has it."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
-    path: str
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Differs from the app's other volumes'.")
+    path: str = Field(description="Absolute, like /data.")
 
     @field_validator("path")
     @classmethod
@@ -151,19 +104,23 @@ class Volume(Strict):
         return path
 
 
+Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
+
+
 class Manifest(Strict):
-    app: str
-    steps: list[Step] = []
-    gates: Gates = Gates()
-    flaky: Flaky = Flaky()
-    run: Run = Run()
-    hosts: list[
-        Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
-    ] = []
-    volumes: list[Volume] = Field([], max_length=8)
-    resources: Resources = Field(Resources(), validate_default=True)  # after `volumes`, which its validator looks at
-    canary: Canary = Canary()
-    notify: list[str] = []
+    """What Slipway does with a commit of an app."""
+
+    app: str = Field(description="The app's name, as in the URL that it is pushed to.")
+    steps: list[Step] = Field([], max_length=100, description="What is run of each commit.")
+    gates: Gates = Field(Gates(), description="What a commit must keep to go any further; tightens the app's own.")
+    flaky: Flaky = Field(Flaky(), description="What is done about tests that fail.")
+    run: Run = Field(Run(), description="How the app is run.")
+    hosts: list[Host] = Field([], description="Host names of the app, beside its own.")
+    volumes: list[Volume] = Field([], max_length=8, description="Folders that outlive the app's instances.")
+    # After `volumes`, which its validator looks at.
+    resources: Resources = Field(Resources(), validate_default=True, description="Memory and instances.")
+    canary: Canary = Field(Canary(), description="How visitors are led to a canary.")
+    notify: list[str] = Field([], description="Addresses (apprise) that are told of failures.")
 
     @field_validator("steps")
     @classmethod

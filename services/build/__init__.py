@@ -18,16 +18,21 @@ Domain, pure
   reuse.py          when two builds would be judged alike, so that the second one is not run
   gate.py           thresholds against figures, failing closed
   figure.py         figures, and the places that they are made of
-  report.py         JUnit, Cobertura, LCOV, SARIF
+  report.py         JUnit, Cobertura, LCOV, SARIF; case.py: one test for a person
   place.py          names of files in reports → files of the commit
   measures.py       reports and tools' answers → figures
   baseline.py       figures against an earlier build: changed lines, new findings
   flaky.py          tests that fail and pass on one commit; what is excused and what is not
   manifest_file.py  slipway.yml, with lines in its faults
+  step_plan.py      which steps run, after which others, and which beside each other
   convention.py     what tells where there is no manifest
   tree.py           which trees of commits are taken
   output.py         whatever a step prints → lines
   badge.py
+  timeline.py       where a build's time went
+  report_record.py  what is kept of reports; source_view.py: a file with their marks
+  comparison.py     a build beside an earlier one
+  expiry.py         which logs, artifacts and records are no longer kept
 What happens
   git_http.py, repository.py            git over HTTP, bare repositories
   push_socket.py, hooks/, intake.py     from the hooks to queued builds, and back to the pusher
@@ -41,14 +46,23 @@ What happens
   reading.py, recall.py, passed_store.py  a commit's manifest; what passed already, found and remembered
   deployment.py, deadline.py            the last stage; the limits of all
   lease_store.py                        whose builds they are, if two services share a Redis
+  step_flow.py                          steps as their plan says
   step_runner.py, collect.py            one step, its reports, and its second run if tests fail
   executor.py                           how steps are run and what passed is sealed: the port
   process_executor.py, command.py, pipe.py  as processes, in place; wall.py keeps other projects' rules away from them
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
   remove.py                             removes whatever steps left, and never behind a link
+  docker_pull.py, docker_fact.py        images that they run in; what the engine knows of them
+  service_process.py                    services of a step as processes
+  docker_services.py                    and in containers
+  manifest_api.py                       the manifest's JSON schema
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
+  expire.py                             removes them, if the deployer agrees
   report_file.py, analysis.py           fresh reports; lizard and detect-secrets
   deploy.py                             the deployer
   history_store.py, flaky_api.py        baselines, runs of tests, quarantines
-  build_log.py, page.py, api.py, webhook_api.py, store.py, config.py, main.py
+  listing.py, listing_api.py            the history, filtered
+  report_files.py, report_api.py        kept reports, and their pages
+  build_log.py, log_page.py             logs, followed and by line
+  page.py, api.py, webhook_api.py, store.py, config.py, main.py
 """

@@ -16,21 +16,20 @@ from services.build.build import Build
 from services.build.build import Stop as StopIntent
 from services.build.build_log import BuildLogs
 from services.build.intake import Intake
+from services.build.manifest_api import PUBLIC_SCHEMA
 from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.repository import Repositories
 from services.build.store import BuildStore
 from services.build.webhook_api import PUBLIC_WEBHOOKS
 from services.build.workers import with_stop
-from shared.errors import Conflict
+from shared.errors import Conflict, Problem
 from shared.models import BuildState, Commit, Model, Page
 from shared.pages import wants_page
 from shared.store import RedisError
 from shared.vault import Vault
 
-PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}"
-Limit = Annotated[int, Query(ge=1, le=100, description="How many, at most.")]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="`next` of the page before.")]
+PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}|{PUBLIC_SCHEMA}"
 BUILD_EXAMPLE = {"branch": "release"}
 APP_EXAMPLE = {
     "branches": {"release": "production", "dev": "canary"},
@@ -129,27 +128,11 @@ def builds_router(
 
     Found = Annotated[Build, Depends(found)]
 
-    async def page(app: str | None, limit: int, cursor: str | None) -> Page[Build]:
-        placed = await store.builds(app, limit=limit, before=int(cursor) if cursor else None)
-        following = str(placed[-1][0]) if len(placed) == limit else None
-        return Page(items=[build for _, build in placed], next=following)
-
-    @router.get("/", response_class=HTMLResponse, summary="The history as a page")
-    async def history(request: Request, app: str | None = None, cursor: Cursor = None) -> HTMLResponse:
-        """All builds, newest first; `app` shows those of one."""
-        shown = await page(app, 30, cursor)
-        return HTMLResponse(pages.history(shown.items, await store.apps(), app, shown.next, request.url.hostname))
-
     @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
         """Queues a build of a branch's head, or of one commit, whatever its message says. An app's source is fetched
         first: 503 if that fails."""
         return await mirror.build(app, body.branch, body.commit)
-
-    @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")
-    async def builds(app: str, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
-        """Newest first."""
-        return await page(app, limit, cursor)
 
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
@@ -157,8 +140,18 @@ def builds_router(
         return HTMLResponse(pages.build(build, request.url.hostname)) if _wants_page(request) else build
 
     @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
-    async def log(build: Found, start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0) -> Response:
-        """As it is now, as plain text, from byte `from` on."""
+    async def log(
+        request: Request,
+        build: Found,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0,
+        line: Annotated[int, Query(ge=1, le=10**9, description="Of the page: one of the lines to show.")] = 1,
+    ) -> Response:
+        """As it is now, as plain text, from byte `from` on. 410 if it has expired. A page of a thousand numbered lines,
+        where `Accept` begins with `text/html`: `?line=120#L120` links to a line."""
+        if build.expired.log is not None:
+            raise Problem(f"the log of {build.id} was removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
+        if _wants_page(request):
+            return HTMLResponse(await asyncio.to_thread(pages.log, build, line, request.url.hostname))
         return PlainTextResponse(await asyncio.to_thread(logs.read, build.id, start, limit=-1))
 
     @router.get("/builds/{build_id}/events", response_class=EventSourceResponse, summary="Follow a build")

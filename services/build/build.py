@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from services.build.flaky import FlakyTest
 from services.build.gate import GateResult
 from shared.manifest import Stage
-from shared.models import Artifact, BuildState, BuildView, Event, View
+from shared.models import Artifact, BuildState, BuildView, Environment, Event, View
 from shared.state import Table, transition
 
 S = BuildState
@@ -28,16 +28,34 @@ EXCERPT_BYTES = 4096
 
 
 class StepRun(View):
-    """One step; `exit_code` is null while it runs, and when it was ended from outside."""
+    """One step; `exit_code` is null while it runs, and when it was ended from outside, or never run."""
 
     name: str
     stage: Stage
-    state: Literal["running", "success", "failure"]
+    state: Literal["running", "success", "failure", "skipped"]
     line: int = Field(1, description="The log's line at which it begins, from 1.")
     started_at: datetime
     finished_at: datetime | None = None
     exit_code: int | None = None
     reason: str = ""
+    ignored: bool = Field(False, description="It failed, and by its manifest that does not count.")
+
+    @property
+    def failed(self) -> bool:
+        """So that the build did."""
+        return self.state == "failure" and not self.ignored
+
+    @computed_field(description="How long it ran; null while it does.")  # type: ignore[prop-decorator]
+    @property
+    def seconds(self) -> float | None:
+        return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
+
+
+class Expired(View):
+    """What of a build that has ended is no longer there, and since when."""
+
+    log: datetime | None = Field(None, description="Its log and the details of its reports.")
+    artifact: datetime | None = Field(None, description="Its artifact; building the commit again makes one.")
 
 
 class Stop(View):
@@ -65,6 +83,7 @@ class Build(BuildView):
     fresh: bool = Field(False, description="Asked for by hand: nothing that passed already is reused.")
     judgement: str | None = Field(None, description="Digest of what decides its verdict; equal ones, equal verdicts.")
     reused: str | None = Field(None, description="The build that passed instead: its steps were not run again.")
+    expired: Expired = Field(Expired(), description="What was removed by rule; the record stays.")
     stop: Stop | None = None
     door: bool = Field(False, description="Its commit is judged before a push of it to `branch` is accepted.")
     created_at: datetime
@@ -76,6 +95,11 @@ class Build(BuildView):
     def group(self) -> tuple[str, str | None, bool]:
         """Of which the newest wins. What is only at the door does not touch what was accepted."""
         return self.app, self.branch, self.door
+
+    @property
+    def judged_for(self) -> Environment | None:
+        """Whose pipeline judges it: at the door that of the environment that its branch goes to."""
+        return Environment.PRODUCTION if self.door else self.environment
 
     @property
     def speaks_for(self) -> str | None:
@@ -90,6 +114,15 @@ class Build(BuildView):
     def deploying(self) -> bool:
         """Past its gates; from here it is neither cancelled nor superseded."""
         return self.state is S.RUNNING and self.passed
+
+
+def noted_expiry(build: Build, expired: Expired) -> Build:
+    """What was noted once stays noted. Raises ValueError for a build that has not ended: nothing of it expires."""
+    if not build.ended:
+        raise ValueError(f"{build.id} has not ended")
+    before = build.expired
+    kept = Expired(log=before.log or expired.log, artifact=before.artifact or expired.artifact)
+    return with_changes(build, expired=kept)
 
 
 def with_changes(build: Build, **changes: Any) -> Build:
@@ -108,6 +141,7 @@ def started(build: Build, now: datetime) -> Build:
         steps=[],
         gates=[],
         flaky=[],
+        excerpt="",
     )
 
 
@@ -123,15 +157,16 @@ def step_started(build: Build, name: str, stage: Stage, now: datetime, line: int
     return with_changes(build, stage=stage, steps=[*(run for run in build.steps if run.name != name), step])
 
 
-def step_finished(build: Build, exit_code: int | None, reason: str, now: datetime) -> Build:
-    """Ends the last step; an empty `reason` means success."""
-    update = {
-        "state": "failure" if reason else "success",
-        "finished_at": now,
-        "exit_code": exit_code,
-        "reason": reason,
-    }
-    return with_changes(build, steps=[*build.steps[:-1], build.steps[-1].model_copy(update=update)])
+def step_finished(build: Build, name: str, exit_code: int | None, reason: str, now: datetime) -> Build:
+    """An empty `reason` means success."""
+    state = "failure" if reason else "success"
+    return _with_step(build, name, state=state, finished_at=now, exit_code=exit_code, reason=reason)
+
+
+def step_skipped(build: Build, name: str, stage: Stage, reason: str, now: datetime, line: int = 1) -> Build:
+    """It is not run. May be repeated."""
+    begun = step_started(build, name, stage, now, line)
+    return with_changes(_with_step(begun, name, state="skipped", finished_at=now, reason=reason), stage=build.stage)
 
 
 def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
@@ -139,10 +174,24 @@ def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
     return with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="", sealed_at=at)
 
 
-def step_excused(build: Build, reason: str) -> Build:
-    """The last step failed, but for nothing that counts."""
-    step = build.steps[-1].model_copy(update={"state": "success", "reason": reason})
-    return with_changes(build, steps=[*build.steps[:-1], step])
+def step_excused(build: Build, name: str, reason: str) -> Build:
+    """It failed, but for nothing that counts."""
+    return _with_step(build, name, state="success", reason=reason)
+
+
+def step_ignored(build: Build, name: str) -> Build:
+    """It failed, in its last run, and that is not to count."""
+    return _with_step(_with_step(build, name, ignored=True), again(name), ignored=True)
+
+
+def again(name: str) -> str:
+    """The name of a step's second run."""
+    return f"{name} (again)"
+
+
+def _with_step(build: Build, name: str, **changes: Any) -> Build:
+    steps = [run.model_copy(update=changes) if run.name == name else run for run in build.steps]
+    return with_changes(build, steps=steps)
 
 
 def masked(build: Build, mask: Callable[[str], str]) -> Build:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from services.build.output import LineSplitter, cleaned
 LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
 LOOK_AGAIN_S = 1.0
+TAIL = 2**18  # characters
 
 
 class BuildLog:
@@ -22,14 +23,14 @@ class BuildLog:
         self._path = path
         self._changed = changed
         self._mask = Mask()
-        self._splitter = LineSplitter()
+        self._own = Channel(self, self._mask)
         self._file = path.open("ab", buffering=0)
         self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
 
     def hide(self, mask: Mask) -> None:
         """From now on the log holds `***` for what `mask` hides."""
         self.flush()
-        self._mask, self._splitter = mask, LineSplitter(mask)
+        self._mask, self._own = mask, Channel(self, mask)
 
     @property
     def size(self) -> int:
@@ -41,25 +42,32 @@ class BuildLog:
         return self._lines
 
     def say(self, line: str) -> None:
-        """A line of the platform, or some. Names in it may be a stranger's: no terminal obeys them."""
+        """A line of the platform, or some; it ends a line that `output` left open. Names in it may be a stranger's: no
+        terminal obeys them."""
         self.flush()
         self._append("".join(f"{cleaned(self._mask(part))}\n" for part in line.split("\n")))
 
     def output(self, data: bytes) -> None:
-        """What a step has printed: any bytes, cut anywhere."""
-        if self.size >= LARGEST_BYTES:
-            return
-        lines = self._splitter.feed(data)
-        if lines:
-            self._append("".join(f"{line}\n" for line in lines))
-        if self.size >= LARGEST_BYTES:
-            self._splitter.end()  # with the open line: half of what is to be hidden would be shown
-            self._append(f"... the log has reached {LARGEST_BYTES // 2**20} MB; the rest of the output is left out\n")
+        """What is printed: any bytes, cut anywhere."""
+        self._own.output(data)
 
     def flush(self) -> None:
-        """Ends a line that the step left open."""
-        if lines := self._splitter.end():
-            self._append("".join(f"{line}\n" for line in lines))
+        """Ends a line that was left open."""
+        self._own.flush()
+
+    def channel(self, prefix: str = "") -> "Channel":
+        """For one step; each of its lines begins with `prefix`."""
+        return Channel(self, self._mask, self._mask(prefix))
+
+    @property
+    def full(self) -> bool:
+        return self.size >= LARGEST_BYTES
+
+    def write(self, lines: list[str]) -> None:
+        """What a channel has made of what was printed."""
+        self._append("".join(f"{line}\n" for line in lines))
+        if self.full:
+            self._append(f"... the log has reached {LARGEST_BYTES // 2**20} MB; the rest of the output is left out\n")
 
     def tail(self, start: int) -> list[str]:
         """The lines from byte `start` on, at most the last 256 KiB of them."""
@@ -78,16 +86,65 @@ class BuildLog:
         self._changed()
 
 
+class Channel:
+    """A way into the log: lines of several channels never mix. It keeps the last of its own for an excerpt."""
+
+    def __init__(self, log: BuildLog, mask: Mask, prefix: str = "") -> None:
+        self._log = log
+        self._prefix = prefix
+        self._splitter = LineSplitter(mask)
+        self._kept: deque[str] = deque()
+        self._kept_size = 0
+
+    def output(self, data: bytes) -> None:
+        """Any bytes, cut anywhere."""
+        if not self._log.full:
+            self._write(self._splitter.feed(data))
+        if self._log.full:
+            self._splitter.end()  # with the open line: half of what is to be hidden would be shown
+
+    def say(self, line: str) -> None:
+        """A line of the platform about this step."""
+        self.flush()
+        self._log.say(line)
+
+    def flush(self) -> None:
+        """Ends a line that was left open."""
+        lines = self._splitter.end()
+        if not self._log.full:
+            self._write(lines)
+
+    def forget(self) -> None:
+        """`tail` begins here."""
+        self.flush()
+        self._kept.clear()
+        self._kept_size = 0
+
+    def tail(self) -> list[str]:
+        """Its lines, at most the last 256 KiB of them."""
+        self.flush()
+        return list(self._kept)
+
+    def _write(self, lines: list[str]) -> None:
+        if not lines:
+            return
+        self._log.write([f"{self._prefix}{line}" for line in lines])
+        self._kept.extend(lines)
+        self._kept_size += sum(len(line) + 1 for line in lines)
+        while self._kept_size > TAIL:
+            self._kept_size -= len(self._kept.popleft()) + 1
+
+
 class BuildLogs:
     """`<folder>/<build>.log`. Followers in this process are woken by each line."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._closed = False
 
     def path(self, build: str) -> Path:
-        return self._folder / f"{build}.log"
+        return self.folder / f"{build}.log"
 
     @contextlib.contextmanager
     def open(self, build: str) -> Iterator[BuildLog]:

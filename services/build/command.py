@@ -5,7 +5,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,19 @@ async def first_of(end: "asyncio.Future[Any]", deadline: float, timeout_s: float
         return "was stopped" if stop.is_set() else f"took longer than its time-out of {timeout_s:g} s"
     finally:
         stopped.cancel()
+
+
+async def to_its_end(work: Coroutine[Any, Any, Any]) -> None:
+    """Waits for `work` also when it is cancelled itself, however often."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 @contextlib.asynccontextmanager

@@ -10,26 +10,41 @@ from shared.manifest import size
 
 WORKSPACE, HOME, CACHE = "/workspace", "/slipway/home", "/slipway/cache"
 SKIPPED = "/slipway/skipped"  # in the container itself: how many commands were left when one failed
-# Its arguments: where a new `.venv` is kept, reports to clear, `--`, commands. One pipe for both outputs keeps their
-# order. `.venv` is made where the image has a whole Python and no step before has made it; that takes seconds, so a
-# copy of it, with nothing installed, is kept for the app's next builds.
+# Its arguments: where a new `.venv` is kept, the program that makes one, reports to clear, `--`, commands. One pipe for
+# both outputs keeps their order.
 SCRIPT = """\
 exec 2>&1
-kept=$1
-shift
+kept=$1 make=$2
+shift 2
 while [ "$1" != -- ]; do rm -f -- "$1"; shift; done
 shift
-if [ ! -e .venv ] && [ -e "$kept" ]; then
-  cp -a "$kept" .venv
-elif [ ! -e .venv ] && python3 -c 'import ensurepip' 2>/dev/null; then
-  fresh=$kept.$(hostname)
-  python3 -m venv .venv && mkdir -p "${kept%/*}" && cp -a .venv "$fresh" && mv -T "$fresh" "$kept" || rm -rf "$fresh"
-fi
+[ -e .venv/.made ] || python3 -I -c "$make" "$kept" 2>/dev/null
 for command; do
   shift
   printf '$ %s\\n' "$command"
   sh -e -c "$command" || { code=$?; echo $# > /slipway/skipped; exit $code; }
 done
+"""
+# `.venv` is made where the image has a whole Python and no step before has made it, by one of the steps that run beside
+# each other while the others wait. That takes seconds, so a copy of it, with nothing installed, is kept for the app's
+# next builds.
+MAKE_VENV = """\
+import ensurepip, fcntl, os, shutil, socket, subprocess, sys
+kept = sys.argv[1]
+lock = open(os.path.expanduser("~/.venv-lock"), "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+if not os.path.lexists(".venv"):
+    if os.path.exists(kept):
+        shutil.copytree(kept, ".venv", symlinks=True)
+    else:
+        subprocess.run([sys.executable, "-I", "-m", "venv", ".venv"], check=True)
+        fresh = kept + "." + socket.gethostname()
+        shutil.copytree(".venv", fresh, symlinks=True)
+        try:
+            os.rename(fresh, kept)
+        except OSError:
+            shutil.rmtree(fresh)
+    open(".venv/.made", "w").close()
 """
 _IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of an image that says none
 _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNORECASE)

@@ -13,20 +13,34 @@ import signal
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.types import LogConfig
 
 from services.build import container_files, report_file
-from services.build.command import first_of
-from services.build.container_step import CACHE, HOME, SCRIPT, SKIPPED, WORKSPACE, kept_venv, step_environment, told
+from services.build.command import first_of, to_its_end
+from services.build.container_step import (
+    CACHE,
+    HOME,
+    MAKE_VENV,
+    SCRIPT,
+    SKIPPED,
+    WORKSPACE,
+    kept_venv,
+    step_environment,
+    told,
+)
+from services.build.docker_fact import born, ran_out_of_memory
 from services.build.docker_leftovers import GONE_TIMEOUT_S, Leftovers, remove_container
+from services.build.docker_pull import NotStarted, image_named
+from services.build.docker_services import DockerServices
 from services.build.dockerfile import base_image
 from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Workspace
 from services.build.image import ImageBuilder, image_tag, root_files
@@ -41,14 +55,6 @@ MEMORY_BYTES = 2048 * MIB
 PROCESSES = 4096
 READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
 KILLED = 128 + signal.SIGKILL
-
-
-class _GivenUp(Exception):
-    pass
-
-
-class _NotStarted(Exception):
-    """The message is why."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class DockerExecutor:
         self._environment = dict(environment)
         self._stack = stack
         self._memory_bytes = memory_bytes
-        self._unfilled: set[str] = set()
+        self._unfilled: dict[str, threading.Lock] = {}
         self._leftovers = Leftovers(lambda: self._engine, stack)
 
     @functools.cached_property
@@ -94,7 +100,7 @@ class DockerExecutor:
         """Makes the volumes. The first step's container fills them; the first whose image has Python makes `.venv`."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._make_volumes, workspace)
-        self._unfilled.add(self._name(workspace))
+        self._unfilled[self._name(workspace)] = threading.Lock()
         return Outcome(0)
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
@@ -104,10 +110,12 @@ class DockerExecutor:
         def say(data: bytes) -> None:
             loop.call_soon_threadsafe(output, data)
 
-        making = asyncio.ensure_future(asyncio.to_thread(self._make_ready, workspace, order, say, given_up))
+        services = self._services(workspace)
+        making = asyncio.ensure_future(asyncio.to_thread(self._make_ready, workspace, order, services, say, given_up))
         reading: asyncio.Future[None] | None = None
         try:
-            if reason := await first_of(making, time.monotonic() + READY_TIMEOUT_S, READY_TIMEOUT_S, stop):
+            ready_s = READY_TIMEOUT_S + sum(service.timeout_s for service in order.services)
+            if reason := await first_of(making, time.monotonic() + ready_s, ready_s, stop):
                 return Outcome(None, reason)
             ready = making.result()
             reading = asyncio.ensure_future(asyncio.to_thread(_read, ready.output, say))
@@ -116,11 +124,11 @@ class DockerExecutor:
             if reason := await first_of(reading, deadline, order.timeout_s, stop):
                 return Outcome(None, reason)
             return await asyncio.to_thread(self._ended, workspace, order, ready)
-        except _NotStarted as error:
+        except NotStarted as error:
             return Outcome(None, f"could not be started: {error}")
         finally:
             given_up.set()
-            await asyncio.shield(asyncio.ensure_future(self._clear_away(making, reading)))
+            await to_its_end(self._clear_away(making, reading, services))
 
     async def seal(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> Artifact:
         await self._builder.build(workspace, delivery, output, stop)
@@ -147,7 +155,7 @@ class DockerExecutor:
         return await asyncio.to_thread(self._leftovers.all)
 
     async def remove(self, leavings: Leavings) -> None:
-        await asyncio.to_thread(self._remove_leavings, leavings)
+        await asyncio.to_thread(self._leftovers.remove_these, leavings)
 
     async def check(self) -> str | None:
         return await engine_check(self._ask)
@@ -172,18 +180,30 @@ class DockerExecutor:
             self._engine.volumes.create(name, labels=labels)
 
     def _make_ready(
-        self, workspace: Workspace, order: Order, say: Callable[[bytes], None], given_up: threading.Event
+        self,
+        workspace: Workspace,
+        order: Order,
+        services: DockerServices,
+        say: Callable[[bytes], None],
+        given_up: threading.Event,
     ) -> _Ready:
-        image = self._image(order.image or base_image(root_files(workspace.folder), order.commands), say, given_up)
+        wanted = order.image or base_image(root_files(workspace.folder), order.commands)
+        image = image_named(self._engine, wanted, say, given_up)
+        services.start(order.services, say, given_up)
         name = self._name(workspace)
         container = self._engine.containers.create(
             image,
-            ["-c", SCRIPT, "step", kept_venv(str(image.id)), *order.reports, "--", *order.commands],
+            ["-c", SCRIPT, "step", kept_venv(str(image.id)), MAKE_VENV, *order.reports, "--", *order.commands],
             entrypoint=["sh"],
             user="0:0",  # steps install packages; and what was copied into the volume is root's
             init=True,
             working_dir=WORKSPACE,
-            environment={**step_environment(workspace, self._environment, image.attrs["Config"]), **order.environment},
+            environment={
+                **step_environment(workspace, self._environment, image.attrs["Config"]),
+                **services.addresses,
+                **order.environment,
+            },
+            network=services.network,
             labels=self._leftovers.of_build(workspace.app, workspace.build),
             volumes=[f"{name}:{WORKSPACE}", f"{name}-home:{HOME}", f"{self._cache(workspace)}:{CACHE}"],
             mem_limit=self._memory_bytes,
@@ -193,38 +213,33 @@ class DockerExecutor:
             log_config=LogConfig(type="none"),  # output is attached; nobody reads it twice
         )
         try:
-            if name in self._unfilled:
-                self._fill(workspace, container)
+            self._fill(workspace, container)
             # Attached before the start, nothing is lost; `logs` loses lines of a fast step.
             attached = container.attach(stream=True, stdout=True, stderr=True)
             start = report_file.begin(workspace.scratch)
-            return _Ready(container, attached, _born(container), start)
+            return _Ready(container, attached, born(container), start)
         except BaseException:
             remove_container(self._engine, str(container.id))
             raise
 
-    def _image(self, name: str, say: Callable[[bytes], None], given_up: threading.Event) -> Any:
-        with contextlib.suppress(ImageNotFound):
-            return self._engine.images.get(name)
-        say(f"pulling {name}\n".encode())
-        try:
-            for line in self._engine.api.pull(name, stream=True, decode=True):
-                if given_up.is_set():
-                    raise _GivenUp
-                if "error" in line:
-                    raise _NotStarted(f"the image {name} cannot be pulled: {line['error']}")
-            return self._engine.images.get(name)
-        except APIError as error:
-            raise _NotStarted(f"the image {name} cannot be pulled: {error.explanation or error}") from error
-
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        with tempfile.TemporaryFile(dir=workspace.scratch.parent) as archive:
-            try:
-                container_files.pack(workspace.folder, archive)
-            except OSError as error:
-                raise _NotStarted(str(error.strerror)) from error
-            container.put_archive(WORKSPACE, archive)
-        self._unfilled.discard(self._name(workspace))
+        """By the first of its containers, while the others wait."""
+        name = self._name(workspace)
+        with self._unfilled.get(name) or contextlib.nullcontext():
+            if name not in self._unfilled:
+                return
+            with tempfile.TemporaryFile(dir=workspace.scratch.parent) as archive:
+                try:
+                    container_files.pack(workspace.folder, archive)
+                except OSError as error:
+                    raise NotStarted(str(error.strerror)) from error
+                container.put_archive(WORKSPACE, archive)
+            self._unfilled.pop(name)
+
+    def _services(self, workspace: Workspace) -> DockerServices:
+        labels = self._leftovers.of_build(workspace.app, workspace.build)
+        name = f"{self._name(workspace)}-{uuid.uuid4().hex[:8]}"
+        return DockerServices(lambda: self._engine, name, labels, self._memory_bytes)
 
     def _ended(self, workspace: Workspace, order: Order, ready: _Ready) -> Outcome:
         code = int(ready.container.wait(timeout=GONE_TIMEOUT_S)["StatusCode"])
@@ -232,8 +247,10 @@ class DockerExecutor:
             with contextlib.suppress(NotFound):
                 chunks, status = ready.container.get_archive(f"{WORKSPACE}/{report}")
                 container_files.place(workspace.folder, report, status or {}, chunks, ready.born, ready.start)
-        memory_bytes = self._memory_bytes if code == KILLED and self._ran_out_of_memory(ready.container) else None
-        return Outcome(code, told(code, memory_bytes), self._skipped(ready.container) if code else 0)
+        too_much = code == KILLED and ran_out_of_memory(self._engine, ready.container)
+        return Outcome(
+            code, told(code, self._memory_bytes if too_much else None), self._skipped(ready.container) if code else 0
+        )
 
     def _skipped(self, container: Container) -> int | None:
         """None where the step was ended before it could say so, or what is there is no number."""
@@ -241,37 +258,27 @@ class DockerExecutor:
             return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
         return None
 
-    def _ran_out_of_memory(self, container: Container) -> bool:
-        """Also where a child was killed, which the container's own state does not tell on every engine. Waits for the
-        next full second, for the engine's events are asked for by seconds."""
-        container.reload()
-        state = container.attrs["State"]
-        since, until = [int(container_files.moment(state[key]).timestamp()) for key in ("StartedAt", "FinishedAt")]
-        events = self._engine.events(since=since, until=until + 1, filters={"container": container.id, "event": "oom"})
-        return bool(state["OOMKilled"]) or bool(list(events))
-
-    async def _clear_away(self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None") -> None:
-        """Returns when the container is gone and all that it printed was told."""
+    async def _clear_away(
+        self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None", services: DockerServices
+    ) -> None:
+        """Returns when the containers are gone and all that the step printed was told. What still waits for a service
+        waits no longer when that is gone."""
+        if not making.done():
+            await asyncio.to_thread(services.remove)
         await asyncio.wait({making})
-        if making.exception() is not None:
-            return
-        ready = making.result()
-        await asyncio.to_thread(remove_container, self._engine, str(ready.container.id))
-        if reading is not None:
-            await asyncio.wait({reading}, timeout=GONE_TIMEOUT_S)
-        # The stream's own `close` forgets the socket once the engine has closed its end.
-        ready.output._response.close()
+        if making.exception() is None:
+            ready = making.result()
+            await asyncio.to_thread(remove_container, self._engine, str(ready.container.id))
+            if reading is not None:
+                await asyncio.wait({reading}, timeout=GONE_TIMEOUT_S)
+            # The stream's own `close` forgets the socket once the engine has closed its end.
+            ready.output._response.close()
+        await asyncio.to_thread(services.remove)
 
     def _remove_all(self, workspace: Workspace) -> int:
         removed = self._leftovers.remove(workspace.build)
-        self._unfilled.discard(self._name(workspace))
+        self._unfilled.pop(self._name(workspace), None)
         return removed
-
-    def _remove_leavings(self, leavings: Leavings) -> None:
-        for build in leavings.builds:
-            self._leftovers.remove(build)
-        for app in leavings.apps:
-            self._leftovers.remove_cache(app)
 
     def _ask(self) -> None:
         engine = docker.from_env(environment=self._variables, timeout=ASKED_S, version=ANY_VERSION)
@@ -290,11 +297,3 @@ class DockerExecutor:
 def _read(chunks: Iterator[bytes], say: Callable[[bytes], None]) -> None:
     for chunk in chunks:
         say(chunk)
-
-
-def _born(container: Container) -> datetime:
-    """When the engine made it, by the clock of its file system: that of a file which it makes in every container."""
-    chunks, status = container.get_archive("/.dockerenv")
-    for _ in chunks:
-        pass
-    return container_files.moment((status or {})["mtime"])

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
@@ -36,17 +37,27 @@ class Leftovers:
         containers = self._engine().api.containers(all=True, filters=self._with(BUILD))
         volumes = self._engine().volumes.list(filters=self._with(BUILD))
         builds = {each["Labels"][BUILD] for each in containers} | {each.attrs["Labels"][BUILD] for each in volumes}
+        builds |= {each.attrs["Labels"][BUILD] for each in self._networks(BUILD)}
         caches = self._engine().volumes.list(filters=self._with(CACHE))
         return Leavings(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
 
     def remove(self, build: str) -> int:
-        """Containers and volumes of a build; says how many containers."""
+        """Containers, networks and volumes of a build; says how many containers."""
         filters = self._with(f"{BUILD}={build}")
         containers = self._engine().api.containers(all=True, filters=filters)
         for container in containers:
             remove_container(self._engine(), container["Id"])
+        for network in self._networks(f"{BUILD}={build}"):
+            with contextlib.suppress(NotFound):
+                network.remove()
         self._remove_volumes(f"{BUILD}={build}")
         return len(containers)
+
+    def remove_these(self, leavings: Leavings) -> None:
+        for build in leavings.builds:
+            self.remove(build)
+        for app in leavings.apps:
+            self.remove_cache(app)
 
     def remove_cache(self, app: str) -> None:
         self._remove_volumes(f"{CACHE}={app}")
@@ -56,6 +67,9 @@ class Leftovers:
             with contextlib.suppress(NotFound):
                 volume.remove(force=True)
                 log.info("the volume %s is not needed any more", volume.name)
+
+    def _networks(self, label: str) -> list[Any]:
+        return list(self._engine().networks.list(filters=self._with(label)))
 
     def _with(self, label: str) -> dict[str, list[str]]:
         return {"label": [f"{STACK}={self._stack}", label]}

@@ -37,12 +37,32 @@ class Workspace:
 
 
 @dataclass(frozen=True)
+class ServiceOrder:
+    """What runs beside the commands of one order: `command` in `image`, as far as each is given. It is ready when
+    `ready` succeeds, else when it listens: on `port` in a container, on the $PORT that it is told as a process."""
+
+    name: str
+    image: str | None
+    command: str | None
+    environment: Mapping[str, str] = field(repr=False)
+    port: int | None
+    ready: str | None
+    timeout_s: float
+
+    def address(self, host: str, port: int | None) -> dict[str, str]:
+        """The variables by which the commands find it."""
+        name = self.name.upper().replace("-", "_")
+        return {f"{name}_HOST": host, **({f"{name}_PORT": str(port)} if port is not None else {})}
+
+
+@dataclass(frozen=True)
 class Order:
     """`commands` run one after the other in the workspace's folder, until one fails. `timeout_s` is for all.
     `environment` may hold secrets: it goes to these commands alone, and into no command line.
 
     `image` is what they run in, where that can be chosen; None leaves it to what the repository is. `reports` are
-    the paths, relative to the folder, of which the caller looks there afterwards.
+    the paths, relative to the folder, of which the caller looks there afterwards. `services` are ready before the first
+    command, and end with the last; `environment` goes before the variables that tell of them.
     """
 
     commands: Sequence[str]
@@ -50,6 +70,7 @@ class Order:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     image: str | None = None
     reports: Sequence[str] = ()
+    services: Sequence[ServiceOrder] = ()
 
 
 @dataclass(frozen=True)
@@ -85,11 +106,12 @@ class Leavings:
 
 
 class Executor(Protocol):
-    """`prepare` once, then `run` for each step, one at a time for each workspace; `seal` if all passed, `discard` at
-    the end, whatever it was.
+    """`prepare` once, then `run` for each step, several at the same time if they may; `seal` if all passed, `discard`
+    at the end, whatever it was.
 
     `output` is called with what is printed, as it comes. When `stop` is set, or the time is over, or the call is
-    cancelled, everything that the call started is ended before it returns; so it is after a normal end.
+    cancelled, everything that the call started is ended before it returns, and nothing else; so it is after a normal
+    end.
     """
 
     @property
@@ -102,8 +124,8 @@ class Executor(Protocol):
         ...
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
-        """A failing command is an Outcome, not an error. Reports lie in the folder afterwards, modified when the step
-        did so by the clock of the folder's file system."""
+        """A failing command, or a service that does not become ready, is an Outcome, not an error. Reports lie in the
+        folder afterwards, modified when the step did so by the clock of the folder's file system."""
         ...
 
     async def seal(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> Artifact:

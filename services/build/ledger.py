@@ -31,6 +31,7 @@ class Ledger:
         self.now = now
         self.mask = Mask()
         self._id = build_id
+        self._one = asyncio.Lock()  # steps run beside each other, and `build` is what was stored last
         self.build: Build
 
     async def load(self) -> None:
@@ -38,9 +39,12 @@ class Ledger:
 
     async def update(self, change: Change) -> None:
         """Raises Stopped if meanwhile somebody asked to stop this build; then nothing is changed."""
-        self.build = await self.patiently(
-            lambda: self.store.update(self._id, lambda stored: stored if stored.stop else self._masked(change(stored)))
-        )
+        async with self._one:
+            self.build = await self.patiently(
+                lambda: self.store.update(
+                    self._id, lambda stored: stored if stored.stop else self._masked(change(stored))
+                )
+            )
         if self.build.ended or self.build.stop:
             raise Stopped
 

@@ -19,6 +19,8 @@ from services.build.deploy import Handover
 from services.build.door import Door
 from services.build.door_objects import DoorObjects
 from services.build.executor import Executor, Stop
+from services.build.expire import Expiry
+from services.build.expiry import Rule
 from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.git_http import GitHttp
@@ -26,12 +28,16 @@ from services.build.history_store import RedisHistoryStore
 from services.build.intake import Intake
 from services.build.lease_store import Lease
 from services.build.leftovers import Sweep
+from services.build.listing_api import listing_router
+from services.build.manifest_api import manifest_router
 from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.passed_store import RedisPassedStore
 from services.build.process_executor import ProcessExecutor, passed_on
 from services.build.push_socket import PushSocket, install_hooks
 from services.build.receiver import Receiver
+from services.build.report_api import report_router
+from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
 from services.build.secret_api import secrets_router
@@ -57,6 +63,7 @@ SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
 SWEEP_S = 60.0
 DOOR_S = 2.0
+EXPIRE_S = 1800.0
 DELIVER_S = 1.0
 FETCHES, TELLINGS = 4, 8  # apps at a time
 
@@ -76,7 +83,8 @@ def build_app(settings: Settings) -> FastAPI:
     repositories = Repositories(
         settings.repositories, path, TreeLimits(settings.build_files, settings.build_checkout_mb * MIB)
     )
-    logs = BuildLogs(settings.build_logs)
+    logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
+    deployer = ServiceClient("deployer", settings, registry, http)
     executor = _executor(settings, environment)
     tools = Tools(
         store=store,
@@ -88,13 +96,15 @@ def build_app(settings: Settings) -> FastAPI:
         executor=executor,
         analysis=Analysis(environment),
         logs=logs,
-        handover=Handover(ServiceClient("deployer", settings, registry, http)),
+        reports=reports,
+        handover=Handover(deployer),
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
         build_url=lambda build: f"{url}/builds/{build}",
         now=now,
         limits=Limits(whole_s=settings.build_limit_s),
+        steps_at_a_time=settings.build_steps,
     )
 
     async def run(build_id: str, stop: Stop) -> None:
@@ -105,6 +115,7 @@ def build_app(settings: Settings) -> FastAPI:
     schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
     workers.wake = schedule.wake
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
+    expiry = Expiry(store, logs, reports, settings.build_releases, deployer, _rule(settings), now)
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
     spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
@@ -130,6 +141,8 @@ def build_app(settings: Settings) -> FastAPI:
         await deliveries.forget(deleted)
         sweep.wake()
 
+    pages = Pages(logs, settings)
+
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         install_hooks(settings.hooks)
@@ -146,8 +159,11 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
-            builds_router(store, intake, mirror, logs, Pages(logs, settings), schedule.wake),
+            listing_router(store, pages),
+            builds_router(store, intake, mirror, logs, pages, schedule.wake),
+            report_router(store, reports, repositories, pages),
             apps_router(store, repositories, mirror, vault, forget, now, loopback=loopback),
+            manifest_router(),
             flaky_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
             webhooks_router(store, deliveries, receiver),
@@ -160,6 +176,7 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("statuses", outbox.step, every_s=DELIVER_S),
             sweep,
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),
+            Loop("expiry", expiry.step, every_s=EXPIRE_S, stale_s=3 * EXPIRE_S),
         ],
         checks={"git": git_is_there, "engine": executor.check, "lease": lease.refusal},
         public=PUBLIC,
@@ -168,6 +185,15 @@ def build_app(settings: Settings) -> FastAPI:
     )
     app.mount("/git", git)
     return app
+
+
+def _rule(settings: Settings) -> Rule:
+    return Rule(
+        settings.build_keep_days,
+        settings.build_keep_logs,
+        settings.build_keep_artifacts,
+        settings.build_keep_records,
+    )
 
 
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:

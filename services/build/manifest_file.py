@@ -1,14 +1,15 @@
 """Reads `slipway.yml`: text in, Manifest out, or every fault with its line and the remedy. Pure."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from services.build import step_plan
 from services.build.gate import Fault
-from shared.manifest import Manifest
+from shared.manifest import Manifest, Service, Step
 
 NAME = "slipway.yml"
 LARGEST_BYTES = 64 * 1024
@@ -46,6 +47,8 @@ def parse_manifest(data: bytes, app: str) -> Manifest:
     if manifest.app != app:
         detail = f"is {manifest.app!r}, but this was pushed to {app!r}; make them the same"
         raise BadManifest([Fault("app", detail, _line(root, ("app",)))])
+    if faults := step_plan.faults(manifest.steps):
+        raise with_lines(data, faults)
     return manifest
 
 
@@ -111,8 +114,18 @@ def _detail(fault: Any) -> str:
         return str(fault["msg"]).removeprefix("Value error, ")
     if key in APP_KEYS:
         return "is not the manifest's to say: it lives on the app, set it by PUT /apps/{app}"
-    near = difflib.get_close_matches(key, Manifest.model_fields, n=1) if len(fault["loc"]) == 1 else []
+    near = difflib.get_close_matches(key, _keys(fault["loc"]), n=1)
     return "is not a key of the manifest" + (f"; did you mean {near[0]}?" if near else "; remove it")
+
+
+def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
+    """What could stand at the place, where somebody may have mistyped it."""
+    model = {
+        1: Manifest,
+        3: Step if location[0] == "steps" else None,
+        5: Service if location[2:3] == ("services",) else None,
+    }.get(len(location))
+    return model.model_fields if model is not None else ()
 
 
 def _line(root: yaml.Node, location: tuple[int | str, ...]) -> int:

@@ -1,7 +1,9 @@
 """Where apps and builds live in tests."""
 
+from collections.abc import Sequence
+
 from services.build.app import App
-from services.build.build import JUDGED, Build, event_of
+from services.build.build import JUDGED, Build, Expired, event_of, noted_expiry
 from services.build.status_store import news
 from services.build.store import Change, Head
 from shared.errors import Conflict, NotFound
@@ -16,6 +18,7 @@ class MemoryBuildStore:
         self.statuses: dict[str, str] = {}
         self._apps: dict[str, App] = {}
         self._builds: dict[str, Build] = {}
+        self._places: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._heads: dict[str, dict[str, Head]] = {}
         self._judged: dict[tuple[str, str | None], str] = {}
@@ -46,6 +49,7 @@ class MemoryBuildStore:
 
     async def add(self, build: Build, *, is_head: bool) -> None:
         self._builds[build.id] = build
+        self._places[build.id] = len(self._places) + 1
         if is_head and build.branch is not None:
             self._heads.setdefault(build.app, {})[build.branch] = (build.commit, build.id)
         self.events.append(event_of(build))
@@ -68,8 +72,20 @@ class MemoryBuildStore:
         return self._builds[build_id]
 
     async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
-        placed = [(place, build) for place, build in enumerate(self._builds.values(), 1) if app in (None, build.app)]
+        placed = [(self._places[each.id], each) for each in self._builds.values() if app in (None, each.app)]
         return [item for item in reversed(placed) if before is None or item[0] < before][:limit]
+
+    async def place(self, build_id: str) -> int:
+        await self.build(build_id)
+        return self._places[build_id]
+
+    async def note(self, build_id: str, expired: Expired) -> Build:
+        self._builds[build_id] = noted_expiry(await self.build(build_id), expired)
+        return self._builds[build_id]
+
+    async def drop(self, builds: Sequence[Build]) -> None:
+        for build in builds:
+            self._builds.pop(build.id, None)
 
     async def unended(self) -> list[Build]:
         return [build for build in self._builds.values() if not build.ended]
@@ -82,6 +98,9 @@ class MemoryBuildStore:
 
     async def forget_head(self, app: str, branch: str) -> None:
         self._heads.get(app, {}).pop(branch, None)
+
+    async def judged(self, app: str) -> set[str]:
+        return {build_id for (name, branch), build_id in self._judged.items() if name == app and branch is not None}
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
         build_id = self._judged.get((app, branch))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.build import build as domain
 from services.build.analysis import Analysis
 from services.build.app import App
 from services.build.baseline import Baseline, changed_coverage, changed_lines, fingerprints, new_findings
@@ -14,17 +15,20 @@ from services.build.flaky import FlakyTest, limits
 from services.build.gate import GateResult, effective, evaluate
 from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
-from services.build.measures import Collected
+from services.build.measures import GATE_OF_REPORT, Collected
 from services.build.place import Places
 from services.build.recall import compared_with
 from services.build.remove import remove
+from services.build.report_record import ReportDraft
 from services.build.repository import Repositories, TrackedFile
 from services.build.secret import Secrets
-from services.build.step_runner import StepRunner
-from shared.manifest import Gates, Manifest, Stage
+from services.build.step_flow import run_steps
+from services.build.step_plan import beside, in_order, selected, why_not
+from services.build.step_runner import StepEnd, StepRunner
+from shared.manifest import Gates, Manifest, Step
 
 LARGEST_READ_BYTES = 2**20  # of a file whose lines tell findings apart
-STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
+Ends = Sequence[tuple[Step, StepEnd]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class Verdict:
 
 
 class Pipeline:
-    """A failing step ends it: later steps and stages are not run, and gates whose figures were not reached
-    are not judged; the gate `steps` says no."""
+    """A failing step ends it: steps that have not begun are not run, and gates whose figures were not reached
+    are not judged; the gate `steps` says no. `at_most`: how many steps run at the same time."""
 
     def __init__(
         self,
@@ -51,7 +55,11 @@ class Pipeline:
         ledger: Ledger,
         log: BuildLog,
         secrets: Secrets,
+        draft: ReportDraft,
+        at_most: int,
     ) -> None:
+        self._draft = draft
+        self._at_most = at_most
         self._executor = executor
         self._analysis = analysis
         self._repositories = repositories
@@ -64,7 +72,7 @@ class Pipeline:
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
         """Raises Stopped."""
-        steps = [step for stage in STAGES for step in manifest.steps if step.stage is stage]
+        steps = selected(in_order(manifest.steps), workspace.branch, self._ledger.build.judged_for)
         prepared, measures = await asyncio.gather(
             self._executor.prepare(workspace, self._log.output, self._ledger.stop), self._look_at_source(workspace)
         )
@@ -72,7 +80,7 @@ class Pipeline:
             raise Stopped
         if prepared.reason:
             raise RuntimeError(f"the workspace could not be made: it {prepared.reason}")
-        tested = any(step.reports.junit for step in manifest.steps)
+        tested = any(step.reports.junit for step in steps)
         gates = effective(app.gates, manifest.gates, tested=tested)
         previous = await self._previous(workspace)
         runner = StepRunner(
@@ -86,24 +94,55 @@ class Pipeline:
             self._secrets,
             reruns=all(result.passed for result in evaluate(gates, measures) if result.name in measures),
         )
+        missing = await self._skip(runner, manifest.steps)
+        ends = await self._run(runner, steps)
         collected = Collected(Places(file.path for file in tracked))
-        flaky: list[FlakyTest] = []
-        for step in steps:
-            end = await runner.run(step)
+        self._draft.begin(collected, measures)
+        for step, end in ends:
             collected.add(end.reported, end.suite)
-            flaky += end.suite.flaky if end.suite is not None else ()
-            if end.failure:
-                reached = collected.measures()
-                results = [result for result in evaluate(gates, reached, previous) if result.name in reached]
-                no = GateResult(name="steps", passed=False, reason=f"{step.name} {end.failure}")
-                return Verdict([*results, no], flaky, collected.tests == 0)
-        measures |= collected.measures()
+            self._draft.ran(step.name, end.reported)
+        flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
+        if failed := next(((step, end) for step, end in ends if end.failure), None):
+            reached = collected.measures()
+            results = [result for result in evaluate(gates, reached, previous) if result.name in reached]
+            return Verdict([*results, await self._no(runner, steps, ends, *failed)], flaky, collected.tests == 0)
+        measures |= missing | collected.measures()
         findings = await self._with_texts(workspace, measures, tracked)
         measures |= await self._compare(workspace, app, gates, measures, collected, findings)
         results = evaluate(gates, measures, previous)
-        yes = GateResult(name="steps", passed=True, reason=f"{len(steps)} of {len(steps)} passed")
         baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
-        return Verdict([*results, yes], flaky, collected.tests == 0, baseline)
+        return Verdict([*results, _yes(ends)], flaky, collected.tests == 0, baseline)
+
+    async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
+        """Tells of the steps that are not for this build; gives the gates that they would have had figures for."""
+        build, missing = self._ledger.build, dict[str, Measure]()
+        for step in in_order(steps):
+            if reason := why_not(step, build.branch, build.judged_for):
+                await runner.skip(step, reason)
+                for kind, path in step.reports:
+                    if path is not None:
+                        why = f"{step.name}, which would report it, was skipped: it {reason}"
+                        missing.setdefault(GATE_OF_REPORT[kind], Measure(None, why))
+        return missing
+
+    async def _run(self, runner: StepRunner, steps: Sequence[Step]) -> list[tuple[Step, StepEnd]]:
+        together = {step.name for pair in beside(steps) for step in pair}
+
+        async def run(step: Step) -> StepEnd:
+            return await runner.run(step, f"{step.name} | " if step.name in together else "")
+
+        return await run_steps(steps, run, self._at_most)
+
+    async def _no(
+        self, runner: StepRunner, steps: Sequence[Step], ends: Ends, failed: Step, end: StepEnd
+    ) -> GateResult:
+        """The gate `steps`, by the first step that failed."""
+        await self._ledger.update(lambda build: domain.with_changes(build, excerpt=end.excerpt))
+        ran = {step.name for step, _ in ends}
+        for step in steps:
+            if step.name not in ran:
+                await runner.skip(step, f"{failed.name} failed")
+        return GateResult(name="steps", passed=False, reason=f"{failed.name} {end.failure}")
 
     async def _previous(self, workspace: Workspace) -> dict[str, float]:
         """The figures of the branch's last build that was judged."""
@@ -159,3 +198,10 @@ class Pipeline:
             return await self._analysis.measure(source)
         finally:
             await asyncio.to_thread(remove, source)
+
+
+def _yes(ends: Ends) -> GateResult:
+    """The gate `steps`, where none failed that counts."""
+    ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
+    reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"
+    return GateResult(name="steps", passed=True, reason=reason)

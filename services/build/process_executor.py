@@ -9,18 +9,21 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.build.command import ended, piped, start
+from services.build.command import ended, piped, start, to_its_end
 from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Unsealed, Workspace
 from services.build.remove import remove
+from services.build.service_process import ServiceProcesses
 from shared.artifact import directory_digest
 from shared.models import Artifact
 from shared.process import marked_pids
 
 GRACE_S = 5.0
-MARKER = "SLIPWAY_BUILD_FOLDER"  # in the environment of all that a step starts; the folder is unique on the machine
+# In the environment of all that a step starts: what its build is, by a folder unique on the machine, and which step.
+MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
 VIRTUALENV = "virtualenv"  # beside the apps' caches, of all of them
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
@@ -56,11 +59,22 @@ class ProcessExecutor:
         program = [sys.executable, "-I", "-m", "virtualenv"]
         options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / VIRTUALENV)]
         command = [*program, *options, str(workspace.folder / ".venv")]
-        return await self._carry_out(workspace, [("", command)], {}, PREPARE_TIMEOUT_S, output, stop)
+        environment = self._step_environment(workspace)
+        return await self._carry_out(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
         commands = [(f"$ {command}\n", ["sh", "-e", "-c", command]) for command in order.commands]
-        return await self._carry_out(workspace, commands, order.environment, order.timeout_s, output, stop)
+        own = self._step_environment(workspace)
+        marks = {MARKER: own[MARKER], STEP: own[STEP]}
+        services = ServiceProcesses(workspace, own, marks, output)
+        try:
+            if reason := await services.start(order.services, stop):
+                return Outcome(None, reason)
+            environment = {**own, **services.addresses, **order.environment, **marks}
+            return await self._carry_out(workspace, commands, environment, order.timeout_s, output, stop)
+        finally:
+            await to_its_end(self._end_all(STEP, own[STEP]))
+            await services.close()
 
     async def seal(self, workspace: Workspace, delivery: Delivery, output: Output, stop: Stop) -> Artifact:
         """The folder, in place."""
@@ -79,7 +93,7 @@ class ProcessExecutor:
         return False
 
     async def end_leftovers(self, workspace: Workspace) -> int:
-        return await self._end_all(workspace)
+        return await self._end_all(MARKER, str(workspace.folder))
 
     async def discard(self, workspace: Workspace) -> None:
         await asyncio.to_thread(remove, workspace.scratch)
@@ -100,13 +114,12 @@ class ProcessExecutor:
         self,
         workspace: Workspace,
         commands: list[tuple[str, list[str]]],
-        extra: Mapping[str, str],
+        environment: dict[str, str],
         timeout_s: float,
         output: Output,
         stop: Stop,
     ) -> Outcome:
         deadline = time.monotonic() + timeout_s
-        environment = {**self._step_environment(workspace), **extra, MARKER: str(workspace.folder)}
         async with piped(output) as end_of_pipe:
             try:
                 for place, (shown, command) in enumerate(commands, 1):
@@ -121,7 +134,7 @@ class ProcessExecutor:
             except OSError as error:  # the step before it may have removed the folder
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:
-                await asyncio.shield(self._end_all(workspace))
+                await to_its_end(self._end_all(STEP, environment[STEP]))
 
     def _step_environment(self, workspace: Workspace) -> dict[str, str]:
         folder, cache = workspace.folder, self._caches / workspace.app
@@ -142,14 +155,16 @@ class ProcessExecutor:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "npm_config_cache": str(cache / "npm"),
             "PYTHONUNBUFFERED": "1",  # what a step prints is shown as it comes
+            MARKER: str(folder),
+            STEP: uuid.uuid4().hex,
         }
 
-    async def _end_all(self, workspace: Workspace) -> int:
-        """SIGTERM to everything that carries the marker, SIGKILL after the grace; returns when all are gone."""
+    async def _end_all(self, mark: str, value: str) -> int:
+        """SIGTERM to everything that carries the mark, SIGKILL after the grace; returns when all are gone."""
         seen: set[int] = set()
         deadline = time.monotonic() + self._grace_s
         wait_s = 0.01
-        while pids := await asyncio.to_thread(marked_pids, MARKER, str(workspace.folder)):
+        while pids := await asyncio.to_thread(marked_pids, mark, value):
             late = time.monotonic() > deadline
             for pid in pids:
                 if late or pid not in seen:

@@ -10,6 +10,7 @@ from services.build.gate import Fault, loosened, loosened_flaky
 from services.build.manifest_file import NAME, BadManifest, parse_manifest, with_lines
 from services.build.repository import Repositories, TrackedFile
 from services.build.secret import Secrets
+from services.build.step_plan import service_faults
 from shared.manifest import MIB, Manifest
 
 LARGEST_AT_ROOT_BYTES = MIB  # of the files that tell what an app is: they are read into memory
@@ -35,7 +36,7 @@ async def read_manifest(
         return manifest_of(app.name, files, images=images)
     manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
     faults = loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky)
-    if faults := faults + secrets.faults(manifest):
+    if faults := faults + secrets.faults(manifest) + service_faults(manifest.steps, containers=images):
         raise with_lines(files[NAME], faults)
     if manifest.run.command is None:
         command = run_command(files, images=images)

@@ -16,6 +16,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 from junitparser import TestCase
 
+from services.build.case import Case, read_case
 from services.build.figure import Finding, Offender, brief
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
@@ -31,13 +32,14 @@ class Unreadable(ValueError):
 @dataclass(frozen=True)
 class CaseCount:
     """`failures` counts cases; `failed` holds how many of them each test has, by its id, `passed` the ids of tests
-    without one, `places` where those that failed are. `unnamed` failures belong to no id."""
+    without one, `places` where those that failed are; `cases` is each of them. `unnamed` failures belong to no id."""
 
     ran: int
     failures: int
     failed: Mapping[str, int] = field(default_factory=dict)
     passed: frozenset[str] = frozenset()
     places: Mapping[str, Offender] = field(default_factory=dict)
+    cases: tuple[Case, ...] = ()
 
     @property
     def unnamed(self) -> int:
@@ -87,6 +89,10 @@ def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = s
         failed=failed,
         passed=frozenset(names - failed.keys() - {""}),
         places={case_id(case.classname, case.name): _case_place(element, case) for element, case in failing},
+        cases=tuple(
+            read_case(each, case_id(case.classname, case.name), passed=case.is_passed, skipped=case.is_skipped)
+            for each, case in pairs
+        ),
     )
 
 
@@ -135,7 +141,7 @@ def _mask(element: Element, mask: Callable[[str], str]) -> None:
     for name in ("classname", "name", "file", "message"):
         if text := element.get(name):
             element.set(name, mask(text))
-    if element.tag in ("failure", "error") and element.text:
+    if element.tag in ("failure", "error", "skipped", "system-out", "system-err") and element.text:
         element.text = mask(element.text)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,10 +27,8 @@ class StepStart:
 
 def begin(scratch: Path) -> StepStart:
     """To be called before the step's first command."""
-    stamp = scratch / ".step-start"
-    stamp.unlink(missing_ok=True)
-    stamp.touch()
-    return StepStart(stamp.stat().st_mtime_ns)
+    with tempfile.TemporaryFile(dir=scratch) as stamp:  # a file of its own: others may begin at the same time
+        return StepStart(os.fstat(stamp.fileno()).st_mtime_ns)
 
 
 def clear(folder: Path, report: str) -> None:

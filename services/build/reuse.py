@@ -13,6 +13,7 @@ from services.build.baseline import Baseline
 from services.build.build import Build, with_changes
 from services.build.flaky import limits
 from services.build.gate import effective
+from services.build.step_plan import in_order, selected
 from shared.manifest import Manifest, Stage
 from shared.models import View
 
@@ -28,13 +29,14 @@ class Passed(View):
 
 def selected_steps(manifest: Manifest, build: Build) -> list[str]:
     """Names of the steps that this build runs, in the manifest's order."""
-    return [step.name for step in manifest.steps]
+    return [step.name for step in selected(in_order(manifest.steps), build.branch, build.judged_for)]
 
 
 def judgement_key(build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool) -> str:
     """`baseline`: what the build is compared with, where a gate compares. `images`: how it is run and sealed. (Secrets
     are in it by the names that the manifest gives, not by their values.)"""
-    tested = any(step.reports.junit for step in manifest.steps)
+    steps = selected_steps(manifest, build)
+    tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
     gates = effective(app.gates, manifest.gates, tested=tested)
     against = {
         "changed_coverage": baseline and baseline.commit if gates.changed_coverage is not None else None,
@@ -43,7 +45,7 @@ def judgement_key(build: Build, app: App, manifest: Manifest, baseline: Baseline
     decides = {
         "commit": build.commit,
         "manifest": manifest.model_dump(mode="json"),
-        "steps": selected_steps(manifest, build),
+        "steps": steps,
         "gates": gates.model_dump(mode="json"),
         "flaky": limits(app.flaky, manifest.flaky).model_dump(mode="json"),
         "against": against,
@@ -53,8 +55,10 @@ def judgement_key(build: Build, app: App, manifest: Manifest, baseline: Baseline
 
 
 def may_be_reused(earlier: Build, now: datetime) -> bool:
-    """As its record says. A verdict that quarantined tests have touched holds as long as their quarantine."""
-    return earlier.passed and earlier.artifact is not None and all(now < each.until for each in earlier.flaky)
+    """As its record says. What is noted as expired is about to be removed. A verdict that quarantined tests have
+    touched holds as long as their quarantine."""
+    is_there = earlier.passed and earlier.artifact is not None and earlier.expired.artifact is None
+    return is_there and all(now < each.until for each in earlier.flaky)
 
 
 def reused(build: Build, earlier: Build, now: datetime) -> Build:

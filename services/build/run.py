@@ -29,6 +29,8 @@ from services.build.pipeline import Pipeline
 from services.build.reading import read_manifest
 from services.build.recall import Recall
 from services.build.remove import remove
+from services.build.report_files import ReportFiles
+from services.build.report_record import ReportDraft
 from services.build.repository import SUBMODULE, Repositories, TrackedFile
 from services.build.secret import Secrets, opened
 from services.build.secret_store import SecretStore
@@ -59,6 +61,7 @@ class Tools:
     executor: Executor
     analysis: Analysis
     logs: BuildLogs
+    reports: ReportFiles
     handover: Handover
     releases: Path
     urls: Callable[[str, Environment], list[str]]
@@ -66,6 +69,7 @@ class Tools:
     build_url: Callable[[str], str]
     now: Callable[[], datetime]
     limits: Limits
+    steps_at_a_time: int
 
 
 async def run_build(tools: Tools, build_id: str, stop: Stop) -> None:
@@ -156,10 +160,20 @@ class _Run:
             await asyncio.to_thread(tools.repositories.checkout, workspace.app, workspace.commit, workspace.folder)
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
+        draft = ReportDraft(self._secrets.mask)
         pipeline = Pipeline(
-            tools.executor, tools.analysis, tools.repositories, tools.history, ledger, self._log, self._secrets
+            tools.executor,
+            tools.analysis,
+            tools.repositories,
+            tools.history,
+            ledger,
+            self._log,
+            self._secrets,
+            draft,
+            tools.steps_at_a_time,
         )
         verdict = await pipeline.judge(workspace, app, manifest, tracked)
+        await asyncio.to_thread(lambda: tools.reports.write(workspace.build, draft.report()))
         await ledger.update(lambda build: domain.with_changes(build, flaky=verdict.flaky))
         return await self._judged(verdict.gates, verdict.untested, verdict.baseline)
 

@@ -14,7 +14,7 @@ from services.build.gate import Fault
 from services.build.mask import SHORTEST, Mask
 from services.build.output import cleaned
 from shared.errors import Invalid
-from shared.manifest import Manifest, Step
+from shared.manifest import Manifest, Service, Step
 from shared.models import Model, View
 from shared.vault import Vault, VaultError
 
@@ -52,20 +52,22 @@ class Secrets:
     lost: frozenset[str] = frozenset()
     mask: Mask = field(default_factory=Mask, repr=False)
 
-    def of(self, step: Step) -> dict[str, str]:
-        """What the step is given in its environment."""
+    def of(self, step: Step | Service) -> dict[str, str]:
+        """What the step, or a service of it, is given in its environment."""
         return {name: self.values[name] for name in step.secrets}
 
     def faults(self, manifest: Manifest) -> list[Fault]:
         """One for each secret that a step names and cannot be given."""
         found = []
         for place, step in enumerate(manifest.steps):
-            for position, name in enumerate(step.secrets):
-                if name not in self.values:
-                    why = "cannot be decrypted with the platform's key" if name in self.lost else "is not set"
-                    remedy = f"PUT /apps/{manifest.app}/secrets/{name} sets it"
-                    detail = f"the step {step.name} wants the secret {name}, which {why}; {remedy}"
-                    found.append(Fault(f"steps.{place}.secrets.{position}", detail))
+            services = [(f"steps.{place}.services.{position}", each) for position, each in enumerate(step.services)]
+            for where, named in [(f"steps.{place}", step), *services]:
+                for position, name in enumerate(named.secrets):
+                    if name not in self.values:
+                        why = "cannot be decrypted with the platform's key" if name in self.lost else "is not set"
+                        remedy = f"PUT /apps/{manifest.app}/secrets/{name} sets it"
+                        detail = f"the step {step.name} wants the secret {name}, which {why}; {remedy}"
+                        found.append(Fault(f"{where}.secrets.{position}", detail))
         return found
 
 

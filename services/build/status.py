@@ -101,7 +101,7 @@ def _deploy(build: Build) -> Status:
 
 def _stage_of(gate: GateResult, build: Build) -> Stage:
     if gate.name == "steps":
-        return next((run.stage for run in build.steps if run.state == "failure"), build.stage or Stage.BUILD)
+        return next((run.stage for run in build.steps if run.failed), build.stage or Stage.BUILD)
     return STAGE_OF_GATE.get(gate.name, Stage.ANALYSIS)
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.build import build as domain
 from services.build import report_file
-from services.build.build_log import BuildLog
+from services.build.build_log import BuildLog, Channel
 from services.build.collect import collect
-from services.build.executor import Executor, Order, Outcome, Stopped, Workspace
+from services.build.executor import Executor, Order, Outcome, ServiceOrder, Stopped, Workspace
 from services.build.flaky import (
     PastRun,
     Quarantine,
@@ -25,18 +25,21 @@ from services.build.ledger import Ledger
 from services.build.measures import Reported
 from services.build.report import CaseCount
 from services.build.secret import Secrets
-from shared.manifest import Flaky, Step
+from shared.manifest import Flaky, Service, Step
 
 NAMED = 5
 
 
 @dataclass(frozen=True)
 class StepEnd:
-    """`failure` is empty if the build may go on. `suite`: what the step's tests came to, if it reported any."""
+    """`failure` is empty if the build may go on, `ignored` is one that does not count. `suite`: what the step's tests
+    came to, if it reported any. `excerpt`: the first failing lines of what it printed."""
 
     failure: str
     reported: Reported
     suite: Suite | None
+    ignored: str = ""
+    excerpt: str = ""
 
 
 class StepRunner:
@@ -65,56 +68,76 @@ class StepRunner:
         self._secrets = secrets
         self._reruns = reruns
 
-    async def run(self, step: Step) -> StepEnd:
-        """Raises Stopped."""
+    async def run(self, step: Step, prefix: str = "") -> StepEnd:
+        """`prefix` is before each line that it prints. Raises Stopped."""
+        log = self._log.channel(prefix)
+        end = await self._judged(step, log)
+        if not end.failure:
+            return end
+        if step.failure == "ignore":
+            await self._ledger.update(lambda build: domain.step_ignored(build, step.name))
+            log.say(f"    {step.name} {end.failure}; this is ignored")
+            return replace(end, failure="", ignored=end.failure)
+        return replace(end, excerpt=domain.excerpt(log.tail()))
+
+    async def skip(self, step: Step, reason: str) -> None:
+        """Tells that it is not run. Raises Stopped."""
+        self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
+        line, now = self._log.lines, self._ledger.now()
+        await self._ledger.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
+
+    async def _judged(self, step: Step, log: Channel) -> StepEnd:
         app = self._workspace.app
         past = await self._ledger.patiently(lambda: self._history.runs(app)) if step.reports.junit else []
-        outcome, reported = await self._once(step, step.name, past)
+        name = step.name
+        outcome, reported = await self._once(step, name, past, log)
         if reported.cases is None:
             return StepEnd(outcome.reason, reported, None)
         runs = [reported.cases]
         known = await self._ledger.patiently(lambda: self._history.quarantines(app))
         if self._reruns and is_worth_a_rerun(reported.cases, step.name, known, self._limits):
-            self._log.say(f"    run again, to see whether this is flaky: {_names(reported.cases.failed)}")
-            outcome, reported = await self._once(step, f"{step.name} (again)", past)
+            log.say(f"    run again, to see whether this is flaky: {_names(reported.cases.failed)}")
+            name = domain.again(step.name)
+            outcome, reported = await self._once(step, name, past, log)
             runs += [reported.cases] if reported.cases is not None else []
-        suite = await self._weigh(step, runs, past, known)
+        suite = await self._weigh(step, runs, past, known, log)
         if outcome.reason and self._is_excused(outcome, runs[-1], reported, suite):
             reason = f"{outcome.reason}, for flaky tests only: {_names(suite.excused)}"
-            await self._ledger.update(lambda build: domain.step_excused(domain.with_changes(build, excerpt=""), reason))
-            self._log.say(f"    {step.name} {reason}; this does not count")
+            await self._ledger.update(lambda build: domain.step_excused(build, name, reason))
+            log.say(f"    {step.name} {reason}; this does not count")
             outcome = Outcome(outcome.exit_code)
         reported.cases = runs[-1]
         return StepEnd(outcome.reason, reported, suite)
 
-    async def _once(self, step: Step, name: str, past: Sequence[PastRun]) -> tuple[Outcome, Reported]:
+    async def _once(self, step: Step, name: str, past: Sequence[PastRun], log: Channel) -> tuple[Outcome, Reported]:
         ledger, workspace = self._ledger, self._workspace
-        self._log.flush()
-        line = self._log.lines + 1
+        log.say(f"--- {step.stage}: {name}")
+        line = self._log.lines
         await ledger.update(lambda build: domain.step_started(build, name, step.stage, ledger.now(), line))
-        self._log.say(f"--- {step.stage}: {name}")
         start = await asyncio.to_thread(_before, step, workspace)
-        begin_byte = self._log.size
-        outcome = await self._executor.run(workspace, self._order(step, past), self._log.output, ledger.stop)
+        log.forget()
+        outcome = await self._executor.run(workspace, self._order(step, past), log.output, ledger.stop)
         if ledger.stop.is_set():
             raise Stopped
         reported = await asyncio.to_thread(
             collect, step.reports, workspace.folder, start, self._committed, self._secrets.mask
         )
         for refused in reported.unreadable.values():
-            self._log.say(f"    the report does not count: {refused}")
+            log.say(f"    the report does not count: {refused}")
         if outcome.reason:
-            self._log.say(f"    {name} {outcome.reason}")
-        excerpt = domain.excerpt(self._log.tail(begin_byte)) if outcome.reason else ""
+            log.say(f"    {name} {outcome.reason}")
         await ledger.update(
-            lambda build: domain.with_changes(
-                domain.step_finished(build, outcome.exit_code, outcome.reason, ledger.now()), excerpt=excerpt
-            )
+            lambda build: domain.step_finished(build, name, outcome.exit_code, outcome.reason, ledger.now())
         )
         return outcome, reported
 
     async def _weigh(
-        self, step: Step, runs: Sequence[CaseCount], past: Sequence[PastRun], known: Mapping[str, Quarantine]
+        self,
+        step: Step,
+        runs: Sequence[CaseCount],
+        past: Sequence[PastRun],
+        known: Mapping[str, Quarantine],
+        log: Channel,
     ) -> Suite:
         """What is found out is kept at once: it holds whatever becomes of the build."""
         workspace, now = self._workspace, self._ledger.now()
@@ -125,7 +148,7 @@ class StepRunner:
         drop = forgotten(known, now)
         await self._ledger.patiently(lambda: self._history.record(workspace.app, run, put, drop))
         for flaky in suite.flaky:
-            self._log.say(f"    flaky: {flaky}")
+            log.say(f"    flaky: {flaky}")
         return suite
 
     def _is_excused(self, outcome: Outcome, cases: CaseCount, reported: Reported, suite: Suite) -> bool:
@@ -140,7 +163,19 @@ class StepRunner:
         lately = {"SLIPWAY_FAILED_LATELY": "\n".join(failed_lately(past, step.name))}
         environment = {**lately, **step.environment, **self._secrets.of(step)}
         reports = [path for _, path in step.reports if path is not None]
-        return Order(step.commands, step.timeout, environment, step.image, reports)
+        services = [self._service(service) for service in step.services]
+        return Order(step.commands, step.timeout, environment, step.image, reports, services)
+
+    def _service(self, service: Service) -> ServiceOrder:
+        return ServiceOrder(
+            name=service.name,
+            image=service.image,
+            command=service.command,
+            environment={**service.environment, **self._secrets.of(service)},
+            port=service.ready.port,
+            ready=service.ready.command,
+            timeout_s=service.timeout,
+        )
 
 
 def _before(step: Step, workspace: Workspace) -> report_file.StepStart:

@@ -1,6 +1,6 @@
 """Where apps and builds live. The only user of Redis in this service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
@@ -8,7 +8,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import WatchError
 
 from services.build.app import App
-from services.build.build import JUDGED, Build, event_of
+from services.build.build import JUDGED, Build, Expired, event_of, noted_expiry
 from services.build.status_store import mark
 from shared import events
 from shared.errors import Conflict, NotFound
@@ -63,6 +63,18 @@ class BuildStore(Protocol):
         """Builds of one app, or of all, newest first, each with its place in time; those before the place `before`."""
         ...
 
+    async def place(self, build_id: str) -> int:
+        """Its place in time. Raises NotFound."""
+        ...
+
+    async def note(self, build_id: str, expired: Expired) -> Build:
+        """Keeps what of an ended build is no longer there. Raises NotFound."""
+        ...
+
+    async def drop(self, builds: Sequence[Build]) -> None:
+        """Forgets builds that have ended. Their ids are not given again. May be repeated."""
+        ...
+
     async def unended(self) -> list[Build]:
         """Queued and running builds, oldest first."""
         ...
@@ -76,6 +88,10 @@ class BuildStore(Protocol):
         ...
 
     async def forget_head(self, app: str, branch: str) -> None: ...
+
+    async def judged(self, app: str) -> set[str]:
+        """Ids of its branches' last judged builds."""
+        ...
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
         """The branch's last build that ended in success, failure or error; not one that was at its door."""
@@ -164,6 +180,25 @@ class RedisBuildStore:
             if text is not None
         ]
 
+    async def place(self, build_id: str) -> int:
+        place: Any = await self._redis.zscore("build:all", build_id)
+        if place is None:
+            raise NotFound(f"there is no build {build_id}")
+        return int(place)
+
+    async def note(self, build_id: str, expired: Expired) -> Build:
+        noted = noted_expiry(await self.build(build_id), expired)  # nobody else writes to a build that has ended
+        await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
+        return noted
+
+    async def drop(self, builds: Sequence[Build]) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for build in builds:
+                pipe.delete(_build(build.id))
+                for index in ("build:all", f"build:of:{build.app}"):
+                    pipe.zrem(index, build.id)
+            await pipe.execute()
+
     async def unended(self) -> list[Build]:
         ids: Any = await self._redis.zrange("build:unended", 0, -1)
         texts = await self._redis.mget([_build(build_id) for build_id in ids]) if ids else []
@@ -178,6 +213,10 @@ class RedisBuildStore:
 
     async def forget_head(self, app: str, branch: str) -> None:
         await self._redis.hdel(f"build:heads:{app}", branch)
+
+    async def judged(self, app: str) -> set[str]:
+        ids: Any = await self._redis.hvals(f"build:judged:{app}")
+        return set(ids)
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
         build_id: Any = await self._redis.hget(f"build:judged:{app}", branch)

@@ -18,6 +18,7 @@ from services.build.executor import Executor, Stop
 from services.build.history_store import MemoryHistoryStore
 from services.build.memory_store import MemoryBuildStore
 from services.build.passed_store import MemoryPassedStore
+from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
 from services.build.secret import new_secret
@@ -98,12 +99,14 @@ async def platform_with(executor: Executor, folder: Path) -> Platform:
         executor=executor,
         analysis=Analysis({"PATH": path}),
         logs=BuildLogs(folder / "logs"),
+        reports=ReportFiles(folder / "reports"),
         handover=cast(Handover, None),  # no environment, no deploy
         releases=folder / "releases",
         urls=lambda app, environment: [],
         git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
         build_url=lambda build: f"http://127.0.0.1/builds/{build}",
         now=now,
+        steps_at_a_time=2,
         limits=Limits(),
     )
     return Platform(tools, store, history, secrets, folder / "work")

@@ -12,6 +12,7 @@ from services.build import build as domain
 from services.build.api import PUBLIC, apps_router, builds_router
 from services.build.app import new_app
 from services.build.app_tasks import AppTasks
+from services.build.build import Expired
 from services.build.build_log import BuildLogs
 from services.build.config import Settings
 from services.build.delivery_store import MemoryDeliveryStore
@@ -19,11 +20,16 @@ from services.build.fetch import Fetcher
 from services.build.flaky_api import flaky_router
 from services.build.history_store import MemoryHistoryStore
 from services.build.intake import Intake
+from services.build.listing_api import listing_router
+from services.build.manifest_api import manifest_router
 from services.build.memory_store import MemoryBuildStore
 from services.build.mirror import Mirror
 from services.build.page import Pages
+from services.build.report_api import report_router
+from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from shared.app import create_app
+from shared.manifest import Stage
 from shared.models import BuildState
 from shared.registry import RedisRegistry
 from shared.vault import Vault
@@ -70,9 +76,12 @@ async def client(
         RedisRegistry(redis),
         description="",
         routers=[
+            listing_router(store, pages),
+            report_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
             builds_router(store, intake, mirror, logs, pages, lambda: None),
             apps_router(store, repositories, mirror, vault, forget, lambda: AT),
             flaky_router(store, history, lambda: AT),
+            manifest_router(),
         ],
         public=PUBLIC,
     )
@@ -240,11 +249,13 @@ async def test_a_page_without_builds_says_how_to_begin(client: httpx.AsyncClient
     assert "/git/&lt;app&gt;.git" in (await client.get("/")).text
 
 
-async def test_only_the_badge_is_public(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_only_badge_and_schema_are_public(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
     await store.add(build(), is_head=True)
     del client.headers["Authorization"]
     badge = await client.get("/apps/notes/badge.svg")
     assert (badge.status_code, badge.headers["content-type"]) == (200, "image/svg+xml")
+    schema = await client.get("/slipway.schema.json")
+    assert (schema.status_code, schema.json()["title"]) == (200, "slipway.yml")
     for path in ("/", "/apps", "/apps/notes", "/builds/notes-1", "/builds/notes-1/log", "/builds/notes-1/events"):
         assert (await client.get(path)).status_code == 401, path
 
@@ -263,3 +274,43 @@ async def test_every_operation_is_described(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert all(operation.get("description") and operation.get("summary") for operation in operations)
+
+
+async def test_a_log_is_a_page_of_numbered_lines(
+    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+) -> None:
+    await store.add(build(), is_head=False)
+    with logs.open("notes-1") as log:
+        log.output(b"".join(b"<%d>\n" % number for number in range(1, 2501)))
+    page = (await client.get("/builds/notes-1/log?line=1200", headers=HTML)).text
+    assert '<li id="L1200">' in page
+    assert "&lt;1200&gt;" in page
+    assert page.count("<li id=") == 1000
+    assert "Lines 1001 to 2000 of 2500" in page
+    assert (await client.get("/builds/notes-1/log")).text.count("\n") == 2500
+    assert (await client.get("/builds/notes-1/log?line=0", headers=HTML)).status_code == 422
+
+
+async def test_a_log_that_expired_is_gone_and_the_build_says_so(
+    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+) -> None:
+    await store.add(build(), is_head=False)
+    await store.update("notes-1", lambda stored: domain.ended(stored, BuildState.ERROR, "x", AT))
+    await store.note("notes-1", Expired(log=AT, artifact=AT))
+    answer = await client.get("/builds/notes-1/log")
+    assert (answer.status_code, "removed by rule on 2026-01-01" in answer.json()["detail"]) == (410, True)
+    assert (await client.get("/builds/notes-1")).json()["expired"]["log"] == "2026-01-01T12:00:00Z"
+    page = (await client.get("/builds/notes-1", headers=HTML)).text
+    assert "removed by rule at" in page
+    assert "Its artifact is gone since" in page
+
+
+async def test_steps_that_did_not_run_or_do_not_count_are_shown_as_such(
+    client: httpx.AsyncClient, store: MemoryBuildStore
+) -> None:
+    begun = domain.step_started(build(state=BuildState.RUNNING), "lint", Stage.BUILD, AT)
+    ignored = domain.step_ignored(domain.step_finished(begun, "lint", 4, "exited with 4", AT), "lint")
+    await store.add(domain.step_skipped(ignored, "load", Stage.TEST, "runs on release only", AT), is_head=True)
+    page = (await client.get("/builds/notes-1", headers=HTML)).text
+    assert 'pending">ignored</span> <span class="quiet">exited with 4<' in page
+    assert 'pending">skipped</span> <span class="quiet">runs on release only<' in page

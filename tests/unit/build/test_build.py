@@ -53,7 +53,7 @@ def test_a_build_that_is_taken_up_again_begins_anew() -> None:
 def test_a_step_that_is_started_twice_is_there_once() -> None:
     once = domain.step_started(build(state=S.RUNNING), "test", Stage.TEST, AT)
     assert domain.step_started(once, "test", Stage.TEST, AT).steps == once.steps
-    done = domain.step_finished(once, 1, "exited with 1", AT)
+    done = domain.step_finished(once, "test", 1, "exited with 1", AT)
     assert (done.steps[0].state, done.steps[0].exit_code) == ("failure", 1)
 
 
@@ -84,3 +84,20 @@ def test_its_event_says_in_which_stage_and_with_which_release_it_ended() -> None
     assert (fields["stage"], fields["release"], fields["environment"]) == ("deploy", "notes-r9", "production")
     nowhere = domain.event_of(build(environment=None)).model_dump_json(exclude_none=True)
     assert not any(f'"{name}":' in nowhere for name in ("stage", "release", "environment"))
+
+
+def test_steps_beside_each_other_are_known_by_their_names() -> None:
+    both = domain.step_started(domain.step_started(build(state=S.RUNNING), "a", Stage.TEST, AT), "b", Stage.TEST, AT)
+    failed = domain.step_finished(both, "a", 1, "exited with 1", AT)
+    assert [(step.name, step.state, step.failed) for step in failed.steps] == [
+        ("a", "failure", True),
+        ("b", "running", False),
+    ]
+    assert [step.failed for step in domain.step_ignored(failed, "a").steps] == [False, False]
+    assert domain.step_excused(failed, "a", "flaky").steps[0].state == "success"
+
+
+def test_a_skipped_step_does_not_move_the_build_to_its_stage() -> None:
+    skipped = domain.step_skipped(build(state=S.RUNNING, stage=Stage.BUILD), "load", Stage.ANALYSIS, "why", AT, 3)
+    assert skipped.stage is Stage.BUILD
+    assert (skipped.steps[0].state, skipped.steps[0].reason, skipped.steps[0].line) == ("skipped", "why", 3)

@@ -128,3 +128,35 @@ async def test_lines_are_counted_over_restarts_of_the_service(tmp_path: Path) ->
         assert log.lines == 4
         log.say("taken up again")
         assert log.lines == 5
+
+
+async def test_lines_of_channels_do_not_mix_and_each_hides_what_is_secret(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path)
+    with logs.open("notes-1") as log:
+        log.hide(Mask(["hunter2"]))
+        one, two = log.channel("one | "), log.channel("two | ")
+        one.output(b"a hun")
+        two.output(b"b hun")
+        one.output(b"ter2\n")
+        log.say("platform")
+        two.output(b"ter2\nopen")
+        two.say("of two")
+        assert (one.tail(), two.tail()) == (["a ***"], ["b ***", "open"])
+    lines = logs.path("notes-1").read_text().splitlines()
+    assert lines == ["one | a ***", "platform", "two | b ***", "two | open", "of two"]
+
+
+async def test_a_full_log_says_so_once_and_shows_no_half_of_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_log, "LARGEST_BYTES", 100)
+    logs = BuildLogs(tmp_path)
+    with logs.open("notes-1") as log:
+        log.hide(Mask(["hunter2"]))
+        one, two = log.channel(), log.channel()
+        two.output(b"hun")
+        one.output(b"x" * 200 + b"\n")
+        two.output(b"ter2\n")
+        two.flush()
+    text = logs.path("notes-1").read_text()
+    assert text.count("the log has reached") == 1 and "hun" not in text

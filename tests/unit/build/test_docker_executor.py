@@ -1,7 +1,9 @@
 """What steps in containers are given and held to, and the images that are sealed."""
 
 import asyncio
+import importlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +15,17 @@ import pytest
 
 from services.build.container_step import CACHE
 from services.build.dockerfile import NODE, PYTHON
-from services.build.executor import Delivery, Executor, Leavings, Order, Stop, Stopped, Unsealed, Workspace
+from services.build.executor import (
+    Delivery,
+    Executor,
+    Leavings,
+    Order,
+    ServiceOrder,
+    Stop,
+    Stopped,
+    Unsealed,
+    Workspace,
+)
 from shared.manifest import MIB
 from shared.models import Artifact
 from tests.unit.build.executors import Engine, Printed, workspace_in
@@ -277,3 +289,28 @@ async def test_a_stopped_build_of_an_image_ends_at_once(
     with pytest.raises(Stopped):
         await sealing
     assert time.monotonic() - begun < 5
+
+
+async def test_services_of_a_killed_build_are_found_and_removed(
+    engine: Engine, executor: Executor, workspace: Workspace
+) -> None:
+    labels = {f"io.slipway.{key}": value for key, value in (("stack", engine.stack), ("build", workspace.build))}
+    module = importlib.import_module("services.build.docker_services")  # needs a package that processes do without
+    left = module.DockerServices(lambda: engine.client, f"left-of-{engine.stack}", labels, 96 * MIB)
+    order = ServiceOrder("db", PYTHON, "exec python -m http.server 8123", {}, 8123, None, 30)
+    await asyncio.to_thread(left.start, [order], lambda data: None, threading.Event())
+    assert (await executor.leavings()).builds == {workspace.build}
+    assert await executor.end_leftovers(workspace) == 1
+    assert engine.containers(build=workspace.build) == []
+    assert engine.client.networks.list(names=[f"left-of-{engine.stack}"]) == []
+
+
+async def test_a_step_reaches_its_service_by_name_and_leaves_no_network(
+    engine: Engine, executor: Executor, workspace: Workspace
+) -> None:
+    order = ServiceOrder("db", PYTHON, "exec python -m http.server 8123", {}, 8123, None, 30)
+    ask = "python -c 'import urllib.request as u; print(u.urlopen(\"http://db:8123/\").status)'"
+    printed = Printed()
+    outcome = await executor.run(workspace, Order([ask], 60, services=[order]), printed, Stop())
+    assert (outcome.reason, printed.lines[-1]) == ("", "200")
+    assert engine.client.networks.list(filters={"label": f"io.slipway.stack={engine.stack}"}) == []

@@ -3,12 +3,15 @@
 import asyncio
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.build import report_file
-from services.build.executor import Leavings, Order, Stop, Workspace
+from services.build.dockerfile import PYTHON
+from services.build.executor import Leavings, Order, ServiceOrder, Stop, Workspace
 from services.build.report import Unreadable
 from tests.unit.build.executors import Case, Engine, Printed, process_case, workspace_in
 
@@ -180,3 +183,113 @@ async def test_what_outlives_a_step_is_told_and_removed(case: Case, workspace: W
 
 async def test_what_can_run_steps_is_well(case: Case) -> None:
     assert await case.executor.check() is None
+
+
+async def test_steps_run_beside_each_other_in_one_workspace(case: Case, workspace: Workspace) -> None:
+    """Each waits for what the other does; only together do they come to an end."""
+    one, other = [
+        Order([f"touch {mine}; until [ -e {theirs} ]; do sleep 0.05; done"], 60)
+        for mine, theirs in (("a", "b"), ("b", "a"))
+    ]
+    outcomes = await asyncio.gather(*(case.executor.run(workspace, order, Printed(), Stop()) for order in (one, other)))
+    assert [outcome.reason for outcome in outcomes] == ["", ""]
+    assert case.living(workspace) == []
+
+
+async def test_the_end_of_a_step_leaves_those_beside_it_alive(case: Case, workspace: Workspace) -> None:
+    printed = Printed()
+    order = Order(["echo begun; while [ ! -e over ]; do sleep 0.05; done; echo lived"], 60)
+    running = asyncio.create_task(case.executor.run(workspace, order, printed, Stop()))
+    await printed.wait_for(b"\nbegun")
+    short = Order(["setsid sleep 60 & touch begun"], 60)
+    assert (await case.executor.run(workspace, short, Printed(), Stop())).reason == ""
+    assert (await case.executor.run(workspace, Order(["sleep 60"], 0.1), Printed(), Stop())).exit_code is None
+    assert not running.done()
+    assert (await case.executor.run(workspace, Order(["touch over"], 60), Printed(), Stop())).reason == ""
+    assert (await running).reason == ""
+    assert printed.lines[-1] == "lived"
+
+
+async def test_a_stop_ends_all_steps_of_a_workspace(case: Case, workspace: Workspace) -> None:
+    stop, printed = Stop(), [Printed(), Printed()]
+    running = [
+        asyncio.create_task(case.executor.run(workspace, Order(["echo begun; sleep 60"], 60), each, stop))
+        for each in printed
+    ]
+    for each in printed:
+        await each.wait_for(b"\nbegun")
+    stop.set()
+    assert [(await each).reason for each in running] == ["was stopped", "was stopped"]
+    assert case.living(workspace) == []
+
+
+async def test_a_report_counts_beside_another_step(case: Case, workspace: Workspace) -> None:
+    async def report(name: str) -> bytes:
+        start = report_file.begin(workspace.scratch)
+        order = Order([f"echo {name} > {name}.xml"], 60, reports=[f"{name}.xml"])
+        assert (await case.executor.run(workspace, order, Printed(), Stop())).reason == ""
+        return report_file.read_fresh(workspace.folder, f"{name}.xml", start, ())
+
+    assert list(await asyncio.gather(report("one"), report("two"))) == [b"one\n", b"two\n"]
+
+
+def service(command: str = "exec python -m http.server $PORT --bind 0.0.0.0", **changes: Any) -> ServiceOrder:
+    given = ServiceOrder("web", PYTHON, command, {"MINE": "of the service"}, port=8123, ready=None, timeout_s=30)
+    return replace(given, **changes)
+
+
+ASK = "python -c \"import os, urllib.request as u; print(u.urlopen('http://%s:%s/' % (os.environ['WEB_HOST'], os.environ['WEB_PORT'])).status)\""  # noqa: E501
+
+
+@pytest.mark.parametrize("ready", [None, 'test "$MINE" = "of the service" && test -n "$PORT"'])
+async def test_a_service_is_there_before_the_step_and_gone_after_it(
+    case: Case, workspace: Workspace, ready: str | None
+) -> None:
+    command = "sleep 0.3; exec python -m http.server $PORT --bind 0.0.0.0" if ready is None else service().command
+    commands = [ASK] if ready is None else ["echo 200"]
+    printed = Printed()
+    order = Order(commands, 60, services=[service(str(command), ready=ready)])
+    outcome = await case.executor.run(workspace, order, printed, Stop())
+    assert (outcome.reason, printed.lines[-1]) == ("", "200")
+    assert case.living(workspace) == []
+
+
+async def test_two_steps_have_services_of_their_own(case: Case, workspace: Workspace) -> None:
+    order = Order([ASK], 60, services=[service()])
+    printed = [Printed(), Printed()]
+    outcomes = await asyncio.gather(*(case.executor.run(workspace, order, each, Stop()) for each in printed))
+    assert [outcome.reason for outcome in outcomes] == ["", ""]
+    assert [each.lines[-1] for each in printed] == ["200", "200"]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("echo no luck; exit 3", "could not be started: the service web ended with 3 before it was ready"),
+        ("echo no luck; sleep 60", "could not be started: the service web was not ready within its time-out of 1 s: "),
+    ],
+)
+async def test_a_service_that_does_not_become_ready_says_why(
+    case: Case, workspace: Workspace, command: str, reason: str
+) -> None:
+    printed = Printed()
+    order = Order(["echo never"], 60, services=[service(command, timeout_s=1)])
+    outcome = await case.executor.run(workspace, order, printed, Stop())
+    assert outcome.exit_code is None and outcome.reason.startswith(reason)
+    assert printed.lines == ["the last lines of the service web:", "no luck"]
+    assert case.living(workspace) == []
+
+
+@pytest.mark.parametrize("ready", [None, "sleep 60"])
+async def test_a_stop_ends_a_step_that_waits_for_its_service(
+    case: Case, workspace: Workspace, ready: str | None
+) -> None:
+    stop = Stop()
+    order = Order(["echo never"], 60, services=[service("sleep 60", ready=ready)])
+    running = asyncio.create_task(case.executor.run(workspace, order, Printed(), stop))
+    async with asyncio.timeout(30):
+        while not case.living(workspace):
+            await asyncio.sleep(0.05)
+    stop.set()
+    assert (await asyncio.wait_for(running, 20)).reason == "was stopped"
+    assert case.living(workspace) == []

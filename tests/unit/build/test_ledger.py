@@ -92,7 +92,7 @@ async def test_what_is_hidden_is_not_stored_nor_told() -> None:
     flaky = FlakyTest(test=f"a[{word}]", step="test", until=AT, what=f"says {word}")
     await ledger.update(lambda stored: domain.started(stored, AT))
     await ledger.update(lambda stored: domain.step_started(stored, "test", Stage.TEST, AT))
-    await ledger.update(lambda stored: domain.step_finished(stored, 1, f"no {word}", AT))
+    await ledger.update(lambda stored: domain.step_finished(stored, "test", 1, f"no {word}", AT))
     await ledger.update(lambda stored: domain.with_changes(stored, gates=[gate], flaky=[flaky], excerpt=f"E {word}"))
     assert word not in (await store.build("notes-1")).model_dump_json()
     await ledger.end(S.FAILURE, f"gate findings: {word}")

@@ -7,6 +7,7 @@ import pytest
 
 from services.build.app import App
 from services.build.baseline import Baseline
+from services.build.build import Expired
 from services.build.flaky import FlakyTest
 from services.build.reuse import judgement_key, may_be_reused, not_reused, reused
 from shared.manifest import Flaky, Gates, Manifest, Stage
@@ -96,6 +97,7 @@ def test_only_what_passed_may_be_reused_and_flaky_tests_only_while_they_are_quar
     assert not may_be_reused(passed, AT + timedelta(days=1))
     assert not may_be_reused(build(1, artifact=ARTIFACT), AT)
     assert not may_be_reused(build(1, passed=True), AT)
+    assert not may_be_reused(passed.model_copy(update={"expired": Expired(artifact=AT)}), AT)
 
 
 def test_what_was_reused_and_is_lost_leaves_no_trace_but_that_it_is_built_anew() -> None:

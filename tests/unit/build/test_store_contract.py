@@ -1,6 +1,7 @@
 """What every BuildStore does."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.build import build as domain
 from services.build.app import new_app
-from services.build.build import Build
+from services.build.build import Build, Expired
 from services.build.memory_store import MemoryBuildStore
 from services.build.store import BuildStore, RedisBuildStore
 from shared.errors import Conflict, NotFound
@@ -125,3 +126,40 @@ async def test_what_is_not_there_is_not_found(store: BuildStore) -> None:
         await store.build("notes-1")
     with pytest.raises(NotFound):
         await store.update("notes-1", ending(S.ERROR))
+
+
+async def test_a_place_orders_builds(store: BuildStore) -> None:
+    for one in (build(1), build(1, app="other"), build(2)):
+        await store.add(one, is_head=False)
+    places = [await store.place(each) for each in ("notes-1", "other-1", "notes-2")]
+    assert places == sorted(set(places))
+    assert [place for place, _ in await store.builds("notes", limit=9)] == [places[2], places[0]]
+    with pytest.raises(NotFound):
+        await store.place("notes-9")
+
+
+async def test_what_expired_is_noted_once_and_only_of_an_ended_build(store: BuildStore, redis: Redis) -> None:
+    await store.add(build(1), is_head=False)
+    with pytest.raises(ValueError, match="has not ended"):
+        await store.note("notes-1", Expired(log=AT))
+    await store.update("notes-1", ending(S.ERROR))
+    told = await events_of(store, redis)
+    await store.note("notes-1", Expired(log=AT))
+    await store.note("notes-1", Expired(log=AT + timedelta(days=1), artifact=AT))
+    kept = await store.build("notes-1")
+    assert (kept.expired, kept.state) == (Expired(log=AT, artifact=AT), S.ERROR)
+    assert await events_of(store, redis) == told
+
+
+async def test_a_build_that_is_dropped_is_known_no_more(store: BuildStore) -> None:
+    for number in (1, 2):
+        await store.add(build(number), is_head=False)
+        await store.update(f"notes-{number}", ending(S.ERROR))
+    assert await store.judged("notes") == {"notes-2"}
+    first = await store.build("notes-1")
+    for _ in range(2):
+        await store.drop([first])
+    assert [each.id for _, each in await store.builds(None, limit=9)] == ["notes-2"]
+    assert [each.id for _, each in await store.builds("notes", limit=9)] == ["notes-2"]
+    with pytest.raises(NotFound):
+        await store.build("notes-1")

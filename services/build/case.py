@@ -1,0 +1,57 @@
+"""One test case of a JUnit report, as a person wants to see it. Pure."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree.ElementTree import Element
+
+MESSAGE_CHARACTERS = 2_000
+OUTPUT_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """`output`: of a test that failed, the failure's text and what was printed."""
+
+    id: str
+    outcome: Literal["passed", "failed", "skipped"]
+    seconds: float | None = None
+    message: str = ""
+    output: str = ""
+
+
+def read_case(element: Element, id: str, *, passed: bool, skipped: bool) -> Case:
+    """`element`: a `<testcase>` whose texts are masked already; `id`: how it is known."""
+    outcome: Literal["passed", "failed", "skipped"] = "skipped" if skipped else "passed" if passed else "failed"
+    said = [child for child in element if child.tag in ("failure", "error", "skipped")]
+    message = next((text for child in said if (text := child.get("message") or (child.text or "").strip())), "")
+    output = ""
+    if outcome == "failed":
+        parts = [child.text.strip() for child in said if child.text and child.text.strip()]
+        for child in element:
+            if child.tag in ("system-out", "system-err") and child.text and child.text.strip():
+                parts.append(f"--- {child.tag.removeprefix('system-')}\n{child.text.strip()}")
+        output = _cut("\n\n".join(parts), OUTPUT_CHARACTERS)
+    return Case(
+        id or "a test without a name",
+        outcome,
+        _seconds(element.get("time", "")),
+        _cut(message, MESSAGE_CHARACTERS),
+        output,
+    )
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text.replace(",", ""))
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _cut(text: str, most: int) -> str:
+    """Its beginning and its end: the cause stands in one of the two."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n… {len(text) - most} characters are left out …\n{text[-half:]}"

@@ -1,0 +1,33 @@
+"""Images that steps and services run in."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import docker
+from docker.errors import APIError, ImageNotFound
+
+
+class GivenUp(Exception):
+    """Nobody waits for it any more."""
+
+
+class NotStarted(Exception):
+    """The message is why."""
+
+
+def image_named(engine: docker.DockerClient, name: str, say: Callable[[bytes], None], given_up: threading.Event) -> Any:
+    """The engine's, pulled if it has none. Blocks. Raises NotStarted, GivenUp."""
+    with contextlib.suppress(ImageNotFound):
+        return engine.images.get(name)
+    say(f"pulling {name}\n".encode())
+    try:
+        for line in engine.api.pull(name, stream=True, decode=True):
+            if given_up.is_set():
+                raise GivenUp
+            if "error" in line:
+                raise NotStarted(f"the image {name} cannot be pulled: {line['error']}")
+        return engine.images.get(name)
+    except APIError as error:
+        raise NotStarted(f"the image {name} cannot be pulled: {error.explanation or error}") from error

@@ -1,0 +1,55 @@
+"""A part of a build's log by its line numbers, however long the log is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK = 2**20
+LINES = 1000
+LARGEST_BYTES = 4 * 2**20  # of one part: each line is at most some 16 KB
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """`first`: number of its first line, from 1. `total`: lines of the whole log; an open one counts."""
+
+    first: int
+    lines: list[str]
+    total: int
+
+    @property
+    def before(self) -> int | None:
+        """A line of the part before this one."""
+        return max(1, self.first - LINES) if self.first > 1 else None
+
+    @property
+    def after(self) -> int | None:
+        """The first line behind this part."""
+        last = self.first + len(self.lines) - 1
+        return last + 1 if last < self.total else None
+
+
+def read_part(path: Path, line: int) -> LogPart:
+    """The thousand lines that `line` is among; the last ones if it is behind the end. One pass over the file in chunks
+    (20 MB take some 10 ms), and one part of it in memory: call it in a thread. Raises FileNotFoundError."""
+    starts = [0]  # byte at which each thousand begins
+    count, at, ended = 0, 0, True
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            inside = chunk.count(b"\n")
+            if (count + inside) // LINES > count // LINES:
+                place = -1
+                while (place := chunk.find(b"\n", place + 1)) >= 0:
+                    count += 1
+                    if count % LINES == 0:
+                        starts.append(at + place + 1)
+            else:
+                count += inside
+            at += len(chunk)
+            ended = chunk.endswith(b"\n")
+        total = count if ended else count + 1
+        part = min((max(line, 1) - 1) // LINES, max(total - 1, 0) // LINES)
+        file.seek(starts[part])
+        end = starts[part + 1] if part + 1 < len(starts) else at
+        data = file.read(min(end - starts[part], LARGEST_BYTES))
+    lines = data.decode(errors="replace").removesuffix("\n").split("\n") if data else []
+    return LogPart(part * LINES + 1, lines, total)

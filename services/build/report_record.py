@@ -1,0 +1,152 @@
+"""What the reports of a build said, kept to be looked at: tests, lines that ran, findings. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, TypeVar
+
+from pydantic import Field
+
+from services.build.case import Case
+from services.build.figure import Measure
+from services.build.measures import Collected, Reported
+from shared.models import View
+
+Item = TypeVar("Item")
+TESTS_KEPT = 20_000
+OUTPUT_BYTES = 4 * 2**20  # of all tests together
+FINDINGS_KEPT = 5_000
+FILES_KEPT = 5_000
+LINES_KEPT = 500_000
+
+
+class TestRun(View):
+    """One test of one step. `output`: what it printed, and why it failed."""
+
+    __test__ = False  # not one of pytest's
+
+    step: str
+    id: str
+    outcome: Literal["passed", "failed", "skipped"]
+    seconds: float | None = None
+    message: str = ""
+    output: str = ""
+
+
+class FileCoverage(View):
+    """Lines of a file of the commit that a test could run, by whether one did."""
+
+    file: str
+    covered: list[int]
+    missed: list[int]
+
+    @property
+    def percent(self) -> float:
+        return 100 * len(self.covered) / (len(self.covered) + len(self.missed))
+
+
+class FoundPlace(View):
+    """One finding. `rule`: the tool and its rule."""
+
+    rule: str
+    file: str | None = None
+    line: int | None = None
+    message: str = ""
+
+
+class BuildReport(View):
+    """`cut`: what was left out, for a person; empty if it is whole."""
+
+    tests: list[TestRun] = Field([])
+    coverage: list[FileCoverage] = Field([])
+    findings: list[FoundPlace] = Field([])
+    cut: list[str] = Field([], description="What was too much to be kept.")
+
+
+class ReportDraft:
+    """Filled while the steps run. What `mask` hides is not kept."""
+
+    def __init__(self, mask: Callable[[str], str] = str) -> None:
+        self._mask = mask
+        self._collected = Collected()
+        self._measures: Mapping[str, Measure] = {}
+        self._cases: list[tuple[str, Case]] = []
+
+    def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
+        """Both may grow afterwards."""
+        self._collected, self._measures = collected, measures
+
+    def ran(self, step: str, reported: Reported) -> None:
+        if reported.cases is not None:
+            self._cases += [(step, case) for case in reported.cases.cases]
+
+    def report(self) -> BuildReport:
+        cut: list[str] = []
+        found = [
+            finding for name, measure in self._measures.items() if name != "findings" for finding in measure.findings
+        ]
+        findings = [
+            FoundPlace(
+                rule=self._mask(finding.rule.strip()),
+                file=finding.offender.file and self._mask(finding.offender.file),
+                line=finding.offender.line,
+                message=self._mask(finding.offender.message),
+            )
+            for finding in [*self._collected.findings, *found]
+        ]
+        return BuildReport(
+            tests=self._tests(cut),
+            coverage=self._coverage(cut),
+            findings=_first(findings, FINDINGS_KEPT, "findings", cut),
+            cut=cut,
+        )
+
+    def _tests(self, cut: list[str]) -> list[TestRun]:
+        """Failed ones first: they are kept if not all can be."""
+        rank = {"failed": 0, "passed": 1, "skipped": 2}
+        ordered = sorted(self._cases, key=lambda each: rank[each[1].outcome])
+        kept, left, dropped = [], OUTPUT_BYTES, 0
+        for step, case in _first(ordered, TESTS_KEPT, "tests", cut):
+            output = case.output
+            left -= len(output.encode(errors="replace"))
+            if left < 0 and output:
+                output, dropped = "", dropped + 1
+            kept.append(
+                TestRun(
+                    step=step,
+                    id=case.id,
+                    outcome=case.outcome,
+                    seconds=case.seconds,
+                    message=case.message,
+                    output=output,
+                )
+            )
+        if dropped:
+            cut.append(f"the output of {dropped} tests: more than {OUTPUT_BYTES // 2**20} MiB in all")
+        return kept
+
+    def _coverage(self, cut: list[str]) -> list[FileCoverage]:
+        files = [
+            FileCoverage(
+                file=file,
+                covered=sorted(line for line, count in hits.items() if count),
+                missed=sorted(line for line, count in hits.items() if not count),
+            )
+            for file, hits in self._collected.hits.items()
+            if hits
+        ]
+        files.sort(key=lambda each: (-len(each.missed), each.file))
+        kept: list[FileCoverage] = []
+        lines = 0
+        for each in _first(files, FILES_KEPT, "files of coverage", cut):
+            lines += len(each.covered) + len(each.missed)
+            if lines > LINES_KEPT:
+                cut.append(f"{len(files) - len(kept)} files of coverage: more than {LINES_KEPT} lines in all")
+                break
+            kept.append(each)
+        return kept
+
+
+def _first(items: Iterable[Item], most: int, what: str, cut: list[str]) -> list[Item]:
+    every = list(items)
+    if len(every) > most:
+        cut.append(f"{len(every) - most} of {len(every)} {what}")
+    return every[:most]

@@ -1,0 +1,122 @@
+"""A step of the manifest: what it runs, after which others, when, and with which services beside it."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Stage(StrEnum):
+    BUILD = "build"
+    TEST = "test"
+    ANALYSIS = "analysis"
+    DEPLOY = "deploy"
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$")]
+Glob = Annotated[str, Field(min_length=1, max_length=200)]
+Globs = Annotated[list[Glob], Field(max_length=16), BeforeValidator(_as_list, json_schema_input_type=Glob | list[Glob])]
+Environment = Literal["production", "canary"]  # `shared.models.Environment`, which imports this file
+Environments = Annotated[
+    list[Environment], BeforeValidator(_as_list, json_schema_input_type=Environment | list[Environment])
+]
+Variables = Annotated[dict[str, str], Field(description="Environment variables, beside the platform's own.")]
+SecretNames = Annotated[list[str], Field(description="Names of the app's secrets that it finds in its environment.")]
+
+
+class Reports(Strict):
+    """Paths, relative to the repository's root, of what a step writes."""
+
+    junit: str | None = Field(None, description="JUnit XML: for the gate `test_failures`.")
+    coverage: str | None = Field(None, description="Cobertura XML or LCOV: for `coverage` and `changed_coverage`.")
+    sarif: str | None = Field(None, description="SARIF: for `findings` and `new_findings`.")
+
+    @field_validator("junit", "coverage", "sarif")
+    @classmethod
+    def _inside(cls, path: str | None) -> str | None:
+        if path is not None and (path.startswith("/") or ".." in path.split("/") or not path.strip()):
+            raise ValueError("must be a path inside the repository, without `..`")
+        return path
+
+
+class When(Strict):
+    """The step is run only if all that is given here holds."""
+
+    branch: Globs = Field([], description="Of these branches only; `*` stands for all but a `/`, `**` for that too.")
+    environment: Environments = Field([], description="If the build goes to one of these environments.")
+
+
+class Ready(Strict):
+    """How it is told that a service can be used. With neither: its image's HEALTHCHECK, else the port
+    that it exposes."""
+
+    port: int | None = Field(None, ge=1, le=65535, description="It listens there, in a container; also $<NAME>_PORT.")
+    command: str | None = Field(None, min_length=1, description="It succeeds; run by `sh -c` beside the service.")
+
+
+class _Equipped(Strict):
+    environment: Variables = {}
+    secrets: SecretNames = []
+
+    @field_validator("secrets")
+    @classmethod
+    def _not_variables_too(cls, secrets: list[str], info: ValidationInfo) -> list[str]:
+        if both := sorted(set(secrets) & info.data.get("environment", {}).keys()):
+            raise ValueError(f"{', '.join(both)} is in environment too; give it in one of them")
+        return secrets
+
+
+class Service(_Equipped):
+    """What runs beside one step, and ends with it: a database for tests."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Its host name, for a step in a container.")
+    image: str | None = Field(None, min_length=1, description="What it runs in; needs a platform with containers.")
+    command: str | None = Field(
+        None,
+        min_length=1,
+        description="Run by `sh -c` in place of the image's own; without containers, with $PORT set.",
+    )
+    ready: Ready = Field(Ready(), description="How it is told that it can be used; the step begins then.")
+    timeout: int = Field(60, ge=1, le=600, description="Seconds until it must be ready.")
+
+
+class Step(_Equipped):
+    """Commands that run in the checkout, one after the other, until one fails."""
+
+    name: StepName = Field(description="Differs from all others.")
+    stage: Stage = Field(Stage.BUILD, description="build, then test, then analysis; each waits for the one before.")
+    image: str | None = Field(None, description="What it runs in, where steps run in containers.")
+    commands: list[str] = Field(min_length=1, description="Each is run by `sh -e -c`.")
+    depends_on: list[str] | None = Field(
+        None,
+        description="Steps that it waits for, of its own or an earlier stage; it may run beside all others of its "
+        "stage. Left out: all that are written before it.",
+    )
+    when: When = Field(When(), description="Whether it is run at all.")
+    failure: Literal["fail", "ignore"] = Field("fail", description="`ignore`: shown, but the build goes on.")
+    services: list[Service] = Field([], max_length=8, description="What runs beside it, ready before it begins.")
+    reports: Reports = Field(Reports(), description="What it writes for gates.")
+    timeout: int = Field(600, ge=1, le=7200, description="Seconds.")
+
+    @field_validator("stage")
+    @classmethod
+    def _not_deploy(cls, stage: Stage) -> Stage:
+        if stage is Stage.DEPLOY:
+            raise ValueError("deploy is the platform's own stage; a step is of build, test or analysis")
+        return stage
+
+    @field_validator("services")
+    @classmethod
+    def _services_differ(cls, services: list[Service]) -> list[Service]:
+        names = [service.name for service in services]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two services are named {', '.join(sorted(twice))}; give each its own name")
+        return services
