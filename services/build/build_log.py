@@ -12,6 +12,7 @@ from services.build.output import LineSplitter, cleaned
 LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
 LOOK_AGAIN_S = 1.0
+GATHER_S = 0.02
 TAIL = 2**18  # characters
 
 
@@ -184,11 +185,13 @@ class BuildLogs:
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
         """Whole lines from byte `start` on, as they come; b"" whenever something else may have changed. Ends when
-        `ended` says so and everything has been given, or when the service ends."""
-        woken = asyncio.Event()
+        `ended` says so and everything has been given, or when the service ends. Of lines that come one by one those
+        of 20 ms are given together."""
+        woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)
         try:
             while True:
+                looked_at = loop.time()
                 woken.clear()
                 over = await ended()
                 while lines := whole_lines(self.read(build, start)):
@@ -199,6 +202,7 @@ class BuildLogs:
                 yield b""
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), LOOK_AGAIN_S)
+                await asyncio.sleep(looked_at + GATHER_S - loop.time())
         finally:
             self._followers[build].discard(woken)
             if not self._followers[build]:
