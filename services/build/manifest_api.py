@@ -14,7 +14,7 @@ def manifest_router() -> APIRouter:
 
     @router.get("/static/slipway.schema.json", response_class=JSONResponse, include_in_schema=False)
     async def manifest_schema() -> JSONResponse:
-        """Public, as static files are. For an editor's `# yaml-language-server: $schema=…` at the top of a `slipway.yml`."""
+        """Public, as static files are: editors ask for what `# yaml-language-server: $schema=…` names."""
         return JSONResponse(text, media_type="application/schema+json", headers={"Cache-Control": "no-cache"})
 
     return router
