@@ -50,7 +50,7 @@ bench-deploy: $(VENV)/dev ## releases under load: time to live, requests lost; c
 bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
 	$(BIN)/python -m stack.bench_idle
 
-bench-build: $(VENV)/dev ## what the platform adds to a build whose steps do nothing, on processes and in containers
+bench-build: $(VENV)/dev ## what the platform adds to a build, on processes and in containers; a long log
 	$(BIN)/python -m stack.bench_build
 
 lock: ## write requirements*.lock anew from requirements*.in (needs uv)

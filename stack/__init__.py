@@ -12,6 +12,7 @@ demo.py, story.py, teller.py  `make demo`
 bench_deploy.py               `make bench-deploy`: ten releases, a rollback, a canary, under load
 bench_containers.py           its second half: beside Swarm and compose (contest.py, rivals.py, takeover.py)
 bench_build.py, overhead.py   `make bench-build`: what the platform adds to a build whose steps do nothing
+bench_log.py                  its last part: a step that prints 200 000 lines
 bench_idle.py                 `make bench-idle`: start to ready, and what the idle stack holds
 bench_proxy.py                `make bench-proxy`: with hammer.py, bare_envoy.py and the app in bench_app/
 """

@@ -2,7 +2,8 @@
 nothing.
 
 On stacks of its own: steps as processes, then, where a Docker Engine answers, in containers. Twenty pushes each, one
-after another; every one is deployed too, which is not measured here. Exit 1 if a median misses its goal.
+after another; every one is deployed too, which is not measured here. Then a long log (bench_log.py). Exit 1 if a median
+misses its goal.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 
 from shared.models import Environment
 from stack import engine
+from stack.bench_log import long_log
 from stack.borrow import own_container_stack, own_stack
 from stack.control import LocalStack
 from stack.delivery import BRANCH, LIVE_WITHIN_S, Deployable, Refused, indented
@@ -105,7 +107,8 @@ def main() -> int:
             held &= measure(Bench(stack, name, folder), pushes, "steps in containers", IN_CONTAINERS)
     else:
         print("steps in containers: skipped: no Docker Engine answers")
-    print(NOTE)
+    print(f"{NOTE}\n", flush=True)
+    long_log()
     return 0 if held else 1
 
 

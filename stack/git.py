@@ -37,6 +37,11 @@ class Push:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
+    def tail(self) -> bytes:
+        """The last 4 KiB of what has been said so far."""
+        descriptor = self._output.fileno()
+        return os.pread(descriptor, 4096, max(0, os.fstat(descriptor).st_size - 4096))
+
     def finish(self, within_s: float = 300.0) -> Pushed:
         """Waits for git, and ends it when the time is up."""
         with self._output:

@@ -53,6 +53,7 @@ What happens
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
   remove.py                             removes whatever steps left, and never behind a link
   docker_pull.py, docker_fact.py        images that they run in; what the engine knows of them
+  docker_output.py                      what containers print, brought into the event loop
   service_process.py                    services of a step as processes
   docker_services.py                    and in containers
   manifest_api.py                       the manifest's JSON schema

@@ -12,6 +12,7 @@ from services.build.output import LineSplitter, cleaned
 LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
 LOOK_AGAIN_S = 1.0
+GATHER_S = 0.02
 TAIL = 2**18  # characters
 
 
@@ -65,7 +66,7 @@ class BuildLog:
 
     def write(self, lines: list[str]) -> None:
         """What a channel has made of what was printed."""
-        self._append("".join(f"{line}\n" for line in lines))
+        self._append("\n".join([*lines, ""]))
         if self.full:
             self._append(f"... the log has reached {LARGEST_BYTES // 2**20} MB; the rest of the output is left out\n")
 
@@ -93,7 +94,7 @@ class Channel:
         self._log = log
         self._prefix = prefix
         self._splitter = LineSplitter(mask)
-        self._kept: deque[str] = deque()
+        self._kept: deque[list[str]] = deque()
         self._kept_size = 0
 
     def output(self, data: bytes) -> None:
@@ -123,16 +124,16 @@ class Channel:
     def tail(self) -> list[str]:
         """Its lines, at most the last 256 KiB of them."""
         self.flush()
-        return list(self._kept)
+        return [line for lines in self._kept for line in lines]
 
     def _write(self, lines: list[str]) -> None:
         if not lines:
             return
-        self._log.write([f"{self._prefix}{line}" for line in lines])
-        self._kept.extend(lines)
-        self._kept_size += sum(len(line) + 1 for line in lines)
+        self._log.write([f"{self._prefix}{line}" for line in lines] if self._prefix else lines)
+        self._kept.append(lines)
+        self._kept_size += _size(lines)
         while self._kept_size > TAIL:
-            self._kept_size -= len(self._kept.popleft()) + 1
+            self._kept_size -= _size(self._kept.popleft())
 
 
 class BuildLogs:
@@ -184,11 +185,13 @@ class BuildLogs:
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
         """Whole lines from byte `start` on, as they come; b"" whenever something else may have changed. Ends when
-        `ended` says so and everything has been given, or when the service ends."""
-        woken = asyncio.Event()
+        `ended` says so and everything has been given, or when the service ends. Of lines that come one by one those
+        of 20 ms are given together."""
+        woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)
         try:
             while True:
+                looked_at = loop.time()
                 woken.clear()
                 over = await ended()
                 while lines := whole_lines(self.read(build, start)):
@@ -199,6 +202,7 @@ class BuildLogs:
                 yield b""
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), LOOK_AGAIN_S)
+                await asyncio.sleep(looked_at + GATHER_S - loop.time())
         finally:
             self._followers[build].discard(woken)
             if not self._followers[build]:
@@ -209,6 +213,10 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk
+
+
+def _size(lines: list[str]) -> int:
+    return sum(map(len, lines)) + len(lines)
 
 
 def whole_lines(data: bytes) -> bytes:

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +14,8 @@ from typing import Any
 
 from services.build.executor import Output, Stop
 from services.build.pipe import PipeEnd
+
+CAUGHT_UP_S = 5.0
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
@@ -67,9 +72,22 @@ async def piped(output: Output) -> AsyncIterator[int]:
     try:
         yield write_end
     finally:
-        os.close(write_end)
-        await asyncio.wait([copying], timeout=1.0)
-        copying.cancel()
+        try:
+            await caught_up(write_end)
+        finally:
+            os.close(write_end)
+            await asyncio.wait([copying], timeout=1.0)
+            copying.cancel()
+
+
+async def caught_up(pipe: int) -> None:
+    """Returns once what was written into a pipe of `piped` has been passed on. What still runs may write for ever: that
+    is not waited for longer than 5 s."""
+    deadline = time.monotonic() + CAUGHT_UP_S
+    while int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
+        if time.monotonic() > deadline:
+            return
+        await asyncio.sleep(0.001)
 
 
 async def _copy(read_end: int, output: Output) -> None:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -39,6 +39,7 @@ from services.build.container_step import (
 )
 from services.build.docker_fact import born, ran_out_of_memory
 from services.build.docker_leftovers import GONE_TIMEOUT_S, Leftovers, remove_container
+from services.build.docker_output import read_to_end, told_in
 from services.build.docker_pull import NotStarted, image_named
 from services.build.docker_services import DockerServices
 from services.build.dockerfile import base_image
@@ -104,12 +105,7 @@ class DockerExecutor:
         return Outcome(0)
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
-        loop = asyncio.get_running_loop()
-        given_up = threading.Event()
-
-        def say(data: bytes) -> None:
-            loop.call_soon_threadsafe(output, data)
-
+        given_up, say = threading.Event(), told_in(asyncio.get_running_loop(), output)
         services = self._services(workspace)
         making = asyncio.ensure_future(asyncio.to_thread(self._make_ready, workspace, order, services, say, given_up))
         reading: asyncio.Future[None] | None = None
@@ -118,7 +114,7 @@ class DockerExecutor:
             if reason := await first_of(making, time.monotonic() + ready_s, ready_s, stop):
                 return Outcome(None, reason)
             ready = making.result()
-            reading = asyncio.ensure_future(asyncio.to_thread(_read, ready.output, say))
+            reading = asyncio.ensure_future(asyncio.to_thread(read_to_end, ready.output, say))
             deadline = time.monotonic() + order.timeout_s
             await asyncio.to_thread(ready.container.start)
             if reason := await first_of(reading, deadline, order.timeout_s, stop):
@@ -215,7 +211,7 @@ class DockerExecutor:
         try:
             self._fill(workspace, container)
             # Attached before the start, nothing is lost; `logs` loses lines of a fast step.
-            attached = container.attach(stream=True, stdout=True, stderr=True)
+            attached = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
             start = report_file.begin(workspace.scratch)
             return _Ready(container, attached, born(container), start)
         except BaseException:
@@ -292,8 +288,3 @@ class DockerExecutor:
 
     def _cache(self, workspace: Workspace) -> str:
         return f"slipway-{self._stack}-cache-{workspace.app}"
-
-
-def _read(chunks: Iterator[bytes], say: Callable[[bytes], None]) -> None:
-    for chunk in chunks:
-        say(chunk)

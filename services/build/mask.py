@@ -1,27 +1,28 @@
 """Hides texts in other texts: what is printed must not tell a secret. Pure."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 HIDDEN = "***"
 SHORTEST = 4
+FEW = 40
 
 
 class Mask:
     """Called with a text, gives it with `***` in the place of each of `hidden`, also where these overlap. `hidden` have
-    at least 4 characters and no line end. One regular expression finds the first 4 characters of any of them, whatever
-    their number; only there it is looked which one it is."""
+    at least 4 characters and no line end. A few are looked for one by one. Of many, one regular expression finds the
+    first 4 characters of any, whatever their number; only there it is looked which one it is."""
 
     def __init__(self, hidden: Iterable[str] = ()) -> None:
         self._hidden: dict[str, list[str]] = {}
-        for each in sorted(set(hidden), key=lambda text: (-len(text), text)):
+        distinct = set(hidden)
+        self._few = distinct if len(distinct) <= FEW else set()
+        for each in sorted(distinct, key=lambda text: (-len(text), text)):
             self._hidden.setdefault(each[:SHORTEST], []).append(each)
         self._beginning = re.compile(_any_of(self._hidden)) if self._hidden else None
         self.longest = max((len(texts[0]) for texts in self._hidden.values()), default=0)
 
     def __call__(self, text: str) -> str:
-        if self._beginning is None:
-            return text
         kept, done = [], 0
         for start, end in self._places(text):
             kept += [text[done:start], HIDDEN]
@@ -37,19 +38,27 @@ class Mask:
     def _places(self, text: str) -> list[tuple[int, int]]:
         """Start and end of each, in order; those that overlap are one."""
         places: list[tuple[int, int]] = []
-        at = 0
-        while self._beginning and (match := self._beginning.search(text, at)):
-            start = match.start()
-            at = start + 1
-            found = next((each for each in self._hidden[match[0]] if text.startswith(each, start)), None)
-            if found is None:
-                continue
-            end = start + len(found)
+        for start, end in sorted(self._one_by_one(text)) if self._few else self._by_beginning(text):
             if places and start < places[-1][1]:
                 places[-1] = (places[-1][0], max(end, places[-1][1]))
             else:
                 places.append((start, end))
         return places
+
+    def _one_by_one(self, text: str) -> Iterator[tuple[int, int]]:
+        for each in self._few:
+            start = -1
+            while (start := text.find(each, start + 1)) >= 0:
+                yield start, start + len(each)
+
+    def _by_beginning(self, text: str) -> Iterator[tuple[int, int]]:
+        """In order; of those that begin at one place, the longest."""
+        at = 0
+        while self._beginning and (match := self._beginning.search(text, at)):
+            start = match.start()
+            at = start + 1
+            if found := next((each for each in self._hidden[match[0]] if text.startswith(each, start)), None):
+                yield start, start + len(found)
 
 
 def _any_of(texts: Collection[str]) -> str:

@@ -5,29 +5,42 @@ In between another thread may have been given the same number, and then it is th
 """
 
 import asyncio
+import contextlib
+import fcntl
 import os
 
 CHUNK = 64 * 1024
+ROOM = 256 * 1024  # in the pipe: what is printed meanwhile waits for nobody. Linux' default is 64 KiB
+GATHER_S = 0.005
 
 
 class PipeEnd:
-    """`descriptor` stays its owner's to close, after the last `read` has returned."""
+    """`descriptor` stays its owner's to close, after the last `read` has returned. Of many small pieces (a program that
+    prints line by line) the first is read at once, the others together: each read costs as much as a thousand lines."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
+        with contextlib.suppress(OSError):  # the user may hold so much in pipes already that more is not granted
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, ROOM)
         self._descriptor = descriptor
+        self._not_before = 0.0
 
     async def read(self) -> bytes:
         """What has been written, at most 64 KiB, once there is something; empty when everybody has closed the other
         end. One call at a time; it may be cancelled."""
         loop = asyncio.get_running_loop()
+        if (early_s := self._not_before - loop.time()) > 0:
+            await asyncio.sleep(early_s)
         readable: asyncio.Future[None] = loop.create_future()
         loop.add_reader(self._descriptor, _settle, readable)
         try:
             await readable
         finally:
             loop.remove_reader(self._descriptor)
-        return os.read(self._descriptor, CHUNK)
+        data = os.read(self._descriptor, CHUNK)
+        if len(data) < CHUNK:
+            self._not_before = loop.time() + GATHER_S
+        return data
 
 
 def _settle(readable: "asyncio.Future[None]") -> None:

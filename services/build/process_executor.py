@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.build.command import ended, piped, start, to_its_end
+from services.build.command import caught_up, ended, piped, start, to_its_end
 from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Unsealed, Workspace
 from services.build.remove import remove
 from services.build.service_process import ServiceProcesses
@@ -123,6 +123,7 @@ class ProcessExecutor:
         async with piped(output) as end_of_pipe:
             try:
                 for place, (shown, command) in enumerate(commands, 1):
+                    await caught_up(end_of_pipe)  # the command before it
                     output(shown.encode())
                     process = start(command, workspace.folder, environment, end_of_pipe)
                     reason = await ended(process, deadline, timeout_s, stop)

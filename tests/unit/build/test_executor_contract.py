@@ -145,6 +145,13 @@ async def test_programs_of_the_workspace_come_first(case: Case, workspace: Works
     assert printed.lines[1].endswith("/.venv")
 
 
+async def test_a_command_is_shown_behind_what_the_one_before_it_printed(case: Case, workspace: Workspace) -> None:
+    printed = Printed()
+    order = Order(["head -c 250000 /dev/zero | tr '\\0' x; echo", "echo then"], 30)
+    assert (await case.executor.run(workspace, order, printed, Stop())).reason == ""
+    assert printed.data.splitlines()[1:] == [b"x" * 250_000, b"$ echo then", b"then"]
+
+
 async def test_no_line_of_a_fast_step_is_lost(case: Case, workspace: Workspace) -> None:
     printed = Printed()
     await case.executor.run(workspace, Order(["seq 200000; echo an error >&2; echo last"], 60), printed, Stop())

@@ -2,9 +2,12 @@ import random
 
 import pytest
 
-from services.build.mask import Mask
+from services.build.mask import FEW, Mask
+
+OTHERS = [f"?other-{number}" for number in range(FEW)]  # with these there are many, which are looked for in another way
 
 
+@pytest.mark.parametrize("others", [[], OTHERS], ids=["few", "many"])
 @pytest.mark.parametrize(
     ("hidden", "text", "expected"),
     [
@@ -22,8 +25,8 @@ from services.build.mask import Mask
         (["two words"], "two words, two  words", "***, two  words"),
     ],
 )
-def test_what_is_hidden(hidden: list[str], text: str, expected: str) -> None:
-    assert Mask(hidden)(text) == expected
+def test_what_is_hidden(hidden: list[str], text: str, expected: str, others: list[str]) -> None:
+    assert Mask([*hidden, *others])(text) == expected
 
 
 def test_many_are_told_apart() -> None:
@@ -41,8 +44,9 @@ def test_a_text_that_goes_on_is_cut_where_nothing_hidden_is(text: str, at: int) 
     assert Mask().cut(text) == len(text)
 
 
-def test_a_text_may_be_masked_in_pieces() -> None:
-    mask, dice = Mask(["abcabd", "eeef"]), random.Random(7)
+@pytest.mark.parametrize("others", [[], OTHERS], ids=["few", "many"])
+def test_a_text_may_be_masked_in_pieces(others: list[str]) -> None:
+    mask, dice = Mask(["abcabd", "eeef", *others]), random.Random(7)
     for _ in range(1000):
         text = "".join(dice.choices(["abcabd", "eeef", "abca", "ee", "-"], k=6))
         at = mask.cut(text[: dice.randrange(len(text) + 1)])

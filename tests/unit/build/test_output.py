@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from services.build.mask import Mask
@@ -66,3 +68,30 @@ def test_a_long_line_without_end_is_held_in_little_memory_with_secrets_too() -> 
     for _ in range(300):
         assert "" not in splitter.feed("é".encode() * 500)
         assert len(splitter._rest) <= 2 * HIDING.longest + LONGEST + 1000
+
+
+PIECES = [
+    b"ab",
+    b"hunter2",
+    b"hun",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b"\x1b",
+    b"\x1b[31m",
+    b"\x1b]0;",
+    b"\x07",
+    b"\xc3",
+    b"\xa9",
+    b"\0",
+]
+
+
+def test_a_line_comes_out_the_same_whatever_stands_around_it() -> None:
+    """All lines of a chunk are treated at once; no escape, no half of a character reaches over a line's end."""
+    dice = random.Random(5)
+    for _ in range(2000):
+        data = b"".join(dice.choices(PIECES, k=20))
+        assert lines(data, mask=HIDING) == lines(
+            *[b"%b\n" % line for line in data.split(b"\n")[:-1]], data.rpartition(b"\n")[2], mask=HIDING
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from services.build.command import ended, piped, start
+from services.build.command import caught_up, ended, piped, start
 from services.build.executor import Stop
 from services.build.pipe import PipeEnd
 
@@ -41,6 +41,25 @@ def test_what_is_written_is_read_whole_and_then_the_end(
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         assert runner.run(read()) == bytes(range(256)) * 4096
+
+
+def test_what_was_printed_so_far_can_be_waited_for(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """What is told next comes behind it, and the end of the pipe loses nothing."""
+
+    async def run() -> list[bytes]:
+        told: list[bytes] = []
+        async with piped(told.append) as end:
+            await asyncio.sleep(0)  # it is being read
+            os.write(end, b"first ")
+            await caught_up(end)
+            os.write(end, b"x" * 100_000)
+            await caught_up(end)
+            told.append(b" then ")
+            os.write(end, b"y" * 100_000)
+        return told
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert b"".join(runner.run(run())) == b"first " + b"x" * 100_000 + b" then " + b"y" * 100_000
 
 
 def test_a_programs_pipe_costs_nobody_else_a_descriptor(
