@@ -16,7 +16,6 @@ from services.build.build import Build
 from services.build.build import Stop as StopIntent
 from services.build.build_log import BuildLogs
 from services.build.intake import Intake
-from services.build.manifest_api import PUBLIC_SCHEMA
 from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.repository import Repositories
@@ -29,7 +28,7 @@ from shared.pages import wants_page
 from shared.store import RedisError
 from shared.vault import Vault
 
-PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}|{PUBLIC_SCHEMA}"
+PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}"
 BUILD_EXAMPLE = {"branch": "release"}
 APP_EXAMPLE = {
     "branches": {"release": "production", "dev": "canary"},

@@ -7,16 +7,14 @@ from fastapi.responses import JSONResponse
 
 from shared.manifest import Manifest
 
-PUBLIC_SCHEMA = r"/slipway\.schema\.json"
-
 
 def manifest_router() -> APIRouter:
     router = APIRouter(tags=["manifest"])
     text = schema()
 
-    @router.get("/slipway.schema.json", response_class=JSONResponse, summary="The manifest's JSON schema")
+    @router.get("/static/slipway.schema.json", response_class=JSONResponse, include_in_schema=False)
     async def manifest_schema() -> JSONResponse:
-        """Public. For an editor's `# yaml-language-server: $schema=…` at the top of a `slipway.yml`."""
+        """Public, as static files are: editors ask for what `# yaml-language-server: $schema=…` names."""
         return JSONResponse(text, media_type="application/schema+json", headers={"Cache-Control": "no-cache"})
 
     return router

@@ -101,7 +101,8 @@ def _deploy(build: Build) -> Status:
 
 def _stage_of(gate: GateResult, build: Build) -> Stage:
     if gate.name == "steps":
-        return next((run.stage for run in build.steps if run.failed), build.stage or Stage.BUILD)
+        # The last one: what failed before it passed when it was run again, for else nothing would have been begun.
+        return next((run.stage for run in reversed(build.steps) if run.failed), build.stage or Stage.BUILD)
     return STAGE_OF_GATE.get(gate.name, Stage.ANALYSIS)
 
 

@@ -116,7 +116,10 @@ class StepRunner:
         await ledger.update(lambda build: domain.step_started(build, name, step.stage, ledger.now(), line))
         start = await asyncio.to_thread(_before, step, workspace)
         log.forget()
-        outcome = await self._executor.run(workspace, self._order(step, past), log.output, ledger.stop)
+        try:
+            outcome = await self._executor.run(workspace, self._order(step, past), log.output, ledger.stop)
+        finally:
+            log.flush()
         if ledger.stop.is_set():
             raise Stopped
         reported = await asyncio.to_thread(

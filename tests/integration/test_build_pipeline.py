@@ -34,7 +34,7 @@ def states(build: Build) -> dict[str, str]:
 async def test_steps_run_beside_each_other_and_their_lines_are_told_apart(platform: Platform) -> None:
     steps = f"""steps:
 - {{name: one, commands: ["{MEET % ("a", "b")}; printf 'half of '; sleep 0.2; echo one"]}}
-- {{name: two, depends_on: [], commands: ["{MEET % ("b", "a")}; printf 'part of '; sleep 0.2; echo two"]}}
+- {{name: two, depends_on: [], commands: ["{MEET % ("b", "a")}; printf 'part of '; sleep 0.2; printf two"]}}
 - {{name: last, commands: [echo alone]}}
 """
     build = await run(platform, steps)

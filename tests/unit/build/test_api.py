@@ -254,7 +254,7 @@ async def test_only_badge_and_schema_are_public(client: httpx.AsyncClient, store
     del client.headers["Authorization"]
     badge = await client.get("/apps/notes/badge.svg")
     assert (badge.status_code, badge.headers["content-type"]) == (200, "image/svg+xml")
-    schema = await client.get("/slipway.schema.json")
+    schema = await client.get("/static/slipway.schema.json")
     assert (schema.status_code, schema.json()["title"]) == (200, "slipway.yml")
     for path in ("/", "/apps", "/apps/notes", "/builds/notes-1", "/builds/notes-1/log", "/builds/notes-1/events"):
         assert (await client.get(path)).status_code == 401, path

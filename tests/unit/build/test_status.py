@@ -72,6 +72,15 @@ def test_a_step_that_fails_is_its_stages_and_what_follows_was_not_run() -> None:
     assert said(one, Stage.ANALYSIS) == "not run: test failed"
 
 
+def test_a_step_that_passed_when_it_was_run_again_is_not_the_one_that_failed() -> None:
+    def ran(name: str, stage: Stage, state: str) -> StepRun:
+        return StepRun.model_validate({"name": name, "stage": stage, "state": state, "started_at": AT})
+
+    steps = [ran("unit", Stage.TEST, "failure"), ran("unit (again)", Stage.TEST, "success")]
+    one = failed(refused("steps", "lint exited with 1"), steps=[*steps, ran("lint", Stage.ANALYSIS, "failure")])
+    assert " ".join(told(one).values()) == "success success failure error"
+
+
 def test_the_description_is_the_reason() -> None:
     passed = build(state=S.SUCCESS, passed=True, gates=GATES, reason="notes-r1 is live in production")
     assert said(passed, Stage.TEST) == "coverage: 80, at least 70"
