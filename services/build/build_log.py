@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from services.build.mask import Mask
-from services.build.output import LineSplitter, cleaned
+from services.build.output import LONGEST, LineSplitter, cleaned
 
 LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
@@ -44,9 +44,9 @@ class BuildLog:
 
     def say(self, line: str) -> None:
         """A line of the platform, or some; it ends a line that `output` left open. Names in it may be a stranger's: no
-        terminal obeys them."""
+        terminal obeys them. One of more than 4 000 characters is cut."""
         self.flush()
-        self._append("".join(f"{cleaned(self._mask(part))}\n" for part in line.split("\n")))
+        self._append("".join(f"{cleaned(self._mask(part))[:LONGEST]}\n" for part in line.split("\n")))
 
     def output(self, data: bytes) -> None:
         """What is printed: any bytes, cut anywhere."""
