@@ -47,7 +47,7 @@ What happens
   docker_executor.py, container_*.py    in containers; image.py builds the image, dockerfile.py its file if need be
   remove.py                             removes whatever steps left, and never behind a link
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
-  report_file.py, analysis.py           fresh reports; lizard and detect-secrets
+  report_file.py, analysis.py, tool.py  fresh reports; lizard and detect-secrets, in bounds
   deploy.py                             the deployer
   history_store.py, flaky_api.py        baselines, runs of tests, quarantines
   build_log.py, page.py, api.py, webhook_api.py, store.py, config.py, main.py
