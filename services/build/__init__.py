@@ -49,6 +49,6 @@ What happens
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
   report_file.py, analysis.py, tool.py  fresh reports; lizard and detect-secrets, in bounds
   deploy.py                             the deployer
-  history_store.py, flaky_api.py        baselines, runs of tests, quarantines
+  history_store.py, flaky_api.py        baselines, runs of tests, quarantines; changed.py: what a commit changes
   build_log.py, page.py, api.py, webhook_api.py, store.py, config.py, main.py
 """
