@@ -91,7 +91,7 @@ class Pipeline:
         flaky: list[FlakyTest] = []
         for step in steps:
             end = await runner.run(step)
-            collected.add(end.reported, end.suite)
+            await asyncio.to_thread(collected.add, end.reported, end.suite)
             flaky += end.suite.flaky if end.suite is not None else ()
             if end.failure:
                 reached = collected.measures()
