@@ -29,7 +29,7 @@ Domain, pure
   output.py         whatever a step prints → lines
   badge.py
 What happens
-  git_http.py, repository.py            git over HTTP, bare repositories
+  git_http.py, repository.py            git over HTTP, bare repositories; push_refusal.py: how a giant is refused
   push_socket.py, hooks/, intake.py     from the hooks to queued builds, and back to the pusher
   door.py, door_objects.py              pushes that are accepted only once their commit has passed
   receiver.py, delivery_store.py        what a webhook is answered, and the log of deliveries
