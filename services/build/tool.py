@@ -29,7 +29,7 @@ class ToolFailed(Exception):
 
 
 def answer(command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> str:
-    """What the program prints. All that it started has ended then. Blocks. Raises ToolFailed."""
+    """What the program prints. All that it started is killed then. Blocks. Raises ToolFailed."""
     with tempfile.TemporaryFile() as printed:
         quiet = subprocess.DEVNULL
         try:

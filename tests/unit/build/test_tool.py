@@ -7,6 +7,7 @@ import pytest
 
 from services.build.tool import LARGEST_ANSWER_BYTES, ToolFailed, answer
 from shared.process import marked_pids
+from tests.unit.build.service import eventually
 
 MARK = "SLIPWAY_TEST_TOOL"
 
@@ -33,12 +34,12 @@ def test_what_it_prints_is_its_answer(tmp_path: Path) -> None:
 def test_no_answer_has_a_reason_and_nothing_goes_on(tmp_path: Path, script: str, reason: str) -> None:
     with pytest.raises(ToolFailed, match=reason):
         run(tmp_path, script, timeout_s=1 if "sleep" in script else 20)
-    assert marked_pids(MARK, str(tmp_path)) == []
+    eventually(lambda: marked_pids(MARK, str(tmp_path)) == [])
 
 
 def test_one_that_ends_well_leaves_nothing_that_goes_on(tmp_path: Path) -> None:
     assert run(tmp_path, "sleep 60 >/dev/null & echo done") == "done\n"
-    assert marked_pids(MARK, str(tmp_path)) == []
+    eventually(lambda: marked_pids(MARK, str(tmp_path)) == [])
 
 
 def test_a_tool_that_is_not_there_has_a_reason_too(tmp_path: Path) -> None:
