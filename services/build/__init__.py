@@ -34,7 +34,7 @@ Domain, pure
   comparison.py     a build beside an earlier one
   expiry.py         which logs, artifacts and records are no longer kept
 What happens
-  git_http.py, repository.py            git over HTTP, bare repositories
+  git_http.py, repository.py            git over HTTP, bare repositories; push_refusal.py: how a giant is refused
   push_socket.py, hooks/, intake.py     from the hooks to queued builds, and back to the pusher
   door.py, door_objects.py              pushes that are accepted only once their commit has passed
   receiver.py, delivery_store.py        what a webhook is answered, and the log of deliveries
@@ -59,9 +59,9 @@ What happens
   manifest_api.py                       the manifest's JSON schema
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
   expire.py                             removes them, if the deployer agrees
-  report_file.py, analysis.py           fresh reports; lizard and detect-secrets
+  report_file.py, analysis.py, tool.py  fresh reports; lizard and detect-secrets, in bounds
   deploy.py                             the deployer
-  history_store.py, flaky_api.py        baselines, runs of tests, quarantines
+  history_store.py, flaky_api.py        baselines, runs of tests, quarantines; changed.py: what a commit changes
   listing.py, listing_api.py            the history, filtered
   report_files.py, report_api.py        kept reports, and their pages
   build_log.py, log_page.py             logs, followed and by line

@@ -5,7 +5,7 @@ Not the last one that was judged: otherwise a finding that failed one build woul
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import Field
 
@@ -76,7 +76,7 @@ def changed_lines(diff: str) -> dict[str, list[range]]:
     in the lines themselves is skipped by count, for it may look like anything. Raises ValueError."""
     changed: dict[str, list[range]] = {}
     file = None
-    lines = iter(diff.split("\n"))
+    lines = _lines(diff)
     for line in lines:
         if line.startswith("+++ "):
             file = _path(line[4:].removesuffix("\t"))
@@ -88,6 +88,15 @@ def changed_lines(diff: str) -> dict[str, list[range]]:
             if file is not None and added:
                 changed.setdefault(file, []).append(range(first, first + added))
     return changed
+
+
+def _lines(text: str) -> Iterator[str]:
+    """One at a time: there may be 10^7 of a byte each, which as a list take a gigabyte."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 def _path(text: str) -> str | None:

@@ -2,8 +2,7 @@
 
 Every step has a container of its own. What a build keeps from step to step lies in two volumes (its checkout, its
 HOME), what an app keeps from build to build in one (pip's and npm's caches). Everything carries the labels of this
-platform.
-"""
+platform."""
 
 import asyncio
 import contextlib
@@ -83,12 +82,14 @@ class DockerExecutor:
         stack: str,
         *,
         memory_bytes: int = MEMORY_BYTES,
+        processes: int = PROCESSES,
     ) -> None:
         self._variables = dict(variables)
         self._builder = builder
         self._environment = dict(environment)
         self._stack = stack
         self._memory_bytes = memory_bytes
+        self._processes = processes
         self._unfilled: dict[str, threading.Lock] = {}
         self._leftovers = Leftovers(lambda: self._engine, stack)
 
@@ -160,8 +161,7 @@ class DockerExecutor:
 
     def _sealed(self, tag: str) -> Artifact:
         """Tagged again: so the engine notes when, also of an image that it had already. Whoever removes old images
-        looks at that.
-        """
+        looks at that."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -204,7 +204,7 @@ class DockerExecutor:
             volumes=[f"{name}:{WORKSPACE}", f"{name}-home:{HOME}", f"{self._cache(workspace)}:{CACHE}"],
             mem_limit=self._memory_bytes,
             memswap_limit=self._memory_bytes,
-            pids_limit=PROCESSES,
+            pids_limit=self._processes,
             security_opt=["no-new-privileges"],
             log_config=LogConfig(type="none"),  # output is attached; nobody reads it twice
         )

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 
+from services.build.output import cleaned
 from shared.models import View
 
 MESSAGE_CHARACTERS = 200
@@ -52,6 +53,6 @@ class Measure:
 
 
 def brief(text: str) -> str:
-    """On one line, cut to 200 characters."""
-    line = " ".join(text.split())
+    """On one line that no terminal obeys, cut to 200 characters."""
+    line = cleaned(" ".join(text.split()))
     return line if len(line) <= MESSAGE_CHARACTERS else f"{line[: MESSAGE_CHARACTERS - 1]}…"

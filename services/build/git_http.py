@@ -16,10 +16,11 @@ from typing import IO, Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.build.door_objects import HIDDEN
 from services.build.pipe import PipeEnd
+from services.build.push_refusal import refs_of, refuse
 from services.build.repository import GIT_ENVIRONMENT
 from shared.errors import Problem
 from shared.manifest import MIB
@@ -83,7 +84,7 @@ class GitHttp:
                 async for chunk in _chunks(receive):
                     body.write(chunk)
                     if body.tell() > self._largest:
-                        await _refuse(_too_large(self._largest))(scope, receive, send)
+                        await self._too_large(body)(scope, receive, send)
                         return
             except ClientGone:
                 return
@@ -99,6 +100,14 @@ class GitHttp:
         finally:
             listening.cancel()
             self._here.discard(push)
+
+    def _too_large(self, body: IO[bytes]) -> ASGIApp:
+        most = f"a push may carry {self._largest // MIB} MB"
+        reason = f"{most}; push the history in parts, keep large files elsewhere, or raise SLIPWAY_BUILD_PUSH_MB"
+        refs = refs_of(body)
+        if refs is None:
+            return _refuse(Problem(reason, status=413))
+        return lambda _, receive, send: refuse(refs, reason, most, self._largest, receive, send)
 
     async def _until_gone(self, push: str, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -148,11 +157,6 @@ class GitHttp:
         return subprocess.Popen(
             ["git", "http-backend"], env=environment, stdin=body, stdout=subprocess.PIPE, start_new_session=True
         )
-
-
-def _too_large(limit: int) -> Problem:
-    remedy = "push the history in parts, keep large files elsewhere, or raise SLIPWAY_BUILD_PUSH_MB"
-    return Problem(f"a push may carry {limit // MIB} MB; {remedy}", status=413)
 
 
 def _refuse(problem: Problem) -> Response:

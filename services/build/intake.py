@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.build.app import App, new_app
 from services.build.build import Build
 from services.build.build_log import BuildLogs
+from services.build.output import cleaned
 from services.build.repository import Repositories
 from services.build.store import BuildStore, Head
 from services.build.webhook import NO_COMMIT, skip_reason, skips
@@ -21,6 +22,7 @@ from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
+REFS_TOLD = 20
 _app_name = TypeAdapter[str](AppName)
 
 
@@ -44,6 +46,7 @@ class Intake:
         self._url = url
         self._now = now
         self._one_at_a_time = asyncio.Lock()
+        self._unwell: dict[str, str] = {}
 
     async def admit(self, app: str, pushing: bool) -> None:
         """Makes the app and its repository at the first push. Raises Invalid for a name that cannot be an app's,
@@ -60,9 +63,21 @@ class Intake:
         await asyncio.to_thread(self._repositories.ensure, app, gated=made.gate is not None)
 
     async def reconcile(self) -> None:
-        """A loop's step: queues what was pushed while nobody listened. No push is lost."""
+        """A loop's step: queues what was pushed while nobody listened. No push is lost. An app whose repository cannot
+        be read keeps no other waiting; the step then raises at its end, so that the loop is seen as unwell."""
+        unwell: dict[str, str] = {}
         for app in await asyncio.to_thread(self._repositories.apps):
-            await self.queue_heads(app)
+            try:
+                await self.queue_heads(app)
+            except RedisError:
+                raise  # nor would any other
+            except Exception as error:
+                unwell[app] = f"{type(error).__name__}: {error}"
+                if self._unwell.get(app) != unwell[app]:
+                    log.exception("what was pushed to %s cannot be queued", app)
+        self._unwell = unwell
+        if unwell:
+            raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in unwell.items()))
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
         """Queues each mapped branch whose head is another commit than the one last queued for it, unless its message
@@ -124,18 +139,23 @@ class Intake:
             yield b"/\n"
             return
         mapped = ", ".join(f"{branch} to {environment}" for branch, environment in sorted(branches.items()))
-        follow = []
+        follow, lines = [], []
         for update in updates:
             _, commit, ref = update.split(" ", 2)
             branch = ref.removeprefix("refs/heads/")
             if commit == NO_COMMIT:
-                yield f"{branch} is deleted; nothing to build\n".encode()
+                lines.append(f"{branch} is deleted; nothing to build")
             elif branch in heads and not heads[branch][1]:
-                yield f"{branch}: {skip_reason(heads[branch][0])}\n".encode()
+                lines.append(f"{branch}: {skip_reason(heads[branch][0])}")
             elif branch in heads:
                 follow.append(heads[branch][1])
             else:
-                yield f"{branch} is not mapped to an environment; nothing to build (mapped: {mapped})\n".encode()
+                lines.append(f"{branch} is not mapped to an environment; nothing to build (mapped: {mapped})")
+        more = len(lines) - REFS_TOLD
+        if more > 0:
+            lines = [*lines[:REFS_TOLD], f"and {more} more refs, with nothing to build"]
+        for line in lines:
+            yield f"{cleaned(line)}\n".encode(errors="replace")  # git takes names in any encoding
         for build_id in follow:
             async for data in self._logs.follow(build_id, functools.partial(self._ended, build_id)):
                 yield data

@@ -1,6 +1,7 @@
 """Turns reports and the tools' answers into the measures that gates judge. Pure."""
 
 import csv
+import heapq
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from datetime import datetime
 
 from services.build.figure import Finding, Measure, Offender
 from services.build.flaky import Suite
-from services.build.gate import DEFAULTS
+from services.build.gate import DEFAULTS, OFFENDERS_KEPT
 from services.build.place import Places
 from services.build.report import CaseCount, LineCount, read_coverage, read_junit, read_sarif
 
@@ -106,7 +107,7 @@ class Collected:
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
     """From `lizard --csv`: the worst function by cyclomatic complexity and by length in lines; what is above the
     platform's default is a finding. Raises ValueError."""
-    rows = [row for row in csv.reader(io.StringIO(output)) if row]
+    rows = (row for row in csv.reader(io.StringIO(output)) if row)
     # Columns: lines of code, complexity, tokens, parameters, length, location, file, function, long name, start, end.
     functions = [(int(row[1]), int(row[4]), row[6].removeprefix(folder), int(row[9]), row[7]) for row in rows]
     return {
@@ -132,12 +133,17 @@ def secrets_measure(output: str, folder: str) -> Measure:
 
 
 def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """`figures`: value, file, line and name of each function. No function at all counts as 0."""
-    ordered = sorted(figures, reverse=True)
-    places = [Offender(file=file, line=line, message=f"{name} ({value})") for value, file, line, name in ordered]
-    above = [place for place, (value, *_) in zip(places, ordered, strict=True) if value > getattr(DEFAULTS, gate)]
-    findings = tuple(Finding(f"lizard {gate}", place) for place in above)
-    return Measure(ordered[0][0] if ordered else 0, offenders=tuple(places), findings=findings)
+    """`figures`: value, file, line and name of each function, of which there may be 10^5. No function at all counts as
+    0."""
+    above = sorted((each for each in figures if each[0] > getattr(DEFAULTS, gate)), reverse=True)
+    worst = heapq.nlargest(OFFENDERS_KEPT, figures)
+    findings = tuple(Finding(f"lizard {gate}", _function_place(each)) for each in above)
+    return Measure(worst[0][0] if worst else 0, offenders=tuple(map(_function_place, worst)), findings=findings)
+
+
+def _function_place(figure: tuple[int, str, int, str]) -> Offender:
+    value, file, line, name = figure
+    return Offender(file=file, line=line, message=f"{name} ({value})")
 
 
 def _placed(finding: Finding, places: Places) -> Finding:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from services.build import build as domain
 from services.build.analysis import Analysis
 from services.build.app import App
-from services.build.baseline import Baseline, changed_coverage, changed_lines, fingerprints, new_findings
+from services.build.baseline import Baseline, fingerprints, new_findings
 from services.build.build_log import BuildLog
+from services.build.changed import coverage_since
 from services.build.executor import Executor, Stopped, Workspace
 from services.build.figure import Finding, Measure
 from services.build.flaky import FlakyTest, limits
@@ -99,7 +100,7 @@ class Pipeline:
         collected = Collected(Places(file.path for file in tracked))
         self._draft.begin(collected, measures)
         for step, end in ends:
-            collected.add(end.reported, end.suite)
+            await asyncio.to_thread(collected.add, end.reported, end.suite)
             self._draft.ran(step.name, end.reported)
         flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
         if failed := next(((step, end) for step, end in ends if end.failure), None):
@@ -169,10 +170,9 @@ class Pipeline:
         if gates.changed_coverage is not None and "coverage" in measures:
             found["changed_coverage"] = measures["coverage"]
             if measures["coverage"].figure is not None:
-                base = baseline.commit if baseline is not None else None
-                diff = await asyncio.to_thread(self._repositories.diff, workspace.app, base, workspace.commit)
-                against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
-                found["changed_coverage"] = changed_coverage(collected.hits, changed_lines(diff), against)
+                found["changed_coverage"] = await asyncio.to_thread(
+                    coverage_since, self._repositories, workspace.app, workspace.commit, baseline, collected.hits
+                )
         if gates.new_findings is not None:
             found["new_findings"] = new_findings(findings, measures, baseline)
         return found

@@ -54,7 +54,9 @@ class ProcessExecutor:
         self._grace_s = grace_s
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Makes `.venv`, with pip in it."""
+        """Makes `.venv`, with pip in it. One of the commit goes: it may be a link, or hold some, and what is written
+        there would be written elsewhere."""
+        await asyncio.to_thread(remove, workspace.folder / ".venv")
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-I", "-m", "virtualenv"]
         options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / VIRTUALENV)]
@@ -71,7 +73,10 @@ class ProcessExecutor:
             if reason := await services.start(order.services, stop):
                 return Outcome(None, reason)
             environment = {**own, **services.addresses, **order.environment, **marks}
-            return await self._carry_out(workspace, commands, environment, order.timeout_s, output, stop)
+            outcome = await self._carry_out(workspace, commands, environment, order.timeout_s, output, stop)
+            if workspace.folder.is_symlink():  # nobody is to look for reports behind it, or seal it
+                return Outcome(None, "replaced its checkout by a link")
+            return outcome
         finally:
             await to_its_end(self._end_all(STEP, own[STEP]))
             await services.close()

@@ -19,6 +19,13 @@ def remove(path: Path) -> None:
         _rm(path)
 
 
+def own_folder(path: Path) -> None:
+    """Makes the folder, if it is not there; a link or file in its place goes."""
+    if path.is_symlink() or not path.is_dir():
+        remove(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def _rm(path: Path) -> bool:
     return _quietly("rm", "-rf", path)
 

@@ -22,6 +22,8 @@ from services.build.figure import Finding, Offender, brief
 CLOCK_TOLERANCE = timedelta(seconds=2)
 ZONE_TOLERANCE = timedelta(hours=14)  # a time without a zone may be anybody's local time
 NAME_CHARACTERS = 300
+MOST_DIGITS = 15
+MOST_ROOTS = 100  # each is tried with each file
 SEVERITY = {"error": 0, "warning": 1, "note": 2, "none": 3}
 
 
@@ -152,7 +154,7 @@ def _case_place(element: Element, case: TestCase) -> Offender:
     first = (said or "").strip().partition("\n")[0]
     return Offender(
         file=element.get("file") or None,
-        line=int(line) if line.isascii() and line.isdigit() else None,
+        line=int(line) if _is_count(line) else None,
         message=brief(f"{name}: {first}") if first else name,
     )
 
@@ -163,9 +165,14 @@ def _claimed_failures(element: Element) -> int:
 
 def _count(element: Element, name: str) -> int:
     text = element.get(name, "0").strip()
-    if not (text.isascii() and text.isdigit()):
+    if not _is_count(text):
         raise Unreadable(f'says {name}="{text[:40]}", which is not a count')
     return int(text)
+
+
+def _is_count(text: str) -> bool:
+    """Of so many digits that it is also a figure."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def _check_time(stamp: str, not_before: datetime) -> None:
@@ -191,7 +198,7 @@ def _cobertura(data: bytes, not_before: datetime) -> LineCount:
         if rate is not None and not _is_finite(rate):
             raise Unreadable(f'says line-rate="{rate[:40]}", which is not a number')
     stamp = root.get("timestamp", "")
-    if stamp.isdigit() and 0 < int(stamp) < 10**14:
+    if _is_count(stamp) and 0 < int(stamp) < 10**14:
         seconds = int(stamp) / 1000 if int(stamp) > 10**11 else float(stamp)  # some writers give seconds
         # Whole seconds are up to one second behind.
         _check_not_older(datetime.fromtimestamp(seconds, UTC), not_before, CLOCK_TOLERANCE)
@@ -201,7 +208,8 @@ def _cobertura(data: bytes, not_before: datetime) -> LineCount:
         for line in owner.iterfind("lines/line"):
             key = (file, _count(line, "number"))
             hits[key] = max(hits.get(key, 0), _count(line, "hits"))
-    return LineCount(hits, tuple(source.text.strip() for source in root.iterfind("sources/source") if source.text))
+    roots = [source.text.strip() for source in root.iterfind("sources/source") if source.text]
+    return LineCount(hits, tuple(roots[:MOST_ROOTS]))
 
 
 def _lcov(data: bytes) -> dict[tuple[str, int], int]:
@@ -214,7 +222,7 @@ def _lcov(data: bytes) -> dict[tuple[str, int], int]:
                     raise Unreadable(f"is cut off: the record of {file} has no end")
                 file = text[3:]
             elif text.startswith("DA:"):
-                number, count = (int(part) for part in text[3:].split(",")[:2])
+                number, count = (_number(part) for part in text[3:].split(",")[:2])
                 if file is None or count < 0:
                     raise Unreadable("has a line count that belongs to no file, or is negative")
                 hits[file, number] = max(hits.get((file, number), 0), count)
@@ -229,21 +237,33 @@ def _lcov(data: bytes) -> dict[tuple[str, int], int]:
     return hits
 
 
+def _number(text: str) -> int:
+    """Raises ValueError."""
+    if len(text) > MOST_DIGITS:
+        raise ValueError("too many digits")
+    return int(text)
+
+
 def _results(run: Any, mask: Callable[[str], str]) -> Iterator[tuple[int, Finding]]:
     if any(call.get("executionSuccessful") is False for call in run.get("invocations", [])):
         raise Unreadable("says that the tool did not run to its end")
-    tool = run.get("tool", {}).get("driver", {}).get("name", "")
+    tool = _shown(run.get("tool", {}).get("driver", {}).get("name", ""))
     for result in run["results"]:
         if result.get("kind", "fail") == "fail" and not result.get("suppressions"):
             physical = (result.get("locations") or [{}])[0].get("physicalLocation", {})
             line = physical.get("region", {}).get("startLine")
-            rule = str(result.get("ruleId") or result.get("rule", {}).get("id") or "")
+            rule = _shown(result.get("ruleId") or result.get("rule", {}).get("id") or "")
             place = Offender(
-                file=str(physical.get("artifactLocation", {}).get("uri", "?")),
-                line=line if isinstance(line, int) else None,
-                message=brief(mask(f"{rule} {result.get('message', {}).get('text', '')}")),
+                file=_shown(physical.get("artifactLocation", {}).get("uri", "?")),
+                line=line if isinstance(line, int) and abs(line) < 10**MOST_DIGITS else None,
+                message=brief(mask(f"{rule} {_shown(result.get('message', {}).get('text', ''))}")),
             )
             yield SEVERITY.get(result.get("level", "warning"), 1), Finding(f"{tool} {rule}", place)
+
+
+def _shown(value: Any) -> str:
+    """As a text that can be written: JSON may hold halves of characters."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _is_finite(text: str) -> bool:

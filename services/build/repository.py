@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -121,12 +121,22 @@ class Repositories:
         """Raises AnswerTooLarge."""
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
-    def diff(self, app: str, base: str | None, commit: str) -> str:
+    def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
+        """Paths of files that have more bytes in either of the two. Raises BadTree."""
+        trees = [self._tree(app, base), commit]
+        return {file.path for tree in trees for file in self.tracked(app, tree) if file.size > size}
+
+    def diff(self, app: str, base: str | None, commit: str, without: Collection[str] = ()) -> str:
         """What changed since `base`, without the lines around it; with None, or one that is gone, everything. Every
-        file counts as text: an attribute of the commit must not hide its lines. Raises AnswerTooLarge."""
-        since = base if base is not None and self.commit(app, base) else EMPTY_TREE
+        file counts as text: an attribute of the commit must not hide its lines. `without`: paths that are left out.
+        Raises AnswerTooLarge."""
         options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
-        return self._git(app, "diff", *options, "--src-prefix=a/", "--dst-prefix=b/", since, commit, "--")
+        trees = ["--src-prefix=a/", "--dst-prefix=b/", self._tree(app, base), commit]
+        paths = [":/", *(f":(top,exclude,literal){path}" for path in sorted(without))]
+        return self._git(app, "diff", *options, "--irreversible-delete", *trees, "--", *paths)
+
+    def _tree(self, app: str, base: str | None) -> str:
+        return base if base is not None and self.commit(app, base) else EMPTY_TREE
 
     def checkout(self, app: str, commit: str, folder: Path) -> None:
         """Writes the commit's files to `folder`, which is made anew; no `.git` in it. Submodules stay empty."""

@@ -23,6 +23,7 @@ from services.build.flaky import (
 from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
 from services.build.measures import Reported
+from services.build.remove import own_folder
 from services.build.report import CaseCount
 from services.build.secret import Secrets
 from shared.manifest import Flaky, Service, Step
@@ -182,7 +183,7 @@ class StepRunner:
 
 
 def _before(step: Step, workspace: Workspace) -> report_file.StepStart:
-    workspace.scratch.mkdir(parents=True, exist_ok=True)  # it is the steps' HOME: the last one may have removed it
+    own_folder(workspace.scratch)  # it is the steps' HOME: the last one may have removed or replaced it
     for _, path in step.reports:
         if path is not None:
             report_file.clear(workspace.folder, path)

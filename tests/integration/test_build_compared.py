@@ -1,11 +1,14 @@
 """Builds that are compared with earlier ones: trend, coverage of changed lines, new findings."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from services.build.analysis import Analysis
 from services.build.build import Build
+from services.build.figure import Measure
 from services.build.gate import GateResult
 from services.build.process_executor import ProcessExecutor, passed_on
 from shared.models import BuildState
@@ -117,3 +120,28 @@ async def test_a_function_above_the_platforms_bound_is_a_new_finding_where_the_a
     function = "def f(x):\n" + "".join(f"    if x == {n}: return\n" for n in range(20))
     build = await platform.build(files(function, ", new_findings: 0"))
     assert build.reason == "gate new_findings: 1, at most 0; against notes-1 (src/app.py:1 f (21))"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"src/app.py": "ran\nnot\n", "model.bin": "\0" * (65 * 2**20)}, "50, at least 60; of 2 lines changed"),
+        ({f"text{number}": "x" * (9 * 2**20) for number in range(8)}, "is larger than 64 MB; leave out of the commit"),
+        ({"src/app.py": "ran\n" + "\n" * (10 * 2**20)}, "src/app.py is larger than 10 MB, and not compared; split it"),
+    ],
+)
+async def test_what_is_too_much_to_be_compared_has_no_figure(
+    platform: Platform, changes: dict[str, str], reason: str
+) -> None:
+    platform.tools = replace(platform.tools, analysis=NothingFound({}))
+    build = await platform.build(files("ran\n", ", changed_coverage: 60") | changes)
+    assert build.state is BuildState.FAILURE
+    assert reason in gate(build, "changed_coverage").reason
+    assert (gate(build, "changed_coverage").figure is None) == ("60" not in reason)
+
+
+class NothingFound(Analysis):
+    """The tools take minutes for these texts."""
+
+    async def measure(self, source: Path) -> dict[str, Measure]:
+        return {name: Measure(0) for name in ("complexity", "function_length", "secrets")}

@@ -77,6 +77,18 @@ async def test_a_step_is_held_to_its_memory(executor: Executor, workspace: Works
     assert outcome.reason == "used more than its 96 MiB of memory"
 
 
+async def test_a_step_that_forks_without_end_is_held_to_its_processes_and_ended(
+    engine: Engine, workspace: Workspace
+) -> None:
+    executor: Executor = engine.executor(processes=64)
+    await executor.prepare(workspace, Printed(), Stop())
+    printed = Printed()
+    outcome = await executor.run(workspace, Order(["while sleep 60 & do :; done"], 60), printed, Stop())
+    assert (outcome.exit_code, outcome.reason) == (2, "exited with 2")
+    assert b"Cannot fork" in printed.data
+    assert engine.containers(build=workspace.build) == []
+
+
 async def test_it_runs_in_the_image_that_it_names_else_in_one_that_fits(
     executor: Executor, workspace: Workspace
 ) -> None:

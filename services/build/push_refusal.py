@@ -1,0 +1,66 @@
+"""Refuses a push while it comes, in a way that its pusher reads: of an answer that is an HTTP error git shows no more
+than its number. So it is 200 and what git's own receiving end would say: a line for the terminal and, once the client
+has sent what it has, a report in which no ref is accepted.
+"""
+
+from collections.abc import Iterator
+from typing import IO
+
+from starlette.types import Receive, Send
+
+LONGEST_HEAD = 2**20  # of the commands that a push begins with
+DRAINED = 4  # times the limit: so much more is thrown away before the connection is closed
+_BAND = 65_000  # bytes of a packet at most
+_REPORT, _TERMINAL = b"\1", b"\2"
+_REPORTS = {b"report-status", b"report-status-v2"}  # alike where nothing is accepted
+_TYPE = [(b"content-type", b"application/x-git-receive-pack-result"), (b"connection", b"close")]
+
+
+def refs_of(body: IO[bytes]) -> list[bytes] | None:
+    """The refs that a push is about, by the beginning of its body; None if it is not one, or its client could not read
+    what we would say."""
+    body.seek(0)
+    head = body.read(LONGEST_HEAD)
+    refs, able = [], set[bytes]()
+    for packet in _packets(head):
+        command, _, abilities = packet.partition(b"\0")
+        able.update(abilities.split())
+        if len(fields := command.rstrip(b"\n").split(b" ", 2)) == 3:
+            refs.append(fields[2])
+    return refs if b"side-band-64k" in able and able & _REPORTS else None
+
+
+async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive: Receive, send: Send) -> None:
+    """`reason` is for the terminal, `brief` stands beside each ref; `limit`: of the bytes that the push may have."""
+    await send({"type": "http.response.start", "status": 200, "headers": _TYPE})
+    await send({"type": "http.response.body", "body": _in(_TERMINAL, f"{reason}\n".encode()), "more_body": True})
+    drained, more = 0, True
+    while more and drained <= DRAINED * limit:
+        message = await receive()
+        drained += len(message.get("body", b""))
+        more = message["type"] != "http.disconnect" and message.get("more_body", False)
+    lines = [b"unpack " + brief.encode(), *(b"ng " + ref + b" " + brief.encode() for ref in refs)]
+    report = b"".join(_packet(line + b"\n") for line in lines) + b"0000"
+    await send({"type": "http.response.body", "body": _in(_REPORT, report) + b"0000"})
+
+
+def _packets(data: bytes) -> Iterator[bytes]:
+    """Up to the one that ends them, or to what is none."""
+    at = 0
+    while (digits := data[at : at + 4]).isalnum() and len(digits) == 4:
+        try:
+            length = int(digits, 16)
+        except ValueError:
+            return
+        if length <= 4 or at + length > len(data):
+            return
+        yield data[at + 4 : at + length]
+        at += length
+
+
+def _packet(data: bytes) -> bytes:
+    return b"%04x" % (len(data) + 4) + data
+
+
+def _in(band: bytes, data: bytes) -> bytes:
+    return b"".join(_packet(band + data[at : at + _BAND]) for at in range(0, len(data), _BAND))
