@@ -183,10 +183,10 @@ def test_a_log_is_followed_to_its_end(stack: LocalStack, app: Deployable, chrome
     build = app.call("build", "GET", f"/apps/{APP}/builds")["items"][0]["id"]
     with window(chrome, stack.token, "desktop", "light") as opened:
         opened.page.goto(f"{stack.settings.url('build')}/builds/{build}")
-        opened.page.get_by_text("line 60 of the log").wait_for(timeout=20_000)
+        opened.page.locator("pre[data-follow]", has_text="line 60 of the log").wait_for(timeout=20_000)
         opened.page.get_by_role("heading", name="failure").wait_for(timeout=20_000)
         hidden = opened.page.evaluate(
-            "(p => p.scrollHeight - p.clientHeight - p.scrollTop)(document.querySelector('pre'))"
+            "(p => p.scrollHeight - p.clientHeight - p.scrollTop)(document.querySelector('pre[data-follow]'))"
         )
         assert hidden < 30, "the log's end is in view"
         assert opened.complaints == []
