@@ -1,7 +1,7 @@
 """What the reports of a build said, and what is other than in the build before it: as JSON, and as pages."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
@@ -20,25 +20,15 @@ from shared.errors import Invalid, NotFound, Problem
 from shared.models import View
 from shared.pages import wants_page
 
+Item = TypeVar("Item")
 
-class Tests(View):
+
+class Part(View, Generic[Item]):
     """`cut`: what was too much to be kept. `known`: false while the build runs its steps, and if it never came so
     far."""
 
     known: bool
-    items: list[TestRun]
-    cut: list[str]
-
-
-class Coverage(View):
-    known: bool
-    items: list[FileCoverage]
-    cut: list[str]
-
-
-class Findings(View):
-    known: bool
-    items: list[FoundPlace]
+    items: list[Item]
     cut: list[str]
 
 
@@ -59,33 +49,29 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
     def shown(request: Request, template: str, build: Build, **context: Any) -> HTMLResponse:
         return HTMLResponse(pages.part(template, build, request.url.hostname, **context))
 
-    @router.get("/tests", response_model=Tests, summary="Tests of a build")
+    @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
     async def tests(request: Request, build: Found) -> Any:
         """Of its last run of each step; those that failed first, with what they printed."""
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, "tests.html", build, report=report)
-        return Tests(known=report is not None, items=report.tests if report else [], cut=report.cut if report else [])
+        return Part[TestRun](known=report is not None, items=report.tests if report else [], cut=cut_of(report))
 
-    @router.get("/coverage", response_model=Coverage, summary="Coverage of a build")
+    @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
     async def coverage(request: Request, build: Found) -> Any:
         """Files of the commit by their lines that no test ran, worst first."""
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, "coverage.html", build, report=report)
-        return Coverage(
-            known=report is not None, items=report.coverage if report else [], cut=report.cut if report else []
-        )
+        return Part[FileCoverage](known=report is not None, items=report.coverage if report else [], cut=cut_of(report))
 
-    @router.get("/findings", response_model=Findings, summary="Findings of a build")
+    @router.get("/findings", response_model=Part[FoundPlace], summary="Findings of a build")
     async def findings(request: Request, build: Found) -> Any:
         """Of its reports and of the platform's own analysis."""
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, "findings.html", build, report=report)
-        return Findings(
-            known=report is not None, items=report.findings if report else [], cut=report.cut if report else []
-        )
+        return Part[FoundPlace](known=report is not None, items=report.findings if report else [], cut=cut_of(report))
 
     @router.get("/source", response_model=SourceView, summary="A file of a build's commit")
     async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
@@ -119,6 +105,10 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
         return shown(request, "comparison.html", build, told=told) if as_page else told
 
     return router
+
+
+def cut_of(report: BuildReport | None) -> list[str]:
+    return report.cut if report else []
 
 
 def ran(build: Build) -> str:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis as sync_redis
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
@@ -35,6 +37,13 @@ async def settings(outside: Outside, redis_server: str, tmp_path: Path) -> Async
 async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
     async with Deployer(settings) as service:
         yield service
+
+
+@pytest.fixture
+def database(redis_server: str) -> Iterator[Any]:
+    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
+        database.flushdb()
+        yield database
 
 
 @pytest.fixture

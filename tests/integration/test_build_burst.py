@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as sync_redis
 
 from services.build.process_executor import MARKER
 from shared.process import marked_pids
@@ -20,13 +19,6 @@ BRANCHES = ["release", "dev"]  # every other push of an app
 PUSHES = 10  # of each app
 LINES = [f"line {number} of 20" for number in range(1, 21)]
 STEP = 'for n in $(seq 1 20); do echo "line $n of 20"; sleep 0.05; done'
-
-
-@pytest.fixture
-def database(redis_server: str) -> Iterator[Any]:
-    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
-        database.flushdb()
-        yield database
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as sync_redis
 
 from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually, leave
 
@@ -21,13 +20,6 @@ def deployer() -> Iterator[StubDeployer]:
     stub = StubDeployer()
     yield stub
     stub.close()
-
-
-@pytest.fixture
-def database(redis_server: str) -> Iterator[Any]:
-    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
-        database.flushdb()
-        yield database
 
 
 @pytest.fixture

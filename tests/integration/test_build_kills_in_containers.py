@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as sync_redis
 
 from tests.unit.build.executors import Engine, found_engine
 from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually
@@ -28,13 +27,6 @@ run: {command: cat app.txt}
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     yield from found_engine()
-
-
-@pytest.fixture
-def database(redis_server: str) -> Iterator[Any]:
-    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
-        database.flushdb()
-        yield database
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from services.build.build import Build
 from shared.models import BuildState
@@ -104,13 +103,6 @@ class Follower(threading.Thread):
                     self._last = value
                 elif not line and received > LEAVES_AFTER and self.connections == 1:
                     return
-
-
-@pytest.fixture
-def database(redis_server: str) -> Iterator[Any]:
-    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
-        database.flushdb()
-        yield database
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as sync_redis
 
 from services.build.build import Build
 from services.build.process_executor import ProcessExecutor, passed_on
@@ -181,13 +180,6 @@ async def test_a_build_goes_by_the_values_at_its_start(platform: Platform) -> No
     again = await platform.again(build)
     assert (again.state, platform.log(again).count("is ***.")) == (BuildState.SUCCESS, 1)
     assert_hidden(platform.log(build) + platform.log(again))
-
-
-@pytest.fixture
-def database(redis_server: str) -> Iterator[Any]:
-    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
-        database.flushdb()
-        yield database
 
 
 @pytest.fixture

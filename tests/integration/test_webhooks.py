@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from services.build.source import Forge
 from tests.unit.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
@@ -25,13 +24,6 @@ def deployer() -> Iterator[StubDeployer]:
     stub = StubDeployer()
     yield stub
     stub.close()
-
-
-@pytest.fixture
-def database(redis_server: str) -> Iterator[Any]:
-    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
-        database.flushdb()
-        yield database
 
 
 @pytest.fixture
