@@ -150,7 +150,7 @@ def test_all_figures_come_anew_with_one_request_and_charts_stay(
 ) -> None:
     with window(chrome, stack.token, "desktop", "light") as opened:
         opened.page.goto(stack.settings.url("monitor"))
-        opened.page.wait_for_selector("figure[data-chart] canvas", timeout=10_000)
+        opened.page.wait_for_function("document.querySelectorAll('figure[data-chart] canvas').length >= 2")
         assert opened.page.locator("main [hx-trigger]").count() == 1, "however many environments there are"
         opened.page.evaluate("for (const e of document.querySelectorAll('[id^=figures-], canvas')) e.dataset.old = 1")
         asked: list[str] = []
