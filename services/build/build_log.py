@@ -17,12 +17,14 @@ TAIL = 2**18  # characters
 
 
 class BuildLog:
-    """Appends to one build's log. What steps print stops at 20 MB; the platform's own lines are always written."""
+    """Appends to one build's log. What steps print stops at `largest_bytes`; the platform's own lines are always
+    written."""
 
-    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, path: Path, changed: Callable[[], None], largest_bytes: int = LARGEST_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._changed = changed
+        self._largest_bytes = largest_bytes
         self._mask = Mask()
         self._own = Channel(self, self._mask)
         self._file = path.open("ab", buffering=0)
@@ -62,13 +64,15 @@ class BuildLog:
 
     @property
     def full(self) -> bool:
-        return self.size >= LARGEST_BYTES
+        return self.size >= self._largest_bytes
 
     def write(self, lines: list[str]) -> None:
         """What a channel has made of what was printed."""
         self._append("\n".join([*lines, ""]))
         if self.full:
-            self._append(f"... the log has reached {LARGEST_BYTES // 2**20} MB; the rest of the output is left out\n")
+            self._append(
+                f"... the log has reached {self._largest_bytes // 2**20} MB; the rest of the output is left out\n"
+            )
 
     def tail(self, start: int) -> list[str]:
         """The lines from byte `start` on, at most the last 256 KiB of them."""
@@ -139,8 +143,9 @@ class Channel:
 class BuildLogs:
     """`<folder>/<build>.log`. Followers in this process are woken by each line."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, largest_bytes: int = LARGEST_BYTES) -> None:
         self.folder = folder
+        self._largest_bytes = largest_bytes
         self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._closed = False
 
@@ -149,7 +154,7 @@ class BuildLogs:
 
     @contextlib.contextmanager
     def open(self, build: str) -> Iterator[BuildLog]:
-        log = BuildLog(self.path(build), lambda: self.wake(build))
+        log = BuildLog(self.path(build), lambda: self.wake(build), self._largest_bytes)
         try:
             yield log
         finally:

@@ -46,13 +46,21 @@ class Found:
     scanned: int
 
 
-async def find(store: BuildStore, wanted: Filter, *, limit: int, before: int | None = None) -> Found:
+async def find(
+    store: BuildStore,
+    wanted: Filter,
+    *,
+    limit: int,
+    before: int | None = None,
+    batch_size: int = BATCH,
+    scanned_at_most: int = SCANNED,
+) -> Found:
     """At most `limit` builds, newest first, from among the next 1 000: a request's work is bounded, and each cursor is
     behind the one before it. Raises RedisError."""
     found: list[tuple[int, Build]] = []
     scanned = 0
-    while scanned < SCANNED:
-        batch = await store.builds(wanted.app, limit=BATCH if wanted.narrows else limit + 1, before=before)
+    while scanned < scanned_at_most:
+        batch = await store.builds(wanted.app, limit=batch_size if wanted.narrows else limit + 1, before=before)
         if not batch:
             return Found([build for _, build in found], None, scanned)
         for place, build in batch:

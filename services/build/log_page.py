@@ -28,13 +28,13 @@ class LogPart:
         return last + 1 if last < self.total else None
 
 
-def read_part(path: Path, line: int) -> LogPart:
+def read_part(path: Path, line: int, *, chunk_bytes: int = CHUNK) -> LogPart:
     """The thousand lines that `line` is among; the last ones if it is behind the end. One pass over the file in chunks
     (20 MB take some 10 ms), and one part of it in memory: call it in a thread. Raises FileNotFoundError."""
     starts = [0]  # byte at which each thousand begins
     count, at, ended = 0, 0, True
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(chunk_bytes):
             inside = chunk.count(b"\n")
             if (count + inside) // LINES > count // LINES:
                 place = -1

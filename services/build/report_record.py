@@ -1,6 +1,7 @@
 """What the reports of a build said, kept to be looked at: tests, lines that ran, findings. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from pydantic import Field
@@ -11,11 +12,17 @@ from services.build.measures import Collected, Reported
 from shared.models import View
 
 Item = TypeVar("Item")
-TESTS_KEPT = 20_000
-OUTPUT_BYTES = 4 * 2**20  # of all tests together
-FINDINGS_KEPT = 5_000
-FILES_KEPT = 5_000
-LINES_KEPT = 500_000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is kept of one build at most. `output_bytes`: of all tests together; `lines`: of all files of coverage."""
+
+    tests: int = 20_000
+    output_bytes: int = 4 * 2**20
+    findings: int = 5_000
+    files: int = 5_000
+    lines: int = 500_000
 
 
 class TestRun(View):
@@ -64,8 +71,9 @@ class BuildReport(View):
 class ReportDraft:
     """Filled while the steps run. What `mask` hides is not kept."""
 
-    def __init__(self, mask: Callable[[str], str] = str) -> None:
+    def __init__(self, mask: Callable[[str], str] = str, bounds: Bounds | None = None) -> None:
         self._mask = mask
+        self._bounds = bounds or Bounds()
         self._collected = Collected()
         self._measures: Mapping[str, Measure] = {}
         self._cases: list[tuple[str, Case]] = []
@@ -95,7 +103,7 @@ class ReportDraft:
         return BuildReport(
             tests=self._tests(cut),
             coverage=self._coverage(cut),
-            findings=_first(findings, FINDINGS_KEPT, "findings", cut),
+            findings=_first(findings, self._bounds.findings, "findings", cut),
             cut=cut,
         )
 
@@ -103,8 +111,8 @@ class ReportDraft:
         """Failed ones first: they are kept if not all can be."""
         rank = {"failed": 0, "passed": 1, "skipped": 2}
         ordered = sorted(self._cases, key=lambda each: rank[each[1].outcome])
-        kept, left, dropped = [], OUTPUT_BYTES, 0
-        for step, case in _first(ordered, TESTS_KEPT, "tests", cut):
+        kept, left, dropped = [], self._bounds.output_bytes, 0
+        for step, case in _first(ordered, self._bounds.tests, "tests", cut):
             output = case.output
             left -= len(output.encode(errors="replace"))
             if left < 0 and output:
@@ -120,7 +128,7 @@ class ReportDraft:
                 )
             )
         if dropped:
-            cut.append(f"the output of {dropped} tests: more than {OUTPUT_BYTES // 2**20} MiB in all")
+            cut.append(f"the output of {dropped} tests: more than {self._bounds.output_bytes // 2**20} MiB in all")
         return kept
 
     def _coverage(self, cut: list[str]) -> list[FileCoverage]:
@@ -136,10 +144,10 @@ class ReportDraft:
         files.sort(key=lambda each: (-len(each.missed), each.file))
         kept: list[FileCoverage] = []
         lines = 0
-        for each in _first(files, FILES_KEPT, "files of coverage", cut):
+        for each in _first(files, self._bounds.files, "files of coverage", cut):
             lines += len(each.covered) + len(each.missed)
-            if lines > LINES_KEPT:
-                cut.append(f"{len(files) - len(kept)} files of coverage: more than {LINES_KEPT} lines in all")
+            if lines > self._bounds.lines:
+                cut.append(f"{len(files) - len(kept)} files of coverage: more than {self._bounds.lines} lines in all")
                 break
             kept.append(each)
         return kept

@@ -1,8 +1,8 @@
 """The monitor's REST, and the whole service beside a deployer and a proxy that are not there."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,34 @@ from tests.conftest import free_port
 
 pytestmark = pytest.mark.anyio
 
-AT = datetime.now(UTC)  # each test has its own, see `recent`
+
+@dataclass(frozen=True)
+class Past:
+    """Samples from `at` on, and what a client asks for them with."""
+
+    at: datetime
+
+    def after(self, seconds: float) -> datetime:
+        return self.at + timedelta(seconds=seconds)
+
+    def watched(self, seconds: float, cpu: float) -> Watched:
+        sample = Sample(at=self.after(seconds), cpu=cpu, working_set=10, memory_limit=40, memory=0.25)
+        return Watched(
+            **{"id": "notes-r9-1", "app": "notes", "environment": Environment.CANARY, "release": "notes-r9"},
+            **{"component": "web", "state": InstanceState.READY, "started_at": self.at, "sample": sample},
+        )
+
+    def span(self, begin_s: float, end_s: float, step: int = 2) -> dict[str, str]:
+        return {"from": self.after(begin_s).isoformat(), "to": self.after(end_s).isoformat(), "step": str(step)}
 
 
-@pytest.fixture(autouse=True)
-def recent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`AT` counted from the test, not from the import: a suite takes long, and samples are kept whole for an hour."""
+@pytest.fixture
+def past() -> Past:
+    """Counted from the test, not from the import: a suite takes long, and samples are kept whole for an hour."""
     at = start_of(datetime.now(UTC) - timedelta(minutes=40), 60)
     if at.minute > 55:  # so that what a test stores lies in one hour
         at -= timedelta(minutes=10)
-    monkeypatch.setattr(sys.modules[__name__], "AT", at)
+    return Past(at)
 
 
 @pytest.fixture
@@ -53,68 +71,54 @@ async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def watched(seconds: float, cpu: float) -> Watched:
-    at = AT + timedelta(seconds=seconds)
-    sample = Sample(at=at, cpu=cpu, working_set=10, memory_limit=40, memory=0.25)
-    return Watched(
-        **{"id": "notes-r9-1", "app": "notes", "environment": Environment.CANARY, "release": "notes-r9"},
-        **{"component": "web", "state": InstanceState.READY, "started_at": AT, "sample": sample},
-    )
-
-
-def span(begin_s: float, end_s: float, step: int = 2) -> dict[str, str]:
-    begin, end = (AT + timedelta(seconds=seconds) for seconds in (begin_s, end_s))
-    return {"from": begin.isoformat(), "to": end.isoformat(), "step": str(step)}
-
-
-async def test_instances_and_their_samples(http: httpx.AsyncClient, redis: Redis) -> None:
-    await RedisSampleStore(redis).add([watched(second, second) for second in range(0, 60, 2)])
+async def test_instances_and_their_samples(http: httpx.AsyncClient, redis: Redis, past: Past) -> None:
+    await RedisSampleStore(redis).add([past.watched(second, second) for second in range(0, 60, 2)])
     [instance] = (await http.get("/instances", params={"app": "notes"})).json()["items"]
     assert (instance["id"], instance["sample"]["cpu"]) == ("notes-r9-1", 58)
     assert (await http.get("/instances", params={"app": "other"})).json()["items"] == []
 
-    every = (await http.get("/instances/notes-r9-1/samples", params=span(0, 59))).json()["items"]
+    every = (await http.get("/instances/notes-r9-1/samples", params=past.span(0, 59))).json()["items"]
     assert [item["cpu"] for item in every] == list(range(58, -1, -2))
     assert every[0]["spread"] is None
-    thinned = (await http.get("/instances/notes-r9-1/samples", params=span(0, 59, 20))).json()["items"]
+    thinned = (await http.get("/instances/notes-r9-1/samples", params=past.span(0, 59, 20))).json()["items"]
     assert [item["cpu"] for item in thinned] == [58, 38, 18]
     assert thinned[0]["spread"]["cpu"] == {"min": 40, "max": 58, "avg": 49, "last": 58}
-    later = await http.get("/instances/notes-r9-1/samples", params=span(600, 660))
+    later = await http.get("/instances/notes-r9-1/samples", params=past.span(600, 660))
     assert later.json() == {"items": [], "next": None}
 
-    swapped = await http.get("/instances/notes-r9-1/samples", params=span(60, 0))
+    swapped = await http.get("/instances/notes-r9-1/samples", params=past.span(60, 0))
     assert (swapped.status_code, swapped.json()["errors"][0]["field"]) == (422, "from")
     assert (await http.get("/instances/nobody/samples")).status_code == 404
     assert (await http.get("/instances/nobody/samples", params={"from": "yesterday"})).status_code == 422
 
 
-async def test_what_is_older_than_an_hour_is_told_by_minutes(http: httpx.AsyncClient, redis: Redis) -> None:
+async def test_what_is_older_than_an_hour_is_told_by_minutes(http: httpx.AsyncClient, redis: Redis, past: Past) -> None:
     store, old_s = RedisSampleStore(redis), -5 * 3600
     for first in (old_s, 0):
-        samples = [watched(first + second, second).sample for second in range(0, 180, 2)]
+        samples = [past.watched(first + second, second).sample for second in range(0, 180, 2)]
         await store.add_rollups(rolled("notes-r9-1", samples, 60))
-    await store.add([watched(second, second) for second in range(60, 240, 2)])  # a minute more than is rolled up
+    await store.add([past.watched(second, second) for second in range(60, 240, 2)])  # a minute more than is rolled up
 
-    old = (await http.get("/instances/notes-r9-1/samples", params=span(old_s + 30, old_s + 130))).json()["items"]
+    old = (await http.get("/instances/notes-r9-1/samples", params=past.span(old_s + 30, old_s + 130))).json()["items"]
     assert [item["cpu"] for item in old] == [178, 118, 58]
     assert old[0]["spread"]["cpu"] == {"min": 120, "max": 178, "avg": 149, "last": 178}
-    new = (await http.get("/instances/notes-r9-1/samples", params=span(0, 240, 60))).json()["items"]
+    new = (await http.get("/instances/notes-r9-1/samples", params=past.span(0, 240, 60))).json()["items"]
     assert [item["cpu"] for item in new] == [238, 178, 118, 58]
-    day = (await http.get("/instances/notes-r9-1/samples", params=span(-86400, 240, 3600))).json()["items"]
+    day = (await http.get("/instances/notes-r9-1/samples", params=past.span(-86400, 240, 3600))).json()["items"]
     assert [item["cpu"] for item in day] == [238, 178]
-    assert datetime.fromisoformat(day[1]["at"]) == start_of(AT + timedelta(seconds=old_s), 3600)
+    assert datetime.fromisoformat(day[1]["at"]) == start_of(past.after(old_s), 3600)
 
 
-async def test_a_releases_traffic(http: httpx.AsyncClient, redis: Redis) -> None:
+async def test_a_releases_traffic(http: httpx.AsyncClient, redis: Redis, past: Past) -> None:
     def answered(second: int) -> ReleaseSample:
         figures = {"requests": 20, "errors": 1, "request_rate": 10.0, "error_rate": 0.5, "p99_ms": None}
-        at, p95 = AT + timedelta(seconds=second), float(second)
+        at, p95 = past.after(second), float(second)
         return ReleaseSample(release="notes-r9", sample=TrafficSample(at=at, p50_ms=3.2, p95_ms=p95, **figures))
 
     await RedisSampleStore(redis).add_traffic([answered(second) for second in range(0, 60, 2)])
-    raw = (await http.get("/releases/notes-r9/samples", params=span(0, 3))).json()["items"]
+    raw = (await http.get("/releases/notes-r9/samples", params=past.span(0, 3))).json()["items"]
     assert [(item["requests"], item["p95_ms"]) for item in raw] == [(20, 2.0), (20, 0.0)]
-    [minute] = (await http.get("/releases/notes-r9/samples", params=span(0, 60, 60))).json()["items"]
+    [minute] = (await http.get("/releases/notes-r9/samples", params=past.span(0, 60, 60))).json()["items"]
     assert (minute["requests"], minute["errors"], minute["request_rate"]) == (600, 30, 10.0)
     assert (minute["p95_ms"], minute["spread"]["p95_ms"]["avg"], minute["p99_ms"]) == (58.0, 29.0, None)
     unknown = await http.get("/releases/notes-r1/samples")

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from services.build import build_log
 from services.build.build_log import BuildLogs
 from services.build.mask import Mask
 
@@ -73,9 +72,8 @@ async def test_a_follower_that_leaves_is_forgotten(tmp_path: Path) -> None:
     assert not logs._followers
 
 
-def test_output_is_capped_but_the_platform_still_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_log, "LARGEST_BYTES", 2**20)
-    logs = BuildLogs(tmp_path)
+def test_output_is_capped_but_the_platform_still_speaks(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path, largest_bytes=2**20)
     with logs.open("notes-1") as log:
         for _ in range(40):
             log.output(b"x" * 99 + b"\n" * 1 + b"y" * 2**16 + b"\n")
@@ -107,9 +105,8 @@ def test_what_is_hidden_is_in_no_line(tmp_path: Path) -> None:
     assert logs.path("notes-1").read_text().splitlines() == shown
 
 
-def test_where_the_log_is_full_no_half_of_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_log, "LARGEST_BYTES", 1000)
-    logs = BuildLogs(tmp_path)
+def test_where_the_log_is_full_no_half_of_it_is_shown(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path, largest_bytes=1000)
     with logs.open("notes-1") as log:
         log.hide(Mask(["hunter2"]))
         log.output(b"x" * 1000 + b"\nhun")
@@ -146,11 +143,8 @@ async def test_lines_of_channels_do_not_mix_and_each_hides_what_is_secret(tmp_pa
     assert lines == ["one | a ***", "platform", "two | b ***", "two | open", "of two"]
 
 
-async def test_a_full_log_says_so_once_and_shows_no_half_of_a_secret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build_log, "LARGEST_BYTES", 100)
-    logs = BuildLogs(tmp_path)
+async def test_a_full_log_says_so_once_and_shows_no_half_of_a_secret(tmp_path: Path) -> None:
+    logs = BuildLogs(tmp_path, largest_bytes=100)
     with logs.open("notes-1") as log:
         log.hide(Mask(["hunter2"]))
         one, two = log.channel(), log.channel()

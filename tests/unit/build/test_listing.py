@@ -2,7 +2,6 @@
 
 import pytest
 
-from services.build import listing
 from services.build.build import Build
 from services.build.listing import Filter, find, judged_before
 from services.build.memory_store import MemoryBuildStore
@@ -19,10 +18,10 @@ async def store_of(*builds: Build) -> MemoryBuildStore:
     return store
 
 
-async def pages_of(store: MemoryBuildStore, wanted: Filter, limit: int) -> list[list[str]]:
+async def pages_of(store: MemoryBuildStore, wanted: Filter, limit: int, **bounds: int) -> list[list[str]]:
     pages, before = [], None
     while True:
-        found = await find(store, wanted, limit=limit, before=before)
+        found = await find(store, wanted, limit=limit, before=before, **bounds)
         pages.append([each.id for each in found.builds])
         if found.following is None:
             return pages
@@ -56,13 +55,12 @@ async def test_pages_under_a_filter_hold_each_build_once_and_end() -> None:
     assert await pages_of(store, Filter(branch="dev"), 2) == [["notes-12", "notes-9"], ["notes-6", "notes-3"]]
 
 
-async def test_a_search_that_finds_little_ends_at_its_bound_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "SCANNED", 4)
-    monkeypatch.setattr(listing, "BATCH", 2)
+async def test_a_search_that_finds_little_ends_at_its_bound_and_goes_on() -> None:
+    bounds = {"batch_size": 2, "scanned_at_most": 4}
     store = await store_of(build(1, branch="dev"), *(build(n) for n in range(2, 10)))
-    first = await find(store, Filter(branch="dev"), limit=5)
+    first = await find(store, Filter(branch="dev"), limit=5, **bounds)
     assert (first.builds, first.scanned, first.following is not None) == ([], 4, True)
-    assert await pages_of(store, Filter(branch="dev"), 5) == [[], [], ["notes-1"]]
+    assert await pages_of(store, Filter(branch="dev"), 5, **bounds) == [[], [], ["notes-1"]]
 
 
 async def test_the_build_before_is_the_last_judged_one_of_the_branch() -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from services.build import log_page
 from services.build.log_page import read_part
 
 
@@ -27,7 +26,6 @@ def log_of(folder: Path, lines: int, end: str = "") -> Path:
 @pytest.mark.parametrize("chunk", [7, 2**20])
 def test_a_part_holds_the_line_that_was_asked_for(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     chunk: int,
     line: int,
     first: str,
@@ -35,8 +33,7 @@ def test_a_part_holds_the_line_that_was_asked_for(
     before: int | None,
     after: int | None,
 ) -> None:
-    monkeypatch.setattr(log_page, "CHUNK", chunk)
-    part = read_part(log_of(tmp_path, 2500), line)
+    part = read_part(log_of(tmp_path, 2500), line, chunk_bytes=chunk)
     assert (part.lines[0], part.lines[-1], part.before, part.after, part.total) == (first, last, before, after, 2500)
     assert part.lines[0] == f"line {part.first}"
 

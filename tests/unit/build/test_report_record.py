@@ -3,15 +3,12 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
-from services.build import report_record
 from services.build.figure import Finding, Measure, Offender
 from services.build.mask import Mask
 from services.build.measures import Collected, Reported
 from services.build.place import Places
 from services.build.report_files import ReportFiles
-from services.build.report_record import BuildReport, ReportDraft
+from services.build.report_record import Bounds, BuildReport, ReportDraft
 from services.build.source_view import source_view
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -25,9 +22,11 @@ JUNIT = f"""<testsuite>
 LCOV = b"SF:src/a.py\nDA:1,1\nDA:2,0\nDA:3,4\nend_of_record\n"
 
 
-def report_of(*kinds: tuple[str, bytes], measures: dict[str, Measure] | None = None) -> BuildReport:
+def report_of(
+    *kinds: tuple[str, bytes], measures: dict[str, Measure] | None = None, bounds: Bounds | None = None
+) -> BuildReport:
     mask = Mask([SECRET])
-    draft, collected = ReportDraft(mask), Collected(Places(["src/a.py"]))
+    draft, collected = ReportDraft(mask, bounds), Collected(Places(["src/a.py"]))
     draft.begin(collected, measures or {})
     for kind, data in kinds:
         reported = Reported()
@@ -60,11 +59,8 @@ def test_findings_of_the_platform_are_kept_too() -> None:
     assert (found.rule, found.file, found.line, found.message) == ("lizard complexity", "src/a.py", 2, "*** (20)")
 
 
-def test_what_is_too_much_is_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_record, "TESTS_KEPT", 2)
-    monkeypatch.setattr(report_record, "OUTPUT_BYTES", 10)
-    monkeypatch.setattr(report_record, "LINES_KEPT", 2)
-    report = report_of(("junit", JUNIT), ("coverage", LCOV))
+def test_what_is_too_much_is_cut_and_said() -> None:
+    report = report_of(("junit", JUNIT), ("coverage", LCOV), bounds=Bounds(tests=2, output_bytes=10, lines=2))
     assert [each.outcome for each in report.tests] == ["failed", "passed"]
     assert (report.tests[0].output, report.coverage) == ("", [])
     assert [part.split(":")[0] for part in report.cut] == [
