@@ -12,7 +12,10 @@ from redis.asyncio import Redis
 from services.deployer.config import Settings
 from services.deployer.process_end import stop_instances
 from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for
+from tests.unit.build.executors import Engine
 from tests.unit.build.outside import OutsideDeveloper, OutsideForge
+from tests.unit.build.platform import Platform, platform_with, processes
+from tests.unit.build.service import BuildService
 from tests.unit.deployer.conftest import engine
 
 __all__ = ["developer", "engine", "forge", "outside"]
@@ -39,11 +42,39 @@ async def deployer(settings: Settings) -> AsyncIterator[Deployer]:
         yield service
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def database(redis_server: str) -> Iterator[Any]:
+    """To look into; whoever is to find it empty empties it."""
     with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
-        database.flushdb()
         yield database
+
+
+@pytest.fixture
+def build_settings() -> dict[str, str]:
+    """Of `service`; a module may say others."""
+    return {}
+
+
+@pytest.fixture
+def service(tmp_path: Path, redis_server: str, build_settings: dict[str, str]) -> Iterator[BuildService]:
+    """A build service, beside a stub of the deployer."""
+    with BuildService(tmp_path / "home", redis_server, **build_settings).running() as service:
+        yield service
+
+
+@pytest.fixture
+async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
+    """Builds without a service, whose steps are processes."""
+    return await processes(tmp_path)
+
+
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+async def everywhere(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> Platform:
+    """Builds without a service, by each executor; the module says which `engine`."""
+    if request.param == "process":
+        return await processes(tmp_path)
+    engine: Engine = request.getfixturevalue("engine")
+    return await platform_with(engine.executor(), tmp_path)
 
 
 @pytest.fixture

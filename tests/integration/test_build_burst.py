@@ -4,7 +4,6 @@ import itertools
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from services.build.process_executor import MARKER
 from shared.process import marked_pids
-from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually
+from tests.unit.build.service import BuildService, Developer, eventually
 
 APPS = [f"app{number}" for number in range(1, 6)]
 BRANCHES = ["release", "dev"]  # every other push of an app
@@ -22,16 +21,8 @@ STEP = 'for n in $(seq 1 20); do echo "line $n of 20"; sleep 0.05; done'
 
 
 @pytest.fixture
-def service(tmp_path: Path, redis_server: str, database: Any) -> Iterator[BuildService]:
-    (tmp_path / "home").mkdir()
-    deployer = StubDeployer()
-    service = BuildService(tmp_path / "home", redis_server, deployer.port, SLIPWAY_BUILD_CONCURRENCY="3")
-    try:
-        service.start()
-        yield service
-    finally:
-        service.close()
-        deployer.close()
+def build_settings() -> dict[str, str]:
+    return {"SLIPWAY_BUILD_CONCURRENCY": "3"}
 
 
 class Pushing:

@@ -1,6 +1,5 @@
 """Builds that are compared with earlier ones: trend, coverage of changed lines, new findings."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from services.build.analysis import Analysis
 from services.build.build import Build
 from services.build.figure import Measure
 from services.build.gate import GateResult
-from services.build.process_executor import ProcessExecutor, passed_on
 from shared.models import BuildState
-from tests.unit.build.platform import Platform, platform_with
+from tests.unit.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 MANIFEST = """app: notes
@@ -42,11 +40,6 @@ os.makedirs("out")
 open("out/coverage.xml", "w").write(report)
 open("out/a.sarif", "w").write(json.dumps({"version": "2.1.0", "runs": [run]}))
 """
-
-
-@pytest.fixture
-async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
-    return await platform_with(ProcessExecutor(passed_on(os.environ), tmp_path / "cache", grace_s=0.2), tmp_path)
 
 
 def files(source: str, gates: str = "") -> dict[str, str]:

@@ -1,13 +1,11 @@
 """Pushes to a branch of production that are accepted only once their commit has passed."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually, leave
+from tests.unit.build.service import BuildService, Developer, eventually, leave
 
 APP = "notes"
 MANIFEST = f"app: {APP}\nsteps:\n- {{name: check, secrets: [WORD], commands: [sh ci.sh]}}\nrun: {{command: x}}\n"
@@ -16,22 +14,10 @@ SLOW = "touch begun; sleep 60"
 
 
 @pytest.fixture
-def deployer() -> Iterator[StubDeployer]:
-    stub = StubDeployer()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def service(tmp_path: Path, redis_server: str, database: Any, deployer: StubDeployer) -> Iterator[BuildService]:
-    home = tmp_path / "home"
-    home.mkdir()
-    service = BuildService(home, redis_server, deployer.port)
-    service.start()
+def service(service: BuildService) -> BuildService:
     service.http.post("/apps", json={"name": APP, "gate": "push"}).raise_for_status()
     service.http.put(f"/apps/{APP}/secrets/WORD", json={"value": "shibboleth"}).raise_for_status()
-    yield service
-    service.close()
+    return service
 
 
 @pytest.fixture
@@ -54,14 +40,12 @@ def begun(service: BuildService, build_id: str) -> None:
     eventually(lambda: (service.home / "releases" / APP / build_id / "begun").exists(), 20)
 
 
-def test_a_push_goes_in_once_its_commit_has_passed(
-    service: BuildService, developer: Developer, deployer: StubDeployer
-) -> None:
+def test_a_push_goes_in_once_its_commit_has_passed(service: BuildService, developer: Developer) -> None:
     good = developer.commit({"slipway.yml": MANIFEST, "ci.sh": "echo checked"})
     shown = developer.push()
     assert "notes-1 queued" in shown and "at the door of release" in shown
     assert shown.index("notes-1 success: passed") < shown.index("notes-2 success: notes-r1 is live in production")
-    assert [build for _, build in deployer.asked] == ["notes-2"]
+    assert [build for _, build in service.deployer.asked] == ["notes-2"]
     assert refs(service)["refs/heads/release"] == good
 
     developer.commit({"ci.sh": NO})
@@ -79,7 +63,7 @@ def test_a_push_goes_in_once_its_commit_has_passed(
 
     service.http.post("/builds/notes-3/retry").raise_for_status()  # must not bring it to production
     assert service.ended("notes-4")["branch"] is None
-    assert len(deployer.asked) == 1
+    assert len(service.deployer.asked) == 1
 
 
 def test_other_branches_and_deletions_are_not_held_up_but_by_company(

@@ -1,20 +1,17 @@
 """Flaky tests through whole builds: run again, quarantined, listed; and what is not let pass."""
 
-import os
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from services.build.build import Build
 from services.build.flaky import Quarantine
-from services.build.process_executor import ProcessExecutor, passed_on
 from shared.clock import now
 from shared.manifest import Flaky
 from shared.models import BuildState
 from tests.unit.build.executors import Engine, found_engine
-from tests.unit.build.platform import Platform, platform_with
+from tests.unit.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 MANIFEST = """app: notes
@@ -47,23 +44,6 @@ mkdir -p out
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     yield from found_engine()
-
-
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
-async def everywhere(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> Platform:
-    if request.param == "process":
-        return await processes(tmp_path)
-    engine: Engine = request.getfixturevalue("engine")
-    return await platform_with(engine.executor(), tmp_path)
-
-
-@pytest.fixture
-async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
-    return await processes(tmp_path)
-
-
-async def processes(folder: Path) -> Platform:
-    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder)
 
 
 def files(first: str, second: str, *, more: str = "") -> dict[str, str]:

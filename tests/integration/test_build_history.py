@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as sync_redis
 
-from tests.unit.build.service import BuildService, Developer, StubDeployer
+from tests.unit.build.service import BuildService, Developer
 
 APP = "looked-at"
 MANIFEST = f"""\
@@ -38,15 +37,8 @@ HTML = {"Accept": "text/html"}
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[BuildService]:
-    home = tmp_path_factory.mktemp("home")
-    with sync_redis.Redis.from_url(redis_server) as database:
-        database.flushdb()
-    deployer = StubDeployer()
-    service = BuildService(home, redis_server, deployer.port)
-    service.start()
-    yield service
-    service.close()
-    deployer.close()
+    with BuildService(tmp_path_factory.mktemp("home"), redis_server).running() as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

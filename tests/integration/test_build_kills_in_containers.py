@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.build.executors import Engine, found_engine
-from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually
+from tests.unit.build.service import BuildService, Developer, eventually
 
 pytestmark = pytest.mark.docker
 SEED = int(os.environ.get("E2E_SEED", time.time()))
@@ -30,25 +30,8 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def deployer() -> Iterator[StubDeployer]:
-    stub = StubDeployer()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def service(
-    tmp_path: Path, redis_server: str, database: Any, deployer: StubDeployer, engine: Engine
-) -> Iterator[BuildService]:
-    (tmp_path / "home").mkdir()
-    settings = {"SLIPWAY_DRIVER": "docker", "SLIPWAY_STACK": engine.stack}
-    service = BuildService(tmp_path / "home", redis_server, deployer.port, **settings)
-    try:
-        service.start()
-        yield service
-    finally:
-        service.close()
-        engine.clear()
+def build_settings(engine: Engine) -> dict[str, str]:
+    return {"SLIPWAY_DRIVER": "docker", "SLIPWAY_STACK": engine.stack}
 
 
 def is_queued(service: BuildService, build_id: str) -> bool:
@@ -61,7 +44,7 @@ def states_told(database: Any, build_id: str) -> list[str]:
 
 
 def test_a_build_in_containers_whose_service_is_killed_ends_once(
-    service: BuildService, engine: Engine, deployer: StubDeployer, database: Any, tmp_path: Path
+    service: BuildService, engine: Engine, database: Any, tmp_path: Path
 ) -> None:
     developer, chance, images = Developer(tmp_path / "work", service, "notes"), random.Random(SEED), set()
     for number in range(1, ROUNDS + 1):
@@ -81,6 +64,7 @@ def test_a_build_in_containers_whose_service_is_killed_ends_once(
         image = engine.client.images.get(f"slipway/notes:{engine.stack}-{commit}")
         assert (build["artifact"]["ref"], build["artifact"]["digest"]) == (image.tags[0], image.id), said
         images.add(image.id)
-        assert deployer.asked[-1][1] == build_id and len({asked for asked in deployer.asked}) == number, said
+        asked = service.deployer.asked
+        assert asked[-1][1] == build_id and len(set(asked)) == number, said
     found = engine.client.images.list(filters={"label": f"io.slipway.stack={engine.stack}"})
     assert {image.id for image in found if image.tags} == images and len(images) == ROUNDS

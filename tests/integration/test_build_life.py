@@ -1,33 +1,15 @@
 """What ends a build before its time, and what survives the service."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually, leave
+from tests.unit.build.service import BuildService, Developer, eventually, leave
 
 APP = "notes"
 SLOW = f"app: {APP}\nsteps:\n- {{name: slow, commands: [sh ci.sh]}}\nrun: {{command: x}}\n"
-
-
-@pytest.fixture
-def deployer() -> Iterator[StubDeployer]:
-    stub = StubDeployer()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def service(tmp_path: Path, redis_server: str, database: Any, deployer: StubDeployer) -> Iterator[BuildService]:
-    home = tmp_path / "home"
-    home.mkdir()
-    service = BuildService(home, redis_server, deployer.port)
-    service.start()
-    yield service
-    service.close()
 
 
 @pytest.fixture
@@ -63,7 +45,7 @@ def states_of(database: Any, build_id: str) -> list[str]:
 
 
 def test_a_killed_service_takes_the_build_up_and_ends_it_once(
-    service: BuildService, developer: Developer, database: Any, deployer: StubDeployer
+    service: BuildService, developer: Developer, database: Any
 ) -> None:
     folder = slowly(developer, service, "notes-1", seconds=3)
     before = sleepers(folder)
@@ -75,28 +57,24 @@ def test_a_killed_service_takes_the_build_up_and_ends_it_once(
     assert states_of(database, "notes-1") == ["queued", "running", "success"]
     assert "taken up again from the beginning" in service.log("notes-1")
     assert not [pid for pid in before if psutil.pid_exists(pid)]
-    assert len(deployer.asked) == 1
+    assert len(service.deployer.asked) == 1
 
 
-def test_a_deploy_is_continued_by_the_next_service(
-    service: BuildService, developer: Developer, database: Any, deployer: StubDeployer
-) -> None:
-    deployer.state = "starting"
+def test_a_deploy_is_continued_by_the_next_service(service: BuildService, developer: Developer, database: Any) -> None:
+    service.deployer.state = "starting"
     developer.commit({"slipway.yml": SLOW, "ci.sh": "true"})
     pushing = developer.push_in_background()
     eventually(lambda: service.build("notes-1").get("release") is not None, 20)
     service.kill()
     pushing.communicate(timeout=10)
-    deployer.state = "live"
+    service.deployer.state = "live"
     service.start()
     assert service.ended("notes-1")["state"] == "success"
     assert states_of(database, "notes-1") == ["queued", "running", "success"]
-    assert len(deployer.asked) == 1
+    assert len(service.deployer.asked) == 1
 
 
-def test_a_newer_push_supersedes_the_one_that_runs(
-    service: BuildService, developer: Developer, database: Any, deployer: StubDeployer
-) -> None:
+def test_a_newer_push_supersedes_the_one_that_runs(service: BuildService, developer: Developer, database: Any) -> None:
     folder = slowly(developer, service, "notes-1")
     developer.commit({"ci.sh": "true"})
     assert "notes-2 success" in developer.push()
@@ -104,22 +82,22 @@ def test_a_newer_push_supersedes_the_one_that_runs(
     assert (older["state"], older["reason"]) == ("superseded", "superseded by notes-2, a newer push of release")
     assert states_of(database, "notes-1") == ["queued", "running", "superseded"]
     assert sleepers(folder) == []
-    assert [build for _, build in deployer.asked] == ["notes-2"]
+    assert [build for _, build in service.deployer.asked] == ["notes-2"]
 
 
-def test_a_newer_push_waits_for_a_deploy(service: BuildService, developer: Developer, deployer: StubDeployer) -> None:
-    deployer.state = "starting"
+def test_a_newer_push_waits_for_a_deploy(service: BuildService, developer: Developer) -> None:
+    service.deployer.state = "starting"
     developer.commit({"slipway.yml": SLOW, "ci.sh": "true"})
     first = developer.push_in_background()
-    eventually(lambda: len(deployer.asked) == 1, 20)
+    eventually(lambda: len(service.deployer.asked) == 1, 20)
     developer.commit({"ci.sh": "echo second"})
     second = developer.push_in_background()
     eventually(lambda: service.build("notes-2").get("state") == "queued", 10)
     assert service.http.post("/builds/notes-1/cancel").status_code == 409
-    deployer.state = "live"
+    service.deployer.state = "live"
     assert "notes-1 success" in first.communicate(timeout=20)[0]
     assert "notes-2 success" in second.communicate(timeout=20)[0]
-    assert [build for _, build in deployer.asked] == ["notes-1", "notes-2"]
+    assert [build for _, build in service.deployer.asked] == ["notes-1", "notes-2"]
 
 
 def test_a_cancelled_build_leaves_no_process(service: BuildService, developer: Developer, database: Any) -> None:

@@ -16,7 +16,7 @@ from shared.models import BuildState
 from tests.integration.test_build_secrets import dump
 from tests.unit.build.executors import Engine, found_engine
 from tests.unit.build.platform import Platform, platform_with
-from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually
+from tests.unit.build.service import BuildService, Developer, eventually
 
 SECRET = "hunter2-and-more"
 LINES = 200_000
@@ -103,16 +103,6 @@ class Follower(threading.Thread):
                     self._last = value
                 elif not line and received > LEAVES_AFTER and self.connections == 1:
                     return
-
-
-@pytest.fixture
-def service(tmp_path: Path, redis_server: str, database: Any) -> Iterator[BuildService]:
-    deployer = StubDeployer()
-    service = BuildService(tmp_path, redis_server, deployer.port)
-    service.start()
-    yield service
-    service.close()
-    deployer.close()
 
 
 class Reader(threading.Thread):

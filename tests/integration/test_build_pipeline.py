@@ -1,26 +1,18 @@
 """Whole runs of builds: steps beside each other, skipped or ignored, with services. Nothing is deployed."""
 
 import asyncio
-import os
-from pathlib import Path
 
 import pytest
 
 from services.build.build import Build
 from services.build.executor import Stop
-from services.build.process_executor import ProcessExecutor, passed_on
 from shared.models import BuildState
-from tests.unit.build.platform import Platform, platform_with
+from tests.unit.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 RUN = "\nrun: {command: python app.py}\n"
 MEET = "touch %s; n=0; until [ -e %s ]; do n=$((n+1)); [ $n -lt 400 ]; sleep 0.05; done"
 JUNIT = "echo \"<testsuite><testcase name='t'/></testsuite>\" > j.xml"
-
-
-@pytest.fixture
-async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
-    return await platform_with(ProcessExecutor(passed_on(os.environ), tmp_path / "cache", grace_s=0.2), tmp_path)
 
 
 async def run(platform: Platform, steps: str, branch: str = "release", stop: Stop | None = None) -> Build:

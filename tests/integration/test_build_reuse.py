@@ -1,7 +1,6 @@
 """What passed already is not built again: whole runs with real git and steps; what is run leaves its mark in a file."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,23 +10,17 @@ import pytest
 from services.build.build import Build
 from services.build.deploy import Handover, Refused
 from services.build.executor import Stop
-from services.build.process_executor import ProcessExecutor, passed_on
 from shared.artifact import directory_digest
 from shared.clock import now
 from shared.manifest import Gates
 from shared.models import BuildState, Environment, ReleaseState, ReleaseView
-from tests.unit.build.platform import Platform, platform_with
+from tests.unit.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 MANIFEST = """app: notes
 steps: [{name: make, commands: ["echo ran >> %s", "%s"]}]
 %srun: {command: cat app.txt}
 """
-
-
-@pytest.fixture
-async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
-    return await platform_with(ProcessExecutor(passed_on(os.environ), tmp_path / "cache", grace_s=0.2), tmp_path)
 
 
 @pytest.fixture

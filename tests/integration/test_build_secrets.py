@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import pytest
 
 from services.build.build import Build
-from services.build.process_executor import ProcessExecutor, passed_on
 from shared.models import BuildState
 from shared.vault import Vault
 from tests.unit.build.executors import Engine, found_engine
 from tests.unit.build.platform import Platform, platform_with
-from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually
+from tests.unit.build.service import BuildService, Developer, eventually
 
 TOKEN, OTHER = "hunter2-and-more", "another/secret&value"
 KEY = "-----BEGIN KEY-----\nMIIBOgIBAAJBAKj34GkxFhD9\n-----END KEY-----\n"
@@ -57,23 +55,6 @@ print("AssertionError: expected " + os.environ["TOKEN"])
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     yield from found_engine()
-
-
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
-async def everywhere(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> Platform:
-    if request.param == "process":
-        return await processes(tmp_path)
-    engine: Engine = request.getfixturevalue("engine")
-    return await platform_with(engine.executor(), tmp_path)
-
-
-@pytest.fixture
-async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
-    return await processes(tmp_path)
-
-
-async def processes(folder: Path) -> Platform:
-    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder)
 
 
 def files(manifest: str = MANIFEST) -> dict[str, str]:
@@ -180,16 +161,6 @@ async def test_a_build_goes_by_the_values_at_its_start(platform: Platform) -> No
     again = await platform.again(build)
     assert (again.state, platform.log(again).count("is ***.")) == (BuildState.SUCCESS, 1)
     assert_hidden(platform.log(build) + platform.log(again))
-
-
-@pytest.fixture
-def service(tmp_path: Path, redis_server: str, database: Any) -> Iterator[BuildService]:
-    deployer = StubDeployer()
-    service = BuildService(tmp_path, redis_server, deployer.port)
-    service.start()
-    yield service
-    service.close()
-    deployer.close()
 
 
 def test_over_the_api_to_the_pusher_and_gone_with_the_app(service: BuildService, database: Any, tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as sync_redis
 
-from tests.unit.build.service import BuildService, Developer, StubDeployer
+from tests.unit.build.service import BuildService, Developer
 
 RUN = "run: {command: python app.py}\n"
 PASSING = "<testsuite><testcase name='adds'/></testsuite>"
@@ -23,27 +22,9 @@ _apps = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def deployer() -> Iterator[StubDeployer]:
-    stub = StubDeployer()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture(scope="module")
-def database(redis_server: str) -> Iterator[Any]:
-    with sync_redis.Redis.from_url(redis_server, decode_responses=True) as database:
-        database.flushdb()
-        yield database
-
-
-@pytest.fixture(scope="module")
-def service(
-    tmp_path_factory: pytest.TempPathFactory, redis_server: str, database: Any, deployer: StubDeployer
-) -> Iterator[BuildService]:
-    service = BuildService(tmp_path_factory.mktemp("home"), redis_server, deployer.port)
-    service.start()
-    yield service
-    service.close()
+def service(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[BuildService]:
+    with BuildService(tmp_path_factory.mktemp("home"), redis_server).running() as service:
+        yield service
 
 
 @pytest.fixture
@@ -80,15 +61,13 @@ def events_of(database: Any, build_id: str) -> list[str]:
     return [text.split('"')[3] for text in told if f'"id":"{build_id}"' in text]
 
 
-def test_a_push_goes_live(
-    service: BuildService, developer: Developer, deployer: StubDeployer, database: Any, app: str
-) -> None:
+def test_a_push_goes_live(service: BuildService, developer: Developer, database: Any, app: str) -> None:
     files = {"slipway.yml": f"app: {app}\nsteps:\n- {{name: hello, commands: ['echo by $CI $SLIPWAY_TOKEN.']}}\n{RUN}"}
     commit = developer.commit(files)
     shown = developer.push()
     assert "by true ." in shown
     assert f"{app}-1 success: {app}-r1 is live in production: http://{app}.localhost:3456/" in shown
-    assert deployer.asked[-1] == (f"/apps/{app}/environments/production/releases", f"{app}-1")
+    assert service.deployer.asked[-1] == (f"/apps/{app}/environments/production/releases", f"{app}-1")
     build = service.build(f"{app}-1")
     assert (build["state"], build["commit"], build["passed"], build["untested"]) == ("success", commit, True, True)
     assert build["steps"][-1]["finished_at"] <= build["sealed_at"] <= build["finished_at"]
@@ -107,12 +86,12 @@ def test_a_clone_checks_out_what_was_pushed(developer: Developer, tmp_path: Path
 
 
 def test_a_failing_test_names_its_gate_and_nothing_is_deployed(
-    pushed: Callable[..., str], deployer: StubDeployer, service: BuildService, database: Any, app: str
+    pushed: Callable[..., str], service: BuildService, database: Any, app: str
 ) -> None:
-    asked = len(deployer.asked)
+    asked = len(service.deployer.asked)
     shown = pushed(reporting(FAILING, "echo AssertionError: 3 is not 4; exit 1"))
     assert f"{app}-1 failure: gate test_failures: 1, at most 0 (adds); gate steps: test exited with 1" in shown
-    assert len(deployer.asked) == asked
+    assert len(service.deployer.asked) == asked
     build = service.build(f"{app}-1")
     assert (build["state"], build["passed"], build["release"]) == ("failure", False, None)
     assert build["excerpt"].startswith("AssertionError: 3 is not 4")
@@ -186,14 +165,12 @@ def test_a_repository_that_tells_nothing_gets_the_remedy(developer: Developer) -
     assert "add a slipway.yml with `run: {command: …}`" in developer.push()
 
 
-def test_a_release_that_fails_fails_the_build(
-    pushed: Callable[..., str], deployer: StubDeployer, service: BuildService, app: str
-) -> None:
-    deployer.state, deployer.reason = "failed", "it never answered /up"
+def test_a_release_that_fails_fails_the_build(pushed: Callable[..., str], service: BuildService, app: str) -> None:
+    service.deployer.state, service.deployer.reason = "failed", "it never answered /up"
     try:
         shown = pushed(reporting(PASSING))
     finally:
-        deployer.state, deployer.reason = "live", ""
+        service.deployer.state, service.deployer.reason = "live", ""
     assert f"{app}-1 failure: release {app}-r1 failed: it never answered /up" in shown
 
 

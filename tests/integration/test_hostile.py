@@ -12,11 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from services.build.process_executor import MARKER
 from shared.process import marked_pids
-from tests.unit.build.service import TOKEN, BuildService, Developer, StubDeployer, eventually
+from tests.unit.build.service import TOKEN, BuildService, Developer, eventually
 
 RUN = "run: {command: python app.py}\n"
 LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
@@ -44,15 +43,9 @@ _apps = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[BuildService]:
-    with sync_redis.Redis.from_url(redis_server) as database:
-        database.flushdb()
-    deployer = StubDeployer()
     limits = {"SLIPWAY_BUILD_FILES": "2000", "SLIPWAY_BUILD_CHECKOUT_MB": "8", "SLIPWAY_BUILD_PUSH_MB": "2"}
-    service = BuildService(tmp_path_factory.mktemp("home"), redis_server, deployer.port, **limits)
-    service.start()
-    yield service
-    service.close()
-    deployer.close()
+    with BuildService(tmp_path_factory.mktemp("home"), redis_server, **limits).running() as service:
+        yield service
 
 
 @pytest.fixture

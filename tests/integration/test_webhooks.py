@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from services.build.source import Forge
 from tests.unit.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
-from tests.unit.build.service import BuildService, Developer, StubDeployer, eventually
+from tests.unit.build.service import BuildService, Developer, eventually
 from tests.unit.build.webhooks import SECRET, Call, call
 
 APP = "notes"
@@ -20,20 +19,8 @@ AT_A_TIME = 16
 
 
 @pytest.fixture
-def deployer() -> Iterator[StubDeployer]:
-    stub = StubDeployer()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def service(tmp_path: Path, redis_server: str, database: Any, deployer: StubDeployer) -> Iterator[BuildService]:
-    home = tmp_path / "home"
-    home.mkdir()
-    service = BuildService(home, redis_server, deployer.port, SLIPWAY_BUILD_LOOPBACK_SOURCES="true")
-    service.start()
-    yield service
-    service.close()
+def build_settings() -> dict[str, str]:
+    return {"SLIPWAY_BUILD_LOOPBACK_SOURCES": "true"}
 
 
 def has_source(service: BuildService, forge: OutsideForge) -> None:
@@ -75,7 +62,7 @@ def everything_in(database: Any) -> str:
 
 
 def test_a_push_to_the_forge_goes_live_and_the_forge_is_told(
-    service: BuildService, forge: OutsideForge, developer: OutsideDeveloper, deployer: StubDeployer, database: Any
+    service: BuildService, forge: OutsideForge, developer: OutsideDeveloper, database: Any
 ) -> None:
     has_source(service, forge)
     commit = developer.push(**{"slipway.yml": MANIFEST})
@@ -84,7 +71,7 @@ def test_a_push_to_the_forge_goes_live_and_the_forge_is_told(
     assert (answer.status_code, answer.json()["state"]) == (202, "received")
     build = service.ended("notes-1")
     assert (build["state"], build["commit"], build["branch"]) == ("success", commit, "release")
-    assert [asked for _, asked in deployer.asked] == ["notes-1"]
+    assert [asked for _, asked in service.deployer.asked] == ["notes-1"]
     (delivery,) = deliveries(service)
     assert (delivery["state"], delivery["builds"]) == ("queued", ["notes-1"])
 

@@ -18,6 +18,7 @@ from services.build.executor import Executor, Stop
 from services.build.history_store import MemoryHistoryStore
 from services.build.memory_store import MemoryBuildStore
 from services.build.passed_store import MemoryPassedStore
+from services.build.process_executor import ProcessExecutor, passed_on
 from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
 from services.build.run import Tools, run_build
@@ -83,6 +84,11 @@ class Platform:
 
     def log(self, build: Build) -> str:
         return (self.tools.releases.parent / "logs" / f"{build.id}.log").read_text()
+
+
+async def processes(folder: Path) -> Platform:
+    """Its steps are processes."""
+    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder)
 
 
 async def platform_with(executor: Executor, folder: Path) -> Platform:

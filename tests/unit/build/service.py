@@ -1,5 +1,6 @@
 """A real build service in a process of its own, a stub of the deployer, and a developer with git."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
+from redis import Redis
 
 from tests.conftest import free_port
 
@@ -74,10 +76,12 @@ class StubDeployer:
 
 
 class BuildService:
-    """`python -m services.build` on a free port with a home of its own. `settings`: further ones, by their name."""
+    """`python -m services.build` on a free port with a home of its own, beside a stub of the deployer. `settings`:
+    further ones, by their name."""
 
-    def __init__(self, home: Path, redis_url: str, deployer_port: int, **settings: str) -> None:
+    def __init__(self, home: Path, redis_url: str, **settings: str) -> None:
         self.home = home
+        self.deployer = StubDeployer()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False)
@@ -87,10 +91,23 @@ class BuildService:
             "SLIPWAY_TOKEN": TOKEN,
             "SLIPWAY_REDIS_URL": redis_url,
             "SLIPWAY_BUILD_PORT": str(self.port),
-            "SLIPWAY_DEPLOYER_PORT": str(deployer_port),
+            "SLIPWAY_DEPLOYER_PORT": str(self.deployer.port),
             **settings,
         }
+        self._redis_url = redis_url
         self.process: subprocess.Popen[bytes]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["BuildService"]:
+        """From an empty database on; ended after the block."""
+        with Redis.from_url(self._redis_url) as database:
+            database.flushdb()
+        self.home.mkdir(exist_ok=True)
+        try:
+            self.start()
+            yield self
+        finally:
+            self.close()
 
     def start(self) -> None:
         with (self.home / "service.log").open("ab") as log:
@@ -113,6 +130,7 @@ class BuildService:
         self.process.terminate()
         self.process.wait(20)
         self.http.close()
+        self.deployer.close()
 
     def build(self, build_id: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.http.get(f"/builds/{build_id}").json()

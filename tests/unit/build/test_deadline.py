@@ -12,10 +12,9 @@ import pytest
 from services.build.deadline import Limits, OverTime, told, within
 from services.build.deploy import Handover
 from services.build.executor import Stop
-from services.build.process_executor import ProcessExecutor, passed_on
 from shared.clock import now
 from shared.models import BuildState, Environment, ReleaseState, ReleaseView
-from tests.unit.build.platform import Platform, platform_with
+from tests.unit.build.platform import Platform, processes
 
 pytestmark = pytest.mark.anyio
 MANIFEST = "app: notes\nsteps: [{name: wait, commands: [%s]}]\nrun: {command: x}\n"
@@ -23,7 +22,7 @@ MANIFEST = "app: notes\nsteps: [{name: wait, commands: [%s]}]\nrun: {command: x}
 
 @pytest.fixture
 async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
-    return await platform_with(ProcessExecutor(passed_on(os.environ), tmp_path / "cache", grace_s=0.2), tmp_path)
+    return await processes(tmp_path)
 
 
 def limit(platform: Platform, **limits: float) -> None:
