@@ -59,6 +59,7 @@ What happens
   manifest_api.py                       the manifest's JSON schema
   leftovers.py, docker_leftovers.py     what is left of ended builds and deleted apps
   expire.py                             removes them, if the deployer agrees
+  upkeep.py                             packs the repositories, and loses no build's commit by that
   report_file.py, analysis.py, tool.py  fresh reports; lizard and detect-secrets, in bounds
   deploy.py                             the deployer
   history_store.py, flaky_api.py        baselines, runs of tests, quarantines; changed.py: what a commit changes

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import termios
@@ -30,6 +31,19 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
         stderr=output,
         start_new_session=True,
     )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """What `start` started, with all that is in its session. Gently first, so that it takes its lock files along; a
+    second later by force."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 async def ended(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:

@@ -12,7 +12,8 @@ from services.build.repository import GitFailed, Repositories
 HIDDEN = "refs/slipway"
 DOOR = f"{HIDDEN}/door"
 # What it starts sees nothing of our command line, and no hook: those are set where pushes over HTTP are served.
-_RECEIVE_PACK = "git -c 'safe.directory=*' receive-pack"
+# As for those, a pack stays a pack, and nothing is packed while somebody waits.
+_RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.autogc=false receive-pack"
 
 
 class DoorObjects:

@@ -3,16 +3,14 @@
 import asyncio
 import os
 import re
-import signal
-import subprocess
 import time
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
-from services.build.command import ended, piped, start
+from services.build.command import end, ended, piped, start
 from services.build.executor import Stop
 from services.build.output import LineSplitter
-from services.build.repository import GIT_ENVIRONMENT, Repositories
+from services.build.repository import GIT_ENVIRONMENT, Repositories, config_variables
 from services.build.source import USERNAMES, Source
 from shared.vault import Vault, VaultError
 
@@ -95,7 +93,7 @@ class Fetcher:
             try:
                 late = await ended(process, deadline, self._timeout_s, Stop())
             finally:
-                _end(process)
+                end(process)
         lines += splitter.end()
         if late:
             raise FetchFailed(f"the fetch {late}; is the forge in reach?")
@@ -118,20 +116,7 @@ def _config(source: Source, token: str) -> dict[str, str]:
     if token and parts.scheme in ("https", "http"):
         config[f"credential.{parts.scheme}://{parts.netloc}.helper"] = _HELPER
         secret = {"SLIPWAY_USER": source.username or USERNAMES[source.forge], "SLIPWAY_PASSWORD": token}
-    variables = {"GIT_CONFIG_COUNT": str(len(config)), **secret}
-    for number, (key, value) in enumerate(config.items()):
-        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return variables
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """git and its children, which are in its session. Gently first, so that it takes its lock files along."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(1)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+    return {**config_variables(config), **secret}
 
 
 def _reason(lines: list[str], token: str) -> str:

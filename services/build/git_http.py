@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.build.door_objects import HIDDEN
 from services.build.pipe import PipeEnd
 from services.build.push_refusal import refs_of, refuse
-from services.build.repository import GIT_ENVIRONMENT
+from services.build.repository import GIT_ENVIRONMENT, config_variables
 from shared.errors import Problem
 from shared.manifest import MIB
 from shared.store import RedisError, redis_unavailable
@@ -133,7 +133,7 @@ class GitHttp:
             "core.bigFileThreshold": "16m",
             "receive.autogc": "false",  # its background child would hold the push open
         }
-        environment = {
+        return {
             **GIT_ENVIRONMENT,
             **self._variables,
             "GIT_PROJECT_ROOT": str(self._repositories),
@@ -146,11 +146,8 @@ class GitHttp:
             "CONTENT_TYPE": headers.get("content-type", ""),
             "CONTENT_LENGTH": str(size),
             "HTTP_CONTENT_ENCODING": headers.get("content-encoding", ""),
-            "GIT_CONFIG_COUNT": str(len(config)),
+            **config_variables(config),
         }
-        for number, (key, value) in enumerate(config.items()):
-            environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-        return environment
 
     def _start(self, environment: dict[str, str], body: IO[bytes]) -> subprocess.Popen[bytes]:
         # Not asyncio's subprocess: under uvloop the pipes of one push would be inherited by the next.

@@ -46,6 +46,8 @@ from services.build.status_outbox import StatusOutbox
 from services.build.status_store import RedisStatusStore
 from services.build.store import RedisBuildStore
 from services.build.tree import TreeLimits
+from services.build.upkeep import TIMEOUT_S as UPKEEP_TIMEOUT_S
+from services.build.upkeep import Upkeep
 from services.build.wall import wall_off
 from services.build.webhook_api import webhooks_router
 from services.build.workers import Workers
@@ -64,6 +66,7 @@ RECONCILE_S = 3.0
 SWEEP_S = 60.0
 DOOR_S = 2.0
 EXPIRE_S = 1800.0
+UPKEEP_S = 60.0
 DELIVER_S = 1.0
 FETCHES, TELLINGS = 4, 8  # apps at a time
 
@@ -116,6 +119,7 @@ def build_app(settings: Settings) -> FastAPI:
     workers.wake = schedule.wake
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     expiry = Expiry(store, logs, reports, settings.build_releases, deployer, _rule(settings), now)
+    upkeep = Upkeep(store, repositories, path)
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
     spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
@@ -177,6 +181,7 @@ def build_app(settings: Settings) -> FastAPI:
             sweep,
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),
             Loop("expiry", expiry.step, every_s=EXPIRE_S, stale_s=3 * EXPIRE_S),
+            Loop("upkeep", upkeep.step, every_s=UPKEEP_S, stale_s=UPKEEP_TIMEOUT_S + 3 * UPKEEP_S),
         ],
         checks={"git": git_is_there, "engine": executor.check, "lease": lease.refusal},
         public=PUBLIC,

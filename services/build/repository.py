@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -29,6 +29,14 @@ LONGEST_MESSAGE_BYTES = 2**16
 CHUNK = 64 * 1024
 # No name of a commit is `.git` to any system, whatever was let in.
 _CONFIG = {"safe.directory": "*", "core.protectHFS": "true", "core.protectNTFS": "true"}
+
+
+def config_variables(config: Mapping[str, str]) -> dict[str, str]:
+    """What has git, and all that it starts, take these settings."""
+    numbered = list(enumerate(config.items()))
+    keys = {f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in numbered}
+    values = {f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in numbered}
+    return {"GIT_CONFIG_COUNT": str(len(numbered)), **keys, **values}
 
 
 class GitFailed(RuntimeError):
@@ -79,7 +87,12 @@ class Repositories:
             (self.path(app) / GATED).unlink(missing_ok=True)
 
     def delete(self, app: str) -> None:
-        shutil.rmtree(self.path(app), ignore_errors=True)
+        """Whole or not at all, whoever still works in it. May be repeated."""
+        gone = self.folder / f".{app}.gone"
+        remove(gone)
+        with contextlib.suppress(FileNotFoundError):
+            self.path(app).rename(gone)
+        remove(gone)
 
     def heads(self, app: str) -> dict[str, str]:
         """Branch → commit. HEAD of a repository that has only just got a branch is pointed to one, or a clone of it
@@ -150,17 +163,19 @@ class Repositories:
         finally:
             index.unlink(missing_ok=True)
 
-    def git(self, app: str, *arguments: str, **variables: str) -> str:
-        """What git says of the app's repository. Raises GitFailed."""
-        return self._git(app, *arguments, cwd=None, **variables)
+    def git(self, app: str, *arguments: str, given: str = "", **variables: str) -> str:
+        """What git says of the app's repository, and of what it is `given` to read. Raises GitFailed."""
+        return self._git(app, *arguments, cwd=None, given=given, **variables)
 
-    def _git(self, app: str, *arguments: str, cwd: Path | None = None, **variables: str) -> str:
-        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, **variables)
+    def _git(self, app: str, *arguments: str, cwd: Path | None = None, given: str = "", **variables: str) -> str:
+        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, given=given, **variables)
         return output.decode(errors="surrogateescape")
 
-    def _run(self, *arguments: str, cwd: Path | None = None, first: int | None = None, **variables: str) -> bytes:
+    def _run(
+        self, *arguments: str, cwd: Path | None = None, first: int | None = None, given: str = "", **variables: str
+    ) -> bytes:
         """What git answers; with `first` that many bytes of it."""
-        with self._started(*arguments, cwd=cwd, **variables) as git:
+        with self._started(*arguments, cwd=cwd, given=given, **variables) as git:
             assert git.stdout is not None
             limit = first if first is not None else LARGEST_ANSWER_BYTES
             answer = git.stdout.read(limit + 1)
@@ -172,17 +187,19 @@ class Repositories:
 
     @contextlib.contextmanager
     def _started(
-        self, *arguments: str, cwd: Path | None = None, **variables: str
+        self, *arguments: str, cwd: Path | None = None, given: str = "", **variables: str
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """git, whose output is read in the block. One that has been read to its end must have ended well, or
         GitFailed is raised; any other is killed, and so is one that takes longer than its time."""
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
-        with tempfile.TemporaryFile() as errors:
+        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as asked:
+            asked.write(given.encode())
+            asked.seek(0)
             git = subprocess.Popen(
                 ["git", *settings, *arguments],
                 cwd=cwd,
                 env={**self._environment, **variables},
-                stdin=subprocess.DEVNULL,
+                stdin=asked,
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
