@@ -10,6 +10,7 @@ from services.build.app import App
 from services.build.baseline import Baseline, fingerprints, new_findings
 from services.build.build_log import BuildLog
 from services.build.changed import coverage_since
+from services.build.command import to_its_end
 from services.build.executor import Executor, Stopped, Workspace
 from services.build.figure import Finding, Measure
 from services.build.flaky import FlakyTest, limits
@@ -96,12 +97,9 @@ class Pipeline:
             reruns=all(result.passed for result in evaluate(gates, measures) if result.name in measures),
         )
         missing = await self._skip(runner, manifest.steps)
-        ends = await self._run(runner, steps)
         collected = Collected(Places(file.path for file in tracked))
         self._draft.begin(collected, measures)
-        for step, end in ends:
-            await asyncio.to_thread(collected.add, end.reported, end.suite)
-            self._draft.ran(step.name, end.reported)
+        ends = await self._run(runner, steps, collected)
         flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
         if failed := next(((step, end) for step, end in ends if end.failure), None):
             reached = collected.measures()
@@ -126,11 +124,17 @@ class Pipeline:
                         missing.setdefault(GATE_OF_REPORT[kind], Measure(None, why))
         return missing
 
-    async def _run(self, runner: StepRunner, steps: Sequence[Step]) -> list[tuple[Step, StepEnd]]:
+    async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
+        """What each step reported is collected when it ends: the build may be stopped before the others do."""
         together = {step.name for pair in beside(steps) for step in pair}
+        one_at_a_time = asyncio.Lock()
 
         async def run(step: Step) -> StepEnd:
-            return await runner.run(step, f"{step.name} | " if step.name in together else "")
+            end = await runner.run(step, f"{step.name} | " if step.name in together else "")
+            async with one_at_a_time:
+                await to_its_end(asyncio.to_thread(collected.add, end.reported, end.suite))
+                self._draft.ran(step.name, end.reported)
+            return end
 
         return await run_steps(steps, run, self._at_most)
 

@@ -76,11 +76,12 @@ class ReportDraft:
         self._bounds = bounds or Bounds()
         self._collected = Collected()
         self._measures: Mapping[str, Measure] = {}
+        self.begun = False
         self._cases: list[tuple[str, Case]] = []
 
     def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
-        """Both may grow afterwards."""
-        self._collected, self._measures = collected, measures
+        """The steps may run; both may grow afterwards."""
+        self._collected, self._measures, self.begun = collected, measures, True
 
     def ran(self, step: str, reported: Reported) -> None:
         if reported.cases is not None:

@@ -172,8 +172,11 @@ class _Run:
             draft,
             tools.steps_at_a_time,
         )
-        verdict = await pipeline.judge(workspace, app, manifest, tracked)
-        await asyncio.to_thread(lambda: tools.reports.write(workspace.build, draft.report()))
+        try:
+            verdict = await pipeline.judge(workspace, app, manifest, tracked)
+        finally:  # also of a build that is stopped
+            if draft.begun:
+                await asyncio.to_thread(lambda: tools.reports.write(workspace.build, draft.report()))
         await ledger.update(lambda build: domain.with_changes(build, flaky=verdict.flaky))
         return await self._judged(verdict.gates, verdict.untested, verdict.baseline)
 

@@ -1,10 +1,13 @@
 """Whole runs of builds: steps beside each other, skipped or ignored, with services. Nothing is deployed."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
+from services.build import build as domain
 from services.build.build import Build
+from services.build.deadline import Limits
 from services.build.executor import Stop
 from shared.models import BuildState
 from tests.unit.build.platform import Platform
@@ -74,6 +77,43 @@ async def test_a_stop_ends_all_that_run(platform: Platform) -> None:
             await asyncio.sleep(0.05)
     stop.set()
     assert (await asyncio.wait_for(running, 10)).state is BuildState.RUNNING  # the service ended: to be taken up again
+
+
+REPORTS_THEN_WAITS = """steps:
+- {name: unit, commands: [sh t.sh], reports: {junit: j.xml}}
+- {name: slow, commands: ["touch slow; sleep 60"], reports: {coverage: c.xml}}
+"""
+
+
+def reported(platform: Platform, build: Build) -> list[tuple[str, str, str]]:
+    report = platform.tools.reports.read(build.id)
+    return [(test.step, test.id, test.outcome) for test in report.tests] if report else []
+
+
+@pytest.mark.parametrize("state", [BuildState.CANCELLED, BuildState.SUPERSEDED])
+async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
+    platform: Platform, state: BuildState
+) -> None:
+    stop, queued = Stop(), await platform.queue(files(REPORTS_THEN_WAITS))
+    running = asyncio.create_task(platform.run(queued, stop))
+    async with asyncio.timeout(30):
+        while not list(platform.tools.releases.glob("notes/*/slow")):
+            await asyncio.sleep(0.05)
+    intent = domain.Stop(state=state, reason="no longer wanted")
+    await platform.store.update(queued.id, lambda build: domain.with_changes(build, stop=intent))
+    stop.set()
+    build = await asyncio.wait_for(running, 10)
+    assert (build.state, states(build)["unit"]) == (state, "success")
+    assert reported(platform, build) == [("unit", "t", "passed")]
+
+
+async def test_what_ended_steps_reported_is_kept_of_a_build_that_took_too_long(platform: Platform) -> None:
+    platform.tools = dataclasses.replace(platform.tools, limits=Limits(whole_s=8.0))
+    build = await platform.build(files(REPORTS_THEN_WAITS))
+    assert (build.state, build.reason) == (
+        BuildState.FAILURE, "the build took longer than its limit of 8 s, in the step slow",
+    )  # fmt: skip
+    assert reported(platform, build) == [("unit", "t", "passed")]
 
 
 async def test_a_step_that_is_not_for_this_branch_is_skipped_with_its_reason(platform: Platform) -> None:
