@@ -26,7 +26,7 @@ with socket.create_connection((os.environ["DB_HOST"], int(os.environ["DB_PORT"])
 """
 MANIFEST = """app: notes
 steps:
-- {name: ask, commands: [python ask.py], services: [{name: db, image: "%s", timeout: 20s}]}
+- {name: ask, commands: [python ask.py], services: [{name: db, image: "%s", timeout: 20}]}
 run: {command: cat app.txt}
 """
 
@@ -58,7 +58,7 @@ async def asked(platform: Platform, image: str) -> Build:
 
 
 async def test_the_first_command_finds_it_well(engine: Engine, platform: Platform) -> None:
-    build = await asked(platform, image_of(engine, "(sleep 1; touch /ready) &"))
+    build = await asked(platform, image_of(engine, "(sleep 5; touch /ready) &"))
     assert build.state is BuildState.SUCCESS, platform.log(build)
     assert "the service is well" in platform.log(build).splitlines()
     assert engine.containers(build=build.id) == []
@@ -67,7 +67,7 @@ async def test_the_first_command_finds_it_well(engine: Engine, platform: Platfor
 async def test_one_that_is_never_well_fails_the_step_and_says_so(engine: Engine, platform: Platform) -> None:
     image = image_of(engine, "echo no luck")
     build = await platform.build(
-        {"slipway.yml": MANIFEST.replace("20s", "2s") % image, "ask.py": ASK, "app.txt": "an app\n"}
+        {"slipway.yml": MANIFEST.replace("timeout: 20", "timeout: 2") % image, "ask.py": ASK, "app.txt": "an app\n"}
     )
     assert build.state is BuildState.FAILURE
     assert "the service db was not ready within its time-out of 2 s: its image's HEALTHCHECK says" in build.reason
