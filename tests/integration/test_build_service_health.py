@@ -1,14 +1,12 @@
 """A step's service whose image checks itself: the step begins when the check says that it is well, and not before."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from services.build.build import Build
-from shared.models import BuildState
-from tests.unit.build.executors import Engine, found_engine
-from tests.unit.build.platform import Platform, platform_with
+from services.build.executor import Order, Outcome, ServiceOrder, Stop, Workspace
+from tests.unit.build.executors import Engine, Printed, found_engine, workspace_in
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 BASE = "debian:trixie-slim"
@@ -20,14 +18,8 @@ my $s = IO::Socket::INET->new(LocalAddr => "0.0.0.0", LocalPort => {PORT}, Liste
 while (my $c = $s->accept) {{ print $c (-e "/ready" ? "well" : "not yet"); close $c }}
 """
 ASK = """\
-import os, socket
-with socket.create_connection((os.environ["DB_HOST"], int(os.environ["DB_PORT"]))) as db:
-    print("the service is", db.recv(99).decode())
-"""
-MANIFEST = """app: notes
-steps:
-- {name: ask, commands: [python ask.py], services: [{name: db, image: "%s", timeout: 20}]}
-run: {command: cat app.txt}
+use IO::Socket::INET;
+print "it is ", IO::Socket::INET->new(PeerAddr => $ENV{DB_HOST}, PeerPort => $ENV{DB_PORT})->getline, "\\n"
 """
 
 
@@ -37,8 +29,11 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-async def platform(engine: Engine, tmp_path: Path, anyio_backend: str) -> Platform:
-    return await platform_with(engine.executor(), tmp_path)
+async def workspace(engine: Engine, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Workspace]:
+    workspace, executor = workspace_in(tmp_path), engine.executor()
+    await executor.prepare(workspace, Printed(), Stop())
+    yield workspace
+    await executor.discard(workspace)
 
 
 def image_of(engine: Engine, begin: str) -> str:
@@ -53,24 +48,23 @@ def image_of(engine: Engine, begin: str) -> str:
     return str(image.tags[0])
 
 
-async def asked(platform: Platform, image: str) -> Build:
-    return await platform.build({"slipway.yml": MANIFEST % image, "ask.py": ASK, "app.txt": "an app\n"})
+async def asked(engine: Engine, workspace: Workspace, image: str, printed: Printed, timeout_s: float = 30) -> Outcome:
+    service = ServiceOrder("db", image, None, {}, port=None, ready=None, timeout_s=timeout_s)
+    order = Order([f"perl -e '{ASK}'"], 60, image=BASE, services=[service])
+    outcome: Outcome = await engine.executor().run(workspace, order, printed, Stop())
+    assert engine.containers(build=workspace.build) == []
+    return outcome
 
 
-async def test_the_first_command_finds_it_well(engine: Engine, platform: Platform) -> None:
-    build = await asked(platform, image_of(engine, "(sleep 5; touch /ready) &"))
-    assert build.state is BuildState.SUCCESS, platform.log(build)
-    assert "the service is well" in platform.log(build).splitlines()
-    assert engine.containers(build=build.id) == []
+async def test_the_first_command_finds_it_well(engine: Engine, workspace: Workspace) -> None:
+    printed = Printed()
+    outcome = await asked(engine, workspace, image_of(engine, "(sleep 3; touch /ready) &"), printed)
+    assert (outcome.reason, printed.lines[-1]) == ("", "it is well")
 
 
-async def test_one_that_is_never_well_fails_the_step_and_says_so(engine: Engine, platform: Platform) -> None:
-    image = image_of(engine, "echo no luck")
-    build = await platform.build(
-        {"slipway.yml": MANIFEST.replace("timeout: 20", "timeout: 2") % image, "ask.py": ASK, "app.txt": "an app\n"}
-    )
-    assert build.state is BuildState.FAILURE
-    assert "the service db was not ready within its time-out of 2 s: its image's HEALTHCHECK says" in build.reason
-    log = platform.log(build)
-    assert "no luck" in log.splitlines() and "the service is" not in log
-    assert engine.containers(build=build.id) == []
+async def test_one_that_is_never_well_fails_the_step_and_says_so(engine: Engine, workspace: Workspace) -> None:
+    printed = Printed()
+    outcome = await asked(engine, workspace, image_of(engine, "echo no luck"), printed, timeout_s=2)
+    told = "could not be started: the service db was not ready within its time-out of 2 s: its image's HEALTHCHECK says"
+    assert outcome.exit_code is None and outcome.reason.startswith(told)
+    assert printed.lines == ["the last lines of the service db:", "no luck"]
