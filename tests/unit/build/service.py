@@ -40,6 +40,11 @@ class StubDeployer:
                 self._answer(202, stub.release(body["build"], self.path, "pending"))
 
             def do_GET(self) -> None:
+                if self.path.startswith("/apps/"):  # the releases of an environment
+                    wanted = self.path.partition("?")[0]
+                    items = [stub.release(build, path, stub.state) for path, build in stub.asked if path == wanted]
+                    self._answer(200, {"items": items, "next": None})
+                    return
                 app = self.path.removeprefix("/releases/").removesuffix("-r1")
                 path, build = next(each for each in reversed(stub.asked) if each[0].startswith(f"/apps/{app}/"))
                 self._answer(200, stub.release(build, path, stub.state))
