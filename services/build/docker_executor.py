@@ -42,7 +42,7 @@ from services.build.docker_output import read_to_end, told_in
 from services.build.docker_pull import NotStarted, image_named
 from services.build.docker_services import DockerServices
 from services.build.dockerfile import base_image
-from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Workspace
+from services.build.executor import Delivery, Images, Leavings, Order, Outcome, Output, Stop, Workspace
 from services.build.image import ImageBuilder, image_tag, root_files
 from services.build.remove import remove
 from shared.engine import ANY_VERSION, ASKED_S, engine_check
@@ -135,6 +135,11 @@ class DockerExecutor:
         with contextlib.suppress(ImageNotFound):
             return await asyncio.to_thread(self._sealed, artifact.ref) == artifact
         return False
+
+    async def images(self) -> Images | None:
+        with contextlib.suppress(DockerException, OSError):
+            return await asyncio.to_thread(self._leftovers.images)
+        return None
 
     async def end_leftovers(self, workspace: Workspace) -> int:
         return await asyncio.to_thread(self._remove_all, workspace)

@@ -9,7 +9,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-from services.build.executor import Leavings
+from services.build.executor import Images, Leavings
 from shared.engine import APP, STACK
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,11 @@ class Leftovers:
         builds |= {each.attrs["Labels"][BUILD] for each in self._networks(BUILD)}
         caches = self._engine().volumes.list(filters=self._with(CACHE))
         return Leavings(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
+
+    def images(self) -> Images:
+        """What the builds of apps were sealed to."""
+        found = self._engine().api.images(filters={"label": [f"{STACK}={self._stack}", APP]})
+        return frozenset((tag, each["Id"]) for each in found for tag in each["RepoTags"] or ())
 
     def remove(self, build: str) -> int:
         """Containers, networks and volumes of a build; says how many containers."""

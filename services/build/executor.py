@@ -20,6 +20,7 @@ class Unsealed(Exception):
 
 
 Output = Callable[[bytes], None]
+Images = frozenset[tuple[str, str]]  # ref and digest of artifacts
 Stop = asyncio.Event
 
 
@@ -136,6 +137,11 @@ class Executor(Protocol):
     async def has(self, artifact: Artifact) -> bool:
         """Whether it is there still, just as it was sealed. It counts as used then: what removes old artifacts by
         their age spares it for the time that a release takes."""
+        ...
+
+    async def images(self) -> Images | None:
+        """Those that it sealed and that are there still, of all builds; None where that cannot be told. None of them
+        counts as used by that."""
         ...
 
     async def end_leftovers(self, workspace: Workspace) -> int:

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from services.build.build import Build, Expired
 from services.build.build_log import BuildLogs
+from services.build.executor import Images
 from services.build.expiry import Rule, due
 from services.build.remove import remove
 from services.build.report_files import SUFFIX, ReportFiles
@@ -25,7 +26,7 @@ SLACK = timedelta(minutes=10)  # a release that was asked for before the note ha
 
 class Expiry:
     """`step` is a loop's; it may end anywhere, and is repeated. An artifact goes only if the deployer says that no
-    release has it; if the deployer does not answer, none goes."""
+    release has it; if the deployer does not answer, none goes. `images` lists those on the engine, or says None."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Expiry:
         reports: ReportFiles,
         releases: Path,
         deployer: ServiceClient,
+        images: Callable[[], Awaitable[Images | None]],
         rule: Rule,
         now: Callable[[], datetime],
     ) -> None:
@@ -42,11 +44,13 @@ class Expiry:
         self._reports = reports
         self._releases = releases
         self._deployer = deployer
+        self._images = images
         self._rule = rule
         self._now = now
 
     async def step(self) -> None:
         by_app = await self._builds()
+        images = await self._images()
         apps = {app.name for app in await self._store.apps()}
         for app, builds in by_app.items():
             judged = await self._store.judged(app)
@@ -54,6 +58,7 @@ class Expiry:
             found = due(builds, self._rule, judged, now, deleted=app not in apps)
             for build in found.logs:
                 await self._store.note(build.id, Expired(log=now))
+            await self._note_images(builds, images, now)
             await self._remove_artifacts(app, builds, found.artifacts, now)
             expired = [build.id for build in found.logs] + [each.id for each in builds if each.expired.log]
             await asyncio.to_thread(self._remove_logs, expired)
@@ -73,6 +78,13 @@ class Expiry:
                 slim = build.model_copy(update={"steps": [], "gates": [], "flaky": [], "manifest": None})
                 by_app[build.app].append(slim)
         return by_app
+
+    async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
+        """Those that the deployer has removed."""
+        for build in builds if images is not None else ():
+            artifact = build.artifact if build.ended and not build.expired.artifact else None
+            if artifact and artifact.kind == "image" and (artifact.ref, artifact.digest) not in (images or ()):
+                await self._store.note(build.id, Expired(artifact=now))
 
     async def _remove_artifacts(self, app: str, builds: list[Build], candidates: list[Build], now: datetime) -> None:
         """Noted now, removed in a later step: a release of it that was asked for before is seen by then."""

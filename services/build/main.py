@@ -118,7 +118,7 @@ def build_app(settings: Settings) -> FastAPI:
     schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
     workers.wake = schedule.wake
     sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
-    expiry = Expiry(store, logs, reports, settings.build_releases, deployer, _rule(settings), now)
+    expiry = Expiry(store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now)
     upkeep = Upkeep(store, repositories, path)
     intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}

@@ -97,6 +97,9 @@ class ProcessExecutor:
             return await asyncio.to_thread(directory_digest, Path(artifact.ref)) == artifact.digest
         return False
 
+    async def images(self) -> None:
+        return None
+
     async def end_leftovers(self, workspace: Workspace) -> int:
         return await self._end_all(MARKER, str(workspace.folder))
 

@@ -42,6 +42,7 @@ async def test_what_passed_is_an_image_of_the_commit(engine: Engine, platform: P
     assert [(step.name, step.state) for step in build.steps] == [("make", "success"), ("test", "success")]
     assert build.artifact is not None
     assert (build.artifact.kind, build.artifact.ref) == ("image", f"slipway/notes:{engine.stack}-{build.commit}")
+    assert (build.artifact.ref, build.artifact.digest) in (await platform.tools.executor.images() or ())
     printed = engine.client.containers.run(build.artifact.digest, remove=True, network="none")
     assert printed == b"hello\nby the commit\n"
     assert engine.containers() + engine.volumes(build=build.id) == []

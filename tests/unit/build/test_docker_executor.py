@@ -207,7 +207,22 @@ async def test_an_image_that_is_asked_for_again_is_spared_by_who_removes_old_one
 
 async def test_an_engine_that_is_not_there_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    assert "start it" in await Engine(None).executor().check()
+    executor = Engine(None).executor()
+    assert "start it" in await executor.check()
+    assert await executor.images() is None
+
+
+async def test_images_are_listed_by_tag_and_id_and_that_is_no_use_of_them(engine: Engine, executor: Executor) -> None:
+    container = engine.client.containers.create(PYTHON, ["true"])
+    labels = f"LABEL io.slipway.stack={engine.stack} io.slipway.app=notes"
+    image = container.commit("slipway/notes", f"{engine.stack}-listed", changes=[labels])
+    container.remove()
+    tagged_at = engine.client.images.get(image.id).attrs["Metadata"]["LastTagTime"]
+    assert (image.tags[0], image.id) in (await executor.images() or ())
+    assert engine.client.images.get(image.id).attrs["Metadata"]["LastTagTime"] == tagged_at
+    engine.client.images.remove(image.tags[0])
+    listed = await executor.images()
+    assert listed is not None and (image.tags[0], image.id) not in listed
 
 
 async def test_a_node_app_without_a_dockerfile(

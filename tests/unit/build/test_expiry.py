@@ -12,6 +12,7 @@ from services.build import build as domain
 from services.build.app import new_app
 from services.build.build import Build, Expired
 from services.build.build_log import BuildLogs
+from services.build.executor import Images
 from services.build.expire import SLACK, Expiry
 from services.build.expiry import Rule, due
 from services.build.memory_store import MemoryBuildStore
@@ -78,10 +79,21 @@ class World:
         self.releases = folder / "releases"
         self.released: list[str] = []
         self.answers = True
+        self.images: Images | None = None
         self.now = AT
         self.expiry = Expiry(
-            self.store, self.logs, self.reports, self.releases, cast(ServiceClient, self), RULE, lambda: self.now
+            self.store,
+            self.logs,
+            self.reports,
+            self.releases,
+            cast(ServiceClient, self),
+            self.listed,
+            RULE,
+            lambda: self.now,
         )
+
+    async def listed(self) -> Images | None:
+        return self.images
 
     async def call(self, method: str, path: str, *, params: dict[str, Any]) -> Any:
         """The deployer, a page of one release each."""
@@ -176,6 +188,20 @@ async def test_what_the_deployer_has_removed_is_noted(world: World) -> None:
     world.answers = False
     await world.expiry.step()
     assert (await world.store.build("notes-5")).expired.artifact == AT
+
+
+@pytest.mark.anyio
+async def test_an_image_that_the_deployer_has_removed_is_noted(world: World) -> None:
+    images = {n: Artifact(kind="image", ref=f"slipway/notes:{n}", digest=f"sha256:{n}") for n in (4, 5)}
+    for number, image in images.items():
+        name = f"notes-{number}"
+        world.store._builds[name] = (await world.store.build(name)).model_copy(update={"artifact": image})
+    await world.expiry.step()
+    assert (await world.store.build("notes-4")).expired.artifact is None, "the engine did not answer"
+    world.images = frozenset({("slipway/notes:4", "sha256:another"), ("slipway/notes:5", "sha256:5")})
+    await world.expiry.step()
+    expired = [(await world.store.build(f"notes-{number}")).expired.artifact for number in images]
+    assert expired == [AT, None]
 
 
 @pytest.mark.anyio
