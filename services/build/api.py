@@ -20,6 +20,7 @@ from services.build.mirror import Mirror
 from services.build.page import Pages
 from services.build.repository import Repositories
 from services.build.store import BuildStore
+from services.build.upkeep import Upkeep
 from services.build.webhook_api import PUBLIC_WEBHOOKS
 from services.build.workers import with_stop
 from shared.errors import Conflict, Problem
@@ -54,6 +55,7 @@ def apps_router(
     store: BuildStore,
     repositories: Repositories,
     mirror: Mirror,
+    upkeep: Upkeep,
     vault: Vault,
     forget: Callable[[str], Awaitable[None]],
     now: Callable[[], datetime],
@@ -100,7 +102,7 @@ def apps_router(
     async def delete(app: str) -> None:
         """Removes the app, its repository, its deliveries and its cache. Its builds stay readable, and what is deployed
         keeps running. 409 while a build has not ended."""
-        async with mirror.undisturbed(app):
+        async with mirror.undisturbed(app), upkeep.undisturbed(app):
             await store.app(app)
             if waiting := [build.id for build in await store.unended() if build.app == app]:
                 raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")

@@ -166,7 +166,7 @@ def build_app(settings: Settings) -> FastAPI:
             listing_router(store, pages),
             builds_router(store, intake, mirror, logs, pages, schedule.wake),
             report_router(store, reports, repositories, pages),
-            apps_router(store, repositories, mirror, vault, forget, now, loopback=loopback),
+            apps_router(store, repositories, mirror, upkeep, vault, forget, now, loopback=loopback),
             manifest_router(),
             flaky_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),

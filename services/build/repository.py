@@ -76,6 +76,8 @@ class Repositories:
         (fresh / "info" / "attributes").write_text(ATTRIBUTES)
         if gated:
             (fresh / GATED).touch()
+        if path.exists() and not self.exists(app):  # made by a git that outlived the app which was deleted there
+            remove(path)
         fresh.rename(path)
 
     def gate(self, app: str, gated: bool) -> None:
@@ -87,7 +89,7 @@ class Repositories:
             (self.path(app) / GATED).unlink(missing_ok=True)
 
     def delete(self, app: str) -> None:
-        """Whole or not at all, whoever still works in it. May be repeated."""
+        """Whole or not at all. May be repeated."""
         gone = self.folder / f".{app}.gone"
         remove(gone)
         with contextlib.suppress(FileNotFoundError):

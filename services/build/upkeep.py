@@ -7,11 +7,12 @@ may come and go meanwhile.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Collection
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from services.build.command import end, ended, piped, start, to_its_end
@@ -61,6 +62,8 @@ class Upkeep:
         self._most_loose = most_loose
         self._timeout_s = timeout_s
         self._not_before: dict[str, float] = {}  # app → by the monotonic clock
+        self._stops: dict[str, Stop] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> None:
         """Packs one repository: the one with the most packs, if that is too many, and it was not tried lately."""
@@ -69,12 +72,22 @@ class Upkeep:
             return
         app = max(worn, key=lambda each: worn[each])
         self._not_before[app] = time.monotonic() + RESTS_S
-        commits = await self._commits(app)
-        try:
-            await asyncio.to_thread(keep, self._repositories, app, commits)
-            await self._pack(app)
-        except (GitFailed, OSError) as error:  # it may have been deleted; the other repositories are none the worse
-            log.warning("the repository of %s was not packed: %s", app, error)
+        async with self._locks[app]:
+            stop = self._stops[app] = Stop()
+            commits = await self._commits(app)
+            try:
+                await asyncio.to_thread(keep, self._repositories, app, commits)
+                await self._pack(app, stop)
+            except (GitFailed, OSError) as error:  # the other repositories are none the worse
+                log.warning("the repository of %s was not packed: %s", app, error)
+
+    @contextlib.asynccontextmanager
+    async def undisturbed(self, app: str) -> AsyncIterator[None]:
+        """Nothing of the app is packed in the block; git, if it is at that, is ended."""
+        if app in self._stops:
+            self._stops[app].set()
+        async with self._locks[app]:
+            yield
 
     def _worn(self) -> dict[str, int]:
         now = time.monotonic()
@@ -95,8 +108,8 @@ class Upkeep:
             commits |= {build.commit for _, build in batch}
         return commits
 
-    async def _pack(self, app: str) -> None:
-        """Raises GitFailed. Cancelled, or over its time, git is ended."""
+    async def _pack(self, app: str, stop: Stop) -> None:
+        """Raises GitFailed. Stopped, cancelled, or over its time, git is ended."""
         path = self._repositories.path(app)
         await asyncio.to_thread(_remove_stale, path)
         said: deque[bytes] = deque(maxlen=4)
@@ -104,7 +117,7 @@ class Upkeep:
         async with piped(said.append) as output:
             process = start(["nice", "-n", "19", "git", "--git-dir", str(path), "gc"], path, self._environment, output)
             try:
-                late = await ended(process, begun + self._timeout_s, self._timeout_s, Stop())
+                late = await ended(process, begun + self._timeout_s, self._timeout_s, stop)
             finally:
                 await to_its_end(asyncio.to_thread(end, process))
         if late:

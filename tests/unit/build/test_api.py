@@ -28,6 +28,7 @@ from services.build.page import Pages
 from services.build.report_api import report_router
 from services.build.report_files import ReportFiles
 from services.build.repository import Repositories
+from services.build.upkeep import Upkeep
 from shared.app import create_app
 from shared.manifest import Stage
 from shared.models import BuildState
@@ -63,6 +64,7 @@ async def client(
     intake = Intake(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
     vault, deliveries = Vault(tmp_path / "key", "trial"), MemoryDeliveryStore()
     fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
+    upkeep = Upkeep(store, repositories, "/usr/bin:/bin")
     mirror = Mirror(store, deliveries, intake, fetcher, AppTasks("fetch", 1), lambda: AT)
     pages = Pages(logs, Settings(home=tmp_path, token=TOKEN))
 
@@ -79,7 +81,7 @@ async def client(
             listing_router(store, pages),
             report_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
             builds_router(store, intake, mirror, logs, pages, lambda: None),
-            apps_router(store, repositories, mirror, vault, forget, lambda: AT),
+            apps_router(store, repositories, mirror, upkeep, vault, forget, lambda: AT),
             flaky_router(store, history, lambda: AT),
             manifest_router(),
         ],

@@ -198,16 +198,25 @@ async def test_a_repository_that_cannot_be_packed_keeps_no_other_waiting(hosted:
     assert hosted.packs() < 4
 
 
+def a_git_that_hangs(folder: Path) -> tuple[Path, Path]:
+    """Where it is, and where it tells which process it has begun."""
+    programs, begun = folder / "bin", folder / "begun"
+    programs.mkdir()
+    (programs / "git").write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {begun}.new\nmv {begun}.new {begun}\nwait\n")
+    (programs / "git").chmod(0o755)
+    return programs, begun
+
+
+def is_gone(begun: Path) -> bool:
+    return not Path("/proc", begun.read_text().strip()).exists()
+
+
 async def test_git_is_ended_when_it_takes_too_long(hosted: Hosted, tmp_path: Path) -> None:
     for _ in range(4):
         hosted.push()
-    programs, begun = tmp_path / "bin", tmp_path / "begun"
-    programs.mkdir()
-    (programs / "git").write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {begun}\nwait\n")
-    (programs / "git").chmod(0o755)
+    programs, begun = a_git_that_hangs(tmp_path)
     await hosted.upkeep(path=f"{programs}:{os.environ['PATH']}", timeout_s=1.0).step()
-    child = int(begun.read_text())
-    eventually(lambda: not Path(f"/proc/{child}").exists())
+    eventually(lambda: is_gone(begun))
     assert hosted.packs() == 4
 
 
@@ -224,13 +233,18 @@ async def test_what_a_killed_git_left_half_written_goes_when_nobody_can_write_it
     assert [path.name for path in folder.iterdir() if "tmp" in path.name] == ["tmp_pack_fresh"]
 
 
-async def test_an_app_that_is_deleted_meanwhile_can_be_made_again(hosted: Hosted) -> None:
+async def test_an_app_that_is_deleted_meanwhile_can_be_made_again(hosted: Hosted, tmp_path: Path) -> None:
     for _ in range(4):
         hosted.push()
-    packing = asyncio.create_task(hosted.upkeep().step())
-    await asyncio.sleep(0.02)
-    await asyncio.to_thread(hosted.repositories.delete, APP)
-    await asyncio.to_thread(hosted.repositories.ensure, APP)
+    programs, begun = a_git_that_hangs(tmp_path)
+    upkeep = hosted.upkeep(path=f"{programs}:{os.environ['PATH']}")
+    packing = asyncio.create_task(upkeep.step())
+    await asyncio.to_thread(eventually, begun.exists)
+    async with asyncio.timeout(20), upkeep.undisturbed(APP):
+        await asyncio.to_thread(eventually, lambda: is_gone(begun))
+        await asyncio.to_thread(hosted.repositories.delete, APP)
     await packing
+    assert list(hosted.repositories.folder.iterdir()) == []
+    (hosted.path / "objects" / "pack").mkdir(parents=True)  # by one that a killed service had left running
+    await asyncio.to_thread(hosted.repositories.ensure, APP)
     assert hosted.has(hosted.push())
-    assert [path.name for path in hosted.repositories.folder.iterdir()] == [f"{APP}.git"]
