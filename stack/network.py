@@ -12,7 +12,7 @@ from stack.engine import STACK, EngineError, docker
 
 EIGHTH = 3  # bits: the part of the subnet that the engine gives
 SMALLEST = 25  # bits: a smaller subnet is not shared, and the engine gives all of it
-TRIES = 5
+TRIES = 10
 INSTANCE = "io.slipway.instance"
 DONE = ("created", "exited", "dead")
 

@@ -16,7 +16,7 @@ from shared.engine import STACK
 
 log = logging.getLogger(__name__)
 
-TRIES = 5
+TRIES = 10
 
 
 def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""What Envoy knows of an app's instances leads to that app or to nobody, also when the containers were all replaced."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from shared.models import Environment
+from stack.compose_stack import ComposeStack
+from stack.delivery import Deployable
+from stack.engine import docker
+from stack.outside import look, wait_for
+
+pytestmark = pytest.mark.docker
+
+
+def instances(stack: ComposeStack, apps: Iterable[Deployable]) -> dict[str, str]:
+    """Running containers of the apps → their addresses."""
+    own = f"label=io.slipway.stack={stack.project}", "label=io.slipway.instance"
+    filters = [word for each in own for word in ("--filter", each)]
+    names = [
+        docker("ps", "--format", "{{.Names}}", *filters, "--filter", f"label=io.slipway.app={each.app}")
+        for each in apps
+    ]
+    address = f'{{{{(index .NetworkSettings.Networks "{stack.project}").IPAddress}}}}'
+    return {each: docker("inspect", "--format", address, each) for each in " ".join(names).split()}
+
+
+def test_no_visitor_is_led_to_another_app(stack: ComposeStack, make_app: Callable[[str], Deployable]) -> None:
+    apps = {}
+    for name in ("mine", "yours"):
+        app = make_app(name)
+        (app.repository.folder / "VERSION").write_text(name)
+        apps[app] = app.repository.commit(name)
+        app.deliver(Environment.PRODUCTION)
+    wait_for(lambda: all(app.latest_release(Environment.PRODUCTION)["state"] == "live" for app in apps), "live", 20)
+    before = instances(stack, apps)
+    with stack.kept_down("proxy"):
+        docker("kill", *before)
+        wait_for(lambda: len(instances(stack, apps).keys() - before.keys()) == len(before), "others in their place", 20)
+        time.sleep(2)  # they listen, and Envoy looks at them
+        assert not set(instances(stack, apps).values()) & set(before.values())
+        for app, commit in apps.items():
+            assert {look(app.public, "/version", app.host).commit for _ in range(20)} <= {"", commit}
+    wait_for(lambda: all(app.sees(app.public, commit) for app, commit in apps.items()), "both served again", 30)
