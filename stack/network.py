@@ -5,26 +5,30 @@ Plain Python: `make up` has no packages.
 """
 
 import json
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import Any
 
 from stack.engine import STACK, EngineError, docker
 
 EIGHTH = 3  # bits: the part of the subnet that the engine gives
-SMALLEST = 25  # bits: a smaller subnet is not shared, and the engine gives all of it
+SMALLEST = 25  # bits: of a smaller subnet the platform's own containers would have too little
 TRIES = 10
 INSTANCE = "io.slipway.instance"
 DONE = ("created", "exited", "dead")
+WITHOUT = "The network {} gives apps no addresses of their own:"
 
 
 def ensure(name: str, project: str) -> str:
     """The network is there afterwards; answers with what a person should know of it. Raises EngineError."""
-    if (found := _found(name)) is not None:
-        if any(pool.get("IPRange") for pool in found["IPAM"]["Config"] or []):
-            return ""
-        if not _is_ours(found, project) or _is_needed(name):
-            return _without(name, _is_ours(found, project))
-        docker("network", "rm", name)
+    if (found := _found(name)) is None:
+        return _make(name, project)
+    if any(pool.get("IPRange") for pool in found["IPAM"]["Config"] or []):
+        return ""
+    if not _is_ours(found, project) or _range_of(_subnet(found)) is None:
+        return f"{WITHOUT.format(name)} make it with --subnet and --ip-range."
+    if _is_needed(name):
+        return f"{WITHOUT.format(name)} `make down`, then `make up` makes it anew."
+    docker("network", "rm", name)
     return _make(name, project)
 
 
@@ -34,19 +38,29 @@ def _make(name: str, project: str) -> str:
     """
     for attempt in range(1, TRIES + 1):
         _create(name, project)
-        subnet = IPv4Network(_inspected(name)["IPAM"]["Config"][0]["Subnet"])
-        if subnet.prefixlen > SMALLEST:
-            return _without(name, False)
-        given = IPv4Network((subnet.network_address, subnet.prefixlen + EIGHTH))
+        subnet = _subnet(_inspected(name))
+        if (given := _range_of(subnet)) is None:
+            break
         docker("network", "rm", name)
         try:
-            _create(name, project, "--subnet", str(subnet), "--ip-range", str(given))
+            _create(name, project, "--subnet", subnet, "--ip-range", given)
+            break
         except EngineError:
             if attempt == TRIES:
                 raise
-        else:
-            break
     return ""
+
+
+def _subnet(network: dict[str, Any]) -> str:
+    return str(network["IPAM"]["Config"][0]["Subnet"])
+
+
+def _range_of(subnet: str) -> str | None:
+    """What of it is to be the engine's; None if it is too small to be shared, or not of IPv4."""
+    whole = ip_network(subnet)
+    if whole.version == 6 or whole.prefixlen > SMALLEST:
+        return None
+    return str(next(whole.subnets(EIGHTH)))
 
 
 def _create(name: str, project: str, *chosen: str) -> None:
@@ -74,8 +88,3 @@ def _is_needed(name: str) -> bool:
     row = f'{{{{.State}}}} {{{{.Label "{INSTANCE}"}}}}'
     rows = docker("ps", "--all", "--filter", f"network={name}", "--format", row).splitlines()
     return any(state not in DONE or not instance for state, _, instance in (each.partition(" ") for each in rows))
-
-
-def _without(name: str, is_ours: bool) -> str:
-    remedy = "`make down`, then `make up` makes it anew" if is_ours else "make it with --subnet and --ip-range"
-    return f"The network {name} gives apps no fixed addresses: {remedy}."

@@ -6,7 +6,7 @@ chance: Envoy may know a freed address for a while, and must not lead an app's v
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Any
 
 EIGHTH = 3  # bits: the part of a subnet that the engine gives
@@ -56,6 +56,8 @@ def taken(containers: Iterable[Mapping[str, Any]], network: str) -> set[IPv4Addr
 
 
 def range_of(subnet: str) -> str | None:
-    """What of a subnet is to be the engine's; None if the subnet is too small to be shared."""
-    whole = IPv4Network(subnet)
-    return str(IPv4Network((whole.network_address, whole.prefixlen + EIGHTH))) if whole.prefixlen <= SMALLEST else None
+    """What of a subnet is to be the engine's; None if it is too small to be shared, or not of IPv4."""
+    whole = ip_network(subnet)
+    if whole.version == 6 or whole.prefixlen > SMALLEST:
+        return None
+    return str(next(whole.subnets(EIGHTH)))

@@ -92,5 +92,6 @@ def test_the_engine_keeps_the_lowest_eighth_of_a_subnet(subnet: str, given: str)
     assert range_of(subnet) == given
 
 
-def test_a_small_subnet_is_the_engines_altogether() -> None:
-    assert range_of("10.0.0.0/26") is None
+@pytest.mark.parametrize("subnet", ["10.0.0.0/26", "fd00::/64"])
+def test_a_subnet_that_cannot_be_shared_is_the_engines_altogether(subnet: str) -> None:
+    assert range_of(subnet) is None
