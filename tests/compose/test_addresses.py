@@ -1,7 +1,7 @@
 """What Envoy knows of an app's instances leads to that app or to nobody, also when the containers were all replaced."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,8 +9,9 @@ import pytest
 from shared.models import Environment
 from stack.compose_stack import ComposeStack
 from stack.delivery import Deployable
-from stack.engine import docker
+from stack.engine import docker, remove_container
 from stack.outside import look, wait_for
+from tests.unit.deployer.conftest import BASE
 
 pytestmark = pytest.mark.docker
 
@@ -33,7 +34,28 @@ def crowd(app: Deployable) -> set[str]:
         return {seen.commit for seen in visitors.map(lambda _: look(app.public, "/version", app.host), range(10))}
 
 
-def test_no_visitor_is_led_to_another_app(stack: ComposeStack, make_app: Callable[[str], Deployable]) -> None:
+def killed(stack: ComposeStack, app: Deployable) -> None:
+    """Its only instance; another one has taken its place."""
+    [container] = instances(stack, [app])
+    docker("kill", container)
+    wait_for(lambda: bool(instances(stack, [app]).keys() - {container}), "another in its place", 20)
+
+
+@pytest.fixture
+def other(stack: ComposeStack) -> Iterator[str]:
+    """A container on the apps' network."""
+    name = f"{stack.project}-other"
+    docker("run", "--detach", "--init", "--name", name, "--network", stack.project, BASE, "sleep", "600")
+    yield name
+    remove_container(name)
+
+
+def test_no_visitor_is_led_to_another_app(
+    stack: ComposeStack, make_app: Callable[[str], Deployable], other: str
+) -> None:
+    """An engine gives its lowest address that is free. So the first app would now get the other container's, and the
+    second app that of the first, where Envoy looks for the first one.
+    """
     apps = {}
     for name in ("mine", "yours"):
         app = make_app(name)
@@ -43,8 +65,9 @@ def test_no_visitor_is_led_to_another_app(stack: ComposeStack, make_app: Callabl
     wait_for(lambda: all(app.latest_release(Environment.PRODUCTION)["state"] == "live" for app in apps), "live", 20)
     before = instances(stack, apps)
     with stack.kept_down("proxy"):
-        docker("kill", *before)
-        wait_for(lambda: len(instances(stack, apps).keys() - before.keys()) == len(before), "others in their place", 20)
+        remove_container(other)
+        for app in apps:
+            killed(stack, app)
         time.sleep(2)  # they listen, and Envoy looks at them
         assert not set(instances(stack, apps).values()) & set(before.values())
         for app, commit in apps.items():
