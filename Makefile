@@ -25,7 +25,7 @@ logs: ## follow the logs of the stack in containers
 	@docker compose logs --follow --tail 100
 
 test: $(VENV)/dev ## every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-unit: $(VENV)/dev ## the quick tests
 	$(BIN)/pytest tests/unit tests/test_architecture.py

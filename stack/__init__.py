@@ -2,6 +2,7 @@
 
 launcher.py, programs.py      `make local`: Redis, Envoy and the five services under supervisor; its configuration
 compose.py, first_run.py      `make up` and `make down`; what the containers share
+network.py                    the network that apps are on, with addresses of their own
 redis_conf.py                 how Redis is run, wherever
 compose_stack.py              the stack in containers, as control.py holds the one on processes
 control.py, borrow.py         the stack as a test, a bench or the demo holds it: started, asked, hurt, ended

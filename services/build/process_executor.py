@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.build.command import caught_up, ended, piped, start, to_its_end
-from services.build.executor import Delivery, Leavings, Order, Outcome, Output, Stop, Unsealed, Workspace
+from services.build.executor import BRANCH, Delivery, Leavings, Order, Outcome, Output, Stop, Unsealed, Workspace
 from services.build.remove import remove
 from services.build.service_process import ServiceProcesses
 from shared.artifact import directory_digest
@@ -154,7 +154,7 @@ class ProcessExecutor:
             "VIRTUAL_ENV": str(folder / ".venv"),
             "CI": "true",
             "CI_COMMIT_SHA": workspace.commit,
-            "CI_COMMIT_BRANCH": workspace.branch or "",
+            BRANCH: workspace.branch or "",
             "CI_PIPELINE_NUMBER": str(workspace.number),
             "SLIPWAY_BUILD_ID": workspace.build,
             "GIT_CEILING_DIRECTORIES": str(folder.parent.parent),  # the home may lie inside another repository

@@ -1,15 +1,17 @@
 """Finds what passed already, and remembers what passed."""
 
+import asyncio
 from functools import partial
 
 from services.build.app import App
 from services.build.baseline import Baseline
 from services.build.build import Build
-from services.build.executor import Executor
+from services.build.executor import BRANCH, Executor
 from services.build.gate import effective
 from services.build.history_store import HistoryStore
 from services.build.ledger import Ledger
 from services.build.passed_store import PassedStore
+from services.build.repository import Repositories
 from services.build.reuse import Passed, judgement_key, may_be_reused
 from shared.errors import NotFound
 from shared.manifest import Manifest
@@ -30,17 +32,27 @@ async def compared_with(ledger: Ledger, history: HistoryStore, app: App) -> Base
 class Recall:
     """Of one build, whose record `ledger` keeps."""
 
-    def __init__(self, ledger: Ledger, store: PassedStore, history: HistoryStore, executor: Executor) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: PassedStore,
+        history: HistoryStore,
+        executor: Executor,
+        repositories: Repositories,
+    ) -> None:
         self._ledger = ledger
         self._store = store
         self._history = history
         self._executor = executor
+        self._repositories = repositories
 
     async def key(self, app: App, manifest: Manifest) -> str:
         gates = effective(app.gates, manifest.gates, tested=True)
         compares = gates.changed_coverage is not None or gates.new_findings is not None
         baseline = await compared_with(self._ledger, self._history, app) if compares else None
-        return judgement_key(self._ledger.build, app, manifest, baseline, images=self._executor.builds_images)
+        build, images = self._ledger.build, self._executor.builds_images
+        asks_branch = await asyncio.to_thread(self._repositories.mentions, app.name, build.commit, BRANCH)
+        return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
         """An earlier build that was judged under this one's key and passed, and whose artifact is whole."""

@@ -18,6 +18,7 @@ from services.build.tree import TreeLimits, files_of
 
 TIMEOUT_S = 120
 GATED = "gated"  # a file in the repository: its hook is to ask the service before git accepts a push
+NOT_FOUND = 1  # what `git grep` ends with
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
 # Nothing of the machine's own git configuration reaches the platform's repositories.
 GIT_ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C.UTF-8"}
@@ -136,6 +137,12 @@ class Repositories:
         """Raises AnswerTooLarge."""
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
+    def mentions(self, app: str, commit: str, text: str) -> bool:
+        """Whether a file of the commit has the text in it."""
+        search = ["grep", "--quiet", "--text", "--fixed-strings", "-e", text, commit]
+        with self._started("--git-dir", str(self.path(app)), *search, fine=(0, NOT_FOUND)) as git:
+            return git.wait() != NOT_FOUND
+
     def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
         """Paths of files that have more bytes in either of the two. Raises BadTree."""
         trees = [self._tree(app, base), commit]
@@ -177,7 +184,7 @@ class Repositories:
         self, *arguments: str, cwd: Path | None = None, first: int | None = None, given: str = "", **variables: str
     ) -> bytes:
         """What git answers; with `first` that many bytes of it."""
-        with self._started(*arguments, cwd=cwd, given=given, **variables) as git:
+        with self._started(*arguments, cwd=cwd, fine=(0,), given=given, **variables) as git:
             assert git.stdout is not None
             limit = first if first is not None else LARGEST_ANSWER_BYTES
             answer = git.stdout.read(limit + 1)
@@ -189,10 +196,15 @@ class Repositories:
 
     @contextlib.contextmanager
     def _started(
-        self, *arguments: str, cwd: Path | None = None, given: str = "", **variables: str
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        fine: Collection[int] = (0,),
+        given: str = "",
+        **variables: str,
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """git, whose output is read in the block. One that has been read to its end must have ended well, or
-        GitFailed is raised; any other is killed, and so is one that takes longer than its time."""
+        """git, whose output is read in the block. One that has been read to its end must have ended with a `fine` code,
+        or GitFailed is raised; any other is killed, and so is one that takes longer than its time."""
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as asked:
             asked.write(given.encode())
@@ -210,7 +222,7 @@ class Repositories:
             try:
                 yield git
                 assert git.stdout is not None
-                if not git.stdout.read(1) and git.wait():
+                if not git.stdout.read(1) and git.wait() not in fine:
                     errors.seek(0)
                     said = errors.read(LONGEST_MESSAGE_BYTES).decode(errors="replace").strip()
                     raise GitFailed(said or f"git ended with {git.returncode}")

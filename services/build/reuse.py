@@ -32,9 +32,12 @@ def selected_steps(manifest: Manifest, build: Build) -> list[str]:
     return [step.name for step in selected(in_order(manifest.steps), build.branch, build.judged_for)]
 
 
-def judgement_key(build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool) -> str:
-    """`baseline`: what the build is compared with, where a gate compares. `images`: how it is run and sealed. (Secrets
-    are in it by the names that the manifest gives, not by their values.)"""
+def judgement_key(
+    build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool, asks_branch: bool
+) -> str:
+    """`baseline`: what the build is compared with, where a gate compares. `images`: how it is run and sealed.
+    `asks_branch`: whether a step may do something else on another branch. (Secrets are in it by the names that the
+    manifest gives, not by their values.)"""
     steps = selected_steps(manifest, build)
     tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
     gates = effective(app.gates, manifest.gates, tested=tested)
@@ -50,6 +53,7 @@ def judgement_key(build: Build, app: App, manifest: Manifest, baseline: Baseline
         "flaky": limits(app.flaky, manifest.flaky).model_dump(mode="json"),
         "against": against,
         "images": images,
+        "branch": build.branch if asks_branch else None,
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

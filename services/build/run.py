@@ -100,7 +100,7 @@ class _Run:
         self._secrets = secrets
         self._ledger = ledger
         self._log = build_log
-        self._recall = Recall(ledger, tools.passed, tools.history, tools.executor)
+        self._recall = Recall(ledger, tools.passed, tools.history, tools.executor, tools.repositories)
 
     async def carry_out(self) -> None:
         tools, ledger, limits = self._tools, self._ledger, self._tools.limits

@@ -11,7 +11,8 @@ apply.py, publish.py                      what changes mean for the store, the e
 runner.py, worker.py, jobs.py             one environment's plans carried out
 prober.py, proxy.py, driver.py            the outside: instances' health, the proxy service, the engine
 process_*.py, linux_process.py            the engine of plain processes
-docker_*.py                               the engine of containers; docker_images.py removes old images
+docker_*.py                               the engine of containers; docker_images.py removes old images,
+                                          docker_address.py chooses addresses that nobody else has soon
 ending.py                                 the end of the whole platform, for the launcher
 thread.py                                 blocking calls that nobody may think cut off
 memory_*.py, cgroup_files.py              what holds those to their memory limits: control groups, or a guard

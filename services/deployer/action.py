@@ -84,8 +84,9 @@ class Say:
 
 @dataclass(frozen=True)
 class WantMemory:
-    """From now on the environment's instances are to have that much memory each, bytes."""
+    """From now on the environment's instances are to have that much memory each, bytes; `release` needs it."""
 
+    release: str
     memory: int
 
 

@@ -136,8 +136,8 @@ class _Application:
                     self._note_down(self._release(release_id))
                 case Say(release_id, reason):
                     self._put_release(self._release(release_id).model_copy(update={"reason": reason}))
-                case WantMemory(memory):
-                    self._commit.override = self._world.override.model_copy(update={"memory": memory})
+                case WantMemory(release_id, memory):
+                    self._want_memory(self._release(release_id), memory)
         return self._commit
 
     def _instance(self, instance_id: str) -> Instance:
@@ -197,7 +197,10 @@ class _Application:
         self._commit.events.append(_instance_event(changed, release, self._now))
 
     def _move_release(self, change: MoveRelease) -> None:
-        release = releases.moved(self._release(change.release), change.state, change.reason, self._now)
+        before = self._release(change.release)
+        release = releases.moved(before, change.state, change.reason, self._now)
+        if before.state is ReleaseState.STARTING and release.state in releases.ENDED:
+            self._give_memory_back(release)
         if change.state is ReleaseState.STARTING:
             live = self._world.only(ReleaseState.LIVE)
             strategy = "stop-first" if is_stop_first(release, live) else "start-first"
@@ -206,6 +209,19 @@ class _Application:
             release = release.model_copy(update={"abort_rollout": True})
         self._put_release(release)
         self._commit.events.append(release_event(release, self._now))
+
+    def _want_memory(self, release: Release, memory: int) -> None:
+        override = self._world.override
+        if release.state is ReleaseState.STARTING:
+            raised_from = override.memory if release.raised_to is None else release.raised_from
+            self._put_release(release.model_copy(update={"raised_from": raised_from, "raised_to": memory}))
+        self._commit.override = override.model_copy(update={"memory": memory})
+
+    def _give_memory_back(self, release: Release) -> None:
+        """What a release that never was live had its environment raised to, unless it was changed since."""
+        override = self._world.override
+        if release.raised_to is not None and override.memory == release.raised_to:
+            self._commit.override = override.model_copy(update={"memory": release.raised_from})
 
     def _make_room(self, release: Release) -> None:
         served = any(i.release != release.id and i.state in RUNNING for i in self._world.instances.values())

@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 import docker
-from docker.errors import ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from services.deployer import docker_volume
+from services.deployer import docker_network, docker_volume
 from services.deployer.docker_connection import ASKED_AT_ONCE, Connection, engine_trouble, unless_conflict
 from services.deployer.docker_container import (
     INSTANCE,
@@ -39,6 +39,7 @@ from shared.models import Artifact
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
+ADDRESSES_TRIED = 5
 
 
 class DockerDriver:
@@ -153,18 +154,32 @@ class DockerDriver:
         with self._starting, engine_trouble(f"{spec.id} cannot be started"):
             container = self._find(spec.id)
             if container is None:
-                self._make_network()
                 for volume in spec.volumes:
                     docker_volume.make(self._client().volumes, self._stack, volume)
                 container = self._create(spec)
             if not has_started(container.attrs):
-                container.start()
-                container.reload()
+                container = self._begin(container, spec)
             return self._status(container, None if container.attrs["State"]["Running"] else self._taken_down_until())
 
+    def _begin(self, container: Container, spec: InstanceSpec) -> Container:
+        """If somebody else has got its address meanwhile, it is made anew, with another one."""
+        for _ in range(ADDRESSES_TRIED):
+            try:
+                container.start()
+            except APIError as error:
+                if not docker_network.is_taken(error):
+                    raise
+                container.remove(v=True)
+                container = self._create(spec)
+            else:
+                container.reload()
+                return container
+        raise DriverError(f"{spec.id}: others were quicker to take each of its addresses")
+
     def _create(self, spec: InstanceSpec) -> Container:
+        address = docker_network.address(self._client(), self._stack)
         try:
-            return self._client().containers.create(**creation(spec, self._stack))
+            return self._client().containers.create(**creation(spec, self._stack), **address)
         except ImageNotFound as error:
             raise DriverError(f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built") from error
 
@@ -180,13 +195,6 @@ class DockerDriver:
     def _remove_images(self, needed: Collection[str]) -> None:
         with engine_trouble("old images cannot be removed"):
             remove_waste(self._client(), self._stack, needed, now())
-
-    def _make_network(self) -> None:
-        networks, name = self._client().networks, self._stack.network
-        if not any(each.name == name for each in networks.list(names=[name])):
-            log.info("the network %s is made", name)
-            with unless_conflict():
-                networks.create(name, driver="bridge", check_duplicate=True, labels={STACK: self._stack.id})
 
     def _own(self, all_of_them: bool) -> list[Container]:
         """One that is removed between the list and the look at it is left out."""

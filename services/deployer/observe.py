@@ -96,7 +96,7 @@ def _of_one(world: World, instance: Instance, limits: Limits, now: datetime) -> 
             if fault and (memory := _remedy(world, instance)) is not None:
                 fault = False
                 if memory > desired(world.override, world.releases[instance.release].manifest.resources).memory:
-                    yield WantMemory(memory)
+                    yield WantMemory(instance.release, memory)
             yield MoveInstance(instance.id, state, reason, fault)
     elif instance.id in world.stopped and instance.ended_at is None:
         if instance.state is S.DRAINING:

@@ -37,6 +37,8 @@ class Release(BaseModel):
     the faulty release that this one replaces by itself; `taken_back`: the release that replaces this faulty one, or
     why there is none. Stop-first: from `room_at` on the old instances are taken out before any of this release is
     started; there is a way back. `down_from`: when those that served left; `down_s`: how long nobody took their place.
+    `raised_to`: the environment's memory, bytes, to which it had that raised before it was live, from `raised_from`
+    (None: the manifest's).
     """
 
     id: str
@@ -59,6 +61,8 @@ class Release(BaseModel):
     room_at: datetime | None = None
     down_from: datetime | None = None
     down_s: float | None = None
+    raised_from: int | None = None
+    raised_to: int | None = None
     switched_at: datetime | None = None
     rollout_opened: bool = False
     abort_rollout: bool = False

@@ -14,6 +14,7 @@ from stack.delivery import Deployable
 from stack.engine import docker
 from stack.load import Load
 from stack.outside import look, tracks_of_new_visitors, wait_for
+from tests.compose.test_addresses import instances
 from tests.e2e.test_faults import DOWN_S, SERVICES_AND_REDIS, each_dies_and_nothing_is_lost, state_of
 
 log = logging.getLogger(__name__)
@@ -52,13 +53,15 @@ def test_any_container_may_die_and_all_may_be_taken_down(stack: ComposeStack, wi
     wait_for(stack.is_ready, "ready again", 30)
     assert state_of(app) == before
 
-    # `make down` ends the apps too, `make up` brings them back.
+    # `make down` ends the apps too, `make up` brings them back, at other addresses than Envoy knows.
+    addresses = set(instances(stack, [app]).values())
     command(stack.settings.home, "down", timeout_s=120)
     assert docker("ps", "--quiet", "--filter", f"name={stack.project}") == ""
-    assert docker("network", "ls", "--quiet", "--filter", f"name={stack.project}") == ""
+    assert docker("network", "ls", "--format", "{{.Name}}", "--filter", f"name={stack.project}") == stack.project
     command(stack.settings.home, "up", timeout_s=120)
     wait_for(lambda: app.sees(app.production, commit_of(app, "production")), "production served again", 30)
     wait_for(lambda: app.sees(app.canary, commit_of(app, "canary")), "the canary served again", 30)
+    assert len(addresses) == 2 and not addresses & set(instances(stack, [app]).values())
     assert app.rollout()["state"] == "progressing"
     assert set(tracks_of_new_visitors(app.public, 300, host=app.host)) == {"stable", "canary"}
 

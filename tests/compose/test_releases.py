@@ -26,6 +26,7 @@ PRODUCTION = Environment.PRODUCTION
 MAIN = "def main() -> None:\n"
 
 
+@pytest.mark.quiet
 def test_nothing_is_lost_through_releases_rollbacks_failures_and_more_memory(
     stack: ComposeStack, make_app: Callable[[str], Deployable]
 ) -> None:

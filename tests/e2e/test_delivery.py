@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from shared.models import Environment
 from stack.control import LocalStack
 from stack.delivery import Deployable
@@ -42,6 +44,7 @@ def test_a_push_with_tests_and_coverage_is_live_and_says_so(
     assert gates["test_failures"]["figure"] == 0
 
 
+@pytest.mark.quiet
 def test_releases_and_a_canary_lose_no_request(stack: LocalStack, make_app: Callable[[str], Deployable]) -> None:
     app = make_app("steady")
     public = app.public

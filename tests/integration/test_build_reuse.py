@@ -72,6 +72,20 @@ async def test_what_is_asked_for_by_hand_is_built_anew(platform: Platform, ran: 
     assert (await platform.again(first, fresh=False)).reused == second.id  # the newest
 
 
+@pytest.mark.parametrize("where", ["slipway.yml", "ci/test.sh"])
+async def test_what_may_ask_for_its_branch_is_reused_on_that_branch_only(
+    platform: Platform, ran: Path, where: str
+) -> None:
+    """Else a step that tests more on `release` could be passed by on its way there."""
+    asking = 'test "$CI_COMMIT_BRANCH" != release'
+    given = files(ran, also="sh ci/test.sh") | {"ci/test.sh": asking}
+    if where == "slipway.yml":
+        given = files(ran, also=asking.replace('"', '\\"'))
+    first, second = await twice(platform, given)
+    assert (first.state, second.state, times(ran)) == (BuildState.SUCCESS, BuildState.FAILURE, 2)
+    assert (await platform.again(first, "dev", fresh=False)).reused == first.id
+
+
 async def test_a_build_that_failed_is_run_again(platform: Platform, ran: Path) -> None:
     first, second = await twice(platform, files(ran, also="false"))
     assert (first.state, second.state, times(ran)) == (BuildState.FAILURE, BuildState.FAILURE, 2)

@@ -238,12 +238,12 @@ async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
         return release is not None and release.state is ReleaseState.LIVE and len(await ready()) == 2
 
     async def others_are_ready() -> bool:
-        return len(instances := await ready()) == 2 and not {each.id for each in instances} & old
+        return len(instances := await ready()) == 2 and not {each.id for each in instances} & old.keys()
 
     life = Life(store, registry, a_driver(second, tmp_path))
     async with life:
         await until(is_live, 20)
-        old = {each.id for each in await ready()}
+        old = {each.id: each.address for each in await ready()}
         if not restarted:
             await asyncio.to_thread(second.kill if end == "kill" else second.shut_down)
             await asyncio.sleep(3)
@@ -258,6 +258,7 @@ async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
     release, instances = await store.release(ordered.id), await ready()
     assert release is not None and (release.state, release.failure) == (ReleaseState.LIVE, None)
     assert {(each.restarts, each.crashes) for each in instances} == {(0, 0)}
+    assert "" not in old.values() and not {each.address for each in instances} & set(old.values())
     assert all("failed" not in event.type for event in store.events)
 
 

@@ -210,6 +210,7 @@ def management(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"})
 
 
+@pytest.mark.quiet
 async def test_streams_tell_a_change_of_their_environment_within_100_ms(url: str) -> None:
     by_token = {"X-API-Key": app_token(TOKEN, PRODUCTION)}
     canarys = {"Authorization": f"Bearer {app_token(TOKEN, CANARY)}"}
@@ -273,6 +274,7 @@ async def test_a_stream_begins_with_what_its_client_does_not_know(url: str) -> N
         task.cancel()
 
 
+@pytest.mark.quiet
 async def test_another_copys_changes_reach_the_stream_within_100_ms(url: str, redis: Redis) -> None:
     other = FlagCache(RedisFlagStore(redis), now)
     listener, task = listening(f"{url}/ofrep/v1/stream", {"Authorization": f"Bearer {app_token(TOKEN, PRODUCTION)}"})

@@ -91,6 +91,7 @@ def test_the_server_sdk_reads_every_type_and_error(clients: Path, service: Servi
     }
 
 
+@pytest.mark.quiet
 def test_the_web_sdk_is_told_of_a_change_by_the_stream(clients: Path, service: Service) -> None:
     with web_client(clients, service, "sse") as web, service.api() as api:
         ready = web.told()

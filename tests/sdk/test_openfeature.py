@@ -81,6 +81,7 @@ def test_a_switch_is_seen_by_the_next_question(service: Service, client: OpenFea
         assert client.get_boolean_value("disabled", True) is False
 
 
+@pytest.mark.quiet
 def test_an_app_with_only_a_redis_client_sees_a_switch_within_100_ms(service: Service) -> None:
     """From the PATCH's answer on; the mirror is written in the transaction that the answer waits for."""
     with redis.Redis.from_url(service.app_redis_url, decode_responses=True) as app, service.api() as api:

@@ -38,6 +38,7 @@ def key(**changes: Any) -> str:
         "manifest": manifest(),
         "baseline": baseline(),
         "images": False,
+        "asks_branch": False,
     }
     return judgement_key(**{**given, **changes})
 
@@ -72,6 +73,13 @@ def test_what_does_not_decide_a_verdict_is_not_in_its_key(other: dict[str, Any])
 )
 def test_what_decides_a_verdict_is_in_its_key(other: dict[str, Any]) -> None:
     assert key(**other) != key()
+
+
+def test_the_branch_decides_where_a_step_may_ask_for_it() -> None:
+    dev = build(2, commit="a" * 40, branch="dev")
+    assert key(asks_branch=True) == key(asks_branch=True, build=build(2, commit="a" * 40))
+    assert key(asks_branch=True, build=dev) != key(asks_branch=True)
+    assert key(build=dev) == key()
 
 
 @pytest.mark.parametrize(

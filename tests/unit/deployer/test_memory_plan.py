@@ -134,7 +134,10 @@ def test_memory_doubles_up_to_the_maximum() -> None:
 @pytest.mark.parametrize(("release", "at"), [(STARTING, NOW), (LIVE, after(9))])
 def test_a_kill_while_starting_or_watched_doubles_the_memory_and_is_no_fault(release: Release, at: object) -> None:
     changes = plan(killed(release, 64 * MIB), LIMITS, at)  # type: ignore[arg-type]
-    assert changes == [WantMemory(128 * MIB), MoveInstance(f"{release.id}-1", S.FAILED, AT_LIMIT, fault=False)]
+    assert changes == [
+        WantMemory(release.id, 128 * MIB),
+        MoveInstance(f"{release.id}-1", S.FAILED, AT_LIMIT, fault=False),
+    ]
 
 
 def test_what_is_wanted_already_is_not_doubled_again() -> None:
@@ -168,6 +171,42 @@ def test_a_kill_is_stored_with_its_memory_and_told_with_the_evidence() -> None:
     event = told(commit.events[0])
     assert (event["type"], event["reason"]) == ("instance.failed", AT_LIMIT)
     assert (event["oom_killed"], event["memory_limit"], event["max_memory"]) == (True, 64 * MIB, 256 * MIB)
+
+
+def raised(to: int, asked: int | None = None) -> Release:
+    """The starting release after a kill at each limit below `to`; `asked`: what somebody had asked for before."""
+    release, override = STARTING, Override(memory=asked)
+    while override.memory != to:
+        limit = override.memory or 64 * MIB
+        world = killed(release, limit, override=override)
+        commit = apply(plan(world, LIMITS, NOW), world, {}, NOW)
+        release, override = commit.releases[release.id], commit.override or override
+    return release
+
+
+@pytest.mark.parametrize("asked", [None, 64 * MIB])
+@pytest.mark.parametrize("end", [R.FAILED, R.RETIRED, R.ROLLED_BACK])
+def test_a_release_that_was_never_live_gives_back_the_memory_that_it_had_doubled(
+    end: ReleaseState, asked: int | None
+) -> None:
+    world = a_world([raised(256 * MIB, asked)], [], override=Override(memory=256 * MIB, replicas=3))
+    commit = apply([MoveRelease("notes-r2", end, "x")], world, {}, NOW)
+    assert commit.override == Override(memory=asked, replicas=3)
+
+
+def test_but_not_what_others_asked_for_meanwhile_or_before() -> None:
+    world = a_world([raised(128 * MIB)], [], override=Override(memory=192 * MIB))
+    assert apply([MoveRelease("notes-r2", R.FAILED, "x")], world, {}, NOW).override is None
+    world = a_world([STARTING], [], override=Override(memory=192 * MIB))
+    assert apply([MoveRelease("notes-r2", R.FAILED, "x")], world, {}, NOW).override is None
+
+
+def test_what_a_release_needed_to_go_live_stays() -> None:
+    world = a_world([raised(128 * MIB)], [], override=Override(memory=128 * MIB))
+    live = apply([MoveRelease("notes-r2", R.LIVE, "x")], world, {}, NOW)
+    assert live.override is None
+    world = a_world([live.releases["notes-r2"]], [], override=Override(memory=128 * MIB))
+    assert apply([MoveRelease("notes-r2", R.RETIRED, "x")], world, {}, NOW).override is None
 
 
 def test_the_one_in_its_place_starts_at_once_with_more_and_counts_on() -> None:
