@@ -13,7 +13,7 @@ from stack.engine import docker, remove_container
 from stack.outside import look, wait_for
 from tests.unit.deployer.conftest import BASE
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.quiet]
 
 
 def instances(stack: ComposeStack, apps: Iterable[Deployable]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from tests.compose.test_addresses import instances
 from tests.e2e.test_faults import DOWN_S, SERVICES_AND_REDIS, each_dies_and_nothing_is_lost, state_of
 
 log = logging.getLogger(__name__)
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.quiet]
 
 
 @pytest.fixture

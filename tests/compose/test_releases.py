@@ -16,7 +16,7 @@ from stack.load import Load
 from stack.outside import look, wait_for, wait_for_commit
 
 log = logging.getLogger(__name__)
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.quiet]
 
 RELEASES = int(os.environ.get("E2E_RELEASES", "5"))  # 20 where there is time
 ROLLBACKS = 3
@@ -26,7 +26,6 @@ PRODUCTION = Environment.PRODUCTION
 MAIN = "def main() -> None:\n"
 
 
-@pytest.mark.quiet
 def test_nothing_is_lost_through_releases_rollbacks_failures_and_more_memory(
     stack: ComposeStack, make_app: Callable[[str], Deployable]
 ) -> None:

@@ -15,6 +15,7 @@ from stack.delivery import Deployable
 from stack.load import Load
 from stack.outside import look, tracks_of_new_visitors, wait_for
 
+pytestmark = pytest.mark.quiet
 DOWN_S = float(os.environ.get("E2E_DOWN_S", "4"))  # 20 where there is time
 NUMBERS = itertools.count(1)
 SERVICES_AND_REDIS = ("build", "deployer", "monitor", "flags", "proxy", "redis")
