@@ -17,24 +17,24 @@ def developer(tmp_path: Path, service: BuildService) -> Developer:
     return Developer(tmp_path / "work", service, APP)
 
 
-def sleepers(folder: Path) -> list[int]:
-    """Living processes that work in the build's folder."""
-    found = []
+def sleepers(folder: Path) -> dict[int, str]:
+    """Living processes that work in the build's folder, and their names."""
+    found = {}
     for process in psutil.process_iter():
         try:
             if process.cwd().startswith(str(folder)) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
+                found[process.pid] = process.name()
         except psutil.Error:
             continue
     return found
 
 
 def slowly(developer: Developer, service: BuildService, build_id: str, seconds: float = 60) -> Path:
-    """Pushes a build that sleeps in its step, with a child that has left its session; its folder, once it sleeps."""
-    developer.commit({"slipway.yml": SLOW, "ci.sh": f"setsid sleep {seconds} &\ntouch begun\nsleep {seconds}\n"})
+    """Pushes a build that sleeps in its step, with a child that has left its session; its folder, once both sleep."""
+    developer.commit({"slipway.yml": SLOW, "ci.sh": f"setsid sleep {seconds} &\nsleep {seconds}\n"})
     pushing = developer.push_in_background()
     folder = service.home / "releases" / APP / build_id
-    eventually(lambda: (folder / "begun").exists(), 20)
+    eventually(lambda: list(sleepers(folder).values()).count("sleep") == 2, 20)
     leave(pushing)  # which does not end the build
     return folder
 
@@ -50,7 +50,7 @@ def test_a_killed_service_takes_the_build_up_and_ends_it_once(
     folder = slowly(developer, service, "notes-1", seconds=3)
     before = sleepers(folder)
     service.kill()
-    assert sleepers(folder) == before != []
+    assert sleepers(folder) == before != {}
     service.start()
     build = service.ended("notes-1")
     assert (build["state"], build["attempt"]) == ("success", 2)
@@ -81,7 +81,7 @@ def test_a_newer_push_supersedes_the_one_that_runs(service: BuildService, develo
     older = service.build("notes-1")
     assert (older["state"], older["reason"]) == ("superseded", "superseded by notes-2, a newer push of release")
     assert states_of(database, "notes-1") == ["queued", "running", "superseded"]
-    assert sleepers(folder) == []
+    assert sleepers(folder) == {}
     assert [build for _, build in service.deployer.asked] == ["notes-2"]
 
 
@@ -105,7 +105,7 @@ def test_a_cancelled_build_leaves_no_process(service: BuildService, developer: D
     assert service.http.post("/builds/notes-1/cancel").status_code == 202
     build = service.ended("notes-1")
     assert (build["state"], build["reason"]) == ("cancelled", "cancelled by hand")
-    assert sleepers(folder) == []
+    assert sleepers(folder) == {}
     assert not folder.exists()
     assert service.http.post("/builds/notes-1/cancel").status_code == 409
     assert states_of(database, "notes-1") == ["queued", "running", "cancelled"]
