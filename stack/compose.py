@@ -60,7 +60,7 @@ class Compose:
 def up(compose: Compose, home: Path) -> None:
     """Builds, starts, waits until all five services are ready. The token ends up in `<home>/token`."""
     started = time.monotonic()
-    compose.run("build")
+    compose.run("--profile", "first-run", "build")
     configuration = compose.configuration()
     told = network.ensure(configuration["networks"]["apps"]["name"], configuration["name"])
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")

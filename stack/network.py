@@ -5,13 +5,11 @@ Plain Python: `make up` has no packages.
 """
 
 import json
-from ipaddress import ip_network
 from typing import Any
 
+from shared.subnet import range_of
 from stack.engine import STACK, EngineError, docker
 
-EIGHTH = 3  # bits: the part of the subnet that the engine gives
-SMALLEST = 25  # bits: of a smaller subnet the platform's own containers would have too little
 TRIES = 10
 INSTANCE = "io.slipway.instance"
 DONE = ("created", "exited", "dead")
@@ -24,7 +22,7 @@ def ensure(name: str, project: str) -> str:
         return _make(name, project)
     if any(pool.get("IPRange") for pool in found["IPAM"]["Config"] or []):
         return ""
-    if not _is_ours(found, project) or _range_of(_subnet(found)) is None:
+    if not _is_ours(found, project) or range_of(_subnet(found)) is None:
         return f"{WITHOUT.format(name)} make it with --subnet and --ip-range."
     if _is_needed(name):
         return f"{WITHOUT.format(name)} `make down`, then `make up` makes it anew."
@@ -39,7 +37,7 @@ def _make(name: str, project: str) -> str:
     for attempt in range(1, TRIES + 1):
         _create(name, project)
         subnet = _subnet(_inspected(name))
-        if (given := _range_of(subnet)) is None:
+        if (given := range_of(subnet)) is None:
             break
         docker("network", "rm", name)
         try:
@@ -53,14 +51,6 @@ def _make(name: str, project: str) -> str:
 
 def _subnet(network: dict[str, Any]) -> str:
     return str(network["IPAM"]["Config"][0]["Subnet"])
-
-
-def _range_of(subnet: str) -> str | None:
-    """What of it is to be the engine's; None if it is too small to be shared, or not of IPv4."""
-    whole = ip_network(subnet)
-    if whole.version == 6 or whole.prefixlen > SMALLEST:
-        return None
-    return str(next(whole.subnets(EIGHTH)))
 
 
 def _create(name: str, project: str, *chosen: str) -> None:

@@ -81,9 +81,11 @@ class Expiry:
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
         """Those that the deployer has removed."""
-        for build in builds if images is not None else ():
+        if images is None:
+            return
+        for build in builds:
             artifact = build.artifact if build.ended and not build.expired.artifact else None
-            if artifact and artifact.kind == "image" and (artifact.ref, artifact.digest) not in (images or ()):
+            if artifact and artifact.kind == "image" and (artifact.ref, artifact.digest) not in images:
                 await self._store.note(build.id, Expired(artifact=now))
 
     async def _remove_artifacts(self, app: str, builds: list[Build], candidates: list[Build], now: datetime) -> None:

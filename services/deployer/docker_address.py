@@ -6,11 +6,8 @@ chance: Envoy may know a freed address for a while, and must not lead an app's v
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
-
-EIGHTH = 3  # bits: the part of a subnet that the engine gives
-SMALLEST = 25  # bits: an eighth of a smaller subnet is too little for the platform's own containers
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,3 @@ def taken(containers: Iterable[Mapping[str, Any]], network: str) -> set[IPv4Addr
     ends = [each["NetworkSettings"]["Networks"].get(network) or {} for each in containers]
     found = [end.get("IPAddress") for end in ends] + [(end.get("IPAMConfig") or {}).get("IPv4Address") for end in ends]
     return {IPv4Address(each) for each in found if each}
-
-
-def range_of(subnet: str) -> str | None:
-    """What of a subnet is to be the engine's; None if it is too small to be shared, or not of IPv4."""
-    whole = ip_network(subnet)
-    if whole.version == 6 or whole.prefixlen > SMALLEST:
-        return None
-    return str(next(whole.subnets(EIGHTH)))

@@ -8,11 +8,12 @@ import docker
 from docker.errors import APIError
 from docker.types import IPAMConfig, IPAMPool
 
-from services.deployer.docker_address import range_of, room_of, taken
+from services.deployer.docker_address import room_of, taken
 from services.deployer.docker_connection import unless_conflict
 from services.deployer.docker_container import Stack
 from services.deployer.driver import DriverError
 from shared.engine import STACK
+from shared.subnet import range_of
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.models import Environment
+from stack.compose import Compose
 from stack.compose_stack import ComposeStack, command
 from stack.delivery import Deployable
 from stack.engine import docker
@@ -76,6 +77,13 @@ def test_a_service_that_is_killed_within_its_container_is_started_again(stack: C
     os.kill(first, 9)
     wait_for(lambda: stack.pid("flags") not in (0, first), "another process", 20)
     wait_for(stack.is_ready, "ready again", 30)
+
+
+def test_an_upgrade_of_one_container_replaces_no_other(stack: ComposeStack) -> None:
+    """Compose replaces what depends on a container together with that: Envoy and Redis, so visitors would notice."""
+    containers = Compose(stack.settings.home / "env").configuration()["services"]
+    assert {*SERVICES_AND_REDIS, "envoy"} <= containers.keys()
+    assert [name for name, each in containers.items() if "depends_on" in each] == []
 
 
 def test_make_up_again_restarts_nothing(stack: ComposeStack) -> None:

@@ -71,8 +71,9 @@ def test_no_secret_in_images_environments_process_lists_or_logs(
     password = docker("exec", stack.container("flags"), "cat", "/run/slipway/redis/password").strip()
     secrets = {"token": stack.token, "Redis' password": password}
     derived = {"the apps' password": derived_secret(stack.token, "redis:app")}
-    platform = [stack.container(program) for program in (*LONG_RUNNING, "first-run")]
+    platform = [stack.container(program) for program in LONG_RUNNING]
     images = {docker("inspect", "--format", "{{.Image}}", name).strip() for name in platform}
+    images.add("slipway/platform-first-run")
     apps = docker("ps", "--quiet", "--filter", f"label=io.slipway.stack={stack.project}").split()
     images |= {docker("inspect", "--format", "{{.Image}}", name).strip() for name in apps}
     shown = {

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.deployer.docker_address import Room, range_of, room_of, taken
+from services.deployer.docker_address import Room, room_of, taken
+from shared.subnet import range_of
 
 THREE = Room(IPv4Address("10.0.0.4"), IPv4Address("10.0.0.6"))
 
