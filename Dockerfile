@@ -39,10 +39,11 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git doc
 USER 10000:10000
 
 FROM base AS first-run
-COPY stack/__init__.py stack/first_run.py stack/redis_conf.py stack/
+COPY stack/__init__.py stack/redis_conf.py stack/
+COPY stack/compose/__init__.py stack/compose/first_run.py stack/compose/
 COPY shared/ shared/
 COPY --from=packages /opt/slipway/venv venv
-ENTRYPOINT ["python", "-m", "stack.first_run"]
+ENTRYPOINT ["python", "-m", "stack.compose.first_run"]
 
 FROM ${DEBIAN} AS envoy
 LABEL org.opencontainers.image.title="slipway-envoy" org.opencontainers.image.licenses="Apache-2.0"
@@ -65,5 +66,5 @@ COPY services/${SERVICE}/ services/${SERVICE}/
 USER 0:0
 RUN python -m compileall -q shared services
 USER 10000:10000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "shared.healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "shared.web.healthcheck"]
 ENTRYPOINT ["sh", "-c", "exec python -m services.$SLIPWAY_SERVICE"]

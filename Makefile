@@ -13,7 +13,7 @@ demo: $(VENV)/run ## the whole way of a push, told line by line; no Docker
 	@$(BIN)/python -m stack.demo
 
 local: $(VENV)/run ## the stack in the foreground: Redis, Envoy, five services, apps as processes
-	@exec $(BIN)/python -m stack.launcher
+	@exec $(BIN)/python -m stack.local
 
 up: ## the stack in containers: docker compose, five services, Envoy, Redis, apps as containers
 	@$(PYTHON) -m stack.compose up
@@ -42,16 +42,16 @@ fmt: $(VENV)/dev ## format the code
 bench: bench-proxy bench-deploy bench-idle bench-build ## every benchmark
 
 bench-proxy: $(VENV)/dev ## throughput through port 3456 beside bare Envoy and the app itself
-	$(BIN)/python -m stack.bench_proxy
+	$(BIN)/python -m bench.proxy
 
 bench-deploy: $(VENV)/dev ## releases under load: time to live, requests lost; containers beside Swarm and compose
-	$(BIN)/python -m stack.bench_deploy
+	$(BIN)/python -m bench.deploy
 
 bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
-	$(BIN)/python -m stack.bench_idle
+	$(BIN)/python -m bench.idle
 
 bench-build: $(VENV)/dev ## what the platform adds to a build, on processes and in containers; a long log
-	$(BIN)/python -m stack.bench_build
+	$(BIN)/python -m bench.build
 
 lock: ## write requirements*.lock anew from requirements*.in (needs uv)
 	for each in requirements requirements-local requirements-dev; do \

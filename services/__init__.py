@@ -1,0 +1,1 @@
+"""The five services. Each is a package that runs alone; none imports another."""

@@ -8,58 +8,58 @@ from collections.abc import AsyncIterator
 import httpx
 from fastapi import FastAPI
 
-from services.build.analysis import Analysis
-from services.build.api import PUBLIC, apps_router, builds_router
-from services.build.app_tasks import AppTasks
-from services.build.build_log import BuildLogs
+from services.build.api.builds import listing_router
+from services.build.api.flaky_tests import flaky_router
+from services.build.api.manifest import manifest_router
+from services.build.api.page_views import BuildPages
+from services.build.api.reports import report_router
+from services.build.api.rest import PUBLIC, apps_router, builds_router
+from services.build.api.secrets import secrets_router
+from services.build.api.webhooks import webhooks_router
+from services.build.builds.build_store import RedisBuildStore
+from services.build.builds.lease_store import Lease
+from services.build.builds.status_store import RedisStatusStore
+from services.build.cache.cache_store import RedisPassedStore
 from services.build.config import Settings
-from services.build.deadline import Limits
-from services.build.delivery_store import RedisDeliveryStore
-from services.build.deploy import Handover
-from services.build.door import Door
-from services.build.door_objects import DoorObjects
-from services.build.executor import Executor, Stop
-from services.build.expire import Expiry
-from services.build.expiry import Rule
-from services.build.fetch import Fetcher
-from services.build.flaky_api import flaky_router
-from services.build.git_http import GitHttp
-from services.build.history_store import RedisHistoryStore
-from services.build.intake import Intake
-from services.build.lease_store import Lease
-from services.build.leftovers import Sweep
-from services.build.listing_api import listing_router
-from services.build.manifest_api import manifest_router
-from services.build.mirror import Mirror
-from services.build.page import Pages
-from services.build.passed_store import RedisPassedStore
-from services.build.process_executor import ProcessExecutor, passed_on
-from services.build.push_socket import PushSocket, install_hooks
-from services.build.receiver import Receiver
-from services.build.report_api import report_router
-from services.build.report_files import ReportFiles
-from services.build.repository import Repositories
-from services.build.run import Tools, run_build
-from services.build.secret_api import secrets_router
-from services.build.secret_store import RedisSecretStore
-from services.build.status_outbox import StatusOutbox
-from services.build.status_store import RedisStatusStore
-from services.build.store import RedisBuildStore
-from services.build.tree import TreeLimits
-from services.build.upkeep import TIMEOUT_S as UPKEEP_TIMEOUT_S
-from services.build.upkeep import Upkeep
-from services.build.wall import wall_off
-from services.build.webhook_api import webhooks_router
-from services.build.workers import Workers
-from shared.app import configure_logging, create_app, serve
+from services.build.executors.executor import Executor, Stop
+from services.build.executors.process.executor import ProcessExecutor, passed_on
+from services.build.forges.delivery_store import RedisDeliveryStore
+from services.build.forges.status_outbox import StatusOutbox
+from services.build.forges.webhook_handler import WebhookHandler
+from services.build.gates.code_analysis import Analysis
+from services.build.gates.history_store import RedisHistoryStore
+from services.build.gates.report_archive import ReportFiles
+from services.build.git.config_isolation import wall_off
+from services.build.git.git_fetch import Fetcher
+from services.build.git.git_http import GitHttp
+from services.build.git.pre_receive_objects import PreReceiveObjects
+from services.build.git.push_socket import PushSocket, install_hooks
+from services.build.git.repository import Repositories
+from services.build.git.tree_limits import TreeLimits
+from services.build.logs.build_log import BuildLogs
+from services.build.pipeline.deadline import TimeLimits
+from services.build.pipeline.deployer_client import DeployerClient
+from services.build.pipeline.run import BuildContext, run_build
+from services.build.queue.workers import Workers
+from services.build.retention.executor_gc import ExecutorGc
+from services.build.retention.repository_gc import TIMEOUT_S as UPKEEP_TIMEOUT_S
+from services.build.retention.repository_gc import RepositoryGc
+from services.build.retention.retention_job import RetentionJob
+from services.build.retention.retention_policy import RetentionPolicy
+from services.build.secrets.secret_store import RedisSecretStore
+from services.build.system.app_tasks import AppTasks
+from services.build.triggers.pre_receive import PreReceiveGate
+from services.build.triggers.push_handler import PushHandler
+from services.build.triggers.remote_sync import RemoteSync
 from shared.clock import now
-from shared.engine import socket_watch
+from shared.host.docker_engine import socket_watch
 from shared.http import ServiceClient
-from shared.loops import Loop
 from shared.manifest import MIB
 from shared.registry import RedisRegistry
+from shared.runtime.loops import Loop
+from shared.security.vault import Vault
 from shared.store import connect
-from shared.vault import Vault
+from shared.web.app import configure_logging, create_app, serve
 
 SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
@@ -89,7 +89,7 @@ def build_app(settings: Settings) -> FastAPI:
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
     deployer = ServiceClient("deployer", settings, registry, http)
     executor = _executor(settings, environment)
-    tools = Tools(
+    tools = BuildContext(
         store=store,
         history=history,
         passed=passed,
@@ -100,13 +100,13 @@ def build_app(settings: Settings) -> FastAPI:
         analysis=Analysis(environment),
         logs=logs,
         reports=reports,
-        handover=Handover(deployer),
+        handover=DeployerClient(deployer),
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
         build_url=lambda build: f"{url}/builds/{build}",
         now=now,
-        limits=Limits(whole_s=settings.build_limit_s),
+        limits=TimeLimits(whole_s=settings.build_limit_s),
         steps_at_a_time=settings.build_steps,
     )
 
@@ -117,14 +117,16 @@ def build_app(settings: Settings) -> FastAPI:
     workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold)
     schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
     workers.wake = schedule.wake
-    sweep = Loop("leftovers", Sweep(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
-    expiry = Expiry(store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now)
-    upkeep = Upkeep(store, repositories, path)
-    intake = Intake(store, repositories, logs, wake=schedule.wake, url=url, now=now)
+    sweep = Loop("leftovers", ExecutorGc(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
+    expiry = RetentionJob(
+        store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now
+    )
+    upkeep = RepositoryGc(store, repositories, path)
+    intake = PushHandler(store, repositories, logs, wake=schedule.wake, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
     spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
     git = GitHttp(settings.repositories, settings.hooks, spool, intake.admit, variables, largest_push)
-    door = Door(store, intake, DoorObjects(repositories), logs, wake=schedule.wake, is_here=git.is_here)
+    door = PreReceiveGate(store, intake, PreReceiveObjects(repositories), logs, wake=schedule.wake, is_here=git.is_here)
     at_door = Loop("door", door.step, every_s=DOOR_S)
     door.left = at_door.wake
     pushes = PushSocket(settings.push_socket, intake.tell, door.judge)
@@ -132,10 +134,10 @@ def build_app(settings: Settings) -> FastAPI:
     vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
     fetches, tellings = AppTasks("fetch", FETCHES), AppTasks("statuses", TELLINGS)
     fetcher = Fetcher(repositories, vault, path, loopback=loopback)
-    mirror = Mirror(store, deliveries, intake, fetcher, fetches, now)
+    mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now)
     deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
     fetches.done = mirror.wake = deliver.wake
-    receiver = Receiver(store, deliveries, vault, wake=mirror.heard, now=now)
+    receiver = WebhookHandler(store, deliveries, vault, wake=mirror.heard, now=now)
     outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
 
     async def forget(deleted: str) -> None:
@@ -145,7 +147,7 @@ def build_app(settings: Settings) -> FastAPI:
         await deliveries.forget(deleted)
         sweep.wake()
 
-    pages = Pages(logs, settings)
+    pages = BuildPages(logs, settings)
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
@@ -192,8 +194,8 @@ def build_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _rule(settings: Settings) -> Rule:
-    return Rule(
+def _rule(settings: Settings) -> RetentionPolicy:
+    return RetentionPolicy(
         settings.build_keep_days,
         settings.build_keep_logs,
         settings.build_keep_artifacts,
@@ -203,9 +205,9 @@ def _rule(settings: Settings) -> Rule:
 
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
     if settings.driver == "docker":
-        from services.build.container_step import container_side
-        from services.build.docker_executor import DockerExecutor  # needs a package that processes do without
-        from services.build.image import ImageBuilder, client_environment
+        from services.build.executors.docker.container_step import container_side
+        from services.build.executors.docker.executor import DockerExecutor  # needs a package that processes do without
+        from services.build.executors.docker.image_builder import ImageBuilder, client_environment
 
         stack, client = settings.stack_id(), client_environment(os.environ)
         return DockerExecutor(client, ImageBuilder(client, stack), container_side(environment), stack)

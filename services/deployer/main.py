@@ -10,33 +10,33 @@ from urllib.parse import urlsplit
 import httpx
 from fastapi import FastAPI
 
-from services.deployer.api import router
+from services.deployer.api.rest import router
 from services.deployer.config import Settings
-from services.deployer.docker_container import Stack
-from services.deployer.driver import Driver
-from services.deployer.ending import ended_at
-from services.deployer.environment import AppFacts, Place
-from services.deployer.loops import Housekeeping, Reconciler
-from services.deployer.memory_cgroup import parent_for
-from services.deployer.observe import Limits
-from services.deployer.orders import Orders
-from services.deployer.prober import Prober
-from services.deployer.process_driver import ProcessDriver
-from services.deployer.proxy import ProxyService
-from services.deployer.runner import Runner, Setting
+from services.deployer.drivers.docker.container import Stack
+from services.deployer.drivers.driver import Driver
+from services.deployer.drivers.process.driver import ProcessDriver
+from services.deployer.drivers.process.memory_cgroup import parent_for
+from services.deployer.plan.observe import ObservationLimits
+from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, Setting
+from services.deployer.reconcile.prober import Prober
+from services.deployer.reconcile.proxy_client import ProxyService
+from services.deployer.reconcile.reconciler import Housekeeping, Reconciler
+from services.deployer.reconcile.release_service import ReleaseService
+from services.deployer.reconcile.work_executor import WorkContext
+from services.deployer.releases.environment import AppFacts, EnvironmentId
+from services.deployer.releases.override_encryption import OverrideEncryption
+from services.deployer.shutdown import ended_at
 from services.deployer.store import RedisStore
-from services.deployer.vault import Vault
-from services.deployer.worker import Tools
-from shared.app import configure_logging, create_app, serve
-from shared.auth import derived_secret
 from shared.clock import now
 from shared.config import secret_file
-from shared.engine import socket_watch
+from shared.host.docker_engine import socket_watch
 from shared.http import ServiceClient
-from shared.loops import Loop
 from shared.models import Environment
 from shared.registry import RedisRegistry
+from shared.runtime.loops import Loop
+from shared.security.auth import derived_secret
 from shared.store import connect
+from shared.web.app import configure_logging, create_app, serve
 
 DESCRIPTION = "Environments, releases and instances: start first, confirm the route, drain, stop; roll back by itself."
 ENFORCE_S = 0.5
@@ -44,7 +44,7 @@ ENFORCE_S = 0.5
 
 def _docker_driver(settings: Settings) -> Driver:
     """Imported here: machines that run processes need not have Docker's package."""
-    from services.deployer.docker_driver import DockerDriver
+    from services.deployer.drivers.docker.driver import DockerDriver
 
     stack, home = Stack(settings.stack_id(), settings.network), settings.home
     return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home))
@@ -81,15 +81,15 @@ def build_app(settings: Settings) -> FastAPI:
     """The service with everything it needs; nothing runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
-    vault = Vault(secret_file(settings.home / "key").split())
+    vault = OverrideEncryption(secret_file(settings.home / "key").split())
     registry, store, driver = RedisRegistry(redis), RedisStore(redis, vault), driver_for(settings)
-    locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+    locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
     prober = Prober(lambda place: reconciler.wake(place))
     builds = ServiceClient("build", settings, registry, http)
-    orders = Orders(store, driver, builds, locks, lambda place: reconciler.wake(place), now)
-    limits = Limits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
+    orders = ReleaseService(store, driver, builds, locks, lambda place: reconciler.wake(place), now)
+    limits = ObservationLimits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
     setting = Setting(registry, prober, limits, now)
-    tools = Tools(
+    tools = WorkContext(
         store=store,
         driver=driver,
         proxy=ProxyService(ServiceClient("proxy", settings, registry, http)),
@@ -99,7 +99,9 @@ def build_app(settings: Settings) -> FastAPI:
         take_back=orders.take_back,
     )
     reconciler = Reconciler(
-        store, driver, lambda place: Runner(place, setting, tools, locks[place], lambda woken: reconciler.wake(woken))
+        store,
+        driver,
+        lambda place: EnvironmentReconciler(place, setting, tools, locks[place], lambda woken: reconciler.wake(woken)),
     )
     ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept)

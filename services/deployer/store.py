@@ -8,11 +8,11 @@ from typing import Protocol
 
 from redis.asyncio import Redis
 
-from services.deployer.apply import Commit
-from services.deployer.environment import Override, Place
-from services.deployer.instance import Instance
-from services.deployer.release import ENDED, Release
-from services.deployer.vault import Vault
+from services.deployer.plan.apply_changes import Commit
+from services.deployer.releases.environment import EnvironmentId, Override
+from services.deployer.releases.instance import Instance
+from services.deployer.releases.override_encryption import OverrideEncryption
+from services.deployer.releases.release import ENDED, Release
 from shared import events
 from shared.models import Environment, Event
 
@@ -35,23 +35,25 @@ class Store(Protocol):
         """Of the app's next release; never the same twice."""
         ...
 
-    async def commit(self, place: Place, commit: Commit) -> None:
+    async def commit(self, place: EnvironmentId, commit: Commit) -> None:
         """All of it at once, with its events."""
         ...
 
-    async def load(self, place: Place) -> Stored: ...
+    async def load(self, place: EnvironmentId) -> Stored: ...
 
     async def release(self, release_id: str) -> Release | None: ...
 
-    async def releases(self, place: Place, *, before: int | None = None, limit: int | None = None) -> list[Release]:
+    async def releases(
+        self, place: EnvironmentId, *, before: int | None = None, limit: int | None = None
+    ) -> list[Release]:
         """Newest first; of those with a number below `before`."""
         ...
 
-    async def places(self) -> list[Place]:
+    async def places(self) -> list[EnvironmentId]:
         """Where there ever was a release, or another wish than the manifest's."""
         ...
 
-    async def save_override(self, place: Place, override: Override) -> None:
+    async def save_override(self, place: EnvironmentId, override: Override) -> None:
         """Its configuration is not taken from it but worked out anew when it is loaded."""
         ...
 
@@ -62,7 +64,7 @@ def is_open(release: Release) -> bool:
 
 
 class RedisStore:
-    def __init__(self, redis: Redis, vault: Vault) -> None:
+    def __init__(self, redis: Redis, vault: OverrideEncryption) -> None:
         self._redis = redis
         self._vault = vault
 
@@ -70,7 +72,7 @@ class RedisStore:
         number: int = await self._redis.incr(f"deployer:number:{app}")
         return number
 
-    async def commit(self, place: Place, commit: Commit) -> None:
+    async def commit(self, place: EnvironmentId, commit: Commit) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
             for release in commit.releases.values():
                 pipe.set(_release_key(release.id), release.model_dump_json())
@@ -87,7 +89,7 @@ class RedisStore:
                 events.append(pipe, event)
             await pipe.execute()
 
-    async def load(self, place: Place) -> Stored:
+    async def load(self, place: EnvironmentId) -> Stored:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.smembers(_key("open", place))
             pipe.hvals(_key("instances", place))
@@ -104,17 +106,21 @@ class RedisStore:
     async def release(self, release_id: str) -> Release | None:
         return next(iter(await self._releases([release_id])), None)
 
-    async def releases(self, place: Place, *, before: int | None = None, limit: int | None = None) -> list[Release]:
+    async def releases(
+        self, place: EnvironmentId, *, before: int | None = None, limit: int | None = None
+    ) -> list[Release]:
         highest = "+inf" if before is None else f"({before}"
         start, num = (None, None) if limit is None else (0, limit)
         ids = await self._redis.zrevrangebyscore(_key("releases", place), highest, "-inf", start=start, num=num)
         return await self._releases([str(each) for each in ids])
 
-    async def places(self) -> list[Place]:
+    async def places(self) -> list[EnvironmentId]:
         names = sorted(str(name) for name in await self._redis.smembers(PLACES))
-        return [Place(app, Environment(environment)) for app, environment in (name.split("/") for name in names)]
+        return [
+            EnvironmentId(app, Environment(environment)) for app, environment in (name.split("/") for name in names)
+        ]
 
-    async def save_override(self, place: Place, override: Override) -> None:
+    async def save_override(self, place: EnvironmentId, override: Override) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(_key("override", place), self._vault.seal(override))
             pipe.sadd(PLACES, str(place))
@@ -129,7 +135,7 @@ def _release_key(release_id: str) -> str:
     return f"deployer:release:{release_id}"
 
 
-def _key(noun: str, place: Place) -> str:
+def _key(noun: str, place: EnvironmentId) -> str:
     return f"deployer:{noun}:{place.app}:{place.environment}"
 
 
@@ -140,19 +146,19 @@ def _age(instance: Instance) -> tuple[float, int, str]:
 class MemoryStore:
     """For tests; `events` in the order in which they were committed. `vault` may be another one in its next life."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: OverrideEncryption) -> None:
         self.events: list[Event] = []
         self.vault = vault
         self._numbers: dict[str, int] = {}
         self._releases: dict[str, Release] = {}
         self._instances: dict[str, Instance] = {}
-        self._overrides: dict[Place, str] = {}
+        self._overrides: dict[EnvironmentId, str] = {}
 
     async def next_number(self, app: str) -> int:
         self._numbers[app] = self._numbers.get(app, 0) + 1
         return self._numbers[app]
 
-    async def commit(self, place: Place, commit: Commit) -> None:
+    async def commit(self, place: EnvironmentId, commit: Commit) -> None:
         self._releases |= commit.releases
         self._instances |= commit.instances
         for instance in commit.dropped:
@@ -161,7 +167,7 @@ class MemoryStore:
             self._overrides[place] = self.vault.seal(commit.override)
         self.events += commit.events
 
-    async def load(self, place: Place) -> Stored:
+    async def load(self, place: EnvironmentId) -> Stored:
         instances = sorted((i for i in self._instances.values() if i.place == place), key=_age)
         used = {instance.release for instance in instances}
         here = (release for release in self._releases.values() if release.place == place)
@@ -175,12 +181,14 @@ class MemoryStore:
     async def release(self, release_id: str) -> Release | None:
         return self._releases.get(release_id)
 
-    async def releases(self, place: Place, *, before: int | None = None, limit: int | None = None) -> list[Release]:
+    async def releases(
+        self, place: EnvironmentId, *, before: int | None = None, limit: int | None = None
+    ) -> list[Release]:
         here = [r for r in self._releases.values() if r.place == place and (before is None or r.number < before)]
         return sorted(here, key=lambda release: -release.number)[:limit]
 
-    async def places(self) -> list[Place]:
+    async def places(self) -> list[EnvironmentId]:
         return sorted({release.place for release in self._releases.values()} | self._overrides.keys(), key=str)
 
-    async def save_override(self, place: Place, override: Override) -> None:
+    async def save_override(self, place: EnvironmentId, override: Override) -> None:
         self._overrides[place] = self.vault.seal(override)

@@ -5,17 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
-from services.flags.access import actor
+from services.flags.auth import actor
 from services.flags.cache import FlagCache
 from services.flags.change import Decide, Precondition, deleted, patched, places, put
 from services.flags.flag import Definition, FlagKey, Patch
-from services.flags.page import HISTORY_SHOWN, Pages
+from services.flags.page import HISTORY_SHOWN, FlagPages
 from services.flags.store import FlagStore
 from services.flags.view import ChangeView, FlagView, Views, change_view
 from shared.clock import now
 from shared.errors import NotFound
 from shared.models import Environment, Page
-from shared.pages import wants_page
+from shared.web.pages import wants_page
 
 EXAMPLE = {
     "state": "ENABLED",
@@ -45,7 +45,7 @@ def precondition(
 Condition = Annotated[Precondition, Depends(precondition)]
 
 
-def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: Pages) -> APIRouter:
+def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPages) -> APIRouter:
     router = APIRouter(tags=["flags"])
 
     def found(response: Response, key: str, where: Environment | None) -> FlagView:

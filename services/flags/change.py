@@ -8,32 +8,32 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
-from services.flags.check import check
 from services.flags.flag import Change, Definition, Flag, Patch, merged, rules_aside
+from services.flags.validation import check
 from shared.errors import Conflict, Invalid, Problem
 from shared.models import Environment
 
 Rules = Literal["keep", "aside", "back"]
 
 
-class Place(NamedTuple):
+class FlagPlace(NamedTuple):
     """Where one definition is: the same key may be in several environments."""
 
     environment: Environment
     key: str
 
 
-Flags = Mapping[Place, Flag]
-Wanted = Mapping[Place, Definition | None]
+Flags = Mapping[FlagPlace, Flag]
+Wanted = Mapping[FlagPlace, Definition | None]
 Decide = Callable[[Flags], Wanted]
 
 
-def places(key: str, environment: Environment | None) -> list[Place]:
+def places(key: str, environment: Environment | None) -> list[FlagPlace]:
     """The flag's place in one environment, or in each."""
-    return [Place(each, key) for each in ([environment] if environment else Environment)]
+    return [FlagPlace(each, key) for each in ([environment] if environment else Environment)]
 
 
-def tag(flags: Flags, where: Iterable[Place]) -> str | None:
+def tag(flags: Flags, where: Iterable[FlagPlace]) -> str | None:
     """Strong ETag of the flags in these places, quotes included; None if there are none."""
     there = [flags[place].model_dump_json(by_alias=True) for place in sorted(where) if place in flags]
     return f'"{hashlib.sha256("".join(there).encode()).hexdigest()[:20]}"' if there else None
@@ -46,7 +46,7 @@ class Precondition:
     if_match: str | None = None
     if_none_match: str | None = None
 
-    def hold(self, flags: Flags, where: Sequence[Place]) -> None:
+    def hold(self, flags: Flags, where: Sequence[FlagPlace]) -> None:
         """Raises a Problem (412) unless a write to `where` may go on. A tag of the flag in every environment holds for
         one of them too; a tag of one environment does not for all.
         """
@@ -68,13 +68,13 @@ def _names(header: str, current: Iterable[str | None]) -> bool:
     return bool(set(current) & listed) or (listed == {"*"} and bool(current))
 
 
-def put(where: Sequence[Place], definition: Definition, condition: Precondition) -> Decide:
+def put(where: Sequence[FlagPlace], definition: Definition, condition: Precondition) -> Decide:
     """Makes or replaces the flag in each place."""
     check(definition)
     return _each(where, condition, lambda current: definition)
 
 
-def patched(where: Sequence[Place], patch: Patch, condition: Precondition) -> Decide:
+def patched(where: Sequence[FlagPlace], patch: Patch, condition: Precondition) -> Decide:
     """Changes what the patch names, in each place that has the flag."""
 
     def after(current: Definition | None) -> Definition | None:
@@ -87,11 +87,11 @@ def patched(where: Sequence[Place], patch: Patch, condition: Precondition) -> De
     return _each(where, condition, after)
 
 
-def deleted(where: Sequence[Place], condition: Precondition) -> Decide:
+def deleted(where: Sequence[FlagPlace], condition: Precondition) -> Decide:
     return _each(where, condition, lambda current: None)
 
 
-def switched(where: Sequence[Place], to: str, rules: Rules, condition: Precondition) -> Decide:
+def switched(where: Sequence[FlagPlace], to: str, rules: Rules, condition: Precondition) -> Decide:
     """Serves the variant `to` from now on, in each place that has the flag, a disabled one included (a disabled flag
     leaves the value to its caller, whose default may be *on*). `rules`: they `keep` deciding before the default does,
     are set `aside` so that everybody gets `to`, or brought `back`.
@@ -116,7 +116,7 @@ def _with_rules(targeting: dict[str, JsonValue] | None, rules: Rules) -> dict[st
 
 
 def _each(
-    where: Sequence[Place], condition: Precondition, after: Callable[[Definition | None], Definition | None]
+    where: Sequence[FlagPlace], condition: Precondition, after: Callable[[Definition | None], Definition | None]
 ) -> Decide:
     def decide(flags: Flags) -> Wanted:
         condition.hold(flags, where)

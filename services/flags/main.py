@@ -7,24 +7,24 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.flags.access import TicketInAddress, accepts_app_tokens
 from services.flags.api import flags_router
 from services.flags.app_user_store import RedisAppUser
+from services.flags.auth import TicketInAddress, accepts_app_tokens
 from services.flags.cache import FlagCache
 from services.flags.config import Settings
+from services.flags.import_export_api import transfer_router
+from services.flags.last_used import LastUsed
 from services.flags.ofrep_api import ofrep_router
-from services.flags.page import Pages
+from services.flags.page import FlagPages
 from services.flags.page_api import page_router
 from services.flags.store import FlagStore, RedisFlagStore
-from services.flags.transfer_api import transfer_router
-from services.flags.usage import Usage
 from services.flags.view import Views
-from shared.app import configure_logging, create_app, serve
-from shared.auth import derived_secret
 from shared.clock import now
-from shared.loops import Loop
 from shared.registry import RedisRegistry, Registry
+from shared.runtime.loops import Loop
+from shared.security.auth import derived_secret
 from shared.store import connect
+from shared.web.app import configure_logging, create_app, serve
 
 APP_USER_S = 1.0
 USAGE_S = 10.0
@@ -51,9 +51,9 @@ def assemble(
 ) -> FastAPI:
     """The service on any store."""
     token = settings.platform_token()
-    usage = Usage(store, now)
+    usage = LastUsed(store, now)
     views = Views(cache, usage)
-    pages = Pages(views, usage, settings)
+    pages = FlagPages(views, usage, settings)
 
     app = create_app(
         "flags",

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from services.flags.change import Decide, Place, changes_of, flag_after, mirrors_after
+from services.flags.change import Decide, FlagPlace, changes_of, flag_after, mirrors_after
 from services.flags.flag import Change, Flag
 from shared.models import Environment
 
@@ -15,9 +15,9 @@ class MemoryFlagStore:
 
     def __init__(self) -> None:
         self._version = 0
-        self._flags: dict[Place, Flag] = {}
+        self._flags: dict[FlagPlace, Flag] = {}
         self._history: list[Change] = []
-        self._evaluated: dict[Place, datetime] = {}
+        self._evaluated: dict[FlagPlace, datetime] = {}
         self._changed = asyncio.Event()
 
     async def version(self) -> int:
@@ -31,7 +31,7 @@ class MemoryFlagStore:
         changes = changes_of(flags, decide(flags), actor, at)
         mirrors_after(self._owners(), changes)
         for change in changes:
-            place = Place(change.environment, change.key)
+            place = FlagPlace(change.environment, change.key)
             self._flags.pop(place, None)
             if flag := flag_after(change):
                 self._flags[place] = flag
@@ -61,8 +61,8 @@ class MemoryFlagStore:
         older = [entry for entry in entries if before is None or int(entry[0]) < int(before)]
         return older[::-1][:limit]
 
-    async def note_evaluated(self, times: Mapping[Place, datetime]) -> None:
+    async def note_evaluated(self, times: Mapping[FlagPlace, datetime]) -> None:
         self._evaluated |= times
 
-    async def evaluated(self) -> dict[Place, datetime]:
+    async def evaluated(self) -> dict[FlagPlace, datetime]:
         return dict(self._evaluated)

@@ -17,11 +17,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field, JsonValue
 from starlette.exceptions import HTTPException
 
-from services.flags.access import TICKET, stream_ticket
+from services.flags.auth import TICKET, stream_ticket
 from services.flags.cache import FlagCache
 from services.flags.evaluation import Evaluation, EvaluationError
 from services.flags.flag import Metadata
-from services.flags.usage import Usage
+from services.flags.last_used import LastUsed
 from shared.errors import Problem
 from shared.models import Environment, View
 from shared.store import RedisError
@@ -90,7 +90,7 @@ class OfrepRoute(APIRoute):
         return ofrep
 
 
-def ofrep_router(cache: FlagCache, usage: Usage, platform_token: str) -> APIRouter:
+def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIRouter:
     router = APIRouter(prefix="/ofrep/v1", tags=["OFREP"], route_class=OfrepRoute)
     body = Body(examples=[{"context": {"targetingKey": "visitor-1", "email": "ann@example.com"}}])
     errors: dict[int | str, dict[str, Any]] = {status: {"model": OfrepError} for status in (400, 404, 503)}

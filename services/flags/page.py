@@ -6,15 +6,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.flags.change import Place, places, tag
-from services.flags.difference import Difference, differences
+from services.flags.change import FlagPlace, places, tag
+from services.flags.diff import Difference, differences
 from services.flags.flag import Change, Flag, plain_value, rules_aside
-from services.flags.usage import Usage
+from services.flags.last_used import LastUsed
 from services.flags.view import Views
 from shared.config import SharedSettings
 from shared.errors import NotFound
 from shared.models import Environment
-from shared.pages import Templates
+from shared.web.pages import Templates
 
 HISTORY_SHOWN = 20
 
@@ -41,12 +41,12 @@ class Told(NamedTuple):
     differences: list[Difference]
 
 
-class Pages:
+class FlagPages:
     """`hostname`: that of the request's URL, under which the reader finds the other services' pages too. `seen`: the
     digest that a page looks again with; None is answered if nothing on it is another.
     """
 
-    def __init__(self, views: Views, usage: Usage, settings: SharedSettings) -> None:
+    def __init__(self, views: Views, usage: LastUsed, settings: SharedSettings) -> None:
         self._views = views
         self._usage = usage
         self._settings = settings
@@ -83,7 +83,7 @@ class Pages:
         flags = self._views.everywhere(key)
         return [self._panel(place, flags.get(place)) for place in places(key, None)]
 
-    def _panel(self, place: Place, flag: Flag | None) -> Panel:
+    def _panel(self, place: FlagPlace, flag: Flag | None) -> Panel:
         definition = flag.definition if flag else None
         aside = rules_aside(definition.targeting) if definition else None
         rules = aside or (definition.targeting if definition else None)

@@ -5,22 +5,22 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from services.flags.access import actor
 from services.flags.api import Condition, Seen, Where, page_response
+from services.flags.auth import actor
 from services.flags.cache import FlagCache
 from services.flags.change import Precondition, Rules, places, switched
 from services.flags.flag import FlagKey
-from services.flags.page import Pages
+from services.flags.page import FlagPages
 from services.flags.view import FlagView, Views
 from shared.clock import now
 from shared.errors import Problem
-from shared.pages import wants_page
 from shared.store import RedisError, redis_unavailable
+from shared.web.pages import wants_page
 
 CHANGED_MEANWHILE = "It is not what it was when your page was loaded. Look at what it is now, and decide anew."
 
 
-def page_router(cache: FlagCache, views: Views, pages: Pages) -> APIRouter:
+def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
     router = APIRouter(tags=["pages"])
 
     @router.get("/", response_class=HTMLResponse, summary="All flags as a page")
@@ -66,7 +66,7 @@ def _from_page(request: Request) -> bool:
     return wants_page(request.headers.get("accept"))
 
 
-def _told(pages: Pages, problem: Problem, key: str, request: Request) -> HTMLResponse:
+def _told(pages: FlagPages, problem: Problem, key: str, request: Request) -> HTMLResponse:
     stale = problem.status == 412
     title = "Not switched: somebody was first" if stale else "Not switched"
     page = pages.problem(title, CHANGED_MEANWHILE if stale else problem.detail, key, request.url.hostname)

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline, PubSub
 from redis.exceptions import WatchError
 
-from services.flags.change import Decide, Place, changes_of, flag_after, mirrors_after
+from services.flags.change import Decide, FlagPlace, changes_of, flag_after, mirrors_after
 from services.flags.flag import Change, Flag, mirrored
 from shared import events
 from shared.models import Environment, Event
@@ -48,11 +48,11 @@ class FlagStore(Protocol):
         """The changes of a flag with their ids, newest first, those older than the id `before`. Outlives the flag."""
         ...
 
-    async def note_evaluated(self, times: Mapping[Place, datetime]) -> None:
+    async def note_evaluated(self, times: Mapping[FlagPlace, datetime]) -> None:
         """Keeps when flags were last evaluated, for those places that are named."""
         ...
 
-    async def evaluated(self) -> dict[Place, datetime]:
+    async def evaluated(self) -> dict[FlagPlace, datetime]:
         """What note_evaluated kept; a flag's entry goes with it."""
         ...
 
@@ -107,28 +107,28 @@ class RedisFlagStore:
         entries: Any = await self._redis.xrevrange(_history(key), max=newest, count=limit)
         return [(entry_id, Change.model_validate_json(fields["change"])) for entry_id, fields in entries]
 
-    async def note_evaluated(self, times: Mapping[Place, datetime]) -> None:
+    async def note_evaluated(self, times: Mapping[FlagPlace, datetime]) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
             for place, at in times.items():
                 pipe.hset(_evaluated(place.environment), place.key, at.isoformat())
             await pipe.execute()
 
-    async def evaluated(self) -> dict[Place, datetime]:
-        found: dict[Place, datetime] = {}
+    async def evaluated(self) -> dict[FlagPlace, datetime]:
+        found: dict[FlagPlace, datetime] = {}
         for environment in Environment:
             times: Any = await self._redis.hgetall(_evaluated(environment))
-            found |= {Place(environment, key): datetime.fromisoformat(at) for key, at in times.items()}
+            found |= {FlagPlace(environment, key): datetime.fromisoformat(at) for key, at in times.items()}
         return found
 
 
-async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[Place, Flag]:
+async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[FlagPlace, Flag]:
     flags = {}
     for environment in Environment:
         texts: Any = await (
             pipe.hvals(_flags(environment)) if keys is None else pipe.hmget(_flags(environment), list(keys))
         )
         for flag in (Flag.model_validate_json(text) for text in texts if text):
-            flags[Place(environment, flag.key)] = flag
+            flags[FlagPlace(environment, flag.key)] = flag
     return flags
 
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from services.flags.cache import FlagCache
-from services.flags.change import Place, places, tag
+from services.flags.change import FlagPlace, places, tag
 from services.flags.flag import Change, Definition, Flag
-from services.flags.usage import Usage
+from services.flags.last_used import LastUsed
 from shared.errors import NotFound
 from shared.models import Environment, View
 
@@ -41,7 +41,7 @@ def change_view(entry_id: str, change: Change) -> ChangeView:
 class Views:
     """Reads from memory. Raises Unavailable before the flags were first read from Redis."""
 
-    def __init__(self, cache: FlagCache, usage: Usage) -> None:
+    def __init__(self, cache: FlagCache, usage: LastUsed) -> None:
         self._cache = cache
         self._usage = usage
 
@@ -61,7 +61,7 @@ class Views:
             raise NotFound(f"there is no flag {key} in {place}; GET /flags lists those there are")
         return self._view(flags[where[0]]), etag
 
-    def everywhere(self, key: str) -> dict[Place, Flag]:
+    def everywhere(self, key: str) -> dict[FlagPlace, Flag]:
         """The flag in each environment that has it."""
         found = {place: self._cache.flags(place.environment).get(key) for place in places(key, None)}
         return {place: flag for place, flag in found.items() if flag}

@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from services.monitor.alert import AbortState, Alert
-from services.monitor.alert_book import AlertBook
-from services.monitor.fleet import ILL
-from services.monitor.policy_look import Kill, Place, kill_of
-from services.monitor.sample_book import SampleBook
-from services.monitor.watch import CALL_S, Clock, Watch, ask
+from services.monitor.alerts.alert import AbortState, Alert
+from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.alerts.evaluator import CALL_S, Clock, Evaluator, ask
+from services.monitor.samples.inventory import ILL
+from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
 from shared.errors import Problem
 from shared.events import EventFollower
 from shared.http import ServiceClient
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Sampler:
     """Asks the deployer for every instance's counters."""
 
-    def __init__(self, deployer: ServiceClient, samples: SampleBook, clock: Clock) -> None:
+    def __init__(self, deployer: ServiceClient, samples: SampleCache, clock: Clock) -> None:
         self._deployer = deployer
         self._samples = samples
         self._clock = clock
@@ -45,7 +45,7 @@ class Sampler:
 class Aborts:
     """Repeats each abort that an alert asks for, until the proxy has answered it."""
 
-    def __init__(self, proxy: ServiceClient, alerts: AlertBook, clock: Clock) -> None:
+    def __init__(self, proxy: ServiceClient, alerts: ActiveAlerts, clock: Clock) -> None:
         self._proxy = proxy
         self._alerts = alerts
         self._clock = clock
@@ -74,7 +74,7 @@ class Aborts:
             self._alerts.settle(alert, outcome, self._clock(), words)
 
 
-class Follower:
+class RegistryFollower:
     """Acts at once on what the deployer tells of instances and releases. The looks find most of it too, a second later;
     what came about while no monitor ran is found here alone. `on_kill` takes each OOM kill, perhaps more than once.
     """
@@ -85,9 +85,9 @@ class Follower:
     def __init__(
         self,
         events: EventFollower,
-        watch: Watch,
-        samples: SampleBook,
-        on_kill: Callable[[Place, Kill], None],
+        watch: Evaluator,
+        samples: SampleCache,
+        on_kill: Callable[[EnvironmentKey, Kill], None],
         clock: Clock,
     ) -> None:
         self._events = events

@@ -6,35 +6,35 @@ from collections.abc import AsyncIterator
 import httpx
 from fastapi import FastAPI
 
-from services.monitor.alert_book import AlertBook
-from services.monitor.alert_store import RedisAlertStore
-from services.monitor.api import alerts_router
-from services.monitor.apprise_notifier import AppriseNotifier
+from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.alerts.alert_store import RedisAlertStore
+from services.monitor.alerts.evaluator import Evaluator
+from services.monitor.api.alerts import alerts_router
+from services.monitor.api.notifications import deliveries_router, notifiers_router, silences_router
+from services.monitor.api.page_views import MonitorPages
+from services.monitor.api.pages import alerts_page, pages_router
+from services.monitor.api.policies import policies_router
+from services.monitor.api.samples import samples_router
 from services.monitor.config import Settings
-from services.monitor.loops import Aborts, Follower, Sampler
+from services.monitor.dispatch.outbox_store import GROUP, RedisOutboxStore
+from services.monitor.dispatch.wiring import notifications
+from services.monitor.loops import Aborts, RegistryFollower, Sampler
 from services.monitor.metrics import MonitorCollector
-from services.monitor.notification_api import deliveries_router, notifiers_router, silences_router
-from services.monitor.notifications import notifications
-from services.monitor.notifier_store import RedisNotifierStore
-from services.monitor.outbox_store import GROUP, RedisOutboxStore
-from services.monitor.page import Pages
-from services.monitor.page_api import alerts_page, pages_router
-from services.monitor.policy_api import policies_router
-from services.monitor.policy_look import Kill, Place
-from services.monitor.policy_store import RedisPolicyStore
-from services.monitor.redis_sample_store import RedisSampleStore
-from services.monitor.sample_api import samples_router
-from services.monitor.sample_book import SampleBook
-from services.monitor.scaling import Scaling
-from services.monitor.traffic_book import TrafficBook
-from services.monitor.watch import Watch
-from shared.app import configure_logging, create_app, serve
+from services.monitor.notify.apprise_notifier import AppriseNotifier
+from services.monitor.notify.notifier_store import RedisNotifierStore
+from services.monitor.samples.redis_sample_store import RedisSampleStore
+from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.samples.traffic_cache import TrafficCache
+from services.monitor.scaling.policy_store import RedisPolicyStore
+from services.monitor.scaling.scaling_input import EnvironmentKey, Kill
+from services.monitor.scaling.scaling_loop import Scaling
 from shared.clock import now
 from shared.events import EventFollower
 from shared.http import ServiceClient
-from shared.loops import Loop
 from shared.registry import RedisRegistry
+from shared.runtime.loops import Loop
 from shared.store import connect
+from shared.web.app import configure_logging, create_app, serve
 
 SAMPLE_S = 2.0
 LOOK_S = 0.5
@@ -49,8 +49,8 @@ def build_app(settings: Settings) -> FastAPI:
     deployer = ServiceClient("deployer", settings, registry, http)
     proxy = ServiceClient("proxy", settings, registry, http)
     sample_store = RedisSampleStore(redis)
-    samples, traffic = SampleBook(sample_store), TrafficBook(sample_store)
-    alerts = AlertBook(RedisAlertStore(redis))
+    samples, traffic = SampleCache(sample_store), TrafficCache(sample_store)
+    alerts = ActiveAlerts(RedisAlertStore(redis))
 
     aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
     storing = Loop("storing alerts", alerts.flush, every_s=REPEAT_S)
@@ -60,7 +60,7 @@ def build_app(settings: Settings) -> FastAPI:
         storing.wake()
 
     sampler = Sampler(deployer, samples, now)
-    watch = Watch(deployer, proxy, samples, traffic, alerts, now, wake)
+    watch = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
     telling = notifications(
         RedisOutboxStore(redis),
         RedisNotifierStore(redis),
@@ -70,15 +70,15 @@ def build_app(settings: Settings) -> FastAPI:
         now,
     )
 
-    pages, policies = Pages(settings), RedisPolicyStore(redis)
+    pages, policies = MonitorPages(settings), RedisPolicyStore(redis)
     scaling = Scaling(deployer, samples, policies, now)
     scaling_loop = Loop("scaling", scaling.step, every_s=SAMPLE_S)
 
-    def on_kill(place: Place, kill: Kill) -> None:
+    def on_kill(place: EnvironmentKey, kill: Kill) -> None:
         scaling.killed(place, kill)
         scaling_loop.wake()
 
-    follower = Follower(EventFollower(redis, "monitor"), watch, samples, on_kill, now)
+    follower = RegistryFollower(EventFollower(redis, "monitor"), watch, samples, on_kill, now)
 
     async def deployer_check() -> str | None:
         return sampler.silent

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from services.monitor.alert_book import AlertBook
-from services.monitor.sample_book import SampleBook
-from services.monitor.watch import Clock
+from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.alerts.evaluator import Clock
+from services.monitor.samples.sample_cache import SampleCache
 
 INSTANCE = ["app", "environment", "release", "instance"]
 
@@ -15,7 +15,7 @@ INSTANCE = ["app", "environment", "release", "instance"]
 class MonitorCollector(Collector):
     """Of instances as the deployer told last; none while it does not answer, so that nothing old looks new."""
 
-    def __init__(self, samples: SampleBook, alerts: AlertBook, clock: Clock) -> None:
+    def __init__(self, samples: SampleCache, alerts: ActiveAlerts, clock: Clock) -> None:
         self._samples = samples
         self._alerts = alerts
         self._clock = clock

@@ -7,28 +7,28 @@ from functools import partial
 import httpx
 from fastapi import FastAPI
 
-from services.proxy.api import router
+from services.proxy.api.page_views import ProxyPages
+from services.proxy.api.pages import pages_router
+from services.proxy.api.rest import router
 from services.proxy.config import Settings
-from services.proxy.control import ControlPlane
-from services.proxy.envoy_admin import EnvoyAdmin, admin_client
-from services.proxy.envoy_files import EnvoyFiles, admin_socket, envoy_folder, prepare
-from services.proxy.handover import Handover
-from services.proxy.journal import AbortedReleases, Snapshot
-from services.proxy.loops import EnvoyWatch, TrafficReader
+from services.proxy.control.auto_pause import AutoPause, answers
+from services.proxy.control.control_plane import ControlPlane
+from services.proxy.control.deployer_tasks import DeployerTasks
+from services.proxy.control.disk_state import AbortedReleases, Snapshot
+from services.proxy.control.envoy_loops import EnvoyWatch, TrafficReader
+from services.proxy.control.rollout_service import RolloutService
+from services.proxy.control.sync import RegistrySync
+from services.proxy.envoy.admin import EnvoyAdmin, admin_client
+from services.proxy.envoy.files import EnvoyFiles, admin_socket, envoy_folder, prepare
 from services.proxy.metrics import TrafficCollector
-from services.proxy.page import Pages
-from services.proxy.page_api import pages_router
-from services.proxy.pauses import Pauses, answers
-from services.proxy.rollouts import Rollouts
-from services.proxy.store import RedisRouteStore
-from services.proxy.sync import Sync
-from services.proxy.traffic import Ledger
-from shared.app import configure_logging, create_app, serve
+from services.proxy.routes.route_store import RedisRouteStore
+from services.proxy.traffic import RequestCounts
 from shared.clock import now
 from shared.http import ServiceClient
-from shared.loops import Loop
 from shared.registry import RedisRegistry
+from shared.runtime.loops import Loop
 from shared.store import RedisError, connect
+from shared.web.app import configure_logging, create_app, serve
 
 DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by files, carries the visitors."
 
@@ -40,15 +40,15 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     admin_http = admin_client(admin_socket(settings))
     http = httpx.AsyncClient()
-    registry, store, ledger = RedisRegistry(redis), RedisRouteStore(redis), Ledger()
+    registry, store, ledger = RedisRegistry(redis), RedisRouteStore(redis), RequestCounts()
     control = ControlPlane(
         EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder), EnvoyAdmin(admin_http), store, ledger.view, now
     )
-    sync = Sync(control, registry, ledger, settings.domain)
+    sync = RegistrySync(control, registry, ledger, settings.domain)
     watch, reader = EnvoyWatch(control), TrafficReader(control, ledger)
-    rollouts, pages = Rollouts(control), Pages(control, ledger, reader, settings)
+    rollouts, pages = RolloutService(control), ProxyPages(control, ledger, reader, settings)
     deployer = ServiceClient("deployer", settings, registry, http)
-    handover = Handover(control, deployer)
+    handover = DeployerTasks(control, deployer)
     saving = Loop("save", control.save, every_s=1.0)
     handing_over = Loop("handover", handover.step, every_s=1.0)
     loops = [
@@ -58,7 +58,7 @@ def build_app(settings: Settings) -> FastAPI:
         Loop("drain", sync.drain_step, every_s=0.5),
         Loop("envoy", watch.step, every_s=2.0),
         Loop("traffic", reader.step, every_s=1.0),
-        Loop("pauses", Pauses(control, partial(answers, deployer)).step, every_s=1.0),
+        Loop("pauses", AutoPause(control, partial(answers, deployer)).step, every_s=1.0),
     ]
 
     def on_change() -> None:

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from services.proxy.control import ControlPlane
-from services.proxy.traffic import Ledger
+from services.proxy.control.control_plane import ControlPlane
+from services.proxy.traffic import RequestCounts
 from shared.errors import Unavailable
 
 
 class TrafficCollector(Collector):
     """Gauges, since they start again at 0 with each epoch."""
 
-    def __init__(self, control: ControlPlane, ledger: Ledger) -> None:
+    def __init__(self, control: ControlPlane, ledger: RequestCounts) -> None:
         self._control = control
         self._ledger = ledger
 

@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.proxy.envoy_admin import Clusters, Latency
-from services.proxy.envoy_clusters import cluster_name, split_name
-from services.proxy.route import Route
+from services.proxy.envoy.admin import Clusters, Latency
+from services.proxy.envoy.clusters import cluster_name, split_name
+from services.proxy.routes.route import Route
 from shared.models import Track
 from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 
@@ -15,7 +15,7 @@ Releases = tuple[str | None, str | None]
 
 
 @dataclass
-class Tally:
+class TrackCounters:
     """One app's counts of one epoch."""
 
     epoch: str
@@ -25,7 +25,7 @@ class Tally:
     latency: dict[Track, list[int]] = field(default_factory=dict)
 
 
-class Ledger:
+class RequestCounts:
     """Counts differences between readings, so that what an instance answered stays counted when it has gone.
 
     The first reading, and the first after Envoy's restart, sets where counting starts. An epoch of an app ends when
@@ -34,7 +34,7 @@ class Ledger:
 
     def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
         self._new_epoch = new_epoch
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, TrackCounters] = {}
         self._hosts: dict[tuple[str, str], tuple[int, int]] | None = None
         self._latencies: dict[str, Latency] | None = None
         self._le_ms: tuple[float, ...] = ()
@@ -91,7 +91,7 @@ class Ledger:
             tracks={track: self._track(route, track, tally) for track in Track},
         )
 
-    def _track(self, route: Route, track: Track, tally: Tally) -> TrackTraffic:
+    def _track(self, route: Route, track: Track, tally: TrackCounters) -> TrackTraffic:
         counts = tally.latency.get(track) or [0] * len(self._le_ms)
         # Envoy has no bucket above an hour, so +Inf holds what the last one holds.
         histogram = LatencyHistogram(le_ms=[*self._le_ms, None], counts=[*counts, counts[-1] if counts else 0])
@@ -102,11 +102,11 @@ class Ledger:
             latency=histogram,
         )
 
-    def _tally(self, route: Route) -> Tally:
+    def _tally(self, route: Route) -> TrackCounters:
         releases = _releases(route)
         tally = self._tallies.get(route.app)
         if tally is None or tally.releases != releases:
-            tally = self._tallies[route.app] = Tally(self._new_epoch(), releases)
+            tally = self._tallies[route.app] = TrackCounters(self._new_epoch(), releases)
         return tally
 
 
@@ -114,7 +114,9 @@ def _releases(route: Route) -> Releases:
     return route.release_of(Track.STABLE), route.release_of(Track.CANARY)
 
 
-def _add(tally: Tally, track: Track, cluster: str, before: Mapping[str, Latency], after: Mapping[str, Latency]) -> None:
+def _add(
+    tally: TrackCounters, track: Track, cluster: str, before: Mapping[str, Latency], after: Mapping[str, Latency]
+) -> None:
     if cluster not in after:
         return
     counts = after[cluster].counts

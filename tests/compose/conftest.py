@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.compose_stack import ComposeStack, compose_stack
-from stack.delivery import Deployable
+from stack.clients.delivery import Deployable
+from stack.compose.compose_stack import ComposeStack, compose_stack
 from tests.e2e.conftest import new_app
 
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shared.models import Environment
-from stack.compose_stack import ComposeStack
-from stack.delivery import Deployable
-from stack.engine import docker, remove_container
-from stack.outside import look, wait_for
+from stack.clients.delivery import Deployable
+from stack.clients.probe_client import look, wait_for
+from stack.compose.compose_stack import ComposeStack
+from stack.compose.engine import docker, remove_container
 from tests.unit.deployer.conftest import BASE
 
 pytestmark = [pytest.mark.docker, pytest.mark.quiet]

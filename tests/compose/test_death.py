@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 
 from shared.models import Environment
-from stack.compose import Compose
-from stack.compose_stack import ComposeStack, command
-from stack.delivery import Deployable
-from stack.engine import docker
-from stack.load import Load
-from stack.outside import look, tracks_of_new_visitors, wait_for
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for
+from stack.compose.compose import Compose
+from stack.compose.compose_stack import ComposeStack, command
+from stack.compose.engine import docker
 from tests.compose.test_addresses import instances
 from tests.e2e.test_faults import DOWN_S, SERVICES_AND_REDIS, each_dies_and_nothing_is_lost, state_of
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from shared.models import Environment
-from stack.compose_stack import ComposeStack
-from stack.delivery import Deployable
-from stack.load import Load
-from stack.outside import look, wait_for
-from stack.programs import ROOT
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.probe_client import look, wait_for
+from stack.compose.compose_stack import ComposeStack
+from stack.local.programs import ROOT
 from tests.e2e.test_faults import state_of
 
 log = logging.getLogger(__name__)

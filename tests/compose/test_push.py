@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from shared.models import Environment
-from stack.compose_stack import ComposeStack
-from stack.delivery import Deployable
-from stack.outside import look, wait_for
+from stack.clients.delivery import Deployable
+from stack.clients.probe_client import look, wait_for
+from stack.compose.compose_stack import ComposeStack
 
 pytestmark = pytest.mark.docker
 

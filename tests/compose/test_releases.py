@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from shared.models import Environment
-from stack.compose_stack import ComposeStack
-from stack.delivery import Deployable
-from stack.load import Load
-from stack.outside import look, wait_for, wait_for_commit
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.probe_client import look, wait_for, wait_for_commit
+from stack.compose.compose_stack import ComposeStack
 
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.docker, pytest.mark.quiet]

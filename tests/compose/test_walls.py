@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from shared.auth import derived_secret
 from shared.models import Environment
-from stack.compose_stack import ComposeStack
-from stack.delivery import Deployable
-from stack.engine import docker
-from stack.outside import wait_for
+from shared.security.auth import derived_secret
+from stack.clients.delivery import Deployable
+from stack.clients.probe_client import wait_for
+from stack.compose.compose_stack import ComposeStack
+from stack.compose.engine import docker
 
 pytestmark = pytest.mark.docker
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stack.control import LocalStack, local_stack
-from stack.delivery import Deployable
-from stack.programs import ROOT
+from stack.clients.delivery import Deployable
+from stack.local.local_stack import LocalStack, local_stack
+from stack.local.programs import ROOT
 
 
 @pytest.fixture(scope="package")

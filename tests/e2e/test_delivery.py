@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.load import Load
-from stack.outside import look, tracks_of_new_visitors, wait_for
-from stack.programs import ROOT
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for
+from stack.local.local_stack import LocalStack
+from stack.local.programs import ROOT
 
 LARGEST_GAP_MS = 300
 

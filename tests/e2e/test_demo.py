@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-from stack.programs import ROOT
+from stack.local.programs import ROOT
 
 
 def test_every_line_of_the_demo_holds() -> None:

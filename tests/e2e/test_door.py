@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from shared.config import SERVICES, ServiceName
-from stack.control import LocalStack
+from stack.local.local_stack import LocalStack
 
 PUBLIC = re.compile(r"/health|/apps/\{app\}/badge\.svg")
 

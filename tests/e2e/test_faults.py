@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.load import Load
-from stack.outside import look, tracks_of_new_visitors, wait_for
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for
+from stack.local.local_stack import LocalStack
 
 pytestmark = pytest.mark.quiet
 DOWN_S = float(os.environ.get("E2E_DOWN_S", "4"))  # 20 where there is time

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.outside import look
+from stack.clients.delivery import Deployable
+from stack.clients.probe_client import look
+from stack.local.local_stack import LocalStack
 
 JUNIT = '<testsuite name="t" tests="1" failures="0" errors="0"><testcase classname="a" name="b"/></testsuite>'
 COVERAGE = (

@@ -12,13 +12,13 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from services.build.process_executor import MARKER
-from shared.artifact import directory_digest
-from shared.process import marked_pids
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.mail_sink import MailSink, mail_sink
-from stack.outside import wait_for
+from services.build.executors.process.executor import MARKER
+from shared.host.directory_digest import directory_digest
+from shared.host.process_search import marked_pids
+from stack.clients.delivery import Deployable
+from stack.clients.mail_sink import MailSink, mail_sink
+from stack.clients.probe_client import wait_for
+from stack.local.local_stack import LocalStack
 
 SEED = int(os.environ.get("E2E_SEED", time.time()))
 ROUNDS = 10

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.mail_sink import MailSink, mail_sink
-from stack.outside import wait_for
+from stack.clients.delivery import Deployable
+from stack.clients.mail_sink import MailSink, mail_sink
+from stack.clients.probe_client import wait_for
+from stack.local.local_stack import LocalStack
 
 
 @pytest.fixture

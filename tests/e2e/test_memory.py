@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.load import Load
-from stack.mail_sink import MailSink, mail_sink
-from stack.outside import look, wait_for
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.mail_sink import MailSink, mail_sink
+from stack.clients.probe_client import look, wait_for
+from stack.local.local_stack import LocalStack
 
 MIB = 2**20
 LEAK_MB_S = float(os.environ.get("E2E_LEAK_MB_S", "4"))  # 2 with the default policy, where there is time

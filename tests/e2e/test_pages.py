@@ -9,13 +9,13 @@ from playwright.sync_api import Browser
 
 from shared.config import ServiceName
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.load import Load
-from stack.mail_sink import MailSink, mail_sink
-from stack.outside import wait_for
-from tests.e2e.browser import SCREENS, Scheme, browser, chromium, window
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.mail_sink import MailSink, mail_sink
+from stack.clients.probe_client import wait_for
+from stack.local.local_stack import LocalStack
 from tests.e2e.conftest import new_app
+from tests.support.browser import SCREENS, Scheme, browser, chromium, window
 
 APP = "paged"
 FLAG = "paged-feature"

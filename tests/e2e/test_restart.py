@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from shared.models import Environment
-from stack.control import LocalStack, end_launcher, settings_on_free_ports, start_launcher
-from stack.delivery import NOTES, Deployable
-from stack.outside import tracks_of_new_visitors, wait_for
+from stack.clients.delivery import NOTES, Deployable
+from stack.clients.probe_client import tracks_of_new_visitors, wait_for
+from stack.local.local_stack import LocalStack, end_launcher, settings_on_free_ports, start_launcher
 
 
 def test_what_ran_runs_again_after_a_stop_of_the_platform(tmp_path: Path) -> None:

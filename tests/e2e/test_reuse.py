@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.outside import wait_for
+from stack.clients.delivery import Deployable
+from stack.clients.probe_client import wait_for
+from stack.local.local_stack import LocalStack
 
 
 def test_what_passed_on_dev_goes_to_production_without_a_second_run(

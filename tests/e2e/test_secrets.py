@@ -7,10 +7,10 @@ from functools import partial
 import psutil
 
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.load import Load
-from stack.outside import wait_for
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.probe_client import wait_for
+from stack.local.local_stack import LocalStack
 
 VALUE = "hush-5b1e77"
 PATH = "/apps/secretive/environments/production"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import BRANCH, Deployable
-from stack.load import Load
-from stack.mail_sink import MailSink, mail_sink
-from stack.outside import tracks_of_new_visitors, wait_for
+from stack.clients.delivery import BRANCH, Deployable
+from stack.clients.load import Load
+from stack.clients.mail_sink import MailSink, mail_sink
+from stack.clients.probe_client import tracks_of_new_visitors, wait_for
+from stack.local.local_stack import LocalStack
 
 DOWN_S = float(os.environ.get("E2E_DOWN_S", "6"))  # 60 where there is time
 

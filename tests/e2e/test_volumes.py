@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import Any
 
 from shared.models import Environment
-from stack.control import LocalStack
-from stack.delivery import Deployable
-from stack.load import Load
-from stack.outside import wait_for
-from stack.report import Result
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.load_report import Result
+from stack.clients.probe_client import wait_for
+from stack.local.local_stack import LocalStack
 
 KEPT = """
 

@@ -10,12 +10,12 @@ import redis as sync_redis
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
-from services.deployer.process_end import stop_instances
-from tests.integration.deployer_stack import Deployer, Outside, serving, settings_for
-from tests.unit.build.executors import Engine
-from tests.unit.build.outside import OutsideDeveloper, OutsideForge
-from tests.unit.build.platform import Platform, platform_with, processes
-from tests.unit.build.service import BuildService
+from services.deployer.drivers.process.end import stop_instances
+from tests.support.build.executors import Engine
+from tests.support.build.outside import OutsideDeveloper, OutsideForge
+from tests.support.build.platform import Platform, platform_with, processes
+from tests.support.build.service import BuildService
+from tests.support.deployer.deployer_stack import Deployer, Outside, serving, settings_for
 from tests.unit.deployer.conftest import engine
 
 __all__ = ["developer", "engine", "forge", "outside"]

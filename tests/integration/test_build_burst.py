@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from services.build.process_executor import MARKER
-from shared.process import marked_pids
-from tests.unit.build.service import BuildService, Developer, eventually
+from services.build.executors.process.executor import MARKER
+from shared.host.process_search import marked_pids
+from tests.support.build.service import BuildService, Developer, eventually
 
 APPS = [f"app{number}" for number in range(1, 6)]
 BRANCHES = ["release", "dev"]  # every other push of an app

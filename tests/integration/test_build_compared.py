@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from services.build.analysis import Analysis
-from services.build.build import Build
-from services.build.figure import Measure
-from services.build.gate import GateResult
+from services.build.builds.build import Build
+from services.build.gates.code_analysis import Analysis
+from services.build.gates.gate import GateResult
+from services.build.reports.metric import Measure
 from shared.models import BuildState
-from tests.unit.build.platform import Platform
+from tests.support.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 MANIFEST = """app: notes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.build.service import BuildService, Developer, eventually, leave
+from tests.support.build.service import BuildService, Developer, eventually, leave
 
 APP = "notes"
 MANIFEST = f"app: {APP}\nsteps:\n- {{name: check, secrets: [WORD], commands: [sh ci.sh]}}\nrun: {{command: x}}\n"

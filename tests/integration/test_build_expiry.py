@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.build.service import BuildService, Developer, eventually
+from tests.support.build.service import BuildService, Developer, eventually
 
 APP = "notes"
 MANIFEST = f"""app: {APP}

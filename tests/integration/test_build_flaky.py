@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from services.build.build import Build
-from services.build.flaky import Quarantine
+from services.build.builds.build import Build
+from services.build.gates.flaky import Quarantine
 from shared.clock import now
 from shared.manifest import Flaky
 from shared.models import BuildState
-from tests.unit.build.executors import Engine, found_engine
-from tests.unit.build.platform import Platform
+from tests.support.build.executors import Engine, found_engine
+from tests.support.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 MANIFEST = """app: notes

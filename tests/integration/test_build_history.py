@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.build.service import BuildService, Developer
+from tests.support.build.service import BuildService, Developer
 
 APP = "looked-at"
 MANIFEST = f"""\

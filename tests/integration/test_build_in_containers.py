@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from services.build import build as domain
-from services.build.dockerfile import PYTHON
-from services.build.executor import Stop
-from services.build.run import run_build
+from services.build.builds import build as domain
+from services.build.executors.docker.dockerfile import PYTHON
+from services.build.executors.executor import Stop
+from services.build.pipeline.run import run_build
 from shared.clock import now
 from shared.models import BuildState
-from tests.unit.build.executors import Engine, found_engine
-from tests.unit.build.platform import Platform, platform_with
+from tests.support.build.executors import Engine, found_engine
+from tests.support.build.platform import Platform, platform_with
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 JUNIT = "<testsuite><testcase name='adds'/></testsuite>"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.build.executors import Engine, found_engine
-from tests.unit.build.service import BuildService, Developer, eventually
+from tests.support.build.executors import Engine, found_engine
+from tests.support.build.service import BuildService, Developer, eventually
 
 pytestmark = pytest.mark.docker
 SEED = int(os.environ.get("E2E_SEED", time.time()))

@@ -6,7 +6,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.unit.build.service import BuildService, Developer, eventually, leave
+from tests.support.build.service import BuildService, Developer, eventually, leave
 
 APP = "notes"
 SLOW = f"app: {APP}\nsteps:\n- {{name: slow, commands: [sh ci.sh]}}\nrun: {{command: x}}\n"

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from services.build.build import Build
+from services.build.builds.build import Build
 from shared.models import BuildState
 from tests.integration.test_build_secrets import dump
-from tests.unit.build.executors import Engine, found_engine
-from tests.unit.build.platform import Platform, platform_with
-from tests.unit.build.service import BuildService, Developer, eventually
+from tests.support.build.executors import Engine, found_engine
+from tests.support.build.platform import Platform, platform_with
+from tests.support.build.service import BuildService, Developer, eventually
 
 SECRET = "hunter2-and-more"
 LINES = 200_000

@@ -5,12 +5,12 @@ import dataclasses
 
 import pytest
 
-from services.build import build as domain
-from services.build.build import Build
-from services.build.deadline import Limits
-from services.build.executor import Stop
+from services.build.builds import build as domain
+from services.build.builds.build import Build
+from services.build.executors.executor import Stop
+from services.build.pipeline.deadline import TimeLimits
 from shared.models import BuildState
-from tests.unit.build.platform import Platform
+from tests.support.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 RUN = "\nrun: {command: python app.py}\n"
@@ -99,7 +99,7 @@ async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
     async with asyncio.timeout(30):
         while not list(platform.tools.releases.glob("notes/*/slow")):
             await asyncio.sleep(0.05)
-    intent = domain.Stop(state=state, reason="no longer wanted")
+    intent = domain.StopRequest(state=state, reason="no longer wanted")
     await platform.store.update(queued.id, lambda build: domain.with_changes(build, stop=intent))
     stop.set()
     build = await asyncio.wait_for(running, 10)
@@ -108,7 +108,7 @@ async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
 
 
 async def test_what_ended_steps_reported_is_kept_of_a_build_that_took_too_long(platform: Platform) -> None:
-    platform.tools = dataclasses.replace(platform.tools, limits=Limits(whole_s=8.0))
+    platform.tools = dataclasses.replace(platform.tools, limits=TimeLimits(whole_s=8.0))
     build = await platform.build(files(REPORTS_THEN_WAITS))
     assert (build.state, build.reason) == (
         BuildState.FAILURE, "the build took longer than its limit of 8 s, in the step slow",

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from services.build.build import Build
-from services.build.deploy import Handover, Refused
-from services.build.executor import Stop
-from shared.artifact import directory_digest
+from services.build.builds.build import Build
+from services.build.executors.executor import Stop
+from services.build.pipeline.deployer_client import DeployerClient, ReleaseRefused
 from shared.clock import now
+from shared.host.directory_digest import directory_digest
 from shared.manifest import Gates
 from shared.models import BuildState, Environment, ReleaseState, ReleaseView
-from tests.unit.build.platform import Platform
+from tests.support.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 MANIFEST = """app: notes
@@ -144,7 +144,7 @@ async def test_what_an_attempt_left_that_died_is_no_part_of_what_is_reused(platf
     assert not folder.exists()
 
 
-class Housekeeper(Handover):
+class Housekeeper(DeployerClient):
     """A deployer that has just cleaned up what it is asked to release, the first time."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class Housekeeper(Handover):
         assert build.artifact is not None
         if len(self.asked) == 1:
             shutil.rmtree(build.artifact.ref)
-            raise Refused("the artifact has been cleaned up")
+            raise ReleaseRefused("the artifact has been cleaned up")
         state = ReleaseState.LIVE
         return ReleaseView(
             id="notes-r1", app="notes", environment=Environment.PRODUCTION, build=build.id, commit=build.commit,
@@ -174,12 +174,12 @@ async def test_what_is_cleaned_up_before_it_is_released_is_built_anew(platform: 
 
 
 async def test_what_is_refused_with_its_artifact_in_place_stays_refused(platform: Platform, ran: Path) -> None:
-    class Refusing(Handover):
+    class Refusing(DeployerClient):
         def __init__(self) -> None:
             pass
 
         async def request(self, build: Build, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-            raise Refused("a volume is another app's")
+            raise ReleaseRefused("a volume is another app's")
 
     first = await platform.build(files(ran))
     platform.tools = dataclasses.replace(platform.tools, handover=Refusing())

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from services.build.build import Build
+from services.build.builds.build import Build
 from shared.models import BuildState
-from shared.vault import Vault
-from tests.unit.build.executors import Engine, found_engine
-from tests.unit.build.platform import Platform, platform_with
-from tests.unit.build.service import BuildService, Developer, eventually
+from shared.security.vault import Vault
+from tests.support.build.executors import Engine, found_engine
+from tests.support.build.platform import Platform, platform_with
+from tests.support.build.service import BuildService, Developer, eventually
 
 TOKEN, OTHER = "hunter2-and-more", "another/secret&value"
 KEY = "-----BEGIN KEY-----\nMIIBOgIBAAJBAKj34GkxFhD9\n-----END KEY-----\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.build.service import BuildService, Developer
+from tests.support.build.service import BuildService, Developer
 
 RUN = "run: {command: python app.py}\n"
 PASSING = "<testsuite><testcase name='adds'/></testsuite>"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.build.executor import Order, Outcome, ServiceOrder, Stop, Workspace
-from tests.unit.build.executors import Engine, Printed, found_engine, workspace_in
+from services.build.executors.executor import Order, Outcome, ServiceOrder, Stop, Workspace
+from tests.support.build.executors import Engine, Printed, found_engine, workspace_in
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 BASE = "debian:trixie-slim"

@@ -4,8 +4,8 @@ import os
 import time
 from pathlib import Path
 
-from services.build.upkeep import PACKS
-from tests.unit.build.service import BuildService, Developer, eventually
+from services.build.retention.repository_gc import PACKS
+from tests.support.build.service import BuildService, Developer, eventually
 
 APP = "notes"
 RECEIVE_PACK = "git -c receive.unpackLimit=1 -c receive.autogc=false receive-pack"

@@ -9,12 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
-from services.deployer.process_end import stop_instances
-from services.deployer.process_record import InstanceFolder, instances_root
+from services.deployer.drivers.process.end import stop_instances
+from services.deployer.drivers.process.record import InstanceFolder, instances_root
 from shared.clock import now
 from shared.models import Event, Track
 from shared.registry import RedisRegistry
-from tests.integration.deployer_stack import Deployer, Outside, visit
+from tests.support.deployer.deployer_stack import Deployer, Outside, visit
 
 pytestmark = pytest.mark.anyio
 

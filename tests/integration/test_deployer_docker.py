@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from services.deployer.config import Settings
-from services.deployer.ending import end_instances
-from tests.integration.deployer_stack import Deployer, Outside, settings_for, visit
+from services.deployer.shutdown import end_instances
+from tests.support.deployer.deployer_stack import Deployer, Outside, settings_for, visit
 from tests.unit.deployer.conftest import BASE
 
 if TYPE_CHECKING:

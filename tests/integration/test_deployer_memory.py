@@ -12,11 +12,11 @@ import pytest
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
-from services.deployer.process_end import stop_instances
+from services.deployer.drivers.process.end import stop_instances
 from shared.manifest import MIB
 from shared.models import Event
-from tests.integration.deployer_stack import Deployer, Outside, settings_for, visit
-from tests.unit.deployer.machine import leftovers, writable_parent
+from tests.support.deployer.deployer_stack import Deployer, Outside, settings_for, visit
+from tests.support.deployer.machine import leftovers, writable_parent
 
 pytestmark = pytest.mark.anyio
 PATH = "/apps/notes/environments/production"

@@ -14,10 +14,10 @@ import pytest
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
-from services.deployer.process_end import stop_instances
+from services.deployer.drivers.process.end import stop_instances
 from shared.store import connect
 from tests.conftest import free_port, wait_for_port
-from tests.integration.deployer_stack import Deployer, Outside, Server, serving, settings_for, visit
+from tests.support.deployer.deployer_stack import Deployer, Outside, Server, serving, settings_for, visit
 
 pytestmark = pytest.mark.anyio
 

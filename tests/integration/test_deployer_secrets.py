@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.deployer.config import Settings
+from services.deployer.drivers.process.end import stop_instances
 from services.deployer.main import app_facts
-from services.deployer.process_end import stop_instances
 from shared.clock import now
 from shared.models import Environment
 from shared.store import connect
 from tests.conftest import free_port, wait_for_port
-from tests.integration.deployer_stack import Deployer, Outside, Server, settings_for, visit
+from tests.support.deployer.deployer_stack import Deployer, Outside, Server, settings_for, visit
 
 pytestmark = pytest.mark.anyio
 PRODUCTION, CANARY = "/apps/notes/environments/production", "/apps/notes/environments/canary"

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from services.deployer.config import Settings
 from shared.models import Event
-from tests.integration.deployer_stack import Deployer, Outside, visit
+from tests.support.deployer.deployer_stack import Deployer, Outside, visit
 
 pytestmark = pytest.mark.anyio
 PRODUCTION = "/apps/notes/environments/production"

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import shared
-from services.deployer.apply import Commit
-from services.deployer.docker_container import Stack
-from services.deployer.driver import Driver, InstanceSpec, NoAnswer
-from services.deployer.environment import AppFacts, Place
-from services.deployer.instance import Instance
-from services.deployer.loops import Reconciler
-from services.deployer.runner import Runner, Setting
+from services.deployer.drivers.docker.container import Stack
+from services.deployer.drivers.driver import Driver, InstanceSpec, NoAnswer
+from services.deployer.plan.apply_changes import Commit
+from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, Setting
+from services.deployer.reconcile.reconciler import Reconciler
+from services.deployer.reconcile.work_executor import WorkContext
+from services.deployer.releases.environment import AppFacts, EnvironmentId
+from services.deployer.releases.instance import Instance
 from services.deployer.store import MemoryStore
-from services.deployer.worker import Tools
 from shared.clock import now
-from shared.loops import cancel
 from shared.manifest import MIB
 from shared.models import Artifact, Environment, InstanceState, ReleaseState
-from tests.second_engine import SecondEngine, a_second_engine
+from shared.runtime.loops import cancel
+from tests.support.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, MemoryRegistry, a_manifest, a_release
+from tests.support.second_engine import SecondEngine, a_second_engine
 from tests.unit.deployer.conftest import BASE
-from tests.unit.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, MemoryRegistry, a_manifest, a_release
-from tests.unit.deployer.test_runner import FakeProber
+from tests.unit.deployer.reconcile.test_environment_reconciler import FakeProber
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # as in `collect`
 ]
-PLACE = Place("notes", Environment.PRODUCTION)
+PLACE = EnvironmentId("notes", Environment.PRODUCTION)
 STACK = Stack("test", "slipway")
 SHARED = Path(shared.__file__).parent
 
@@ -73,7 +73,7 @@ async def driver(second: SecondEngine, tmp_path: Path) -> AsyncIterator[Driver]:
 
 
 def a_driver(second: SecondEngine, groups: Path) -> Any:
-    from services.deployer.docker_driver import DockerDriver
+    from services.deployer.drivers.docker.driver import DockerDriver
 
     return DockerDriver(STACK, second.environment, groups)
 
@@ -130,7 +130,7 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
 
 WATCHING = """
 import asyncio, os, socket
-from shared.engine import SocketWatch
+from shared.host.docker_engine import SocketWatch
 with socket.socket(socket.AF_UNIX) as engine:
     engine.connect("/var/run/docker.sock")
     engine.sendall(b"GET /_ping HTTP/1.0\\r\\n\\r\\n")
@@ -197,13 +197,15 @@ class Life:
         self._driver = driver
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
         self._proxy = FakeProxy(registry, FakeDriver())
-        self._tools = Tools(store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01)
+        self._tools = WorkContext(store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01)
         self._setting = Setting(cast(Any, registry), FakeProber(), LIMITS, now)
         self._lock = asyncio.Lock()
         self._reconciler = Reconciler(store, driver, self._runner)
 
-    def _runner(self, place: Place) -> Runner:
-        return Runner(place, self._setting, self._tools, self._lock, lambda woken: self._reconciler.wake(woken))
+    def _runner(self, place: EnvironmentId) -> EnvironmentReconciler:
+        return EnvironmentReconciler(
+            place, self._setting, self._tools, self._lock, lambda woken: self._reconciler.wake(woken)
+        )
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()

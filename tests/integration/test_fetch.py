@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.build.fetch import Fetcher, FetchFailed
-from services.build.repository import Repositories
-from services.build.source import Forge, Source
-from shared.vault import Vault
+from services.build.git.git_fetch import Fetcher, FetchFailed
+from services.build.git.remote_source import Forge, Source
+from services.build.git.repository import Repositories
+from shared.security.vault import Vault
 from tests.conftest import free_port
-from tests.unit.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
+from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
 pytestmark = pytest.mark.anyio
 BRANCHES = ["release", "dev"]

@@ -14,7 +14,7 @@ from services.flags.memory_store import MemoryFlagStore
 from services.flags.store import RedisFlagStore
 from shared.clock import now
 from shared.store import RedisError, connect
-from tests.integration.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate, running, settings_for
+from tests.support.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate, running, settings_for
 
 pytestmark = pytest.mark.anyio
 

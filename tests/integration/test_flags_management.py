@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from services.flags.main import build_app
 from shared.events import STREAM
-from tests.integration.flags_stack import SWITCH, TOKEN, evaluate, running, settings_for
+from tests.support.flags_stack import SWITCH, TOKEN, evaluate, running, settings_for
 
 pytestmark = pytest.mark.anyio
 

@@ -12,14 +12,14 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.flags.access import app_token, stream_ticket
+from services.flags.auth import app_token, stream_ticket
 from services.flags.cache import FlagCache
 from services.flags.main import build_app
 from services.flags.store import RedisFlagStore
-from shared.auth import derived_secret
 from shared.clock import now
 from shared.models import Environment
-from tests.integration.flags_stack import (
+from shared.security.auth import derived_secret
+from tests.support.flags_stack import (
     SWITCH,
     TOKEN,
     client_of,

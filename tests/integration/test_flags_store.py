@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from services.flags.app_user_store import RedisAppUser
-from services.flags.change import Decide, Flags, Place, Precondition, Wanted, places, tag
+from services.flags.change import Decide, FlagPlace, Flags, Precondition, Wanted, places, tag
 from services.flags.change import put as putting
 from services.flags.flag import Change, Definition
 from services.flags.memory_store import MemoryFlagStore
@@ -51,7 +51,7 @@ def switch(variant: str = "on", **changes: Any) -> Definition:
 
 
 def after(key: str, definition: Definition | None, where: tuple[Environment, ...] = BOTH) -> Decide:
-    return lambda flags: {Place(environment, key): definition for environment in where}
+    return lambda flags: {FlagPlace(environment, key): definition for environment in where}
 
 
 async def put(
@@ -105,7 +105,7 @@ async def test_a_decision_is_told_the_flags_of_its_keys_everywhere_or_all(store:
     await store.change(None, decide, actor="ann", at=AT)
     named = [set(flags) for flags in seen]
     assert named == [{(PRODUCTION, "k")}, {(PRODUCTION, "k"), (PRODUCTION, "other"), (CANARY, "other")}]
-    assert seen[0][Place(PRODUCTION, "k")].definition == switch("on")
+    assert seen[0][FlagPlace(PRODUCTION, "k")].definition == switch("on")
 
 
 async def test_many_flags_change_at_once_or_none_does(store: FlagStore) -> None:
@@ -178,7 +178,7 @@ async def test_a_change_is_announced_whoever_made_it(store: FlagStore, other: Fl
 async def test_when_flags_were_evaluated_is_kept_until_they_go(store: FlagStore) -> None:
     assert await store.evaluated() == {}
     await put(store, "k", switch())
-    here, there, every = Place(PRODUCTION, "k"), Place(CANARY, "k"), Place(CANARY, "*")
+    here, there, every = FlagPlace(PRODUCTION, "k"), FlagPlace(CANARY, "k"), FlagPlace(CANARY, "*")
     later = AT + timedelta(seconds=1.5)
     await store.note_evaluated({here: AT, there: AT, every: AT})
     await store.note_evaluated({here: later})
@@ -195,9 +195,9 @@ async def test_two_writers_at_once_lose_neither_change(redis: Redis, redis_serve
     clients = [connect(redis_server) for _ in range(4)]
 
     def count(flags: Flags) -> Wanted:
-        current = flags[Place(PRODUCTION, "k")].definition
+        current = flags[FlagPlace(PRODUCTION, "k")].definition
         return {
-            Place(PRODUCTION, "k"): current.model_copy(
+            FlagPlace(PRODUCTION, "k"): current.model_copy(
                 update={"metadata": {"count": int(current.metadata["count"]) + 1}}
             )
         }
@@ -243,7 +243,7 @@ async def test_of_two_who_read_the_same_one_is_told(redis: Redis, redis_server: 
     store = RedisFlagStore(redis)
     await put(store, "k", switch())
     _, flags = await store.load()
-    there = {Place(flag.environment, flag.key): flag for flag in flags}
+    there = {FlagPlace(flag.environment, flag.key): flag for flag in flags}
     seen = Precondition(if_match=tag(there, places("k", None)))
     clients = [connect(redis_server) for _ in range(4)]
     writes = [

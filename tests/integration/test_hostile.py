@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.build.process_executor import MARKER
-from shared.process import marked_pids
-from tests.unit.build.service import TOKEN, BuildService, Developer, eventually
+from services.build.executors.process.executor import MARKER
+from shared.host.process_search import marked_pids
+from tests.support.build.service import TOKEN, BuildService, Developer, eventually
 
 RUN = "run: {command: python app.py}\n"
 LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"

@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from services.build.app import new_app
-from services.build.app_tasks import AppTasks
-from services.build.build_log import BuildLogs
-from services.build.delivery import TRIES, Delivery, again, new_delivery
-from services.build.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
-from services.build.fetch import Fetcher
-from services.build.intake import Intake
-from services.build.memory_store import MemoryBuildStore
-from services.build.mirror import Mirror
-from services.build.repository import Repositories
-from services.build.source import Forge, Source
-from services.build.store import BuildStore, RedisBuildStore
-from services.build.webhook import Notice
+from services.build.builds.app import new_app
+from services.build.builds.build_store import BuildStore, RedisBuildStore
+from services.build.builds.memory_store import MemoryBuildStore
+from services.build.forges.delivery import TRIES, WebhookDelivery, again, new_delivery
+from services.build.forges.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
+from services.build.forges.webhook import Notice
+from services.build.git.git_fetch import Fetcher
+from services.build.git.remote_source import Forge, Source
+from services.build.git.repository import Repositories
+from services.build.logs.build_log import BuildLogs
+from services.build.system.app_tasks import AppTasks
+from services.build.triggers.push_handler import PushHandler
+from services.build.triggers.remote_sync import RemoteSync
 from shared.clock import now
 from shared.errors import Invalid, NotFound, Unavailable
-from shared.vault import Vault
-from tests.unit.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
+from shared.security.vault import Vault
+from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
 pytestmark = pytest.mark.anyio
 
@@ -36,12 +36,12 @@ class World:
         self.vault = Vault(folder / "key", "trial")
         self.logs = BuildLogs(folder / "logs")
         self.tasks = AppTasks("fetch", 4)
-        self.intake = Intake(store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now)
+        self.intake = PushHandler(store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now)
         self.restart()
 
     def restart(self) -> None:
         fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
-        self.mirror = Mirror(self.store, self.deliveries, self.intake, fetcher, self.tasks, now, apart_s=0)
+        self.mirror = RemoteSync(self.store, self.deliveries, self.intake, fetcher, self.tasks, now, apart_s=0)
 
     async def has_source(self) -> None:
         source = Source(forge=Forge.GITEA, url=self.forge.url(), token=self.vault.seal(FORGE_TOKEN))
@@ -64,7 +64,7 @@ class World:
         if not self.tasks.has_room_for("notes"):
             await asyncio.wait_for(done.wait(), 60)
 
-    async def delivery(self, delivery_id: str) -> Delivery:
+    async def delivery(self, delivery_id: str) -> WebhookDelivery:
         return await self.deliveries.delivery("notes", delivery_id)
 
     async def built(self) -> list[tuple[str, str | None]]:

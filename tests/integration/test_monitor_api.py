@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 
 from services.monitor.config import Settings
 from services.monitor.main import build_app
-from services.monitor.redis_sample_store import RedisSampleStore
-from services.monitor.rollup import rolled, start_of
-from services.monitor.sample import Sample, Watched
-from services.monitor.traffic_sample import ReleaseSample, TrafficSample
+from services.monitor.samples.downsampling import rolled, start_of
+from services.monitor.samples.redis_sample_store import RedisSampleStore
+from services.monitor.samples.sample import Sample, Watched
+from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 from shared.models import Environment, InstanceState
 from tests.conftest import free_port
 

@@ -9,14 +9,14 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from redis.asyncio import Redis
 
-from services.monitor.alert import AbortState, Alert, AlertState
-from services.monitor.alert_store import MemoryAlertStore, RedisAlertStore
+from services.monitor.alerts.alert import AbortState, Alert, AlertState
+from services.monitor.alerts.alert_store import MemoryAlertStore, RedisAlertStore
 from services.monitor.config import Settings
-from services.monitor.rule import Metric, Rule
+from services.monitor.rules.rule import Metric, Rule
 from shared import events
 from shared.models import Event
 from shared.store import RedisError
-from tests.integration.monitor_world import START, Monitor, World
+from tests.support.monitor.monitor_world import START, Monitor, World
 
 pytestmark = pytest.mark.anyio
 

@@ -8,13 +8,13 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from services.monitor.alert import AlertState
-from services.monitor.alert_store import MemoryAlertStore
+from services.monitor.alerts.alert import AlertState
+from services.monitor.alerts.alert_store import MemoryAlertStore
 from services.monitor.config import Settings
-from services.monitor.rule import Metric, Rule
+from services.monitor.rules.rule import Metric, Rule
 from shared import events
 from shared.models import Environment, Event
-from tests.integration.monitor_world import Monitor, World
+from tests.support.monitor.monitor_world import Monitor, World
 
 pytestmark = pytest.mark.anyio
 

@@ -9,16 +9,16 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from services.monitor.alert import AlertState
-from services.monitor.alert_store import ALERTS, RULES, RedisAlertStore
+from services.monitor.alerts.alert import AlertState
+from services.monitor.alerts.alert_store import ALERTS, RULES, RedisAlertStore
 from services.monitor.config import Settings
-from services.monitor.loops import Follower
-from services.monitor.redis_sample_store import RedisSampleStore
-from services.monitor.rule import Metric, Rule
+from services.monitor.loops import RegistryFollower
+from services.monitor.rules.rule import Metric, Rule
+from services.monitor.samples.redis_sample_store import RedisSampleStore
 from shared import events
 from shared.errors import Unavailable
 from shared.models import Event
-from tests.integration.monitor_world import Monitor, World
+from tests.support.monitor.monitor_world import Monitor, World
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ async def start(world: World, tmp_path: Path, redis: Redis) -> AsyncIterator[Cal
         yield lambda: Monitor(world, settings, http, RedisAlertStore(redis), RedisSampleStore(redis))
 
 
-def followed(monitor: Monitor, redis: Redis) -> Follower:
+def followed(monitor: Monitor, redis: Redis) -> RegistryFollower:
     return monitor.follower(redis)
 
 

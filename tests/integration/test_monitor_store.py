@@ -7,14 +7,14 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.monitor.alert import Alert, AlertState
-from services.monitor.alert_store import AlertStore, MemoryAlertStore, RedisAlertStore
-from services.monitor.redis_sample_store import RedisSampleStore
-from services.monitor.rollup import Rollup, Spread, rolled
-from services.monitor.rule import Metric, Rule
-from services.monitor.sample import Sample, Watched
-from services.monitor.store import MemorySampleStore, SampleStore
-from services.monitor.traffic_sample import ReleaseSample, TrafficSample
+from services.monitor.alerts.alert import Alert, AlertState
+from services.monitor.alerts.alert_store import AlertStore, MemoryAlertStore, RedisAlertStore
+from services.monitor.rules.rule import Metric, Rule
+from services.monitor.samples.downsampling import Rollup, Spread, rolled
+from services.monitor.samples.redis_sample_store import RedisSampleStore
+from services.monitor.samples.sample import Sample, Watched
+from services.monitor.samples.sample_store import MemorySampleStore, SampleStore
+from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 from shared.events import STREAM
 from shared.models import Environment, Event, InstanceState
 from shared.store import connect

@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.monitor.config import Settings
+from services.monitor.dispatch.outbox_store import RedisOutboxStore
 from services.monitor.main import build_app
-from services.monitor.outbox_store import RedisOutboxStore
-from stack.mail_sink import MailSink, mail_sink
+from stack.clients.mail_sink import MailSink, mail_sink
 from tests.conftest import free_port
-from tests.integration.notification_stack import fail_a_build, webhook
+from tests.support.monitor.notification_stack import fail_a_build, webhook
 
 pytestmark = pytest.mark.anyio
 

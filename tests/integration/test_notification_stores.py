@@ -7,24 +7,24 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.monitor.alert_group import AlertGroup
-from services.monitor.delivery import Delivery, Patience, begun, new_delivery, tried
-from services.monitor.known import Known
-from services.monitor.message import compose
-from services.monitor.notification import Notification
-from services.monitor.notifier import Address
-from services.monitor.notifier_store import MemoryNotifierStore, NotifierStore, RedisNotifierStore
-from services.monitor.outbox_store import (
+from services.monitor.dispatch.alert_group import AlertGroup
+from services.monitor.dispatch.delivery import MessageDelivery, Patience, begun, new_delivery, tried
+from services.monitor.dispatch.outbox_store import (
     GROUP,
     KEPT,
-    Due,
+    DueDeliveries,
     MemoryOutboxStore,
     OutboxStore,
-    Outcome,
     RedisOutboxStore,
+    SendOutcome,
 )
-from services.monitor.recipient import Recipient
-from services.monitor.silence import SilenceBody, new_silence
+from services.monitor.notify.event_message import Notification
+from services.monitor.notify.message import compose
+from services.monitor.notify.notifier import Address
+from services.monitor.notify.notifier_store import MemoryNotifierStore, NotifierStore, RedisNotifierStore
+from services.monitor.notify.recipient import Recipient
+from services.monitor.notify.release_context import ReleaseContext
+from services.monitor.notify.silence import SilenceBody, new_silence
 from shared.events import STREAM, EventFollower, append
 from shared.models import Event
 from shared.store import connect
@@ -39,12 +39,12 @@ def at(seconds: float) -> datetime:
     return AT + timedelta(seconds=seconds)
 
 
-def delivery(cause: str = "1-0", second: float = 0, server: str = "mail server") -> Delivery:
+def delivery(cause: str = "1-0", second: float = 0, server: str = "mail server") -> MessageDelivery:
     told = Notification(event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b"))
     return new_delivery(cause, told, Address("fake://s/ann", "ann", "ann", server), at(second))
 
 
-def ended(found: Delivery) -> Delivery:
+def ended(found: MessageDelivery) -> MessageDelivery:
     return tried(begun(found, found.created_at), None, Patience(), found.created_at)
 
 
@@ -64,23 +64,23 @@ async def notifiers(request: pytest.FixtureRequest, redis: Redis) -> NotifierSto
 
 async def test_deliveries_are_listed_newest_first_and_due_longest_first(outbox: OutboxStore) -> None:
     older, newer, later = delivery("1-0", 0), delivery("2-0", 1), delivery("3-0", 20)
-    await outbox.settle(Outcome(deliveries=[newer, older, later]))
+    await outbox.settle(SendOutcome(deliveries=[newer, older, later]))
     assert await outbox.deliveries() == [later, newer, older]
-    assert await outbox.due(at(10)) == [Due(older.id, "mail server"), Due(newer.id, "mail server")]
+    assert await outbox.due(at(10)) == [DueDeliveries(older.id, "mail server"), DueDeliveries(newer.id, "mail server")]
     assert await outbox.get([newer.id, "nobody", older.id]) == [newer, older]
     assert await outbox.get([]) == []
 
 
 async def test_a_delivery_that_is_there_stays_as_it_is(outbox: OutboxStore) -> None:
-    await outbox.settle(Outcome(deliveries=[delivery()]))
+    await outbox.settle(SendOutcome(deliveries=[delivery()]))
     sent = ended(delivery())
     await outbox.save(sent)
-    await outbox.settle(Outcome(deliveries=[delivery()]))
+    await outbox.settle(SendOutcome(deliveries=[delivery()]))
     assert await outbox.deliveries() == [sent]
 
 
 async def test_what_is_saved_is_due_when_it_says(outbox: OutboxStore) -> None:
-    await outbox.settle(Outcome(deliveries=[delivery()]))
+    await outbox.settle(SendOutcome(deliveries=[delivery()]))
     sending = begun(delivery(), AT)
     await outbox.save(sending)
     assert [due.id for due in await outbox.due(AT)] == [sending.id]  # else a killed process would lose it
@@ -95,7 +95,7 @@ async def test_what_is_saved_is_due_when_it_says(outbox: OutboxStore) -> None:
 async def test_only_ended_deliveries_beyond_the_newest_500_go(outbox: OutboxStore) -> None:
     old = [delivery(f"{number}-0", number) for number in range(3)]
     new = [ended(delivery(f"{number}-0", number)) for number in range(3, KEPT + 3)]
-    await outbox.settle(Outcome(deliveries=[*old, *new]))
+    await outbox.settle(SendOutcome(deliveries=[*old, *new]))
     await outbox.save(ended(old[1]))
     await outbox.trim()
     kept = await outbox.deliveries()
@@ -104,9 +104,11 @@ async def test_only_ended_deliveries_beyond_the_newest_500_go(outbox: OutboxStor
 
 
 async def test_groups_and_what_is_known_are_put_and_replaced(outbox: OutboxStore) -> None:
-    known = Known(notify=["mailto://x"], commits={"notes-r9": "c" * 40})
-    await outbox.settle(Outcome(groups={"a": group("notes-r1"), "b": group("notes-r2")}, known={"notes:canary": known}))
-    await outbox.settle(Outcome(groups={"a": None, "c": None, "b": group("notes-r3")}))
+    known = ReleaseContext(notify=["mailto://x"], commits={"notes-r9": "c" * 40})
+    await outbox.settle(
+        SendOutcome(groups={"a": group("notes-r1"), "b": group("notes-r2")}, known={"notes:canary": known})
+    )
+    await outbox.settle(SendOutcome(groups={"a": None, "c": None, "b": group("notes-r3")}))
     assert await outbox.groups() == {"b": group("notes-r3")}
     assert await outbox.known() == {"notes:canary": known}
 
@@ -118,7 +120,7 @@ async def test_an_event_is_confirmed_with_what_follows_from_it(redis: Redis) -> 
     [(entry_id, _)] = await EventFollower(redis, GROUP).read(1) or await follower.read(1) or await follower.read(1)
     pending: Any = await redis.xpending(STREAM, GROUP)
     assert pending["pending"] == 1
-    await store.settle(Outcome(deliveries=[delivery(entry_id)]), entry_id)
+    await store.settle(SendOutcome(deliveries=[delivery(entry_id)]), entry_id)
     pending = await redis.xpending(STREAM, GROUP)
     assert (pending["pending"], len(await store.deliveries())) == (0, 1)
 
@@ -158,7 +160,7 @@ async def test_silences_come_newest_first_and_go_when_they_are_over(notifiers: N
 async def test_stores_that_are_out_of_reach_raise() -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(RedisError):
-        await RedisOutboxStore(client).settle(Outcome(deliveries=[delivery()]))
+        await RedisOutboxStore(client).settle(SendOutcome(deliveries=[delivery()]))
     with pytest.raises(RedisError):
         await RedisNotifierStore(client).recipients()
     await client.aclose()

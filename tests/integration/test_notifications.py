@@ -9,17 +9,25 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from services.monitor.delivery import DeliveryState, Patience, begun
-from services.monitor.outbox_store import GROUP, Outcome
-from services.monitor.silence import SilenceBody, new_silence
+from services.monitor.dispatch.delivery import MessageDeliveryState, Patience, begun
+from services.monitor.dispatch.outbox_store import GROUP, SendOutcome
+from services.monitor.notify.silence import SilenceBody, new_silence
 from shared.events import STREAM
-from shared.loops import Loop, running
-from stack.mail_sink import Mail, MailSink, mail_sink
-from tests.integration.notification_stack import COMMIT, Monitor, Silent, durable_redis, fail_a_build, happen, webhook
+from shared.runtime.loops import Loop, running
+from stack.clients.mail_sink import Mail, MailSink, mail_sink
+from tests.support.monitor.notification_stack import (
+    COMMIT,
+    Monitor,
+    Silent,
+    durable_redis,
+    fail_a_build,
+    happen,
+    webhook,
+)
 
 pytestmark = pytest.mark.anyio
 
-S = DeliveryState
+S = MessageDeliveryState
 
 
 @pytest.fixture
@@ -186,7 +194,7 @@ async def test_an_event_that_is_read_or_settled_twice_makes_no_second_delivery(
     deliveries = await monitor.deliveries()
     async with monitor.up():
         await mails(sink, 1)
-        await monitor.parts.store.settle(Outcome(deliveries=deliveries), "0-1")
+        await monitor.parts.store.settle(SendOutcome(deliveries=deliveries), "0-1")
         await asyncio.sleep(0.5)
         await mails(sink, 1)
     assert await redis.zcard("monitor:deliveries:due") == 0

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.models import Track
-from tests.integration.proxy_stack import Stack, running_stack, until
+from tests.support.proxy.proxy_stack import Stack, running_stack, until
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from shared.models import Track
 from tests.conftest import wait_for_port
-from tests.integration.proxy_stack import TOKEN, Stack, running_stack, until
+from tests.support.proxy.proxy_stack import TOKEN, Stack, running_stack, until
 
 pytestmark = pytest.mark.anyio
 

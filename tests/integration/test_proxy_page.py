@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.models import Track
-from tests.integration.proxy_stack import TOKEN, Stack, running_stack
+from tests.support.proxy.proxy_stack import TOKEN, Stack, running_stack
 
 pytestmark = pytest.mark.anyio
 

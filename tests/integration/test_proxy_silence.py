@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.store import connect
-from tests.integration.proxy_stack import OwnRedis, Stack, running_stack, until
+from tests.support.proxy.proxy_stack import OwnRedis, Stack, running_stack, until
 
 pytestmark = pytest.mark.anyio
 

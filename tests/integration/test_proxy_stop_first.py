@@ -8,7 +8,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.proxy_stack import Stack, running_stack
+from tests.support.proxy.proxy_stack import Stack, running_stack
 
 pytestmark = pytest.mark.anyio
 

@@ -11,24 +11,24 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from services.monitor.api.policies import policies_router
 from services.monitor.config import Settings
-from services.monitor.policy import Policy
-from services.monitor.policy_api import policies_router
-from services.monitor.policy_decision import Action, Cause, Decision, DecisionState, Past, scaling_event
-from services.monitor.policy_look import Kill, Place, kill_of
-from services.monitor.policy_store import DECISIONS_KEPT, MemoryPolicyStore, PolicyStore, RedisPolicyStore
-from services.monitor.sample_book import SampleBook
-from services.monitor.scaling import Scaling
-from services.monitor.store import MemorySampleStore
-from shared.app import create_app
+from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.samples.sample_store import MemorySampleStore
+from services.monitor.scaling.policy_store import DECISIONS_KEPT, MemoryPolicyStore, PolicyStore, RedisPolicyStore
+from services.monitor.scaling.scaling_decision import Action, Cause, Decision, DecisionState, Past, scaling_event
+from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
+from services.monitor.scaling.scaling_loop import Scaling
+from services.monitor.scaling.scaling_policy import Policy
 from shared.events import STREAM
 from shared.http import ServiceClient
 from shared.models import Environment, Event, InstanceStats
 from shared.registry import RedisRegistry
 from shared.store import connect
+from shared.web.app import create_app
 from tests.conftest import free_port
-from tests.integration.monitor_world import NoRegistry
-from tests.unit.monitor.scaled import MIB, PLACE, at, change, counters
+from tests.support.monitor.monitor_world import NoRegistry
+from tests.support.monitor.scaled import MIB, PLACE, at, change, counters
 
 pytestmark = pytest.mark.anyio
 PATH = "/apps/notes/environments/production"
@@ -64,7 +64,7 @@ async def test_decisions_come_newest_first_by_pages_and_the_newest_change_is_kno
     page = await store.decisions(PLACE, limit=2)
     assert [decision.number for decision in page] == [3, 2]
     assert [decision.number for decision in await store.decisions(PLACE, limit=2, before=2)] == [1]
-    assert await store.decisions(Place("other", Environment.CANARY), limit=5) == []
+    assert await store.decisions(EnvironmentKey("other", Environment.CANARY), limit=5) == []
 
 
 async def test_an_entry_is_added_once_with_its_event_and_takes_the_one_before_along(
@@ -91,7 +91,7 @@ async def test_a_policy_is_kept_by_its_place(store: PolicyStore) -> None:
     for up in (0.85, 0.9):
         await store.put_policy(Policy(app="notes", environment=Environment.CANARY, up=up))
     assert [(policy.place, policy.up) for policy in await store.policies()] == [
-        (Place("notes", Environment.CANARY), 0.9)
+        (EnvironmentKey("notes", Environment.CANARY), 0.9)
     ]
 
 
@@ -150,7 +150,7 @@ class Machine:
     def restart(self) -> None:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self.deployer.answer))
         settings = Settings(token=TOKEN)
-        self.samples = SampleBook(MemorySampleStore())
+        self.samples = SampleCache(MemorySampleStore())
         client = ServiceClient("deployer", settings, NoRegistry(), http)
         self.scaling = Scaling(client, self.samples, self.store, self.now)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stack import engine as client
+from stack.compose import engine as client
 from tests.unit.deployer.conftest import BASE
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stack import engine as client
-from stack.engine import docker
-from stack.network import INSTANCE, ensure
+from stack.compose import engine as client
+from stack.compose.engine import docker
+from stack.compose.network import INSTANCE, ensure
 from tests.unit.deployer.conftest import BASE
 
 if TYPE_CHECKING:

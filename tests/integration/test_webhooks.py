@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from services.build.source import Forge
-from tests.unit.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
-from tests.unit.build.service import BuildService, Developer, eventually
-from tests.unit.build.webhooks import SECRET, Call, call
+from services.build.git.remote_source import Forge
+from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
+from tests.support.build.service import BuildService, Developer, eventually
+from tests.support.build.webhooks import SECRET, Call, call
 
 APP = "notes"
 MANIFEST = f"app: {APP}\nsteps:\n- {{name: hello, commands: ['true']}}\nrun: {{command: python app.py}}\n"

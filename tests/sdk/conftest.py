@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.flags.access import app_token
-from shared.auth import derived_secret
+from services.flags.auth import app_token
 from shared.models import Environment
+from shared.security.auth import derived_secret
 from tests.conftest import free_port, wait_for_port
 
 TOKEN = "platform-token"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.build.executors import Engine, found_engine
+from tests.support.build.executors import Engine, found_engine
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.deployer.docker_container import Stack
+from services.deployer.drivers.docker.container import Stack
 from shared.models import Artifact
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.artifact import directory_digest
+from shared.host.directory_digest import directory_digest
 
 
 def a_tree(root: Path) -> Path:

@@ -6,16 +6,16 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from services.deployer.apply import Commit, release_event
-from services.deployer.environment import NOTHING, Override, Place, Secret
+from services.deployer.plan.apply_changes import Commit, release_event
+from services.deployer.releases.environment import NOTHING, EnvironmentId, Override, SecretOverride
 from services.deployer.store import MemoryStore, RedisStore, Store
 from shared.models import Environment, InstanceState, ReleaseState
-from tests.unit.deployer.fakes import T0, VAULT, a_release, an_instance
+from tests.support.deployer.fakes import T0, VAULT, a_release, an_instance
 
 pytestmark = pytest.mark.anyio
 R = ReleaseState
-PRODUCTION = Place("notes", Environment.PRODUCTION)
-CANARY = Place("notes", Environment.CANARY)
+PRODUCTION = EnvironmentId("notes", Environment.PRODUCTION)
+CANARY = EnvironmentId("notes", Environment.CANARY)
 
 
 @pytest.fixture(params=["redis", "memory"])
@@ -41,7 +41,7 @@ async def test_what_is_committed_is_loaded(store: Store) -> None:
     assert await store.places() == [PRODUCTION]
 
 
-SET = Override(variables={"A": "plainly"}, secrets={"B": Secret(value=SecretStr("plainly"), set_at=T0)})
+SET = Override(variables={"A": "plainly"}, secrets={"B": SecretOverride(value=SecretStr("plainly"), set_at=T0)})
 
 
 async def test_what_is_set_before_the_first_release_makes_the_place_and_stays_apart(store: Store) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from services.flags.change import (
+    FlagPlace,
     Flags,
-    Place,
     Precondition,
     Rules,
     changes_of,
@@ -38,7 +38,7 @@ def definition(**changes: Any) -> Definition:
 
 def stored(environment: Environment = PRODUCTION, key: str = "k", at: datetime = AT, **changes: Any) -> Flags:
     flag = Flag(key=key, environment=environment, definition=definition(**changes), updated_at=at)
-    return {Place(environment, key): flag}
+    return {FlagPlace(environment, key): flag}
 
 
 EVERYWHERE = {**stored(PRODUCTION), **stored(CANARY)}
@@ -79,7 +79,9 @@ def test_a_tag_is_of_the_flag_in_those_places_and_of_its_last_change() -> None:
         (Precondition(if_match="*"), places("other", None), False),
     ],
 )
-def test_a_write_goes_on_only_if_its_precondition_holds(given: Precondition, where: list[Place], holds: bool) -> None:
+def test_a_write_goes_on_only_if_its_precondition_holds(
+    given: Precondition, where: list[FlagPlace], holds: bool
+) -> None:
     decide = deleted(where, given)
     if holds:
         assert decide(EVERYWHERE) == dict.fromkeys(where)
@@ -105,7 +107,7 @@ def test_put_and_patch_are_checked_before_anything_is_wanted() -> None:
     with pytest.raises(Invalid, match="defaultVariant"):
         patched(BOTH, patch, Precondition())(EVERYWHERE)
     off = patched(BOTH, Patch.model_validate({"defaultVariant": "off"}), Precondition())(stored(CANARY))
-    assert off == {Place(PRODUCTION, "k"): None, Place(CANARY, "k"): definition(defaultVariant="off")}
+    assert off == {FlagPlace(PRODUCTION, "k"): None, FlagPlace(CANARY, "k"): definition(defaultVariant="off")}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_a_switch_serves_the_variant_from_then_on(
     before: dict[str, Any], to: str, rules: Rules, after: dict[str, Any]
 ) -> None:
     result = switched(places("k", PRODUCTION), to, rules, Precondition())(stored(**before))
-    assert result == {Place(PRODUCTION, "k"): definition(**after)}
+    assert result == {FlagPlace(PRODUCTION, "k"): definition(**after)}
 
 
 def test_with_its_rules_aside_everybody_gets_the_variant_and_back_they_decide() -> None:
@@ -196,7 +198,10 @@ def test_two_flags_cannot_have_one_mirror(changes: list[Change]) -> None:
 
 
 def test_a_change_is_what_is_another_as_json() -> None:
-    wanted = {Place(PRODUCTION, "k"): definition(variants={"on": 1, "off": 0}), Place(CANARY, "k"): definition()}
+    wanted = {
+        FlagPlace(PRODUCTION, "k"): definition(variants={"on": 1, "off": 0}),
+        FlagPlace(CANARY, "k"): definition(),
+    }
     [found] = changes_of(EVERYWHERE, wanted, "ann", AT)
     assert (found.environment, found.actor, found.at) == (PRODUCTION, "ann", AT)
     assert (found.before, found.after) == (definition(), definition(variants={"on": 1, "off": 0}))

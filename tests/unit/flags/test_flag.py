@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.flags.check import check
 from services.flags.evaluation import FlagSet
 from services.flags.flag import Change, Definition, Flag, Patch, merged, mirrored, plain_value
+from services.flags.validation import check
 from shared.errors import Invalid
 from shared.models import Environment
 

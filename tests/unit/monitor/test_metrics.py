@@ -5,39 +5,39 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from services.monitor.alert_book import AlertBook
-from services.monitor.alert_store import MemoryAlertStore
+from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.alerts.alert_store import MemoryAlertStore
 from services.monitor.metrics import MonitorCollector
-from services.monitor.rule import DEFAULTS, Reading
-from services.monitor.sample_book import SampleBook
-from services.monitor.store import MemorySampleStore
+from services.monitor.rules.rule import DEFAULTS, Reading
+from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.samples.sample_store import MemorySampleStore
 from shared.models import Environment
-from tests.unit.monitor.test_sample import stats
+from tests.unit.monitor.samples.test_sample import stats
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def samples() -> SampleBook:
-    return SampleBook(MemorySampleStore())
+def samples() -> SampleCache:
+    return SampleCache(MemorySampleStore())
 
 
 @pytest.fixture
-def alerts() -> AlertBook:
-    return AlertBook(MemoryAlertStore())
+def alerts() -> ActiveAlerts:
+    return ActiveAlerts(MemoryAlertStore())
 
 
-def text(samples: SampleBook, alerts: AlertBook) -> list[str]:
+def text(samples: SampleCache, alerts: ActiveAlerts) -> list[str]:
     registry = CollectorRegistry()
     registry.register(MonitorCollector(samples, alerts, lambda: AT + timedelta(seconds=3)))
     return [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
 
 
-def test_before_the_first_sample_there_is_none(samples: SampleBook, alerts: AlertBook) -> None:
+def test_before_the_first_sample_there_is_none(samples: SampleCache, alerts: ActiveAlerts) -> None:
     assert text(samples, alerts) == []
 
 
-def test_instances_have_cadvisors_names(samples: SampleBook, alerts: AlertBook) -> None:
+def test_instances_have_cadvisors_names(samples: SampleCache, alerts: ActiveAlerts) -> None:
     samples.take([stats(oom_kills=2)], AT)
     labels = '{app="notes",environment="canary",instance="notes-r9-1",release="notes-r9"}'
     assert text(samples, alerts) == [
@@ -52,7 +52,7 @@ def test_instances_have_cadvisors_names(samples: SampleBook, alerts: AlertBook) 
     assert text(samples, alerts) == ["slipway_sample_age_seconds 3.0"]
 
 
-def test_open_alerts_are_there_as_prometheus_has_them(samples: SampleBook, alerts: AlertBook) -> None:
+def test_open_alerts_are_there_as_prometheus_has_them(samples: SampleCache, alerts: ActiveAlerts) -> None:
     for name, release in (("health", "notes-r9"), ("cpu", "notes-r8"), ("memory", "notes-r8")):
         environment = Environment.CANARY if release == "notes-r9" else Environment.PRODUCTION
         value = 0 if name == "memory" else 99

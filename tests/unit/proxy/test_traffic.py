@@ -1,17 +1,17 @@
 from itertools import count
 
-from services.proxy.envoy_admin import Clusters, Host, Latency
-from services.proxy.route import Route
-from services.proxy.traffic import Ledger
+from services.proxy.envoy.admin import Clusters, Host, Latency
+from services.proxy.routes.route import Route
+from services.proxy.traffic import RequestCounts
 from shared.models import Track
-from tests.unit.proxy.routes import endpoint, route
+from tests.support.proxy.routes import endpoint, route
 
 ROUTE = route(endpoint("notes-r1-1"), canary=(endpoint("notes-r2-1", port=20001),), rollout="notes-r2")
 
 
-def ledger() -> Ledger:
+def ledger() -> RequestCounts:
     epochs = count(1)
-    return Ledger(lambda: f"epoch {next(epochs)}")
+    return RequestCounts(lambda: f"epoch {next(epochs)}")
 
 
 def clusters(stable: int, canary: int, errors: int = 0, *, healthy: bool = True) -> Clusters:
@@ -22,7 +22,7 @@ def clusters(stable: int, canary: int, errors: int = 0, *, healthy: bool = True)
     return Clusters(frozenset({"notes/stable", "notes/canary", "notes/split"}), hosts)
 
 
-def figures(book: Ledger, given: Route = ROUTE) -> list[tuple[int, int]]:
+def figures(book: RequestCounts, given: Route = ROUTE) -> list[tuple[int, int]]:
     tracks = book.view(given).tracks
     return [(tracks[track].requests, tracks[track].errors) for track in (Track.STABLE, Track.CANARY)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from shared.manifest import Manifest
-from stack.load import Load
+from stack.clients.load import Load
 from tests.conftest import free_port, wait_for_port
 
 NOTES = Path(__file__).parents[3] / "examples" / "notes"

@@ -1,0 +1,53 @@
+"""Update after update under load, the same for whoever carries them out."""
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from bench.switchover import QUIET_S, Takeover, is_over, takeover
+from stack.clients.load import Load
+from stack.clients.probe_client import wait_for
+
+OVER_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """`ready`: when the image of `version` was in the engine, by `time.monotonic()`."""
+
+    version: str
+    ready: float
+
+
+class Contestant(Protocol):
+    """Something that serves an app at `url` (`host`: the Host header, or nothing)."""
+
+    url: str
+    host: str
+
+    def update(self) -> Ordered:
+        """Has another version take over. Returns as soon as that is under way, or later."""
+        ...
+
+
+def contest(contestant: Contestant, updates: int, rate: float, within_s: float) -> tuple[list[Takeover], list[str]]:
+    """Each update, and why requests were lost; no further one is begun after `within_s` seconds. Raises TimeoutError if
+    one does not come to its end.
+    """
+    began = time.monotonic()
+    windows: list[tuple[str, float, float, float]] = []
+    limit_s = within_s + 120  # no load is left running by whatever is stuck
+    with Load(contestant.url, rate=rate, host=contestant.host, limit_s=limit_s, slow_share=0) as load:
+        time.sleep(QUIET_S)
+        while len(windows) < updates and time.monotonic() - began < within_s:
+            since = load.now()
+            ordered = contestant.update()
+            _wait_until_over(load, ordered.version)
+            ready = load.now() - (time.monotonic() - ordered.ready)
+            windows.append((ordered.version, ready, since, load.now()))
+    # Only now has every request its end: some had to wait for an answer, or for the end of their patience.
+    return [takeover(load.results, *window) for window in windows], load.report().reasons
+
+
+def _wait_until_over(load: Load, version: str) -> None:
+    wait_for(lambda: is_over(load.results, version, load.now()), f"no answer but {version[:12]}'s", OVER_WITHIN_S)

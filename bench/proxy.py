@@ -1,0 +1,69 @@
+"""`make bench-proxy`: throughput through Slipway's public port, beside a direct connection and a bare Envoy.
+
+One run: the same instance, deployed by a push, answers in all three cases; the client is bench/throughput.py. Rounds
+take turns, and the median of each counts, since neighbours on the machine disturb one round and not the next.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from bench.bare_envoy import bare_envoy
+from bench.throughput import Throughput, hammer
+from shared.models import Environment
+from stack.clients.delivery import Deployable, RequestRefused
+from stack.stack_fixture import borrowed_or_own_stack
+
+APP = "slipway-bench"
+SOURCE = Path(__file__).parent / "app"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.proxy", description=__doc__)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=3, help="of each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with borrowed_or_own_stack() as stack, tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
+        app = Deployable(stack, APP, Path(folder) / "app")
+        app.repository.copy_from(SOURCE)
+        app.repository.commit("bench")
+        app.deliver(Environment.PRODUCTION)
+        registry = app.call("deployer", "GET", "/registry")
+        upstream = registry["instances"][APP]["stable"][0]["address"]
+        with bare_envoy(Path(folder), upstream) as bare:
+            targets = {"direct": f"http://{upstream}", "bare Envoy": bare, "Slipway": app.public}
+            rounds = [
+                {
+                    name: hammer(url, host=app.host, connections=options.connections, seconds=options.seconds)
+                    for name, url in targets.items()
+                }
+                for _ in range(options.rounds)
+            ]
+    print(
+        f"{options.rounds} rounds of {options.seconds:g} s, {options.connections} kept-alive connections, GET / of a "
+        "few bytes; own client (uvloop, httptools), which shares the machine's cores with what it measures\n"
+    )
+    print(f"{'':12}{'requests/s':>12}{'p50':>10}{'p99':>10}{'of direct':>11}{'of bare':>9}{'failed':>8}")
+    rows = {name: [each[name] for each in rounds] for name in rounds[0]}
+    for name, row in rows.items():
+        rate = _median(row, lambda each: each.rate)
+        shares = [rate / _median(rows[other], lambda each: each.rate) for other in ("direct", "bare Envoy")]
+        p50, p99 = _median(row, lambda each: each.p50_ms), _median(row, lambda each: each.p99_ms)
+        failed = sum(each.failed for each in row)
+        print(f"{name:12}{rate:>12.0f}{p50:>7.2f} ms{p99:>7.2f} ms{shares[0]:>11.0%}{shares[1]:>9.0%}{failed:>8}")
+    return 1 if any(each.failed for row in rows.values() for each in row) else 0
+
+
+def _median(row: list[Throughput], figure: Callable[[Throughput], float]) -> float:
+    return median(figure(each) for each in row)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (RequestRefused, OSError, RuntimeError) as error:
+        sys.exit(f"bench-proxy: {error}")

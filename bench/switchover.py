@@ -1,0 +1,67 @@
+"""When an update's new version had all visitors: pure arithmetic over the results of a load."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from stack.clients.load_report import Result, report
+
+QUIET_S = 1.0
+HEAD = f"{'':34}{'first':>9}{'all':>9}{'ratio':>8}{'updates':>9}{'requests':>10}{'lost':>7}{'an update':>11}{'gap':>10}"
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """One update. `first_s`: from the image being ready until a visitor got the first answer of the new version;
+    `all_s`: until the first after which all were of it. The rest is of the time from the update's begin to its end.
+    """
+
+    first_s: float
+    all_s: float
+    sent: int
+    lost: int
+    largest_gap_ms: float
+
+
+def takeover(results: Iterable[Result], version: str, ready: float, since: float, until: float) -> Takeover:
+    """Moments are seconds on the load's clock. A lost request is an answer that is not of `version`; an answer that
+    names none says nothing. Raises ValueError if no answer of it came from `since` until `until`, or none after the
+    last other one.
+    """
+    everything = list(results)
+    told = [each for each in everything if since <= each.done <= until and (each.commit or each.lost)]
+    new = [each.done for each in told if each.commit == version]
+    last_other = max((each.done for each in told if each.commit != version), default=since)
+    alone = min((moment for moment in new if moment > last_other), default=None)
+    if alone is None:
+        raise ValueError(f"{version} did not take over")
+    part = report(everything, since, until)
+    return Takeover(min(new) - ready, alone - ready, part.sent, part.lost, part.largest_gap_ms)
+
+
+def is_over(results: Sequence[Result], version: str, now: float) -> bool:
+    """Whether `version` has answered for `QUIET_S` seconds, and nothing else has meanwhile, nor was a request lost.
+    `results` are in the order of their ends.
+    """
+    for each in reversed(results):
+        if each.commit or each.lost:
+            if each.commit != version:
+                return False
+            if each.done <= now - QUIET_S:
+                return True
+    return False
+
+
+def line(name: str, row: Sequence[Takeover], beside: Sequence[Takeover]) -> str:
+    """Under HEAD: medians of the times, sums of the requests, the largest gap. The ratio is that of `all` to the median
+    of `beside`.
+    """
+    if not row:
+        return f"{name:34}no update came to its end"
+    first, everything = median(each.first_s for each in row), median(each.all_s for each in row)
+    ratio = everything / median(each.all_s for each in beside)
+    requests, lost = sum(each.sent for each in row), sum(each.lost for each in row)
+    lost_each = median(each.lost for each in row)
+    times = f"{first:>7.2f} s{everything:>7.2f} s{ratio:>6.1f} x"
+    gap = max(each.largest_gap_ms for each in row)
+    return f"{name:34}{times}{len(row):>9}{requests:>10}{lost:>7}{lost_each:>11g}{gap:>7.0f} ms"

@@ -1,0 +1,69 @@
+"""The history of builds, filtered: over REST and as a page."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse
+from pydantic import BeforeValidator
+
+from services.build.api.page_views import BuildPages
+from services.build.builds.build import Build
+from services.build.builds.build_query import Filter, find
+from services.build.builds.build_store import BuildStore
+from shared.models import BuildState, Environment, Page
+
+PAGE = 30
+Limit = Annotated[int, Query(ge=1, le=100, description="How many, at most.")]
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="`next` of the page before.")]
+App = Annotated[str | None, Query(max_length=39, description="Builds of this app.")]
+
+
+def _given(text: str | None) -> str | None:
+    return text or None
+
+
+def wanted(
+    branch: Annotated[str | None, Query(max_length=200, description="Its very name.")] = None,
+    state: Annotated[list[BuildState] | None, Query(description="One or several.")] = None,
+    environment: Annotated[Environment | None, BeforeValidator(_given), Query(description="That it was for.")] = None,
+    commit: Annotated[str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="Its first digits.")] = None,
+) -> Filter:
+    """What is left empty, as a form sends it, asks for nothing."""
+    return Filter(
+        branch=(branch or "").strip() or None,
+        states=tuple(state or ()),
+        environment=environment,
+        commit=commit.lower() if commit else None,
+    )
+
+
+Wanted = Annotated[Filter, Depends(wanted)]
+
+
+def listing_router(store: BuildStore, pages: BuildPages) -> APIRouter:
+    router = APIRouter(tags=["builds"])
+
+    async def page(asked: Filter, limit: int, cursor: str | None) -> Page[Build]:
+        found = await find(store, asked, limit=limit, before=int(cursor) if cursor else None)
+        return Page(items=found.builds, next=str(found.following) if found.following else None)
+
+    @router.get("/", response_class=HTMLResponse, summary="The history as a page")
+    async def history(request: Request, asked: Wanted, app: App = None, cursor: Cursor = None) -> HTMLResponse:
+        """All builds, newest first, or those that were asked for."""
+        asked = replace(asked, app=app or None)
+        found = await find(store, asked, limit=PAGE, before=int(cursor) if cursor else None)
+        return HTMLResponse(pages.history(found, asked, await store.apps(), request.url.hostname))
+
+    @router.get("/builds", response_model=Page[Build], summary="Builds of all apps")
+    async def every(asked: Wanted, app: App = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
+        """Newest first. A page may hold fewer than `limit`, though `next` names one more: a request looks at 1 000
+        builds at most."""
+        return await page(replace(asked, app=app or None), limit, cursor)
+
+    @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")
+    async def builds(app: str, asked: Wanted, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
+        """Newest first, filtered as in `GET /builds`."""
+        return await page(replace(asked, app=app), limit, cursor)
+
+    return router

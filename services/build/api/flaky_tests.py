@@ -1,0 +1,62 @@
+"""Flaky tests of an app: seen, put into quarantine and taken out of it by a person."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from pydantic import AwareDatetime, Field
+
+from services.build.builds.build_store import BuildStore
+from services.build.gates.flaky import Quarantine
+from services.build.gates.history_store import HistoryStore
+from shared.errors import Invalid
+from shared.models import Model, Page
+
+LONGEST = timedelta(days=90)
+EXAMPLE = {"reason": "fails while the mail server is moved", "until": "2026-01-31T00:00:00Z"}
+
+
+class QuarantineRequest(Model):
+    reason: str = Field(min_length=1, max_length=500, description="Why, for whoever reads a verdict.")
+    until: AwareDatetime = Field(description="At most 90 days ahead.")
+    step: str | None = Field(None, description="Name of a step; null: in any step.")
+
+
+def flaky_router(store: BuildStore, history: HistoryStore, now: Callable[[], datetime]) -> APIRouter:
+    router = APIRouter(prefix="/apps/{app}/tests/flaky", tags=["flaky tests"])
+
+    @router.get("", response_model=Page[Quarantine], summary="Flaky tests of an app")
+    async def flaky(app: str) -> Page[Quarantine]:
+        """In quarantine, or known as flaky from one that ended in the last 90 days; the newest `until` first."""
+        await store.app(app)
+        known = (await history.quarantines(app)).values()
+        return Page(items=sorted(known, key=lambda each: each.until, reverse=True))
+
+    @router.put("/{test:path}", response_model=Quarantine, summary="Quarantine a test")
+    async def put(app: str, test: str, body: Annotated[QuarantineRequest, Body(examples=[EXAMPLE])]) -> Quarantine:
+        """Its failures are listed in every verdict and do not fail a gate, until then. `test` is the id that the
+        verdict shows: `<class>::<name>`."""
+        await store.app(app)
+        at = now()
+        if not at < body.until <= at + LONGEST:
+            raise Invalid("until", f"must be between now and {at + LONGEST:%Y-%m-%d}; a quarantine is no way to live")
+        before = (await history.quarantines(app)).get(test)
+        quarantine = Quarantine(
+            test=test,
+            step=body.step,
+            until=body.until,
+            reason=body.reason,
+            since=before.since if before else at,
+            flips=before.flips if before else 0,
+        )
+        await history.put_quarantine(app, quarantine)
+        return quarantine
+
+    @router.delete("/{test:path}", status_code=204, summary="End a quarantine")
+    async def delete(app: str, test: str) -> None:
+        """From now on its failures count, and it is not known as flaky any more, until it is found to be so again."""
+        await store.app(app)
+        await history.drop_quarantine(app, test)
+
+    return router

@@ -1,0 +1,126 @@
+"""What the reports of a build said, and what is other than in the build before it: as JSON, and as pages."""
+
+import asyncio
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse
+
+from services.build.api.page_views import BuildPages
+from services.build.api.source_view import LARGEST_BYTES, FileView, source_view
+from services.build.builds.build import Build
+from services.build.builds.build_comparison import Comparison, compare
+from services.build.builds.build_query import judged_before
+from services.build.builds.build_store import BuildStore
+from services.build.gates.report_archive import ReportFiles
+from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.git.repository import GitFailed, Repositories
+from services.build.git.tree_limits import BadTree
+from shared.errors import Invalid, NotFound, Problem
+from shared.models import View
+from shared.web.pages import wants_page
+
+Item = TypeVar("Item")
+
+
+class Part(View, Generic[Item]):
+    """`cut`: what was too much to be kept. `known`: false while the build runs its steps, and if it never came so
+    far."""
+
+    known: bool
+    items: list[Item]
+    cut: list[str]
+
+
+def report_router(store: BuildStore, reports: ReportFiles, repositories: Repositories, pages: BuildPages) -> APIRouter:
+    router = APIRouter(prefix="/builds/{build_id}", tags=["reports"])
+
+    async def found(build_id: str) -> Build:
+        return await store.build(build_id)
+
+    Found = Annotated[Build, Depends(found)]
+
+    async def report_of(build: Build) -> BuildReport | None:
+        """Raises a Problem 410 if it has expired."""
+        if build.expired.log is not None:
+            raise Problem(f"the reports of {build.id} were removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
+        return await asyncio.to_thread(reports.read, ran(build))
+
+    def shown(request: Request, template: str, build: Build, **context: Any) -> HTMLResponse:
+        return HTMLResponse(pages.part(template, build, request.url.hostname, **context))
+
+    @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
+    async def tests(request: Request, build: Found) -> Any:
+        """Of its last run of each step; those that failed first, with what they printed."""
+        report = await report_of(build)
+        if wants_page(request.headers.get("accept")):
+            return shown(request, "tests.html", build, report=report)
+        return Part[TestRun](known=report is not None, items=report.tests if report else [], cut=cut_of(report))
+
+    @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
+    async def coverage(request: Request, build: Found) -> Any:
+        """Files of the commit by their lines that no test ran, worst first."""
+        report = await report_of(build)
+        if wants_page(request.headers.get("accept")):
+            return shown(request, "coverage.html", build, report=report)
+        return Part[FileCoverage](known=report is not None, items=report.coverage if report else [], cut=cut_of(report))
+
+    @router.get("/findings", response_model=Part[FoundPlace], summary="Findings of a build")
+    async def findings(request: Request, build: Found) -> Any:
+        """Of its reports and of the platform's own analysis."""
+        report = await report_of(build)
+        if wants_page(request.headers.get("accept")):
+            return shown(request, "findings.html", build, report=report)
+        return Part[FoundPlace](known=report is not None, items=report.findings if report else [], cut=cut_of(report))
+
+    @router.get("/source", response_model=FileView, summary="A file of a build's commit")
+    async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
+        """Line by line, with what tests ran and what was found there."""
+        try:
+            data = await asyncio.to_thread(_content, repositories, build, file)
+        except (GitFailed, BadTree) as error:
+            raise NotFound(f"the commit {build.commit[:10]} of {build.app} is not here any longer") from error
+        view = source_view(file, data, await report_of(build) or BuildReport())
+        return shown(request, "source.html", build, view=view) if wants_page(request.headers.get("accept")) else view
+
+    @router.get("/comparison", response_model=Comparison, summary="A build beside an earlier one")
+    async def comparison(
+        request: Request,
+        build: Found,
+        other: Annotated[
+            str | None, Query(alias="with", max_length=80, description="Id of a build of the app.")
+        ] = None,
+    ) -> Any:
+        """With the last build of its branch that was judged before it, or with another one of its app."""
+        before = await store.build(other) if other else await judged_before(store, build)
+        if before is not None and before.app != build.app:
+            raise Invalid("with", f"{before.id} is a build of {before.app}, not of {build.app}")
+        as_page = wants_page(request.headers.get("accept"))
+        if before is None and not as_page:
+            raise NotFound(f"no build of the same branch was judged before {build.id}; `with` names another one")
+        told = None
+        if before is not None:
+            was, now = [await asyncio.to_thread(reports.read, ran(each)) for each in (before, build)]
+            told = await asyncio.to_thread(compare, before, build, was, now)
+        return shown(request, "comparison.html", build, told=told) if as_page else told
+
+    return router
+
+
+def cut_of(report: BuildReport | None) -> list[str]:
+    return report.cut if report else []
+
+
+def ran(build: Build) -> str:
+    """Id of the build whose steps reported: of one that was reused, the earlier one."""
+    return build.reused or build.id
+
+
+def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
+    """None for what is too large, or no plain file. Raises NotFound, GitFailed."""
+    tracked = next((each for each in repositories.tracked(build.app, build.commit) if each.path == file), None)
+    if tracked is None:
+        raise NotFound(f"the commit {build.commit[:10]} has no file {file[:200]}")
+    if not tracked.mode.startswith("100") or tracked.size > LARGEST_BYTES:
+        return None
+    return repositories.read(build.app, tracked)

@@ -1,0 +1,220 @@
+"""REST and pages: parse, call, render."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field, model_validator
+
+from services.build.api.badge import badge
+from services.build.api.page_views import BuildPages
+from services.build.api.webhooks import PUBLIC_WEBHOOKS
+from services.build.builds.app import AppSettings, AppView, NewApp
+from services.build.builds.build import Build, StopRequest
+from services.build.builds.build_store import BuildStore
+from services.build.git.repository import Repositories
+from services.build.logs.build_log import BuildLogs
+from services.build.queue.workers import with_stop
+from services.build.retention.repository_gc import RepositoryGc
+from services.build.triggers.push_handler import PushHandler
+from services.build.triggers.remote_sync import RemoteSync
+from shared.errors import Conflict, Problem
+from shared.models import BuildState, Commit, Model, Page
+from shared.security.vault import Vault
+from shared.store import RedisError
+from shared.web.pages import wants_page
+
+PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}"
+BUILD_EXAMPLE = {"branch": "release"}
+APP_EXAMPLE = {
+    "branches": {"release": "production", "dev": "canary"},
+    "gates": {"coverage": 70},
+    "flaky": {"reruns": 1},
+}
+
+
+class BuildRequest(Model):
+    """One of the two."""
+
+    branch: str | None = Field(None, max_length=200, description="Its head is built, and deployed if it is mapped.")
+    commit: Commit | None = Field(None, description="Built and judged, but not deployed.")
+
+    @model_validator(mode="after")
+    def _one(self) -> "BuildRequest":
+        if (self.branch is None) == (self.commit is None):
+            raise ValueError("give either branch or commit")
+        return self
+
+
+def apps_router(
+    store: BuildStore,
+    repositories: Repositories,
+    mirror: RemoteSync,
+    upkeep: RepositoryGc,
+    vault: Vault,
+    forget: Callable[[str], Awaitable[None]],
+    now: Callable[[], datetime],
+    *,
+    loopback: bool = False,
+) -> APIRouter:
+    """`forget` is told of deleted apps. `loopback`: a source may be http:// on a loopback address (tests)."""
+    router = APIRouter(prefix="/apps", tags=["apps"])
+
+    @router.post("", status_code=201, response_model=AppView, summary="Make an app")
+    async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> AppView:
+        """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
+        app = new.make(now(), vault, loopback=loopback)
+        await store.add_app(app)
+        mirror.want(app)
+        return app.view()
+
+    @router.get("", response_model=Page[AppView], summary="All apps")
+    async def apps() -> Page[AppView]:
+        """Sorted by name."""
+        return Page(items=[app.view() for app in await store.apps()])
+
+    @router.get("/{app}", response_model=AppView, summary="An app")
+    async def app(app: str) -> AppView:
+        """Its branches, its minimum gates, what it does about failing tests, and its source, without the token and
+        secret of that."""
+        return (await store.app(app)).view()
+
+    @router.put("/{app}", response_model=AppView, summary="Change an app")
+    async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
+        """Sets branches, minimum gates, `flaky`, `gate` or the source; what is left out stays as it is. A branch
+        that is mapped anew is built. `gate: push` has pushes to production's branches judged before they are accepted.
+        `source: null` lets the source go; its token and webhook_secret stay while they are left out."""
+        changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
+        if changed.gate is not None:  # the hook asks from now on; whoever is asked goes by the app
+            await asyncio.to_thread(repositories.gate, app, True)
+        await store.put_app(changed)
+        if changed.gate is None and repositories.exists(app):
+            await asyncio.to_thread(repositories.gate, app, False)
+        mirror.want(changed)
+        return changed.view()
+
+    @router.delete("/{app}", status_code=204, summary="Delete an app")
+    async def delete(app: str) -> None:
+        """Removes the app, its repository, its deliveries and its cache. Its builds stay readable, and what is deployed
+        keeps running. 409 while a build has not ended."""
+        async with mirror.undisturbed(app), upkeep.undisturbed(app):
+            await store.app(app)
+            if waiting := [build.id for build in await store.unended() if build.app == app]:
+                raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
+            repositories.delete(app)
+            await store.delete_app(app)
+            await forget(app)
+
+    @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
+    async def app_badge(app: str, branch: str = "release") -> Response:
+        """Public. Of the branch's last build that ended in success, failure or error; `unknown` if there is none."""
+        image = badge(await store.last_judged(app, branch))
+        return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
+
+    return router
+
+
+def builds_router(
+    store: BuildStore,
+    intake: PushHandler,
+    mirror: RemoteSync,
+    logs: BuildLogs,
+    pages: BuildPages,
+    wake: Callable[[], None],
+) -> APIRouter:
+    router = APIRouter(tags=["builds"])
+
+    async def found(build_id: str) -> Build:
+        return await store.build(build_id)
+
+    Found = Annotated[Build, Depends(found)]
+
+    @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
+    async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
+        """Queues a build of a branch's head, or of one commit, whatever its message says. An app's source is fetched
+        first: 503 if that fails."""
+        return await mirror.build(app, body.branch, body.commit)
+
+    @router.get("/builds/{build_id}", response_model=Build, summary="A build")
+    async def build(request: Request, build: Found) -> Any:
+        """Its state with the reason, steps, gates and artifact. A page, where `Accept` begins with `text/html`."""
+        return HTMLResponse(pages.build(build, request.url.hostname)) if _wants_page(request) else build
+
+    @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
+    async def log(
+        request: Request,
+        build: Found,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0,
+        line: Annotated[int, Query(ge=1, le=10**9, description="Of the page: one of the lines to show.")] = 1,
+    ) -> Response:
+        """As it is now, as plain text, from byte `from` on. 410 if it has expired. A page of a thousand numbered lines,
+        where `Accept` begins with `text/html`: `?line=120#L120` links to a line."""
+        if build.expired.log is not None:
+            raise Problem(f"the log of {build.id} was removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
+        if _wants_page(request):
+            return HTMLResponse(await asyncio.to_thread(pages.log, build, line, request.url.hostname))
+        return PlainTextResponse(await asyncio.to_thread(logs.read, build.id, start, limit=-1))
+
+    @router.get("/builds/{build_id}/events", response_class=EventSourceResponse, summary="Follow a build")
+    async def events(
+        build: Found,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Server-sent events: `log` (new lines; the id is where the next begin), `state` (the build, on each change of
+        state, stage, steps or gates), and `end` after its end. `Last-Event-ID` resumes."""
+        latest, shown = build, None
+
+        async def ended() -> bool:
+            nonlocal latest
+            try:
+                latest = await store.build(build.id)
+            except RedisError:
+                return False  # the log goes on
+            return latest.ended
+
+        at = int(last_event_id) if last_event_id and last_event_id.isdecimal() else start
+        async for lines in logs.follow(build.id, ended, at):
+            if lines:
+                at += len(lines)
+                yield ServerSentEvent(event="log", data=lines.decode(errors="replace"), id=str(at))
+            if latest != shown and not latest.ended:
+                shown = latest
+                yield ServerSentEvent(event="state", data=latest)
+        if latest.ended:  # else this service ends, and the browser connects again
+            yield ServerSentEvent(event="state", data=latest)
+            yield ServerSentEvent(event="end", data=latest.state)
+
+    @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
+    async def cancel(request: Request, build: Found) -> Any:
+        """The state becomes `cancelled` when its processes have ended. 409 if it has ended, or is being deployed."""
+        stop = StopRequest(state=BuildState.CANCELLED, reason="cancelled by hand")
+        asked = await store.update(build.id, lambda stored: with_stop(stored, stop))
+        if asked.ended or asked.stop is None:
+            raise Conflict(f"{build.id} {'has ended: ' + asked.state if asked.ended else 'is being deployed'}")
+        wake()
+        return _see(asked) if _wants_page(request) else asked
+
+    @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
+    async def retry(request: Request, build: Found) -> Any:
+        """A new build of the same commit. 409 while this one has not ended."""
+        again = await intake.retry(build)
+        return _see(again) if _wants_page(request) else again
+
+    return router
+
+
+def _wants_page(request: Request) -> bool:
+    return wants_page(request.headers.get("accept"))
+
+
+def _see(build: Build) -> RedirectResponse:
+    return RedirectResponse(f"/builds/{build.id}", status_code=303)
+
+
+def _svg() -> dict[str, Any]:
+    return {"responses": {"200": {"description": "An SVG image.", "content": {"image/svg+xml": {}}}}}

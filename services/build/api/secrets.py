@@ -1,0 +1,41 @@
+"""Secrets of an app: set and removed, never shown."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+
+from services.build.builds.build_store import BuildStore
+from services.build.secrets.secret import SecretValue, SecretView, new_secret, opened
+from services.build.secrets.secret_store import SecretStore
+from shared.models import Page
+from shared.security.vault import Vault
+
+
+def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: Callable[[], datetime]) -> APIRouter:
+    router = APIRouter(prefix="/apps/{app}/secrets", tags=["secrets"])
+
+    @router.get("", response_model=Page[SecretView], summary="Secrets of an app")
+    async def names(app: str) -> Page[SecretView]:
+        """Their names and when each was set last, by name; never a value."""
+        await store.app(app)
+        stored = await secrets.all(app)
+        return Page(items=[SecretView(name=name, set_at=secret.set_at) for name, secret in stored.items()])
+
+    @router.put("/{name}", status_code=204, summary="Set a secret")
+    async def put(app: str, name: str, body: Annotated[SecretValue, Body(examples=[{"value": "…"}])]) -> None:
+        """Steps that name it (`secrets: [NAME]` in the manifest) find it in their environment, from the next build on.
+        All output of the app's builds has `***` in its place. Names as in a shell; at most 64 KiB each, 256 KiB all."""
+        await store.app(app)
+        known = await asyncio.to_thread(opened, await secrets.all(app), vault)
+        await secrets.put(app, name, new_secret(name, body.value.get_secret_value(), known.values, now(), vault))
+
+    @router.delete("/{name}", status_code=204, summary="Remove a secret")
+    async def delete(app: str, name: str) -> None:
+        """Steps that still name it fail their builds; and it is hidden no longer, so end it where it is valid, too."""
+        await store.app(app)
+        await secrets.drop(app, name)
+
+    return router

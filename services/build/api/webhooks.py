@@ -1,0 +1,94 @@
+"""REST of webhooks and their deliveries: parse, call, render."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+from starlette.requests import ClientDisconnect
+
+from services.build.builds.build_store import BuildStore
+from services.build.forges.delivery import WebhookDelivery, WebhookDeliveryState
+from services.build.forges.delivery_store import DeliveryStore
+from services.build.forges.webhook import LARGEST_BYTES
+from services.build.forges.webhook_handler import WebhookHandler
+from services.build.git.remote_source import Forge
+from shared.errors import Problem
+from shared.models import Page, View
+
+PUBLIC_WEBHOOKS = r"/webhooks/[^/]+/[^/]+"
+LENGTH_DIGITS = 15
+
+
+class Answer(View):
+    """What a forge is told, and shows beside its own log of the delivery."""
+
+    id: str
+    state: WebhookDeliveryState
+    reason: str
+    known: bool = Field(False, description="It came before, and was not taken a second time.")
+
+
+def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: WebhookHandler) -> APIRouter:
+    router = APIRouter(tags=["webhooks"])
+
+    @router.post(
+        "/webhooks/{forge}/{app}",
+        response_model=Answer,
+        responses={202: {"model": Answer}},
+        summary="A forge's webhook",
+        openapi_extra=_json_body(),
+    )
+    async def webhook(forge: Forge, app: str, request: Request, response: Response) -> Answer:
+        """Public; signed with `source.webhook_secret` of the app. 202: a push, which is fetched and built in the
+        background. 200: nothing to do, and why; a delivery that came before too. 401 without telling what is wrong, 413
+        above 5 MB."""
+        body = await _body(request)
+        delivery, new = await receiver.receive(forge, app, request.headers, body)
+        if not new:
+            return Answer(id=delivery.id, state=delivery.state, reason="known already", known=True)
+        response.status_code = 202 if delivery.waits else 200
+        return Answer(id=delivery.id, state=delivery.state, reason=delivery.reason)
+
+    @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="What webhooks said")
+    async def log(app: str) -> Page[WebhookDelivery]:
+        """The newest 200 deliveries, each with what became of it."""
+        await store.app(app)
+        return Page(items=await deliveries.deliveries(app))
+
+    @router.post(
+        "/apps/{app}/deliveries/{delivery_id}/redeliver",
+        status_code=202,
+        response_model=WebhookDelivery,
+        summary="Run it again",
+    )
+    async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
+        """Fetches again, and builds the branch's head if that was not queued before. 409 for what was no push."""
+        return await receiver.again(app, delivery_id)
+
+    return router
+
+
+async def _body(request: Request) -> bytes:
+    """The raw bytes. Never holds more than 5 MB and one chunk. Raises Problem 413."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and (len(length) > LENGTH_DIGITS or int(length) > LARGEST_BYTES):
+        raise _too_large()
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LARGEST_BYTES:
+                raise _too_large()
+    except ClientDisconnect:
+        raise Problem("the body ended before its end", status=400) from None
+    return bytes(body)
+
+
+def _too_large() -> Problem:
+    return Problem(f"the body has more than {LARGEST_BYTES // 2**20} MB; let the webhook send pushes only", status=413)
+
+
+def _json_body() -> dict[str, Any]:
+    """As the forge sends it; what is read of it is much the same for all three."""
+    example = {"ref": "refs/heads/release", "after": "2f4e6a8b0c1d3e5f7a9b2c4d6e8f0a1b3c5d7e9f"}
+    return {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": example}}}}

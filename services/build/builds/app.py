@@ -1,0 +1,112 @@
+"""An app: which branch goes where, the least that its gates demand, and where it comes from if not from pushes."""
+
+import re
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from services.build.git.remote_source import Source, SourceSettings, SourceView, changed_source
+from shared.errors import Invalid
+from shared.manifest import Flaky, Gates
+from shared.models import AppName, Environment, Model, View
+from shared.security.vault import Vault
+
+Branches = dict[str, Environment]
+Gate = Literal["push"]  # a push to a branch of production is accepted only once its commit has passed
+DEFAULT_BRANCHES: Branches = {"release": Environment.PRODUCTION, "dev": Environment.CANARY}
+_BRANCH = re.compile(r"^(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._/@+-]{1,200}$")
+
+_NO_DOOR = (
+    "gate: push and a source exclude each other: what is pushed to a forge does not pass this door. Either set "
+    "source to null, or gate to null and have the forge protect the branch by the statuses slipway/build, /test "
+    "and /analysis"
+)
+
+
+class AppView(View):
+    """`gates` are the app's own minimum, `flaky` its patience: a manifest may tighten them, never loosen them."""
+
+    name: AppName
+    branches: Branches
+    gates: Gates = Gates()
+    flaky: Flaky = Flaky()
+    gate: Gate | None = None
+    source: SourceView | None = None
+    created_at: datetime
+
+
+class App(View):
+    """As it is stored. What is shown of it is its view."""
+
+    name: AppName
+    branches: Branches
+    gates: Gates = Gates()
+    flaky: Flaky = Flaky()
+    gate: Gate | None = None
+    source: Source | None = None
+    created_at: datetime
+
+    def is_behind_the_door(self, branch: str) -> bool:
+        """Whether a push to the branch is judged before it is accepted."""
+        return self.gate == "push" and self.branches.get(branch) is Environment.PRODUCTION
+
+    def view(self) -> AppView:
+        return AppView(**self.model_dump(exclude={"source"}), source=self.source.view() if self.source else None)
+
+
+class AppSettings(Model):
+    """Body of `PUT /apps/{app}`: a field that is left out stays as it is."""
+
+    branches: Branches | None = Field(None, description="Branch → environment. Other branches are kept, not built.")
+    gates: Gates | None = Field(
+        None, description="The app's own minimum; null in a gate means the platform's default. May loosen that default."
+    )
+    flaky: Flaky | None = Field(
+        None, description="What is done about tests that fail; null in it means the platform's default."
+    )
+    gate: Literal["push", "none"] | None = Field(
+        None, description="push: a push to a branch of production is refused until its commit has passed; null: none."
+    )
+    source: SourceSettings | None = Field(
+        None, description="An outside repository that it is fetched from; null: none."
+    )
+
+    @field_validator("branches")
+    @classmethod
+    def _are_branch_names(cls, branches: Branches | None) -> Branches | None:
+        for name in branches or {}:
+            check_branch(name)
+        return branches
+
+    def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
+        """Raises Invalid for a source that cannot be one, or one together with a gate for pushes; `loopback` as for
+        `changed_source`."""
+        given = {"branches": self.branches, "gates": self.gates, "flaky": self.flaky}
+        update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if "source" in self.model_fields_set:
+            update["source"] = self.source and changed_source(self.source, app.source, vault, loopback=loopback)
+        if "gate" in self.model_fields_set:
+            update["gate"] = None if self.gate == "none" else self.gate
+        changed = app.model_copy(update=update)
+        if changed.gate is not None and changed.source is not None:
+            raise Invalid("gate" if self.gate == "push" else "source", _NO_DOOR)
+        return changed
+
+
+class NewApp(AppSettings):
+    name: AppName
+
+    def make(self, now: datetime, vault: Vault, *, loopback: bool) -> App:
+        return self.applied_to(new_app(self.name, now), vault, loopback=loopback)
+
+
+def new_app(name: str, now: datetime) -> App:
+    """An app as the first push makes it."""
+    return App(name=name, branches=dict(DEFAULT_BRANCHES), created_at=now)
+
+
+def check_branch(name: str) -> None:
+    """Raises ValueError for what git takes for no branch, or for more than one."""
+    if not _BRANCH.match(name):
+        raise ValueError(f"{name[:80]!r} is not the name of a git branch")

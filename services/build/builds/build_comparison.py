@@ -1,0 +1,157 @@
+"""A build beside an earlier one: gates, steps, tests, findings and coverage, as they were and as they are. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from services.build.builds.build import Build
+from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from shared.models import View
+
+LISTED = 100
+
+
+class GateChange(View):
+    name: str
+    unit: str = ""
+    before: float | None = None
+    after: float | None = None
+    delta: float | None = Field(None, description="Null where one of the two is missing.")
+
+
+class StepChange(View):
+    """Seconds; null where the step was not run, or has not ended."""
+
+    name: str
+    before: float | None = None
+    after: float | None = None
+    delta: float | None = None
+
+
+class CoverageChange(View):
+    """Percent; null where the file is in one of the two only."""
+
+    file: str
+    before: float | None = None
+    after: float | None = None
+    delta: float | None = None
+
+
+class Comparison(View):
+    """The lists of what changed hold at most 100. `details_known` is false where one of the two has none (it kept none,
+    or they have expired): then the lists of tests, findings and coverage say nothing."""
+
+    before: str = Field(description="Id of the build that this one is compared with.")
+    after: str
+    from_commit: str
+    to_commit: str
+    gates: list[GateChange]
+    steps: list[StepChange]
+    details_known: bool = Field(
+        description="Whether both kept what their reports said; else the lists below are empty."
+    )
+    newly_failing: list[str] = Field([])
+    fixed: list[str] = Field([])
+    added: list[str] = Field([])
+    gone: list[str] = Field([])
+    new_findings: list[FoundPlace] = Field([])
+    gone_findings: list[FoundPlace] = Field([])
+    coverage: list[CoverageChange] = Field([])
+    counts: dict[str, int] = Field({}, description="How many each list would hold, uncut.")
+
+
+def compare(before: Build, after: Build, was: BuildReport | None, now: BuildReport | None) -> Comparison:
+    """`was` and `now`: what the reports of the two said; None: not known."""
+    told = Comparison(
+        before=before.id,
+        after=after.id,
+        from_commit=before.commit,
+        to_commit=after.commit,
+        gates=_gates(before, after),
+        steps=_steps(before, after),
+        details_known=was is not None and now is not None,
+    )
+    if was is None or now is None:
+        return told
+    lists: dict[str, Sequence[Any]] = {
+        **_tests(was.tests, now.tests),
+        **_findings(was.findings, now.findings),
+        "coverage": _coverage(was.coverage, now.coverage),
+    }
+    cut = {name: items[:LISTED] for name, items in lists.items()}
+    return told.model_copy(update={**cut, "counts": {name: len(items) for name, items in lists.items()}})
+
+
+def _gates(before: Build, after: Build) -> list[GateChange]:
+    was = {gate.name: gate for gate in before.gates}
+    now = {gate.name: gate for gate in after.gates}
+    changes = []
+    for name in dict.fromkeys([*now, *was]):
+        old, new = (gates[name].figure if name in gates else None for gates in (was, now))
+        if old is not None or new is not None:
+            unit = (now.get(name) or was[name]).unit
+            changes.append(GateChange(name=name, unit=unit, before=old, after=new, delta=_delta(old, new)))
+    return changes
+
+
+def _steps(before: Build, after: Build) -> list[StepChange]:
+    was = {step.name: step.seconds for step in before.steps}
+    now = {step.name: step.seconds for step in after.steps}
+    return [
+        StepChange(name=name, before=was.get(name), after=now.get(name), delta=_delta(was.get(name), now.get(name)))
+        for name in dict.fromkeys([*now, *was])
+    ]
+
+
+def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str]]:
+    """A test is known by its step and id; it failed if one of its cases did."""
+    old, new = _outcomes(was), _outcomes(now)
+    return {
+        "newly_failing": sorted(test for test in new if new[test] and not old.get(test, False)),
+        "fixed": sorted(test for test in new if not new[test] and old.get(test, False)),
+        "added": sorted(new.keys() - old.keys()),
+        "gone": sorted(old.keys() - new.keys()),
+    }
+
+
+def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
+    """Step and id → whether it failed."""
+    failed: dict[str, bool] = {}
+    for test in tests:
+        name = f"{test.step}: {test.id}"
+        failed[name] = failed.get(name, False) or test.outcome == "failed"
+    return failed
+
+
+def _findings(was: Sequence[FoundPlace], now: Sequence[FoundPlace]) -> dict[str, list[FoundPlace]]:
+    return {"new_findings": _beyond(now, was), "gone_findings": _beyond(was, now)}
+
+
+def _beyond(these: Sequence[FoundPlace], those: Sequence[FoundPlace]) -> list[FoundPlace]:
+    """Findings that are not among `those`, or more often; their lines may have moved."""
+    left = Counter((each.rule, each.file, each.message) for each in those)
+    beyond = []
+    for each in these:
+        key = (each.rule, each.file, each.message)
+        if left[key] > 0:
+            left[key] -= 1
+        else:
+            beyond.append(each)
+    return beyond
+
+
+def _coverage(was: Sequence[FileCoverage], now: Sequence[FileCoverage]) -> list[CoverageChange]:
+    """Files that changed, the largest change first; files that are in one only come last."""
+    old, new = ({each.file: each.percent for each in files} for files in (was, now))
+    changes = [
+        CoverageChange(file=file, before=old.get(file), after=new.get(file), delta=_delta(old.get(file), new.get(file)))
+        for file in sorted(old.keys() | new.keys())
+        if old.get(file) != new.get(file)
+    ]
+    return sorted(changes, key=lambda change: -abs(change.delta or 0))
+
+
+def _delta(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before

@@ -1,0 +1,83 @@
+"""The history of builds by what is asked of it: app, branch, state, environment, commit."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from services.build.builds.build import JUDGED, Build
+from services.build.builds.build_store import BuildStore
+from shared.models import BuildState, Environment
+
+BATCH = 100
+SCANNED = 1000
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What is None, or empty, asks for nothing. `commit`: a prefix."""
+
+    app: str | None = None
+    branch: str | None = None
+    states: Collection[BuildState] = ()
+    environment: Environment | None = None
+    commit: str | None = None
+
+    @property
+    def narrows(self) -> bool:
+        """Beyond the app, which the store itself looks up."""
+        return bool(self.branch or self.states or self.environment or self.commit)
+
+    def holds(self, build: Build) -> bool:
+        return (
+            self.app in (None, build.app)
+            and self.branch in (None, build.branch)
+            and (not self.states or build.state in self.states)
+            and self.environment in (None, build.environment)
+            and build.commit.startswith(self.commit or "")
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """`following`: the place before which the search goes on; None if nothing can follow. `scanned`: how many builds
+    were looked at; with few `builds` and a `following` the search ended at its bound."""
+
+    builds: list[Build]
+    following: int | None
+    scanned: int
+
+
+async def find(
+    store: BuildStore,
+    wanted: Filter,
+    *,
+    limit: int,
+    before: int | None = None,
+    batch_size: int = BATCH,
+    scanned_at_most: int = SCANNED,
+) -> Found:
+    """At most `limit` builds, newest first, from among the next 1 000: a request's work is bounded, and each cursor is
+    behind the one before it. Raises RedisError."""
+    found: list[tuple[int, Build]] = []
+    scanned = 0
+    while scanned < scanned_at_most:
+        batch = await store.builds(wanted.app, limit=batch_size if wanted.narrows else limit + 1, before=before)
+        if not batch:
+            return Found([build for _, build in found], None, scanned)
+        for place, build in batch:
+            scanned += 1
+            if wanted.holds(build):
+                if len(found) == limit:  # there is one more: the next page begins with it
+                    return Found([build for _, build in found], found[-1][0], scanned)
+                found.append((place, build))
+        before = batch[-1][0]
+    return Found([build for _, build in found], before, scanned)
+
+
+async def judged_before(store: BuildStore, build: Build) -> Build | None:
+    """The last build of the same app and branch before this one that was judged; None if the last 1 000 hold none."""
+    wanted = Filter(app=build.app, branch=build.branch, states=JUDGED)
+    if build.branch is None:
+        return None
+    place = await store.place(build.id)
+    found = await find(store, wanted, limit=1, before=place)
+    return found.builds[0] if found.builds else None

@@ -1,0 +1,81 @@
+"""The stored record of the build that is being run: each step of its life is kept before the next one begins."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
+
+from services.build.builds import build as domain
+from services.build.builds.build import Build
+from services.build.builds.build_store import BuildStore, Change
+from services.build.executors.executor import Stop, Stopped
+from services.build.logs.mask import Mask
+from shared.models import BuildState
+from shared.store import RedisError
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+Answer = TypeVar("Answer")
+
+
+class BuildRecorder:
+    """`build` is what is stored, as this process knows it. While the store is out of reach every method waits for it,
+    until `stop` is set. What `mask` hides is not stored."""
+
+    def __init__(self, store: BuildStore, build_id: str, stop: Stop, now: Callable[[], datetime]) -> None:
+        self.store = store
+        self.stop = stop
+        self.now = now
+        self.mask = Mask()
+        self._id = build_id
+        self._one = asyncio.Lock()  # steps run beside each other, and `build` is what was stored last
+        self.build: Build
+
+    async def load(self) -> None:
+        self.build = await self.patiently(lambda: self.store.build(self._id))
+
+    async def update(self, change: Change) -> None:
+        """Raises Stopped if meanwhile somebody asked to stop this build; then nothing is changed."""
+        async with self._one:
+            self.build = await self.patiently(
+                lambda: self.store.update(
+                    self._id, lambda stored: stored if stored.stop else self._masked(change(stored))
+                )
+            )
+        if self.build.ended or self.build.stop:
+            raise Stopped
+
+    async def end(self, state: BuildState, reason: str) -> None:
+        """The end of the build; only the first end counts."""
+        recovered = state is BuildState.SUCCESS and await self._failed_before()
+        now = self.now()
+        self.build = await self.patiently(
+            lambda: self.store.update(
+                self._id, lambda stored: self._masked(domain.ended(stored, state, reason, now, recovered=recovered))
+            )
+        )
+
+    async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The call's answer, once the store is in reach."""
+        while True:
+            try:
+                return await call()
+            except RedisError as error:
+                log.warning("build %s waits for Redis: %s", self._id, type(error).__name__)
+            if self.stop.is_set():
+                raise Stopped
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), RETRY_S)
+
+    def _masked(self, build: Build) -> Build:
+        return domain.masked(build, self.mask)
+
+    async def _failed_before(self) -> bool:
+        branch = self.build.speaks_for
+        if branch is None:
+            return False
+        last = await self.patiently(lambda: self.store.last_judged(self.build.app, branch))
+        return last is not None and last.state is not BuildState.SUCCESS

@@ -1,0 +1,248 @@
+"""Where apps and builds live. The only user of Redis in this service."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import WatchError
+
+from services.build.builds.app import App
+from services.build.builds.build import JUDGED, Build, Expired, event_of, noted_expiry
+from services.build.builds.status_store import mark
+from shared import events
+from shared.errors import Conflict, NotFound
+
+Change = Callable[[Build], Build]
+Head = tuple[str, str]  # commit, id of the build that was queued for it (empty: it is not to be built)
+
+
+class BuildStore(Protocol):
+    """Every method raises `RedisError` when the store is out of reach; then nothing has been changed, or all.
+
+    One process writes. A change of a build's state, its event `build.<state>` and what its forge is to be told (see
+    status_store.py) are stored at once.
+    """
+
+    async def apps(self) -> list[App]:
+        """Sorted by name."""
+        ...
+
+    async def app(self, name: str) -> App:
+        """Raises NotFound."""
+        ...
+
+    async def add_app(self, app: App) -> None:
+        """Raises Conflict if there is one of that name."""
+        ...
+
+    async def put_app(self, app: App) -> None: ...
+
+    async def delete_app(self, name: str) -> None:
+        """Forgets the app and its heads. Its builds stay readable, and their ids are not given again."""
+        ...
+
+    async def next_number(self, app: str) -> int:
+        """From 1; a number that was taken and not used is not given again."""
+        ...
+
+    async def add(self, build: Build, *, is_head: bool) -> None:
+        """Adds a queued build; with `is_head`, its commit is from now on the one last queued for its branch."""
+        ...
+
+    async def update(self, build_id: str, change: Change) -> Build:
+        """Stores `change(stored)`, which may be asked again if another writer was first; what it raises ends it.
+        A build that has ended is returned as it is, unasked. Raises NotFound."""
+        ...
+
+    async def build(self, build_id: str) -> Build:
+        """Raises NotFound."""
+        ...
+
+    async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
+        """Builds of one app, or of all, newest first, each with its place in time; those before the place `before`."""
+        ...
+
+    async def place(self, build_id: str) -> int:
+        """Its place in time. Raises NotFound."""
+        ...
+
+    async def note(self, build_id: str, expired: Expired) -> Build:
+        """Keeps what of an ended build is no longer there. Raises NotFound."""
+        ...
+
+    async def drop(self, builds: Sequence[Build]) -> None:
+        """Forgets builds that have ended. Their ids are not given again. May be repeated."""
+        ...
+
+    async def unended(self) -> list[Build]:
+        """Queued and running builds, oldest first."""
+        ...
+
+    async def heads(self, app: str) -> dict[str, Head]:
+        """Branch → what was last queued for it."""
+        ...
+
+    async def skip_head(self, app: str, branch: str, commit: str) -> None:
+        """From now on it is the branch's head, without a build."""
+        ...
+
+    async def forget_head(self, app: str, branch: str) -> None: ...
+
+    async def judged(self, app: str) -> set[str]:
+        """Ids of its branches' last judged builds."""
+        ...
+
+    async def last_judged(self, app: str, branch: str) -> Build | None:
+        """The branch's last build that ended in success, failure or error; not one that was at its door."""
+        ...
+
+
+class RedisBuildStore:
+    """`build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`, `build:place` (counter),
+    `build:all` and `build:of:<app>` (sorted sets: id by place), `build:unended` (the same), `build:heads:<app>`,
+    `build:judged:<app>` (hashes by branch)."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def apps(self) -> list[App]:
+        names: list[Any] = sorted(await self._redis.smembers("build:apps"))
+        texts = await self._redis.mget([_app(name) for name in names]) if names else []
+        return [App.model_validate_json(text) for text in texts if text]
+
+    async def app(self, name: str) -> App:
+        text = await self._redis.get(_app(name))
+        if text is None:
+            raise NotFound(f"there is no app {name}; push to /git/{name}.git or POST /apps makes it")
+        return App.model_validate_json(text)
+
+    async def add_app(self, app: App) -> None:
+        if await self._redis.exists(_app(app.name)):
+            raise Conflict(f"there is an app {app.name} already; PUT /apps/{app.name} changes it")
+        await self.put_app(app)
+
+    async def put_app(self, app: App) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(_app(app.name), app.model_dump_json())
+            pipe.sadd("build:apps", app.name)
+            await pipe.execute()
+
+    async def delete_app(self, name: str) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(_app(name), f"build:heads:{name}")
+            pipe.srem("build:apps", name)
+            await pipe.execute()
+
+    async def next_number(self, app: str) -> int:
+        return int(await self._redis.incr(f"build:number:{app}"))
+
+    async def add(self, build: Build, *, is_head: bool) -> None:
+        place = await self._redis.incr("build:place")
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(_build(build.id), build.model_dump_json())
+            for index in ("build:all", f"build:of:{build.app}", "build:unended"):
+                pipe.zadd(index, {build.id: place})
+            if is_head and build.branch is not None:
+                pipe.hset(f"build:heads:{build.app}", build.branch, f"{build.commit} {build.id}")
+            events.append(pipe, event_of(build))
+            mark(pipe, None, build)
+            await pipe.execute()
+
+    async def update(self, build_id: str, change: Change) -> Build:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            while True:
+                try:
+                    await pipe.watch(_build(build_id))
+                    stored: Any = await pipe.get(_build(build_id))
+                    before = _parse(build_id, stored)
+                    after = before if before.ended else change(before)
+                    if after != before:
+                        pipe.multi()  # type: ignore[no-untyped-call]
+                        _write(pipe, before, after)
+                        await pipe.execute()
+                    return after
+                except WatchError:  # another writer, or a connection lost in the middle: what is stored decides
+                    continue
+
+    async def build(self, build_id: str) -> Build:
+        text: Any = await self._redis.get(_build(build_id))
+        return _parse(build_id, text)
+
+    async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
+        index = f"build:of:{app}" if app else "build:all"
+        top = f"({before}" if before is not None else "+inf"
+        found: Any = await self._redis.zrevrangebyscore(index, top, "-inf", start=0, num=limit, withscores=True)
+        texts = await self._redis.mget([_build(build_id) for build_id, _ in found]) if found else []
+        return [
+            (int(place), Build.model_validate_json(text))
+            for (_, place), text in zip(found, texts, strict=True)
+            if text is not None
+        ]
+
+    async def place(self, build_id: str) -> int:
+        place: Any = await self._redis.zscore("build:all", build_id)
+        if place is None:
+            raise NotFound(f"there is no build {build_id}")
+        return int(place)
+
+    async def note(self, build_id: str, expired: Expired) -> Build:
+        noted = noted_expiry(await self.build(build_id), expired)  # nobody else writes to a build that has ended
+        await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
+        return noted
+
+    async def drop(self, builds: Sequence[Build]) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for build in builds:
+                pipe.delete(_build(build.id))
+                for index in ("build:all", f"build:of:{build.app}"):
+                    pipe.zrem(index, build.id)
+            await pipe.execute()
+
+    async def unended(self) -> list[Build]:
+        ids: Any = await self._redis.zrange("build:unended", 0, -1)
+        texts = await self._redis.mget([_build(build_id) for build_id in ids]) if ids else []
+        return [Build.model_validate_json(text) for text in texts if text]
+
+    async def heads(self, app: str) -> dict[str, Head]:
+        stored: Any = await self._redis.hgetall(f"build:heads:{app}")
+        return {branch: (text[:40], text[41:]) for branch, text in stored.items()}
+
+    async def skip_head(self, app: str, branch: str, commit: str) -> None:
+        await self._redis.hset(f"build:heads:{app}", branch, f"{commit} ")
+
+    async def forget_head(self, app: str, branch: str) -> None:
+        await self._redis.hdel(f"build:heads:{app}", branch)
+
+    async def judged(self, app: str) -> set[str]:
+        ids: Any = await self._redis.hvals(f"build:judged:{app}")
+        return set(ids)
+
+    async def last_judged(self, app: str, branch: str) -> Build | None:
+        build_id: Any = await self._redis.hget(f"build:judged:{app}", branch)
+        return await self.build(build_id) if build_id else None
+
+
+def _app(name: str) -> str:
+    return f"build:app:{name}"
+
+
+def _build(build_id: str) -> str:
+    return f"build:build:{build_id}"
+
+
+def _parse(build_id: str, text: str | None) -> Build:
+    if text is None:
+        raise NotFound(f"there is no build {build_id}")
+    return Build.model_validate_json(text)
+
+
+def _write(pipe: Pipeline, before: Build, after: Build) -> None:
+    pipe.set(_build(after.id), after.model_dump_json())
+    mark(pipe, before, after)
+    if after.state is not before.state:
+        events.append(pipe, event_of(after))
+    if after.ended:
+        pipe.zrem("build:unended", after.id)
+    if after.state in JUDGED and (branch := after.speaks_for) is not None:
+        pipe.hset(f"build:judged:{after.app}", branch, after.id)

@@ -1,0 +1,116 @@
+"""What a build says of its commit on the forge: one status for each stage. Pure."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from services.build.builds.build import Build
+from services.build.gates.gate import GateResult
+from shared.manifest import Stage
+from shared.models import BuildState, View
+
+S = BuildState
+JUDGED_STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
+STAGE_OF_GATE = {"manifest": Stage.BUILD, "test_failures": Stage.TEST, "coverage": Stage.TEST}  # the others: analysis
+
+
+class StatusVerdict(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+V = StatusVerdict
+
+
+class Status(View):
+    stage: Stage
+    verdict: StatusVerdict
+    description: str
+
+    @property
+    def context(self) -> str:
+        return f"slipway/{self.stage}"
+
+
+class Wanted(View):
+    """What the forge is to be told of a build."""
+
+    app: str
+    commit: str
+    number: int
+    statuses: list[Status]
+
+
+def wanted(build: Build) -> Wanted:
+    """`deploy` is among them only for a build that is to be deployed."""
+    judged = [_judged(build, stage) for stage in JUDGED_STAGES]
+    statuses = [*judged, _deploy(build)] if build.environment else judged
+    return Wanted(app=build.app, commit=build.commit, number=build.number, statuses=statuses)
+
+
+def _judged(build: Build, stage: Stage) -> Status:
+    """Of a stage that gates judge, which they do when all stages are through."""
+    if build.passed or build.state is S.SUCCESS:
+        return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))
+    if build.state is S.QUEUED:
+        return Status(stage=stage, verdict=V.PENDING, description="queued")
+    if build.state is S.RUNNING:
+        return _running(build, stage)
+    if build.state is S.FAILURE:
+        return _failure(build, stage)
+    verdict = V.ERROR if build.state is S.ERROR else V.CANCELLED
+    return Status(stage=stage, verdict=verdict, description=build.reason)
+
+
+def _running(build: Build, stage: Stage) -> Status:
+    order = [*JUDGED_STAGES, Stage.DEPLOY]
+    at = order.index(build.stage or Stage.BUILD)
+    if order.index(stage) > at:
+        return Status(stage=stage, verdict=V.PENDING, description="waits for its turn")
+    said = "running" if order.index(stage) == at else "its steps passed; the gates judge at the end"
+    return Status(stage=stage, verdict=V.RUNNING, description=said)
+
+
+def _failure(build: Build, stage: Stage) -> Status:
+    refused = [gate for gate in build.gates if not gate.passed]
+    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # none: what passed could not be sealed
+    if stage in stages:
+        own = [gate for gate in refused if _stage_of(gate, build) is stage]
+        return Status(stage=stage, verdict=V.FAILURE, description=_told(own) or build.reason)
+    ended_at = next((_stage_of(gate, build) for gate in refused if gate.name in ("steps", "manifest")), Stage.DEPLOY)
+    order = [*JUDGED_STAGES, Stage.DEPLOY]
+    if order.index(stage) > order.index(ended_at):
+        return Status(stage=stage, verdict=V.ERROR, description=f"not run: {ended_at} failed")
+    return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))
+
+
+def _deploy(build: Build) -> Status:
+    if build.state in (S.QUEUED, S.RUNNING):
+        verdict, said = (V.RUNNING, "being deployed") if build.passed else (V.PENDING, "waits for the gates")
+    elif build.state is S.SUCCESS:
+        verdict, said = V.SUCCESS, build.reason
+    elif build.state is S.FAILURE:
+        verdict, said = (V.FAILURE, build.reason) if build.passed else (V.ERROR, "not deployed: a gate said no")
+    else:
+        verdict, said = (V.ERROR if build.state is S.ERROR else V.CANCELLED), build.reason
+    return Status(stage=Stage.DEPLOY, verdict=verdict, description=said)
+
+
+def _stage_of(gate: GateResult, build: Build) -> Stage:
+    if gate.name == "steps":
+        # The last one: what failed before it passed when it was run again, for else nothing would have been begun.
+        return next((run.stage for run in reversed(build.steps) if run.failed), build.stage or Stage.BUILD)
+    return STAGE_OF_GATE.get(gate.name, Stage.ANALYSIS)
+
+
+def _passed(build: Build, stage: Stage) -> str:
+    own = [gate for gate in build.gates if gate.name != "steps" and _stage_of(gate, build) is stage]
+    untested = "untested: no test reported anything" if stage is Stage.TEST and build.untested else ""
+    return _told(own) or untested or "passed"
+
+
+def _told(gates: Iterable[GateResult]) -> str:
+    return "; ".join(f"{gate.name}: {gate.reason}" for gate in gates)

@@ -1,0 +1,64 @@
+"""Where a build's time went: waiting, each step, what came between, sealing, the deploy. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.build.builds.build import Build
+from shared.models import BuildState
+
+SHORTEST = timedelta(seconds=0.05)  # what is shorter between two spans is not told
+
+
+@dataclass(frozen=True)
+class Span:
+    """`start_s`: seconds after the build was queued. `state`: a step's, or the build's for what it does itself.
+    `from_percent` and `width_percent`: its place in the whole."""
+
+    name: str
+    state: str
+    start_s: float
+    seconds: float
+    from_percent: float
+    width_percent: float
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Timeline:
+    spans: list[Span]
+    total_s: float
+
+
+def timeline(build: Build, now: datetime) -> Timeline:
+    """What has not ended lasts until `now`. Steps may run side by side."""
+    zero, end = build.created_at, build.finished_at or max(now, build.created_at)
+    total_s = (end - zero).total_seconds()
+    told: list[tuple[str, str, datetime, datetime, int | None]] = []
+    begun = build.started_at or end
+    told.append(("waiting in the queue", "queued", zero, begun, None))
+    at = begun
+    for step in sorted((run for run in build.steps if run.state != "skipped"), key=lambda run: run.started_at):
+        if step.started_at - at > SHORTEST:
+            name = "checkout and preparation" if at == begun else "between steps"
+            told.append((name, "quiet", at, step.started_at, None))
+        finished = step.finished_at or end
+        told.append((step.name, step.state, step.started_at, finished, step.line))
+        at = max(at, finished)
+    last = build.sealed_at or end
+    if build.started_at is not None and last - at > SHORTEST:
+        told.append(("gates and artifact", "passed" if build.passed else "quiet", at, last, None))
+    if build.sealed_at is not None and end - build.sealed_at > SHORTEST:
+        told.append(("deploy", _state_of_deploy(build.state), build.sealed_at, end, None))
+    return Timeline([_span(*each, zero, total_s) for each in told], total_s)
+
+
+def _span(
+    name: str, state: str, start: datetime, end: datetime, line: int | None, zero: datetime, total_s: float
+) -> Span:
+    start_s, seconds = (start - zero).total_seconds(), max(0.0, (end - start).total_seconds())
+    share = 100 / total_s if total_s > 0 else 0
+    return Span(name, state, start_s, seconds, round(start_s * share, 2), round(seconds * share, 2), line)
+
+
+def _state_of_deploy(state: BuildState) -> str:
+    return state.value if state is not BuildState.CANCELLED else "failure"

@@ -1,0 +1,94 @@
+"""Finds what passed already, and remembers what passed."""
+
+import asyncio
+from functools import partial
+
+from services.build.builds.app import App
+from services.build.builds.build import Build
+from services.build.builds.build_recorder import BuildRecorder
+from services.build.cache.cache_key import Passed, judgement_key, may_be_reused
+from services.build.cache.cache_store import PassedStore
+from services.build.executors.executor import BRANCH, Executor
+from services.build.gates.baseline import Baseline
+from services.build.gates.gate import effective
+from services.build.gates.history_store import HistoryStore
+from services.build.git.repository import Repositories
+from shared.errors import NotFound
+from shared.manifest import Manifest
+from shared.models import Environment
+
+
+async def compared_with(ledger: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
+    """The baseline of the build's branch, else of one that goes to production."""
+    production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
+    for branch in [ledger.build.branch, *production]:
+        if branch is not None:
+            found = await ledger.patiently(partial(history.baseline, app.name, branch))
+            if found is not None:
+                return found
+    return None
+
+
+class BuildCache:
+    """Of one build, whose record `ledger` keeps."""
+
+    def __init__(
+        self,
+        ledger: BuildRecorder,
+        store: PassedStore,
+        history: HistoryStore,
+        executor: Executor,
+        repositories: Repositories,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._history = history
+        self._executor = executor
+        self._repositories = repositories
+
+    async def key(self, app: App, manifest: Manifest) -> str:
+        gates = effective(app.gates, manifest.gates, tested=True)
+        compares = gates.changed_coverage is not None or gates.new_findings is not None
+        baseline = await compared_with(self._ledger, self._history, app) if compares else None
+        build, images = self._ledger.build, self._executor.builds_images
+        asks_branch = await asyncio.to_thread(self._repositories.mentions, app.name, build.commit, BRANCH)
+        return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
+
+    async def find(self) -> Build | None:
+        """An earlier build that was judged under this one's key and passed, and whose artifact is whole."""
+        ledger, passed = self._ledger, await self._passed()
+        if passed is None:
+            return None
+        try:
+            earlier = await ledger.patiently(lambda: ledger.store.build(passed.build))
+        except NotFound:
+            return None
+        if not may_be_reused(earlier, ledger.now()) or earlier.artifact is None:
+            return None
+        return earlier if await self._executor.has(earlier.artifact) else None
+
+    async def remember(self, baseline: Baseline) -> None:
+        """Before the build's record says that it has passed: only then is what is kept here of any use."""
+        build = self._ledger.build
+        if (key := build.judgement) is not None:
+            passed = Passed(build=build.id, baseline=baseline)
+            await self._ledger.patiently(lambda: self._store.put(build.app, key, passed))
+
+    async def forget(self) -> None:
+        """The build has failed: what passed before with its key is no proof any more."""
+        build = self._ledger.build
+        if (key := build.judgement) is not None:
+            await self._ledger.patiently(lambda: self._store.drop(build.app, key))
+
+    async def pass_on(self) -> None:
+        """The build has passed: the branch's next ones are compared with it. May be repeated."""
+        build, passed = self._ledger.build, await self._passed()
+        if build.branch is not None and passed is not None:
+            put = partial(self._history.put_baseline, build.app, build.branch, passed.baseline)
+            await self._ledger.patiently(put)
+
+    async def _passed(self) -> Passed | None:
+        build = self._ledger.build
+        if (key := build.judgement) is None:
+            return None
+        return await self._ledger.patiently(lambda: self._store.passed(build.app, key))

@@ -1,0 +1,87 @@
+"""What passed already is not built again: when two builds would be judged alike. Pure.
+
+A build's key is a digest of all that decides its verdict. Two builds with one key have the same commit, manifest, gates
+and steps: where the first one passed and what it sealed is still whole, that is the second one's artifact too.
+"""
+
+import hashlib
+import json
+from datetime import datetime
+
+from services.build.builds.app import App
+from services.build.builds.build import Build, with_changes
+from services.build.gates.baseline import Baseline
+from services.build.gates.flaky import limits
+from services.build.gates.gate import effective
+from services.build.manifest.step_graph import in_order, selected
+from shared.manifest import Manifest, Stage
+from shared.models import View
+
+KEPT = 100  # of an app
+
+
+class Passed(View):
+    """A build that passed, as later ones find it by its key. `baseline`: what the next ones are compared with."""
+
+    build: str
+    baseline: Baseline
+
+
+def selected_steps(manifest: Manifest, build: Build) -> list[str]:
+    """Names of the steps that this build runs, in the manifest's order."""
+    return [step.name for step in selected(in_order(manifest.steps), build.branch, build.judged_for)]
+
+
+def judgement_key(
+    build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool, asks_branch: bool
+) -> str:
+    """`baseline`: what the build is compared with, where a gate compares. `images`: how it is run and sealed.
+    `asks_branch`: whether a step may do something else on another branch. (Secrets are in it by the names that the
+    manifest gives, not by their values.)"""
+    steps = selected_steps(manifest, build)
+    tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
+    gates = effective(app.gates, manifest.gates, tested=tested)
+    against = {
+        "changed_coverage": baseline and baseline.commit if gates.changed_coverage is not None else None,
+        "new_findings": baseline and sorted(baseline.findings.items()) if gates.new_findings is not None else None,
+    }
+    decides = {
+        "commit": build.commit,
+        "manifest": manifest.model_dump(mode="json"),
+        "steps": steps,
+        "gates": gates.model_dump(mode="json"),
+        "flaky": limits(app.flaky, manifest.flaky).model_dump(mode="json"),
+        "against": against,
+        "images": images,
+        "branch": build.branch if asks_branch else None,
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def may_be_reused(earlier: Build, now: datetime) -> bool:
+    """As its record says. What is noted as expired is about to be removed. A verdict that quarantined tests have
+    touched holds as long as their quarantine."""
+    is_there = earlier.passed and earlier.artifact is not None and earlier.expired.artifact is None
+    return is_there and all(now < each.until for each in earlier.flaky)
+
+
+def reused(build: Build, earlier: Build, now: datetime) -> Build:
+    """It has passed, as the earlier one did. Names the build that was really run."""
+    return with_changes(
+        build,
+        artifact=earlier.artifact,
+        gates=earlier.gates,
+        flaky=earlier.flaky,
+        untested=earlier.untested,
+        passed=True,
+        reused=earlier.reused or earlier.id,
+        stage=Stage.DEPLOY,
+        sealed_at=now,
+    )
+
+
+def not_reused(build: Build) -> Build:
+    """It is built anew after all."""
+    return with_changes(
+        build, artifact=None, gates=[], flaky=[], untested=None, passed=False, reused=None, fresh=True, sealed_at=None
+    )

@@ -1,0 +1,1 @@
+"""The Docker executor: steps in containers, artifacts as images. Only this package imports `docker`."""

@@ -1,0 +1,83 @@
+"""Files into a container and out of it, as the engine's API carries them: tar archives."""
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from services.build.reports.report_file import LARGEST_BYTES, StepStart
+
+# Bits of the mode as the engine tells it, which is Go's and not POSIX'.
+_TAR_ROOM = 64 * 1024
+_GO_SYMLINK, _GO_TYPE = 1 << 27, 0x8F280000
+
+
+def pack(folder: Path, archive: IO[bytes]) -> None:
+    """Writes the folder's content to `archive` as root's, and goes back to its start. Raises OSError."""
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(folder, arcname=".", filter=_as_root)
+    archive.seek(0)
+
+
+def moment(text: str) -> datetime:
+    """A time of the engine's, to the microsecond. (It tells nanoseconds; what archives hold is cut to seconds.)"""
+    return datetime.fromisoformat(text)
+
+
+def place(
+    folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], born: datetime, start: StepStart
+) -> None:
+    """Puts what the container has at a report's path to the same path on this side, `name` in `folder`, modified as
+    long after `start` as it was there after the container was `born`. What is no plain file, or a giant, is put there
+    as such, empty: `report_file` refuses it. A link of the commit on the way to it would lead out of `folder`: nothing
+    is put
+    there."""
+    report = folder / name
+    if report.parent.resolve() != folder.resolve() / Path(name).parent:
+        return
+    _clear(report)
+    if status["mode"] & _GO_SYMLINK:
+        report.symlink_to("elsewhere")
+    elif status["mode"] & _GO_TYPE:
+        report.mkdir()
+    else:
+        with report.open("wb") as file:
+            if status["size"] > LARGEST_BYTES:
+                file.truncate(status["size"])
+            else:
+                file.write(only_file(chunks))
+        age = moment(status["mtime"]) - born
+        at_ns = start.at_ns + (age.days * 86400 + age.seconds) * 10**9 + age.microseconds * 1000
+        os.utime(report, ns=(at_ns, at_ns))
+
+
+def only_file(chunks: Iterator[bytes]) -> bytes:
+    """The content of an archive of one file. Raises ValueError if it is larger than a report may be: a step decides
+    what lies there."""
+    data = bytearray()
+    for chunk in chunks:
+        data += chunk
+        if len(data) > LARGEST_BYTES + _TAR_ROOM:
+            raise ValueError("larger than a report may be")
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        member = tar.next()
+        file = member and tar.extractfile(member)
+        return file.read() if file else b""
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member

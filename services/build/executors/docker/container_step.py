@@ -1,0 +1,98 @@
+"""What a step finds in its container, and what its end means. Pure."""
+
+import re
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from services.build.executors.executor import BRANCH, Workspace
+from shared.manifest import size
+
+WORKSPACE, HOME, CACHE = "/workspace", "/slipway/home", "/slipway/cache"
+SKIPPED = "/slipway/skipped"  # in the container itself: how many commands were left when one failed
+# Its arguments: where a new `.venv` is kept, the program that makes one, reports to clear, `--`, commands. One pipe for
+# both outputs keeps their order.
+SCRIPT = """\
+exec 2>&1
+kept=$1 make=$2
+shift 2
+while [ "$1" != -- ]; do rm -f -- "$1"; shift; done
+shift
+[ -e .venv/.made ] || python3 -I -c "$make" "$kept" 2>/dev/null
+for command; do
+  shift
+  printf '$ %s\\n' "$command"
+  sh -e -c "$command" || { code=$?; echo $# > /slipway/skipped; exit $code; }
+done
+"""
+# `.venv` is made where the image has a whole Python and no step before has made it, by one of the steps that run beside
+# each other while the others wait. That takes seconds, so a copy of it, with nothing installed, is kept for the app's
+# next builds.
+MAKE_VENV = """\
+import ensurepip, fcntl, os, shutil, socket, subprocess, sys
+kept = sys.argv[1]
+lock = open(os.path.expanduser("~/.venv-lock"), "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+if not os.path.lexists(".venv"):
+    if os.path.exists(kept):
+        shutil.copytree(kept, ".venv", symlinks=True)
+    else:
+        subprocess.run([sys.executable, "-I", "-m", "venv", ".venv"], check=True)
+        fresh = kept + "." + socket.gethostname()
+        shutil.copytree(".venv", fresh, symlinks=True)
+        try:
+            os.rename(fresh, kept)
+        except OSError:
+            shutil.rmtree(fresh)
+    open(".venv/.made", "w").close()
+"""
+_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of an image that says none
+_LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNORECASE)
+
+
+def container_side(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of a process's environment also holds in a container: no PATH, no path of this machine, nothing that
+    listens on its loopback."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name != "PATH" and not value.startswith(("/", "file:")) and not _LOOPBACK.match(value)
+    }
+
+
+def kept_venv(image_id: str) -> str:
+    """Another image may have another Python."""
+    return f"{CACHE}/venv/{image_id.removeprefix('sha256:')[:12]}"
+
+
+def step_environment(workspace: Workspace, environment: Mapping[str, str], image: Mapping[str, Any]) -> dict[str, str]:
+    """`image` is the configuration of the step's image, whose own PATH is kept, behind the workspace's programs."""
+    own = dict(line.split("=", 1) for line in image.get("Env") or [] if "=" in line)
+    path = [f"{WORKSPACE}/.venv/bin", f"{WORKSPACE}/node_modules/.bin", own.get("PATH") or _IMAGE_PATH]
+    return {
+        **environment,
+        "PATH": ":".join(path),
+        "VIRTUAL_ENV": f"{WORKSPACE}/.venv",
+        "CI": "true",
+        "CI_COMMIT_SHA": workspace.commit,
+        BRANCH: workspace.branch or "",
+        "CI_PIPELINE_NUMBER": str(workspace.number),
+        "SLIPWAY_BUILD_ID": workspace.build,
+        "HOME": HOME,
+        "PIP_CACHE_DIR": f"{CACHE}/pip",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "npm_config_cache": f"{CACHE}/npm",
+        "PYTHONUNBUFFERED": "1",  # what a step prints is shown as it comes
+    }
+
+
+def told(code: int, memory_bytes: int | None) -> str:
+    """Why a step did not succeed, by its container's exit code; `memory_bytes` is the limit if it ran into that."""
+    if code == 0:
+        return ""
+    if memory_bytes is not None:
+        return f"used more than its {size(memory_bytes)} of memory"
+    if code - 128 in set(signal.Signals):
+        return f"was ended by {signal.Signals(code - 128).name}"
+    return f"exited with {code}"

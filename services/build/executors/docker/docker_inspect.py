@@ -1,0 +1,26 @@
+"""What an engine knows of a step's container. All of it blocks."""
+
+from datetime import datetime
+
+import docker
+from docker.models.containers import Container
+
+from services.build.executors.docker import container_files
+
+
+def born(container: Container) -> datetime:
+    """When the engine made it, by the clock of its file system: that of a file which it makes in every container."""
+    chunks, status = container.get_archive("/.dockerenv")
+    for _ in chunks:
+        pass
+    return container_files.moment((status or {})["mtime"])
+
+
+def ran_out_of_memory(engine: docker.DockerClient, container: Container) -> bool:
+    """Also where a child was killed, which the container's own state does not tell on every engine. Waits for the
+    next full second, for the engine's events are asked for by seconds."""
+    container.reload()
+    state = container.attrs["State"]
+    since, until = [int(container_files.moment(state[key]).timestamp()) for key in ("StartedAt", "FinishedAt")]
+    events = engine.events(since=since, until=until + 1, filters={"container": container.id, "event": "oom"})
+    return bool(state["OOMKilled"]) or bool(list(events))

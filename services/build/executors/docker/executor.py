@@ -1,0 +1,296 @@
+"""Steps in containers, artifacts as images.
+
+Every step has a container of its own. What a build keeps from step to step lies in two volumes (its checkout, its
+HOME), what an app keeps from build to build in one (pip's and npm's caches). Everything carries the labels of this
+platform."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import docker
+from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+from docker.types import LogConfig
+
+from services.build.executors.docker import container_files
+from services.build.executors.docker.container_step import (
+    CACHE,
+    HOME,
+    MAKE_VENV,
+    SCRIPT,
+    SKIPPED,
+    WORKSPACE,
+    kept_venv,
+    step_environment,
+    told,
+)
+from services.build.executors.docker.docker_inspect import born, ran_out_of_memory
+from services.build.executors.docker.dockerfile import base_image
+from services.build.executors.docker.image_builder import ImageBuilder, image_tag, root_files
+from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers, remove_container
+from services.build.executors.docker.output import read_to_end, told_in
+from services.build.executors.docker.pull import NotStarted, image_named
+from services.build.executors.docker.services import DockerServices
+from services.build.executors.executor import Images, Leavings, Order, Outcome, Output, SealRequest, Stop, Workspace
+from services.build.reports import report_file
+from services.build.system.command import first_of, to_its_end
+from services.build.system.safe_remove import remove
+from shared.host.docker_engine import ANY_VERSION, ASKED_S, engine_check
+from shared.manifest import MIB
+from shared.models import Artifact
+
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES = 2048 * MIB
+PROCESSES = 4096
+READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
+KILLED = 128 + signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A container to be started, with its output attached; `born` is when it was made by the engine's clock, `start`
+    the same moment by this side's."""
+
+    container: Container
+    output: Any
+    born: datetime
+    start: report_file.StepStart
+
+
+class DockerExecutor:
+    """`stack` tells this platform's things from another's on the same engine; `environment` is what `container_side`
+    left of the platform's; `variables` are those by which the engine is found (`DOCKER_HOST`)."""
+
+    builds_images = True
+
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        builder: ImageBuilder,
+        environment: Mapping[str, str],
+        stack: str,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        processes: int = PROCESSES,
+    ) -> None:
+        self._variables = dict(variables)
+        self._builder = builder
+        self._environment = dict(environment)
+        self._stack = stack
+        self._memory_bytes = memory_bytes
+        self._processes = processes
+        self._unfilled: dict[str, threading.Lock] = {}
+        self._leftovers = Leftovers(lambda: self._engine, stack)
+
+    @functools.cached_property
+    def _engine(self) -> docker.DockerClient:
+        """Made at first use: the service starts without an engine, too."""
+        return docker.from_env(environment=self._variables)
+
+    async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
+        """Makes the volumes. The first step's container fills them; the first whose image has Python makes `.venv`."""
+        workspace.scratch.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._make_volumes, workspace)
+        self._unfilled[self._name(workspace)] = threading.Lock()
+        return Outcome(0)
+
+    async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
+        given_up, say = threading.Event(), told_in(asyncio.get_running_loop(), output)
+        services = self._services(workspace)
+        making = asyncio.ensure_future(asyncio.to_thread(self._make_ready, workspace, order, services, say, given_up))
+        reading: asyncio.Future[None] | None = None
+        try:
+            ready_s = READY_TIMEOUT_S + sum(service.timeout_s for service in order.services)
+            if reason := await first_of(making, time.monotonic() + ready_s, ready_s, stop):
+                return Outcome(None, reason)
+            ready = making.result()
+            reading = asyncio.ensure_future(asyncio.to_thread(read_to_end, ready.output, say))
+            deadline = time.monotonic() + order.timeout_s
+            await asyncio.to_thread(ready.container.start)
+            if reason := await first_of(reading, deadline, order.timeout_s, stop):
+                return Outcome(None, reason)
+            return await asyncio.to_thread(self._ended, workspace, order, ready)
+        except NotStarted as error:
+            return Outcome(None, f"could not be started: {error}")
+        finally:
+            given_up.set()
+            await to_its_end(self._clear_away(making, reading, services))
+
+    async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
+        await self._builder.build(workspace, delivery, output, stop)
+        return await asyncio.to_thread(self._sealed, image_tag(workspace, self._stack))
+
+    async def has(self, artifact: Artifact) -> bool:
+        with contextlib.suppress(ImageNotFound):
+            return await asyncio.to_thread(self._sealed, artifact.ref) == artifact
+        return False
+
+    async def images(self) -> Images | None:
+        with contextlib.suppress(DockerException, OSError):
+            return await asyncio.to_thread(self._leftovers.images)
+        return None
+
+    async def end_leftovers(self, workspace: Workspace) -> int:
+        return await asyncio.to_thread(self._remove_all, workspace)
+
+    async def discard(self, workspace: Workspace) -> None:
+        """The checkout on this side too: the artifact is the image. An engine that does not answer keeps its part."""
+        for folder in (workspace.scratch, workspace.folder):
+            await asyncio.to_thread(remove, folder)
+        try:
+            await asyncio.to_thread(self._remove_all, workspace)
+        except (DockerException, OSError) as error:
+            log.warning("volumes of %s stay on the engine: %s", workspace.build, error)
+
+    async def leavings(self) -> Leavings:
+        return await asyncio.to_thread(self._leftovers.all)
+
+    async def remove(self, leavings: Leavings) -> None:
+        await asyncio.to_thread(self._leftovers.remove_these, leavings)
+
+    async def check(self) -> str | None:
+        return await engine_check(self._ask)
+
+    # --- the rest blocks, and is called in threads
+
+    def _sealed(self, tag: str) -> Artifact:
+        """Tagged again: so the engine notes when, also of an image that it had already. Whoever removes old images
+        looks at that."""
+        image = self._engine.images.get(tag)
+        image.tag(*tag.rsplit(":", 1))
+        return Artifact(kind="image", ref=tag, digest=str(image.id))
+
+    def _make_volumes(self, workspace: Workspace) -> None:
+        of_build = self._leftovers.of_build(workspace.app, workspace.build)
+        for name, labels in (
+            (self._name(workspace), of_build),
+            (f"{self._name(workspace)}-home", of_build),
+            (self._cache(workspace), self._leftovers.of_cache(workspace.app)),
+        ):
+            self._engine.volumes.create(name, labels=labels)
+
+    def _make_ready(
+        self,
+        workspace: Workspace,
+        order: Order,
+        services: DockerServices,
+        say: Callable[[bytes], None],
+        given_up: threading.Event,
+    ) -> _Ready:
+        wanted = order.image or base_image(root_files(workspace.folder), order.commands)
+        image = image_named(self._engine, wanted, say, given_up)
+        services.start(order.services, say, given_up)
+        name = self._name(workspace)
+        container = self._engine.containers.create(
+            image,
+            ["-c", SCRIPT, "step", kept_venv(str(image.id)), MAKE_VENV, *order.reports, "--", *order.commands],
+            entrypoint=["sh"],
+            user="0:0",  # steps install packages; and what was copied into the volume is root's
+            init=True,
+            working_dir=WORKSPACE,
+            environment={
+                **step_environment(workspace, self._environment, image.attrs["Config"]),
+                **services.addresses,
+                **order.environment,
+            },
+            network=services.network,
+            labels=self._leftovers.of_build(workspace.app, workspace.build),
+            volumes=[f"{name}:{WORKSPACE}", f"{name}-home:{HOME}", f"{self._cache(workspace)}:{CACHE}"],
+            mem_limit=self._memory_bytes,
+            memswap_limit=self._memory_bytes,
+            pids_limit=self._processes,
+            security_opt=["no-new-privileges"],
+            log_config=LogConfig(type="none"),  # output is attached; nobody reads it twice
+        )
+        try:
+            self._fill(workspace, container)
+            # Attached before the start, nothing is lost; `logs` loses lines of a fast step.
+            attached = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
+            start = report_file.begin(workspace.scratch)
+            return _Ready(container, attached, born(container), start)
+        except BaseException:
+            remove_container(self._engine, str(container.id))
+            raise
+
+    def _fill(self, workspace: Workspace, container: Container) -> None:
+        """By the first of its containers, while the others wait."""
+        name = self._name(workspace)
+        with self._unfilled.get(name) or contextlib.nullcontext():
+            if name not in self._unfilled:
+                return
+            with tempfile.TemporaryFile(dir=workspace.scratch.parent) as archive:
+                try:
+                    container_files.pack(workspace.folder, archive)
+                except OSError as error:
+                    raise NotStarted(str(error.strerror)) from error
+                container.put_archive(WORKSPACE, archive)
+            self._unfilled.pop(name)
+
+    def _services(self, workspace: Workspace) -> DockerServices:
+        labels = self._leftovers.of_build(workspace.app, workspace.build)
+        name = f"{self._name(workspace)}-{uuid.uuid4().hex[:8]}"
+        return DockerServices(lambda: self._engine, name, labels, self._memory_bytes)
+
+    def _ended(self, workspace: Workspace, order: Order, ready: _Ready) -> Outcome:
+        code = int(ready.container.wait(timeout=GONE_TIMEOUT_S)["StatusCode"])
+        for report in order.reports:
+            with contextlib.suppress(NotFound):
+                chunks, status = ready.container.get_archive(f"{WORKSPACE}/{report}")
+                container_files.place(workspace.folder, report, status or {}, chunks, ready.born, ready.start)
+        too_much = code == KILLED and ran_out_of_memory(self._engine, ready.container)
+        return Outcome(
+            code, told(code, self._memory_bytes if too_much else None), self._skipped(ready.container) if code else 0
+        )
+
+    def _skipped(self, container: Container) -> int | None:
+        """None where the step was ended before it could say so, or what is there is no number."""
+        with contextlib.suppress(NotFound, ValueError):
+            return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
+        return None
+
+    async def _clear_away(
+        self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None", services: DockerServices
+    ) -> None:
+        """Returns when the containers are gone and all that the step printed was told. What still waits for a service
+        waits no longer when that is gone."""
+        if not making.done():
+            await asyncio.to_thread(services.remove)
+        await asyncio.wait({making})
+        if making.exception() is None:
+            ready = making.result()
+            await asyncio.to_thread(remove_container, self._engine, str(ready.container.id))
+            if reading is not None:
+                await asyncio.wait({reading}, timeout=GONE_TIMEOUT_S)
+            # The stream's own `close` forgets the socket once the engine has closed its end.
+            ready.output._response.close()
+        await asyncio.to_thread(services.remove)
+
+    def _remove_all(self, workspace: Workspace) -> int:
+        removed = self._leftovers.remove(workspace.build)
+        self._unfilled.pop(self._name(workspace), None)
+        return removed
+
+    def _ask(self) -> None:
+        engine = docker.from_env(environment=self._variables, timeout=ASKED_S, version=ANY_VERSION)
+        try:
+            engine.version(api_version=False)
+        finally:
+            engine.close()
+
+    def _name(self, workspace: Workspace) -> str:
+        return f"slipway-{self._stack}-{workspace.build}"
+
+    def _cache(self, workspace: Workspace) -> str:
+        return f"slipway-{self._stack}-cache-{workspace.app}"

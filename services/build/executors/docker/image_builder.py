@@ -1,0 +1,127 @@
+"""Builds an app's image by `docker buildx build`: BuildKit, so that `RUN --mount` works."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from services.build.executors.docker.dockerfile import NAME, READ, dockerfile
+from services.build.executors.executor import Output, SealRequest, Stop, Stopped, Unsealed, Workspace
+from services.build.system.command import ended, piped, start
+from shared.host.docker_engine import APP, STACK
+
+TIMEOUT_S = 1800.0
+_PASSED_ON = {"PATH", "HOME", "TZ"}
+_PASSED_ON_PREFIXES = ("DOCKER_", "BUILDX_")
+_PROXY = "_PROXY"
+
+
+def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of the platform's environment that the engine's own client needs."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES) or name.upper().endswith(_PROXY)
+    }
+
+
+def image_tag(workspace: Workspace, stack: str) -> str:
+    """Two stacks on one engine may build the same commit: each has a tag of its own."""
+    return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
+
+
+def root_files(folder: Path) -> dict[str, bytes]:
+    """The files at the root that tell what the repository is. Links are not followed: they may lead anywhere."""
+    plain = [folder / name for name in READ if (folder / name).is_file() and not (folder / name).is_symlink()]
+    return {path.name: path.read_bytes() for path in plain}
+
+
+def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
+    """OCI's keys, and the platform's own, by which it cleans up. None holds the build's time: that
+    would make another image of every repetition."""
+    return {
+        "org.opencontainers.image.created": delivery.committed_at.isoformat().replace("+00:00", "Z"),
+        "org.opencontainers.image.revision": workspace.commit,
+        "org.opencontainers.image.source": delivery.url,
+        "org.opencontainers.image.title": workspace.app,
+        "org.opencontainers.image.version": workspace.commit[:12],
+        APP: workspace.app,
+        STACK: stack,
+    }
+
+
+class ImageBuilder:
+    """`environment` is what `client_environment` gave; `stack` is whose images they are."""
+
+    def __init__(self, environment: Mapping[str, str], stack: str) -> None:
+        self._environment = dict(environment)
+        self._stack = stack
+
+    async def build(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> None:
+        """Leaves the image with its tag. When it is stopped or cancelled the client has ended before this returns, and
+        BuildKit ends what it ran. Raises Unsealed, Stopped."""
+        command = await asyncio.to_thread(self._command, workspace, delivery, output)
+        epoch = str(int(delivery.committed_at.timestamp()))
+        environment = {**self._environment, "SOURCE_DATE_EPOCH": epoch}
+        deadline = time.monotonic() + TIMEOUT_S
+        async with piped(output) as end_of_pipe:
+            process = start(command, workspace.scratch, environment, end_of_pipe)
+            try:
+                reason = await ended(process, deadline, TIMEOUT_S, stop)
+            finally:
+                await asyncio.shield(asyncio.to_thread(_end, process))
+        if stop.is_set():
+            raise Stopped
+        if reason or process.returncode:
+            raise Unsealed(f"could not be built as an image: it {reason or f'exited with {process.returncode}'}")
+
+    def _command(self, workspace: Workspace, delivery: SealRequest, output: Output) -> list[str]:
+        workspace.scratch.mkdir(parents=True, exist_ok=True)
+        # BuildKit remembers a context by its folder's name, and asks only for files of another size or date than it
+        # has: under a name that was never there before it reads every file.
+        source = workspace.scratch / uuid.uuid4().hex
+        delivery.source.rename(source)
+        files = root_files(source)
+        path = source / NAME
+        if NAME not in files:
+            text = dockerfile(workspace.app, files, delivery.command, delivery.volumes)
+            path = workspace.scratch / NAME
+            path.write_text(text)
+            output(f"no {NAME}: this one follows from {', '.join(files) or 'run.command'}\n{text}".encode())
+        _settle(source, delivery.committed_at)
+        labels = image_labels(workspace, delivery, self._stack)
+        named = [part for key, value in sorted(labels.items()) for part in ("--label", f"{key}={value}")]
+        options = [
+            "--progress=plain",
+            "--provenance=false",
+            "--load",
+            "--tag",
+            image_tag(workspace, self._stack),
+            *named,
+        ]
+        return ["docker", "buildx", "build", *options, "--file", str(path), str(source)]
+
+
+def _settle(folder: Path, at: datetime) -> None:
+    """Every file is as old as the commit, and readable to whomever the app runs as, whatever the service's umask: the
+    same commit gives the same layers, another one other dates (which web servers tell browsers)."""
+    for found, folders, files in os.walk(folder):
+        for path in [Path(found, name) for name in [*folders, *files]]:
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
+            os.utime(path, (at.timestamp(), at.timestamp()), follow_symlinks=False)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The client and its plug-in are one session."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

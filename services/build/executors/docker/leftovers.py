@@ -1,0 +1,96 @@
+"""What builds keep on an engine beside their images, found and removed by its labels."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from services.build.executors.executor import Images, Leavings
+from shared.host.docker_engine import APP, STACK
+
+log = logging.getLogger(__name__)
+
+BUILD = "io.slipway.build"  # on containers of steps, and on volumes that go with a build
+CACHE = "io.slipway.cache"  # on the volume that stays with an app
+GONE_TIMEOUT_S = 30.0
+
+
+class Leftovers:
+    """Of one stack. All of it blocks, and raises what the engine's client does."""
+
+    def __init__(self, engine: Callable[[], docker.DockerClient], stack: str) -> None:
+        self._engine = engine
+        self._stack = stack
+
+    def of_build(self, app: str, build: str) -> dict[str, str]:
+        """Labels."""
+        return {STACK: self._stack, APP: app, BUILD: build}
+
+    def of_cache(self, app: str) -> dict[str, str]:
+        return {STACK: self._stack, APP: app, CACHE: app}
+
+    def all(self) -> Leavings:
+        containers = self._engine().api.containers(all=True, filters=self._with(BUILD))
+        volumes = self._engine().volumes.list(filters=self._with(BUILD))
+        builds = {each["Labels"][BUILD] for each in containers} | {each.attrs["Labels"][BUILD] for each in volumes}
+        builds |= {each.attrs["Labels"][BUILD] for each in self._networks(BUILD)}
+        caches = self._engine().volumes.list(filters=self._with(CACHE))
+        return Leavings(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
+
+    def images(self) -> Images:
+        """What the builds of apps were sealed to."""
+        found = self._engine().api.images(filters={"label": [f"{STACK}={self._stack}", APP]})
+        return frozenset((tag, each["Id"]) for each in found for tag in each["RepoTags"] or ())
+
+    def remove(self, build: str) -> int:
+        """Containers, networks and volumes of a build; says how many containers."""
+        filters = self._with(f"{BUILD}={build}")
+        containers = self._engine().api.containers(all=True, filters=filters)
+        for container in containers:
+            remove_container(self._engine(), container["Id"])
+        for network in self._networks(f"{BUILD}={build}"):
+            with contextlib.suppress(NotFound):
+                network.remove()
+        self._remove_volumes(f"{BUILD}={build}")
+        return len(containers)
+
+    def remove_these(self, leavings: Leavings) -> None:
+        for build in leavings.builds:
+            self.remove(build)
+        for app in leavings.apps:
+            self.remove_cache(app)
+
+    def remove_cache(self, app: str) -> None:
+        self._remove_volumes(f"{CACHE}={app}")
+
+    def _remove_volumes(self, label: str) -> None:
+        for volume in self._engine().volumes.list(filters=self._with(label)):
+            with contextlib.suppress(NotFound):
+                volume.remove(force=True)
+                log.info("the volume %s is not needed any more", volume.name)
+
+    def _networks(self, label: str) -> list[Any]:
+        return list(self._engine().networks.list(filters=self._with(label)))
+
+    def _with(self, label: str) -> dict[str, list[str]]:
+        return {"label": [f"{STACK}={self._stack}", label]}
+
+
+def remove_container(engine: docker.DockerClient, container_id: str) -> None:
+    """Returns when it is gone, even if somebody else was removing it already."""
+    deadline = time.monotonic() + GONE_TIMEOUT_S
+    with contextlib.suppress(NotFound):
+        while True:
+            try:
+                engine.api.remove_container(container_id, v=True, force=True)
+            except NotFound:
+                raise
+            except APIError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            engine.api.inspect_container(container_id)

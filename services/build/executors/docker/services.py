@@ -1,0 +1,122 @@
+"""Services beside a step, in containers on a network of the step's own. All of it blocks."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+from docker.types import LogConfig
+
+from services.build.executors.docker.container_service import is_checked, listens, port_of
+from services.build.executors.docker.leftovers import remove_container
+from services.build.executors.docker.pull import GivenUp, NotStarted, image_named
+from services.build.executors.executor import ServiceOrder
+
+LOOK_AGAIN_S = 0.1
+LINES_TOLD = 20
+PROCESSES = 4096
+_LOGS = LogConfig(type="json-file", config={"max-size": "1m"})
+
+
+class DockerServices:
+    """Of one step. `network` is made at the first service; `addresses`: the variables by which the step finds them."""
+
+    def __init__(
+        self, engine: Callable[[], docker.DockerClient], name: str, labels: Mapping[str, str], memory_bytes: int
+    ) -> None:
+        self._engine = engine
+        self._name = name
+        self._labels = dict(labels)
+        self._memory_bytes = memory_bytes
+        self._containers: list[str] = []
+        self.network: str | None = None
+        self.addresses: dict[str, str] = {}
+
+    def start(self, orders: Sequence[ServiceOrder], say: Callable[[bytes], None], given_up: threading.Event) -> None:
+        """One after the other, each when those before it are ready. Raises NotStarted, GivenUp."""
+        for order in orders:
+            if self.network is None:
+                self._engine().networks.create(self._name, driver="bridge", labels=self._labels)
+                self.network = self._name
+            self._start(order, say, given_up)
+
+    def remove(self) -> None:
+        """Containers and the network, whatever came of them. May be repeated."""
+        for container in self._containers:
+            remove_container(self._engine(), container)
+        if self.network is not None:
+            with contextlib.suppress(NotFound):
+                self._engine().networks.get(self.network).remove()
+
+    def _start(self, order: ServiceOrder, say: Callable[[bytes], None], given_up: threading.Event) -> None:
+        image = image_named(self._engine(), order.image or "", say, given_up)
+        port = port_of(order, image.attrs["Config"])
+        container = self._engine().containers.create(
+            image,
+            entrypoint=["sh", "-c", order.command] if order.command else None,
+            environment={**({"PORT": str(port)} if port else {}), **order.environment},
+            labels=self._labels,
+            hostname=order.name,
+            network=self.network,
+            networking_config={str(self.network): self._engine().api.create_endpoint_config(aliases=[order.name])},
+            init=True,
+            mem_limit=self._memory_bytes,
+            memswap_limit=self._memory_bytes,
+            pids_limit=PROCESSES,
+            security_opt=["no-new-privileges"],
+            log_config=_LOGS,
+        )
+        self._containers.append(str(container.id))
+        try:
+            container.start()
+            self.addresses |= order.address(order.name, port)
+            self._wait(order, container, image.attrs["Config"], port, given_up)
+        except (APIError, NotStarted) as error:
+            if given_up.is_set():
+                raise GivenUp from error
+            say(f"the last lines of the service {order.name}:\n".encode())
+            say(container.logs(tail=LINES_TOLD))
+            raise NotStarted(f"the service {order.name} {error}") from error
+
+    def _wait(
+        self,
+        order: ServiceOrder,
+        container: Container,
+        image: Mapping[str, Any],
+        port: int | None,
+        given_up: threading.Event,
+    ) -> None:
+        deadline = time.monotonic() + order.timeout_s
+        while not given_up.wait(LOOK_AGAIN_S):
+            container.reload()
+            state = container.attrs["State"]
+            if not state["Running"]:
+                raise NotStarted(f"ended with {state['ExitCode']} before it was ready")
+            if (lacks := self._lacks(order, container, image, port)) is None:
+                return
+            if time.monotonic() > deadline:
+                raise NotStarted(f"was not ready within its time-out of {order.timeout_s:g} s: {lacks}")
+        raise GivenUp
+
+    def _lacks(
+        self, order: ServiceOrder, container: Container, image: Mapping[str, Any], port: int | None
+    ) -> str | None:
+        """What is not yet as it must be."""
+        if order.ready is not None:
+            code, _ = container.exec_run(["sh", "-c", order.ready])
+            return None if code == 0 else f"its `ready` command exits with {code}"
+        if order.port is None and is_checked(image):
+            health = container.attrs["State"].get("Health", {}).get("Status")
+            return None if health == "healthy" else f"its image's HEALTHCHECK says {health}"
+        if port is None:
+            raise NotStarted("does not tell when it is ready; give it `ready: {port: …}`")
+        # Not from this side, which need not be on its network; nor can a step's image be relied on to have a client.
+        code, told = container.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"], user="0:0", stderr=False)
+        if code in (126, 127):
+            raise NotStarted("is of an image without `cat` to look at its ports by; give it a HEALTHCHECK")
+        table = told.decode(errors="replace") if isinstance(told, bytes) else ""
+        return None if listens(table, port) else f"nothing listens on its port {port}"

@@ -1,0 +1,1 @@
+"""The process executor: steps as processes of this machine, artifacts as directories."""

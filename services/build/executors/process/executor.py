@@ -1,0 +1,201 @@
+"""Steps as processes of this machine.
+
+They run as the platform's own user, which is no wall: what keeps builds apart is habit, not force.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.build.executors.executor import (
+    BRANCH,
+    Leavings,
+    Order,
+    Outcome,
+    Output,
+    SealRequest,
+    Stop,
+    Unsealed,
+    Workspace,
+)
+from services.build.executors.process.service_process import ServiceProcesses
+from services.build.system.command import caught_up, ended, piped, start, to_its_end
+from services.build.system.safe_remove import remove
+from shared.host.directory_digest import directory_digest
+from shared.host.process_search import marked_pids
+from shared.models import Artifact
+
+GRACE_S = 5.0
+# In the environment of all that a step starts: what its build is, by a folder unique on the machine, and which step.
+MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
+PREPARE_TIMEOUT_S = 120.0
+VIRTUALENV = "virtualenv"  # beside the apps' caches, of all of them
+# What steps may see of the platform's environment: how packages are fetched and how text is written.
+_PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
+_PASSED_ON_PREFIXES = ("LC_", "PIP_", "NPM_CONFIG_")
+_PASSED_ON_SUFFIX = "_PROXY"
+
+
+def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of the platform's environment that steps are given; never the token."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _PASSED_ON
+        or name.upper().startswith(_PASSED_ON_PREFIXES)
+        or name.upper().endswith(_PASSED_ON_SUFFIX)
+    }
+
+
+class ProcessExecutor:
+    """`environment` is what `passed_on` gave; `caches` holds a folder for each app."""
+
+    builds_images = False
+
+    def __init__(self, environment: Mapping[str, str], caches: Path, *, grace_s: float = GRACE_S) -> None:
+        self._environment = dict(environment)
+        self._caches = caches
+        self._grace_s = grace_s
+
+    async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
+        """Makes `.venv`, with pip in it. One of the commit goes: it may be a link, or hold some, and what is written
+        there would be written elsewhere."""
+        await asyncio.to_thread(remove, workspace.folder / ".venv")
+        workspace.scratch.mkdir(parents=True, exist_ok=True)
+        program = [sys.executable, "-I", "-m", "virtualenv"]
+        options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / VIRTUALENV)]
+        command = [*program, *options, str(workspace.folder / ".venv")]
+        environment = self._step_environment(workspace)
+        return await self._carry_out(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
+
+    async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
+        commands = [(f"$ {command}\n", ["sh", "-e", "-c", command]) for command in order.commands]
+        own = self._step_environment(workspace)
+        marks = {MARKER: own[MARKER], STEP: own[STEP]}
+        services = ServiceProcesses(workspace, own, marks, output)
+        try:
+            if reason := await services.start(order.services, stop):
+                return Outcome(None, reason)
+            environment = {**own, **services.addresses, **order.environment, **marks}
+            outcome = await self._carry_out(workspace, commands, environment, order.timeout_s, output, stop)
+            if workspace.folder.is_symlink():  # nobody is to look for reports behind it, or seal it
+                return Outcome(None, "replaced its checkout by a link")
+            return outcome
+        finally:
+            await to_its_end(self._end_all(STEP, own[STEP]))
+            await services.close()
+
+    async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
+        """The folder, in place."""
+        await self.discard(workspace)
+        try:
+            digest = await asyncio.to_thread(directory_digest, workspace.folder)
+        except (OSError, RecursionError) as error:
+            raise Unsealed(
+                f"its folder cannot be read whole ({type(error).__name__}); see what its steps left there"
+            ) from error
+        return Artifact(kind="directory", ref=str(workspace.folder), digest=digest)
+
+    async def has(self, artifact: Artifact) -> bool:
+        with contextlib.suppress(OSError):
+            return await asyncio.to_thread(directory_digest, Path(artifact.ref)) == artifact.digest
+        return False
+
+    async def images(self) -> None:
+        return None
+
+    async def end_leftovers(self, workspace: Workspace) -> int:
+        return await self._end_all(MARKER, str(workspace.folder))
+
+    async def discard(self, workspace: Workspace) -> None:
+        await asyncio.to_thread(remove, workspace.scratch)
+
+    async def leavings(self) -> Leavings:
+        """A build leaves nothing but what its next run, or its folder's removal, takes along."""
+        folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
+        return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
+
+    async def remove(self, leavings: Leavings) -> None:
+        for app in leavings.apps:
+            await asyncio.to_thread(remove, self._caches / app)
+
+    async def check(self) -> str | None:
+        return None
+
+    async def _carry_out(
+        self,
+        workspace: Workspace,
+        commands: list[tuple[str, list[str]]],
+        environment: dict[str, str],
+        timeout_s: float,
+        output: Output,
+        stop: Stop,
+    ) -> Outcome:
+        deadline = time.monotonic() + timeout_s
+        async with piped(output) as end_of_pipe:
+            try:
+                for place, (shown, command) in enumerate(commands, 1):
+                    await caught_up(end_of_pipe)  # the command before it
+                    output(shown.encode())
+                    process = start(command, workspace.folder, environment, end_of_pipe)
+                    reason = await ended(process, deadline, timeout_s, stop)
+                    if reason:
+                        return Outcome(None, reason)
+                    if code := process.returncode:
+                        return Outcome(code, _told(code), skipped=len(commands) - place)
+                return Outcome(0, skipped=0)
+            except OSError as error:  # the step before it may have removed the folder
+                return Outcome(None, f"could not be started: {error.strerror}")
+            finally:
+                await to_its_end(self._end_all(STEP, environment[STEP]))
+
+    def _step_environment(self, workspace: Workspace) -> dict[str, str]:
+        folder, cache = workspace.folder, self._caches / workspace.app
+        path = [str(folder / ".venv" / "bin"), str(folder / "node_modules" / ".bin"), self._environment.get("PATH", "")]
+        return {
+            **self._environment,
+            "PATH": os.pathsep.join(path),
+            "VIRTUAL_ENV": str(folder / ".venv"),
+            "CI": "true",
+            "CI_COMMIT_SHA": workspace.commit,
+            BRANCH: workspace.branch or "",
+            "CI_PIPELINE_NUMBER": str(workspace.number),
+            "SLIPWAY_BUILD_ID": workspace.build,
+            "GIT_CEILING_DIRECTORIES": str(folder.parent.parent),  # the home may lie inside another repository
+            "HOME": str(workspace.scratch),
+            "TMPDIR": str(workspace.scratch),
+            "PIP_CACHE_DIR": str(cache / "pip"),
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "npm_config_cache": str(cache / "npm"),
+            "PYTHONUNBUFFERED": "1",  # what a step prints is shown as it comes
+            MARKER: str(folder),
+            STEP: uuid.uuid4().hex,
+        }
+
+    async def _end_all(self, mark: str, value: str) -> int:
+        """SIGTERM to everything that carries the mark, SIGKILL after the grace; returns when all are gone."""
+        seen: set[int] = set()
+        deadline = time.monotonic() + self._grace_s
+        wait_s = 0.01
+        while pids := await asyncio.to_thread(marked_pids, mark, value):
+            late = time.monotonic() > deadline
+            for pid in pids:
+                if late or pid not in seen:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+                seen.add(pid)
+            await asyncio.sleep(wait_s)
+            wait_s = min(0.2, wait_s * 2)
+        return len(seen)
+
+
+def _told(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"exited with {code}"

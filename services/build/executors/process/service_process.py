@@ -1,0 +1,111 @@
+"""Services beside a step, as processes of this machine."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from services.build.executors.executor import Output, ServiceOrder, Stop, Workspace
+from services.build.system.command import ended, piped, start
+
+LOOK_AGAIN_S = 0.1
+CHECK_TIMEOUT_S = 10.0
+LINES_TOLD = 20
+LOCALHOST = "127.0.0.1"
+
+
+class ServiceProcesses:
+    """Of one step. They carry its `marks`, by which whoever starts the step ends them. `addresses`: the variables by
+    which the step finds them."""
+
+    def __init__(
+        self, workspace: Workspace, environment: Mapping[str, str], marks: Mapping[str, str], output: Output
+    ) -> None:
+        self._workspace = workspace
+        self._environment = dict(environment)
+        self._marks = dict(marks)
+        self._output = output
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._pipes = contextlib.AsyncExitStack()
+        self.addresses: dict[str, str] = {}
+
+    async def start(self, orders: Sequence[ServiceOrder], stop: Stop) -> str:
+        """Starts one after the other, each when those before it are ready; why that failed, empty if it did not."""
+        for order in orders:
+            if reason := await self._start(order, stop):
+                return reason
+        return ""
+
+    async def close(self) -> None:
+        """When all have been ended."""
+        for process in self._processes:
+            await asyncio.to_thread(process.wait)
+        await self._pipes.aclose()
+
+    async def _start(self, order: ServiceOrder, stop: Stop) -> str:
+        if order.command is None:
+            return f"could not be started: the service {order.name} has no command, and needs containers"
+        port = _free_port()
+        environment = {**self._environment, **order.environment, **self._marks, "PORT": str(port)}
+        tail: deque[bytes] = deque(maxlen=64)  # chunks of a pipe: 64 KiB each, at most
+        end_of_pipe = await self._pipes.enter_async_context(piped(tail.append))
+        try:
+            process = start(["sh", "-c", order.command], self._workspace.folder, environment, end_of_pipe)
+        except OSError as error:
+            return f"could not be started: {error.strerror}"
+        self._processes.append(process)
+        self.addresses |= order.address(LOCALHOST, port)
+        reason = await self._until_ready(order, process, port, environment, stop)
+        if reason and not stop.is_set():
+            await asyncio.sleep(LOOK_AGAIN_S)  # what it printed at its end may be on its way
+            self._output(f"the last lines of the service {order.name}:\n".encode())
+            self._output(b"\n".join(b"".join(tail).splitlines()[-LINES_TOLD:]) + b"\n")
+        return reason
+
+    async def _until_ready(
+        self,
+        order: ServiceOrder,
+        process: "subprocess.Popen[bytes]",
+        port: int,
+        environment: Mapping[str, str],
+        stop: Stop,
+    ) -> str:
+        deadline = time.monotonic() + order.timeout_s
+        while True:
+            if stop.is_set():
+                return "was stopped"
+            if process.poll() is not None:
+                how = f"ended with {process.returncode} before it was ready"
+                return f"could not be started: the service {order.name} {how}"
+            if await self._is_ready(order, port, environment, stop):
+                return ""
+            if time.monotonic() > deadline:
+                lacks = "its `ready` command failed" if order.ready else f"nothing listens on its $PORT, {port}"
+                within = f"was not ready within its time-out of {order.timeout_s:g} s"
+                return f"could not be started: the service {order.name} {within}: {lacks}"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_AGAIN_S)
+
+    async def _is_ready(self, order: ServiceOrder, port: int, environment: Mapping[str, str], stop: Stop) -> bool:
+        if order.ready is None:
+            return await asyncio.to_thread(_listens, port)
+        check = start(["sh", "-c", order.ready], self._workspace.folder, environment, subprocess.DEVNULL)
+        if await ended(check, time.monotonic() + CHECK_TIMEOUT_S, CHECK_TIMEOUT_S, stop):
+            check.kill()
+        return await asyncio.to_thread(check.wait) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOCALHOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((LOCALHOST, port), timeout=1):
+        return True
+    return False

@@ -1,0 +1,1 @@
+"""GitHub, GitLab and Gitea: webhook payloads, the log of deliveries, and commit statuses."""

@@ -1,0 +1,113 @@
+"""A delivery: one call of a forge's webhook, and what became of it. Pure.
+
+It is stored as `received` before the forge is answered. From there on it is the app's repository that counts, not the
+delivery: one fetch serves all that wait, and the newest commit is built.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from services.build.forges.webhook import Notice
+from services.build.git.remote_source import Forge
+from shared.errors import Conflict
+from shared.models import View
+from shared.state import Table, transition
+
+
+class WebhookDeliveryState(StrEnum):
+    RECEIVED = "received"
+    IGNORED = "ignored"
+    FETCHED = "fetched"
+    QUEUED = "queued"
+    FAILED = "failed"
+
+
+S = WebhookDeliveryState
+# Whatever became of it, a person may have it run again.
+DELIVERY_TABLE: Table[WebhookDeliveryState] = {
+    S.RECEIVED: frozenset({S.IGNORED, S.FETCHED, S.QUEUED, S.FAILED}),
+    S.IGNORED: frozenset({S.RECEIVED}),
+    S.FETCHED: frozenset({S.RECEIVED}),
+    S.QUEUED: frozenset({S.RECEIVED}),
+    S.FAILED: frozenset({S.RECEIVED}),
+}
+TRIES = 4
+FIRST_WAIT_S = 1.0
+
+
+class WebhookDelivery(View):
+    """`GET /apps/{app}/deliveries`. `fetched`: the repository was fetched, and there was nothing new to build."""
+
+    id: str = Field("", description="`notes-d12`: counts up per app.")
+    app: str
+    forge: Forge
+    forge_id: str = Field(description="The forge's own id of it.")
+    event: str
+    branch: str | None = None
+    commit: str | None = None
+    received_at: datetime
+    asked_at: datetime = Field(description="When it was received, or last asked for again.")
+    state: WebhookDeliveryState
+    reason: str = ""
+    builds: list[str] = Field([], description="The build of the branch's head.")
+    tries: int = Field(0, description="Fetches that failed since it was asked for.")
+
+    @property
+    def waits(self) -> bool:
+        return self.state is S.RECEIVED
+
+
+def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: datetime) -> WebhookDelivery:
+    """Received, or ignored at once."""
+    return WebhookDelivery(
+        app=app,
+        forge=forge,
+        forge_id=forge_id,
+        event=notice.event,
+        branch=notice.branch,
+        commit=notice.commit,
+        received_at=now,
+        asked_at=now,
+        state=S.IGNORED if notice.ignored else S.RECEIVED,
+        reason=notice.ignored,
+    )
+
+
+def became(
+    delivery: WebhookDelivery, state: WebhookDeliveryState, reason: str, builds: list[str] | None = None
+) -> WebhookDelivery:
+    """Raises IllegalTransition."""
+    update = {"state": transition(DELIVERY_TABLE, delivery.state, state), "reason": reason, "builds": builds or []}
+    return delivery.model_copy(update=update)
+
+
+def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
+    """To be run again; one that waits stays as it is. Raises Conflict if nothing was pushed."""
+    if delivery.waits:
+        return delivery
+    if delivery.commit is None:
+        raise Conflict(f"{delivery.id} has nothing to run again: {delivery.reason}")
+    return became(delivery, S.RECEIVED, "asked for again").model_copy(update={"asked_at": now, "tries": 0})
+
+
+def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
+    """After a fetch that failed: it waits for the next one, or has failed."""
+    tries = delivery.tries + 1
+    if tries >= TRIES:
+        return became(delivery, S.FAILED, f"given up after {tries} tries: {reason}").model_copy(update={"tries": tries})
+    return delivery.model_copy(update={"tries": tries, "reason": reason})
+
+
+def wait_s(tries: int) -> float:
+    """Until the next fetch after `tries` that failed: 1, 5, 25 s."""
+    return FIRST_WAIT_S * 5.0 ** max(0, tries - 1)
+
+
+def judged(delivery: WebhookDelivery, head: str, build: str, queued_at: datetime) -> WebhookDelivery:
+    """After a fetch. `head`: the branch's commit; `build`: the id of its build, which was queued at `queued_at`."""
+    newer = "" if head == delivery.commit else f"{head[:10]} is the head of {delivery.branch} by now; "
+    if queued_at >= delivery.asked_at:
+        return became(delivery, S.QUEUED, f"{newer}{build} builds it", [build])
+    return became(delivery, S.FETCHED, f"{newer}{build} was queued for it before", [build])

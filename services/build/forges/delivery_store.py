@@ -1,0 +1,221 @@
+"""Where deliveries of webhooks live: the newest 200 of an app, and the forges' ids of all of the last days."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from redis.asyncio import Redis
+
+from services.build.forges.delivery import WebhookDelivery
+from shared.errors import NotFound
+
+Item = TypeVar("Item")
+KEPT = 200
+AT_ONCE = 50
+REMEMBERED_S = 8 * 86400  # a forge sends again for hours, a person for days; each id takes some 100 bytes
+WAITING = "build:deliveries-waiting"
+
+# One call, so that a delivery is never remembered without being stored. Answers the number under which the forge's id
+# is known: the new one, or the first.
+_ADD = """
+local known = redis.call('GET', KEYS[1])
+if known then return known end
+local number = redis.call('INCR', KEYS[2])
+redis.call('SET', KEYS[1], number, 'EX', ARGV[1])
+redis.call('HSET', KEYS[3], number, ARGV[2])
+if ARGV[3] ~= '' then redis.call('SADD', KEYS[4], ARGV[3] .. ' ' .. number) end
+return 'new ' .. number
+"""
+
+
+class DeliveryStore(Protocol):
+    """Every method raises `RedisError` when the store is out of reach; then nothing has been changed, or all."""
+
+    async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
+        """Stores it under a new id, and remembers the forge's id of it for 8 days. If that is known: the delivery that
+        came under it first, or what is known of it, and False."""
+        ...
+
+    async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
+        """In place of what was there, some dozens at once. One that was let go stays so."""
+        ...
+
+    async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
+        """Raises NotFound."""
+        ...
+
+    async def deliveries(self, app: str) -> list[WebhookDelivery]:
+        """The newest 200, newest first."""
+        ...
+
+    async def apps_waiting(self) -> set[str]:
+        """Apps of which a delivery is `received`."""
+        ...
+
+    async def waiting(self, app: str) -> list[WebhookDelivery]:
+        """Those of the app that are `received`, oldest first."""
+        ...
+
+    async def trim(self, app: str) -> None:
+        """Lets those go that `deliveries` does not list, but for those that wait."""
+        ...
+
+    async def forget(self, app: str) -> None:
+        """All of the app's, also those that wait."""
+        ...
+
+
+class RedisDeliveryStore:
+    """`build:deliveries:<app>` (hash by number), `build:delivery-number:<app>`, `build:deliveries-waiting` (a set of
+    `<app> <number>`), `build:delivered:<app>:<digest of the forge's id>` → number."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._add: Any = redis.register_script(_ADD)
+
+    async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
+        app = delivery.app
+        digest = hashlib.sha256(delivery.forge_id.encode()).hexdigest()[:32]
+        keys = [f"build:delivered:{app}:{digest}", f"build:delivery-number:{app}", _key(app), WAITING]
+        text = delivery.model_dump_json(exclude={"id"})
+        answer: str = await self._add(keys, [REMEMBERED_S, text, app if delivery.waits else ""])
+        new, number = answer.startswith("new "), answer.removeprefix("new ")
+        if new:
+            return _numbered(delivery, number), True
+        stored: Any = await self._redis.hget(_key(app), number)
+        return _numbered(WebhookDelivery.model_validate_json(stored) if stored else delivery, number), False
+
+    async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
+        for some in _chunks(deliveries):
+            await self._save(some)
+
+    async def _save(self, deliveries: Sequence[WebhookDelivery]) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for delivery in deliveries:
+                pipe.hexists(_key(delivery.app), _number(delivery.id))
+            kept = await pipe.execute()
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for delivery, is_kept in zip(deliveries, kept, strict=True):
+                number = _number(delivery.id)
+                if is_kept:
+                    pipe.hset(_key(delivery.app), number, delivery.model_dump_json(exclude={"id"}))
+                waits = delivery.waits and is_kept
+                (pipe.sadd if waits else pipe.srem)(WAITING, f"{delivery.app} {number}")
+            await pipe.execute()
+
+    async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
+        number = delivery_id.removeprefix(f"{app}-d")
+        stored: Any = await self._redis.hget(_key(app), number) if number.isdecimal() else None
+        if stored is None:
+            raise NotFound(f"{app} has no delivery {delivery_id}, or not any more")
+        return _numbered(WebhookDelivery.model_validate_json(stored), number)
+
+    async def deliveries(self, app: str) -> list[WebhookDelivery]:
+        return await self._get(app, (await self._numbers(app))[:KEPT])
+
+    async def apps_waiting(self) -> set[str]:
+        members: Any = await self._redis.smembers(WAITING)
+        return {member.partition(" ")[0] for member in members}
+
+    async def waiting(self, app: str) -> list[WebhookDelivery]:
+        members: Any = await self._redis.smembers(WAITING)
+        numbers = [member.partition(" ")[2] for member in members if member.startswith(f"{app} ")]
+        return [delivery for delivery in await self._get(app, sorted(numbers, key=int)) if delivery.waits]
+
+    async def trim(self, app: str) -> None:
+        old = (await self._numbers(app))[KEPT:]
+        ended = [_number(delivery.id) for delivery in await self._get(app, old) if not delivery.waits]
+        if ended:
+            await self._redis.hdel(_key(app), *ended)
+
+    async def forget(self, app: str) -> None:
+        members: Any = await self._redis.smembers(WAITING)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for member in members:
+                if member.startswith(f"{app} "):
+                    pipe.srem(WAITING, member)
+            pipe.delete(_key(app))
+            await pipe.execute()
+
+    async def _numbers(self, app: str) -> list[str]:
+        """Newest first."""
+        numbers: Any = await self._redis.hkeys(_key(app))
+        return sorted(numbers, key=int, reverse=True)
+
+    async def _get(self, app: str, numbers: Sequence[str]) -> list[WebhookDelivery]:
+        found = []
+        for some in _chunks(numbers):
+            texts: Any = await self._redis.hmget(_key(app), some)
+            found += [
+                _numbered(WebhookDelivery.model_validate_json(text), number)
+                for number, text in zip(some, texts, strict=True)
+                if text
+            ]
+        return found
+
+
+class MemoryDeliveryStore:
+    """For tests."""
+
+    def __init__(self) -> None:
+        self._deliveries: dict[str, WebhookDelivery] = {}
+        self._known: dict[tuple[str, str], str] = {}
+        self._numbers: dict[str, int] = {}
+
+    async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
+        name = (delivery.app, delivery.forge_id)
+        if name in self._known:
+            number = self._known[name]
+            return _numbered(self._deliveries.get(f"{delivery.app}-d{number}", delivery), number), False
+        self._numbers[delivery.app] = self._numbers.get(delivery.app, 0) + 1
+        self._known[name] = str(self._numbers[delivery.app])
+        stored = _numbered(delivery, self._known[name])
+        self._deliveries[stored.id] = stored
+        return stored, True
+
+    async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
+        self._deliveries |= {each.id: each for each in deliveries if each.id in self._deliveries}
+
+    async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
+        if delivery_id not in self._deliveries or self._deliveries[delivery_id].app != app:
+            raise NotFound(f"{app} has no delivery {delivery_id}, or not any more")
+        return self._deliveries[delivery_id]
+
+    async def deliveries(self, app: str) -> list[WebhookDelivery]:
+        return self._of(app)[:KEPT]
+
+    async def apps_waiting(self) -> set[str]:
+        return {delivery.app for delivery in self._deliveries.values() if delivery.waits}
+
+    async def waiting(self, app: str) -> list[WebhookDelivery]:
+        return [delivery for delivery in self._deliveries.values() if delivery.waits and delivery.app == app]
+
+    async def trim(self, app: str) -> None:
+        for delivery in self._of(app)[KEPT:]:
+            if not delivery.waits:
+                del self._deliveries[delivery.id]
+
+    async def forget(self, app: str) -> None:
+        for delivery in self._of(app):
+            del self._deliveries[delivery.id]
+
+    def _of(self, app: str) -> list[WebhookDelivery]:
+        return [delivery for delivery in reversed(self._deliveries.values()) if delivery.app == app]
+
+
+def _chunks(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """So that no answer waits for a thousand deliveries to be read or written."""
+    for start in range(0, len(items), AT_ONCE):
+        yield list(items[start : start + AT_ONCE])
+
+
+def _key(app: str) -> str:
+    return f"build:deliveries:{app}"
+
+
+def _number(delivery_id: str) -> str:
+    return delivery_id.rpartition("-d")[2]
+
+
+def _numbered(delivery: WebhookDelivery, number: str) -> WebhookDelivery:
+    return delivery.model_copy(update={"id": f"{delivery.app}-d{number}"})

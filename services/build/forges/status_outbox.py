@@ -1,0 +1,141 @@
+"""Tells forges how builds go, as often as it takes, for an hour. No build waits for it."""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from services.build.builds.build_store import BuildStore
+from services.build.builds.status import Status, Wanted
+from services.build.builds.status_store import StatusStore
+from services.build.forges.forge_status import status_request
+from services.build.git.remote_source import Source
+from services.build.system.app_tasks import AppTasks
+from shared.errors import NotFound
+from shared.security.vault import Vault, VaultError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 10.0
+GIVE_UP_S = 3600.0
+LONGEST_WAIT_S = 300.0
+REMEMBERED = 1000
+REFUSALS = frozenset({400, 401, 404, 410, 422})  # that stay so, however often they are asked
+
+
+class NotTold(Exception):
+    """The forge did not take it; it may later."""
+
+
+@dataclass
+class _Told:
+    """Of a commit: the build that told last, and what of each stage the forge knows."""
+
+    number: int = 0
+    statuses: dict[str, Status] = field(default_factory=dict)
+
+
+class StatusOutbox:
+    """`step` is a loop's, and waits for no forge. A commit that has several builds is told of by the newest one."""
+
+    def __init__(
+        self,
+        store: BuildStore,
+        statuses: StatusStore,
+        vault: Vault,
+        http: httpx.AsyncClient,
+        tasks: AppTasks,
+        url: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._statuses = statuses
+        self._vault = vault
+        self._http = http
+        self._tasks = tasks
+        self._url = url
+        self._clock = clock
+        self._told: OrderedDict[tuple[str, str], _Told] = OrderedDict()
+        self._since: dict[str, float] = {}  # build → its first failure
+        self._failures: defaultdict[str, int] = defaultdict(int)  # of an app, one after the other
+        self._due: dict[str, float] = {}
+
+    async def step(self) -> None:
+        waiting: defaultdict[str, dict[str, Wanted]] = defaultdict(dict)
+        for build, wanted in (await self._statuses.wanted()).items():
+            waiting[wanted.app][build] = wanted
+        for app in sorted(waiting):
+            if self._due.get(app, 0.0) <= self._clock() and self._tasks.has_room_for(app):
+                self._tasks.start(app, self._serve(app, waiting[app]))
+
+    async def _serve(self, app: str, waiting: dict[str, Wanted]) -> None:
+        source, token = await self._access(app)
+        for build, wanted in sorted(waiting.items(), key=lambda item: item[1].number):
+            if source is not None:
+                try:
+                    await self._tell(source, token, build, wanted)
+                except NotTold as error:
+                    if not self._gives_up(app, build, str(error)):
+                        return
+            await self._statuses.done(build, wanted)
+            self._since.pop(build, None)
+        self._failures.pop(app, None)
+
+    async def _access(self, app: str) -> tuple[Source | None, str]:
+        """None: there is nobody to tell."""
+        try:
+            source = (await self._store.app(app)).source
+            if source is None or not source.token:
+                return None, ""
+            return source, self._vault.open(source.token)
+        except NotFound:
+            return None, ""
+        except VaultError as error:
+            log.error("the forge of %s is told nothing: source.token cannot be read: %s", app, error)
+            return None, ""
+
+    async def _tell(self, source: Source, token: str, build: str, wanted: Wanted) -> None:
+        """What the forge does not know yet. Raises NotTold."""
+        told = self._told.setdefault((wanted.app, wanted.commit), _Told())
+        self._told.move_to_end((wanted.app, wanted.commit))
+        if len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
+        if wanted.number < told.number:
+            return
+        if wanted.number > told.number:
+            told.number, told.statuses = wanted.number, {}
+        for status in wanted.statuses:
+            if told.statuses.get(status.stage) != status:
+                await self._send(source, token, build, wanted.commit, status)
+                told.statuses[status.stage] = status
+
+    async def _send(self, source: Source, token: str, build: str, commit: str, status: Status) -> None:
+        request = status_request(source, token, commit, status, f"{self._url}/builds/{build}")
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                answer = await self._http.post(request.url, headers=request.headers, json=request.body)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            raise NotTold(type(error).__name__) from None
+        if answer.status_code in REFUSALS:
+            # GitLab refuses a state that the commit has already with 400, which is no fault.
+            level = logging.DEBUG if "Cannot transition status" in answer.text[:2000] else logging.WARNING
+            log.log(level, "%s of %s was refused by the forge: %d", status.context, build, answer.status_code)
+        elif not answer.is_success:
+            raise NotTold(f"it answered {answer.status_code}")
+
+    def _gives_up(self, app: str, build: str, reason: str) -> bool:
+        """Otherwise the app's turn comes again after 2, 4, 8 … 300 s."""
+        since = self._since.setdefault(build, self._clock())
+        if self._clock() - since >= GIVE_UP_S:
+            log.warning("the forge was not told of %s: %s", build, reason)
+            return True
+        if self._failures[app] == 0:
+            log.warning("the forge of %s is not told yet: %s", app, reason)
+        self._failures[app] += 1
+        self._due[app] = self._clock() + min(LONGEST_WAIT_S, 2.0 ** self._failures[app])
+        return False

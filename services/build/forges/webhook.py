@@ -1,0 +1,117 @@
+"""What a forge's webhook says: whether it is signed, which delivery it is, and what was pushed. Pure.
+
+Sources: the forges' own descriptions of their webhooks (GitHub: X-Hub-Signature-256; Gitea: the same, and
+X-Gitea-Signature without its prefix; GitLab: X-Gitlab-Token, in the clear).
+"""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from services.build.git.remote_source import Forge
+
+LARGEST_BYTES = 5 * 2**20
+NO_COMMIT = "0" * 40
+KEPT_CHARACTERS = 200
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_SKIP = re.compile(r"\[(?:ci skip|skip ci)\]", re.IGNORECASE)
+_EVENT = {Forge.GITHUB: "x-github-event", Forge.GITEA: "x-gitea-event", Forge.GITLAB: "x-gitlab-event"}
+# GitLab's event id is shared by the hooks that follow from one another; its idempotency key is not.
+_DELIVERY = {
+    Forge.GITHUB: ("x-github-delivery",),
+    Forge.GITEA: ("x-gitea-delivery", "x-github-delivery"),
+    Forge.GITLAB: ("idempotency-key", "x-gitlab-event-uuid"),
+}
+_PUSHES = {"push", "Push Hook"}
+
+
+class BadPayload(ValueError):
+    """The body is signed, but is not what the forge sends; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """`event` is the forge's word. Either a branch's new head, or `ignored` says why there is nothing to do."""
+
+    event: str
+    branch: str | None = None
+    commit: str | None = None
+    ignored: str = ""
+
+
+def is_signed(forge: Forge, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+    """Compares in constant time. `headers` with names in lower case."""
+    if forge is Forge.GITLAB:
+        return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), secret.encode())
+    expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    given = headers.get("x-hub-signature-256", "")
+    if forge is Forge.GITEA and not given:
+        given = f"sha256={headers.get('x-gitea-signature', '')}"
+    return hmac.compare_digest(given.encode(), f"sha256={expected}".encode())
+
+
+def delivery_of(forge: Forge, headers: Mapping[str, str], body: bytes) -> str:
+    """What tells a delivery from its repetition: the forge's id of it, or else the body itself."""
+    given = next((headers[name] for name in _DELIVERY[forge] if headers.get(name)), "")
+    return given[:KEPT_CHARACTERS] or f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def read(forge: Forge, headers: Mapping[str, str], body: bytes) -> Notice:
+    """Raises BadPayload."""
+    event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
+    payload = _payload(headers.get("content-type", ""), body)
+    if event == "ping":
+        return Notice(event, ignored="a ping; the webhook is set up well")
+    if event not in _PUSHES:
+        return Notice(event, ignored=f"{event or 'an event without a name'} is not a push of a branch; nothing to do")
+    return _push(event, payload)
+
+
+def skips(message: str) -> bool:
+    """Whether a commit's message asks not to be built: `[CI SKIP]` or `[SKIP CI]`, anywhere."""
+    return _SKIP.search(message) is not None
+
+
+def skip_reason(commit: str) -> str:
+    return f"the message of {commit[:10]} says [CI SKIP]; nothing is built"
+
+
+def _payload(content_type: str, body: bytes) -> dict[str, Any]:
+    try:
+        if content_type.startswith("application/x-www-form-urlencoded"):  # GitHub's other way of sending it
+            body = parse_qs(body.decode(), strict_parsing=True)["payload"][0].encode()
+        payload = json.loads(body)
+    except (ValueError, KeyError, RecursionError):
+        raise BadPayload("the body is not JSON; set the webhook's content type to application/json") from None
+    if not isinstance(payload, dict):
+        raise BadPayload("the body is JSON, but no object")
+    return payload
+
+
+def _push(event: str, payload: dict[str, Any]) -> Notice:
+    ref, commit = payload.get("ref"), payload.get("after")
+    if not isinstance(ref, str) or not ref.isprintable():
+        raise BadPayload("`ref` is missing, or no name of a branch or tag")
+    if not isinstance(commit, str) or not _COMMIT.match(commit):
+        raise BadPayload("`after` is missing, or no commit of 40 hex digits")
+    if not ref.startswith("refs/heads/") or len(ref) > KEPT_CHARACTERS + len("refs/heads/"):
+        return Notice(event, ignored=f"{ref[:KEPT_CHARACTERS]} is not a branch; nothing to build")
+    branch = ref.removeprefix("refs/heads/")
+    if commit == NO_COMMIT or payload.get("deleted") is True:
+        return Notice(event, branch, ignored=f"{branch} is deleted; nothing to build")
+    return Notice(event, branch, commit, ignored=skip_reason(commit) if skips(_message(payload, commit)) else "")
+
+
+def _message(payload: dict[str, Any], commit: str) -> str:
+    """The head's, if the forge sent it."""
+    commits = payload.get("commits")
+    candidates = [payload.get("head_commit"), *(commits if isinstance(commits, list) else [])]
+    for each in candidates:
+        if isinstance(each, dict) and each.get("id") == commit and isinstance(each.get("message"), str):
+            return str(each["message"])
+    return ""

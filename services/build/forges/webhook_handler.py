@@ -1,0 +1,94 @@
+"""What a forge's webhook is answered: who may call, and what was decided at once."""
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from services.build.builds.app import App
+from services.build.builds.build_store import BuildStore
+from services.build.forges.delivery import WebhookDelivery, again, new_delivery
+from services.build.forges.delivery_store import DeliveryStore
+from services.build.forges.webhook import BadPayload, Notice, delivery_of, is_signed, read
+from services.build.git.remote_source import Forge
+from shared.errors import NotFound, Problem, Unauthorized
+from shared.security.vault import Vault, VaultError
+
+log = logging.getLogger(__name__)
+
+REFUSED = (
+    "the webhook's signature is missing or wrong; the secret there must be source.webhook_secret of PUT /apps/{app}"
+)
+
+
+class WebhookHandler:
+    """`wake(app)` has what was received carried out."""
+
+    def __init__(
+        self,
+        store: BuildStore,
+        deliveries: DeliveryStore,
+        vault: Vault,
+        *,
+        wake: Callable[[str], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._vault = vault
+        self._wake = wake
+        self._now = now
+        self._nobodys = secrets.token_hex(32)
+
+    async def receive(
+        self, forge: Forge, name: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[WebhookDelivery, bool]:
+        """The stored delivery, and whether it is new. Raises Unauthorized without telling why, and Problem 400."""
+        app, secret, fault = await self._secret(forge, name)
+        # Compared in any case: how long the answer takes is not to tell whether there is such an app.
+        signed = is_signed(forge, headers, body, secret or self._nobodys)
+        if app is None or not secret or not signed:
+            log.warning("a webhook of %s for %.40r was refused: %s", forge, name, fault or "its signature is not right")
+            raise Unauthorized(REFUSED)
+        try:
+            notice = read(forge, headers, body)
+        except BadPayload as error:
+            raise Problem(str(error), status=400) from None
+        notice = _mapped(app, notice)
+        delivery = new_delivery(name, forge, delivery_of(forge, headers, body), notice, self._now())
+        stored, new = await self._deliveries.add(delivery)
+        if stored.waits:
+            self._wake(name)
+        elif new:
+            await self._deliveries.trim(name)
+        return stored, new
+
+    async def again(self, app: str, delivery_id: str) -> WebhookDelivery:
+        """Has a delivery run again. Raises NotFound, Conflict."""
+        delivery = again(await self._deliveries.delivery(app, delivery_id), self._now())
+        await self._deliveries.save([delivery])
+        self._wake(app)
+        return delivery
+
+    async def _secret(self, forge: Forge, name: str) -> tuple[App | None, str, str]:
+        """The app, the secret (empty if there is none), and why there is none."""
+        try:
+            app = await self._store.app(name)
+        except NotFound:
+            return None, "", "there is no such app"
+        if app.source is None or app.source.forge is not forge:
+            return app, "", f"the app's source is not of {forge}"
+        if not app.source.webhook_secret:
+            return app, "", "the app's source has no webhook_secret"
+        try:
+            return app, self._vault.open(app.source.webhook_secret), ""
+        except VaultError as error:
+            return app, "", f"source.webhook_secret cannot be read: {error}"
+
+
+def _mapped(app: App, notice: Notice) -> Notice:
+    if notice.ignored or notice.branch in app.branches:
+        return notice
+    mapped = ", ".join(sorted(app.branches)) or "none"
+    reason = f"{notice.branch} is not mapped to an environment; nothing to build (mapped: {mapped})"
+    return Notice(notice.event, notice.branch, notice.commit, reason)

@@ -1,0 +1,108 @@
+"""What a build is compared with: the last build of its branch that passed. Pure.
+
+Not the last one that was judged: otherwise a finding that failed one build would be an old one in the next, and pass.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic import Field
+
+from services.build.reports.metric import Finding, Measure, Offender
+from shared.models import View
+
+_HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+NO_BASELINE = (
+    "no build of the branch has passed yet, so all are new; one that passes without this gate accepts what is there"
+)
+FINDING_GATES = ("findings", "complexity", "function_length", "secrets")
+
+
+class Baseline(View):
+    """`findings`: fingerprint → how often."""
+
+    build: str
+    commit: str
+    findings: dict[str, int] = Field({})
+
+
+def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
+    return dict(Counter(finding.fingerprint for finding in findings))
+
+
+def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
+    """Findings that the baseline has not, or has less often. `measures`: of the gates that they come from; where one
+    has no figure, there is none here. Without a baseline all are new: no data is not good news."""
+    for gate in FINDING_GATES:
+        if gate in measures and measures[gate].figure is None:
+            return Measure(None, f"{gate}: {measures[gate].reason}")
+    left = Counter(baseline.findings if baseline else {})
+    fresh = []
+    for finding in findings:
+        if left[finding.fingerprint] > 0:
+            left[finding.fingerprint] -= 1
+        else:
+            fresh.append(finding.offender)
+    against = f"against {baseline.build}" if baseline is not None else NO_BASELINE
+    return Measure(len(fresh), against, tuple(fresh))
+
+
+def changed_coverage(
+    hits: Mapping[str, Mapping[int, int]], changed: Mapping[str, Sequence[range]], against: str
+) -> Measure:
+    """The share of the changed lines that are coverable which ran, in percent. `hits`: file → line → how often;
+    `changed`: file → its changed lines; `against` says since when, for a person."""
+    if not hits:
+        return Measure(None, "the coverage report names no file of the commit")
+    lines, covered, gaps = 0, 0, []
+    for file, ranges in changed.items():
+        known = hits.get(file, {})
+        coverable = [line for lines_of in ranges for line in lines_of if line in known]
+        missed = [line for line in coverable if known[line] == 0]
+        lines += len(coverable)
+        covered += len(coverable) - len(missed)
+        if missed:
+            message = f"{len(missed)} of {len(coverable)} changed lines not covered"
+            gaps.append((len(missed), Offender(file=file, line=missed[0], message=message)))
+    if not lines:
+        return Measure(100, f"no line that changed {against} is coverable")
+    worst = sorted(gaps, key=lambda gap: -gap[0])
+    return Measure(100 * covered / lines, f"of {lines} lines changed {against}", tuple(place for _, place in worst))
+
+
+def changed_lines(diff: str) -> dict[str, list[range]]:
+    """From `git diff -U0`: file → the lines that were added or changed, as the newer commit numbers them. What stands
+    in the lines themselves is skipped by count, for it may look like anything. Raises ValueError."""
+    changed: dict[str, list[range]] = {}
+    file = None
+    lines = _lines(diff)
+    for line in lines:
+        if line.startswith("+++ "):
+            file = _path(line[4:].removesuffix("\t"))
+        elif match := _HUNK.match(line):
+            removed, first, added = (int(part) if part is not None else 1 for part in match.groups())
+            for _ in range(removed + added):
+                if next(lines)[:1] == "\\":
+                    next(lines)
+            if file is not None and added:
+                changed.setdefault(file, []).append(range(first, first + added))
+    return changed
+
+
+def _lines(text: str) -> Iterator[str]:
+    """One at a time: there may be 10^7 of a byte each, which as a list take a gigabyte."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
+
+
+def _path(text: str) -> str | None:
+    """Without the prefix `b/`; None for a file that is gone. git quotes what is not plain ASCII, in C's manner."""
+    if text == "/dev/null":
+        return None
+    if text.startswith('"'):
+        text = text[1:-1].encode("ascii").decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
+    return text.removeprefix("b/")

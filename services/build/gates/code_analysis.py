@@ -1,0 +1,97 @@
+"""The platform's own look at the source: complexity and length of functions (lizard), secrets (detect-secrets).
+
+Both read a fresh checkout of the commit, which no step has touched, and are run isolated (`-I`): a commit cannot bring
+its own tool.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from services.build.gates.code_metrics import lizard_measures, secrets_measure
+from services.build.reports.metric import Measure
+from services.build.system.sandboxed_tool import ToolFailed, answer
+from shared.manifest import MIB
+
+LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for it, detect-secrets 90
+# Minified files are not source; nobody reads their functions.
+LIZARD = ["lizard", "--csv", "--no-gitignore", "-i", "-1", "-x", "*.min.js"]
+ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
+DETECT_SECRETS = ["detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
+# Comments by which a file would excuse itself from lizard, and what is read instead: a commit is not its own judge.
+EXCUSES = {b"lizard forgive": b"lizard-forgive", b"GENERATED CODE": b"GENERATED-CODE"}
+GATES = ("complexity", "function_length", "secrets")
+_BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git has it
+
+
+class Analysis:
+    """`environment` is what the tools are given: PATH, and no more than that."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
+
+    async def measure(self, source: Path) -> dict[str, Measure]:
+        """The measures of the files in `source`, which is changed: see `_made_plain`. A tool that fails leaves no
+        figure, nor does a text that is too large for them."""
+        too_large = await asyncio.to_thread(_made_plain, source)
+        if too_large is not None:
+            shown = ascii(str(too_large.relative_to(source)))
+            reason = (
+                f"{shown} is a text of more than {LARGEST_TEXT_BYTES // MIB} MB, which is not read; keep it elsewhere"
+            )
+            return {gate: Measure(None, reason) for gate in GATES}
+        prefix = f"{source.name}/"
+        functions, secrets = await asyncio.gather(
+            asyncio.to_thread(self._read, LIZARD, source, lambda text: lizard_measures(text, prefix), GATES[:2]),
+            asyncio.to_thread(
+                self._read, DETECT_SECRETS, source, lambda text: {"secrets": secrets_measure(text, prefix)}, GATES[2:]
+            ),
+        )
+        return functions | secrets
+
+    def _read(
+        self, tool: list[str], source: Path, parse: Callable[[str], dict[str, Measure]], gates: tuple[str, ...]
+    ) -> dict[str, Measure]:
+        try:
+            return parse(answer([sys.executable, "-I", "-m", *tool, source.name], source.parent, self._environment))
+        except ToolFailed as failure:
+            reason = str(failure)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            reason = f"the tool's answer cannot be read ({type(error).__name__})"
+        return {gate: Measure(None, reason) for gate in gates}
+
+
+def _made_plain(source: Path) -> Path | None:
+    """Removes links (they may lead anywhere, to a device even; a target in the commit is read itself), large binary
+    files, and what excuses a text from being read: comments, and bytes that are not UTF-8. Returns a text that is too
+    large."""
+    for folder, folders, files in os.walk(source):
+        for name in [*folders, *files]:
+            path = Path(folder, name)
+            if path.is_symlink():
+                path.unlink()
+            elif path.is_file() and not _file_made_plain(path):
+                return path
+    return None
+
+
+def _file_made_plain(path: Path) -> bool:
+    """False for a text that is too large."""
+    large = path.stat().st_size > LARGEST_TEXT_BYTES
+    with path.open("rb") as file:
+        data = before = file.read(_BINARY_BYTES if large else -1)
+    binary = b"\0" in data[:_BINARY_BYTES]
+    if large:
+        if binary:
+            path.unlink()
+        return binary
+    for excuse, instead in EXCUSES.items():
+        data = data.replace(excuse, instead)
+    if not binary:
+        data = data.decode(errors="replace").encode()
+    if data != before:
+        path.chmod(0o600)
+        path.write_bytes(data)
+    return True

@@ -1,0 +1,34 @@
+"""The coverage of what a commit changes, from its repository. Blocks for as long as git compares."""
+
+from collections.abc import Mapping
+
+from services.build.gates.baseline import Baseline, changed_coverage, changed_lines
+from services.build.git.repository import GitFailed, Repositories
+from services.build.reports.metric import Measure
+from shared.manifest import MIB
+
+LARGEST_COMPARED_BYTES = 10 * MIB  # of a file: comparing takes git sixty times the memory
+
+
+def coverage_since(
+    repositories: Repositories,
+    app: str,
+    commit: str,
+    baseline: Baseline | None,
+    hits: Mapping[str, Mapping[int, int]],
+) -> Measure:
+    """`hits` as `changed_coverage` takes them. What git cannot compare has no figure, nor have large files that the
+    report names; other large ones are no source. Raises BadTree."""
+    base = baseline.commit if baseline is not None else None
+    against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
+    large = repositories.larger_than(LARGEST_COMPARED_BYTES, app, base, commit)
+    if named := sorted(large & hits.keys()):
+        return Measure(
+            None, f"{named[0]} is larger than {LARGEST_COMPARED_BYTES // MIB} MB, and not compared; split it"
+        )
+    try:
+        diff = repositories.diff(app, base, commit, without=large)
+    except GitFailed as error:
+        remedy = "leave out of the commit what is made by a build"
+        return Measure(None, f"what changed {against} cannot be compared: {error}; {remedy}")
+    return changed_coverage(hits, changed_lines(diff), against)

@@ -1,0 +1,205 @@
+"""Flaky tests: failed and passed on one commit. Found from history and from a second run; quarantined, never silent.
+
+Pure. A test is known by its id in one step: the same id in another step is another test (another Python, say).
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import Field
+
+from services.build.gates.gate import FLAKY_DEFAULTS
+from services.build.reports.metric import Offender
+from services.build.reports.report import CaseCount
+from shared.manifest import Flaky
+from shared.models import View
+
+QUARANTINE = timedelta(days=14)
+REMEMBERED = timedelta(days=90)  # after its quarantine a test is known as flaky for so long
+RUNS_KEPT = 40
+FAILED_KEPT = 200
+PASSED_KEPT = 5000
+FAILED_LATELY = 50
+NOT_SO_BEFORE = ", but not in an earlier build of this commit"
+
+
+class Quarantine(View):
+    """A flaky test of an app; its failures are listed and do not count `until` then. `step` null: in any step."""
+
+    test: str
+    step: str | None = Field(None, description="Where it is quarantined; null: in any step.")
+    until: datetime
+    reason: str
+    since: datetime
+    flips: int = Field(0, description="How often it was seen to fail and pass on one commit.")
+
+    def holds(self, step: str, now: datetime) -> bool:
+        return now < self.until and self.step in (None, step)
+
+
+class PastRun(View):
+    """What a step's tests did in one build. `failed`: ids that failed at least once, at most 200; `passed`: marks of
+    those that passed at least once, at most 5000. A test that is in neither proves nothing."""
+
+    build: str
+    commit: str
+    step: str
+    at: datetime
+    failed: list[str]
+    passed: list[str]
+
+
+class FlakyTest(View):
+    """A flaky test that touched a verdict."""
+
+    test: str
+    step: str
+    until: datetime
+    what: str = Field(description="What it did in this build.")
+
+    def __str__(self) -> str:
+        return f"{self.test}, {self.what}, quarantined until {self.until:%Y-%m-%d}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a step's tests came to. `failures` count against the gate, at `places`; `excused` failed and do not count;
+    `flipped` are to be quarantined; `flaky` touched the verdict."""
+
+    failures: int
+    places: tuple[Offender, ...] = ()
+    excused: frozenset[str] = frozenset()
+    flipped: frozenset[str] = frozenset()
+    flaky: tuple[FlakyTest, ...] = ()
+    too_many: int = 0
+
+    @property
+    def remark(self) -> str:
+        """For the verdict; empty if no flaky test touched it."""
+        said = []
+        if self.flaky:
+            tests = "1 flaky test" if len(self.flaky) == 1 else f"{len(self.flaky)} flaky tests"
+            listed = "; ".join(str(each) for each in self.flaky)
+            said.append(f"{'beside' if self.failures else 'passed with'} {tests}: {listed}")
+        if self.too_many:
+            said.append(f"{self.too_many} tests failed and passed on this commit: too many to be taken as flaky")
+        return "; ".join(said)
+
+
+def limits(app: Flaky, asked: Flaky) -> Flaky:
+    """The manifest's values where it names them, else the app's, else the platform's."""
+    given = app.model_dump(exclude_none=True) | asked.model_dump(exclude_none=True)
+    return FLAKY_DEFAULTS.model_copy(update=given)
+
+
+def is_worth_a_rerun(cases: CaseCount, step: str, known: Mapping[str, Quarantine], limits: Flaky) -> bool:
+    """Every failure belongs to a named test, and few of these tests are not known as flaky."""
+    unknown = [test for test in cases.failed if test not in known or known[test].step not in (None, step)]
+    return bool(limits.reruns and cases.failures and not cases.unnamed and len(unknown) <= (limits.at_most or 0))
+
+
+def weigh(
+    runs: Sequence[CaseCount],
+    earlier: Sequence[PastRun],
+    step: str,
+    known: Mapping[str, Quarantine],
+    at_most: int,
+    now: datetime,
+) -> Suite:
+    """`runs`: the step's one or two runs in this build, of which each must have been read; `earlier`: those of the same
+    step and commit in other builds; `known` as it was before this build. A failure is excused if the test is
+    quarantined, or passed in the other run. If more than `at_most` tests change their outcome, something else is
+    wrong: then no test is taken as flaky."""
+    failed = frozenset[str]().union(*(run.failed for run in runs))
+    passed = frozenset[str]().union(*(run.passed for run in runs))
+    held = {test for test in failed | passed if test in known and known[test].holds(step, now)}
+    flips = (failed & passed) | _flips_of_history(failed, passed, earlier)
+    too_many = len(flips - held) if len(flips - held) > at_most else 0
+    flipped = flips & held if too_many else flips
+    excused = failed & (held | (flipped & passed))
+    counted = failed - excused
+    failures = sum(max(run.failed.get(test, 0) for run in runs) for test in counted) + max(run.unnamed for run in runs)
+    places = [_place(test, runs) for test in sorted(counted)]
+    if unnamed := next((run for run in runs if run.unnamed and "" in run.places), None):
+        places.append(unnamed.places[""])
+    touched = sorted(flipped | excused)
+    flaky = [
+        FlakyTest(
+            test=test,
+            step=step,
+            until=_until(known.get(test), test in flipped, now),
+            what=_what(test, runs) + ("" if test not in flipped or test in failed & passed else NOT_SO_BEFORE),
+        )
+        for test in touched
+    ]
+    return Suite(failures, tuple(places), excused, frozenset(flipped), tuple(flaky), too_many)
+
+
+def quarantined(
+    flipped: Collection[str], known: Mapping[str, Quarantine], build: str, step: str, now: datetime
+) -> list[Quarantine]:
+    """The records of tests that flipped in this build: 14 days from now, or longer if it was so before. What a person
+    said stays."""
+    records = []
+    for test in sorted(flipped):
+        before = known.get(test)
+        reason = f"failed and passed on one commit, last in {build}"
+        record = Quarantine(test=test, step=step, until=now + QUARANTINE, reason=reason, since=now, flips=1)
+        if before is not None:
+            update = {"until": _until(before, True, now), "since": before.since, "flips": before.flips + 1}
+            if before.step is None and before.holds(step, now):
+                update |= {"step": None, "reason": before.reason}
+            record = record.model_copy(update=update)
+        records.append(record)
+    return records
+
+
+def forgotten(known: Mapping[str, Quarantine], now: datetime) -> list[str]:
+    """Tests whose quarantine ended so long ago that they are not known as flaky any more."""
+    return [test for test, record in known.items() if record.until + REMEMBERED < now]
+
+
+def past_run(runs: Sequence[CaseCount], build: str, commit: str, step: str, now: datetime) -> PastRun:
+    failed = sorted(frozenset[str]().union(*(run.failed for run in runs)))[:FAILED_KEPT]
+    passed = sorted(mark(test) for test in frozenset[str]().union(*(run.passed for run in runs)))[:PASSED_KEPT]
+    return PastRun(build=build, commit=commit, step=step, at=now, failed=failed, passed=passed)
+
+
+def failed_lately(past: Sequence[PastRun], step: str) -> list[str]:
+    """Ids of the step's tests that failed in its last runs, newest first, at most 50. `past`: newest first."""
+    ids = dict.fromkeys(test for run in past if run.step == step for test in run.failed)
+    return list(ids)[:FAILED_LATELY]
+
+
+def mark(test: str) -> str:
+    """A short name of a test id, for long lists."""
+    return hashlib.sha256(test.encode()).hexdigest()[:12]
+
+
+def _flips_of_history(failed: frozenset[str], passed: frozenset[str], earlier: Sequence[PastRun]) -> frozenset[str]:
+    """Tests whose outcome is another than in all earlier builds of the commit. One that went both ways there has been
+    counted then."""
+    before_failed = frozenset(test for run in earlier for test in run.failed)
+    before_passed = frozenset(each for run in earlier for each in run.passed)
+    now_failing = {test for test in failed if test not in before_failed and mark(test) in before_passed}
+    now_passing = {test for test in passed & before_failed if mark(test) not in before_passed}
+    return frozenset(now_failing | now_passing)
+
+
+def _until(before: Quarantine | None, flipped: bool, now: datetime) -> datetime:
+    if before is None:
+        return now + QUARANTINE
+    return max(before.until, now + QUARANTINE) if flipped else before.until
+
+
+def _what(test: str, runs: Sequence[CaseCount]) -> str:
+    outcomes = ["failed" if test in run.failed else "passed" if test in run.passed else "was not run" for run in runs]
+    if len(outcomes) == 2 and outcomes[0] == outcomes[1]:
+        return f"{outcomes[0]} in both runs"
+    return ", then ".join(outcomes) if len(outcomes) == 2 else f"{outcomes[0]} here"
+
+
+def _place(test: str, runs: Sequence[CaseCount]) -> Offender:
+    return next(run.places[test] for run in reversed(runs) if test in run.places)

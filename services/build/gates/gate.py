@@ -1,0 +1,169 @@
+"""Gates: thresholds against figures. They fail closed: no readable figure is never a pass. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, computed_field, field_validator
+
+from services.build.reports.metric import Measure, Offender
+from shared.manifest import Flaky, Gates
+from shared.models import View
+
+AT_LEAST = frozenset({"coverage", "changed_coverage"})
+# `test_failures` counts once there is a test report; the other three need no report and are always on.
+DEFAULTS = Gates(test_failures=0, complexity=15, function_length=80, secrets=0)
+FLAKY_DEFAULTS = Flaky(reruns=1, at_most=5)
+UNITS = {
+    "test_failures": "tests",
+    "coverage": "%",
+    "changed_coverage": "%",
+    "findings": "findings",
+    "new_findings": "findings",
+    "function_length": "lines",
+    "secrets": "secrets",
+}
+OFFENDERS_KEPT = 20
+OFFENDERS_TOLD = 2
+
+
+class GateResult(View):
+    """`threshold` and `figure` are null where a gate is not a number (`steps`, `manifest`) or has none to read."""
+
+    name: str
+    passed: bool
+    threshold: float | None = None
+    figure: float | None = None
+    unit: str = Field("", description="Of figure and threshold; empty where it is a bare number.")
+    bound: Literal["at least", "at most"] | None = Field(None, description="How the figure must lie to the threshold.")
+    previous: float | None = Field(None, description="The figure of the branch's last build that was judged.")
+    reason: str = ""
+    offenders: list[Offender] = Field([], description="The places that the figure is made of, worst first; at most 20.")
+
+    @computed_field(description="Against `previous`; null where one of the two is missing.")  # type: ignore[prop-decorator]
+    @property
+    def trend(self) -> Literal["better", "worse", "same"] | None:
+        if self.figure is None or self.previous is None:
+            return None
+        if self.figure == self.previous:
+            return "same"
+        return "better" if (self.figure > self.previous) is (self.bound == "at least") else "worse"
+
+    def masked(self, mask: Callable[[str], str]) -> "GateResult":
+        places = [
+            place.model_copy(update={"file": place.file and mask(place.file), "message": mask(place.message)})
+            for place in self.offenders
+        ]
+        return self.model_copy(update={"reason": mask(self.reason), "offenders": places})
+
+    @field_validator("offenders", mode="before")
+    @classmethod
+    def _were_once_text(cls, offenders: Any) -> Any:
+        """Builds that were stored earlier hold strings."""
+        return [{"message": each} if isinstance(each, str) else each for each in offenders]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a manifest: where, what and what to do."""
+
+    field: str
+    detail: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        at = f" (line {self.line})" if self.line else ""
+        return f"{self.field}{at}: {self.detail}"
+
+
+def minimum(app: Gates) -> Gates:
+    """What holds if the manifest is silent: the app's own minimum, else the platform's default."""
+    return DEFAULTS.model_copy(update=_given(app))
+
+
+def loosened(app: Gates, asked: Gates) -> list[Fault]:
+    """The manifest's gates that demand less than the app's minimum."""
+    return _loosened("gates", minimum(app), asked, _given(app).keys())
+
+
+def loosened_flaky(app: Flaky, asked: Flaky) -> list[Fault]:
+    """The manifest's `flaky` where it is more patient with failing tests than the app is."""
+    return _loosened("flaky", FLAKY_DEFAULTS.model_copy(update=_given(app)), asked, _given(app).keys())
+
+
+def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
+    """The thresholds of one build: the manifest's where it names one, else the minimum. Without a test report
+    (`tested` False) `test_failures` is judged only if the app or the manifest asks for it."""
+    gates = minimum(app).model_copy(update=_given(asked))
+    if not tested and app.test_failures is None and asked.test_failures is None:
+        gates = gates.model_copy(update={"test_failures": None})
+    return gates
+
+
+def evaluate(
+    gates: Gates, measures: Mapping[str, Measure], previous: Mapping[str, float] | None = None
+) -> list[GateResult]:
+    """One result for each gate that is asked for, in the order of `Gates`. `previous`: figures of the build before."""
+    return [
+        judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
+        for name, threshold in gates
+        if threshold is not None
+    ]
+
+
+def judge(name: str, threshold: float, measure: Measure, previous: float | None = None) -> GateResult:
+    """Passes only on a figure within the threshold; NaN is within nothing."""
+    figure = measure.figure if measure.figure == measure.figure else None
+    result = GateResult(
+        name=name,
+        passed=False,
+        threshold=threshold,
+        figure=figure,
+        unit=UNITS.get(name, ""),
+        bound="at least" if name in AT_LEAST else "at most",
+        previous=previous,
+        offenders=list(measure.offenders[:OFFENDERS_KEPT]),
+    )
+    if figure is None:
+        return result.model_copy(update={"reason": f"no readable figure: {measure.reason or 'not a number'}"})
+    passed = figure >= threshold if name in AT_LEAST else figure <= threshold
+    remark = f"; {measure.reason}" if measure.reason else ""
+    reason = f"{number(figure)}, {result.bound} {number(threshold)}{remark}"
+    return result.model_copy(update={"passed": passed, "reason": reason})
+
+
+def refusal(results: list[GateResult]) -> str:
+    """Why the build failed, naming each gate that said no; empty if none did."""
+    said_no = [result for result in results if not result.passed]
+    return "; ".join(f"gate {result.name}: {result.reason}{_told(result.offenders)}" for result in said_no)
+
+
+def number(value: float) -> str:
+    """At most two decimals, rounded down: 69.999 must not be shown as the 70 that it misses."""
+    return f"{int(value * 100) / 100:.12g}"
+
+
+def _told(offenders: list[Offender]) -> str:
+    return f" ({', '.join(str(each) for each in offenders[:OFFENDERS_TOLD])})" if offenders else ""
+
+
+def _given(settings: Gates | Flaky) -> dict[str, float]:
+    return settings.model_dump(exclude_none=True)
+
+
+def _loosened(key: str, floor: Gates | Flaky, asked: Gates | Flaky, own: Any) -> list[Fault]:
+    faults = []
+    for name, least in floor:
+        value = getattr(asked, name)
+        if least is None or value is None:
+            continue
+        if value < least if name in AT_LEAST else value > least:
+            whose = "the app's minimum" if name in own else "the platform's default"
+            faults.append(
+                Fault(
+                    f"{key}.{name}",
+                    f"{number(value)} loosens {whose} of {number(least)}; a manifest may only tighten "
+                    f"{'a gate' if key == 'gates' else 'it'}. Set the app's own minimum by PUT /apps/{{app}}",
+                )
+            )
+    return faults

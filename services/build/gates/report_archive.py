@@ -1,0 +1,37 @@
+"""Reports of builds on disk: `<folder>/<build>.json.gz`, one file each. Methods block: call them in a thread."""
+
+import contextlib
+import gzip
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from services.build.gates.report_record import BuildReport
+
+SUFFIX = ".json.gz"
+
+
+class ReportFiles:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, build: str) -> Path:
+        return self.folder / f"{build}{SUFFIX}"
+
+    def write(self, build: str, report: BuildReport) -> None:
+        """Whole or not at all; a second time replaces the first."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / f".{build}.fresh"
+        fresh.write_bytes(gzip.compress(report.model_dump_json().encode(errors="replace"), compresslevel=3))
+        os.replace(fresh, self.path(build))
+
+    def read(self, build: str) -> BuildReport | None:
+        """None if there is none, or it cannot be read."""
+        with contextlib.suppress(FileNotFoundError, EOFError, gzip.BadGzipFile, ValidationError):
+            return BuildReport.model_validate_json(gzip.decompress(self.path(build).read_bytes()))
+        return None
+
+    def remove(self, build: str) -> None:
+        """May be repeated."""
+        self.path(build).unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""What the reports of a build said, kept to be looked at: tests, lines that ran, findings. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from pydantic import Field
+
+from services.build.gates.code_metrics import Collected, Reported
+from services.build.reports.metric import Measure
+from services.build.reports.test_case import Case
+from shared.models import View
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is kept of one build at most. `output_bytes`: of all tests together; `lines`: of all files of coverage."""
+
+    tests: int = 20_000
+    output_bytes: int = 4 * 2**20
+    findings: int = 5_000
+    files: int = 5_000
+    lines: int = 500_000
+
+
+class TestRun(View):
+    """One test of one step. `output`: what it printed, and why it failed."""
+
+    __test__ = False  # not one of pytest's
+
+    step: str
+    id: str
+    outcome: Literal["passed", "failed", "skipped"]
+    seconds: float | None = None
+    message: str = ""
+    output: str = ""
+
+
+class FileCoverage(View):
+    """Lines of a file of the commit that a test could run, by whether one did."""
+
+    file: str
+    covered: list[int]
+    missed: list[int]
+
+    @property
+    def percent(self) -> float:
+        return 100 * len(self.covered) / (len(self.covered) + len(self.missed))
+
+
+class FoundPlace(View):
+    """One finding. `rule`: the tool and its rule."""
+
+    rule: str
+    file: str | None = None
+    line: int | None = None
+    message: str = ""
+
+
+class BuildReport(View):
+    """`cut`: what was left out, for a person; empty if it is whole."""
+
+    tests: list[TestRun] = Field([])
+    coverage: list[FileCoverage] = Field([])
+    findings: list[FoundPlace] = Field([])
+    cut: list[str] = Field([], description="What was too much to be kept.")
+
+
+class ReportDraft:
+    """Filled while the steps run. What `mask` hides is not kept."""
+
+    def __init__(self, mask: Callable[[str], str] = str, bounds: Bounds | None = None) -> None:
+        self._mask = mask
+        self._bounds = bounds or Bounds()
+        self._collected = Collected()
+        self._measures: Mapping[str, Measure] = {}
+        self.begun = False
+        self._cases: list[tuple[str, Case]] = []
+
+    def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
+        """The steps may run; both may grow afterwards."""
+        self._collected, self._measures, self.begun = collected, measures, True
+
+    def ran(self, step: str, reported: Reported) -> None:
+        if reported.cases is not None:
+            self._cases += [(step, case) for case in reported.cases.cases]
+
+    def report(self) -> BuildReport:
+        cut: list[str] = []
+        found = [
+            finding for name, measure in self._measures.items() if name != "findings" for finding in measure.findings
+        ]
+        findings = [
+            FoundPlace(
+                rule=self._mask(finding.rule.strip()),
+                file=finding.offender.file and self._mask(finding.offender.file),
+                line=finding.offender.line,
+                message=self._mask(finding.offender.message),
+            )
+            for finding in [*self._collected.findings, *found]
+        ]
+        return BuildReport(
+            tests=self._tests(cut),
+            coverage=self._coverage(cut),
+            findings=_first(findings, self._bounds.findings, "findings", cut),
+            cut=cut,
+        )
+
+    def _tests(self, cut: list[str]) -> list[TestRun]:
+        """Failed ones first: they are kept if not all can be."""
+        rank = {"failed": 0, "passed": 1, "skipped": 2}
+        ordered = sorted(self._cases, key=lambda each: rank[each[1].outcome])
+        kept, left, dropped = [], self._bounds.output_bytes, 0
+        for step, case in _first(ordered, self._bounds.tests, "tests", cut):
+            output = case.output
+            left -= len(output.encode(errors="replace"))
+            if left < 0 and output:
+                output, dropped = "", dropped + 1
+            kept.append(
+                TestRun(
+                    step=step,
+                    id=case.id,
+                    outcome=case.outcome,
+                    seconds=case.seconds,
+                    message=case.message,
+                    output=output,
+                )
+            )
+        if dropped:
+            cut.append(f"the output of {dropped} tests: more than {self._bounds.output_bytes // 2**20} MiB in all")
+        return kept
+
+    def _coverage(self, cut: list[str]) -> list[FileCoverage]:
+        files = [
+            FileCoverage(
+                file=file,
+                covered=sorted(line for line, count in hits.items() if count),
+                missed=sorted(line for line, count in hits.items() if not count),
+            )
+            for file, hits in self._collected.hits.items()
+            if hits
+        ]
+        files.sort(key=lambda each: (-len(each.missed), each.file))
+        kept: list[FileCoverage] = []
+        lines = 0
+        for each in _first(files, self._bounds.files, "files of coverage", cut):
+            lines += len(each.covered) + len(each.missed)
+            if lines > self._bounds.lines:
+                cut.append(f"{len(files) - len(kept)} files of coverage: more than {self._bounds.lines} lines in all")
+                break
+            kept.append(each)
+        return kept
+
+
+def _first(items: Iterable[Item], most: int, what: str, cut: list[str]) -> list[Item]:
+    every = list(items)
+    if len(every) > most:
+        cut.append(f"{len(every) - most} of {len(every)} {what}")
+    return every[:most]

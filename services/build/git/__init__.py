@@ -1,0 +1,1 @@
+"""Git: smart HTTP, bare repositories, the socket between hooks and service, fetching, limits of a commit."""

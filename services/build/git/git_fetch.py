@@ -1,0 +1,128 @@
+"""Fetches branches of an app's source into its repository, with credentials that nobody sees."""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
+
+from services.build.executors.executor import Stop
+from services.build.git.remote_source import USERNAMES, Source
+from services.build.git.repository import GIT_ENVIRONMENT, Repositories, config_variables
+from services.build.logs.line_splitter import LineSplitter
+from services.build.system.command import end, ended, piped, start
+from shared.security.vault import Vault, VaultError
+
+TIMEOUT_S = 120.0
+LARGEST_ANSWER_BYTES = 2**20
+REASON_CHARACTERS = 300
+_HEAD = re.compile(r"^([0-9a-f]{40})\trefs/heads/(\S+)$")
+# git asks it for the credentials of that one origin. What it answers is in the environment, not in any command line.
+_HELPER = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SLIPWAY_USER" "$SLIPWAY_PASSWORD"; }; f'
+_DENIED = ("authentication failed", "could not read username", "could not read password", "permission denied", " 403")
+
+
+class FetchFailed(Exception):
+    """Why, for people; no credential is in it."""
+
+
+class Fetcher:
+    """`path_variable`: PATH. `loopback`: http:// is allowed; sources have it to a loopback address only (tests).
+    `timeout_s` is for the whole of a fetch. ssh uses the keys and known hosts of the service's own user.
+    """
+
+    def __init__(
+        self,
+        repositories: Repositories,
+        vault: Vault,
+        path_variable: str,
+        *,
+        loopback: bool = False,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._repositories = repositories
+        self._vault = vault
+        self._environment = {
+            **GIT_ENVIRONMENT,
+            "PATH": path_variable,
+            "GIT_ALLOW_PROTOCOL": "https:ssh:http" if loopback else "https:ssh",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "true",  # the helper alone knows
+            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10",
+        }
+        self._timeout_s = timeout_s
+
+    async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
+        """Brings those of `branches` that the source has up to date, all or none; what is gone there stays. May be
+        repeated; one call at a time for an app. Raises FetchFailed. Cancelled, it ends git.
+        """
+        try:
+            token = self._vault.open(source.token) if source.token else ""
+        except VaultError as error:
+            raise FetchFailed(f"source.token cannot be read: {error}") from None
+        environment = {**self._environment, **_config(source, token)}
+        deadline = time.monotonic() + self._timeout_s
+        await asyncio.to_thread(self._repositories.ensure, app)
+        here = await asyncio.to_thread(self._repositories.heads, app)
+        names = sorted(f"refs/heads/{branch}" for branch in branches)
+        answer = await self._git(app, ["ls-remote", "--quiet", "--", source.url, *names], environment, token, deadline)
+        there = {match[2]: match[1] for line in answer if (match := _HEAD.match(line))}
+        changed = sorted(b for b, commit in there.items() if b in branches and here.get(b) != commit)
+        if changed:
+            refs = [f"+refs/heads/{branch}:refs/heads/{branch}" for branch in changed]
+            options = ["--quiet", "--no-tags", "--atomic", "--no-write-fetch-head", "--no-auto-maintenance"]
+            await self._git(app, ["fetch", *options, "--", source.url, *refs], environment, token, deadline)
+
+    async def _git(
+        self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
+    ) -> list[str]:
+        """The lines that git said."""
+        lines: list[str] = []
+        splitter, size = LineSplitter(), 0
+
+        def heard(data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+            if size <= LARGEST_ANSWER_BYTES:
+                lines.extend(splitter.feed(data))
+
+        folder = self._repositories.path(app)
+        async with piped(heard) as output:
+            process = start(["git", "--git-dir", str(folder), *arguments], folder, environment, output)
+            try:
+                late = await ended(process, deadline, self._timeout_s, Stop())
+            finally:
+                end(process)
+        lines += splitter.end()
+        if late:
+            raise FetchFailed(f"the fetch {late}; is the forge in reach?")
+        if process.wait():
+            raise FetchFailed(_reason(lines, token) or f"git {arguments[0]} ended with {process.returncode}")
+        return lines
+
+
+def _config(source: Source, token: str) -> dict[str, str]:
+    """As environment variables."""
+    config = {
+        "safe.directory": "*",
+        "credential.helper": "",
+        "http.lowSpeedLimit": "1000",
+        "http.lowSpeedTime": "30",
+        "core.hooksPath": os.devnull,
+    }
+    secret = {}
+    parts = urlsplit(source.url)
+    if token and parts.scheme in ("https", "http"):
+        config[f"credential.{parts.scheme}://{parts.netloc}.helper"] = _HELPER
+        secret = {"SLIPWAY_USER": source.username or USERNAMES[source.forge], "SLIPWAY_PASSWORD": token}
+    return {**config_variables(config), **secret}
+
+
+def _reason(lines: list[str], token: str) -> str:
+    """git's own words, and what to do where that is known."""
+    said = "; ".join(line.strip() for line in lines if line.strip())
+    said = (said.replace(token, "***") if token else said)[:REASON_CHARACTERS]
+    if any(sign in said.lower() for sign in _DENIED):
+        return f"{said}; set source.username and source.token by PUT /apps/{{app}} to what may read the repository"
+    return said

@@ -1,0 +1,208 @@
+"""git's smart HTTP protocol: a raw ASGI app around `git http-backend`.
+
+A push is spooled to a file before git sees it: a client that leaves in the middle has changed nothing, and no stream
+runs both ways at once. The answer is sent as it comes, which is how a pusher reads the build's log.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import IO, Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.build.git.pre_receive_objects import HIDDEN
+from services.build.git.push_refusal import refs_of, refuse
+from services.build.git.repository import GIT_ENVIRONMENT, config_variables
+from services.build.system.pipe import PipeEnd
+from shared.errors import Problem
+from shared.manifest import MIB
+from shared.store import RedisError, redis_unavailable
+
+log = logging.getLogger(__name__)
+
+SERVICES = ("git-upload-pack", "git-receive-pack")
+_PATH = re.compile(r"/git/(?P<app>[^/]+?)(?:\.git)?/(?P<action>info/refs|git-upload-pack|git-receive-pack)")
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole."""
+
+
+class GitHttp:
+    """`/git/<app>.git/…`. `admit(app, pushing)` makes the repository of a first push, and raises the Problem that the
+    client is to read. `variables` are for the hooks."""
+
+    def __init__(
+        self,
+        repositories: Path,
+        hooks: Path,
+        spool: Path,
+        admit: Callable[[str, bool], Awaitable[None]],
+        variables: dict[str, str],
+        largest_push_bytes: int,
+    ) -> None:
+        self._repositories = repositories
+        self._hooks = hooks
+        self._spool = spool
+        self._admit = admit
+        self._variables = variables
+        self._largest = largest_push_bytes
+        self._here: set[str] = set()
+
+    def is_here(self, push: str) -> bool:
+        """Whether the client of the request with this id still listens. The hooks find the id in SLIPWAY_PUSH."""
+        return push in self._here
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        match = _PATH.fullmatch(scope["path"])
+        service = request.query_params.get("service", "") if match and match["action"] == "info/refs" else ""
+        wanted = service if service else (match["action"] if match else "")
+        allowed = wanted in SERVICES and request.method == ("GET" if service else "POST")
+        if match is None or not allowed:
+            await PlainTextResponse("only git's smart HTTP protocol is spoken here\n", 404)(scope, receive, send)
+            return
+        try:
+            await self._admit(match["app"], wanted == "git-receive-pack")
+        except RedisError as error:
+            await _refuse(redis_unavailable(error))(scope, receive, send)
+            return
+        except Problem as problem:
+            await _refuse(problem)(scope, receive, send)
+            return
+        self._spool.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self._spool) as body:
+            try:
+                async for chunk in _chunks(receive):
+                    body.write(chunk)
+                    if body.tell() > self._largest:
+                        await self._too_large(body)(scope, receive, send)
+                        return
+            except ClientGone:
+                return
+            size = body.tell()
+            body.seek(0)
+            path = f"/{match['app']}.git/{match['action']}"
+            push = secrets.token_hex(16)
+            git = self._start({**self._cgi(request, path, size), "SLIPWAY_PUSH": push}, body)
+        self._here.add(push)
+        listening = asyncio.create_task(self._until_gone(push, receive))
+        try:
+            await _answer(git, send)
+        finally:
+            listening.cancel()
+            self._here.discard(push)
+
+    def _too_large(self, body: IO[bytes]) -> ASGIApp:
+        most = f"a push may carry {self._largest // MIB} MB"
+        reason = f"{most}; push the history in parts, keep large files elsewhere, or raise SLIPWAY_BUILD_PUSH_MB"
+        refs = refs_of(body)
+        if refs is None:
+            return _refuse(Problem(reason, status=413))
+        return lambda _, receive, send: refuse(refs, reason, most, self._largest, receive, send)
+
+    async def _until_gone(self, push: str, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._here.discard(push)
+
+    def _cgi(self, request: Request, path: str, size: int) -> dict[str, str]:
+        headers = request.headers
+        config = {
+            "core.hooksPath": str(self._hooks),
+            "safe.directory": "*",
+            "http.receivepack": "true",
+            "http.getanyfile": "false",
+            "transfer.hideRefs": HIDDEN,
+            # A pack is checked before any of it counts: `.git`, `..` and double names are nobody's. What some old tools
+            # wrote, and is harmless, is let in: else a long history could never be pushed.
+            "receive.fsckObjects": "true",
+            "receive.fsck.badTimezone": "ignore",
+            "receive.fsck.missingSpaceBeforeDate": "ignore",
+            "receive.fsck.zeroPaddedFilemode": "ignore",
+            "receive.maxInputSize": str(self._largest),
+            "receive.unpackLimit": "1",  # index-pack alone reads large files in slices
+            "core.bigFileThreshold": "16m",
+            "receive.autogc": "false",  # its background child would hold the push open
+        }
+        return {
+            **GIT_ENVIRONMENT,
+            **self._variables,
+            "GIT_PROJECT_ROOT": str(self._repositories),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_PROTOCOL": headers.get("git-protocol", ""),
+            "PATH_INFO": path,
+            "QUERY_STRING": request.url.query,
+            "REQUEST_METHOD": request.method,
+            "REMOTE_USER": "slipway",
+            "CONTENT_TYPE": headers.get("content-type", ""),
+            "CONTENT_LENGTH": str(size),
+            "HTTP_CONTENT_ENCODING": headers.get("content-encoding", ""),
+            **config_variables(config),
+        }
+
+    def _start(self, environment: dict[str, str], body: IO[bytes]) -> subprocess.Popen[bytes]:
+        # Not asyncio's subprocess: under uvloop the pipes of one push would be inherited by the next.
+        return subprocess.Popen(
+            ["git", "http-backend"], env=environment, stdin=body, stdout=subprocess.PIPE, start_new_session=True
+        )
+
+
+def _refuse(problem: Problem) -> Response:
+    """Plain text: git shows it to whoever pushes."""
+    return PlainTextResponse(f"{problem.detail}\n", problem.status)
+
+
+async def _chunks(receive: Receive) -> Any:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+
+
+async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
+    """Copies what git says. A client that has gone does not stop git: it is read to its end."""
+    assert git.stdout is not None
+    pipe = PipeEnd(git.stdout.fileno())
+    try:
+        head = await pipe.read()
+        while b"\r\n\r\n" not in head:
+            if not (more := await pipe.read()):
+                raise EOFError
+            head += more
+        head, _, chunk = head.partition(b"\r\n\r\n")
+        status, headers = _cgi_head(head)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        while chunk := chunk or await pipe.read():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = b""
+        await send({"type": "http.response.body", "body": b""})
+    except EOFError:
+        log.error("git http-backend ended without an answer")
+        body = PlainTextResponse("git gave no answer; the log of the build service has more\n", 500)
+        await body({"type": "http"}, _nothing, send)
+    finally:
+        git.stdout.close()
+        await asyncio.to_thread(git.wait)
+
+
+async def _nothing() -> Any:
+    return {"type": "http.disconnect"}
+
+
+def _cgi_head(head: bytes) -> tuple[int, list[tuple[bytes, bytes]]]:
+    pairs = [line.partition(b":") for line in head.strip().split(b"\r\n")]
+    headers = [(name.strip().lower(), value.strip()) for name, _, value in pairs]
+    status = next((int(value.split()[0]) for name, value in headers if name == b"status"), 200)
+    return status, [header for header in headers if header[0] != b"status"]

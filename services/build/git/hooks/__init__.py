@@ -1,0 +1,1 @@
+"""Git's hooks. `receive.py` runs outside of the service, by a plain Python without packages."""

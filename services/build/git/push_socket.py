@@ -1,0 +1,100 @@
+"""Where the hooks of a repository tell of a push, and hear how its builds go: a unix socket in the home."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.build.git.hooks import receive
+from services.build.git.hooks.receive import HEARD_TO_THE_END, REFUSED
+from services.build.git.repository import GATED
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IncomingPush:
+    """One that git has not taken yet. `id`: which request it came with; `objects`: the folder in which git keeps what
+    it brought, empty if it brought nothing; `updates`: lines `old new ref`."""
+
+    app: str
+    id: str
+    objects: str
+    updates: Sequence[str]
+
+
+class PushRefused(Exception):
+    """Why a push is not accepted, and what to do: for the pusher."""
+
+
+Tell = Callable[[str, Sequence[str]], AsyncGenerator[bytes, None]]
+Judge = Callable[[IncomingPush], AsyncGenerator[bytes, None]]
+
+
+def install_hooks(folder: Path) -> None:
+    """Writes `pre-receive` and `post-receive` to `folder`, for `core.hooksPath`. The first lets everything in where no
+    gate is set. The copy keeps this package's name out of the command line: whoever ends the service by its name must
+    not end hooks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "receive.py"
+    shutil.copyfile(receive.__file__, script)
+    command = shlex.join([sys.executable, "-S", "-E", str(script)])
+    for name, first in (("pre-receive", f"test -e {GATED} || exit 0\n"), ("post-receive", "")):
+        hook = folder / name
+        hook.write_text(f"#!/bin/sh\n{first}exec {command} {name}\n")
+        hook.chmod(0o755)
+
+
+class PushSocket:
+    """Each connection: what a hook tells in; then what `tell` yields, after the push was accepted, or what `judge`
+    does, before; and a last byte out that says that this is the whole answer, or that the push is refused."""
+
+    def __init__(self, path: Path, tell: Tell, judge: Judge) -> None:
+        self._path = path
+        # A unix socket's address holds about 100 bytes; the way from here may be the shorter one.
+        self._address = min(str(path), os.path.relpath(path), key=len)
+        self._tell = tell
+        self._judge = judge
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        self._path.unlink(missing_ok=True)
+        previous = os.umask(0o177)  # mode 0600 from the first moment
+        try:
+            server = await asyncio.start_unix_server(self._serve, self._address)
+        finally:
+            os.umask(previous)
+        try:
+            yield
+        finally:
+            server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        last = HEARD_TO_THE_END
+        try:
+            hook, app, push, objects, *updates = (await reader.read()).decode(errors="surrogateescape").splitlines()
+            before = hook == "pre-receive"
+            told = self._judge(IncomingPush(app, push, objects, updates)) if before else self._tell(app, updates)
+            try:
+                async with contextlib.aclosing(told) as answer:
+                    async for data in answer:
+                        writer.write(data.translate(None, HEARD_TO_THE_END + REFUSED))
+                        await writer.drain()
+            except PushRefused as refused:
+                writer.write(f"{refused}\n".encode())
+                last = REFUSED
+            writer.write(last)
+            await writer.drain()
+        except ConnectionError:
+            pass  # the pusher has gone; a build of what was accepted goes on
+        except Exception:
+            log.exception("answering a push failed")  # the hook then says what that means
+        finally:
+            writer.close()

@@ -1,0 +1,161 @@
+"""An app's source: the outside repository that it is fetched from, and the forge that it belongs to. Pure."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import Field, SecretStr
+
+from shared.errors import Invalid
+from shared.models import Model, View
+from shared.security.vault import Vault
+
+_SCP = re.compile(r"^(?P<user>\w[\w.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^-:/\s]\S*)$", re.ASCII)
+_HOST = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
+_USER = re.compile(r"^\w[\w.-]*$", re.ASCII)
+_PRINTABLE = re.compile(r"^[!-~]{1,500}$")
+
+
+class Forge(StrEnum):
+    GITHUB = "github"
+    GITEA = "gitea"
+    GITLAB = "gitlab"
+
+
+# Any name goes with a personal token; these also go with the tokens of apps and of OAuth.
+USERNAMES = {Forge.GITHUB: "x-access-token", Forge.GITEA: "slipway", Forge.GITLAB: "oauth2"}
+
+
+class SourceSettings(Model):
+    """Takes the place of the source before; a token or secret that is left out stays, null removes it."""
+
+    forge: Forge
+    url: str = Field(description="Of the clone: https://…, ssh://… or git@host:path; without credentials in it.")
+    username: str | None = Field(None, max_length=200, description="Beside the token; most forges take any name.")
+    token: SecretStr | None = Field(
+        None, max_length=4000, description="Write-only. Reads the repository over https, and reports commit statuses."
+    )
+    webhook_secret: SecretStr | None = Field(None, max_length=4000, description="Write-only. Signs the forge's calls.")
+    api_url: str | None = Field(None, description="Where the forge's API is, if not where the forge usually has it.")
+
+
+class SourceView(View):
+    forge: Forge
+    url: str
+    username: str | None = None
+    api_url: str | None = None
+    token_set: bool = False
+    webhook_secret_set: bool = False
+
+
+class Source(View):
+    """As it is stored: `token` and `webhook_secret` are sealed, or empty."""
+
+    forge: Forge
+    url: str
+    username: str | None = None
+    api_url: str | None = None
+    token: str = Field("", repr=False)
+    webhook_secret: str = Field("", repr=False)
+
+    def view(self) -> SourceView:
+        known = self.model_dump(exclude={"token", "webhook_secret"})
+        return SourceView(**known, token_set=bool(self.token), webhook_secret_set=bool(self.webhook_secret))
+
+
+@dataclass(frozen=True)
+class ForgeRepository:
+    """Where a repository is on its forge: `root` is what comes before its path, `https://host[:port]`."""
+
+    root: str
+    path: str
+
+
+def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, loopback: bool) -> Source:
+    """`loopback`: http:// is allowed to a loopback address (tests). Raises Invalid, with the field and the remedy."""
+    check_url(settings.url, loopback=loopback)
+    if settings.api_url is not None:
+        _check_web("source.api_url", settings.api_url, loopback=loopback)
+    source = Source(
+        forge=settings.forge, url=settings.url, username=settings.username or None, api_url=settings.api_url
+    )
+    for name in ("token", "webhook_secret"):
+        given: SecretStr | None = getattr(settings, name)
+        if name in settings.model_fields_set:
+            value = given.get_secret_value() if given else ""
+            _check_secret(f"source.{name}", value)
+            sealed = vault.seal(value) if value else ""
+        else:
+            sealed = getattr(before, name) if before else ""
+            if sealed and name == "token" and before and _hosts(source) != _hosts(before):
+                raise Invalid("source.token", "was given for another host; give it again, or null")
+        source = source.model_copy(update={name: sealed})
+    return source
+
+
+def check_url(url: str, *, loopback: bool) -> None:
+    """Raises Invalid for what git is not to be given: other protocols, options, credentials."""
+    if _PRINTABLE.match(url) and _SCP.match(url):
+        return
+    _check_web("source.url", url, loopback=loopback, protocols=("https", "ssh"))
+    if not urlsplit(url).path.strip("/"):
+        raise Invalid("source.url", "names no repository; write it like https://forge.example/owner/repository.git")
+
+
+def place(source: Source) -> ForgeRepository:
+    """From the clone URL."""
+    if match := _SCP.match(source.url):
+        return ForgeRepository(f"https://{match['host']}", _bare(match["path"]))
+    parts = urlsplit(source.url)
+    root = f"https://{parts.hostname}" if parts.scheme == "ssh" else f"{parts.scheme}://{parts.netloc}"
+    return ForgeRepository(root, _bare(parts.path))
+
+
+def _hosts(source: Source) -> tuple[str, str]:
+    """Who gets the token."""
+    parts = urlsplit(source.api_url or "")
+    return place(source).root, f"{parts.scheme}://{parts.netloc}"
+
+
+def _bare(path: str) -> str:
+    return path.strip("/").removesuffix(".git")
+
+
+def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ...] = ("https",)) -> None:
+    remedy = f"write it like {' or '.join(f'{protocol}://' for protocol in protocols)}host/path"
+    if not _PRINTABLE.match(url):
+        raise Invalid(field, f"holds white space or other signs that no URL has, or is too long; {remedy}")
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname or ""
+    except ValueError:
+        raise Invalid(field, f"is no URL; {remedy}") from None
+    http_here = loopback and parts.scheme == "http" and _is_loopback(host)
+    if parts.scheme not in protocols and not http_here:
+        raise Invalid(field, f"is not of a protocol that is allowed; {remedy}")
+    if not _HOST.match(host) or port == 0:
+        raise Invalid(field, f"names no host; {remedy}")
+    if _has_credentials(parts):
+        raise Invalid(field, "holds credentials; give them as username and token")
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        raise Invalid(field, f"has a query or a fragment; {remedy}")
+
+
+def _has_credentials(parts: SplitResult) -> bool:
+    if parts.scheme == "ssh":  # its user is a name on the forge, mostly `git`
+        return "@" in parts.netloc and not _USER.match(parts.netloc.rpartition("@")[0])
+    return "@" in parts.netloc
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_secret(field: str, value: str) -> None:
+    if not value.isprintable() or not value.isascii() or value != value.strip():
+        raise Invalid(field, "holds white space at its ends, line ends or signs beyond ASCII; copy it anew")

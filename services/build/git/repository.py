@@ -1,0 +1,240 @@
+"""The bare git repositories, `<folder>/<app>.git`. Methods block for some milliseconds: call them in a thread."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from services.build.git.tree_limits import SUBMODULE as SUBMODULE
+from services.build.git.tree_limits import TrackedFile as TrackedFile
+from services.build.git.tree_limits import TreeLimits, files_of
+from services.build.system.safe_remove import remove
+
+TIMEOUT_S = 120
+GATED = "gated"  # a file in the repository: its hook is to ask the service before git accepts a push
+NOT_FOUND = 1  # what `git grep` ends with
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
+# Nothing of the machine's own git configuration reaches the platform's repositories.
+GIT_ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C.UTF-8"}
+# The checkout holds the commit's very bytes, whatever its .gitattributes say.
+ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
+# What is given to the service at most: git unpacks a thousandfold.
+LARGEST_ANSWER_BYTES = 64 * 2**20
+LONGEST_MESSAGE_BYTES = 2**16
+CHUNK = 64 * 1024
+# No name of a commit is `.git` to any system, whatever was let in.
+_CONFIG = {"safe.directory": "*", "core.protectHFS": "true", "core.protectNTFS": "true"}
+
+
+def config_variables(config: Mapping[str, str]) -> dict[str, str]:
+    """What has git, and all that it starts, take these settings."""
+    numbered = list(enumerate(config.items()))
+    keys = {f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in numbered}
+    values = {f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in numbered}
+    return {"GIT_CONFIG_COUNT": str(len(numbered)), **keys, **values}
+
+
+class GitFailed(RuntimeError):
+    """git answered with an error; the message is git's."""
+
+
+class AnswerTooLarge(GitFailed):
+    """What git answers is more than this service holds in memory; the message says how much that is."""
+
+
+class Repositories:
+    def __init__(self, folder: Path, path_variable: str, limits: TreeLimits | None = None) -> None:
+        self.folder = folder
+        self._limits = limits or TreeLimits()
+        self._environment = {**GIT_ENVIRONMENT, "PATH": path_variable}
+
+    def path(self, app: str) -> Path:
+        return self.folder / f"{app}.git"
+
+    def apps(self) -> list[str]:
+        """Names of the apps that have a repository."""
+        return sorted(path.name.removesuffix(".git") for path in self.folder.glob("*.git"))
+
+    def exists(self, app: str) -> bool:
+        return (self.path(app) / "HEAD").exists()
+
+    def ensure(self, app: str, *, gated: bool = False) -> None:
+        """Makes the bare repository, whole or not at all."""
+        path = self.path(app)
+        if self.exists(app):
+            return
+        fresh = self.folder / f".{app}.{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._run("init", "--quiet", "--bare", "--template=", str(fresh))
+        (fresh / "info").mkdir()
+        (fresh / "info" / "attributes").write_text(ATTRIBUTES)
+        if gated:
+            (fresh / GATED).touch()
+        if path.exists() and not self.exists(app):  # made by a git that outlived the app which was deleted there
+            remove(path)
+        fresh.rename(path)
+
+    def gate(self, app: str, gated: bool) -> None:
+        """Has pushes judged before they are accepted, or not any more; makes the repository. May be repeated."""
+        self.ensure(app, gated=gated)
+        if gated:
+            (self.path(app) / GATED).touch()
+        else:
+            (self.path(app) / GATED).unlink(missing_ok=True)
+
+    def delete(self, app: str) -> None:
+        """Whole or not at all. May be repeated."""
+        gone = self.folder / f".{app}.gone"
+        remove(gone)
+        with contextlib.suppress(FileNotFoundError):
+            self.path(app).rename(gone)
+        remove(gone)
+
+    def heads(self, app: str) -> dict[str, str]:
+        """Branch → commit. HEAD of a repository that has only just got a branch is pointed to one, or a clone of it
+        would check out nothing."""
+        if not self.exists(app):
+            return {}
+        lines = self._git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
+        heads = {branch: commit for commit, _, branch in (line.partition(" ") for line in lines)}
+        current = (self.path(app) / "HEAD").read_text().strip().removeprefix("ref: refs/heads/")
+        if heads and current not in heads:
+            self._git(app, "symbolic-ref", "HEAD", f"refs/heads/{next(iter(heads))}")
+        return heads
+
+    def commit(self, app: str, name: str) -> str | None:
+        """The full id of a commit (a prefix of one serves), or None if there is none."""
+        try:
+            return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
+        except GitFailed:
+            return None
+
+    def committed_at(self, app: str, commit: str) -> datetime:
+        """In UTC."""
+        seconds = self._git(app, "log", "--no-walk", "--format=%ct", commit)
+        return datetime.fromtimestamp(int(seconds), UTC)
+
+    def message(self, app: str, commit: str) -> str:
+        """Of the commit; its first 64 KiB. (`git show` would compare whole trees, even if it shows no patch.)"""
+        command = ["--git-dir", str(self.path(app)), "log", "--no-walk", "--format=%B", commit]
+        return self._run(*command, first=LONGEST_MESSAGE_BYTES).decode(errors="surrogateescape")
+
+    def tracked(self, app: str, commit: str) -> list[TrackedFile]:
+        """Every file, link and submodule of the commit. Raises BadTree, early, if it is not one to be checked out."""
+        listing = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit]
+        with self._started("--git-dir", str(self.path(app)), *listing) as git:
+            assert git.stdout is not None
+            return files_of(_entries(git.stdout), self._limits)
+
+    def read(self, app: str, file: TrackedFile) -> bytes:
+        """Raises AnswerTooLarge."""
+        return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
+
+    def mentions(self, app: str, commit: str, text: str) -> bool:
+        """Whether a file of the commit has the text in it."""
+        search = ["grep", "--quiet", "--text", "--fixed-strings", "-e", text, commit]
+        with self._started("--git-dir", str(self.path(app)), *search, fine=(0, NOT_FOUND)) as git:
+            return git.wait() != NOT_FOUND
+
+    def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
+        """Paths of files that have more bytes in either of the two. Raises BadTree."""
+        trees = [self._tree(app, base), commit]
+        return {file.path for tree in trees for file in self.tracked(app, tree) if file.size > size}
+
+    def diff(self, app: str, base: str | None, commit: str, without: Collection[str] = ()) -> str:
+        """What changed since `base`, without the lines around it; with None, or one that is gone, everything. Every
+        file counts as text: an attribute of the commit must not hide its lines. `without`: paths that are left out.
+        Raises AnswerTooLarge."""
+        options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
+        trees = ["--src-prefix=a/", "--dst-prefix=b/", self._tree(app, base), commit]
+        paths = [":/", *(f":(top,exclude,literal){path}" for path in sorted(without))]
+        return self._git(app, "diff", *options, "--irreversible-delete", *trees, "--", *paths)
+
+    def _tree(self, app: str, base: str | None) -> str:
+        return base if base is not None and self.commit(app, base) else EMPTY_TREE
+
+    def checkout(self, app: str, commit: str, folder: Path) -> None:
+        """Writes the commit's files to `folder`, which is made anew; no `.git` in it. Submodules stay empty."""
+        remove(folder)
+        folder.mkdir(parents=True)
+        index = folder.with_name(f"{folder.name}.index")
+        index.unlink(missing_ok=True)
+        try:
+            for command in (["read-tree", commit], ["checkout-index", "--all", "--force"]):
+                self._git(app, *command, cwd=folder, GIT_INDEX_FILE=str(index), GIT_WORK_TREE=str(folder))
+        finally:
+            index.unlink(missing_ok=True)
+
+    def git(self, app: str, *arguments: str, given: str = "", **variables: str) -> str:
+        """What git says of the app's repository, and of what it is `given` to read. Raises GitFailed."""
+        return self._git(app, *arguments, cwd=None, given=given, **variables)
+
+    def _git(self, app: str, *arguments: str, cwd: Path | None = None, given: str = "", **variables: str) -> str:
+        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, given=given, **variables)
+        return output.decode(errors="surrogateescape")
+
+    def _run(
+        self, *arguments: str, cwd: Path | None = None, first: int | None = None, given: str = "", **variables: str
+    ) -> bytes:
+        """What git answers; with `first` that many bytes of it."""
+        with self._started(*arguments, cwd=cwd, fine=(0,), given=given, **variables) as git:
+            assert git.stdout is not None
+            limit = first if first is not None else LARGEST_ANSWER_BYTES
+            answer = git.stdout.read(limit + 1)
+            if len(answer) <= limit:
+                return answer
+        if first is None:
+            raise AnswerTooLarge(f"git's answer is larger than {LARGEST_ANSWER_BYTES // 2**20} MB")
+        return answer[:limit]
+
+    @contextlib.contextmanager
+    def _started(
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        fine: Collection[int] = (0,),
+        given: str = "",
+        **variables: str,
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """git, whose output is read in the block. One that has been read to its end must have ended with a `fine` code,
+        or GitFailed is raised; any other is killed, and so is one that takes longer than its time."""
+        settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
+        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as asked:
+            asked.write(given.encode())
+            asked.seek(0)
+            git = subprocess.Popen(
+                ["git", *settings, *arguments],
+                cwd=cwd,
+                env={**self._environment, **variables},
+                stdin=asked,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+            late = threading.Timer(TIMEOUT_S, git.kill)
+            late.start()
+            try:
+                yield git
+                assert git.stdout is not None
+                if not git.stdout.read(1) and git.wait() not in fine:
+                    errors.seek(0)
+                    said = errors.read(LONGEST_MESSAGE_BYTES).decode(errors="replace").strip()
+                    raise GitFailed(said or f"git ended with {git.returncode}")
+            finally:
+                late.cancel()
+                git.kill()
+                git.communicate()
+
+
+def _entries(stream: IO[bytes]) -> Iterator[bytes]:
+    """What NULs end."""
+    rest = b""
+    while data := stream.read(CHUNK):
+        *whole, rest = (rest + data).split(b"\0")
+        yield from whole

@@ -1,0 +1,229 @@
+"""Logs of builds: one file each, followed while it grows."""
+
+import asyncio
+import contextlib
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+from services.build.logs.line_splitter import LONGEST, LineSplitter, cleaned
+from services.build.logs.mask import Mask
+
+LARGEST_BYTES = 20 * 2**20
+CHUNK = 64 * 1024
+LOOK_AGAIN_S = 1.0
+GATHER_S = 0.02
+TAIL = 2**18  # characters
+
+
+class BuildLog:
+    """Appends to one build's log. What steps print stops at `largest_bytes`; the platform's own lines are always
+    written."""
+
+    def __init__(self, path: Path, changed: Callable[[], None], largest_bytes: int = LARGEST_BYTES) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._changed = changed
+        self._largest_bytes = largest_bytes
+        self._mask = Mask()
+        self._own = Channel(self, self._mask)
+        self._file = path.open("ab", buffering=0)
+        self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
+
+    def hide(self, mask: Mask) -> None:
+        """From now on the log holds `***` for what `mask` hides."""
+        self.flush()
+        self._mask, self._own = mask, Channel(self, mask)
+
+    @property
+    def size(self) -> int:
+        return self._file.tell()
+
+    @property
+    def lines(self) -> int:
+        """How many it holds; an open one does not count."""
+        return self._lines
+
+    def say(self, line: str) -> None:
+        """A line of the platform, or some; it ends a line that `output` left open. Names in it may be a stranger's: no
+        terminal obeys them. One of more than 4 000 characters is cut."""
+        self.flush()
+        self._append("".join(f"{cleaned(self._mask(part))[:LONGEST]}\n" for part in line.split("\n")))
+
+    def output(self, data: bytes) -> None:
+        """What is printed: any bytes, cut anywhere."""
+        self._own.output(data)
+
+    def flush(self) -> None:
+        """Ends a line that was left open."""
+        self._own.flush()
+
+    def channel(self, prefix: str = "") -> "Channel":
+        """For one step; each of its lines begins with `prefix`."""
+        return Channel(self, self._mask, self._mask(prefix))
+
+    @property
+    def full(self) -> bool:
+        return self.size >= self._largest_bytes
+
+    def write(self, lines: list[str]) -> None:
+        """What a channel has made of what was printed."""
+        self._append("\n".join([*lines, ""]))
+        if self.full:
+            self._append(
+                f"... the log has reached {self._largest_bytes // 2**20} MB; the rest of the output is left out\n"
+            )
+
+    def tail(self, start: int) -> list[str]:
+        """The lines from byte `start` on, at most the last 256 KiB of them."""
+        self.flush()
+        with self._path.open("rb") as file:
+            file.seek(max(start, self.size - 2**18))
+            return file.read().decode(errors="replace").splitlines()
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+
+    def _append(self, text: str) -> None:
+        self._file.write(text.encode())
+        self._lines += text.count("\n")
+        self._changed()
+
+
+class Channel:
+    """A way into the log: lines of several channels never mix. It keeps the last of its own for an excerpt."""
+
+    def __init__(self, log: BuildLog, mask: Mask, prefix: str = "") -> None:
+        self._log = log
+        self._prefix = prefix
+        self._splitter = LineSplitter(mask)
+        self._kept: deque[list[str]] = deque()
+        self._kept_size = 0
+
+    def output(self, data: bytes) -> None:
+        """Any bytes, cut anywhere."""
+        if not self._log.full:
+            self._write(self._splitter.feed(data))
+        if self._log.full:
+            self._splitter.end()  # with the open line: half of what is to be hidden would be shown
+
+    def say(self, line: str) -> None:
+        """A line of the platform about this step."""
+        self.flush()
+        self._log.say(line)
+
+    def flush(self) -> None:
+        """Ends a line that was left open."""
+        lines = self._splitter.end()
+        if not self._log.full:
+            self._write(lines)
+
+    def forget(self) -> None:
+        """`tail` begins here."""
+        self.flush()
+        self._kept.clear()
+        self._kept_size = 0
+
+    def tail(self) -> list[str]:
+        """Its lines, at most the last 256 KiB of them."""
+        self.flush()
+        return [line for lines in self._kept for line in lines]
+
+    def _write(self, lines: list[str]) -> None:
+        if not lines:
+            return
+        self._log.write([f"{self._prefix}{line}" for line in lines] if self._prefix else lines)
+        self._kept.append(lines)
+        self._kept_size += _size(lines)
+        while self._kept_size > TAIL:
+            self._kept_size -= _size(self._kept.popleft())
+
+
+class BuildLogs:
+    """`<folder>/<build>.log`. Followers in this process are woken by each line."""
+
+    def __init__(self, folder: Path, *, largest_bytes: int = LARGEST_BYTES) -> None:
+        self.folder = folder
+        self._largest_bytes = largest_bytes
+        self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._closed = False
+
+    def path(self, build: str) -> Path:
+        return self.folder / f"{build}.log"
+
+    @contextlib.contextmanager
+    def open(self, build: str) -> Iterator[BuildLog]:
+        log = BuildLog(self.path(build), lambda: self.wake(build), self._largest_bytes)
+        try:
+            yield log
+        finally:
+            log.close()
+
+    def say(self, build: str, line: str) -> None:
+        """One line of the platform."""
+        with self.open(build) as log:
+            log.say(line)
+
+    def wake(self, build: str) -> None:
+        for event in self._followers.get(build, ()):
+            event.set()
+
+    def close(self) -> None:
+        """The service ends: nobody follows a log any further."""
+        self._closed = True
+        for build in list(self._followers):
+            self.wake(build)
+
+    def size(self, build: str) -> int:
+        path = self.path(build)
+        return path.stat().st_size if path.exists() else 0
+
+    def read(self, build: str, start: int, limit: int = CHUNK) -> bytes:
+        """At most `limit` bytes from byte `start` on; empty if there are none."""
+        try:
+            with self.path(build).open("rb") as file:
+                file.seek(start)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+
+    async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
+        """Whole lines from byte `start` on, as they come; b"" whenever something else may have changed. Ends when
+        `ended` says so and everything has been given, or when the service ends. Of lines that come one by one those
+        of 20 ms are given together."""
+        woken, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._followers[build].add(woken)
+        try:
+            while True:
+                looked_at = loop.time()
+                woken.clear()
+                over = await ended()
+                while lines := whole_lines(self.read(build, start)):
+                    start += len(lines)
+                    yield lines
+                if over or self._closed:
+                    return
+                yield b""
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), LOOK_AGAIN_S)
+                await asyncio.sleep(looked_at + GATHER_S - loop.time())
+        finally:
+            self._followers[build].discard(woken)
+            if not self._followers[build]:
+                del self._followers[build]
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _size(lines: list[str]) -> int:
+    return sum(map(len, lines)) + len(lines)
+
+
+def whole_lines(data: bytes) -> bytes:
+    """Up to the last line end."""
+    return data[: data.rfind(b"\n") + 1]

@@ -1,0 +1,59 @@
+"""Makes lines that a log and a terminal can hold out of whatever a step prints. Pure."""
+
+import re
+
+from services.build.logs.mask import Mask
+
+LONGEST = 4000  # characters; git cuts remote lines at 64 KiB
+_PLAIN = bytes([9, 10, *range(32, 127)])
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class LineSplitter:
+    """Bytes in, whole lines out. A line longer than 4000 characters is broken; a lone carriage return ends a line, as
+    progress bars write them. Terminal escapes are dropped, other control characters are replaced. What `mask` hides is
+    hidden wherever the bytes, or a long line, are cut.
+
+    All lines of a chunk are treated at once: one after the other takes ten times as long, and all else waits for it.
+    """
+
+    def __init__(self, mask: Mask | None = None) -> None:
+        self._rest = b""
+        self._mask = mask or Mask()
+
+    def feed(self, data: bytes) -> list[str]:
+        whole, end, self._rest = (self._rest + data).rpartition(b"\n")
+        lines = self._lines(whole) if end else []
+        if len(self._rest) > LONGEST + self._mask.longest:
+            text = self._rest.decode(errors="surrogateescape")
+            if at := self._mask.cut(text):
+                lines += self._lines(text[:at].encode(errors="surrogateescape"))
+                self._rest = text[at:].encode(errors="surrogateescape")
+        return lines
+
+    def end(self) -> list[str]:
+        """The last line, if it had no end."""
+        rest, self._rest = self._rest, b""
+        return self._lines(rest) if rest else []
+
+    def _lines(self, data: bytes) -> list[str]:
+        """`data` is without the last line's end."""
+        text = data.decode(errors="replace")
+        if data.translate(None, _PLAIN):
+            if "\r" in text:
+                text = "\n".join(line.rstrip("\r") for line in text.split("\n")).replace("\r", "\n")
+            text = cleaned(text)
+        lines = self._mask(text).split("\n")
+        if max(map(len, lines)) <= LONGEST:
+            return lines
+        return [part for line in lines for part in _broken(line)]
+
+
+def cleaned(text: str) -> str:
+    """Without terminal escapes, control characters other than tabs and line ends replaced."""
+    return _CONTROLS.sub("�", _ESCAPES.sub("", text))
+
+
+def _broken(line: str) -> list[str]:
+    return [line[start : start + LONGEST] for start in range(0, len(line), LONGEST)] or [""]

@@ -1,0 +1,74 @@
+"""What a repository without a manifest tells by its files: Heroku's conventions. Pure."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from services.build.gates.gate import Fault
+from services.build.manifest.manifest_parser import BadManifest
+from shared.manifest import Manifest, Run, Stage, Step
+
+DOCKERFILE = "Dockerfile"
+PYTHON_FILES = ("app.py", "main.py")
+READ = (
+    DOCKERFILE,
+    "Procfile",
+    "package.json",
+    "requirements.txt",
+    "pyproject.toml",
+    "package-lock.json",
+    *PYTHON_FILES,
+)
+_WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
+
+
+def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -> Manifest:
+    """A manifest from the root's `files` (those of READ that exist). Raises BadManifest with the remedy if they do
+    not say how the app is run; a Dockerfile says so where artifacts are `images`. The health path is `/`, for such an
+    app knows nothing of `/up`.
+    """
+    command = run_command(files, images=images)
+    if command is None and not (images and DOCKERFILE in files):
+        remedy = "add a slipway.yml with `run: {command: …}`, or a Procfile with a `web:` line"
+        known = [name for name in READ if name in files]
+        found = f"{', '.join(known)} does not tell how to run it" if known else "nothing tells what this app is"
+        raise BadManifest([Fault("slipway.yml", f"is missing, and {found}; {remedy}")])
+    return Manifest(app=app, steps=_steps(files), run=Run(command=command, health="/"))
+
+
+def run_command(files: Mapping[str, bytes], *, images: bool = False) -> str | None:
+    """How the app is run, by `web:` of its Procfile, npm's start script, or Python's app.py or main.py. None also where
+    artifacts are `images` and the Dockerfile says it.
+    """
+    if web := _WEB.search(files.get("Procfile", b"").decode(errors="replace")):
+        return web[1].strip()
+    if images and DOCKERFILE in files:
+        return None
+    if "start" in _scripts(files):
+        return "npm start"
+    return next((f"python {name}" for name in PYTHON_FILES if name in files), None)
+
+
+def _steps(files: Mapping[str, bytes]) -> list[Step]:
+    steps = []
+    if "package.json" in files:
+        install = "npm ci" if "package-lock.json" in files else "npm install"
+        steps.append(Step(name="npm", stage=Stage.BUILD, commands=[install]))
+    if "requirements.txt" in files:
+        steps.append(Step(name="pip", stage=Stage.BUILD, commands=["pip install -r requirements.txt"]))
+    elif "pyproject.toml" in files:
+        steps.append(Step(name="pip", stage=Stage.BUILD, commands=["pip install ."]))
+    test = _scripts(files).get("test", "")
+    if test and "no test specified" not in test:
+        steps.append(Step(name="test", stage=Stage.TEST, commands=["npm test"]))
+    return steps
+
+
+def _scripts(files: Mapping[str, bytes]) -> dict[str, str]:
+    try:
+        package: Any = json.loads(files.get("package.json", b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise BadManifest([Fault("package.json", f"is not JSON: {error}")]) from error
+    scripts = package.get("scripts") if isinstance(package, dict) else None
+    return {str(name): str(line) for name, line in scripts.items()} if isinstance(scripts, dict) else {}

@@ -1,0 +1,145 @@
+"""Reads `slipway.yml`: text in, Manifest out, or every fault with its line and the remedy. Pure."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from services.build.gates.gate import Fault
+from services.build.manifest import step_graph
+from shared.manifest import Manifest, Service, Step
+
+NAME = "slipway.yml"
+LARGEST_BYTES = 64 * 1024
+DEEPEST = 20
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+APP_KEYS = {"branches", "environments"}  # what people look for here, but the app holds
+
+
+class BadManifest(ValueError):
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(str(fault) for fault in faults))
+        self.faults = list(faults)
+
+
+def parse_manifest(data: bytes, app: str) -> Manifest:
+    """Raises BadManifest. `app` is the name in the push URL, which the manifest must repeat."""
+    root = _compose(data)
+    try:
+        manifest = Manifest.model_validate(yaml.safe_load(data))
+    except ValidationError as error:
+        raise BadManifest(
+            [
+                Fault(_field(fault["loc"]), _detail(fault), _line(root, fault["loc"]))
+                for fault in error.errors(include_url=False)
+            ]
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadManifest([Fault(NAME, f"cannot be read: {error}")]) from error
+    if manifest.app != app:
+        detail = f"is {manifest.app!r}, but this was pushed to {app!r}; make them the same"
+        raise BadManifest([Fault("app", detail, _line(root, ("app",)))])
+    if faults := step_graph.faults(manifest.steps):
+        raise with_lines(data, faults)
+    return manifest
+
+
+def with_lines(data: bytes, faults: Sequence[Fault]) -> BadManifest:
+    """Faults that were found later, with the lines of their fields."""
+    root = _compose(data)
+    return BadManifest([Fault(f.field, f.detail, _line(root, tuple(f.field.split(".")))) for f in faults])
+
+
+def _compose(data: bytes) -> yaml.Node:
+    if len(data) > LARGEST_BYTES:
+        raise BadManifest([Fault(NAME, f"is larger than {LARGEST_BYTES // 1024} KiB")])
+    try:
+        _refuse_bombs(data)
+        root = yaml.compose(data, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, BadManifest):
+            raise
+        raise BadManifest([Fault(NAME, f"is not YAML: {error}")]) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise BadManifest([Fault(NAME, "must be a mapping that begins with `app: <name>`")])
+    _refuse_doubles(root, "")
+    return root
+
+
+def _refuse_bombs(data: bytes) -> None:
+    """Aliases of aliases unfold to gigabytes; the time that deep nesting takes grows with the square of its depth."""
+    depth = 0
+    for token in yaml.scan(data, Loader=yaml.SafeLoader):
+        line = token.start_mark.line + 1
+        if isinstance(token, yaml.AliasToken):
+            raise BadManifest([Fault(NAME, "YAML aliases (*name) are not read; write it out", line)])
+        if isinstance(token, _OPENING):
+            depth += 1
+        elif isinstance(token, _CLOSING):
+            depth -= 1
+        if depth > DEEPEST:
+            raise BadManifest([Fault(NAME, f"is nested deeper than {DEEPEST} levels", line)])
+
+
+def _refuse_doubles(node: yaml.Node, path: str) -> None:
+    """YAML's reader would keep the last of two equal keys without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            field = f"{path}{key.value}"
+            if str(key.value) in seen:
+                raise BadManifest([Fault(field, "is there twice; keep one", key.start_mark.line + 1)])
+            seen.add(str(key.value))
+            _refuse_doubles(value, f"{field}.")
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            _refuse_doubles(value, f"{path}{position}.")
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or NAME
+
+
+def _detail(fault: Any) -> str:
+    key = str(fault["loc"][-1]) if fault["loc"] else ""
+    if fault["type"] != "extra_forbidden":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    if key in APP_KEYS:
+        return "is not the manifest's to say: it lives on the app, set it by PUT /apps/{app}"
+    near = difflib.get_close_matches(key, _keys(fault["loc"]), n=1)
+    return "is not a key of the manifest" + (f"; did you mean {near[0]}?" if near else "; remove it")
+
+
+def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
+    """What could stand at the place, where somebody may have mistyped it."""
+    model = {
+        1: Manifest,
+        3: Step if location[0] == "steps" else None,
+        5: Service if location[2:3] == ("services",) else None,
+    }.get(len(location))
+    return model.model_fields if model is not None else ()
+
+
+def _line(root: yaml.Node, location: tuple[int | str, ...]) -> int:
+    """The line of the deepest part of `location` that the text has; 1 for the whole."""
+    node, line = root, 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and str(part).isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line

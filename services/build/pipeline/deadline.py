@@ -1,0 +1,48 @@
+"""How long each phase of a build may take. Steps, tools and the building of an image have limits of their own."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """`whole_s`: from the start of a run until what passed is sealed. `deploy_s`: from there until it is live."""
+
+    whole_s: float = 7200.0
+    checkout_s: float = 300.0
+    seal_s: float = 2400.0
+    deploy_s: float = 1800.0
+
+
+class OverTime(Exception):
+    """The message names the phase and its limit."""
+
+    def __init__(self, phase: str, limit_s: float) -> None:
+        super().__init__(f"{phase} took longer than its limit of {told(limit_s)}")
+        self.phase = phase
+
+
+@contextlib.asynccontextmanager
+async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
+    """Cancels what it holds when the time is over, and raises OverTime. (A program in a thread goes on to its own
+    limit; if that one is over first, it is the phase's.)"""
+    try:
+        async with asyncio.timeout(limit_s) as timer:
+            yield
+    except TimeoutError as error:
+        if not timer.expired():
+            raise
+        raise OverTime(phase, limit_s) from error
+    except subprocess.TimeoutExpired as error:
+        raise OverTime(phase, error.timeout) from error
+
+
+def told(seconds: float) -> str:
+    """As a person says it: 7200 → `2 h`."""
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{seconds / unit_s:g} {unit}"
+    return f"{seconds:g} s"

@@ -1,0 +1,211 @@
+"""Runs a commit's steps, stage by stage, and judges what they report."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.build.builds import build as domain
+from services.build.builds.app import App
+from services.build.builds.build_recorder import BuildRecorder
+from services.build.cache.cache import compared_with
+from services.build.executors.executor import Executor, Stopped, Workspace
+from services.build.gates.baseline import Baseline, fingerprints, new_findings
+from services.build.gates.code_analysis import Analysis
+from services.build.gates.code_metrics import GATE_OF_REPORT, Collected
+from services.build.gates.diff_coverage import coverage_since
+from services.build.gates.flaky import FlakyTest, limits
+from services.build.gates.gate import GateResult, effective, evaluate
+from services.build.gates.history_store import HistoryStore
+from services.build.gates.report_record import ReportDraft
+from services.build.git.repository import Repositories, TrackedFile
+from services.build.logs.build_log import BuildLog
+from services.build.manifest.step_graph import beside, in_order, selected, why_not
+from services.build.pipeline.step_runner import StepEnd, StepRunner
+from services.build.pipeline.step_scheduler import run_steps
+from services.build.reports.metric import Finding, Measure
+from services.build.reports.path_resolver import PathResolver
+from services.build.secrets.secret import Secrets
+from services.build.system.command import to_its_end
+from services.build.system.safe_remove import remove
+from shared.manifest import Gates, Manifest, Step
+
+LARGEST_READ_BYTES = 2**20  # of a file whose lines tell findings apart
+Ends = Sequence[tuple[Step, StepEnd]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Every gate's result. `untested`: no test reported anything. `baseline`: what later builds are compared with, if
+    this one passes; None if it did not come so far."""
+
+    gates: list[GateResult]
+    flaky: list[FlakyTest]
+    untested: bool
+    baseline: Baseline | None = None
+
+
+class Pipeline:
+    """A failing step ends it: steps that have not begun are not run, and gates whose figures were not reached
+    are not judged; the gate `steps` says no. `at_most`: how many steps run at the same time."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        analysis: Analysis,
+        repositories: Repositories,
+        history: HistoryStore,
+        ledger: BuildRecorder,
+        log: BuildLog,
+        secrets: Secrets,
+        draft: ReportDraft,
+        at_most: int,
+    ) -> None:
+        self._draft = draft
+        self._at_most = at_most
+        self._executor = executor
+        self._analysis = analysis
+        self._repositories = repositories
+        self._history = history
+        self._ledger = ledger
+        self._log = log
+        self._secrets = secrets
+
+    async def judge(
+        self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
+    ) -> Verdict:
+        """Raises Stopped."""
+        steps = selected(in_order(manifest.steps), workspace.branch, self._ledger.build.judged_for)
+        prepared, measures = await asyncio.gather(
+            self._executor.prepare(workspace, self._log.output, self._ledger.stop), self._look_at_source(workspace)
+        )
+        if self._ledger.stop.is_set():
+            raise Stopped
+        if prepared.reason:
+            raise RuntimeError(f"the workspace could not be made: it {prepared.reason}")
+        tested = any(step.reports.junit for step in steps)
+        gates = effective(app.gates, manifest.gates, tested=tested)
+        previous = await self._previous(workspace)
+        runner = StepRunner(
+            self._executor,
+            self._ledger,
+            self._history,
+            self._log,
+            workspace,
+            {file.blob for file in tracked},
+            limits(app.flaky, manifest.flaky),
+            self._secrets,
+            reruns=all(result.passed for result in evaluate(gates, measures) if result.name in measures),
+        )
+        missing = await self._skip(runner, manifest.steps)
+        collected = Collected(PathResolver(file.path for file in tracked))
+        self._draft.begin(collected, measures)
+        ends = await self._run(runner, steps, collected)
+        flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
+        if failed := next(((step, end) for step, end in ends if end.failure), None):
+            reached = collected.measures()
+            results = [result for result in evaluate(gates, reached, previous) if result.name in reached]
+            return Verdict([*results, await self._no(runner, steps, ends, *failed)], flaky, collected.tests == 0)
+        measures |= missing | collected.measures()
+        findings = await self._with_texts(workspace, measures, tracked)
+        measures |= await self._compare(workspace, app, gates, measures, collected, findings)
+        results = evaluate(gates, measures, previous)
+        baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
+        return Verdict([*results, _yes(ends)], flaky, collected.tests == 0, baseline)
+
+    async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
+        """Tells of the steps that are not for this build; gives the gates that they would have had figures for."""
+        build, missing = self._ledger.build, dict[str, Measure]()
+        for step in in_order(steps):
+            if reason := why_not(step, build.branch, build.judged_for):
+                await runner.skip(step, reason)
+                for kind, path in step.reports:
+                    if path is not None:
+                        why = f"{step.name}, which would report it, was skipped: it {reason}"
+                        missing.setdefault(GATE_OF_REPORT[kind], Measure(None, why))
+        return missing
+
+    async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
+        """What each step reported is collected when it ends: the build may be stopped before the others do."""
+        together = {step.name for pair in beside(steps) for step in pair}
+        one_at_a_time = asyncio.Lock()
+
+        async def run(step: Step) -> StepEnd:
+            end = await runner.run(step, f"{step.name} | " if step.name in together else "")
+            async with one_at_a_time:
+                await to_its_end(asyncio.to_thread(collected.add, end.reported, end.suite))
+                self._draft.ran(step.name, end.reported)
+            return end
+
+        return await run_steps(steps, run, self._at_most)
+
+    async def _no(
+        self, runner: StepRunner, steps: Sequence[Step], ends: Ends, failed: Step, end: StepEnd
+    ) -> GateResult:
+        """The gate `steps`, by the first step that failed."""
+        await self._ledger.update(lambda build: domain.with_changes(build, excerpt=end.excerpt))
+        ran = {step.name for step, _ in ends}
+        for step in steps:
+            if step.name not in ran:
+                await runner.skip(step, f"{failed.name} failed")
+        return GateResult(name="steps", passed=False, reason=f"{failed.name} {end.failure}")
+
+    async def _previous(self, workspace: Workspace) -> dict[str, float]:
+        """The figures of the branch's last build that was judged."""
+        branch = workspace.branch
+        if branch is None:
+            return {}
+        last = await self._ledger.patiently(lambda: self._ledger.store.last_judged(workspace.app, branch))
+        return {gate.name: gate.figure for gate in last.gates if gate.figure is not None} if last is not None else {}
+
+    async def _compare(
+        self,
+        workspace: Workspace,
+        app: App,
+        gates: Gates,
+        measures: dict[str, Measure],
+        collected: Collected,
+        findings: Sequence[Finding],
+    ) -> dict[str, Measure]:
+        """The gates that compare with an earlier build, where they are asked for."""
+        found: dict[str, Measure] = {}
+        if gates.changed_coverage is None and gates.new_findings is None:
+            return found
+        baseline = await compared_with(self._ledger, self._history, app)
+        if gates.changed_coverage is not None and "coverage" in measures:
+            found["changed_coverage"] = measures["coverage"]
+            if measures["coverage"].figure is not None:
+                found["changed_coverage"] = await asyncio.to_thread(
+                    coverage_since, self._repositories, workspace.app, workspace.commit, baseline, collected.hits
+                )
+        if gates.new_findings is not None:
+            found["new_findings"] = new_findings(findings, measures, baseline)
+        return found
+
+    async def _with_texts(
+        self, workspace: Workspace, measures: dict[str, Measure], tracked: Sequence[TrackedFile]
+    ) -> list[Finding]:
+        """All findings, with the texts of their lines as the commit has them."""
+        findings = [finding for measure in measures.values() for finding in measure.findings]
+        named = {finding.offender.file for finding in findings}
+        lines: dict[str | None, list[str]] = {}
+        for file in tracked:
+            if file.path in named and file.size <= LARGEST_READ_BYTES:
+                data = await asyncio.to_thread(self._repositories.read, workspace.app, file)
+                lines[file.path] = data.decode(errors="replace").split("\n")
+        return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
+
+    async def _look_at_source(self, workspace: Workspace) -> dict[str, Measure]:
+        """The platform's own analysis, of the commit as it is: of a second checkout that no step has touched."""
+        source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
+        try:
+            await asyncio.to_thread(self._repositories.checkout, workspace.app, workspace.commit, source)
+            return await self._analysis.measure(source)
+        finally:
+            await asyncio.to_thread(remove, source)
+
+
+def _yes(ends: Ends) -> GateResult:
+    """The gate `steps`, where none failed that counts."""
+    ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
+    reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"
+    return GateResult(name="steps", passed=True, reason=reason)

@@ -1,0 +1,196 @@
+"""Runs one step, reads its reports, and runs it once more if its failing tests may be flaky."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.build.builds import build as domain
+from services.build.builds.build_recorder import BuildRecorder
+from services.build.executors.executor import Executor, Order, Outcome, ServiceOrder, Stopped, Workspace
+from services.build.gates.code_metrics import Reported
+from services.build.gates.flaky import (
+    PastRun,
+    Quarantine,
+    Suite,
+    failed_lately,
+    forgotten,
+    is_worth_a_rerun,
+    past_run,
+    quarantined,
+    weigh,
+)
+from services.build.gates.history_store import HistoryStore
+from services.build.gates.report_collection import collect
+from services.build.logs.build_log import BuildLog, Channel
+from services.build.reports import report_file
+from services.build.reports.report import CaseCount
+from services.build.secrets.secret import Secrets
+from services.build.system.safe_remove import own_folder
+from shared.manifest import Flaky, Service, Step
+
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """`failure` is empty if the build may go on, `ignored` is one that does not count. `suite`: what the step's tests
+    came to, if it reported any. `excerpt`: the first failing lines of what it printed."""
+
+    failure: str
+    reported: Reported
+    suite: Suite | None
+    ignored: str = ""
+    excerpt: str = ""
+
+
+class StepRunner:
+    """`committed`: the blob ids of the commit's files; `reruns`: False where another gate has said no already."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        ledger: BuildRecorder,
+        history: HistoryStore,
+        log: BuildLog,
+        workspace: Workspace,
+        committed: Collection[str],
+        limits: Flaky,
+        secrets: Secrets,
+        *,
+        reruns: bool,
+    ) -> None:
+        self._executor = executor
+        self._ledger = ledger
+        self._history = history
+        self._log = log
+        self._workspace = workspace
+        self._committed = committed
+        self._limits = limits
+        self._secrets = secrets
+        self._reruns = reruns
+
+    async def run(self, step: Step, prefix: str = "") -> StepEnd:
+        """`prefix` is before each line that it prints. Raises Stopped."""
+        log = self._log.channel(prefix)
+        end = await self._judged(step, log)
+        if not end.failure:
+            return end
+        if step.failure == "ignore":
+            await self._ledger.update(lambda build: domain.step_ignored(build, step.name))
+            log.say(f"    {step.name} {end.failure}; this is ignored")
+            return replace(end, failure="", ignored=end.failure)
+        return replace(end, excerpt=domain.excerpt(log.tail()))
+
+    async def skip(self, step: Step, reason: str) -> None:
+        """Tells that it is not run. Raises Stopped."""
+        self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
+        line, now = self._log.lines, self._ledger.now()
+        await self._ledger.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
+
+    async def _judged(self, step: Step, log: Channel) -> StepEnd:
+        app = self._workspace.app
+        past = await self._ledger.patiently(lambda: self._history.runs(app)) if step.reports.junit else []
+        name = step.name
+        outcome, reported = await self._once(step, name, past, log)
+        if reported.cases is None:
+            return StepEnd(outcome.reason, reported, None)
+        runs = [reported.cases]
+        known = await self._ledger.patiently(lambda: self._history.quarantines(app))
+        if self._reruns and is_worth_a_rerun(reported.cases, step.name, known, self._limits):
+            log.say(f"    run again, to see whether this is flaky: {_names(reported.cases.failed)}")
+            name = domain.again(step.name)
+            outcome, reported = await self._once(step, name, past, log)
+            runs += [reported.cases] if reported.cases is not None else []
+        suite = await self._weigh(step, runs, past, known, log)
+        if outcome.reason and self._is_excused(outcome, runs[-1], reported, suite):
+            reason = f"{outcome.reason}, for flaky tests only: {_names(suite.excused)}"
+            await self._ledger.update(lambda build: domain.step_excused(build, name, reason))
+            log.say(f"    {step.name} {reason}; this does not count")
+            outcome = Outcome(outcome.exit_code)
+        reported.cases = runs[-1]
+        return StepEnd(outcome.reason, reported, suite)
+
+    async def _once(self, step: Step, name: str, past: Sequence[PastRun], log: Channel) -> tuple[Outcome, Reported]:
+        ledger, workspace = self._ledger, self._workspace
+        log.say(f"--- {step.stage}: {name}")
+        line = self._log.lines
+        await ledger.update(lambda build: domain.step_started(build, name, step.stage, ledger.now(), line))
+        start = await asyncio.to_thread(_before, step, workspace)
+        log.forget()
+        try:
+            outcome = await self._executor.run(workspace, self._order(step, past), log.output, ledger.stop)
+        finally:
+            log.flush()
+        if ledger.stop.is_set():
+            raise Stopped
+        reported = await asyncio.to_thread(
+            collect, step.reports, workspace.folder, start, self._committed, self._secrets.mask
+        )
+        for refused in reported.unreadable.values():
+            log.say(f"    the report does not count: {refused}")
+        if outcome.reason:
+            log.say(f"    {name} {outcome.reason}")
+        await ledger.update(
+            lambda build: domain.step_finished(build, name, outcome.exit_code, outcome.reason, ledger.now())
+        )
+        return outcome, reported
+
+    async def _weigh(
+        self,
+        step: Step,
+        runs: Sequence[CaseCount],
+        past: Sequence[PastRun],
+        known: Mapping[str, Quarantine],
+        log: Channel,
+    ) -> Suite:
+        """What is found out is kept at once: it holds whatever becomes of the build."""
+        workspace, now = self._workspace, self._ledger.now()
+        earlier = [run for run in past if run.commit == workspace.commit and run.step == step.name]
+        suite = weigh(runs, earlier, step.name, known, self._limits.at_most or 0, now)
+        run = past_run(runs, workspace.build, workspace.commit, step.name, now)
+        put = quarantined(suite.flipped, known, workspace.build, step.name, now)
+        drop = forgotten(known, now)
+        await self._ledger.patiently(lambda: self._history.record(workspace.app, run, put, drop))
+        for flaky in suite.flaky:
+            log.say(f"    flaky: {flaky}")
+        return suite
+
+    def _is_excused(self, outcome: Outcome, cases: CaseCount, reported: Reported, suite: Suite) -> bool:
+        """A step that fails is let pass if its last command failed (one after it would not have been run), its reports
+        are whole, and all tests that failed there are excused."""
+        explained = bool(cases.failed) and not cases.unnamed and cases.failed.keys() <= suite.excused
+        whole = reported.cases is cases and not reported.unreadable
+        ended_itself = outcome.exit_code is not None and 0 < outcome.exit_code < 128
+        return ended_itself and outcome.skipped == 0 and explained and whole and not suite.failures
+
+    def _order(self, step: Step, past: Sequence[PastRun]) -> Order:
+        lately = {"SLIPWAY_FAILED_LATELY": "\n".join(failed_lately(past, step.name))}
+        environment = {**lately, **step.environment, **self._secrets.of(step)}
+        reports = [path for _, path in step.reports if path is not None]
+        services = [self._service(service) for service in step.services]
+        return Order(step.commands, step.timeout, environment, step.image, reports, services)
+
+    def _service(self, service: Service) -> ServiceOrder:
+        return ServiceOrder(
+            name=service.name,
+            image=service.image,
+            command=service.command,
+            environment={**service.environment, **self._secrets.of(service)},
+            port=service.ready.port,
+            ready=service.ready.command,
+            timeout_s=service.timeout,
+        )
+
+
+def _before(step: Step, workspace: Workspace) -> report_file.StepStart:
+    own_folder(workspace.scratch)  # it is the steps' HOME: the last one may have removed or replaced it
+    for _, path in step.reports:
+        if path is not None:
+            report_file.clear(workspace.folder, path)
+    return report_file.begin(workspace.scratch)
+
+
+def _names(tests: Collection[str]) -> str:
+    ordered = sorted(tests)
+    more = f" and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
+    return ", ".join(ordered[:NAMED]) + more

@@ -1,0 +1,35 @@
+"""Runs steps as their plan says, some of them beside each other."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from services.build.manifest import step_graph
+from services.build.pipeline.step_runner import StepEnd
+from shared.manifest import Step
+
+
+async def run_steps(
+    steps: Sequence[Step], run: Callable[[Step], Awaitable[StepEnd]], at_most: int
+) -> list[tuple[Step, StepEnd]]:
+    """Those that ran, in the order in which they ended. After the first failure none is begun; those that run go on to
+    their ends. What `run` raises is raised once no other runs any more."""
+    waits = step_graph.waits_for(steps)
+    running: dict[asyncio.Future[StepEnd], Step] = {}
+    ended: list[tuple[Step, StepEnd]] = []
+    try:
+        while True:
+            if not any(end.failure for _, end in ended):
+                done = [step.name for step, _ in ended]
+                begun = [*done, *(step.name for step in running.values())]
+                for step in step_graph.startable(steps, waits, begun, done)[: at_most - len(running)]:
+                    running[asyncio.ensure_future(run(step))] = step
+            if not running:
+                return ended
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for each in [each for each in running if each.done()]:
+                ended.append((running[each], each.result()))
+                del running[each]
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

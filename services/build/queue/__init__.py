@@ -1,0 +1,1 @@
+"""Scheduling of builds, and the workers that run them."""

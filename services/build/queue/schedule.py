@@ -1,0 +1,99 @@
+"""Which builds start, and which make way: the newest of a branch wins, and apps take turns.
+
+Pure; the workers carry it out.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.build.builds.build import Build, StopRequest
+from shared.models import BuildState
+
+
+@dataclass(frozen=True)
+class Start:
+    """Run it; or take it up again, if the service died while it ran."""
+
+    build: str
+
+
+@dataclass(frozen=True)
+class End:
+    """End a build that no process works on, without running it."""
+
+    build: str
+    stop: StopRequest
+
+
+@dataclass(frozen=True)
+class Halt:
+    """End the processes of a running build; `stop` is None if the intent is stored already."""
+
+    build: str
+    stop: StopRequest | None
+
+
+Action = Start | End | Halt
+
+
+def plan(
+    unended: Sequence[Build], working: Collection[str], concurrency: int, served: Mapping[str, int] | None = None
+) -> list[Action]:
+    """`unended`: queued and running builds, oldest first. `working`: ids of those that this process works on. `served`:
+    app → a number that is larger the later a build of it was last started.
+
+    A newer build of the same app and branch supersedes older ones, but one in its deploy stage is waited for; those at
+    the door are a group of their own. A build that waits for its deploy does not count against `concurrency`. One of a
+    commit that is being judged waits for the verdict, which it may reuse.
+    """
+    actions: list[Action] = []
+    newest = {build.group: build for build in unended if build.branch is not None}
+    blocked: set[tuple[str, str | None, bool]] = set()
+    judged: set[tuple[str, str]] = set()
+    waiting: list[Build] = []
+    busy = Counter(build.app for build in unended if build.id in working and not build.deploying)
+    for build in unended:
+        group = build.group
+        stop = build.stop
+        newer = newest.get(group, build)
+        if stop is None and newer.id != build.id and not build.deploying:
+            stop = StopRequest(
+                state=BuildState.SUPERSEDED, reason=f"superseded by {newer.id}, a newer push of {build.branch}"
+            )
+        if stop is not None and build.state is BuildState.QUEUED and build.id not in working:
+            actions.append(End(build.id, stop))
+            continue
+        if build.id in working:
+            if stop is not None:
+                actions.append(Halt(build.id, None if build.stop else stop))
+        elif build.state is BuildState.RUNNING:  # left by a service that died; it starts whatever the limit says
+            actions.append(Start(build.id))
+            busy[build.app] += not build.deploying
+        elif build.branch is None or group not in blocked:
+            waiting.append(build)
+        if build.state is BuildState.RUNNING or build.id in working:
+            blocked.add(group)
+            if not build.deploying:
+                judged.add((build.app, build.commit))
+    return actions + [Start(build.id) for build in _in_turn(waiting, busy, judged, concurrency, served or {})]
+
+
+def _in_turn(
+    waiting: Sequence[Build],
+    busy: Counter[str],
+    judged: set[tuple[str, str]],
+    concurrency: int,
+    served: Mapping[str, int],
+) -> Iterator[Build]:
+    """Those that start now. The next is of the app that has the fewest running, then of the one that was served
+    longest ago; of one app, the oldest: no app keeps another one waiting by its number of builds."""
+    turns, judged = dict(served), set(judged)
+    left = [build for build in waiting if build.fresh or (build.app, build.commit) not in judged]
+    while left and busy.total() < concurrency:
+        build = min(left, key=lambda each: (busy[each.app], turns.get(each.app, 0)))  # the first of equals: the oldest
+        judged.add((build.app, build.commit))
+        left = [each for each in left if each.id != build.id and (each.fresh or (each.app, each.commit) not in judged)]
+        busy[build.app] += 1
+        turns[build.app] = max(turns.values(), default=0) + 1
+        yield build

@@ -1,0 +1,119 @@
+"""Carries the schedule out: one task for each build that runs."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+
+from services.build.builds import build as domain
+from services.build.builds.build import Build, StopRequest
+from services.build.builds.build_store import BuildStore
+from services.build.executors.executor import Stop
+from services.build.logs.build_log import BuildLogs
+from services.build.queue.schedule import End, Start, plan
+from shared.models import BuildState
+
+log = logging.getLogger(__name__)
+
+LEAVE_S = 10.0
+RunBuild = Callable[[str, Stop], Awaitable[None]]
+
+
+class Workers:
+    """`step` is a loop's: it looks at all builds that have not ended, and starts, stops and ends them.
+
+    `may_work` says False while the builds are another service's.
+    """
+
+    def __init__(
+        self,
+        store: BuildStore,
+        logs: BuildLogs,
+        run: RunBuild,
+        concurrency: int,
+        now: Callable[[], datetime],
+        may_work: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._store = store
+        self._may_work = may_work
+        self._logs = logs
+        self._run = run
+        self._concurrency = concurrency
+        self._now = now
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, Stop] = {}
+        self._served: dict[str, int] = {}  # a new service has served nobody: the oldest begins
+        self._turns = itertools.count(1)
+        self.wake: Callable[[], None] = lambda: None
+
+    async def step(self) -> None:
+        if not await self._may_work():
+            self._leave_all()
+            return
+        unended = await self._store.unended()
+        apps = {build.id: build.app for build in unended}
+        for action in plan(unended, self._tasks, self._concurrency, self._served):
+            if isinstance(action, Start):
+                self._served[apps[action.build]] = next(self._turns)
+                self._start(action.build)
+            elif isinstance(action, End):
+                await self._end(action.build, action.stop)
+            else:
+                await self._halt(action.build, action.stop)
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """At the end, running builds are left as they are, without processes: the next start takes them up."""
+        try:
+            yield
+        finally:
+            self._leave_all()
+            if self._tasks:
+                _, late = await asyncio.wait(list(self._tasks.values()), timeout=LEAVE_S)
+                for task in late:
+                    task.cancel()
+
+    def _leave_all(self) -> None:
+        for stop in self._stops.values():
+            stop.set()
+
+    def _start(self, build_id: str) -> None:
+        stop = self._stops[build_id] = Stop()
+        task = self._tasks[build_id] = asyncio.create_task(self._work(build_id, stop), name=f"build {build_id}")
+        task.add_done_callback(lambda _: self._done(build_id))
+
+    async def _work(self, build_id: str, stop: Stop) -> None:
+        try:
+            await self._run(build_id, stop)
+        except Exception:
+            log.exception("the run of %s broke off; it is taken up again", build_id)
+            await asyncio.sleep(1)
+
+    def _done(self, build_id: str) -> None:
+        del self._tasks[build_id], self._stops[build_id]
+        self._logs.wake(build_id)
+        self.wake()
+
+    async def _end(self, build_id: str, stop: StopRequest) -> None:
+        self._logs.say(build_id, f"{build_id} {stop.state}: {stop.reason}")
+        await self._store.update(
+            build_id, lambda build: _if_queued(build, domain.ended(build, stop.state, stop.reason, self._now()))
+        )
+        self._logs.wake(build_id)
+
+    async def _halt(self, build_id: str, stop: StopRequest | None) -> None:
+        """The intent is stored first: the service may die before the processes have ended."""
+        build = await self._store.update(build_id, lambda stored: with_stop(stored, stop) if stop else stored)
+        if build.stop is not None and build_id in self._stops:
+            self._stops[build_id].set()
+
+
+def with_stop(build: Build, stop: StopRequest) -> Build:
+    """A build in its deploy stage is not stopped; the first intent counts."""
+    return build if build.passed or build.stop else domain.with_changes(build, stop=stop)
+
+
+def _if_queued(build: Build, ended: Build) -> Build:
+    return ended if build.state is BuildState.QUEUED else build

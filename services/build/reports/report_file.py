@@ -1,0 +1,78 @@
+"""Makes sure that a report was written by its step in this build, before it is read."""
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.build.reports.report import Unreadable
+
+LARGEST_BYTES = 20 * 2**20
+
+
+@dataclass(frozen=True)
+class StepStart:
+    """When a step began, by the clock of its file system (which runs some milliseconds behind the system's)."""
+
+    at_ns: int
+
+    @property
+    def at(self) -> datetime:
+        return datetime.fromtimestamp(self.at_ns / 1e9, UTC)
+
+
+def begin(scratch: Path) -> StepStart:
+    """To be called before the step's first command."""
+    with tempfile.TemporaryFile(dir=scratch) as stamp:  # a file of its own: others may begin at the same time
+        return StepStart(os.fstat(stamp.fileno()).st_mtime_ns)
+
+
+def clear(folder: Path, report: str) -> None:
+    """Removes what lies at the report's path before its step runs: a report in the commit is nobody's result. Leaves
+    alone what lies behind a link; `read_fresh` refuses that anyway."""
+    path = folder / report
+    if _link_on_the_way(folder, report) is None and path.is_file():
+        path.unlink()
+    if path.is_symlink():
+        path.unlink()
+
+
+def read_fresh(folder: Path, report: str, start: StepStart, committed: Collection[str]) -> bytes:
+    """The report's content. `committed` holds the blob ids of the commit's files. Raises Unreadable with the reason."""
+    if link := _link_on_the_way(folder, report):
+        raise Unreadable(f"is reached through the link {link}; a report is a file that the step writes")
+    try:
+        with open(os.open(folder / report, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise Unreadable("is not a plain file of its own")
+            if status.st_mtime_ns < start.at_ns:
+                raise Unreadable("is older than its step: it comes from elsewhere")
+            if status.st_size > LARGEST_BYTES:
+                raise Unreadable(f"is larger than {LARGEST_BYTES // 2**20} MiB")
+            data = file.read(LARGEST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise Unreadable("was not written by the step") from error
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from error
+    if blob_id(data) in committed:
+        raise Unreadable("is a copy of a file of the commit, not the result of this build")
+    return data
+
+
+def blob_id(data: bytes) -> str:
+    """git's name of a file content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _link_on_the_way(folder: Path, report: str) -> str | None:
+    path = folder
+    for part in Path(report).parts:
+        path = path / part
+        if path.is_symlink():
+            return str(path.relative_to(folder))
+    return None

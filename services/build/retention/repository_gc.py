@@ -1,0 +1,159 @@
+"""Packs hosted repositories by git's own housekeeping, and keeps the commits of builds through it.
+
+Every push leaves a pack, and forced pushes and refused ones leave commits that no branch has. git throws such away once
+they are two weeks old by their file's date, whoever has asked for a build of them since. So what a repository holds by
+its refs when it is looked at, and the commit of every build that is known, has a hidden ref before git begins; branches
+may come and go meanwhile.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+from services.build.builds.build_store import BuildStore
+from services.build.executors.executor import Stop
+from services.build.git.pre_receive_objects import HIDDEN
+from services.build.git.repository import GIT_ENVIRONMENT, GitFailed, Repositories, config_variables
+from services.build.system.command import end, ended, piped, start, to_its_end
+
+log = logging.getLogger(__name__)
+
+KEPT = f"{HIDDEN}/kept"
+PACKS, LOOSE = 50, 6700  # git's own figures
+TIMEOUT_S = 900.0
+RESTS_S = 3600.0
+STALE_S = 24 * 3600.0  # nothing of git's writes so long
+BATCH = 100
+REASON_BYTES = 2000
+_CONFIG = {
+    "safe.directory": "*",
+    "core.hooksPath": os.devnull,
+    "gc.cruftPacks": "true",  # else each object that no ref has becomes a file
+    "gc.pruneExpire": "2.weeks.ago",
+    "gc.autoDetach": "false",
+    "pack.threads": "1",
+    "pack.windowMemory": "128m",
+    "core.bigFileThreshold": "16m",
+}
+
+
+class RepositoryGc:
+    """`step` is a loop's; it may end anywhere, and is repeated. `path_variable`: PATH."""
+
+    def __init__(
+        self,
+        store: BuildStore,
+        repositories: Repositories,
+        path_variable: str,
+        *,
+        most_packs: int = PACKS,
+        most_loose: int = LOOSE,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._store = store
+        self._repositories = repositories
+        self._environment = {**GIT_ENVIRONMENT, **config_variables(_CONFIG), "PATH": path_variable}
+        self._most_packs = most_packs
+        self._most_loose = most_loose
+        self._timeout_s = timeout_s
+        self._not_before: dict[str, float] = {}  # app → by the monotonic clock
+        self._stops: dict[str, Stop] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def step(self) -> None:
+        """Packs one repository: the one with the most packs, if that is too many, and it was not tried lately."""
+        worn = await asyncio.to_thread(self._worn)
+        if not worn:
+            return
+        app = max(worn, key=lambda each: worn[each])
+        self._not_before[app] = time.monotonic() + RESTS_S
+        async with self._locks[app]:
+            stop = self._stops[app] = Stop()
+            commits = await self._commits(app)
+            try:
+                await asyncio.to_thread(keep, self._repositories, app, commits)
+                await self._pack(app, stop)
+            except (GitFailed, OSError) as error:  # the other repositories are none the worse
+                log.warning("the repository of %s was not packed: %s", app, error)
+
+    @contextlib.asynccontextmanager
+    async def undisturbed(self, app: str) -> AsyncIterator[None]:
+        """Nothing of the app is packed in the block; git, if it is at that, is ended."""
+        if app in self._stops:
+            self._stops[app].set()
+        async with self._locks[app]:
+            yield
+
+    def _worn(self) -> dict[str, int]:
+        now = time.monotonic()
+        apps = [app for app in self._repositories.apps() if self._not_before.get(app, 0.0) <= now]
+        packs = {app: _packs(self._repositories.path(app)) for app in apps}
+        return {
+            app: count
+            for app, count in packs.items()
+            if count > self._most_packs or _loose(self._repositories.path(app)) > self._most_loose
+        }
+
+    async def _commits(self, app: str) -> set[str]:
+        """Of all its builds."""
+        commits: set[str] = set()
+        before: int | None = None
+        while batch := await self._store.builds(app, limit=BATCH, before=before):
+            before = batch[-1][0]
+            commits |= {build.commit for _, build in batch}
+        return commits
+
+    async def _pack(self, app: str, stop: Stop) -> None:
+        """Raises GitFailed. Stopped, cancelled, or over its time, git is ended."""
+        path = self._repositories.path(app)
+        await asyncio.to_thread(_remove_stale, path)
+        said: deque[bytes] = deque(maxlen=4)
+        begun = time.monotonic()
+        async with piped(said.append) as output:
+            process = start(["nice", "-n", "19", "git", "--git-dir", str(path), "gc"], path, self._environment, output)
+            try:
+                late = await ended(process, begun + self._timeout_s, self._timeout_s, stop)
+            finally:
+                await to_its_end(asyncio.to_thread(end, process))
+        if late:
+            raise GitFailed(f"git gc {late}")
+        if process.returncode:
+            reason = b"".join(said)[-REASON_BYTES:].decode(errors="replace").strip()
+            raise GitFailed(reason or f"git gc ended with {process.returncode}")
+        log.info("the repository of %s is packed: %.1f s", app, time.monotonic() - begun)
+
+
+def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None:
+    """Has hidden refs for what refs lead to now, and for those of `commits` that are there still; for nothing else.
+    Blocks. May be repeated. Raises GitFailed."""
+    told = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
+    refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in told)]
+    kept = {commit for commit, ref in refs if ref.startswith(f"{KEPT}/")}
+    asked = "".join(f"{commit}\n" for commit in sorted(commits))
+    told = repositories.git(app, "cat-file", "--batch-check=%(objectname) %(objecttype)", given=asked).splitlines()
+    there = {line.removesuffix(" commit") for line in told if line.endswith(" commit")}
+    wanted = there | {commit for commit, ref in refs if not ref.startswith(f"{KEPT}/")}
+    made = [f"create {KEPT}/{commit} {commit}\n" for commit in sorted(wanted - kept)]
+    gone = [f"delete {KEPT}/{commit}\n" for commit in sorted(kept - wanted)]
+    repositories.git(app, "update-ref", "--stdin", given="".join(made + gone))
+
+
+def _packs(path: Path) -> int:
+    return sum(1 for _ in (path / "objects" / "pack").glob("*.pack"))
+
+
+def _loose(path: Path) -> int:
+    """About how many objects are no pack's; as git counts them, by one folder of 256."""
+    return 256 * sum(1 for _ in (path / "objects" / "17").glob("*"))
+
+
+def _remove_stale(path: Path) -> None:
+    """What a git that was killed left half-written, which git itself removes after two weeks."""
+    for each in (path / "objects" / "pack").glob("*tmp[_-]*"):
+        if each.stat().st_mtime < time.time() - STALE_S:
+            each.unlink(missing_ok=True)

@@ -1,0 +1,149 @@
+"""Removes what builds need not keep any longer, by rule. What goes is noted in the build's record first."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from services.build.builds.build import Build, Expired
+from services.build.builds.build_store import BuildStore
+from services.build.executors.executor import Images
+from services.build.gates.report_archive import SUFFIX, ReportFiles
+from services.build.logs.build_log import BuildLogs
+from services.build.retention.retention_policy import RetentionPolicy, due
+from services.build.system.safe_remove import remove
+from shared.errors import Problem
+from shared.http import ServiceClient
+from shared.models import Environment, ReleaseView
+
+log = logging.getLogger(__name__)
+
+BATCH = 100
+SLACK = timedelta(minutes=10)  # a release that was asked for before the note has been stored by then
+
+
+class RetentionJob:
+    """`step` is a loop's; it may end anywhere, and is repeated. An artifact goes only if the deployer says that no
+    release has it; if the deployer does not answer, none goes. `images` lists those on the engine, or says None."""
+
+    def __init__(
+        self,
+        store: BuildStore,
+        logs: BuildLogs,
+        reports: ReportFiles,
+        releases: Path,
+        deployer: ServiceClient,
+        images: Callable[[], Awaitable[Images | None]],
+        rule: RetentionPolicy,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._logs = logs
+        self._reports = reports
+        self._releases = releases
+        self._deployer = deployer
+        self._images = images
+        self._rule = rule
+        self._now = now
+
+    async def step(self) -> None:
+        by_app = await self._builds()
+        images = await self._images()
+        apps = {app.name for app in await self._store.apps()}
+        for app, builds in by_app.items():
+            judged = await self._store.judged(app)
+            now = self._now()
+            found = due(builds, self._rule, judged, now, deleted=app not in apps)
+            for build in found.logs:
+                await self._store.note(build.id, Expired(log=now))
+            await self._note_images(builds, images, now)
+            await self._remove_artifacts(app, builds, found.artifacts, now)
+            expired = [build.id for build in found.logs] + [each.id for each in builds if each.expired.log]
+            await asyncio.to_thread(self._remove_logs, expired)
+            if found.records:
+                await self._store.drop(found.records)
+                log.info("%d records of builds of %s are not kept any longer", len(found.records), app)
+        known = {build.id for builds in by_app.values() for build in builds}
+        await asyncio.to_thread(self._remove_strays, known, now=self._now())
+
+    async def _builds(self) -> dict[str, list[Build]]:
+        """Of each app, newest first; without what is of no matter here."""
+        by_app: dict[str, list[Build]] = defaultdict(list)
+        before: int | None = None
+        while batch := await self._store.builds(None, limit=BATCH, before=before):
+            before = batch[-1][0]
+            for _, build in batch:
+                slim = build.model_copy(update={"steps": [], "gates": [], "flaky": [], "manifest": None})
+                by_app[build.app].append(slim)
+        return by_app
+
+    async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
+        """Those that the deployer has removed."""
+        if images is None:
+            return
+        for build in builds:
+            artifact = build.artifact if build.ended and not build.expired.artifact else None
+            if artifact and artifact.kind == "image" and (artifact.ref, artifact.digest) not in images:
+                await self._store.note(build.id, Expired(artifact=now))
+
+    async def _remove_artifacts(self, app: str, builds: list[Build], candidates: list[Build], now: datetime) -> None:
+        """Noted now, removed in a later step: a release of it that was asked for before is seen by then."""
+        held = {
+            build.id: build.artifact.ref for build in builds if build.artifact and build.artifact.kind == "directory"
+        }
+        there = await asyncio.to_thread(lambda: {ref for ref in set(held.values()) if Path(ref).exists()})
+        for build in builds:
+            if build.ended and build.id in held and held[build.id] not in there and not build.expired.artifact:
+                await self._store.note(build.id, Expired(artifact=now))  # the deployer has removed it
+        candidates = [build for build in candidates if held[build.id] in there]
+        noted = [build for build in builds if build.expired.artifact and held.get(build.id) in there]
+        if not noted and not candidates:
+            return
+        try:
+            released = await self._released(app)
+        except Problem as problem:
+            log.info("artifacts of %s are kept: the deployer does not tell which it needs (%s)", app, problem.detail)
+            return
+        used = {held[build.id] for build in builds if build.id in held and build.id in released}
+        for build in candidates:
+            if held[build.id] not in used:
+                await self._store.note(build.id, Expired(artifact=now))
+        used |= {held[build.id] for build in builds if build.id in held and not build.expired.artifact}
+        for build in noted:
+            since, path = build.expired.artifact, Path(held[build.id])
+            if since and since < now - SLACK and held[build.id] not in used and path.parent == self._releases / app:
+                await asyncio.to_thread(remove, path)
+                log.info("the artifact of %s is not kept any longer", build.id)
+
+    async def _released(self, app: str) -> set[str]:
+        """Builds that a release of the app is of, whatever its state: what of those is to go the deployer removes.
+        Raises Problem."""
+        builds: set[str] = set()
+        for environment in Environment:
+            cursor: str | None = None
+            while True:
+                path = f"/apps/{app}/environments/{environment}/releases"
+                answer = await self._deployer.call(
+                    "GET", path, params={"limit": 100} | ({"cursor": cursor} if cursor else {})
+                )
+                builds |= {ReleaseView.model_validate(item).build for item in answer["items"]}
+                cursor = answer["next"]
+                if cursor is None:
+                    break
+        return builds
+
+    def _remove_logs(self, builds: list[str]) -> None:
+        for build in builds:
+            self._logs.path(build).unlink(missing_ok=True)
+            self._reports.remove(build)
+
+    def _remove_strays(self, known: set[str], *, now: datetime) -> None:
+        """Files of builds without a record."""
+        oldest = (now - timedelta(days=self._rule.days)).timestamp()
+        files = [*self._logs.folder.glob("*.log"), *self._reports.folder.glob(f"*{SUFFIX}")]
+        for path in files:
+            build = path.name.removesuffix(SUFFIX).removesuffix(".log")
+            if build not in known and path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)

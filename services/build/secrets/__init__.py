@@ -1,0 +1,1 @@
+"""Secrets of apps: encrypted in storage, given to the steps that name them, masked in all output."""

@@ -1,0 +1,121 @@
+"""Secrets of an app: given to the steps that name them, hidden in all that its builds print. Pure."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import quote, quote_plus
+
+from pydantic import Field, SecretStr
+
+from services.build.gates.gate import Fault
+from services.build.logs.line_splitter import cleaned
+from services.build.logs.mask import SHORTEST, Mask
+from shared.errors import Invalid
+from shared.manifest import Manifest, Service, Step
+from shared.models import Model, View
+from shared.security.vault import Vault, VaultError
+
+KIB = 2**10
+VALUE_BYTES = 64 * KIB
+ALL_BYTES = 256 * KIB  # Linux takes 128 KiB for one variable, and by default 2 MiB for all and the command
+SHORTEST_LINE = 8  # of several: shorter ones (`{`, `fi`) would be hidden everywhere
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
+_OWN_NAMES = re.compile(r"SLIPWAY_.*|CI.*|PATH|HOME|TMPDIR|PORT")
+_CAN_BE_HELD = re.compile(r"[^\0\ud800-\udfff]*")
+
+
+class SecretValue(Model):
+    value: SecretStr = Field(description="Write-only. Without NUL, at most 64 KiB.")
+
+
+class SecretView(View):
+    name: str
+    set_at: datetime
+
+
+class Secret(View):
+    """As it is stored. `set_at`: the last time."""
+
+    sealed: str = Field(repr=False)
+    set_at: datetime
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Of one app, as they were when a run of a build began. `lost`: those that cannot be decrypted. `mask` hides all
+    `values`, whoever is given them."""
+
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    lost: frozenset[str] = frozenset()
+    mask: Mask = field(default_factory=Mask, repr=False)
+
+    def of(self, step: Step | Service) -> dict[str, str]:
+        """What the step, or a service of it, is given in its environment."""
+        return {name: self.values[name] for name in step.secrets}
+
+    def faults(self, manifest: Manifest) -> list[Fault]:
+        """One for each secret that a step names and cannot be given."""
+        found = []
+        for place, step in enumerate(manifest.steps):
+            services = [(f"steps.{place}.services.{position}", each) for position, each in enumerate(step.services)]
+            for where, named in [(f"steps.{place}", step), *services]:
+                for position, name in enumerate(named.secrets):
+                    if name not in self.values:
+                        why = "cannot be decrypted with the platform's key" if name in self.lost else "is not set"
+                        remedy = f"PUT /apps/{manifest.app}/secrets/{name} sets it"
+                        detail = f"the step {step.name} wants the secret {name}, which {why}; {remedy}"
+                        found.append(Fault(f"{where}.secrets.{position}", detail))
+        return found
+
+
+def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
+    """`others`: values that the app has already. Raises Invalid, without the value."""
+    if not _NAME.fullmatch(name):
+        raise Invalid("name", "is not a name; use letters, digits and _, no digit first, at most 200 characters")
+    if _OWN_NAMES.fullmatch(name):
+        raise Invalid("name", f"{name} is set by the platform itself; choose another name")
+    if not _CAN_BE_HELD.fullmatch(value):
+        raise Invalid("value", "holds NUL or half a surrogate pair, which no environment can; encode it")
+    if (length := len(value.encode())) > VALUE_BYTES:
+        raise Invalid("value", f"has {length} bytes, at most {VALUE_BYTES} can be; keep it elsewhere")
+    if (length := sum(len(text.encode()) for text in {**others, name: value}.values())) > ALL_BYTES:
+        raise Invalid(
+            "value", f"with it the app's secrets would have {length} bytes, at most {ALL_BYTES} can be; remove some"
+        )
+    return Secret(sealed=vault.seal(value), set_at=now)
+
+
+def opened(stored: Mapping[str, Secret], vault: Vault) -> Secrets:
+    values, lost = {}, set()
+    for name, secret in stored.items():
+        try:
+            values[name] = vault.open(secret.sealed)
+        except VaultError:
+            lost.add(name)
+    return Secrets(values, frozenset(lost), Mask(form for value in values.values() for form in forms(value)))
+
+
+def forms(value: str) -> set[str]:
+    """What is hidden of a value: itself if it has at least 4 characters, of several lines each that has at least 8;
+    and the whole as base64 (also within a longer one), URL-encoded, and as in JSON."""
+    lines = [line for part in re.split(r"[\r\n]+", value) if (line := part.strip())]
+    shortest = SHORTEST if len(lines) == 1 else SHORTEST_LINE
+    found = {form for line in lines for form in (line, cleaned(line), " ".join(line.split())) if len(form) >= shortest}
+    if len(whole := value.strip()) >= SHORTEST:
+        found |= {quote(whole, safe=""), quote(whole), quote_plus(whole), *_base64(whole.encode())}
+        found |= {json.dumps(whole)[1:-1], json.dumps(whole, ensure_ascii=False)[1:-1]}
+    return found
+
+
+def _base64(data: bytes) -> Iterator[str]:
+    """By itself, and those characters of it that do not depend on what is encoded around it."""
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(data).decode()
+        for before in range(3):
+            first, end = -(-8 * before // 6), 8 * (before + len(data)) // 6
+            core = encode(bytes(before) + data).decode()[first:end]
+            if len(core) >= SHORTEST_LINE:
+                yield core

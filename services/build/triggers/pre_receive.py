@@ -1,0 +1,169 @@
+"""The door of production's branches: a push is accepted once its commit has passed, and not before (decision 14)."""
+
+import asyncio
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Callable
+
+from services.build.builds.app import App
+from services.build.builds.build import Build, StopRequest
+from services.build.builds.build_store import BuildStore
+from services.build.forges.webhook import NO_COMMIT
+from services.build.git.pre_receive_objects import PreReceiveObjects
+from services.build.git.push_socket import IncomingPush, PushRefused
+from services.build.git.repository import GitFailed
+from services.build.logs.build_log import BuildLogs
+from services.build.queue.workers import with_stop
+from services.build.triggers.push_handler import PushHandler
+from shared.errors import NotFound
+from shared.models import BuildState
+from shared.store import RedisError
+
+S = BuildState
+BRANCHES = "refs/heads/"
+GONE = StopRequest(
+    state=S.CANCELLED, reason="nobody waits for it any more: its pusher has gone, or the service was restarted"
+)
+NOTHING_ACCEPTED = "Nothing of this push was accepted"
+REMEDIES = {
+    S.FAILURE: "mend that and push again",
+    S.ERROR: "it is the platform's fault, not the commit's: push again",
+    S.CANCELLED: "push again if you want it judged",
+    S.SUPERSEDED: "the newer push goes first; push again if yours is still wanted",
+}
+
+
+class PreReceiveGate:
+    """`is_here` tells whether the client of a push still listens; `left` is called when one does not wait any more.
+
+    A build at the door lives as long as somebody waits for it in this process: `step` cancels all others, those too
+    that a killed service left.
+    """
+
+    def __init__(
+        self,
+        store: BuildStore,
+        intake: PushHandler,
+        objects: PreReceiveObjects,
+        logs: BuildLogs,
+        *,
+        wake: Callable[[], None],
+        is_here: Callable[[str], bool],
+    ) -> None:
+        self._store = store
+        self._intake = intake
+        self._objects = objects
+        self._logs = logs
+        self._wake = wake
+        self._is_here = is_here
+        self.left: Callable[[], None] = lambda: None
+        self._waiting: Counter[str] = Counter()  # build → pushes
+        self._builds: dict[str, Build] = {}  # of those, as they were queued
+        self._kept: set[tuple[str, str]] = set()  # app, commit
+        self._begun = False
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def judge(self, push: IncomingPush) -> AsyncGenerator[bytes, None]:
+        """What the pusher reads meanwhile; its end means that the push is accepted. Raises Refused."""
+        try:
+            app = await self._store.app(push.app)
+        except RedisError:
+            raise PushRefused(
+                f"Redis does not answer, so nothing can be judged. {NOTHING_ACCEPTED}; try again"
+            ) from None
+        except NotFound as error:
+            raise PushRefused(f"{error}. {NOTHING_ACCEPTED}") from None
+        wanted = _at_the_door(app, push)
+        entered: list[Build] = []
+        try:
+            for branch, commit in wanted:
+                entered.append(await self._enter(app, branch, commit, push.objects))
+            for build in entered:
+                async for data in self._passing(build, push, others=len(push.updates) > len(wanted)):
+                    yield data
+        except RedisError:
+            raise PushRefused(
+                f"Redis does not answer, so nothing can be judged. {NOTHING_ACCEPTED}; try again"
+            ) from None
+        finally:
+            for build in entered:
+                self._leave(build.id)
+
+    async def step(self) -> None:
+        """A loop's: what nobody waits for is cancelled, and what is not judged any more is not kept."""
+        if not self._begun:
+            self._kept |= await asyncio.to_thread(self._objects.kept)
+            self._begun = True
+        at_door = [build for build in await self._store.unended() if build.door]
+        for build in at_door:
+            async with self._locks[build.app]:
+                if build.id not in self._waiting:
+                    await self._store.update(build.id, lambda stored: with_stop(stored, GONE))
+                    self._wake()
+        judged = {(build.app, build.commit) for build in at_door}
+        for app, commit in self._kept - judged:
+            async with self._locks[app]:
+                if (app, commit) not in {(build.app, build.commit) for build in self._builds.values()}:
+                    await asyncio.to_thread(self._objects.let_go, app, commit)
+                    self._kept.discard((app, commit))
+
+    async def _enter(self, app: App, branch: str, commit: str, objects: str) -> Build:
+        """The build that judges the commit for the branch: one that another push waits for, or a new one."""
+        async with self._locks[app.name]:
+            build = await self._waited_for(app, branch, commit)
+            if build is None:
+                try:
+                    await asyncio.to_thread(self._objects.take_in, app.name, commit, objects)
+                except GitFailed as error:
+                    raise PushRefused(f"{branch}: the commit cannot be judged: {error}. {NOTHING_ACCEPTED}") from None
+                self._kept.add((app.name, commit))
+                build = await self._intake.queue_at_door(app, branch, commit)
+            self._waiting[build.id] += 1
+            self._builds[build.id] = build
+            return build
+
+    async def _waited_for(self, app: App, branch: str, commit: str) -> Build | None:
+        for build in list(self._builds.values()):
+            if (build.app, build.branch, build.commit) == (app.name, branch, commit):
+                now = await self._store.build(build.id)
+                if now.stop is None and not now.ended:
+                    return build
+        return None
+
+    def _leave(self, build_id: str) -> None:
+        self._waiting[build_id] -= 1
+        if not self._waiting[build_id]:
+            del self._waiting[build_id], self._builds[build_id]
+            self.left()
+
+    async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
+        """The build's log, to an end that lets the push in. Raises Refused."""
+        now = build
+
+        async def ended() -> bool:
+            nonlocal now
+            with contextlib.suppress(RedisError):
+                now = await self._store.build(build.id)
+            return now.ended
+
+        async for data in self._logs.follow(build.id, ended):
+            if not self._is_here(push.id):
+                raise PushRefused(f"its pusher has gone. {NOTHING_ACCEPTED}")
+            yield data
+        if not now.ended:
+            raise ConnectionAbortedError("this service ends before the build does")  # the hook says so
+        if now.state is not S.SUCCESS:
+            also = "; branches that need no verdict go in by a push of their own" if others else ""
+            remedy = REMEDIES.get(now.state, "push again")
+            raise PushRefused(f"Refused at the door of {build.branch}. {NOTHING_ACCEPTED}: {remedy}{also}")
+
+
+def _at_the_door(app: App, push: IncomingPush) -> list[tuple[str, str]]:
+    """Branch and commit of what the push wants judged. A branch that it deletes is not held up."""
+    wanted = []
+    for update in push.updates:
+        _, commit, ref = update.split(" ", 2)
+        branch = ref.removeprefix(BRANCHES)
+        if ref.startswith(BRANCHES) and commit != NO_COMMIT and app.is_behind_the_door(branch):
+            wanted.append((branch, commit))
+    return wanted

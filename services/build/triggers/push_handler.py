@@ -1,0 +1,199 @@
+"""From pushes to queued builds. The repository says what is to be built: a mapped branch whose head was not queued."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.build.builds.app import App, new_app
+from services.build.builds.build import Build
+from services.build.builds.build_store import BuildStore, Head
+from services.build.forges.webhook import NO_COMMIT, skip_reason, skips
+from services.build.git.repository import Repositories
+from services.build.logs.build_log import BuildLogs
+from services.build.logs.line_splitter import cleaned
+from shared.errors import Conflict, Invalid, NotFound
+from shared.models import AppName, BuildState
+from shared.store import RedisError
+
+log = logging.getLogger(__name__)
+
+REFS_TOLD = 20
+_app_name = TypeAdapter[str](AppName)
+
+
+class PushHandler:
+    """`wake` has the queue looked at; `url` is where the builds' pages are."""
+
+    def __init__(
+        self,
+        store: BuildStore,
+        repositories: Repositories,
+        logs: BuildLogs,
+        *,
+        wake: Callable[[], None],
+        url: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._repositories = repositories
+        self._logs = logs
+        self._wake = wake
+        self._url = url
+        self._now = now
+        self._one_at_a_time = asyncio.Lock()
+        self._unwell: dict[str, str] = {}
+
+    async def admit(self, app: str, pushing: bool) -> None:
+        """Makes the app and its repository at the first push. Raises Invalid for a name that cannot be an app's,
+        NotFound where there is nothing to fetch."""
+        try:
+            _app_name.validate_python(app)
+        except ValidationError as error:
+            raise Invalid("app", "begins with a letter; then letters, digits and single -; at most 39") from error
+        if await asyncio.to_thread(self._repositories.exists, app):
+            return
+        if not pushing:
+            raise NotFound(f"there is no app {app}; a push makes it")
+        made = await self._ensure_app(app)
+        await asyncio.to_thread(self._repositories.ensure, app, gated=made.gate is not None)
+
+    async def reconcile(self) -> None:
+        """A loop's step: queues what was pushed while nobody listened. No push is lost. An app whose repository cannot
+        be read keeps no other waiting; the step then raises at its end, so that the loop is seen as unwell."""
+        unwell: dict[str, str] = {}
+        for app in await asyncio.to_thread(self._repositories.apps):
+            try:
+                await self.queue_heads(app)
+            except RedisError:
+                raise  # nor would any other
+            except Exception as error:
+                unwell[app] = f"{type(error).__name__}: {error}"
+                if self._unwell.get(app) != unwell[app]:
+                    log.exception("what was pushed to %s cannot be queued", app)
+        self._unwell = unwell
+        if unwell:
+            raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in unwell.items()))
+
+    async def queue_heads(self, name: str) -> dict[str, Head]:
+        """Queues each mapped branch whose head is another commit than the one last queued for it, unless its message
+        says [CI SKIP]. Branch → its head, with the id of the head's build, empty if it is not to be built."""
+        async with self._one_at_a_time:
+            app = await self._ensure_app(name)
+            heads = await asyncio.to_thread(self._repositories.heads, name)
+            known = await self._store.heads(name)
+            for gone in known.keys() - heads.keys():
+                await self._store.forget_head(name, gone)
+            queued: dict[str, Head] = {}
+            for branch in sorted(app.branches.keys() & heads.keys()):
+                commit, build_id = known.get(branch, ("", ""))
+                if commit != heads[branch]:
+                    build_id = await self._queue_head(app, branch, heads[branch])
+                queued[branch] = heads[branch], build_id
+            return queued
+
+    async def _queue_head(self, app: App, branch: str, commit: str) -> str:
+        if skips(await asyncio.to_thread(self._repositories.message, app.name, commit)):
+            await self._store.skip_head(app.name, branch, commit)
+            return ""
+        return (await self._add(app, branch, commit, is_head=True)).id
+
+    async def has(self, name: str, commit: str) -> bool:
+        """Whether the app's repository holds the commit."""
+        return await asyncio.to_thread(self._repositories.commit, name, commit) is not None
+
+    async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
+        """A build by hand: of a branch's head, or of a commit (which then is built, but not deployed)."""
+        app = await self._store.app(name)
+        if branch is not None and commit is None:
+            commit = (await asyncio.to_thread(self._repositories.heads, name)).get(branch)
+            if commit is None:
+                raise Invalid("branch", f"{name} has no branch {branch}; push it first")
+        found = await asyncio.to_thread(self._repositories.commit, name, commit or "")
+        if found is None:
+            raise Invalid("commit", f"{name} has no commit {commit}; push it first")
+        return await self._add(app, branch, found, is_head=False, fresh=True)
+
+    async def queue_at_door(self, app: App, branch: str, commit: str) -> Build:
+        """A build that judges a commit of the repository before it is the branch's head. It is not deployed."""
+        return await self._add(app, branch, commit, is_head=False, door=True)
+
+    async def retry(self, build: Build) -> Build:
+        """A new build of the same commit and branch; of the commit alone, if it was at the door: that branch has not
+        accepted it. Raises Conflict while the first one has not ended."""
+        if not build.ended:
+            raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
+        return await self.queue(build.app, branch=build.speaks_for, commit=build.commit)
+
+    async def tell(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
+        """What a pusher is shown: what becomes of each ref, then the logs of its builds as they grow."""
+        try:
+            heads = await self.queue_heads(app)
+            branches = (await self._store.app(app)).branches
+        except RedisError:
+            yield b"Redis does not answer. Your push is kept and will be built; follow it at " + self._url.encode()
+            yield b"/\n"
+            return
+        mapped = ", ".join(f"{branch} to {environment}" for branch, environment in sorted(branches.items()))
+        follow, lines = [], []
+        for update in updates:
+            _, commit, ref = update.split(" ", 2)
+            branch = ref.removeprefix("refs/heads/")
+            if commit == NO_COMMIT:
+                lines.append(f"{branch} is deleted; nothing to build")
+            elif branch in heads and not heads[branch][1]:
+                lines.append(f"{branch}: {skip_reason(heads[branch][0])}")
+            elif branch in heads:
+                follow.append(heads[branch][1])
+            else:
+                lines.append(f"{branch} is not mapped to an environment; nothing to build (mapped: {mapped})")
+        more = len(lines) - REFS_TOLD
+        if more > 0:
+            lines = [*lines[:REFS_TOLD], f"and {more} more refs, with nothing to build"]
+        for line in lines:
+            yield f"{cleaned(line)}\n".encode(errors="replace")  # git takes names in any encoding
+        for build_id in follow:
+            async for data in self._logs.follow(build_id, functools.partial(self._ended, build_id)):
+                yield data
+            if not await self._ended(build_id):
+                raise ConnectionAbortedError("this service ends before the build does")  # the hook says so
+
+    async def _ended(self, build_id: str) -> bool:
+        with contextlib.suppress(RedisError):
+            return (await self._store.build(build_id)).ended
+        return False
+
+    async def _ensure_app(self, name: str) -> App:
+        try:
+            return await self._store.app(name)
+        except NotFound:
+            app = new_app(name, self._now())
+            await self._store.put_app(app)
+            return app
+
+    async def _add(
+        self, app: App, branch: str | None, commit: str, *, is_head: bool, fresh: bool = False, door: bool = False
+    ) -> Build:
+        number = await self._store.next_number(app.name)
+        build = Build(
+            id=f"{app.name}-{number}",
+            app=app.name,
+            number=number,
+            commit=commit,
+            branch=branch,
+            environment=app.branches.get(branch) if branch is not None and not door else None,
+            door=door,
+            state=BuildState.QUEUED,
+            fresh=fresh,
+            created_at=self._now(),
+        )
+        where = f"{branch} to {build.environment}" if build.environment else "not to be deployed"
+        where = f"at the door of {branch}" if door else where
+        self._logs.say(build.id, f"{build.id} queued: commit {commit[:10]}, {where}; {self._url}/builds/{build.id}")
+        await self._store.add(build, is_head=is_head)
+        self._wake()
+        return build

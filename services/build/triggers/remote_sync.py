@@ -1,0 +1,167 @@
+"""Keeps the repositories of apps with a source up to date, and carries out the deliveries that wait for that."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+
+from services.build.builds.app import App, check_branch
+from services.build.builds.build import Build
+from services.build.builds.build_store import BuildStore
+from services.build.forges.delivery import (
+    TRIES,
+    WebhookDelivery,
+    WebhookDeliveryState,
+    became,
+    failed_try,
+    judged,
+    wait_s,
+)
+from services.build.forges.delivery_store import DeliveryStore
+from services.build.forges.webhook import skip_reason
+from services.build.git.git_fetch import Fetcher, FetchFailed
+from services.build.system.app_tasks import AppTasks
+from services.build.triggers.push_handler import PushHandler
+from shared.errors import Invalid, NotFound, Timeout, Unavailable
+
+log = logging.getLogger(__name__)
+
+APART_S = 1.0  # between the beginnings of two fetches of an app: a burst of deliveries is served by a few
+ASKED_TIMEOUT_S = 30.0
+
+
+class RemoteSync:
+    """`step` is a loop's. The first one fetches every app that has a source: what was pushed while this service was
+    down was told to nobody.
+    """
+
+    def __init__(
+        self,
+        store: BuildStore,
+        deliveries: DeliveryStore,
+        intake: PushHandler,
+        fetcher: Fetcher,
+        tasks: AppTasks,
+        now: Callable[[], datetime],
+        *,
+        apart_s: float = APART_S,
+    ) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._intake = intake
+        self._fetcher = fetcher
+        self._tasks = tasks
+        self._now = now
+        self._apart_s = apart_s
+        self.wake: Callable[[], None] = lambda: None
+        self._begun = False
+        self._missed: dict[str, int] = {}  # app to be fetched without a delivery → fetches that failed
+        self._due: dict[str, float] = {}  # by the monotonic clock
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def step(self) -> None:
+        if not self._begun:
+            self._missed |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
+            self._begun = True
+        for app in sorted(await self._deliveries.apps_waiting() | self._missed.keys()):
+            if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
+                self._due[app] = time.monotonic() + self._apart_s
+                self._tasks.start(app, self._serve(app))
+
+    def heard(self, app: str) -> None:
+        """A delivery of the app waits. It is seen to at once, or, in a burst, with the next ones."""
+        if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
+            self.wake()
+
+    def want(self, app: App) -> None:
+        """Has the app fetched without a delivery, if it has a source: that, or its branches, are others now."""
+        if app.source is not None:
+            self._missed[app.name] = 0
+            self._due.pop(app.name, None)
+            self.wake()
+
+    async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
+        """A build by hand, of what the source has now. Raises NotFound, Invalid, Unavailable, Timeout."""
+        app, asked_at = await self._store.app(name), self._now()
+        if app.source is None or (commit and await self._intake.has(name, commit)):
+            return await self._intake.queue(name, branch=branch, commit=commit)
+        if branch is not None:
+            try:
+                check_branch(branch)
+            except ValueError as error:
+                raise Invalid("branch", str(error)) from None
+        await self._fetch_for_a_person(app, [branch] if branch else [])
+        _, build_id = (await self._intake.queue_heads(name)).get(branch or "", ("", ""))
+        if build_id and (queued := await self._store.build(build_id)).created_at >= asked_at:
+            return queued
+        return await self._intake.queue(name, branch=branch, commit=commit)
+
+    @contextlib.asynccontextmanager
+    async def undisturbed(self, name: str) -> AsyncIterator[None]:
+        """Nothing of the app is fetched in the block, which is given 30 s in all. Raises Timeout."""
+        try:
+            async with asyncio.timeout(ASKED_TIMEOUT_S), self._locks[name]:
+                yield
+        except TimeoutError:
+            raise Timeout(f"the source of {name} was not fetched within {ASKED_TIMEOUT_S:g} s; try again") from None
+
+    async def _fetch_for_a_person(self, app: App, more: Sequence[str]) -> None:
+        try:
+            async with self.undisturbed(app.name):
+                await self._fetch(app, more)
+        except FetchFailed as error:
+            raise Unavailable(f"the source of {app.name} could not be fetched: {error}") from None
+
+    async def _fetch(self, app: App, more: Sequence[str] = ()) -> None:
+        if app.source is None:
+            raise FetchFailed("the app has no source any more; set one by PUT /apps/{app}")
+        await self._fetcher.fetch(app.name, app.source, {*app.branches, *more})
+
+    async def _serve(self, name: str) -> None:
+        """One fetch for all deliveries of the app that wait when it begins."""
+        async with self._locks[name]:
+            batch = await self._deliveries.waiting(name)
+            try:
+                app = await self._store.app(name)
+            except NotFound:
+                self._missed.pop(name, None)
+                await self._deliveries.forget(name)
+                return
+            try:
+                await self._fetch(app)
+            except FetchFailed as error:
+                await self._failed(name, batch, str(error))
+                return
+        self._missed.pop(name, None)
+        await self._deliveries.save(await self._outcomes(name, batch))
+        await self._deliveries.trim(name)
+
+    async def _failed(self, name: str, batch: Sequence[WebhookDelivery], reason: str) -> None:
+        log.warning("the source of %s could not be fetched: %s", name, reason)
+        if name in self._missed:
+            self._missed[name] += 1
+            if self._missed[name] >= TRIES:
+                del self._missed[name]
+        after = [failed_try(delivery, reason) for delivery in batch]
+        tries = min([delivery.tries for delivery in after] or [self._missed.get(name, 0)])
+        self._due[name] = time.monotonic() + wait_s(tries)
+        await self._deliveries.save(after)
+        await self._deliveries.trim(name)
+
+    async def _outcomes(self, name: str, batch: Sequence[WebhookDelivery]) -> list[WebhookDelivery]:
+        heads = await self._intake.queue_heads(name)
+        builds = {build: await self._store.build(build) for _, build in heads.values() if build}
+        after = []
+        for delivery in batch:
+            head, build = heads.get(delivery.branch or "", (None, ""))
+            if head is None:
+                reason = f"{delivery.branch} is not mapped to an environment, or is not there any more"
+                after.append(became(delivery, WebhookDeliveryState.IGNORED, reason))
+            elif not build:
+                after.append(became(delivery, WebhookDeliveryState.IGNORED, skip_reason(head)))
+            else:
+                after.append(judged(delivery, head, build, builds[build].created_at))
+        return after

@@ -1,0 +1,106 @@
+"""What clients see of environments, instances and the registry, put together from store, driver and registry."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from services.deployer.drivers.driver import Driver
+from services.deployer.releases.environment import EnvironmentId, Override, desired
+from services.deployer.releases.instance import ENDED, Instance, registry_record
+from services.deployer.releases.release import Release, view
+from services.deployer.store import Store
+from shared.errors import NotFound
+from shared.manifest import Resources
+from shared.models import Desired, InstanceRecord, InstanceStats, RegistryView, ReleaseState, ReleaseView, View
+from shared.registry import Registry
+
+LEADING = (ReleaseState.LIVE, ReleaseState.STARTING, ReleaseState.PENDING)
+
+
+class InstanceDetail(InstanceRecord):
+    reason: str = Field(description="Why it is in its state.")
+    memory_refusal: str = Field(description="Why its limit is not what is wanted; it is tried again every 30 s.")
+
+
+class EnvironmentSecretView(View):
+    set_at: datetime = Field(description="The last time.")
+
+
+class DesiredDetail(Desired):
+    secrets: dict[str, EnvironmentSecretView] = Field(description="Their values are shown to nobody but the app.")
+
+
+class EnvironmentDetail(View):
+    """`EnvironmentView`, with its secrets' names, and what its instances have to say."""
+
+    desired: DesiredDetail
+    problem: str | None = Field(description="Why no instance can be started, and the remedy; null: they can.")
+    release: ReleaseView | None
+    instances: list[InstanceDetail]
+
+
+async def environment_view(store: Store, place: EnvironmentId) -> EnvironmentDetail:
+    """Of the live release, else of the one on its way, else of the last one. Raises NotFound if there never was one and
+    nothing was ever set.
+    """
+    stored = await store.load(place)
+    ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]
+    newest = ranked[:1] or await store.releases(place, limit=1)
+    if not newest and place not in await store.places():
+        raise NotFound(f"nothing was ever released to {place}")
+    return EnvironmentDetail(
+        desired=_desired(stored.override, newest[0].manifest.resources if newest else Resources()),
+        problem=stored.override.problem or None,
+        release=view(ranked[0]) if ranked else None,
+        instances=[_detail(instance) for instance in stored.instances.values() if instance.state not in ENDED],
+    )
+
+
+def _desired(override: Override, resources: Resources) -> DesiredDetail:
+    set_at = {name: secret.set_at for name, secret in override.secrets.items()}
+    set_at |= {name: locked.set_at for name, locked in override.locked.items() if locked.set_at is not None}
+    secrets = {name: EnvironmentSecretView(set_at=at) for name, at in sorted(set_at.items())}
+    return DesiredDetail(**desired(override, resources).model_dump(), secrets=secrets)
+
+
+def _detail(instance: Instance) -> InstanceDetail:
+    record = registry_record(instance).model_dump()
+    return InstanceDetail(**record, reason=instance.reason, memory_refusal=instance.memory_refusal)
+
+
+async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
+    """Raises RedisError or DriverError: no list is better than one that looks as if nothing ran."""
+    instances: dict[str, Instance] = {}
+    releases: dict[str, Release] = {}
+    for place in await store.places():
+        stored = await store.load(place)
+        instances |= stored.instances
+        releases |= stored.releases
+    usage = await driver.usage(instances)
+    return [
+        InstanceStats(
+            id=instance.id,
+            app=instance.app,
+            environment=instance.environment,
+            release=instance.release,
+            state=instance.state,
+            started_at=used.started_at,
+            memory_limit=used.memory_limit,
+            working_set=used.working_set,
+            cpu_seconds=used.cpu_seconds,
+            restarts=instance.restarts,
+            oom_kills=instance.oom_kills + used.oom_kills,
+            min_memory=releases[instance.release].manifest.resources.memory,
+            max_memory=releases[instance.release].manifest.resources.max_memory,
+            memory_pressure=used.memory_pressure,
+        )
+        for instance in instances.values()
+        if (used := usage.get(instance.id)) is not None
+    ]
+
+
+async def registry_view(registry: Registry) -> RegistryView:
+    view = RegistryView(services=await registry.services(), instances={})
+    for app, track in await registry.tracks():
+        view.instances.setdefault(app, {})[track] = await registry.instances(app, track)
+    return view

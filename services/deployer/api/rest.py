@@ -1,0 +1,232 @@
+"""Routes of the deployer: parse, call, render."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.sse import EventSourceResponse
+from pydantic import Field
+
+from services.deployer.api.environment_view import EnvironmentDetail, environment_view, instance_stats, registry_view
+from services.deployer.drivers.driver import UnknownInstance
+from services.deployer.reconcile.environment_reconciler import Setting
+from services.deployer.reconcile.release_service import ReleaseService
+from services.deployer.reconcile.work_executor import WorkContext
+from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment_patch import EnvironmentPatch
+from services.deployer.releases.release import ENDED, Release, ReleaseDetail, view
+from shared.errors import NotFound
+from shared.models import (
+    AppName,
+    Environment,
+    InstanceStats,
+    Model,
+    Page,
+    RegistryView,
+    ReleaseRequest,
+    ReleaseState,
+    RetireRequest,
+)
+
+FOLLOW_S = 0.2
+
+
+class RollbackRequest(Model):
+    to: str | None = Field(None, description="Id of the release to go back to; if not given, the last good one.")
+
+
+def place_of(app: AppName, env: Environment) -> EnvironmentId:
+    return EnvironmentId(app, env)
+
+
+Where = Annotated[EnvironmentId, Depends(place_of)]
+PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such thing.", **PROBLEM}}
+CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"description": "It is not in the state that this needs; `detail` says why.", **PROBLEM}
+}
+
+
+def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending: asyncio.Event) -> APIRouter:
+    """`ending`: the service has been told to end, and so do its streams."""
+    store = tools.store
+    routes = APIRouter()
+
+    async def release_of(id: str) -> Release:
+        release = await store.release(id)
+        if release is None:
+            raise NotFound(f"there is no release {id}")
+        return release
+
+    Which = Annotated[Release, Depends(release_of)]
+
+    @routes.post(
+        "/apps/{app}/environments/{env}/releases",
+        status_code=202,
+        response_model=ReleaseDetail,
+        tags=["releases"],
+        summary="Release a build",
+        responses={200: {"model": ReleaseDetail, "description": "Unchanged: it is live already."}, **CONFLICT},
+    )
+    async def create_release(
+        place: Where, body: Annotated[ReleaseRequest, Body(examples=[{"build": "notes-17"}])], response: Response
+    ) -> ReleaseDetail:
+        """Answers 202 with the release to follow, or 200 with `unchanged: true` if that artifact and commit are live.
+
+        Repeated while the release waits or starts, it answers with that one. A newer build supersedes one that still
+        waits. Refused with 409: a build that has not passed every gate, or whose artifact is not what passed.
+        """
+        release, unchanged = await orders.release(place, body.build)
+        response.status_code = 200 if unchanged else 202
+        return view(release, unchanged=unchanged)
+
+    @routes.get(
+        "/apps/{app}/environments/{env}/releases",
+        response_model=Page[ReleaseDetail],
+        tags=["releases"],
+        summary="List releases",
+    )
+    async def list_releases(
+        place: Where,
+        cursor: Annotated[int | None, Query(description="`next` of the page before.")] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    ) -> Page[ReleaseDetail]:
+        """Newest first."""
+        found = await store.releases(place, before=cursor, limit=limit + 1)
+        shown = found[:limit]
+        return Page(items=[view(each) for each in shown], next=str(shown[-1].number) if len(found) > limit else None)
+
+    @routes.get(
+        "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
+    )
+    async def get_release(release: Which) -> ReleaseDetail:
+        """Its state with the reason, its past, and, if an instance failed: exit code, last probe, last 50 log lines."""
+        return view(release)
+
+    @routes.get(
+        "/releases/{id}/events",
+        response_class=EventSourceResponse,
+        tags=["releases"],
+        summary="Follow a release",
+        responses=NOT_FOUND,
+    )
+    async def follow_release(release: Which) -> AsyncIterator[ReleaseDetail]:
+        """Server-sent events: the release as it is, and after each change; ends with the release."""
+        sent: Release | None = None
+        while True:
+            if release != sent:
+                yield view(release)
+                sent = release
+            if release.state in ENDED:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), FOLLOW_S)
+                return
+            release = await store.release(release.id) or release
+
+    @routes.post(
+        "/releases/{id}/retire",
+        response_model=ReleaseDetail,
+        tags=["releases"],
+        summary="Retire a release",
+        responses={**NOT_FOUND, **CONFLICT},
+    )
+    async def retire_release(
+        id: str,
+        body: Annotated[RetireRequest, Body(examples=[{"state": "rolled_back", "reason": "error rate 12 %"}])],
+    ) -> ReleaseDetail:
+        """Ends it at once; its instances leave the route, drain and stop. May be repeated: an ended one stays as it is.
+
+        Refused with 409: the release that serves production.
+        """
+        return view(await orders.retire(id, ReleaseState(body.state), body.reason))
+
+    @routes.post(
+        "/apps/{app}/environments/{env}/rollback",
+        status_code=202,
+        response_model=ReleaseDetail,
+        tags=["releases"],
+        summary="Roll back",
+        responses={**NOT_FOUND, **CONFLICT},
+    )
+    async def roll_back(
+        place: Where, body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None
+    ) -> ReleaseDetail:
+        """A new release of the last good build before the live one, or of what release `to` ran."""
+        return view(await orders.rollback(place, body.to if body else None))
+
+    @routes.get(
+        "/apps/{app}/environments/{env}",
+        response_model=EnvironmentDetail,
+        tags=["environments"],
+        summary="Get an environment",
+        responses=NOT_FOUND,
+    )
+    async def get_environment(place: Where) -> EnvironmentDetail:
+        """What is wanted, and what is there. Of secrets the names are shown, never the values."""
+        return await environment_view(store, place)
+
+    @routes.patch(
+        "/apps/{app}/environments/{env}",
+        response_model=EnvironmentDetail,
+        tags=["environments"],
+        summary="Scale, or set variables and secrets",
+        responses=CONFLICT,
+    )
+    async def patch_environment(
+        place: Where,
+        body: Annotated[
+            EnvironmentPatch,
+            Body(
+                examples=[
+                    {"replicas": 2},
+                    {"memory": "128m"},
+                    {"variables": {"GREETING": "hello"}},
+                    {"secrets": {"DATABASE_URL": "postgres://notes:…@db/notes", "OLD_KEY": None}},
+                ]
+            ),
+        ],
+    ) -> EnvironmentDetail:
+        """Other replicas: instances are added or drained. Other memory: the limit of what runs is changed, without a
+        restart; one that is near to what an instance uses is refused by that instance, which says so in
+        `memory_refusal`, and is tried again every 30 s. Other variables or secrets: new instances replace the old ones;
+        they may be set before the first release. No request is lost.
+        """
+        await orders.wish(place, body)
+        return await environment_view(store, place)
+
+    @routes.get(
+        "/apps/{app}/environments/{env}/logs",
+        response_class=PlainTextResponse,
+        tags=["environments"],
+        summary="Read the app's output",
+    )
+    async def get_logs(
+        place: Where, lines: Annotated[int, Query(ge=1, le=10_000, description="Of each instance, the last.")] = 100
+    ) -> PlainTextResponse:
+        """Plain text, each line after the id of its instance; also of the few that ended last."""
+        parts = []
+        for instance_id in (await store.load(place)).instances:
+            try:
+                tail = await tools.driver.logs(instance_id, lines)
+            except UnknownInstance:
+                continue  # not started yet
+            parts += [f"{instance_id} | {line}\n" for line in tail]
+        return PlainTextResponse("".join(parts))
+
+    @routes.get(
+        "/stats", response_model=Page[InstanceStats], tags=["platform"], summary="Raw counters of all instances"
+    )
+    async def get_stats() -> Page[InstanceStats]:
+        """Of every instance that runs, in one call; one that does not run has no item."""
+        return Page(items=await instance_stats(store, tools.driver))
+
+    @routes.get("/registry", response_model=RegistryView, tags=["platform"], summary="Services and instances")
+    async def get_registry() -> RegistryView:
+        """The discovery service's content."""
+        return await registry_view(setting.registry)
+
+    return routes

@@ -1,0 +1,67 @@
+"""The way to a Docker Engine, and what its client's errors mean."""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+
+import docker
+from docker.errors import APIError, DockerException
+
+from services.deployer.drivers.driver import DriverError, NoAnswer
+from shared.host.docker_engine import ANY_VERSION, ASKED_S, no_answer
+
+ANSWER_S = 20
+ASKED_AT_ONCE = 32
+
+
+class EngineConnection:
+    """`environment`: where the engine is (`DOCKER_HOST` and its like)."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._connected: docker.DockerClient | None = None
+        self._connecting = threading.Lock()
+
+    def client(self) -> docker.DockerClient:
+        """Made when it is needed first: the engine may come up after us."""
+        with self._connecting:
+            if self._connected is None:
+                self._connected = docker.from_env(
+                    environment=self._environment, timeout=ANSWER_S, max_pool_size=ASKED_AT_ONCE
+                )
+                self._connected.api.trust_env = False  # the machine's proxy and CA settings are not the engine's
+            return self._connected
+
+    def ask(self) -> None:
+        """Raises if the engine does not answer within a second, by a client of its own."""
+        client = docker.from_env(environment=self._environment, timeout=ASKED_S, version=ANY_VERSION)
+        client.api.trust_env = False
+        try:
+            client.version(api_version=False)
+        finally:
+            client.close()
+
+    def close(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
+
+
+@contextlib.contextmanager
+def engine_trouble(what: str) -> Iterator[None]:
+    """As DriverError; `what` begins its sentence. The client lets some errors of the connection through: OSErrors."""
+    try:
+        yield
+    except APIError as error:
+        raise DriverError(f"{what}: the Docker Engine says {error.explanation or error}") from error
+    except (DockerException, OSError) as error:
+        raise NoAnswer(f"{what}: {no_answer(error)}") from error
+
+
+@contextlib.contextmanager
+def unless_conflict() -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        if error.status_code != 409:
+            raise

@@ -1,0 +1,294 @@
+"""Instances as containers of a Docker Engine, on a network of the platform's own, without ports on the host."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.models.containers import Container
+
+from services.deployer.drivers.docker import network
+from services.deployer.drivers.docker import volume as volumes
+from services.deployer.drivers.docker.connection import ASKED_AT_ONCE, EngineConnection, engine_trouble, unless_conflict
+from services.deployer.drivers.docker.container import (
+    INSTANCE,
+    Stack,
+    creation,
+    engine_start,
+    has_started,
+    memory_limit,
+    moment,
+    status_of,
+)
+from services.deployer.drivers.docker.events import Deaths, EngineEventFollower, Stream
+from services.deployer.drivers.docker.images import remove_waste
+from services.deployer.drivers.docker.usage import HostGroups, use_of
+from services.deployer.drivers.driver import (
+    ArtifactGone,
+    DriverError,
+    InstanceSpec,
+    InstanceStatus,
+    UnknownInstance,
+    Usage,
+)
+from services.deployer.drivers.memory_use import MemoryUse, check_headroom
+from services.deployer.drivers.uncancellable import uncut
+from shared.clock import now
+from shared.host.docker_engine import STACK, engine_check
+from shared.models import Artifact
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.05
+ADDRESSES_TRIED = 5
+
+
+class DockerDriver:
+    """`Driver` for images. `environment`: where the engine is (`DOCKER_HOST` and its like). All it knows is in the
+    engine, by labels; what it hears of the engine's events only makes that more exact. `platform_ended_at`: when all
+    instances were stopped with the platform, last.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        environment: Mapping[str, str],
+        host_cgroups: Path,
+        platform_ended_at: Callable[[], datetime | None] = lambda: None,
+    ) -> None:
+        self._stack = stack
+        self._connection = EngineConnection(environment)
+        self._groups = HostGroups(host_cgroups)
+        self._platform_ended_at = platform_ended_at
+        self._deaths = Deaths()
+        # Held from looking whether there is a container to having started it.
+        self._starting = threading.Lock()
+
+    async def preflight(self, spec: InstanceSpec) -> None:
+        await asyncio.to_thread(self._preflight, spec)
+
+    async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        return await uncut(asyncio.to_thread(self._start, spec))
+
+    async def stop(self, instance_id: str, grace_s: float) -> None:
+        deadline = time.monotonic() + grace_s
+        await asyncio.to_thread(self._signal, instance_id, "SIGTERM")
+        while await asyncio.to_thread(self._runs, instance_id):
+            if time.monotonic() >= deadline:
+                await asyncio.to_thread(self._signal, instance_id, "SIGKILL")
+            await asyncio.sleep(LOOK_S)
+
+    async def statuses(self) -> dict[str, InstanceStatus]:
+        return await asyncio.to_thread(self._statuses)
+
+    async def logs(self, instance_id: str, lines: int) -> list[str]:
+        return await asyncio.to_thread(self._logs, instance_id, lines)
+
+    async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
+        return await asyncio.to_thread(self._usages, set(instance_ids))
+
+    async def set_memory(self, instance_id: str, memory: int) -> None:
+        await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
+
+    async def enforce(self) -> None:
+        """The kernel does so."""
+
+    async def forget(self, instance_id: str) -> None:
+        await uncut(asyncio.to_thread(self._forget, instance_id))
+
+    async def verify(self, artifact: Artifact) -> None:
+        """An image is started by its id: the engine has that one or none."""
+        await asyncio.to_thread(self._verify, artifact)
+
+    async def tidy(self, needed: Collection[Artifact]) -> None:
+        """The engine itself keeps logs within bounds."""
+        if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
+            await uncut(asyncio.to_thread(self._remove_images, images))
+
+    async def check(self) -> str | None:
+        return await engine_check(self._connection.ask)
+
+    @contextlib.contextmanager
+    def telling_ends(self, tell: Callable[[], None]) -> Iterator[None]:
+        follower = EngineEventFollower(self._events, self._deaths, tell, time.time_ns)
+        follower.start()
+        try:
+            yield
+        finally:
+            follower.close()
+
+    def close(self) -> None:
+        """Ends the connections to the engine; the instances run on."""
+        self._connection.close()
+
+    def _client(self) -> docker.DockerClient:
+        return self._connection.client()
+
+    def _events(self) -> Stream:
+        filters = {"type": "container", "event": ["die", "oom"], "label": self._stack.instances}
+        stream: Stream = self._client().events(decode=True, filters=filters)
+        return stream
+
+    def _find(self, instance_id: str) -> Container | None:
+        """Also one that was never started; not a stranger's that has its name."""
+        try:
+            container = self._client().containers.get(self._stack.container_name(instance_id))
+        except NotFound:
+            return None
+        return container if container.labels.get(STACK) == self._stack.id else None
+
+    def _started(self, instance_id: str) -> Container:
+        container = self._find(instance_id)
+        if container is None or not has_started(container.attrs):
+            raise UnknownInstance(f"no container was started for {instance_id}")
+        return container
+
+    def _preflight(self, spec: InstanceSpec) -> None:
+        self._verify(spec.artifact)
+        with engine_trouble(f"{spec.id} cannot be started"):
+            for volume in spec.volumes:
+                volumes.check(self._client().volumes, self._stack, volume)
+
+    def _start(self, spec: InstanceSpec) -> InstanceStatus:
+        if spec.artifact.kind != "image":
+            raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
+        with self._starting, engine_trouble(f"{spec.id} cannot be started"):
+            container = self._find(spec.id)
+            if container is None:
+                for volume in spec.volumes:
+                    volumes.make(self._client().volumes, self._stack, volume)
+                container = self._create(spec)
+            if not has_started(container.attrs):
+                container = self._begin(container, spec)
+            return self._status(container, None if container.attrs["State"]["Running"] else self._taken_down_until())
+
+    def _begin(self, container: Container, spec: InstanceSpec) -> Container:
+        """If somebody else has got its address meanwhile, it is made anew, with another one."""
+        for _ in range(ADDRESSES_TRIED):
+            try:
+                container.start()
+            except APIError as error:
+                if not network.is_taken(error):
+                    raise
+                container.remove(v=True)
+                container = self._create(spec)
+            else:
+                container.reload()
+                return container
+        raise DriverError(f"{spec.id}: others were quicker to take each of its addresses")
+
+    def _create(self, spec: InstanceSpec) -> Container:
+        address = network.address(self._client(), self._stack)
+        try:
+            return self._client().containers.create(**creation(spec, self._stack), **address)
+        except ImageNotFound as error:
+            raise DriverError(f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built") from error
+
+    def _verify(self, artifact: Artifact) -> None:
+        if artifact.kind != "image":
+            raise ArtifactGone(f"containers run from an image, not from a {artifact.kind}")
+        with engine_trouble(f"the image {artifact.ref} cannot be looked for"):
+            try:
+                self._client().images.get(artifact.digest)
+            except ImageNotFound as error:
+                raise ArtifactGone(f"the engine has no image {artifact.ref} as it was built") from error
+
+    def _remove_images(self, needed: Collection[str]) -> None:
+        with engine_trouble("old images cannot be removed"):
+            remove_waste(self._client(), self._stack, needed, now())
+
+    def _own(self, all_of_them: bool) -> list[Container]:
+        """One that is removed between the list and the look at it is left out."""
+        filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
+        return self._client().containers.list(all=all_of_them, filters=filters, ignore_removed=True)
+
+    def _statuses(self) -> dict[str, InstanceStatus]:
+        with engine_trouble("the containers cannot be listed"):
+            containers = [each for each in self._own(True) if has_started(each.attrs)]
+            ended = any(not each.attrs["State"]["Running"] for each in containers)
+            taken_down_until = self._taken_down_until() if ended else None
+        return {each.labels[INSTANCE]: self._status(each, taken_down_until) for each in containers}
+
+    def _status(self, container: Container, taken_down_until: datetime | None) -> InstanceStatus:
+        kills, was_oom = self._deaths.kills(container.id or ""), self._deaths.was_oom(container.id or "")
+        return status_of(container.attrs, self._stack.network, taken_down_until, kills, was_oom)
+
+    def _taken_down_until(self) -> datetime | None:
+        started = engine_start(each.attrs for each in self._client().networks.list(names=["bridge"]))
+        return max((each for each in (started, self._platform_ended_at()) if each), default=None)
+
+    def _signal(self, instance_id: str, signal: str) -> None:
+        """None to what has ended, also meanwhile: that is a conflict."""
+        with engine_trouble(f"{instance_id} cannot be stopped"):
+            container = self._started(instance_id)
+            if container.attrs["State"]["Running"]:
+                with unless_conflict():
+                    container.kill(signal)
+
+    def _runs(self, instance_id: str) -> bool:
+        with engine_trouble(f"{instance_id} cannot be looked at"):
+            container = self._find(instance_id)
+            return container is not None and bool(container.attrs["State"]["Running"])
+
+    def _logs(self, instance_id: str, lines: int) -> list[str]:
+        with engine_trouble(f"the log of {instance_id} cannot be read"):
+            text = self._started(instance_id).logs(tail=lines).decode(errors="replace")
+        return text.removesuffix("\n").split("\n") if text else []
+
+    def _usages(self, instance_ids: set[str]) -> dict[str, Usage]:
+        """All at once: where only the engine tells, each takes it a second."""
+        with engine_trouble("the containers cannot be listed"):
+            running = [each for each in self._own(False) if each.labels[INSTANCE] in instance_ids]
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            pairs = zip(running, pool.map(self._usage, running), strict=True)
+            return {container.labels[INSTANCE]: usage for container, usage in pairs if usage is not None}
+
+    def _usage(self, container: Container) -> Usage | None:
+        """None: it ended meanwhile."""
+        with engine_trouble(f"the usage of {container.name} cannot be read"):
+            use = self._use(container) if container.attrs["State"]["Running"] else None
+        if use is None:
+            return None
+        memory, cpu_s = use
+        return Usage(
+            started_at=moment(container.attrs["State"]["StartedAt"]),
+            memory_limit=memory_limit(container.attrs),
+            working_set=memory.working_set,
+            cpu_seconds=cpu_s,
+            oom_kills=memory.oom_kills,
+            memory_pressure=memory.pressure,
+        )
+
+    def _use(self, container: Container) -> tuple[MemoryUse, float] | None:
+        if (use := self._groups.use(container.id or "")) is not None:
+            return use
+        try:
+            statistics = container.stats(stream=False, one_shot=True)
+        except NotFound:
+            return None
+        return use_of(statistics, self._deaths.kills(container.id or "")) if isinstance(statistics, dict) else None
+
+    def _set_memory(self, instance_id: str, memory: int) -> None:
+        with engine_trouble(f"the memory limit of {instance_id} cannot be changed"):
+            container = self._started(instance_id)
+            use = self._use(container) if container.attrs["State"]["Running"] else None
+            if use is None:
+                raise DriverError(f"{instance_id} does not run")
+            check_headroom(instance_id, memory_limit(container.attrs), memory, use[0].working_set)
+            container.update(mem_limit=memory, memswap_limit=memory)
+
+    def _forget(self, instance_id: str) -> None:
+        with engine_trouble(f"{instance_id} cannot be removed"), contextlib.suppress(NotFound):
+            container = self._find(instance_id)
+            if container is None:
+                return
+            if container.attrs["State"]["Running"]:
+                raise DriverError(f"{instance_id} runs; stop it first")
+            container.remove(v=True)

@@ -1,0 +1,110 @@
+"""What the engine tells by itself: who was killed at its limit, who ended. Followed in a thread of its own."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 1.0
+NS_PER_S = 10**9
+# An end follows the kill at the limit that caused it within 50 ms.
+SAME_NS = NS_PER_S
+REMEMBERED = 1000
+
+
+class Stream(Protocol):
+    """The engine's events, for ever; a lost connection ends it without an error."""
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+    def close(self) -> None: ...
+
+
+class Deaths:
+    """What was seen of each container, by its id, since `follow`. One thread writes, others read."""
+
+    def __init__(self) -> None:
+        self._kills: dict[str, int] = {}
+        self._killed_ns: dict[str, int] = {}
+        self._ended_ns: dict[str, int] = {}
+        self._since_ns: int | None = None
+
+    def follow(self, since_ns: int) -> None:
+        """What happened before is not known."""
+        self._since_ns = since_ns
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        container, at = event["id"], int(event["timeNano"])
+        if event["Action"] == "oom":
+            self._kills[container] = self._kills.get(container, 0) + 1
+            self._killed_ns[container] = at
+        else:
+            self._ended_ns[container] = at
+        for seen in (self._kills, self._killed_ns, self._ended_ns):
+            while len(seen) > REMEMBERED:
+                seen.pop(next(iter(seen)))
+
+    def kills(self, container: str) -> int:
+        return self._kills.get(container, 0)
+
+    def was_oom(self, container: str) -> bool | None:
+        """Whether it ended by a kill at its limit; None: its end, or the second before it, was not seen."""
+        ended = self._ended_ns.get(container)
+        if ended is None or self._since_ns is None or ended - self._since_ns < SAME_NS:
+            return None
+        killed = self._killed_ns.get(container)
+        return killed is not None and abs(ended - killed) <= SAME_NS
+
+
+class EngineEventFollower:
+    """Calls `tell` (in its thread) at each end, and after each time when it was deaf. `connect` raises OSError or what
+    else the engine's client does.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Stream], deaths: Deaths, tell: Callable[[], None], now_ns: Callable[[], int]
+    ) -> None:
+        self._connect = connect
+        self._deaths = deaths
+        self._tell = tell
+        self._now_ns = now_ns
+        self._stream: Stream | None = None
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="docker-events", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Returns when nothing will be told any more."""
+        self._ending.set()
+        if self._stream is not None:
+            with contextlib.suppress(OSError):  # it was lost already
+                self._stream.close()
+        self._thread.join(timeout=2 * AGAIN_S)
+
+    def _run(self) -> None:
+        was_well = True
+        while not self._ending.is_set():
+            try:
+                self._stream = self._connect()
+                was_well = True
+                self._listen(self._stream)
+            except Exception as error:  # the client has many kinds; none may end the thread
+                if was_well and not self._ending.is_set():
+                    log.warning("the engine's events cannot be followed: %s", error)
+                was_well = False
+            self._ending.wait(AGAIN_S)
+
+    def _listen(self, stream: Stream) -> None:
+        self._deaths.follow(self._now_ns())
+        self._tell()
+        if self._ending.is_set():
+            stream.close()
+        for event in stream:
+            self._deaths.note(event)
+            if event["Action"] == "die":
+                self._tell()

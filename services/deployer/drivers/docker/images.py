@@ -1,0 +1,46 @@
+"""Images that nothing needs any more: which they are, and their removal.
+
+An image is known by its id: a tag may be moved to another one at any time, and one image may have several.
+"""
+
+import contextlib
+import logging
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import docker
+from docker.errors import ImageNotFound
+
+from services.deployer.drivers.docker.connection import unless_conflict
+from services.deployer.drivers.docker.container import Stack, moment
+from shared.host.docker_engine import APP
+
+log = logging.getLogger(__name__)
+
+KEPT = timedelta(hours=1)
+OWN = "slipway/"  # before every tag that build gives
+
+
+def is_waste(image: Mapping[str, Any], kept: Collection[str], now: datetime) -> bool:
+    """By the engine's inspection of an image of this stack; `kept`: ids. Its tag was set when it was last built: an
+    unchanged commit gives the same image with its first date. What a person tagged is the person's.
+    """
+    tags = image.get("RepoTags") or []
+    if image["Id"] in kept or not all(tag.startswith(OWN) for tag in tags):
+        return False
+    dates = [image.get("Created"), image.get("Metadata", {}).get("LastTagTime")]
+    return all(now - moment(date) >= KEPT for date in dates if date)
+
+
+def remove_waste(client: docker.DockerClient, stack: Stack, needed: Collection[str], now: datetime) -> None:
+    """`needed`: ids. One image that cannot be removed does not keep the others."""
+    listed = client.api.images(filters={"label": stack.label})
+    used = {container["ImageID"] for container in client.api.containers(all=True)}
+    for image_id in {image["Id"] for image in listed}:
+        with contextlib.suppress(ImageNotFound), unless_conflict():
+            image = client.images.get(image_id).attrs
+            if is_waste(image, {*needed, *used}, now):
+                # Forced only where it has several tags, which the engine asks for; it never takes one that runs.
+                client.api.remove_image(image_id, force=len(image["RepoTags"] or []) > 1)
+                log.info("the image %s of %s is not needed any more", image_id, image["Config"]["Labels"].get(APP))

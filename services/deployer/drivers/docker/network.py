@@ -1,0 +1,79 @@
+"""The network of the instances: made where it is missing, and with which address of it the next one begins."""
+
+import logging
+import random
+from typing import Any
+
+import docker
+from docker.errors import APIError
+from docker.types import IPAMConfig, IPAMPool
+
+from services.deployer.drivers.docker.address import room_of, taken
+from services.deployer.drivers.docker.connection import unless_conflict
+from services.deployer.drivers.docker.container import Stack
+from services.deployer.drivers.driver import DriverError
+from shared.host.docker_engine import STACK
+from shared.host.subnet import range_of
+
+log = logging.getLogger(__name__)
+
+TRIES = 10
+
+
+def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
+    """For the making of the next container: nothing where the engine gives addresses as it likes."""
+    name = stack.network
+    room = room_of(_found(client, name) or _made(client, stack))
+    if room is None:
+        return {}
+    there = client.api.containers(all=True, filters={"network": name})
+    chosen = room.choose(taken(there, name), random.random())
+    if chosen is None:
+        raise DriverError(f"the network {name} has no address left from {room.first} to {room.last}")
+    return {"networking_config": {name: client.api.create_endpoint_config(ipv4_address=str(chosen))}}
+
+
+def is_taken(error: APIError) -> bool:
+    """Whether a container was not started because another one has its address."""
+    return "Address already in use" in str(error.explanation)
+
+
+def _found(client: docker.DockerClient, name: str) -> dict[str, Any] | None:
+    """The engine's filter also finds longer names."""
+    return next((each.attrs for each in client.networks.list(names=[name]) if each.name == name), None)
+
+
+def _made(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
+    """Addresses can be chosen only in a subnet that was chosen too, which must be none of the machine's. So the engine
+    chooses one, for a network that goes again. If somebody else is quicker to take it, the engine chooses another.
+    """
+    log.info("the network %s is made", stack.network)
+    for attempt in range(1, TRIES + 1):
+        subnet = _free_subnet(client, stack)
+        given = range_of(subnet)
+        ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet, iprange=given)]) if given else None
+        try:
+            with unless_conflict():
+                _create(client, stack.network, stack, ipam)
+        except APIError:
+            if attempt == TRIES:
+                raise
+        if (made := _found(client, stack.network)) is not None:
+            return made
+    raise DriverError(f"the network {stack.network} is removed as soon as it is made")
+
+
+def _free_subnet(client: docker.DockerClient, stack: Stack) -> str:
+    name = f"{stack.network}-subnet"
+    for left in client.networks.list(names=[name], filters={"label": stack.label}):
+        left.remove()  # by one that was cut off
+    trial = _create(client, name, stack)
+    try:
+        trial.reload()
+        return str(trial.attrs["IPAM"]["Config"][0]["Subnet"])
+    finally:
+        trial.remove()
+
+
+def _create(client: docker.DockerClient, name: str, stack: Stack, ipam: IPAMConfig | None = None) -> Any:
+    return client.networks.create(name, driver="bridge", check_duplicate=True, labels={STACK: stack.id}, ipam=ipam)

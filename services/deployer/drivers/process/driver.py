@@ -1,0 +1,251 @@
+"""Instances as processes of this machine. They share the platform's user: no wall between an app and the platform."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+from services.deployer.drivers.driver import (
+    ArtifactChanged,
+    ArtifactGone,
+    DriverError,
+    InstanceSpec,
+    InstanceStatus,
+    UnknownInstance,
+    Usage,
+)
+from services.deployer.drivers.process.end import LOOK_S, kill, remains, terminate
+from services.deployer.drivers.process.linux_process import TICKS_S, Sessions, boot_id
+from services.deployer.drivers.process.memory_cgroup import CgroupLimits
+from services.deployer.drivers.process.memory_guard import GuardLimits
+from services.deployer.drivers.process.memory_limit import MemoryLimits
+from services.deployer.drivers.process.port import PortPicker
+from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, folders, instances_root
+from services.deployer.drivers.process.start import harmless, spawn
+from services.deployer.drivers.uncancellable import uncut
+from shared.clock import now
+from shared.host.directory_digest import directory_digest
+from shared.models import Artifact
+
+log = logging.getLogger(__name__)
+
+LOG_BYTES = 8 * 2**20
+
+
+class ProcessDriver:
+    """`Driver` for processes. `platform_environment`: of it only what is harmless is passed on. `groups`: in which
+    control group each new instance gets one of its own; None: a guard holds it to its memory limit. An instance stays
+    with what it began with.
+    """
+
+    def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
+        self._root = instances_root(home)
+        self._volumes = home / "volumes"
+        self._passed_on = harmless(platform_environment)
+        self._ports = PortPicker(self._root / ".port")
+        self._cgroups = CgroupLimits(groups)
+        self._guard = GuardLimits()
+        # Held while a record is changed; nor does anybody read one while its process is being started.
+        self._records = threading.Lock()
+
+    async def preflight(self, spec: InstanceSpec) -> None:
+        await self.verify(spec.artifact)
+
+    async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        return await uncut(asyncio.to_thread(self._start, spec))
+
+    async def stop(self, instance_id: str, grace_s: float) -> None:
+        record = await asyncio.to_thread(self._record, instance_id)
+        deadline = time.monotonic() + grace_s
+        await asyncio.to_thread(terminate, record)
+        while await asyncio.to_thread(remains, record):
+            if time.monotonic() >= deadline:
+                await asyncio.to_thread(kill, record)
+            await asyncio.sleep(LOOK_S)
+        await asyncio.to_thread(self._release_memory, instance_id)
+
+    async def statuses(self) -> dict[str, InstanceStatus]:
+        return await asyncio.to_thread(self._statuses)
+
+    async def logs(self, instance_id: str, lines: int) -> list[str]:
+        return await asyncio.to_thread(self._logs, instance_id, lines)
+
+    async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
+        return await asyncio.to_thread(self._usage, set(instance_ids))
+
+    async def set_memory(self, instance_id: str, memory: int) -> None:
+        await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
+
+    async def enforce(self) -> None:
+        await asyncio.to_thread(self._enforce)
+
+    async def forget(self, instance_id: str) -> None:
+        await asyncio.to_thread(self._forget, instance_id)
+
+    async def verify(self, artifact: Artifact) -> None:
+        await asyncio.to_thread(_verify, artifact)
+
+    async def tidy(self, needed: Collection[Artifact]) -> None:
+        await asyncio.to_thread(self._rotate_logs)
+        await asyncio.to_thread(self._sweep_groups)
+
+    async def check(self) -> str | None:
+        return None
+
+    def telling_ends(self, tell: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def _folder(self, instance_id: str) -> InstanceFolder:
+        return InstanceFolder(self._root / instance_id)
+
+    def _record(self, instance_id: str) -> ProcessRecord:
+        with self._records:
+            return self._read(instance_id)
+
+    def _read(self, instance_id: str) -> ProcessRecord:
+        record = self._folder(instance_id).read()
+        if record is None:
+            raise UnknownInstance(f"no process was started for {instance_id}")
+        return record
+
+    def _limits(self, record: ProcessRecord) -> MemoryLimits:
+        return self._cgroups if record.group else self._guard
+
+    def _oom_kills(self, record: ProcessRecord) -> int:
+        return self._limits(record).oom_kills(record)
+
+    def _start(self, spec: InstanceSpec) -> InstanceStatus:
+        if spec.artifact.kind != "directory":
+            raise DriverError(f"{spec.id}: processes run from a directory, not from an {spec.artifact.kind}")
+        folder = self._folder(spec.id)
+        with self._records:
+            if (status := folder.status(self._oom_kills)) is not None:
+                return status
+            used = {record.port for other in folders(self._root) if (record := other.read())}
+            try:
+                folder.make(Path(spec.artifact.ref))
+                entrance = self._cgroups.make(spec.id, spec.memory)
+                record = ProcessRecord(
+                    id=spec.id,
+                    marker=f"SLIPWAY_INSTANCE_FOLDER={folder.path}",
+                    port=self._ports.pick(used),
+                    memory=spec.memory,
+                    started_at=now(),
+                    boot_id=boot_id(),
+                    group=str(entrance.parent) if entrance else "",
+                )
+                folder.write(record)
+                record = spawn(spec, folder, record, entrance, {**self._passed_on, **self._make_volumes(spec)})
+            except OSError as error:
+                raise DriverError(f"{spec.id} cannot be started: {error}") from error
+            folder.write(record)
+            started = folder.status(self._oom_kills)
+        if started is None:
+            raise DriverError(f"{spec.id}: its record vanished")
+        return started
+
+    def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
+        """Where they are, by the variables that say so. Raises OSError."""
+        places = {}
+        for volume in spec.volumes:
+            place = self._volumes / volume.app / volume.environment / volume.name
+            place.mkdir(parents=True, exist_ok=True)
+            places[volume.variable] = str(place)
+        return places
+
+    def _statuses(self) -> dict[str, InstanceStatus]:
+        with self._records:
+            statuses = [folder.status(self._oom_kills) for folder in folders(self._root)]
+        return {status.id: status for status in statuses if status is not None}
+
+    def _logs(self, instance_id: str, lines: int) -> list[str]:
+        self._record(instance_id)
+        folder = self._folder(instance_id)
+        tail: deque[str] = deque(maxlen=lines)
+        for path in (folder.older_log, folder.log):
+            with contextlib.suppress(FileNotFoundError), path.open(errors="replace") as file:
+                tail.extend(line.rstrip("\n") for line in file)
+        return list(tail)
+
+    def _usage(self, instance_ids: set[str]) -> dict[str, Usage]:
+        with self._records:
+            records = [
+                record for each in folders(self._root) if each.path.name in instance_ids and (record := each.read())
+            ]
+        by_session = {record.pid: record for record in records if record.pid is not None and record.runs()}
+        found = {}
+        for session, members in Sessions().members(by_session).items():
+            record = by_session[session]
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                memory = self._limits(record).use(record, members)
+                cpu_s = sum(stat.cpu_ticks for stat in members) / TICKS_S
+                found[record.id] = Usage(
+                    record.started_at, record.memory, memory.working_set, cpu_s, memory.oom_kills, memory.pressure
+                )
+        return found
+
+    def _set_memory(self, instance_id: str, memory: int) -> None:
+        with self._records:
+            record = self._read(instance_id)
+            if not record.runs():
+                raise DriverError(f"{instance_id} does not run")
+            self._limits(record).change(record, memory)
+            self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
+
+    def _enforce(self) -> None:
+        """A kill is noted first: who finds only its traces shall know what it was."""
+        with self._records:
+            running = [record for each in folders(self._root) if (record := each.read()) and record.runs()]
+            exceeding = self._guard.exceeding(record for record in running if not record.group)
+            for record in exceeding:
+                self._folder(record.id).write(record.model_copy(update={"oom_kills": 1}))
+        for record in exceeding:
+            log.warning("%s is killed: over its memory limit of %d bytes", record.id, record.memory)
+            kill(record)
+
+    def _release_memory(self, instance_id: str) -> None:
+        """After the end; what is known only there is noted first."""
+        with self._records, contextlib.suppress(UnknownInstance):
+            record = self._read(instance_id)
+            if (kills := self._oom_kills(record)) != record.oom_kills:
+                self._folder(instance_id).write(record.model_copy(update={"oom_kills": kills}))
+            self._limits(record).remove(record)
+
+    def _forget(self, instance_id: str) -> None:
+        with self._records:
+            folder = self._folder(instance_id)
+            record = folder.read()
+            if record is not None and remains(record):
+                raise DriverError(f"{instance_id} runs; stop it first")
+            if record is not None:
+                self._limits(record).remove(record)
+            shutil.rmtree(folder.path, ignore_errors=True)
+
+    def _rotate_logs(self) -> None:
+        """Copies and cuts, since the process holds the file open; at full speed a few lines may be lost."""
+        for folder in folders(self._root):
+            with contextlib.suppress(FileNotFoundError):
+                if folder.log.stat().st_size > LOG_BYTES:
+                    shutil.copyfile(folder.log, folder.older_log)
+                    os.truncate(folder.log, 0)
+
+    def _sweep_groups(self) -> None:
+        with self._records:
+            self._cgroups.sweep({folder.path.name for folder in folders(self._root)})
+
+
+def _verify(artifact: Artifact) -> None:
+    if artifact.kind != "directory":
+        raise ArtifactGone(f"processes run from a directory, not from an {artifact.kind}")
+    try:
+        digest = directory_digest(Path(artifact.ref))
+    except FileNotFoundError as error:
+        raise ArtifactGone(f"there is no directory {Path(artifact.ref).name}") from error
+    if digest != artifact.digest:
+        raise ArtifactChanged(f"digest {digest}, sealed as {artifact.digest}")

@@ -1,0 +1,52 @@
+"""Memory limits without the kernel's help: a guard looks, and kills what stays over its limit. A fence, not a wall:
+between two looks an instance may take more.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from services.deployer.drivers.memory_use import MemoryUse, check_headroom
+from services.deployer.drivers.process.linux_process import ProcessStat, Sessions, proportional_memory
+from services.deployer.drivers.process.record import ProcessRecord
+
+LOOKS_ALLOWED = 1
+
+
+class GuardLimits:
+    """`MemoryLimits` of whole sessions. Between a look and the kill the driver notes the kill in the record."""
+
+    def __init__(self) -> None:
+        self._sessions = Sessions()
+        self._looks_over: dict[str, int] = {}
+
+    def make(self, instance_id: str, memory: int) -> Path | None:
+        return None
+
+    def change(self, record: ProcessRecord, memory: int) -> None:
+        session = record.pid or 0
+        check_headroom(record.id, record.memory, memory, proportional_memory(Sessions().members([session])[session]))
+
+    def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
+        return MemoryUse(proportional_memory(members), record.oom_kills)
+
+    def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
+        """Over the limit in two looks running."""
+        by_session = {record.pid: record for record in records if record.pid is not None}
+        members = self._sessions.members(by_session)
+        over = [record for pid, record in by_session.items() if _is_over(record, members[pid])]
+        self._looks_over = {record.id: self._looks_over.get(record.id, 0) + 1 for record in over}
+        return [record for record in over if self._looks_over[record.id] > LOOKS_ALLOWED]
+
+    def oom_kills(self, record: ProcessRecord) -> int:
+        return record.oom_kills
+
+    def remove(self, record: ProcessRecord) -> None:
+        """Nothing is kept outside the record."""
+
+
+def _is_over(record: ProcessRecord, members: list[ProcessStat]) -> bool:
+    """What processes share (code, a forked server's data) is resident in each of them: it is counted once, but only
+    looked into if that can matter.
+    """
+    resident = sum(stat.resident for stat in members)
+    return resident > record.memory and proportional_memory(members) > record.memory

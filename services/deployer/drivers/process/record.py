@@ -1,0 +1,129 @@
+"""What the process driver keeps of an instance, in `<home>/instances/<id>/`: it outlives the deployer."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from services.deployer.drivers.driver import KILLED, InstanceStatus
+from services.deployer.drivers.process.linux_process import boot_id, marked_with, process_stat
+
+HOST = "127.0.0.1"
+SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large to copy, and no place to write to
+
+
+class ProcessRecord(BaseModel):
+    """Written before the process is started, without `pid`, and again after. `marker` (`NAME=value`) is in the
+    environment of every process of the instance, and of none of another home. `memory` in bytes; `group`: the control
+    group that holds it to that, empty if there is none. `oom_kills`: those that are not to be read there (any more).
+    `stopped`: the platform ended it.
+    """
+
+    id: str
+    marker: str
+    port: int
+    memory: int
+    started_at: datetime
+    boot_id: str
+    pid: int | None = None
+    start_ticks: int | None = None
+    group: str = ""
+    oom_kills: int = 0
+    stopped: bool = False
+
+    def runs(self) -> bool:
+        stat = process_stat(self.pid) if self.pid and self.boot_id == boot_id() else None
+        return stat is not None and stat.start_ticks == self.start_ticks
+
+
+class InstanceFolder:
+    """`record.json`, `exit_code` (written by the shim), `log` and `log.1`, the instance's HOME and TMPDIR, and `app`,
+    its working directory: a copy of the artifact, so this stays what passed, whatever the app writes beside itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = path / "log"
+        self.older_log = path / "log.1"
+        self.exit_code = path / "exit_code"
+        self.app = path / "app"
+        self.home = path / "home"
+        self.tmp = path / "tmp"
+        self._record = path / "record.json"
+
+    def make(self, artifact: Path) -> None:
+        """May be repeated as long as nothing runs there. Raises OSError."""
+        for folder in (self.home, self.tmp):
+            folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.app, ignore_errors=True)
+        shutil.copytree(
+            artifact, self.app, symlinks=True, ignore=lambda at, names: SHARED if Path(at) == artifact else ()
+        )
+        for name in SHARED:
+            if (artifact / name).is_dir():
+                (self.app / name).symlink_to(artifact / name)
+
+    def write(self, record: ProcessRecord) -> None:
+        fresh = self._record.with_suffix(".new")
+        with fresh.open("w") as file:
+            file.write(record.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._record)
+
+    def read(self) -> ProcessRecord | None:
+        """The record; None if there is none, or if the process that it announces was never started."""
+        try:
+            record = ProcessRecord.model_validate_json(self._record.read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
+        if record.pid is None:
+            # The deployer died between the start of the process and writing that down.
+            leader = next((stat for stat in marked_with(record.marker) if stat.pid == stat.session), None)
+            if leader is not None:
+                record = record.model_copy(update={"pid": leader.pid, "start_ticks": leader.start_ticks})
+                self.write(record)
+            elif not self.exit_code.exists():
+                return None
+        return record
+
+    def status(self, oom_kills: Callable[[ProcessRecord], int]) -> InstanceStatus | None:
+        """`oom_kills` is asked of an ended instance. The end of a whole session at once is seen by no shim."""
+        record = self.read()
+        if record is None:
+            return None
+        running = record.runs()
+        if not running:
+            record = self.read() or record  # `stopped` may have been written just before it ended
+        exit_code = None if running else self._read_exit_code()
+        kills = 0 if running else oom_kills(record)
+        was_killed = kills > 0 and exit_code in (None, KILLED)
+        return InstanceStatus(
+            id=record.id,
+            address=f"{HOST}:{record.port}",
+            running=running,
+            started_at=record.started_at,
+            exit_code=KILLED if was_killed else exit_code,
+            interrupted=not running and (record.stopped or record.boot_id != boot_id()),
+            oom_killed=was_killed,
+            oom_kills=kills,
+        )
+
+    def _read_exit_code(self) -> int | None:
+        try:
+            return int(self.exit_code.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+def instances_root(home: Path) -> Path:
+    return home / "instances"
+
+
+def folders(root: Path) -> Iterator[InstanceFolder]:
+    """All instances of a home, also those whose record cannot be read."""
+    if root.is_dir():
+        yield from (InstanceFolder(path) for path in sorted(root.iterdir()) if path.is_dir())

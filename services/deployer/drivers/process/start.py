@@ -1,0 +1,68 @@
+"""How an instance is started as processes: a shim of two shells, and the environment that its app gets."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.deployer.drivers.driver import InstanceSpec
+from services.deployer.drivers.process.linux_process import process_stat
+from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord
+
+# The outer shell notes how the command ended. Both catch SIGTERM, which goes to the whole group, so that they outlive
+# the app; a caught signal, unlike an ignored one, is back at its default in the programs that they start.
+# It enters its control group before it starts anything, so that nothing of the app is ever outside.
+SHIM = """trap : TERM INT HUP
+if [ -z "$3" ] || echo $$ > "$3"
+then sh -c "trap : TERM INT HUP
+$1"
+else echo "its control group cannot be entered"; (exit 126)
+fi
+echo $? > "$2"
+"""
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+
+
+def harmless(platform_environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of the platform's environment that is passed on to apps."""
+    return {name: platform_environment[name] for name in PASSED_ON if name in platform_environment}
+
+
+def spawn(
+    spec: InstanceSpec,
+    folder: InstanceFolder,
+    record: ProcessRecord,
+    entrance: Path | None,
+    passed_on: Mapping[str, str],
+) -> ProcessRecord:
+    """The record with the process that was started. `entrance`: where it enters its control group, if it has one."""
+    artifact = spec.artifact.ref
+    path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", passed_on.get("PATH", os.defpath)]
+    marker_name, _, marker_value = record.marker.partition("=")
+    environment = {
+        **passed_on,
+        **spec.environment,
+        "PATH": ":".join(path),
+        "PORT": str(record.port),
+        "HOME": str(folder.home),
+        "TMPDIR": str(folder.tmp),
+        "SLIPWAY_INSTANCE": spec.id,
+        marker_name: marker_value,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    shim = ["/bin/sh", "-c", SHIM, "slipway-instance", spec.command, str(folder.exit_code), str(entrance or "")]
+    with folder.log.open("ab") as log:
+        process = subprocess.Popen(
+            shim,
+            cwd=folder.app,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    process.returncode = 0  # it may outlive us, so Popen shall not warn; process_stat collects the zombie
+    stat = process_stat(process.pid)
+    # A process that has ended already has no start time, and so counts as ended.
+    return record.model_copy(update={"pid": process.pid, "start_ticks": stat.start_ticks if stat else None})

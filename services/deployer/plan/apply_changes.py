@@ -1,0 +1,234 @@
+"""From changes to what is stored: new versions of releases and instances, and the events that tell of them. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.deployer.plan.action import (
+    AddInstance,
+    Change,
+    DropInstance,
+    MakeRoom,
+    MoveInstance,
+    MoveRelease,
+    NoteAddress,
+    NoteDown,
+    NoteEnd,
+    Say,
+    Switch,
+    WantMemory,
+)
+from services.deployer.plan.observe import World
+from services.deployer.plan.stop_first import is_stop_first
+from services.deployer.releases import instance as instances
+from services.deployer.releases import release as releases
+from services.deployer.releases.environment import Override, desired
+from services.deployer.releases.instance import RUNNING, Instance, crashes_in_a_row, is_helped_by
+from services.deployer.releases.release import Release
+from shared.models import Event, InstanceState, ReleaseFailure, ReleaseState
+
+EXCERPT_BYTES = 4096
+
+
+@dataclass
+class Commit:
+    """Stored in one transaction, or not at all. `override`: None leaves the stored one."""
+
+    releases: dict[str, Release] = field(default_factory=dict)
+    instances: dict[str, Instance] = field(default_factory=dict)
+    dropped: list[Instance] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    override: Override | None = None
+
+
+def release_event(release: Release, at: datetime) -> Event:
+    return Event(
+        type=f"release.{release.state}",
+        app=release.app,
+        at=at,
+        id=release.id,
+        reason=release.reason,
+        notify=release.manifest.notify,
+        **_subject(release),
+        **_evidence(release),
+        **_loss(release),
+    )
+
+
+def _instance_event(instance: Instance, release: Release, at: datetime) -> Event:
+    return Event(
+        type=f"instance.{instance.state}",
+        app=instance.app,
+        at=at,
+        id=instance.id,
+        reason=instance.reason,
+        notify=release.manifest.notify,
+        **_subject(release),
+        **_memory(instance, release),
+    )
+
+
+def _subject(release: Release) -> dict[str, str]:
+    return {
+        "release": release.id,
+        "environment": release.environment,
+        "commit": release.commit,
+        "build": release.build,
+    }
+
+
+def _evidence(release: Release) -> dict[str, str | int | None]:
+    """What its failure left behind, if it ended by one."""
+    failure = release.failure
+    if failure is None or release.state not in (ReleaseState.FAILED, ReleaseState.ROLLED_BACK):
+        return {}
+    last = "\n".join(failure.log).encode()[-EXCERPT_BYTES:]
+    return {"exit_code": failure.exit_code, "probe": failure.probe, "excerpt": last.decode(errors="ignore")}
+
+
+def _loss(release: Release) -> dict[str, str | float | None]:
+    """What going live cost visitors."""
+    is_live = release.state is ReleaseState.LIVE
+    return {"strategy": release.strategy, "down_s": release.down_s} if is_live else {}
+
+
+def _memory(instance: Instance, release: Release) -> dict[str, int]:
+    if instance.state is not InstanceState.FAILED:
+        return {}
+    maximum = release.manifest.resources.max_memory
+    return {"oom_killed": instance.oom_killed, "memory_limit": instance.memory, "max_memory": maximum}
+
+
+def apply(changes: Iterable[Change], world: World, failures: Mapping[str, ReleaseFailure], now: datetime) -> Commit:
+    """`failures`: the evidence for each instance that fails and counts against its release. Raises
+    IllegalTransition if a change does not fit the world that it was planned on.
+    """
+    return _Application(world, failures, now).commit_of(changes)
+
+
+class _Application:
+    def __init__(self, world: World, failures: Mapping[str, ReleaseFailure], now: datetime) -> None:
+        self._world = world
+        self._failures = failures
+        self._now = now
+        self._commit = Commit()
+
+    def commit_of(self, changes: Iterable[Change]) -> Commit:
+        for change in changes:
+            match change:
+                case AddInstance():
+                    self._add(change)
+                case MoveInstance():
+                    self._move_instance(change)
+                case NoteAddress(instance_id, address):
+                    self._put(self._instance(instance_id).model_copy(update={"address": address}))
+                case NoteEnd(instance_id):
+                    self._put(self._instance(instance_id).model_copy(update={"ended_at": self._now}))
+                case DropInstance(instance_id):
+                    self._commit.dropped.append(self._instance(instance_id))
+                case MoveRelease():
+                    self._move_release(change)
+                case Switch(release_id):
+                    self._put_release(self._release(release_id).model_copy(update={"switched_at": self._now}))
+                case MakeRoom(release_id):
+                    self._make_room(self._release(release_id))
+                case NoteDown(release_id):
+                    self._note_down(self._release(release_id))
+                case Say(release_id, reason):
+                    self._put_release(self._release(release_id).model_copy(update={"reason": reason}))
+                case WantMemory(release_id, memory):
+                    self._want_memory(self._release(release_id), memory)
+        return self._commit
+
+    def _instance(self, instance_id: str) -> Instance:
+        return self._commit.instances.get(instance_id) or self._world.instances[instance_id]
+
+    def _release(self, release_id: str) -> Release:
+        return self._commit.releases.get(release_id) or self._world.releases[release_id]
+
+    def _put(self, instance: Instance) -> None:
+        self._commit.instances[instance.id] = instance
+
+    def _put_release(self, release: Release) -> None:
+        self._commit.releases[release.id] = release
+
+    def _add(self, change: AddInstance) -> None:
+        release = self._release(change.release)
+        release = release.model_copy(update={"instances_made": release.instances_made + 1})
+        self._put_release(release)
+        wanted = desired(self._world.override, release.manifest.resources)
+        restarts = crashes = oom_kills = 0
+        if change.replaces is not None:
+            failed = self._instance(change.replaces)
+            crashes = 0 if is_helped_by(failed, wanted.memory) else crashes_in_a_row(failed)
+            restarts, oom_kills = failed.restarts + 1, failed.oom_kills
+            self._put(failed.model_copy(update={"replaced": True}))
+        added = Instance(
+            id=f"{release.id}-{release.instances_made}",
+            release=release.id,
+            app=release.app,
+            environment=release.environment,
+            commit=release.commit,
+            state=InstanceState.STARTING,
+            reason=f"in place of {change.replaces}" if change.replaces else f"{wanted.replicas} are wanted",
+            created_at=self._now,
+            changed_at=self._now,
+            memory=wanted.memory,
+            configuration=self._world.override.configuration,
+            told=self._world.told,
+            restarts=restarts,
+            crashes=crashes,
+            oom_kills=oom_kills,
+        )
+        self._put(added)
+        self._commit.events.append(_instance_event(added, release, self._now))
+
+    def _move_instance(self, change: MoveInstance) -> None:
+        changed = instances.moved(self._instance(change.instance), change.state, change.reason, self._now)
+        status = self._world.statuses.get(changed.id)
+        if change.state is InstanceState.FAILED and status is not None:
+            kills = changed.oom_kills + status.oom_kills
+            changed = changed.model_copy(update={"oom_killed": status.oom_killed, "oom_kills": kills})
+        self._put(changed)
+        release = self._release(changed.release)
+        if change.fault and release.failure is None:
+            release = release.model_copy(update={"failure": self._failures[changed.id]})
+            self._put_release(release)
+        self._commit.events.append(_instance_event(changed, release, self._now))
+
+    def _move_release(self, change: MoveRelease) -> None:
+        before = self._release(change.release)
+        release = releases.moved(before, change.state, change.reason, self._now)
+        if before.state is ReleaseState.STARTING and release.state in releases.ENDED:
+            self._give_memory_back(release)
+        if change.state is ReleaseState.STARTING:
+            live = self._world.only(ReleaseState.LIVE)
+            strategy = "stop-first" if is_stop_first(release, live) else "start-first"
+            release = release.model_copy(update={"previous": live.id if live else None, "strategy": strategy})
+        if change.abort_rollout:
+            release = release.model_copy(update={"abort_rollout": True})
+        self._put_release(release)
+        self._commit.events.append(release_event(release, self._now))
+
+    def _want_memory(self, release: Release, memory: int) -> None:
+        override = self._world.override
+        if release.state is ReleaseState.STARTING:
+            raised_from = override.memory if release.raised_to is None else release.raised_from
+            self._put_release(release.model_copy(update={"raised_from": raised_from, "raised_to": memory}))
+        self._commit.override = override.model_copy(update={"memory": memory})
+
+    def _give_memory_back(self, release: Release) -> None:
+        """What a release that never was live had its environment raised to, unless it was changed since."""
+        override = self._world.override
+        if release.raised_to is not None and override.memory == release.raised_to:
+            self._commit.override = override.model_copy(update={"memory": release.raised_from})
+
+    def _make_room(self, release: Release) -> None:
+        served = any(i.release != release.id and i.state in RUNNING for i in self._world.instances.values())
+        update = {"room_at": self._now, "down_from": self._now if served else None}
+        self._put_release(release.model_copy(update=update))
+
+    def _note_down(self, release: Release) -> None:
+        assert release.down_from is not None
+        down_s = round((self._now - release.down_from).total_seconds(), 3)
+        self._put_release(release.model_copy(update={"down_s": down_s}))

@@ -1,0 +1,213 @@
+"""What to do next in one environment, from what is stored and what is seen. Pure: no I/O, no clock.
+
+The order of a release comes out of its conditions: all new instances ready → proxy says routable → (canary: rollout
+open) → switch → old ones draining → proxy says absent → SIGTERM. With volumes the old ones go first (stop_first.py).
+Killed anywhere, the next plan goes on from the facts.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, Say, Switch
+from services.deployer.plan.observe import ObservationLimits, World, observed
+from services.deployer.plan.plan_work import is_settled
+from services.deployer.plan.stop_first import BEGUN, awaited, down_noted, in_the_way, out, room_made
+from services.deployer.releases.environment import desired
+from services.deployer.releases.instance import ENDED, RUNNING, Instance, may_restart_at
+from services.deployer.releases.release import ENDED as RELEASE_ENDED
+from services.deployer.releases.release import Release
+from shared.models import Environment, InstanceState, ReleaseState
+from shared.proxy_models import RouteState
+
+S = InstanceState
+ENDED_KEPT = 5
+
+
+def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
+    """What follows from what the instances went through by themselves, and only then what is decided on that. To be
+    asked again after the changes are stored; when nothing is left to change, `work` says what is to be done.
+    """
+    return observed(world, limits, now) or decided(world, limits, now)
+
+
+def decided(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
+    """One kind of decision at a time: the next kind is decided on what the last has made of the world."""
+    starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
+    deciders: list[Iterable[Change]] = [
+        _queue(world, starting),
+        _verdicts(world, starting, live),
+        _without_ended_releases(world),
+        down_noted(world),
+    ]
+    if starting is not None:
+        deciders += [_begun(world, starting, now), _taken_over(world, starting, live)]
+    if live is not None and (starting is None or not (starting.switched_at or starting.room_at)):
+        fresh = _fresh(world, live, limits, now)
+        deciders += [_filled(world, live, fresh, now), _kept_up(world, live, fresh)]
+    if starting is not None:
+        deciders.append(_said(world, starting))
+    deciders.append(_forgotten(world))
+    return next((changes for decider in deciders if (changes := list(decider))), [])
+
+
+def _queue(world: World, starting: Release | None) -> Iterator[Change]:
+    """One release at a time; of those that wait, the newest goes on."""
+    pending = [release for release in world.releases.values() if release.state is ReleaseState.PENDING]
+    if not pending:
+        return
+    newest = max(pending, key=lambda release: release.number)
+    for release in pending:
+        if release is not newest:
+            yield MoveRelease(release.id, ReleaseState.RETIRED, f"superseded by {newest.id} before it started")
+    if starting is None:
+        yield MoveRelease(newest.id, ReleaseState.STARTING, BEGUN)
+
+
+def _verdicts(world: World, starting: Release | None, live: Release | None) -> Iterator[Change]:
+    if starting is not None and starting.switched_at is None:
+        failure = f"{starting.failure.instance}: {starting.failure.reason}" if starting.failure else ""
+        if why := failure or world.refused or (world.checked.get(starting.id, "") if starting.room_at is None else ""):
+            back = f"; {live.id} is started again" if live is not None and starting.room_at is not None else ""
+            yield MoveRelease(starting.id, ReleaseState.FAILED, f"{why}{back}")
+    if live is not None and live.failure is not None and live.environment is Environment.CANARY:
+        # Visitors have the stable track to go back to; the canary itself has nothing.
+        why = f"{live.failure.instance}: {live.failure.reason}"
+        yield MoveRelease(live.id, ReleaseState.ROLLED_BACK, why, abort_rollout=True)
+
+
+def _without_ended_releases(world: World) -> Iterator[Change]:
+    for instance in world.instances.values():
+        release = world.releases[instance.release]
+        if instance.state in RUNNING and release.state in RELEASE_ENDED:
+            yield out(instance, f"{release.id} is {release.state}: {release.reason}")
+
+
+def _begun(world: World, starting: Release, now: datetime) -> Iterator[Change]:
+    if starting.strategy == "stop-first":
+        yield from room_made(world, starting)
+    if starting.strategy == "start-first" or starting.room_at is not None:
+        yield from _filled(world, starting, _running(world, starting), now)
+
+
+def _said(world: World, starting: Release) -> Iterator[Change]:
+    waits_for = world.waits_for or awaited(world, starting)
+    if waits_for and starting.reason != waits_for:
+        yield Say(starting.id, waits_for)
+
+
+def _running(world: World, release: Release) -> list[Instance]:
+    return [instance for instance in world.of(release) if instance.state in RUNNING]
+
+
+def _fresh(world: World, live: Release, limits: ObservationLimits, now: datetime) -> list[Instance]:
+    """Those that run with the wanted configuration, were told what holds, and have not been unhealthy for too long: the
+    others are to be replaced.
+    """
+    wanted = desired(world.override, live.manifest.resources)
+    patience = timedelta(seconds=limits.unhealthy_kept_s)
+    return [
+        instance
+        for instance in _running(world, live)
+        if instance.configuration == world.override.configuration
+        and instance.told in ("", world.told)
+        and (instance.memory == wanted.memory or instance.id not in world.fixed_memory)
+        and not (instance.state is S.UNHEALTHY and now - instance.changed_at >= patience)
+    ]
+
+
+def _filled(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
+    """As many as are wanted; in place of those that failed, not before their time; none while another has the volumes
+    that it needs.
+    """
+    if in_the_way(world, release):
+        return
+    wanted = desired(world.override, release.manifest.resources)
+    missing = wanted.replicas - len(have)
+    failed = [i for i in world.of(release) if i.state is S.FAILED and not i.replaced]
+    at_once = max(0, missing - len(failed))
+    for _ in range(at_once):
+        yield AddInstance(release.id)
+    due = [instance for instance in failed if may_restart_at(instance, wanted.memory) <= now]
+    for instance in due[: max(0, missing - at_once)]:
+        yield AddInstance(release.id, replaces=instance.id)
+
+
+def _taken_over(world: World, starting: Release, live: Release | None) -> Iterator[Change]:
+    mine = _running(world, starting)
+    wanted = desired(world.override, starting.manifest.resources).replicas
+    fresh = [instance for instance in mine if instance.state is S.STARTING]
+    if fresh and len(mine) >= wanted and all(world.passes(instance) for instance in fresh):
+        yield from (MoveInstance(instance.id, S.READY, "its health path answers") for instance in fresh)
+        return
+    others = [instance for instance in world.instances.values() if instance.release != starting.id]
+    if starting.switched_at is None:
+        if is_settled(world, starting):
+            yield Switch(starting.id)
+        return
+    leaving = [instance for instance in others if instance.state in RUNNING]
+    if leaving:
+        ready = sum(instance.state is S.READY for instance in mine)
+        yield from _drained(leaving, ready - _draining(world), f"replaced by {starting.id}")
+    elif all(world.route(i.id) in (RouteState.DRAINING, RouteState.ABSENT) for i in others if i.state is S.DRAINING):
+        yield MoveRelease(starting.id, ReleaseState.LIVE, "its instances are in the route, the old ones out of it")
+        if live is not None:
+            yield _succeeded(live, starting)
+
+
+def _succeeded(live: Release, by: Release) -> MoveRelease:
+    if by.takes_back == live.id and live.failure is not None:
+        return MoveRelease(live.id, ReleaseState.ROLLED_BACK, f"{live.failure.reason}; {by.id} took its place")
+    return MoveRelease(live.id, ReleaseState.RETIRED, f"replaced by {by.id}")
+
+
+def _kept_up(world: World, live: Release, fresh: list[Instance]) -> Iterator[Change]:
+    """The live release: started ones into the route, surplus and outdated ones out of it."""
+    ready_by_now = [i for i in fresh if i.state is S.STARTING and world.passes(i)]
+    if ready_by_now:
+        yield from (MoveInstance(instance.id, S.READY, "its health path answers") for instance in ready_by_now)
+        return
+    wanted = desired(world.override, live.manifest.resources).replicas
+    ready = sum(instance.state is S.READY for instance in fresh)
+    if len(fresh) > wanted:
+        worst_first = sorted(
+            fresh, key=lambda i: (i.state is S.READY, i.state is S.UNHEALTHY, -i.created_at.timestamp())
+        )
+        surplus = worst_first[: len(fresh) - wanted]
+        yield from _drained(surplus, (ready - _draining(world)) // 2, f"{wanted} instances are wanted")
+        return
+    outdated = [instance for instance in _running(world, live) if instance not in fresh]
+    if live.manifest.volumes:
+        yield from (out(instance, "makes room for another instance") for instance in outdated)
+        return
+    in_route = [i for i in fresh if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
+    if len(in_route) >= wanted:
+        yield from _drained(outdated, ready - _draining(world), "another instance took its place")
+
+
+def _draining(world: World) -> int:
+    return sum(instance.state is S.DRAINING for instance in world.instances.values())
+
+
+def _drained(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
+    """Never more draining than ready: at most `room` of those that are in the route leave now."""
+    in_route = [instance for instance in leaving if instance.state is not S.STARTING]
+    for instance in leaving:
+        if instance.state is S.STARTING or instance in in_route[: max(0, room)]:
+            yield out(instance, reason)
+
+
+def _forgotten(world: World) -> Iterator[Change]:
+    """The newest few ended ones stay, for their logs."""
+    over = [
+        instance
+        for instance in world.instances.values()
+        if instance.state in ENDED
+        and instance.ended_at is not None
+        and instance.id not in world.published
+        and (
+            instance.state is S.STOPPED or instance.replaced or world.releases[instance.release].state in RELEASE_ENDED
+        )
+    ]
+    over.sort(key=lambda instance: instance.created_at, reverse=True)
+    for instance in over[ENDED_KEPT:]:
+        yield DropInstance(instance.id)

@@ -1,0 +1,75 @@
+"""Stop-first, for releases with volumes: two instances never write to one volume, so the old one makes room for the
+new one, and nobody is served in between. Pure.
+
+All that can be checked is checked while the old one serves → `MakeRoom` is stored → old ones out of the route, proxy
+confirms, SIGTERM, their end is seen → the new one starts. If it fails, the live release takes its place back.
+"""
+
+from collections.abc import Iterator
+
+from services.deployer.plan.action import Change, MakeRoom, MoveInstance, NoteDown
+from services.deployer.plan.observe import World
+from services.deployer.releases.instance import RUNNING, Instance
+from services.deployer.releases.release import ENDED, Release
+from shared.models import InstanceState, ReleaseState
+from shared.proxy_models import RouteState
+
+S = InstanceState
+BEGUN = "its instances are being started"
+
+
+def is_stop_first(release: Release, live: Release | None) -> bool:
+    """Whether the release, which is about to start, makes the one that is live stop first."""
+    return bool(release.manifest.volumes) or (live is not None and bool(live.manifest.volumes))
+
+
+def in_the_way(world: World, release: Release) -> list[Instance]:
+    """Those whose end must be seen before another instance of the release is started. One that failed is among them
+    until it is certain that nothing of it runs.
+    """
+
+    def clashes(instance: Instance) -> bool:
+        other = world.releases[instance.release]
+        awaits = release.state is ReleaseState.STARTING and release.strategy == "stop-first"
+        return bool(release.manifest.volumes and other.manifest.volumes) or (awaits and other.id != release.id)
+
+    return [each for each in world.instances.values() if each.ended_at is None and clashes(each)]
+
+
+def is_ready_for_room(world: World, starting: Release) -> bool:
+    """Whether nothing more can be known before the old ones are taken out: the engine has what it needs, and the proxy
+    accepts the release's route.
+    """
+    return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
+
+
+def room_made(world: World, starting: Release) -> Iterator[Change]:
+    """The old instances leave."""
+    if starting.room_at is None:
+        if is_ready_for_room(world, starting):
+            yield MakeRoom(starting.id)
+        return
+    for instance in world.instances.values():
+        if instance.release != starting.id and instance.state in RUNNING:
+            yield out(instance, f"makes room for {starting.id}")
+
+
+def out(instance: Instance, reason: str) -> MoveInstance:
+    """A starting one was never in the route: nothing of it has to drain."""
+    return MoveInstance(instance.id, S.STOPPED if instance.state is S.STARTING else S.DRAINING, reason)
+
+
+def down_noted(world: World) -> Iterator[Change]:
+    """Visitors are served again: by the release itself or, when it has ended, by any other."""
+    serving = [i for i in world.instances.values() if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
+    for release in world.releases.values():
+        if release.is_down and any(i.release == release.id or release.state in ENDED for i in serving):
+            yield NoteDown(release.id)
+
+
+def awaited(world: World, starting: Release) -> str:
+    """What a release that makes room waits for, in words for a person; empty for any other."""
+    if starting.room_at is None:
+        return ""
+    leaving = [i.id for i in in_the_way(world, starting) if i.release != starting.id or i.state not in RUNNING]
+    return f"waits for the end of {', '.join(leaving)}" if leaving else BEGUN

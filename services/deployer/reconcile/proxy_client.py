@@ -1,0 +1,61 @@
+"""The proxy service, as the deployer commands it."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from shared.errors import Problem
+from shared.http import ServiceClient
+from shared.proxy_models import RolloutAction, RolloutRequest, RouteState, SyncResult
+
+SYNC_TIMEOUT_S = 10.0  # the proxy itself answers within 5 s
+
+
+class ProxyRefused(Exception):
+    """The proxy will not do it, however often it is asked; the message says why."""
+
+
+class NotYet(Exception):
+    """The proxy does not answer, or what was asked for has not come about; to be asked again."""
+
+
+class Proxy(Protocol):
+    """Every call may be repeated. Raises Refused or NotYet."""
+
+    async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+        """Has the registry read; answers when visitors are sent as it says. What is not named gets no visitors."""
+        ...
+
+    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
+        """`notify`: whom its events are to be told to. Raises Refused if the release was aborted meanwhile."""
+        ...
+
+    async def abort_rollout(self, app: str, release: str, reason: str) -> None:
+        """Raises Refused if there is no such rollout (any more)."""
+        ...
+
+
+class ProxyService:
+    """`Proxy` over REST."""
+
+    def __init__(self, client: ServiceClient) -> None:
+        self._client = client
+
+    async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+        answer = await self._call(f"/apps/{app}/sync", dict(body), (409, 422), SYNC_TIMEOUT_S)
+        result = SyncResult.model_validate(answer)
+        return {instance_id: route.route for instance_id, route in result.instances.items()}
+
+    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
+        request = RolloutRequest(release=release, weight=weight, notify=notify)
+        await self._call(f"/apps/{app}/rollout", request.model_dump(), (409,))
+
+    async def abort_rollout(self, app: str, release: str, reason: str) -> None:
+        action = RolloutAction(release=release, reason=reason)
+        await self._call(f"/apps/{app}/rollout/abort", action.model_dump(), (404, 409))
+
+    async def _call(self, path: str, body: dict[str, Any], refusals: tuple[int, ...], timeout_s: float = 5.0) -> Any:
+        try:
+            return await self._client.post(path, body, timeout_s=timeout_s)
+        except Problem as problem:
+            kind = ProxyRefused if problem.status in refusals else NotYet
+            raise kind(problem.detail) from problem

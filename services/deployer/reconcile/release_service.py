@@ -1,0 +1,228 @@
+"""What people and other services order: releases, rollbacks, retirements, other wishes. What is ordered is stored
+first; the environment's runner then carries it out.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, Driver, DriverError
+from services.deployer.plan.action import MoveRelease
+from services.deployer.plan.apply_changes import Commit, apply, release_event
+from services.deployer.plan.observe import World
+from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment_patch import EnvironmentPatch
+from services.deployer.releases.release import ENDED, Release, ReleaseTransition, is_same, rollback_target
+from services.deployer.store import Store, Stored
+from shared.errors import Conflict, NotFound, Unavailable
+from shared.http import ServiceClient
+from shared.manifest import Manifest
+from shared.models import Artifact, BuildView, Environment, ReleaseState
+
+WAITING = (ReleaseState.PENDING, ReleaseState.STARTING)
+
+
+class ReleaseService:
+    """`locks`: of each environment, shared with its runner. `wake` has the runner look at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        driver: Driver,
+        builds: ServiceClient,
+        locks: Mapping[EnvironmentId, asyncio.Lock],
+        wake: Callable[[EnvironmentId], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._driver = driver
+        self._builds = builds
+        self._locks = locks
+        self._wake = wake
+        self._now = now
+
+    async def release(self, place: EnvironmentId, build_id: str) -> tuple[Release, bool]:
+        """The release of that build, and whether it is unchanged: live already. May be repeated: while a release of
+        the build waits or starts, that one is answered. Raises Conflict if the build may not be released.
+        """
+        build = BuildView.model_validate(await self._builds.get(f"/builds/{build_id}"))
+        artifact, manifest = _releasable(build, place)
+        async with self._locks[place]:
+            stored = await self._store.load(place)
+        if (known := _known(stored, build, artifact)) is None:
+            await self._verify(artifact, build.id)
+            async with self._locks[place]:
+                stored = await self._store.load(place)
+                if (known := _known(stored, build, artifact)) is None:
+                    reason = f"build {build.id} was ordered"
+                    return await self._create(place, build.id, build.commit, artifact, manifest, reason), False
+        return known, known.state is ReleaseState.LIVE
+
+    async def rollback(self, place: EnvironmentId, to: str | None) -> Release:
+        """A new release of what ran before, or of release `to`. Raises Conflict if there is nothing to go back to."""
+        async with self._locks[place]:
+            stored = await self._store.load(place)
+            live = _only(stored, ReleaseState.LIVE)
+            target = rollback_target(await self._store.releases(place), live)
+        if to is not None:
+            target = await self._store.release(to)
+            if target is None or target.place != place:
+                raise NotFound(f"{place} has no release {to}; its list of releases says which there are")
+            if live is not None and is_same(live, target.commit, target.artifact.digest):
+                raise Conflict(f"{to} is what {live.id} runs already; there is nothing to roll back")
+        if target is None:
+            raise Conflict(f"{place} has no earlier release to go back to; release a build instead")
+        await self._verify(target.artifact, target.id)
+        async with self._locks[place]:
+            waiting = next((r for r in (await self._store.load(place)).releases.values() if r.state in WAITING), None)
+            if waiting is not None and is_same(waiting, target.commit, target.artifact.digest):
+                return waiting
+            return await self._again(target, f"rolled back by hand to {target.id}")
+
+    async def take_back(self, release_id: str) -> None:
+        """Has the last good release follow the faulty live one, or notes on it why that is not possible."""
+        faulty = await self._known_release(release_id)
+        place = faulty.place
+        target = rollback_target(await self._store.releases(place), faulty)
+        refusal = "there is no earlier release to go back to"
+        if target is not None:
+            try:
+                await self._verify(target.artifact, target.id)
+            except Conflict as conflict:
+                target, refusal = None, conflict.detail
+        async with self._locks[place]:
+            stored = await self._store.load(place)
+            live = _only(stored, ReleaseState.LIVE)
+            if live is None or live.id != release_id or live.failure is None or live.taken_back:
+                return
+            if any(release.state in WAITING for release in stored.releases.values()):
+                return  # a newer one comes anyway
+            if target is None:
+                noted = live.model_copy(update={"taken_back": refusal, "reason": f"{live.failure.reason}; {refusal}"})
+                await self._store.commit(place, Commit(releases={live.id: noted}))
+                return
+            await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", taking_back=live)
+
+    async def retire(self, release_id: str, state: ReleaseState, reason: str) -> Release:
+        """Ends a release; its instances drain and stop. Of one that has ended: nothing, it may be repeated. Raises
+        Conflict for what production's visitors are served by.
+        """
+        place = (await self._known_release(release_id)).place
+        async with self._locks[place]:
+            release = await self._known_release(release_id)
+            if release.state in ENDED:
+                return release
+            serves = release.state is ReleaseState.LIVE or release.switched_at is not None
+            if serves and release.environment is Environment.PRODUCTION:
+                raise Conflict(f"{release_id} serves production; release another build, or roll back")
+            stored = await self._store.load(place)
+            world = World(stored.releases, stored.instances, stored.override)
+            commit = apply([MoveRelease(release_id, state, reason or "retired by order")], world, {}, self._now())
+            await self._store.commit(place, commit)
+        self._wake(place)
+        return commit.releases[release_id]
+
+    async def wish(self, place: EnvironmentId, patch: EnvironmentPatch) -> None:
+        """Other replicas, memory, variables or secrets. Raises Invalid if they cannot be, and Conflict if replicas or
+        memory are asked for while there is no manifest to give their bounds.
+        """
+        async with self._locks[place]:
+            stored = await self._store.load(place)
+            if patch.replicas is not None or patch.memory is not None:
+                live = _only(stored, ReleaseState.LIVE) or _only(stored, ReleaseState.STARTING)
+                if live is None:
+                    raise Conflict(
+                        f"{place} has no release whose manifest gives the bounds of replicas and memory; release a "
+                        "build first (variables and secrets can be set before)"
+                    )
+                patch.check_bounds(live.manifest)
+            await self._store.save_override(place, patch.applied(stored.override, self._now()))
+        self._wake(place)
+
+    async def _known_release(self, release_id: str) -> Release:
+        release = await self._store.release(release_id)
+        if release is None:
+            raise NotFound(f"there is no release {release_id}")
+        return release
+
+    async def _verify(self, artifact: Artifact, of: str) -> None:
+        """Raises Conflict unless the artifact is there, just as it was when it passed its gates; Unavailable if nobody
+        can say.
+        """
+        try:
+            await self._driver.verify(artifact)
+        except ArtifactGone as error:
+            raise Conflict(f"the artifact of {of} has been cleaned up ({error}); build its commit again") from error
+        except ArtifactChanged as error:
+            raise Conflict(
+                f"the artifact of {of} is not what passed the gates ({error}); build its commit again "
+                "(an app that writes files finds $HOME and $TMPDIR for them)"
+            ) from error
+        except DriverError as error:
+            raise Unavailable(str(error)) from error
+
+    async def _again(self, target: Release, reason: str, taking_back: Release | None = None) -> Release:
+        return await self._create(
+            target.place, target.build, target.commit, target.artifact, target.manifest, reason, taking_back
+        )
+
+    async def _create(
+        self,
+        place: EnvironmentId,
+        build: str,
+        commit: str,
+        artifact: Artifact,
+        manifest: Manifest,
+        reason: str,
+        taking_back: Release | None = None,
+    ) -> Release:
+        """With the environment's lock held."""
+        number, now, pending = await self._store.next_number(place.app), self._now(), ReleaseState.PENDING
+        created = Release(
+            id=f"{place.app}-r{number}",
+            number=number,
+            app=place.app,
+            environment=place.environment,
+            build=build,
+            commit=commit,
+            artifact=artifact,
+            manifest=manifest,
+            state=pending,
+            reason=reason,
+            history=[ReleaseTransition(state=pending, reason=reason, at=now)],
+            created_at=now,
+            takes_back=taking_back.id if taking_back else None,
+        )
+        releases = {created.id: created}
+        if taking_back is not None:
+            releases[taking_back.id] = taking_back.model_copy(update={"taken_back": created.id})
+        await self._store.commit(place, Commit(releases=releases, events=[release_event(created, now)]))
+        self._wake(place)
+        return created
+
+
+def _only(stored: Stored, state: ReleaseState) -> Release | None:
+    return next((release for release in stored.releases.values() if release.state is state), None)
+
+
+def _known(stored: Stored, build: BuildView, artifact: Artifact) -> Release | None:
+    """The release that makes another one of that build needless."""
+    waiting = sorted((r for r in stored.releases.values() if r.state in WAITING), key=lambda r: -r.number)
+    if waiting:
+        return waiting[0] if waiting[0].build == build.id else None
+    live = _only(stored, ReleaseState.LIVE)
+    return live if live is not None and is_same(live, build.commit, artifact.digest) else None
+
+
+def _releasable(build: BuildView, place: EnvironmentId) -> tuple[Artifact, Manifest]:
+    if build.app != place.app:
+        raise Conflict(f"build {build.id} is of app {build.app}, not of {place.app}")
+    if not build.passed:
+        raise Conflict(
+            f"build {build.id} has not passed its gates (it is {build.state}); only one that has is released"
+        )
+    if build.artifact is None or build.manifest is None:
+        raise Conflict(f"build {build.id} has no artifact and manifest; build its commit again")
+    if not build.manifest.run.command and build.artifact.kind == "directory":
+        raise Conflict(f"build {build.id} says in no way how to run it; set run.command in slipway.yml")
+    return build.artifact, build.manifest

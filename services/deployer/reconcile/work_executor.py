@@ -1,0 +1,251 @@
+"""Does the work of one environment in the background, and remembers what it saw: the facts of the next plan."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from services.deployer.drivers.driver import (
+    Driver,
+    DriverError,
+    InstanceSpec,
+    NoAnswer,
+    UnknownInstance,
+    Unsupported,
+    VolumeMount,
+)
+from services.deployer.plan.action import (
+    AbortRollout,
+    Check,
+    OpenRollout,
+    SetMemory,
+    StartInstance,
+    StopInstance,
+    SyncProxy,
+    TakeBack,
+    Work,
+)
+from services.deployer.plan.observe import World
+from services.deployer.reconcile.jobs import RETRY_S, Jobs
+from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
+from services.deployer.releases.environment import AppFacts, EnvironmentId, sync_body
+from services.deployer.releases.instance import Instance
+from services.deployer.releases.release import Release
+from services.deployer.store import Store
+from shared.models import Environment, ReleaseState
+from shared.proxy_models import RouteState
+from shared.store import RedisError
+
+log = logging.getLogger(__name__)
+
+SYNC = "sync"
+
+
+@dataclass(frozen=True)
+class WorkContext:
+    """What work is done with. `take_back` has the last good release follow a faulty one. `poll_s`: how often
+    the proxy is asked while something drains; `memory_retry_s`: how soon the engine is asked for a memory limit again
+    that it refused.
+    """
+
+    store: Store
+    driver: Driver
+    proxy: Proxy
+    facts: AppFacts
+    grace_s: float
+    domain: str
+    take_back: Callable[[str], Awaitable[None]]
+    poll_s: float = 0.05
+    memory_retry_s: float = 30.0
+
+
+class WorkExecutor:
+    """`on_opened(release, refusal)` and `on_aborted(release)` store how a rollout was taken, `on_resized(instance,
+    memory, refusal)` what became of a memory limit; `wake` asks for a plan.
+    """
+
+    def __init__(
+        self,
+        place: EnvironmentId,
+        tools: WorkContext,
+        wake: Callable[[], None],
+        on_opened: Callable[[str, str], Awaitable[None]],
+        on_aborted: Callable[[str], Awaitable[None]],
+        on_resized: Callable[[str, int, str], Awaitable[None]],
+    ) -> None:
+        self.start_errors: dict[str, str] = {}
+        self.stopped: set[str] = set()
+        self.routes: Mapping[str, RouteState] | None = None
+        self.checked: dict[str, str] = {}
+        self.waits_for = ""
+        self.refused = ""
+        self.fixed_memory: set[str] = set()
+        self._memory_refused: dict[str, tuple[int, float]] = {}
+        self._place = place
+        self._tools = tools
+        self._on_opened = on_opened
+        self._on_aborted = on_aborted
+        self._on_resized = on_resized
+        self._jobs = Jobs(wake)
+        self._registry_version = 0
+
+    def registry_changed(self) -> None:
+        """What the proxy said, or is about to say, is about an older registry."""
+        self._registry_version += 1
+        self._jobs.cancel(SYNC)
+        self.routes, self.refused = None, ""
+
+    def forget(self, instance_id: str) -> None:
+        self.stopped.discard(instance_id)
+        self.start_errors.pop(instance_id, None)
+        self.fixed_memory.discard(instance_id)
+        self._memory_refused.pop(instance_id, None)
+
+    def memory_refused(self) -> dict[str, int]:
+        """The limits that the engine refused too short a while ago to ask again, bytes by instance."""
+        late = time.monotonic() - self._tools.memory_retry_s
+        return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
+
+    async def close(self) -> None:
+        await self._jobs.close()
+
+    def keep_going(self, pieces: Iterable[Work], world: World) -> None:
+        """Begins each piece that does not run already."""
+        for piece in pieces:
+            match piece:
+                case Check(release_id):
+                    self._jobs.ensure(piece, partial(self._check, world.releases[release_id], world))
+                case StartInstance(instance_id):
+                    self._jobs.ensure(piece, partial(self._run, world.instances[instance_id], world))
+                case StopInstance(instance_id):
+                    # A start that is on its way would else come after the stop, when the instance counts as gone.
+                    if not self._jobs.runs(StartInstance(instance_id)):
+                        self._jobs.ensure(piece, partial(self._stop, instance_id))
+                case SetMemory(instance_id, memory):
+                    self._jobs.ensure(("memory", instance_id), partial(self._set_memory, instance_id, memory))
+                case SyncProxy():
+                    pause_s = RETRY_S if self.waits_for else self._tools.poll_s
+                    self._jobs.ensure(SYNC, partial(self._sync, world), pause_s=pause_s)
+                case OpenRollout(release_id):
+                    self._jobs.ensure(piece, partial(self._open_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                case AbortRollout(release_id):
+                    self._jobs.ensure(piece, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                case TakeBack(release_id):
+                    self._jobs.ensure(piece, partial(self._tools.take_back, release_id), pause_s=RETRY_S)
+
+    async def _check(self, release: Release, world: World) -> None:
+        try:
+            await self._tools.driver.preflight(self._spec(release, f"{release.id}-1", 0, world))
+        except NoAnswer:
+            raise  # it says nothing about the release, and is asked again
+        except DriverError as error:
+            self.checked[release.id] = str(error)
+        else:
+            self.checked[release.id] = ""
+
+    async def _run(self, instance: Instance, world: World) -> None:
+        if world.override.problem:
+            self.start_errors[instance.id] = world.override.problem
+            return
+        spec = self._spec(world.releases[instance.release], instance.id, instance.memory, world)
+        try:
+            await self._tools.driver.start(spec)
+        except NoAnswer:
+            raise  # it says nothing about the release, and is asked again
+        except DriverError as error:
+            self.start_errors[instance.id] = str(error)
+
+    def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
+        """`memory` in bytes."""
+        app, environment = self._place.app, self._place.environment
+        return InstanceSpec(
+            id=instance_id,
+            artifact=release.artifact,
+            command=release.manifest.run.command or "",
+            environment=self._tools.facts.environment_of(
+                self._place, release.id, release.commit, world.override.told()
+            ),
+            memory=memory,
+            port=release.manifest.run.port,
+            volumes=tuple(VolumeMount(app, environment, each.name, each.path) for each in release.manifest.volumes),
+        )
+
+    async def _stop(self, instance_id: str) -> None:
+        try:
+            await self._tools.driver.stop(instance_id, self._tools.grace_s)
+        except UnknownInstance:
+            log.info("%s is not known to the engine, so there is nothing to stop", instance_id)
+        self.stopped.add(instance_id)
+
+    async def _set_memory(self, instance_id: str, memory: int) -> None:
+        try:
+            await self._tools.driver.set_memory(instance_id, memory)
+        except Unsupported:
+            self.fixed_memory.add(instance_id)
+        except NoAnswer:
+            raise
+        except DriverError as error:
+            await self._on_resized(instance_id, memory, str(error))
+            self._memory_refused[instance_id] = memory, time.monotonic()
+        else:
+            await self._on_resized(instance_id, memory, "")
+            self._memory_refused.pop(instance_id, None)
+
+    async def _sync(self, world: World) -> None:
+        version = self._registry_version
+        waits_for = refused = ""
+        routes = None
+        try:
+            body = await self._sync_body(world)
+            routes = await self._tools.proxy.sync(self._place.app, body) if body else None
+        except NotYet as problem:
+            waits_for = f"waits for the proxy: {problem}"
+        except ProxyRefused as problem:
+            refused = waits_for = f"the proxy refuses the route: {problem}"
+        except RedisError as error:
+            waits_for = f"waits for Redis: {type(error).__name__}"
+        if version == self._registry_version:
+            self.routes, self.waits_for, self.refused = routes, waits_for, refused
+
+    async def _sync_body(self, world: World) -> dict[str, object] | None:
+        """Hosts as production's manifest names them, if there is production; None if there is nothing to route."""
+        own = _leading(world.releases.values())
+        production = own
+        if self._place.environment is not Environment.PRODUCTION:
+            stored = await self._tools.store.load(EnvironmentId(self._place.app, Environment.PRODUCTION))
+            production = _leading(stored.releases.values()) or own
+        if own is None or production is None:
+            return None
+        return sync_body(production.manifest, own.manifest, self._place.app, self._tools.domain)
+
+    async def _open_rollout(self, release: Release) -> None:
+        try:
+            await self._tools.proxy.open_rollout(
+                release.app, release.id, release.manifest.canary.weight, release.manifest.notify
+            )
+        except NotYet as problem:
+            self.waits_for = f"waits for the proxy to open the rollout: {problem}"
+        except ProxyRefused as problem:
+            await self._on_opened(release.id, str(problem))
+        else:
+            self.waits_for = ""
+            await self._on_opened(release.id, "")
+
+    async def _abort_rollout(self, release: Release) -> None:
+        try:
+            await self._tools.proxy.abort_rollout(release.app, release.id, release.reason)
+        except NotYet as problem:
+            log.info("the rollout of %s is still to be aborted: %s", release.id, problem)
+        except ProxyRefused as problem:
+            log.info("the rollout of %s needs no abort: %s", release.id, problem)
+            await self._on_aborted(release.id)
+        else:
+            await self._on_aborted(release.id)
+
+
+def _leading(releases: Iterable[Release]) -> Release | None:
+    """Whose manifest counts for the route: the release that takes over, else the live one, else the last one."""
+    order = [ReleaseState.STARTING, ReleaseState.LIVE]
+    ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
+    return ranked[0] if ranked else None

@@ -1,0 +1,93 @@
+"""What was asked for besides the manifest, as it is stored: each value of a variable or secret encrypted by itself."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+
+from cryptography.fernet import InvalidToken
+from pydantic import BaseModel, ConfigDict
+
+from services.deployer.releases.environment import NOTHING, Locked, Override, SecretOverride
+from shared.security.auth import derived_secret
+from shared.security.vault import fernet_of
+
+
+class _Stored(BaseModel):
+    """A variable that is a plain text was written by a version that did not encrypt."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    replicas: int | None = None
+    memory: int | None = None
+    variables: dict[str, Locked | str] = {}
+    secrets: dict[str, Locked] = {}
+    configuration: str = NOTHING
+
+
+class OverrideEncryption:
+    """`keys`: secrets, the content of `<home>/key`. The first one encrypts, each of them decrypts. Raises ValueError if
+    there is none.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        if not keys:
+            raise ValueError("<home>/key is empty; restore it, or remove it and set variables and secrets again")
+        self._fernet = fernet_of(keys, "deployer:values")
+        self._digest_key = derived_secret(keys[0], "deployer:configuration").encode()
+
+    def seal(self, override: Override) -> str:
+        """As JSON. What cannot be decrypted is kept as it is: the key may come back."""
+        variables = {name: Locked(sealed=self._encrypt(value)) for name, value in override.variables.items()}
+        secrets = {
+            name: Locked(sealed=self._encrypt(secret.value.get_secret_value()), set_at=secret.set_at)
+            for name, secret in override.secrets.items()
+        }
+        for name, locked in override.locked.items():
+            (variables if locked.set_at is None else secrets)[name] = locked
+        return _Stored(
+            replicas=override.replicas,
+            memory=override.memory,
+            variables=dict(variables),
+            secrets=secrets,
+            configuration=override.configuration if override.locked else self._configuration(override.told()),
+        ).model_dump_json()
+
+    def open(self, text: str) -> Override:
+        """With its configuration; while a value cannot be decrypted that is the last known one, so that no instance is
+        taken for an outdated one.
+        """
+        stored = _Stored.model_validate_json(text)
+        override = Override(replicas=stored.replicas, memory=stored.memory, configuration=stored.configuration)
+        for name, kept in stored.variables.items():
+            if isinstance(kept, str):
+                override.variables[name] = kept
+            elif (value := self._decrypt(kept.sealed)) is None:
+                override.locked[name] = kept
+            else:
+                override.variables[name] = value
+        for name, locked in stored.secrets.items():
+            if (value := self._decrypt(locked.sealed)) is None:
+                override.locked[name] = locked
+            else:
+                override.secrets[name] = SecretOverride.model_validate({"value": value, "set_at": locked.set_at})
+        if not override.locked:
+            override.configuration = self._configuration(override.told())
+        return override
+
+    def _configuration(self, told: Mapping[str, str]) -> str:
+        """It stands in the clear: without the key nobody can try which values have that digest."""
+        if not told:
+            return NOTHING
+        text = json.dumps(told, sort_keys=True).encode()
+        return hmac.new(self._digest_key, text, hashlib.sha256).hexdigest()[:16]
+
+    def _encrypt(self, value: str) -> str:
+        return self._fernet.encrypt(value.encode()).decode()
+
+    def _decrypt(self, sealed: str) -> str | None:
+        """None: with another key, or changed since."""
+        try:
+            return self._fernet.decrypt(sealed).decode()
+        except InvalidToken:
+            return None

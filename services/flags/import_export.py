@@ -1,0 +1,181 @@
+"""Whole sets of flags in flagd's file format: written out, and taken in as a whole or not at all."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from services.flags.change import FlagPlace, Flags, Wanted
+from services.flags.flag import Definition, Flag, FlagKey
+from services.flags.validation import faults
+from shared.errors import Problem
+from shared.models import Environment
+
+SCHEMA = "https://flagd.dev/schema/v0/flags.json"
+MAX_PARTS = 20_000  # of one flag's rules with its evaluators put in; a flag of 64 KiB has fewer
+Mode = Literal["merge", "replace"]
+KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
+
+
+def flagd_file(flags: Sequence[Flag]) -> dict[str, Any]:
+    """One environment's flags as a file that flagd reads too."""
+    definitions = {
+        flag.key: flag.definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        for flag in sorted(flags, key=lambda flag: flag.key)
+    }
+    return {"$schema": SCHEMA, "flags": definitions}
+
+
+@dataclass
+class Parsed:
+    """What a file asks for, in which environments (with the path to each), and its faults: path and what is wrong."""
+
+    definitions: dict[FlagPlace, Definition] = field(default_factory=dict)
+    prefixes: dict[Environment, str] = field(default_factory=dict)
+    faults: list[tuple[str, str]] = field(default_factory=list)
+
+
+def parse(document: Mapping[str, JsonValue], environment: Environment) -> Parsed:
+    """A flagd file for one environment, or `{"environments": {<environment>: <flagd file>}}` for several. `$evaluators`
+    are put in where `$ref` names them, the set's `metadata` into each flag, as flagd reads them.
+    """
+    parsed = Parsed()
+    several = document.get("environments")
+    if several is None:
+        _read_file(document, environment, "", parsed)
+        return parsed
+    for name in sorted(document.keys() - {"environments"}):
+        parsed.faults.append((name, "no member beside environments; leave it out"))
+    if not isinstance(several, dict) or not several:
+        parsed.faults.append(("environments", "an object: environment → flagd file"))
+        return parsed
+    for name, file in several.items():
+        path = f"environments.{name}"
+        if name not in list(Environment):
+            parsed.faults.append((path, f"no environment; use one of {', '.join(Environment)}"))
+        elif not isinstance(file, dict):
+            parsed.faults.append((path, "a flagd file is an object with the member flags"))
+        else:
+            _read_file(file, Environment(name), f"{path}.", parsed)
+    return parsed
+
+
+def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: str, parsed: Parsed) -> None:
+    parsed.prefixes[environment] = prefix
+    for name in sorted(file.keys() - {"$schema", "flags", "$evaluators", "metadata"}):
+        parsed.faults.append((f"{prefix}{name}", "no member of a flagd file; leave it out"))
+    parts = {name: file.get(name, {}) for name in ("flags", "$evaluators", "metadata")}
+    if "flags" not in file:
+        parsed.faults.append((f"{prefix}flags", "missing; an empty object means no flags"))
+    wrong = [name for name, part in parts.items() if not isinstance(part, dict)]
+    parsed.faults += [(f"{prefix}{name}", "must be an object") for name in wrong]
+    if wrong:
+        return
+    flags, evaluators, metadata = (dict(part) for part in parts.values() if isinstance(part, dict))
+    for key, text in flags.items():
+        found = _Reader(f"{prefix}flags.{key}", evaluators, metadata)
+        definition = found.read(key, text)
+        parsed.faults += found.faults
+        if definition:
+            parsed.definitions[FlagPlace(environment, key)] = definition
+
+
+class _NoEnd(Exception):
+    """Putting evaluators in would not end, or not soon."""
+
+
+class _Reader:
+    """Reads one flag of a file; `faults` has what was wrong with it."""
+
+    def __init__(self, path: str, evaluators: Mapping[str, JsonValue], metadata: Mapping[str, JsonValue]) -> None:
+        self.faults: list[tuple[str, str]] = []
+        self._path = path
+        self._evaluators = evaluators
+        self._metadata = metadata
+        self._parts = 0
+
+    def read(self, key: str, text: JsonValue) -> Definition | None:
+        try:
+            KEY.validate_python(key)
+        except ValidationError as error:
+            self.faults.append((self._path, f"{key!r} is no key: {_message(error.errors()[0])}"))
+        if isinstance(text, dict):
+            own = text.get("metadata", {})
+            if isinstance(own, dict) and self._metadata:
+                text = text | {"metadata": dict(self._metadata) | own}
+            if text.get("targeting"):
+                try:
+                    text = text | {"targeting": self._with_evaluators(text["targeting"])}
+                except _NoEnd as fault:
+                    self.faults.append((f"{self._path}.targeting", str(fault)))
+        try:
+            definition = Definition.model_validate(text)
+        except ValidationError as error:
+            found = {_place(fault["loc"]): _message(fault) for fault in error.errors()}
+            self.faults += [(".".join([self._path, *place]), message) for place, message in found.items()]
+            return None
+        self.faults += [(f"{self._path}.{path}", detail) for path, detail in faults(definition)]
+        return definition
+
+    def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = ()) -> JsonValue:
+        """`within`: the evaluators that the rule is a part of. Raises _NoEnd."""
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise _NoEnd("too large with its evaluators put in; use fewer references")
+        if isinstance(rule, list):
+            return [self._with_evaluators(part, within) for part in rule]
+        if not isinstance(rule, dict):
+            return rule
+        name = rule.get("$ref")
+        if len(rule) == 1 and isinstance(name, str) and name in self._evaluators:
+            if name in within:
+                raise _NoEnd(f"the evaluator {name} refers to itself; break the circle")
+            return self._with_evaluators(self._evaluators[name], (*within, name))
+        return {operator: self._with_evaluators(part, within) for operator, part in rule.items()}
+
+
+def _place(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    """pydantic's place, without the type that it tried (`metadata.owner.bool`)."""
+    return tuple(str(part) for part in (loc[:2] if loc[:1] == ("metadata",) else loc))
+
+
+def _message(fault: Any) -> str:
+    if fault["loc"][:1] == ("metadata",) and len(fault["loc"]) > 1:
+        return "must be a boolean, a number or a string"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def refuse(found: Sequence[tuple[str, str]]) -> None:
+    """Raises a Problem (422) that names every fault, if there is one."""
+    if found:
+        errors = [{"field": path, "detail": detail} for path, detail in dict.fromkeys(found)]
+        more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
+        detail = f"nothing was written: {errors[0]['field']}: {errors[0]['detail']}{more}"
+        raise Problem(detail, status=422, errors=errors)
+
+
+def wanted(parsed: Parsed, flags: Flags, mode: Mode) -> Wanted:
+    """What the import makes of all flags that there are: `merge` leaves those that the file does not name, `replace`
+    deletes them, in the file's environments. Raises a Problem (422) with every fault.
+    """
+    after: dict[FlagPlace, Definition | None] = {}
+    if mode == "replace":
+        after = {place: None for place in flags if place.environment in parsed.prefixes}
+    after |= parsed.definitions
+    refuse([*parsed.faults, *_twice_mirrored(parsed, flags, after)])
+    return after
+
+
+def _twice_mirrored(parsed: Parsed, flags: Flags, after: Wanted) -> Iterator[tuple[str, str]]:
+    left = {place: flag.definition for place, flag in flags.items() if place not in after}
+    owners = {each.mirror: place.key for place, each in left.items() if _is_owner(place, each)}
+    for place, definition in parsed.definitions.items():
+        if _is_owner(place, definition) and owners.setdefault(definition.mirror, place.key) != place.key:
+            owner = owners[definition.mirror]
+            path = f"{parsed.prefixes[place.environment]}flags.{place.key}.metadata.mirror"
+            yield path, f"{definition.mirror} is the mirror of flag {owner}; choose another name"
+
+
+def _is_owner(place: FlagPlace, definition: Definition) -> bool:
+    return place.environment == Environment.PRODUCTION and definition.mirror is not None

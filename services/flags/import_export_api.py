@@ -1,0 +1,100 @@
+"""REST: all flags out to a file of flagd's, and in from one."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Query, Request
+from pydantic import JsonValue
+
+from services.flags.auth import actor
+from services.flags.cache import FlagCache
+from services.flags.change import FlagPlace, Flags, Wanted, changes_of
+from services.flags.flag import Change, Definition
+from services.flags.import_export import Mode, flagd_file, parse, wanted
+from services.flags.store import FlagStore
+from shared.clock import now
+from shared.models import Environment, View
+
+ALL = "all"
+FILE_EXAMPLE = {
+    "flags": {"set-message": {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}}
+}
+File = dict[str, JsonValue]
+
+
+class ImportedView(View):
+    """One flag that the import changes, or would change."""
+
+    key: str
+    environment: Environment
+    what: Literal["made", "changed", "deleted"]
+    before: Definition | None
+    after: Definition | None
+
+
+class ImportView(View):
+    """`unchanged`: how many flags of the file were so already."""
+
+    dry_run: bool
+    mode: Mode
+    at: datetime
+    unchanged: int
+    items: list[ImportedView]
+
+
+def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
+    router = APIRouter(tags=["flags"])
+
+    @router.get("/export", response_model=File, summary="All flags as a file")
+    async def export(
+        environment: Annotated[
+            Literal["production", "canary", "all"], Query(description="`all`: one file for each environment.")
+        ] = "production",
+    ) -> dict[str, Any]:
+        """flagd's flag definitions, which flagd reads as they are and `POST /import` takes back without loss; with
+        `environment=all`: `{"environments": {"production": …, "canary": …}}`."""
+        files = {each: flagd_file(cache.flags(each).flags()) for each in Environment}
+        return {"environments": files} if environment == ALL else files[Environment(environment)]
+
+    @router.post("/import", summary="Flags from a file")
+    async def import_flags(
+        request: Request,
+        document: Annotated[File, Body(examples=[FILE_EXAMPLE])],
+        environment: Annotated[
+            Environment, Query(description="Where a flagd file goes; a document of `environments` names them itself.")
+        ] = Environment.PRODUCTION,
+        mode: Annotated[Mode, Query(description="`replace` deletes flags that the file does not name.")] = "merge",
+        dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
+    ) -> ImportView:
+        """As a whole or not at all: 422 names every fault with its path (`flags.set-message.targeting.if.0.wat`), and
+        nothing is written. `$evaluators` and the file's `metadata` are put into the flags that they are for."""
+        parsed = parse(document, environment)
+        at, who = now(), actor(request.headers)
+
+        def decide(flags: Flags) -> Wanted:
+            return wanted(parsed, flags, mode)
+
+        if dry_run:
+            _, stored = await store.load()
+            flags = {FlagPlace(flag.environment, flag.key): flag for flag in stored}
+            changes = changes_of(flags, decide(flags), who, at)
+        else:
+            changes = await cache.change(None, decide, actor=who, at=at)
+        touched = {FlagPlace(change.environment, change.key) for change in changes}
+        return ImportView(
+            dry_run=dry_run,
+            mode=mode,
+            at=at,
+            unchanged=len(parsed.definitions.keys() - touched),
+            items=[_imported(change) for change in changes],
+        )
+
+    return router
+
+
+def _imported(change: Change) -> ImportedView:
+    what: Literal["made", "changed", "deleted"] = "changed"
+    if change.before is None or change.after is None:
+        what = "deleted" if change.before else "made"
+    given = {"before": change.before, "after": change.after}
+    return ImportedView(key=change.key, environment=change.environment, what=what, **given)

@@ -1,0 +1,161 @@
+"""An alert: one rule about one release. Prometheus' states, and how far the abort is that it asks for."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field, JsonValue
+
+from services.monitor.rules.rule import Metric, Reading, Rule
+from shared.models import Environment, View
+from shared.state import Table, transition
+
+
+class AlertState(StrEnum):
+    INACTIVE = "inactive"
+    PENDING = "pending"
+    FIRING = "firing"
+    RESOLVED = "resolved"
+    GONE = "gone"
+
+
+ALERT_TABLE: Table[AlertState] = {
+    AlertState.INACTIVE: frozenset({AlertState.PENDING}),
+    AlertState.PENDING: frozenset({AlertState.INACTIVE, AlertState.FIRING, AlertState.GONE}),
+    AlertState.FIRING: frozenset({AlertState.RESOLVED, AlertState.GONE}),
+    AlertState.RESOLVED: frozenset({AlertState.PENDING}),
+    AlertState.GONE: frozenset({AlertState.PENDING}),  # a rule that was taken away and came back
+}
+OPEN = frozenset({AlertState.PENDING, AlertState.FIRING})
+
+
+class AbortState(StrEnum):
+    """Wanted from the moment of firing until the proxy has answered, even if the alert resolves in between."""
+
+    WANTED = "wanted"
+    CONFIRMED = "confirmed"
+    OBSOLETE = "obsolete"  # the release's rollout was not the current one any more
+
+
+ABORT_TABLE: Table[AbortState] = {
+    AbortState.WANTED: frozenset({AbortState.CONFIRMED, AbortState.OBSOLETE}),
+    AbortState.CONFIRMED: frozenset({AbortState.WANTED}),  # the alert fired anew
+    AbortState.OBSOLETE: frozenset({AbortState.WANTED}),
+}
+
+
+class Alert(View):
+    """`since` is when it entered its state; `active_at` when what it is about began; `well_since` when a firing one was
+    first seen to be well again. `value`, `threshold` and `seen` (the figures that the value was made of) are those it
+    became pending or fired on. `aborts`: whether it asks for the end of a rollout, which none about production does.
+    """
+
+    id: str
+    rule: str
+    app: str
+    environment: Environment = Environment.CANARY
+    release: str
+    state: AlertState
+    reason: str
+    since: datetime
+    active_at: datetime
+    well_since: datetime | None = None
+    metric: Metric | None = None
+    value: float | None = None
+    threshold: float | None = None
+    seen: dict[str, JsonValue] = Field({})
+    aborts: bool = False
+    abort: AbortState | None = None
+    abort_reason: str = ""
+    abort_at: datetime | None = None
+
+    def evidence(self) -> dict[str, JsonValue]:
+        """What an abort is decided on, for the rollout that it ends."""
+        return {
+            "alert": self.id,
+            "rule": self.rule,
+            "metric": self.metric,
+            "value": self.value,
+            "threshold": self.threshold,
+            "words": self.abort_reason or self.reason,
+            "since": self.active_at.isoformat(),
+            "seen": self.seen,
+        }
+
+
+def new_alert(rule: Rule, app: str, environment: Environment, release: str, now: datetime) -> Alert:
+    return Alert(
+        id=f"{rule.name}:{release}",
+        rule=rule.name,
+        app=app,
+        environment=environment,
+        release=release,
+        state=AlertState.INACTIVE,
+        reason="",
+        since=now,
+        active_at=now,
+    )
+
+
+def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:
+    """The alert after one more look. No data (None) neither fires nor resolves: all stays as it was.
+
+    It fires when it has been pending for `for_s` seconds, at once if that is 0. It resolves `keep_firing_for_s` seconds
+    after the first look that found it well, if none in between found it bad. (After Prometheus, rules/alerting.go.)
+    """
+    if breaching is None:
+        return alert
+    if not breaching:
+        return _calmer(alert, rule, now, reading)
+    if alert.state not in OPEN:
+        alert = _breached(alert, AlertState.PENDING, rule, now, reading).model_copy(update={"active_at": now})
+    if alert.state == AlertState.PENDING and (now - alert.active_at).total_seconds() >= rule.for_s:
+        alert = _breached(alert, AlertState.FIRING, rule, now, reading)
+        return want_abort(alert, now) if alert.aborts else alert
+    return alert if alert.well_since is None else alert.model_copy(update={"well_since": None})
+
+
+def _calmer(alert: Alert, rule: Rule, now: datetime, reading: Reading) -> Alert:
+    if alert.state == AlertState.PENDING:
+        return _moved(alert, AlertState.INACTIVE, now, reading.words)
+    if alert.state != AlertState.FIRING:
+        return alert
+    well_since = alert.well_since or now
+    if (now - well_since).total_seconds() >= rule.keep_firing_for_s:
+        return _moved(alert, AlertState.RESOLVED, now, reading.words)
+    return alert.model_copy(update={"well_since": well_since})
+
+
+def end(alert: Alert, now: datetime, reason: str) -> Alert:
+    """What an open alert was about is no more."""
+    return _moved(alert, AlertState.GONE, now, reason)
+
+
+def want_abort(alert: Alert, now: datetime) -> Alert:
+    return _with_abort(alert, AbortState.WANTED, now, alert.reason)
+
+
+def settle_abort(alert: Alert, state: AbortState, now: datetime, reason: str) -> Alert:
+    """The proxy has answered: confirmed or obsolete."""
+    return _with_abort(alert, state, now, reason)
+
+
+def _with_abort(alert: Alert, state: AbortState, now: datetime, reason: str) -> Alert:
+    if alert.abort is not None and alert.abort != state:
+        transition(ABORT_TABLE, alert.abort, state)
+    return alert.model_copy(update={"abort": state, "abort_reason": reason, "abort_at": now})
+
+
+def _breached(alert: Alert, state: AlertState, rule: Rule, now: datetime, reading: Reading) -> Alert:
+    evidence = {
+        "metric": rule.metric,
+        "value": reading.value,
+        "threshold": rule.threshold,
+        "seen": dict(reading.seen),
+        "aborts": rule.aborts and alert.environment == Environment.CANARY,
+    }
+    return _moved(alert, state, now, reading.words).model_copy(update=evidence)
+
+
+def _moved(alert: Alert, state: AlertState, now: datetime, reason: str) -> Alert:
+    update = {"state": transition(ALERT_TABLE, alert.state, state), "since": now, "reason": reason, "well_since": None}
+    return alert.model_copy(update=update)

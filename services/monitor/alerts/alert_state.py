@@ -1,0 +1,187 @@
+"""The rules and alerts in memory, where they are decided; Redis is written behind."""
+
+import asyncio
+import contextlib
+from collections.abc import Container
+from datetime import datetime
+
+from services.monitor.alerts.alert import (
+    OPEN,
+    AbortState,
+    Alert,
+    AlertState,
+    end,
+    new_alert,
+    next_alert,
+    settle_abort,
+)
+from services.monitor.alerts.alert_store import AlertStore
+from services.monitor.rules.rule import DEFAULTS, Reading, Rule, is_breaching
+from shared.models import Environment, Event
+from shared.store import RedisError
+
+ENDED_KEPT = 500
+FIRST_LOAD_S = 2.0
+
+
+class ActiveAlerts:
+    """Nothing here waits for Redis but `flush()` and the first `load()`."""
+
+    def __init__(self, store: AlertStore) -> None:
+        self._store = store
+        self._rules = dict(DEFAULTS)
+        self._alerts: dict[str, Alert] = {}
+        self._unsaved: set[str] = set()
+        self._events: list[Event] = []
+        self._loaded = False
+        self._tried = False
+        self._flushing = asyncio.Lock()
+
+    # --- rules
+
+    def rules(self) -> list[Rule]:
+        """The default rules and those set by hand, by name."""
+        return sorted(self._rules.values(), key=lambda rule: rule.name)
+
+    async def put_rule(self, rule: Rule) -> None:
+        """Raises RedisError, and then nothing has changed."""
+        await self._store.put_rule(rule)
+        self._rules[rule.name] = rule
+
+    async def delete_rule(self, name: str) -> None:
+        """A default rule becomes what it was by default."""
+        await self._store.delete_rule(name)
+        self._rules = {kept: rule for kept, rule in self._rules.items() if kept != name}
+        if name in DEFAULTS:
+            self._rules[name] = DEFAULTS[name]
+
+    # --- alerts
+
+    def alerts(self) -> list[Alert]:
+        """Newest first."""
+        return sorted(self._alerts.values(), key=lambda alert: alert.since, reverse=True)
+
+    def open_alerts(self) -> list[Alert]:
+        """Pending and firing ones."""
+        return [alert for alert in self._alerts.values() if alert.state in OPEN]
+
+    def wanted_aborts(self) -> list[Alert]:
+        """Alerts whose abort the proxy has not answered yet; the one that fired first comes first."""
+        return sorted(
+            (alert for alert in self._alerts.values() if alert.abort == AbortState.WANTED),
+            key=lambda alert: alert.abort_at or alert.since,
+        )
+
+    def look(
+        self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
+    ) -> bool:
+        """Takes one reading into the rule's alert about the release; whether that changed it."""
+        fresh = new_alert(rule, app, environment, release, now)
+        before = self._alerts.get(fresh.id, fresh)
+        breaching = is_breaching(rule, reading, firing=before.state == AlertState.FIRING)
+        after = next_alert(before, breaching, rule, now, reading)
+        self._put(before, after)
+        return after != before
+
+    def end_others(
+        self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
+    ) -> bool:
+        """Ends the open alerts there, but those about `releases` (None: any) whose rules are in force; whether there
+        were some.
+        """
+        ended = False
+        for alert in self.open_alerts():
+            if (alert.app, alert.environment) != (app, environment):
+                continue
+            rule = self._rules.get(alert.rule)
+            if releases is not None and alert.release not in releases:
+                self._put(alert, end(alert, now, reason))
+            elif rule is None or not rule.concerns(app, environment):
+                self._put(alert, end(alert, now, f"rule {alert.rule} was taken out of force"))
+            else:
+                continue
+            ended = True
+        return ended
+
+    def end_release(self, release: str, now: datetime, reason: str) -> bool:
+        """The release is no more: ends its open alerts; whether there were any."""
+        mine = [alert for alert in self.open_alerts() if alert.release == release]
+        for alert in mine:
+            self._put(alert, end(alert, now, reason))
+        return bool(mine)
+
+    def settle(self, alert: Alert, state: AbortState, now: datetime, reason: str) -> None:
+        """The proxy has answered the abort that this alert asked for."""
+        current = self._alerts.get(alert.id)
+        if current is not None and current.abort == AbortState.WANTED:
+            self._put(current, settle_abort(current, state, now, reason))
+
+    def _put(self, before: Alert, after: Alert) -> None:
+        if after == before:
+            return
+        if after.state == AlertState.INACTIVE and after.abort is None:
+            self._alerts.pop(after.id, None)
+        else:
+            self._alerts[after.id] = after
+        self._unsaved.add(after.id)
+        if after.state not in (before.state, AlertState.INACTIVE):
+            self._events.append(_event(after))
+        self._forget_the_oldest()
+
+    def _forget_the_oldest(self) -> None:
+        ended = [alert for alert in self.alerts() if alert.state not in OPEN and alert.abort != AbortState.WANTED]
+        for alert in ended[ENDED_KEPT:]:
+            del self._alerts[alert.id]
+            self._unsaved.add(alert.id)
+
+    # --- Redis
+
+    async def load(self) -> None:
+        """Takes over what an earlier run stored; what this run knows already is newer. Raises RedisError."""
+        if self._loaded:
+            return
+        try:
+            rules, alerts = await self._store.load()
+            self._rules |= {rule.name: rule for rule in rules}
+            self._alerts = {alert.id: alert for alert in alerts} | self._alerts
+            self._loaded = True
+        finally:
+            self._tried = True
+
+    async def load_if_possible(self) -> None:
+        """Before the first decision: gives Redis 2 s, once; without it, decisions begin with an empty memory."""
+        if not self._tried:
+            with contextlib.suppress(RedisError, TimeoutError):
+                await asyncio.wait_for(self.load(), FIRST_LOAD_S)
+            self._tried = True
+
+    async def flush(self) -> None:
+        """Stores what has changed, alerts with their events; raises RedisError, and keeps it for the next time."""
+        async with self._flushing:
+            await self.load()
+            unsaved, told = self._unsaved, self._events
+            self._unsaved, self._events = set(), []
+            try:
+                known = {name: self._alerts.get(name) for name in unsaved}
+                if known or told:
+                    await self._store.save(known, told)
+            except BaseException:
+                self._unsaved |= unsaved
+                self._events = told + self._events
+                raise
+
+
+def _event(alert: Alert) -> Event:
+    return Event(
+        type=f"alert.{alert.state}",
+        app=alert.app,
+        at=alert.since,
+        id=alert.id,
+        reason=alert.reason,
+        release=alert.release,
+        rule=alert.rule,
+        environment=alert.environment,
+        value=alert.value,
+        threshold=alert.threshold,
+        aborts=alert.aborts,
+    )

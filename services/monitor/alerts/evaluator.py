@@ -1,0 +1,248 @@
+"""The watch over every release that gets visitors: canaries on their way, and production."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.alerts.traffic_window import Window
+from services.monitor.rules.rule import Metric, Reading
+from services.monitor.samples.inventory import Inventory
+from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.samples.traffic_cache import TrafficCache
+from shared.errors import Problem, Unavailable
+from shared.http import ServiceClient
+from shared.models import Environment, RegistryView, Track
+from shared.proxy_models import RolloutState, RolloutView, TrafficView
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+Wake = Callable[[], None]
+Answer = TypeVar("Answer")
+Readings = dict[Metric, Callable[[], Reading]]
+CALL_S = 1.5  # time-out of one try; a part that hangs must not hold up the next look for long
+SELDOM = timedelta(seconds=1.9)  # between looks at an app without a canary; steps are never quite on time
+CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
+
+
+async def ask(client: ServiceClient, path: str) -> Any:
+    """Asked once: the loop asks again anyway, and an old answer is worth less than a new question."""
+    return await client.call("GET", path, timeout_s=CALL_S, repeatable=False)
+
+
+class Evaluator:
+    """Takes what it sees into the alerts. Never waits for Redis. `wake` is called when an alert changed: there may be
+    an abort to ask for, and something to store.
+    """
+
+    def __init__(
+        self,
+        deployer: ServiceClient,
+        proxy: ServiceClient,
+        samples: SampleCache,
+        traffic: TrafficCache,
+        alerts: ActiveAlerts,
+        clock: Clock,
+        wake: Wake,
+    ) -> None:
+        self._deployer = deployer
+        self._proxy = proxy
+        self._samples = samples
+        self._traffic = traffic
+        self._alerts = alerts
+        self._clock = clock
+        self._wake = wake
+        self._fleet = Inventory()
+        self._rollouts: dict[str, RolloutView] = {}
+        self._windows: dict[str, Window] = {}
+        self._looked_at: dict[str, datetime] = {}
+        self._silent: dict[str, str] = {}
+        self._broken: set[str] = set()
+
+    @property
+    def proxy_silent(self) -> str | None:
+        """Why the proxy's last answers are missing; None also while there is nothing to ask it for."""
+        return next(iter(self._silent.values()), None)
+
+    async def step(self) -> None:
+        """One look at each app that has a canary, and every 2 s at each other one. An empty registry ends no watch."""
+        await self._alerts.load_if_possible()
+        await self._find_instances()
+        rolling = self._rolling()
+        apps = self._fleet.apps() | rolling
+        self._windows = {app: window for app, window in self._windows.items() if app in apps}
+        self._rollouts = {app: rollout for app, rollout in self._rollouts.items() if app in apps}
+        self._looked_at = {app: at for app, at in self._looked_at.items() if app in apps}
+        self._silent = {app: why for app, why in self._silent.items() if app in apps}
+        now = self._clock()
+        seldom = {app for app, at in self._looked_at.items() if now - at < SELDOM} - rolling
+        await _all(self._look(app, app in rolling) for app in apps - seldom)
+
+    async def strike(self, app: str, environment: Environment, release: str, reason: str) -> None:
+        """An event said that an instance of the release is ill: acts on it now, not at the next look. Raises
+        Unavailable if nobody knows whether the release is on its way; then the event must be told again.
+        """
+        if environment == Environment.CANARY:
+            silent = await self._ask_for_rollout(app)
+            rollout = self._rollouts.get(app)
+            if silent and (rollout is None or rollout.release != release):
+                raise Unavailable(f"nobody knows whether {release} is on its way: {silent}")
+            if rollout is None or rollout.release != release or rollout.state not in CURRENT:
+                return
+        elif self._fleet.live(app) != release:
+            return
+        ill: Readings = {
+            Metric.HEALTH: lambda: Reading(1, reason),
+            Metric.MEMORY_AT_CAP: lambda: self._samples.memory_at_cap(release, self._clock()),
+        }
+        self._judge(app, environment, release, ill)
+
+    def excuse(self, instance: str) -> None:
+        """It was killed for its memory, and more can be given: that it failed does not speak against its release."""
+        self._fleet.excuse(instance, self._clock())
+
+    def end(self, release: str, reason: str) -> None:
+        """An event said that the release of production is no more."""
+        self._fleet.end(release)
+        if self._alerts.end_release(release, self._clock(), reason):
+            self._wake()
+
+    def _rolling(self) -> set[str]:
+        """Apps with a canary, or with one that nobody has said has ended."""
+        current = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
+        opened = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
+        routed = {app for app, window in self._windows.items() if window.release(Track.CANARY)}
+        return self._fleet.with_canary() | current | opened | routed
+
+    async def _find_instances(self) -> None:
+        """A deployer that does not answer leaves what was known; of its health nothing is known. What an alert is about
+        was live in production when an earlier run looked.
+        """
+        for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
+            if alert.environment == Environment.PRODUCTION:
+                self._fleet.remember(alert.app, alert.release)
+        try:
+            answer = await ask(self._deployer, "/registry")
+        except Problem:
+            self._fleet.missed()
+        else:
+            self._fleet.take(RegistryView.model_validate(answer).instances, self._clock())
+
+    async def _look(self, app: str, rolling: bool) -> None:
+        """Each release is judged by what can be read, whatever cannot."""
+        self._looked_at[app] = self._clock()
+        try:
+            questions = [self._ask_for_traffic(app), *([self._ask_for_rollout(app)] if rolling else [])]
+            silent = [why for why in await _all(questions) if why]
+            if silent:
+                self._silent[app] = silent[0]
+            else:
+                self._silent.pop(app, None)
+        finally:
+            self._look_at_canary(app)
+            self._look_at_production(app)
+
+    async def _ask_for_traffic(self, app: str) -> str | None:
+        """Returns why there is no answer."""
+        try:
+            answer = await ask(self._proxy, f"/apps/{app}/traffic")
+        except Problem as problem:
+            return None if problem.status == 404 else problem.detail
+        view = TrafficView.model_validate(answer)
+        self._windows.setdefault(app, Window()).add(view, self._clock())
+        self._traffic.take(app, view, self._clock())
+        return None
+
+    async def _ask_for_rollout(self, app: str) -> str | None:
+        """Returns why there is no answer; then the rollout is what the proxy said last."""
+        try:
+            answer = await ask(self._proxy, f"/apps/{app}/rollout")
+        except Problem as problem:
+            if problem.status != 404:
+                return problem.detail
+            answer = RolloutView(app=app)
+        self._rollouts[app] = RolloutView.model_validate(answer)
+        return None
+
+    def _look_at_canary(self, app: str) -> None:
+        rollout = self._rollouts.get(app)
+        if rollout is None:
+            return
+        release = rollout.release if rollout.state in CURRENT else None
+        watched = {release} if release else set()
+        if self._alerts.end_others(app, Environment.CANARY, watched, self._clock(), _ending(rollout)):
+            self._wake()
+        if release:
+            self._judge(app, Environment.CANARY, release, self._canary(app, release))
+
+    def _look_at_production(self, app: str) -> None:
+        release = self._fleet.live(app)
+        ready = self._fleet.ready(app) if self._fleet.answers else set()
+        reason = f"production runs {release} now"
+        if self._alerts.end_others(app, Environment.PRODUCTION, ready or None, self._clock(), reason):
+            self._wake()
+        if release:
+            self._judge(app, Environment.PRODUCTION, release, self._production(app, release))
+
+    def _canary(self, app: str, release: str) -> Readings:
+        now, window = self._clock(), self._windows.get(app, Window())
+        return {
+            Metric.ERROR_SHARE: lambda: window.canary_errors(release, now),
+            Metric.LATENCY: lambda: window.slowness(release, now),
+            Metric.LATENCY_MS: lambda: window.p95_ms(Track.CANARY, release, now),
+        } | self._wear(app, Environment.CANARY, release, now)
+
+    def _production(self, app: str, release: str) -> Readings:
+        now, window = self._clock(), self._windows.get(app, Window())
+        return {
+            Metric.ERROR_SHARE: lambda: window.stable_errors(release, now),
+            Metric.LATENCY_MS: lambda: window.p95_ms(Track.STABLE, release, now),
+        } | self._wear(app, Environment.PRODUCTION, release, now)
+
+    def _wear(self, app: str, environment: Environment, release: str, now: datetime) -> Readings:
+        """What is measured of the instances themselves."""
+        ready = self._fleet.ready_instances(app, environment, release)
+        unknown = Reading(None, "the deployer does not answer")
+        return {
+            Metric.HEALTH: lambda: self._fleet.health(app, environment, release, now),
+            Metric.NO_SAMPLES: lambda: self._samples.silence(ready, now) if self._fleet.answers else unknown,
+            Metric.RESTARTS: lambda: self._samples.restarts(release, now),
+            Metric.CPU: lambda: self._samples.cpu(release),
+            Metric.MEMORY: lambda: self._samples.memory(release),
+            Metric.MEMORY_AT_CAP: lambda: self._samples.memory_at_cap(release, now),
+        }
+
+    def _judge(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
+        """A rule that cannot be judged is said once, and does not keep the others from being judged."""
+        now = self._clock()
+        changed = False
+        for rule in self._alerts.rules():
+            if rule.metric not in readings or not rule.concerns(app, environment):
+                continue
+            try:
+                changed |= self._alerts.look(app, environment, release, rule, readings[rule.metric](), now)
+            except Exception:
+                if rule.name not in self._broken:
+                    log.exception("rule %s cannot be judged about %s; replace or delete it", rule.name, release)
+                self._broken.add(rule.name)
+        if changed:
+            self._wake()
+
+
+async def _all(jobs: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+    """Runs each to its end; then raises what went wrong first, if anything did."""
+    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+def _ending(rollout: RolloutView) -> str:
+    if rollout.release is None:
+        return "there is no rollout any more"
+    why = f": {rollout.reason}" if rollout.reason else ""
+    return f"the rollout of {rollout.release} is {rollout.state}{why}"

@@ -1,0 +1,194 @@
+"""How a release answers, alone and beside the other track: counters of the proxy, seen over a window."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import JsonValue
+
+from services.monitor.rules.rule import Reading
+from services.monitor.samples.latency import NOTHING, Buckets, buckets_of, excess_z, quantile_ms, share_above, since
+from shared.models import Track
+from shared.proxy_models import TrafficView
+
+WINDOW = timedelta(seconds=10)
+LATENCY_WINDOW = timedelta(seconds=30)
+LONGEST = timedelta(minutes=5)
+ENOUGH = 20  # requests; below, one unlucky answer is a large share
+ENOUGH_ERRORS = 3
+ENOUGH_TO_COMPARE = 100  # requests of each side; below, a p95 is the luck of five answers
+SLOWER_MS = 25.0  # a difference that visitors notice; a multiple of next to nothing is none
+LEAST_MS = 1.0
+P95 = 0.95
+SURE_Z = 3.5  # chance reaches it once in 4 000 windows, and there are 20 in ten minutes
+SILENT = Reading(None, "the proxy gave no traffic figures")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Counters at one look."""
+
+    at: datetime
+    requests: dict[Track, int]
+    errors: dict[Track, int]
+    latency: dict[Track, Buckets]
+
+
+@dataclass(frozen=True)
+class TrafficReading:
+    """What one track answered between two looks."""
+
+    requests: int
+    errors: int
+    latency: Buckets
+    seconds: float
+
+    @property
+    def too_few_errors(self) -> bool:
+        """One or two bad answers among few are no share yet; neither are they good news."""
+        return 0 < self.errors < ENOUGH_ERRORS and self.requests < ENOUGH_TO_COMPARE
+
+    def figures(self, track: Track) -> dict[str, JsonValue]:
+        """As evidence."""
+        return {f"{track}_requests": self.requests, f"{track}_errors": self.errors, "seconds": round(self.seconds, 1)}
+
+
+class Window:
+    """The looks at one app's traffic. Counters are compared within one epoch only; a new one begins again at 0."""
+
+    def __init__(self) -> None:
+        self._points: list[Point] = []
+        self._epoch: tuple[str, dict[Track, str | None]] | None = None
+        self._looked_at: datetime | None = None
+
+    def add(self, traffic: TrafficView, now: datetime) -> None:
+        """One look."""
+        if traffic.tracks.keys() != set(Track):
+            return
+        epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
+        if self._epoch != epoch:
+            zero = dict.fromkeys(Track, 0)
+            # Without an earlier look nobody knows how old the epoch is: then counting starts here.
+            nothing = Point(self._looked_at, zero, zero, dict.fromkeys(Track, NOTHING)) if self._looked_at else None
+            self._points = [nothing] if nothing else []
+            self._epoch = epoch
+        requests = {track: figures.requests for track, figures in traffic.tracks.items()}
+        errors = {track: figures.errors for track, figures in traffic.tracks.items()}
+        latency = {track: buckets_of(figures.latency) for track, figures in traffic.tracks.items()}
+        self._points.append(Point(now, requests, errors, latency))
+        self._points = [point for point in self._points if point.at >= now - LONGEST]
+        self._looked_at = now
+
+    def release(self, track: Track) -> str | None:
+        """Whose counters the last look found there."""
+        return self._epoch[1].get(track) if self._epoch else None
+
+    def canary_errors(self, release: str, now: datetime) -> Reading:
+        """The canary's share of 5xx answers over the last 10 s, or as far back as it takes to see 20 requests.
+
+        Where stable is at least half as bad, or the difference may be chance, it is not the canary's fault: the share
+        counts as 0. (Stable is an excuse only with 20 requests of its own.) No reading without a look within the last
+        10 s, nor of one or two errors among few requests.
+        """
+        start = self._start(Track.CANARY, release, now)
+        if start is None:
+            return SILENT
+        canary, stable = self._seen(Track.CANARY, start), self._seen(Track.STABLE, start)
+        words = f"{_answers(canary)}; stable {stable.errors} of {stable.requests}"
+        seen = canary.figures(Track.CANARY) | stable.figures(Track.STABLE)
+        if canary.requests < ENOUGH:
+            return Reading(None, f"{words}: fewer than {ENOUGH} requests", seen)
+        share = canary.errors / canary.requests
+        if stable.requests >= ENOUGH and not _surely_worse(canary, stable):
+            return Reading(0.0, words, seen)
+        return Reading(None if canary.too_few_errors else share, words, seen)
+
+    def stable_errors(self, release: str, now: datetime) -> Reading:
+        """Production's share of 5xx answers over the same time; nothing excuses it but that there are few."""
+        start = self._start(Track.STABLE, release, now)
+        if start is None:
+            return SILENT
+        stable = self._seen(Track.STABLE, start)
+        words, seen = _answers(stable), stable.figures(Track.STABLE)
+        if stable.requests < ENOUGH:
+            return Reading(None, f"{words}: fewer than {ENOUGH} requests", seen)
+        return Reading(None if stable.too_few_errors else stable.errors / stable.requests, words, seen)
+
+    def slowness(self, release: str, now: datetime) -> Reading:
+        """The canary's p95 as a multiple of stable's over the last 30 s; 1 if it is less than 25 ms slower, or if that
+        may be chance: where one answer in twenty is slow, p95 jumps by itself. No reading with fewer than 100 requests
+        of either.
+        """
+        start = self._latency_start(Track.CANARY, release, now)
+        if start is None:
+            return SILENT
+        canary, stable = self._seen(Track.CANARY, start), self._seen(Track.STABLE, start)
+        if min(canary.latency.total, stable.latency.total) < ENOUGH_TO_COMPARE:
+            return Reading(None, f"fewer than {ENOUGH_TO_COMPARE} requests were timed on each side")
+        slow, usual = quantile_ms(canary.latency, P95) or 0.0, quantile_ms(stable.latency, P95) or 0.0
+        words = (
+            f"its p95 is {slow:.0f} ms of {canary.latency.total} requests in {canary.seconds:.0f} s; "
+            f"stable's {usual:.0f} ms of {stable.latency.total}"
+        )
+        seen: dict[str, JsonValue] = {
+            **{"canary_p95_ms": slow, "canary_requests": canary.latency.total},
+            **{"stable_p95_ms": usual, "stable_requests": stable.latency.total, "seconds": round(canary.seconds, 1)},
+        }
+        is_slower = slow - usual >= SLOWER_MS and _surely_slower(canary.latency, stable.latency, usual)
+        return Reading(slow / max(usual, LEAST_MS) if is_slower else 1.0, words, seen)
+
+    def p95_ms(self, track: Track, release: str, now: datetime) -> Reading:
+        """In milliseconds, over the last 30 s; no reading with fewer than 20 requests."""
+        start = self._latency_start(track, release, now)
+        if start is None:
+            return SILENT
+        own = self._seen(track, start)
+        p95 = quantile_ms(own.latency, P95)
+        if p95 is None or own.latency.total < ENOUGH:
+            return Reading(None, f"fewer than {ENOUGH} requests were timed")
+        words = f"its p95 is {p95:.0f} ms of {own.latency.total} requests in {own.seconds:.0f} s"
+        return Reading(p95, words, {"requests": own.latency.total, "seconds": round(own.seconds, 1)})
+
+    def _seen(self, track: Track, start: Point) -> TrafficReading:
+        last = self._points[-1]
+        return TrafficReading(
+            requests=last.requests[track] - start.requests[track],
+            errors=last.errors[track] - start.errors[track],
+            latency=since(start.latency[track], last.latency[track]),
+            seconds=(last.at - start.at).total_seconds(),
+        )
+
+    def _start(self, track: Track, release: str, now: datetime) -> Point | None:
+        """Where the window for errors begins: 10 s ago, or as far back as it takes to see enough."""
+        if not self._is_about(track, release, now):
+            return None
+        last = self._points[-1].requests[track]
+        for point in reversed(self._points):
+            if point.at <= now - WINDOW and last - point.requests[track] >= ENOUGH:
+                return point
+        return self._points[0]
+
+    def _latency_start(self, track: Track, release: str, now: datetime) -> Point | None:
+        if not self._is_about(track, release, now):
+            return None
+        early = [point for point in self._points if point.at <= now - LATENCY_WINDOW]
+        return early[-1] if early else self._points[0]
+
+    def _is_about(self, track: Track, release: str, now: datetime) -> bool:
+        """Whether there was a look within the last 10 s, and what it counted was this release's."""
+        return self.release(track) == release and bool(self._points) and self._points[-1].at >= now - WINDOW
+
+
+def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
+    """Whether the canary's share of errors is more than twice stable's, and too far above it for that to be chance."""
+    share, usual = canary.errors / canary.requests, stable.errors / stable.requests
+    return share > 2 * usual and excess_z(share, canary.requests, usual, stable.requests) >= SURE_Z
+
+
+def _surely_slower(canary: Buckets, stable: Buckets, usual_ms: float) -> bool:
+    """Whether too many of the canary's answers lie well above stable's p95 for that to be chance."""
+    own, usual = (share_above(buckets, usual_ms + SLOWER_MS / 2) for buckets in (canary, stable))
+    return excess_z(own, canary.total, usual, stable.total) >= SURE_Z
+
+
+def _answers(seen: TrafficReading) -> str:
+    return f"answered {seen.errors} of {seen.requests} requests with 5xx in {seen.seconds:.0f} s"

@@ -1,0 +1,4 @@
+"""REST and HTML pages of the monitor.
+
+May import every other package of the monitor. Imported by `main` alone.
+"""

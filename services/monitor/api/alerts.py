@@ -1,0 +1,80 @@
+"""REST: rules and alerts."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+
+from services.monitor.alerts.alert import Alert, AlertState
+from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.rules.rule import DEFAULTS, Rule, RuleBody, RuleName
+from shared.errors import NotFound
+from shared.models import Environment, Page
+from shared.web.pages import wants_page
+
+EXAMPLE = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30, "app": "notes", "aborts": False}
+
+
+def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
+    """`page` renders the alerts for a browser."""
+    router = APIRouter(tags=["alerts"])
+
+    @router.get("/alerts", response_model=Page[Alert], summary="Alerts, those that are over too")
+    async def list_alerts(
+        request: Request,
+        app: str | None = None,
+        environment: Environment | None = None,
+        state: AlertState | None = None,
+    ) -> Any:
+        """Newest change first; the last 500 that are over. `abort`: whether the proxy has confirmed. A page, where
+        `Accept` begins with `text/html`.
+        """
+        if wants_page(request.headers.get("accept")):
+            return await page(request)
+        return Page(
+            items=[
+                alert
+                for alert in book.alerts()
+                if app in (None, alert.app)
+                and environment in (None, alert.environment)
+                and state in (None, alert.state)
+            ]
+        )
+
+    @router.get("/rules", summary="All rules")
+    async def list_rules() -> Page[Rule]:
+        """By name; the default ones are there without being set."""
+        return Page(items=book.rules())
+
+    @router.get("/rules/{name}", summary="One rule")
+    async def get_rule(name: RuleName) -> Rule:
+        """What is in force."""
+        for rule in book.rules():
+            if rule.name == name:
+                return rule
+        raise _not_found(name)
+
+    @router.put("/rules/{name}", summary="Make or replace a rule")
+    async def put_rule(name: RuleName, body: Annotated[RuleBody, Body(examples=[EXAMPLE])]) -> Rule:
+        """Rules look at canary releases on their way and at production; `app` and `environment` narrow that. `aborts`
+        ends canaries, never production. Replace a default rule by one with `enabled: false` to put it out of force.
+        """
+        rule = Rule(name=name, **body.model_dump())
+        await book.put_rule(rule)
+        return rule
+
+    @router.delete("/rules/{name}", summary="Delete a rule", status_code=204)
+    async def delete_rule(name: RuleName) -> Response:
+        """Its open alerts end. A default rule goes back to its default."""
+        if name not in {rule.name for rule in book.rules()}:
+            raise _not_found(name)
+        await book.delete_rule(name)
+        return Response(status_code=204)
+
+    return router
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(
+        f"there is no rule {name}; GET /rules lists those there are, default ones are {', '.join(DEFAULTS)}"
+    )

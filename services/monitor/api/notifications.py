@@ -1,0 +1,104 @@
+"""REST: deliveries, notifiers, silences."""
+
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query, Response
+
+from services.monitor.dispatch.delivery import DeliveryView, MessageDeliveryState
+from services.monitor.dispatch.outbox_store import OutboxStore
+from services.monitor.notify.message import compose
+from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.notify.recipients import NotifierList, NotifierName, NotifierView, Recipients, TestResult
+from services.monitor.notify.silence import Silence, SilenceBody, new_silence
+from shared.clock import now
+from shared.errors import Invalid, NotFound
+from shared.models import Model, Page
+
+NOTIFIERS_EXAMPLE = {
+    "items": [{"name": "team", "url": "mailto://user:password@smtp.example.com/?to=team@example.com", "events": []}]
+}
+SILENCE_EXAMPLE = {"app": "notes", "environment": "canary", "duration_s": 3600, "reason": "load test"}
+
+
+class TestRequest(Model):
+    name: NotifierName | None = None
+
+
+def deliveries_router(store: OutboxStore) -> APIRouter:
+    router = APIRouter(tags=["notifications"])
+
+    @router.get("/deliveries", summary="Messages and what became of them")
+    async def list_deliveries(
+        app: str | None = None,
+        state: MessageDeliveryState | None = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    ) -> Page[DeliveryView]:
+        """Newest first, one for each message and recipient; the last 500, and all that have not ended."""
+        found = [each for each in await store.deliveries() if app in (None, each.app) and state in (None, each.state)]
+        return Page(items=[DeliveryView.model_validate(each.model_dump()) for each in found[:limit]])
+
+    return router
+
+
+def notifiers_router(book: Recipients, monitor_url: str) -> APIRouter:
+    router = APIRouter(prefix="/notifiers", tags=["notifications"])
+
+    @router.get("", summary="Whom the platform tells")
+    async def list_notifiers() -> Page[NotifierView]:
+        """Besides the addresses in each app's manifest. Those of SLIPWAY_NOTIFY are read-only. No secrets."""
+        return Page(items=await book.views())
+
+    @router.put("", summary="Replace the list of notifiers")
+    async def put_notifiers(body: Annotated[NotifierList, Body(examples=[NOTIFIERS_EXAMPLE])]) -> Page[NotifierView]:
+        """The whole list, but those from SLIPWAY_NOTIFY. An item without `url`, or with the one that GET shows, keeps
+        the URL it had under its name.
+        """
+        return Page(items=await book.replace(body))
+
+    @router.post("/test", summary="Send a test message now")
+    async def test_notifiers(
+        body: Annotated[TestRequest | None, Body(examples=[{"name": "team"}])] = None,
+    ) -> Page[TestResult]:
+        """To one notifier, or to all that are enabled. Answers when every server has, for each recipient; a server that
+        hangs takes up to half a minute.
+        """
+        at, name = now(), body.name if body else None
+        words = "This message was asked for by hand, to see whether it arrives. Nothing has happened."
+        message = compose(
+            "Slipway: a test message", [words], [("at", f"{at:%Y-%m-%d %H:%M:%S} UTC")], f"{monitor_url}/docs"
+        )
+        return Page(items=await book.test(name, message, f"test-{secrets.token_hex(4)}"))
+
+    return router
+
+
+def silences_router(store: NotifierStore) -> APIRouter:
+    router = APIRouter(prefix="/silences", tags=["notifications"])
+
+    @router.get("", summary="Silences that are in force")
+    async def list_silences() -> Page[Silence]:
+        """Newest first."""
+        at = now()
+        return Page(items=[each for each in await store.silences() if each.is_active(at)])
+
+    @router.post("", summary="Mute messages for a while", status_code=201)
+    async def post_silence(body: Annotated[SilenceBody, Body(examples=[SILENCE_EXAMPLE])]) -> Silence:
+        """With `rule`, messages about alerts of that rule; without, every message about that app and environment. Muted
+        messages are recorded as `silenced` deliveries. Aborts go on as ever.
+        """
+        at = now()
+        if body.until is not None and body.until <= at:
+            raise Invalid("until", "is over already; give a time to come")
+        silence = new_silence(f"silence-{secrets.token_hex(4)}", body, at)
+        await store.put_silence(silence, at)
+        return silence
+
+    @router.delete("/{id}", summary="End a silence", status_code=204)
+    async def delete_silence(id: str) -> Response:
+        """An alert that still fires is told at the next look at its group, within 5 min."""
+        if not await store.delete_silence(id):
+            raise NotFound(f"there is no silence {id}; GET /silences lists those in force")
+        return Response(status_code=204)
+
+    return router

@@ -1,0 +1,50 @@
+"""REST: policies of scaling, and what was decided by them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query
+
+from services.monitor.scaling.policy_store import PolicyStore
+from services.monitor.scaling.scaling_decision import Decision
+from services.monitor.scaling.scaling_input import EnvironmentKey
+from services.monitor.scaling.scaling_policy import Policy, PolicyBody, default_policy
+from shared.models import AppName, Environment, Page
+
+EXAMPLE = {"enabled": True, "up": 0.9, "up_soon": 0.8, "cooldown_s": 60}
+
+
+def policies_router(store: PolicyStore) -> APIRouter:
+    router = APIRouter(prefix="/policies", tags=["scaling"])
+
+    @router.get("/{app}/{env}", summary="How an environment's memory is scaled")
+    async def get_policy(app: AppName, env: Environment) -> Policy:
+        """What is in force: the defaults, enabled, where nothing was set."""
+        place = EnvironmentKey(app, env)
+        return next((each for each in await store.policies() if each.place == place), default_policy(place))
+
+    @router.put("/{app}/{env}", summary="Set how an environment's memory is scaled")
+    async def put_policy(
+        app: AppName, env: Environment, body: Annotated[PolicyBody, Body(examples=[EXAMPLE])]
+    ) -> Policy:
+        """Replaces the policy; what is not given has its default. In force from the next look on, within 2 s. The
+        limit itself moves between the manifest's `memory` and `max_memory`.
+        """
+        policy = Policy(app=app, environment=env, **body.model_dump())
+        await store.put_policy(policy)
+        return policy
+
+    @router.get("/{app}/{env}/decisions", summary="What was decided about an environment's memory")
+    async def list_decisions(
+        app: AppName,
+        env: Environment,
+        cursor: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    ) -> Page[Decision]:
+        """Newest first, the last 500, with what was not done and why. Looks that came to the same are one entry with
+        a `count`; the newest entry may be 10 s behind.
+        """
+        found = await store.decisions(EnvironmentKey(app, env), limit=limit + 1, before=cursor)
+        shown = found[:limit]
+        return Page(items=shown, next=str(shown[-1].number) if len(found) > limit else None)
+
+    return router

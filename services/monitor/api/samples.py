@@ -1,0 +1,72 @@
+"""REST: instances, and what was measured of instances and releases over time."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+
+from services.monitor.samples.downsampling import MINUTE_S, Rollup, Taken, merged, rolled, start_of
+from services.monitor.samples.sample import SampleItem, Watched, item_of
+from services.monitor.samples.sample_store import SampleStore
+from services.monitor.samples.traffic_sample import TrafficItem, traffic_item_of
+from shared.clock import now
+from shared.errors import Invalid, NotFound
+from shared.models import Page
+
+RAW_KEPT = timedelta(hours=1)
+ROWS_KEPT = timedelta(hours=24)
+
+From = Annotated[AwareDatetime | None, Query(alias="from", description="An hour ago, if absent.")]
+To = Annotated[AwareDatetime | None, Query(alias="to", description="Now, if absent.")]
+Step = Annotated[int, Query(ge=1, le=3600, description="Seconds; the highest figures of each step.")]
+Read = Callable[[str, datetime, datetime], Awaitable[list[Taken]]]
+
+
+def samples_router(store: SampleStore) -> APIRouter:
+    router = APIRouter(tags=["samples"])
+
+    @router.get("/instances", summary="Instances with their last sample")
+    async def list_instances(app: str | None = None) -> Page[Watched]:
+        """Last started first. An instance that is gone stays for an hour; its sample's time tells."""
+        return Page(items=[item for item in await store.instances() if app in (None, item.app)])
+
+    @router.get("/instances/{id}/samples", summary="CPU and memory of an instance over time")
+    async def list_samples(id: str, since: From = None, until: To = None, step: Step = 2) -> Page[SampleItem]:
+        """Newest first; the highest figures of each step, `spread` has lowest, mean and last. They are taken every 2 s;
+        from an hour back on, or with a step of a minute and more, the answer is made of minutes, kept for 24 h.
+        """
+        rows = await rows_of(store, store.samples, id, since, until, step)
+        return Page(items=[item_of(row) for row in reversed(rows)])
+
+    @router.get("/releases/{id}/samples", summary="Requests, errors and latency of a release over time")
+    async def list_traffic(id: str, since: From = None, until: To = None, step: Step = 2) -> Page[TrafficItem]:
+        """Newest first; of each step all requests and errors, the highest rates and latencies, `spread` has the lowest,
+        mean and last. Kept like those of an instance.
+        """
+        rows = await rows_of(store, store.traffic, id, since, until, step)
+        return Page(items=[traffic_item_of(row) for row in reversed(rows)])
+
+    return router
+
+
+async def rows_of(
+    store: SampleStore, read: Read[Taken], of: str, since: datetime | None, until: datetime | None, step_s: int
+) -> list[Rollup]:
+    """One row for each step, oldest first. Raises Invalid and NotFound."""
+    moment = now()
+    end = until or moment
+    start = since or end - RAW_KEPT
+    if start > end:
+        raise Invalid("from", "is after `to`; swap them")
+    if step_s < MINUTE_S and start >= moment - RAW_KEPT - timedelta(seconds=MINUTE_S):
+        rows = rolled(of, await read(of, start, end), step_s)
+    else:
+        start = start_of(max(start, moment - ROWS_KEPT - RAW_KEPT), MINUTE_S)
+        minutes = await store.rollups(of, start, end)
+        open_since = minutes[-1].at + timedelta(seconds=MINUTE_S) if minutes else start
+        rows = merged([*minutes, *rolled(of, await read(of, open_since, end), MINUTE_S)], max(step_s, MINUTE_S))
+    if not rows and not await store.knows(of, moment):
+        raise NotFound(f"nothing was measured of {of} within 24 h; GET /instances lists instances and their releases")
+    return rows

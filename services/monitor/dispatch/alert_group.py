@@ -1,0 +1,159 @@
+"""Alerts of one release, told together: when, and which. Pure. After Alertmanager (dispatch/dispatch.go, group_wait,
+group_interval; notify/notify.go, DedupStage.needsUpdate, for what is told again).
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import Field
+
+from services.monitor.notify.event_message import figure
+from services.monitor.notify.message import Fact, Message, compose
+from services.monitor.notify.release_context import environment_of, extra, release_of
+from shared.models import Event, View
+
+GROUP_WAIT = timedelta(seconds=5)  # Alertmanager's 30 s is too slow for a first mail
+GROUP_INTERVAL = timedelta(minutes=5)
+REPEAT_INTERVAL = timedelta(hours=4)
+
+
+class GroupedAlert(View):
+    """As its last event told it. `firing` is false once it is resolved."""
+
+    id: str
+    rule: str
+    firing: bool
+    at: datetime
+    reason: str
+    value: str = ""
+    threshold: str = ""
+
+
+class AlertGroup(View):
+    """`told`: ids of the alerts that people take for firing; `muted`: of those recorded as silenced; `look_at`: when
+    the group is looked at next.
+    """
+
+    app: str
+    environment: str
+    release: str
+    look_at: datetime
+    alerts: dict[str, GroupedAlert] = Field({})
+    told: list[str] = Field([])
+    told_at: datetime | None = None
+    muted: list[str] = Field([])
+
+    @property
+    def name(self) -> str:
+        return f"{self.app}:{self.environment}:{self.release}"
+
+
+@dataclass(frozen=True)
+class Bulletin:
+    """What is to be told of a group. `muted`: silences want it recorded, not sent. `id` is the same however often the
+    group is looked at before the outcome is stored.
+    """
+
+    id: str
+    firing: list[GroupedAlert]
+    resolved: list[GroupedAlert]
+    muted: bool = False
+
+    @property
+    def event(self) -> str:
+        return "alert.firing" if self.firing else "alert.resolved"
+
+
+def group_name(event: Event) -> str:
+    return f"{event.app}:{environment_of(event)}:{release_of(event)}"
+
+
+def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGroup | None:
+    """The group with what an `alert.*` event says; None if there is nothing more to say about it. Resolved or gone
+    before it was told: it is forgotten.
+    """
+    if event.type == "alert.firing":
+        group = group or AlertGroup(
+            app=event.app, environment=environment_of(event), release=release_of(event), look_at=now + GROUP_WAIT
+        )
+        return _with_alerts(group, {**group.alerts, event.id: _grouped(event, firing=True)})
+    if group is None or event.id not in group.alerts or event.type not in ("alert.resolved", "alert.gone"):
+        return group
+    if event.type == "alert.resolved" and event.id in group.told:
+        return _with_alerts(group, {**group.alerts, event.id: _grouped(event, firing=False)})
+    return _with_alerts(group, {name: alert for name, alert in group.alerts.items() if name != event.id})
+
+
+def looked_at(
+    group: AlertGroup, muted_rules: Collection[str], now: datetime
+) -> tuple[AlertGroup | None, list[Bulletin]]:
+    """The group after its time has come (None: it is over), and what is to be told. `muted_rules`: whose
+    alerts silences mute; a muted alert is not told, but is once its silence is over, if it still fires.
+    """
+    firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
+    muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]
+    resolved = [alert for alert in group.alerts.values() if not alert.firing]
+    told_resolved = [alert for alert in resolved if alert.rule not in muted_rules]
+    is_news = bool(told_resolved) or any(alert.id not in group.told for alert in firing)
+    is_repeat = bool(firing) and group.told_at is not None and now - group.told_at >= REPEAT_INTERVAL
+    bulletins = []
+    if is_news or is_repeat:
+        bulletins.append(Bulletin(_id(group, "told"), firing, told_resolved))
+    if newly := [alert for alert in muted if alert.id not in group.muted]:
+        bulletins.append(Bulletin(_id(group, "muted"), newly, [], muted=True))
+    left = group.model_copy(
+        update={
+            "look_at": now + GROUP_INTERVAL,
+            "told": [alert.id for alert in firing] + [alert.id for alert in muted if alert.id in group.told],
+            "told_at": now if is_news or is_repeat else group.told_at,
+            "muted": [alert.id for alert in muted],
+        }
+    )
+    return _with_alerts(left, {name: alert for name, alert in group.alerts.items() if alert.firing}), bulletins
+
+
+def bulletin_message(group: AlertGroup, bulletin: Bulletin, commit: str, link: str) -> Message:
+    """`commit`: 40 hex digits, or empty if it is not known."""
+    what = f"{group.app} {group.environment}"
+    parts = [
+        f"{word}: {', '.join(sorted({alert.rule for alert in alerts}))}"
+        for word, alerts in (("firing", bulletin.firing), ("resolved", bulletin.resolved))
+        if alerts
+    ]
+    facts: list[Fact] = [("app", group.app), ("environment", group.environment), ("release", group.release)]
+    words = []
+    for alert in [*bulletin.firing, *bulletin.resolved]:
+        state = "fires" if alert.firing else "is resolved"
+        measured = f" (measured {alert.value}, limit {alert.threshold})" if alert.value and alert.threshold else ""
+        words.append(f"{alert.rule} {state} since {alert.at:%H:%M:%S} UTC: {alert.reason}{measured}")
+    subject = f"{what}: {group.release} {'; '.join(parts)}"
+    if len(bulletin.firing) == 1 and not bulletin.resolved:
+        subject += f": {bulletin.firing[0].reason}"
+    return compose(subject, words, [*facts, ("commit", commit)], link)
+
+
+def due(groups: Mapping[str, AlertGroup], now: datetime) -> list[AlertGroup]:
+    return [group for group in groups.values() if group.look_at <= now]
+
+
+def _with_alerts(group: AlertGroup, alerts: dict[str, GroupedAlert]) -> AlertGroup | None:
+    return group.model_copy(update={"alerts": alerts}) if alerts else None
+
+
+def _grouped(event: Event, firing: bool) -> GroupedAlert:
+    fields = event.model_extra or {}
+    return GroupedAlert(
+        id=event.id,
+        rule=extra(event, "rule") or event.id.partition(":")[0],
+        firing=firing,
+        at=event.at,
+        reason=event.reason,
+        value=figure(fields.get("value")),
+        threshold=figure(fields.get("threshold")),
+    )
+
+
+def _id(group: AlertGroup, kind: str) -> str:
+    return hashlib.sha256(f"{group.name} {group.look_at.isoformat()} {kind}".encode()).hexdigest()

@@ -1,0 +1,53 @@
+"""Puts the parts together that tell people, for main.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.monitor.dispatch.delivery import Patience
+from services.monitor.dispatch.dispatcher import Dispatcher
+from services.monitor.dispatch.outbox import Outbox
+from services.monitor.dispatch.outbox_store import OutboxStore
+from services.monitor.notify.event_message import Links
+from services.monitor.notify.notifier import Notifier
+from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.notify.recipients import Recipients
+from shared.config import SharedSettings
+from shared.events import EventFollower
+from shared.runtime.loops import Loop
+
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Notifications:
+    """`outbox` is entered before the loops start, and left after they have ended."""
+
+    store: OutboxStore
+    notifier_store: NotifierStore
+    book: Recipients
+    teller: Dispatcher
+    outbox: Outbox
+    loops: list[Loop]
+
+
+def notifications(
+    store: OutboxStore,
+    notifier_store: NotifierStore,
+    notifier: Notifier,
+    settings: SharedSettings,
+    events: EventFollower,
+    now: Callable[[], datetime],
+    patience: Patience | None = None,
+) -> Notifications:
+    """`events` follows under the consumer group `notifications`."""
+    book = Recipients(notifier_store, notifier, settings.notify.split())
+    outside = settings.outside_url
+    links = Links(build=outside("build"), proxy=outside("proxy"), monitor=outside("monitor"))
+    teller = Dispatcher(events, store, notifier_store, book, links, now)
+    outbox = Outbox(store, notifier, now, patience=patience)
+    sending = Loop("sending", outbox.step, every_s=LOOK_S)
+    teller.on_delivery = sending.wake
+    outbox.wake = sending.wake
+    telling = Loop("telling", teller.step, every_s=0.0)
+    return Notifications(store, notifier_store, book, teller, outbox, [telling, sending])

@@ -1,0 +1,4 @@
+"""Messages to people: their text, their recipients, silences, and the notifier that sends them.
+
+May import `rules`. Imported by `dispatch` and `api`.
+"""

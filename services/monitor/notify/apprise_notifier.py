@@ -1,0 +1,238 @@
+"""Sends by apprise (https://github.com/caronc/apprise): mailto, chat, SMS, json and a hundred more kinds of URL.
+
+Seen in apprise 2.2, and why it is used as it is here:
+- Its retries (`?retry=`) and its memory of who had a message (`is_delivered`) are in `Apprise.notify`, and end with
+  that call. A plugin's own `notify` tries once: retries stay ours, and last over restarts.
+- A mail to several targets is sent to each on its own, and is reported as failed if one fails: each target becomes a
+  delivery of its own, and so do `cc` and `bcc`, which would else get a copy with each.
+- A plugin answers only true or false; why is in its log, with URLs and all. That log is caught, and redacted.
+- `privacy=True` hides passwords and tokens, but neither the path of a webhook nor headers: those are hidden here.
+- The import takes 0.3 s and 35 MB: it is done in a thread, when it is needed.
+"""
+
+import asyncio
+import functools
+import hashlib
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from services.monitor.notify.message import Message, cleaned, signed
+from services.monitor.notify.notifier import Address, NotSent
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+SEND_S = 15.0
+THREADS = 4
+ERROR_LONGEST = 300
+LOADING = threading.Lock()
+WEBHOOKS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
+EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DEBUG, beside what it is about
+
+
+class AppriseNotifier:
+    """`timeout_s`: seconds of one read or write; a whole send takes at most a few of them. `threads`: sends at a time.
+    The threads are daemons: the process ends without waiting for a server that hangs.
+    """
+
+    def __init__(self, *, timeout_s: float = SEND_S, threads: int = THREADS) -> None:
+        self._timeout_s = timeout_s
+        self._room = asyncio.Semaphore(threads)
+
+    async def addresses(self, url: str) -> list[Address]:
+        return await asyncio.to_thread(_addresses, url)
+
+    async def send(self, url: str, message: Message, delivery_id: str) -> None:
+        async with self._room:
+            await _in_daemon(lambda: _send(url, message, delivery_id, self._timeout_s))
+
+
+async def _in_daemon(call: Callable[[], Answer]) -> Answer:
+    """Runs `call` in a thread that the end of the process does not wait for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Answer] = loop.create_future()
+
+    def settle(answer: Answer | None, error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(answer)  # type: ignore[arg-type]
+
+    def run() -> None:
+        answer, error = None, None
+        try:
+            answer = call()
+        except Exception as raised:
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, answer, error)
+
+    threading.Thread(target=run, name="send", daemon=True).start()
+    return await done
+
+
+class _Caught(logging.Handler):
+    """What apprise logs in this thread, for the reason of a failure. Nothing of it reaches the platform's own log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self._of = threading.local()
+
+    def begin(self) -> list[str]:
+        """The lines logged by this thread from now on."""
+        self._of.lines = []
+        return self._of.lines  # type: ignore[no-any-return]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lines: list[str] = getattr(self._of, "lines", [])
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING or (record.levelno == logging.DEBUG and EXCEPTION.match(text)):
+            lines.append(text)
+
+
+def _apprise() -> tuple[Any, _Caught]:
+    with LOADING:  # while another thread loads plugins, a kind of address may seem unknown
+        return _loaded()
+
+
+@functools.cache
+def _loaded() -> tuple[Any, _Caught]:
+    caught = _Caught()
+    logger = logging.getLogger("apprise")
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(caught)
+    with warnings.catch_warnings():
+        # On Python 3.11 its mail plugin imports `imghdr`; where warnings are errors it would be missing.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import apprise
+
+        apprise.Apprise.instantiate("json://localhost")  # loads every plugin
+    return apprise, caught
+
+
+def _plugin(url: str) -> Any:
+    """None if apprise makes nothing of the URL."""
+    apprise, caught = _apprise()
+    caught.begin()
+    try:
+        return apprise.Apprise.instantiate(url, suppress_exceptions=True)
+    except Exception as error:
+        log.warning("apprise could not read an address: %s", type(error).__name__)
+        return None
+
+
+def _addresses(url: str) -> list[Address]:
+    plugin = _plugin(url)
+    try:
+        found = [_address(single) for single in _singles(plugin)] if plugin else []
+    except Exception as error:  # a plugin that cannot tell its own URL must not hold up all other messages
+        log.warning("apprise could not split an address: %s", type(error).__name__)
+        found = []
+    if not found:
+        shown = f"{url.partition('://')[0]}://…" if "://" in url else "…"
+        return [Address(url, _hash(url), shown, "", f"{shown} is no address that apprise knows; see its list of URLs")]
+    return list({address.key: address for address in reversed(found)}.values())[::-1]
+
+
+def _singles(plugin: Any) -> list[Any]:
+    """A plugin for each of the targets; the plugin itself where it does not keep them as a list."""
+    targets = getattr(plugin, "targets", None)
+    if not isinstance(targets, list) or not targets:
+        return [plugin]
+    everyone = list(targets)
+    if _is_mail(plugin):
+        copies = sorted(plugin.cc) + sorted(plugin.bcc)
+        plugin.cc, plugin.bcc = set(), set()
+        everyone += [(plugin.names.get(copy, False), copy) for copy in copies]
+    singles = []
+    for target in everyone:
+        plugin.targets = [target]
+        single = _plugin(plugin.url())
+        if single is None or getattr(single, "targets", None) != [target]:
+            plugin.targets = targets
+            return [plugin]
+        singles.append(single)
+    return singles
+
+
+def _address(plugin: Any) -> Address:
+    url = str(plugin.url())
+    parts = urlsplit(url)
+    server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    if _is_mail(plugin):
+        key = f"mail:{plugin.targets[0][1].lower()}" if len(plugin.targets) == 1 else url
+        server = f"{parts.scheme}://{plugin.smtp_host}:{plugin.port}"
+    else:
+        key = url
+    return Address(url, _hash(key), _shown(plugin), _hash(server)[:8])
+
+
+def _shown(plugin: Any) -> str:
+    """Readable, without secrets. A parameter may be a token, and a webhook's path mostly is one: both are left out."""
+    parts = urlsplit(str(plugin.url(privacy=True)))
+    path = "/****" if parts.scheme in WEBHOOKS and parts.path.strip("/") else unquote(parts.path)
+    return cleaned(f"{parts.scheme}://{parts.netloc}{path}".rstrip("/"))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_mail(plugin: Any) -> bool:
+    return str(plugin.url()).startswith(("mailto://", "mailtos://"))
+
+
+def _send(url: str, message: Message, delivery_id: str, timeout_s: float) -> None:
+    """Blocks. Raises NotSent."""
+    apprise, caught = _apprise()
+    plugin = _plugin(url)
+    if plugin is None:
+        raise NotSent("this is not an address that apprise knows")
+    plugin.socket_connect_timeout = min(plugin.socket_connect_timeout, timeout_s)
+    plugin.socket_read_timeout = min(plugin.socket_read_timeout, timeout_s)
+    if plugin.overflow_mode == apprise.OverflowMode.UPSTREAM:
+        plugin.overflow_mode = apprise.OverflowMode.TRUNCATE  # a service refuses what is too long for it
+    if isinstance(getattr(plugin, "headers", None), dict):
+        plugin.headers["X-Slipway-Delivery"] = delivery_id
+    message = signed(message, delivery_id)
+    html = plugin.resolve_format() == apprise.NotifyFormat.HTML
+    lines = caught.begin()
+    try:
+        taken = plugin.notify(
+            title=message.subject,
+            body=message.html if html else message.text,
+            body_format=apprise.NotifyFormat.HTML if html else apprise.NotifyFormat.TEXT,
+        )
+    except Exception as error:
+        taken = False
+        lines.append(f"{type(error).__name__}: {error}")
+    if not taken:
+        raise NotSent(_why(lines, plugin))
+
+
+def _why(lines: list[str], plugin: Any) -> str:
+    text = "; ".join(dict.fromkeys(" ".join(cleaned(line).split()) for line in lines))
+    return redacted(text or "the service did not take it", str(plugin.url()), _shown(plugin))
+
+
+def redacted(text: str, url: str, shown: str) -> str:
+    """The text without any part of the URL that is not in what may be shown of it; at most 300 characters. Of the
+    parameters only values of 8 characters and more count: shorter ones are words like `yes`.
+    """
+    parts = urlsplit(url)
+    place = re.split(r"[/:@]", f"{parts.netloc}{parts.path}")
+    values = [value for _, value in parse_qsl(parts.query) if len(value) >= 8]
+    secrets = {unquote(part) for part in [*place, *values] if len(part) >= 3} - {*re.split(r"[/:@]", shown), "upstream"}
+    for secret in sorted(secrets, key=len, reverse=True):
+        for form in (secret, quote(secret), quote(secret, safe="")):
+            text = text.replace(form, "****")
+    return text[:ERROR_LONGEST]

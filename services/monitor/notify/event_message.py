@@ -1,0 +1,214 @@
+"""Which events people are told of, and in which words. Pure.
+
+Told: builds that failed (and the first that does not fail any more), releases that failed or were taken back,
+rollouts that were aborted or whose promotion failed, every step of scaling. Alerts are grouped first (alert_group.py).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.monitor.notify.message import Fact, Message, compose
+from services.monitor.notify.release_context import Places, commit_of, environment_of, extra, release_of
+from shared.manifest import Stage, size
+from shared.models import Environment, Event, View
+
+SUPERSEDED = "superseded"
+REFUSED = "its rollout was refused"  # the deployer's words for a canary whose rollout never began
+RELEASE_FAILED = "release failed"  # the proxy's words for a rollout that ended with its release
+PROMOTION = "promotion "  # the proxy's words for a promotion that failed or was refused
+PLAIN_MOST = 2**20  # from here on, a whole number is taken for bytes
+
+
+class Notification(View):
+    """What is to be told. `event`: its type."""
+
+    event: str
+    app: str
+    environment: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the pages are: `http://host:port` of each service."""
+
+    build: str
+    proxy: str
+    monitor: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An event with what is known beside it."""
+
+    event: Event
+    places: Places
+    links: Links
+
+    @property
+    def what(self) -> str:
+        """`notes canary`."""
+        return f"{self.event.app} {environment_of(self.event)}".rstrip()
+
+    def facts(self, *more: Fact) -> list[Fact]:
+        environment, release = environment_of(self.event), release_of(self.event)
+        commit = extra(self.event, "commit") or commit_of(self.places, self.event.app, environment, release)
+        return [
+            ("app", self.event.app),
+            ("environment", environment),
+            ("release", release),
+            ("commit", commit),
+            *more,
+            ("at", f"{self.event.at:%Y-%m-%d %H:%M:%S} UTC"),
+        ]
+
+
+def notification(event: Event, places: Places, links: Links) -> Notification | None:
+    """What people are told of the event; None if nothing, as of most."""
+    tell = TELLERS.get(event.type)
+    message = tell(Subject(event, places, links)) if tell else None
+    if message is None:
+        return None
+    return Notification(event=event.type, app=event.app, environment=environment_of(event), message=message)
+
+
+def plain_notification(event: Event, links: Links) -> Notification | None:
+    """For an event that could not be put into words: its bare facts, if it is of a kind that is told."""
+    if event.type not in TELLERS:
+        return None
+    message = compose(f"{event.app}: {event.type} {event.id}", [event.reason], [], links.build)
+    return Notification(event=event.type, app=event.app, environment=environment_of(event), message=message)
+
+
+def _build(subject: Subject) -> Message | None:
+    """A build that failed because its release did is told by the release; one that recovered, once; one at the door of
+    a branch by nobody: its pusher has read it."""
+    event = subject.event
+    if (event.model_extra or {}).get("door") is True:
+        return None
+    recovered = (event.model_extra or {}).get("recovered") is True
+    if event.type == "build.success" and not recovered:
+        return None
+    if event.type == "build.failure" and extra(event, "stage") == Stage.DEPLOY and extra(event, "release"):
+        return None
+    outcome = {"build.success": "has recovered", "build.failure": "failed"}.get(event.type, "could not be run")
+    branch = extra(event, "branch")
+    words = ["It is the platform's fault, not the commit's."] if event.type == "build.error" else []
+    return compose(
+        f"{event.app}: build {event.id} {outcome}" + (f" on {branch}" if branch else "") + f": {event.reason}",
+        [event.reason, *words],
+        subject.facts(("branch", branch), ("stage", extra(event, "stage"))),
+        f"{subject.links.build}/builds/{event.id}",
+        excerpt=extra(event, "excerpt"),
+        excerpt_of="First failing lines",
+    )
+
+
+def _release(subject: Subject) -> Message | None:
+    """Of a canary that was live and is not any more, its rollout tells; unless it never had one."""
+    event = subject.event
+    failed = event.type == "release.failed"
+    in_production = environment_of(event) == Environment.PRODUCTION
+    if not (failed or in_production or event.reason.startswith(REFUSED)):
+        return None
+    build = extra(event, "build")
+    return compose(
+        f"{subject.what}: release {event.id} {'failed' if failed else 'was rolled back'}: {event.reason}",
+        [event.reason],
+        subject.facts(("build", build), ("exit code", extra(event, "exit_code")), ("probe", extra(event, "probe"))),
+        f"{subject.links.build}/builds/{build}" if build else f"{subject.links.build}/?app={event.app}",
+        excerpt=extra(event, "excerpt"),
+        excerpt_of="Its last lines",
+    )
+
+
+def _aborted(subject: Subject) -> Message | None:
+    """Not one that a newer canary took the place of, nor one whose release has told already."""
+    event = subject.event
+    if event.reason == SUPERSEDED or event.reason.startswith(RELEASE_FAILED):
+        return None
+    fields = event.model_extra or {}
+    evidence = _mapping(fields.get("evidence"))
+    traffic = _mapping(evidence.pop("traffic", None)) or _mapping(fields.get("traffic"))
+    words = str(evidence.pop("words", ""))
+    return compose(
+        f"{subject.what}: {event.id} was aborted: {event.reason}",
+        [event.reason, words if words not in event.reason else ""],
+        subject.facts(*_told(evidence), *_told(_mapping(traffic.get("tracks", traffic)))),
+        f"{subject.links.proxy}/apps/{event.app}/rollout",
+        excerpt=extra(event, "excerpt"),
+        excerpt_of="Its last lines",
+    )
+
+
+def _paused(subject: Subject) -> Message | None:
+    """A promotion that failed needs a person; a deployer that is silent does not, the rollout goes on by itself."""
+    event = subject.event
+    if not event.reason.startswith(PROMOTION):
+        return None
+    return compose(
+        f"{subject.what}: {event.id} is paused: {event.reason}",
+        [event.reason, "The canary keeps its visitors. Promote it again, resume the rollout, or abort it."],
+        subject.facts(),
+        f"{subject.links.proxy}/apps/{event.app}/rollout",
+    )
+
+
+def _scaled(subject: Subject) -> Message | None:
+    event = subject.event
+    fields = event.model_extra or {}
+    before, after = figure(fields.get("from")), figure(fields.get("to"))
+    return compose(
+        f"{subject.what}: scaled from {before} to {after}: {event.reason}",
+        [event.reason],
+        subject.facts(("from", before), ("to", after), *_told(_by_instance(fields.get("inputs")))),
+        f"{subject.links.monitor}/policies/{event.app}/{environment_of(event)}/decisions",
+    )
+
+
+TELLERS: Mapping[str, Callable[[Subject], Message | None]] = {
+    "build.failure": _build,
+    "build.error": _build,
+    "build.success": _build,
+    "release.failed": _release,
+    "release.rolled_back": _release,
+    "rollout.aborted": _aborted,
+    "rollout.paused": _paused,
+    "scaling.decided": _scaled,
+}
+TOLD = (*TELLERS, "alert.firing", "alert.resolved")
+
+
+def figure(value: Any) -> str:
+    """A measured figure as a person reads it: bytes as MiB, shares and seconds with three digits at most."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= PLAIN_MOST:
+        return size(value)
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else "" if value is None else str(value)
+
+
+def _told(fields: Mapping[str, Any]) -> list[Fact]:
+    """Each field as a fact; a mapping in one line (`requests 100, errors 31`). What is null or deeper is left out."""
+    return [(str(name).replace("_", " "), _line(value)) for name, value in fields.items()]
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, dict):
+        return figure(value)
+    return ", ".join(
+        f"{str(name).replace('_', ' ')} {figure(inner)}"
+        for name, inner in value.items()
+        if inner is not None and not isinstance(inner, dict | list)
+    )
+
+
+def _by_instance(inputs: Any) -> dict[str, Any]:
+    """What a step of scaling was decided on: a list of mappings with the instances' ids, or one mapping."""
+    if not isinstance(inputs, list):
+        return _mapping(inputs)
+    items = [_mapping(item) for item in inputs]
+    return {str(item.pop("id", number)): item for number, item in enumerate(items, start=1)}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}

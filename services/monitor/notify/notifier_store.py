@@ -1,0 +1,97 @@
+"""Where what people have set lives: notifiers and silences."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+
+from services.monitor.notify.recipient import Recipient
+from services.monitor.notify.silence import Silence
+
+NOTIFIERS = "monitor:notifiers"
+SILENCES = "monitor:silences"
+
+
+class NotifierStore(Protocol):
+    """Every method raises `redis.RedisError` when the store is out of reach; a write may be repeated."""
+
+    async def recipients(self) -> list[Recipient]:
+        """In the order in which they were put."""
+        ...
+
+    async def put_recipients(self, recipients: Sequence[Recipient]) -> None:
+        """In place of all that were there."""
+        ...
+
+    async def silences(self) -> list[Silence]:
+        """Newest first, those that are over too."""
+        ...
+
+    async def put_silence(self, silence: Silence, now: datetime) -> None:
+        """Those that are over by `now` are forgotten."""
+        ...
+
+    async def delete_silence(self, silence_id: str) -> bool:
+        """Whether it was there."""
+        ...
+
+
+class RedisNotifierStore:
+    """`monitor:notifiers`: list of Recipient, with the secrets in their URLs; `monitor:silences`: hash by id."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def recipients(self) -> list[Recipient]:
+        texts: list[Any] = await self._redis.lrange(NOTIFIERS, 0, -1)
+        return [Recipient.model_validate_json(text) for text in texts]
+
+    async def put_recipients(self, recipients: Sequence[Recipient]) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(NOTIFIERS)
+            if recipients:
+                pipe.rpush(NOTIFIERS, *(each.model_dump_json() for each in recipients))
+            await pipe.execute()
+
+    async def silences(self) -> list[Silence]:
+        return _newest_first([Silence.model_validate_json(text) for text in await self._redis.hvals(SILENCES)])
+
+    async def put_silence(self, silence: Silence, now: datetime) -> None:
+        over = [each.id for each in await self.silences() if not each.is_active(now)]
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(SILENCES, silence.id, silence.model_dump_json())
+            if over:
+                pipe.hdel(SILENCES, *over)
+            await pipe.execute()
+
+    async def delete_silence(self, silence_id: str) -> bool:
+        return bool(await self._redis.hdel(SILENCES, silence_id))
+
+
+class MemoryNotifierStore:
+    """For tests."""
+
+    def __init__(self) -> None:
+        self._recipients: list[Recipient] = []
+        self._silences: dict[str, Silence] = {}
+
+    async def recipients(self) -> list[Recipient]:
+        return list(self._recipients)
+
+    async def put_recipients(self, recipients: Sequence[Recipient]) -> None:
+        self._recipients = list(recipients)
+
+    async def silences(self) -> list[Silence]:
+        return _newest_first(list(self._silences.values()))
+
+    async def put_silence(self, silence: Silence, now: datetime) -> None:
+        self._silences = {name: each for name, each in self._silences.items() if each.is_active(now)}
+        self._silences[silence.id] = silence
+
+    async def delete_silence(self, silence_id: str) -> bool:
+        return self._silences.pop(silence_id, None) is not None
+
+
+def _newest_first(silences: list[Silence]) -> list[Silence]:
+    return sorted(silences, key=lambda each: each.created_at, reverse=True)

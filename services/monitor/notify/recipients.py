@@ -1,0 +1,144 @@
+"""Whom the platform tells, besides the addresses in an app's manifest: from SLIPWAY_NOTIFY and set over REST."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from services.monitor.notify.event_message import TOLD
+from services.monitor.notify.message import Message
+from services.monitor.notify.notifier import Address, Notifier, NotSent
+from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.notify.recipient import Recipient, wanted
+from shared.errors import Invalid, NotFound
+from shared.models import Model, View
+
+NotifierName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+PLATFORM = "platform"  # begins the names of those from SLIPWAY_NOTIFY
+REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; https://appriseit.com/services/ has all"
+
+
+class NotifierItem(Model):
+    """One of `PUT /notifiers`. Without `url` (or with what GET shows of it) it keeps the one it had."""
+
+    name: NotifierName
+    url: str | None = Field(None, min_length=1, max_length=2000, description="An apprise URL.")
+    events: list[str] = Field([], description="Types of events, with * and ?; none means all.", examples=[["build.*"]])
+    enabled: bool = True
+
+
+class NotifierList(Model):
+    items: list[NotifierItem] = Field(max_length=100)
+
+
+class NotifierView(View):
+    """`url` without its secrets; `problem`: why nothing can be sent there. `read_only`: from SLIPWAY_NOTIFY."""
+
+    name: str
+    url: str
+    events: list[str]
+    enabled: bool
+    read_only: bool
+    problem: str = ""
+
+
+class TestResult(View):
+    """What became of a test message to one recipient; `detail`: why it was not taken."""
+
+    name: str
+    recipient: str
+    ok: bool
+    detail: str = ""
+
+
+class Recipients:
+    """Methods raise RedisError when the store is out of reach."""
+
+    def __init__(self, store: NotifierStore, notifier: Notifier, platform_urls: Sequence[str]) -> None:
+        self._store = store
+        self._notifier = notifier
+        self._fixed = [
+            Recipient(name=f"{PLATFORM}-{number}", url=url) for number, url in enumerate(platform_urls, start=1)
+        ]
+        self._parsed: dict[str, list[Address]] = {}
+
+    async def views(self) -> list[NotifierView]:
+        """Those from SLIPWAY_NOTIFY first."""
+        kept = await self._store.recipients()
+        return [await self._view(each, True) for each in self._fixed] + [await self._view(each, False) for each in kept]
+
+    async def replace(self, body: NotifierList) -> list[NotifierView]:
+        """Raises Invalid, and then nothing has changed."""
+        before = {each.name: each for each in await self._store.recipients()}
+        after: dict[str, Recipient] = {}
+        for number, item in enumerate(body.items):
+            at = f"items.{number}"
+            if item.name.startswith(f"{PLATFORM}-"):
+                raise Invalid(f"{at}.name", "is kept for SLIPWAY_NOTIFY, which is read at the start; leave it out")
+            if item.name in after:
+                raise Invalid(f"{at}.name", f"`{item.name}` is there twice; give each its own name")
+            for pattern in item.events:
+                if not any(fnmatchcase(event, pattern) for event in TOLD):
+                    raise Invalid(f"{at}.events", f"`{pattern}` fits nothing that is told; that is {', '.join(TOLD)}")
+            url = await self._url(item, before.get(item.name), at)
+            after[item.name] = Recipient(name=item.name, url=url, events=item.events, enabled=item.enabled)
+        await self._store.put_recipients(list(after.values()))
+        return await self.views()
+
+    async def addresses(self, event: str, manifest: Iterable[str]) -> list[Address]:
+        """Everyone who is told of an event of this type, each once: the platform's own, then the manifest's."""
+        found: dict[str, Address] = {}
+        for url in [*wanted([*self._fixed, *await self._store.recipients()], event), *manifest]:
+            for address in await self._addresses(url):
+                found.setdefault(address.key, address)
+        return list(found.values())
+
+    async def test(self, name: str | None, message: Message, message_id: str) -> list[TestResult]:
+        """Sends the message now, to one notifier, or to all that are enabled. Raises NotFound."""
+        everyone = [*self._fixed, *await self._store.recipients()]
+        chosen = [each for each in everyone if (each.enabled if name is None else each.name == name)]
+        if name is not None and not chosen:
+            raise NotFound(f"there is no notifier {name}; GET /notifiers lists those there are")
+        pairs = [(each.name, address) for each in chosen for address in await self._addresses(each.url)]
+        return list(await asyncio.gather(*(self._try(each, address, message, message_id) for each, address in pairs)))
+
+    async def _try(self, name: str, address: Address, message: Message, message_id: str) -> TestResult:
+        detail = address.problem
+        if not detail:
+            try:
+                await self._notifier.send(address.url, message, message_id)
+            except NotSent as error:
+                detail = str(error)
+        return TestResult(name=name, recipient=address.shown, ok=not detail, detail=detail)
+
+    async def _url(self, item: NotifierItem, before: Recipient | None, at: str) -> str:
+        if before is not None and item.url in (None, await self._shown(before.url)):
+            return before.url
+        if item.url is None:
+            raise Invalid(
+                f"{at}.url", f"is missing, and there is no notifier `{item.name}` yet to keep it of; {REMEDY}"
+            )
+        if (await self._addresses(item.url))[0].problem:
+            raise Invalid(f"{at}.url", f"is not an address that apprise knows; {REMEDY}")
+        return item.url
+
+    async def _view(self, each: Recipient, read_only: bool) -> NotifierView:
+        addresses = await self._addresses(each.url)
+        return NotifierView(
+            name=each.name,
+            url=await self._shown(each.url),
+            events=each.events,
+            enabled=each.enabled,
+            read_only=read_only,
+            problem=addresses[0].problem,
+        )
+
+    async def _shown(self, url: str) -> str:
+        return " ".join(address.shown for address in await self._addresses(url))
+
+    async def _addresses(self, url: str) -> list[Address]:
+        if url not in self._parsed:
+            self._parsed[url] = await self._notifier.addresses(url)
+        return self._parsed[url]

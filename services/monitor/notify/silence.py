@@ -1,0 +1,67 @@
+"""Silences: for a while, messages about something are recorded and not sent. They never stop an abort. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from services.monitor.rules.rule import RuleName
+from shared.models import AppName, Environment, Model, View
+
+LONGEST_S = 30 * 86400
+
+
+class SilenceBody(Model):
+    """What is muted: all that is given must fit. With a rule, messages about its alerts; without, every message."""
+
+    app: AppName | None = None
+    environment: Environment | None = None
+    rule: RuleName | None = None
+    duration_s: float | None = Field(None, gt=0, le=LONGEST_S, description="Seconds from now; or else `until`.")
+    until: AwareDatetime | None = Field(None, description="RFC 3339.")
+    reason: str = Field(min_length=1, max_length=500, examples=["we move the database until four"])
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SilenceBody":
+        if self.app is None and self.environment is None and self.rule is None:
+            raise ValueError("nothing says what to mute; give app, environment or rule")
+        if (self.duration_s is None) == (self.until is None):
+            raise ValueError("give either duration_s or until")
+        return self
+
+
+class Silence(View):
+    id: str
+    app: str | None
+    environment: str | None
+    rule: str | None
+    reason: str
+    created_at: datetime
+    until: datetime
+
+    def is_active(self, now: datetime) -> bool:
+        return now < self.until
+
+
+def new_silence(silence_id: str, body: SilenceBody, now: datetime) -> Silence:
+    until = body.until or now + timedelta(seconds=body.duration_s or 0)
+    return Silence(
+        id=silence_id,
+        app=body.app,
+        environment=body.environment,
+        rule=body.rule,
+        reason=body.reason,
+        created_at=now,
+        until=until,
+    )
+
+
+def muting(silences: Iterable[Silence], app: str, environment: str, rule: str | None, now: datetime) -> Silence | None:
+    """The silence that mutes a message about the app's environment (of an alert of `rule`, if it is about one)."""
+    for silence in silences:
+        fits = (
+            silence.app in (None, app) and silence.environment in (None, environment) and silence.rule in (None, rule)
+        )
+        if fits and silence.is_active(now):
+            return silence
+    return None

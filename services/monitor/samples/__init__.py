@@ -1,0 +1,4 @@
+"""Measurements of instances and releases over time: caches in memory, downsampling, storage in Redis.
+
+May import `rules`. Imported by `scaling`, `alerts` and `api`.
+"""

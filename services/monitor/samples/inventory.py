@@ -1,0 +1,100 @@
+"""Which instances the registry holds, which release is live in production, and how well they are. No clock."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from services.monitor.rules.rule import Reading
+from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, Track
+
+ILL = frozenset({InstanceState.UNHEALTHY, InstanceState.FAILED})
+EMPTY_FOR = timedelta(seconds=5)
+EXCUSED_FOR = timedelta(minutes=10)
+Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
+
+
+class Inventory:
+    """An empty, stale or silent registry ends nothing: the live release is remembered until another one is ready, or
+    `end()` says that it is no more.
+    """
+
+    def __init__(self) -> None:
+        self._instances: Instances = {}
+        self._live: dict[str, str] = {}
+        self._empty_since: dict[str, datetime] = {}
+        self._excused: dict[str, datetime] = {}
+        self.answers = False
+
+    def take(self, instances: Instances, now: datetime) -> None:
+        """One answer of the registry: app → track → instances."""
+        self._instances, self.answers = instances, True
+        for app in instances:
+            if ready := self.ready(app):
+                self._live[app] = max(ready, key=_number)
+        empty = {app for app in self._live if not self._records(app, Environment.PRODUCTION)}
+        self._empty_since = {app: self._empty_since.get(app, now) for app in empty}
+        self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}
+
+    def missed(self) -> None:
+        """No answer: what was known stays known, but of its health nothing is."""
+        self.answers = False
+        self._empty_since.clear()
+
+    def remember(self, app: str, release: str) -> None:
+        """It was live in production when it was last heard of; what is known already is newer."""
+        self._live.setdefault(app, release)
+
+    def end(self, release: str) -> None:
+        """The release is no more."""
+        self._live = {app: live for app, live in self._live.items() if live != release}
+
+    def excuse(self, instance: str, now: datetime) -> None:
+        """It was killed for its memory, and more can be given: that it failed does not speak against its release."""
+        self._excused[instance] = now
+
+    def apps(self) -> set[str]:
+        """Those with an instance, or with a live release that is remembered."""
+        return self._instances.keys() | self._live.keys()
+
+    def with_canary(self) -> set[str]:
+        """Apps that have an instance on the canary's track."""
+        return {app for app, tracks in self._instances.items() if tracks.get(Track.CANARY)}
+
+    def live(self, app: str) -> str | None:
+        """The release of production that is watched: the newest one that is ready, or was."""
+        return self._live.get(app)
+
+    def ready(self, app: str) -> set[str]:
+        """Releases with a ready instance in production."""
+        records = self._records(app, Environment.PRODUCTION)
+        return {record.release for record in records if record.state == InstanceState.READY}
+
+    def ready_instances(self, app: str, environment: Environment, release: str) -> list[str]:
+        """Ids."""
+        own = self._own(app, environment, release)
+        return [record.id for record in own if record.state == InstanceState.READY]
+
+    def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
+        """How many of the release's instances are ill; 1 if production has had nothing in the registry for 5 s."""
+        if not self.answers:
+            return Reading(None, "the deployer does not answer")
+        own = self._own(app, environment, release)
+        if own:
+            ill = {record.id: record.state for record in own if record.state in ILL and record.id not in self._excused}
+            words = ", ".join(f"{name} is {state}" for name, state in ill.items())
+            return Reading(len(ill), f"instance {words}" if ill else "every instance is well", {"ill": [*ill]})
+        since = self._empty_since.get(app)
+        if environment == Environment.PRODUCTION and since is not None and now - since >= EMPTY_FOR:
+            return Reading(1, f"no instance of {release} is in the registry", {"empty_since": since.isoformat()})
+        return Reading(None, f"the registry has no instance of {release}")
+
+    def _own(self, app: str, environment: Environment, release: str) -> list[InstanceRecord]:
+        return [record for record in self._records(app, environment) if record.release == release]
+
+    def _records(self, app: str, environment: Environment) -> list[InstanceRecord]:
+        return self._instances.get(app, {}).get(TRACK_OF[environment], [])
+
+
+def _number(release: str) -> int:
+    """`notes-r9` → 9: ids count up per app."""
+    number = release.rpartition("-r")[2]
+    return int(number) if number.isdecimal() else 0

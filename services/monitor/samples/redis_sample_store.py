@@ -1,0 +1,111 @@
+"""Samples and their rollups in Redis."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from services.monitor.samples.downsampling import Rollup, hour_of, hours, packed, replaced, unpacked
+from services.monitor.samples.sample import Sample, Watched
+from services.monitor.samples.sample_store import by_start
+from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
+
+SAMPLES_KEPT = 1800  # an hour of one every 2 s
+SAMPLES_TTL_S = 3600
+ROLLUPS_TTL_S = 24 * 3600  # after the last row of the hour
+
+
+class RedisSampleStore:
+    """`monitor:samples:<instance>` and `monitor:traffic:<release>`: streams of Sample and TrafficSample, their ids the
+    samples' times; `monitor:instance:<instance>`; `monitor:rollups:<instance or release>:<hour since 1970>`: see
+    rollup.packed.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def add(self, batch: Sequence[Watched]) -> None:
+        latest = {item.id: item for item in batch}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for item in batch:
+                _append(pipe, _samples(item.id), item.sample)
+            for item in latest.values():
+                pipe.expire(_samples(item.id), SAMPLES_TTL_S)
+                pipe.set(f"monitor:instance:{item.id}", item.model_dump_json(), ex=SAMPLES_TTL_S)
+            _look_through(await pipe.execute(raise_on_error=False))
+
+    async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for item in batch:
+                _append(pipe, _traffic(item.release), item.sample)
+            for release in {item.release for item in batch}:
+                pipe.expire(_traffic(release), SAMPLES_TTL_S)
+            _look_through(await pipe.execute(raise_on_error=False))
+
+    async def add_rollups(self, batch: Sequence[Rollup]) -> None:
+        if not batch:
+            return
+        rows: dict[tuple[str, int], list[Rollup]] = {}
+        for row in batch:
+            rows.setdefault((row.of, hour_of(row.at)), []).append(row)
+        texts: Any = await self._redis.mget([_rollups(*place) for place in rows])
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for ((of, hour), new), text in zip(rows.items(), texts, strict=True):
+                pipe.set(_rollups(of, hour), packed(replaced(unpacked(of, text), new)), ex=ROLLUPS_TTL_S)
+            await pipe.execute()
+
+    async def instances(self) -> list[Watched]:
+        keys = [key async for key in self._redis.scan_iter("monitor:instance:*", count=500)]
+        values = await self._redis.mget(keys) if keys else []
+        return by_start(Watched.model_validate_json(value) for value in values if value)
+
+    async def samples(self, instance: str, since: datetime, until: datetime) -> list[Sample]:
+        return [Sample.model_validate_json(text) for text in await self._read(_samples(instance), since, until)]
+
+    async def traffic(self, release: str, since: datetime, until: datetime) -> list[TrafficSample]:
+        return [TrafficSample.model_validate_json(text) for text in await self._read(_traffic(release), since, until)]
+
+    async def rollups(self, of: str, since: datetime, until: datetime) -> list[Rollup]:
+        texts: Any = await self._redis.mget([_rollups(of, hour) for hour in hours(since, until)])
+        return [row for text in texts for row in unpacked(of, text) if since <= row.at <= until]
+
+    async def knows(self, of: str, now: datetime) -> bool:
+        chunks = [_rollups(of, hour) for hour in hours(now - timedelta(seconds=ROLLUPS_TTL_S), now)]
+        return bool(await self._redis.exists(_samples(of), _traffic(of), *chunks))
+
+    async def _read(self, stream: str, since: datetime, until: datetime) -> list[str]:
+        entries: Any = await self._redis.xrange(stream, min=str(_ms(since)), max=str(_ms(until)))
+        return [fields["sample"] for _, fields in entries]
+
+
+def _append(pipe: Any, stream: str, sample: Sample | TrafficSample) -> None:
+    fields = {"sample": sample.model_dump_json()}
+    pipe.xadd(stream, fields, id=f"{_ms(sample.at)}-1", maxlen=SAMPLES_KEPT, approximate=True)
+
+
+def _look_through(answers: Iterable[Any]) -> None:
+    """Raises what went wrong. An id that is not above the last one is a sample that was stored already, by a try that
+    got no answer.
+    """
+    for answer in answers:
+        stored_already = isinstance(answer, ResponseError) and "equal or smaller" in str(answer)
+        if isinstance(answer, Exception) and not stored_already:
+            raise answer
+
+
+def _samples(instance: str) -> str:
+    return f"monitor:samples:{instance}"
+
+
+def _traffic(release: str) -> str:
+    return f"monitor:traffic:{release}"
+
+
+def _rollups(of: str, hour: int) -> str:
+    return f"monitor:rollups:{of}:{hour}"
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)

@@ -1,0 +1,84 @@
+"""Restarts and OOM kills of every release: how many lately, and whether more memory could have helped. No clock."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from services.monitor.rules.rule import Reading
+from services.monitor.samples.counter_increase import CounterIncrease
+from services.monitor.samples.sample import Sample, Watched
+from shared.models import InstanceState, InstanceStats
+
+RESTARTS_IN = timedelta(minutes=10)
+OOM_COUNTS_FOR = timedelta(seconds=60)
+STAYING = frozenset({InstanceState.STARTING, InstanceState.READY})
+
+
+class RestartHistory:
+    """What was counted before the first look counts for nothing."""
+
+    def __init__(self) -> None:
+        self._restarts: dict[str, CounterIncrease] = {}
+        self._oom_kills: dict[str, CounterIncrease] = {}
+        self._at_cap: dict[str, set[str]] = {}
+        self._killed: dict[str, tuple[datetime, str]] = {}
+
+    def take(self, items: Iterable[InstanceStats], now: datetime) -> None:
+        """One answer of the deployer: everything that runs."""
+        releases: dict[str, list[InstanceStats]] = {}
+        for stats in items:
+            releases.setdefault(stats.release, []).append(stats)
+        for release, own in releases.items():
+            leaving = {stats.id for stats in own if stats.state not in STAYING}
+            growth = self._restarts.setdefault(release, CounterIncrease(RESTARTS_IN))
+            growth.look({stats.id: stats.restarts for stats in own}, now, leaving)
+            kills = self._oom_kills.setdefault(release, CounterIncrease(RESTARTS_IN))
+            for name in kills.look({stats.id: stats.oom_kills for stats in own}, now, leaving):
+                if name in self._at_cap.get(release, ()):
+                    self.note_kill(release, f"instance {name} was killed at its largest memory limit", now)
+            self._at_cap.setdefault(release, set()).update(stats.id for stats in own if is_at_cap(stats))
+        self._forget(now)
+
+    def take_up(self, past: Sequence[tuple[Watched, Sequence[Sample]]]) -> None:
+        """What an earlier run saw of restarts, for releases that this one has not looked at yet."""
+        looks: dict[tuple[datetime, str], dict[str, int]] = {}
+        for instance, samples in past:
+            if instance.release not in self._restarts:
+                for sample in samples:
+                    looks.setdefault((sample.at, instance.release), {})[instance.id] = sample.restarts
+        for (at, release), counts in sorted(looks.items()):
+            self._restarts.setdefault(release, CounterIncrease(RESTARTS_IN)).look(counts, at)
+
+    def note_kill(self, release: str, words: str, at: datetime) -> None:
+        """An instance was killed for its memory although its limit was the largest that the manifest allows."""
+        known = self._killed.get(release)
+        if known is None or known[0] < at:
+            self._killed[release] = (at, words)
+
+    def killed(self, release: str, now: datetime) -> Reading | None:
+        """1 for a minute after such a kill, else None."""
+        at, words = self._killed.get(release, (now - OOM_COUNTS_FOR, ""))
+        return Reading(1.0, words, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
+
+    def restarts(self, release: str, now: datetime) -> Reading:
+        """Of all its instances together, within the last 10 min."""
+        growth = self._restarts.get(release)
+        if growth is None:
+            return Reading(None, "there is no sample")
+        count = growth.within(RESTARTS_IN, now)
+        minutes = RESTARTS_IN // timedelta(minutes=1)
+        return Reading(count, f"restarted {count} times within {minutes} min", {"restarts": count})
+
+    def _forget(self, now: datetime) -> None:
+        self._restarts = _fresh(self._restarts, now)
+        self._oom_kills = _fresh(self._oom_kills, now)
+        self._killed = {name: kill for name, kill in self._killed.items() if kill[0] > now - OOM_COUNTS_FOR}
+        self._at_cap = {name: kept for name, kept in self._at_cap.items() if name in self._oom_kills}
+
+
+def is_at_cap(stats: InstanceStats) -> bool:
+    """Whether its memory limit is the largest that the manifest allows."""
+    return stats.memory_limit >= stats.max_memory
+
+
+def _fresh(growths: Mapping[str, CounterIncrease], now: datetime) -> dict[str, CounterIncrease]:
+    return {name: kept for name, kept in growths.items() if kept.looked_at and kept.looked_at > now - RESTARTS_IN}

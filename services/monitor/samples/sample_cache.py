@@ -1,0 +1,161 @@
+"""What is known of every instance: its last counters and samples, how long it is silent, what is not stored yet."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from services.monitor.rules.rule import Reading
+from services.monitor.samples.downsampling import MINUTE_S, Rollup, start_of
+from services.monitor.samples.restart_history import RESTARTS_IN, RestartHistory, is_at_cap
+from services.monitor.samples.sample import Frame, Sample, Watched, sample
+from services.monitor.samples.sample_store import SampleStore
+from services.monitor.samples.time_series import RECENT, TimeSeries
+from services.monitor.samples.write_buffer import WriteBuffer
+from shared.models import InstanceStats
+from shared.store import RedisError
+
+UNSAVED_MOST = 20_000  # about ten minutes of 60 instances; older ones are let go while Redis is away
+FIRST_LOAD_S = 2.0
+
+
+class SampleCache:
+    """In memory; nothing here waits for Redis but `flush()` and the first `load()`."""
+
+    def __init__(self, store: SampleStore) -> None:
+        self._store = store
+        self.faults = RestartHistory()
+        self._frames: dict[str, Frame] = {}
+        self._latest: dict[str, Sample] = {}
+        self._series: dict[str, TimeSeries[Sample]] = {}
+        self._absent_since: dict[str, datetime] = {}
+        self._answered_at: datetime | None = None
+        self.sampled_at: datetime | None = None
+        self._unsaved: WriteBuffer[Watched] = WriteBuffer(UNSAVED_MOST)
+        self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
+        self._loaded = self._tried = False
+        self._loading = asyncio.Lock()
+
+    def take(self, items: Iterable[InstanceStats], now: datetime) -> None:
+        """One answer of the deployer: everything that runs. An instance that it leaves out is silent from now on."""
+        frames = {stats.id: Frame(now, stats) for stats in items}
+        self._latest = {name: sample(self._frames.get(name), frame) for name, frame in frames.items()}
+        self._frames = frames
+        for name, latest in self._latest.items():
+            self._series.setdefault(name, TimeSeries(name)).add(latest)
+        for series in self._series.values():
+            self._unsaved_rows.add(series.due(now))
+        self._series = {name: series for name, series in self._series.items() if not series.empty}
+        self._absent_since = {name: since for name, since in self._absent_since.items() if name not in frames}
+        self._answered_at = self.sampled_at = now
+        self.faults.take([frame.stats for frame in frames.values()], now)
+        self._unsaved.add(_watched(frame.stats, self._latest[name]) for name, frame in frames.items())
+
+    def stats(self) -> list[InstanceStats]:
+        """The last answer's counters of everything that ran then; empty while the deployer does not answer."""
+        return [frame.stats for frame in self._frames.values()] if self._answered_at else []
+
+    def recent(self, instance_id: str) -> list[Sample]:
+        """Its samples of the last 5 min, oldest first, those of an earlier run too; a gap in them is a gap."""
+        series = self._series.get(instance_id)
+        return series.recent(self.sampled_at) if series and self.sampled_at else []
+
+    def missed(self) -> None:
+        """The deployer did not answer: nothing is known, and the time does not count as an instance's silence."""
+        self._answered_at = None
+        self._absent_since.clear()
+
+    # --- readings
+
+    def silence(self, instances: Iterable[str], now: datetime) -> Reading:
+        """Seconds for which the most silent of these instances gave no samples."""
+        answered_at = self._answered_at
+        if answered_at is None:
+            return Reading(None, "the deployer does not answer")
+        absent = {name: self._absent_since.setdefault(name, now) for name in instances if name not in self._latest}
+        silent = {name: max(0.0, (answered_at - since).total_seconds()) for name, since in absent.items()}
+        if not silent:
+            return Reading(0.0, "every instance gives samples")
+        worst = max(silent, key=lambda name: silent[name])
+        words = f"instance {worst} gave no samples for {silent[worst]:.0f} s"
+        return Reading(silent[worst], words, {"instance": worst})
+
+    def cpu(self, release: str) -> Reading:
+        """Percent of one core, of the busiest instance of the release."""
+        return self._highest({name: item.cpu for name, item in self._of(release)}, "uses {:.0f} % of a core")
+
+    def memory(self, release: str) -> Reading:
+        """Share of the limit, of the fullest instance of the release."""
+        return self._highest({name: item.memory for name, item in self._of(release)}, "uses {:.0%} of its memory limit")
+
+    def memory_at_cap(self, release: str, now: datetime) -> Reading:
+        """The same, where the limit is the largest that the manifest allows, else 0; 1 for a minute after an OOM kill
+        there.
+        """
+        killed = self.faults.killed(release, now)
+        if killed is not None:
+            return killed
+        shares = {name: item.memory if is_at_cap(self._frames[name].stats) else 0.0 for name, item in self._of(release)}
+        return self._highest(shares, "uses {:.0%} of its largest memory limit")
+
+    def restarts(self, release: str, now: datetime) -> Reading:
+        """Of all instances of the release, within the last 10 min."""
+        if self._answered_at is None:
+            return Reading(None, "the deployer does not answer")
+        return self.faults.restarts(release, now)
+
+    def _of(self, release: str) -> list[tuple[str, Sample]]:
+        """The last samples of the release's instances, by name; none while the deployer does not answer."""
+        own = [name for name, frame in self._frames.items() if frame.stats.release == release]
+        return [(name, self._latest[name]) for name in own] if self._answered_at else []
+
+    def _highest(self, figures: dict[str, float | None] | dict[str, float], words: str) -> Reading:
+        known = {name: figure for name, figure in figures.items() if figure is not None}
+        if not known:
+            return Reading(None, "there is no sample")
+        worst = max(known, key=lambda name: known[name])
+        latest = self._latest[worst]
+        seen: dict[str, JsonValue] = {
+            **{"instance": worst, "cpu": latest.cpu},
+            **{"working_set": latest.working_set, "memory_limit": latest.memory_limit},
+        }
+        return Reading(known[worst], f"instance {worst} {words.format(known[worst])}", seen)
+
+    # --- Redis
+
+    async def load(self, now: datetime) -> None:
+        """Takes up the last minutes of what an earlier run stored. Raises RedisError."""
+        async with self._loading:
+            if self._loaded:
+                return
+            begin = start_of(now - RECENT, MINUTE_S)
+            past = [
+                (item, await self._store.samples(item.id, now - RESTARTS_IN, now))
+                for item in await self._store.instances()
+                if item.sample.at > now - RESTARTS_IN
+            ]
+            for item, samples in past:
+                recent = [sample for sample in samples if sample.at >= begin]
+                self._series.setdefault(item.id, TimeSeries(item.id)).take_up(recent)
+            self.faults.take_up(past)
+            self._loaded = True
+
+    async def load_if_possible(self, now: datetime) -> None:
+        """Before the first sample: gives Redis 2 s, once; without it, sampling begins with an empty memory."""
+        if not self._tried:
+            self._tried = True
+            with contextlib.suppress(RedisError, TimeoutError):
+                await asyncio.wait_for(self.load(now), FIRST_LOAD_S)
+
+    async def flush(self) -> None:
+        """Stores what is not stored yet; raises RedisError, and then keeps it for the next time."""
+        if self.sampled_at is not None:
+            await self.load(self.sampled_at)
+        await self._unsaved.flush(self._store.add)
+        await self._unsaved_rows.flush(self._store.add_rollups)
+
+
+def _watched(stats: InstanceStats, latest: Sample) -> Watched:
+    return Watched(**stats.model_dump(include=set(Watched.model_fields)), sample=latest)

@@ -1,0 +1,54 @@
+"""The last minutes of one instance's or release's samples, and which of them are rolled up. Pure."""
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Generic
+
+from services.monitor.samples.downsampling import MINUTE_S, Rollup, Taken, rolled, start_of
+
+RECENT = timedelta(minutes=5)
+
+
+class TimeSeries(Generic[Taken]):
+    """Samples, oldest first; a time without any stays a gap."""
+
+    def __init__(self, of: str) -> None:
+        self._of = of
+        self._samples: deque[Taken] = deque()
+        self._rolled_to: datetime | None = None
+
+    def add(self, sample: Taken) -> None:
+        """Later than those before."""
+        self._samples.append(sample)
+
+    def take_up(self, older: Iterable[Taken]) -> None:
+        """What an earlier run stored; what this one has taken itself is newer."""
+        begin = self._samples[0].at if self._samples else None
+        self._samples.extendleft(reversed([item for item in older if begin is None or item.at < begin]))
+
+    def recent(self, now: datetime) -> list[Taken]:
+        """Those of the last 5 min."""
+        return [sample for sample in self._samples if sample.at >= now - RECENT]
+
+    def due(self, now: datetime) -> list[Rollup]:
+        """The minutes that are over and were not rolled up before. Lets go of what is too old to be needed."""
+        ended = start_of(now, MINUTE_S)
+        rolled_to = self._rolled_to
+        self._rolled_to = ended
+        rows = []
+        if rolled_to is None or rolled_to < ended:
+            over = [item for item in self._samples if item.at < ended and (rolled_to is None or item.at >= rolled_to)]
+            rows = rolled(self._of, over, MINUTE_S)
+        while self._samples and self._samples[0].at < start_of(now - RECENT, MINUTE_S):
+            self._samples.popleft()
+        return rows
+
+    @property
+    def last_at(self) -> datetime:
+        """Of a series that is not empty."""
+        return self._samples[-1].at
+
+    @property
+    def empty(self) -> bool:
+        return not self._samples

@@ -1,0 +1,70 @@
+"""What every release answered: samples from the proxy's counters, and what is not stored yet."""
+
+from datetime import datetime, timedelta
+
+from services.monitor.samples.downsampling import MINUTE_S, Rollup, start_of
+from services.monitor.samples.sample_store import SampleStore
+from services.monitor.samples.time_series import RECENT, TimeSeries
+from services.monitor.samples.traffic_sample import Counted, ReleaseSample, TrafficSample, counted, traffic_sample
+from services.monitor.samples.write_buffer import WriteBuffer
+from shared.proxy_models import TrafficView
+
+SAMPLE = timedelta(seconds=1.9)  # looks are every 0.5 or 2 s, and never quite on time
+GAP = timedelta(seconds=10)  # counters further apart tell no rate of either moment: a gap stays a gap
+UNSAVED_MOST = 20_000
+
+
+class TrafficCache:
+    """In memory; `flush()` writes behind."""
+
+    def __init__(self, store: SampleStore) -> None:
+        self._store = store
+        self._epochs: dict[str, str] = {}
+        self._before: dict[str, Counted] = {}
+        self._series: dict[str, TimeSeries[TrafficSample]] = {}
+        self._taken_up: set[str] = set()
+        self._unsaved: WriteBuffer[ReleaseSample] = WriteBuffer(UNSAVED_MOST)
+        self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
+
+    def take(self, app: str, traffic: TrafficView, now: datetime) -> None:
+        """One answer of the proxy. Counters of another epoch than before begin a new row of samples."""
+        releases = {figures.release: figures for figures in traffic.tracks.values() if figures.release}
+        if self._epochs.get(app) != traffic.epoch:
+            self._epochs[app] = traffic.epoch
+            for release in releases:
+                self._before.pop(release, None)
+        for release, figures in releases.items():
+            after, before = counted(figures, now), self._before.get(release)
+            if before is None or now - before.at >= GAP:
+                self._before[release] = after
+            elif now - before.at >= SAMPLE:
+                self._before[release] = after
+                self._add(release, traffic_sample(before, after))
+        self._roll_up(now)
+
+    def _add(self, release: str, sample: TrafficSample) -> None:
+        self._series.setdefault(release, TimeSeries(release)).add(sample)
+        self._unsaved.add([ReleaseSample(release=release, sample=sample)])
+
+    def _roll_up(self, now: datetime) -> None:
+        for release, series in list(self._series.items()):
+            self._unsaved_rows.add(series.due(now))
+            if series.empty:
+                del self._series[release]
+                self._before.pop(release, None)
+
+    async def flush(self) -> None:
+        """Stores what is not stored yet; raises RedisError, and then keeps it for the next time."""
+        for release in self._series.keys() - self._taken_up:
+            await self._take_up(release)
+        self._taken_up &= self._series.keys()
+        await self._unsaved.flush(self._store.add_traffic)
+        await self._unsaved_rows.flush(self._store.add_rollups)
+
+    async def _take_up(self, release: str) -> None:
+        """What an earlier run stored, so that the minute of a restart is rolled up as a whole."""
+        now = self._series[release].last_at
+        older = await self._store.traffic(release, start_of(now - RECENT, MINUTE_S), now)
+        if release in self._series:
+            self._series[release].take_up(older)
+        self._taken_up.add(release)

@@ -1,0 +1,86 @@
+"""What one release answered between two looks: requests, errors, latencies."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.monitor.samples.downsampling import Rollup, Spread
+from services.monitor.samples.latency import Buckets, buckets_of, quantiles_ms, since
+from shared.models import View
+from shared.proxy_models import TrackTraffic
+
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+class TrafficSample(View):
+    """`requests` and `errors` (answers of 500 and above) since the sample before, and as rates per second. `p50_ms` and
+    so on: latencies in milliseconds, null without requests (Envoy tells them a moment later than it counts requests).
+    """
+
+    at: datetime
+    requests: int
+    errors: int
+    request_rate: float
+    error_rate: float
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+    def figures(self) -> dict[str, float | None]:
+        """For a rollup; see there."""
+        return self.model_dump(include={"request_rate", "error_rate", "p50_ms", "p95_ms", "p99_ms"})
+
+    def sums(self) -> dict[str, int]:
+        return {"requests": self.requests, "errors": self.errors}
+
+
+class ReleaseSample(View):
+    """A sample and whose it is."""
+
+    release: str
+    sample: TrafficSample
+
+
+class TrafficItem(TrafficSample):
+    """Of a stretch of time: all requests and errors, the highest rates and latencies; `spread` has the others, where it
+    holds more than one sample.
+    """
+
+    spread: dict[str, Spread] | None = None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counters of one release at one look."""
+
+    at: datetime
+    requests: int
+    errors: int
+    latency: Buckets
+
+
+def counted(traffic: TrackTraffic, now: datetime) -> Counted:
+    return Counted(now, traffic.requests, traffic.errors, buckets_of(traffic.latency))
+
+
+def traffic_sample(before: Counted, after: Counted) -> TrafficSample:
+    """The sample at `after`; both of one epoch, `before` the earlier one."""
+    seconds = (after.at - before.at).total_seconds()
+    requests, errors = after.requests - before.requests, after.errors - before.errors
+    p50, p95, p99 = quantiles_ms(since(before.latency, after.latency), QUANTILES)
+    return TrafficSample(
+        at=after.at,
+        requests=requests,
+        errors=errors,
+        request_rate=round(requests / seconds, 3),
+        error_rate=round(errors / seconds, 3),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+    )
+
+
+def traffic_item_of(row: Rollup) -> TrafficItem:
+    nothing = dict.fromkeys(("p50_ms", "p95_ms", "p99_ms"))
+    highest = {name: spread.max for name, spread in row.figures.items()}
+    spread = row.figures if row.count > 1 else None
+    return TrafficItem.model_validate({"at": row.at, **nothing, **highest, **row.sums, "spread": spread})

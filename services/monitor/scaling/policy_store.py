@@ -1,0 +1,170 @@
+"""Where policies and decisions live."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import WatchError
+
+from services.monitor.scaling.scaling_decision import Action, Decision, Past
+from services.monitor.scaling.scaling_input import EnvironmentKey
+from services.monitor.scaling.scaling_policy import Policy
+from shared import events
+from shared.models import Environment, Event
+
+POLICIES = "monitor:policies"
+SCALING = "monitor:scaling"
+DECISIONS_KEPT = 500
+
+
+class PolicyStore(Protocol):
+    """Every method raises `redis.RedisError` when the store is out of reach; a write is then done wholly or not.
+
+    One process decides (the monitor holds a lock on its home), so entries are numbered by the caller, without a hole.
+    """
+
+    async def policies(self) -> list[Policy]:
+        """Those that were set."""
+        ...
+
+    async def put_policy(self, policy: Policy) -> None: ...
+
+    async def places(self) -> list[EnvironmentKey]:
+        """Every environment that something was ever decided about, by name."""
+        ...
+
+    async def past(self, place: EnvironmentKey) -> Past: ...
+
+    async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
+        """A new entry with its event, at once; `before`, the entry before it, as it ended. Nothing happens if that
+        entry is there, so it may be repeated and tells its event once. The last 500 of an environment are kept.
+        """
+        ...
+
+    async def update(self, decision: Decision) -> None:
+        """An entry that is there, with what became of it. May be repeated."""
+        ...
+
+    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
+        """Newest first; those with a lower number than `before`."""
+        ...
+
+
+class RedisPolicyStore:
+    """Hashes: `monitor:policies` (`<app>:<environment>` → Policy), `monitor:decisions:<app>:<environment>`
+    (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of the newest entry and newest change).
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def policies(self) -> list[Policy]:
+        return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
+
+    async def put_policy(self, policy: Policy) -> None:
+        await self._redis.hset(POLICIES, _field(policy.place), policy.model_dump_json())
+
+    async def places(self) -> list[EnvironmentKey]:
+        names: Any = await self._redis.hkeys(SCALING)
+        pairs = (name.split(":") for name in names)
+        return sorted((EnvironmentKey(app, Environment(environment)) for app, environment in pairs), key=str)
+
+    async def past(self, place: EnvironmentKey) -> Past:
+        text: Any = await self._redis.hget(SCALING, _field(place))
+        if text is None:
+            return Past()
+        numbers = json.loads(text)
+        last, change = await self._read(place, [numbers["last"], numbers["change"]])
+        return Past(last, change)
+
+    async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
+        place = EnvironmentKey(decision.app, decision.environment)
+        key = _decisions(place)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            while True:
+                try:
+                    await pipe.watch(key)  # with a watch redis-py does not repeat the transaction by itself
+                    if await pipe.hexists(key, str(decision.number)):
+                        return
+                    numbers = json.loads(await pipe.hget(SCALING, _field(place)) or '{"change": 0}')
+                    numbers["last"] = decision.number
+                    if decision.action is not Action.NONE:
+                        numbers["change"] = decision.number
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    if before is not None:
+                        pipe.hset(key, str(before.number), before.model_dump_json())
+                    pipe.hset(key, str(decision.number), decision.model_dump_json())
+                    pipe.hdel(key, str(decision.number - DECISIONS_KEPT))
+                    pipe.hset(SCALING, _field(place), json.dumps(numbers))
+                    if event is not None:
+                        events.append(pipe, event)
+                    await pipe.execute()
+                    return
+                except WatchError:  # a connection lost in the middle: what is stored decides
+                    continue
+
+    async def update(self, decision: Decision) -> None:
+        key = _decisions(EnvironmentKey(decision.app, decision.environment))
+        await self._redis.hset(key, str(decision.number), decision.model_dump_json())
+
+    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
+        text: Any = await self._redis.hget(SCALING, _field(place))
+        last = json.loads(text)["last"] if text else 0
+        top = last if before is None else min(last, before - 1)
+        found = await self._read(place, range(top, max(top - limit, 0), -1))
+        return [decision for decision in found if decision is not None]
+
+    async def _read(self, place: EnvironmentKey, numbers: Sequence[int]) -> list[Decision | None]:
+        if not numbers:
+            return []
+        texts = await self._redis.hmget(_decisions(place), [str(number) for number in numbers])
+        return [Decision.model_validate_json(text) if text else None for text in texts]
+
+
+class MemoryPolicyStore:
+    """For tests."""
+
+    def __init__(self) -> None:
+        self._policies: dict[EnvironmentKey, Policy] = {}
+        self._decisions: dict[EnvironmentKey, dict[int, Decision]] = {}
+        self.told: list[Event] = []
+
+    async def policies(self) -> list[Policy]:
+        return list(self._policies.values())
+
+    async def put_policy(self, policy: Policy) -> None:
+        self._policies[policy.place] = policy
+
+    async def places(self) -> list[EnvironmentKey]:
+        return sorted(self._decisions, key=str)
+
+    async def past(self, place: EnvironmentKey) -> Past:
+        newest = await self.decisions(place, limit=DECISIONS_KEPT)
+        changes = (decision for decision in newest if decision.action is not Action.NONE)
+        return Past(next(iter(newest), None), next(changes, None))
+
+    async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
+        kept = self._decisions.setdefault(EnvironmentKey(decision.app, decision.environment), {})
+        if decision.number in kept:
+            return
+        if before is not None:
+            kept[before.number] = before
+        kept[decision.number] = decision
+        kept.pop(decision.number - DECISIONS_KEPT, None)
+        self.told += [event] if event else []
+
+    async def update(self, decision: Decision) -> None:
+        self._decisions[EnvironmentKey(decision.app, decision.environment)][decision.number] = decision
+
+    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
+        kept = sorted(self._decisions.get(place, {}).values(), key=lambda decision: -decision.number)
+        return [decision for decision in kept if before is None or decision.number < before][:limit]
+
+
+def _field(place: EnvironmentKey) -> str:
+    return f"{place.app}:{place.environment}"
+
+
+def _decisions(place: EnvironmentKey) -> str:
+    return f"monitor:decisions:{place.app}:{place.environment}"

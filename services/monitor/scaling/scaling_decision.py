@@ -1,0 +1,179 @@
+"""A decision about an environment's memory limit: what, why, from which figures, and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+
+from services.monitor.scaling.scaling_input import EnvironmentKey
+from shared.models import Environment, Event, View
+from shared.state import Table, transition
+
+
+class Action(StrEnum):
+    UP = "up"
+    DOWN = "down"
+    NONE = "none"
+
+
+class Cause(StrEnum):
+    """The first five change the limit, each of the others says why it stays."""
+
+    FULL = "full"
+    FULL_SOON = "full_soon"
+    PRESSURE = "pressure"
+    OOM_KILL = "oom_kill"
+    IDLE = "idle"
+    WITHIN_BAND = "within_band"
+    COOLDOWN = "cooldown"  # it would go up, too soon after the last change
+    SETTLING = "settling"  # it would go down, too soon after the last change
+    AT_CAP = "at_cap"
+    DISABLED = "disabled"
+    RELEASE_UNDER_WAY = "release_under_way"
+    NO_DATA = "no_data"
+    USE_TOO_HIGH = "use_too_high"  # idle now, but not for long enough
+
+
+class DecisionState(StrEnum):
+    DECIDED = "decided"
+    APPLIED = "applied"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+
+
+DECISION_TABLE: Table[DecisionState] = {
+    DecisionState.DECIDED: frozenset({DecisionState.APPLIED, DecisionState.REFUSED, DecisionState.SUPERSEDED}),
+    DecisionState.APPLIED: frozenset(),
+    DecisionState.REFUSED: frozenset(),
+    DecisionState.SUPERSEDED: frozenset(),
+}
+
+
+class Input(View):
+    """What was known of one instance. Sizes in bytes, `growth` in bytes per second (null: fewer than three samples),
+    `highest` is its highest use of the policy's `idle_s`, `pressure` PSI's some avg10 in percent.
+    """
+
+    id: str
+    working_set: int
+    limit: int
+    share: float
+    growth: float | None
+    highest: int
+    oom_kills: int
+    pressure: float | None
+    samples: int = Field(description="How many samples of the last 5 min there were.")
+
+
+class Decision(View):
+    """`reason` in words for a person; `from` and `to` in bytes, equal where nothing was to change. `state` and
+    `outcome` (why it is in that state, `settled_at` since when) are of changes only. Looks that came to the same
+    `cause` without a change are one entry: `count` of them from `first_at` to `at`, with the latest `inputs`.
+    """
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
+
+    id: str
+    number: int
+    app: str
+    environment: Environment
+    release: str
+    action: Action
+    cause: Cause
+    reason: str
+    from_: int = Field(alias="from")
+    to: int
+    state: DecisionState | None = None
+    outcome: str = ""
+    settled_at: datetime | None = None
+    at: datetime
+    first_at: datetime
+    count: int = 1
+    inputs: list[Input] = Field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        """Decided, and not carried out yet."""
+        return self.state is DecisionState.DECIDED
+
+
+@dataclass(frozen=True)
+class ScalingVerdict:
+    """What one look came to."""
+
+    action: Action
+    cause: Cause
+    reason: str
+    from_: int
+    to: int
+    release: str
+    inputs: Sequence[Input] = ()
+
+
+@dataclass(frozen=True)
+class Past:
+    """An environment's newest entry, and its newest one that was to change something."""
+
+    last: Decision | None = None
+    change: Decision | None = None
+
+
+def new_decision(place: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: datetime) -> Decision:
+    """The next entry. Entries of an environment count up from 1."""
+    number = past.last.number + 1 if past.last else 1
+    return Decision(
+        id=f"{place.app}-{place.environment}-{number}",
+        number=number,
+        app=place.app,
+        environment=place.environment,
+        release=verdict.release,
+        action=verdict.action,
+        cause=verdict.cause,
+        reason=verdict.reason,
+        from_=verdict.from_,
+        to=verdict.to,
+        state=None if verdict.action is Action.NONE else DecisionState.DECIDED,
+        at=now,
+        first_at=now,
+        inputs=list(verdict.inputs),
+    )
+
+
+def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> Decision | None:
+    """The last entry with one look more, if that came to the same; else None."""
+    if last is None or verdict.action is not Action.NONE or last.action is not Action.NONE:
+        return None
+    if (last.cause, last.release) != (verdict.cause, verdict.release):
+        return None
+    update = {"reason": verdict.reason, "from_": verdict.from_, "to": verdict.to, "inputs": list(verdict.inputs)}
+    return last.model_copy(update={**update, "at": now, "count": last.count + 1})
+
+
+def settled(decision: Decision, state: DecisionState, outcome: str, now: datetime) -> Decision:
+    """An open decision has been carried out, or will not be. Raises IllegalTransition for one that is not open."""
+    if decision.state is None:
+        raise ValueError(f"{decision.id} changes nothing, there is nothing to carry out")
+    state = transition(DECISION_TABLE, decision.state, state)
+    return decision.model_copy(update={"state": state, "outcome": outcome, "settled_at": now})
+
+
+def scaling_event(decision: Decision) -> Event:
+    """`scaling.decided`, told once for each change."""
+    return Event.model_validate(
+        {
+            "type": "scaling.decided",
+            "app": decision.app,
+            "at": decision.at,
+            "id": decision.id,
+            "reason": decision.reason,
+            "environment": decision.environment,
+            "release": decision.release,
+            "action": decision.action,
+            "cause": decision.cause,
+            "from": decision.from_,
+            "to": decision.to,
+            "inputs": [each.model_dump(mode="json") for each in decision.inputs],
+        }
+    )

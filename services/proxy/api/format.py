@@ -1,0 +1,99 @@
+"""Evidence and figures in words that a person reads. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from shared.web.pages import percent, utc
+
+
+class Fact(NamedTuple):
+    label: str
+    text: str
+
+
+LABELS = {
+    "words": "What was seen",
+    "value": "Measured",
+    "for_s": "Lasted at least",
+    "ran_s": "The rollout ran for",
+    "seconds": "Measured over",
+}
+HIDDEN = frozenset({"traffic"})  # a table of its own
+SHARES = frozenset({"error_share", "memory", "memory_at_cap"})
+UNITS = {"latency": " times stable's", "latency_ms": " ms", "cpu": " % of a core", "no_samples": " s"}
+
+
+def facts(evidence: Mapping[str, Any]) -> list[Fact]:
+    """Everything but `traffic`, in the order in which it was given; what is nested stands beside the rest. `value` and
+    `threshold` have the unit of their `metric`; a name tells the unit of any other: `_ms`, `_s`, `_at`, `_share`.
+    """
+    metric = evidence.get("metric")
+    found: list[Fact] = []
+    for name, value in evidence.items():
+        if name in HIDDEN or value in (None, "", {}, []):
+            continue
+        if isinstance(value, Mapping):
+            found += facts(value)
+        else:
+            found.append(Fact(_label(name), _text(name, value, metric)))
+    return found
+
+
+def share(value: float | None) -> str:
+    """0.333 → `33 %`; below 10 % with two digits, so that 0.42 % is not nothing; None → `-`."""
+    return percent(value) if value is None or value >= 0.1 else f"{value * 100:.2g} %"
+
+
+def share_of(part: int, whole: int) -> float | None:
+    """None of nothing."""
+    return part / whole if whole else None
+
+
+def duration(seconds: float) -> str:
+    """61.5 → `1 min 1 s`, 7260 → `2 h 1 min`."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
+
+
+def _label(name: str) -> str:
+    if name in LABELS:
+        return LABELS[name]
+    words = name.removesuffix("_ms").removesuffix("_s").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _text(name: str, value: Any, metric: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    if name == "metric":
+        return str(value).replace("_", " ")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return _time(value) if name == "since" or name.endswith("at") else str(value)
+    if name in ("value", "threshold") and isinstance(metric, str):
+        return share(value) if metric in SHARES else f"{value:.4g}{UNITS.get(metric, '')}"
+    if name.endswith("_ms"):
+        return milliseconds(value)
+    if name == "seconds" or name.endswith("_s"):
+        return duration(value)
+    if name.endswith("share"):
+        return share(value)
+    return f"{value} %" if name == "weight" else f"{value:.6g}"
+
+
+def _time(value: object) -> str:
+    try:
+        return f"{utc(datetime.fromisoformat(str(value)))} UTC"
+    except ValueError:
+        return str(value)

@@ -1,0 +1,92 @@
+"""Canaries as pages, for people: what the templates are given. No state is changed here."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from services.proxy.api import format
+from services.proxy.control.control_plane import ControlPlane
+from services.proxy.control.envoy_loops import TrafficReader
+from services.proxy.routes.rollout_evidence import TrafficFigures, figures
+from services.proxy.routes.route import Endpoint, Route
+from services.proxy.traffic import RequestCounts
+from shared.config import SharedSettings
+from shared.errors import Unavailable
+from shared.models import Track
+from shared.web.pages import Templates
+
+HERE = "Canaries"
+
+
+class RolloutRow(NamedTuple):
+    """An app of the overview."""
+
+    route: Route
+    traffic: TrafficFigures
+
+
+class InstanceRow(NamedTuple):
+    track: Track
+    endpoint: Endpoint
+
+
+class ProxyPages:
+    """`hostname`: that of the request's URL. The figures are those of the last reading of Envoy, so that a page needs
+    neither Envoy nor Redis.
+    """
+
+    def __init__(
+        self, control: ControlPlane, ledger: RequestCounts, reader: TrafficReader, settings: SharedSettings
+    ) -> None:
+        self._control = control
+        self._ledger = ledger
+        self._reader = reader
+        self._templates = Templates(Path(__file__).parent / "templates", settings)
+
+    def overview(self, hostname: str | None) -> str:
+        """Every app with its rollout; those whose rollout is on its way first."""
+        problem = None
+        try:
+            routes = sorted(self._control.routes.values(), key=lambda route: (not _on_its_way(route), route.app))
+        except Unavailable as error:
+            routes, problem = [], error.detail
+        rows = [RolloutRow(route, self._figures(route)) for route in routes]
+        return self._templates.render(
+            "rollouts.html", here=HERE, hostname=hostname, rows=rows, problem=problem, words=format
+        )
+
+    def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
+        """One app's rollout. `problem`: why what was asked for was not done. `shown`: the `key` of the page that the
+        reader has; what would be the same is left out then, and stays open or focused as it is. Raises NotFound.
+        """
+        route = self._control.route(app)
+        instances = [InstanceRow(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
+        key = _key(route)
+        return self._templates.render(
+            "rollout.html",
+            here=HERE,
+            hostname=hostname,
+            route=route,
+            rollout=route.rollout,
+            traffic=self._figures(route),
+            read_at=self._reader.read_at,
+            instances=instances,
+            now=self._control.now(),
+            key=key,
+            same=key == shown,
+            problem=problem,
+            words=format,
+        )
+
+    def _figures(self, route: Route) -> TrafficFigures:
+        return figures(self._ledger.view(route), route.weight)
+
+
+def _on_its_way(route: Route) -> bool:
+    return route.rollout is not None and route.rollout.active
+
+
+def _key(route: Route) -> str:
+    """Of all that the page shows but for figures and instances."""
+    text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled"})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,104 @@
+"""The pages' own routes: the overview, and what their forms ask for. Each form answers with the app's page."""
+
+from collections.abc import Awaitable
+from typing import Annotated, Any
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from services.proxy.api.page_views import ProxyPages
+from services.proxy.control.rollout_service import RolloutService
+from shared.errors import Invalid, NotFound, Problem
+from shared.models import AppName
+from shared.proxy_models import RolloutView
+from shared.web.pages import wants_page
+
+App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
+Release = Annotated[
+    str, Path(pattern=r"^[a-z][a-z0-9-]*-r\d+$", description="The rollout's id, which is its release's.")
+]
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {"type": "object", "properties": {"weight": {"type": "integer"}}, "required": ["weight"]},
+                "example": {"weight": 10},
+            }
+        },
+    }
+}
+
+
+def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
+    router = APIRouter(tags=["pages"])
+
+    async def answer(request: Request, app: str, change: Awaitable[RolloutView]) -> Response:
+        """The app's page by 303; where the change was not made, the same page that says why, with the problem's status.
+        Whoever wants no page gets the problem itself.
+        """
+        try:
+            await change
+        except NotFound:
+            raise
+        except Problem as problem:
+            if not wants_page(request.headers.get("accept")):
+                raise
+            return HTMLResponse(pages.rollout(app, request.url.hostname, problem=problem.detail), problem.status)
+        return RedirectResponse(f"/apps/{app}/rollout", status_code=303)
+
+    @router.get("/", response_class=HTMLResponse, summary="All canaries as a page")
+    async def overview(request: Request) -> HTMLResponse:
+        """Every app with its rollout: state, release, share, since when and why."""
+        return HTMLResponse(pages.overview(request.url.hostname))
+
+    @router.post("/apps/{app}/rollout/weight", status_code=303, summary="Set the share", openapi_extra=FORM)
+    async def weight(request: Request, app: App) -> Response:
+        """The page's form: `weight`, percent of new visitors. Answers 303 to the page, as all of these do."""
+        given = parse_qs((await request.body()).decode(errors="replace")).get("weight", [""])[0]
+
+        async def set_weight() -> RolloutView:
+            if not (given.isdecimal() and int(given) <= 100):
+                raise Invalid("weight", f"`{given}` is no share; give a whole number from 0 to 100")
+            return await rollouts.set(app, None, int(given))
+
+        return await answer(request, app, set_weight())
+
+    @router.post("/apps/{app}/rollout/enable", status_code=303, summary="Switch the split on")
+    async def enable(request: Request, app: App) -> Response:
+        """New visitors are split again, by the share that is set."""
+        return await answer(request, app, rollouts.set(app, True, None))
+
+    @router.post("/apps/{app}/rollout/disable", status_code=303, summary="Switch the split off")
+    async def disable(request: Request, app: App) -> Response:
+        """No share for the canary; its own port still serves it."""
+        return await answer(request, app, rollouts.set(app, False, None))
+
+    @router.post("/rollouts/{release}/abort", status_code=303, summary="Abort, from the page")
+    async def abort(request: Request, release: Release) -> Response:
+        """Takes the canary out of every route, for good."""
+        app = _app(release)
+        return await answer(request, app, rollouts.abort(app, release, "", {}))
+
+    @router.post("/rollouts/{release}/resume", status_code=303, summary="Resume, from the page")
+    async def resume(request: Request, release: Release) -> Response:
+        """From paused to progressing."""
+        app = _app(release)
+        return await answer(request, app, rollouts.resume(app, release, ""))
+
+    @router.post("/rollouts/{release}/promote", status_code=303, summary="Promote, from the page")
+    async def promote(request: Request, release: Release) -> Response:
+        """Makes the canary's build production; the page shows what has become of it."""
+        app = _app(release)
+
+        async def ask() -> RolloutView:
+            return rollouts.promote(app, release)
+
+        return await answer(request, app, ask())
+
+    return router
+
+
+def _app(release: str) -> str:
+    return release.rpartition("-r")[0]

@@ -1,0 +1,124 @@
+"""REST of the proxy: rollouts, traffic, sync."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi.responses import HTMLResponse
+from pydantic import Field, JsonValue
+
+from services.proxy.api.page_views import ProxyPages
+from services.proxy.control.envoy_loops import TrafficReader
+from services.proxy.control.rollout_service import RolloutService
+from services.proxy.control.sync import RegistrySync
+from shared.models import AppName, Model, Page, View
+from shared.proxy_models import (
+    RolloutAction,
+    RolloutRequest,
+    RolloutState,
+    RolloutView,
+    SyncRequest,
+    SyncResult,
+    TrafficView,
+)
+from shared.web.pages import wants_page
+
+App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
+ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
+MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
+ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
+OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
+Shown = Annotated[str | None, Query(description="The page's own: leaves out what the reader has.", max_length=64)]
+
+
+class RolloutSettings(Model):
+    """What is left out stays as it is."""
+
+    enabled: bool | None = Field(None, description="false: no share for the canary; its own port still serves it.")
+    weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
+
+
+class EarlierRollout(View):
+    """One that has ended. (Not whom it told: addresses hold secrets.)"""
+
+    release: str
+    commit: str | None
+    state: RolloutState
+    reason: str
+    opened_at: datetime
+    at: datetime = Field(description="When it ended.")
+    evidence: dict[str, JsonValue]
+
+
+def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, pages: ProxyPages) -> APIRouter:
+    routes = APIRouter(prefix="/apps/{app}")
+
+    @routes.post("/sync", tags=["routes"], summary="Route the app's instances")
+    async def post_sync(
+        app: App, body: Annotated[SyncRequest, Body(examples=[{"hosts": ["notes.example.com"], "health": "/up"}])]
+    ) -> SyncResult:
+        """Keeps hosts and health path, reads the app's instances from the registry, and answers once Envoy serves them
+        so, within 5 s: what is ready is routable, what drains gets no new requests, what has drained is absent.
+
+        409: another app has one of the hosts. 503: the registry does not answer, nothing was changed. 504: what is
+        missing; repeat the call.
+        """
+        return await sync.sync(app, body)
+
+    @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
+    async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
+        """The canary release that is on its way, or the last one that was; of one that has ended with the evidence:
+        what was measured, `traffic` at that moment, and `ran_s`, for how many seconds it ran. A page, where `Accept`
+        begins with `text/html`.
+        """
+        if wants_page(request.headers.get("accept")):
+            return HTMLResponse(pages.rollout(app, request.url.hostname, shown=shown))
+        return rollouts.view(app)
+
+    @routes.get("/rollouts", tags=["rollouts"], summary="The rollouts before the current one")
+    async def get_rollouts(app: App) -> Page[EarlierRollout]:
+        """The last 20 that have made room for another, newest first, each with its reason and evidence."""
+        return Page(items=[EarlierRollout.model_validate(each.model_dump()) for each in rollouts.earlier(app)])
+
+    @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
+    async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:
+        """Gives the canary release its share of new visitors. May be repeated; a newer release aborts the older rollout
+        with the reason `superseded`. 409: the release was aborted, or is older than the current one.
+        """
+        return await rollouts.open(app, body.release, body.weight, body.notify)
+
+    @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off")
+    async def set_rollout(
+        app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
+    ) -> RolloutView:
+        """Takes effect at once. Visitors who have a track keep it, as far as the new share allows."""
+        return await rollouts.set(app, body.enabled, body.weight)
+
+    @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
+    async def abort(app: App, body: Annotated[RolloutAction, ABORT]) -> RolloutView:
+        """Takes the canary out of every route, for good; answers once Envoy has accepted it. Works without Redis and
+        without the deployer, which retires the release as soon as it can. May be repeated until confirmed; the first
+        `evidence` is kept.
+        """
+        return await rollouts.abort(app, body.release, body.reason, body.evidence)
+
+    @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
+    async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
+        """From paused to progressing. 409: the rollout has ended, or is paused by the platform, which lets it go on."""
+        return await rollouts.resume(app, body.release, body.reason)
+
+    @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)
+    async def promote(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
+        """Has the deployer make the canary's build production; then the canary is retired and the state is `promoted`.
+        Follow it with `GET rollout`; if production refuses the build, the state is `paused` with the reason.
+        """
+        return rollouts.promote(app, body.release)
+
+    @routes.get("/traffic", tags=["traffic"], summary="Requests, errors and latencies per track")
+    async def traffic(app: App) -> TrafficView:
+        """Counted by the instance that answered. The counts only grow within one `epoch`, which changes when Envoy or
+        the proxy service restarts, or a track's release changes. 503: Envoy does not answer.
+        """
+        return await reader.view(app)
+
+    return routes

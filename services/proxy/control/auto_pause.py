@@ -1,0 +1,57 @@
+"""Asks whether the deployer lives while a rollout is on its way, and pauses or resumes rollouts by its answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from services.proxy.control.control_plane import ControlPlane
+from services.proxy.routes.deployer_liveness import (
+    SILENT_AT_START_S,
+    SILENT_S,
+    DeployerLiveness,
+    after_listening,
+    listened,
+)
+from services.proxy.routes.rollout import rollout_event
+from shared.errors import Problem
+from shared.http import ServiceClient
+
+ASK_S = 1.5
+
+
+async def answers(deployer: ServiceClient) -> bool:
+    """Whether the deployer lives: `/health` needs no Redis, so that Redis' outage is not the deployer's. At most 1.5 s,
+    of which the client may spend one on looking the address up in a registry that is down.
+    """
+    try:
+        async with asyncio.timeout(ASK_S):
+            await deployer.get("/health", timeout_s=1.0)
+    except (Problem, TimeoutError):
+        return False
+    return True
+
+
+class AutoPause:
+    """`asks` puts one question to the deployer, and says whether it was answered."""
+
+    def __init__(self, control: ControlPlane, asks: Callable[[], Awaitable[bool]]) -> None:
+        self._control = control
+        self._asks = asks
+        self._hearing: DeployerLiveness | None = None
+        self._silent_s = SILENT_AT_START_S
+
+    async def step(self) -> None:
+        """One question; none, and what is known of the deployer is forgotten, while no rollout is on its way."""
+        if not any(route.rollout and route.rollout.active for route in self._control.routes.values()):
+            self._hearing, self._silent_s = None, SILENT_S
+            return
+        hearing = self._hearing or DeployerLiveness(self._control.now(), self._silent_s)
+        answered = await self._asks()
+        now = self._control.now()
+        self._hearing = listened(hearing, answered, now)
+        for route in list(self._control.routes.values()):
+            if route.rollout is None:
+                continue
+            rollout = after_listening(route.rollout, self._hearing, now)
+            if rollout is not route.rollout:
+                event = rollout_event(route.app, rollout, route.weight)
+                self._control.put(route.model_copy(update={"rollout": rollout}), event)

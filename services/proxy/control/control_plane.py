@@ -1,0 +1,208 @@
+"""The one writer of routes: what is known in memory, then on disk, then in Envoy's files, then in Redis."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from services.proxy.control.disk_state import AbortedReleases, Routes, Snapshot
+from services.proxy.envoy.admin import Clusters, EnvoyAdmin, files_of, version_stat
+from services.proxy.envoy.clusters import cluster_name, split_name
+from services.proxy.envoy.files import EnvoyFiles
+from services.proxy.routes.rollout import ended, retire_request, rollout_event
+from services.proxy.routes.rollout_evidence import evidence, figures
+from services.proxy.routes.route import Retirement, Route, drain_aborted
+from services.proxy.routes.route_store import RouteStore
+from shared.errors import NotFound, Timeout, Unavailable
+from shared.models import Event, Track
+from shared.proxy_models import RolloutState, TrafficView
+
+LOOK_S = 0.005
+LONGEST_LOOK_S = 0.05
+
+
+class ControlPlane:
+    """Changes are made by `put`, which is not async: nobody sees half of one, and no change waits for another's
+    confirmation, an abort least of all.
+    """
+
+    def __init__(
+        self,
+        files: EnvoyFiles,
+        snapshot: Snapshot,
+        aborted: AbortedReleases,
+        admin: EnvoyAdmin,
+        store: RouteStore,
+        traffic: Callable[[Route], TrafficView],
+        now: Callable[[], datetime],
+    ) -> None:
+        self.admin = admin
+        self.now = now
+        self.on_change: Callable[[], None] = lambda: None
+        self._files = files
+        self._snapshot = snapshot
+        self._aborted_file = aborted
+        self._store = store
+        self._traffic = traffic
+        self._aborted = aborted.read()
+        self._dirty: set[str] = set()
+        self._routes: Routes | None = None
+        if (routes := snapshot.read()) is not None:
+            self._take_up(routes)
+
+    @property
+    def routes(self) -> Routes:
+        """By app. Raises Unavailable as long as neither the disk nor Redis has told what they are."""
+        if self._routes is None:
+            raise Unavailable("the routes are not known yet: there is no copy on disk, and Redis does not answer")
+        return self._routes
+
+    @property
+    def aborted(self) -> frozenset[str]:
+        """Releases that never get visitors again."""
+        return frozenset(self._aborted)
+
+    def route(self, app: str) -> Route:
+        try:
+            return self.routes[app]
+        except KeyError:
+            raise NotFound(f"no release of {app} has been routed yet; its deployer calls sync first") from None
+
+    def put(self, route: Route, *events: Event) -> None:
+        """Makes `route` what visitors get, if it differs from what is known: on disk and in Envoy's files when this
+        returns; in Redis, with the events, as soon as that answers. Make it from `route(app)` with no await in between.
+        """
+        if self.routes.get(route.app) == route and not events:
+            return
+        self._keep(route, events)
+        self._write()
+
+    def abort(self, app: str, reason: str, given: dict[str, JsonValue] | None = None) -> Route:
+        """Ends the traffic of the app's active rollout for good: the file `aborted` first, then Envoy, then Redis.
+        `given`: the evidence of who asks for it.
+        """
+        route = self.route(app)
+        assert route.rollout is not None
+        release = route.rollout.release
+        if release not in self._aborted:
+            self._aborted_file.append(release, reason)
+            self._aborted[release] = reason
+        self._keep(*self._aborted_route(route, reason, given or {}))
+        self._write()
+        return self.routes[app]
+
+    def evidence(self, route: Route, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Of the end of the route's rollout, at this moment; its traffic is that of the last reading of Envoy."""
+        assert route.rollout is not None
+        return evidence(given, figures(self._traffic(route), route.weight), route.rollout, self.now())
+
+    async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
+        """Waits until Envoy has accepted the app's files, and with `healthy` until every ready endpoint gets visitors.
+        Raises Timeout, which names what is missing.
+        """
+        deadline = time.monotonic() + timeout_s
+        look_s = LOOK_S
+        while True:
+            try:
+                accepted = await self.admin.versions()
+                clusters = await self.admin.clusters()
+                missing = self._missing(app, accepted, clusters, healthy)
+                if not missing:
+                    return clusters
+            except Unavailable as error:
+                missing = [error.detail]
+            if time.monotonic() >= deadline:
+                raise Timeout(f"after {timeout_s:g} s: {'; '.join(missing)}", missing=missing)
+            await asyncio.sleep(look_s)
+            look_s = min(look_s * 1.5, LONGEST_LOOK_S)
+
+    def version(self, app: str) -> str:
+        """Of the app's configuration as a whole; the same content has the same version."""
+        versions = " ".join(self._files.versions[name] for name in files_of(app))
+        return hashlib.sha256(versions.encode()).hexdigest()[:12]
+
+    async def unaccepted(self) -> list[str]:
+        """The files of which Envoy runs another version."""
+        accepted = await self.admin.versions()
+        return [name for name, version in self._files.versions.items() if accepted.get(version_stat(name)) != version]
+
+    def move_again(self, name: str) -> None:
+        """Has Envoy look at a file once more."""
+        self._files.move_again(name)
+
+    async def load(self) -> None:
+        """Takes the routes from Redis if there is no copy on disk. Raises RedisError."""
+        if self._routes is None:
+            self._take_up(await self._store.load())
+
+    async def save(self) -> None:
+        """Brings Redis up to date; raises RedisError, and is to be called again then."""
+        await self.load()
+        while self._dirty:
+            app = self._dirty.pop()
+            route = self.routes[app]
+            try:
+                await self._store.save(route)
+            except BaseException:
+                self._dirty.add(app)
+                raise
+            current = self.routes[app]
+            self.routes[app] = current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]})
+
+    def _missing(self, app: str, accepted: dict[str, str], clusters: Clusters, healthy: bool) -> list[str]:
+        route = self.route(app)
+        names = {split_name(app), *(cluster_name(app, track) for track in Track)}
+        if not route.clusters and names <= clusters.names:
+            route = route.model_copy(update={"clusters": True})
+            self.put(route)  # from now on routes may name them
+        missing = [
+            f"Envoy runs version {accepted.get(version_stat(name), 'none')} of {name}, not {self._files.versions[name]}"
+            for name in files_of(app)
+            if self._files.versions[name] != accepted.get(version_stat(name))
+        ]
+        if not route.clusters:
+            missing.append(f"Envoy has not warmed the clusters of {app}")
+        for track in Track if healthy else ():
+            routable = clusters.healthy(cluster_name(app, track))
+            missing += [
+                f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {route.health_of(track)}"
+                for endpoint in route.ready(track)
+                if endpoint.address not in routable
+            ]
+        return missing
+
+    def _take_up(self, routes: Routes) -> None:
+        self._routes = routes
+        self._dirty.update(routes)
+        for route in list(routes.values()):
+            if route.rollout and route.rollout.active and route.rollout.release in self._aborted:
+                reason = self._aborted[route.rollout.release]
+                self._keep(*self._aborted_route(route, reason, {}))
+        self._write()
+
+    def _aborted_route(self, route: Route, reason: str, given: dict[str, JsonValue]) -> tuple[Route, list[Event]]:
+        assert route.rollout is not None
+        now = self.now()
+        rollout = ended(route.rollout, RolloutState.ABORTED, reason, self.evidence(route, given), now)
+        canary = route.endpoints[Track.CANARY]
+        drained = drain_aborted(canary, frozenset(self._aborted), canary, now)
+        retirement = Retirement(release=rollout.release, body=retire_request(reason))
+        update = {
+            "rollout": rollout,
+            "endpoints": {**route.endpoints, Track.CANARY: drained},
+            "retirements": [*route.retirements, retirement],
+        }
+        return route.model_copy(update=update), [rollout_event(route.app, rollout, route.weight)]
+
+    def _keep(self, route: Route, events: Sequence[Event]) -> None:
+        update = {"revision": route.revision + 1, "unsent": [*route.unsent, *events]}
+        self.routes[route.app] = route.model_copy(update=update)
+        self._dirty.add(route.app)
+
+    def _write(self) -> None:
+        self._snapshot.write(self.routes)
+        self._files.write(self.routes.values())
+        self.on_change()

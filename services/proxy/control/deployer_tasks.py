@@ -1,0 +1,119 @@
+"""What the deployer is asked to do: retire what was aborted, make a promoted canary's build production.
+
+The intent is in the route before the call, and every step looks first at what has become of an earlier try.
+"""
+
+from services.proxy.control.control_plane import ControlPlane
+from services.proxy.control.envoy_loops import for_each
+from services.proxy.routes.rollout import Promotion, Rollout, ended, moved, rollout_event
+from services.proxy.routes.route import Retirement
+from shared.errors import Problem
+from shared.http import ServiceClient
+from shared.models import Page, ReleaseState, ReleaseView, RetireRequest, Track
+from shared.proxy_models import RolloutState
+
+ENDED = frozenset({ReleaseState.RETIRED, ReleaseState.FAILED, ReleaseState.ROLLED_BACK})
+
+
+class DeployerTasks:
+    def __init__(self, control: ControlPlane, deployer: ServiceClient) -> None:
+        self._control = control
+        self._deployer = deployer
+
+    async def step(self) -> None:
+        """One try of all that is left to do; raises the first Problem after every app had its turn."""
+
+        async def hand_over(app: str) -> None:
+            await self._retire(app)
+            await self._promote(app)
+            await self._follow(app)
+
+        await for_each(self._control.routes, hand_over)
+
+    async def _retire(self, app: str) -> None:
+        for retirement in self._control.route(app).retirements:
+            try:
+                await self._deployer.post(
+                    f"/releases/{retirement.release}/retire", retirement.body.model_dump(), repeatable=True
+                )
+            except Problem as problem:
+                if problem.status not in (404, 409):  # these two: it has ended already
+                    raise
+            route = self._control.route(app)
+            left = [other for other in route.retirements if other != retirement]
+            self._control.put(route.model_copy(update={"retirements": left}))
+
+    async def _promote(self, app: str) -> None:
+        rollout = self._control.route(app).rollout
+        if rollout is None or rollout.promotion is None:
+            return
+        if rollout.promotion.release is None:
+            asked = await self._ask_for_production(app, rollout, rollout.promotion)
+        else:
+            asked = await self._release(rollout.promotion.release)
+        if asked is None:
+            return
+        current = self._control.route(app).rollout
+        if current is None or current.release != rollout.release or current.promotion is None:
+            return  # aborted meanwhile
+        if asked.unchanged or asked.state is ReleaseState.LIVE or asked.live_at is not None:
+            self._promoted(app, current, asked.id)
+        elif asked.state in ENDED:
+            self._pause(app, current, f"promotion failed: {asked.id} {asked.state}: {asked.reason}")
+        elif current.promotion.release is None:
+            self._store(app, current, current.promotion.model_copy(update={"release": asked.id}))
+
+    async def _ask_for_production(self, app: str, rollout: Rollout, promotion: Promotion) -> ReleaseView | None:
+        """The production release of the canary's build: an earlier try's, or else a new one; None if refused."""
+        build = (await self._release(rollout.release)).build
+        path = f"/apps/{app}/environments/production/releases"
+        releases = Page[ReleaseView].model_validate(await self._deployer.get(path)).items
+        for release in releases:
+            if release.build == build and release.created_at >= promotion.asked_at:
+                return release
+        try:
+            return ReleaseView.model_validate(await self._deployer.post(path, {"build": build}, timeout_s=15.0))
+        except Problem as problem:
+            current = self._control.route(app).rollout
+            if problem.status >= 500:
+                raise
+            if current is not None and current.release == rollout.release and current.active:
+                self._pause(app, current, f"promotion refused: {problem.detail}")
+            return None
+
+    async def _follow(self, app: str) -> None:
+        """Ends the rollout of a release that the deployer has ended by itself; asked only when no instance is left."""
+        route = self._control.route(app)
+        rollout = route.rollout
+        if rollout is None or not rollout.active or rollout.promotion or route.endpoints[Track.CANARY]:
+            return
+        release = await self._release(rollout.release)
+        current = self._control.route(app).rollout
+        if release.state in ENDED and current is not None and current.active and current.release == release.id:
+            self._control.abort(app, f"release {release.state}: {release.reason}")
+
+    async def _release(self, release: str) -> ReleaseView:
+        return ReleaseView.model_validate(await self._deployer.get(f"/releases/{release}"))
+
+    def _promoted(self, app: str, rollout: Rollout, production: str) -> None:
+        now = self._control.now()
+        route = self._control.route(app)
+        reason = f"promoted as {production}"
+        retirement = Retirement(release=rollout.release, body=RetireRequest(state="retired", reason=reason))
+        done = ended(rollout, RolloutState.PROMOTED, reason, self._control.evidence(route, {}), now)
+        update = {"rollout": done, "retirements": [*route.retirements, retirement]}
+        self._control.put(route.model_copy(update=update), rollout_event(app, done, route.weight))
+
+    def _pause(self, app: str, rollout: Rollout, reason: str) -> None:
+        now = self._control.now()
+        if rollout.state is RolloutState.PAUSED:
+            update = {"reason": reason, "at": now, "promotion": None, "resumes_by_itself": False}
+            paused = rollout.model_copy(update=update)
+        else:
+            paused = moved(rollout, RolloutState.PAUSED, reason, now)
+        route = self._control.route(app).model_copy(update={"rollout": paused})
+        self._control.put(route, rollout_event(app, paused, route.weight))
+
+    def _store(self, app: str, rollout: Rollout, promotion: Promotion) -> None:
+        update = {"rollout": rollout.model_copy(update={"promotion": promotion})}
+        self._control.put(self._control.route(app).model_copy(update=update))

@@ -1,0 +1,61 @@
+"""What the proxy must know when it starts without Redis, in `<home>/envoy`: its routes, and the aborted releases."""
+
+import logging
+import os
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.proxy.envoy.files import replace
+from services.proxy.routes.route import Route
+
+log = logging.getLogger(__name__)
+
+Routes = dict[str, Route]
+_ROUTES = TypeAdapter(Routes)
+
+
+class Snapshot:
+    """The file `state.json`: every route, written before Envoy's files. It is at least as new as Redis' copy."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "state.json"
+
+    def read(self) -> Routes | None:
+        """None if there is no file, or none that can be read: then Redis' copy is the newest that exists."""
+        try:
+            return _ROUTES.validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            log.exception("%s cannot be read; the routes are taken from Redis", self._path)
+            return None
+
+    def write(self, routes: Routes) -> None:
+        replace(self._path, _ROUTES.dump_json(routes, indent=1).decode() + "\n")
+
+
+class AbortedReleases:
+    """The file `aborted`: a line for each release that must never get visitors again, `<release> <reason>`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "aborted"
+
+    def read(self) -> dict[str, str]:
+        """Release → reason. A last line without its end was being written when the power went: it was not confirmed."""
+        if not self._path.exists():
+            return {}
+        lines = self._path.read_text().splitlines(keepends=True)
+        pairs = (line.rstrip("\n").partition(" ") for line in lines if line.endswith("\n"))
+        return {release: reason for release, _, reason in pairs}
+
+    def append(self, release: str, reason: str) -> None:
+        """On disk when this returns."""
+        line = f"{release} {' '.join(reason.split())}\n"
+        with self._path.open("ab+") as file:
+            file.seek(0)
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,132 @@
+"""What is done to a rollout: open, set, abort, resume, promote. Each answers once Envoy has confirmed."""
+
+from pydantic import JsonValue
+
+from services.proxy.control.control_plane import ControlPlane
+from services.proxy.routes.rollout import (
+    SUPERSEDED,
+    Promotion,
+    Rollout,
+    moved,
+    release_number,
+    rollout_event,
+    with_earlier,
+)
+from services.proxy.routes.route import DEFAULT_WEIGHT
+from shared.errors import Conflict, Invalid, Timeout
+from shared.proxy_models import RolloutState, RolloutView
+
+CONFIRM_S = 3.0
+
+
+class RolloutService:
+    """Every method raises NotFound for an app that was never synced, Conflict where the rollout's state does not allow
+    it, and Timeout if Envoy has not confirmed within 3 s: what was asked for is stored then, and is confirmed later.
+    """
+
+    def __init__(self, control: ControlPlane) -> None:
+        self._control = control
+
+    def view(self, app: str) -> RolloutView:
+        route = self._control.route(app)
+        rollout = route.rollout
+        return RolloutView(
+            app=app,
+            enabled=route.enabled,
+            weight=route.weight,
+            release=rollout.release if rollout else None,
+            state=rollout.state if rollout else None,
+            reason=rollout.reason if rollout else None,
+            at=rollout.at if rollout else None,
+            evidence=rollout.evidence if rollout else {},
+        )
+
+    def earlier(self, app: str) -> list[Rollout]:
+        """The rollouts before the current one, newest first, the last 20."""
+        return self._control.route(app).earlier
+
+    async def open(self, app: str, release: str, weight: int | None, notify: list[str]) -> RolloutView:
+        """Begins the rollout of `release`; an older one is aborted as superseded. Again for the same release: no
+        change, an operator's weight stays. `notify`: the addresses that its events carry.
+        """
+        if not release.startswith(f"{app}-r") or not release_number(release):
+            raise Invalid("release", f"`{release}` is not a release of {app}; its ids look like {app}-r9")
+        route = self._control.route(app)
+        current = route.rollout
+        if release in self._control.aborted:
+            raise Conflict(f"{release} was aborted and does not come back; deploy a new build")
+        if current is None or current.release != release:
+            if current is not None and release_number(release) < release_number(current.release):
+                raise Conflict(f"{release} is older than {current.release}, whose rollout is the current one")
+            if current is not None and current.active:
+                route = self._control.abort(app, SUPERSEDED)
+            now = self._control.now()
+            commit = route.canary_commit(release)
+            rollout = Rollout(release=release, commit=commit, reason="the canary is ready", at=now, notify=notify)
+            weight = DEFAULT_WEIGHT if weight is None else weight
+            earlier = with_earlier(route.rollout, route.earlier)
+            update = {"rollout": rollout, "weight": weight, "earlier": earlier}
+            self._control.put(route.model_copy(update=update), rollout_event(app, rollout, weight))
+        return await self._confirmed(app)
+
+    async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
+        """Switches the split off or on, or changes its share; None leaves as it is."""
+        route = self._control.route(app)
+        asked = {"enabled": enabled, "weight": weight}
+        self._control.put(route.model_copy(update={key: value for key, value in asked.items() if value is not None}))
+        return await self._confirmed(app)
+
+    async def abort(self, app: str, release: str, reason: str, evidence: dict[str, JsonValue]) -> RolloutView:
+        """Ends the canary's traffic by every way to it. Again, for a rollout that was aborted: confirms it; the first
+        evidence stays.
+        """
+        rollout = self._current(app, release)
+        if rollout.state is RolloutState.PROMOTED:
+            raise Conflict(f"{release} is promoted; roll production back instead")
+        if rollout.active:
+            self._control.abort(app, _text(reason) or "aborted by hand", evidence)
+        return await self._confirmed(app)
+
+    async def resume(self, app: str, release: str, reason: str) -> RolloutView:
+        """From paused to progressing. Conflict while the platform's own pause lasts, which it ends itself."""
+        rollout = self._current(app, release)
+        if not rollout.active:
+            raise Conflict(f"{release} is {rollout.state} and cannot be resumed; deploy a new build")
+        if rollout.resumes_by_itself:
+            raise Conflict(f"{release} is paused by the platform and goes on by itself: {rollout.reason}")
+        if rollout.state is RolloutState.PAUSED:
+            now = self._control.now()
+            resumed = moved(rollout, RolloutState.PROGRESSING, _text(reason) or "resumed by hand", now)
+            route = self._control.route(app).model_copy(update={"rollout": resumed})
+            self._control.put(route, rollout_event(app, resumed, route.weight))
+        return await self._confirmed(app)
+
+    def promote(self, app: str, release: str) -> RolloutView:
+        """Stores the intent; a loop has the deployer make the canary's build production."""
+        rollout = self._current(app, release)
+        if rollout.state is RolloutState.ABORTED:
+            raise Conflict(f"{release} was aborted and cannot be promoted; deploy a new build")
+        if rollout.active and rollout.promotion is None:
+            promoting = rollout.model_copy(update={"promotion": Promotion(asked_at=self._control.now())})
+            self._control.put(self._control.route(app).model_copy(update={"rollout": promoting}))
+        return self.view(app)
+
+    def _current(self, app: str, release: str) -> Rollout:
+        current = self._control.route(app).rollout
+        if current is None:
+            raise Conflict(f"{app} has no rollout")
+        if current.release != release:
+            raise Conflict(f"{release} is not the current rollout of {app}, which is {current.release}")
+        return current
+
+    async def _confirmed(self, app: str) -> RolloutView:
+        try:
+            await self._control.confirm(app, CONFIRM_S)
+        except Timeout as error:
+            raise Timeout(f"stored, but Envoy has not confirmed it {error.detail}", **error.extra) from error
+        return self.view(app)
+
+
+def _text(reason: str) -> str:
+    """Half a surrogate pair is legal in JSON, but no file and no store takes it."""
+    return reason.encode(errors="replace").decode()

@@ -1,0 +1,174 @@
+"""From the registry to Envoy: the deployer's `sync`, and the same steps again and again in the background."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections import defaultdict
+
+from pydantic import ValidationError
+
+from services.proxy.control.control_plane import ControlPlane
+from services.proxy.control.envoy_loops import for_each
+from services.proxy.envoy.admin import Clusters
+from services.proxy.envoy.clusters import cluster_name
+from services.proxy.routes.route import (
+    EndpointState,
+    Route,
+    instance_route,
+    observe,
+    owner_of,
+    without_drained,
+    without_replaced,
+)
+from services.proxy.traffic import RequestCounts
+from shared.errors import Conflict, Invalid, Unavailable
+from shared.models import InstanceRecord, InstanceState, Track
+from shared.proxy_models import InstanceRoute, SyncRequest, SyncResult
+from shared.registry import Registry
+
+CONFIRM_S = 5.0
+SETTLE_S = 0.01
+IDLE_LOOKS = 3
+LOOK_S = 0.005
+HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
+GONE = (InstanceState.FAILED, InstanceState.STOPPED)
+
+Records = dict[Track, list[InstanceRecord]]
+
+
+class RegistrySync:
+    def __init__(self, control: ControlPlane, registry: Registry, ledger: RequestCounts, domain: str) -> None:
+        self._control = control
+        self._registry = registry
+        self._ledger = ledger
+        self._domain = domain
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def sync(self, app: str, request: SyncRequest) -> SyncResult:
+        """Takes over hosts, health path and the registry's instances; answers once Envoy serves them so.
+
+        Raises Conflict if another app has one of the hosts, RedisError if the registry does not answer (nothing is
+        changed then), Timeout if Envoy has not confirmed within 5 s (it is then confirmed later, by a repeated call).
+        """
+        if not request.health.startswith("/"):
+            raise Invalid("health", f"`{request.health}` is not a path; write it like /up")
+        async with self._locks[app]:
+            records = await self._read(app)
+            await self._count_leaving(app, records)
+            # No await from here on: two apps that claim one host would have Envoy refuse every route.
+            hosts = self._hosts(app, request.hosts)
+            route = self._control.routes.get(app) or Route(app=app, hosts=hosts, health=request.health)
+            self._observe(route.model_copy(update={"hosts": hosts, "health": request.health}), records, request.health)
+        deadline = time.monotonic() + CONFIRM_S
+        clusters = await self._control.confirm(app, CONFIRM_S, healthy=True)
+        if await self._take_out_drained(app):
+            clusters = await self._control.confirm(app, deadline - time.monotonic(), healthy=True)
+        return self._result(app, records, clusters)
+
+    async def step(self) -> None:
+        """Of every app: what the registry says by now. Raises RedisError; nothing is changed then."""
+
+        async def observe_app(app: str) -> None:
+            async with self._locks[app]:
+                records = await self._read(app)
+                await self._count_leaving(app, records)
+                self._observe(self._control.route(app), records, None)
+
+        await for_each(self._control.routes, observe_app)
+
+    async def drain_step(self) -> None:
+        """Takes out what has drained by now; needs no Redis."""
+
+        async def drain_app(app: str) -> None:
+            if _draining(self._control.route(app)):
+                await self._control.confirm(app, CONFIRM_S)
+                await self._take_out_drained(app)
+
+        await for_each(self._control.routes, drain_app)
+
+    async def _read(self, app: str) -> Records:
+        try:
+            return {track: await self._registry.instances(app, track) for track in Track}
+        except ValidationError as error:
+            raise Unavailable(f"the registry's entries of {app} cannot be read; nothing was changed") from error
+
+    async def _count_leaving(self, app: str, records: Records) -> None:
+        """Reads the counters of instances that are about to leave Envoy, and their counters with them."""
+        route = self._control.routes.get(app)
+        leaving = {record.id for track in Track for record in records[track] if record.state in GONE}
+        if route and any(leaving & route.endpoints[track].keys() for track in Track):
+            with contextlib.suppress(Unavailable):
+                self._ledger.count(self._control.routes.values(), await self._control.admin.clusters())
+
+    def _observe(self, route: Route, records: Records, health: str | None) -> None:
+        now = self._control.now()
+        aborted = self._control.aborted
+        endpoints = {track: observe(route.endpoints[track], records[track], aborted, health, now) for track in Track}
+        route = route.model_copy(update={"endpoints": endpoints})
+        if route.ready(Track.STABLE) and not any(other.catch_all for other in self._control.routes.values()):
+            route = route.model_copy(update={"catch_all": True})
+        self._control.put(route)
+        self._drop_replaced(route)
+
+    def _drop_replaced(self, newest: Route) -> None:
+        claimed = frozenset(e.address for track in Track for e in newest.ready(track) if e.recorded)
+        for route in list(self._control.routes.values()):
+            endpoints = {track: without_replaced(route.endpoints[track], claimed) for track in Track}
+            self._control.put(route.model_copy(update={"endpoints": endpoints}))
+
+    async def _take_out_drained(self, app: str) -> bool:
+        """Whether any endpoint was taken out. To be called when Envoy has accepted that they drain."""
+        draining = _draining(self._control.route(app))
+        if not draining:
+            return False
+        await asyncio.sleep(SETTLE_S)  # the workers follow the main thread, of which the admin speaks, within 6 ms
+        looks = [await self._control.admin.clusters()]
+        while len(looks) < IDLE_LOOKS:
+            await asyncio.sleep(LOOK_S)
+            looks.append(await self._control.admin.clusters())
+        route = self._control.route(app)
+        self._ledger.count(self._control.routes.values(), looks[-1])
+        now = self._control.now()
+        endpoints = {
+            track: without_drained(route.endpoints[track], draining, _most_active(looks, app, track), now)
+            for track in Track
+        }
+        self._control.put(route.model_copy(update={"endpoints": endpoints}))
+        return endpoints != route.endpoints
+
+    def _hosts(self, app: str, asked: list[str]) -> list[str]:
+        hosts = sorted({f"{app}.{self._domain}", *(host.lower() for host in asked)})
+        for host in hosts:
+            if not HOST_NAME.fullmatch(host) or len(host) > 253:
+                raise Invalid("hosts", f"`{host}` is not a host name; give names without scheme, port or wildcard")
+            owner = owner_of(self._control.routes.values(), host)
+            if owner not in (None, app):
+                raise Conflict(
+                    f"host {host} belongs to app {owner}; take it out of one of the two", host=host, app=owner
+                )
+        return hosts
+
+    def _result(self, app: str, records: Records, clusters: Clusters) -> SyncResult:
+        route = self._control.route(app)
+        instances: dict[str, InstanceRoute] = {}
+        for track in Track:
+            active = clusters.active(cluster_name(app, track))
+            known = route.endpoints[track]
+            for key in sorted({*known, *(record.id for record in records[track])}):
+                endpoint = known.get(key)
+                in_flight = active.get(endpoint.address, 0) if endpoint else 0
+                instances[key] = InstanceRoute(route=instance_route(endpoint), active=in_flight)
+        return SyncResult(version=self._control.version(app), instances=instances)
+
+
+def _draining(route: Route) -> frozenset[str]:
+    endpoints = (endpoint for track in Track for endpoint in route.endpoints[track].values())
+    return frozenset(endpoint.id for endpoint in endpoints if endpoint.state is EndpointState.DRAINING)
+
+
+def _most_active(looks: list[Clusters], app: str, track: Track) -> dict[str, int]:
+    """By address, the most requests in flight of all looks; an address that one look lacks is left out."""
+    active = [look.active(cluster_name(app, track)) for look in looks]
+    seen = set.intersection(*(set(look) for look in active))
+    return {address: max(look[address] for look in active) for address in seen}

@@ -1,0 +1,152 @@
+"""What Envoy says of itself, read from its admin (a unix socket): accepted versions, hosts, latencies."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.proxy.envoy.bootstrap import CDS_FILE
+from services.proxy.envoy.clusters import cluster_name, eds_file
+from services.proxy.envoy.routes import LISTENERS, rds_file
+from shared.errors import Unavailable
+from shared.models import Track
+
+ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
+
+
+@dataclass(frozen=True)
+class Host:
+    """One endpoint of one cluster. `answered` and `errors` only grow while Envoy runs and the endpoint stays:
+    requests that it answered (or died over), and those among them with a status of 500 and above (or that it died
+    over). Health checks are in neither. `active`: requests in flight.
+    """
+
+    cluster: str
+    address: str
+    healthy: bool
+    active: int
+    answered: int
+    errors: int
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The clusters that Envoy routes to, warm ones only, and their hosts."""
+
+    names: frozenset[str]
+    hosts: tuple[Host, ...]
+
+    def active(self, cluster: str) -> dict[str, int]:
+        """Requests in flight by address."""
+        return {host.address: host.active for host in self.hosts if host.cluster == cluster}
+
+    def healthy(self, cluster: str) -> frozenset[str]:
+        """The addresses that the cluster's load balancer chooses from."""
+        return frozenset(host.address for host in self.hosts if host.cluster == cluster and host.healthy)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A cluster's latencies since Envoy's start: `counts[i]` requests of at most `le_ms[i]`, cumulative; and how often
+    it tried a request again.
+    """
+
+    le_ms: tuple[float, ...]
+    counts: tuple[int, ...]
+    retries: int
+
+
+class EnvoyAdmin:
+    """Every method raises Unavailable when Envoy does not answer."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self._one_look = asyncio.Lock()
+
+    async def versions(self) -> dict[str, str]:
+        """Statistic's name → the version that Envoy has accepted last."""
+        text = (await self._get("/stats", type="TextReadouts", filter="version_text")).text
+        pairs = (line.partition(": ") for line in text.splitlines())
+        return {name: value.strip('"') for name, _, value in pairs}
+
+    async def clusters(self) -> Clusters:
+        """One look at a time: who counts differences must not see an older look after a newer one."""
+        async with self._one_look:
+            document = (await self._get("/clusters", format="json")).json()
+        statuses = document.get("cluster_statuses", [])
+        hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
+        return Clusters(frozenset(status["name"] for status in statuses), hosts)
+
+    async def latencies(self) -> dict[str, Latency]:
+        """By cluster. Envoy brings them up to date once a second."""
+        pattern = r"^cluster\..*/[a-z]+\.upstream_rq_(time|retry)$"
+        answer = await self._get("/stats", format="json", histogram_buckets="cumulative", filter=pattern)
+        stats = answer.json()["stats"]
+        retries = {_cluster(stat["name"]): stat["value"] for stat in stats if "value" in stat}
+        histograms: list[Any] = next((stat["histograms"] for stat in stats if "histograms" in stat), [])
+        return {
+            (cluster := _cluster(histogram["name"])): Latency(
+                le_ms=tuple(bucket["upper_bound"] for bucket in histogram["buckets"]),
+                counts=tuple(bucket["cumulative"] for bucket in histogram["buckets"]),
+                retries=retries.get(cluster, 0),
+            )
+            for histogram in histograms
+        }
+
+    async def uptime_s(self) -> int:
+        """Whole seconds since Envoy's start."""
+        stats = (await self._get("/stats", format="json", filter=r"^server\.uptime$")).json()["stats"]
+        return int(stats[0]["value"])
+
+    async def _get(self, path: str, **params: str) -> httpx.Response:
+        try:
+            answer = await self._http.get(path, params=params)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise Unavailable(f"Envoy's admin does not answer ({type(error).__name__})") from error
+        return answer
+
+
+def admin_client(socket: Path) -> httpx.AsyncClient:
+    """Every call ends within 2 s."""
+    return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://envoy", timeout=2.0)
+
+
+def version_stat(file: str) -> str:
+    """Where Envoy says which version of one of its files it has accepted."""
+    if file == CDS_FILE:
+        return "cluster_manager.cds.version_text"
+    if file in ROUTE_FILES:
+        listener = LISTENERS[ROUTE_FILES.index(file)]
+        return f"http.{listener}.rds.{listener}.version_text"
+    app, track = file.removeprefix("eds/").removesuffix(".json").rsplit(".", 1)
+    return f"cluster.{cluster_name(app, Track(track))}.version_text"
+
+
+def files_of(app: str) -> tuple[str, ...]:
+    """The files that say what visitors of this app get."""
+    return (*(eds_file(app, track) for track in Track), CDS_FILE, *ROUTE_FILES)
+
+
+def _cluster(stat: str) -> str:
+    return stat.removeprefix("cluster.").rsplit(".", 1)[0]
+
+
+def _host(cluster: str, status: dict[str, Any]) -> Host:
+    socket = status["address"]["socket_address"]
+    count = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}  # a zero has no value
+    faults = ("failed_active_health_check", "failed_outlier_check", "pending_active_hc", "pending_dynamic_removal")
+    health = status["health_status"]
+    active, success = count["rq_active"], count["rq_success"]
+    # rq_error also counts failed connections, of which nothing reached the instance; what reached it is in rq_total.
+    errors = max(0, min(count["rq_error"], count["rq_total"] - active - success))
+    return Host(
+        cluster=cluster,
+        address=f"{socket['address']}:{socket['port_value']}",
+        healthy=health.get("eds_health_status") == "HEALTHY" and not any(health.get(fault) for fault in faults),
+        active=active,
+        answered=success + errors,
+        errors=errors,
+    )

@@ -1,0 +1,153 @@
+"""Envoy's clusters and endpoints (CDS, EDS) for the apps' routes, as plain documents. Pure.
+
+Each app has three clusters whose definition does not change from release to release, since Envoy starts a changed
+cluster anew: `<app>/stable` and `<app>/canary`, filled by EDS, and `<app>/split`, which prefers the canary and falls
+back to stable. The numbers are those that were measured to lose no request when an instance dies.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from services.proxy.routes.route import Endpoint, EndpointState, Route
+from shared.models import Track
+
+Json = dict[str, Any]
+
+EDS_HEALTH = {
+    EndpointState.READY: "HEALTHY",
+    EndpointState.UNHEALTHY: "UNHEALTHY",
+    EndpointState.DRAINING: "DRAINING",
+}
+
+
+def cluster_name(app: str, track: Track) -> str:
+    """The cluster of one track's instances; its name in Envoy's statistics as well."""
+    return f"{app}/{track}"
+
+
+def split_name(app: str) -> str:
+    """The cluster that the canary's share goes to: canary, or stable where no canary instance can be reached."""
+    return f"{app}/split"
+
+
+def eds_file(app: str, track: Track) -> str:
+    """The file of one track's endpoints, relative to Envoy's folder."""
+    return f"eds/{app}.{track}.json"
+
+
+def clusters(route: Route, folder: Path) -> list[Json]:
+    """The app's clusters; `folder` is where Envoy finds its files."""
+    tracks = [_track_cluster(route, track, folder) for track in (Track.CANARY, Track.STABLE)]
+    return [*tracks, _split_cluster(route.app)]
+
+
+def endpoints(route: Route, track: Track) -> list[Json]:
+    """The one resource of the track's EDS file."""
+    path = route.health_of(track)
+    hosts = [_endpoint(endpoint, track, path) for _, endpoint in sorted(route.endpoints[track].items())]
+    assignment = {
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": cluster_name(route.app, track),
+        "endpoints": [{"lb_endpoints": hosts}] if hosts else [],
+    }
+    return [assignment]
+
+
+def _endpoint(endpoint: Endpoint, track: Track, path: str) -> Json:
+    host, _, port = endpoint.address.rpartition(":")
+    told = {"track": str(track), "release": endpoint.release, "instance": endpoint.id}
+    # A release with another health path would fail the track's check; the deployer's probe still watches it.
+    unchecked = endpoint.health not in (None, path)
+    return {
+        "endpoint": {
+            "address": {"socket_address": {"address": host, "port_value": int(port)}},
+            "health_check_config": {"disable_active_health_check": unchecked},
+        },
+        "health_status": EDS_HEALTH[endpoint.state],
+        "metadata": {"filter_metadata": {"slipway": told}},
+    }
+
+
+def _track_cluster(route: Route, track: Track, folder: Path) -> Json:
+    threshold = {
+        "max_connections": 4096,
+        "max_pending_requests": 4096,
+        "max_requests": 4096,
+        "max_retries": 1024,  # the default, 3, overflows at once when an instance dies
+    }
+    source = {"resource_api_version": "V3", "path_config_source": {"path": str(folder / eds_file(route.app, track))}}
+    return {
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": cluster_name(route.app, track),
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": source},
+        "connect_timeout": "0.25s",
+        "lb_policy": "LEAST_REQUEST",
+        "ignore_health_on_host_removal": True,
+        "circuit_breakers": {"thresholds": [threshold]},
+        # A merge window (1 s by default) lets the admin call an endpoint healthy before the workers know it. Panic only
+        # when none is healthy: draining and dead instances then stay without new requests while one other lives.
+        "common_lb_config": {"update_merge_window": "0s", "healthy_panic_threshold": {"value": 1}},
+        "health_checks": [_health_check(route.health_of(track))],
+        "outlier_detection": _only_failed_connections(),
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                # Below the 5 s after which uvicorn and Node close an idle connection.
+                "common_http_protocol_options": {"idle_timeout": "4s"},
+                "explicit_http_config": {"http_protocol_options": {}},
+            }
+        },
+    }
+
+
+def _health_check(path: str) -> Json:
+    return {
+        "timeout": "1s",
+        "interval": "1s",
+        "no_traffic_interval": "1s",  # 60 s by default: one missed first try would cost a minute
+        "unhealthy_threshold": 3,
+        "healthy_threshold": 1,
+        "reuse_connection": False,  # a kept connection would block an app that serves one connection at a time
+        "http_health_check": {
+            "path": path,
+            "expected_statuses": [{"start": 200, "end": 400}],
+            "retriable_statuses": [{"start": 400, "end": 600}],  # else a single 503 counts as three
+        },
+    }
+
+
+def _only_failed_connections() -> Json:
+    """Ejects for failures to connect, never for the app's own 5xx: a canary that answers only errors would otherwise
+    be ejected, fail over to stable, and look well.
+    """
+    return {
+        "split_external_local_origin_errors": True,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_success_rate": 0,
+        "enforcing_failure_percentage": 0,
+        "enforcing_local_origin_success_rate": 0,
+        "enforcing_failure_percentage_local_origin": 0,
+        "enforcing_consecutive_local_origin_failure": 100,
+        "consecutive_local_origin_failure": 3,
+        "interval": "2s",
+        "base_ejection_time": "5s",
+        "max_ejection_percent": 100,
+    }
+
+
+def _split_cluster(app: str) -> Json:
+    return {
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": split_name(app),
+        "connect_timeout": "0.25s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": {
+            "name": "envoy.clusters.aggregate",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig",
+                "clusters": [cluster_name(app, Track.CANARY), cluster_name(app, Track.STABLE)],
+            },
+        },
+    }

@@ -1,0 +1,166 @@
+"""Envoy's routes (RDS) for the three listeners, as plain documents. Pure.
+
+public       the split: override header, visitors who have a cookie, new visitors; else production
+production   production's instances only
+canary       the canary's instances only
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from services.proxy.envoy.clusters import cluster_name, split_name
+from services.proxy.routes.route import Route
+from shared.models import Track
+
+Json = dict[str, Any]
+
+LISTENERS = ("public", "production", "canary")
+TRACK_HEADER = "x-slipway-track"
+OVERRIDE_HEADER = "x-canary"
+COOKIE_MAX_AGE_S = 86_400
+
+NO_APP = "No app of this platform has this host name."
+NO_PRODUCTION = "has no production instance that is ready. Deploy its release branch, or look at the deployer's log."
+NO_CANARY = "runs no canary at this moment."
+
+
+def rds_file(listener: str) -> str:
+    """The file of one listener's routes, relative to Envoy's folder."""
+    return f"rds-{listener}.json"
+
+
+def route_configuration(listener: str, routes: Iterable[Route]) -> list[Json]:
+    """The one resource of the listener's RDS file. Apps whose clusters Envoy has not had yet are left out."""
+    known = sorted((route for route in routes if route.clusters), key=lambda route: route.app)
+    hosts = [_virtual_host(route, ROUTES[listener](route)) for route in known]
+    if not any(route.catch_all for route in known):
+        hosts.append({"name": "nobody", "domains": ["*"], "routes": [_page(404, NO_APP)]})
+    track = {"header": {"key": TRACK_HEADER, "value": "%UPSTREAM_METADATA(slipway:track)%"}}
+    configuration = {
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": listener,
+        "ignore_port_in_host_matching": True,
+        "virtual_hosts": hosts,
+        # Of the instance that answered, not of the route: under failover they differ. Overwrites what the app sent.
+        "response_headers_to_add": [{**track, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+    }
+    return [configuration]
+
+
+def _virtual_host(route: Route, routes: list[Json]) -> Json:
+    domains = sorted(route.hosts) + (["*"] if route.catch_all else [])
+    return {"name": route.app, "domains": domains, "routes": routes}
+
+
+def _public(route: Route) -> list[Json]:
+    if not route.serves(Track.STABLE):
+        return [_page(503, f"{route.app} {NO_PRODUCTION}")]
+    stable = {"cluster": cluster_name(route.app, Track.STABLE)}
+    routes: list[Json] = []
+    if route.canary_open:
+        split = {"cluster": split_name(route.app)}
+        routes += _forward(split, headers=[_header(OVERRIDE_HEADER, "always")])
+        routes += _forward(stable, headers=[_header(OVERRIDE_HEADER, "never")])
+    if weight := route.split_weight():
+        routes += _split(route, weight)
+    return routes + _forward(stable)
+
+
+def _split(route: Route, weight: int) -> list[Json]:
+    """Sticky: the cookie is hashed, for a new visitor the request id, which becomes the cookie. The canary stands
+    first, so a growing weight only adds visitors to it. The cookie is named after the rollout, so that it is not
+    always the same people who go first.
+    """
+    assert route.rollout is not None
+    cookie = f"slipway-{route.rollout.release}"
+    action = {
+        "hash_policy": [
+            {"cookie": {"name": cookie}, "terminal": True},
+            {"header": {"header_name": "x-request-id"}},
+        ],
+        "weighted_clusters": {
+            "use_hash_policy": True,
+            "clusters": [
+                {"name": split_name(route.app), "weight": weight},
+                {"name": cluster_name(route.app, Track.STABLE), "weight": 100 - weight},
+            ],
+        },
+    }
+    value = f"{cookie}=%REQ(X-REQUEST-ID)%; Max-Age={COOKIE_MAX_AGE_S}; Path=/; HttpOnly; SameSite=Lax"
+    set_cookie = {"header": {"key": "set-cookie", "value": value}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
+    known = _forward(action, cookies=[{"name": cookie, "string_match": {"safe_regex": {"regex": ".+"}}}])
+    new = _forward(action)
+    for entry in new:
+        entry["response_headers_to_add"] = [set_cookie]
+    return known + new
+
+
+def _production(route: Route) -> list[Json]:
+    if not route.serves(Track.STABLE):
+        return [_page(503, f"{route.app} {NO_PRODUCTION}")]
+    return _forward({"cluster": cluster_name(route.app, Track.STABLE)})
+
+
+def _canary(route: Route) -> list[Json]:
+    if not route.canary_open:
+        return [_page(503, f"{route.app} {NO_CANARY}")]
+    return _forward({"cluster": cluster_name(route.app, Track.CANARY)})
+
+
+ROUTES: dict[str, Callable[[Route], list[Json]]] = {"public": _public, "production": _production, "canary": _canary}
+
+
+def _forward(action: Json, **match: Json | list[Json]) -> list[Json]:
+    """Two routes: GET and HEAD may be tried again after a reset, the others only where nothing was sent. No answer of
+    the app, its own 5xx least of all, is tried again. No time-out: how long an app may take is the app's affair, and
+    an event stream ends when it ends; a stream that is silent for an hour is cut by the listener.
+    """
+    idempotent = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    headers = match.pop("headers", [])
+    assert isinstance(headers, list)
+    first = {"prefix": "/", "headers": [*headers, idempotent], **match}
+    rest = {"prefix": "/", "headers": headers, **match}
+    unsent = "connect-failure,refused-stream"
+    return [
+        {"match": first, "route": {**action, "timeout": "0s", "retry_policy": _retry(f"{unsent},reset")}},
+        {"match": rest, "route": {**action, "timeout": "0s", "retry_policy": _retry(f"{unsent},reset-before-request")}},
+    ]
+
+
+def _retry(retry_on: str) -> Json:
+    priorities = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    hosts = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    return {
+        "retry_on": retry_on,
+        "num_retries": 20,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+        # After one failed try in the canary, the next goes to stable.
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {"@type": priorities, "update_frequency": 1},
+        },
+        "retry_host_predicate": [
+            {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": hosts}}
+        ],
+        "host_selection_retry_max_attempts": 40,
+    }
+
+
+def _header(name: str, value: str) -> Json:
+    return {"name": name, "string_match": {"exact": value}}
+
+
+def _page(status: int, text: str) -> Json:
+    body = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{status}</title><h1>{status}</h1><p>{text}</p></html>\n"
+    )
+    headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-store"}
+    return {
+        "match": {"prefix": "/"},
+        "direct_response": {"status": status, "body": {"inline_string": body}},
+        "response_headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+        ],
+    }

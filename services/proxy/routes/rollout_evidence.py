@@ -1,0 +1,81 @@
+"""What is kept of a rollout's end: what the caller measured, and the traffic at that moment. Pure."""
+
+import json
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from services.proxy.routes.rollout import Rollout
+from shared.models import Track, View
+from shared.proxy_models import LatencyHistogram, TrafficView
+
+LONGEST_GIVEN = 16 * 1024
+
+
+class TrackFigures(View):
+    """`p50_ms` and the others: milliseconds that so many percent of the requests did not exceed; null without one."""
+
+    release: str | None
+    requests: int
+    errors: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class TrafficFigures(View):
+    """`GET traffic` in few numbers: shares from 0 to 1, `weight` in percent, counts of the epoch."""
+
+    epoch: str
+    share_set: float
+    share_seen: float | None
+    weight: int
+    tracks: dict[Track, TrackFigures]
+
+
+def quantile_ms(histogram: LatencyHistogram, share: float) -> float | None:
+    """The latency that `share` (0 to 1) of the requests did not exceed, milliseconds; None without a request.
+
+    Interpolated linearly within its bucket, as Prometheus' `histogram_quantile` does; above the last bound, that bound.
+    """
+    total = histogram.counts[-1] if histogram.counts else 0
+    if not total:
+        return None
+    rank = share * total
+    lower, below = 0.0, 0
+    for bound, count in zip(histogram.le_ms, histogram.counts, strict=False):
+        if bound is None:
+            break
+        if count >= rank:
+            return round(lower + (bound - lower) * (rank - below) / (count - below), 1)
+        lower, below = bound, count
+    return lower
+
+
+def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
+    """`weight`: what is set for the app, in percent, whether or not there is a split at this moment."""
+    tracks = {
+        track: TrackFigures(
+            release=one.release,
+            requests=one.requests,
+            errors=one.errors,
+            p50_ms=quantile_ms(one.latency, 0.5),
+            p95_ms=quantile_ms(one.latency, 0.95),
+            p99_ms=quantile_ms(one.latency, 0.99),
+        )
+        for track, one in traffic.tracks.items()
+    }
+    shares = {"share_set": traffic.share_set, "share_seen": traffic.share_seen}
+    return TrafficFigures(epoch=traffic.epoch, weight=weight, tracks=tracks, **shares)
+
+
+def evidence(
+    given: dict[str, JsonValue], traffic: TrafficFigures, rollout: Rollout, now: datetime
+) -> dict[str, JsonValue]:
+    """What was `given`, with `traffic` and `ran_s`, the seconds since the rollout was opened. More than 16 KiB of JSON
+    are left out, since it is written again at each change; what is no text (half a surrogate pair) becomes `?`.
+    """
+    text = json.dumps(given, ensure_ascii=False).encode(errors="replace")
+    given = json.loads(text) if len(text) <= LONGEST_GIVEN else {"omitted": "what was measured is longer than 16 KiB"}
+    ran_s = round((now - rollout.opened_at).total_seconds(), 1)
+    return {**given, "traffic": traffic.model_dump(mode="json"), "ran_s": ran_s}

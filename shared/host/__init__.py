@@ -1,0 +1,1 @@
+"""Facts of the machine that two services need: Docker Engine, processes, directories, subnets."""

@@ -1,0 +1,1 @@
+"""Background work of a service: loops, and work at shutdown."""

@@ -1,0 +1,1 @@
+"""Authentication and encryption: the token, credentials derived from it, and the vault for stored secrets."""

@@ -1,0 +1,270 @@
+"""The one way to make a service's FastAPI app: health, readiness, errors, token, metrics, pages, loops."""
+
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import re
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import Field
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from shared import __version__
+from shared.clock import now
+from shared.config import ServiceName, SharedSettings
+from shared.errors import Problem
+from shared.models import ServiceRecord, View
+from shared.registry import HEARTBEAT_S, Registry
+from shared.runtime.loops import Loop, running
+from shared.runtime.shutdown import at_the_end
+from shared.security.auth import TokenAuth
+from shared.store import redis_unavailable
+from shared.web.request_log import RequestLog
+
+log = logging.getLogger(__name__)
+
+PAGES = Path(__file__).parent / "pages"
+PUBLIC = re.compile(r"/health|/openapi\.json|/docs|/docs/oauth2-redirect|/static/.*|/favicon\.ico")
+Check = Callable[[], Awaitable[str | None]]
+
+
+class Health(View):
+    status: Literal["ok"] = "ok"
+    service: str
+    version: str
+
+
+class Readiness(View):
+    ready: bool
+    problems: dict[str, str] = Field(default={}, description="What is not well → why.")
+
+
+def create_app(
+    service: ServiceName,
+    settings: SharedSettings,
+    registry: Registry,
+    *,
+    description: str,
+    routers: Sequence[APIRouter],
+    loops: Sequence[Loop] = (),
+    checks: dict[str, Check] | None = None,
+    public: str | None = None,
+    accepts: Callable[[Scope, str], bool] = lambda scope, token: False,
+    resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
+    at_end: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """A service's app.
+
+    `checks` are asked by `/ready`: each says why its dependency is not well, or None. `public` is a regular expression
+    of paths that need no token, besides those that need none in every service. `accepts` lets further tokens in.
+    `resources` is entered before the loops start and left after they have ended. `at_end` is called when the process is
+    told to end, so that open streams do.
+    """
+    own_public = re.compile(public) if public else None
+    record = ServiceRecord(
+        name=service, id=secrets.token_hex(4), url=settings.url(service), version=__version__, started_at=now()
+    )
+
+    async def heartbeat() -> None:
+        await registry.announce(record)
+
+    all_loops = [Loop("heartbeat", heartbeat, every_s=HEARTBEAT_S), *loops]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with resources(), at_the_end(at_end), running(all_loops):
+            yield
+        with contextlib.suppress(RedisError):
+            await registry.withdraw(record)
+
+    app = FastAPI(
+        title=f"Slipway {service}",
+        version=__version__,
+        description=description,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    metrics = CollectorRegistry()
+    app.state.metrics = metrics  # a service adds its own gauges here
+    app.include_router(_platform_router(service, all_loops, checks or {}, metrics))
+    for router in routers:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=PAGES / "static"), name="static")
+
+    def is_public(scope: Scope) -> bool:
+        path = scope["path"]
+        return bool(PUBLIC.fullmatch(path) or (own_public and own_public.fullmatch(path)))
+
+    # The middleware added last runs first.
+    app.add_middleware(TokenAuth, token=settings.platform_token(), is_public=is_public, accepts=accepts)
+    app.add_middleware(RequestLog, metrics=metrics)
+    _answer_problems(app)
+    app.openapi = lambda: _openapi(app, own_public)  # type: ignore[method-assign]
+    return app
+
+
+def _platform_router(
+    service: str, loops: Sequence[Loop], checks: dict[str, Check], metrics: CollectorRegistry
+) -> APIRouter:
+    router = APIRouter(tags=["platform"])
+
+    @router.get("/health", response_model=Health)
+    async def health() -> Health:
+        """The process lives; container health checks use this."""
+        return Health(service=service, version=__version__)
+
+    @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
+    async def ready(response: Response) -> Readiness:
+        """Whether every loop and dependency is well; 503 and what is not, if one is not."""
+        problems: dict[str, str] = {f"loop {loop.name}": why for loop in loops if (why := loop.stale())}
+        for name, check in checks.items():
+            try:
+                if why := await check():
+                    problems[name] = why
+            except Exception as error:
+                problems[name] = f"{type(error).__name__}: {error}"
+        response.status_code = 503 if problems else 200
+        return Readiness(ready=not problems, problems=problems)
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def prometheus() -> Response:
+        """Prometheus' text format."""
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=f"Slipway {service}",
+            swagger_js_url="/static/vendor/swagger-ui/swagger-ui-bundle.js",
+            swagger_css_url="/static/vendor/swagger-ui/swagger-ui.css",
+            swagger_favicon_url="/static/favicon.svg",
+            swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
+        )
+
+    return router
+
+
+def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]:
+    """FastAPI's document, with the token scheme on every operation but the public ones."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        schema.setdefault("components", {})["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer", "description": "SLIPWAY_TOKEN, or `<home>/token`."}
+        }
+        schema["security"] = [{"token": []}]
+        for path, operations in schema["paths"].items():
+            if PUBLIC.fullmatch(path) or (own_public and own_public.fullmatch(path)):
+                for operation in operations.values():
+                    operation["security"] = []
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """RFC 9457."""
+    return JSONResponse(problem.document(), problem.status, media_type="application/problem+json")
+
+
+def _answer_problems(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def on_problem(request: Request, error: Problem) -> JSONResponse:
+        return problem_response(error)
+
+    @app.exception_handler(RedisError)
+    async def on_redis_error(request: Request, error: RedisError) -> JSONResponse:
+        return problem_response(redis_unavailable(error))
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        response = problem_response(
+            Problem(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+        )
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        # The value itself is left out: it may be a secret.
+        faults = [
+            {
+                "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",
+                "detail": fault["msg"].removeprefix("Value error, "),
+            }
+            for fault in error.errors()
+        ]
+        first = f"{faults[0]['field']}: {faults[0]['detail']}" if faults else "the request is not valid"
+        return problem_response(Problem(first, status=422, errors=faults))
+
+    @app.exception_handler(Exception)
+    async def on_bug(request: Request, error: Exception) -> JSONResponse:
+        request_id = getattr(request.state, "request_id", "")
+        detail = f"an error of the platform itself; its log has the details under request {request_id}"
+        return problem_response(Problem(detail, status=500, request_id=request_id))
+
+
+def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
+    """Runs until SIGTERM or SIGINT; open streams are given 1 s, then cut."""
+    port = settings.port(service)
+    lock = exclusive(settings.home, service)
+    # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.
+    gc.collect()
+    gc.freeze()
+    try:
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=60,
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        lock.close()
+
+
+def exclusive(home: Path, name: str) -> TextIO:
+    """Locks `<home>/locks/<name>` until the file is closed or the process ends; exits with a message if another holds
+    it. (uvicorn runs the loops before it binds the port, so a second deployer would act before it fails.)
+    """
+    path = home / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"{name} runs already for {home}; end it, or choose another SLIPWAY_HOME")
+    return file
+
+
+def configure_logging() -> None:
+    """One line for each record, on stderr; the supervisor writes it to a file."""
+    logging.basicConfig(
+        level=os.environ.get("SLIPWAY_LOG_LEVEL", "INFO"),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)

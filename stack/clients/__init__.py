@@ -1,0 +1,1 @@
+"""Clients of a stack for tests, demo and benchmarks: a developer who pushes, visitors, a load, a mail server."""

@@ -1,0 +1,91 @@
+"""What somebody outside sees of an app: one who waits for a version, and crowds of new visitors."""
+
+import asyncio
+import http.client
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from stack.clients.connection import Connection, Lost, request_bytes
+
+LOOK_EVERY_S = 0.01
+
+
+@dataclass
+class ProbeAnswer:
+    """One answer; status 0 if there was none."""
+
+    status: int = 0
+    track: str = ""
+    body: str = ""
+
+    @property
+    def commit(self) -> str:
+        """The commit that an answer of /version names, or nothing."""
+        try:
+            return str(json.loads(self.body)["commit"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
+
+def look(url: str, path: str, host: str = "") -> ProbeAnswer:
+    """A GET on a new connection, without a cookie. `host` is the Host header, where several apps share the port."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
+    try:
+        connection.request("GET", path, headers={"Host": host or address.netloc})
+        answer = connection.getresponse()
+        return ProbeAnswer(
+            answer.status, answer.headers.get("x-slipway-track", ""), answer.read().decode(errors="replace")
+        )
+    except (OSError, http.client.HTTPException):
+        return ProbeAnswer()
+    finally:
+        connection.close()
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> float:
+    """Seconds until `condition` holds, looked at every 10 ms; raises TimeoutError that names `what`."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > timeout_s:
+            raise TimeoutError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(LOOK_EVERY_S)
+    return time.monotonic() - started
+
+
+def wait_for_commit(url: str, commit: str, *, host: str = "", timeout_s: float = 60.0) -> float:
+    """Seconds until an outside client first receives `commit` on the port of `url`; raises TimeoutError."""
+    return wait_for(lambda: look(url, "/version", host).commit == commit, f"{commit[:8]} on {url}", timeout_s)
+
+
+def tracks_of_new_visitors(url: str, count: int, *, host: str = "", concurrency: int = 32) -> Counter[str]:
+    """How many of `count` visitors, none of whom has a cookie, each track answered; `lost`: all answers but 200."""
+    return asyncio.run(_crowd(url, count, host or urlsplit(url).netloc, concurrency))
+
+
+async def _crowd(url: str, count: int, host: str, concurrency: int) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    waiting = iter(range(count))
+    request = request_bytes("GET", "/version", host)
+
+    async def visit() -> None:
+        connection: Connection | None = None
+        for _ in waiting:
+            try:
+                if connection is None or connection.closed:
+                    connection = await Connection.open(url)
+                response = await connection.request(request)
+                seen[response.headers.get("x-slipway-track", "") if response.status == 200 else "lost"] += 1
+            except Lost:
+                seen["lost"] += 1
+        if connection is not None:
+            connection.close()
+
+    async with asyncio.TaskGroup() as visitors:
+        for _ in range(concurrency):
+            visitors.create_task(visit())
+    return seen

@@ -1,0 +1,172 @@
+"""`make up` and `make down`: the stack in containers, with what `docker compose` alone does not do.
+
+Runs on the machine's own Python 3.11, without packages.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stack.compose import network
+from stack.compose.engine import EngineError
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
+READY_WITHIN_S = 60
+SOCKET = Path("/var/run/docker.sock")
+TOKEN = "/run/slipway/token"
+
+
+class Compose:
+    """The project of `docker-compose.yml`, with the settings in `env_file`."""
+
+    def __init__(self, env_file: Path) -> None:
+        self._env_file = env_file
+
+    def run(self, *arguments: str, text: str | None = None, quiet: bool = False) -> str:
+        """Its output. Raises CalledProcessError; what went wrong has been printed, or is in `stderr` if `quiet`."""
+        command = ["docker", "compose", "--env-file", str(self._env_file), *arguments]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            check=True,
+            text=True,
+            input=text or "",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if quiet else None,
+        ).stdout
+
+    def configuration(self) -> dict[str, Any]:
+        """As compose understands it: `name`, `services`, `networks`."""
+        found: dict[str, Any] = json.loads(self.run("config", "--format", "json"))
+        return found
+
+    def ports(self) -> dict[str, int]:
+        """`build`, …, `public`, `production`, `canary` → the port of this machine."""
+        environment = self.configuration()["services"]["proxy"]["environment"]
+        names = (*SERVICES, "public", "production", "canary")
+        return {name: int(environment[f"SLIPWAY_{name.upper()}_PORT"]) for name in names}
+
+
+def up(compose: Compose, home: Path) -> None:
+    """Builds, starts, waits until all five services are ready. The token ends up in `<home>/token`."""
+    started = time.monotonic()
+    compose.run("--profile", "first-run", "build")
+    configuration = compose.configuration()
+    told = network.ensure(configuration["networks"]["apps"]["name"], configuration["name"])
+    own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
+    changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
+    compose.run("up", "--detach", "--wait", "--remove-orphans")
+    if changed:
+        compose.run("restart", *SERVICES)
+    token = compose.run("exec", "-T", "flags", "cat", TOKEN).strip()
+    _keep(home / "token", token)
+    ports = compose.ports()
+    _wait_until_ready(ports, token)
+    _greet(ports, home, time.monotonic() - started, told)
+
+
+def down(compose: Compose) -> None:
+    """Stops everything, the apps too; their data and the platform's stay in volumes, and `up` brings all of it back."""
+    compose.run("stop")  # first, or the deployer would replace what is taken from it
+    ending = ("-m", "services.deployer.shutdown")
+    compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", *ending)
+    compose.run("down", "--remove-orphans")
+
+
+def make_env_file(path: Path, socket: Path) -> None:
+    """From `.env.example`, with the group of the engine's socket; one that is there is only checked."""
+    text = path.read_text() if path.exists() else ""
+    socket = Path(_setting(text, "DOCKER_SOCKET") or socket)
+    if not socket.exists():
+        raise SystemExit(f"no Docker Engine: {socket} is not there; start it, or set DOCKER_SOCKET in {path.name}")
+    group = str(socket.stat().st_gid)
+    if not path.exists():
+        example = (ROOT / ".env.example").read_text()
+        path.write_text(example.replace("DOCKER_GID=\n", f"DOCKER_GID={group}\n"))
+    elif _setting(text, "DOCKER_GID") != group:
+        raise SystemExit(f"{path.name}: {socket} belongs to group {group}; write DOCKER_GID={group}")
+
+
+def _setting(text: str, name: str) -> str:
+    """What a file of settings says last."""
+    values = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith(f"{name}=")]
+    return values[-1] if values else ""
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _keep(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{text}\n")
+
+
+def _wait_until_ready(ports: dict[str, int], token: str) -> None:
+    """Raises SystemExit that says which service is not, and why."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    for service in SERVICES:
+        while why := _unready(ports[service], token):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{service} is not ready: {why}\nIts log: docker compose logs {service}")
+            time.sleep(0.2)
+
+
+def _unready(port: int, token: str) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/ready", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=5):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read().decode(errors="replace")
+    except OSError as error:
+        return str(error)
+
+
+def _greet(ports: dict[str, int], home: Path, seconds: float, told: str) -> None:
+    """`told`: what else there is to say, or nothing."""
+    only = f"production only :{ports['production']}, canary only :{ports['canary']}"
+    build = f"http://127.0.0.1:{ports['build']}"
+    lines = [
+        f"Slipway is ready after {seconds:.1f} s",
+        f"  builds    {build}/   (any user name, the token as password)",
+        f"  visitors  http://127.0.0.1:{ports['public']}/   {only}",
+        f"  deploy    git push {build}/git/<app>.git HEAD:release   (HEAD:dev for a canary)",
+        f"  token     {home / 'token'}",
+        "  logs      make logs",
+        "make down ends it, and the apps with it; their data stays.",
+        *([told] if told else []),
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    if not shutil.which("docker"):
+        raise SystemExit("docker is not installed; https://docs.docker.com/engine/install/, or `make local` without it")
+    env_file = ROOT / os.environ.get("SLIPWAY_ENV_FILE", ".env")
+    compose = Compose(env_file)
+    try:
+        if arguments == ["up"]:
+            make_env_file(env_file, SOCKET)
+            up(compose, Path(os.environ.get("SLIPWAY_HOME", ROOT / ".slipway")))
+        elif arguments == ["down"]:
+            down(compose)
+        else:
+            raise SystemExit("python3 -m stack.compose up|down")
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    except EngineError as error:
+        raise SystemExit(str(error)) from error
+    return 0

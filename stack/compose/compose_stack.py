@@ -1,0 +1,97 @@
+"""The stack in containers as a test, a bench or the demo holds it: beside any other, with its own project and ports."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.config import SharedSettings
+from stack.clients.mail_sink import MailSink, mail_sink
+from stack.compose import engine
+from stack.compose.compose import SOCKET
+from stack.compose.engine import docker
+from stack.local.local_stack import LocalStack, environment, settings_on_free_ports
+from stack.local.programs import ROOT
+
+FIRST_BUILD_S = 900
+
+
+class ComposeStack(LocalStack):
+    """A running project of docker-compose.yml. `settings` are those by which it is reached from this machine."""
+
+    def __init__(self, settings: SharedSettings, project: str) -> None:
+        super().__init__(settings)
+        self.project = project
+
+    def container(self, program: str) -> str:
+        """Name of the container of `redis`, `envoy` or a service."""
+        return f"{self.project}-{program}-1"
+
+    def pid(self, program: str) -> int:
+        """Of the container's first process, on this machine; 0 while it does not run."""
+        return int(docker("inspect", "--format", "{{.State.Pid}}", self.container(program)))
+
+    @contextlib.contextmanager
+    def kept_down(self, program: str) -> Iterator[None]:
+        """`docker kill`, after which the engine does not start it again; started again at the end of the block."""
+        docker("kill", self.container(program))
+        try:
+            yield
+        finally:
+            docker("start", self.container(program))
+
+    def _start(self, program: str) -> None:
+        docker("start", self.container(program))
+
+
+@contextlib.contextmanager
+def compose_stack(home: Path) -> Iterator[ComposeStack]:
+    """`make up` as a project of its own on free ports, then `make down`; nothing of it is left on the engine."""
+    settings = settings_on_free_ports(home)
+    project = f"slipway-test-{uuid.uuid4().hex[:8]}"
+    home.mkdir(parents=True, exist_ok=True)
+    own = {name: value for name, value in environment(settings).items() if name.endswith("_PORT")}
+    own |= {"COMPOSE_PROJECT_NAME": project, "SLIPWAY_NETWORK": project, "SLIPWAY_PUBLIC_ADDRESS": "127.0.0.1"}
+    group = SOCKET.stat().st_gid
+    env_file = home / "env"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in {**own, "DOCKER_GID": group}.items()))
+    try:
+        command(home, "up", timeout_s=FIRST_BUILD_S)
+        yield ComposeStack(settings, project)
+    finally:
+        command(home, "down", timeout_s=120)
+        engine.remove_made(f"com.docker.compose.project={project}")
+        engine.remove_made(f"{engine.STACK}={project}")
+        engine.remove_images(f"{engine.STACK}={project}")
+
+
+@contextlib.contextmanager
+def mail_sink_for(stack: LocalStack) -> Iterator[MailSink]:
+    """A mail server on this machine that the stack's monitor can reach."""
+    if not stack.in_containers():
+        with mail_sink() as sink:
+            yield sink
+        return
+    gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+    with mail_sink(gateway, "host.docker.internal") as sink:
+        yield sink
+
+
+def command(home: Path, what: str, timeout_s: float) -> str:
+    """`make up` or `make down` of the stack in `home`; raises RuntimeError with what it said."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "stack.compose", what],
+        cwd=ROOT,
+        env={**variables, "SLIPWAY_ENV_FILE": str(home / "env"), "SLIPWAY_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{what} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout

@@ -1,0 +1,80 @@
+"""The apps' network, made so that an address of it is one app's alone: apps get fixed ones, and the engine gives those
+of a small part by itself, to the platform's containers. Fixed ones are the deployer's to choose.
+
+Plain Python: `make up` has no packages.
+"""
+
+import json
+from typing import Any
+
+from shared.host.subnet import range_of
+from stack.compose.engine import STACK, EngineError, docker
+
+TRIES = 10
+INSTANCE = "io.slipway.instance"
+DONE = ("created", "exited", "dead")
+WITHOUT = "The network {} gives apps no addresses of their own:"
+
+
+def ensure(name: str, project: str) -> str:
+    """The network is there afterwards; answers with what a person should know of it. Raises EngineError."""
+    if (found := _found(name)) is None:
+        return _make(name, project)
+    if any(pool.get("IPRange") for pool in found["IPAM"]["Config"] or []):
+        return ""
+    if not _is_ours(found, project) or range_of(_subnet(found)) is None:
+        return f"{WITHOUT.format(name)} make it with --subnet and --ip-range."
+    if _is_needed(name):
+        return f"{WITHOUT.format(name)} `make down`, then `make up` makes it anew."
+    docker("network", "rm", name)
+    return _make(name, project)
+
+
+def _make(name: str, project: str) -> str:
+    """A subnet must be none of the machine's: so the engine chooses one, and the network is made again with that. If
+    another network is quicker to take it, the engine chooses another. Cut off within, the next start does it again.
+    """
+    for attempt in range(1, TRIES + 1):
+        _create(name, project)
+        subnet = _subnet(_inspected(name))
+        if (given := range_of(subnet)) is None:
+            break
+        docker("network", "rm", name)
+        try:
+            _create(name, project, "--subnet", subnet, "--ip-range", given)
+            break
+        except EngineError:
+            if attempt == TRIES:
+                raise
+    return ""
+
+
+def _subnet(network: dict[str, Any]) -> str:
+    return str(network["IPAM"]["Config"][0]["Subnet"])
+
+
+def _create(name: str, project: str, *chosen: str) -> None:
+    docker("network", "create", "--driver", "bridge", "--label", f"{STACK}={project}", *chosen, name)
+
+
+def _found(name: str) -> dict[str, Any] | None:
+    there = docker("network", "ls", "--quiet", "--filter", f"name=^{name}$")
+    return _inspected(name) if there else None
+
+
+def _inspected(name: str) -> dict[str, Any]:
+    [found] = json.loads(docker("network", "inspect", name))
+    return dict(found)
+
+
+def _is_ours(network: dict[str, Any], project: str) -> bool:
+    """Made by `make up`, by the deployer, or by Compose for an older Slipway."""
+    labels = network["Labels"] or {}
+    return project in (labels.get(STACK), labels.get("com.docker.compose.project"))
+
+
+def _is_needed(name: str) -> bool:
+    """By what runs, or may be started again: instances that have ended are not."""
+    row = f'{{{{.State}}}} {{{{.Label "{INSTANCE}"}}}}'
+    rows = docker("ps", "--all", "--filter", f"network={name}", "--format", row).splitlines()
+    return any(state not in DONE or not instance for state, _, instance in (each.partition(" ") for each in rows))

@@ -1,0 +1,1 @@
+"""`make demo`: an app's way from push to production, measured and printed line by line."""

@@ -1,0 +1,5 @@
+import sys
+
+from stack.demo.demo import main
+
+sys.exit(main())

@@ -1,0 +1,184 @@
+"""`make local`: the stack on this machine, in the foreground, until INT, TERM or HUP.
+
+It keeps supervisor running, and supervisor keeps Redis, Envoy and the five services running. Its end stops supervisor,
+then the apps, within 15 s.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+import httpx
+
+from services.deployer.drivers.driver import DriverError
+from services.deployer.shutdown import end_instances
+from services.proxy.envoy.files import prepare
+from shared import __version__
+from shared.config import SERVICES, SharedSettings, secret_file
+from shared.web.app import exclusive
+from stack.local.programs import bound_to_parent, supervisor_conf
+from stack.redis_conf import redis_conf
+
+READY_WITHIN_S = 60
+SUPERVISOR_STOP_S = 8
+INSTANCES_STOP_S = 6
+LONGEST_HOME = 80  # a unix socket's path may have 107 characters
+
+
+def main() -> int:
+    settings = SharedSettings()
+    home = settings.home
+    if len(str(home)) > LONGEST_HOME:
+        sys.exit(
+            f"SLIPWAY_HOME is too long for its unix sockets, {len(str(home))} of {LONGEST_HOME} characters: {home}"
+        )
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with exclusive(home, "launcher"):
+        _need_free_ports(settings)
+        _write_files(settings)
+        return Launcher(settings).run()
+
+
+class Launcher:
+    """One run in the foreground."""
+
+    def __init__(self, settings: SharedSettings) -> None:
+        self._settings = settings
+        self._stopping = False
+        self._started = time.monotonic()
+
+    def run(self) -> int:
+        """Runs until a signal; 0, or 1 if the stack did not become ready."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        supervisor = self._start_supervisor()
+        try:
+            if not self._wait_until_ready():
+                return 0 if self._stopping else 1
+            _greet(self._settings, time.monotonic() - self._started)
+            while not self._stopping:
+                time.sleep(0.2)
+                if supervisor.poll() is not None and not self._stopping:
+                    print("supervisor ended; starting it again", file=sys.stderr, flush=True)
+                    time.sleep(1)
+                    supervisor = self._start_supervisor()
+            return 0
+        finally:
+            self._stop(supervisor)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start_supervisor(self) -> "subprocess.Popen[bytes]":
+        # Its own session: a terminal's Ctrl-C and hang-up reach this launcher only, which then stops it in order.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+        environment["SLIPWAY_HOME"] = str(self._settings.home)
+        conf = str(self._settings.home / "supervisord.conf")
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", conf]
+        if os.geteuid() == 0:
+            command += ["--user", "root"]
+        return subprocess.Popen(
+            bound_to_parent(command), env=environment, start_new_session=True, stdin=subprocess.DEVNULL
+        )
+
+    def _wait_until_ready(self) -> bool:
+        waiting = dict.fromkeys(SERVICES, "no answer yet")
+        while waiting and not self._stopping:
+            for service in list(waiting):
+                try:
+                    answer = httpx.get(f"{self._settings.url(service)}/ready", headers=self._headers, timeout=2)
+                    if answer.status_code == 200:
+                        del waiting[service]
+                    else:
+                        waiting[service] = str(answer.json())
+                except (httpx.HTTPError, ValueError) as error:
+                    waiting[service] = type(error).__name__
+            if time.monotonic() - self._started > READY_WITHIN_S:
+                for service, why in waiting.items():
+                    log = self._settings.home / "logs" / f"{service}.log"
+                    print(f"{service} is not ready after {READY_WITHIN_S} s: {why}; see {log}", file=sys.stderr)
+                return False
+            time.sleep(0.05)
+        return not self._stopping
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._settings.platform_token()}"}
+
+    def _stop(self, supervisor: "subprocess.Popen[bytes]") -> None:
+        print("stopping", flush=True)
+        supervisor.terminate()
+        try:
+            supervisor.wait(SUPERVISOR_STOP_S)
+        except subprocess.TimeoutExpired:
+            supervisor.kill()
+        try:
+            stopped = end_instances(self._settings, os.environ, INSTANCES_STOP_S)
+        except DriverError as error:
+            print(f"stopped, but {error}", file=sys.stderr, flush=True)
+            return
+        print(f"stopped, {stopped} app instance{'' if stopped == 1 else 's'} with it", flush=True)
+
+
+def _need_free_ports(settings: SharedSettings) -> None:
+    variables = {f"SLIPWAY_{service.upper()}_PORT": settings.port(service) for service in SERVICES}
+    variables |= {
+        "SLIPWAY_PUBLIC_PORT": settings.public_port,
+        "SLIPWAY_PRODUCTION_PORT": settings.production_port,
+        "SLIPWAY_CANARY_PORT": settings.canary_port,
+        "SLIPWAY_REDIS_URL": urlsplit(settings.redis_url).port or 6379,
+    }
+    taken = []
+    for variable, port in variables.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as error:
+                taken.append(f"  {port} ({variable}): {error.strerror}")
+    if taken:
+        sys.exit(
+            "These ports can't be had; end what uses them, or set the variable to another port:\n" + "\n".join(taken)
+        )
+
+
+def _write_files(settings: SharedSettings) -> None:
+    home = settings.home
+    if urlsplit(settings.redis_url).hostname not in ("127.0.0.1", "localhost", settings.host):
+        sys.exit("SLIPWAY_REDIS_URL: the local stack brings its own Redis; name a port of 127.0.0.1 or leave it out")
+    (home / "logs").mkdir(exist_ok=True)
+    settings.platform_token()
+    url, kept = urlsplit(settings.redis_url), secret_file(home / "redis" / "password")
+    conf = redis_conf(settings.host, url.port or 6379, home / "redis", url.password or kept)
+    _write_private(home / "redis" / "redis.conf", conf)
+    _write_private(home / "supervisord.conf", supervisor_conf(settings))
+    prepare(settings)
+
+
+def _write_private(path: Path, text: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _greet(settings: SharedSettings, seconds: float) -> None:
+    build, home = settings.url("build"), settings.home
+    only = f"production only :{settings.production_port}, canary only :{settings.canary_port}"
+    lines = [
+        f"Slipway {__version__} is ready after {seconds:.1f} s",
+        f"  builds    {build}/   (any user name, the token as password)",
+        f"  visitors  http://{settings.host}:{settings.public_port}/   {only}",
+        f"  deploy    git push {build}/git/<app>.git HEAD:release   (HEAD:dev for a canary)",
+        f"  token     {home}/token",
+        f"  logs      {home}/logs/",
+        "Ctrl-C ends it, and the apps with it.",
+    ]
+    print("\n".join(lines), flush=True)

@@ -1,0 +1,163 @@
+"""The stack as a test, a bench or the demo holds it: started beside any other, asked, hurt, ended."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+from xmlrpc.client import Fault, ServerProxy
+
+import httpx
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from shared.config import SERVICES, ServiceName, SharedSettings
+from stack.local.programs import GROUP, ROOT
+
+READY_WITHIN_S = 60
+
+
+class LocalStack:
+    """A running stack. `settings` are those it was started with."""
+
+    def __init__(self, settings: SharedSettings) -> None:
+        self.settings = settings
+        self.token = settings.platform_token()
+
+    def api(self, service: ServiceName) -> httpx.Client:
+        """A client of one service, with the token; the caller closes it."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.settings.url(service), headers=headers, timeout=10)
+
+    def is_ready(self) -> bool:
+        """Whether all five services say so."""
+        try:
+            for service in SERVICES:
+                with self.api(service) as client:
+                    if client.get("/ready").status_code != 200:
+                        return False
+        except httpx.HTTPError:
+            return False
+        return True
+
+    def in_containers(self) -> bool:
+        """Whether its services are, which then know each other by name, and this machine as `host.docker.internal`."""
+        with self.api("deployer") as client:
+            return any("127.0.0.1" not in each["url"] for each in client.get("/registry").json()["services"])
+
+    def pid(self, program: str) -> int:
+        """Process id of `redis`, `envoy` or a service; 0 while it does not run."""
+        with self._supervisor() as supervisor:
+            return int(supervisor.getProcessInfo(f"{GROUP}:{program}")["pid"])
+
+    @contextlib.contextmanager
+    def kept_down(self, program: str) -> Iterator[None]:
+        """Killed with -9 and kept from coming back for the length of the block."""
+        os.kill(self.pid(program), signal.SIGKILL)
+        with contextlib.suppress(Fault), self._supervisor() as supervisor:  # Fault: it is not running, as is wanted
+            supervisor.stopProcess(f"{GROUP}:{program}")
+        try:
+            yield
+        finally:
+            self._start(program)
+
+    def _start(self, program: str) -> None:
+        try:
+            with self._supervisor() as supervisor:
+                supervisor.startProcess(f"{GROUP}:{program}")
+        except Fault as fault:
+            if fault.faultCode != Faults.ALREADY_STARTED:
+                raise
+
+    @contextlib.contextmanager
+    def _supervisor(self) -> Iterator[Any]:
+        transport = SupervisorTransport(None, None, f"unix://{self.settings.home}/supervisor.sock")
+        try:
+            yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        finally:
+            transport.close()
+
+
+def settings_on_free_ports(home: Path) -> SharedSettings:
+    """Settings of a stack that runs beside any other: every port free at this moment and outside Linux' ephemeral range
+    and the range of the apps' instances.
+    """
+    names = [*(f"{service}_port" for service in SERVICES), "public_port", "production_port", "canary_port", "redis"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    redis_url = f"redis://127.0.0.1:{ports.pop('redis')}/0"
+    return SharedSettings.model_validate({"home": home, "redis_url": redis_url, **ports})
+
+
+def environment(settings: SharedSettings) -> dict[str, str]:
+    """`SLIPWAY_*` variables that give a process these settings (but no secret)."""
+    values = settings.model_dump(exclude={"token"}, exclude_none=True, mode="json")
+    return {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
+
+
+@contextlib.contextmanager
+def local_stack(home: Path, ports: Literal["free", "settings"] = "free", network: str = "") -> Iterator[LocalStack]:
+    """Starts `make local`'s launcher for `home`, yields the stack once it is ready, ends it and its apps. With a
+    `network` apps are containers on it, which nobody ends.
+    """
+    settings = settings_on_free_ports(home) if ports == "free" else SharedSettings(home=home)
+    if network:
+        settings = settings.model_copy(update={"driver": "docker"})
+    home.mkdir(parents=True, exist_ok=True)
+    process = start_launcher(settings, home / "launcher.log", {"SLIPWAY_NETWORK": network} if network else {})
+    try:
+        stack = LocalStack(settings)
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not stack.is_ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the stack did not become ready:\n{(home / 'launcher.log').read_text()}")
+            time.sleep(0.05)
+        yield stack
+    finally:
+        end_launcher(process)
+
+
+def start_launcher(
+    settings: SharedSettings, log: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.Popen[bytes]":
+    """`python -m stack.local` with these settings, its output in `log`. `variables`: settings of single services."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stack.local"],
+            cwd=ROOT,
+            env={**os.environ, **environment(settings), **variables},
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def end_launcher(process: "subprocess.Popen[bytes]") -> None:
+    """TERM; it ends everything within 15 s."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports of 127.0.0.1 that nobody has at this moment, outside Linux' ephemeral range."""
+    found: list[int] = []
+    candidates = iter(random.sample(range(10_000, 20_000), 2_000))
+    while len(found) < count:
+        port = next(candidates)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+    return found

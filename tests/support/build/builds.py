@@ -1,0 +1,23 @@
+"""Builds for tests."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from services.build.builds.build import Build
+from shared.models import BuildState, Environment
+
+AT = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+
+def build(number: int = 1, *, state: BuildState = BuildState.QUEUED, app: str = "notes", **changes: Any) -> Build:
+    fields: dict[str, Any] = {
+        "id": f"{app}-{number}",
+        "app": app,
+        "number": number,
+        "commit": f"{number:040x}",
+        "branch": "release",
+        "environment": Environment.PRODUCTION,
+        "state": state,
+        "created_at": AT,
+    }
+    return Build(**{**fields, **changes})

@@ -1,0 +1,177 @@
+"""A deployer and a proxy that answer as they are told, and the monitor beside them, with a clock of their own."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+
+from services.monitor.alerts.alert import Alert
+from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.alerts.alert_store import AlertStore
+from services.monitor.alerts.evaluator import Evaluator
+from services.monitor.config import Settings
+from services.monitor.loops import Aborts, RegistryFollower, Sampler
+from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.samples.sample_store import MemorySampleStore, SampleStore
+from services.monitor.samples.traffic_cache import TrafficCache
+from services.monitor.scaling.scaling_input import Kill
+from shared.events import EventFollower
+from shared.http import ServiceClient
+from shared.models import ServiceRecord
+from shared.registry import RedisRegistry
+from shared.store import RedisError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LE_MS = [25, 50, 100, 250, 500, None]
+
+
+class NoRegistry(RedisRegistry):
+    """Redis is away: services are called where the settings say."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def services(self) -> list[ServiceRecord]:
+        raise RedisError("away")
+
+
+@dataclass
+class World:
+    """What deployer and proxy answer. `down` names the services, or paths, that do not."""
+
+    time: datetime = START
+    down: set[str] = field(default_factory=set)
+    release: str | None = "notes-r9"
+    state: str | None = "progressing"
+    epoch: str = "e1"
+    canary: list[int] = field(default_factory=lambda: [0, 0])
+    stable: list[int] = field(default_factory=lambda: [0, 0])
+    others: dict[str, dict[str, str]] = field(default_factory=dict)  # app → its rollout
+    instances: dict[str, str] = field(default_factory=lambda: {"notes-r9-1": "ready"})
+    production: dict[str, str] = field(default_factory=dict)  # instance → its state
+    stable_release: str = "notes-r8"
+    usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # instance → what else its stats say
+    slow_ms: dict[str, float] = field(default_factory=dict)  # track → latency of each of its requests
+    sampled: bool = True
+    aborts: list[dict[str, Any]] = field(default_factory=list)
+    abort_answers: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        service = {3001: "deployer", 3004: "proxy"}[request.url.port or 0]
+        self.asked.append(request.url.path)
+        if self.down & {service, request.url.path}:
+            raise httpx.ReadTimeout("silent", request=request)
+        match request.url.path:
+            case "/stats":
+                running = {name: "canary" for name in self.instances} | {name: "production" for name in self.production}
+                items = [self._stats(name, place) for name, place in running.items()] if self.sampled else []
+                return httpx.Response(200, json={"items": items, "next": None})
+            case "/registry":
+                return httpx.Response(200, json={"services": [], "instances": self._registry()})
+            case "/apps/notes/rollout":
+                rollout = {"app": "notes", "release": self.release, "state": self.state, "reason": None}
+                return httpx.Response(200, json=rollout)
+            case "/apps/notes/traffic":
+                return httpx.Response(200, json=self._traffic())
+            case "/apps/notes/rollout/abort":
+                return self._abort(json.loads(request.content))
+        other = self.others.get(request.url.path.split("/")[2])
+        return httpx.Response(200 if other else 404, json=other or {"detail": "no such path"})
+
+    def _registry(self) -> dict[str, dict[str, list[Any]]]:
+        canary = [self._record(name, state) for name, state in self.instances.items()]
+        stable = [self._record(name, state) for name, state in self.production.items()]
+        tracks = {"canary": canary, "stable": stable}
+        mine = {track: records for track, records in tracks.items() if records}
+        return ({"notes": mine} if mine else {}) | {app: {"canary": canary} for app in self.others}
+
+    def _abort(self, body: dict[str, Any]) -> httpx.Response:
+        self.aborts.append(body)
+        status = self.abort_answers.pop(0) if self.abort_answers else 200
+        if status == 200 and body["release"] != self.release:
+            status = 409
+        if status == 200:
+            self.state = "aborted"
+        return httpx.Response(status, json={} if status == 200 else {"detail": "not so"})
+
+    def _stats(self, name: str, environment: str) -> dict[str, Any]:
+        return {
+            **{"id": name, "app": "notes", "environment": environment, "release": name.rpartition("-")[0]},
+            **{"state": "ready", "started_at": START.isoformat(), "memory_limit": 100, "working_set": 50},
+            **{"cpu_seconds": 1.0, "restarts": 0, "oom_kills": 0, "min_memory": 50, "max_memory": 400},
+        } | self.usage.get(name, {})
+
+    def _record(self, name: str, state: str) -> dict[str, Any]:
+        return {
+            **{"id": name, "release": name.rpartition("-")[0], "commit": "0" * 40, "address": "127.0.0.1:1"},
+            **{"state": state, "memory_limit": 100, "updated_at": START.isoformat()},
+        }
+
+    def _traffic(self) -> dict[str, Any]:
+        def track(name: str, release: str | None, counts: list[int]) -> dict[str, Any]:
+            slow_ms = self.slow_ms.get(name, 5.0)
+            timed = [counts[0] if bound is None or bound >= slow_ms else 0 for bound in LE_MS]
+            latency = {"le_ms": LE_MS, "counts": timed}
+            return {"release": release, "requests": counts[0], "errors": counts[1], "latency": latency}
+
+        stable = track("stable", self.stable_release, self.stable)
+        tracks = {"stable": stable, "canary": track("canary", self.release, self.canary)}
+        return {"epoch": self.epoch, "share_set": 0.33, "share_seen": None, "tracks": tracks}
+
+
+class Monitor:
+    """The service's parts, put together as main.py does, stepped by hand."""
+
+    def __init__(
+        self,
+        world: World,
+        settings: Settings,
+        http: httpx.AsyncClient,
+        store: AlertStore,
+        sample_store: SampleStore | None = None,
+    ) -> None:
+        self.world = world
+        self.woken = 0
+        self.kills: list[Kill] = []
+        self.sample_store = sample_store or MemorySampleStore()
+        self.alerts = ActiveAlerts(store)
+        self.samples = SampleCache(self.sample_store)
+        self.traffic = TrafficCache(self.sample_store)
+        deployer, proxy = (ServiceClient(name, settings, NoRegistry(), http) for name in ("deployer", "proxy"))
+        self.sampler = Sampler(deployer, self.samples, self.clock)
+        self.watch = Evaluator(deployer, proxy, self.samples, self.traffic, self.alerts, self.clock, self.wake)
+        self.aborts = Aborts(proxy, self.alerts, self.clock)
+
+    def clock(self) -> datetime:
+        return self.world.time
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def follower(self, redis: Redis) -> RegistryFollower:
+        """OOM kills that it hands on are in `kills`."""
+        events = EventFollower(redis, "monitor")
+        return RegistryFollower(
+            events, self.watch, self.samples, lambda place, kill: self.kills.append(kill), self.clock
+        )
+
+    async def second(self, canary: tuple[int, int] = (0, 0), stable: tuple[int, int] = (0, 0)) -> None:
+        """A second in which these requests (all, with errors) are answered, then one step of each loop."""
+        self.world.time += timedelta(seconds=1)
+        for counts, more in ((self.world.canary, canary), (self.world.stable, stable)):
+            counts[0] += more[0]
+            counts[1] += more[1]
+        await self.sampler.step()
+        await self.watch.step()
+        await self.aborts.step()
+
+    def alert(self, name: str) -> Alert:
+        return next(alert for alert in self.alerts.alerts() if alert.id == name)
+
+    def states(self) -> dict[str, str]:
+        """Alert → state."""
+        return {alert.id: str(alert.state) for alert in self.alerts.alerts()}

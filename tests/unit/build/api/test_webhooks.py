@@ -1,0 +1,231 @@
+"""Webhooks through the API, over both kinds of stores; nothing is fetched here."""
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from services.build.api.rest import PUBLIC
+from services.build.api.webhooks import webhooks_router
+from services.build.builds.app import App, new_app
+from services.build.builds.memory_store import MemoryBuildStore
+from services.build.config import Settings
+from services.build.forges.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
+from services.build.forges.webhook import LARGEST_BYTES
+from services.build.forges.webhook_handler import WebhookHandler
+from services.build.git.remote_source import Forge, Source
+from shared.registry import RedisRegistry
+from shared.security.vault import Vault
+from shared.web.app import create_app
+from tests.support.build.builds import AT
+from tests.support.build.webhooks import SECRET, Call, call, headers
+
+pytestmark = pytest.mark.anyio
+TOKEN = "a-token"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+FORGES = list(Forge)
+
+
+class World:
+    def __init__(self, deliveries: DeliveryStore, folder: Path, redis: Redis) -> None:
+        self.store, self.deliveries = MemoryBuildStore(), deliveries
+        self.vault = Vault(folder / "key", "trial")
+        self.woken = 0
+        receiver = WebhookHandler(self.store, deliveries, self.vault, wake=self._wake, now=lambda: AT)
+        self.app = create_app(
+            "build",
+            Settings(home=folder, token=TOKEN),
+            RedisRegistry(redis),
+            description="",
+            routers=[webhooks_router(self.store, deliveries, receiver)],
+            public=PUBLIC,
+        )
+        self.http: httpx.AsyncClient
+
+    def _wake(self, app: str) -> None:
+        assert app == "notes"
+        self.woken += 1
+
+    async def has_app(self, forge: Forge, secret: str = SECRET) -> None:
+        sealed = self.vault.seal(secret) if secret else ""
+        source = Source(forge=forge, url="https://forge.example/octo/notes.git", webhook_secret=sealed)
+        await self.put(new_app("notes", AT).model_copy(update={"source": source}))
+
+    async def put(self, app: App) -> None:
+        await self.store.put_app(app)
+
+    async def send(self, forge: Forge, what: Call, app: str = "notes") -> httpx.Response:
+        return await self.http.post(f"/webhooks/{forge}/{app}", headers=what.headers, content=what.body)
+
+    async def listed(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = (await self.http.get("/apps/notes/deliveries", headers=AUTHORIZED)).json()[
+            "items"
+        ]
+        return items
+
+
+@pytest.fixture(params=["redis", "memory"])
+async def world(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
+    deliveries = RedisDeliveryStore(redis) if request.param == "redis" else MemoryDeliveryStore()
+    world = World(deliveries, tmp_path, redis)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url="http://build") as world.http:
+        yield world
+
+
+@pytest.mark.parametrize("forge", FORGES)
+async def test_a_push_is_received_at_once_and_a_replay_changes_nothing(world: World, forge: Forge) -> None:
+    await world.has_app(forge)
+    first = await world.send(forge, call(forge))
+    assert (first.status_code, first.json()["state"], first.json()["id"]) == (202, "received", "notes-d1")
+    again = await world.send(forge, call(forge))
+    assert (again.status_code, again.json()["id"], again.json()["known"]) == (200, "notes-d1", True)
+    assert again.json()["reason"] == "known already"
+    (only,) = await world.listed()
+    assert {**only, "asked_at": None, "received_at": None} == {
+        "id": "notes-d1",
+        "app": "notes",
+        "forge": forge,
+        "forge_id": "d-1",
+        "event": "Push Hook" if forge is Forge.GITLAB else "push",
+        "branch": "release",
+        "commit": "2" * 40,
+        "received_at": None,
+        "asked_at": None,
+        "state": "received",
+        "reason": "",
+        "builds": [],
+        "tries": 0,
+    }
+    assert world.woken > 0
+
+
+def unsigned(what: Call) -> Call:
+    signatures = ("x-hub-signature-256", "x-gitea-signature", "x-gitlab-token")
+    return Call({name: value for name, value in what.headers.items() if name not in signatures}, what.body)
+
+
+@pytest.mark.parametrize("forge", FORGES)
+async def test_whoever_may_not_call_is_not_told_why(
+    world: World, forge: Forge, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.has_app(forge)
+    other = FORGES[FORGES.index(forge) - 1]
+    refused = {
+        "its signature is not right": [
+            await world.send(forge, call(forge, secret="wrong")),
+            await world.send(forge, unsigned(call(forge))),
+            await world.send(forge, Call(call(forge, secret="").headers, b"x" * LARGEST_BYTES)),
+        ],
+        "there is no such app": [await world.send(forge, call(forge), app="nobody")],
+        f"the app's source is not of {other}": [await world.send(other, call(other))],
+    }
+    await world.has_app(forge, secret="")
+    refused["the app's source has no webhook_secret"] = [await world.send(forge, call(forge, secret=""))]
+    await world.put(new_app("notes", AT))
+    refused[f"the app's source is not of {forge}"] = [await world.send(forge, call(forge))]
+    answers = [answer for several in refused.values() for answer in several]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.text for answer in answers}) == 1
+    for why in refused:
+        assert why in caplog.text
+    assert SECRET not in caplog.text
+    assert await world.deliveries.deliveries("notes") == []
+
+
+async def test_a_secret_that_cannot_be_opened_lets_nobody_in(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.has_app(Forge.GITHUB)
+    sealed = Vault(tmp_path / "another", "trial").seal(SECRET)
+    source = Source(forge=Forge.GITHUB, url="https://forge.example/a/b", webhook_secret=sealed)
+    await world.put(new_app("notes", AT).model_copy(update={"source": source}))
+    assert (await world.send(Forge.GITHUB, call(Forge.GITHUB))).status_code == 401
+    assert "source.webhook_secret cannot be read: it was not sealed with" in caplog.text
+
+
+@pytest.mark.parametrize("forge", FORGES)
+async def test_garbage_that_is_signed_is_told_so(world: World, forge: Forge) -> None:
+    await world.has_app(forge)
+    answer = await world.send(forge, Call(headers(forge, b"garbage"), b"garbage"))
+    assert (answer.status_code, "application/json" in answer.json()["detail"]) == (400, True)
+    assert await world.listed() == []
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with its length", "in chunks"])
+async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, told: bool) -> None:
+    await world.has_app(Forge.GITHUB)
+    sent = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 20 * LARGEST_BYTES:
+            sent += 2**16
+            yield b"x" * 2**16
+
+    given = call(Forge.GITHUB).headers | ({"content-length": str(LARGEST_BYTES + 1)} if told else {})
+    answer = await world.http.post("/webhooks/github/notes", headers=given, content=chunks())
+    assert (answer.status_code, "more than 5 MB" in answer.json()["detail"]) == (413, True)
+    assert sent <= (0 if told else LARGEST_BYTES + 2**16)
+
+
+@pytest.mark.parametrize("forge", FORGES)
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ref": "refs/tags/v1"}, "refs/tags/v1 is not a branch"),
+        ({"commit": "0" * 40}, "release is deleted"),
+        (
+            {"ref": "refs/heads/feature"},
+            "feature is not mapped to an environment; nothing to build (mapped: dev, release)",
+        ),
+        ({"message": "x [skip ci]"}, "the message of 2222222222 says [CI SKIP]"),
+        ({"event": "issues"}, "issues is not a push of a branch"),
+    ],
+)
+async def test_what_is_nothing_to_do_is_answered_and_kept(
+    world: World, forge: Forge, changes: dict[str, str], reason: str
+) -> None:
+    await world.has_app(forge)
+    answer = await world.send(forge, call(forge, **changes))
+    assert (answer.status_code, answer.json()["state"]) == (200, "ignored")
+    assert answer.json()["reason"].startswith(reason)
+    assert [(item["state"], item["reason"]) for item in await world.listed()] == [("ignored", answer.json()["reason"])]
+    assert world.woken == 0
+
+
+async def test_a_ping_is_well(world: World) -> None:
+    await world.has_app(Forge.GITHUB)
+    body = b'{"zen": "Keep it logically awesome.", "hook_id": 1}'
+    answer = await world.send(Forge.GITHUB, Call(headers(Forge.GITHUB, body, event="ping"), body))
+    assert (answer.status_code, answer.json()["reason"]) == (200, "a ping; the webhook is set up well")
+
+
+async def test_a_delivery_can_be_run_again(world: World) -> None:
+    await world.has_app(Forge.GITHUB)
+    await world.send(Forge.GITHUB, call(Forge.GITHUB, message="x [skip ci]"))
+    await world.send(Forge.GITHUB, call(Forge.GITHUB, ref="refs/tags/v1", delivery="d-2"))
+    url = "/apps/notes/deliveries/{}/redeliver"
+    assert (await world.http.post(url.format("notes-d1"))).status_code == 401
+    again = await world.http.post(url.format("notes-d1"), headers=AUTHORIZED)
+    assert (again.status_code, again.json()["state"], world.woken) == (202, "received", 1)
+    tag = await world.http.post(url.format("notes-d2"), headers=AUTHORIZED)
+    assert (tag.status_code, "nothing to run again: refs/tags/v1" in tag.json()["detail"]) == (409, True)
+    assert (await world.http.post(url.format("notes-d9"), headers=AUTHORIZED)).status_code == 404
+
+
+async def test_only_the_webhook_is_public(world: World) -> None:
+    assert (await world.http.get("/apps/notes/deliveries")).status_code == 401
+    assert (await world.http.get("/apps/notes/deliveries", headers=AUTHORIZED)).status_code == 404
+    assert (await world.http.post("/webhooks/cvs/notes", content=b"")).status_code == 422
+    assert (await world.http.get("/webhooks/github/notes")).status_code == 405
+
+
+async def test_a_refusal_is_one_line_of_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    await world.send(Forge.GITHUB, call(Forge.GITHUB), app="a%0Ab" + "c" * 500)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "\n" not in line and len(line) < 200

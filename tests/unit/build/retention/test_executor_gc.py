@@ -1,0 +1,57 @@
+"""What is swept away, and what is not."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from services.build.builds import build as domain
+from services.build.builds.app import App
+from services.build.builds.memory_store import MemoryBuildStore
+from services.build.executors.executor import Executor, Leavings
+from services.build.retention.executor_gc import ExecutorGc
+from shared.models import BuildState
+from tests.support.build.builds import AT
+from tests.support.build.builds import build as a_build
+
+pytestmark = pytest.mark.anyio
+
+
+class Left:
+    """An executor that keeps what it is given; `between` is done after it has looked."""
+
+    def __init__(self, builds: set[str], apps: set[str]) -> None:
+        self.found = Leavings(frozenset(builds), frozenset(apps))
+        self.removed: Leavings | None = None
+        self.between: Any = lambda: asyncio.sleep(0)
+
+    async def leavings(self) -> Leavings:
+        found = self.found
+        await self.between()
+        return found
+
+    async def remove(self, leavings: Leavings) -> None:
+        self.removed = leavings
+
+
+async def test_only_what_has_ended_or_was_deleted_is_removed() -> None:
+    store = MemoryBuildStore()
+    await store.add_app(App(name="notes", branches={}, created_at=AT))
+    for number in (1, 2):
+        await store.add(a_build(number), is_head=False)
+    await store.update("notes-1", lambda build: domain.ended(build, BuildState.CANCELLED, "enough", AT))
+    executor = Left({"notes-1", "notes-2", "gone-1"}, {"notes", "gone"})
+    await ExecutorGc(store, cast(Executor, executor)).step()
+    assert executor.removed == Leavings(frozenset({"notes-1", "gone-1"}), frozenset({"gone"}))
+
+
+async def test_a_build_that_begins_meanwhile_is_left_alone() -> None:
+    store = MemoryBuildStore()
+    executor = Left({"notes-1"}, set())
+
+    async def begin() -> None:
+        await store.add(a_build(1), is_head=False)
+
+    executor.between = begin
+    await ExecutorGc(store, cast(Executor, executor)).step()
+    assert executor.removed == Leavings(frozenset(), frozenset())

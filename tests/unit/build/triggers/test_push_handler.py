@@ -1,0 +1,88 @@
+"""From repositories to queued builds, whatever one of them holds."""
+
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.build.builds.memory_store import MemoryBuildStore
+from services.build.git.repository import Repositories
+from services.build.logs.build_log import BuildLogs
+from services.build.triggers.push_handler import REFS_TOLD, PushHandler
+
+pytestmark = pytest.mark.anyio
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+NOBODY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self.store = MemoryBuildStore()
+        self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
+        logs = BuildLogs(folder / "logs")
+        self.intake = PushHandler(
+            self.store, self.repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT
+        )
+
+    def commit(self, app: str, ref: bytes = b"refs/heads/release") -> str:
+        self.repositories.ensure(app)
+        tree = self._git(app, "mktree", "--batch")
+        commit = self._git(app, "commit-tree", "-m", "change", tree)
+        self._git(app, "update-ref", os.fsdecode(ref), commit)
+        return commit
+
+    async def built(self) -> list[str]:
+        return sorted(build.id for build in await self.store.unended())
+
+    async def told(self, app: str, *refs: bytes) -> str:
+        updates = [f"{'0' * 40} {'1' * 40} {ref.decode(errors='surrogateescape')}" for ref in refs]
+        return b"".join([data async for data in self.intake.tell(app, updates)]).decode()
+
+    def _git(self, app: str, *arguments: str) -> str:
+        command = ["git", "--git-dir", str(self.repositories.path(app)), *arguments]
+        environment = {**os.environ, **NOBODY}
+        return subprocess.run(
+            command, env=environment, input="\n", capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_an_app_whose_repository_cannot_be_read_keeps_no_other_waiting(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    for app in ("broken", "notes", "worse"):
+        world.commit(app)
+    for app in ("broken", "worse"):
+        (world.repositories.path(app) / "packed-refs").write_text("no refs\n")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"broken: GitFailed: .*; worse: GitFailed: "):
+            await world.intake.reconcile()
+    assert await world.built() == ["notes-1"]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"what was pushed to {app} cannot be queued" for app in ("broken", "worse")], "once, not every 3 s"
+    for app in ("broken", "worse"):
+        (world.repositories.path(app) / "packed-refs").unlink()
+    await world.intake.reconcile()
+    assert await world.built() == ["broken-1", "notes-1", "worse-1"]
+
+
+async def test_refs_in_any_encoding_are_told_as_a_terminal_may_show_them(world: World) -> None:
+    world.commit("notes", b"refs/heads/caf\xe9")
+    shown = await world.told(
+        "notes", b"refs/heads/caf\xe9", "refs/heads/x\x9b2Jy".encode(), "refs/heads/größe".encode()
+    )
+    nothing = "is not mapped to an environment; nothing to build (mapped: dev to canary, release to production)"
+    assert shown == "".join(f"{name} {nothing}\n" for name in ("caf?", "x�2Jy", "größe"))
+
+
+async def test_of_many_refs_some_are_told_and_the_others_counted(world: World) -> None:
+    world.commit("notes")
+    shown = (await world.told("notes", *(b"refs/heads/b%d" % number for number in range(10_000)))).splitlines()
+    assert len(shown) == REFS_TOLD + 1
+    assert shown[-1] == f"and {10_000 - REFS_TOLD} more refs, with nothing to build"

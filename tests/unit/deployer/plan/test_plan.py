@@ -1,0 +1,356 @@
+"""Policy: from a world to a list of actions."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.deployer.plan.action import (
+    AbortRollout,
+    AddInstance,
+    DropInstance,
+    MoveInstance,
+    MoveRelease,
+    NoteAddress,
+    NoteEnd,
+    OpenRollout,
+    Say,
+    StartInstance,
+    StopInstance,
+    Switch,
+    SyncProxy,
+    TakeBack,
+)
+from services.deployer.plan.observe import InstanceHealth, World
+from services.deployer.plan.plan import plan
+from services.deployer.plan.plan_work import work
+from services.deployer.releases.environment import Override
+from services.deployer.releases.release import Release
+from shared.models import Environment, InstanceState, ReleaseState
+from shared.proxy_models import RouteState
+from tests.support.deployer.fakes import (
+    LIMITS,
+    T0,
+    a_failure,
+    a_manifest,
+    a_release,
+    a_status,
+    a_world,
+    after,
+    an_instance,
+)
+
+R, S = ReleaseState, InstanceState
+OLD, NEW = a_release(1), a_release(2, R.STARTING)
+WELL, ILL = InstanceHealth(0, "GET /up answered"), InstanceHealth(3, "GET /up answered 500")
+NOW = after(100)  # long after what is live went live
+
+
+def canary(number: int, state: ReleaseState, **changes: object) -> Release:
+    return a_release(number, state, environment=Environment.CANARY, **changes)
+
+
+# --- the queue ------------------------------------------------------------------------------------------------------
+
+
+def test_a_pending_release_starts_when_no_other_does() -> None:
+    world = a_world([OLD, a_release(2, R.PENDING)], [an_instance(OLD, 1)], routable=["notes-r1-1"])
+    assert plan(world, LIMITS, NOW) == [MoveRelease("notes-r2", R.STARTING, "its instances are being started")]
+
+
+def test_the_newest_that_waits_supersedes_the_others_and_waits_for_what_starts() -> None:
+    pending = [a_release(3, R.PENDING), a_release(4, R.PENDING)]
+    world = a_world([NEW, *pending], [an_instance(NEW, 1, S.STARTING)])
+    assert plan(world, LIMITS, NOW) == [MoveRelease("notes-r3", R.RETIRED, "superseded by notes-r4 before it started")]
+
+
+# --- from starting to live ------------------------------------------------------------------------------------------
+
+
+def test_as_many_instances_are_added_as_are_wanted() -> None:
+    release = a_release(1, R.STARTING, manifest=a_manifest(replicas=2))
+    assert plan(a_world([release], []), LIMITS, NOW) == [AddInstance("notes-r1")] * 2
+
+
+def test_the_live_number_is_inherited_within_the_manifests_bounds() -> None:
+    release = a_release(1, R.STARTING, manifest=a_manifest(max_replicas=3))
+    world = a_world([release], [], override=Override(replicas=9))
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")] * 3
+
+
+def test_an_instance_without_a_process_is_run() -> None:
+    world = a_world([NEW], [an_instance(NEW, 1, S.STARTING)], statuses={})
+    assert plan(world, LIMITS, NOW) == []
+    assert list(work(world)) == [StartInstance("notes-r2-1")]
+
+
+def test_the_address_of_a_process_is_noted() -> None:
+    instance = an_instance(NEW, 1, S.STARTING, address="")
+    world = a_world([NEW], [instance], statuses={instance.id: a_status(instance, address="127.0.0.1:1")})
+    assert plan(world, LIMITS, NOW) == [NoteAddress("notes-r2-1", "127.0.0.1:1")]
+
+
+def test_one_that_ended_and_has_no_address_any_more_keeps_the_one_it_had() -> None:
+    instance = an_instance(OLD, 1)
+    ended = {instance.id: a_status(instance, address="", running=False, exit_code=3)}
+    changes = plan(a_world([OLD], [instance], statuses=ended), LIMITS, NOW)
+    assert [type(change) for change in changes] == [MoveInstance]
+
+
+def test_new_instances_become_ready_together() -> None:
+    release = a_release(2, R.STARTING, manifest=a_manifest(replicas=2))
+    world = a_world([release], [an_instance(release, n, S.STARTING) for n in (1, 2)], health={"notes-r2-1": WELL})
+    assert plan(world, LIMITS, after(5)) == []
+    both = replace(world, health={"notes-r2-1": WELL, "notes-r2-2": WELL})
+    reason = "its health path answers"
+    assert plan(both, LIMITS, after(5)) == [
+        MoveInstance("notes-r2-1", S.READY, reason),
+        MoveInstance("notes-r2-2", S.READY, reason),
+    ]
+
+
+def test_old_ones_stay_until_the_proxy_says_that_the_new_ones_are_routable() -> None:
+    world = a_world([OLD, NEW], [an_instance(OLD, 1), an_instance(NEW, 1)], routes=None)
+    assert plan(world, LIMITS, NOW) == []
+    assert list(work(world)) == [SyncProxy()]
+    routable = replace(world, routes={"notes-r2-1": RouteState.ROUTABLE, "notes-r1-1": RouteState.ROUTABLE})
+    assert plan(routable, LIMITS, NOW) == [Switch("notes-r2")]
+
+
+def test_the_order_after_the_switch_is_drain_then_live_then_stop() -> None:
+    switched = NEW.model_copy(update={"switched_at": T0})
+    old, new = an_instance(OLD, 1), an_instance(NEW, 1)
+    world = a_world([OLD, switched], [old, new], routable=["notes-r1-1", "notes-r2-1"])
+    assert plan(world, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.DRAINING, "replaced by notes-r2")]
+
+    draining = old.model_copy(update={"state": S.DRAINING})
+    world = a_world([OLD, switched], [draining, new], routes=None)
+    assert plan(world, LIMITS, NOW) == []
+    assert list(work(world)) == [SyncProxy()]
+
+    world = replace(world, routes={"notes-r1-1": RouteState.DRAINING, "notes-r2-1": RouteState.ROUTABLE})
+    assert plan(world, LIMITS, NOW) == [
+        MoveRelease("notes-r2", R.LIVE, "its instances are in the route, the old ones out of it"),
+        MoveRelease("notes-r1", R.RETIRED, "replaced by notes-r2"),
+    ]
+    assert list(work(world)) == [SyncProxy()]
+
+    live, retired = a_release(2), a_release(1, R.RETIRED)
+    gone = a_world([retired, live], [draining, new], routable=["notes-r2-1"])
+    assert plan(gone, LIMITS, NOW) == []
+    assert list(work(gone)) == [StopInstance("notes-r1-1")]
+    stopped = replace(gone, stopped=frozenset({"notes-r1-1"}))
+    assert plan(stopped, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.STOPPED, "a reason"), NoteEnd("notes-r1-1")]
+
+
+def test_never_more_draining_than_ready() -> None:
+    """A third release is ready while an instance of the first still drains: the second's may not leave yet."""
+    newest = a_release(3, R.STARTING, switched_at=T0)
+    first, second = a_release(1, R.RETIRED), a_release(2)
+    instances = [an_instance(first, 1, S.DRAINING), an_instance(second, 1), an_instance(newest, 1)]
+    routes = {
+        "notes-r1-1": RouteState.DRAINING,
+        "notes-r2-1": RouteState.ROUTABLE,
+        "notes-r3-1": RouteState.ROUTABLE,
+    }
+    assert plan(a_world([first, second, newest], instances, routes=routes), LIMITS, NOW) == []
+
+
+def test_what_a_release_waits_for_is_said_once() -> None:
+    world = a_world([OLD, NEW], [an_instance(OLD, 1), an_instance(NEW, 1)], routes=None, waits_for="no proxy")
+    assert plan(world, LIMITS, NOW) == [Say("notes-r2", "no proxy")]
+    said = NEW.model_copy(update={"reason": "no proxy"})
+    assert plan(replace(world, releases={"notes-r1": OLD, "notes-r2": said}), LIMITS, NOW) == []
+
+
+# --- failing ----------------------------------------------------------------------------------------------------------
+
+
+def failing(world: World, **known: object) -> list[object]:
+    return list(plan(replace(world, **known), LIMITS, after(40)))  # type: ignore[arg-type]
+
+
+def test_an_instance_that_ends_or_is_late_fails_and_counts_against_its_release() -> None:
+    instance = an_instance(NEW, 1, S.STARTING)
+    world = a_world([NEW], [instance])
+    ended = {instance.id: a_status(instance, running=False, exit_code=7)}
+    assert failing(world, statuses=ended) == [
+        MoveInstance("notes-r2-1", S.FAILED, "it ended with exit code 7", fault=True)
+    ]
+    late = "not ready within 30 s: GET /up answered 500"
+    assert failing(world, health={instance.id: ILL}) == [MoveInstance("notes-r2-1", S.FAILED, late, fault=True)]
+    assert failing(world, statuses={}, start_errors={instance.id: "no port"}) == [
+        MoveInstance("notes-r2-1", S.FAILED, "no port", fault=True)
+    ]
+
+
+def test_without_a_probe_nobody_is_late() -> None:
+    assert failing(a_world([NEW], [an_instance(NEW, 1, S.STARTING)])) == []
+
+
+def test_a_release_with_a_failed_instance_fails_and_the_old_one_stays() -> None:
+    faulty = NEW.model_copy(update={"failure": a_failure("notes-r2-1")})
+    failed = an_instance(NEW, 1, S.FAILED, ended_at=T0)
+    world = a_world([OLD, faulty], [an_instance(OLD, 1), failed], routable=["notes-r1-1"])
+    why = "notes-r2-1: it ended with exit code 3"
+    assert plan(world, LIMITS, NOW) == [MoveRelease("notes-r2", R.FAILED, why)]
+    ended = faulty.model_copy(update={"state": R.FAILED})
+    world = replace(world, releases={"notes-r1": OLD, "notes-r2": ended})
+    assert plan(world, LIMITS, NOW) == []
+
+
+def test_instances_of_an_ended_release_leave() -> None:
+    ended = a_release(2, R.FAILED, live_at=None)
+    instances = [an_instance(ended, 1), an_instance(ended, 2, S.STARTING)]
+    reason = "notes-r2 is failed: a reason"
+    assert plan(a_world([ended], instances), LIMITS, NOW) == [
+        MoveInstance("notes-r2-1", S.DRAINING, reason),
+        MoveInstance("notes-r2-2", S.STOPPED, reason),
+    ]
+
+
+def test_a_refused_route_fails_the_release() -> None:
+    world = a_world([OLD, NEW], [an_instance(OLD, 1), an_instance(NEW, 1)], routes=None, refused="host taken")
+    assert plan(world, LIMITS, NOW) == [MoveRelease("notes-r2", R.FAILED, "host taken")]
+
+
+@pytest.mark.parametrize(("at_s", "fault"), [(9, True), (10, True), (11, False)])
+def test_a_crash_counts_against_a_live_release_only_while_it_is_watched(at_s: float, fault: bool) -> None:
+    instance = an_instance(OLD, 1)
+    crashed = {instance.id: a_status(instance, running=False, exit_code=3)}
+    assert plan(a_world([OLD], [instance], statuses=crashed), LIMITS, after(at_s)) == [
+        MoveInstance("notes-r1-1", S.FAILED, "it ended with exit code 3", fault)
+    ]
+
+
+def test_a_faulty_live_release_is_taken_back_once_and_never_one_that_came_by_itself() -> None:
+    faulty = a_release(2, failure=a_failure("notes-r2-1"))
+    instances = [an_instance(faulty, 1)]
+
+    def asked(release: Release, *others: Release) -> bool:
+        return TakeBack("notes-r2") in list(work(a_world([release, *others], instances, routable=["notes-r2-1"])))
+
+    assert asked(faulty)
+    assert not asked(faulty.model_copy(update={"taken_back": "notes-r3"}))
+    assert not asked(faulty.model_copy(update={"takes_back": "notes-r1"}))
+    assert not asked(faulty, a_release(3, R.STARTING))
+    assert not asked(faulty.model_copy(update={"failure": None}))
+
+
+def test_the_faulty_one_is_rolled_back_when_the_other_is_live() -> None:
+    faulty = a_release(2, failure=a_failure("notes-r2-1"))
+    back = a_release(3, R.STARTING, takes_back="notes-r2", switched_at=T0)
+    world = a_world([faulty, back], [an_instance(back, 1)], routable=["notes-r3-1"])
+    assert plan(world, LIMITS, NOW)[1] == MoveRelease(
+        "notes-r2", R.ROLLED_BACK, "it ended with exit code 3; notes-r3 took its place"
+    )
+
+
+# --- canary -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_canary_opens_its_rollout_before_the_old_one_leaves() -> None:
+    new = canary(2, R.STARTING)
+    world = a_world([new], [an_instance(new, 1)], routable=["notes-r2-1"])
+    assert plan(world, LIMITS, NOW) == []
+    assert list(work(world)) == [OpenRollout("notes-r2")]
+    opened = new.model_copy(update={"rollout_opened": True})
+    assert plan(replace(world, releases={new.id: opened}), LIMITS, NOW) == [Switch("notes-r2")]
+
+
+def test_a_faulty_canary_is_rolled_back_and_its_rollout_aborted() -> None:
+    faulty = canary(2, R.LIVE, failure=a_failure("notes-r2-1"), rollout_opened=True)
+    why = "notes-r2-1: it ended with exit code 3"
+    world = a_world([faulty], [an_instance(faulty, 2)], routable=["notes-r2-2"])
+    assert plan(world, LIMITS, NOW) == [MoveRelease("notes-r2", R.ROLLED_BACK, why, abort_rollout=True)]
+    ended = canary(2, R.ROLLED_BACK, abort_rollout=True)
+    assert list(work(a_world([ended], []))) == [AbortRollout("notes-r2")]
+
+
+# --- staying live -----------------------------------------------------------------------------------------------------
+
+
+def test_three_misses_make_unhealthy_and_one_answer_makes_ready() -> None:
+    instance = an_instance(OLD, 1)
+    world = a_world([OLD], [instance], routable=[instance.id], health={instance.id: InstanceHealth(2, "timeout")})
+    assert plan(world, LIMITS, NOW) == []
+    missed = replace(world, health={instance.id: InstanceHealth(3, "timeout")})
+    assert plan(missed, LIMITS, NOW) == [
+        MoveInstance("notes-r1-1", S.UNHEALTHY, "3 probes in a row missed: timeout", fault=False)
+    ]
+    ill = an_instance(OLD, 1, S.UNHEALTHY, changed_at=NOW)
+    world = a_world([OLD], [ill], routable=[ill.id], health={ill.id: WELL})
+    assert plan(world, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.READY, "its health is back")]
+
+
+def test_a_crashed_instance_is_replaced_after_its_delay() -> None:
+    failed = an_instance(OLD, 1, S.FAILED, changed_at=NOW, ended_at=NOW)
+    world = a_world([OLD], [failed], published=frozenset())
+    assert plan(world, LIMITS, NOW) == []
+    assert plan(world, LIMITS, after(100.5)) == [AddInstance("notes-r1", replaces="notes-r1-1")]
+
+
+def test_what_the_platform_stopped_is_started_again_at_once() -> None:
+    instance = an_instance(OLD, 1)
+    stopped = {instance.id: a_status(instance, running=False, interrupted=True)}
+    assert plan(a_world([OLD], [instance], statuses=stopped), LIMITS, NOW) == [
+        MoveInstance("notes-r1-1", S.STOPPED, "the platform or the machine was stopped")
+    ]
+    world = a_world([OLD], [an_instance(OLD, 1, S.STOPPED)])
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
+
+
+def test_one_that_is_unhealthy_for_long_is_replaced_start_first() -> None:
+    ill = an_instance(OLD, 1, S.UNHEALTHY, changed_at=after(70))
+    world = a_world([OLD], [ill], routes=None)
+    assert plan(world, LIMITS, after(99)) == []
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
+    world = a_world([OLD], [ill, an_instance(OLD, 2)], routable=["notes-r1-2"])
+    assert plan(world, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.DRAINING, "another instance took its place")]
+
+
+def test_other_variables_replace_instances_start_first() -> None:
+    other = Override(configuration="of other values")
+    outdated = an_instance(OLD, 1)
+    world = a_world([OLD], [outdated], routable=[outdated.id], override=other)
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
+
+
+def test_what_was_told_otherwise_about_the_platform_is_replaced_start_first() -> None:
+    told_otherwise, told_before_it_was_kept = an_instance(OLD, 1, told="before"), an_instance(OLD, 1, told="")
+    world = a_world([OLD], [told_otherwise], routable=["notes-r1-1"], told="now")
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
+    assert plan(a_world([OLD], [told_before_it_was_kept], routable=["notes-r1-1"], told="now"), LIMITS, NOW) == []
+
+
+def test_fewer_replicas_drain_the_newest_and_never_more_than_stay_ready() -> None:
+    release = a_release(1, manifest=a_manifest(max_replicas=4))
+    instances = [an_instance(release, n) for n in (1, 2, 3, 4)]
+    world = a_world([release], instances, routable=[i.id for i in instances])
+    assert plan(world, LIMITS, NOW) == [
+        MoveInstance("notes-r1-4", S.DRAINING, "1 instances are wanted"),
+        MoveInstance("notes-r1-3", S.DRAINING, "1 instances are wanted"),
+    ]
+
+
+def test_the_live_release_is_kept_up_while_a_newer_one_waits() -> None:
+    stopped = an_instance(OLD, 1, S.STOPPED, ended_at=T0)
+    world = a_world([OLD, NEW], [stopped, an_instance(NEW, 1)], routes=None, published=frozenset())
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
+
+
+def test_a_quiet_environment_asks_for_nothing() -> None:
+    world = a_world([OLD], [an_instance(OLD, 1)], routable=["notes-r1-1"])
+    assert plan(world, LIMITS, NOW) == []
+    assert list(work(world)) == []
+
+
+def test_a_failed_instance_is_cleaned_up_at_once() -> None:
+    world = a_world([OLD], [an_instance(OLD, 1, S.FAILED, changed_at=NOW)], routes={})
+    assert list(work(world)) == [StopInstance("notes-r1-1")]
+
+
+def test_the_newest_few_ended_instances_are_kept() -> None:
+    live = an_instance(OLD, 99)
+    ended = [an_instance(OLD, n, S.STOPPED, ended_at=T0) for n in range(1, 8)]
+    world = a_world([OLD], [*ended, live], routable=[live.id], published=frozenset({live.id, "notes-r1-1"}))
+    assert plan(world, LIMITS, NOW) == [DropInstance("notes-r1-2")]

@@ -1,0 +1,67 @@
+"""When a flag was last evaluated: in memory at once, in the store later, from other copies too."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.flags.last_used import LastUsed
+from services.flags.memory_store import MemoryFlagStore
+from shared.models import Environment
+from shared.store import RedisError
+
+pytestmark = pytest.mark.anyio
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PRODUCTION, CANARY = Environment
+
+
+class Clock:
+    at = START
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+class AwayStore(MemoryFlagStore):
+    away = True
+
+    async def note_evaluated(self, *args: object) -> None:
+        if self.away:
+            raise RedisError("away")
+        await super().note_evaluated(*args)  # type: ignore[arg-type]
+
+
+async def test_one_flag_and_all_flags_are_told_apart() -> None:
+    clock = Clock()
+    usage = LastUsed(MemoryFlagStore(), clock)
+    assert usage.last(PRODUCTION, "k") is None
+    usage.note(PRODUCTION, "k")
+    clock.at += timedelta(seconds=5)
+    usage.note(PRODUCTION)
+    assert usage.last(PRODUCTION, "k") == usage.last(PRODUCTION, "other") == START + timedelta(seconds=5)
+    assert usage.last_alone(PRODUCTION, "k") == START
+    assert usage.last_alone(PRODUCTION, "other") is None
+    assert usage.last(CANARY, "k") is None
+
+
+async def test_it_is_written_behind_and_read_by_another_copy() -> None:
+    store = MemoryFlagStore()
+    mine, other = LastUsed(store, Clock()), LastUsed(store, Clock())
+    mine.note(CANARY, "k")
+    await other.write()
+    assert other.last(CANARY, "k") is None
+    await mine.write()
+    await other.write()
+    assert other.last(CANARY, "k") == mine.last(CANARY, "k") == START
+
+
+async def test_what_could_not_be_written_is_written_later() -> None:
+    store = AwayStore()
+    usage = LastUsed(store, Clock())
+    usage.note(CANARY, "k")
+    with pytest.raises(RedisError):
+        await usage.write()
+    assert usage.last(CANARY, "k") == START
+    store.away = False
+    await usage.write()
+    assert list((await store.evaluated()).values()) == [START]

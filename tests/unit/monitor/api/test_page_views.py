@@ -1,0 +1,58 @@
+"""What the page of instances shows: who runs, who has gone, in which order; and that nothing on it is markup."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from services.monitor.api.page_views import MonitorPages, places
+from services.monitor.samples.sample import Sample, Watched
+from shared.config import SharedSettings
+from shared.models import Environment, InstanceState
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def seen(id: str, ago_s: float = 1, app: str = "notes", environment: Environment = Environment.PRODUCTION) -> Watched:
+    sample = Sample(
+        at=NOW - timedelta(seconds=ago_s), cpu=None, working_set=32 * 2**20, memory_limit=64 * 2**20, memory=0.5
+    )
+    return Watched(
+        id=id,
+        app=app,
+        environment=environment,
+        release=id.rpartition("-")[0],
+        component="web",
+        state=InstanceState.READY,
+        started_at=NOW - timedelta(hours=1),
+        sample=sample,
+    )
+
+
+def test_places_come_by_app_with_production_first_and_what_runs_before_what_has_gone() -> None:
+    shown = places(
+        [
+            seen("notes-r2-1", environment=Environment.CANARY),
+            seen("notes-r1-1", ago_s=11),
+            seen("notes-r1-2"),
+            seen("album-r1-1", app="album"),
+        ],
+        {},
+        NOW,
+    )
+    assert [(place.app, place.environment) for place in shown] == [
+        ("album", "production"),
+        ("notes", "production"),
+        ("notes", "canary"),
+    ]
+    assert [(row.seen.id, row.runs) for row in shown[1].rows] == [("notes-r1-2", True), ("notes-r1-1", False)]
+
+
+def test_of_the_instances_that_have_gone_the_last_three_are_shown() -> None:
+    (place,) = places([seen(f"notes-r1-{number}", ago_s=60) for number in range(9, 0, -1)], {}, NOW)
+    assert [row.seen.id for row in place.rows] == ["notes-r1-9", "notes-r1-8", "notes-r1-7"]
+
+
+def test_the_page_tells_figures_in_words_and_escapes_them(tmp_path: Path) -> None:
+    page = MonitorPages(SharedSettings(home=tmp_path)).instances(places([seen("<b>notes</b>-1")], {}, NOW), "127.0.0.1")
+    assert "32 MiB (50 %)" in page and "64 MiB" in page
+    assert "<b>notes</b>" not in page and "&lt;b&gt;notes&lt;/b&gt;-1" in page
+    assert 'href="//127.0.0.1:3003/"' in page

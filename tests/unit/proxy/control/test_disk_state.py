@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+
+from services.proxy.control.disk_state import AbortedReleases, Snapshot
+from tests.support.proxy.routes import endpoint, route
+
+
+def test_routes_come_back_as_they_were(tmp_path: Path) -> None:
+    routes = {"notes": route(endpoint("notes-r1-1"), rollout="notes-r2")}
+    Snapshot(tmp_path).write(routes)
+    assert Snapshot(tmp_path).read() == routes
+
+
+@pytest.mark.parametrize("content", [None, "", '{"notes": {"app":'])
+def test_no_readable_snapshot_is_not_an_empty_one(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "state.json").write_text(content)
+    assert Snapshot(tmp_path).read() is None
+
+
+def test_aborted_releases_add_up(tmp_path: Path) -> None:
+    aborted = AbortedReleases(tmp_path)
+    assert aborted.read() == {}
+    aborted.append("notes-r2", "errors\nabove  1 %")
+    aborted.append("notes-r3", "")
+    assert AbortedReleases(tmp_path).read() == {"notes-r2": "errors above 1 %", "notes-r3": ""}
+
+
+def test_a_torn_line_is_not_a_release_and_spoils_no_other(tmp_path: Path) -> None:
+    (tmp_path / "aborted").write_text("notes-r2 errors\nnotes-r1")
+    aborted = AbortedReleases(tmp_path)
+    assert aborted.read() == {"notes-r2": "errors"}
+    aborted.append("notes-r12", "errors")
+    assert aborted.read() == {"notes-r2": "errors", "notes-r12": "errors"}

@@ -1,0 +1,147 @@
+"""What is kept of a rollout: whom to tell, why it ended, what was measured."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from services.proxy.envoy.admin import Clusters, Host, Latency
+from shared.proxy_models import RolloutState, RolloutView
+from shared.store import RedisError
+from tests.support.proxy.plane import Plane
+from tests.support.proxy.routes import NOW, endpoint, record, route
+
+pytestmark = pytest.mark.anyio
+
+COMMIT = record("notes-r2-1").commit
+CANARY = endpoint("notes-r2-1", port=20001).model_copy(update={"commit": COMMIT})
+ROUTE = route(endpoint("notes-r1-1"), canary=(CANARY,))
+NOTIFY = ["mailto://a@example.com"]
+MEASURED: dict[str, JsonValue] = {"rule": "errors", "value": 0.4, "threshold": 0.05}
+OTHER: dict[str, JsonValue] = {"rule": "health"}
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Plane:
+    return Plane(tmp_path, ROUTE)
+
+
+async def opened(plane: Plane, release: str = "notes-r2", weight: int = 40) -> RolloutView:
+    return await plane.rollouts.open("notes", release, weight, NOTIFY)
+
+
+def read_envoy(plane: Plane, stable: int, canary: int, errors: int) -> None:
+    """One reading: so many requests each took 1 to 5 ms."""
+    hosts = (
+        Host("notes/stable", "127.0.0.1:20000", True, 0, stable, 0),
+        Host("notes/canary", "127.0.0.1:20001", True, 0, canary, errors),
+    )
+    routes, clusters = list(plane.control.routes.values()), Clusters(frozenset(), hosts)
+    plane.ledger.count(routes, clusters)
+    counts = {"notes/stable": stable, "notes/split": canary}
+    plane.ledger.time(routes, clusters, {key: Latency((1.0, 5.0), (0, count), 0) for key, count in counts.items()})
+
+
+async def test_an_abort_keeps_what_was_measured_and_the_traffic_of_the_last_reading(plane: Plane) -> None:
+    await opened(plane)
+    read_envoy(plane, 0, 0, 0)
+    read_envoy(plane, 30, 10, 4)
+    plane.now += timedelta(seconds=61.5)
+    view = await plane.rollouts.abort("notes", "notes-r2", "errors: 40 %", MEASURED)
+    assert view.at == plane.now
+    evidence: dict[str, Any] = {
+        **MEASURED,
+        "ran_s": 61.5,
+        "traffic": {
+            "epoch": "epoch",
+            "share_set": 0.4,
+            "share_seen": 0.25,
+            "weight": 40,
+            "tracks": {
+                "stable": {
+                    "release": "notes-r1",
+                    "requests": 30,
+                    "errors": 0,
+                    "p50_ms": 3.0,
+                    "p95_ms": 4.8,
+                    "p99_ms": 5.0,
+                },
+                "canary": {
+                    "release": "notes-r2",
+                    "requests": 10,
+                    "errors": 4,
+                    "p50_ms": 3.0,
+                    "p95_ms": 4.8,
+                    "p99_ms": 5.0,
+                },
+            },
+        },
+    }
+    assert view.evidence == evidence
+    event = (await plane.told())[-1].model_dump(mode="json", exclude={"app", "at", "id", "reason"})
+    assert event == {
+        "type": "rollout.aborted",
+        "notify": NOTIFY,
+        "release": "notes-r2",
+        "environment": "canary",
+        "commit": COMMIT,
+        "weight": 40,
+        "evidence": evidence,
+    }
+
+
+async def test_a_repeated_abort_keeps_the_first_evidence(plane: Plane) -> None:
+    await opened(plane)
+    first = await plane.rollouts.abort("notes", "notes-r2", "errors", MEASURED)
+    plane.now += timedelta(seconds=5)
+    assert await plane.rollouts.abort("notes", "notes-r2", "other", OTHER) == first
+
+
+async def test_evidence_needs_no_redis_and_outlives_a_restart(plane: Plane) -> None:
+    await opened(plane)
+    plane.store.fault = RedisError("gone")
+    await plane.rollouts.abort("notes", "notes-r2", "errors", MEASURED)
+    kept = plane.rollouts.view("notes")
+    plane.start()
+    assert plane.rollouts.view("notes") == kept
+    assert kept.evidence["rule"] == "errors"
+
+
+@pytest.mark.parametrize("reason", ["", "half a pair \ud800"])
+async def test_an_abort_by_hand_has_the_traffic_alone(plane: Plane, reason: str) -> None:
+    await opened(plane)
+    view = await plane.rollouts.abort("notes", "notes-r2", reason, {})
+    assert view.evidence.keys() == {"traffic", "ran_s"}
+    assert view.reason == (reason.replace("\ud800", "?") or "aborted by hand")
+
+
+async def test_a_newer_release_makes_the_older_rollout_an_earlier_one_with_why_it_ended(plane: Plane) -> None:
+    await opened(plane)
+    await plane.rollouts.abort("notes", "notes-r2", "errors", MEASURED)
+    await opened(plane, "notes-r3")
+    await opened(plane, "notes-r3")
+    await opened(plane, "notes-r4")
+    plane.start()
+    earlier = plane.rollouts.earlier("notes")
+    assert [(one.release, one.state, one.reason) for one in earlier] == [
+        ("notes-r3", RolloutState.ABORTED, "superseded"),
+        ("notes-r2", RolloutState.ABORTED, "errors"),
+    ]
+    assert earlier[1].evidence["rule"] == "errors"
+    assert plane.rollouts.view("notes").release == "notes-r4"
+
+
+async def test_a_promotion_keeps_its_traffic_too(plane: Plane) -> None:
+    await opened(plane)
+    plane.rollouts.promote("notes", "notes-r2")
+    release: dict[str, Any] = {"app": "notes", "build": "notes-7", "commit": COMMIT, "created_at": NOW.isoformat()}
+    canary = {**release, "id": "notes-r2", "environment": "canary", "state": "live"}
+    production = {**release, "id": "notes-r9", "environment": "production", "state": "live"}
+    plane.deployer["GET /releases/notes-r2"] = (200, canary)
+    plane.deployer["GET /apps/notes/environments/production/releases"] = (200, {"items": [production]})
+    await plane.handover.step()
+    view = plane.rollouts.view("notes")
+    assert (view.state, view.reason) == (RolloutState.PROMOTED, "promoted as notes-r9")
+    assert view.evidence.keys() == {"traffic", "ran_s"}

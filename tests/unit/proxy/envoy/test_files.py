@@ -1,0 +1,112 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.proxy.envoy.admin import files_of, version_stat
+from services.proxy.envoy.files import EnvoyFiles, configuration, envoy_folder, prepare
+from services.proxy.routes.route import EndpointState, Route
+from shared.config import SharedSettings
+from tests.support.proxy.routes import endpoint, route
+
+CANARY = (endpoint("notes-r2-1", port=20001),)
+SPLIT = route(endpoint("notes-r1-1"), canary=CANARY, rollout="notes-r2")
+
+
+def routes_of(given: list[Route], listener: str = "public") -> dict[str, list[Any]]:
+    document = configuration(given, Path("/envoy"))[f"rds-{listener}.json"]
+    return {host["name"]: host["routes"] for host in document["resources"][0]["virtual_hosts"]}
+
+
+def test_prepare_makes_what_envoy_needs_and_keeps_what_is_there(tmp_path: Path) -> None:
+    settings = SharedSettings(home=tmp_path, public_port=4000)
+    bootstrap = prepare(settings)
+    folder = envoy_folder(settings)
+    assert sorted(path.name for path in folder.glob("*.json")) == [
+        "bootstrap.json",
+        "cds.json",
+        "rds-canary.json",
+        "rds-production.json",
+        "rds-public.json",
+    ]
+    EnvoyFiles(folder).write([SPLIT])
+    before = {path: path.read_text() for path in folder.glob("*ds*.json")}
+    prepare(SharedSettings(home=tmp_path, public_port=5000))
+    assert {path: path.read_text() for path in folder.glob("*ds*.json")} == before
+    listener = json.loads(bootstrap.read_text())["static_resources"]["listeners"][0]
+    assert listener["address"]["socket_address"]["port_value"] == 5000
+
+
+def test_a_home_too_deep_for_a_unix_socket_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="choose a shorter SLIPWAY_HOME"):
+        prepare(SharedSettings(home=tmp_path / ("d" * 100)))
+
+
+def test_only_what_differs_is_written_over_restarts_as_well(tmp_path: Path) -> None:
+    settings = SharedSettings(home=tmp_path)
+    prepare(settings)
+    folder = envoy_folder(settings)
+    assert EnvoyFiles(folder).write([SPLIT]) != []
+    assert EnvoyFiles(folder).write([SPLIT]) == []
+    lighter = SPLIT.model_copy(update={"weight": 10})
+    assert EnvoyFiles(folder).write([lighter]) == ["rds-public.json"]
+
+
+def test_what_is_named_by_others_is_written_first(tmp_path: Path) -> None:
+    names = list(configuration([SPLIT], tmp_path))
+    assert names.index("eds/notes.canary.json") < names.index("cds.json") < names.index("rds-public.json")
+    assert set(names) == set(files_of("notes"))
+
+
+def test_every_file_has_its_version_in_envoys_statistics(tmp_path: Path) -> None:
+    assert {name: version_stat(name) for name in configuration([SPLIT], tmp_path)} == {
+        "eds/notes.stable.json": "cluster.notes/stable.version_text",
+        "eds/notes.canary.json": "cluster.notes/canary.version_text",
+        "cds.json": "cluster_manager.cds.version_text",
+        "rds-public.json": "http.public.rds.public.version_text",
+        "rds-production.json": "http.production.rds.production.version_text",
+        "rds-canary.json": "http.canary.rds.canary.version_text",
+    }
+
+
+def test_the_clusters_of_an_app_do_not_change_with_its_releases(tmp_path: Path) -> None:
+    other = route(endpoint("notes-r5-1", port=20009))
+    versions = {configuration([given], tmp_path)["cds.json"]["version_info"] for given in (SPLIT, other)}
+    assert len(versions) == 1
+
+
+def test_the_canary_stands_first_in_the_split() -> None:
+    weighted = [
+        entry["route"]["weighted_clusters"]["clusters"]
+        for entry in routes_of([SPLIT])["notes"]
+        if "weighted_clusters" in entry["route"]
+    ]
+    expected = [{"name": "notes/split", "weight": 33}, {"name": "notes/stable", "weight": 67}]
+    assert weighted == [expected] * 4
+
+
+def test_no_route_names_the_canary_once_it_drains() -> None:
+    drained = endpoint("notes-r2-1", EndpointState.DRAINING)
+    given = route(endpoint("notes-r1-1"), canary=(drained,), rollout="notes-r2")
+    for listener in ("public", "canary"):
+        text = json.dumps(routes_of([given], listener))
+        assert "notes/split" not in text
+        assert "notes/canary" not in text
+
+
+def test_no_answer_of_an_app_is_tried_again() -> None:
+    policies = {entry["route"]["retry_policy"]["retry_on"] for entry in routes_of([SPLIT])["notes"]}
+    assert policies == {
+        "connect-failure,refused-stream,reset",
+        "connect-failure,refused-stream,reset-before-request",
+    }
+
+
+def test_an_app_whose_clusters_envoy_has_not_had_is_not_routed_yet() -> None:
+    assert list(routes_of([SPLIT.model_copy(update={"clusters": False})])) == ["nobody"]
+
+
+def test_one_app_takes_the_hosts_that_nobody_named() -> None:
+    routes = [SPLIT.model_copy(update={"catch_all": True}), route(app="shop")]
+    assert sorted(routes_of(routes)) == ["notes", "shop"]

@@ -1,0 +1,114 @@
+"""What every service has from `create_app`."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError
+
+from shared.config import SharedSettings
+from shared.errors import Invalid
+from shared.registry import RedisRegistry
+from shared.web.app import create_app
+
+pytestmark = pytest.mark.anyio
+
+
+class Body(BaseModel):
+    secret: int
+
+
+def make(tmp_path: Path, redis: Redis) -> tuple[FastAPI, httpx.AsyncClient]:
+    router = APIRouter()
+
+    @router.post("/things")
+    async def things(body: Body) -> None:
+        raise Invalid("gates.coverage", "must be at most 100")
+
+    @router.get("/down")
+    async def down() -> None:
+        raise ConnectionError("refused")
+
+    @router.get("/bug")
+    async def bug() -> None:
+        raise RuntimeError("the password is hunter2")
+
+    async def unwell() -> str:
+        return "Envoy does not answer"
+
+    settings = SharedSettings.model_validate({"home": tmp_path, "token": "t"})
+    app = create_app(
+        "build",
+        settings,
+        RedisRegistry(redis),
+        description="Trial.",
+        routers=[router],
+        checks={"envoy": unwell},
+        public=r"/badge\.svg",
+    )
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Authorization": "Bearer t"}
+    return app, httpx.AsyncClient(transport=transport, base_url="http://build.test", headers=headers)
+
+
+async def test_errors_are_problems_that_name_the_field_and_keep_secrets(tmp_path: Path, redis: Redis) -> None:
+    _, client = make(tmp_path, redis)
+    async with client:
+        cases = {
+            (await client.post("/things", json={"secret": 1})).text: (422, "gates.coverage"),
+            (await client.post("/things", json={"secret": "hunter2"})).text: (422, "secret"),
+            (await client.get("/down")).text: (503, "Redis does not answer"),
+            (await client.get("/bug")).text: (500, "request"),
+            (await client.get("/nowhere")).text: (404, "/nowhere"),
+            (await client.get("/things")).text: (405, "GET"),
+        }
+    for text, (status, words) in cases.items():
+        assert f'"status":{status}' in text
+        assert words in text
+        assert "hunter2" not in text
+
+
+async def test_ready_names_what_is_not_well_while_health_says_the_process_lives(tmp_path: Path, redis: Redis) -> None:
+    _, client = make(tmp_path, redis)
+    async with client:
+        ready = await client.get("/ready")
+        health = await client.get("/health", headers={"Authorization": ""})
+    assert (ready.status_code, ready.json()["problems"]) == (503, {"envoy": "Envoy does not answer"})
+    assert (health.status_code, health.json()["status"]) == (200, "ok")
+
+
+async def test_every_operation_wants_the_token_but_the_public_ones(tmp_path: Path, redis: Redis) -> None:
+    app, client = make(tmp_path, redis)
+    public = {
+        path for path, ops in app.openapi()["paths"].items() if all(op.get("security") == [] for op in ops.values())
+    }
+    assert public == {"/health"}
+    async with client:
+        for path, operations in app.openapi()["paths"].items():
+            for method in operations:
+                answer = await client.request(method, path, headers={"Authorization": "Bearer wrong"}, content=b"{")
+                assert (answer.status_code == 401) == (path not in public), path
+
+
+async def test_a_request_id_is_kept_if_harmless_and_made_if_not(tmp_path: Path, redis: Redis) -> None:
+    _, client = make(tmp_path, redis)
+    async with client:
+        kept = await client.get("/health", headers={"X-Request-Id": "abc-1"})
+        made = await client.get("/health", headers={"X-Request-Id": "a b<script>"})
+    assert kept.headers["x-request-id"] == "abc-1"
+    assert made.headers["x-request-id"] != "a b<script>"
+
+
+async def test_docs_and_their_files_are_served_from_here(tmp_path: Path, redis: Redis) -> None:
+    _, client = make(tmp_path, redis)
+    client.headers.pop("Authorization")
+    async with client:
+        page = await client.get("/docs")
+        script = await client.get("/static/vendor/swagger-ui/swagger-ui-bundle.js")
+        escape = await client.get("/static/..%2f..%2fconfig.py")
+    assert "//cdn" not in page.text
+    assert (page.status_code, script.status_code) == (200, 200)
+    assert escape.status_code == 404

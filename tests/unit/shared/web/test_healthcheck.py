@@ -1,0 +1,37 @@
+"""What a container's health check says of the service in it."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from shared.web.healthcheck import is_healthy
+from tests.conftest import free_port
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(self.server.status if self.path == "/health" else 404)  # type: ignore[attr-defined]
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), Handler) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield listening
+        listening.shutdown()
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (500, False)])
+def test_it_is_what_health_answers(server: HTTPServer, status: int, healthy: bool) -> None:
+    server.status = status  # type: ignore[attr-defined]
+    assert is_healthy(server.server_port) is healthy
+
+
+def test_nobody_who_listens_is_not_healthy() -> None:
+    assert not is_healthy(free_port())

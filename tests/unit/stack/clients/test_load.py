@@ -1,0 +1,127 @@
+"""The load's accounting, against a server that misbehaves on purpose: what was lost counts, and is never sent again."""
+
+import asyncio
+import time
+
+import pytest
+
+from stack.clients.load import Client, Load
+from tests.conftest import free_port
+from tests.support.stack.misbehaving import COMMIT, Asked, Behaviour, Told, good, http, serving
+
+RATE = 400.0
+SENT = 60
+
+
+def load_of(url: str, host: str = "") -> Load:
+    """An ended load of 60 requests. Slow ones are as quick as the others here: the server does not sleep."""
+    load = Load(url, rate=RATE, host=host, limit_s=SENT / RATE)
+    with load:
+        time.sleep(SENT / RATE + 0.05)
+    return load
+
+
+def every_fifth(told: Behaviour) -> Behaviour:
+    return lambda asked: told(asked) if asked.number % 5 == 4 else good(asked)
+
+
+def test_nothing_is_lost_where_all_is_well() -> None:
+    with serving(good) as server:
+        summary = load_of(server.url).report()
+    assert (summary.sent, summary.lost, summary.reasons) == (SENT, 0, [])
+    assert summary.tracks == {"stable": SENT}
+    assert summary.commits == {COMMIT: sum(asked.path == "/version" for asked in server.asked)}
+    assert len(server.asked) == SENT
+
+
+def test_the_mix_has_bodies_slow_answers_and_both_kinds_of_connection() -> None:
+    with serving(good) as server:
+        load_of(server.url)
+    assert {asked.path for asked in server.asked} == {"/version", "/echo", "/slow?seconds=1"}
+    connections = {asked.connection for asked in server.asked}
+    assert 1 < len(connections) < SENT
+    assert any(asked.body for asked in server.asked)
+
+
+def test_the_mix_can_do_without_slow_answers() -> None:
+    with serving(good) as server:
+        load = Load(server.url, rate=RATE, limit_s=1.0, slow_share=0)
+        with load:
+            time.sleep(1.05)
+    assert {asked.path for asked in server.asked} == {"/version", "/echo"}
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (lambda asked: Told(http(b"no", status=500)), "status 500"),
+        (lambda asked: Told(http(b"", status=302)), "status 302"),
+        (lambda asked: Told(b"", close=True), "closed without a whole answer"),
+        (lambda asked: Told(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", close=True), "without a whole answer"),
+        (lambda asked: Told(b"nonsense\r\n\r\n"), "not HTTP"),
+    ],
+)
+def test_every_bad_answer_is_lost_and_not_tried_again(told: Behaviour, reason: str) -> None:
+    with serving(every_fifth(told)) as server:
+        summary = load_of(server.url).report()
+    assert (summary.sent, summary.lost) == (SENT, SENT // 5)
+    assert len(server.asked) == SENT
+    assert all(reason in line for line in summary.reasons)
+
+
+def test_wrong_bodies_are_lost() -> None:
+    with serving(lambda asked: Told(http(b"something else"))) as server:
+        summary = load_of(server.url).report()
+    checked = sum(asked.path in ("/version", "/echo") for asked in server.asked)
+    assert summary.lost == checked > 0
+    assert {reason.split(": ")[1].split(",")[0] for reason in summary.reasons} == {
+        "another body than the one that was sent",
+        "/version is not what it should be",
+    }
+
+
+@pytest.mark.anyio
+async def test_an_idle_connection_that_the_server_closed_is_no_loss() -> None:
+    with serving(lambda asked: Told(good(asked).data, close=True)) as server:
+        client = Client(server.url, "any")
+        for _ in range(3):
+            assert (await client.request("GET", "/version")).status == 200
+            async with asyncio.timeout(5):
+                while client.is_open:
+                    await asyncio.sleep(0.001)
+    assert [asked.connection for asked in server.asked] == [0, 1, 2]
+
+
+def test_no_connection_is_a_loss() -> None:
+    summary = load_of(f"http://127.0.0.1:{free_port()}").report()
+    assert (summary.sent, summary.lost) == (SENT, SENT)
+    assert "no connection: ConnectionRefusedError" in summary.reasons[0]
+
+
+def test_kept_alive_clients_return_their_cookie_and_new_visitors_have_none() -> None:
+    def give_cookie(asked: Asked) -> Told:
+        return Told(http(b'{"commit": "c"}' if asked.path == "/version" else asked.body, set_cookie="seat=1; Path=/"))
+
+    with serving(give_cookie) as server:
+        load_of(server.url, host="notes.localhost")
+    assert {asked.headers["host"] for asked in server.asked} == {"notes.localhost"}
+    seen: set[int] = set()
+    for asked in server.asked:
+        assert asked.headers.get("cookie") == ("seat=1" if asked.connection in seen else None)
+        seen.add(asked.connection)
+
+
+def test_a_stop_waits_for_answers_and_a_report_can_be_had_meanwhile() -> None:
+    def slow(asked: Asked) -> Told:
+        time.sleep(0.3)
+        return good(asked)
+
+    with serving(slow) as server:
+        load = Load(server.url, rate=RATE)
+        load.start()
+        time.sleep(0.1)
+        assert load.report().sent == 0
+        load.stop()
+        load.stop()
+        assert load.report().sent == len(server.asked) > 0
+        assert load.report().lost == 0

@@ -1,0 +1,56 @@
+"""What the platform's containers share: made once, kept, readable to those who need it."""
+
+import io
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.config import SharedSettings
+from stack.compose import first_run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SLIPWAY_SECRETS", str(tmp_path))
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, token: str = "") -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(token))
+    first_run.main()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_it_makes_token_password_and_redis_configuration_and_keeps_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch)
+    token = SharedSettings().platform_token()
+    password = (folder / "redis" / "password").read_text().strip()
+    conf = (folder / "redis" / "redis.conf").read_text()
+    assert f'requirepass "{password}"' in conf
+    assert "appendfsync always" in conf
+    run(monkeypatch)
+    assert (SharedSettings().platform_token(), (folder / "redis" / "redis.conf").read_text()) == (token, conf)
+
+
+def test_only_redis_configuration_is_for_the_group(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, "mine")
+    modes = {name: mode(folder / name) for name in ("token", "redis/password", "redis/redis.conf")}
+    assert modes == {"token": 0o600, "redis/password": 0o600, "redis/redis.conf": 0o640}
+
+
+def test_a_given_token_takes_the_place_of_the_kept_one_and_that_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "first\n")
+    run(monkeypatch, "first\n")
+    assert capsys.readouterr().out == ""
+    run(monkeypatch, "second\n")
+    assert capsys.readouterr().out == "changed\n"
+    assert SharedSettings().platform_token() == "second"
