@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+DOCS   := $(VENV)/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local up down logs test test-unit lint fmt bench bench-proxy bench-deploy bench-idle bench-build lock clean
+.PHONY: help demo local up down logs test test-unit lint fmt bench bench-proxy bench-deploy bench-idle bench-build docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -53,8 +54,12 @@ bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
 bench-build: $(VENV)/dev ## what the platform adds to a build, on processes and in containers; a long log
 	$(BIN)/python -m bench.build
 
+docs: $(VENV)/dev $(DOCS)/installed ## the reference pages from the code, and the site in site/
+	@$(BIN)/python -m docs.generate
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
+
 lock: ## write requirements*.lock anew from requirements*.in (needs uv)
-	for each in requirements requirements-local requirements-dev; do \
+	for each in requirements requirements-local requirements-dev requirements-docs; do \
 	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $$each.in -o $$each.lock || exit; \
 	done
 
@@ -73,4 +78,11 @@ $(VENV)/run: requirements-local.lock | $(VENV)/bin/python
 $(VENV)/dev: requirements-dev.lock | $(VENV)/bin/python
 	@echo "installing what the tests need …"
 	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The site's packages have a virtual environment of their own: they constrain nothing that Slipway runs or is tested with.
+$(DOCS)/installed: requirements-docs.lock | $(VENV)/bin/python
+	@echo "installing what the docs are built with …"
+	@$(BIN)/python -m venv $(DOCS)
+	@$(DOCS)/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements-docs.lock
 	@touch $@

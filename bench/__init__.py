@@ -1,1 +1,10 @@
-"""Benchmarks (`make bench`): each prints what it measured beside what it is compared with."""
+"""Benchmarks (`make bench`): each prints its measurements next to a comparison or a goal.
+
+May import `stack` and `shared`, never a service. Imported by the tests alone. Files, in import order:
+
+bare_envoy, throughput, proxy         `make bench-proxy`: throughput next to bare Envoy; `app/` is what they serve
+switchover, comparison, competitors   updates under load; `docker service update` and `docker compose up -d`
+containers, deploy                    `make bench-deploy`: releases, a rollback, a canary; then updates of containers
+build_overhead, long_log, build       `make bench-build`: the platform's time in a build; a step with a long log
+idle                                  `make bench-idle`: start to ready, memory and CPU of the idle stack
+"""

@@ -1,4 +1,4 @@
-"""An Envoy with the least configuration that passes requests on: what the proxy's own is compared with."""
+"""Runs an Envoy with the smallest configuration that forwards requests, as a baseline for the proxy's own."""
 
 import contextlib
 import json
@@ -19,7 +19,9 @@ STATIC = MappingProxyType({"type": "STATIC"})
 
 @contextlib.contextmanager
 def bare_envoy(folder: Path, upstream: str) -> Iterator[str]:
-    """Runs it in front of `upstream` (`host:port`), yields its URL once it answers, ends it."""
+    """Runs Envoy in front of `upstream` (`host:port`), yields its URL once it answers, then ends it. Raises
+    RuntimeError if it does not answer within 10 s.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -44,7 +46,9 @@ def bare_envoy(folder: Path, upstream: str) -> Iterator[str]:
 def configuration(
     listen: str, upstream: str, cluster: Mapping[str, Any] = STATIC, action: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """Of addresses `host:port`; `cluster` and `action` add to the cluster and to the route's action."""
+    """Returns the configuration for addresses `host:port`; `cluster` and `action` extend the cluster and the route's
+    action.
+    """
     types = "type.googleapis.com/envoy.extensions.filters"
     router = {"name": "router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}}
     everything = {

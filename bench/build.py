@@ -1,8 +1,8 @@
-"""`make bench-build`: how long after a push its first step begins, and what the platform adds to a build whose steps do
-nothing.
+"""Measures for `make bench-build` how soon after a push its first step begins, and the platform's overhead in a build
+whose steps do nothing.
 
-On stacks of its own: steps as processes, then, where a Docker Engine answers, in containers. Twenty pushes each, one
-after another; every one is deployed too, which is not measured here. Then a long log (bench_log.py). Exit 1 if a median
+Uses stacks of its own: steps as processes, then, where a Docker Engine answers, in containers. Twenty pushes each, one
+after another; each is deployed too, which is not measured here. Then a long log (bench/long_log.py). Exit 1 if a median
 misses its goal.
 """
 
@@ -41,6 +41,8 @@ also what lies in the steps (starting, clearing away)."""
 
 
 class BuildBench:
+    """Pushes commits of one app and measures their builds."""
+
     def __init__(self, stack: LocalStack, name: str, folder: Path) -> None:
         self._app = Deployable(stack, name, folder)
         self._number = 0
@@ -50,7 +52,7 @@ class BuildBench:
         (folder / "slipway.yml").write_text(manifest)
 
     def push(self) -> Overhead:
-        """Returns once it is live; raises Refused."""
+        """Pushes a new commit and returns its overhead once it is live. Raises RequestRefused."""
         app = self._app
         self._number += 1
         (app.repository.folder / "edit.txt").write_text(f"edit {self._number}\n")
@@ -64,8 +66,10 @@ class BuildBench:
         return overhead(build, pushed_at)
 
     def reuse(self) -> float:
-        """Pushes to dev, then the same commit to release: seconds from that push until it was ready to be released.
-        Raises Refused."""
+        """Pushes a commit to dev, then to release; returns the seconds from the second push until it was sealed.
+
+        Raises RequestRefused if it was built twice.
+        """
         app = self._app
         self._number += 1
         (app.repository.folder / "edit.txt").write_text(f"edit {self._number}\n")
@@ -81,7 +85,7 @@ class BuildBench:
 
 
 def measure(bench: BuildBench, pushes: int, where: str, goals: Goals) -> bool:
-    """Prints the table; whether the medians are below the goals."""
+    """Prints the table, and returns whether the medians are below the goals."""
     load = os.getloadavg()[0]
     first = bench.push()  # makes the app, and what later builds find in its cache
     print(f"{where}, {pushes} pushes; load of the machine before: {load:.1f} on {os.cpu_count()} cores", flush=True)

@@ -1,4 +1,4 @@
-"""What the platform takes for a build whose steps do nothing: pure arithmetic over the build's own times."""
+"""Overhead of the platform in a build whose steps do nothing, computed from the build's own times. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,27 +13,30 @@ HEAD = f"{'':32}{'median':>9}{'p90':>9}{'max':>9}{'goal':>10}"
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """One build, in seconds. From the push: `first_step_s` until its first step began (before a container was made for
-    it, where it has one), `first_end_s` until that step had ended, `sealed_s` until its artifact was ready to be
-    released. `steps_s`: how much of that lies between the beginnings and ends of the steps.
-    """
+    """The times of one build, in seconds."""
 
     first_step_s: float
+    """Time from the push until its first step began (before the step's container, if any, was made)."""
     first_end_s: float
+    """Time from the push until that step had ended."""
     sealed_s: float
+    """Time from the push until its artifact was ready to be released."""
     steps_s: float
+    """Part of `sealed_s` between the beginnings and ends of the steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """In seconds; what the medians of `first_step_s` and `sealed_s` are to be below."""
+    """Upper limits for the medians of `first_step_s` and `sealed_s`, in seconds."""
 
     first_step_s: float
     sealed_s: float
 
 
 def overhead(build: Mapping[str, Any], pushed_at: datetime) -> Overhead:
-    """`build` is what `GET /builds/{id}` says of one that has passed and had steps; `pushed_at` is by its clock."""
+    """Computes the overhead from `GET /builds/{id}` of a build that passed and had steps; `pushed_at` is by
+    its clock.
+    """
     ran = [(_moment(step["started_at"]), _moment(step["finished_at"])) for step in build["steps"]]
     begin, end = ran[0]
     return Overhead(
@@ -45,7 +48,7 @@ def overhead(build: Mapping[str, Any], pushed_at: datetime) -> Overhead:
 
 
 def table(builds: Sequence[Overhead], goals: Goals) -> list[str]:
-    """Under HEAD. The steps do nothing, so all of `push → sealed` is the platform's."""
+    """Returns the lines under HEAD. The steps do nothing, so all of `push → sealed` is the platform's."""
     return [
         _line("push → first step begins", [each.first_step_s for each in builds], goals.first_step_s),
         _line("push → first step has ended", [each.first_end_s for each in builds]),

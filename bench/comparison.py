@@ -1,4 +1,4 @@
-"""Update after update under load, the same for whoever carries them out."""
+"""Runs update after update under load, in the same way for every contestant."""
 
 import time
 from dataclasses import dataclass
@@ -13,26 +13,28 @@ OVER_WITHIN_S = 30.0
 
 @dataclass(frozen=True)
 class Ordered:
-    """`ready`: when the image of `version` was in the engine, by `time.monotonic()`."""
+    """An update that was ordered."""
 
     version: str
     ready: float
+    """Time at which the image of `version` was in the engine, by `time.monotonic()`."""
 
 
 class Contestant(Protocol):
-    """Something that serves an app at `url` (`host`: the Host header, or nothing)."""
+    """Serves an app at `url` (`host`: the Host header, or empty) and can update it."""
 
     url: str
     host: str
 
     def update(self) -> Ordered:
-        """Has another version take over. Returns as soon as that is under way, or later."""
+        """Starts an update to another version. Returns as soon as it is under way, or later."""
         ...
 
 
 def contest(contestant: Contestant, updates: int, rate: float, within_s: float) -> tuple[list[Takeover], list[str]]:
-    """Each update, and why requests were lost; no further one is begun after `within_s` seconds. Raises TimeoutError if
-    one does not come to its end.
+    """Returns the measurements of each update, and the reasons of lost requests.
+
+    Starts no further update after `within_s` seconds. Raises TimeoutError if one does not end.
     """
     began = time.monotonic()
     windows: list[tuple[str, float, float, float]] = []

@@ -1,6 +1,7 @@
-"""What else replaces a container: `docker service update` on a Swarm of one node, and `docker compose up -d`.
+"""Competitors that replace containers: `docker service update` on a Swarm of one node, and `docker compose up -d`.
 
-All that is made here ends with its block, also a Swarm if the engine was in none. Other people's is not touched.
+Each removes all that it made at the end of its block, including the Swarm if the engine was in none. It never touches
+what others made.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ QUIETLY = ("--quiet", "--detach", "--no-resolve-image")
 
 @dataclass(frozen=True)
 class Image:
-    """`version` is what its answers say; `id` is the engine's."""
+    """An image of the app; `version` is what its answers contain, `id` is the engine's."""
 
     tag: str
     id: str
@@ -38,7 +39,9 @@ Images = tuple[Image, Image]
 
 
 class Rival:
-    """Runs the first image; each update is one command, to the other one. Made once it serves; raises TimeoutError."""
+    """Runs the first image; each update is one command, to the other image. The constructor waits until it serves, and
+    raises TimeoutError.
+    """
 
     host = ""
 
@@ -57,9 +60,10 @@ class Rival:
 
 @contextlib.contextmanager
 def swarm_start_first(name: str, images: Images, folder: Path) -> Iterator[Rival]:
-    """The best that a Swarm's user can do without its own load balancer, which needs IPVS: the new task is started
-    first, the image's HEALTHCHECK tells when it is ready, an Envoy in front looks the tasks up by name ten times a
-    second and repeats what was not sent.
+    """Runs the best setup for a Swarm without its own load balancer, which needs IPVS.
+
+    The new task is started first, the image's HEALTHCHECK determines when it is ready, and an Envoy in front resolves
+    the tasks by name ten times a second and repeats what was not sent.
     """
     cluster = {"type": "STRICT_DNS", "dns_refresh_rate": "0.1s", "connect_timeout": "0.25s"}
     retries = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 5}
@@ -84,7 +88,7 @@ def swarm_start_first(name: str, images: Images, folder: Path) -> Iterator[Rival
 
 @contextlib.contextmanager
 def swarm_stop_first(name: str, images: Images, folder: Path) -> Iterator[Rival]:
-    """A port of the host belongs to one task at a time: the old one has to end first."""
+    """Runs a Swarm service on a port of the host, which one task has at a time: the old task has to end first."""
     [port] = free_ports(1)
     published = f"mode=host,target={PORT},published={port}"
     with _swarm() as node, _service(name, node, images, "--publish", published):
@@ -93,6 +97,7 @@ def swarm_stop_first(name: str, images: Images, folder: Path) -> Iterator[Rival]
 
 @contextlib.contextmanager
 def compose(name: str, images: Images, folder: Path) -> Iterator[Rival]:
+    """Runs a project of `docker compose` on a port of the host."""
     [port] = free_ports(1)
     file = folder / f"{name}.yml"
     file.write_text(f"services: {{app: {{image: $IMAGE, ports: ['127.0.0.1:{port}:{PORT}']}}}}\n")
@@ -109,7 +114,7 @@ def compose(name: str, images: Images, folder: Path) -> Iterator[Rival]:
 
 @contextlib.contextmanager
 def _swarm() -> Iterator[str]:
-    """This node's id, in the Swarm that the engine is in, or in one for as long as the block."""
+    """Yields this node's id in the engine's Swarm, or in one that exists for the block."""
     inactive = docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
     with contextlib.ExitStack() as ending:
         if inactive:
@@ -127,7 +132,7 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def _service(name: str, node: str, images: Images, *options: str) -> Iterator[None]:
-    """On this node, which alone has the images."""
+    """Runs a service on this node, the only one that has the images."""
     try:
         here = ("--constraint", f"node.id=={node}")
         docker(
@@ -151,5 +156,7 @@ def _service(name: str, node: str, images: Images, *options: str) -> Iterator[No
 
 
 def _update(name: str, image: Image) -> None:
-    """By its id: a tag would be asked of a registry first. Its monitor (5 s by default) is not waited for."""
+    """Updates the service by image id: a tag would be looked up in a registry first. Does not wait for the update's
+    monitor (5 s by default).
+    """
     docker("service", "update", *QUIETLY, "--image", image.id, name)

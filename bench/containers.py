@@ -1,9 +1,9 @@
-"""How long after its image is ready a version has all visitors, and what that costs them: Slipway on containers beside
-`docker service update` on a Swarm and `docker compose up -d`. The second part of `make bench-deploy`; alone:
-`python -m bench.containers`.
+"""Compares Slipway on containers with `docker service update` on a Swarm and `docker compose up -d`.
 
+It measures how long after its image is ready a version has all visitors, and how many requests that costs. The second
+part of `make bench-deploy`; alone: `python -m bench.containers`.
 All run images of the same app, made by Slipway, under the same load: GET and POST, on kept and on new connections. The
-images have a HEALTHCHECK that looks as often as Slipway's deployer does.
+images have a HEALTHCHECK as frequent as the probe of Slipway's deployer.
 """
 
 import argparse
@@ -55,7 +55,7 @@ ENV SLIPWAY_COMMIT="""
 
 
 class Slipway:
-    """An update is a push of a commit without steps: image, gates, release."""
+    """Updates by pushing a commit without steps: image, gates, release."""
 
     def __init__(self, stack: LocalStack, name: str, folder: Path) -> None:
         self._stack = stack
@@ -79,7 +79,9 @@ class Slipway:
         return Ordered(commit, time.monotonic() - age.total_seconds())
 
     def unchanged_ms(self) -> list[float]:
-        """How long each answer took to releasing once more what is live. Raises Refused if one is not `unchanged`."""
+        """Returns the milliseconds of each answer to releasing the live build again. Raises RequestRefused if one is
+        not `unchanged`.
+        """
         path, times = f"/apps/{self._app.app}/environments/production/releases", []
         with self._stack.api("deployer") as client:
             build = client.get(path).raise_for_status().json()["items"][0]["build"]
@@ -93,7 +95,7 @@ class Slipway:
 
 
 def compare(updates: int, rate: float) -> bool:
-    """Prints the table; whether Slipway lost nothing. From the main thread only."""
+    """Prints the table, and returns whether Slipway lost no request. Call it from the main thread only."""
     if not engine.answers():
         print("\nin containers: skipped: no Docker Engine answers")
         return True

@@ -1,7 +1,7 @@
-"""`make bench-deploy`: what visitors notice of releases, a rollback, a canary, its abort and a promotion.
+"""Measures for `make bench-deploy` how releases, a rollback, a canary, its abort and a promotion affect visitors.
 
-On a stack of its own, 200 requests a second come to the public port while all this goes on. Exit 1 if one of them is
-lost, or if for 300 ms none is answered. Then bench/containers.py, where a Docker Engine answers.
+On a stack of its own, 200 requests a second come to the public port meanwhile. Exit 1 if one of them is lost, or if for
+300 ms none is answered. Then bench/containers.py, where a Docker Engine answers.
 """
 
 import argparse
@@ -28,7 +28,7 @@ Took = tuple[float | None, float]  # seconds from the push, and from the artifac
 
 
 class DeployBench:
-    """The actions, each of which returns how long it took until visitors noticed."""
+    """Runs the actions; each returns how long it took until visitors noticed."""
 
     def __init__(self, app: Deployable) -> None:
         self._app = app

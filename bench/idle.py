@@ -1,4 +1,4 @@
-"""`make bench-idle`: how long the stack takes from its start to ready, and what it holds when nothing goes on."""
+"""Measures for `make bench-idle` the time from the stack's start to ready, and its memory and CPU while idle."""
 
 import sys
 import tempfile
@@ -16,7 +16,7 @@ MIB = 2**20
 
 
 class IdleRow(NamedTuple):
-    """RSS and PSS in MiB, CPU in percent of a core."""
+    """RSS and PSS of a process in MiB, CPU in percent of a core."""
 
     name: str
     rss: float

@@ -1,8 +1,8 @@
-"""A long log, the last part of `make bench-build`: a step prints 200 000 lines, some with a secret of the app.
+"""Measures a long log, the last part of `make bench-build`: a step prints 200 000 lines, some with a secret of the app.
 
-A follower over SSE and the pusher's terminal are to have them as soon as they are printed, while API and page answer.
-Beside it the same program prints into a file, through `cat` and, for containers, through `docker run`. It tells itself
-when it begins and ends to print: no interpreter's or container's start is measured.
+A follower over SSE and the pusher's terminal should get them as soon as they are printed, while API and page answer.
+For comparison the same program prints into a file, through `cat` and, for containers, through `docker run`. The program
+itself reports when it begins and ends to print: no interpreter's or container's start is measured.
 """
 
 import contextlib
@@ -52,15 +52,18 @@ ASKED_EVERY_S = 0.01
 
 @dataclass(frozen=True)
 class Streamed:
-    """`took_s`: seconds in which the program printed, by itself and as a step; and from its first line there until the
-    last had come to a follower. `answers_ms`: how long others waited meanwhile."""
+    """The measurements of one run."""
 
     took_s: Mapping[str, float]
+    """Seconds in which the program printed, alone and as a step; and from its first line as a step until the last one
+    reached each follower.
+    """
     answers_ms: Mapping[str, list[float]]
+    """Milliseconds of other requests meanwhile, by kind."""
 
 
 class LogFollower(threading.Thread):
-    """Over SSE, into a file; `at` is when the last line came."""
+    """Follows the log over SSE into a file; `at` is when the last line came."""
 
     def __init__(self, stack: LocalStack, build: str, kept: Path) -> None:
         super().__init__(daemon=True)
@@ -81,8 +84,10 @@ class LogFollower(threading.Thread):
 
 
 class Reader(threading.Thread):
-    """Asks for a build as JSON and as a page, and for the service's health, one after the other, until it is stopped.
-    `took`: what was asked for, when, and the milliseconds until the whole answer."""
+    """Requests a build as JSON and as a page, and the service's health, one after the other, until it is stopped.
+
+    `took`: the request's name, its time, and the milliseconds until the whole answer.
+    """
 
     def __init__(self, stack: LocalStack, build: str) -> None:
         super().__init__(daemon=True)
@@ -111,7 +116,7 @@ class Reader(threading.Thread):
         self._connection.close()
 
     def stop(self) -> None:
-        """Raises Refused."""
+        """Stops the requests. Raises RequestRefused if one failed or contained the secret."""
         self._over.set()
         self.join()
         if self.fault:
@@ -119,6 +124,8 @@ class Reader(threading.Thread):
 
 
 class LogBench:
+    """Pushes commits whose step prints the log, and follows it."""
+
     def __init__(self, stack: LocalStack, name: str, folder: Path) -> None:
         self._stack = stack
         self._app = Deployable(stack, name, folder)
@@ -129,7 +136,9 @@ class LogBench:
         self._app.call("build", "PUT", f"/apps/{name}/secrets/TOKEN", {"value": SECRET})
 
     def stream(self, way: str, rival: bool) -> Streamed:
-        """Pushes it and follows it until it is live; `rival`: also through `docker run`. Raises Refused."""
+        """Pushes a commit and follows its log until it is live; `rival`: also measures `docker run`. Raises
+        RequestRefused.
+        """
         app = self._app
         step = f"steps: [{{name: print, commands: [python print.py {way}], secrets: [TOKEN]}}]"
         (self._folder / "slipway.yml").write_text(f"app: {app.app}\n{step}\nrun: {{command: python server.py}}\n")
@@ -169,7 +178,7 @@ class LogBench:
 
 
 def alone(folder: Path, way: str, rival: bool) -> dict[str, float]:
-    """Seconds in which the program prints, by where it prints to."""
+    """Returns the seconds in which the program prints, by destination."""
     program = [sys.executable, "print.py", way]
     run = ["docker", "run", "--rm", "--log-driver=none", "--env=TOKEN", f"--volume={folder}:/print:ro", IMAGE]
     ways = {"file": program, "cat": program} | (
@@ -207,7 +216,9 @@ def measure(bench: LogBench, where: str, rival: bool) -> None:
 
 
 def long_log() -> None:
-    """On stacks of its own, as processes and, where a Docker Engine answers, in containers. Raises Refused."""
+    """Runs on stacks of its own, as processes and, where a Docker Engine answers, in containers. Raises
+    RequestRefused.
+    """
     with own_stack() as stack, tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
         measure(LogBench(stack, APP, Path(folder)), "steps as processes", rival=False)
     if not engine.answers():

@@ -1,7 +1,7 @@
-"""`make bench-proxy`: throughput through Slipway's public port, beside a direct connection and a bare Envoy.
+"""Measures for `make bench-proxy` the throughput of Slipway's public port, a direct connection and a bare Envoy.
 
-One run: the same instance, deployed by a push, answers in all three cases; the client is bench/throughput.py. Rounds
-take turns, and the median of each counts, since neighbours on the machine disturb one round and not the next.
+The same instance, deployed by a push, answers in all three cases; the client is bench/throughput.py. Rounds take turns,
+and the median of each counts, since neighbours on the machine disturb one round and not the next.
 """
 
 import argparse

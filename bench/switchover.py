@@ -1,4 +1,4 @@
-"""When an update's new version had all visitors: pure arithmetic over the results of a load."""
+"""Switchover of an update: when its new version had all visitors, computed from the results of a load. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,21 +12,23 @@ HEAD = f"{'':34}{'first':>9}{'all':>9}{'ratio':>8}{'updates':>9}{'requests':>10}
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """One update. `first_s`: from the image being ready until a visitor got the first answer of the new version;
-    `all_s`: until the first after which all were of it. The rest is of the time from the update's begin to its end.
-    """
+    """The measurements of one update."""
 
     first_s: float
+    """Seconds from the image being ready until the first answer of the new version."""
     all_s: float
+    """Seconds from the image being ready until the first answer after which all were of the new version."""
     sent: int
+    """Requests from the update's begin to its end."""
     lost: int
     largest_gap_ms: float
 
 
 def takeover(results: Iterable[Result], version: str, ready: float, since: float, until: float) -> Takeover:
-    """Moments are seconds on the load's clock. A lost request is an answer that is not of `version`; an answer that
-    names none says nothing. Raises ValueError if no answer of it came from `since` until `until`, or none after the
-    last other one.
+    """Computes the measurements of one update; moments are seconds on the load's clock.
+
+    A lost request counts as an answer of another version; an answer without a version is ignored. Raises ValueError if
+    no answer of `version` came from `since` until `until`, or none after the last other one.
     """
     everything = list(results)
     told = [each for each in everything if since <= each.done <= until and (each.commit or each.lost)]
@@ -40,7 +42,8 @@ def takeover(results: Iterable[Result], version: str, ready: float, since: float
 
 
 def is_over(results: Sequence[Result], version: str, now: float) -> bool:
-    """Whether `version` has answered for `QUIET_S` seconds, and nothing else has meanwhile, nor was a request lost.
+    """Returns whether for `QUIET_S` seconds only `version` has answered and no request was lost.
+
     `results` are in the order of their ends.
     """
     for each in reversed(results):
@@ -53,8 +56,9 @@ def is_over(results: Sequence[Result], version: str, now: float) -> bool:
 
 
 def line(name: str, row: Sequence[Takeover], beside: Sequence[Takeover]) -> str:
-    """Under HEAD: medians of the times, sums of the requests, the largest gap. The ratio is that of `all` to the median
-    of `beside`.
+    """Returns a line under HEAD: medians of the times, sums of the requests, the largest gap.
+
+    The ratio compares the median of `all` with that of `beside`.
     """
     if not row:
         return f"{name:34}no update came to its end"

@@ -16,7 +16,7 @@ from stack.clients.connection import request_bytes
 
 @dataclass
 class Throughput:
-    """Requests a second, latencies in ms; `failed`: answers but 200, and connections that ended."""
+    """Requests a second, latencies in ms; `failed`: answers other than 200, and connections that ended."""
 
     rate: float
     p50_ms: float

@@ -1,6 +1,13 @@
-"""What two or more services use: settings, the app factory, the registry, events, calls between services.
+"""Holds the code that two or more services use; it imports no service. Packages in import order:
 
-Imports no service. A new piece enters only when a second service needs it.
+state, clock, errors             transition tables, UTC time, errors as RFC 9457 problem details
+manifest, models, proxy_models   `slipway.yml`; REST bodies, registry entries and events that cross a service's border
+config                           settings from environment variables `SLIPWAY_*`
+registry, events, store, http    service discovery, the event stream, the Redis client, calls between services
+runtime                          background loops, and work at shutdown
+host                             facts of the machine: Docker Engine, processes, directories, subnets
+security                         the platform's token, secrets derived from it, encryption of stored secrets
+web                              the FastAPI app factory: health, readiness, errors, metrics, pages
 """
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""Time as it crosses a border: aware, UTC."""
+"""Tells the time in the form that crosses a service's border: aware, in UTC."""
 
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """This moment, UTC, aware; serialised as RFC 3339."""
+    """Returns the current time, aware and in UTC; pydantic serialises it as RFC 3339."""
     return datetime.now(UTC)

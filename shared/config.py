@@ -1,4 +1,4 @@
-"""Settings that every service reads, from environment variables `SLIPWAY_*`."""
+"""Defines the settings that every service reads from environment variables `SLIPWAY_*`."""
 
 import hashlib
 import os
@@ -15,7 +15,9 @@ SERVICES: tuple[ServiceName, ...] = ("build", "deployer", "monitor", "flags", "p
 
 
 class SharedSettings(BaseSettings):
-    """Made once, in a service's `main.py`. Ports are TCP ports, `home` is made absolute."""
+    """Settings common to all services, made once in a service's `main.py`. Ports are TCP ports; `home` and `secrets`
+    become absolute paths.
+    """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
 
@@ -49,33 +51,39 @@ class SharedSettings(BaseSettings):
         return folder and folder.absolute()
 
     def port(self, service: ServiceName) -> int:
-        """The TCP port of a service."""
+        """Returns the TCP port of a service."""
         port: int = getattr(self, f"{service}_port")
         return port
 
     def url(self, service: ServiceName) -> str:
-        """Where services and apps find a service, `http://host:port`; the registry's answer goes before this one."""
+        """Returns the URL at which services and apps find a service, `http://host:port`; an address from the registry
+        takes precedence over it.
+        """
         host = self.address.format(service=service) if self.address else self.host
         return f"http://{host}:{self.port(service)}"
 
     def outside_url(self, service: ServiceName) -> str:
-        """Where people find a service: for links and git."""
+        """Returns the URL at which people find a service, for links and git: `http://host:port`."""
         return f"http://{self.outside or self.host}:{self.port(service)}"
 
     def platform_token(self) -> str:
-        """`SLIPWAY_TOKEN`, or else the token kept in `<home>/token`, which the first caller makes (mode 0600)."""
+        """Returns `SLIPWAY_TOKEN`, else the token kept in the file `token` (in `secrets`, else `home`), which the first
+        caller creates with mode 0600.
+        """
         if self.token is not None and self.token.get_secret_value():
             return self.token.get_secret_value()
         return secret_file((self.secrets or self.home) / "token")
 
     def stack_id(self) -> str:
-        """Whose things on a Docker Engine are whose: no two stacks on one engine may have the same. `SLIPWAY_STACK`, or
-        else 12 characters derived from what is kept in `<home>/stack`, which the first caller makes.
+        """Returns the id by which this stack owns objects on a Docker Engine; two stacks on one engine need two ids. It
+        is `SLIPWAY_STACK`, else 12 hex digits derived from `<home>/stack`, which the first caller creates.
         """
         return self.stack or hashlib.sha256(secret_file(self.home / "stack").encode()).hexdigest()[:12]
 
     def redis_connection_url(self) -> str:
-        """`redis_url`; where it names no password, the one kept in `<home>/redis/password` if there is one."""
+        """Returns `redis_url`; if it names no password, with the one from the file `redis/password` (in `secrets`, else
+        `home`), where that exists.
+        """
         parts = urlsplit(self.redis_url)
         kept = (self.secrets or self.home) / "redis" / "password"
         if parts.password or not kept.exists():
@@ -85,7 +93,9 @@ class SharedSettings(BaseSettings):
 
 
 def secret_file(path: Path) -> str:
-    """The secret kept in `path`; made there first, 32 random bytes, mode 0600, if there is none. Safe to race."""
+    """Returns the secret kept in `path`; creates it first (32 random bytes, mode 0600) if the file is missing. Two
+    processes that race for it get the same secret. Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         fresh = path.with_name(f".{path.name}.{os.getpid()}")

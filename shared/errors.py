@@ -1,4 +1,4 @@
-"""Errors that a client is meant to read: RFC 9457 problem details.
+"""Defines the errors that a client reads, as RFC 9457 problem details.
 
 Problem
   Invalid 422        a field is wrong: names it, and the remedy
@@ -7,7 +7,7 @@ Problem
   NotFound 404
   Conflict 409       it is not in the state that this call needs
   Unavailable 503    a part that this call needs does not answer; try again
-  Timeout 504        the part answered, but what was asked for did not come about in time
+  Timeout 504        the part answered, but the requested effect did not come about in time
 """
 
 from http import HTTPStatus
@@ -15,7 +15,9 @@ from typing import Any
 
 
 class Problem(Exception):
-    """`detail` says what was wrong and what to do; `extra` members go into the problem document as they are."""
+    """An error with a problem document: `detail` says what was wrong and what to do, `extra` members go into the
+    document unchanged, `status` overrides the class's HTTP status.
+    """
 
     status: int = 500
 
@@ -26,7 +28,7 @@ class Problem(Exception):
         self.extra = extra
 
     def document(self) -> dict[str, Any]:
-        """The `application/problem+json` body."""
+        """Returns the body of the `application/problem+json` answer."""
         title = HTTPStatus(self.status).phrase
         return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.extra}
 
@@ -48,7 +50,7 @@ class Conflict(Problem):
 
 
 class Invalid(Problem):
-    """`field` is the path to the fault (`gates.coverage`), `detail` the fault and the remedy."""
+    """A field of the request is wrong: `field` is its path (`gates.coverage`), `detail` the fault and the remedy."""
 
     status = 422
 

@@ -1,4 +1,4 @@
-"""The stream `events`: what happened, told to whoever follows (about the last 10 000)."""
+"""Appends to and follows the Redis stream `events`, which keeps about the last 10 000 entries."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ KEPT = 10_000
 
 
 class Appender(Protocol):
-    """A Redis client or a pipeline: with a pipeline, the event is stored in the same transaction as its cause."""
+    """A Redis client or a pipeline; with a pipeline, the event is stored in the same transaction as its cause."""
 
     def xadd(self, name: Any, fields: Any, *, maxlen: int, approximate: bool) -> Any: ...
 
@@ -24,7 +24,7 @@ def append(target: Appender, event: Event) -> Any:
 
 
 class EventFollower:
-    """Reads each event at least once, over restarts, under a consumer group's name."""
+    """Reads each event at least once, across restarts, as the one consumer of the consumer group `group`."""
 
     def __init__(self, redis: Redis, group: str) -> None:
         self._redis = redis
@@ -33,8 +33,9 @@ class EventFollower:
         self._unconfirmed: set[str] | None = None  # None: what was taken and not confirmed is to be looked up
 
     async def read(self, block_ms: int = 1000, count: int = 100) -> list[tuple[str, Event]]:
-        """The next events with their stream ids; empty after `block_ms`. First those taken before but not confirmed: by
-        an earlier process, or by a read whose answer was lost on its way from Redis.
+        """Returns the next events with their stream ids; an empty list after `block_ms` milliseconds. Events that were
+        delivered but never confirmed come first: to an earlier process, or by a read whose answer was lost on its way
+        from Redis. Raises RedisError.
         """
         taken = await self._take("0", block_ms, count) if self._unconfirmed != set() else []
         entries = taken or await self._take(">", block_ms, count)
@@ -58,7 +59,7 @@ class EventFollower:
         return entries
 
     async def confirm(self, entry_id: str) -> None:
-        """The event has been dealt with and is not read again."""
+        """Acknowledges the event `entry_id`, which is then never read again. Raises RedisError."""
         await self._redis.xack(STREAM, self._group, entry_id)
         if self._unconfirmed:
             self._unconfirmed.discard(entry_id)

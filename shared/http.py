@@ -1,4 +1,4 @@
-"""Calls between services: found through the registry, with the token, a time-out, and retries where that is safe."""
+"""Makes calls between services: address from the registry, platform token, time-out, and retries where that is safe."""
 
 import asyncio
 import contextlib
@@ -20,12 +20,14 @@ BACKOFF_S = (0.05, 0.2, 0.5)
 
 
 class ServiceClient:
-    """Calls one service. The registry is asked where it is, at most every 5 s; while the registry does not answer, or
-    holds no entry, the last known address serves, and before any was known the one from the settings.
+    """Calls one service. Its address comes from the registry, read again after 5 s or after a failed call; while the
+    registry does not answer, or holds no entry, the last known address serves, and before that the one from the
+    settings.
 
-    An answer of 400 and above is raised as the Problem that the other side described; no answer is raised as
-    Unavailable. GET, PUT and DELETE are tried up to four times, POST and PATCH only when `repeatable=True` says that
-    the call may arrive twice; without it they are tried again only where no connection came about.
+    An answer that is no success is raised as the Problem that the other side described (503 as Unavailable); a missing
+    answer is raised as Unavailable. A missing answer and a 503 are retried with back-off, four tries in all: for GET,
+    PUT and DELETE always, for POST and PATCH only with `repeatable=True` (the call may arrive twice). Without it they
+    are retried only where no connection came about.
     """
 
     def __init__(self, name: ServiceName, settings: SharedSettings, registry: Registry, http: httpx.AsyncClient):
@@ -37,11 +39,11 @@ class ServiceClient:
         self._looked_up_at = float("-inf")
 
     async def get(self, path: str, *, timeout_s: float = 5.0, **params: Any) -> Any:
-        """The JSON answer of `GET path`."""
+        """Returns the JSON answer of `GET path`; `timeout_s` is for each try."""
         return await self.call("GET", path, params=params or None, timeout_s=timeout_s)
 
     async def post(self, path: str, body: Any = None, *, timeout_s: float = 5.0, repeatable: bool = False) -> Any:
-        """The JSON answer of `POST path`; `timeout_s` is for each try."""
+        """Returns the JSON answer of `POST path`; `timeout_s` is for each try."""
         return await self.call("POST", path, body=body, timeout_s=timeout_s, repeatable=repeatable)
 
     async def call(

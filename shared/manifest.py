@@ -1,5 +1,5 @@
-"""The app's manifest, `slipway.yml`: its schema, that of steps in `manifest_step.py`. Build reads it from the commit,
-the deployer from the build."""
+"""Defines the schema of the app's manifest, `slipway.yml`; steps are in `manifest_step.py`. Build reads the manifest
+from the commit, the deployer from the build."""
 
 import re
 from typing import Annotated, Any
@@ -19,7 +19,9 @@ WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide 
 
 
 def parse_size(value: Any) -> Any:
-    """`64m` → 67108864 (m is MiB); an int passes as bytes. Raises ValueError with the remedy."""
+    """Converts a size to bytes, `64m` → 67108864 (m is MiB); any value but a str passes unchanged. Raises ValueError
+    with the remedy.
+    """
     if isinstance(value, str):
         match = _SIZE.match(value.strip())
         if not match:
@@ -29,7 +31,7 @@ def parse_size(value: Any) -> Any:
 
 
 def size(value: float) -> str:
-    """Bytes as a person reads them: 67108864 → `64 MiB`."""
+    """Formats bytes for a person: 67108864 → `64 MiB`."""
     mib = value / MIB
     return f"{mib:.0f} MiB" if mib >= 10 or mib == int(mib) else f"{mib:.1f} MiB"
 
@@ -38,7 +40,9 @@ Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | s
 
 
 class Gates(Strict):
-    """Thresholds. None: not asked for. `coverage` and `changed_coverage` in percent, at least; all others: at most."""
+    """A gate has a threshold, or null if it is not asked for. `coverage` and `changed_coverage` are lower bounds in
+    percent; all others are upper bounds.
+    """
 
     test_failures: int | None = Field(None, ge=0, description="Tests that fail, by JUnit reports.")
     coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="Percent of lines, at least.")
@@ -53,7 +57,7 @@ class Gates(Strict):
 
 
 class Flaky(Strict):
-    """What is done about tests that fail. None: the app's value, else the platform's (1 and 5)."""
+    """Failing tests may be run again, by these rules. Null: the app's value, else the platform's (1 and 5)."""
 
     reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")
     at_most: int | None = Field(
@@ -87,7 +91,7 @@ class Canary(Strict):
 
 
 class Volume(Strict):
-    """A folder that outlives the app's instances; `path`: where a container has it."""
+    """A volume is a folder that outlives the app's instances; `path` is its mount point in a container."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Differs from the app's other volumes'.")
     path: str = Field(description="Absolute, like /data.")
@@ -108,7 +112,7 @@ Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9](
 
 
 class Manifest(Strict):
-    """What Slipway does with a commit of an app."""
+    """The manifest says how Slipway builds, judges and runs a commit of an app."""
 
     app: str = Field(description="The app's name, as in the URL that it is pushed to.")
     steps: list[Step] = Field([], max_length=100, description="What is run of each commit.")
@@ -143,7 +147,7 @@ class Manifest(Strict):
     @field_validator("resources")
     @classmethod
     def _one_instance_on_a_volume(cls, resources: Resources, info: ValidationInfo) -> Resources:
-        """Two instances that write to the same files would spoil them."""
+        """Limits an app with volumes to one instance: two that write to the same files would corrupt them."""
         if not info.data.get("volumes"):
             return resources
         if resources.replicas > 1:

@@ -1,4 +1,4 @@
-"""A step of the manifest: what it runs, after which others, when, and with which services beside it."""
+"""Defines a step of the manifest: its commands, dependencies, conditions, services and reports."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ SecretNames = Annotated[list[str], Field(description="Names of the app's secrets
 
 
 class Reports(Strict):
-    """Paths, relative to the repository's root, of what a step writes."""
+    """Reports are files that a step writes, by paths relative to the repository's root."""
 
     junit: str | None = Field(None, description="JUnit XML: for the gate `test_failures`.")
     coverage: str | None = Field(None, description="Cobertura XML or LCOV: for `coverage` and `changed_coverage`.")
@@ -48,14 +48,14 @@ class Reports(Strict):
 
 
 class When(Strict):
-    """The step is run only if all that is given here holds."""
+    """The step runs only if all given conditions hold."""
 
     branch: Globs = Field([], description="Of these branches only; `*` stands for all but a `/`, `**` for that too.")
     environment: Environments = Field([], description="If the build goes to one of these environments.")
 
 
 class Ready(Strict):
-    """How it is told that a service can be used. With neither: its image's HEALTHCHECK, else the port
+    """A readiness check tells when a service can be used. With neither field: its image's HEALTHCHECK, else the port
     that it exposes."""
 
     port: int | None = Field(None, ge=1, le=65535, description="It listens there, in a container; also $<NAME>_PORT.")
@@ -75,7 +75,7 @@ class _Equipped(Strict):
 
 
 class Service(_Equipped):
-    """What runs beside one step, and ends with it: a database for tests."""
+    """A service runs alongside one step and ends with it: a database for tests."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Its host name, for a step in a container.")
     image: str | None = Field(None, min_length=1, description="What it runs in; needs a platform with containers.")
@@ -89,7 +89,7 @@ class Service(_Equipped):
 
 
 class Step(_Equipped):
-    """Commands that run in the checkout, one after the other, until one fails."""
+    """A step runs commands in the checkout, one after the other, until one fails."""
 
     name: StepName = Field(description="Differs from all others.")
     stage: Stage = Field(Stage.BUILD, description="build, then test, then analysis; each waits for the one before.")

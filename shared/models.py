@@ -1,4 +1,4 @@
-"""What crosses a service's border: REST bodies that another service reads, registry entries, events."""
+"""Defines the data that crosses a service's border: REST bodies of other services, registry entries, events."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -14,19 +14,19 @@ Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 
 
 class Model(BaseModel):
-    """Bodies that Slipway reads refuse unknown fields, so that a typo is an error and not a silence."""
+    """Base of the bodies that Slipway reads: they refuse unknown fields, so that a typo is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class View(BaseModel):
-    """Bodies that Slipway writes; a reader ignores fields that a newer writer added."""
+    """Base of the bodies that Slipway writes; a reader ignores fields that a newer writer added."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Page(View, Generic[Item]):
-    """A list: newest first; `next` is the cursor of the following page, or null."""
+    """A page holds part of a list; `next` is the cursor of the following page, or null."""
 
     items: list[Item]
     next: str | None = None
@@ -38,7 +38,7 @@ class Environment(StrEnum):
 
 
 class Track(StrEnum):
-    """Whose instances a route leads to. Production's instances are the track `stable`."""
+    """A track names the instances that a route leads to; production's instances are the track `stable`."""
 
     STABLE = "stable"
     CANARY = "canary"
@@ -65,7 +65,7 @@ class InstanceState(StrEnum):
 
 
 class InstanceRecord(View):
-    """`address` is `host:port`; `memory_limit` in bytes."""
+    """An instance's entry in the registry: `address` is `host:port`, `memory_limit` is in bytes."""
 
     id: str
     release: str
@@ -78,7 +78,9 @@ class InstanceRecord(View):
 
 
 class Event(View):
-    """`type` is `<thing>.<state>` (`build.failure`, `release.live`); `notify` holds the manifest's addresses."""
+    """An event tells that something changed: `type` is `<thing>.<state>` (`build.failure`, `release.live`), `notify`
+    holds the manifest's addresses; further fields depend on the type.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -104,7 +106,9 @@ class BuildState(StrEnum):
 
 
 class Artifact(View):
-    """What passed, sealed. `ref`: an absolute path (`directory`) or an image reference; `digest`: `sha256:…`."""
+    """An artifact is the sealed result of a build: `ref` is an absolute path (`directory`) or an image reference
+    (`image`), `digest` is `sha256:…`.
+    """
 
     kind: Literal["directory", "image"]
     ref: str
@@ -112,7 +116,7 @@ class Artifact(View):
 
 
 class BuildView(View):
-    """The part of `GET /builds/{id}` that other services read; build's own API adds steps, gates and times."""
+    """The part of `GET /builds/{id}` that other services read; build's own API adds further fields."""
 
     id: str
     app: str
@@ -142,7 +146,7 @@ class ReleaseRequest(Model):
 
 
 class ReleaseFailure(View):
-    """Why an instance of the release failed: what a person needs to find the cause."""
+    """The evidence of an instance's failure, from which a person finds the cause."""
 
     instance: str
     reason: str
@@ -153,7 +157,7 @@ class ReleaseFailure(View):
 
 
 class ReleaseView(View):
-    """A release: one build in one environment. `reason` says why it is in its state, in words for a person."""
+    """A release is one build in one environment. `reason` says in words for a person why it is in its state."""
 
     id: str
     app: str
@@ -193,10 +197,11 @@ class EnvironmentView(View):
 
 class InstanceStats(View):
     """Raw counters of one instance; `cpu_seconds` only grows within one `started_at`; `restarts` and `oom_kills`
-    count on over the instances that this one replaced.
+    include the instances that this one replaced.
 
-    `memory_limit`, `working_set` and the manifest's bounds `min_memory` and `max_memory` in bytes. `memory_pressure`:
-    PSI `some avg10` in percent, null where the machine does not tell. A stopped instance has no item.
+    `memory_limit`, `working_set` and the manifest's bounds `min_memory` and `max_memory` are in bytes.
+    `memory_pressure` is PSI `some avg10` in percent, null where the machine does not report it. A stopped instance has
+    no item.
     """
 
     id: str

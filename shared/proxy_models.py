@@ -1,4 +1,4 @@
-"""What crosses the proxy's border: REST bodies that other services read."""
+"""Defines the REST bodies that other services exchange with the proxy service."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -25,7 +25,7 @@ class InstanceRoute(View):
 
 
 class SyncResult(View):
-    """Envoy runs configuration `version`; each instance of the registry with what visitors get of it."""
+    """Envoy runs configuration `version`, which gives each instance of the registry the route in `instances`."""
 
     version: str
     instances: dict[str, InstanceRoute]
@@ -39,7 +39,7 @@ class RolloutState(StrEnum):
 
 
 class RolloutRequest(Model):
-    """`POST` opens the rollout of a canary release. `weight` in percent; the manifest's, or 33, if not given."""
+    """`POST` opens the rollout of a canary release. `weight` is in percent; null: 33."""
 
     release: str
     weight: int | None = Field(None, ge=0, le=100)
@@ -47,8 +47,8 @@ class RolloutRequest(Model):
 
 
 class RolloutAction(Model):
-    """Body of abort, resume and promote: 409 if `release` is not the rollout's current one. `evidence` of an abort:
-    what was measured (rule, value, threshold …), kept with the rollout and told in its event.
+    """Body of abort, resume and promote, refused with 409 if `release` is not the rollout's current one. `evidence` of
+    an abort holds the measurement (rule, value, threshold …); it is kept with the rollout and in its event.
     """
 
     release: str
@@ -57,8 +57,8 @@ class RolloutAction(Model):
 
 
 class RolloutView(View):
-    """`weight` in percent of new visitors; `release`, `state`, `reason` and `at` (since when it is in that state) are
-    null if there is no rollout. `evidence`: what an abort was decided on.
+    """`weight` is in percent of new visitors; `release`, `state`, `reason` and `at` (the time of its last transition)
+    are null if there is no rollout. `evidence` holds the measurement that an abort was decided on.
     """
 
     app: str
@@ -72,14 +72,18 @@ class RolloutView(View):
 
 
 class LatencyHistogram(View):
-    """`counts[i]`: requests of at most `le_ms[i]` milliseconds, cumulative; the last bound is +Inf, written as null."""
+    """`counts[i]` counts the requests of at most `le_ms[i]` milliseconds, cumulatively; the last bound is +Inf, written
+    as null.
+    """
 
     le_ms: list[float | None]
     counts: list[int]
 
 
 class TrackTraffic(View):
-    """Monotonic within one epoch: all requests answered by this track's instances, and those with a status ≥ 500."""
+    """Counters of one track, monotonic within one epoch: all requests that its instances answered, and `errors`, the
+    answers with a status ≥ 500.
+    """
 
     release: str | None
     requests: int
@@ -88,7 +92,9 @@ class TrackTraffic(View):
 
 
 class TrafficView(View):
-    """`share_set` and `share_seen` from 0 to 1; `share_seen` is null before the first request of the epoch."""
+    """`share_set` and `share_seen` are the canary's configured and observed share of requests, from 0 to 1;
+    `share_seen` is null before the first request of the epoch.
+    """
 
     epoch: str
     share_set: float

@@ -1,4 +1,4 @@
-"""The discovery service: who listens where, and which instances an app has."""
+"""Implements service discovery: the addresses of services, and the instances of each app."""
 
 from typing import Protocol
 
@@ -11,8 +11,8 @@ HEARTBEAT_S = 5
 
 
 class Registry(Protocol):
-    """Services announce themselves with a TTL of 15 s. Instances are written by the deployer only and stay until it
-    deletes them. Every method raises `redis.RedisError` when the registry is out of reach: callers keep what they knew.
+    """Services announce themselves with a TTL of 15 s. Only the deployer writes instances, which stay until it deletes
+    them. Every method raises `redis.RedisError` when the registry is out of reach: callers keep their last answer.
     """
 
     async def announce(self, record: ServiceRecord) -> None: ...
@@ -26,16 +26,18 @@ class Registry(Protocol):
     async def delete_instance(self, app: str, track: Track, instance_id: str) -> None: ...
 
     async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
-        """Sorted by id."""
+        """Returns the registered instances of one track, sorted by id."""
         ...
 
     async def tracks(self) -> list[tuple[str, Track]]:
-        """Every (app, track) that has at least one entry."""
+        """Returns every (app, track) that has at least one entry, sorted."""
         ...
 
 
 class RedisRegistry:
-    """DESIGN's keys `registry:service:<name>:<id>` and `registry:instance:<app>:<track>`."""
+    """Keeps the registry in the keys `registry:service:<name>:<id>` (JSON, with a TTL) and
+    `registry:instance:<app>:<track>` (a hash of JSON by instance id).
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

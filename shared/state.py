@@ -1,4 +1,4 @@
-"""State machines as data: a StrEnum and one table of transitions."""
+"""Describes state machines as data: a StrEnum of states and one table of allowed transitions."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,11 +9,11 @@ Table = Mapping[State, frozenset[State]]
 
 
 class IllegalTransition(ValueError):
-    """The table does not allow to go from one state to the other."""
+    """The transition table does not allow the step from the current state to the new one."""
 
 
 def transition(table: Table[State], current: State, new: State) -> State:
-    """`new`, if the table allows it from `current`; raises IllegalTransition if not."""
+    """Returns `new` if the table allows it from `current`; else raises IllegalTransition."""
     if new not in table[current]:
         raise IllegalTransition(f"{current} → {new} is not a transition of {type(current).__name__}")
     return new

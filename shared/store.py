@@ -1,4 +1,4 @@
-"""How every service connects to Redis."""
+"""Connects every service to Redis."""
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -11,8 +11,9 @@ __all__ = ["RedisError", "connect", "redis_unavailable"]
 
 
 def connect(url: str) -> Redis:
-    """A client that decodes to str and tries a broken connection again, about 1.5 s in all (a restart of Redis by its
-    supervisor takes about 1 s). A retried XADD or INCR may apply twice: keep such writes safe to repeat.
+    """Returns a client that decodes replies to str and retries a broken connection with back-off, for about 1.5 s in
+    all (a restart of Redis by its supervisor takes about 1 s). A retried XADD or INCR may apply twice: keep such writes
+    idempotent.
     """
     client: Redis = Redis.from_url(
         url,
@@ -29,6 +30,6 @@ def connect(url: str) -> Redis:
 
 
 def redis_unavailable(error: RedisError) -> Unavailable:
-    """What a client is told when a store raised `error`."""
+    """Returns the 503 problem that a client receives when a store raised `error`."""
     name = type(error).__name__
     return Unavailable(f"Redis does not answer ({name}); the change may not have been made; try again in a moment")

@@ -1,10 +1,10 @@
-"""How Redis is run, wherever."""
+"""Configuration of Redis, for every way to run the stack."""
 
 from pathlib import Path
 
 
 def redis_conf(host: str, port: int, folder: Path, password: str) -> str:
-    """`redis.conf`: every acknowledged write is on disk before its answer, no eviction, a password."""
+    """Returns `redis.conf`: each acknowledged write is on disk before its answer; no eviction; a password."""
     return "\n".join(
         [
             f"port {port}",

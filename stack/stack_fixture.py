@@ -1,4 +1,4 @@
-"""The stack that runs here already, or one of one's own for as long as it is needed."""
+"""Finds the stack that runs here, or starts a temporary one."""
 
 import contextlib
 import shutil
@@ -16,7 +16,9 @@ from stack.local.programs import ROOT
 
 
 def running_stack() -> LocalStack | None:
-    """The stack that runs here and is ready: where this environment's settings lead to, or those in `.env`."""
+    """Returns the stack that runs here and is ready, or None; it looks at this environment's settings, then at
+    `.env`.
+    """
     for settings in (SharedSettings(), SharedSettings(_env_file=ROOT / ".env")):
         if settings.token is not None or (settings.home / "token").exists():
             stack = LocalStack(settings)
@@ -27,10 +29,11 @@ def running_stack() -> LocalStack | None:
 
 @contextlib.contextmanager
 def own_stack(network: str = "") -> Iterator[LocalStack]:
-    """A new stack on free ports, in a temporary home that goes with it; after an error the home stays, for its logs.
-    With a `network` apps are containers on it, which the caller removes.
+    """Starts a stack on free ports in a temporary home; deletes the home at the end, but keeps it after an error, for
+    its logs.
 
-    From the main thread only: from now on TERM and HUP leave by way of every `with`, so that the stack ends.
+    With a `network` apps are containers on it, which the caller removes. Call it from the main thread only: it makes
+    TERM and HUP raise SystemExit, so that the stack ends by way of every `with`.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
@@ -49,8 +52,10 @@ def own_stack(network: str = "") -> Iterator[LocalStack]:
 
 @contextlib.contextmanager
 def own_container_stack(app: str) -> Iterator[LocalStack]:
-    """`own_stack` for one app as containers, on a network of its name: an `app` that no other stack on the engine has.
-    Its containers, volumes and the network go with the stack; its images stay.
+    """Starts `own_stack` for one app in containers, on a network of its name.
+
+    No other stack on the engine may have an `app` of this name. Its containers, volumes and network are removed at the
+    end; its images stay.
     """
     with contextlib.ExitStack() as ending:
         ending.callback(engine.remove_network, app)
@@ -60,7 +65,7 @@ def own_container_stack(app: str) -> Iterator[LocalStack]:
 
 @contextlib.contextmanager
 def borrowed_or_own_stack() -> Iterator[LocalStack]:
-    """The one that runs, which is left running; else a new one, which ends with the block."""
+    """Yields the running stack and leaves it running; else a new one, which ends with the block."""
     running = running_stack()
     if running is not None:
         yield running

@@ -1,4 +1,4 @@
-"""The least that can be deployed: answers every GET with the same few bytes, as fast as Python's library can."""
+"""The smallest app that can be deployed: answers every request with the same few bytes, as fast as asyncio can."""
 
 import asyncio
 import os

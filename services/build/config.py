@@ -1,4 +1,4 @@
-"""Settings of the build service."""
+"""Defines the settings of the build service."""
 
 from pathlib import Path
 
@@ -9,12 +9,14 @@ from shared.models import Environment
 
 
 class Settings(SharedSettings):
-    """`SLIPWAY_BUILD_CONCURRENCY`: how many builds run steps at a time (not counting those that deploy).
-    `SLIPWAY_BUILD_LIMIT_S`: how long one may take until what passed is sealed.
-    `SLIPWAY_BUILD_FILES`: files and folders that a commit may hold; `SLIPWAY_BUILD_CHECKOUT_MB`: what it may unpack to;
-    `SLIPWAY_BUILD_PUSH_MB`: what one push may carry.
-    `SLIPWAY_BUILD_STEPS`: how many steps of one build run at a time, where its manifest allows that.
-    `SLIPWAY_BUILD_LOOPBACK_SOURCES`: for tests only; a source may be http:// on a loopback address.
+    """Holds the settings, read from environment variables `SLIPWAY_*`.
+
+    `SLIPWAY_BUILD_CONCURRENCY`: number of builds that run steps at a time (builds in their deploy stage do not count).
+    `SLIPWAY_BUILD_LIMIT_S`: seconds from the start of a build until its artifact is sealed. `SLIPWAY_BUILD_FILES`:
+    number of files and folders that a commit may hold. `SLIPWAY_BUILD_CHECKOUT_MB`: unpacked size of a commit, in MiB.
+    `SLIPWAY_BUILD_PUSH_MB`: size of one push, in MiB. `SLIPWAY_BUILD_STEPS`: number of steps of one build that run at a
+    time, where its manifest allows that. `SLIPWAY_BUILD_LOOPBACK_SOURCES`: allows http:// sources on a loopback
+    address, for tests only.
     """
 
     build_concurrency: int = Field(2, ge=1)
@@ -35,7 +37,7 @@ class Settings(SharedSettings):
 
     @property
     def build_releases(self) -> Path:
-        """A build's checkout is `<app>/<build>/` in it, and stays there as the artifact if it passes."""
+        """Returns the folder of checkouts. A build's is `<app>/<build>/`; it is the artifact if the build passes."""
         return self.home / "releases"
 
     @property
@@ -44,12 +46,12 @@ class Settings(SharedSettings):
 
     @property
     def build_reports(self) -> Path:
-        """What the reports of builds said."""
+        """Returns the folder of the reports' records."""
         return self.home / "reports"
 
     @property
     def caches(self) -> Path:
-        """What steps of an app keep from build to build: `<app>/pip`, `<app>/npm`."""
+        """Returns the folder of caches, which steps of an app keep from build to build: `<app>/pip`, `<app>/npm`."""
         return self.home / "cache"
 
     @property
@@ -58,10 +60,10 @@ class Settings(SharedSettings):
 
     @property
     def push_socket(self) -> Path:
-        """Where the hook of a repository tells of a push."""
+        """Returns the path of the socket at which the hooks of a repository report a push."""
         return self.home / "build.sock"
 
     def app_urls(self, app: str, environment: Environment) -> list[str]:
-        """Where visitors find an app: the split, and the environment by itself."""
+        """Returns the URLs of an app: the split between environments, and the environment by itself."""
         own_port = self.production_port if environment is Environment.PRODUCTION else self.canary_port
         return [f"http://{app}.{self.domain}:{port}/" for port in (self.public_port, own_port)]

@@ -1,4 +1,4 @@
-"""Composition root of the build service."""
+"""Assembles the build service: the composition root."""
 
 import contextlib
 import os
@@ -72,7 +72,7 @@ FETCHES, TELLINGS = 4, 8  # apps at a time
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """The service with everything it needs; nothing runs before the app's lifespan starts."""
+    """Returns the service with all its parts; nothing runs before the app's lifespan starts."""
     environment = passed_on(os.environ)
     url = settings.outside_url("build")
     redis = connect(settings.redis_connection_url())
@@ -215,7 +215,7 @@ def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
 
 
 def run() -> None:
-    """Runs the service until it is told to end."""
+    """Runs the service until it receives a signal to end."""
     configure_logging()
     settings = Settings()
     serve(build_app(settings), settings, "build")

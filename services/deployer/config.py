@@ -1,4 +1,4 @@
-"""Settings of the deployer."""
+"""Defines the settings of the deployer."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,7 +9,9 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Durations in seconds; the defaults are Kamal's, but for the watch after going live."""
+    """Settings of the deployer in addition to the shared ones. Durations are in seconds; the defaults are Kamal's,
+    except for the watch after going live.
+    """
 
     ready_deadline_s: float = Field(30, gt=0, description="A new instance must be ready within this time.")
     watch_s: float = Field(10, ge=0, description="After going live, a crash or failing health rolls back by itself.")

@@ -1,4 +1,4 @@
-"""Composition root of the deployer."""
+"""Builds the deployer from its parts and runs it (composition root)."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ ENFORCE_S = 0.5
 
 
 def _docker_driver(settings: Settings) -> Driver:
-    """Imported here: machines that run processes need not have Docker's package."""
+    """Returns a Docker driver. It is imported here: machines that run processes need not have Docker's package."""
     from services.deployer.drivers.docker.driver import DockerDriver
 
     stack, home = Stack(settings.stack_id(), settings.network), settings.home
@@ -59,14 +59,16 @@ DRIVERS: dict[str, Callable[[Settings], Driver]] = {
 
 
 def driver_for(settings: Settings) -> Driver:
-    """Raises ValueError if there is no such driver, or if it cannot limit memory as the settings demand."""
+    """Returns the driver that the settings name. Raises ValueError if there is none, or if it cannot limit memory as
+    the settings demand.
+    """
     if settings.driver not in DRIVERS:
         raise ValueError(f"SLIPWAY_DRIVER={settings.driver}: there is no such driver; choose from {', '.join(DRIVERS)}")
     return DRIVERS[settings.driver](settings)
 
 
 def app_facts(settings: Settings) -> AppFacts:
-    """What apps are told of the platform: addresses, and secrets that are derived from its token."""
+    """Returns the facts of the platform that apps receive: addresses, and secrets derived from its token."""
     token = settings.platform_token()
     redis = urlsplit(settings.redis_url)
     where = f"{redis.hostname}:{redis.port or 6379}/{redis.path.strip('/') or 0}"
@@ -78,7 +80,7 @@ def app_facts(settings: Settings) -> AppFacts:
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """The service with everything it needs; nothing runs before the app's lifespan starts."""
+    """Returns the service with all its parts; no work runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
     vault = OverrideEncryption(secret_file(settings.home / "key").split())
@@ -138,7 +140,7 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def run() -> None:
-    """Runs the service until it is told to end; instances run on."""
+    """Runs the service until SIGTERM or SIGINT; instances run on."""
     configure_logging()
     settings = Settings()
     serve(build_app(settings), settings, "deployer")

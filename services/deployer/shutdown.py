@@ -1,6 +1,6 @@
-"""The end of the whole platform: its app instances end with it, and the next deployer counts that against none.
+"""Ends all app instances when the whole platform stops, so that the next deployer counts no crash.
 
-`python -m services.deployer.shutdown` does it where the deployer runs in a container.
+`python -m services.deployer.shutdown` does so where the deployer runs in a container.
 """
 
 import os
@@ -17,8 +17,9 @@ GRACE_S = 10
 
 
 def end_instances(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
-    """For the launcher, when the deployer has ended: SIGTERM to every instance, SIGKILL after `timeout_s` seconds;
-    returns how many ran. Raises DriverError if the engine does not answer.
+    """Ends every instance after the deployer has ended: SIGTERM, and SIGKILL after `timeout_s` seconds. Returns the
+    number of instances that ran. With the docker driver, records the time in `<home>/stopped`. Raises DriverError if
+    the engine refuses or does not answer.
     """
     if settings.driver == "process":
         return stop_instances(settings.home, timeout_s)
@@ -31,7 +32,7 @@ def end_instances(settings: SharedSettings, environment: Mapping[str, str], time
 
 
 def ended_at(home: Path) -> datetime | None:
-    """When the platform was stopped last; None if it never was, or nobody noted it."""
+    """Returns the time of the platform's last stop; None if none is recorded."""
     try:
         return datetime.fromisoformat((home / NAME).read_text())
     except (FileNotFoundError, ValueError):

@@ -1,5 +1,5 @@
-"""Where releases, instances and wishes live. The only user of Redis in this service. What is wished for goes through
-the vault: no value of a variable or secret is stored in the clear.
+"""Stores releases, instances and overrides in Redis. Overrides are encrypted first: no value of a variable or secret is
+stored in the clear.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,26 @@ PLACES = "deployer:places"
 
 @dataclass(frozen=True)
 class Stored:
-    """Of one environment: releases that are open or have instances, and its instances, oldest first."""
+    """The stored state of one environment."""
 
     releases: dict[str, Release]
+    """Releases that are open or have instances, by id."""
     instances: dict[str, Instance]
+    """Instances by id, oldest first."""
     override: Override
 
 
 class Store(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; nothing is changed then, or all of it."""
+    """Stores the deployer's state. Every method raises `redis.RedisError` when the store is out of reach; a change is
+    then applied completely or not at all.
+    """
 
     async def next_number(self, app: str) -> int:
-        """Of the app's next release; never the same twice."""
+        """Returns the number of the app's next release; never the same twice."""
         ...
 
     async def commit(self, place: EnvironmentId, commit: Commit) -> None:
-        """All of it at once, with its events."""
+        """Writes the commit and its events in one transaction."""
         ...
 
     async def load(self, place: EnvironmentId) -> Stored: ...
@@ -46,20 +50,20 @@ class Store(Protocol):
     async def releases(
         self, place: EnvironmentId, *, before: int | None = None, limit: int | None = None
     ) -> list[Release]:
-        """Newest first; of those with a number below `before`."""
+        """Returns the environment's releases, newest first: at most `limit`, with numbers below `before`."""
         ...
 
     async def places(self) -> list[EnvironmentId]:
-        """Where there ever was a release, or another wish than the manifest's."""
+        """Returns the environments that ever had a release or an override, sorted."""
         ...
 
     async def save_override(self, place: EnvironmentId, override: Override) -> None:
-        """Its configuration is not taken from it but worked out anew when it is loaded."""
+        """Writes the override. Its `configuration` is recomputed from its values, unless some are locked."""
         ...
 
 
 def is_open(release: Release) -> bool:
-    """Whether something is still to be done for the release."""
+    """Returns True if the release still needs work: it has not ended, or its rollout must be aborted, or it is down."""
     return release.state not in ENDED or release.abort_rollout or release.is_down
 
 
@@ -144,7 +148,7 @@ def _age(instance: Instance) -> tuple[float, int, str]:
 
 
 class MemoryStore:
-    """For tests; `events` in the order in which they were committed. `vault` may be another one in its next life."""
+    """A store in memory for tests. `events` are in the order of their commits; a test may replace `vault`."""
 
     def __init__(self, vault: OverrideEncryption) -> None:
         self.events: list[Event] = []

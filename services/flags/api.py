@@ -1,4 +1,4 @@
-"""REST for people and scripts: flags and their history. See also ofrep_api.py, transfer_api.py, page_api.py."""
+"""REST for people and scripts: flags and their history. See also ofrep_api.py, import_export_api.py, page_api.py."""
 
 from typing import Annotated
 
@@ -57,7 +57,7 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
 
     @router.get("/flags", summary="All flags of one environment")
     async def list_flags(environment: In = Environment.PRODUCTION) -> Page[FlagView]:
-        """Last changed first."""
+        """Returns all flags of the environment, last changed first."""
         return Page(items=views.all(environment))
 
     @router.get("/flags/{key}", response_model=FlagView, summary="One flag")
@@ -69,9 +69,10 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         cursor: Cursor = None,
         seen: Seen = None,
     ) -> FlagView | Response:
-        """Its definition in one environment (production, if none is named), with its ETag; without `environment` the
-        ETag stands for the flag in every environment. A page with its history, where `Accept` begins with `text/html`;
-        `cursor` and `seen` are the page's."""
+        """Returns its definition in one environment (production, if none is named), with its ETag; without
+        `environment` the ETag stands for the flag in every environment. A page with its history, where `Accept` begins
+        with `text/html`; `cursor` and `seen` are the page's.
+        """
         if wants_page(request.headers.get("accept")):
             changes = await store.history(key, limit=HISTORY_SHOWN, before=cursor)
             return page_response(pages.flag(key, changes, cursor is None, seen, request.url.hostname))
@@ -88,7 +89,9 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         condition: Condition,
         environment: Where = None,
     ) -> FlagView:
-        """flagd's flag definition. Answers with production's, if it was written to every environment."""
+        """Makes or replaces the flag from flagd's flag definition. Answers with production's, if it was written to
+        every environment.
+        """
         await write(request, key, put(places(key, environment), body, condition))
         return found(response, key, environment)
 
@@ -101,21 +104,22 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         condition: Condition,
         environment: Where = None,
     ) -> FlagView:
-        """Changes what is given, in each environment that has the flag. `defaultVariant` switches it where no rule
-        decides; `DISABLED` does not turn it off, but leaves the value to its callers."""
+        """Changes the given fields, in each environment that has the flag. `defaultVariant` switches it where no rule
+        decides; `DISABLED` does not turn it off, but leaves the value to its callers.
+        """
         await write(request, key, patched(places(key, environment), body, condition))
         return found(response, key, environment)
 
     @router.delete("/flags/{key}", summary="Delete a flag", status_code=204)
     async def delete_flag(request: Request, key: FlagKey, condition: Condition, environment: Where = None) -> Response:
-        """Its mirrors go with it; its history stays."""
+        """Deletes the flag and its mirrors; its history stays."""
         if not await write(request, key, deleted(places(key, environment), condition)):
             views.one(key, environment)
         return Response(status_code=204)
 
     @router.get("/flags/{key}/history", summary="Who changed a flag, when, and what")
     async def history(key: FlagKey, limit: Limit = 50, cursor: Cursor = None) -> Page[ChangeView]:
-        """Every environment's changes, newest first; deleted flags have theirs too."""
+        """Returns the changes in every environment, newest first, of deleted flags too."""
         entries = await store.history(key, limit=limit, before=cursor)
         if not entries and cursor is None:
             raise NotFound(f"there has never been a flag {key}; GET /flags lists those there are")

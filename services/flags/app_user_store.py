@@ -1,4 +1,4 @@
-"""The Redis user that apps are given: it may read the mirrors, and nothing else."""
+"""The Redis user of apps, which may read the mirrors and nothing else."""
 
 import hashlib
 
@@ -8,7 +8,9 @@ from services.flags.store import MIRRORS
 
 
 class RedisAppUser:
-    """User `app`; its password is derived from the platform's token, so that nobody has to hand it on."""
+    """Manages the user `app`; its password is derived from the platform's token, so that every service can
+    compute it.
+    """
 
     NAME = "app"
     # What the usual client libraries send by themselves, and the reading commands.
@@ -20,8 +22,9 @@ class RedisAppUser:
         self._digest = hashlib.sha256(password.encode()).hexdigest()
 
     async def ensure(self) -> None:
-        """Makes or corrects the user; cheap, and harmless to clients that are logged in. Redis forgets it when it
-        restarts, so this is repeated.
+        """Creates or corrects the user. Idempotent, cheap, and harmless to clients that are logged in.
+
+        Redis forgets the user when it restarts, so a loop repeats this.
         """
         mirrors = await self._redis.hkeys(MIRRORS)
         await self._redis.acl_setuser(

@@ -1,4 +1,4 @@
-"""Who may ask for what: an app's token, the ticket in a stream's address, the name under which a change is kept."""
+"""Access rights: the token of an app, the ticket in a stream's address, the actor of a change."""
 
 import base64
 import binascii
@@ -19,17 +19,19 @@ ANYBODY = "platform"
 
 
 def app_token(platform_token: str, environment: Environment) -> str:
-    """What an app evaluates the flags of its environment with: `<environment>.<secret>`."""
+    """Returns the token with which an app evaluates the flags of its environment: `<environment>.<secret>`."""
     return f"{environment}.{derived_secret(platform_token, f'flags:{environment}')}"
 
 
 def stream_ticket(platform_token: str, environment: Environment) -> str:
-    """Good for hearing that flags of the environment changed, and for nothing else: not even what they are."""
+    """Returns a ticket that only allows to receive change notifications of the environment, not the flags."""
     return f"{environment}.{derived_secret(platform_token, f'flags:stream:{environment}')}"
 
 
 def accepts_app_tokens(platform_token: str) -> Callable[[Scope, str], bool]:
-    """For create_app: apps' tokens are good for OFREP, tickets for its stream; both select their environment."""
+    """Returns a check for `create_app`: it accepts apps' tokens for OFREP and tickets for its stream; both select their
+    environment.
+    """
     tokens = {environment: app_token(platform_token, environment) for environment in Environment}
     tickets = {environment: stream_ticket(platform_token, environment) for environment in Environment}
 
@@ -46,9 +48,11 @@ def accepts_app_tokens(platform_token: str) -> Callable[[Scope, str], bool]:
 
 
 class TicketInAddress:
-    """ASGI middleware before the one that checks tokens: a stream's `?ticket=` goes the way of `X-API-Key`, and out of
-    the address. OpenFeature's web providers open streams by EventSource, which cannot send a header; OFREP therefore
-    lets the address carry what is needed (ADR 8 of its protocol).
+    """ASGI middleware in front of the token check: moves a stream's `?ticket=` from the address to the header
+    `X-API-Key`.
+
+    OpenFeature's web providers open streams by EventSource, which cannot send a header; OFREP therefore allows
+    credentials in the address (ADR 8 of its protocol).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,7 +71,7 @@ class TicketInAddress:
 
 
 def actor(headers: Mapping[str, str]) -> str:
-    """The user of HTTP Basic, else `platform`. Everybody has the same token: a note who it was, no proof."""
+    """Returns the user of HTTP Basic, else `platform`. All users share one token: the name is a note, no proof."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return ANYBODY

@@ -1,4 +1,4 @@
-"""The copy of all flags in memory: evaluation never waits for Redis, and goes on without it."""
+"""Cache of all flags in memory: evaluation never waits for Redis, and goes on without it."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,9 @@ POLL_S = 0.2  # how long a change may be overlooked that nobody announced
 
 @dataclass(frozen=True)
 class Edition:
-    """The flags of one environment as they are; `etag` is the flags' own, quotes included, whatever the context."""
+    """The flags of one environment at one moment. `etag` identifies the flags alone, quotes included, whatever the
+    context.
+    """
 
     flags: FlagSet
     since: datetime
@@ -31,14 +33,15 @@ class Edition:
 
 
 class FlagCache:
-    """Reads from memory; writes go through to the store and are visible here when they return. Other copies of the
-    service see them at once if they are told, else with their next `refresh()`.
+    """Reads from memory; writes go through to the store and are visible here when they return.
+
+    Other copies of the service see a write at once if its announcement reaches them, else with their next `refresh()`.
     """
 
     def __init__(
         self, store: FlagStore, now: Callable[[], datetime], on_change: Callable[[], None] = lambda: None
     ) -> None:
-        """`on_change` is called whenever any flag is another."""
+        """Creates an empty cache; `on_change` is called after each refresh that loaded a new version."""
         self._store = store
         self._now = now
         self._on_change = on_change
@@ -50,12 +53,12 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """One step of the loop that takes over what other copies changed. Raises RedisError."""
+        """Runs one step of the loop that loads what other copies changed. Raises RedisError."""
         await self.refresh()
         await self._store.announced(POLL_S)
 
     async def refresh(self) -> None:
-        """Takes over what changed in the store. Raises RedisError, and then says so with each answer (`stale`)."""
+        """Loads what changed in the store. Raises RedisError, and then marks each answer as `stale`."""
         async with self._refreshing:
             try:
                 if self._version is None or await self._store.version() != self._version:
@@ -81,12 +84,12 @@ class FlagCache:
         turn.set()
 
     def close(self) -> None:
-        """Ends `next_edition` for everyone who waits for one."""
+        """Ends every waiting `next_edition`."""
         self._closed = True
         self._wake_readers()
 
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """As FlagStore.change."""
+        """Changes flags like `FlagStore.change`, and refreshes the cache."""
         changes = await self._store.change(keys, decide, actor=actor, at=at)
         with contextlib.suppress(RedisError):  # it is stored; the loop refreshes when Redis is back
             await self.refresh()
@@ -94,17 +97,19 @@ class FlagCache:
 
     @property
     def stale(self) -> bool:
-        """Whether Redis is away, so that the flags may be others by now."""
+        """True while Redis is away, so that the flags may have changed."""
         return self._stale
 
     def edition(self, environment: Environment) -> Edition:
-        """Raises Unavailable before the first refresh: unknown is not the same as no flags."""
+        """Returns the environment's flags. Raises Unavailable before the first refresh: unknown is not the same as no
+        flags.
+        """
         if not self._editions:
             raise Unavailable("the flags have not been read from Redis yet; try again in a moment")
         return self._editions[environment]
 
     async def next_edition(self, environment: Environment, seen: str | None) -> Edition | None:
-        """The environment's flags, as soon as their etag is not `seen`; None after `close()`."""
+        """Waits for flags whose etag is not `seen`, and returns them; None after `close()`."""
         while not self._closed:
             if self._editions and self._editions[environment].etag != seen:
                 return self._editions[environment]
@@ -112,10 +117,12 @@ class FlagCache:
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
-        """Raises Unavailable before the first refresh."""
+        """Returns the environment's flags. Raises Unavailable before the first refresh."""
         return self.edition(environment).flags
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
-        """Raises EvaluationError and Unavailable. While Redis is away: by the last known flags, metadata `stale`."""
+        """Evaluates the flag; while Redis is away by the last known flags, with metadata `stale`. Raises
+        EvaluationError and Unavailable.
+        """
         evaluation = self.flags(environment).evaluate(key, context)
         return replace(evaluation, metadata={**evaluation.metadata, "stale": True}) if self._stale else evaluation

@@ -1,4 +1,4 @@
-"""What a write makes of the flags that are there, and what it may be made to depend on (`If-Match`)."""
+"""Changes: computes what a write makes of the existing flags, and checks its preconditions (`If-Match`)."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ Rules = Literal["keep", "aside", "back"]
 
 
 class FlagPlace(NamedTuple):
-    """Where one definition is: the same key may be in several environments."""
+    """Identifies one definition: the same key may exist in several environments."""
 
     environment: Environment
     key: str
@@ -29,26 +29,28 @@ Decide = Callable[[Flags], Wanted]
 
 
 def places(key: str, environment: Environment | None) -> list[FlagPlace]:
-    """The flag's place in one environment, or in each."""
+    """Returns the flag's place in one environment, or in each."""
     return [FlagPlace(each, key) for each in ([environment] if environment else Environment)]
 
 
 def tag(flags: Flags, where: Iterable[FlagPlace]) -> str | None:
-    """Strong ETag of the flags in these places, quotes included; None if there are none."""
+    """Returns a strong ETag of the flags in these places, quotes included; None if there are none."""
     there = [flags[place].model_dump_json(by_alias=True) for place in sorted(where) if place in flags]
     return f'"{hashlib.sha256("".join(there).encode()).hexdigest()[:20]}"' if there else None
 
 
 @dataclass(frozen=True)
 class Precondition:
-    """RFC 9110's `If-Match` and `If-None-Match`, as they were sent."""
+    """The headers `If-Match` and `If-None-Match` (RFC 9110), as they were sent."""
 
     if_match: str | None = None
     if_none_match: str | None = None
 
     def hold(self, flags: Flags, where: Sequence[FlagPlace]) -> None:
-        """Raises a Problem (412) unless a write to `where` may go on. A tag of the flag in every environment holds for
-        one of them too; a tag of one environment does not for all.
+        """Raises a Problem (412) if the precondition forbids a write to `where`.
+
+        A tag of the flag in every environment also holds for one of them; a tag of one environment does not hold for
+        all.
         """
         key = where[0].key
         now = tag(flags, where)
@@ -69,13 +71,13 @@ def _names(header: str, current: Iterable[str | None]) -> bool:
 
 
 def put(where: Sequence[FlagPlace], definition: Definition, condition: Precondition) -> Decide:
-    """Makes or replaces the flag in each place."""
+    """Returns a change that makes or replaces the flag in each place. Raises Invalid for a faulty definition."""
     check(definition)
     return _each(where, condition, lambda current: definition)
 
 
 def patched(where: Sequence[FlagPlace], patch: Patch, condition: Precondition) -> Decide:
-    """Changes what the patch names, in each place that has the flag."""
+    """Returns a change that applies the patch in each place that has the flag."""
 
     def after(current: Definition | None) -> Definition | None:
         if current is None:
@@ -92,9 +94,10 @@ def deleted(where: Sequence[FlagPlace], condition: Precondition) -> Decide:
 
 
 def switched(where: Sequence[FlagPlace], to: str, rules: Rules, condition: Precondition) -> Decide:
-    """Serves the variant `to` from now on, in each place that has the flag, a disabled one included (a disabled flag
-    leaves the value to its caller, whose default may be *on*). `rules`: they `keep` deciding before the default does,
-    are set `aside` so that everybody gets `to`, or brought `back`.
+    """Returns a change that serves the variant `to` from now on, in each place that has the flag.
+
+    It enables a disabled flag (which would leave the value to its caller, whose default may be *on*). `rules`: `keep`
+    lets them decide before the default does, `aside` disables them so that everybody gets `to`, `back` restores them.
     """
 
     def after(current: Definition | None) -> Definition | None:
@@ -126,7 +129,9 @@ def _each(
 
 
 def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
-    """Plain key that an owner asked for → key of its flag, after the changes. Raises Conflict if two want one."""
+    """Returns the owners after the changes: plain key → key of its flag. Raises Conflict if two flags want one plain
+    key.
+    """
     owned = [change for change in changes if change.environment == Environment.PRODUCTION]
     left = dict(owners)
     for change in owned:
@@ -140,7 +145,7 @@ def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[
 
 
 def changes_of(flags: Flags, wanted: Wanted, actor: str, at: datetime) -> list[Change]:
-    """What is to be stored so that `wanted` comes about."""
+    """Returns the changes that turn `flags` into `wanted`."""
     changes = []
     for place, after in wanted.items():
         before = flags[place].definition if place in flags else None
@@ -153,7 +158,7 @@ def changes_of(flags: Flags, wanted: Wanted, actor: str, at: datetime) -> list[C
 
 
 def flag_after(change: Change) -> Flag | None:
-    """The flag as it is stored after the change."""
+    """Returns the flag as it is stored after the change; None if it was deleted."""
     if change.after is None:
         return None
     return Flag(

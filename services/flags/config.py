@@ -4,4 +4,4 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Nothing of its own yet."""
+    """Has no settings besides the shared ones."""

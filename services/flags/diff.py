@@ -1,4 +1,4 @@
-"""What a change changed, as a person reads it."""
+"""Differences of a change, in a form for people."""
 
 import json
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from services.flags.flag import Change, Definition, rules_aside
 
 
 class Difference(NamedTuple):
-    """`before` is None if the part was added, `after` if it went; else JSON."""
+    """One changed part of a definition. `before` is None if it was added, `after` if it was removed; else JSON."""
 
     part: str
     before: str | None
@@ -15,7 +15,7 @@ class Difference(NamedTuple):
 
 
 def differences(change: Change) -> list[Difference]:
-    """Part by part, in the order of a definition; variants and metadata entry by entry."""
+    """Returns the changed parts in the order of a definition; variants and metadata entry by entry."""
     before, after = _parts(change.before), _parts(change.after)
     names = [*before, *(name for name in after if name not in before)]
     pairs = [Difference(name, before.get(name), after.get(name)) for name in names]

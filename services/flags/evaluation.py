@@ -1,4 +1,4 @@
-"""Flag and context → value, by flagd's reference evaluator (`openfeature-flagd-core`)."""
+"""Evaluates flags by flagd's reference evaluator (`openfeature-flagd-core`)."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from services.flags.flag import Flag
 
 
 class EvaluationError(Exception):
-    """OFREP's errorCode and errorDetails."""
+    """Raised when a flag cannot be evaluated; holds OFREP's errorCode and errorDetails."""
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(f"{code}: {details}")
@@ -26,20 +26,21 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`variant` is None if the flag leaves the value to the caller's default: it is disabled, or has no default."""
+    """The result of an evaluation."""
 
     key: str
     value: JsonValue
     variant: str | None
+    """None if the flag leaves the value to the caller's default: it is disabled, or has no default."""
     reason: str
     metadata: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
 
 class FlagSet:
-    """The flags of one environment, ready for evaluation; never changed.
+    """The flags of one environment, ready for evaluation. Immutable.
 
-    `digest`: another one whenever a definition is another, the same in every copy of the service. `depends_on_time`:
-    a rule asks for `$flagd.timestamp`, so that the same context may get another answer later.
+    `digest`: changes with every definition, and is the same in every copy of the service. `depends_on_time`: a rule
+    uses `$flagd.timestamp`, so that the same context may get another answer later.
     """
 
     def __init__(self, flags: Iterable[Flag]) -> None:
@@ -52,21 +53,21 @@ class FlagSet:
         self._core.set_flags(text)  # as a string: a dict is changed by the evaluator
 
     def flags(self) -> list[Flag]:
-        """Last changed first."""
+        """Returns the flags, last changed first."""
         return sorted(self._flags.values(), key=lambda flag: (flag.updated_at, flag.key), reverse=True)
 
     def get(self, key: str) -> Flag | None:
         return self._flags.get(key)
 
     def check_context(self, context: Mapping[str, Any]) -> str | None:
-        """Its targeting key. Raises EvaluationError if that is none."""
+        """Returns the context's targeting key, or None without one. Raises EvaluationError if it is not a string."""
         targeting_key = context.get("targetingKey")
         if not isinstance(targeting_key, str | None):
             raise EvaluationError("INVALID_CONTEXT", "context.targetingKey must be a string")
         return targeting_key
 
     def evaluate(self, key: str, context: Mapping[str, Any]) -> Evaluation:
-        """Raises EvaluationError, whatever a rule stumbles over."""
+        """Evaluates the flag. Raises EvaluationError, whatever goes wrong in a rule."""
         flag = self._flags.get(key)
         if flag is None:
             raise EvaluationError("FLAG_NOT_FOUND", f"there is no flag {key}; GET /flags lists those there are")
@@ -87,7 +88,9 @@ class FlagSet:
         return Evaluation(key, result.value, result.variant, str(result.reason), result.flag_metadata)
 
     def _resolver(self, flag: Flag) -> Callable[[str, EvaluationContext], FlagResolutionDetails[Any]]:
-        """OFREP does not name the type; the variants tell. One fraction among numbers makes them all floats."""
+        """Returns the evaluator's method for the flag's type, which OFREP does not send: the variants determine it. One
+        fraction among numbers makes them all floats.
+        """
         core, values = self._core, list(flag.definition.variants.values())
         if isinstance(values[0], bool):
             return lambda key, context: core.resolve_boolean_value(key, False, context)

@@ -25,7 +25,9 @@ FlagKey = Annotated[str, StringConstraints(pattern=KEY_PATTERN), AfterValidator(
 
 
 class Definition(BaseModel):
-    """flagd's flag definition, https://flagd.dev/reference/flag-definitions/; unknown members are refused."""
+    """A flag definition in flagd's format, https://flagd.dev/reference/flag-definitions/; unknown members are
+    refused.
+    """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -41,13 +43,15 @@ class Definition(BaseModel):
 
     @property
     def mirror(self) -> str | None:
-        """The plain Redis key that the flag's owner asked for."""
+        """Name of the plain Redis key that the flag's owner asked for, or None."""
         name = self.metadata.get("mirror")
         return None if name is None else str(name)
 
 
 class Patch(BaseModel):
-    """What changes. `variants` and `metadata` are merged, null removes an entry; `targeting` is replaced as a whole."""
+    """The fields to change. `variants` and `metadata` are merged, null removes an entry; `targeting` is replaced as a
+    whole.
+    """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -69,7 +73,7 @@ class Flag(BaseModel):
 
 
 class Change(BaseModel):
-    """One entry of a flag's history; `before` is null if it was made, `after` if it was deleted."""
+    """One entry of a flag's history; `before` is null if the flag was made, `after` if it was deleted."""
 
     key: str
     environment: Environment
@@ -80,8 +84,9 @@ class Change(BaseModel):
 
 
 def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-    """The rules that are kept but do not count, if they were set aside: `{"if": [false, rules]}` has no result, so that
-    the default variant is served. None if they count, or there are none.
+    """Returns the rules that were set aside; None if they are in force, or there are none.
+
+    Rules are set aside as `{"if": [false, rules]}`, which has no result, so that the default variant is served.
     """
     match targeting:
         case {"if": [False, dict(rules)], **rest} if not rest:
@@ -90,7 +95,7 @@ def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValu
 
 
 def merged(definition: Definition, patch: Patch) -> Definition:
-    """The definition after the patch, not yet checked."""
+    """Returns the definition after the patch, not yet validated. Raises Invalid for a null state."""
     given = {name: getattr(patch, name) for name in patch.model_fields_set}
     if given.get("state", "ENABLED") is None:
         raise Invalid("state", "null is no state; use ENABLED or DISABLED")
@@ -102,7 +107,7 @@ def merged(definition: Definition, patch: Patch) -> Definition:
 
 
 def kind_of(value: JsonValue) -> str | None:
-    """JSON's name of the value's type, None for null. (bool is an int to Python.)"""
+    """Returns JSON's name of the value's type, None for null. (bool is an int to Python.)"""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int | float):
@@ -113,7 +118,9 @@ def kind_of(value: JsonValue) -> str | None:
 
 
 def plain_value(definition: Definition | None) -> str | None:
-    """What a mirror holds, rules aside: `1` or `0`, a string as it is, else JSON. None: there is no key."""
+    """Returns the text of a mirror, ignoring rules: `1` or `0`, a string as it is, else JSON. None: the key is
+    deleted.
+    """
     if definition is None:
         return None
     value: Any = None
@@ -127,7 +134,9 @@ def plain_value(definition: Definition | None) -> str | None:
 
 
 def mirrored(change: Change) -> dict[str, str | None]:
-    """Redis key → what it must hold after the change; None: the key goes. `metadata.mirror` is production's alone."""
+    """Returns Redis keys with their texts after the change (None: the key is deleted). `metadata.mirror` applies to
+    production alone.
+    """
     value = plain_value(change.after)
     if change.environment != Environment.PRODUCTION:
         return {f"flag:{change.environment}:{change.key}": value}

@@ -1,4 +1,4 @@
-"""Whole sets of flags in flagd's file format: written out, and taken in as a whole or not at all."""
+"""Import and export of whole sets of flags in flagd's file format; an import is applied as a whole or not at all."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
 
 
 def flagd_file(flags: Sequence[Flag]) -> dict[str, Any]:
-    """One environment's flags as a file that flagd reads too."""
+    """Returns one environment's flags as a file that flagd reads too."""
     definitions = {
         flag.key: flag.definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         for flag in sorted(flags, key=lambda flag: flag.key)
@@ -29,16 +29,20 @@ def flagd_file(flags: Sequence[Flag]) -> dict[str, Any]:
 
 @dataclass
 class Parsed:
-    """What a file asks for, in which environments (with the path to each), and its faults: path and what is wrong."""
+    """The content of a parsed file."""
 
     definitions: dict[FlagPlace, Definition] = field(default_factory=dict)
+    """The definitions that the file asks for."""
     prefixes: dict[Environment, str] = field(default_factory=dict)
+    """The environments in the file, with the path to each."""
     faults: list[tuple[str, str]] = field(default_factory=list)
+    """Pairs of path and fault."""
 
 
 def parse(document: Mapping[str, JsonValue], environment: Environment) -> Parsed:
-    """A flagd file for one environment, or `{"environments": {<environment>: <flagd file>}}` for several. `$evaluators`
-    are put in where `$ref` names them, the set's `metadata` into each flag, as flagd reads them.
+    """Parses a flagd file for one environment, or `{"environments": {<environment>: <flagd file>}}` for several.
+
+    It expands `$evaluators` where `$ref` names them and merges the file's `metadata` into each flag, as flagd does.
     """
     parsed = Parsed()
     several = document.get("environments")
@@ -82,11 +86,11 @@ def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: 
 
 
 class _NoEnd(Exception):
-    """Putting evaluators in would not end, or not soon."""
+    """Raised when expanding evaluators would not end, or not soon."""
 
 
 class _Reader:
-    """Reads one flag of a file; `faults` has what was wrong with it."""
+    """Reads one flag of a file; `faults` collects what is wrong with it."""
 
     def __init__(self, path: str, evaluators: Mapping[str, JsonValue], metadata: Mapping[str, JsonValue]) -> None:
         self.faults: list[tuple[str, str]] = []
@@ -119,7 +123,7 @@ class _Reader:
         return definition
 
     def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = ()) -> JsonValue:
-        """`within`: the evaluators that the rule is a part of. Raises _NoEnd."""
+        """Returns the rule with its evaluators expanded; `within`: the evaluators around it. Raises _NoEnd."""
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise _NoEnd("too large with its evaluators put in; use fewer references")
@@ -136,7 +140,7 @@ class _Reader:
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """pydantic's place, without the type that it tried (`metadata.owner.bool`)."""
+    """Returns pydantic's location without the type that it tried (`metadata.owner.bool`)."""
     return tuple(str(part) for part in (loc[:2] if loc[:1] == ("metadata",) else loc))
 
 
@@ -156,8 +160,10 @@ def refuse(found: Sequence[tuple[str, str]]) -> None:
 
 
 def wanted(parsed: Parsed, flags: Flags, mode: Mode) -> Wanted:
-    """What the import makes of all flags that there are: `merge` leaves those that the file does not name, `replace`
-    deletes them, in the file's environments. Raises a Problem (422) with every fault.
+    """Returns what the import makes of all existing flags.
+
+    `merge` keeps flags that the file does not name, `replace` deletes them in the file's environments. Raises a Problem
+    (422) with every fault.
     """
     after: dict[FlagPlace, Definition | None] = {}
     if mode == "replace":

@@ -1,4 +1,4 @@
-"""REST: all flags out to a file of flagd's, and in from one."""
+"""REST: export of all flags to a file in flagd's format, and import from one."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ class ImportedView(View):
 
 
 class ImportView(View):
-    """`unchanged`: how many flags of the file were so already."""
+    """The result of an import. `unchanged`: how many flags of the file had that definition already."""
 
     dry_run: bool
     mode: Mode
@@ -51,8 +51,9 @@ def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
             Literal["production", "canary", "all"], Query(description="`all`: one file for each environment.")
         ] = "production",
     ) -> dict[str, Any]:
-        """flagd's flag definitions, which flagd reads as they are and `POST /import` takes back without loss; with
-        `environment=all`: `{"environments": {"production": …, "canary": …}}`."""
+        """Returns flagd's flag definitions, which flagd reads as they are and `POST /import` takes back without loss;
+        with `environment=all`: `{"environments": {"production": …, "canary": …}}`.
+        """
         files = {each: flagd_file(cache.flags(each).flags()) for each in Environment}
         return {"environments": files} if environment == ALL else files[Environment(environment)]
 
@@ -66,8 +67,10 @@ def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
         mode: Annotated[Mode, Query(description="`replace` deletes flags that the file does not name.")] = "merge",
         dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
     ) -> ImportView:
-        """As a whole or not at all: 422 names every fault with its path (`flags.set-message.targeting.if.0.wat`), and
-        nothing is written. `$evaluators` and the file's `metadata` are put into the flags that they are for."""
+        """Imports the file as a whole or not at all: 422 names every fault with its path
+        (`flags.set-message.targeting.if.0.wat`), and nothing is written. `$evaluators` and the file's `metadata` are
+        expanded into the flags that they are for.
+        """
         parsed = parse(document, environment)
         at, who = now(), actor(request.headers)
 

@@ -1,4 +1,4 @@
-"""When each flag was last evaluated: kept in memory, written behind, so that dead flags are seen."""
+"""Last evaluation of each flag, to find unused flags: kept in memory, written behind."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,7 +11,9 @@ EVERY_FLAG = "*"  # no flag's key
 
 
 class LastUsed:
-    """An evaluation costs one entry of a dict. Readers of a plain mirror key in Redis leave no trace here."""
+    """Records evaluations at the cost of one dict entry each. Reading a plain mirror key in Redis leaves no
+    trace here.
+    """
 
     def __init__(self, store: FlagStore, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -20,22 +22,24 @@ class LastUsed:
         self._unwritten: dict[FlagPlace, datetime] = {}
 
     def note(self, environment: Environment, key: str = EVERY_FLAG) -> None:
-        """One flag was evaluated, or all at once."""
+        """Records that one flag was evaluated, or all at once."""
         self._unwritten[FlagPlace(environment, key)] = self._now()
 
     def last(self, environment: Environment, key: str) -> datetime | None:
-        """By itself or among all."""
+        """Returns when the flag was last evaluated, by itself or among all."""
         times = [self.last_alone(environment, key), self.last_alone(environment, EVERY_FLAG)]
         return max((time for time in times if time), default=None)
 
     def last_alone(self, environment: Environment, key: str) -> datetime | None:
-        """By itself: a client that fetches all flags at once says nothing about which it uses."""
+        """Returns when it was last evaluated by itself: a client that fetches all flags does not show which it uses."""
         place = FlagPlace(environment, key)
         return self._unwritten.get(place) or self._known.get(place)
 
     async def write(self) -> None:
-        """Writes what is new and reads what other copies of the service wrote. Of two copies the later writer wins, so
-        a time may be off by one interval. Raises RedisError; then it stays to be written.
+        """Writes new times and reads those of other copies of the service.
+
+        Of two copies the later writer wins, so a time may be off by one interval. Raises RedisError, and then keeps the
+        times for the next try.
         """
         times = dict(self._unwritten)
         if times:

@@ -31,7 +31,7 @@ USAGE_S = 10.0
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """The service with everything it needs; nothing runs before the app's lifespan starts."""
+    """Builds the service with all its dependencies; nothing runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     app_user = RedisAppUser(redis, derived_secret(settings.platform_token(), "redis:app"))
     user_loop = Loop("app user", app_user.ensure, every_s=APP_USER_S)
@@ -49,7 +49,7 @@ def assemble(
     loops: Sequence[Loop] = (),
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
 ) -> FastAPI:
-    """The service on any store."""
+    """Builds the service on any store."""
     token = settings.platform_token()
     usage = LastUsed(store, now)
     views = Views(cache, usage)
@@ -80,7 +80,7 @@ def assemble(
 
 
 def run() -> None:
-    """Runs the service until it is told to end."""
+    """Runs the service until it gets a signal to stop."""
     configure_logging()
     # The evaluator logs an error for each evaluation without a targeting key, as many as apps ask for.
     logging.getLogger("openfeature.contrib").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""The store without a server: for tests, and for reading the rules."""
+"""The store of flags in memory, for tests."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from shared.models import Environment
 
 
 class MemoryFlagStore:
-    """As FlagStore, for one process."""
+    """Implements FlagStore for one process."""
 
     def __init__(self) -> None:
         self._version = 0

@@ -34,7 +34,9 @@ class OfrepRequest(View):
 
 
 class OfrepEvaluation(View):
-    """`value` is absent where the client's own default counts (disabled, or no default variant)."""
+    """The result for one flag. `value` is absent where the client's own default counts (disabled, or no default
+    variant).
+    """
 
     key: str
     value: JsonValue = None
@@ -44,7 +46,7 @@ class OfrepEvaluation(View):
 
 
 class OfrepError(View):
-    """`key` is absent where all flags were asked for."""
+    """The error for one flag; `key` is absent if the request was for all flags."""
 
     key: str | None = None
     errorCode: Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL", "FLAG_NOT_FOUND"]
@@ -52,7 +54,9 @@ class OfrepError(View):
 
 
 class EventStream(View):
-    """`url` is to be opened as it is, by EventSource for instance; it holds a ticket that is good for that alone."""
+    """An event stream of changes. Open `url` as it is, by EventSource for instance; it holds a ticket that is good for
+    that alone.
+    """
 
     type: Literal["sse"] = "sse"
     url: str
@@ -65,7 +69,7 @@ class OfrepBulk(View):
 
 
 class OfrepRoute(APIRoute):
-    """Answers what goes wrong as OFREP does, not as RFC 9457."""
+    """Answers errors in OFREP's format, not in RFC 9457's."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()
@@ -102,7 +106,9 @@ def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIR
         asked: Annotated[OfrepRequest | None, body] = None,
         environment: In = Environment.PRODUCTION,
     ) -> JSONResponse:
-        """OpenFeature Remote Evaluation Protocol. An app's token selects its own environment."""
+        """Evaluates one flag by the OpenFeature Remote Evaluation Protocol. An app's token selects its own
+        environment.
+        """
         where = _environment(request, environment)
         evaluation = cache.evaluate(where, key, asked.context if asked else {})
         usage.note(where, key)
@@ -123,8 +129,9 @@ def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIR
             str | None, Query(alias="flagConfigEtag", description="`etag` of the event that led to this request.")
         ] = None,
     ) -> Response:
-        """As one by one; a flag that cannot be evaluated has its error in its place. The ETag depends on the flags of
-        the environment and on the context. `eventStreams` says where a change is told at once."""
+        """Evaluates all flags; a flag that cannot be evaluated has its error in its place. The ETag depends on the
+        flags of the environment and on the context. `eventStreams` says where changes are announced at once.
+        """
         where = _environment(request, environment)
         context = asked.context if asked else {}
         if flag_config_etag and flag_config_etag != cache.edition(where).etag:
@@ -153,10 +160,11 @@ def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIR
         environment: In = Environment.PRODUCTION,
         last_event_id: Annotated[str | None, Header(description="Sent by EventSource when it connects again.")] = None,
     ) -> AsyncIterator[ServerSentEvent]:
-        """Server-sent events: `message`, whose data is `{"type": "refetchEvaluation", "etag", "lastModified"}`, at each
-        change of the environment's flags, and first of all, so that nothing is lost between a client's evaluation and
-        its stream. Not first if `Last-Event-ID` says that the client knows. A comment every 15 s keeps it open.
-        Token as for evaluation, or the ticket of `eventStreams`."""
+        """Sends server-sent events: `message`, whose data is `{"type": "refetchEvaluation", "etag", "lastModified"}`,
+        at each change of the environment's flags, and first of all, so that nothing is lost between a client's
+        evaluation and its stream. Not first if `Last-Event-ID` says that the client knows. A comment every 15 s keeps
+        it open. Token as for evaluation, or the ticket of `eventStreams`.
+        """
         where = _environment(request, environment)
         seen = f'"{last_event_id}"' if last_event_id else None
         while edition := await cache.next_edition(where, seen):
@@ -187,7 +195,7 @@ def _evaluate(cache: FlagCache, where: Environment, key: str, context: dict[str,
 
 
 def _success(evaluation: Evaluation) -> dict[str, Any]:
-    """`variant` always: OpenFeature's Python provider fails without it."""
+    """Returns OFREP's success. `variant` is always there: OpenFeature's Python provider fails without it."""
     answer = {
         "key": evaluation.key,
         "variant": evaluation.variant,
@@ -203,6 +211,6 @@ def _error(key: str | None, code: str, details: str) -> dict[str, Any]:
 
 
 def _environment(request: Request, asked: Environment) -> Environment:
-    """The environment of the app's token; the platform's token may ask for any."""
+    """Returns the environment of the app's token; the platform's token may ask for any."""
     environment: Environment = getattr(request.state, "environment", asked)
     return environment

@@ -1,4 +1,4 @@
-"""Flags as pages, for people: what the templates are given. No state is changed here."""
+"""View models of the flags' pages. No state is changed here."""
 
 import hashlib
 import json
@@ -20,7 +20,9 @@ HISTORY_SHOWN = 20
 
 
 class Panel(NamedTuple):
-    """One flag in one environment. `seen`: the version that a switch from this page goes by."""
+    """One flag in one environment, as the page shows it. `seen`: the version on which a switch from this page
+    depends.
+    """
 
     environment: Environment
     flag: Flag | None
@@ -34,7 +36,7 @@ class Panel(NamedTuple):
 
 
 class Told(NamedTuple):
-    """One entry of the history."""
+    """One entry of the history, as the page shows it."""
 
     change: Change
     what: str
@@ -42,8 +44,10 @@ class Told(NamedTuple):
 
 
 class FlagPages:
-    """`hostname`: that of the request's URL, under which the reader finds the other services' pages too. `seen`: the
-    digest that a page looks again with; None is answered if nothing on it is another.
+    """Renders the pages.
+
+    `hostname`: that of the request's URL, under which the reader finds the other services' pages too. `seen`: the
+    digest that a page polls with; methods return None if nothing on it has changed.
     """
 
     def __init__(self, views: Views, usage: LastUsed, settings: SharedSettings) -> None:
@@ -53,7 +57,7 @@ class FlagPages:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def all(self, seen: str | None, hostname: str | None) -> str | None:
-        """Every flag, by key, in every environment."""
+        """Renders every flag, by key, in every environment."""
         keys = sorted({view.key for environment in Environment for view in self._views.all(environment)})
         flags = [(key, self._panels(key)) for key in keys]
         return self._unless_seen(seen, "flags.html", hostname, flags=flags, url=self._settings.outside_url("flags"))
@@ -61,7 +65,7 @@ class FlagPages:
     def flag(
         self, key: str, changes: list[tuple[str, Change]], newest: bool, seen: str | None, hostname: str | None
     ) -> str | None:
-        """One flag with that page of its history. Raises NotFound if there never was one."""
+        """Renders one flag with that page of its history. Raises NotFound if the flag never existed."""
         panels = self._panels(key)
         if not changes and not any(panel.flag for panel in panels):
             raise NotFound(f"there has never been a flag {key}; the page / lists those there are")
@@ -72,7 +76,7 @@ class FlagPages:
         )
 
     def problem(self, title: str, detail: str, key: str, hostname: str | None) -> str:
-        """Why a switch did not come about."""
+        """Renders why a switch was not made."""
         return self._render("problem.html", hostname, title=title, detail=detail, key=key)
 
     def _unless_seen(self, seen: str | None, template: str, hostname: str | None, **context: Any) -> str | None:
@@ -111,7 +115,7 @@ class FlagPages:
 
 
 def _coarse(at: datetime | None) -> datetime | None:
-    """To ten seconds, so that a page is not another with every evaluation."""
+    """Rounds down to ten seconds, so that the page does not change with every evaluation."""
     return at and at.replace(second=at.second // 10 * 10, microsecond=0)
 
 

@@ -1,4 +1,4 @@
-"""The page of all flags, and the switch that its buttons press."""
+"""REST: the page of all flags, and the switch behind its buttons."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
 
     @router.get("/", response_class=HTMLResponse, summary="All flags as a page")
     async def all_flags(request: Request, seen: Seen = None) -> Response:
-        """Every flag in every environment, side by side, with buttons that switch it."""
+        """Shows every flag in every environment, side by side, with buttons that switch it."""
         return page_response(pages.all(seen, request.url.hostname))
 
     @router.post("/flags/{key}/switch", response_model=FlagView, summary="Serve one variant from now on")
@@ -41,9 +41,9 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
         ] = "keep",
         seen: Annotated[str | None, Query(max_length=64, description="As If-Match, for forms; without quotes.")] = None,
     ) -> FlagView | Response:
-        """Enables the flag and makes `to` its default variant; with `rules=aside` that is a kill switch: nobody gets
-        anything else, whatever the targeting says (which is kept, for `rules=back`). A browser is sent back to its
-        page."""
+        """Enables the flag and makes `to` its default variant; with `rules=aside` that is a kill switch: everybody gets
+        `to`, whatever the targeting says (which is kept, for `rules=back`). A browser is sent back to its page.
+        """
         if seen is not None:
             condition = Precondition(if_match=f'"{seen}"')
         try:
@@ -74,6 +74,6 @@ def _told(pages: FlagPages, problem: Problem, key: str, request: Request) -> HTM
 
 
 def _back(request: Request, key: str) -> str:
-    """The page that the button is on; the flag's own if its address says so. Never another's."""
+    """Returns the page that the button is on: the flag's own if the referer's address says so, else the list."""
     came_from = request.headers.get("referer", "").partition("?")[0]
     return f"/flags/{key}" if came_from.endswith(f"/flags/{key}") else f"/#{key}"

@@ -1,4 +1,4 @@
-"""Where flags live: what a store promises, and Redis. Beside it, memory_store.py and app_user_store.py."""
+"""Store of flags: the contract, and its implementation in Redis. See also memory_store.py and app_user_store.py."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -20,46 +20,55 @@ HISTORY_KEPT = 1000
 
 
 class FlagStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; then nothing has been changed, or all."""
+    """Every method raises `redis.RedisError` when the store is out of reach; a write is atomic."""
 
     async def version(self) -> int:
-        """Another one after every change."""
+        """Returns a number that differs after every change."""
         ...
 
     async def load(self) -> tuple[int, list[Flag]]:
-        """All flags, and the version that they are."""
+        """Returns all flags with their version, consistently."""
         ...
 
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Tells `decide` the flags of these keys in every environment (None: all flags), and stores what it wants (None
-        in a place: no flag) with version, history, mirrors and events at once. What `decide` raises ends it, nothing
-        changed. `decide` may be asked again if another writer was first. Returns what changed; nothing, if all is so
-        already. Raises Conflict if a mirror's name is another flag's.
+        """Calls `decide` with the flags of these keys in every environment (None: all flags), and stores what it
+        returns (None in a place: no flag) with version, history, mirrors and events, atomically.
+
+        Returns the changes, an empty list if nothing differs. An exception of `decide` ends the call without a change;
+        `decide` is called again if another writer was first. Raises Conflict if a mirror's name belongs to another
+        flag.
         """
         ...
 
     async def announced(self, timeout_s: float) -> None:
-        """Returns soon after a change, whoever made it, and after `timeout_s` at the latest; sometimes for nothing. A
-        change during an outage or before the first call may go unannounced: `version()` tells.
+        """Returns soon after any change, and after `timeout_s` at the latest; sometimes without a change.
+
+        A change during an outage or before the first call may go unannounced: compare `version()`.
         """
         ...
 
     async def history(self, key: str, *, limit: int, before: str | None = None) -> list[tuple[str, Change]]:
-        """The changes of a flag with their ids, newest first, those older than the id `before`. Outlives the flag."""
+        """Returns the changes of a flag with their ids, newest first, those older than the id `before`. The history
+        outlives the flag.
+        """
         ...
 
     async def note_evaluated(self, times: Mapping[FlagPlace, datetime]) -> None:
-        """Keeps when flags were last evaluated, for those places that are named."""
+        """Stores when the flags in these places were last evaluated."""
         ...
 
     async def evaluated(self) -> dict[FlagPlace, datetime]:
-        """What note_evaluated kept; a flag's entry goes with it."""
+        """Returns what `note_evaluated` stored; a flag's entry is deleted with the flag."""
         ...
 
 
 class RedisFlagStore:
-    """`flags:flag:<environment>`: hash key → Flag; `flags:evaluated:<environment>`: hash key → time;
-    `flags:history:<key>`: stream of Change; `flags:version`.
+    """Implements FlagStore with these keys:
+
+    `flags:flag:<environment>`: hash key → Flag.
+    `flags:evaluated:<environment>`: hash key → time.
+    `flags:history:<key>`: stream of Change, about the last 1000.
+    `flags:version`, `flags:mirror` and the channel `flags:changed`: see the constants.
     """
 
     def __init__(self, redis: Redis) -> None:

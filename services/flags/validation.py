@@ -1,4 +1,4 @@
-"""What may be stored: every fault of a definition, with its path and the remedy."""
+"""Validation of definitions: finds every fault, with its path and the remedy."""
 
 import json
 import math
@@ -29,7 +29,9 @@ def check(definition: Definition) -> None:
 
 
 def faults(definition: Definition) -> Iterator[tuple[str, str]]:
-    """Path and fault of everything that is wrong, the remedy in it. The size is looked at if all else is right."""
+    """Yields path and fault (with the remedy) of everything that is wrong. The size is checked only if all else is
+    right.
+    """
     found = [*_faults_of_variants(definition), *_faults_of_rules(definition), *_faults_of_metadata(definition.metadata)]
     yield from found or _faults_of_size(definition)
 
@@ -82,7 +84,9 @@ def _faults_of_size(definition: Definition) -> Iterator[tuple[str, str]]:
 
 
 def _faults(rule: JsonValue, path: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Path and fault of each part that the evaluator would choke on, or silently take for a value."""
+    """Yields path and fault of each part on which the evaluator would fail, or which it would silently take for a
+    value.
+    """
     if depth > MAX_DEPTH:
         yield path, f"the rule is nested deeper than {MAX_DEPTH}; split it"
     elif isinstance(rule, list):

@@ -1,4 +1,4 @@
-"""What is told about flags: the definition with what the platform knows beside it."""
+"""Views of flags: the definition with the platform's knowledge of it."""
 
 from datetime import datetime
 
@@ -11,8 +11,8 @@ from shared.models import Environment, View
 
 
 class FlagView(Definition):
-    """`evaluated_at`: over OFREP, by itself or among all flags; null: not since flags are noted, or only read from a
-    mirror key, which leaves no trace.
+    """A flag in one environment. `evaluated_at`: last evaluation over OFREP, by itself or among all flags; null if
+    there was none since recording began, or only reads of a mirror key, which leave no trace.
     """
 
     key: str
@@ -23,7 +23,7 @@ class FlagView(Definition):
 
 
 class ChangeView(View):
-    """What one change did; `before` is null if the flag was made, `after` if it was deleted."""
+    """One change of a flag; `before` is null if the flag was made, `after` if it was deleted."""
 
     id: str
     at: datetime
@@ -39,19 +39,19 @@ def change_view(entry_id: str, change: Change) -> ChangeView:
 
 
 class Views:
-    """Reads from memory. Raises Unavailable before the flags were first read from Redis."""
+    """Builds views from memory. Methods raise Unavailable before the flags were first read from Redis."""
 
     def __init__(self, cache: FlagCache, usage: LastUsed) -> None:
         self._cache = cache
         self._usage = usage
 
     def all(self, environment: Environment) -> list[FlagView]:
-        """Last changed first."""
+        """Returns all flags of the environment, last changed first."""
         return [self._view(flag) for flag in self._cache.flags(environment).flags()]
 
     def one(self, key: str, environment: Environment | None) -> tuple[FlagView, str]:
-        """The flag in that environment, or in the first that has it; and the ETag of it there, or of it everywhere.
-        Raises NotFound.
+        """Returns the flag in that environment, or in the first that has it, and its ETag there, or everywhere. Raises
+        NotFound.
         """
         flags = self.everywhere(key)
         where = [place for place in places(key, environment) if place in flags]
@@ -62,7 +62,7 @@ class Views:
         return self._view(flags[where[0]]), etag
 
     def everywhere(self, key: str) -> dict[FlagPlace, Flag]:
-        """The flag in each environment that has it."""
+        """Returns the flag in each environment that has it."""
         found = {place: self._cache.flags(place.environment).get(key) for place in places(key, None)}
         return {place: flag for place, flag in found.items() if flag}
 

@@ -1,4 +1,4 @@
-"""The background jobs beside the watch: sample instances, have canaries aborted, follow events."""
+"""Background jobs besides the evaluator: sample instances, abort canaries, follow events."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Sampler:
-    """Asks the deployer for every instance's counters."""
+    """Reads the counters of every instance from the deployer."""
 
     def __init__(self, deployer: ServiceClient, samples: SampleCache, clock: Clock) -> None:
         self._deployer = deployer
@@ -30,7 +30,7 @@ class Sampler:
         self.silent: str | None = None
 
     async def step(self) -> None:
-        """An answer that does not come is no sample: nothing is written, and nothing concluded."""
+        """Takes one sample of all instances; without an answer it stores and concludes nothing."""
         await self._samples.load_if_possible(self._clock())
         try:
             answer = await ask(self._deployer, "/stats")
@@ -51,7 +51,7 @@ class Aborts:
         self._clock = clock
 
     async def step(self) -> None:
-        """One call for each release; an abort of a release that is not current any more is obsolete."""
+        """Sends one call per release; a 404 or 409 means that the release is not current any more: obsolete."""
         wanted: dict[tuple[str, str], list[Alert]] = {}
         for alert in self._alerts.wanted_aborts():
             wanted.setdefault((alert.app, alert.release), []).append(alert)
@@ -75,8 +75,10 @@ class Aborts:
 
 
 class RegistryFollower:
-    """Acts at once on what the deployer tells of instances and releases. The looks find most of it too, a second later;
-    what came about while no monitor ran is found here alone. `on_kill` takes each OOM kill, perhaps more than once.
+    """Reacts at once to the deployer's events about instances and releases.
+
+    The regular looks find most of it too, a second later; what happened while no monitor ran is found here alone.
+    `on_kill` gets each OOM kill, possibly more than once.
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)
@@ -97,7 +99,7 @@ class RegistryFollower:
         self._clock = clock
 
     async def step(self) -> None:
-        """Waits up to a second for events. One that cannot be dealt with yet is read again by the next step."""
+        """Waits up to a second for events. An event that cannot be handled yet is read again by the next step."""
         for entry_id, event in await self._events.read():
             if kill := kill_of(event, self._clock()):
                 self._on_kill(*kill)

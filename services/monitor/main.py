@@ -42,7 +42,7 @@ REPEAT_S = 1.0
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """The service with everything it needs; nothing runs before the app's lifespan starts."""
+    """Builds the service with all its dependencies; nothing runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     registry = RedisRegistry(redis)
     http = httpx.AsyncClient()
@@ -124,7 +124,7 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def run() -> None:
-    """Runs the service until it is told to end."""
+    """Runs the service until it gets a signal to stop."""
     configure_logging()
     settings = Settings()
     serve(build_app(settings), settings, "monitor")

@@ -1,4 +1,4 @@
-"""Samples and alerts in Prometheus' form, under the names that cAdvisor and Prometheus gave them."""
+"""Exports samples and alerts to Prometheus, under the metric names of cAdvisor and Prometheus."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,9 @@ INSTANCE = ["app", "environment", "release", "instance"]
 
 
 class MonitorCollector(Collector):
-    """Of instances as the deployer told last; none while it does not answer, so that nothing old looks new."""
+    """Exports the deployer's last counters; exports none while it does not answer, so that no stale figure
+    looks fresh.
+    """
 
     def __init__(self, samples: SampleCache, alerts: ActiveAlerts, clock: Clock) -> None:
         self._samples = samples

@@ -1,13 +1,14 @@
-"""Routes visitors: Envoy's configuration, canary rollouts, traffic figures. Envoy carries the visitors, this service
-writes its files, so visitors are served while it is down.
+"""The proxy routes visitors to releases: it writes Envoy's configuration, runs canary rollouts and counts traffic.
 
-Rollout: progressing ⇄ paused → promoted | aborted. It is paused by a promotion that failed, until a person resumes it,
-or by a deployer that is silent for 5 s, until that answers again.
+Envoy serves the visitors and outlives this service. Rollout: progressing ⇄ paused → promoted | aborted; a failed
+promotion pauses it until a person resumes it, a deployer that is silent for 5 s until that answers again. Packages and
+modules, each of which may import only those above it:
 
-Domain, pure: route (hosts, endpoints), rollout (its states), traffic (counts from readings), evidence (what is kept of
-an end), hearing (is the deployer silent?), words (figures for people); envoy_clusters, envoy_routes and envoy_bootstrap
-make Envoy's documents. At the border: envoy_files writes them, envoy_admin reads what Envoy says, journal keeps what a
-start without Redis needs, store is Redis' copy, page and page_api are for people. In between: control (the one
-writer), sync (registry → routes), rollouts (what is done to a rollout), handover (what the deployer is asked), pauses
-(asks whether it lives), loops, metrics.
+routes/     the domain: routes, endpoints, rollouts and their evidence, deployer liveness, storage in Redis
+envoy/      Envoy's bootstrap, clusters, routes and files; its admin interface
+traffic.py  request counts and latencies per track, from Envoy's counters
+control/    the single writer of routes; registry sync, rollout service, deployer tasks, automatic pause, Envoy loops
+api/        REST and HTML pages
+
+`metrics.py` is the Prometheus collector, `main.py` the composition root.
 """

@@ -4,4 +4,4 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """All of them are shared: the launcher and the proxy must agree on Envoy's ports and folder."""
+    """Has no settings besides the shared ones: launcher and proxy must agree on Envoy's ports and folder."""

@@ -34,7 +34,7 @@ DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """The service's app; takes up what its files say, and writes Envoy's only where they differ."""
+    """Builds the service's app from the state on disk; rewrites Envoy's files only where they differ."""
     prepare(settings)
     folder = envoy_folder(settings)
     redis = connect(settings.redis_connection_url())

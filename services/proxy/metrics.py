@@ -1,4 +1,4 @@
-"""The traffic figures in Prometheus' form."""
+"""Exports the traffic figures to Prometheus."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from shared.errors import Unavailable
 
 
 class TrafficCollector(Collector):
-    """Gauges, since they start again at 0 with each epoch."""
+    """Exports gauges rather than counters, since the figures start again at 0 with each epoch."""
 
     def __init__(self, control: ControlPlane, ledger: RequestCounts) -> None:
         self._control = control

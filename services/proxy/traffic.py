@@ -1,4 +1,4 @@
-"""Who answered how many requests, how well and how fast: counted up from readings of Envoy. No I/O, no clock."""
+"""Counts requests, errors and latencies per track from readings of Envoy's counters. No I/O, no clock."""
 
 import secrets
 from collections import defaultdict
@@ -16,7 +16,7 @@ Releases = tuple[str | None, str | None]
 
 @dataclass
 class TrackCounters:
-    """One app's counts of one epoch."""
+    """The counts of one app in one epoch."""
 
     epoch: str
     releases: Releases
@@ -26,10 +26,10 @@ class TrackCounters:
 
 
 class RequestCounts:
-    """Counts differences between readings, so that what an instance answered stays counted when it has gone.
+    """Adds up differences between readings, so that requests stay counted after their instance has gone.
 
-    The first reading, and the first after Envoy's restart, sets where counting starts. An epoch of an app ends when
-    Envoy restarts or a track's release changes; its counts then start at 0.
+    The first reading sets the baseline. An app's epoch ends when Envoy restarts or a track's release changes; its
+    counts then start at 0.
     """
 
     def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
@@ -41,13 +41,13 @@ class RequestCounts:
         self._failing: set[str] = set()
 
     def restart(self) -> None:
-        """Envoy has been restarted: its counters began at 0 again."""
+        """Resets all counts after a restart of Envoy, whose counters began at 0 again."""
         self._tallies.clear()
         self._latencies = {}
         self._hosts = {}
 
     def count(self, routes: Iterable[Route], clusters: Clusters) -> None:
-        """Adds what the hosts have answered since the last reading."""
+        """Adds the requests and errors of all hosts since the last reading."""
         counters = {(host.cluster, host.address): (host.answered, host.errors) for host in clusters.hosts}
         before = counters if self._hosts is None else self._hosts
         for route in routes:
@@ -62,8 +62,10 @@ class RequestCounts:
         self._hosts = counters
 
     def time(self, routes: Iterable[Route], clusters: Clusters, latencies: Mapping[str, Latency]) -> None:
-        """Adds the latencies since the last reading. Those of the split are left out of a window in which it failed
-        over to stable, and of the next, since Envoy's histograms come up to 1 s late.
+        """Adds the latencies since the last reading.
+
+        Latencies of the split are left out of a window in which it failed over to stable, and of the next one, since
+        Envoy's histograms come up to 1 s late.
         """
         before = latencies if self._latencies is None else self._latencies
         for route in routes:
@@ -81,7 +83,7 @@ class RequestCounts:
         self._le_ms = next((latency.le_ms for latency in latencies.values()), self._le_ms)
 
     def view(self, route: Route) -> TrafficView:
-        """The app's figures in its present epoch."""
+        """Returns the app's figures in its current epoch."""
         tally = self._tally(route)
         total = sum(tally.requests.values())
         return TrafficView(
@@ -133,7 +135,7 @@ def _failed_over(route: Route, clusters: Clusters, before: Latency | None, after
 
 
 def _grown(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
-    """How much both counters grew; a counter that fell belongs to a new host at the old address."""
+    """Returns the increase of both counters; a counter that fell belongs to a new host at the old address."""
     if after[0] < before[0]:
         return after
     return after[0] - before[0], max(0, after[1] - before[1])

@@ -1,4 +1,4 @@
-"""The digest of a directory artifact: build takes it when it seals what passed, the deployer before it runs it."""
+"""Computes the digest of a directory artifact: build when it seals the artifact, the deployer before it is released."""
 
 import hashlib
 import os
@@ -11,11 +11,12 @@ _EXECUTABLE = 0o111
 
 
 def directory_digest(path: Path) -> str:
-    """`sha256:…` over the sorted relative paths, kinds, executable bits, link targets and contents below `path`.
+    """Returns `sha256:…` over the sorted relative paths, kinds, executable bits, link targets and contents below
+    `path`.
 
-    `__pycache__` folders are left out: Python may write them at any time. Reads every file, so call it in a thread;
-    some thousand files take well under a second. Raises FileNotFoundError if there is no such directory, OSError if
-    something in it cannot be read.
+    Entries named `__pycache__` are left out: Python may write them at any time. Reads every file, so call it in a
+    thread; some thousand files take well under a second. Raises FileNotFoundError if there is no such directory,
+    OSError if an entry cannot be read.
     """
     total = hashlib.sha256()
     for entry in _entries(os.fspath(path), ""):
@@ -24,7 +25,7 @@ def directory_digest(path: Path) -> str:
 
 
 def _entries(folder: str, prefix: str) -> Iterator[bytes]:
-    """One line of fixed fields for each entry; NUL cannot be in a path, so no two trees give the same bytes."""
+    """Yields fixed fields for each entry; a path cannot hold NUL, so two different trees give different bytes."""
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if entry.name != SKIPPED), key=lambda entry: os.fsencode(entry.name))
     for entry in entries:

@@ -1,5 +1,5 @@
-"""What build and deployer both know of a Docker Engine: by which labels a stack finds its own things, and what to do
-when the engine does not answer. Nothing here talks to it.
+"""Holds what build and deployer share about a Docker Engine: the labels by which a stack finds its own objects, the
+check for `/ready`, and the watch over its socket. This file imports no Docker client.
 """
 
 import asyncio
@@ -23,14 +23,15 @@ LOOK_S = 2.0
 
 
 def socket_watch(environment: Mapping[str, str]) -> Loop:
-    """Ends this process by SIGTERM when the engine's socket is not the one that it has."""
+    """Returns a loop that ends this process by SIGTERM when the engine's socket was replaced."""
     watch = SocketWatch(environment, lambda: signal.raise_signal(signal.SIGTERM))
     return Loop("engine's socket", watch.step, every_s=LOOK_S)
 
 
 class SocketWatch:
-    """`step` is a loop's. A container holds the very socket that was mounted into it, but an engine that was restarted
-    beside its running containers listens on a new one. `end` is called then: a container started again gets that.
+    """Calls `end` once the engine's socket was replaced; `step` is run by a loop. A container keeps the very socket
+    that was mounted into it, while an engine restarted under its running containers listens on a new one: the
+    container, started again, gets that.
     """
 
     def __init__(self, environment: Mapping[str, str], end: Callable[[], None]) -> None:
@@ -48,7 +49,7 @@ class SocketWatch:
 
 
 def no_answer(error: BaseException) -> str:
-    """What is not well, and the remedy, in words for a person."""
+    """Returns the fault and the remedy, in words for a person."""
     if PERMISSION in str(error):
         return (
             "the Docker Engine's socket refuses this user (permission denied); give it the group of the socket: "
@@ -59,8 +60,9 @@ def no_answer(error: BaseException) -> str:
 
 
 async def engine_check(ask: Callable[[], object]) -> str | None:
-    """For `/ready`: None if the engine answers. `ask` runs in a thread, raises what its client does, and gives up after
-    ASKED_S; while all threads wait for an engine that hangs, it is not even begun.
+    """Returns None if the engine answers, else the reason for `/ready`, within 1.5 s (WAITED_S). `ask` runs in a
+    thread, raises its client's errors, and should give up after 1 s (ASKED_S). While all threads wait for an engine
+    that hangs, `ask` may never start.
     """
     try:
         await asyncio.wait_for(asyncio.to_thread(ask), WAITED_S)

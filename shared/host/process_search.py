@@ -1,4 +1,4 @@
-"""Processes found by a mark in their environment, whoever started them and wherever they have moved since."""
+"""Finds processes by a marker in their environment, in whichever process group or session they are."""
 
 import contextlib
 import time
@@ -9,9 +9,9 @@ LOOK_AGAIN_S = 0.01
 
 
 def marked_pids(name: str, value: str) -> list[int]:
-    """Living processes that began with `name=value` in their environment; those of other users cannot be read and are
-    not found. Blocks for some 30 ms: none are found only if a second look finds none either, since a process that is
-    just being started shows no environment, and a listing misses what is forked meanwhile.
+    """Returns the pids of living processes that began with `name=value` in their environment; the environment of other
+    users' processes cannot be read. Blocks for some 30 ms: an empty first look is repeated, since a process that is
+    just being started shows no environment, and a listing misses processes forked meanwhile.
     """
     found = _look(name, value)
     if not found:

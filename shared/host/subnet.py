@@ -1,4 +1,4 @@
-"""How the subnet of the apps' network is shared out (decision 18). Plain Python: `make up` has no packages."""
+"""Divides the subnet of the apps' network (decision 18). Only the standard library: `make up` has no packages."""
 
 from ipaddress import ip_network
 
@@ -7,7 +7,9 @@ SMALLEST = 25  # bits: an eighth of a smaller subnet is too little for the platf
 
 
 def range_of(subnet: str) -> str | None:
-    """What of a subnet is to be the engine's; None if it is too small to be shared, or not of IPv4."""
+    """Returns the eighth of `subnet` (CIDR) from which the engine gives addresses; None if the subnet is smaller than
+    a /25 or is IPv6. Raises ValueError if it is no subnet.
+    """
     whole = ip_network(subnet)
     if whole.version == 6 or whole.prefixlen > SMALLEST:
         return None

@@ -1,4 +1,4 @@
-"""Background loops that are seen when they die."""
+"""Runs background loops whose liveness `/ready` reports."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,9 @@ log = logging.getLogger(__name__)
 class Loop:
     """Runs `step` every `every_s` seconds, and at once after `wake()`.
 
-    A step that raises is logged and run again after a back-off (doubling from `every_s`, at most 5 s). The loop is
-    stale when no step has ended well for `stale_s` seconds; `/ready` then says so.
+    A step that raises is run again after a back-off (doubling from `every_s`, at least 0.1 s, at most 5 s); the first
+    failure of a row is logged. The loop is stale when no step has succeeded for `stale_s` seconds; `/ready` then says
+    so.
     """
 
     def __init__(
@@ -28,18 +29,18 @@ class Loop:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Ends the current wait; the next step runs at once."""
+        """Ends the current wait, so that the next step runs at once."""
         self._woken.set()
 
     def stale(self) -> str | None:
-        """Why the loop is not well, or None."""
+        """Returns the reason why the loop is stale, or None."""
         silent_s = time.monotonic() - self._well_at
         if silent_s <= self._stale_s:
             return None
         return f"no step of {self.name} has ended well for {silent_s:.0f} s: {self.error or 'still running'}"
 
     async def run(self) -> None:
-        """Steps for ever; ends only when cancelled."""
+        """Runs steps until it is cancelled."""
         failures = 0
         while True:
             self._woken.clear()
@@ -58,8 +59,8 @@ class Loop:
 
 
 async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels each until it is really done. (redis-py on Python 3.11 can swallow a cancellation, so that one `cancel()`
-    is not enough.)
+    """Cancels each task, repeatedly, and returns when all are done. (redis-py on Python 3.11 can swallow a
+    cancellation, so that one `cancel()` is not enough.)
     """
     pending = set(tasks)
     while pending:
@@ -70,7 +71,7 @@ async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 @contextlib.asynccontextmanager
 async def running(loops: Sequence[Loop]) -> AsyncIterator[None]:
-    """Runs the loops for the length of the block."""
+    """Runs the loops for the duration of the block, and cancels them at its end."""
     tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in loops]
     try:
         yield

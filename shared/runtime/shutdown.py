@@ -1,4 +1,4 @@
-"""What is to be done when the process is told to end, before uvicorn cuts open streams off."""
+"""Runs a callback when the process receives SIGTERM or SIGINT, before uvicorn cuts open streams."""
 
 import asyncio
 import contextlib
@@ -11,8 +11,8 @@ from typing import Any
 
 @contextlib.asynccontextmanager
 async def at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
-    """Calls `close` when the process is told to end, and at the end of the block. uvicorn waits 1 s for open streams,
-    but tells them nothing, and then cuts them off with an error each.
+    """Calls `close` in the event loop on SIGTERM or SIGINT, and again at the end of the block: it must be idempotent.
+    uvicorn waits 1 s for open streams without notifying them, then cuts each with an error.
     """
     loop = asyncio.get_running_loop()
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}

@@ -1,4 +1,4 @@
-"""Who may call: the platform's token, as Bearer or as the password of HTTP Basic, and tokens made from it for apps."""
+"""Authenticates callers by the platform's token (Bearer, HTTP Basic or X-API-Key), and derives secrets from it."""
 
 import base64
 import binascii
@@ -17,22 +17,23 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def derived_secret(token: str, purpose: str) -> str:
-    """A secret for one purpose (`flags:production`, `redis:app`), which tells nothing about the token. Deterministic:
-    the service that hands it out and the one that checks it need not speak to each other.
+    """Returns the secret for one purpose (`flags:production`, `redis:app`), 64 hex digits that do not reveal the token.
+    It is deterministic: the service that hands it out and the one that checks it need no communication.
     """
     return hmac.new(token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
 def same_secret(given: str, expected: str) -> bool:
-    """Compares in constant time."""
+    """Compares two secrets in constant time."""
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
 class TokenAuth:
-    """ASGI middleware: lets a request through only if its path is public, or its token is right.
+    """ASGI middleware that lets a request through only if its path is public or its token is right; else it answers 401
+    or 403.
 
-    `accepts(scope, token)` may let further tokens in (the flags service: an app's evaluation token). Fails closed: a
-    route that nobody declared public wants the token.
+    `accepts(scope, token)` may let further tokens in (the flags service: an app's evaluation token). It fails closed:
+    every route that is not declared public needs the token.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ def _basic_password(value: str) -> str:
 
 
 def _is_cross_site(headers: Mapping[str, str]) -> bool:
-    """Browsers send Basic credentials along with any site's forms; git and curl send no browser headers at all."""
+    """Returns True if a browser sent the request from a page of another origin: browsers add Basic credentials to any
+    site's forms, while git and curl send neither `Sec-Fetch-Site` nor `Origin`.
+    """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is None and origin is None:
         return False

@@ -1,4 +1,4 @@
-"""Encrypts secrets before they are stored, and decrypts them when they are used. The key is a file of the home."""
+"""Encrypts secrets before they are stored, and decrypts them when they are used; the key is a file in the home."""
 
 import base64
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ from shared.security.auth import derived_secret
 
 
 class VaultError(Exception):
-    """What was sealed cannot be read; the message says the remedy and holds nothing of the secret."""
+    """A sealed value cannot be decrypted; the message says the remedy and holds nothing of the secret."""
 
 
 class Vault:
-    """`key`: the file with the secrets from which the keys are made, separated by white space. The first one encrypts,
-    each of them decrypts; it is made if it is missing. `purpose` keeps apart what is sealed for different things.
+    """Seals and opens texts. `key` is the file with the secrets from which the keys are derived, separated by white
+    space: the first encrypts, each decrypts; a missing file is created. Values sealed for one `purpose` cannot be
+    opened for another.
 
     Raises VaultError if the file is empty.
     """
@@ -29,11 +30,13 @@ class Vault:
         self._fernet = fernet_of(kept, purpose)
 
     def seal(self, text: str) -> str:
-        """Another answer each time; `open` gives `text` back."""
+        """Encrypts `text`; the result differs each time, and `open` gives `text` back."""
         return self._fernet.encrypt(text.encode()).decode()
 
     def open(self, sealed: str) -> str:
-        """Raises VaultError: sealed with another key, for another purpose, or changed since."""
+        """Decrypts a sealed text. Raises VaultError if it was sealed with another key or for another purpose, or was
+        changed since.
+        """
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
@@ -41,8 +44,8 @@ class Vault:
 
 
 def fernet_of(keys: Sequence[str], purpose: str) -> MultiFernet:
-    """The first key encrypts, each decrypts. AES-128-CBC with HMAC-SHA-256 (Fernet's specification), under keys derived
-    for that purpose alone.
+    """Returns a cipher whose first key encrypts and each of whose keys decrypts: AES-128-CBC with HMAC-SHA-256
+    (Fernet's specification), under keys derived for `purpose` alone.
     """
     derived = [bytes.fromhex(derived_secret(key, purpose)) for key in keys]
     return MultiFernet([Fernet(base64.urlsafe_b64encode(each)) for each in derived])

@@ -1,1 +1,4 @@
-"""The app factory of every service: health, readiness, metrics, errors, request log, pages."""
+"""Makes the FastAPI app of every service: health, readiness, metrics, errors, request log, pages.
+
+May import all of shared. Imported by all five services; `pages` renders their HTML.
+"""

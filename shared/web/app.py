@@ -1,4 +1,4 @@
-"""The one way to make a service's FastAPI app: health, readiness, errors, token, metrics, pages, loops."""
+"""Makes a service's FastAPI app, the same way for all: health, readiness, errors, token, metrics, pages, loops."""
 
 import contextlib
 import fcntl
@@ -69,12 +69,12 @@ def create_app(
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
     at_end: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """A service's app.
+    """Returns a service's app.
 
-    `checks` are asked by `/ready`: each says why its dependency is not well, or None. `public` is a regular expression
-    of paths that need no token, besides those that need none in every service. `accepts` lets further tokens in.
-    `resources` is entered before the loops start and left after they have ended. `at_end` is called when the process is
-    told to end, so that open streams do.
+    `/ready` runs `checks`: each returns the reason why its dependency is not well, or None. `public` is a regular
+    expression of paths that need no token, in addition to those that need none in every service. `accepts` lets
+    further tokens in. `resources` is entered before the loops start and left after they have ended. `at_end` is called
+    on SIGTERM or SIGINT and again after the loops have ended; it ends open streams.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(
@@ -127,12 +127,12 @@ def _platform_router(
 
     @router.get("/health", response_model=Health)
     async def health() -> Health:
-        """The process lives; container health checks use this."""
+        """Answers while the process lives (liveness); container health checks use this."""
         return Health(service=service, version=__version__)
 
     @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
     async def ready(response: Response) -> Readiness:
-        """Whether every loop and dependency is well; 503 and what is not, if one is not."""
+        """Answers 200 if every loop and dependency is well, else 503 with the problems by name."""
         problems: dict[str, str] = {f"loop {loop.name}": why for loop in loops if (why := loop.stale())}
         for name, check in checks.items():
             try:
@@ -145,7 +145,7 @@ def _platform_router(
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def prometheus() -> Response:
-        """Prometheus' text format."""
+        """Answers with the metrics in Prometheus' text format."""
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/docs", include_in_schema=False)
@@ -163,7 +163,7 @@ def _platform_router(
 
 
 def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]:
-    """FastAPI's document, with the token scheme on every operation but the public ones."""
+    """Returns FastAPI's OpenAPI document, with the token scheme on every operation except the public ones."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -181,7 +181,7 @@ def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]
 
 
 def problem_response(problem: Problem) -> JSONResponse:
-    """RFC 9457."""
+    """Returns the problem as an RFC 9457 answer."""
     return JSONResponse(problem.document(), problem.status, media_type="application/problem+json")
 
 
@@ -223,7 +223,9 @@ def _answer_problems(app: FastAPI) -> None:
 
 
 def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
-    """Runs until SIGTERM or SIGINT; open streams are given 1 s, then cut."""
+    """Runs the app until SIGTERM or SIGINT; open streams are cut after 1 s. Exits with a message if the service runs
+    already for this home.
+    """
     port = settings.port(service)
     lock = exclusive(settings.home, service)
     # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.
@@ -247,8 +249,9 @@ def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
 
 
 def exclusive(home: Path, name: str) -> TextIO:
-    """Locks `<home>/locks/<name>` until the file is closed or the process ends; exits with a message if another holds
-    it. (uvicorn runs the loops before it binds the port, so a second deployer would act before it fails.)
+    """Locks `<home>/locks/<name>` and returns its file; the lock holds until the file is closed or the process ends.
+    Exits with a message if another process holds it. (uvicorn runs the loops before it binds the port, so a second
+    deployer would act before it fails.)
     """
     path = home / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -261,7 +264,7 @@ def exclusive(home: Path, name: str) -> TextIO:
 
 
 def configure_logging() -> None:
-    """One line for each record, on stderr; the supervisor writes it to a file."""
+    """Writes log records to stderr in one format; the supervisor writes them to a file."""
     logging.basicConfig(
         level=os.environ.get("SLIPWAY_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -1,4 +1,4 @@
-"""Each request with an id, counted and timed."""
+"""Gives each request an id, and counts and times it."""
 
 import logging
 import re
@@ -12,7 +12,9 @@ log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """ASGI middleware: gives each request an id (`X-Request-Id`, taken over if it is harmless), counts and times it."""
+    """ASGI middleware that gives each request an id, counts it and times it. A client's `X-Request-Id` is kept if it
+    has 1 to 64 letters, digits and hyphens; the answer carries the id. An exception is logged with it and re-raised.
+    """
 
     def __init__(self, app: ASGIApp, metrics: CollectorRegistry) -> None:
         self._app = app

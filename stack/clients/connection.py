@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection of a client that must know what became of each request; parsed by httptools.
+"""HTTP/1.1 connection for clients that must know the outcome of each request; answers are parsed by httptools.
 
-httpx retries nothing either, but at 200 requests/s it takes a third of a core from the system it measures, and its
-pool hides whether a dead connection had been given the request.
+httpx retries nothing either, but at 200 requests/s it takes a third of a core from the system it measures, and its pool
+hides whether a dead connection had been given the request.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ import httptools
 
 
 class Lost(Exception):
-    """The request got no whole answer; the text says why."""
+    """Raised when a request got no complete answer; the text says why."""
 
 
 @dataclass
 class Response:
-    """Header names in lower case; of a repeated header the last value."""
+    """An answer. Header names are in lower case; a repeated header has its last value."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Response:
 def request_bytes(
     method: str, path: str, host: str, body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """A request as it goes over the wire; `host` is the Host header."""
+    """Returns the request as bytes on the wire; `host` is the Host header."""
     lines = [f"{method} {path} HTTP/1.1", f"host: {host}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if body or method == "POST":
@@ -37,7 +37,9 @@ def request_bytes(
 
 
 class Connection(asyncio.Protocol):
-    """Made by `open`. One request at a time. Answers need a length or chunks, as every HTTP/1.1 server sends."""
+    """A connection made by `open`. One request at a time. Answers need a length or chunks, as every HTTP/1.1 server
+    sends.
+    """
 
     def __init__(self) -> None:
         self.closed = False
@@ -48,7 +50,7 @@ class Connection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, url: str, timeout_s: float = 5.0) -> "Connection":
-        """Connects to the host and port of `url`; raises Lost."""
+        """Connects to the host and port of `url`. Raises Lost."""
         address = urlsplit(url)
         try:
             async with asyncio.timeout(timeout_s):
@@ -59,7 +61,7 @@ class Connection(asyncio.Protocol):
         return connection
 
     async def request(self, request: bytes, timeout_s: float = 10.0) -> Response:
-        """The answer to one request; raises Lost. Must not be called once `closed`."""
+        """Sends the request and returns its answer. Raises Lost. Must not be called once `closed`."""
         self._response = Response()
         self._waiting = asyncio.get_running_loop().create_future()
         self._transport.write(request)

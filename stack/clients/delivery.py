@@ -1,4 +1,4 @@
-"""An app of one's own on a stack: pushed, asked about over REST, and looked at from outside."""
+"""A test app on a stack: pushes it, calls the REST interfaces about it, and probes it from outside."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,19 +17,19 @@ BRANCH = {Environment.PRODUCTION: "release", Environment.CANARY: "dev"}
 
 
 class RequestRefused(Exception):
-    """A service said no, or a push did not become live; the text says what was asked and what the answer was."""
+    """Raised when a service answers an error, or a push does not become live; the text has request and answer."""
 
 
 @dataclass
 class AppDelivery:
-    """`push_s`: from the push until an outside client first received the commit; `release_s`: from the making of the
-    release, that is with the artifact there, until then.
-    """
+    """A commit that became live."""
 
     commit: str
     release: str
     push_s: float
+    """Seconds from the push until an outside client first received the commit."""
     release_s: float
+    """Seconds from the creation of the release (its artifact exists) until then."""
 
 
 class Deployable:
@@ -46,7 +46,7 @@ class Deployable:
         self._stack = stack
 
     def deliver(self, environment: Environment) -> AppDelivery:
-        """Pushes HEAD to the environment's branch and waits until its port answers with it; raises Refused."""
+        """Pushes HEAD to the environment's branch and waits until its port answers with it. Raises RequestRefused."""
         url = self.production if environment is Environment.PRODUCTION else self.canary
         push = self.repository.push(BRANCH[environment])
 
@@ -66,7 +66,7 @@ class Deployable:
         return AppDelivery(push.commit, release["id"], push_s, release_s)
 
     def sees(self, url: str, commit: str) -> bool:
-        """Whether an outside client is answered by `commit` at this moment."""
+        """Returns whether an outside client now gets an answer of `commit`."""
         return look(url, "/version", self.host).commit == commit
 
     def latest_release(self, environment: Environment) -> dict[str, Any]:
@@ -75,14 +75,14 @@ class Deployable:
         return newest
 
     def rollout(self, action: str = "", **body: str) -> dict[str, Any]:
-        """The rollout as it is; with an action (`abort`, `promote`) what it then came to."""
+        """Returns the current rollout; with an action (`abort`, `promote`) the rollout after it."""
         path = f"/apps/{self.app}/rollout"
         view: dict[str, Any]
         view = self.call("proxy", "POST", f"{path}/{action}", body) if action else self.call("proxy", "GET", path)
         return view
 
     def call(self, service: ServiceName, method: str, path: str, body: Any = None) -> Any:
-        """The JSON answer of a service; raises Refused."""
+        """Returns the JSON answer of a service. Raises RequestRefused."""
         with self._stack.api(service) as client:
             answer = client.request(method, path, json=body)
         if answer.is_error:
@@ -91,5 +91,5 @@ class Deployable:
 
 
 def indented(pushed: Pushed) -> str:
-    """What a push said, for a terminal."""
+    """Returns the output of a push, indented for a terminal."""
     return "\n".join(f"    {line}" for line in pushed.output.splitlines())

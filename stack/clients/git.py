@@ -1,4 +1,4 @@
-"""A small repository of one's own, pushed to Slipway: what a developer does by hand."""
+"""A small git repository that is pushed to Slipway, as a developer does by hand."""
 
 import base64
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass
 class Pushed:
-    """`output` is all that git and the platform's hook said."""
+    """A push that has ended. `output` is all that git and the platform's hook printed."""
 
     commit: str
     accepted: bool
@@ -38,12 +38,12 @@ class Push:
         return self._process.poll() is not None
 
     def tail(self) -> bytes:
-        """The last 4 KiB of what has been said so far."""
+        """Returns the last 4 KiB of the output so far."""
         descriptor = self._output.fileno()
         return os.pread(descriptor, 4096, max(0, os.fstat(descriptor).st_size - 4096))
 
     def finish(self, within_s: float = 300.0) -> Pushed:
-        """Waits for git, and ends it when the time is up."""
+        """Waits for git, and kills it after `within_s` seconds."""
         with self._output:
             try:
                 code = self._process.wait(within_s)
@@ -55,8 +55,9 @@ class Push:
 
 
 class Repository:
-    """A git repository in `folder`, with nothing of the user's own configuration in its way. `remote` is the URL that
-    it is pushed to; the token is given to git in the environment, never on a command line.
+    """A git repository in `folder`, independent of the user's own configuration.
+
+    `remote` is the URL that it is pushed to; git gets the token in the environment, never on a command line.
     """
 
     def __init__(self, folder: Path, remote: str, token: str) -> None:
@@ -78,12 +79,12 @@ class Repository:
         self._git("init", "--quiet", "--initial-branch", "release")
 
     def copy_from(self, source: Path) -> None:
-        """The files of `source` that a clone of it would hold."""
+        """Copies the files of `source`, except caches and reports."""
         ignored = shutil.ignore_patterns("__pycache__", ".*cache", ".venv", ".coverage", "reports")
         shutil.copytree(source, self.folder, ignore=ignored, dirs_exist_ok=True)
 
     def replace(self, file: str, old: str, new: str) -> None:
-        """Changes the one place in `file` that says `old`; raises ValueError if it is not exactly one."""
+        """Replaces the single occurrence of `old` in `file`. Raises ValueError if there is not exactly one."""
         path = self.folder / file
         text = path.read_text()
         if text.count(old) != 1:
@@ -100,7 +101,7 @@ class Repository:
         self._git("reset", "--quiet", "--hard", commit)
 
     def push(self, branch: str) -> Push:
-        """Starts to push HEAD to `branch`, by force."""
+        """Starts a forced push of HEAD to `branch`."""
         commit = self._git("rev-parse", "HEAD").strip()
         command = ["git", "push", "--force", self._remote, f"HEAD:refs/heads/{branch}"]
         return Push(commit, command, self.folder, self._environment)

@@ -1,9 +1,8 @@
-"""Visitors at a constant rate, each of whom is accounted for.
+"""Sends requests at a constant rate and accounts for each of them.
 
 `python -m stack.clients.load --url … --rate 200 --seconds 10`.
-
-The load is open: a request is sent when it is due, whatever became of the ones before. Nothing is ever sent twice; only
-a kept-alive connection that the server closed before a byte of the next request was written is opened anew, as every
+The load is open: a request is sent when it is due, whatever became of the ones before. No request is sent twice; only a
+kept-alive connection that the server closed before a byte of the next request was written is opened anew, as every
 client does. It speaks to examples/notes: GET /version, POST /echo, and now and then /slow.
 """
 
@@ -39,11 +38,11 @@ class Client:
 
     @property
     def is_open(self) -> bool:
-        """Whether the next request goes over the connection of the last one."""
+        """True if the next request goes over the connection of the last one."""
         return self._connection is not None and not self._connection.closed
 
     async def request(self, method: str, path: str, body: bytes = b"") -> Response:
-        """Raises Lost."""
+        """Sends the request and returns its answer. Raises Lost."""
         if self._connection is None or not self.is_open:
             self._connection = await Connection.open(self._url)
         headers = {"cookie": self._cookie} if self._cookie else {}
@@ -59,8 +58,11 @@ class Client:
 
 
 class Load:
-    """`with Load(url) as load: …`: requests are sent, from a thread of its own, until the block ends, or for
-    `limit_s` seconds. `host` is the Host header, where several apps share the port. `slow_share`: of all requests.
+    """Sends requests from a thread of its own (`with Load(url) as load: …`) until the block ends, or for `limit_s`
+    seconds.
+
+    `host` is the Host header, where several apps share the port. `rate` is in requests per second; `slow_share` is the
+    share of slow requests.
     """
 
     def __init__(
@@ -100,17 +102,17 @@ class Load:
         self._thread.start()
 
     def stop(self) -> None:
-        """Sends no more, and waits for the answers that are still to come; may be called again."""
+        """Stops sending and waits for the answers that are still to come; may be called again."""
         self._stopping.set()
         self._thread.join()
 
     def now(self) -> float:
-        """Seconds since the start: the clock of the results."""
+        """Returns the seconds since the start: the clock of the results."""
         return time.monotonic() - self._started
 
     @property
     def results(self) -> list[Result]:
-        """Of the requests that have ended, in the order of their ends."""
+        """Results of the requests that have ended, in the order of their ends."""
         return self._results.copy()
 
     @property
@@ -119,7 +121,7 @@ class Load:
         return self._cpu_s / self._ended if self._ended else 0.0
 
     def report(self, since: float = 0.0, until: float | None = None) -> Report:
-        """Of the requests due between two moments of `now()`: by default all so far."""
+        """Returns a report on the requests due between two moments of `now()`: by default all so far."""
         if until is None:
             until = self._ended or self.now()
         return report(self.results, since, until)
@@ -177,7 +179,7 @@ class Load:
 
 
 def _commit(body: bytes) -> str:
-    """The commit that /version names; raises Lost."""
+    """Returns the commit that /version names. Raises Lost."""
     try:
         return str(json.loads(body)["commit"])
     except (ValueError, KeyError, TypeError):
@@ -185,7 +187,7 @@ def _commit(body: bytes) -> str:
 
 
 def main() -> int:
-    """0 if no request was lost."""
+    """Runs a load from the command line. Returns 0 if no request was lost."""
     parser = argparse.ArgumentParser(prog="python -m stack.clients.load", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:3456")
     parser.add_argument("--host", default="", help="Host header, where several apps share the port")

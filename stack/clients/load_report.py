@@ -1,4 +1,4 @@
-"""What a load came to: pure arithmetic over the results of single requests."""
+"""Report of a load, computed from the results of its requests. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,36 +8,37 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One request. Times in seconds after the load's start; `due` is when it was to be sent, so that a request that
-    had to wait in the client counts its wait. `lost` says why it counts as lost, or is empty.
-    """
+    """The outcome of one request; times are seconds after the load's start."""
 
     due: float
+    """The time at which it was to be sent, so that a wait in the client counts as latency."""
     done: float
     quick: bool
     status: int = 0
     track: str = ""
     commit: str = ""
     lost: str = ""
+    """The reason why it counts as lost, or empty."""
 
 
 @dataclass
 class Report:
-    """`largest_gap_ms`: between two successful completions of quick requests that follow one another, edges of the
-    measured time included. Latencies in ms, of the quick ones that succeeded; None if there is none.
-    """
+    """The figures of a load. Latencies are those of successful quick requests, in ms; None if there are none."""
 
     sent: int
     lost: int
     reasons: list[str]
     largest_gap_ms: float
+    """Largest time between two consecutive completions of successful quick requests, including both edges of the
+    measured time.
+    """
     p50_ms: float | None
     p99_ms: float | None
     tracks: dict[str, int] = field(default_factory=dict)
     commits: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Returns the report as lines for a terminal."""
         latency = "none" if self.p50_ms is None else f"p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms"
         return [
             f"sent {self.sent}, lost {self.lost}, largest gap {self.largest_gap_ms:.0f} ms, latency {latency}",
@@ -48,7 +49,7 @@ class Report:
 
 
 def report(results: Iterable[Result], since: float, until: float) -> Report:
-    """Of the requests that were due from `since` until before `until`; gaps of the completions in that time."""
+    """Reports on the requests due from `since` until before `until`, and on gaps between completions in that time."""
     everything = list(results)
     due = [result for result in everything if since <= result.due < until]
     lost = sorted((result for result in due if result.lost), key=lambda result: result.due)
@@ -67,7 +68,7 @@ def report(results: Iterable[Result], since: float, until: float) -> Report:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """The figure that `share` of them lie below; None of none."""
+    """Returns the value below which `share` (0 to 1) of the sorted values lie; None for no values."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else None
 
 
@@ -77,7 +78,7 @@ def _largest_gap(completions: Iterable[float], since: float, until: float) -> fl
 
 
 def _reasons(lost: list[Result], most: int = 10) -> list[str]:
-    """How often each reason came, and when first; the earliest reasons first."""
+    """Returns each reason with its count and first time, earliest first, at most `most`."""
     counts = Counter(result.lost for result in lost)
     first = {result.lost: result.due for result in reversed(lost)}
     return [f"{counts[why]} of: {why}, first after {first[why]:.2f} s" for why in sorted(first, key=first.__getitem__)][

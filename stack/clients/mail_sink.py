@@ -1,4 +1,4 @@
-"""A mail server that keeps what it gets, for tests and the demo."""
+"""A mail server that keeps its mails, for tests and the demo."""
 
 import contextlib
 import email
@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 
 
 class Mail(NamedTuple):
-    """As one recipient got it; `text` and `html` are empty if it has no such part."""
+    """A mail to one recipient; `text` and `html` are empty if it has no such part."""
 
     to: str
     subject: str
@@ -27,8 +27,9 @@ class Mail(NamedTuple):
 
 
 class MailSink:
-    """`messages`: all mails so far, oldest first; they stay when it is stopped and started again, on the same port. It
-    listens on `host`; those who send know it as `known_as`.
+    """A mail server that listens on `host`; senders know it as `known_as`.
+
+    `messages`: all mails so far, oldest first; they survive a stop and start, which keeps the port.
     """
 
     def __init__(self, host: str = HOST, known_as: str = HOST) -> None:
@@ -39,23 +40,23 @@ class MailSink:
         self._controller: Controller | None = None
 
     def url(self, to: str) -> str:
-        """An apprise URL by which a mail comes here. `to`: one address, or several with commas."""
+        """Returns an apprise URL that sends a mail here. `to`: one address, or several with commas."""
         return f"mailto://{self._known_as}:{self.port}/?from=slipway@slipway.example&to={quote(to, safe='@,')}"
 
     def start(self) -> None:
-        """Listens when this returns."""
+        """Starts the server; it listens when this returns."""
         self._controller = Controller(self, hostname=self._host, port=self.port)
         self._controller.start()
 
     def stop(self) -> None:
-        """Connections are refused when this returns. May be repeated."""
+        """Stops the server; connections are refused when this returns. Idempotent."""
         if self._controller is not None:
             self._controller.stop()
             self._controller = None
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
-        """Stopped for the length of the block."""
+        """Stops the server for the length of the block."""
         self.stop()
         try:
             yield
@@ -63,7 +64,9 @@ class MailSink:
             self.start()
 
     def wait_for(self, predicate: Callable[[list[Mail]], bool], timeout_s: float = 10.0) -> list[Mail]:
-        """The messages, once `predicate` holds of them. Blocks. Raises TimeoutError, which says what there is."""
+        """Blocks until `predicate` holds for the messages, and returns them. Raises TimeoutError with their
+        subjects.
+        """
         deadline = time.monotonic() + timeout_s
         with self._arrived:
             while not predicate(self.messages):
@@ -73,7 +76,7 @@ class MailSink:
             return list(self.messages)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        """aiosmtpd's hook: a mail is there."""
+        """Stores an arrived mail; a hook of aiosmtpd."""
         content = envelope.content or b""
         parsed = email.message_from_bytes(
             content if isinstance(content, bytes) else content.encode(), policy=email.policy.default
@@ -88,7 +91,7 @@ class MailSink:
 
 @contextlib.contextmanager
 def mail_sink(host: str = HOST, known_as: str = HOST) -> Iterator[MailSink]:
-    """A sink that listens for the length of the block."""
+    """Runs a server for the length of the block."""
     sink = MailSink(host, known_as)
     sink.start()
     try:

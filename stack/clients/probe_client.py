@@ -1,4 +1,4 @@
-"""What somebody outside sees of an app: one who waits for a version, and crowds of new visitors."""
+"""Probes an app from outside: waits for a version, sends crowds of new visitors."""
 
 import asyncio
 import http.client
@@ -16,7 +16,7 @@ LOOK_EVERY_S = 0.01
 
 @dataclass
 class ProbeAnswer:
-    """One answer; status 0 if there was none."""
+    """One answer; status 0 means that there was none."""
 
     status: int = 0
     track: str = ""
@@ -24,7 +24,7 @@ class ProbeAnswer:
 
     @property
     def commit(self) -> str:
-        """The commit that an answer of /version names, or nothing."""
+        """The commit in an answer of /version, or empty."""
         try:
             return str(json.loads(self.body)["commit"])
         except (ValueError, KeyError, TypeError):
@@ -32,7 +32,9 @@ class ProbeAnswer:
 
 
 def look(url: str, path: str, host: str = "") -> ProbeAnswer:
-    """A GET on a new connection, without a cookie. `host` is the Host header, where several apps share the port."""
+    """Sends a GET on a new connection, without a cookie. `host` is the Host header, where several apps share
+    the port.
+    """
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
     try:
@@ -48,7 +50,9 @@ def look(url: str, path: str, host: str = "") -> ProbeAnswer:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> float:
-    """Seconds until `condition` holds, looked at every 10 ms; raises TimeoutError that names `what`."""
+    """Checks `condition` every 10 ms until it holds, and returns the seconds that took. Raises TimeoutError that names
+    `what`.
+    """
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > timeout_s:
@@ -58,12 +62,16 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> floa
 
 
 def wait_for_commit(url: str, commit: str, *, host: str = "", timeout_s: float = 60.0) -> float:
-    """Seconds until an outside client first receives `commit` on the port of `url`; raises TimeoutError."""
+    """Waits until an outside client receives `commit` on the port of `url`, and returns the seconds. Raises
+    TimeoutError.
+    """
     return wait_for(lambda: look(url, "/version", host).commit == commit, f"{commit[:8]} on {url}", timeout_s)
 
 
 def tracks_of_new_visitors(url: str, count: int, *, host: str = "", concurrency: int = 32) -> Counter[str]:
-    """How many of `count` visitors, none of whom has a cookie, each track answered; `lost`: all answers but 200."""
+    """Counts by track the answers to `count` requests without a cookie; `lost`: failures, and answers other
+    than 200.
+    """
     return asyncio.run(_crowd(url, count, host or urlsplit(url).netloc, concurrency))
 
 

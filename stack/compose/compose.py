@@ -1,4 +1,4 @@
-"""`make up` and `make down`: the stack in containers, with what `docker compose` alone does not do.
+"""Implements `make up` and `make down`: the stack in containers, with the steps that `docker compose` alone lacks.
 
 Runs on the machine's own Python 3.11, without packages.
 """
@@ -26,13 +26,15 @@ TOKEN = "/run/slipway/token"
 
 
 class Compose:
-    """The project of `docker-compose.yml`, with the settings in `env_file`."""
+    """Runs `docker compose` for the project of `docker-compose.yml`, with the settings in `env_file`."""
 
     def __init__(self, env_file: Path) -> None:
         self._env_file = env_file
 
     def run(self, *arguments: str, text: str | None = None, quiet: bool = False) -> str:
-        """Its output. Raises CalledProcessError; what went wrong has been printed, or is in `stderr` if `quiet`."""
+        """Returns the command's output. Raises CalledProcessError; its errors were printed, or are in `stderr` if
+        `quiet`.
+        """
         command = ["docker", "compose", "--env-file", str(self._env_file), *arguments]
         return subprocess.run(
             command,
@@ -45,19 +47,19 @@ class Compose:
         ).stdout
 
     def configuration(self) -> dict[str, Any]:
-        """As compose understands it: `name`, `services`, `networks`."""
+        """Returns the configuration as compose resolves it: `name`, `services`, `networks`."""
         found: dict[str, Any] = json.loads(self.run("config", "--format", "json"))
         return found
 
     def ports(self) -> dict[str, int]:
-        """`build`, …, `public`, `production`, `canary` → the port of this machine."""
+        """Returns this machine's ports by name: the services, `public`, `production`, `canary`."""
         environment = self.configuration()["services"]["proxy"]["environment"]
         names = (*SERVICES, "public", "production", "canary")
         return {name: int(environment[f"SLIPWAY_{name.upper()}_PORT"]) for name in names}
 
 
 def up(compose: Compose, home: Path) -> None:
-    """Builds, starts, waits until all five services are ready. The token ends up in `<home>/token`."""
+    """Builds, starts, and waits until all five services are ready. Writes the token to `<home>/token`."""
     started = time.monotonic()
     compose.run("--profile", "first-run", "build")
     configuration = compose.configuration()
@@ -75,7 +77,7 @@ def up(compose: Compose, home: Path) -> None:
 
 
 def down(compose: Compose) -> None:
-    """Stops everything, the apps too; their data and the platform's stay in volumes, and `up` brings all of it back."""
+    """Stops everything including the apps; all data stays in volumes, and `up` restores it."""
     compose.run("stop")  # first, or the deployer would replace what is taken from it
     ending = ("-m", "services.deployer.shutdown")
     compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", *ending)
@@ -83,7 +85,10 @@ def down(compose: Compose) -> None:
 
 
 def make_env_file(path: Path, socket: Path) -> None:
-    """From `.env.example`, with the group of the engine's socket; one that is there is only checked."""
+    """Creates the file from `.env.example` with the group of the engine's socket; only checks an existing one.
+
+    Raises SystemExit if the socket is missing or has another group.
+    """
     text = path.read_text() if path.exists() else ""
     socket = Path(_setting(text, "DOCKER_SOCKET") or socket)
     if not socket.exists():
@@ -97,7 +102,7 @@ def make_env_file(path: Path, socket: Path) -> None:
 
 
 def _setting(text: str, name: str) -> str:
-    """What a file of settings says last."""
+    """Returns the last value of the setting in the text, or an empty text."""
     values = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith(f"{name}=")]
     return values[-1] if values else ""
 
@@ -115,7 +120,7 @@ def _keep(path: Path, text: str) -> None:
 
 
 def _wait_until_ready(ports: dict[str, int], token: str) -> None:
-    """Raises SystemExit that says which service is not, and why."""
+    """Waits for all services. Raises SystemExit that says which one is not ready, and why."""
     deadline = time.monotonic() + READY_WITHIN_S
     for service in SERVICES:
         while why := _unready(ports[service], token):
@@ -136,7 +141,7 @@ def _unready(port: int, token: str) -> str:
 
 
 def _greet(ports: dict[str, int], home: Path, seconds: float, told: str) -> None:
-    """`told`: what else there is to say, or nothing."""
+    """Prints how to reach the stack; `told` is an additional line, or empty."""
     only = f"production only :{ports['production']}, canary only :{ports['canary']}"
     build = f"http://127.0.0.1:{ports['build']}"
     lines = [

@@ -1,4 +1,4 @@
-"""The stack in containers as a test, a bench or the demo holds it: beside any other, with its own project and ports."""
+"""A handle on a stack in containers, for tests, benchmarks and the demo, with its own project and ports."""
 
 import contextlib
 import os
@@ -27,16 +27,18 @@ class ComposeStack(LocalStack):
         self.project = project
 
     def container(self, program: str) -> str:
-        """Name of the container of `redis`, `envoy` or a service."""
+        """Returns the name of the container of `redis`, `envoy` or a service."""
         return f"{self.project}-{program}-1"
 
     def pid(self, program: str) -> int:
-        """Of the container's first process, on this machine; 0 while it does not run."""
+        """Returns this machine's id of the container's first process; 0 while it does not run."""
         return int(docker("inspect", "--format", "{{.State.Pid}}", self.container(program)))
 
     @contextlib.contextmanager
     def kept_down(self, program: str) -> Iterator[None]:
-        """`docker kill`, after which the engine does not start it again; started again at the end of the block."""
+        """Runs `docker kill`, after which the engine does not restart the container; starts it again at the end of the
+        block.
+        """
         docker("kill", self.container(program))
         try:
             yield
@@ -49,7 +51,7 @@ class ComposeStack(LocalStack):
 
 @contextlib.contextmanager
 def compose_stack(home: Path) -> Iterator[ComposeStack]:
-    """`make up` as a project of its own on free ports, then `make down`; nothing of it is left on the engine."""
+    """Runs `make up` as a project of its own on free ports, then `make down`, and removes all of it from the engine."""
     settings = settings_on_free_ports(home)
     project = f"slipway-test-{uuid.uuid4().hex[:8]}"
     home.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ def compose_stack(home: Path) -> Iterator[ComposeStack]:
 
 @contextlib.contextmanager
 def mail_sink_for(stack: LocalStack) -> Iterator[MailSink]:
-    """A mail server on this machine that the stack's monitor can reach."""
+    """Runs a mail server on this machine that the stack's monitor can reach."""
     if not stack.in_containers():
         with mail_sink() as sink:
             yield sink
@@ -81,7 +83,9 @@ def mail_sink_for(stack: LocalStack) -> Iterator[MailSink]:
 
 
 def command(home: Path, what: str, timeout_s: float) -> str:
-    """`make up` or `make down` of the stack in `home`; raises RuntimeError with what it said."""
+    """Runs `make up` or `make down` for the stack in `home`, and returns its output. Raises RuntimeError with that
+    output.
+    """
     variables = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
     done = subprocess.run(
         [sys.executable, "-m", "stack.compose", what],

@@ -1,4 +1,4 @@
-"""The Docker Engine, asked as a person asks it: by its own client `docker`."""
+"""Client of the Docker Engine, by its command `docker`."""
 
 import os
 import subprocess
@@ -12,12 +12,13 @@ APP, STACK = "io.slipway.app", "io.slipway.stack"  # labels of what Slipway make
 
 
 class EngineError(Exception):
-    """The engine said no, or does not answer; the text is its own."""
+    """Raised when the engine refuses or does not answer; the text is its own."""
 
 
 def docker(*arguments: str, variables: Mapping[str, str] = MappingProxyType({})) -> str:
-    """What it printed, without space around. A terminal's Ctrl-C does not reach it, so that removing goes on. Raises
-    EngineError.
+    """Returns the command's output without surrounding space. Raises EngineError.
+
+    A terminal's Ctrl-C does not reach the command, so that a removal goes on.
     """
     try:
         done = subprocess.run(
@@ -37,7 +38,7 @@ def docker(*arguments: str, variables: Mapping[str, str] = MappingProxyType({}))
 
 
 def answers() -> bool:
-    """Whether there is an engine."""
+    """Returns whether a Docker Engine answers."""
     try:
         docker("version", "--format", "{{.Server.Version}}")
     except EngineError:
@@ -46,7 +47,7 @@ def answers() -> bool:
 
 
 def remove_made(label: str) -> None:
-    """Every container, volume and network with the label `name=value`."""
+    """Removes every container, volume and network with the label `name=value`."""
     only = ("--quiet", "--filter", f"label={label}")
     if containers := docker("ps", "--all", *only).split():
         docker("rm", "--force", "--volumes", *containers)
@@ -62,7 +63,10 @@ def remove_images(label: str) -> None:
 
 
 def remove_network(name: str, within_s: float = GONE_WITHIN_S) -> None:
-    """Waits for what is just leaving it; raises EngineError if something stays. One that is not there is no error."""
+    """Removes the network, waiting for containers that are leaving it; does nothing if it does not exist.
+
+    Raises EngineError if it cannot be removed within `within_s`.
+    """
     deadline = time.monotonic() + within_s
     while docker("network", "ls", "--quiet", "--filter", f"name=^{name}$"):
         try:
@@ -74,6 +78,6 @@ def remove_network(name: str, within_s: float = GONE_WITHIN_S) -> None:
 
 
 def remove_container(name: str) -> None:
-    """One that is not there is no error."""
+    """Removes the container and its volumes; does nothing if it does not exist."""
     if docker("ps", "--all", "--quiet", "--filter", f"name=^{name}$"):
         docker("rm", "--force", "--volumes", name)

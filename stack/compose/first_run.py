@@ -1,7 +1,7 @@
-"""What the platform's containers share, in the volume of secrets: the token, Redis' password and its configuration.
+"""Creates what the containers share in the volume of secrets: the token, Redis' password and its configuration.
 
-Runs before them, in a container of its own, at each start of the stack; what is there already is kept. A token on
-standard input takes the place of the kept one; `changed` is printed if that was another.
+Runs in a container of its own before them, at each start of the stack; existing files are kept. A token on standard
+input replaces the kept one; `changed` is printed if that was different.
 """
 
 import os
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    """Readers see the old text or the new one."""
+    """Replaces the file atomically: readers see the old text or the new one."""
     path.parent.mkdir(exist_ok=True, mode=0o750)
     fresh = path.with_name(f".{path.name}.new")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:

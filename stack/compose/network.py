@@ -1,6 +1,6 @@
-"""The apps' network, made so that an address of it is one app's alone: apps get fixed ones, and the engine gives those
-of a small part by itself, to the platform's containers. Fixed ones are the deployer's to choose.
+"""Creates the apps' network so that each app's address is its own.
 
+The deployer gives apps fixed addresses; the engine gives the platform's containers those of a small part of the subnet.
 Plain Python: `make up` has no packages.
 """
 
@@ -17,7 +17,7 @@ WITHOUT = "The network {} gives apps no addresses of their own:"
 
 
 def ensure(name: str, project: str) -> str:
-    """The network is there afterwards; answers with what a person should know of it. Raises EngineError."""
+    """Creates the network if needed; returns a hint for people, or an empty text. Raises EngineError."""
     if (found := _found(name)) is None:
         return _make(name, project)
     if any(pool.get("IPRange") for pool in found["IPAM"]["Config"] or []):
@@ -31,8 +31,10 @@ def ensure(name: str, project: str) -> str:
 
 
 def _make(name: str, project: str) -> str:
-    """A subnet must be none of the machine's: so the engine chooses one, and the network is made again with that. If
-    another network is quicker to take it, the engine chooses another. Cut off within, the next start does it again.
+    """Creates the network on a subnet that the engine chooses, since it must overlap no subnet of the machine.
+
+    It creates the network once to learn the subnet, then again with that subnet and a range. If another network takes
+    the subnet in between, it starts again. After an interruption the next start repeats all of it.
     """
     for attempt in range(1, TRIES + 1):
         _create(name, project)
@@ -68,13 +70,13 @@ def _inspected(name: str) -> dict[str, Any]:
 
 
 def _is_ours(network: dict[str, Any], project: str) -> bool:
-    """Made by `make up`, by the deployer, or by Compose for an older Slipway."""
+    """Returns whether `make up`, the deployer, or Compose (for an older Slipway) made the network."""
     labels = network["Labels"] or {}
     return project in (labels.get(STACK), labels.get("com.docker.compose.project"))
 
 
 def _is_needed(name: str) -> bool:
-    """By what runs, or may be started again: instances that have ended are not."""
+    """Returns whether a container on it runs or may be started again; ended instances do not count."""
     row = f'{{{{.State}}}} {{{{.Label "{INSTANCE}"}}}}'
     rows = docker("ps", "--all", "--filter", f"network={name}", "--format", row).splitlines()
     return any(state not in DONE or not instance for state, _, instance in (each.partition(" ") for each in rows))

@@ -1,1 +1,4 @@
-"""`make demo`: an app's way from push to production, measured and printed line by line."""
+"""The demo (`make demo`): takes an app from push to production and checks each step from outside.
+
+May import every other package of `stack`. Imported by the tests alone.
+"""

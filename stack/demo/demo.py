@@ -1,4 +1,4 @@
-"""`make demo`: the way of an app from push to production, told in the terminal. Exit 0 only if every line held."""
+"""Implements `make demo`: takes an app from push to production and prints each step. Exit 0 only if every step held."""
 
 import contextlib
 import tempfile
@@ -19,7 +19,7 @@ FAILURES = (NotHeld, RequestRefused, TimeoutError, httpx.HTTPError, RuntimeError
 
 
 class Ended(Exception):
-    """A line did not hold, which has been told already."""
+    """Raised when a step did not hold and its failure has been printed."""
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _stack(teller: DemoOutput, ending: contextlib.ExitStack) -> LocalStack:
-    """The running one, or a new one, which ends with `ending`."""
+    """Returns the running stack, or a new one, which ends with `ending`."""
     stack = running_stack()
     if stack is not None:
         teller.held("the stack", f"runs already, is used and left running; so is {APP}")

@@ -1,4 +1,4 @@
-"""How a story is told in a terminal: a line for each thing, with the time it takes while it takes it."""
+"""Output of the demo in a terminal: a line for each step, with a running clock."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ WIDTH = 34
 
 
 class DemoOutput:
-    """Writes plain lines where nobody watches (a file, a pipe), and one that moves where somebody does."""
+    """Writes plain lines to a file or pipe, and an animated line to a terminal."""
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
@@ -23,7 +23,7 @@ class DemoOutput:
 
     @contextlib.contextmanager
     def busy(self, title: str) -> Iterator[None]:
-        """Shows that `title` is under way. What became of it is said afterwards, by `held` or `failed`."""
+        """Shows that `title` is under way. `held` or `failed` prints the result afterwards."""
         if not self._watched:
             self.say(f"  .... {title}")
             yield

@@ -1,4 +1,4 @@
-"""The demo's story: what happens to an app on its way, each line measured by a client from outside."""
+"""The scenario of the demo: the steps of an app's way to production, each measured by an outside client."""
 
 import time
 from collections.abc import Callable
@@ -22,11 +22,11 @@ TEAM = "team@example.com"
 
 
 class NotHeld(Exception):
-    """A line of the story is not true; the text says what was seen instead."""
+    """Raised when a step does not hold; the text says what was seen instead."""
 
 
 class DemoScenario:
-    """`lines` in their order, each of which does its part and returns what was measured, or raises."""
+    """Runs the steps. `lines` returns them in order; each does its part and returns its measurement, or raises."""
 
     def __init__(self, app: Deployable, mail: MailSink) -> None:
         self._app = app
@@ -166,7 +166,7 @@ class DemoScenario:
         return f"64 → 128 MiB {seconds:.1f} s after {full['working_set'] / MIB:.0f} were used, 0 requests lost; {told}"
 
     def _instance(self) -> dict[str, Any]:
-        """The counters of production's instance."""
+        """Returns the counters of production's ready instance. Raises NotHeld if there is none."""
         for stats in self._app.call("deployer", "GET", "/stats")["items"]:
             if (stats["app"], stats["environment"], stats["state"]) == (self._app.app, "production", "ready"):
                 found: dict[str, Any] = stats
@@ -174,7 +174,7 @@ class DemoScenario:
         raise NotHeld("production has no instance that is ready")
 
     def _mailed(self, what: str, *words: str) -> str:
-        """Waits for a message that holds all of the words."""
+        """Waits for a mail that contains all of the words. Raises TimeoutError."""
 
         def arrived() -> bool:
             return any(all(word in f"{mail.subject}\n{mail.text}" for word in words) for mail in self._mail.messages)

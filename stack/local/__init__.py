@@ -1,1 +1,4 @@
-"""The stack on one machine without containers: the launcher, and the configuration of its supervisor."""
+"""The stack on one machine without containers: the launcher, its supervisor's configuration, a handle on the stack.
+
+May import `redis_conf` of `stack`. Imported by `clients`, `compose`, `stack_fixture`, `demo`, `bench` and the tests.
+"""

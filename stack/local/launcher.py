@@ -1,7 +1,7 @@
-"""`make local`: the stack on this machine, in the foreground, until INT, TERM or HUP.
+"""Implements `make local`: runs the stack on this machine in the foreground, until INT, TERM or HUP.
 
-It keeps supervisor running, and supervisor keeps Redis, Envoy and the five services running. Its end stops supervisor,
-then the apps, within 15 s.
+It keeps supervisor running, and supervisor keeps Redis, Envoy and the five services running. At its end it stops
+supervisor, then the apps, within 15 s.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 class Launcher:
-    """One run in the foreground."""
+    """Runs the stack once, in the foreground."""
 
     def __init__(self, settings: SharedSettings) -> None:
         self._settings = settings
@@ -55,7 +55,7 @@ class Launcher:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Runs until a signal; 0, or 1 if the stack did not become ready."""
+        """Runs until a signal. Returns 0, or 1 if the stack did not become ready."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         supervisor = self._start_supervisor()

@@ -1,4 +1,4 @@
-"""The stack as a test, a bench or the demo holds it: started beside any other, asked, hurt, ended."""
+"""A handle on a running stack, for tests, benchmarks and the demo: start, call, break, end."""
 
 import contextlib
 import os
@@ -31,12 +31,12 @@ class LocalStack:
         self.token = settings.platform_token()
 
     def api(self, service: ServiceName) -> httpx.Client:
-        """A client of one service, with the token; the caller closes it."""
+        """Returns an HTTP client of one service, with the token; the caller closes it."""
         headers = {"Authorization": f"Bearer {self.token}"}
         return httpx.Client(base_url=self.settings.url(service), headers=headers, timeout=10)
 
     def is_ready(self) -> bool:
-        """Whether all five services say so."""
+        """Returns whether all five services are ready."""
         try:
             for service in SERVICES:
                 with self.api(service) as client:
@@ -47,18 +47,18 @@ class LocalStack:
         return True
 
     def in_containers(self) -> bool:
-        """Whether its services are, which then know each other by name, and this machine as `host.docker.internal`."""
+        """Returns whether its services run in containers, where this machine is `host.docker.internal`."""
         with self.api("deployer") as client:
             return any("127.0.0.1" not in each["url"] for each in client.get("/registry").json()["services"])
 
     def pid(self, program: str) -> int:
-        """Process id of `redis`, `envoy` or a service; 0 while it does not run."""
+        """Returns the process id of `redis`, `envoy` or a service; 0 while it does not run."""
         with self._supervisor() as supervisor:
             return int(supervisor.getProcessInfo(f"{GROUP}:{program}")["pid"])
 
     @contextlib.contextmanager
     def kept_down(self, program: str) -> Iterator[None]:
-        """Killed with -9 and kept from coming back for the length of the block."""
+        """Kills the program with SIGKILL and keeps it down for the length of the block."""
         os.kill(self.pid(program), signal.SIGKILL)
         with contextlib.suppress(Fault), self._supervisor() as supervisor:  # Fault: it is not running, as is wanted
             supervisor.stopProcess(f"{GROUP}:{program}")
@@ -85,8 +85,9 @@ class LocalStack:
 
 
 def settings_on_free_ports(home: Path) -> SharedSettings:
-    """Settings of a stack that runs beside any other: every port free at this moment and outside Linux' ephemeral range
-    and the range of the apps' instances.
+    """Returns settings of a stack that can run next to any other.
+
+    Every port is free now, outside Linux' ephemeral range and outside the range of the apps' instances.
     """
     names = [*(f"{service}_port" for service in SERVICES), "public_port", "production_port", "canary_port", "redis"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -95,15 +96,17 @@ def settings_on_free_ports(home: Path) -> SharedSettings:
 
 
 def environment(settings: SharedSettings) -> dict[str, str]:
-    """`SLIPWAY_*` variables that give a process these settings (but no secret)."""
+    """Returns the `SLIPWAY_*` variables that give a process these settings (but no token)."""
     values = settings.model_dump(exclude={"token"}, exclude_none=True, mode="json")
     return {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
 
 
 @contextlib.contextmanager
 def local_stack(home: Path, ports: Literal["free", "settings"] = "free", network: str = "") -> Iterator[LocalStack]:
-    """Starts `make local`'s launcher for `home`, yields the stack once it is ready, ends it and its apps. With a
-    `network` apps are containers on it, which nobody ends.
+    """Starts the launcher of `make local` for `home`, yields the stack once it is ready, then ends it and its apps.
+
+    With a `network` apps are containers on it, which the caller has to remove. Raises RuntimeError if it does not
+    become ready.
     """
     settings = settings_on_free_ports(home) if ports == "free" else SharedSettings(home=home)
     if network:
@@ -125,7 +128,9 @@ def local_stack(home: Path, ports: Literal["free", "settings"] = "free", network
 def start_launcher(
     settings: SharedSettings, log: Path, variables: Mapping[str, str] = MappingProxyType({})
 ) -> "subprocess.Popen[bytes]":
-    """`python -m stack.local` with these settings, its output in `log`. `variables`: settings of single services."""
+    """Starts `python -m stack.local` with these settings, its output in `log`. `variables`: further settings of single
+    services.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "stack.local"],
@@ -138,7 +143,7 @@ def start_launcher(
 
 
 def end_launcher(process: "subprocess.Popen[bytes]") -> None:
-    """TERM; it ends everything within 15 s."""
+    """Sends TERM to the launcher, which ends everything within 15 s. Raises TimeoutExpired after 20 s."""
     process.terminate()
     try:
         process.wait(20)
@@ -149,7 +154,7 @@ def end_launcher(process: "subprocess.Popen[bytes]") -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody has at this moment, outside Linux' ephemeral range."""
+    """Returns TCP ports of 127.0.0.1 that are free now, outside Linux' ephemeral range."""
     found: list[int] = []
     candidates = iter(random.sample(range(10_000, 20_000), 2_000))
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""What supervisor runs on one machine, as configuration."""
+"""Configuration of supervisor for one machine: the programs of the stack."""
 
 import shutil
 import sys
@@ -15,13 +15,16 @@ PROGRAMS = ("redis", "envoy", *SERVICES)
 
 
 def bound_to_parent(command: Sequence[str]) -> list[str]:
-    """The command, to end with SIGTERM when its parent dies in whatever way (Linux; elsewhere the command as it is)."""
+    """Returns a command that gets SIGTERM when its parent dies for any reason (Linux; elsewhere the command as
+    it is).
+    """
     return ["setpriv", "--pdeathsig", "TERM", "--", *command] if shutil.which("setpriv") else list(command)
 
 
 def supervisor_conf(settings: SharedSettings) -> str:
-    """`supervisord.conf`. Programs die with supervisord, also if it is killed, so that the next start does not find
-    its ports taken. It holds no secret.
+    """Returns `supervisord.conf`, which holds no secret.
+
+    Programs die with supervisord, even if it is killed, so that the next start does not find its ports taken.
     """
     home = settings.home
     binaries = Path(sys.executable).parent

@@ -1,4 +1,4 @@
-"""The badge: a small SVG. Pure."""
+"""Draws the badge: a small SVG. Pure."""
 
 from services.build.builds.build import Build
 from shared.models import BuildState
@@ -8,7 +8,7 @@ _CHARACTER_PX = 6.6
 
 
 def badge(build: Build | None) -> str:
-    """`build` is the branch's last one that was judged; None: there is none."""
+    """Returns the badge as SVG. `build` is the branch's last judged build; None if there is none."""
     if build is None:
         word = "unknown"
     elif build.state is BuildState.SUCCESS:

@@ -1,4 +1,4 @@
-"""The history of builds, filtered: over REST and as a page."""
+"""Serves the history of builds, filtered: over REST and as a page."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -29,7 +29,7 @@ def wanted(
     environment: Annotated[Environment | None, BeforeValidator(_given), Query(description="That it was for.")] = None,
     commit: Annotated[str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="Its first digits.")] = None,
 ) -> Filter:
-    """What is left empty, as a form sends it, asks for nothing."""
+    """Returns the filter of a request. A field that is empty, as a form sends it, matches every build."""
     return Filter(
         branch=(branch or "").strip() or None,
         states=tuple(state or ()),
@@ -50,20 +50,20 @@ def listing_router(store: BuildStore, pages: BuildPages) -> APIRouter:
 
     @router.get("/", response_class=HTMLResponse, summary="The history as a page")
     async def history(request: Request, asked: Wanted, app: App = None, cursor: Cursor = None) -> HTMLResponse:
-        """All builds, newest first, or those that were asked for."""
+        """Shows builds, newest first, filtered by the query."""
         asked = replace(asked, app=app or None)
         found = await find(store, asked, limit=PAGE, before=int(cursor) if cursor else None)
         return HTMLResponse(pages.history(found, asked, await store.apps(), request.url.hostname))
 
     @router.get("/builds", response_model=Page[Build], summary="Builds of all apps")
     async def every(asked: Wanted, app: App = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
-        """Newest first. A page may hold fewer than `limit`, though `next` names one more: a request looks at 1 000
-        builds at most."""
+        """Lists builds of all apps, newest first. A page may hold fewer than `limit` although `next` is set: a request
+        looks at 1 000 builds at most."""
         return await page(replace(asked, app=app or None), limit, cursor)
 
     @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")
     async def builds(app: str, asked: Wanted, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
-        """Newest first, filtered as in `GET /builds`."""
+        """Lists builds of an app, newest first, filtered as in `GET /builds`."""
         return await page(replace(asked, app=app), limit, cursor)
 
     return router

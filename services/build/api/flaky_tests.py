@@ -1,4 +1,4 @@
-"""Flaky tests of an app: seen, put into quarantine and taken out of it by a person."""
+"""Serves the flaky tests of an app: lists them, starts a quarantine and ends it."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -28,15 +28,16 @@ def flaky_router(store: BuildStore, history: HistoryStore, now: Callable[[], dat
 
     @router.get("", response_model=Page[Quarantine], summary="Flaky tests of an app")
     async def flaky(app: str) -> Page[Quarantine]:
-        """In quarantine, or known as flaky from one that ended in the last 90 days; the newest `until` first."""
+        """Lists the tests in quarantine, and those whose quarantine ended in the last 90 days; the newest `until`
+        first."""
         await store.app(app)
         known = (await history.quarantines(app)).values()
         return Page(items=sorted(known, key=lambda each: each.until, reverse=True))
 
     @router.put("/{test:path}", response_model=Quarantine, summary="Quarantine a test")
     async def put(app: str, test: str, body: Annotated[QuarantineRequest, Body(examples=[EXAMPLE])]) -> Quarantine:
-        """Its failures are listed in every verdict and do not fail a gate, until then. `test` is the id that the
-        verdict shows: `<class>::<name>`."""
+        """Quarantines a test: until then its failures are listed in every verdict and do not fail a gate. `test` is the
+        id that the verdict shows: `<class>::<name>`."""
         await store.app(app)
         at = now()
         if not at < body.until <= at + LONGEST:
@@ -55,7 +56,8 @@ def flaky_router(store: BuildStore, history: HistoryStore, now: Callable[[], dat
 
     @router.delete("/{test:path}", status_code=204, summary="End a quarantine")
     async def delete(app: str, test: str) -> None:
-        """From now on its failures count, and it is not known as flaky any more, until it is found to be so again."""
+        """Ends the quarantine: from now on failures count, and the test is not known as flaky until it is found to be
+        so again."""
         await store.app(app)
         await history.drop_quarantine(app, test)
 

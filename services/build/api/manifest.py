@@ -1,4 +1,4 @@
-"""The manifest's schema, for editors."""
+"""Serves the manifest's JSON schema, for editors."""
 
 from typing import Any
 
@@ -14,14 +14,16 @@ def manifest_router() -> APIRouter:
 
     @router.get("/static/slipway.schema.json", response_class=JSONResponse, include_in_schema=False)
     async def manifest_schema() -> JSONResponse:
-        """Public, as static files are: editors ask for what `# yaml-language-server: $schema=…` names."""
+        """Returns the schema. It is public, as static files are: editors fetch what `# yaml-language-server: $schema=…`
+        names."""
         return JSONResponse(text, media_type="application/schema+json", headers={"Cache-Control": "no-cache"})
 
     return router
 
 
 def schema() -> dict[str, Any]:
-    """Of `slipway.yml`. What hangs on several fields (`depends_on`, equal names) is checked by the platform only."""
+    """Returns the JSON schema of `slipway.yml`. Rules about several fields (`depends_on`, equal names) are checked by
+    the platform only."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Manifest.model_json_schema(),

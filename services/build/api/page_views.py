@@ -1,4 +1,4 @@
-"""Builds as pages, for people: what the templates are given. No state is changed here."""
+"""Renders builds as pages, from templates. Changes no state."""
 
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ TAIL_BYTES = 64 * 1024
 
 
 class BuildPages:
-    """`hostname`: that of the request's URL, under which the reader finds the other services' pages too."""
+    """Renders the pages. `hostname` is that of the request's URL, under which the reader finds the other services'
+    pages too."""
 
     def __init__(self, logs: BuildLogs, settings: SharedSettings) -> None:
         self._logs = logs
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def history(self, found: Found, asked: Filter, apps: list[App], hostname: str | None) -> str:
-        """`asked`: what the form shows as its values."""
+        """Renders the history. `asked` gives the values that the form shows."""
         given = [
             ("app", asked.app),
             ("branch", asked.branch),
@@ -48,7 +49,7 @@ class BuildPages:
         )
 
     def log(self, build: Build, line: int, hostname: str | None) -> str:
-        """The thousand lines that `line` is among. Reads the log: call it in a thread."""
+        """Renders the thousand lines that hold `line`. Reads the log: call it in a thread."""
         try:
             part = read_part(self._logs.path(build.id), line)
         except FileNotFoundError:
@@ -56,13 +57,13 @@ class BuildPages:
         return self.part("log.html", build, hostname, part=part)
 
     def part(self, template: str, build: Build, hostname: str | None, **context: Any) -> str:
-        """A page about one side of a build."""
+        """Renders a page about one aspect of a build."""
         return self._templates.render(
             template, here="Builds", hostname=hostname, build=build, number=number, signed=signed, **context
         )
 
     def build(self, build: Build, hostname: str | None) -> str:
-        """With the last 64 KiB of its log."""
+        """Renders the build's page, with the last 64 KiB of its log."""
         size = self._logs.size(build.id)
         start = max(0, size - TAIL_BYTES)
         text = self._logs.read(build.id, start, TAIL_BYTES).decode(errors="replace")
@@ -74,7 +75,7 @@ class BuildPages:
 
 
 def signed(value: float | None) -> str:
-    """`+1.5`, `-2`, `0`; empty for None."""
+    """Formats a number with its sign: `+1.5`, `-2`, `0`; empty for None."""
     if value is None:
         return ""
     text = f"{value:+.2f}".rstrip("0").removesuffix(".")

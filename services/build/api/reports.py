@@ -1,4 +1,4 @@
-"""What the reports of a build said, and what is other than in the build before it: as JSON, and as pages."""
+"""Serves the reports of a build, and its comparison with an earlier build: as JSON and as pages."""
 
 import asyncio
 from typing import Annotated, Any, Generic, TypeVar
@@ -24,8 +24,8 @@ Item = TypeVar("Item")
 
 
 class Part(View, Generic[Item]):
-    """`cut`: what was too much to be kept. `known`: false while the build runs its steps, and if it never came so
-    far."""
+    """Holds one part of a build's reports. `cut` says what was left out; `known` is false while the build runs its
+    steps, and if it did not reach them."""
 
     known: bool
     items: list[Item]
@@ -41,7 +41,7 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
     Found = Annotated[Build, Depends(found)]
 
     async def report_of(build: Build) -> BuildReport | None:
-        """Raises a Problem 410 if it has expired."""
+        """Returns the build's report. Raises a Problem 410 if it has expired."""
         if build.expired.log is not None:
             raise Problem(f"the reports of {build.id} were removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
         return await asyncio.to_thread(reports.read, ran(build))
@@ -51,7 +51,7 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
 
     @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
     async def tests(request: Request, build: Found) -> Any:
-        """Of its last run of each step; those that failed first, with what they printed."""
+        """Lists the tests of the build, by the last run of each step; failed ones first, with their output."""
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, "tests.html", build, report=report)
@@ -59,7 +59,7 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
 
     @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
     async def coverage(request: Request, build: Found) -> Any:
-        """Files of the commit by their lines that no test ran, worst first."""
+        """Lists the files of the commit with their covered and missed lines, most missed lines first."""
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, "coverage.html", build, report=report)
@@ -67,7 +67,7 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
 
     @router.get("/findings", response_model=Part[FoundPlace], summary="Findings of a build")
     async def findings(request: Request, build: Found) -> Any:
-        """Of its reports and of the platform's own analysis."""
+        """Lists the findings of the reports and of the platform's own analysis."""
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, "findings.html", build, report=report)
@@ -75,7 +75,7 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
 
     @router.get("/source", response_model=FileView, summary="A file of a build's commit")
     async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
-        """Line by line, with what tests ran and what was found there."""
+        """Shows a file line by line, with the lines that tests ran and the findings in it."""
         try:
             data = await asyncio.to_thread(_content, repositories, build, file)
         except (GitFailed, BadTree) as error:
@@ -91,7 +91,7 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
             str | None, Query(alias="with", max_length=80, description="Id of a build of the app.")
         ] = None,
     ) -> Any:
-        """With the last build of its branch that was judged before it, or with another one of its app."""
+        """Compares the build with the last judged build of its branch before it, or with another build of its app."""
         before = await store.build(other) if other else await judged_before(store, build)
         if before is not None and before.app != build.app:
             raise Invalid("with", f"{before.id} is a build of {before.app}, not of {build.app}")
@@ -112,12 +112,12 @@ def cut_of(report: BuildReport | None) -> list[str]:
 
 
 def ran(build: Build) -> str:
-    """Id of the build whose steps reported: of one that was reused, the earlier one."""
+    """Returns the id of the build whose steps ran: for a reused result, the earlier build."""
     return build.reused or build.id
 
 
 def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
-    """None for what is too large, or no plain file. Raises NotFound, GitFailed."""
+    """Returns the file's content; None if it is too large, or no plain file. Raises NotFound, BadTree and GitFailed."""
     tracked = next((each for each in repositories.tracked(build.app, build.commit) if each.path == file), None)
     if tracked is None:
         raise NotFound(f"the commit {build.commit[:10]} has no file {file[:200]}")

@@ -1,4 +1,4 @@
-"""REST and pages: parse, call, render."""
+"""Serves apps and builds over REST, and a build's pages: parses, calls, renders."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,7 +38,7 @@ APP_EXAMPLE = {
 
 
 class BuildRequest(Model):
-    """One of the two."""
+    """Requests a build, of exactly one of the two."""
 
     branch: str | None = Field(None, max_length=200, description="Its head is built, and deployed if it is mapped.")
     commit: Commit | None = Field(None, description="Built and judged, but not deployed.")
@@ -61,7 +61,8 @@ def apps_router(
     *,
     loopback: bool = False,
 ) -> APIRouter:
-    """`forget` is told of deleted apps. `loopback`: a source may be http:// on a loopback address (tests)."""
+    """Returns the routes of apps. `forget` is called for deleted apps; `loopback` allows http:// sources on a loopback
+    address (tests)."""
     router = APIRouter(prefix="/apps", tags=["apps"])
 
     @router.post("", status_code=201, response_model=AppView, summary="Make an app")
@@ -74,20 +75,22 @@ def apps_router(
 
     @router.get("", response_model=Page[AppView], summary="All apps")
     async def apps() -> Page[AppView]:
-        """Sorted by name."""
+        """Lists all apps, sorted by name."""
         return Page(items=[app.view() for app in await store.apps()])
 
     @router.get("/{app}", response_model=AppView, summary="An app")
     async def app(app: str) -> AppView:
-        """Its branches, its minimum gates, what it does about failing tests, and its source, without the token and
-        secret of that."""
+        """Shows an app: its branches, minimum gates, limits for flaky tests, and source without token and secret."""
         return (await store.app(app)).view()
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, `flaky`, `gate` or the source; what is left out stays as it is. A branch
-        that is mapped anew is built. `gate: push` has pushes to production's branches judged before they are accepted.
-        `source: null` lets the source go; its token and webhook_secret stay while they are left out."""
+        """Sets branches, minimum gates, `flaky`, `gate` or the source; what is left out stays as it is.
+
+        A branch that is newly mapped is built. With `gate: push`, pushes to production's branches are judged before
+        they are accepted. `source: null` removes the source; a new source keeps token and webhook_secret if they are
+        left out.
+        """
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; whoever is asked goes by the app
             await asyncio.to_thread(repositories.gate, app, True)
@@ -111,7 +114,8 @@ def apps_router(
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:
-        """Public. Of the branch's last build that ended in success, failure or error; `unknown` if there is none."""
+        """Returns the badge of the branch's last build that ended in success, failure or error; `unknown` if there is
+        none. Public."""
         image = badge(await store.last_judged(app, branch))
         return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
 
@@ -141,7 +145,8 @@ def builds_router(
 
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
-        """Its state with the reason, steps, gates and artifact. A page, where `Accept` begins with `text/html`."""
+        """Shows the build: its state with the reason, steps, gates and artifact. A page if `Accept` begins with
+        `text/html`."""
         return HTMLResponse(pages.build(build, request.url.hostname)) if _wants_page(request) else build
 
     @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
@@ -151,8 +156,10 @@ def builds_router(
         start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0,
         line: Annotated[int, Query(ge=1, le=10**9, description="Of the page: one of the lines to show.")] = 1,
     ) -> Response:
-        """As it is now, as plain text, from byte `from` on. 410 if it has expired. A page of a thousand numbered lines,
-        where `Accept` begins with `text/html`: `?line=120#L120` links to a line."""
+        """Returns the present log as plain text, from byte `from` on. 410 if it has expired.
+
+        If `Accept` begins with `text/html` it is a page of a thousand numbered lines: `?line=120#L120` links to a line.
+        """
         if build.expired.log is not None:
             raise Problem(f"the log of {build.id} was removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
         if _wants_page(request):
@@ -165,8 +172,8 @@ def builds_router(
         start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> AsyncIterator[ServerSentEvent]:
-        """Server-sent events: `log` (new lines; the id is where the next begin), `state` (the build, on each change of
-        state, stage, steps or gates), and `end` after its end. `Last-Event-ID` resumes."""
+        """Streams server-sent events: `log` (new lines; the id is where the next begin), `state` (the build, on each
+        change), and `end` after its end. `Last-Event-ID` resumes."""
         latest, shown = build, None
 
         async def ended() -> bool:
@@ -191,7 +198,8 @@ def builds_router(
 
     @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
     async def cancel(request: Request, build: Found) -> Any:
-        """The state becomes `cancelled` when its processes have ended. 409 if it has ended, or is being deployed."""
+        """Cancels the build: it becomes `cancelled` when its processes have ended. 409 if it has ended, or is being
+        deployed."""
         stop = StopRequest(state=BuildState.CANCELLED, reason="cancelled by hand")
         asked = await store.update(build.id, lambda stored: with_stop(stored, stop))
         if asked.ended or asked.stop is None:
@@ -201,7 +209,7 @@ def builds_router(
 
     @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
     async def retry(request: Request, build: Found) -> Any:
-        """A new build of the same commit. 409 while this one has not ended."""
+        """Queues a new build of the same commit. 409 while this one has not ended."""
         again = await intake.retry(build)
         return _see(again) if _wants_page(request) else again
 

@@ -1,4 +1,4 @@
-"""Secrets of an app: set and removed, never shown."""
+"""Serves the secrets of an app: sets and removes them, and never shows a value."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,22 +19,26 @@ def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: C
 
     @router.get("", response_model=Page[SecretView], summary="Secrets of an app")
     async def names(app: str) -> Page[SecretView]:
-        """Their names and when each was set last, by name; never a value."""
+        """Lists the names of the secrets, sorted, and when each was last set; never a value."""
         await store.app(app)
         stored = await secrets.all(app)
         return Page(items=[SecretView(name=name, set_at=secret.set_at) for name, secret in stored.items()])
 
     @router.put("/{name}", status_code=204, summary="Set a secret")
     async def put(app: str, name: str, body: Annotated[SecretValue, Body(examples=[{"value": "…"}])]) -> None:
-        """Steps that name it (`secrets: [NAME]` in the manifest) find it in their environment, from the next build on.
-        All output of the app's builds has `***` in its place. Names as in a shell; at most 64 KiB each, 256 KiB all."""
+        """Sets a secret: steps that name it (`secrets: [NAME]` in the manifest) find it in their environment, from the
+        next build on.
+
+        All output of the app's builds has `***` in its place. Names as in a shell; at most 64 KiB each, 256 KiB all.
+        """
         await store.app(app)
         known = await asyncio.to_thread(opened, await secrets.all(app), vault)
         await secrets.put(app, name, new_secret(name, body.value.get_secret_value(), known.values, now(), vault))
 
     @router.delete("/{name}", status_code=204, summary="Remove a secret")
     async def delete(app: str, name: str) -> None:
-        """Steps that still name it fail their builds; and it is hidden no longer, so end it where it is valid, too."""
+        """Removes a secret. Steps that still name it fail their builds, and its value is no longer masked: revoke it
+        where it is valid, too."""
         await store.app(app)
         await secrets.drop(app, name)
 

@@ -1,4 +1,4 @@
-"""A file of a commit, line by line, with what reports said of its lines. Pure."""
+"""Shows a file of a commit line by line, with the marks that reports give its lines. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +20,7 @@ class SourceLine:
 
 @dataclass(frozen=True)
 class FileView:
-    """`why_not` says why there are no lines, or not all."""
+    """Holds the lines of a file. `why_not` says why there are none, or not all."""
 
     file: str
     lines: list[SourceLine]
@@ -28,7 +28,7 @@ class FileView:
 
 
 def source_view(file: str, data: bytes | None, report: BuildReport) -> FileView:
-    """`data`: the file's content; None if it is larger than 1 MiB, or no plain file."""
+    """Returns the view of a file. `data` is its content; None if it is larger than 1 MiB, or not a plain file."""
     if data is None:
         return FileView(file, [], "The file is larger than 1 MiB, or a link: it is not shown.")
     if b"\0" in data:

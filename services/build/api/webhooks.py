@@ -1,4 +1,4 @@
-"""REST of webhooks and their deliveries: parse, call, render."""
+"""Serves webhooks and their deliveries over REST: parses, calls, renders."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ LENGTH_DIGITS = 15
 
 
 class Answer(View):
-    """What a forge is told, and shows beside its own log of the delivery."""
+    """Answers a forge, which shows it in its own log of the delivery."""
 
     id: str
     state: WebhookDeliveryState
@@ -39,9 +39,11 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: Webh
         openapi_extra=_json_body(),
     )
     async def webhook(forge: Forge, app: str, request: Request, response: Response) -> Answer:
-        """Public; signed with `source.webhook_secret` of the app. 202: a push, which is fetched and built in the
-        background. 200: nothing to do, and why; a delivery that came before too. 401 without telling what is wrong, 413
-        above 5 MB."""
+        """Takes a forge's call. Public; signed with `source.webhook_secret` of the app.
+
+        202: a push, which is fetched and built in the background. 200: nothing to do, and why; also for a delivery that
+        came before. 401 without saying what is wrong, 413 above 5 MB.
+        """
         body = await _body(request)
         delivery, new = await receiver.receive(forge, app, request.headers, body)
         if not new:
@@ -51,7 +53,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: Webh
 
     @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="What webhooks said")
     async def log(app: str) -> Page[WebhookDelivery]:
-        """The newest 200 deliveries, each with what became of it."""
+        """Lists the newest 200 deliveries, each with its outcome."""
         await store.app(app)
         return Page(items=await deliveries.deliveries(app))
 
@@ -62,14 +64,15 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: Webh
         summary="Run it again",
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
-        """Fetches again, and builds the branch's head if that was not queued before. 409 for what was no push."""
+        """Fetches again, and builds the branch's head if that was not queued before. 409 for a delivery that was not a
+        push."""
         return await receiver.again(app, delivery_id)
 
     return router
 
 
 async def _body(request: Request) -> bytes:
-    """The raw bytes. Never holds more than 5 MB and one chunk. Raises Problem 413."""
+    """Returns the raw body; holds at most 5 MB and one chunk. Raises Problem 413, and 400 if the client leaves."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > LENGTH_DIGITS or int(length) > LARGEST_BYTES):
         raise _too_large()
@@ -89,6 +92,6 @@ def _too_large() -> Problem:
 
 
 def _json_body() -> dict[str, Any]:
-    """As the forge sends it; what is read of it is much the same for all three."""
+    """Describes the body for OpenAPI; the fields that are read are much the same for all three forges."""
     example = {"ref": "refs/heads/release", "after": "2f4e6a8b0c1d3e5f7a9b2c4d6e8f0a1b3c5d7e9f"}
     return {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": example}}}}

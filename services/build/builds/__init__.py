@@ -1,1 +1,5 @@
-"""The domain of the build service: apps, builds, their states and stores, commit statuses, queries."""
+"""Defines apps and builds: their states and stores, commit statuses, queries and comparisons.
+
+May import `executors.executor`, `gates`, `git` and `logs`. Imported by `api`, `cache`, `forges`, `manifest`,
+`pipeline`, `queue`, `retention`, `triggers` and `main`.
+"""

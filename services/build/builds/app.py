@@ -1,4 +1,4 @@
-"""An app: which branch goes where, the least that its gates demand, and where it comes from if not from pushes."""
+"""Defines an app: its branches and their environments, the minimum of its gates, and its source if it is fetched."""
 
 import re
 from datetime import datetime
@@ -25,7 +25,8 @@ _NO_DOOR = (
 
 
 class AppView(View):
-    """`gates` are the app's own minimum, `flaky` its patience: a manifest may tighten them, never loosen them."""
+    """Shows an app. `gates` are its own minimum and `flaky` its limits for flaky tests: a manifest may only tighten
+    them."""
 
     name: AppName
     branches: Branches
@@ -37,7 +38,7 @@ class AppView(View):
 
 
 class App(View):
-    """As it is stored. What is shown of it is its view."""
+    """Holds an app as it is stored; `view` returns what is shown of it."""
 
     name: AppName
     branches: Branches
@@ -48,7 +49,7 @@ class App(View):
     created_at: datetime
 
     def is_behind_the_door(self, branch: str) -> bool:
-        """Whether a push to the branch is judged before it is accepted."""
+        """Returns True if a push to the branch is judged before it is accepted."""
         return self.gate == "push" and self.branches.get(branch) is Environment.PRODUCTION
 
     def view(self) -> AppView:
@@ -56,7 +57,7 @@ class App(View):
 
 
 class AppSettings(Model):
-    """Body of `PUT /apps/{app}`: a field that is left out stays as it is."""
+    """Changes an app, as the body of `PUT /apps/{app}`: a field that is left out stays as it is."""
 
     branches: Branches | None = Field(None, description="Branch → environment. Other branches are kept, not built.")
     gates: Gates | None = Field(
@@ -80,8 +81,8 @@ class AppSettings(Model):
         return branches
 
     def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
-        """Raises Invalid for a source that cannot be one, or one together with a gate for pushes; `loopback` as for
-        `changed_source`."""
+        """Returns the changed app; `loopback` as for `changed_source`. Raises Invalid for an invalid source, or one
+        together with a gate for pushes."""
         given = {"branches": self.branches, "gates": self.gates, "flaky": self.flaky}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if "source" in self.model_fields_set:
@@ -102,11 +103,11 @@ class NewApp(AppSettings):
 
 
 def new_app(name: str, now: datetime) -> App:
-    """An app as the first push makes it."""
+    """Returns an app as the first push makes it."""
     return App(name=name, branches=dict(DEFAULT_BRANCHES), created_at=now)
 
 
 def check_branch(name: str) -> None:
-    """Raises ValueError for what git takes for no branch, or for more than one."""
+    """Raises ValueError for a text that is not the name of exactly one git branch."""
     if not _BRANCH.match(name):
         raise ValueError(f"{name[:80]!r} is not the name of a git branch")

@@ -1,4 +1,4 @@
-"""A build: its states, its record, and what each step of its life changes in it. Pure."""
+"""Defines a build: its states, its record, and the changes of the record. Pure."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -28,7 +28,7 @@ EXCERPT_BYTES = 4096
 
 
 class StepRun(View):
-    """One step; `exit_code` is null while it runs, and when it was ended from outside, or never run."""
+    """Records one step; `exit_code` is null while it runs, when it was ended from outside, and when it was skipped."""
 
     name: str
     stage: Stage
@@ -42,7 +42,7 @@ class StepRun(View):
 
     @property
     def failed(self) -> bool:
-        """So that the build did."""
+        """Returns True if the step failed and that counts for the build."""
         return self.state == "failure" and not self.ignored
 
     @computed_field(description="How long it ran; null while it does.")  # type: ignore[prop-decorator]
@@ -52,21 +52,24 @@ class StepRun(View):
 
 
 class Expired(View):
-    """What of a build that has ended is no longer there, and since when."""
+    """Records which of the build's files (log, artifact) retention has deleted, and when."""
 
     log: datetime | None = Field(None, description="Its log and the details of its reports.")
     artifact: datetime | None = Field(None, description="Its artifact; building the commit again makes one.")
 
 
 class StopRequest(View):
-    """The intent to end a running build, kept before its processes are ended."""
+    """Records the intent to end a running build, stored before its processes are ended."""
 
     state: Literal[BuildState.CANCELLED, BuildState.SUPERSEDED]
     reason: str
 
 
 class Build(BuildView):
-    """`GET /builds/{id}`. `number` counts up per app, `attempt` grows when a build is taken up again after a crash."""
+    """Holds a build's record, as `GET /builds/{id}` shows it.
+
+    `number` counts up per app; `attempt` grows when a build is resumed after a crash.
+    """
 
     number: int
     reason: str = ""
@@ -93,17 +96,18 @@ class Build(BuildView):
 
     @property
     def group(self) -> tuple[str, str | None, bool]:
-        """Of which the newest wins. What is only at the door does not touch what was accepted."""
+        """Returns the supersede key: a newer build with the same key supersedes older ones; pre-receive builds never
+        supersede accepted ones."""
         return self.app, self.branch, self.door
 
     @property
     def judged_for(self) -> Environment | None:
-        """Whose pipeline judges it: at the door that of the environment that its branch goes to."""
+        """Returns the environment whose rules judge the build: a pre-receive build is judged for production."""
         return Environment.PRODUCTION if self.door else self.environment
 
     @property
     def speaks_for(self) -> str | None:
-        """The branch that its verdict is one about: of badge, trend and recovery."""
+        """Returns the branch whose badge, trend and recovery the verdict counts for; None for a pre-receive build."""
         return None if self.door else self.branch
 
     @property
@@ -112,12 +116,13 @@ class Build(BuildView):
 
     @property
     def deploying(self) -> bool:
-        """Past its gates; from here it is neither cancelled nor superseded."""
+        """Returns True after the gates have passed; from then on the build is neither cancelled nor superseded."""
         return self.state is S.RUNNING and self.passed
 
 
 def noted_expiry(build: Build, expired: Expired) -> Build:
-    """What was noted once stays noted. Raises ValueError for a build that has not ended: nothing of it expires."""
+    """Returns the build with `expired` noted; a time that is already noted stays. Raises ValueError for a build that
+    has not ended."""
     if not build.ended:
         raise ValueError(f"{build.id} has not ended")
     before = build.expired
@@ -130,7 +135,7 @@ def with_changes(build: Build, **changes: Any) -> Build:
 
 
 def started(build: Build, now: datetime) -> Build:
-    """Running from the beginning; also for a build that the service left running when it died."""
+    """Returns the build as running from the beginning, also if the service left it running when it died."""
     state = S.RUNNING if build.state is S.RUNNING else transition(TRANSITIONS, build.state, S.RUNNING)
     return with_changes(
         build,
@@ -146,46 +151,46 @@ def started(build: Build, now: datetime) -> Build:
 
 
 def ended(build: Build, state: BuildState, reason: str, now: datetime, *, recovered: bool = False) -> Build:
-    """The end. Raises IllegalTransition if it has ended already."""
+    """Returns the build in its final state. Raises IllegalTransition if it has ended already."""
     state = transition(TRANSITIONS, build.state, state)
     return with_changes(build, state=state, reason=reason, finished_at=now, recovered=recovered and state is S.SUCCESS)
 
 
 def step_started(build: Build, name: str, stage: Stage, now: datetime, line: int = 1) -> Build:
-    """May be repeated. `line`: of the log, where it begins."""
+    """Returns the build with the step running. Idempotent. `line` is the log's line at which it begins."""
     step = StepRun(name=name, stage=stage, state="running", started_at=now, line=line)
     return with_changes(build, stage=stage, steps=[*(run for run in build.steps if run.name != name), step])
 
 
 def step_finished(build: Build, name: str, exit_code: int | None, reason: str, now: datetime) -> Build:
-    """An empty `reason` means success."""
+    """Returns the build with the step ended; an empty `reason` means success."""
     state = "failure" if reason else "success"
     return _with_step(build, name, state=state, finished_at=now, exit_code=exit_code, reason=reason)
 
 
 def step_skipped(build: Build, name: str, stage: Stage, reason: str, now: datetime, line: int = 1) -> Build:
-    """It is not run. May be repeated."""
+    """Returns the build with the step skipped. Idempotent."""
     begun = step_started(build, name, stage, now, line)
     return with_changes(_with_step(begun, name, state="skipped", finished_at=now, reason=reason), stage=build.stage)
 
 
 def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
-    """It has passed; `at` is when its artifact was there."""
+    """Returns the build as passed; `at` is when its artifact was complete."""
     return with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="", sealed_at=at)
 
 
 def step_excused(build: Build, name: str, reason: str) -> Build:
-    """It failed, but for nothing that counts."""
+    """Returns the build with the failed step as a success, because all its failures are excused."""
     return _with_step(build, name, state="success", reason=reason)
 
 
 def step_ignored(build: Build, name: str) -> Build:
-    """It failed, in its last run, and that is not to count."""
+    """Returns the build with the step, and its second run, marked as ignored: its failure does not count."""
     return _with_step(_with_step(build, name, ignored=True), again(name), ignored=True)
 
 
 def again(name: str) -> str:
-    """The name of a step's second run."""
+    """Returns the name of a step's second run."""
     return f"{name} (again)"
 
 
@@ -195,7 +200,7 @@ def _with_step(build: Build, name: str, **changes: Any) -> Build:
 
 
 def masked(build: Build, mask: Callable[[str], str]) -> Build:
-    """With all texts masked that steps and their reports may have a part in."""
+    """Returns the build with all texts masked that steps and their reports may have written."""
     return with_changes(
         build,
         reason=mask(build.reason),
@@ -207,7 +212,7 @@ def masked(build: Build, mask: Callable[[str], str]) -> Build:
 
 
 def event_of(build: Build) -> Event:
-    """What the stream `events` is told when the build has come into its state."""
+    """Returns the event that the stream `events` gets when the build has entered its state."""
     return Event(
         type=f"build.{build.state}",
         app=build.app,
@@ -227,7 +232,7 @@ def event_of(build: Build) -> Event:
 
 
 def excerpt(lines: Sequence[str]) -> str:
-    """From the first line that looks like a failure, else the last lines; at most 4 KiB of UTF-8."""
+    """Returns the lines from the first that looks like a failure, else the last 20; at most 4 KiB of UTF-8."""
     signs = ("error", "fail", "traceback", "assert", "exception", "not found", "no such file")
     first = next((at for at, line in enumerate(lines) if any(sign in line.lower() for sign in signs)), None)
     chosen = lines[first:] if first is not None else lines[-20:]

@@ -1,4 +1,4 @@
-"""A build beside an earlier one: gates, steps, tests, findings and coverage, as they were and as they are. Pure."""
+"""Compares a build with an earlier one: gates, steps, tests, findings and coverage. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class GateChange(View):
 
 
 class StepChange(View):
-    """Seconds; null where the step was not run, or has not ended."""
+    """Compares the duration of a step, in seconds; null where the step was not run, or has not ended."""
 
     name: str
     before: float | None = None
@@ -31,7 +31,7 @@ class StepChange(View):
 
 
 class CoverageChange(View):
-    """Percent; null where the file is in one of the two only."""
+    """Compares the coverage of a file, in percent; null where the build does not have the file."""
 
     file: str
     before: float | None = None
@@ -40,8 +40,11 @@ class CoverageChange(View):
 
 
 class Comparison(View):
-    """The lists of what changed hold at most 100. `details_known` is false where one of the two has none (it kept none,
-    or they have expired): then the lists of tests, findings and coverage say nothing."""
+    """Compares two builds. The lists of changes hold at most 100 entries each.
+
+    `details_known` is false if one of the builds has no report (it kept none, or it has expired): then the lists of
+    tests, findings and coverage say nothing.
+    """
 
     before: str = Field(description="Id of the build that this one is compared with.")
     after: str
@@ -63,7 +66,7 @@ class Comparison(View):
 
 
 def compare(before: Build, after: Build, was: BuildReport | None, now: BuildReport | None) -> Comparison:
-    """`was` and `now`: what the reports of the two said; None: not known."""
+    """Compares two builds. `was` and `now` are their reports; None if a report is not known."""
     told = Comparison(
         before=before.id,
         after=after.id,
@@ -106,7 +109,7 @@ def _steps(before: Build, after: Build) -> list[StepChange]:
 
 
 def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str]]:
-    """A test is known by its step and id; it failed if one of its cases did."""
+    """Compares the tests, which are known by step and id; a test failed if one of its cases did."""
     old, new = _outcomes(was), _outcomes(now)
     return {
         "newly_failing": sorted(test for test in new if new[test] and not old.get(test, False)),
@@ -117,7 +120,7 @@ def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str
 
 
 def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
-    """Step and id → whether it failed."""
+    """Returns step and id → True if the test failed."""
     failed: dict[str, bool] = {}
     for test in tests:
         name = f"{test.step}: {test.id}"
@@ -130,7 +133,7 @@ def _findings(was: Sequence[FoundPlace], now: Sequence[FoundPlace]) -> dict[str,
 
 
 def _beyond(these: Sequence[FoundPlace], those: Sequence[FoundPlace]) -> list[FoundPlace]:
-    """Findings that are not among `those`, or more often; their lines may have moved."""
+    """Returns the findings that `those` lack, or have less often; their lines may have moved."""
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []
     for each in these:
@@ -143,7 +146,7 @@ def _beyond(these: Sequence[FoundPlace], those: Sequence[FoundPlace]) -> list[Fo
 
 
 def _coverage(was: Sequence[FileCoverage], now: Sequence[FileCoverage]) -> list[CoverageChange]:
-    """Files that changed, the largest change first; files that are in one only come last."""
+    """Returns the files whose coverage changed, the largest change first; files of one build only come last."""
     old, new = ({each.file: each.percent for each in files} for files in (was, now))
     changes = [
         CoverageChange(file=file, before=old.get(file), after=new.get(file), delta=_delta(old.get(file), new.get(file)))

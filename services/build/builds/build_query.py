@@ -1,4 +1,4 @@
-"""The history of builds by what is asked of it: app, branch, state, environment, commit."""
+"""Searches the history of builds by app, branch, state, environment and commit."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,17 +13,18 @@ SCANNED = 1000
 
 @dataclass(frozen=True)
 class Filter:
-    """What is None, or empty, asks for nothing. `commit`: a prefix."""
+    """Selects builds. A field that is None, or empty, matches every build."""
 
     app: str | None = None
     branch: str | None = None
     states: Collection[BuildState] = ()
     environment: Environment | None = None
     commit: str | None = None
+    """Prefix of the commit's id."""
 
     @property
     def narrows(self) -> bool:
-        """Beyond the app, which the store itself looks up."""
+        """Returns True if it selects by more than the app, which the store itself looks up."""
         return bool(self.branch or self.states or self.environment or self.commit)
 
     def holds(self, build: Build) -> bool:
@@ -38,12 +39,13 @@ class Filter:
 
 @dataclass(frozen=True)
 class Found:
-    """`following`: the place before which the search goes on; None if nothing can follow. `scanned`: how many builds
-    were looked at; with few `builds` and a `following` the search ended at its bound."""
+    """Holds one page of results."""
 
     builds: list[Build]
     following: int | None
+    """Place before which the search goes on; None if no builds are left."""
     scanned: int
+    """Number of builds that were looked at. Few `builds` with a `following` mean that the search ended at its bound."""
 
 
 async def find(
@@ -55,8 +57,8 @@ async def find(
     batch_size: int = BATCH,
     scanned_at_most: int = SCANNED,
 ) -> Found:
-    """At most `limit` builds, newest first, from among the next 1 000: a request's work is bounded, and each cursor is
-    behind the one before it. Raises RedisError."""
+    """Returns at most `limit` builds, newest first, from the next 1 000 or so: this bounds the work of a request, and
+    each cursor is behind the one before it. Raises RedisError."""
     found: list[tuple[int, Build]] = []
     scanned = 0
     while scanned < scanned_at_most:
@@ -74,7 +76,8 @@ async def find(
 
 
 async def judged_before(store: BuildStore, build: Build) -> Build | None:
-    """The last build of the same app and branch before this one that was judged; None if the last 1 000 hold none."""
+    """Returns the last judged build of the same app and branch before this one; None if the last 1 000 builds hold
+    none."""
     wanted = Filter(app=build.app, branch=build.branch, states=JUDGED)
     if build.branch is None:
         return None

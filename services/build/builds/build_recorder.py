@@ -1,4 +1,4 @@
-"""The stored record of the build that is being run: each step of its life is kept before the next one begins."""
+"""Records the progress of a running build: each change is stored before the next step begins."""
 
 import asyncio
 import contextlib
@@ -22,8 +22,11 @@ Answer = TypeVar("Answer")
 
 
 class BuildRecorder:
-    """`build` is what is stored, as this process knows it. While the store is out of reach every method waits for it,
-    until `stop` is set. What `mask` hides is not stored."""
+    """Stores the changes of one build; `build` is the last stored state that this process knows. Texts are masked by
+    `mask`.
+
+    While the store is out of reach every method waits for it, and raises Stopped once `stop` is set.
+    """
 
     def __init__(self, store: BuildStore, build_id: str, stop: Stop, now: Callable[[], datetime]) -> None:
         self.store = store
@@ -38,7 +41,8 @@ class BuildRecorder:
         self.build = await self.patiently(lambda: self.store.build(self._id))
 
     async def update(self, change: Change) -> None:
-        """Raises Stopped if meanwhile somebody asked to stop this build; then nothing is changed."""
+        """Stores `change(stored)`. Raises Stopped if a stop of the build was requested meanwhile; then nothing is
+        changed."""
         async with self._one:
             self.build = await self.patiently(
                 lambda: self.store.update(
@@ -49,7 +53,7 @@ class BuildRecorder:
             raise Stopped
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """The end of the build; only the first end counts."""
+        """Ends the build; only the first end counts."""
         recovered = state is BuildState.SUCCESS and await self._failed_before()
         now = self.now()
         self.build = await self.patiently(
@@ -59,7 +63,7 @@ class BuildRecorder:
         )
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The call's answer, once the store is in reach."""
+        """Returns the call's result, after retries until the store is in reach. Raises Stopped."""
         while True:
             try:
                 return await call()

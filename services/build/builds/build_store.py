@@ -1,4 +1,4 @@
-"""Where apps and builds live. The only user of Redis in this service."""
+"""Stores apps and builds, in Redis."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -18,89 +18,93 @@ Head = tuple[str, str]  # commit, id of the build that was queued for it (empty:
 
 
 class BuildStore(Protocol):
-    """Every method raises `RedisError` when the store is out of reach; then nothing has been changed, or all.
+    """Stores apps and builds. Every method raises `RedisError` when the store is out of reach; each write is atomic.
 
-    One process writes. A change of a build's state, its event `build.<state>` and what its forge is to be told (see
-    status_store.py) are stored at once.
+    One process writes. A change of a build's state, its event `build.<state>` and its commit statuses (see
+    status_store.py) are stored in one transaction.
     """
 
     async def apps(self) -> list[App]:
-        """Sorted by name."""
+        """Returns the apps, sorted by name."""
         ...
 
     async def app(self, name: str) -> App:
-        """Raises NotFound."""
+        """Returns an app. Raises NotFound."""
         ...
 
     async def add_app(self, app: App) -> None:
-        """Raises Conflict if there is one of that name."""
+        """Adds an app. Raises Conflict if there is one of that name."""
         ...
 
     async def put_app(self, app: App) -> None: ...
 
     async def delete_app(self, name: str) -> None:
-        """Forgets the app and its heads. Its builds stay readable, and their ids are not given again."""
+        """Removes the app and its heads. Its builds stay readable, and their ids are not reused."""
         ...
 
     async def next_number(self, app: str) -> int:
-        """From 1; a number that was taken and not used is not given again."""
+        """Returns the app's next build number, from 1; an unused number is not reused."""
         ...
 
     async def add(self, build: Build, *, is_head: bool) -> None:
-        """Adds a queued build; with `is_head`, its commit is from now on the one last queued for its branch."""
+        """Adds a queued build; with `is_head`, its commit becomes the one last queued for its branch."""
         ...
 
     async def update(self, build_id: str, change: Change) -> Build:
-        """Stores `change(stored)`, which may be asked again if another writer was first; what it raises ends it.
-        A build that has ended is returned as it is, unasked. Raises NotFound."""
+        """Stores `change(stored)` and returns it; `change` is called again if another writer was first, and may raise.
+
+        A build that has ended is returned unchanged. Raises NotFound.
+        """
         ...
 
     async def build(self, build_id: str) -> Build:
-        """Raises NotFound."""
+        """Returns a build. Raises NotFound."""
         ...
 
     async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
-        """Builds of one app, or of all, newest first, each with its place in time; those before the place `before`."""
+        """Returns builds of one app, or of all, newest first, each with its place in time; only those before the place
+        `before`."""
         ...
 
     async def place(self, build_id: str) -> int:
-        """Its place in time. Raises NotFound."""
+        """Returns the build's place in time. Raises NotFound."""
         ...
 
     async def note(self, build_id: str, expired: Expired) -> Build:
-        """Keeps what of an ended build is no longer there. Raises NotFound."""
+        """Records which of the build's files (log, artifact) retention has deleted. Raises NotFound, and ValueError for
+        a build that has not ended."""
         ...
 
     async def drop(self, builds: Sequence[Build]) -> None:
-        """Forgets builds that have ended. Their ids are not given again. May be repeated."""
+        """Removes builds that have ended. Their ids are not reused. Idempotent."""
         ...
 
     async def unended(self) -> list[Build]:
-        """Queued and running builds, oldest first."""
+        """Returns queued and running builds, oldest first."""
         ...
 
     async def heads(self, app: str) -> dict[str, Head]:
-        """Branch → what was last queued for it."""
+        """Returns branch → what was last queued for it."""
         ...
 
     async def skip_head(self, app: str, branch: str, commit: str) -> None:
-        """From now on it is the branch's head, without a build."""
+        """Makes the commit the branch's head, without a build."""
         ...
 
     async def forget_head(self, app: str, branch: str) -> None: ...
 
     async def judged(self, app: str) -> set[str]:
-        """Ids of its branches' last judged builds."""
+        """Returns the ids of the last judged build of each branch."""
         ...
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
-        """The branch's last build that ended in success, failure or error; not one that was at its door."""
+        """Returns the branch's last build that ended in success, failure or error, except pre-receive builds."""
         ...
 
 
 class RedisBuildStore:
-    """`build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`, `build:place` (counter),
-    `build:all` and `build:of:<app>` (sorted sets: id by place), `build:unended` (the same), `build:heads:<app>`,
+    """Stores `build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`, `build:place` (counter),
+    `build:all` and `build:of:<app>` (sorted sets: id by place), `build:unended` (the same), `build:heads:<app>` and
     `build:judged:<app>` (hashes by branch)."""
 
     def __init__(self, redis: Redis) -> None:

@@ -1,4 +1,4 @@
-"""Whose builds are run on this Redis: those of one home. (That one service works in a home is its lock's to say.)"""
+"""Ensures that one home runs the builds of a Redis. (A lock in the home ensures that one service works there.)"""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ LEASE_S = 15.0
 
 
 class Lease:
-    """`build:lease`: the home that holds it, until it is not renewed for 15 s.
+    """Holds `build:lease`, the name of the home that runs the builds; it expires unless renewed within 15 s.
 
-    A home is asked, not a process: a service that was killed is followed by the next one in its home at once.
+    The holder is a home and not a process: a killed service is followed by the next one in its home at once.
     """
 
     def __init__(self, redis: Redis, home: str) -> None:
@@ -20,7 +20,7 @@ class Lease:
         self._refusal: str | None = None
 
     async def hold(self) -> bool:
-        """Takes it or renews it; False while another home has it. Raises RedisError."""
+        """Takes the lease or renews it; returns False while another home has it. Raises RedisError."""
         holder: Any = await self._redis.set(KEY, self._home, nx=True, get=True, px=int(LEASE_S * 1000))
         if holder == self._home:
             await self._redis.pexpire(KEY, int(LEASE_S * 1000))
@@ -29,7 +29,7 @@ class Lease:
         return held
 
     async def refusal(self) -> str | None:
-        """For `/ready`: why no build is run here, as of the last look; None if they are."""
+        """Returns why no build runs here, as of the last look, for `/ready`; None if builds run."""
         return self._refusal
 
 

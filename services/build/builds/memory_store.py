@@ -1,4 +1,4 @@
-"""Where apps and builds live in tests."""
+"""Stores apps and builds in memory, for tests."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,8 @@ from shared.models import Event
 
 
 class MemoryBuildStore:
-    """`events` holds what the stream would, `statuses` what forges are to be told."""
+    """Implements `BuildStore` in memory. `events` holds what the stream would get, `statuses` the commit statuses to
+    send."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

@@ -1,4 +1,4 @@
-"""What a build says of its commit on the forge: one status for each stage. Pure."""
+"""Derives the commit statuses of a build: one for each stage. Pure."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -36,7 +36,7 @@ class Status(View):
 
 
 class Wanted(View):
-    """What the forge is to be told of a build."""
+    """Holds the commit statuses that a build's forge is to get."""
 
     app: str
     commit: str
@@ -45,14 +45,14 @@ class Wanted(View):
 
 
 def wanted(build: Build) -> Wanted:
-    """`deploy` is among them only for a build that is to be deployed."""
+    """Returns all statuses of the build; `deploy` is among them only if it is to be deployed."""
     judged = [_judged(build, stage) for stage in JUDGED_STAGES]
     statuses = [*judged, _deploy(build)] if build.environment else judged
     return Wanted(app=build.app, commit=build.commit, number=build.number, statuses=statuses)
 
 
 def _judged(build: Build, stage: Stage) -> Status:
-    """Of a stage that gates judge, which they do when all stages are through."""
+    """Returns the status of a stage that gates judge, which they do when all stages are through."""
     if build.passed or build.state is S.SUCCESS:
         return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))
     if build.state is S.QUEUED:

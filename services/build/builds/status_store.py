@@ -1,4 +1,4 @@
-"""What forges are still to be told of builds: stored together with the change of the build that is told."""
+"""Stores the commit statuses still to be sent to forges, in one transaction with the change of the build."""
 
 from typing import Any, Protocol
 
@@ -13,37 +13,38 @@ _DONE = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.ca
 
 
 class StatusTarget(Protocol):
-    """A pipeline: the intent is stored in the same transaction as its cause."""
+    """Represents a Redis pipeline: the intent is stored in the same transaction as its cause."""
 
     def hset(self, name: Any, key: Any, value: Any) -> Any: ...
 
 
 class StatusStore(Protocol):
-    """Every method raises `RedisError` when the store is out of reach; nothing is changed then."""
+    """Stores pending commit statuses. Every method raises `RedisError` when the store is out of reach; nothing is
+    changed then."""
 
     async def wanted(self) -> dict[str, Wanted]:
-        """Build → what is to be told of it, which is all of it, not the difference."""
+        """Returns build → its pending statuses: all of them, not the difference."""
         ...
 
     async def done(self, build: str, told: Wanted) -> None:
-        """Lets it go, unless something else is to be told by now. May be repeated."""
+        """Removes the build's entry, unless it has changed from `told`. Idempotent."""
         ...
 
 
 def mark(target: StatusTarget, before: Build | None, after: Build) -> None:
-    """Queues on the pipeline what the change gives to tell. A newer state takes the older one's place."""
+    """Queues the statuses on the pipeline if the change alters them. A newer state replaces the older one."""
     if (text := news(before, after)) is not None:
         target.hset(STATUSES, after.id, text)
 
 
 def news(before: Build | None, after: Build) -> str | None:
-    """As JSON; None if nobody could see a difference."""
+    """Returns the statuses as JSON; None if they are the same as before."""
     told = wanted(after)
     return None if before is not None and wanted(before) == told else told.model_dump_json()
 
 
 class RedisStatusStore:
-    """`build:statuses`, a hash by build."""
+    """Stores `build:statuses`, a hash by build."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -58,7 +59,7 @@ class RedisStatusStore:
 
 
 class MemoryStatusStore:
-    """For tests. `texts`: what a MemoryBuildStore has put there."""
+    """Stores statuses in memory, for tests. `texts` is the dictionary that a MemoryBuildStore fills."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self._texts = texts

@@ -1,4 +1,4 @@
-"""Where a build's time went: waiting, each step, what came between, sealing, the deploy. Pure."""
+"""Divides a build's time into spans: waiting, each step, gaps, sealing, the deploy. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,15 +11,18 @@ SHORTEST = timedelta(seconds=0.05)  # what is shorter between two spans is not t
 
 @dataclass(frozen=True)
 class Span:
-    """`start_s`: seconds after the build was queued. `state`: a step's, or the build's for what it does itself.
-    `from_percent` and `width_percent`: its place in the whole."""
+    """Represents one bar of the timeline."""
 
     name: str
     state: str
+    """State of the step, or of the build for what it does itself."""
     start_s: float
+    """Seconds since the build was queued."""
     seconds: float
     from_percent: float
+    """Start of the bar, in percent of the whole."""
     width_percent: float
+    """Width of the bar, in percent of the whole."""
     line: int | None = None
 
 
@@ -30,7 +33,7 @@ class Timeline:
 
 
 def timeline(build: Build, now: datetime) -> Timeline:
-    """What has not ended lasts until `now`. Steps may run side by side."""
+    """Returns the spans of a build. A span that has not ended lasts until `now`. Steps may overlap."""
     zero, end = build.created_at, build.finished_at or max(now, build.created_at)
     total_s = (end - zero).total_seconds()
     told: list[tuple[str, str, datetime, datetime, int | None]] = []

@@ -1,4 +1,4 @@
-"""Finds what passed already, and remembers what passed."""
+"""Finds an earlier build that passed under the same key, and remembers builds that passed."""
 
 import asyncio
 from functools import partial
@@ -19,7 +19,7 @@ from shared.models import Environment
 
 
 async def compared_with(ledger: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
-    """The baseline of the build's branch, else of one that goes to production."""
+    """Returns the baseline of the build's branch, else of a branch that goes to production; None if there is none."""
     production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
     for branch in [ledger.build.branch, *production]:
         if branch is not None:
@@ -30,7 +30,7 @@ async def compared_with(ledger: BuildRecorder, history: HistoryStore, app: App) 
 
 
 class BuildCache:
-    """Of one build, whose record `ledger` keeps."""
+    """Looks up and stores the result of one build, whose record `ledger` keeps."""
 
     def __init__(
         self,
@@ -55,7 +55,8 @@ class BuildCache:
         return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
-        """An earlier build that was judged under this one's key and passed, and whose artifact is whole."""
+        """Returns an earlier build that passed under this one's key and whose artifact still exists unchanged; None if
+        there is none."""
         ledger, passed = self._ledger, await self._passed()
         if passed is None:
             return None
@@ -68,20 +69,21 @@ class BuildCache:
         return earlier if await self._executor.has(earlier.artifact) else None
 
     async def remember(self, baseline: Baseline) -> None:
-        """Before the build's record says that it has passed: only then is what is kept here of any use."""
+        """Stores the build under its key. Call it before its record says that it has passed: until then the entry has
+        no effect."""
         build = self._ledger.build
         if (key := build.judgement) is not None:
             passed = Passed(build=build.id, baseline=baseline)
             await self._ledger.patiently(lambda: self._store.put(build.app, key, passed))
 
     async def forget(self) -> None:
-        """The build has failed: what passed before with its key is no proof any more."""
+        """Removes the entry of the key, because the build has failed: an earlier pass is no longer a proof."""
         build = self._ledger.build
         if (key := build.judgement) is not None:
             await self._ledger.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
-        """The build has passed: the branch's next ones are compared with it. May be repeated."""
+        """Stores the baseline of a build that has passed, for the branch's next builds. Idempotent."""
         build, passed = self._ledger.build, await self._passed()
         if build.branch is not None and passed is not None:
             put = partial(self._history.put_baseline, build.app, build.branch, passed.baseline)

@@ -1,7 +1,7 @@
-"""What passed already is not built again: when two builds would be judged alike. Pure.
+"""Computes a build's cache key, and decides if an earlier build may be reused. Pure.
 
-A build's key is a digest of all that decides its verdict. Two builds with one key have the same commit, manifest, gates
-and steps: where the first one passed and what it sealed is still whole, that is the second one's artifact too.
+The key is a digest of all that decides the verdict. Two builds with one key have the same commit, manifest, gates and
+steps: if the first one passed and its artifact still exists unchanged, that is the second one's artifact too.
 """
 
 import hashlib
@@ -21,23 +21,26 @@ KEPT = 100  # of an app
 
 
 class Passed(View):
-    """A build that passed, as later ones find it by its key. `baseline`: what the next ones are compared with."""
+    """Records a build that passed, for later ones to find by its key. `baseline` is what the next builds are compared
+    with."""
 
     build: str
     baseline: Baseline
 
 
 def selected_steps(manifest: Manifest, build: Build) -> list[str]:
-    """Names of the steps that this build runs, in the manifest's order."""
+    """Returns the names of the steps that this build runs, stage by stage in the manifest's order."""
     return [step.name for step in selected(in_order(manifest.steps), build.branch, build.judged_for)]
 
 
 def judgement_key(
     build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool, asks_branch: bool
 ) -> str:
-    """`baseline`: what the build is compared with, where a gate compares. `images`: how it is run and sealed.
-    `asks_branch`: whether a step may do something else on another branch. (Secrets are in it by the names that the
-    manifest gives, not by their values.)"""
+    """Returns the key as a hex digest. (It holds the names of the secrets that the manifest gives, not their values.)
+
+    `baseline` is what the build is compared with, where a gate compares; `images` is True if artifacts are images;
+    `asks_branch` is True if a step may behave differently on another branch.
+    """
     steps = selected_steps(manifest, build)
     tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
     gates = effective(app.gates, manifest.gates, tested=tested)
@@ -59,14 +62,17 @@ def judgement_key(
 
 
 def may_be_reused(earlier: Build, now: datetime) -> bool:
-    """As its record says. What is noted as expired is about to be removed. A verdict that quarantined tests have
-    touched holds as long as their quarantine."""
+    """Returns True if the record of the earlier build allows its reuse.
+
+    An artifact noted as expired is about to be removed. A verdict that quarantined tests have influenced holds as long
+    as their quarantine.
+    """
     is_there = earlier.passed and earlier.artifact is not None and earlier.expired.artifact is None
     return is_there and all(now < each.until for each in earlier.flaky)
 
 
 def reused(build: Build, earlier: Build, now: datetime) -> Build:
-    """It has passed, as the earlier one did. Names the build that was really run."""
+    """Returns the build as passed, like the earlier one. `reused` names the build that really ran."""
     return with_changes(
         build,
         artifact=earlier.artifact,
@@ -81,7 +87,7 @@ def reused(build: Build, earlier: Build, now: datetime) -> Build:
 
 
 def not_reused(build: Build) -> Build:
-    """It is built anew after all."""
+    """Returns the build as one that has to be built anew after all."""
     return with_changes(
         build, artifact=None, gates=[], flaky=[], untested=None, passed=False, reused=None, fresh=True, sealed_at=None
     )

@@ -1,4 +1,4 @@
-"""Which builds of an app have passed, by the key under which they were judged (reuse.py)."""
+"""Stores which builds of an app have passed, by the key under which they were judged (cache_key.py)."""
 
 from typing import Any, Protocol
 
@@ -8,24 +8,26 @@ from services.build.cache.cache_key import KEPT, Passed
 
 
 class PassedStore(Protocol):
-    """Every method raises `RedisError` when the store is out of reach; then nothing has been changed, or all. Every
-    call may be repeated. It tells where to look; whether a build has passed, its own record says."""
+    """Stores builds that passed, by their key. It is an index only: a build's own record decides if it has passed.
+
+    Every method raises `RedisError` when the store is out of reach; each write is atomic and idempotent.
+    """
 
     async def passed(self, app: str, key: str) -> Passed | None: ...
 
     async def put(self, app: str, key: str, passed: Passed) -> None:
-        """The newest 100 of an app are kept."""
+        """Stores an entry; the newest 100 of an app are kept."""
         ...
 
     async def drop(self, app: str, key: str) -> None: ...
 
     async def forget(self, app: str) -> None:
-        """Everything of the app."""
+        """Removes all entries of the app."""
         ...
 
 
 class RedisPassedStore:
-    """`build:passed:<app>` (hash by key), `build:passed-turn:<app>` (sorted set: key by its turn)."""
+    """Stores `build:passed:<app>` (hash by key) and `build:passed-turn:<app>` (sorted set: key by its turn)."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -57,7 +59,7 @@ class RedisPassedStore:
 
 
 class MemoryPassedStore:
-    """For tests."""
+    """Stores passed builds in memory, for tests."""
 
     def __init__(self) -> None:
         self._passed: dict[str, dict[str, Passed]] = {}

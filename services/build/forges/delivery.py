@@ -1,7 +1,7 @@
-"""A delivery: one call of a forge's webhook, and what became of it. Pure.
+"""Defines a delivery: one call of a forge's webhook, its states and its outcome. Pure.
 
-It is stored as `received` before the forge is answered. From there on it is the app's repository that counts, not the
-delivery: one fetch serves all that wait, and the newest commit is built.
+It is stored as `received` before the forge is answered. From there on the app's repository counts, not the delivery:
+one fetch serves all waiting deliveries, and the newest commit is built.
 """
 
 from datetime import datetime
@@ -38,7 +38,8 @@ FIRST_WAIT_S = 1.0
 
 
 class WebhookDelivery(View):
-    """`GET /apps/{app}/deliveries`. `fetched`: the repository was fetched, and there was nothing new to build."""
+    """Records a delivery, as `GET /apps/{app}/deliveries` shows it. The state `fetched` means that the fetch brought no
+    new commit to build."""
 
     id: str = Field("", description="`notes-d12`: counts up per app.")
     app: str
@@ -60,7 +61,7 @@ class WebhookDelivery(View):
 
 
 def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: datetime) -> WebhookDelivery:
-    """Received, or ignored at once."""
+    """Returns a delivery that is received, or ignored at once."""
     return WebhookDelivery(
         app=app,
         forge=forge,
@@ -78,13 +79,13 @@ def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: dat
 def became(
     delivery: WebhookDelivery, state: WebhookDeliveryState, reason: str, builds: list[str] | None = None
 ) -> WebhookDelivery:
-    """Raises IllegalTransition."""
+    """Returns the delivery in its new state. Raises IllegalTransition."""
     update = {"state": transition(DELIVERY_TABLE, delivery.state, state), "reason": reason, "builds": builds or []}
     return delivery.model_copy(update=update)
 
 
 def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
-    """To be run again; one that waits stays as it is. Raises Conflict if nothing was pushed."""
+    """Returns the delivery to be run again; a waiting one stays as it is. Raises Conflict if it was not a push."""
     if delivery.waits:
         return delivery
     if delivery.commit is None:
@@ -93,7 +94,7 @@ def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
 
 
 def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
-    """After a fetch that failed: it waits for the next one, or has failed."""
+    """Returns the delivery after a failed fetch: it waits for the next one, or has failed after four."""
     tries = delivery.tries + 1
     if tries >= TRIES:
         return became(delivery, S.FAILED, f"given up after {tries} tries: {reason}").model_copy(update={"tries": tries})
@@ -101,12 +102,13 @@ def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
 
 
 def wait_s(tries: int) -> float:
-    """Until the next fetch after `tries` that failed: 1, 5, 25 s."""
+    """Returns the back-off in seconds after `tries` failed fetches: 1, 5, 25."""
     return FIRST_WAIT_S * 5.0 ** max(0, tries - 1)
 
 
 def judged(delivery: WebhookDelivery, head: str, build: str, queued_at: datetime) -> WebhookDelivery:
-    """After a fetch. `head`: the branch's commit; `build`: the id of its build, which was queued at `queued_at`."""
+    """Returns the delivery after a fetch. `head` is the branch's commit; `build` the id of its build, queued at
+    `queued_at`."""
     newer = "" if head == delivery.commit else f"{head[:10]} is the head of {delivery.branch} by now; "
     if queued_at >= delivery.asked_at:
         return became(delivery, S.QUEUED, f"{newer}{build} builds it", [build])

@@ -1,4 +1,4 @@
-"""Where deliveries of webhooks live: the newest 200 of an app, and the forges' ids of all of the last days."""
+"""Stores deliveries of webhooks: the newest 200 of an app, and the forges' ids of the last 8 days."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -29,45 +29,49 @@ return 'new ' .. number
 
 
 class DeliveryStore(Protocol):
-    """Every method raises `RedisError` when the store is out of reach; then nothing has been changed, or all."""
+    """Stores deliveries. Every method raises `RedisError` when the store is out of reach. Each write is atomic, but
+    `save` writes 50 deliveries at a time."""
 
     async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
-        """Stores it under a new id, and remembers the forge's id of it for 8 days. If that is known: the delivery that
-        came under it first, or what is known of it, and False."""
+        """Stores the delivery under a new id, and remembers the forge's id for 8 days: returns it and True.
+
+        If the forge's id is known, returns the first delivery under it, or this one under its number if that was
+        removed, and False.
+        """
         ...
 
     async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        """In place of what was there, some dozens at once. One that was let go stays so."""
+        """Replaces stored deliveries. One that was removed stays so."""
         ...
 
     async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
-        """Raises NotFound."""
+        """Returns a delivery. Raises NotFound."""
         ...
 
     async def deliveries(self, app: str) -> list[WebhookDelivery]:
-        """The newest 200, newest first."""
+        """Returns the newest 200, newest first."""
         ...
 
     async def apps_waiting(self) -> set[str]:
-        """Apps of which a delivery is `received`."""
+        """Returns the apps that have a delivery in the state `received`."""
         ...
 
     async def waiting(self, app: str) -> list[WebhookDelivery]:
-        """Those of the app that are `received`, oldest first."""
+        """Returns the app's deliveries in the state `received`, oldest first."""
         ...
 
     async def trim(self, app: str) -> None:
-        """Lets those go that `deliveries` does not list, but for those that wait."""
+        """Removes deliveries beyond the newest 200, except those that wait."""
         ...
 
     async def forget(self, app: str) -> None:
-        """All of the app's, also those that wait."""
+        """Removes all deliveries of the app, also those that wait."""
         ...
 
 
 class RedisDeliveryStore:
-    """`build:deliveries:<app>` (hash by number), `build:delivery-number:<app>`, `build:deliveries-waiting` (a set of
-    `<app> <number>`), `build:delivered:<app>:<digest of the forge's id>` → number."""
+    """Stores `build:deliveries:<app>` (hash by number), `build:delivery-number:<app>`, `build:deliveries-waiting` (a
+    set of `<app> <number>`) and `build:delivered:<app>:<digest of the forge's id>` → number."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -138,7 +142,7 @@ class RedisDeliveryStore:
             await pipe.execute()
 
     async def _numbers(self, app: str) -> list[str]:
-        """Newest first."""
+        """Returns the numbers of the stored deliveries, newest first."""
         numbers: Any = await self._redis.hkeys(_key(app))
         return sorted(numbers, key=int, reverse=True)
 
@@ -155,7 +159,7 @@ class RedisDeliveryStore:
 
 
 class MemoryDeliveryStore:
-    """For tests."""
+    """Stores deliveries in memory, for tests."""
 
     def __init__(self) -> None:
         self._deliveries: dict[str, WebhookDelivery] = {}
@@ -204,7 +208,7 @@ class MemoryDeliveryStore:
 
 
 def _chunks(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """So that no answer waits for a thousand deliveries to be read or written."""
+    """Yields 50 items at a time, so that no request waits while a thousand deliveries are read or written."""
     for start in range(0, len(items), AT_ONCE):
         yield list(items[start : start + AT_ONCE])
 

@@ -1,4 +1,4 @@
-"""Tells forges how builds go, as often as it takes, for an hour. No build waits for it."""
+"""Sends commit statuses to forges, with retries for an hour. Builds do not wait for it."""
 
 import asyncio
 import logging
@@ -28,19 +28,21 @@ REFUSALS = frozenset({400, 401, 404, 410, 422})  # that stay so, however often t
 
 
 class NotTold(Exception):
-    """The forge did not take it; it may later."""
+    """Reports that the forge did not take a status, and may take it later."""
 
 
 @dataclass
 class _Told:
-    """Of a commit: the build that told last, and what of each stage the forge knows."""
+    """Records what the forge knows of a commit: the number of the build that was reported last, and a status for each
+    stage."""
 
     number: int = 0
     statuses: dict[str, Status] = field(default_factory=dict)
 
 
 class StatusOutbox:
-    """`step` is a loop's, and waits for no forge. A commit that has several builds is told of by the newest one."""
+    """Sends pending statuses. A loop calls `step`, which does not wait for forges. A commit with several builds gets
+    the statuses of the newest one."""
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class StatusOutbox:
         self._failures.pop(app, None)
 
     async def _access(self, app: str) -> tuple[Source | None, str]:
-        """None: there is nobody to tell."""
+        """Returns the app's source and token; None if there is none to send to."""
         try:
             source = (await self._store.app(app)).source
             if source is None or not source.token:
@@ -100,7 +102,7 @@ class StatusOutbox:
             return None, ""
 
     async def _tell(self, source: Source, token: str, build: str, wanted: Wanted) -> None:
-        """What the forge does not know yet. Raises NotTold."""
+        """Sends the statuses that the forge does not know yet. Raises NotTold."""
         told = self._told.setdefault((wanted.app, wanted.commit), _Told())
         self._told.move_to_end((wanted.app, wanted.commit))
         if len(self._told) > REMEMBERED:
@@ -129,7 +131,7 @@ class StatusOutbox:
             raise NotTold(f"it answered {answer.status_code}")
 
     def _gives_up(self, app: str, build: str, reason: str) -> bool:
-        """Otherwise the app's turn comes again after 2, 4, 8 … 300 s."""
+        """Returns True after an hour of failures. Otherwise sets the app's back-off: 2, 4, 8 … 300 s."""
         since = self._since.setdefault(build, self._clock())
         if self._clock() - since >= GIVE_UP_S:
             log.warning("the forge was not told of %s: %s", build, reason)

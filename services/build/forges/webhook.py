@@ -1,4 +1,4 @@
-"""What a forge's webhook says: whether it is signed, which delivery it is, and what was pushed. Pure.
+"""Reads a forge's webhook call: its signature, its delivery id, and what was pushed. Pure.
 
 Sources: the forges' own descriptions of their webhooks (GitHub: X-Hub-Signature-256; Gitea: the same, and
 X-Gitea-Signature without its prefix; GitLab: X-Gitlab-Token, in the clear).
@@ -31,21 +31,22 @@ _PUSHES = {"push", "Push Hook"}
 
 
 class BadPayload(ValueError):
-    """The body is signed, but is not what the forge sends; the message says what is wrong."""
+    """Reports that a signed body is not what the forge sends; the message says why."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """`event` is the forge's word. Either a branch's new head, or `ignored` says why there is nothing to do."""
+    """Describes a branch's new head, or says in `ignored` why there is nothing to do."""
 
     event: str
+    """Name that the forge gives the event."""
     branch: str | None = None
     commit: str | None = None
     ignored: str = ""
 
 
 def is_signed(forge: Forge, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-    """Compares in constant time. `headers` with names in lower case."""
+    """Returns True if the signature is right; compares in constant time. Names in `headers` are in lower case."""
     if forge is Forge.GITLAB:
         return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), secret.encode())
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
@@ -56,13 +57,13 @@ def is_signed(forge: Forge, headers: Mapping[str, str], body: bytes, secret: str
 
 
 def delivery_of(forge: Forge, headers: Mapping[str, str], body: bytes) -> str:
-    """What tells a delivery from its repetition: the forge's id of it, or else the body itself."""
+    """Returns the id by which a repeated delivery is deduplicated: the forge's, else a digest of the body."""
     given = next((headers[name] for name in _DELIVERY[forge] if headers.get(name)), "")
     return given[:KEPT_CHARACTERS] or f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
 def read(forge: Forge, headers: Mapping[str, str], body: bytes) -> Notice:
-    """Raises BadPayload."""
+    """Returns what was pushed. Raises BadPayload."""
     event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
     payload = _payload(headers.get("content-type", ""), body)
     if event == "ping":
@@ -73,7 +74,7 @@ def read(forge: Forge, headers: Mapping[str, str], body: bytes) -> Notice:
 
 
 def skips(message: str) -> bool:
-    """Whether a commit's message asks not to be built: `[CI SKIP]` or `[SKIP CI]`, anywhere."""
+    """Returns True if a commit's message asks not to be built: `[CI SKIP]` or `[SKIP CI]`, anywhere, in any case."""
     return _SKIP.search(message) is not None
 
 
@@ -108,7 +109,7 @@ def _push(event: str, payload: dict[str, Any]) -> Notice:
 
 
 def _message(payload: dict[str, Any], commit: str) -> str:
-    """The head's, if the forge sent it."""
+    """Returns the message of the head, if the forge sent it; else an empty string."""
     commits = payload.get("commits")
     candidates = [payload.get("head_commit"), *(commits if isinstance(commits, list) else [])]
     for each in candidates:

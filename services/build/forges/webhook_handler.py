@@ -1,4 +1,4 @@
-"""What a forge's webhook is answered: who may call, and what was decided at once."""
+"""Handles a forge's webhook call: checks its signature, and stores the delivery."""
 
 import logging
 import secrets
@@ -22,7 +22,7 @@ REFUSED = (
 
 
 class WebhookHandler:
-    """`wake(app)` has what was received carried out."""
+    """Receives deliveries and repeats them. `wake(app)` starts the work on what was received."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class WebhookHandler:
     async def receive(
         self, forge: Forge, name: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[WebhookDelivery, bool]:
-        """The stored delivery, and whether it is new. Raises Unauthorized without telling why, and Problem 400."""
+        """Returns the stored delivery, and True if it is new. Raises Unauthorized, without why, and Problem 400."""
         app, secret, fault = await self._secret(forge, name)
         # Compared in any case: how long the answer takes is not to tell whether there is such an app.
         signed = is_signed(forge, headers, body, secret or self._nobodys)
@@ -64,14 +64,14 @@ class WebhookHandler:
         return stored, new
 
     async def again(self, app: str, delivery_id: str) -> WebhookDelivery:
-        """Has a delivery run again. Raises NotFound, Conflict."""
+        """Queues a delivery to be run again. Raises NotFound and Conflict."""
         delivery = again(await self._deliveries.delivery(app, delivery_id), self._now())
         await self._deliveries.save([delivery])
         self._wake(app)
         return delivery
 
     async def _secret(self, forge: Forge, name: str) -> tuple[App | None, str, str]:
-        """The app, the secret (empty if there is none), and why there is none."""
+        """Returns the app, the secret (empty if there is none), and why there is none."""
         try:
             app = await self._store.app(name)
         except NotFound:

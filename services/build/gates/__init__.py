@@ -1,1 +1,5 @@
-"""Gates: figures of a build compared with thresholds. Also code metrics, baselines, diff coverage and flaky tests."""
+"""Judges builds: compares figures with thresholds. Also code metrics, baselines, diff coverage and flaky tests.
+
+May import `git`, `reports` and `system`. Imported by `api`, `builds`, `cache`, `manifest`, `pipeline`, `retention`,
+`secrets` and `main`.
+"""

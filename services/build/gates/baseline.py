@@ -1,6 +1,6 @@
-"""What a build is compared with: the last build of its branch that passed. Pure.
+"""Compares a build with its baseline: the last build of the branch that passed. Pure.
 
-Not the last one that was judged: otherwise a finding that failed one build would be an old one in the next, and pass.
+The last build that was judged would not do: a finding that failed one build would be an old one in the next, and pass.
 """
 
 import re
@@ -20,7 +20,7 @@ FINDING_GATES = ("findings", "complexity", "function_length", "secrets")
 
 
 class Baseline(View):
-    """`findings`: fingerprint → how often."""
+    """Holds what later builds are compared with. `findings` maps a fingerprint to its number of occurrences."""
 
     build: str
     commit: str
@@ -32,8 +32,11 @@ def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
-    """Findings that the baseline has not, or has less often. `measures`: of the gates that they come from; where one
-    has no figure, there is none here. Without a baseline all are new: no data is not good news."""
+    """Returns the findings that the baseline does not have, or has less often.
+
+    `measures` are those of the gates that they come from; if one has no figure, the result has none either. Without a
+    baseline all findings are new: missing data never passes.
+    """
     for gate in FINDING_GATES:
         if gate in measures and measures[gate].figure is None:
             return Measure(None, f"{gate}: {measures[gate].reason}")
@@ -51,8 +54,11 @@ def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], b
 def changed_coverage(
     hits: Mapping[str, Mapping[int, int]], changed: Mapping[str, Sequence[range]], against: str
 ) -> Measure:
-    """The share of the changed lines that are coverable which ran, in percent. `hits`: file → line → how often;
-    `changed`: file → its changed lines; `against` says since when, for a person."""
+    """Returns the percentage of the coverable changed lines that ran.
+
+    `hits`: file → line → number of runs; `changed`: file → its changed lines; `against` tells a person since when. The
+    figure is 100 if no changed line is coverable, and None if the report names no file of the commit.
+    """
     if not hits:
         return Measure(None, "the coverage report names no file of the commit")
     lines, covered, gaps = 0, 0, []
@@ -72,8 +78,10 @@ def changed_coverage(
 
 
 def changed_lines(diff: str) -> dict[str, list[range]]:
-    """From `git diff -U0`: file → the lines that were added or changed, as the newer commit numbers them. What stands
-    in the lines themselves is skipped by count, for it may look like anything. Raises ValueError."""
+    """Returns file → added or changed lines, as the newer commit numbers them, from `git diff -U0`.
+
+    The content of lines is skipped by count, for it may look like anything. Raises ValueError.
+    """
     changed: dict[str, list[range]] = {}
     file = None
     lines = _lines(diff)
@@ -91,7 +99,7 @@ def changed_lines(diff: str) -> dict[str, list[range]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """One at a time: there may be 10^7 of a byte each, which as a list take a gigabyte."""
+    """Yields one line at a time: there may be 10^7 of a byte each, which as a list take a gigabyte."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end]
@@ -100,7 +108,8 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _path(text: str) -> str | None:
-    """Without the prefix `b/`; None for a file that is gone. git quotes what is not plain ASCII, in C's manner."""
+    """Returns the path without the prefix `b/`; None for a deleted file. git quotes what is not plain ASCII, in C's
+    manner."""
     if text == "/dev/null":
         return None
     if text.startswith('"'):

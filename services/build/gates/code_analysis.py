@@ -1,7 +1,7 @@
-"""The platform's own look at the source: complexity and length of functions (lizard), secrets (detect-secrets).
+"""Analyses the source of a commit: complexity and length of functions (lizard), secrets (detect-secrets).
 
-Both read a fresh checkout of the commit, which no step has touched, and are run isolated (`-I`): a commit cannot bring
-its own tool.
+Both read a fresh checkout of the commit, which no step has touched, and run isolated (`-I`): a commit cannot bring its
+own tool.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ _BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git h
 
 
 class Analysis:
-    """`environment` is what the tools are given: PATH, and no more than that."""
+    """Runs the analysis tools. They get PATH from `environment`, and nothing else of it."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
     async def measure(self, source: Path) -> dict[str, Measure]:
-        """The measures of the files in `source`, which is changed: see `_made_plain`. A tool that fails leaves no
-        figure, nor does a text that is too large for them."""
+        """Returns the measures of the files in `source`, which is changed: see `_made_plain`. A tool that fails gives
+        no figure; a text above 10 MiB gives none for any of the gates."""
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
             shown = ascii(str(too_large.relative_to(source)))
@@ -64,9 +64,11 @@ class Analysis:
 
 
 def _made_plain(source: Path) -> Path | None:
-    """Removes links (they may lead anywhere, to a device even; a target in the commit is read itself), large binary
-    files, and what excuses a text from being read: comments, and bytes that are not UTF-8. Returns a text that is too
-    large."""
+    """Prepares the folder for the tools; returns a text that is too large, if there is one.
+
+    Removes links (they may lead anywhere, to a device even; a target in the commit is read itself), large binary files,
+    and what excuses a text from being read: comments, and bytes that are not UTF-8.
+    """
     for folder, folders, files in os.walk(source):
         for name in [*folders, *files]:
             path = Path(folder, name)
@@ -78,7 +80,7 @@ def _made_plain(source: Path) -> Path | None:
 
 
 def _file_made_plain(path: Path) -> bool:
-    """False for a text that is too large."""
+    """Prepares one file; returns False for a text that is too large."""
     large = path.stat().st_size > LARGEST_TEXT_BYTES
     with path.open("rb") as file:
         data = before = file.read(_BINARY_BYTES if large else -1)

@@ -19,16 +19,16 @@ GATE_OF_REPORT = {"junit": "test_failures", "coverage": "coverage", "sarif": "fi
 
 @dataclass
 class Reported:
-    """What the reports of one run of a step say. `unreadable`: gate → why a report that it was promised does not
-    count."""
+    """Holds what the reports of one run of a step say."""
 
     cases: CaseCount | None = None
     lines: LineCount | None = None
     findings: tuple[Finding, ...] | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
+    """Gate → why a promised report does not count."""
 
     def read(self, kind: str, data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> None:
-        """A report of the kind `junit`, `coverage` or `sarif`, its names and messages through `mask`. Raises
+        """Parses a report of the kind `junit`, `coverage` or `sarif`; names and messages go through `mask`. Raises
         Unreadable."""
         if kind == "junit":
             self.cases = read_junit(data, not_before, mask)
@@ -43,8 +43,7 @@ class Reported:
 
 @dataclass
 class Collected:
-    """What the reports of one build add up to. One unreadable report takes its gate's figure away. `hits`: file of the
-    commit → line → how often it ran."""
+    """Adds up the reports of one build. One unreadable report takes its gate's figure away."""
 
     places: PathResolver = field(default_factory=PathResolver)
     tests: int = 0
@@ -53,12 +52,13 @@ class Collected:
     covered: int = 0
     uncovered: list[tuple[int, Offender]] = field(default_factory=list)
     hits: dict[str, dict[int, int]] = field(default_factory=dict)
+    """File of the commit → line → number of runs."""
     findings: list[Finding] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, reported: Reported, suite: Suite | None = None) -> None:
-        """`suite`: what the step's tests came to; None if it reported none."""
+        """Adds the reports of a step. `suite` is the result of its tests; None if it reported none."""
         if reported.cases is not None and suite is not None:
             self.tests += reported.cases.ran
             self.suites.append(suite)
@@ -73,7 +73,7 @@ class Collected:
             self.unreadable.setdefault(gate, reason)
 
     def measures(self) -> dict[str, Measure]:
-        """Gates whose reports were reached; the others have no measure."""
+        """Returns the measure of each gate that a report was read or refused for; other gates have none."""
         found: dict[str, Measure] = {}
         if "test_failures" in self.seen:
             failing = tuple(place for suite in self.suites for place in suite.places)
@@ -105,8 +105,8 @@ class Collected:
 
 
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
-    """From `lizard --csv`: the worst function by cyclomatic complexity and by length in lines; what is above the
-    platform's default is a finding. Raises ValueError."""
+    """Returns the worst function by cyclomatic complexity and by length in lines, from `lizard --csv`. Functions above
+    the platform's default are findings. Raises ValueError."""
     rows = (row for row in csv.reader(io.StringIO(output)) if row)
     # Columns: lines of code, complexity, tokens, parameters, length, location, file, function, long name, start, end.
     functions = [(int(row[1]), int(row[4]), row[6].removeprefix(folder), int(row[9]), row[7]) for row in rows]
@@ -119,7 +119,8 @@ def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
 
 
 def secrets_measure(output: str, folder: str) -> Measure:
-    """From `detect-secrets scan`. Names the places, never the secret. Raises ValueError, KeyError or TypeError."""
+    """Returns the secrets found by `detect-secrets scan`: their places, never their values. Raises ValueError, KeyError
+    or TypeError."""
     results: Mapping[str, Sequence[Mapping[str, object]]] = json.loads(output)["results"]
     found = [
         Finding(
@@ -133,8 +134,8 @@ def secrets_measure(output: str, folder: str) -> Measure:
 
 
 def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """`figures`: value, file, line and name of each function, of which there may be 10^5. No function at all counts as
-    0."""
+    """Returns the largest figure as the measure; 0 without any function. `figures` holds value, file, line and name of
+    each function, of which there may be 10^5."""
     above = sorted((each for each in figures if each[0] > getattr(DEFAULTS, gate)), reverse=True)
     worst = heapq.nlargest(OFFENDERS_KEPT, figures)
     findings = tuple(Finding(f"lizard {gate}", _function_place(each)) for each in above)
@@ -147,6 +148,6 @@ def _function_place(figure: tuple[int, str, int, str]) -> Offender:
 
 
 def _placed(finding: Finding, places: PathResolver) -> Finding:
-    """With its file named as the commit names it, where it has it."""
+    """Returns the finding with its file named as in the commit, if the commit has it."""
     file = places.find(finding.offender.file or "")
     return replace(finding, offender=finding.offender.model_copy(update={"file": file})) if file else finding

@@ -1,6 +1,7 @@
-"""Flaky tests: failed and passed on one commit. Found from history and from a second run; quarantined, never silent.
+"""Detects flaky tests, which fail and pass on one commit, from history and from a second run. They are quarantined, and
+always reported. Pure.
 
-Pure. A test is known by its id in one step: the same id in another step is another test (another Python, say).
+A test is known by its id in one step: the same id in another step is another test (another Python, say).
 """
 
 import hashlib
@@ -26,7 +27,8 @@ NOT_SO_BEFORE = ", but not in an earlier build of this commit"
 
 
 class Quarantine(View):
-    """A flaky test of an app; its failures are listed and do not count `until` then. `step` null: in any step."""
+    """Represents a flaky test of an app. Until `until` its failures are listed and do not count. `step` null means any
+    step."""
 
     test: str
     step: str | None = Field(None, description="Where it is quarantined; null: in any step.")
@@ -40,8 +42,11 @@ class Quarantine(View):
 
 
 class PastRun(View):
-    """What a step's tests did in one build. `failed`: ids that failed at least once, at most 200; `passed`: marks of
-    those that passed at least once, at most 5000. A test that is in neither proves nothing."""
+    """Records what a step's tests did in one build. A test that is in neither list proves nothing.
+
+    `failed`: ids that failed at least once, at most 200; `passed`: marks of those that passed at least once, at most
+    5000.
+    """
 
     build: str
     commit: str
@@ -52,7 +57,7 @@ class PastRun(View):
 
 
 class FlakyTest(View):
-    """A flaky test that touched a verdict."""
+    """Represents a flaky test that influenced a verdict."""
 
     test: str
     step: str
@@ -65,19 +70,24 @@ class FlakyTest(View):
 
 @dataclass(frozen=True)
 class Suite:
-    """What a step's tests came to. `failures` count against the gate, at `places`; `excused` failed and do not count;
-    `flipped` are to be quarantined; `flaky` touched the verdict."""
+    """Holds the result of a step's tests."""
 
     failures: int
+    """Number of failures that count against the gate."""
     places: tuple[Offender, ...] = ()
+    """Places of the failures that count."""
     excused: frozenset[str] = frozenset()
+    """Tests that failed and do not count."""
     flipped: frozenset[str] = frozenset()
+    """Tests that are to be quarantined."""
     flaky: tuple[FlakyTest, ...] = ()
+    """Flaky tests that influenced the verdict."""
     too_many: int = 0
+    """Number of tests that changed their outcome, if they are too many to be taken as flaky; else 0."""
 
     @property
     def remark(self) -> str:
-        """For the verdict; empty if no flaky test touched it."""
+        """Returns a remark for the verdict; empty if no flaky test influenced it."""
         said = []
         if self.flaky:
             tests = "1 flaky test" if len(self.flaky) == 1 else f"{len(self.flaky)} flaky tests"
@@ -89,13 +99,14 @@ class Suite:
 
 
 def limits(app: Flaky, asked: Flaky) -> Flaky:
-    """The manifest's values where it names them, else the app's, else the platform's."""
+    """Returns the manifest's values where it names them, else the app's, else the platform's."""
     given = app.model_dump(exclude_none=True) | asked.model_dump(exclude_none=True)
     return FLAKY_DEFAULTS.model_copy(update=given)
 
 
 def is_worth_a_rerun(cases: CaseCount, step: str, known: Mapping[str, Quarantine], limits: Flaky) -> bool:
-    """Every failure belongs to a named test, and few of these tests are not known as flaky."""
+    """Returns True if a second run may excuse the failures: each belongs to a named test, and at most `limits.at_most`
+    of the tests are not known as flaky."""
     unknown = [test for test in cases.failed if test not in known or known[test].step not in (None, step)]
     return bool(limits.reruns and cases.failures and not cases.unnamed and len(unknown) <= (limits.at_most or 0))
 
@@ -108,10 +119,12 @@ def weigh(
     at_most: int,
     now: datetime,
 ) -> Suite:
-    """`runs`: the step's one or two runs in this build, of which each must have been read; `earlier`: those of the same
-    step and commit in other builds; `known` as it was before this build. A failure is excused if the test is
-    quarantined, or passed in the other run. If more than `at_most` tests change their outcome, something else is
-    wrong: then no test is taken as flaky."""
+    """Judges the tests of a step: a failure is excused if its test is quarantined, or passed in the other run.
+
+    `runs` are the step's one or two runs in this build, all of them readable; `earlier` are those of the same step and
+    commit in other builds; `known` is the state before this build. If more than `at_most` tests outside a quarantine
+    change their outcome, something else is wrong: then no further test is taken as flaky.
+    """
     failed = frozenset[str]().union(*(run.failed for run in runs))
     passed = frozenset[str]().union(*(run.passed for run in runs))
     held = {test for test in failed | passed if test in known and known[test].holds(step, now)}
@@ -140,8 +153,8 @@ def weigh(
 def quarantined(
     flipped: Collection[str], known: Mapping[str, Quarantine], build: str, step: str, now: datetime
 ) -> list[Quarantine]:
-    """The records of tests that flipped in this build: 14 days from now, or longer if it was so before. What a person
-    said stays."""
+    """Returns the records of tests that flipped in this build: quarantined for 14 days from now, or until their earlier
+    end if that is later. A quarantine that a person set for any step keeps its step and reason."""
     records = []
     for test in sorted(flipped):
         before = known.get(test)
@@ -157,7 +170,7 @@ def quarantined(
 
 
 def forgotten(known: Mapping[str, Quarantine], now: datetime) -> list[str]:
-    """Tests whose quarantine ended so long ago that they are not known as flaky any more."""
+    """Returns the tests whose quarantine ended more than 90 days ago: they are no longer known as flaky."""
     return [test for test, record in known.items() if record.until + REMEMBERED < now]
 
 
@@ -168,19 +181,20 @@ def past_run(runs: Sequence[CaseCount], build: str, commit: str, step: str, now:
 
 
 def failed_lately(past: Sequence[PastRun], step: str) -> list[str]:
-    """Ids of the step's tests that failed in its last runs, newest first, at most 50. `past`: newest first."""
+    """Returns the ids of the step's tests that failed in its last runs, newest first, at most 50. `past` is newest
+    first."""
     ids = dict.fromkeys(test for run in past if run.step == step for test in run.failed)
     return list(ids)[:FAILED_LATELY]
 
 
 def mark(test: str) -> str:
-    """A short name of a test id, for long lists."""
+    """Returns a short hash of a test id, for long lists."""
     return hashlib.sha256(test.encode()).hexdigest()[:12]
 
 
 def _flips_of_history(failed: frozenset[str], passed: frozenset[str], earlier: Sequence[PastRun]) -> frozenset[str]:
-    """Tests whose outcome is another than in all earlier builds of the commit. One that went both ways there has been
-    counted then."""
+    """Returns the tests whose outcome differs from that in all earlier builds of the commit. A test that went both ways
+    there has been counted then."""
     before_failed = frozenset(test for run in earlier for test in run.failed)
     before_passed = frozenset(each for run in earlier for each in run.passed)
     now_failing = {test for test in failed if test not in before_failed and mark(test) in before_passed}

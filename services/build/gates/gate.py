@@ -1,4 +1,4 @@
-"""Gates: thresholds against figures. They fail closed: no readable figure is never a pass. Pure."""
+"""Compares figures with thresholds. Gates fail closed: without a readable figure none passes. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ OFFENDERS_TOLD = 2
 
 
 class GateResult(View):
-    """`threshold` and `figure` are null where a gate is not a number (`steps`, `manifest`) or has none to read."""
+    """Holds the result of one gate. `threshold` and `figure` are null for a gate without a number (`steps`,
+    `manifest`); `figure` also if none could be read."""
 
     name: str
     passed: bool
@@ -59,13 +60,13 @@ class GateResult(View):
     @field_validator("offenders", mode="before")
     @classmethod
     def _were_once_text(cls, offenders: Any) -> Any:
-        """Builds that were stored earlier hold strings."""
+        """Converts strings, which builds of earlier versions hold, to places."""
         return [{"message": each} if isinstance(each, str) else each for each in offenders]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a manifest: where, what and what to do."""
+    """Describes a fault of a manifest: field, line, and detail with the remedy."""
 
     field: str
     detail: str
@@ -77,23 +78,25 @@ class Fault:
 
 
 def minimum(app: Gates) -> Gates:
-    """What holds if the manifest is silent: the app's own minimum, else the platform's default."""
+    """Returns the gates that hold if the manifest names none: the app's own minimum, else the platform's default."""
     return DEFAULTS.model_copy(update=_given(app))
 
 
 def loosened(app: Gates, asked: Gates) -> list[Fault]:
-    """The manifest's gates that demand less than the app's minimum."""
+    """Returns a fault for each of the manifest's gates that demands less than the app's minimum."""
     return _loosened("gates", minimum(app), asked, _given(app).keys())
 
 
 def loosened_flaky(app: Flaky, asked: Flaky) -> list[Fault]:
-    """The manifest's `flaky` where it is more patient with failing tests than the app is."""
+    """Returns a fault for each value of the manifest's `flaky` that tolerates more failing tests than the app's."""
     return _loosened("flaky", FLAKY_DEFAULTS.model_copy(update=_given(app)), asked, _given(app).keys())
 
 
 def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
-    """The thresholds of one build: the manifest's where it names one, else the minimum. Without a test report
-    (`tested` False) `test_failures` is judged only if the app or the manifest asks for it."""
+    """Returns the thresholds of one build: the manifest's where it names one, else the minimum.
+
+    Without a test report (`tested` False) `test_failures` is judged only if the app or the manifest asks for it.
+    """
     gates = minimum(app).model_copy(update=_given(asked))
     if not tested and app.test_failures is None and asked.test_failures is None:
         gates = gates.model_copy(update={"test_failures": None})
@@ -103,7 +106,8 @@ def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
 def evaluate(
     gates: Gates, measures: Mapping[str, Measure], previous: Mapping[str, float] | None = None
 ) -> list[GateResult]:
-    """One result for each gate that is asked for, in the order of `Gates`. `previous`: figures of the build before."""
+    """Returns one result for each gate that has a threshold, in the order of `Gates`. `previous` holds the figures of
+    the build before."""
     return [
         judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
         for name, threshold in gates
@@ -112,7 +116,7 @@ def evaluate(
 
 
 def judge(name: str, threshold: float, measure: Measure, previous: float | None = None) -> GateResult:
-    """Passes only on a figure within the threshold; NaN is within nothing."""
+    """Judges one gate: it passes only if the figure is within the threshold, and NaN never is."""
     figure = measure.figure if measure.figure == measure.figure else None
     result = GateResult(
         name=name,
@@ -133,13 +137,13 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
 
 
 def refusal(results: list[GateResult]) -> str:
-    """Why the build failed, naming each gate that said no; empty if none did."""
+    """Returns why the build failed, naming each gate that did not pass; empty if all passed."""
     said_no = [result for result in results if not result.passed]
     return "; ".join(f"gate {result.name}: {result.reason}{_told(result.offenders)}" for result in said_no)
 
 
 def number(value: float) -> str:
-    """At most two decimals, rounded down: 69.999 must not be shown as the 70 that it misses."""
+    """Formats a number with at most two decimals, rounded down: 69.999 must not be shown as the 70 that it misses."""
     return f"{int(value * 100) / 100:.12g}"
 
 

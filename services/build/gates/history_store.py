@@ -1,4 +1,4 @@
-"""What an app's builds are compared with: baselines, what its tests did, which of them are quarantined."""
+"""Stores the history that builds are judged by: baselines, past runs of tests, quarantines."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,40 +11,41 @@ from shared.errors import NotFound
 
 
 class HistoryStore(Protocol):
-    """Every method raises `RedisError` when the store is out of reach; then nothing has been changed, or all. Every
-    call may be repeated."""
+    """Stores an app's history. Every method raises `RedisError` when the store is out of reach. Each write is atomic
+    and can be repeated, but a repeated `record` adds its run again."""
 
     async def baseline(self, app: str, branch: str) -> Baseline | None:
-        """Of the branch's last build that passed; None if there is none."""
+        """Returns the baseline: of the branch's last build that passed; None if there is none."""
         ...
 
     async def put_baseline(self, app: str, branch: str, baseline: Baseline) -> None: ...
 
     async def runs(self, app: str) -> list[PastRun]:
-        """The last 40, newest first."""
+        """Returns the last 40 runs, newest first."""
         ...
 
     async def record(self, app: str, run: PastRun, put: Sequence[Quarantine], drop: Sequence[str]) -> None:
-        """Adds a run, and with it puts and drops quarantines."""
+        """Adds a run, and puts and drops quarantines in the same transaction."""
         ...
 
     async def quarantines(self, app: str) -> dict[str, Quarantine]:
-        """By test; also those that are over."""
+        """Returns the quarantines by test, also those that have ended."""
         ...
 
     async def put_quarantine(self, app: str, quarantine: Quarantine) -> None: ...
 
     async def drop_quarantine(self, app: str, test: str) -> None:
-        """Raises NotFound."""
+        """Removes a quarantine. Raises NotFound."""
         ...
 
     async def forget(self, app: str) -> None:
-        """Everything of the app."""
+        """Removes everything of the app."""
         ...
 
 
 class RedisHistoryStore:
-    """`build:baselines:<app>` (hash by branch), `build:runs:<app>` (list), `build:flaky:<app>` (hash by test)."""
+    """Stores `build:baselines:<app>` (hash by branch), `build:runs:<app>` (list) and `build:flaky:<app>` (hash by
+    test)."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -86,7 +87,7 @@ class RedisHistoryStore:
 
 
 class MemoryHistoryStore:
-    """For tests."""
+    """Stores the history in memory, for tests."""
 
     def __init__(self) -> None:
         self._baselines: dict[tuple[str, str], Baseline] = {}

@@ -1,4 +1,5 @@
-"""Reports of builds on disk: `<folder>/<build>.json.gz`, one file each. Methods block: call them in a thread."""
+"""Stores the reports of builds on disk: `<folder>/<build>.json.gz`, one file each. Methods block: call them in a
+thread."""
 
 import contextlib
 import gzip
@@ -13,6 +14,8 @@ SUFFIX = ".json.gz"
 
 
 class ReportFiles:
+    """Writes, reads and removes the files, by the build's id."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -20,18 +23,18 @@ class ReportFiles:
         return self.folder / f"{build}{SUFFIX}"
 
     def write(self, build: str, report: BuildReport) -> None:
-        """Whole or not at all; a second time replaces the first."""
+        """Writes the file atomically; a second call replaces the first."""
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f".{build}.fresh"
         fresh.write_bytes(gzip.compress(report.model_dump_json().encode(errors="replace"), compresslevel=3))
         os.replace(fresh, self.path(build))
 
     def read(self, build: str) -> BuildReport | None:
-        """None if there is none, or it cannot be read."""
+        """Returns the report; None if there is none, or it cannot be parsed."""
         with contextlib.suppress(FileNotFoundError, EOFError, gzip.BadGzipFile, ValidationError):
             return BuildReport.model_validate_json(gzip.decompress(self.path(build).read_bytes()))
         return None
 
     def remove(self, build: str) -> None:
-        """May be repeated."""
+        """Removes the file. Idempotent."""
         self.path(build).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Reads what a step was to report."""
+"""Reads the reports that a step promised."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -12,8 +12,10 @@ from shared.manifest import Reports
 def collect(
     reports: Reports, folder: Path, start: StepStart, committed: Collection[str], mask: Callable[[str], str] = str
 ) -> Reported:
-    """Every report that was written in `folder` since `start`; those that do not count are in `unreadable`. `committed`
-    holds the blob ids of the commit's files. Names and messages of tests and findings are given through `mask`."""
+    """Returns every report that was written in `folder` since `start`; those that do not count are in `unreadable`.
+
+    `committed` holds the blob ids of the commit's files. Names and messages of tests and findings go through `mask`.
+    """
     reported = Reported()
     for kind, path in reports:
         if path is not None:

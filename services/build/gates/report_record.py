@@ -1,4 +1,4 @@
-"""What the reports of a build said, kept to be looked at: tests, lines that ran, findings. Pure."""
+"""Records what the reports of a build said, for its pages: tests, lines that ran, findings. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,17 +16,19 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is kept of one build at most. `output_bytes`: of all tests together; `lines`: of all files of coverage."""
+    """Limits what is kept of one build."""
 
     tests: int = 20_000
     output_bytes: int = 4 * 2**20
+    """Size of the output of all tests together."""
     findings: int = 5_000
     files: int = 5_000
     lines: int = 500_000
+    """Number of lines of all files of coverage together."""
 
 
 class TestRun(View):
-    """One test of one step. `output`: what it printed, and why it failed."""
+    """Records one test of one step. `output` is what it printed, and why it failed."""
 
     __test__ = False  # not one of pytest's
 
@@ -39,7 +41,7 @@ class TestRun(View):
 
 
 class FileCoverage(View):
-    """Lines of a file of the commit that a test could run, by whether one did."""
+    """Records the coverable lines of a file of the commit, by whether a test ran them."""
 
     file: str
     covered: list[int]
@@ -51,7 +53,7 @@ class FileCoverage(View):
 
 
 class FoundPlace(View):
-    """One finding. `rule`: the tool and its rule."""
+    """Records one finding. `rule` names the tool and its rule."""
 
     rule: str
     file: str | None = None
@@ -60,7 +62,8 @@ class FoundPlace(View):
 
 
 class BuildReport(View):
-    """`cut`: what was left out, for a person; empty if it is whole."""
+    """Records what a build's reports said. `cut` says what was left out, for a person; it is empty if the record is
+    whole."""
 
     tests: list[TestRun] = Field([])
     coverage: list[FileCoverage] = Field([])
@@ -69,7 +72,7 @@ class BuildReport(View):
 
 
 class ReportDraft:
-    """Filled while the steps run. What `mask` hides is not kept."""
+    """Gathers the record while the steps run. Texts are masked by `mask`."""
 
     def __init__(self, mask: Callable[[str], str] = str, bounds: Bounds | None = None) -> None:
         self._mask = mask
@@ -80,7 +83,7 @@ class ReportDraft:
         self._cases: list[tuple[str, Case]] = []
 
     def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
-        """The steps may run; both may grow afterwards."""
+        """Sets what the record is made from before the steps run; both arguments may grow afterwards."""
         self._collected, self._measures, self.begun = collected, measures, True
 
     def ran(self, step: str, reported: Reported) -> None:
@@ -109,7 +112,7 @@ class ReportDraft:
         )
 
     def _tests(self, cut: list[str]) -> list[TestRun]:
-        """Failed ones first: they are kept if not all can be."""
+        """Returns the tests to keep, failed ones first: they are kept if not all can be."""
         rank = {"failed": 0, "passed": 1, "skipped": 2}
         ordered = sorted(self._cases, key=lambda each: rank[each[1].outcome])
         kept, left, dropped = [], self._bounds.output_bytes, 0

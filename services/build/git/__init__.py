@@ -1,1 +1,5 @@
-"""Git: smart HTTP, bare repositories, the socket between hooks and service, fetching, limits of a commit."""
+"""Serves and keeps the git repositories: smart HTTP, hooks and their socket, fetching from sources, limits of a commit.
+
+May import `executors.executor` (types), `logs` and `system`. Imported by `api`, `builds`, `cache`, `forges`, `gates`,
+`manifest`, `pipeline`, `reports`, `retention`, `triggers` and `main`.
+"""

@@ -1,4 +1,4 @@
-"""Keeps what lies above the checkouts out of them.
+"""Isolates the checkouts from the configuration of folders above them.
 
 The home may lie inside another project, as `.slipway` does in this one's own checkout. Tools that look for their
 configuration in the folders above would find that project's: its rules would judge the app, and its `.gitignore` would
@@ -14,8 +14,10 @@ FILES = {
 
 
 def wall_off(folder: Path) -> None:
-    """Ends the search of the usual tools at `folder`. The empty `.git` is where they stop looking for ignore files;
-    git itself does not take it for a repository (its own search is ended by GIT_CEILING_DIRECTORIES).
+    """Ends the search of the usual tools for a configuration at `folder`.
+
+    The empty `.git` is where they stop looking for ignore files; git itself does not take it for a repository (its own
+    search is ended by GIT_CEILING_DIRECTORIES).
     """
     (folder / ".git").mkdir(parents=True, exist_ok=True)
     for name, text in FILES.items():

@@ -1,4 +1,4 @@
-"""Fetches branches of an app's source into its repository, with credentials that nobody sees."""
+"""Fetches branches of an app's source into its repository, without showing the credentials."""
 
 import asyncio
 import os
@@ -24,12 +24,14 @@ _DENIED = ("authentication failed", "could not read username", "could not read p
 
 
 class FetchFailed(Exception):
-    """Why, for people; no credential is in it."""
+    """Reports why a fetch failed, for people; the message holds no credential."""
 
 
 class Fetcher:
-    """`path_variable`: PATH. `loopback`: http:// is allowed; sources have it to a loopback address only (tests).
-    `timeout_s` is for the whole of a fetch. ssh uses the keys and known hosts of the service's own user.
+    """Fetches from sources by git. ssh uses the keys and known hosts of the service's own user.
+
+    `path_variable` is the PATH of git. `loopback` allows http://, which sources may only have to a loopback address
+    (tests). `timeout_s` limits a whole fetch.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Fetcher:
         self._timeout_s = timeout_s
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
-        """Brings those of `branches` that the source has up to date, all or none; what is gone there stays. May be
-        repeated; one call at a time for an app. Raises FetchFailed. Cancelled, it ends git.
+        """Brings those of `branches` that the source has up to date, all or none; branches that are gone there stay
+        here.
+
+        Idempotent; one call at a time for an app. Raises FetchFailed. When cancelled it ends git.
         """
         try:
             token = self._vault.open(source.token) if source.token else ""
@@ -77,7 +81,7 @@ class Fetcher:
     async def _git(
         self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
     ) -> list[str]:
-        """The lines that git said."""
+        """Runs git and returns the lines it printed, from at most 1 MiB. Raises FetchFailed."""
         lines: list[str] = []
         splitter, size = LineSplitter(), 0
 
@@ -103,7 +107,7 @@ class Fetcher:
 
 
 def _config(source: Source, token: str) -> dict[str, str]:
-    """As environment variables."""
+    """Returns git's configuration for the source, as environment variables, with the credentials."""
     config = {
         "safe.directory": "*",
         "credential.helper": "",
@@ -120,7 +124,7 @@ def _config(source: Source, token: str) -> dict[str, str]:
 
 
 def _reason(lines: list[str], token: str) -> str:
-    """git's own words, and what to do where that is known."""
+    """Returns git's own words, masked and cut, with a remedy where one is known."""
     said = "; ".join(line.strip() for line in lines if line.strip())
     said = (said.replace(token, "***") if token else said)[:REASON_CHARACTERS]
     if any(sign in said.lower() for sign in _DENIED):

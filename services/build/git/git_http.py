@@ -1,4 +1,4 @@
-"""git's smart HTTP protocol: a raw ASGI app around `git http-backend`.
+"""Serves git's smart HTTP protocol: a raw ASGI app around `git http-backend`.
 
 A push is spooled to a file before git sees it: a client that leaves in the middle has changed nothing, and no stream
 runs both ways at once. The answer is sent as it comes, which is how a pusher reads the build's log.
@@ -22,6 +22,7 @@ from services.build.git.pre_receive_objects import HIDDEN
 from services.build.git.push_refusal import refs_of, refuse
 from services.build.git.repository import GIT_ENVIRONMENT, config_variables
 from services.build.system.pipe import PipeEnd
+from services.build.system.process_exit import exit_code
 from shared.errors import Problem
 from shared.manifest import MIB
 from shared.store import RedisError, redis_unavailable
@@ -33,12 +34,14 @@ _PATH = re.compile(r"/git/(?P<app>[^/]+?)(?:\.git)?/(?P<action>info/refs|git-upl
 
 
 class ClientGone(Exception):
-    """The client left before its request was whole."""
+    """Reports that the client left before its request was complete."""
 
 
 class GitHttp:
-    """`/git/<app>.git/…`. `admit(app, pushing)` makes the repository of a first push, and raises the Problem that the
-    client is to read. `variables` are for the hooks."""
+    """Serves `/git/<app>.git/…`. `variables` are added to the environment of the hooks.
+
+    `admit(app, pushing)` makes the repository of a first push, and raises the Problem that the client is to read.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,8 @@ class GitHttp:
         self._here: set[str] = set()
 
     def is_here(self, push: str) -> bool:
-        """Whether the client of the request with this id still listens. The hooks find the id in SLIPWAY_PUSH."""
+        """Returns True while the client of the request with this id is connected. The hooks find the id in
+        SLIPWAY_PUSH."""
         return push in self._here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +161,7 @@ class GitHttp:
 
 
 def _refuse(problem: Problem) -> Response:
-    """Plain text: git shows it to whoever pushes."""
+    """Returns the problem as plain text, which git shows to its user."""
     return PlainTextResponse(f"{problem.detail}\n", problem.status)
 
 
@@ -172,7 +176,7 @@ async def _chunks(receive: Receive) -> Any:
 
 
 async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
-    """Copies what git says. A client that has gone does not stop git: it is read to its end."""
+    """Copies git's answer to the client. A client that has gone does not stop git: its output is read to the end."""
     assert git.stdout is not None
     pipe = PipeEnd(git.stdout.fileno())
     try:
@@ -194,7 +198,7 @@ async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
         await body({"type": "http"}, _nothing, send)
     finally:
         git.stdout.close()
-        await asyncio.to_thread(git.wait)
+        await exit_code(git)
 
 
 async def _nothing() -> Any:

@@ -1,7 +1,7 @@
-"""Commits that are judged at the door: in the repository, under refs that no client sees or may push.
+"""Keeps the commits of gated pushes in the repository, under refs that clients neither see nor push.
 
-git keeps what a push brings in a folder of its own until its hook has said yes, and lets nobody point a ref there.
-git itself is asked to push from there to the repository, so that they arrive as whole as every push's do. After a
+Until its hook agrees, git keeps what a push brings in a quarantine object directory, and lets no ref point there. git
+itself is asked to push from there to the repository, so that the objects arrive as whole as every push's do. After a
 refusal they stay unreachable, like what a forced push leaves.
 """
 
@@ -17,14 +17,15 @@ _RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.a
 
 
 class PreReceiveObjects:
-    """Methods block: call them in a thread."""
+    """Adds, lists and removes the refs of commits that are judged before their push is accepted. Methods block: call
+    them in a thread."""
 
     def __init__(self, repositories: Repositories) -> None:
         self._repositories = repositories
 
     def take_in(self, app: str, commit: str, objects: str) -> None:
-        """Keeps the commit, which is in the repository or in git's folder `objects`. May be repeated. Raises GitFailed,
-        also for what is no commit."""
+        """Keeps the commit, which is in the repository or in git's quarantine object directory `objects`. Idempotent.
+        Raises GitFailed, also for an object that is not a commit."""
         path = self._repositories.path(app)
         variables = {}
         if objects:
@@ -38,7 +39,7 @@ class PreReceiveObjects:
         self._repositories.git(app, "push", *options, str(path), f"{commit}:{DOOR}/{commit}", **variables)
 
     def kept(self) -> set[tuple[str, str]]:
-        """App and commit of all that are kept."""
+        """Returns app and commit of every ref that is kept."""
         return {
             (app, commit)
             for app in self._repositories.apps()
@@ -46,6 +47,6 @@ class PreReceiveObjects:
         }
 
     def let_go(self, app: str, commit: str) -> None:
-        """May be repeated."""
+        """Removes the commit's ref. Idempotent."""
         if self._repositories.exists(app):
             self._repositories.git(app, "update-ref", "-d", f"{DOOR}/{commit}")

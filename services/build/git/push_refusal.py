@@ -1,6 +1,7 @@
-"""Refuses a push while it comes, in a way that its pusher reads: of an answer that is an HTTP error git shows no more
-than its number. So it is 200 and what git's own receiving end would say: a line for the terminal and, once the client
-has sent what it has, a report in which no ref is accepted.
+"""Refuses a push that is too large while it arrives, so that the pusher can read why.
+
+git shows only the number of an HTTP error. So the answer is 200 and says what git's own receiving end would say: a line
+for the terminal and, once the client has sent its data, a report in which no ref is accepted.
 """
 
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ _TYPE = [(b"content-type", b"application/x-git-receive-pack-result"), (b"connect
 
 
 def refs_of(body: IO[bytes]) -> list[bytes] | None:
-    """The refs that a push is about, by the beginning of its body; None if it is not one, or its client could not read
-    what we would say."""
+    """Returns the refs of a push, by the beginning of its body; None if it is not a push, or its client could not read
+    the report."""
     body.seek(0)
     head = body.read(LONGEST_HEAD)
     refs, able = [], set[bytes]()
@@ -31,7 +32,8 @@ def refs_of(body: IO[bytes]) -> list[bytes] | None:
 
 
 async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive: Receive, send: Send) -> None:
-    """`reason` is for the terminal, `brief` stands beside each ref; `limit`: of the bytes that the push may have."""
+    """Sends the refusal. `reason` is shown on the terminal, `brief` after each ref; `limit` is the size in bytes that a
+    push may have."""
     await send({"type": "http.response.start", "status": 200, "headers": _TYPE})
     await send({"type": "http.response.body", "body": _in(_TERMINAL, f"{reason}\n".encode()), "more_body": True})
     drained, more = 0, True
@@ -45,7 +47,7 @@ async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive
 
 
 def _packets(data: bytes) -> Iterator[bytes]:
-    """Up to the one that ends them, or to what is none."""
+    """Yields the content of packets up to the flush packet, or up to data that is not a packet."""
     at = 0
     while (digits := data[at : at + 4]).isalnum() and len(digits) == 4:
         try:

@@ -1,4 +1,5 @@
-"""Where the hooks of a repository tell of a push, and hear how its builds go: a unix socket in the home."""
+"""Connects the hooks of a repository with the service by a unix socket in the home: hooks report a push, and get the
+progress of its builds."""
 
 import asyncio
 import contextlib
@@ -20,17 +21,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IncomingPush:
-    """One that git has not taken yet. `id`: which request it came with; `objects`: the folder in which git keeps what
-    it brought, empty if it brought nothing; `updates`: lines `old new ref`."""
+    """Describes a push that git has not accepted yet."""
 
     app: str
     id: str
+    """Id of the HTTP request that it came with."""
     objects: str
+    """Quarantine object directory of git, with the objects it brought; empty if it brought none."""
     updates: Sequence[str]
+    """Lines `old new ref`."""
 
 
 class PushRefused(Exception):
-    """Why a push is not accepted, and what to do: for the pusher."""
+    """Reports why a push is not accepted, and the remedy: for the pusher."""
 
 
 Tell = Callable[[str, Sequence[str]], AsyncGenerator[bytes, None]]
@@ -39,8 +42,11 @@ Judge = Callable[[IncomingPush], AsyncGenerator[bytes, None]]
 
 def install_hooks(folder: Path) -> None:
     """Writes `pre-receive` and `post-receive` to `folder`, for `core.hooksPath`. The first lets everything in where no
-    gate is set. The copy keeps this package's name out of the command line: whoever ends the service by its name must
-    not end hooks."""
+    gate is set.
+
+    The script is a copy, which keeps this package's name out of the command line: whoever ends the service by its name
+    must not end hooks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "receive.py"
     shutil.copyfile(receive.__file__, script)
@@ -52,8 +58,11 @@ def install_hooks(folder: Path) -> None:
 
 
 class PushSocket:
-    """Each connection: what a hook tells in; then what `tell` yields, after the push was accepted, or what `judge`
-    does, before; and a last byte out that says that this is the whole answer, or that the push is refused."""
+    """Answers the hooks. Each connection sends the hook's report, then reads what `judge` yields before a push is
+    accepted, or `tell` afterwards.
+
+    A last byte says that this is the whole answer, or that the push is refused.
+    """
 
     def __init__(self, path: Path, tell: Tell, judge: Judge) -> None:
         self._path = path

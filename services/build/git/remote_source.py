@@ -1,4 +1,4 @@
-"""An app's source: the outside repository that it is fetched from, and the forge that it belongs to. Pure."""
+"""Describes an app's source: the outside repository that it is fetched from, and its forge. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ USERNAMES = {Forge.GITHUB: "x-access-token", Forge.GITEA: "slipway", Forge.GITLA
 
 
 class SourceSettings(Model):
-    """Takes the place of the source before; a token or secret that is left out stays, null removes it."""
+    """Replaces the app's source; a token or secret that is left out stays, null removes it."""
 
     forge: Forge
     url: str = Field(description="Of the clone: https://…, ssh://… or git@host:path; without credentials in it.")
@@ -51,7 +51,7 @@ class SourceView(View):
 
 
 class Source(View):
-    """As it is stored: `token` and `webhook_secret` are sealed, or empty."""
+    """Holds a source as it is stored: `token` and `webhook_secret` are encrypted, or empty."""
 
     forge: Forge
     url: str
@@ -67,14 +67,16 @@ class Source(View):
 
 @dataclass(frozen=True)
 class ForgeRepository:
-    """Where a repository is on its forge: `root` is what comes before its path, `https://host[:port]`."""
+    """Locates a repository on its forge."""
 
     root: str
+    """URL before the repository's path: `https://host[:port]`."""
     path: str
 
 
 def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, loopback: bool) -> Source:
-    """`loopback`: http:// is allowed to a loopback address (tests). Raises Invalid, with the field and the remedy."""
+    """Returns the source that the settings make of the one before. `loopback` allows http:// to a loopback address
+    (tests). Raises Invalid, with the field and the remedy."""
     check_url(settings.url, loopback=loopback)
     if settings.api_url is not None:
         _check_web("source.api_url", settings.api_url, loopback=loopback)
@@ -96,7 +98,7 @@ def changed_source(settings: SourceSettings, before: Source | None, vault: Vault
 
 
 def check_url(url: str, *, loopback: bool) -> None:
-    """Raises Invalid for what git is not to be given: other protocols, options, credentials."""
+    """Raises Invalid for a URL that git must not get: other protocols, options, credentials."""
     if _PRINTABLE.match(url) and _SCP.match(url):
         return
     _check_web("source.url", url, loopback=loopback, protocols=("https", "ssh"))
@@ -105,7 +107,7 @@ def check_url(url: str, *, loopback: bool) -> None:
 
 
 def place(source: Source) -> ForgeRepository:
-    """From the clone URL."""
+    """Returns the forge's root and the repository's path, from the clone URL."""
     if match := _SCP.match(source.url):
         return ForgeRepository(f"https://{match['host']}", _bare(match["path"]))
     parts = urlsplit(source.url)
@@ -114,7 +116,7 @@ def place(source: Source) -> ForgeRepository:
 
 
 def _hosts(source: Source) -> tuple[str, str]:
-    """Who gets the token."""
+    """Returns the hosts that get the token: of the repository and of the API."""
     parts = urlsplit(source.api_url or "")
     return place(source).root, f"{parts.scheme}://{parts.netloc}"
 

@@ -1,4 +1,4 @@
-"""The bare git repositories, `<folder>/<app>.git`. Methods block for some milliseconds: call them in a thread."""
+"""Keeps the bare git repositories, `<folder>/<app>.git`. Methods block for some milliseconds: call them in a thread."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ _CONFIG = {"safe.directory": "*", "core.protectHFS": "true", "core.protectNTFS":
 
 
 def config_variables(config: Mapping[str, str]) -> dict[str, str]:
-    """What has git, and all that it starts, take these settings."""
+    """Returns environment variables that give git, and everything it starts, these settings."""
     numbered = list(enumerate(config.items()))
     keys = {f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in numbered}
     values = {f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in numbered}
@@ -41,14 +41,16 @@ def config_variables(config: Mapping[str, str]) -> dict[str, str]:
 
 
 class GitFailed(RuntimeError):
-    """git answered with an error; the message is git's."""
+    """Reports that git answered with an error; the message is git's."""
 
 
 class AnswerTooLarge(GitFailed):
-    """What git answers is more than this service holds in memory; the message says how much that is."""
+    """Reports that git's answer is larger than this service holds in memory; the message says the limit."""
 
 
 class Repositories:
+    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH of git."""
+
     def __init__(self, folder: Path, path_variable: str, limits: TreeLimits | None = None) -> None:
         self.folder = folder
         self._limits = limits or TreeLimits()
@@ -65,7 +67,7 @@ class Repositories:
         return (self.path(app) / "HEAD").exists()
 
     def ensure(self, app: str, *, gated: bool = False) -> None:
-        """Makes the bare repository, whole or not at all."""
+        """Makes the bare repository if there is none; it appears complete or not at all."""
         path = self.path(app)
         if self.exists(app):
             return
@@ -82,7 +84,7 @@ class Repositories:
         fresh.rename(path)
 
     def gate(self, app: str, gated: bool) -> None:
-        """Has pushes judged before they are accepted, or not any more; makes the repository. May be repeated."""
+        """Turns the gate for pushes on or off, and makes the repository if there is none. Idempotent."""
         self.ensure(app, gated=gated)
         if gated:
             (self.path(app) / GATED).touch()
@@ -90,7 +92,7 @@ class Repositories:
             (self.path(app) / GATED).unlink(missing_ok=True)
 
     def delete(self, app: str) -> None:
-        """Whole or not at all. May be repeated."""
+        """Removes the repository, which disappears as a whole. Idempotent."""
         gone = self.folder / f".{app}.gone"
         remove(gone)
         with contextlib.suppress(FileNotFoundError):
@@ -98,8 +100,8 @@ class Repositories:
         remove(gone)
 
     def heads(self, app: str) -> dict[str, str]:
-        """Branch → commit. HEAD of a repository that has only just got a branch is pointed to one, or a clone of it
-        would check out nothing."""
+        """Returns branch → commit. If HEAD points to a branch that does not exist, it is pointed to one that does, or a
+        clone would check out nothing."""
         if not self.exists(app):
             return {}
         lines = self._git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
@@ -110,48 +112,52 @@ class Repositories:
         return heads
 
     def commit(self, app: str, name: str) -> str | None:
-        """The full id of a commit (a prefix of one serves), or None if there is none."""
+        """Returns the full id of a commit (a prefix of one serves), or None if there is none."""
         try:
             return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
         except GitFailed:
             return None
 
     def committed_at(self, app: str, commit: str) -> datetime:
-        """In UTC."""
+        """Returns the commit's time, in UTC."""
         seconds = self._git(app, "log", "--no-walk", "--format=%ct", commit)
         return datetime.fromtimestamp(int(seconds), UTC)
 
     def message(self, app: str, commit: str) -> str:
-        """Of the commit; its first 64 KiB. (`git show` would compare whole trees, even if it shows no patch.)"""
+        """Returns the first 64 KiB of the commit's message. (`git show` would compare whole trees, even if it shows no
+        patch.)"""
         command = ["--git-dir", str(self.path(app)), "log", "--no-walk", "--format=%B", commit]
         return self._run(*command, first=LONGEST_MESSAGE_BYTES).decode(errors="surrogateescape")
 
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
-        """Every file, link and submodule of the commit. Raises BadTree, early, if it is not one to be checked out."""
+        """Returns every file, link and submodule of the commit. Raises BadTree, as early as possible, if it exceeds the
+        limits."""
         listing = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit]
         with self._started("--git-dir", str(self.path(app)), *listing) as git:
             assert git.stdout is not None
             return files_of(_entries(git.stdout), self._limits)
 
     def read(self, app: str, file: TrackedFile) -> bytes:
-        """Raises AnswerTooLarge."""
+        """Returns the file's content. Raises AnswerTooLarge above 64 MiB."""
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
     def mentions(self, app: str, commit: str, text: str) -> bool:
-        """Whether a file of the commit has the text in it."""
+        """Returns True if a file of the commit contains the text."""
         search = ["grep", "--quiet", "--text", "--fixed-strings", "-e", text, commit]
         with self._started("--git-dir", str(self.path(app)), *search, fine=(0, NOT_FOUND)) as git:
             return git.wait() != NOT_FOUND
 
     def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
-        """Paths of files that have more bytes in either of the two. Raises BadTree."""
+        """Returns the paths of files that have more than `size` bytes in either of the two commits. Raises BadTree."""
         trees = [self._tree(app, base), commit]
         return {file.path for tree in trees for file in self.tracked(app, tree) if file.size > size}
 
     def diff(self, app: str, base: str | None, commit: str, without: Collection[str] = ()) -> str:
-        """What changed since `base`, without the lines around it; with None, or one that is gone, everything. Every
-        file counts as text: an attribute of the commit must not hide its lines. `without`: paths that are left out.
-        Raises AnswerTooLarge."""
+        """Returns the changes since `base`, without context lines; everything if `base` is None or gone.
+
+        Every file counts as text: an attribute of the commit must not hide its lines. `without` holds paths that are
+        left out. Raises AnswerTooLarge.
+        """
         options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
         trees = ["--src-prefix=a/", "--dst-prefix=b/", self._tree(app, base), commit]
         paths = [":/", *(f":(top,exclude,literal){path}" for path in sorted(without))]
@@ -161,7 +167,7 @@ class Repositories:
         return base if base is not None and self.commit(app, base) else EMPTY_TREE
 
     def checkout(self, app: str, commit: str, folder: Path) -> None:
-        """Writes the commit's files to `folder`, which is made anew; no `.git` in it. Submodules stay empty."""
+        """Writes the commit's files to `folder`, which is made anew and holds no `.git`. Submodules stay empty."""
         remove(folder)
         folder.mkdir(parents=True)
         index = folder.with_name(f"{folder.name}.index")
@@ -173,7 +179,7 @@ class Repositories:
             index.unlink(missing_ok=True)
 
     def git(self, app: str, *arguments: str, given: str = "", **variables: str) -> str:
-        """What git says of the app's repository, and of what it is `given` to read. Raises GitFailed."""
+        """Runs git on the app's repository, with `given` as its input, and returns its output. Raises GitFailed."""
         return self._git(app, *arguments, cwd=None, given=given, **variables)
 
     def _git(self, app: str, *arguments: str, cwd: Path | None = None, given: str = "", **variables: str) -> str:
@@ -183,7 +189,7 @@ class Repositories:
     def _run(
         self, *arguments: str, cwd: Path | None = None, first: int | None = None, given: str = "", **variables: str
     ) -> bytes:
-        """What git answers; with `first` that many bytes of it."""
+        """Returns git's output; with `first` at most that many bytes of it."""
         with self._started(*arguments, cwd=cwd, fine=(0,), given=given, **variables) as git:
             assert git.stdout is not None
             limit = first if first is not None else LARGEST_ANSWER_BYTES
@@ -203,8 +209,11 @@ class Repositories:
         given: str = "",
         **variables: str,
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """git, whose output is read in the block. One that has been read to its end must have ended with a `fine` code,
-        or GitFailed is raised; any other is killed, and so is one that takes longer than its time."""
+        """Starts git, whose output is read in the block.
+
+        If the output was read to its end, git must have exited with a `fine` code, else GitFailed is raised. Otherwise
+        git is killed, also after 120 s.
+        """
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as asked:
             asked.write(given.encode())
@@ -233,7 +242,7 @@ class Repositories:
 
 
 def _entries(stream: IO[bytes]) -> Iterator[bytes]:
-    """What NULs end."""
+    """Yields the entries of a stream, each ended by NUL."""
     rest = b""
     while data := stream.read(CHUNK):
         *whole, rest = (rest + data).split(b"\0")

@@ -1,7 +1,7 @@
-"""Which trees of commits are taken: how many files, how large, how deep, and under which names. Pure.
+"""Limits the trees of commits: number, total size, depth and names of files. Pure.
 
-A few kilobytes of pack can name ten thousand million files: what is counted here is counted while git lists it, and
-git is ended at the first that is too much.
+A few kilobytes of pack can name ten thousand million files: entries are counted while git lists them, and git is ended
+at the first that exceeds a limit.
 """
 
 import re
@@ -22,15 +22,17 @@ _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class BadTree(ValueError):
-    """The commit is not checked out; the message says why and what to do, after `the commit`."""
+    """Reports that the commit is not checked out; the message says why and the remedy, and continues `the commit`."""
 
 
 @dataclass(frozen=True)
 class TreeLimits:
-    """`entries`: files and folders; `total_bytes`: of all files, unpacked."""
+    """Sets the limits of a commit's tree."""
 
     entries: int = 50_000
+    """Number of files and folders."""
     total_bytes: int = 512 * MIB
+    """Size of all files together, unpacked."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class TrackedFile:
 
 
 def files_of(entries: Iterator[bytes], limits: TreeLimits) -> list[TrackedFile]:
-    """From `git ls-tree -r -t -l -z`: every file, link and submodule. Raises BadTree at the first entry that is one
-    too many."""
+    """Returns every file, link and submodule, from the output of `git ls-tree -r -t -l -z`. Raises BadTree at the first
+    entry that exceeds a limit."""
     files: list[TrackedFile] = []
     total = 0
     for seen, entry in enumerate(entries, 1):
@@ -88,6 +90,6 @@ def _check_name(raw: bytes) -> None:
 
 
 def _shown(raw: bytes) -> str:
-    """As a person may be shown it: in ASCII, without escapes of terminals, cut."""
+    """Returns a name for people: in ASCII, without escapes of terminals, cut."""
     text = ascii(raw.decode(errors="surrogateescape"))
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,1 +1,6 @@
-"""Build logs: masking of secrets, splitting terminal output into lines, storing and following them."""
+"""Keeps the logs of builds: masks secrets, splits terminal output into lines, stores lines and lets clients follow
+them.
+
+Imports no other package of the service. Imported by `api`, `builds`, `git`, `manifest`, `pipeline`, `queue`, `reports`,
+`retention`, `secrets`, `triggers` and `main`.
+"""

@@ -1,4 +1,4 @@
-"""Logs of builds: one file each, followed while it grows."""
+"""Stores the logs of builds, one file each, and lets clients follow them while they grow."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ TAIL = 2**18  # characters
 
 
 class BuildLog:
-    """Appends to one build's log. What steps print stops at `largest_bytes`; the platform's own lines are always
+    """Appends to one build's log. The output of steps stops at `largest_bytes`; the platform's own lines are always
     written."""
 
     def __init__(self, path: Path, changed: Callable[[], None], largest_bytes: int = LARGEST_BYTES) -> None:
@@ -31,7 +31,7 @@ class BuildLog:
         self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
 
     def hide(self, mask: Mask) -> None:
-        """From now on the log holds `***` for what `mask` hides."""
+        """Masks what `mask` hides as `***` in everything written from now on."""
         self.flush()
         self._mask, self._own = mask, Channel(self, mask)
 
@@ -41,17 +41,19 @@ class BuildLog:
 
     @property
     def lines(self) -> int:
-        """How many it holds; an open one does not count."""
+        """Returns the number of lines in the file; an unfinished line does not count."""
         return self._lines
 
     def say(self, line: str) -> None:
-        """A line of the platform, or some; it ends a line that `output` left open. Names in it may be a stranger's: no
-        terminal obeys them. One of more than 4 000 characters is cut."""
+        """Writes one or several lines of the platform, after ending a line that `output` left open.
+
+        Names in a line may be a stranger's, so terminal escapes are dropped. Each line is cut at 4 000 characters.
+        """
         self.flush()
         self._append("".join(f"{cleaned(self._mask(part))[:LONGEST]}\n" for part in line.split("\n")))
 
     def output(self, data: bytes) -> None:
-        """What is printed: any bytes, cut anywhere."""
+        """Writes printed bytes, which may be cut anywhere."""
         self._own.output(data)
 
     def flush(self) -> None:
@@ -59,7 +61,7 @@ class BuildLog:
         self._own.flush()
 
     def channel(self, prefix: str = "") -> "Channel":
-        """For one step; each of its lines begins with `prefix`."""
+        """Returns a channel for one step; each of its lines begins with `prefix`."""
         return Channel(self, self._mask, self._mask(prefix))
 
     @property
@@ -67,7 +69,7 @@ class BuildLog:
         return self.size >= self._largest_bytes
 
     def write(self, lines: list[str]) -> None:
-        """What a channel has made of what was printed."""
+        """Writes the lines that a channel has made of printed bytes."""
         self._append("\n".join([*lines, ""]))
         if self.full:
             self._append(
@@ -75,7 +77,7 @@ class BuildLog:
             )
 
     def tail(self, start: int) -> list[str]:
-        """The lines from byte `start` on, at most the last 256 KiB of them."""
+        """Returns the lines from byte `start` on, at most the last 256 KiB."""
         self.flush()
         with self._path.open("rb") as file:
             file.seek(max(start, self.size - 2**18))
@@ -92,7 +94,8 @@ class BuildLog:
 
 
 class Channel:
-    """A way into the log: lines of several channels never mix. It keeps the last of its own for an excerpt."""
+    """Writes the output of one step as whole lines, so that lines of several channels never mix. Keeps its own last
+    lines for an excerpt."""
 
     def __init__(self, log: BuildLog, mask: Mask, prefix: str = "") -> None:
         self._log = log
@@ -102,14 +105,14 @@ class Channel:
         self._kept_size = 0
 
     def output(self, data: bytes) -> None:
-        """Any bytes, cut anywhere."""
+        """Takes printed bytes, which may be cut anywhere."""
         if not self._log.full:
             self._write(self._splitter.feed(data))
         if self._log.full:
             self._splitter.end()  # with the open line: half of what is to be hidden would be shown
 
     def say(self, line: str) -> None:
-        """A line of the platform about this step."""
+        """Writes a line of the platform about this step."""
         self.flush()
         self._log.say(line)
 
@@ -120,13 +123,13 @@ class Channel:
             self._write(lines)
 
     def forget(self) -> None:
-        """`tail` begins here."""
+        """Clears the excerpt: `tail` begins here."""
         self.flush()
         self._kept.clear()
         self._kept_size = 0
 
     def tail(self) -> list[str]:
-        """Its lines, at most the last 256 KiB of them."""
+        """Returns the channel's own lines, at most the last 256 Ki characters."""
         self.flush()
         return [line for lines in self._kept for line in lines]
 
@@ -141,7 +144,7 @@ class Channel:
 
 
 class BuildLogs:
-    """`<folder>/<build>.log`. Followers in this process are woken by each line."""
+    """Opens, reads and follows the logs `<folder>/<build>.log`. Each line wakes the followers in this process."""
 
     def __init__(self, folder: Path, *, largest_bytes: int = LARGEST_BYTES) -> None:
         self.folder = folder
@@ -161,7 +164,7 @@ class BuildLogs:
             log.close()
 
     def say(self, build: str, line: str) -> None:
-        """One line of the platform."""
+        """Appends one line of the platform to a build's log."""
         with self.open(build) as log:
             log.say(line)
 
@@ -170,7 +173,7 @@ class BuildLogs:
             event.set()
 
     def close(self) -> None:
-        """The service ends: nobody follows a log any further."""
+        """Ends all followers, because the service ends."""
         self._closed = True
         for build in list(self._followers):
             self.wake(build)
@@ -180,7 +183,7 @@ class BuildLogs:
         return path.stat().st_size if path.exists() else 0
 
     def read(self, build: str, start: int, limit: int = CHUNK) -> bytes:
-        """At most `limit` bytes from byte `start` on; empty if there are none."""
+        """Returns at most `limit` bytes from byte `start` on; empty bytes if there are none, or no log."""
         try:
             with self.path(build).open("rb") as file:
                 file.seek(start)
@@ -189,9 +192,11 @@ class BuildLogs:
             return b""
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
-        """Whole lines from byte `start` on, as they come; b"" whenever something else may have changed. Ends when
-        `ended` says so and everything has been given, or when the service ends. Of lines that come one by one those
-        of 20 ms are given together."""
+        """Yields whole lines from byte `start` on as they come, and b"" whenever something else may have changed.
+
+        Ends when `ended` returns True and everything has been given, or when the service ends. Lines that come one by
+        one are gathered for 20 ms.
+        """
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)
         try:
@@ -225,5 +230,5 @@ def _size(lines: list[str]) -> int:
 
 
 def whole_lines(data: bytes) -> bytes:
-    """Up to the last line end."""
+    """Returns the data up to its last line end."""
     return data[: data.rfind(b"\n") + 1]

@@ -1,4 +1,4 @@
-"""Makes lines that a log and a terminal can hold out of whatever a step prints. Pure."""
+"""Turns whatever a step prints into lines that a log and a terminal can hold. Pure."""
 
 import re
 
@@ -11,11 +11,13 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class LineSplitter:
-    """Bytes in, whole lines out. A line longer than 4000 characters is broken; a lone carriage return ends a line, as
-    progress bars write them. Terminal escapes are dropped, other control characters are replaced. What `mask` hides is
-    hidden wherever the bytes, or a long line, are cut.
+    """Takes bytes and gives whole lines. A line longer than 4000 characters is broken; a lone carriage return ends a
+    line, as progress bars write them.
 
-    All lines of a chunk are treated at once: one after the other takes ten times as long, and all else waits for it.
+    Terminal escapes are dropped, other control characters are replaced. Texts that `mask` hides are hidden wherever the
+    bytes, or a long line, are cut.
+
+    All lines of a chunk are treated at once: one after the other takes ten times as long, and blocks the event loop.
     """
 
     def __init__(self, mask: Mask | None = None) -> None:
@@ -33,12 +35,12 @@ class LineSplitter:
         return lines
 
     def end(self) -> list[str]:
-        """The last line, if it had no end."""
+        """Returns the last line, if it had no line end."""
         rest, self._rest = self._rest, b""
         return self._lines(rest) if rest else []
 
     def _lines(self, data: bytes) -> list[str]:
-        """`data` is without the last line's end."""
+        """Splits `data`, which comes without the last line's end."""
         text = data.decode(errors="replace")
         if data.translate(None, _PLAIN):
             if "\r" in text:
@@ -51,7 +53,7 @@ class LineSplitter:
 
 
 def cleaned(text: str) -> str:
-    """Without terminal escapes, control characters other than tabs and line ends replaced."""
+    """Returns the text without terminal escapes; control characters other than tabs and line ends are replaced."""
     return _CONTROLS.sub("�", _ESCAPES.sub("", text))
 
 

@@ -1,4 +1,4 @@
-"""A part of a build's log by its line numbers, however long the log is."""
+"""Reads a part of a build's log by line numbers, however long the log is."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,27 +10,32 @@ LARGEST_BYTES = 4 * 2**20  # of one part: each line is at most some 16 KB
 
 @dataclass(frozen=True)
 class LogPart:
-    """`first`: number of its first line, from 1. `total`: lines of the whole log; an open one counts."""
+    """Holds up to a thousand lines of a log."""
 
     first: int
+    """Number of the first line, from 1."""
     lines: list[str]
     total: int
+    """Number of lines of the whole log; an unfinished line counts."""
 
     @property
     def before(self) -> int | None:
-        """A line of the part before this one."""
+        """Returns the number of a line in the previous part; None for the first part."""
         return max(1, self.first - LINES) if self.first > 1 else None
 
     @property
     def after(self) -> int | None:
-        """The first line behind this part."""
+        """Returns the number of the first line after this part; None for the last part."""
         last = self.first + len(self.lines) - 1
         return last + 1 if last < self.total else None
 
 
 def read_part(path: Path, line: int, *, chunk_bytes: int = CHUNK) -> LogPart:
-    """The thousand lines that `line` is among; the last ones if it is behind the end. One pass over the file in chunks
-    (20 MB take some 10 ms), and one part of it in memory: call it in a thread. Raises FileNotFoundError."""
+    """Returns the thousand lines that hold `line`; the last ones if `line` is past the end. Raises FileNotFoundError.
+
+    Makes one pass over the file in chunks (20 MB take some 10 ms) and holds one part of it in memory: call it in a
+    thread.
+    """
     starts = [0]  # byte at which each thousand begins
     count, at, ended = 0, 0, True
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Hides texts in other texts: what is printed must not tell a secret. Pure."""
+"""Hides secrets in printed text. Pure."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -9,9 +9,12 @@ FEW = 40
 
 
 class Mask:
-    """Called with a text, gives it with `***` in the place of each of `hidden`, also where these overlap. `hidden` have
-    at least 4 characters and no line end. A few are looked for one by one. Of many, one regular expression finds the
-    first 4 characters of any, whatever their number; only there it is looked which one it is."""
+    """Replaces each of `hidden` in a text by `***`, also where they overlap. Each has at least 4 characters and no line
+    end.
+
+    Up to 40 are searched one by one. For more, one regular expression finds the first 4 characters of any, whatever
+    their number; only at such a place the full texts are compared.
+    """
 
     def __init__(self, hidden: Iterable[str] = ()) -> None:
         self._hidden: dict[str, list[str]] = {}
@@ -30,13 +33,13 @@ class Mask:
         return "".join([*kept, text[done:]]) if kept else text
 
     def cut(self, text: str) -> int:
-        """Where a text that goes on may be cut: nothing that is to be hidden begins before that place and ends, or may
-        yet end, behind it."""
+        """Returns where a text that goes on may be cut: no hidden text begins before that place and ends, or may yet
+        end, after it."""
         last = max(0, len(text) - self.longest)
         return next((end for start, end in self._places(text) if start < last < end), last)
 
     def _places(self, text: str) -> list[tuple[int, int]]:
-        """Start and end of each, in order; those that overlap are one."""
+        """Returns start and end of each hidden text, in order; overlapping ones are merged."""
         places: list[tuple[int, int]] = []
         for start, end in sorted(self._one_by_one(text)) if self._few else self._by_beginning(text):
             if places and start < places[-1][1]:
@@ -52,7 +55,7 @@ class Mask:
                 yield start, start + len(each)
 
     def _by_beginning(self, text: str) -> Iterator[tuple[int, int]]:
-        """In order; of those that begin at one place, the longest."""
+        """Yields the places in order; of texts that begin at one place, the longest."""
         at = 0
         while self._beginning and (match := self._beginning.search(text, at)):
             start = match.start()
@@ -62,7 +65,8 @@ class Mask:
 
 
 def _any_of(texts: Collection[str]) -> str:
-    """An expression for texts of one length, by their first characters: few branches are tried at each place."""
+    """Returns an expression for texts of one length, as a tree of their first characters: few branches are tried at
+    each place."""
     following: dict[str, list[str]] = {}
     for text in texts:
         following.setdefault(text[0], []).append(text[1:])

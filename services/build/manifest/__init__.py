@@ -1,1 +1,4 @@
-"""The app's manifest: parsing with line numbers, inference from other files, and the graph of its steps."""
+"""Reads the app's manifest: parsing with line numbers, inference from other files, and the graph of its steps.
+
+May import `builds`, `gates`, `git`, `logs` and `secrets`. Imported by `cache` and `pipeline`.
+"""

@@ -1,4 +1,4 @@
-"""What a repository without a manifest tells by its files: Heroku's conventions. Pure."""
+"""Infers the manifest of a repository that has none from its files, by Heroku's conventions. Pure."""
 
 import json
 import re
@@ -24,9 +24,10 @@ _WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -> Manifest:
-    """A manifest from the root's `files` (those of READ that exist). Raises BadManifest with the remedy if they do
-    not say how the app is run; a Dockerfile says so where artifacts are `images`. The health path is `/`, for such an
-    app knows nothing of `/up`.
+    """Returns a manifest inferred from the root's `files` (those of READ that exist).
+
+    Raises BadManifest with the remedy if they do not say how the app is run; a Dockerfile says so where artifacts are
+    `images`. The health path is `/`, for such an app does not know `/up`.
     """
     command = run_command(files, images=images)
     if command is None and not (images and DOCKERFILE in files):
@@ -38,8 +39,10 @@ def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -
 
 
 def run_command(files: Mapping[str, bytes], *, images: bool = False) -> str | None:
-    """How the app is run, by `web:` of its Procfile, npm's start script, or Python's app.py or main.py. None also where
-    artifacts are `images` and the Dockerfile says it.
+    """Returns the command that runs the app: `web:` of its Procfile, npm's start script, or Python's app.py or main.py.
+
+    Returns None if there is none, or artifacts are `images` and the Dockerfile says it. Raises BadManifest if
+    package.json is not JSON.
     """
     if web := _WEB.search(files.get("Procfile", b"").decode(errors="replace")):
         return web[1].strip()

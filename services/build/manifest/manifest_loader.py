@@ -1,4 +1,4 @@
-"""What a commit says of itself: its manifest, or what its files tell where it has none."""
+"""Loads a commit's manifest, or infers it from its files."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,10 @@ async def read_manifest(
     *,
     images: bool,
 ) -> Manifest:
-    """`tracked`: the commit's files. `images`: whether artifacts are. Raises BadManifest."""
+    """Returns the manifest of a commit, checked against the app's gates and secrets. Raises BadManifest.
+
+    `tracked` holds the commit's files; `images` is True if artifacts are images.
+    """
     at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
     for file in at_root:
         if file.size > LARGEST_AT_ROOT_BYTES:

@@ -1,4 +1,4 @@
-"""Reads `slipway.yml`: text in, Manifest out, or every fault with its line and the remedy. Pure."""
+"""Parses `slipway.yml` to a Manifest, or to all its faults, each with its line and the remedy. Pure."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -25,13 +25,15 @@ APP_KEYS = {"branches", "environments"}  # what people look for here, but the ap
 
 
 class BadManifest(ValueError):
+    """Reports the faults of a manifest."""
+
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(str(fault) for fault in faults))
         self.faults = list(faults)
 
 
 def parse_manifest(data: bytes, app: str) -> Manifest:
-    """Raises BadManifest. `app` is the name in the push URL, which the manifest must repeat."""
+    """Returns the manifest. `app` is the name in the push URL, which the manifest must repeat. Raises BadManifest."""
     root = _compose(data)
     try:
         manifest = Manifest.model_validate(yaml.safe_load(data))
@@ -53,7 +55,7 @@ def parse_manifest(data: bytes, app: str) -> Manifest:
 
 
 def with_lines(data: bytes, faults: Sequence[Fault]) -> BadManifest:
-    """Faults that were found later, with the lines of their fields."""
+    """Returns an error of faults that were found later, with the lines of their fields."""
     root = _compose(data)
     return BadManifest([Fault(f.field, f.detail, _line(root, tuple(f.field.split(".")))) for f in faults])
 
@@ -75,7 +77,8 @@ def _compose(data: bytes) -> yaml.Node:
 
 
 def _refuse_bombs(data: bytes) -> None:
-    """Aliases of aliases unfold to gigabytes; the time that deep nesting takes grows with the square of its depth."""
+    """Raises BadManifest for aliases, which unfold to gigabytes, and deep nesting, whose time grows with the square of
+    its depth."""
     depth = 0
     for token in yaml.scan(data, Loader=yaml.SafeLoader):
         line = token.start_mark.line + 1
@@ -90,7 +93,7 @@ def _refuse_bombs(data: bytes) -> None:
 
 
 def _refuse_doubles(node: yaml.Node, path: str) -> None:
-    """YAML's reader would keep the last of two equal keys without a word."""
+    """Raises BadManifest for equal keys, of which YAML's reader would silently keep the last."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -119,7 +122,7 @@ def _detail(fault: Any) -> str:
 
 
 def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
-    """What could stand at the place, where somebody may have mistyped it."""
+    """Returns the keys that the manifest could have at this place, to suggest one for a mistyped key."""
     model = {
         1: Manifest,
         3: Step if location[0] == "steps" else None,
@@ -129,7 +132,7 @@ def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
 
 
 def _line(root: yaml.Node, location: tuple[int | str, ...]) -> int:
-    """The line of the deepest part of `location` that the text has; 1 for the whole."""
+    """Returns the line of the deepest part of `location` that the text has; 1 for the whole."""
     node, line = root, 1
     for part in location:
         if isinstance(node, yaml.MappingNode):

@@ -1,4 +1,4 @@
-"""Which steps of a manifest run, after which others, and which may run beside each other. Pure."""
+"""Orders the steps of a manifest as a DAG: which steps run, after which others, and which in parallel. Pure."""
 
 import difflib
 import re
@@ -13,17 +13,17 @@ FAULTS_TOLD = 20
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:
-    """Stage by stage, as they are written."""
+    """Returns the steps stage by stage, each stage in the order of the manifest."""
     return [step for stage in STAGES for step in steps if step.stage is stage]
 
 
 def selected(steps: Sequence[Step], branch: str | None, environment: str | None) -> list[Step]:
-    """Those whose `when` holds for a build of this branch that goes to this environment."""
+    """Returns the steps whose `when` holds for a build of this branch that goes to this environment."""
     return [step for step in steps if not why_not(step, branch, environment)]
 
 
 def why_not(step: Step, branch: str | None, environment: str | None) -> str:
-    """Why it is not run; empty if it is."""
+    """Returns why the step is not run; empty if it is."""
     when = step.when
     if when.branch and not any(_matches(branch or "", glob) for glob in when.branch):
         return f"runs on {', '.join(when.branch)} only, this is {branch or 'of no branch'}"
@@ -33,7 +33,7 @@ def why_not(step: Step, branch: str | None, environment: str | None) -> str:
 
 
 def waits_for(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
-    """Step → all that must have ended before it begins. What is named but not among `steps` is not waited for."""
+    """Returns step → all steps that must have ended before it begins. A dependency outside `steps` is ignored."""
     known: dict[str, frozenset[str]] = {}
     waits: dict[str, frozenset[str]] = {}
     for stage in STAGES:
@@ -48,7 +48,7 @@ def waits_for(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
 
 
 def beside(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
-    """Pairs that may run at the same time."""
+    """Returns the pairs of steps that may run at the same time."""
     waits = waits_for(steps)
     return [
         (one, other)
@@ -60,18 +60,19 @@ def beside(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
 def startable(
     steps: Sequence[Step], waits: Mapping[str, frozenset[str]], begun: Collection[str], ended: Collection[str]
 ) -> list[Step]:
-    """Those that wait for nothing any more, in order."""
+    """Returns the steps that have not begun and whose dependencies have all ended, in order."""
     return [step for step in in_order(steps) if step.name not in begun and waits[step.name] <= set(ended)]
 
 
 def faults(steps: Sequence[Step]) -> list[Fault]:
-    """What is wrong with `depends_on`, and with reports of steps that would overwrite each other's."""
+    """Returns the faults of `depends_on`, and of reports that steps could overwrite for each other; at most 20 of the
+    former."""
     named = (fault for place, step in enumerate(steps) for fault in _of_dependencies(place, step, steps))
     return list(islice(named, FAULTS_TOLD)) or [*_cycles(steps), *_shared_reports(steps)]
 
 
 def service_faults(steps: Sequence[Step], *, containers: bool) -> list[Fault]:
-    """Services that this platform cannot run."""
+    """Returns a fault for each service that this platform cannot run."""
     found = []
     for place, step in enumerate(steps):
         for position, service in enumerate(step.services):
@@ -121,7 +122,7 @@ def _shared_reports(steps: Sequence[Step]) -> Iterator[Fault]:
 
 
 def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """What it waits for, and what that waits for; itself too if that leads in a circle."""
+    """Returns the transitive dependencies of a step, which include itself in a cycle."""
     found: set[str] = set()
     left = set(waits[name])
     while left:
@@ -132,7 +133,8 @@ def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
 
 
 def _matches(branch: str, glob: str) -> bool:
-    """By all places at which a part may have ended: no pattern takes long."""
+    """Returns True if the glob matches the branch. It follows all places at which a part may end, so no pattern takes
+    long."""
     places = {0}
     for part in re.split(r"(\*\*|\*|\?)", glob):
         if part == "**":

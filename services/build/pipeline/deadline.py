@@ -1,4 +1,4 @@
-"""How long each phase of a build may take. Steps, tools and the building of an image have limits of their own."""
+"""Limits the time of each phase of a build. Steps, tools and the building of an image have limits of their own."""
 
 import asyncio
 import contextlib
@@ -9,16 +9,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """`whole_s`: from the start of a run until what passed is sealed. `deploy_s`: from there until it is live."""
+    """Sets the limits of the phases, in seconds."""
 
     whole_s: float = 7200.0
+    """From the start of a run until its artifact is sealed."""
     checkout_s: float = 300.0
     seal_s: float = 2400.0
     deploy_s: float = 1800.0
+    """From there until the release is live."""
 
 
 class OverTime(Exception):
-    """The message names the phase and its limit."""
+    """Reports that a phase exceeded its limit; the message names both."""
 
     def __init__(self, phase: str, limit_s: float) -> None:
         super().__init__(f"{phase} took longer than its limit of {told(limit_s)}")
@@ -27,8 +29,8 @@ class OverTime(Exception):
 
 @contextlib.asynccontextmanager
 async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
-    """Cancels what it holds when the time is over, and raises OverTime. (A program in a thread goes on to its own
-    limit; if that one is over first, it is the phase's.)"""
+    """Cancels the block when the time is over, and raises OverTime. A `subprocess.TimeoutExpired` in the block also
+    becomes OverTime, with the limit of that program. (A program in a thread goes on to its own limit.)"""
     try:
         async with asyncio.timeout(limit_s) as timer:
             yield
@@ -41,7 +43,7 @@ async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
 
 
 def told(seconds: float) -> str:
-    """As a person says it: 7200 → `2 h`."""
+    """Returns the time as a person says it: 7200 → `2 h`."""
     for unit_s, unit in ((3600, "h"), (60, "min")):
         if seconds >= unit_s and seconds % unit_s == 0:
             return f"{seconds / unit_s:g} {unit}"

@@ -1,4 +1,4 @@
-"""The last stage of a build: what passed is handed over, and followed until it is live or has failed."""
+"""Deploys a build that passed: the last stage, from the request of a release until it is live or has failed."""
 
 from collections.abc import Callable
 
@@ -13,11 +13,11 @@ End = tuple[BuildState, str]  # with its reason
 
 
 class ArtifactLost(Exception):
-    """What was to be reused is not there any more."""
+    """Reports that an artifact that was to be reused no longer exists."""
 
 
 class DeployStage:
-    """`urls` says where an app is found."""
+    """Carries out the deploy stage. `urls` returns the URLs of an app in an environment."""
 
     def __init__(
         self,
@@ -34,7 +34,8 @@ class DeployStage:
         self._urls = urls
 
     async def carry_out(self) -> End:
-        """May be repeated, also by another process. Raises Stopped, ArtifactLost."""
+        """Returns the final state and its reason. Idempotent, also for another process. Raises Stopped and
+        ArtifactLost."""
         ledger, handover = self._ledger, self._handover
         self._log.say(f"--- deploy: to {ledger.build.environment}")
         try:
@@ -63,7 +64,7 @@ class DeployStage:
         return BuildState.SUCCESS, f"{where}{loss(release, names)}"
 
     async def _has_lost_its_artifact(self) -> bool:
-        """Another build's, which may have been cleaned up between the look at it and the deployer's."""
+        """Returns True if the reused artifact is gone: retention may have removed it since this service checked it."""
         reused, artifact = self._ledger.build.reused, self._ledger.build.artifact
         return reused is not None and artifact is not None and not await self._executor.has(artifact)
 

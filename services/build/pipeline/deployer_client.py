@@ -1,4 +1,4 @@
-"""Hands a build that passed to the deployer, and waits until it is live or has failed."""
+"""Requests releases from the deployer, and waits until they are live or have failed."""
 
 import asyncio
 import contextlib
@@ -22,15 +22,15 @@ _UNDER_WAY = {ReleaseState.PENDING, ReleaseState.STARTING}
 
 
 class ReleaseRefused(Exception):
-    """The deployer said no; its words."""
+    """Reports that the deployer refused a request; the message is the deployer's."""
 
 
 class Unreachable(Exception):
-    """The deployer did not answer for ten minutes."""
+    """Reports that the deployer did not answer for ten minutes."""
 
 
 class DeployerClient:
-    """Every call may be repeated, also after a restart: the deployer knows a build that it has been given."""
+    """Calls the deployer. Every call is idempotent, even after a restart: the deployer knows the builds it got."""
 
     def __init__(self, deployer: ServiceClient, *, patience_s: float = PATIENCE_S, poll_s: float = POLL_S) -> None:
         self._deployer = deployer
@@ -38,22 +38,24 @@ class DeployerClient:
         self._poll_s = poll_s
 
     async def request(self, build: Build, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-        """Asks for a release of `build` in its environment; the answer may be one that is live already. `waiting` is
-        told once if the deployer does not answer. Raises Refused, Unreachable, Stopped."""
+        """Requests a release of `build` in its environment; the answer may be one that is live already.
+
+        `waiting` is called once if the deployer does not answer. Raises ReleaseRefused, Unreachable and Stopped.
+        """
         path = f"/apps/{build.app}/environments/{build.environment}/releases"
         body = {"build": build.id}
         answer = await self._patiently(lambda: self._deployer.post(path, body, repeatable=True), waiting, stop)
         return ReleaseView.model_validate(answer)
 
     async def follow(self, release: ReleaseView, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-        """Returns when the release is no longer under way. Raises Refused, Unreachable, Stopped."""
+        """Returns the release once it is no longer under way. Raises ReleaseRefused, Unreachable and Stopped."""
         while release.state in _UNDER_WAY:
             await _pause(self._poll_s, stop)
             release = await self.look(release.id, waiting, stop)
         return release
 
     async def look(self, release_id: str, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-        """The release as it is now."""
+        """Returns the release as it is now. Raises ReleaseRefused, Unreachable and Stopped."""
         path = f"/releases/{release_id}"
         return ReleaseView.model_validate(await self._patiently(lambda: self._deployer.get(path), waiting, stop))
 
@@ -76,16 +78,15 @@ class DeployerClient:
 
 
 def went_live(release: ReleaseView) -> bool:
-    """Also true of one that was live and has been replaced since."""
+    """Returns True if the release is live, or was live and has been replaced since."""
     if release.state is ReleaseState.RETIRED:
         return release.live_at is not None
     return release.state is ReleaseState.LIVE
 
 
 def loss(release: ReleaseView, volumes: Sequence[str]) -> str:
-    """What going live cost visitors, in words to follow another sentence; empty if it cost nothing. `volumes`: the
-    names of its own.
-    """
+    """Returns the downtime of a stop-first release, in words to follow another sentence; empty if there was none.
+    `volumes` holds the names of its own volumes."""
     if release.unchanged or release.down_s is None:
         return ""
     plural = "s" if len(volumes) > 1 else ""

@@ -1,4 +1,4 @@
-"""Runs a commit's steps, stage by stage, and judges what they report."""
+"""Runs a commit's steps, stage by stage, and judges their reports."""
 
 import asyncio
 from collections.abc import Sequence
@@ -35,18 +35,22 @@ Ends = Sequence[tuple[Step, StepEnd]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Every gate's result. `untested`: no test reported anything. `baseline`: what later builds are compared with, if
-    this one passes; None if it did not come so far."""
+    """Holds every gate's result."""
 
     gates: list[GateResult]
     flaky: list[FlakyTest]
     untested: bool
+    """True if no test reported anything."""
     baseline: Baseline | None = None
+    """Baseline for later builds, if this one passes; None if a step failed."""
 
 
 class Pipeline:
-    """A failing step ends it: steps that have not begun are not run, and gates whose figures were not reached
-    are not judged; the gate `steps` says no. `at_most`: how many steps run at the same time."""
+    """Runs the steps and evaluates the gates. `at_most` is the number of steps that run at the same time.
+
+    A failing step ends the run: further steps are not begun, gates without a figure are not judged, and the gate
+    `steps` fails.
+    """
 
     def __init__(
         self,
@@ -73,7 +77,7 @@ class Pipeline:
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
-        """Raises Stopped."""
+        """Returns the verdict on the commit. Raises Stopped."""
         steps = selected(in_order(manifest.steps), workspace.branch, self._ledger.build.judged_for)
         prepared, measures = await asyncio.gather(
             self._executor.prepare(workspace, self._log.output, self._ledger.stop), self._look_at_source(workspace)
@@ -113,7 +117,7 @@ class Pipeline:
         return Verdict([*results, _yes(ends)], flaky, collected.tests == 0, baseline)
 
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
-        """Tells of the steps that are not for this build; gives the gates that they would have had figures for."""
+        """Records the steps that do not run in this build; returns the gates that lose their figures by that."""
         build, missing = self._ledger.build, dict[str, Measure]()
         for step in in_order(steps):
             if reason := why_not(step, build.branch, build.judged_for):
@@ -125,7 +129,8 @@ class Pipeline:
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
-        """What each step reported is collected when it ends: the build may be stopped before the others do."""
+        """Runs the steps. Each step's reports are collected when it ends: the build may be stopped before the others
+        end."""
         together = {step.name for pair in beside(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
 
@@ -141,7 +146,7 @@ class Pipeline:
     async def _no(
         self, runner: StepRunner, steps: Sequence[Step], ends: Ends, failed: Step, end: StepEnd
     ) -> GateResult:
-        """The gate `steps`, by the first step that failed."""
+        """Returns the failed gate `steps`, by the first step that failed."""
         await self._ledger.update(lambda build: domain.with_changes(build, excerpt=end.excerpt))
         ran = {step.name for step, _ in ends}
         for step in steps:
@@ -150,7 +155,7 @@ class Pipeline:
         return GateResult(name="steps", passed=False, reason=f"{failed.name} {end.failure}")
 
     async def _previous(self, workspace: Workspace) -> dict[str, float]:
-        """The figures of the branch's last build that was judged."""
+        """Returns the figures of the branch's last judged build."""
         branch = workspace.branch
         if branch is None:
             return {}
@@ -166,7 +171,7 @@ class Pipeline:
         collected: Collected,
         findings: Sequence[Finding],
     ) -> dict[str, Measure]:
-        """The gates that compare with an earlier build, where they are asked for."""
+        """Returns the measures of the gates that compare with an earlier build, where they have a threshold."""
         found: dict[str, Measure] = {}
         if gates.changed_coverage is None and gates.new_findings is None:
             return found
@@ -184,7 +189,7 @@ class Pipeline:
     async def _with_texts(
         self, workspace: Workspace, measures: dict[str, Measure], tracked: Sequence[TrackedFile]
     ) -> list[Finding]:
-        """All findings, with the texts of their lines as the commit has them."""
+        """Returns all findings, with the texts of their lines as the commit has them."""
         findings = [finding for measure in measures.values() for finding in measure.findings]
         named = {finding.offender.file for finding in findings}
         lines: dict[str | None, list[str]] = {}
@@ -195,7 +200,7 @@ class Pipeline:
         return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
 
     async def _look_at_source(self, workspace: Workspace) -> dict[str, Measure]:
-        """The platform's own analysis, of the commit as it is: of a second checkout that no step has touched."""
+        """Runs the platform's own analysis on a second checkout, which no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
             await asyncio.to_thread(self._repositories.checkout, workspace.app, workspace.commit, source)
@@ -205,7 +210,7 @@ class Pipeline:
 
 
 def _yes(ends: Ends) -> GateResult:
-    """The gate `steps`, where none failed that counts."""
+    """Returns the passed gate `steps`; it names the ignored failures."""
     ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
     reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"
     return GateResult(name="steps", passed=True, reason=reason)

@@ -1,4 +1,4 @@
-"""One run of one build, read from top to bottom: checkout, manifest, pipeline, seal, deploy."""
+"""Runs one build, and reads from top to bottom: checkout, manifest, pipeline, seal, deploy."""
 
 import asyncio
 import contextlib
@@ -49,8 +49,8 @@ WHOLE = "the build"
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What every run works with. `releases` is the folder of checkouts; `urls` says where an app is found, `git_url`
-    where its repository is, `build_url` where a build's page is; `vault` opens `secrets`."""
+    """Holds what every run needs. `releases` is the folder of checkouts; `urls` returns an app's URLs, `git_url` its
+    repository's, `build_url` that of a build's page; `vault` decrypts `secrets`."""
 
     store: BuildStore
     history: HistoryStore
@@ -73,8 +73,8 @@ class BuildContext:
 
 
 async def run_build(tools: BuildContext, build_id: str, stop: Stop) -> None:
-    """Runs the build to its end, from wherever an earlier run left it. When `stop` is set it ends early: in the state
-    that was asked for, or, if the service itself is ending, without an end, to be taken up again."""
+    """Runs the build to its end, from wherever an earlier run left it. When `stop` is set it ends early: in the
+    requested state, or, if the service itself is ending, without an end, to be resumed."""
     ledger = BuildRecorder(tools.store, build_id, stop, tools.now)
     with tools.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
         await ledger.load()
@@ -129,7 +129,8 @@ class _Run:
             await self.end(state, reason)
 
     async def _passes(self) -> bool:
-        """Builds and judges the commit, and seals what passed; or reuses what passed already."""
+        """Builds and judges the commit, and seals the artifact; or reuses an earlier one. Returns True if the build
+        passed."""
         tools, ledger, workspace = self._tools, self._ledger, self._workspace()
         leftovers = await tools.executor.end_leftovers(workspace)
         if ledger.build.state is BuildState.RUNNING:
@@ -181,7 +182,7 @@ class _Run:
         return await self._judged(verdict.gates, verdict.untested, verdict.baseline)
 
     async def _reuse(self, earlier: Build) -> None:
-        """Nothing of the commit is run. (An earlier attempt may have been, and died.)"""
+        """Records the reuse; nothing of the commit is run. (An earlier attempt may have run, and died.)"""
         await self._tools.executor.discard(self._workspace())
         await asyncio.to_thread(remove, self._workspace().folder)
         which = earlier.reused or earlier.id
@@ -190,7 +191,7 @@ class _Run:
         await self._ledger.update(lambda build: cache_key.reused(build, earlier, self._ledger.now()))
 
     async def _judged(self, gates: list[GateResult], untested: bool | None, baseline: Baseline | None = None) -> bool:
-        """Whether it has passed, and is sealed."""
+        """Records the gates; returns True if all passed and the artifact is sealed."""
         self._log.say("--- gates")
         for gate in gates:
             trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
@@ -224,7 +225,7 @@ class _Run:
         return True
 
     async def _artifact(self, workspace: Workspace) -> Artifact:
-        """Raises Unsealed, Stopped."""
+        """Returns the sealed artifact. Raises Unsealed and Stopped."""
         tools, manifest = self._tools, self._ledger.build.manifest
         command = manifest.run.command if manifest else None
         volumes = [volume.path for volume in manifest.volumes] if manifest else []
@@ -240,14 +241,15 @@ class _Run:
             await asyncio.to_thread(remove, source)
 
     async def stopped(self) -> None:
-        """All processes have ended."""
+        """Ends the build in the requested state, if one was requested. All processes have ended before."""
         await self._ledger.load()
         stop = self._ledger.build.stop
         if stop is not None and not self._ledger.build.ended:
             await self.end(stop.state, stop.reason)
 
     async def over_time(self, error: OverTime) -> None:
-        """All that ran has ended. The limit of the whole is the commit's to keep, the others are the platform's."""
+        """Ends the build after a time limit. The limit of the whole is the commit's fault, the others are the
+        platform's."""
         ledger, state = self._ledger, BuildState.FAILURE if error.phase == WHOLE else BuildState.ERROR
         await ledger.load()
         steps = ", ".join(step.name for step in ledger.build.steps if step.state == "running")
@@ -258,7 +260,7 @@ class _Run:
         await self.end(state, f"{error}{f', in the step {steps}' if steps else ''}{waiting}")
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """The line goes to the log first: whoever follows it leaves when the state is an end."""
+        """Ends the build. The line goes to the log before the state is stored: followers leave at the final state."""
         build = self._ledger.build
         if state is BuildState.SUCCESS and build.flaky:
             reason += f"; passed with flaky tests: {', '.join(each.test for each in build.flaky)}"

@@ -33,18 +33,22 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class StepEnd:
-    """`failure` is empty if the build may go on, `ignored` is one that does not count. `suite`: what the step's tests
-    came to, if it reported any. `excerpt`: the first failing lines of what it printed."""
+    """Holds the result of a step."""
 
     failure: str
+    """Reason of the failure; empty if the build may go on."""
     reported: Reported
     suite: Suite | None
+    """Result of the step's tests, if it reported any."""
     ignored: str = ""
+    """Reason of a failure that does not count."""
     excerpt: str = ""
+    """First failing lines of its output."""
 
 
 class StepRunner:
-    """`committed`: the blob ids of the commit's files; `reruns`: False where another gate has said no already."""
+    """Runs the steps of one build. `committed` holds the blob ids of the commit's files; `reruns` is False if another
+    gate has failed already."""
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class StepRunner:
         self._reruns = reruns
 
     async def run(self, step: Step, prefix: str = "") -> StepEnd:
-        """`prefix` is before each line that it prints. Raises Stopped."""
+        """Runs the step and returns its result; `prefix` precedes each line of its output. Raises Stopped."""
         log = self._log.channel(prefix)
         end = await self._judged(step, log)
         if not end.failure:
@@ -82,7 +86,7 @@ class StepRunner:
         return replace(end, excerpt=domain.excerpt(log.tail()))
 
     async def skip(self, step: Step, reason: str) -> None:
-        """Tells that it is not run. Raises Stopped."""
+        """Records that the step is not run. Raises Stopped."""
         self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
         line, now = self._log.lines, self._ledger.now()
         await self._ledger.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
@@ -143,7 +147,7 @@ class StepRunner:
         known: Mapping[str, Quarantine],
         log: Channel,
     ) -> Suite:
-        """What is found out is kept at once: it holds whatever becomes of the build."""
+        """Judges the tests and stores the result at once: it holds whatever becomes of the build."""
         workspace, now = self._workspace, self._ledger.now()
         earlier = [run for run in past if run.commit == workspace.commit and run.step == step.name]
         suite = weigh(runs, earlier, step.name, known, self._limits.at_most or 0, now)
@@ -156,8 +160,8 @@ class StepRunner:
         return suite
 
     def _is_excused(self, outcome: Outcome, cases: CaseCount, reported: Reported, suite: Suite) -> bool:
-        """A step that fails is let pass if its last command failed (one after it would not have been run), its reports
-        are whole, and all tests that failed there are excused."""
+        """Returns True if a failed step counts as passed: its last command failed (one after it would not have been
+        run), its reports are complete, and all tests that failed there are excused."""
         explained = bool(cases.failed) and not cases.unnamed and cases.failed.keys() <= suite.excused
         whole = reported.cases is cases and not reported.unreadable
         ended_itself = outcome.exit_code is not None and 0 < outcome.exit_code < 128

@@ -1,4 +1,4 @@
-"""Runs steps as their plan says, some of them beside each other."""
+"""Runs steps in the order of their graph, some of them in parallel."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,8 +11,11 @@ from shared.manifest import Step
 async def run_steps(
     steps: Sequence[Step], run: Callable[[Step], Awaitable[StepEnd]], at_most: int
 ) -> list[tuple[Step, StepEnd]]:
-    """Those that ran, in the order in which they ended. After the first failure none is begun; those that run go on to
-    their ends. What `run` raises is raised once no other runs any more."""
+    """Runs the steps and returns them in the order in which they ended.
+
+    After the first failure none is begun; running steps go on to their end. If `run` raises, the other steps are
+    cancelled, and the exception is raised once all have ended.
+    """
     waits = step_graph.waits_for(steps)
     running: dict[asyncio.Future[StepEnd], Step] = {}
     ended: list[tuple[Step, StepEnd]] = []

@@ -1,1 +1,4 @@
-"""Scheduling of builds, and the workers that run them."""
+"""Schedules builds, and runs them by workers.
+
+May import `builds`, `executors.executor` and `logs`. Imported by `api`, `triggers` and `main`.
+"""

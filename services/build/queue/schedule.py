@@ -1,6 +1,6 @@
-"""Which builds start, and which make way: the newest of a branch wins, and apps take turns.
+"""Plans which builds start and which end: a newer build of a branch supersedes older ones, and apps take turns.
 
-Pure; the workers carry it out.
+Pure; the workers carry the plan out.
 """
 
 from collections import Counter
@@ -13,14 +13,14 @@ from shared.models import BuildState
 
 @dataclass(frozen=True)
 class Start:
-    """Run it; or take it up again, if the service died while it ran."""
+    """Starts a queued build, or resumes one that ran when the service died."""
 
     build: str
 
 
 @dataclass(frozen=True)
 class End:
-    """End a build that no process works on, without running it."""
+    """Ends a build that no process works on, without running it."""
 
     build: str
     stop: StopRequest
@@ -28,7 +28,7 @@ class End:
 
 @dataclass(frozen=True)
 class Halt:
-    """End the processes of a running build; `stop` is None if the intent is stored already."""
+    """Ends the processes of a running build; `stop` is None if the intent is stored already."""
 
     build: str
     stop: StopRequest | None
@@ -40,12 +40,14 @@ Action = Start | End | Halt
 def plan(
     unended: Sequence[Build], working: Collection[str], concurrency: int, served: Mapping[str, int] | None = None
 ) -> list[Action]:
-    """`unended`: queued and running builds, oldest first. `working`: ids of those that this process works on. `served`:
-    app → a number that is larger the later a build of it was last started.
+    """Returns the actions that are due.
 
-    A newer build of the same app and branch supersedes older ones, but one in its deploy stage is waited for; those at
-    the door are a group of their own. A build that waits for its deploy does not count against `concurrency`. One of a
-    commit that is being judged waits for the verdict, which it may reuse.
+    `unended` holds queued and running builds, oldest first; `working` the ids of those that this process works on;
+    `served` maps an app to a number that is larger the later a build of it was last started.
+
+    A newer build supersedes older ones with the same key (`Build.group`), but waits for one in its deploy stage. A
+    build in its deploy stage does not count against `concurrency`. A build of a commit that is being judged waits for
+    the verdict, which it may reuse.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None}
@@ -86,8 +88,11 @@ def _in_turn(
     concurrency: int,
     served: Mapping[str, int],
 ) -> Iterator[Build]:
-    """Those that start now. The next is of the app that has the fewest running, then of the one that was served
-    longest ago; of one app, the oldest: no app keeps another one waiting by its number of builds."""
+    """Yields the builds that start now.
+
+    The next is of the app with the fewest running builds, then of the app served longest ago; within an app it is the
+    oldest: an app with many builds does not delay the others.
+    """
     turns, judged = dict(served), set(judged)
     left = [build for build in waiting if build.fresh or (build.app, build.commit) not in judged]
     while left and busy.total() < concurrency:

@@ -22,9 +22,9 @@ RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 
 class Workers:
-    """`step` is a loop's: it looks at all builds that have not ended, and starts, stops and ends them.
+    """Starts, stops and ends builds. A loop calls `step`, which looks at all builds that have not ended.
 
-    `may_work` says False while the builds are another service's.
+    `may_work` returns False while another service owns the builds.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """At the end, running builds are left as they are, without processes: the next start takes them up."""
+        """Stops the processes of running builds at the end; the builds stay as they are, and the next start resumes
+        them."""
         try:
             yield
         finally:
@@ -104,14 +105,14 @@ class Workers:
         self._logs.wake(build_id)
 
     async def _halt(self, build_id: str, stop: StopRequest | None) -> None:
-        """The intent is stored first: the service may die before the processes have ended."""
+        """Stores the intent before it stops the processes: the service may die before they have ended."""
         build = await self._store.update(build_id, lambda stored: with_stop(stored, stop) if stop else stored)
         if build.stop is not None and build_id in self._stops:
             self._stops[build_id].set()
 
 
 def with_stop(build: Build, stop: StopRequest) -> Build:
-    """A build in its deploy stage is not stopped; the first intent counts."""
+    """Returns the build with the stop request. A build in its deploy stage is not stopped; the first request counts."""
     return build if build.passed or build.stop else domain.with_changes(build, stop=stop)
 
 

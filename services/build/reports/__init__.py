@@ -1,1 +1,4 @@
-"""Reports of steps (JUnit, Cobertura, LCOV, SARIF): parsing them, and mapping their paths to files of the commit."""
+"""Parses the reports of steps (JUnit, Cobertura, LCOV, SARIF), and maps their paths to files of the commit.
+
+May import `git.tree_limits` and `logs`. Imported by `executors.docker`, `gates` and `pipeline`.
+"""

@@ -1,4 +1,4 @@
-"""Figures that gates judge, and the places that they are made of. Pure."""
+"""Defines measures, findings and their places: the figures that gates judge. Pure."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ MESSAGE_CHARACTERS = 200
 
 
 class Offender(View):
-    """A place that a figure is made of. `file`: a path in the repository; null where none is told."""
+    """Names a place that a figure is made of. `file` is a path in the repository; null if none is known."""
 
     file: str | None = None
     line: int | None = None
@@ -23,36 +23,41 @@ class Offender(View):
 
 @dataclass(frozen=True)
 class Finding:
-    """`rule`: the tool and its rule. `text`: the line's text, once it is known."""
+    """Represents one result of a tool."""
 
     rule: str
+    """Name of the tool and its rule."""
     offender: Offender
     text: str = ""
+    """Text of the line, once it is known."""
 
     @property
     def fingerprint(self) -> str:
-        """Stays the same when the line moves; changes with rule, file or text of the line."""
+        """Returns an id that stays the same when the line moves; it changes with rule, file or text of the line."""
         parts = (self.rule, self.offender.file or "", " ".join(self.text.split()))
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def with_text(self, lines: list[str]) -> "Finding":
-        """`lines`: the file's."""
+        """Returns the finding with the text of its line; `lines` are those of the file."""
         line = self.offender.line
         return replace(self, text=lines[line - 1]) if line is not None and 0 < line <= len(lines) else self
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a report or tool found. `figure` None: it could not be read, `reason` says why; beside a figure `reason` is
-    a remark. `offenders` are worst first; `findings` what counts as new or known."""
+    """Holds what a report or tool found."""
 
     figure: float | None
+    """Value that a gate judges; None if it could not be read."""
     reason: str = ""
+    """Reason for the missing figure; with a figure, a remark about it."""
     offenders: tuple[Offender, ...] = ()
+    """Places that the figure is made of, worst first."""
     findings: tuple[Finding, ...] = ()
+    """Findings that are compared with the baseline, to tell new from known ones."""
 
 
 def brief(text: str) -> str:
-    """On one line that no terminal obeys, cut to 200 characters."""
+    """Returns the text on one line, without terminal escapes, cut to 200 characters."""
     line = cleaned(" ".join(text.split()))
     return line if len(line) <= MESSAGE_CHARACTERS else f"{line[: MESSAGE_CHARACTERS - 1]}…"

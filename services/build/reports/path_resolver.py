@@ -1,4 +1,4 @@
-"""Which file of the commit a tool means: reports name files by path or URI, absolute or below a root. Pure."""
+"""Finds the file of the commit that a report names, by path or URI, absolute or below a root. Pure."""
 
 import contextlib
 import posixpath
@@ -9,14 +9,14 @@ from services.build.git.tree_limits import LONGEST_PATH
 
 
 class PathResolver:
-    """`tracked`: the paths of the commit's files."""
+    """Resolves names in reports to paths of the commit. `tracked` holds the paths of its files."""
 
     def __init__(self, tracked: Iterable[str] = ()) -> None:
         self._tracked = frozenset(tracked)
 
     def find(self, path: str, roots: Sequence[str] = ()) -> str | None:
-        """The tracked file whose path is the longest end of `path`, below each of `roots` in turn, then by itself; None
-        if no end of it is a tracked file."""
+        """Returns the tracked file whose path is the longest end of `path`, below each of `roots` in turn, then by
+        itself; None if no end of it is a tracked file."""
         for whole in [*(posixpath.join(root, path) for root in roots), path]:
             parts = _end(posixpath.normpath(_plain(whole))).split("/")
             for start in range(len(parts)):
@@ -26,7 +26,7 @@ class PathResolver:
 
 
 def _end(path: str) -> str:
-    """As much of it as a tracked file's path may be: each end of it is tried."""
+    """Returns as much of the end of a path as a tracked file's path may be: each end of it is tried."""
     return path if len(path) <= LONGEST_PATH else path[-LONGEST_PATH - 1 :].partition("/")[2]
 
 

@@ -1,5 +1,6 @@
-"""Reports that steps write: JUnit XML, Cobertura XML or LCOV, SARIF. Each is read from bytes, and refused if it is not
-whole: `Unreadable` says why. Pure.
+"""Parses the reports that steps write: JUnit XML, Cobertura XML or LCOV, SARIF. Pure.
+
+Each is read from bytes. An incomplete one is refused with Unreadable.
 """
 
 import hashlib
@@ -28,33 +29,39 @@ SEVERITY = {"error": 0, "warning": 1, "note": 2, "none": 3}
 
 
 class Unreadable(ValueError):
-    """The report does not count; says why, for a person."""
+    """Reports that a report does not count; the message says why, for a person."""
 
 
 @dataclass(frozen=True)
 class CaseCount:
-    """`failures` counts cases; `failed` holds how many of them each test has, by its id, `passed` the ids of tests
-    without one, `places` where those that failed are; `cases` is each of them. `unnamed` failures belong to no id."""
+    """Holds the test cases of a JUnit report and their counts."""
 
     ran: int
+    """Number of cases that ran."""
     failures: int
+    """Number of failed cases, or more if a suite claims more."""
     failed: Mapping[str, int] = field(default_factory=dict)
+    """Number of failed cases, by test id."""
     passed: frozenset[str] = frozenset()
+    """Ids of the tests that ran without a failed case."""
     places: Mapping[str, Offender] = field(default_factory=dict)
+    """Place of a failure, by test id."""
     cases: tuple[Case, ...] = ()
 
     @property
     def unnamed(self) -> int:
+        """Returns the number of failures that belong to no test id."""
         return self.failures - sum(self.failed.values())
 
 
 @dataclass(frozen=True)
 class LineCount:
-    """`hits`: how often each line ran, by the file as it is named there, and its number; `roots` are folders that
-    these names may begin in."""
+    """Holds how often lines ran, from a coverage report."""
 
     hits: Mapping[tuple[str, int], int]
+    """Number of runs by file, as the report names it, and line number."""
     roots: tuple[str, ...] = ()
+    """Folders that the names of files may be relative to."""
 
     @property
     def lines(self) -> int:
@@ -66,8 +73,10 @@ class LineCount:
 
 
 def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> CaseCount:
-    """Counts the test cases themselves. A suite that claims more failures than its cases show is believed. Names and
-    messages are masked before they are cut: half of what is to be hidden would be found no more."""
+    """Counts the test cases of a JUnit report. A suite that claims more failures than its cases show is believed.
+
+    Names and messages are masked before they are cut: a part of a secret would not be recognised. Raises Unreadable.
+    """
     root = _xml(data)
     for element in root.iter():
         _mask(element, mask)
@@ -99,7 +108,7 @@ def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = s
 
 
 def case_id(classname: str | None, name: str | None) -> str:
-    """`<class>::<name>` on one line, at most 300 characters; empty for a test without a name."""
+    """Returns `<class>::<name>` on one line, at most 300 characters; empty for a test without a name."""
     whole = " ".join("::".join(part for part in (classname, name) if part).split())
     if len(whole) <= NAME_CHARACTERS:
         return whole
@@ -107,7 +116,8 @@ def case_id(classname: str | None, name: str | None) -> str:
 
 
 def read_coverage(data: bytes, not_before: datetime) -> LineCount:
-    """Cobertura XML or LCOV, told apart by the first character. Lines are counted; the file's own rate is not used."""
+    """Parses Cobertura XML or LCOV, told apart by the first character. Lines are counted; the file's own rate is not
+    used. Raises Unreadable."""
     counted = _cobertura(data, not_before) if data.lstrip()[:1] == b"<" else LineCount(_lcov(data))
     if not counted.hits:
         raise Unreadable("holds no coverable line")
@@ -115,8 +125,10 @@ def read_coverage(data: bytes, not_before: datetime) -> LineCount:
 
 
 def read_sarif(data: bytes, mask: Callable[[str], str] = str) -> tuple[Finding, ...]:
-    """SARIF 2.1.0: results that are failures and not suppressed, errors before warnings before notes. Files are named
-    as they are there, messages masked."""
+    """Returns the failures in a SARIF 2.1.0 report that are not suppressed, errors before warnings before notes.
+
+    Files are named as in the report; messages are masked. Raises Unreadable.
+    """
     try:
         document: Any = json.loads(data)
         if not str(document["version"]).startswith("2.1") or not document["runs"]:
@@ -148,7 +160,7 @@ def _mask(element: Element, mask: Callable[[str], str]) -> None:
 
 
 def _case_place(element: Element, case: TestCase) -> Offender:
-    """With the first line of what the first failure says."""
+    """Returns the place of a failed case, with the first line of its first failure as the message."""
     line, name = element.get("line", ""), case_id(case.classname, case.name) or "a test without a name"
     said = next((child.get("message") or child.text for child in element if child.tag in ("failure", "error")), None)
     first = (said or "").strip().partition("\n")[0]
@@ -171,7 +183,7 @@ def _count(element: Element, name: str) -> int:
 
 
 def _is_count(text: str) -> bool:
-    """Of so many digits that it is also a figure."""
+    """Returns True for a text of at most 15 digits, which a float can hold."""
     return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
@@ -238,7 +250,7 @@ def _lcov(data: bytes) -> dict[tuple[str, int], int]:
 
 
 def _number(text: str) -> int:
-    """Raises ValueError."""
+    """Parses an integer. Raises ValueError, also for more than 15 digits."""
     if len(text) > MOST_DIGITS:
         raise ValueError("too many digits")
     return int(text)
@@ -262,7 +274,7 @@ def _results(run: Any, mask: Callable[[str], str]) -> Iterator[tuple[int, Findin
 
 
 def _shown(value: Any) -> str:
-    """As a text that can be written: JSON may hold halves of characters."""
+    """Returns the value as text that can be encoded: JSON may hold halves of surrogate pairs."""
     return str(value).encode(errors="replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""Makes sure that a report was written by its step in this build, before it is read."""
+"""Reads a report only if its step wrote it in this build."""
 
 import hashlib
 import os
@@ -16,9 +16,10 @@ LARGEST_BYTES = 20 * 2**20
 
 @dataclass(frozen=True)
 class StepStart:
-    """When a step began, by the clock of its file system (which runs some milliseconds behind the system's)."""
+    """Records when a step began, by the clock of its file system (which runs some milliseconds behind the system's)."""
 
     at_ns: int
+    """Nanoseconds since 1970."""
 
     @property
     def at(self) -> datetime:
@@ -26,14 +27,16 @@ class StepStart:
 
 
 def begin(scratch: Path) -> StepStart:
-    """To be called before the step's first command."""
+    """Returns the present time of the file system. Call it before the step's first command."""
     with tempfile.TemporaryFile(dir=scratch) as stamp:  # a file of its own: others may begin at the same time
         return StepStart(os.fstat(stamp.fileno()).st_mtime_ns)
 
 
 def clear(folder: Path, report: str) -> None:
-    """Removes what lies at the report's path before its step runs: a report in the commit is nobody's result. Leaves
-    alone what lies behind a link; `read_fresh` refuses that anyway."""
+    """Removes the file at the report's path before its step runs, for a report in the commit is not a result.
+
+    Leaves alone what lies behind a link; `read_fresh` refuses that anyway.
+    """
     path = folder / report
     if _link_on_the_way(folder, report) is None and path.is_file():
         path.unlink()
@@ -42,7 +45,8 @@ def clear(folder: Path, report: str) -> None:
 
 
 def read_fresh(folder: Path, report: str, start: StepStart, committed: Collection[str]) -> bytes:
-    """The report's content. `committed` holds the blob ids of the commit's files. Raises Unreadable with the reason."""
+    """Returns the report's content. `committed` holds the blob ids of the commit's files. Raises Unreadable with the
+    reason."""
     if link := _link_on_the_way(folder, report):
         raise Unreadable(f"is reached through the link {link}; a report is a file that the step writes")
     try:
@@ -65,7 +69,7 @@ def read_fresh(folder: Path, report: str, start: StepStart, committed: Collectio
 
 
 def blob_id(data: bytes) -> str:
-    """git's name of a file content."""
+    """Returns git's id of a file content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""One test case of a JUnit report, as a person wants to see it. Pure."""
+"""Reads one test case of a JUnit report, as a person wants to see it. Pure."""
 
 import math
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ OUTPUT_CHARACTERS = 20_000
 
 @dataclass(frozen=True)
 class Case:
-    """`output`: of a test that failed, the failure's text and what was printed."""
+    """Holds one test case."""
 
     id: str
     outcome: Literal["passed", "failed", "skipped"]
     seconds: float | None = None
     message: str = ""
     output: str = ""
+    """Failure text and printed output; empty unless the test failed."""
 
 
 def read_case(element: Element, id: str, *, passed: bool, skipped: bool) -> Case:
-    """`element`: a `<testcase>` whose texts are masked already; `id`: how it is known."""
+    """Returns the case of a `<testcase>` element whose texts are masked already; `id` is its test id."""
     outcome: Literal["passed", "failed", "skipped"] = "skipped" if skipped else "passed" if passed else "failed"
     said = [child for child in element if child.tag in ("failure", "error", "skipped")]
     message = next((text for child in said if (text := child.get("message") or (child.text or "").strip())), "")
@@ -50,7 +51,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _cut(text: str, most: int) -> str:
-    """Its beginning and its end: the cause stands in one of the two."""
+    """Returns beginning and end of a long text: the cause stands in one of the two."""
     if len(text) <= most:
         return text
     half = most // 2

@@ -1,1 +1,5 @@
-"""Retention: which files of ended builds expire, and garbage collection on the engine and in repositories."""
+"""Applies retention: expiry of the files and records of ended builds, and garbage collection on the engine and in
+repositories.
+
+May import `builds`, `executors.executor`, `gates`, `git`, `logs` and `system`. Imported by `api` and `main`.
+"""

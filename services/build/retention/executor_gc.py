@@ -1,13 +1,12 @@
-"""What is left on the executor's side of builds that have ended, and of apps that were deleted: it is removed."""
+"""Removes what is left on the executor's side of ended builds and deleted apps."""
 
 from services.build.builds.build_store import BuildStore
 from services.build.executors.executor import Executor, Leavings
 
 
 class ExecutorGc:
-    """`step` is a loop's. It looks at what is there first, and then at what it is for: a build that begins meanwhile is
-    not among it.
-    """
+    """Collects the executor's garbage; a loop calls `step`. It lists the leftovers first, and the builds and apps
+    afterwards: a build that begins meanwhile is not among the leftovers."""
 
     def __init__(self, store: BuildStore, executor: Executor) -> None:
         self._store = store

@@ -1,9 +1,9 @@
 """Packs hosted repositories by git's own housekeeping, and keeps the commits of builds through it.
 
-Every push leaves a pack, and forced pushes and refused ones leave commits that no branch has. git throws such away once
-they are two weeks old by their file's date, whoever has asked for a build of them since. So what a repository holds by
-its refs when it is looked at, and the commit of every build that is known, has a hidden ref before git begins; branches
-may come and go meanwhile.
+Every push leaves a pack, and forced pushes and refused ones leave commits that no branch has. git removes such commits
+once they are two weeks old by their file's date, even if a build of them was requested since. So before git begins,
+everything that refs point to at that time, and the commit of every known build, gets a hidden ref; branches may come
+and go meanwhile.
 """
 
 import asyncio
@@ -43,7 +43,8 @@ _CONFIG = {
 
 
 class RepositoryGc:
-    """`step` is a loop's; it may end anywhere, and is repeated. `path_variable`: PATH."""
+    """Packs repositories; a loop calls `step`, which may be interrupted anywhere and is repeated. `path_variable` is
+    the PATH of git."""
 
     def __init__(
         self,
@@ -66,7 +67,8 @@ class RepositoryGc:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> None:
-        """Packs one repository: the one with the most packs, if that is too many, and it was not tried lately."""
+        """Packs one repository: the one with the most packs among those that need it and were not tried in the last
+        hour."""
         worn = await asyncio.to_thread(self._worn)
         if not worn:
             return
@@ -83,7 +85,7 @@ class RepositoryGc:
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, app: str) -> AsyncIterator[None]:
-        """Nothing of the app is packed in the block; git, if it is at that, is ended."""
+        """Ends a running git gc of the app, and lets none begin in the block."""
         if app in self._stops:
             self._stops[app].set()
         async with self._locks[app]:
@@ -100,7 +102,7 @@ class RepositoryGc:
         }
 
     async def _commits(self, app: str) -> set[str]:
-        """Of all its builds."""
+        """Returns the commits of all builds of the app."""
         commits: set[str] = set()
         before: int | None = None
         while batch := await self._store.builds(app, limit=BATCH, before=before):
@@ -109,7 +111,7 @@ class RepositoryGc:
         return commits
 
     async def _pack(self, app: str, stop: Stop) -> None:
-        """Raises GitFailed. Stopped, cancelled, or over its time, git is ended."""
+        """Runs git gc. Ends it when stopped, cancelled, or over its time. Raises GitFailed."""
         path = self._repositories.path(app)
         await asyncio.to_thread(_remove_stale, path)
         said: deque[bytes] = deque(maxlen=4)
@@ -129,8 +131,8 @@ class RepositoryGc:
 
 
 def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None:
-    """Has hidden refs for what refs lead to now, and for those of `commits` that are there still; for nothing else.
-    Blocks. May be repeated. Raises GitFailed."""
+    """Sets hidden refs for what refs point to now and for those of `commits` that still exist, and removes all other
+    hidden ones. Blocks. Idempotent. Raises GitFailed."""
     told = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in told)]
     kept = {commit for commit, ref in refs if ref.startswith(f"{KEPT}/")}
@@ -148,12 +150,12 @@ def _packs(path: Path) -> int:
 
 
 def _loose(path: Path) -> int:
-    """About how many objects are no pack's; as git counts them, by one folder of 256."""
+    """Returns about how many objects are in no pack, as git estimates it: by one folder of 256."""
     return 256 * sum(1 for _ in (path / "objects" / "17").glob("*"))
 
 
 def _remove_stale(path: Path) -> None:
-    """What a git that was killed left half-written, which git itself removes after two weeks."""
+    """Removes files that a killed git left half-written, after a day; git itself removes them after two weeks."""
     for each in (path / "objects" / "pack").glob("*tmp[_-]*"):
         if each.stat().st_mtime < time.time() - STALE_S:
             each.unlink(missing_ok=True)

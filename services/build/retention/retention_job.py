@@ -1,4 +1,4 @@
-"""Removes what builds need not keep any longer, by rule. What goes is noted in the build's record first."""
+"""Deletes files and records of builds by the retention policy. A deletion is noted in the build's record first."""
 
 import asyncio
 import logging
@@ -25,8 +25,11 @@ SLACK = timedelta(minutes=10)  # a release that was asked for before the note ha
 
 
 class RetentionJob:
-    """`step` is a loop's; it may end anywhere, and is repeated. An artifact goes only if the deployer says that no
-    release has it; if the deployer does not answer, none goes. `images` lists those on the engine, or says None."""
+    """Applies the retention policy; a loop calls `step`, which may be interrupted anywhere and is repeated.
+
+    An artifact is removed only if the deployer says that no release has it; if the deployer does not answer, all stay.
+    `images` returns the images on the engine, or None.
+    """
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class RetentionJob:
         await asyncio.to_thread(self._remove_strays, known, now=self._now())
 
     async def _builds(self) -> dict[str, list[Build]]:
-        """Of each app, newest first; without what is of no matter here."""
+        """Returns the builds of each app, newest first, without the fields that do not matter here."""
         by_app: dict[str, list[Build]] = defaultdict(list)
         before: int | None = None
         while batch := await self._store.builds(None, limit=BATCH, before=before):
@@ -80,7 +83,7 @@ class RetentionJob:
         return by_app
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
-        """Those that the deployer has removed."""
+        """Notes the images that the deployer has removed."""
         if images is None:
             return
         for build in builds:
@@ -89,7 +92,8 @@ class RetentionJob:
                 await self._store.note(build.id, Expired(artifact=now))
 
     async def _remove_artifacts(self, app: str, builds: list[Build], candidates: list[Build], now: datetime) -> None:
-        """Noted now, removed in a later step: a release of it that was asked for before is seen by then."""
+        """Notes due artifacts now and removes them in a later step: by then a release that was requested before the
+        note is visible."""
         held = {
             build.id: build.artifact.ref for build in builds if build.artifact and build.artifact.kind == "directory"
         }
@@ -118,8 +122,8 @@ class RetentionJob:
                 log.info("the artifact of %s is not kept any longer", build.id)
 
     async def _released(self, app: str) -> set[str]:
-        """Builds that a release of the app is of, whatever its state: what of those is to go the deployer removes.
-        Raises Problem."""
+        """Returns the builds that have a release of the app, in any state: the deployer removes their artifacts. Raises
+        Problem."""
         builds: set[str] = set()
         for environment in Environment:
             cursor: str | None = None
@@ -140,7 +144,7 @@ class RetentionJob:
             self._reports.remove(build)
 
     def _remove_strays(self, known: set[str], *, now: datetime) -> None:
-        """Files of builds without a record."""
+        """Removes old files of builds without a record."""
         oldest = (now - timedelta(days=self._rule.days)).timestamp()
         files = [*self._logs.folder.glob("*.log"), *self._reports.folder.glob(f"*{SUFFIX}")]
         for path in files:

@@ -1,4 +1,4 @@
-"""What of ended builds is no longer kept: logs and reports, artifacts, records. Pure."""
+"""Decides which logs and reports, artifacts and records of ended builds expire. Pure."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -10,18 +10,21 @@ from services.build.builds.build import Build
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """`days`: how long logs and reports are kept, and longer for the last `logs` builds of each branch of an app that
-    there is. `artifacts`: of the last builds that passed, of each app; `records`: of each app."""
+    """Sets how long files and records of builds are kept."""
 
     days: int
+    """Days for which logs and reports are kept."""
     logs: int
+    """Number of a branch's last builds whose logs and reports stay longer, while the app exists."""
     artifacts: int
+    """Number of an app's last builds that passed whose artifacts are kept."""
     records: int
+    """Number of an app's newest builds whose records are kept."""
 
 
 @dataclass(frozen=True)
 class ExpiredItems:
-    """Builds whose log and reports, whose artifact, which themselves are to go."""
+    """Lists the builds whose log and reports, artifact, or whole record is due to be deleted."""
 
     logs: list[Build]
     artifacts: list[Build]
@@ -31,9 +34,12 @@ class ExpiredItems:
 def due(
     builds: Sequence[Build], rule: RetentionPolicy, judged: Collection[str], now: datetime, *, deleted: bool
 ) -> ExpiredItems:
-    """`builds`: all of one app, newest first; `judged`: ids of its branches' last judged ones; `deleted`: the app is
-    gone. An artifact that a build shares which is kept, or has not ended, is not due. A record goes last, once nothing
-    of it is left."""
+    """Returns what is due. `builds` are all of one app, newest first; `judged` holds the ids of its branches' last
+    judged builds; `deleted` is True if the app no longer exists.
+
+    An artifact stays while it is shared with a build that keeps it or has not ended. A record is deleted once its
+    artifact is gone.
+    """
     logs, records = [], []
     of_branch: Counter[str | None] = Counter()
     for place, build in enumerate(builds):
@@ -51,7 +57,8 @@ def due(
 
 
 def _artifacts(builds: Sequence[Build], rule: RetentionPolicy) -> list[Build]:
-    """Images are the deployer's to remove, which asks the engine what uses them."""
+    """Returns the builds whose directory artifact is due. Images are removed by the deployer, which asks the engine
+    what uses them."""
     holding = [build for build in builds if build.artifact is not None and build.artifact.kind == "directory"]
     present = [build for build in holding if build.expired.artifact is None]
     spare = [build for build in [each for each in present if each.ended][rule.artifacts :]]

@@ -1,1 +1,4 @@
-"""Secrets of apps: encrypted in storage, given to the steps that name them, masked in all output."""
+"""Manages the secrets of apps: encrypted in storage, given to the steps that name them, masked in all output.
+
+May import `gates` (the type of faults) and `logs`. Imported by `api`, `manifest`, `pipeline` and `main`.
+"""

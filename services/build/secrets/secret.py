@@ -1,4 +1,4 @@
-"""Secrets of an app: given to the steps that name them, hidden in all that its builds print. Pure."""
+"""Encrypts, decrypts and masks the secrets of an app, and selects those of a step. Pure."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ class SecretView(View):
 
 
 class Secret(View):
-    """As it is stored. `set_at`: the last time."""
+    """Holds a secret as it is stored. `set_at` is when it was last set."""
 
     sealed: str = Field(repr=False)
     set_at: datetime
@@ -45,19 +45,20 @@ class Secret(View):
 
 @dataclass(frozen=True)
 class Secrets:
-    """Of one app, as they were when a run of a build began. `lost`: those that cannot be decrypted. `mask` hides all
-    `values`, whoever is given them."""
+    """Holds the secrets of one app, as they were when a run of a build began."""
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     lost: frozenset[str] = frozenset()
+    """Names of the secrets that cannot be decrypted."""
     mask: Mask = field(default_factory=Mask, repr=False)
+    """Mask of all `values`, whichever step gets them."""
 
     def of(self, step: Step | Service) -> dict[str, str]:
-        """What the step, or a service of it, is given in its environment."""
+        """Returns the variables that the step, or a service of it, gets in its environment."""
         return {name: self.values[name] for name in step.secrets}
 
     def faults(self, manifest: Manifest) -> list[Fault]:
-        """One for each secret that a step names and cannot be given."""
+        """Returns a fault for each secret that a step names and cannot be given."""
         found = []
         for place, step in enumerate(manifest.steps):
             services = [(f"steps.{place}.services.{position}", each) for position, each in enumerate(step.services)]
@@ -72,7 +73,7 @@ class Secrets:
 
 
 def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
-    """`others`: values that the app has already. Raises Invalid, without the value."""
+    """Encrypts a new value. `others` are the app's present values. Raises Invalid, without the value in it."""
     if not _NAME.fullmatch(name):
         raise Invalid("name", "is not a name; use letters, digits and _, no digit first, at most 200 characters")
     if _OWN_NAMES.fullmatch(name):
@@ -99,8 +100,11 @@ def opened(stored: Mapping[str, Secret], vault: Vault) -> Secrets:
 
 
 def forms(value: str) -> set[str]:
-    """What is hidden of a value: itself if it has at least 4 characters, of several lines each that has at least 8;
-    and the whole as base64 (also within a longer one), URL-encoded, and as in JSON."""
+    """Returns the texts that are hidden for a value, none of them shorter than 4 characters.
+
+    These are the value itself (with several lines, each line that has at least 8 characters), and the whole as base64
+    (also within a longer one), URL-encoded, and as in JSON.
+    """
     lines = [line for part in re.split(r"[\r\n]+", value) if (line := part.strip())]
     shortest = SHORTEST if len(lines) == 1 else SHORTEST_LINE
     found = {form for line in lines for form in (line, cleaned(line), " ".join(line.split())) if len(form) >= shortest}
@@ -111,7 +115,7 @@ def forms(value: str) -> set[str]:
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """By itself, and those characters of it that do not depend on what is encoded around it."""
+    """Yields the data as base64: by itself, and the characters of it that do not depend on its surroundings."""
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(data).decode()
         for before in range(3):

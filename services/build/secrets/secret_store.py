@@ -1,4 +1,4 @@
-"""Where the secrets of apps are kept, beside the apps. What is stored is encrypted."""
+"""Stores the encrypted secrets of apps."""
 
 from typing import Any, Protocol
 
@@ -9,26 +9,26 @@ from shared.errors import NotFound
 
 
 class SecretStore(Protocol):
-    """Every method raises `RedisError` when the store is out of reach; nothing is changed then. Every call may be
-    repeated."""
+    """Stores the secrets of apps. Every method raises `RedisError` when the store is out of reach; nothing is changed
+    then, and the call can be repeated."""
 
     async def all(self, app: str) -> dict[str, Secret]:
-        """Sorted by name."""
+        """Returns the secrets of an app, sorted by name."""
         ...
 
     async def put(self, app: str, name: str, secret: Secret) -> None: ...
 
     async def drop(self, app: str, name: str) -> None:
-        """Raises NotFound."""
+        """Removes a secret. Raises NotFound."""
         ...
 
     async def forget(self, app: str) -> None:
-        """Everything of the app."""
+        """Removes all secrets of the app."""
         ...
 
 
 class RedisSecretStore:
-    """`build:secrets:<app>`, a hash by name."""
+    """Stores `build:secrets:<app>`, a hash by name."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -49,7 +49,7 @@ class RedisSecretStore:
 
 
 class MemorySecretStore:
-    """For tests."""
+    """Stores secrets in memory, for tests."""
 
     def __init__(self) -> None:
         self._secrets: dict[str, dict[str, Secret]] = {}

@@ -1,4 +1,5 @@
-"""Programs of the operating system: running commands, reading pipes, removing files safely.
+"""Wraps the operating system: commands, pipes, sandboxed tools, safe removal, background tasks.
 
-Imports no other package of the build service.
+May import `executors.executor` for its types `Output` and `Stop`, and no other package of the service. Imported by
+`executors.docker`, `executors.process`, `forges`, `gates`, `git`, `pipeline`, `retention`, `triggers` and `main`.
 """

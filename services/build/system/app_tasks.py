@@ -1,4 +1,4 @@
-"""Work in the background, one task at a time for each app."""
+"""Runs background work, at most one task at a time for each app."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,11 @@ log = logging.getLogger(__name__)
 
 
 class AppTasks:
-    """`done` is called after each task. What a task raises is logged: the work is stored, and is begun again."""
+    """Runs at most `at_a_time` tasks, and at most one for each app.
+
+    An exception of a task is logged and not raised: the work itself is stored, and the caller starts it again. `done`
+    is called after each task.
+    """
 
     def __init__(self, name: str, at_a_time: int) -> None:
         self._name = name
@@ -24,13 +28,13 @@ class AppTasks:
         return app not in self._tasks and len(self._tasks) < self._at_a_time
 
     def start(self, app: str, work: Coroutine[Any, Any, None]) -> None:
-        """Ask `has_room_for` first."""
+        """Starts the task of `app`. The caller asks `has_room_for` first."""
         task = self._tasks[app] = asyncio.create_task(work, name=f"{self._name} of {app}")
         task.add_done_callback(lambda task: self._ended(app, task))
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """At the end what runs is cancelled."""
+        """Cancels the tasks that still run when the block ends."""
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""A program of this machine: started, waited for, its output passed on as it comes."""
+"""Starts a program on this machine, waits for it, and passes its output on as it arrives."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,13 @@ from typing import Any
 
 from services.build.executors.executor import Output, Stop
 from services.build.system.pipe import PipeEnd
+from services.build.system.process_exit import exit_code
 
 CAUGHT_UP_S = 5.0
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-    """In a session of its own; `output` is the end of a pipe. Raises OSError."""
+    """Starts `command` in a session of its own; `output` is the write end of a pipe. Raises OSError."""
     # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
     return subprocess.Popen(
         command,
@@ -34,8 +35,8 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """What `start` started, with all that is in its session. Gently first, so that it takes its lock files along; a
-    second later by force."""
+    """Ends the session of a process that `start` started: SIGTERM first, so that programs remove their lock files,
+    SIGKILL after one second. Blocks."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -47,13 +48,19 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 async def ended(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Why it was not waited for any longer; empty if it has ended by itself. (The caller ends it then.) `deadline` is
-    by the monotonic clock; `timeout_s` is what is told of it."""
-    return await first_of(asyncio.ensure_future(asyncio.to_thread(process.wait)), deadline, timeout_s, stop)
+    """Waits for `process` and returns the reason why the wait was given up, or an empty string if the process ended by
+    itself. The process itself is left running. `deadline` is by the monotonic clock; `timeout_s` appears in the reason.
+    """
+    end = asyncio.ensure_future(exit_code(process))
+    try:
+        return await first_of(end, deadline, timeout_s, stop)
+    finally:
+        end.cancel()
 
 
 async def first_of(end: "asyncio.Future[Any]", deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Waits for `end`; returns why it was given up, or an empty string if it came. `end` itself is left alone."""
+    """Waits for `end` and returns the reason why the wait was given up, or an empty string if `end` is done. `end`
+    itself is left alone."""
     stopped = asyncio.ensure_future(stop.wait())
     try:
         left_s = deadline - time.monotonic()
@@ -66,7 +73,8 @@ async def first_of(end: "asyncio.Future[Any]", deadline: float, timeout_s: float
 
 
 async def to_its_end(work: Coroutine[Any, Any, Any]) -> None:
-    """Waits for `work` also when it is cancelled itself, however often."""
+    """Waits for `work` even when cancelled, however often, then raises CancelledError. Re-raises an exception of
+    `work`."""
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():
         try:
@@ -80,7 +88,8 @@ async def to_its_end(work: Coroutine[Any, Any, Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def piped(output: Output) -> AsyncIterator[int]:
-    """A pipe whose other end is read to `output`; at the end, until everybody has closed it, or for one second more."""
+    """Yields the write end of a pipe whose content is passed to `output`. At the end it waits until every holder has
+    closed the pipe, at most one second longer than `caught_up`."""
     read_end, write_end = os.pipe()
     copying = asyncio.create_task(_copy(read_end, output))
     try:
@@ -95,8 +104,8 @@ async def piped(output: Output) -> AsyncIterator[int]:
 
 
 async def caught_up(pipe: int) -> None:
-    """Returns once what was written into a pipe of `piped` has been passed on. What still runs may write for ever: that
-    is not waited for longer than 5 s."""
+    """Returns once everything written into a pipe of `piped` has been read from it, after 5 s at the latest: a program
+    that still runs may write for ever."""
     deadline = time.monotonic() + CAUGHT_UP_S
     while int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
         if time.monotonic() > deadline:

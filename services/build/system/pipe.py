@@ -1,7 +1,7 @@
-"""The reading end of a pipe, read in the event loop.
+"""Reads the read end of a pipe in the event loop.
 
-Not by `connect_read_pipe`: under uvloop its transport closes the descriptor twice (libuv does, then the file object).
-In between another thread may have been given the same number, and then it is that one's file which is closed.
+`connect_read_pipe` is not used: under uvloop its transport closes the descriptor twice (libuv does, then the file
+object). In between another thread may have been given the same number, and then that thread's file is closed.
 """
 
 import asyncio
@@ -15,8 +15,12 @@ GATHER_S = 0.005
 
 
 class PipeEnd:
-    """`descriptor` stays its owner's to close, after the last `read` has returned. Of many small pieces (a program that
-    prints line by line) the first is read at once, the others together: each read costs as much as a thousand lines."""
+    """Reads a pipe, and gathers small pieces: after a short read the next one waits 5 ms.
+
+    The caller keeps the ownership of `descriptor` and closes it after the last `read` has returned. When a program
+    prints line by line, the first piece is read at once and the others together: each read costs as much as a thousand
+    lines.
+    """
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -26,8 +30,8 @@ class PipeEnd:
         self._not_before = 0.0
 
     async def read(self) -> bytes:
-        """What has been written, at most 64 KiB, once there is something; empty when everybody has closed the other
-        end. One call at a time; it may be cancelled."""
+        """Waits for data and returns it, at most 64 KiB; returns empty bytes when every writer has closed the pipe. One
+        call at a time; it may be cancelled."""
         loop = asyncio.get_running_loop()
         if (early_s := self._not_before - loop.time()) > 0:
             await asyncio.sleep(early_s)

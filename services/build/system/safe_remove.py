@@ -1,4 +1,4 @@
-"""Removes what steps leave, whatever they made of it."""
+"""Removes files and folders that steps leave, whatever permissions and links they have."""
 
 import os
 import subprocess
@@ -8,9 +8,11 @@ _TIMEOUT_S = 120.0
 
 
 def remove(path: Path) -> None:
-    """The folder, file or link at `path`, if there is one; never what a link leads to. Folders that are closed to
-    their owner are opened, and any depth is taken (Python's own `rmtree` gives up at a thousand levels). What cannot
-    be removed stays.
+    """Removes the folder, file or link at `path`, if there is one, and never the target of a link.
+
+    Folders that are closed to their owner are opened, and any depth is taken (Python's own `rmtree` gives up at a
+    thousand levels). What cannot be removed stays, without an error. Blocks, at most 120 s for each of the three
+    programs it runs.
     """
     if not os.path.lexists(path):
         return
@@ -20,7 +22,7 @@ def remove(path: Path) -> None:
 
 
 def own_folder(path: Path) -> None:
-    """Makes the folder, if it is not there; a link or file in its place goes."""
+    """Makes the folder if it does not exist; removes a link or file in its place."""
     if path.is_symlink() or not path.is_dir():
         remove(path)
     path.mkdir(parents=True, exist_ok=True)

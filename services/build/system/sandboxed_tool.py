@@ -1,5 +1,6 @@
-"""A program of the platform that reads what strangers wrote, within bounds that the system keeps: also if this service
-is killed meanwhile.
+"""Runs a program of the platform on untrusted input, with limits of CPU time, memory and output.
+
+The kernel enforces these limits (`ulimit`), so they hold even if this service is killed meanwhile.
 """
 
 import contextlib
@@ -25,11 +26,12 @@ exec "$@"
 
 
 class ToolFailed(Exception):
-    """There is no answer; the message says why, for a person."""
+    """Reports that a tool gave no answer; the message says why, for a person."""
 
 
 def answer(command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> str:
-    """What the program prints. All that it started is killed then. Blocks. Raises ToolFailed."""
+    """Runs the program and returns its standard output, at most 32 MiB. Everything that it started is killed
+    afterwards. Blocks, at most `timeout_s` seconds. Raises ToolFailed."""
     with tempfile.TemporaryFile() as printed:
         quiet = subprocess.DEVNULL
         try:

@@ -1,1 +1,4 @@
-"""What starts a build: a push, a gated push before git accepts it, a source that is fetched."""
+"""Starts builds: by a push, by a gated push before git accepts it, by a fetch of the app's source.
+
+May import `builds`, `forges`, `git`, `logs`, `queue` and `system`. Imported by `api` and `main`.
+"""

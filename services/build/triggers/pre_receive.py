@@ -1,4 +1,4 @@
-"""The door of production's branches: a push is accepted once its commit has passed, and not before (decision 14)."""
+"""Gates pushes to production's branches: a push is accepted only after its commit has passed (decision 14)."""
 
 import asyncio
 import contextlib
@@ -34,10 +34,11 @@ REMEDIES = {
 
 
 class PreReceiveGate:
-    """`is_here` tells whether the client of a push still listens; `left` is called when one does not wait any more.
+    """Judges pushes before git accepts them. `is_here` returns True while the client of a push is connected; `left` is
+    called when the last push that waits for a build leaves.
 
-    A build at the door lives as long as somebody waits for it in this process: `step` cancels all others, those too
-    that a killed service left.
+    A pre-receive build lives while a push waits for it in this process: `step` cancels all others, also those of a
+    killed service.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class PreReceiveGate:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def judge(self, push: IncomingPush) -> AsyncGenerator[bytes, None]:
-        """What the pusher reads meanwhile; its end means that the push is accepted. Raises Refused."""
+        """Yields what the pusher reads meanwhile; a normal end means that the push is accepted. Raises PushRefused."""
         try:
             app = await self._store.app(push.app)
         except RedisError:
@@ -90,7 +91,8 @@ class PreReceiveGate:
                 self._leave(build.id)
 
     async def step(self) -> None:
-        """A loop's: what nobody waits for is cancelled, and what is not judged any more is not kept."""
+        """Cancels builds that no push waits for, and removes the refs of commits that are no longer judged. A loop
+        calls it."""
         if not self._begun:
             self._kept |= await asyncio.to_thread(self._objects.kept)
             self._begun = True
@@ -108,7 +110,8 @@ class PreReceiveGate:
                     self._kept.discard((app, commit))
 
     async def _enter(self, app: App, branch: str, commit: str, objects: str) -> Build:
-        """The build that judges the commit for the branch: one that another push waits for, or a new one."""
+        """Returns the build that judges the commit for the branch: one that another push waits for, or a new one.
+        Raises PushRefused."""
         async with self._locks[app.name]:
             build = await self._waited_for(app, branch, commit)
             if build is None:
@@ -137,7 +140,7 @@ class PreReceiveGate:
             self.left()
 
     async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
-        """The build's log, to an end that lets the push in. Raises Refused."""
+        """Yields the build's log; a normal end lets the push in. Raises PushRefused."""
         now = build
 
         async def ended() -> bool:
@@ -159,7 +162,7 @@ class PreReceiveGate:
 
 
 def _at_the_door(app: App, push: IncomingPush) -> list[tuple[str, str]]:
-    """Branch and commit of what the push wants judged. A branch that it deletes is not held up."""
+    """Returns branch and commit of the updates that are judged. Deletions of branches are not."""
     wanted = []
     for update in push.updates:
         _, commit, ref = update.split(" ", 2)

@@ -1,4 +1,4 @@
-"""From pushes to queued builds. The repository says what is to be built: a mapped branch whose head was not queued."""
+"""Turns pushes into queued builds. The repository decides what is built: mapped branches with a new head."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ _app_name = TypeAdapter[str](AppName)
 
 
 class PushHandler:
-    """`wake` has the queue looked at; `url` is where the builds' pages are."""
+    """Queues builds. `wake` wakes the scheduler; `url` is the base of the builds' pages."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class PushHandler:
         self._unwell: dict[str, str] = {}
 
     async def admit(self, app: str, pushing: bool) -> None:
-        """Makes the app and its repository at the first push. Raises Invalid for a name that cannot be an app's,
-        NotFound where there is nothing to fetch."""
+        """Makes the app and its repository at the first push. Raises Invalid for a name that cannot be an app's, and
+        NotFound for a fetch from an app that does not exist."""
         try:
             _app_name.validate_python(app)
         except ValidationError as error:
@@ -63,8 +63,11 @@ class PushHandler:
         await asyncio.to_thread(self._repositories.ensure, app, gated=made.gate is not None)
 
     async def reconcile(self) -> None:
-        """A loop's step: queues what was pushed while nobody listened. No push is lost. An app whose repository cannot
-        be read keeps no other waiting; the step then raises at its end, so that the loop is seen as unwell."""
+        """Queues the pushes that the hooks could not report, so that none is lost. A loop calls it.
+
+        An app whose repository cannot be read does not delay the others; the step raises RuntimeError at its end, so
+        that the loop counts as unhealthy.
+        """
         unwell: dict[str, str] = {}
         for app in await asyncio.to_thread(self._repositories.apps):
             try:
@@ -80,8 +83,11 @@ class PushHandler:
             raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in unwell.items()))
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
-        """Queues each mapped branch whose head is another commit than the one last queued for it, unless its message
-        says [CI SKIP]. Branch → its head, with the id of the head's build, empty if it is not to be built."""
+        """Queues each mapped branch whose head differs from the commit last queued for it, unless its message says [CI
+        SKIP].
+
+        Returns branch → its head, with the id of the head's build, which is empty if it is not to be built.
+        """
         async with self._one_at_a_time:
             app = await self._ensure_app(name)
             heads = await asyncio.to_thread(self._repositories.heads, name)
@@ -103,11 +109,12 @@ class PushHandler:
         return (await self._add(app, branch, commit, is_head=True)).id
 
     async def has(self, name: str, commit: str) -> bool:
-        """Whether the app's repository holds the commit."""
+        """Returns True if the app's repository holds the commit."""
         return await asyncio.to_thread(self._repositories.commit, name, commit) is not None
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
-        """A build by hand: of a branch's head, or of a commit (which then is built, but not deployed)."""
+        """Queues a build by hand: of a branch's head, or of a commit (without a branch it is built, but not deployed).
+        Raises NotFound and Invalid."""
         app = await self._store.app(name)
         if branch is not None and commit is None:
             commit = (await asyncio.to_thread(self._repositories.heads, name)).get(branch)
@@ -119,18 +126,18 @@ class PushHandler:
         return await self._add(app, branch, found, is_head=False, fresh=True)
 
     async def queue_at_door(self, app: App, branch: str, commit: str) -> Build:
-        """A build that judges a commit of the repository before it is the branch's head. It is not deployed."""
+        """Queues a pre-receive build, which judges a commit before it is the branch's head. It is not deployed."""
         return await self._add(app, branch, commit, is_head=False, door=True)
 
     async def retry(self, build: Build) -> Build:
-        """A new build of the same commit and branch; of the commit alone, if it was at the door: that branch has not
-        accepted it. Raises Conflict while the first one has not ended."""
+        """Queues a new build of the same commit and branch. After a pre-receive build it is one of the commit alone,
+        for the branch has not accepted it. Raises Conflict while the first one has not ended."""
         if not build.ended:
             raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
         return await self.queue(build.app, branch=build.speaks_for, commit=build.commit)
 
     async def tell(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
-        """What a pusher is shown: what becomes of each ref, then the logs of its builds as they grow."""
+        """Yields what the pusher reads: the outcome for each ref, then the logs of its builds as they grow."""
         try:
             heads = await self.queue_heads(app)
             branches = (await self._store.app(app)).branches

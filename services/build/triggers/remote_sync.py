@@ -1,4 +1,4 @@
-"""Keeps the repositories of apps with a source up to date, and carries out the deliveries that wait for that."""
+"""Fetches the repositories of apps that have a source, and processes the deliveries that wait for a fetch."""
 
 import asyncio
 import contextlib
@@ -34,9 +34,8 @@ ASKED_TIMEOUT_S = 30.0
 
 
 class RemoteSync:
-    """`step` is a loop's. The first one fetches every app that has a source: what was pushed while this service was
-    down was told to nobody.
-    """
+    """Fetches sources; a loop calls `step`. The first step fetches every app that has a source, for pushes made while
+    this service was down may have been reported in vain."""
 
     def __init__(
         self,
@@ -72,19 +71,20 @@ class RemoteSync:
                 self._tasks.start(app, self._serve(app))
 
     def heard(self, app: str) -> None:
-        """A delivery of the app waits. It is seen to at once, or, in a burst, with the next ones."""
+        """Handles a new delivery of the app: it is processed at once or, in a burst, together with the next ones."""
         if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
             self.wake()
 
     def want(self, app: App) -> None:
-        """Has the app fetched without a delivery, if it has a source: that, or its branches, are others now."""
+        """Requests a fetch of the app without a delivery, because its source or its branches have changed. Does nothing
+        if it has no source."""
         if app.source is not None:
             self._missed[app.name] = 0
             self._due.pop(app.name, None)
             self.wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
-        """A build by hand, of what the source has now. Raises NotFound, Invalid, Unavailable, Timeout."""
+        """Queues a build by hand, of what the source has now. Raises NotFound, Invalid, Unavailable and Timeout."""
         app, asked_at = await self._store.app(name), self._now()
         if app.source is None or (commit and await self._intake.has(name, commit)):
             return await self._intake.queue(name, branch=branch, commit=commit)
@@ -101,7 +101,7 @@ class RemoteSync:
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, name: str) -> AsyncIterator[None]:
-        """Nothing of the app is fetched in the block, which is given 30 s in all. Raises Timeout."""
+        """Lets no fetch of the app run in the block, which has 30 s in all. Raises Timeout."""
         try:
             async with asyncio.timeout(ASKED_TIMEOUT_S), self._locks[name]:
                 yield
@@ -121,7 +121,7 @@ class RemoteSync:
         await self._fetcher.fetch(app.name, app.source, {*app.branches, *more})
 
     async def _serve(self, name: str) -> None:
-        """One fetch for all deliveries of the app that wait when it begins."""
+        """Fetches once for all deliveries of the app that wait at the beginning."""
         async with self._locks[name]:
             batch = await self._deliveries.waiting(name)
             try:

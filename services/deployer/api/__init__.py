@@ -1,4 +1,4 @@
-"""REST of the deployer.
+"""Serves the REST API of the deployer.
 
-May import every other package of the deployer. Imported by `main` alone.
+May import every other package of the deployer, but of `drivers` only the port. Imported by `main` alone.
 """

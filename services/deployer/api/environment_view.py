@@ -1,4 +1,4 @@
-"""What clients see of environments, instances and the registry, put together from store, driver and registry."""
+"""Composes the views of environments, instances and the registry for clients, from store, driver and registry."""
 
 from datetime import datetime
 
@@ -31,7 +31,7 @@ class DesiredDetail(Desired):
 
 
 class EnvironmentDetail(View):
-    """`EnvironmentView`, with its secrets' names, and what its instances have to say."""
+    """An environment with the names of its secrets, its problem, and the reason of each instance's state."""
 
     desired: DesiredDetail
     problem: str | None = Field(description="Why no instance can be started, and the remedy; null: they can.")
@@ -40,8 +40,8 @@ class EnvironmentDetail(View):
 
 
 async def environment_view(store: Store, place: EnvironmentId) -> EnvironmentDetail:
-    """Of the live release, else of the one on its way, else of the last one. Raises NotFound if there never was one and
-    nothing was ever set.
+    """Returns the environment with its live release, else the starting or pending one, else none. Without one of these,
+    the newest release's manifest gives the defaults. Raises NotFound if nothing was ever released or set.
     """
     stored = await store.load(place)
     ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]
@@ -69,7 +69,9 @@ def _detail(instance: Instance) -> InstanceDetail:
 
 
 async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
-    """Raises RedisError or DriverError: no list is better than one that looks as if nothing ran."""
+    """Returns the counters of all running instances. Raises RedisError or DriverError: an error is better than a list
+    that looks as if no instance ran.
+    """
     instances: dict[str, Instance] = {}
     releases: dict[str, Release] = {}
     for place in await store.places():

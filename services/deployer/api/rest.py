@@ -1,4 +1,4 @@
-"""Routes of the deployer: parse, call, render."""
+"""Defines the REST routes of the deployer: each parses, calls and renders."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ CONFLICT: dict[int | str, dict[str, Any]] = {
 
 
 def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending: asyncio.Event) -> APIRouter:
-    """`ending`: the service has been told to end, and so do its streams."""
+    """Returns the routes. `ending` is set when the service is told to end; its event streams end then."""
     store = tools.store
     routes = APIRouter()
 
@@ -76,8 +76,8 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
     ) -> ReleaseDetail:
         """Answers 202 with the release to follow, or 200 with `unchanged: true` if that artifact and commit are live.
 
-        Repeated while the release waits or starts, it answers with that one. A newer build supersedes one that still
-        waits. Refused with 409: a build that has not passed every gate, or whose artifact is not what passed.
+        A repeated request answers with the release that waits or starts. A newer build supersedes one that still waits.
+        A build that has not passed every gate, or whose artifact differs from what passed, is refused with 409.
         """
         release, unchanged = await orders.release(place, body.build)
         response.status_code = 200 if unchanged else 202
@@ -94,7 +94,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         cursor: Annotated[int | None, Query(description="`next` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Page[ReleaseDetail]:
-        """Newest first."""
+        """Lists the environment's releases, newest first."""
         found = await store.releases(place, before=cursor, limit=limit + 1)
         shown = found[:limit]
         return Page(items=[view(each) for each in shown], next=str(shown[-1].number) if len(found) > limit else None)
@@ -103,7 +103,9 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
     )
     async def get_release(release: Which) -> ReleaseDetail:
-        """Its state with the reason, its past, and, if an instance failed: exit code, last probe, last 50 log lines."""
+        """Shows its state with the reason, its past and, if an instance failed, exit code, last probe and last 50 log
+        lines.
+        """
         return view(release)
 
     @routes.get(
@@ -114,7 +116,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         responses=NOT_FOUND,
     )
     async def follow_release(release: Which) -> AsyncIterator[ReleaseDetail]:
-        """Server-sent events: the release as it is, and after each change; ends with the release."""
+        """Streams the release as it is, and after each change, as server-sent events; ends with the release."""
         sent: Release | None = None
         while True:
             if release != sent:
@@ -138,9 +140,10 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         id: str,
         body: Annotated[RetireRequest, Body(examples=[{"state": "rolled_back", "reason": "error rate 12 %"}])],
     ) -> ReleaseDetail:
-        """Ends it at once; its instances leave the route, drain and stop. May be repeated: an ended one stays as it is.
+        """Ends the release at once; its instances leave the route, drain and stop. Idempotent: an ended release stays
+        as it is.
 
-        Refused with 409: the release that serves production.
+        The release that serves production is refused with 409.
         """
         return view(await orders.retire(id, ReleaseState(body.state), body.reason))
 
@@ -155,7 +158,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
     async def roll_back(
         place: Where, body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None
     ) -> ReleaseDetail:
-        """A new release of the last good build before the live one, or of what release `to` ran."""
+        """Creates a release of the last good build before the live one, or of what release `to` ran."""
         return view(await orders.rollback(place, body.to if body else None))
 
     @routes.get(
@@ -166,7 +169,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         responses=NOT_FOUND,
     )
     async def get_environment(place: Where) -> EnvironmentDetail:
-        """What is wanted, and what is there. Of secrets the names are shown, never the values."""
+        """Shows the desired and the actual state. Secrets are shown by name, never with their values."""
         return await environment_view(store, place)
 
     @routes.patch(
@@ -190,10 +193,10 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
             ),
         ],
     ) -> EnvironmentDetail:
-        """Other replicas: instances are added or drained. Other memory: the limit of what runs is changed, without a
-        restart; one that is near to what an instance uses is refused by that instance, which says so in
-        `memory_refusal`, and is tried again every 30 s. Other variables or secrets: new instances replace the old ones;
-        they may be set before the first release. No request is lost.
+        """Changes the given settings; no request is lost, except where a volume demands stop-first. Replicas: instances
+        are added or drained. Memory: the limit of running instances is changed without a restart; a limit of which an
+        instance uses more than 80 % is refused for it, as its `memory_refusal` says, and tried again every 30 s.
+        Variables or secrets: new instances replace the old ones; they may be set before the first release.
         """
         await orders.wish(place, body)
         return await environment_view(store, place)
@@ -207,7 +210,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
     async def get_logs(
         place: Where, lines: Annotated[int, Query(ge=1, le=10_000, description="Of each instance, the last.")] = 100
     ) -> PlainTextResponse:
-        """Plain text, each line after the id of its instance; also of the few that ended last."""
+        """Answers with plain text, each line after the id of its instance; includes the last few ended instances."""
         parts = []
         for instance_id in (await store.load(place)).instances:
             try:
@@ -221,12 +224,12 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         "/stats", response_model=Page[InstanceStats], tags=["platform"], summary="Raw counters of all instances"
     )
     async def get_stats() -> Page[InstanceStats]:
-        """Of every instance that runs, in one call; one that does not run has no item."""
+        """Lists the counters of every running instance in one call; an instance that does not run has no item."""
         return Page(items=await instance_stats(store, tools.driver))
 
     @routes.get("/registry", response_model=RegistryView, tags=["platform"], summary="Services and instances")
     async def get_registry() -> RegistryView:
-        """The discovery service's content."""
+        """Shows the content of the registry."""
         return await registry_view(setting.registry)
 
     return routes

@@ -1,4 +1,6 @@
-"""Drivers run instances on an engine. `driver.py` is the port; `process/` and `docker/` implement it.
+"""Drivers run instances on an engine; `driver.py` is the port, `process/` and `docker/` implement it.
 
-The files here are shared by the drivers and import none of them.
+The files in this folder are shared by the drivers and import neither. The drivers may import shared, but no other
+package of the deployer. The port is imported by `plan`, `reconcile`, `api` and `main`; the implementations only by
+`main` and `shutdown`.
 """

@@ -1,4 +1,4 @@
-"""The files of one control group that have to do with memory, in both versions of the kernel's interface.
+"""Reads and writes the memory files of one control group, in both versions of the kernel's interface.
 
 Sources: the kernel's Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
 """
@@ -13,10 +13,10 @@ PROCESSES = "cgroup.procs"
 
 
 class GroupFiles(Protocol):
-    """Of one group. They raise OSError, but for `oom_kills`: of a group that is gone nobody knows any."""
+    """The memory files of one group. Methods raise OSError, except `oom_kills`, which returns 0 for a missing group."""
 
     def set_limit(self, memory: int) -> None:
-        """Bytes, swap included. Safe to repeat, also after it was cut off in the middle."""
+        """Sets the limit of memory and swap together to `memory` bytes. Idempotent, also after an interruption."""
         ...
 
     def use(self) -> MemoryUse: ...
@@ -25,7 +25,7 @@ class GroupFiles(Protocol):
 
 
 def group_files(group: Path) -> GroupFiles:
-    """Which version it is can be seen from its files."""
+    """Returns the files of `group` in the version that the kernel mounted, which is recognised by its files."""
     return VersionTwoFiles(group) if (group / VersionTwoFiles.LIMIT).exists() else VersionOneFiles(group)
 
 
@@ -37,7 +37,9 @@ class VersionOneFiles:
         self._group = group
 
     def set_limit(self, memory: int) -> None:
-        """The limit with swap may never be below the other one. What is in use cannot be cut: EBUSY."""
+        """Sets both limits in an order in which the one with swap is never below the other, as the kernel demands. A
+        limit below the use fails with EBUSY (OSError).
+        """
         limit, with_swap = self._group / self.LIMIT, self._group / self.LIMIT_WITH_SWAP
         before = int(limit.read_text())
         if not with_swap.exists():
@@ -62,8 +64,8 @@ class VersionOneFiles:
 
 
 class VersionTwoFiles:
-    """`memory.oom.group` stays off: with it the shim would die with the app and nobody could say how that ended, and an
-    app whose child was killed could not live on.
+    """Files of version 2. `memory.oom.group` stays off: with it the shim would die with the app and the exit code would
+    be lost, and an app could not survive the kill of a child.
     """
 
     LIMIT = "memory.max"
@@ -73,7 +75,7 @@ class VersionTwoFiles:
         self._group = group
 
     def set_limit(self, memory: int) -> None:
-        """Below what is in use the kernel would kill: who lowers it asks for the use first."""
+        """Turns swap off and sets the limit. Below the current use the kernel kills: check the use before."""
         if (self._group / self.SWAP).exists():
             _write(self._group / self.SWAP, 0)
         _write(self._group / self.LIMIT, memory)
@@ -86,7 +88,7 @@ class VersionTwoFiles:
         return _kills(self._group / "memory.events")
 
     def _pressure(self) -> float | None:
-        """`some avg10=1.50 avg60=…` → 1.5."""
+        """Returns PSI in percent, 1.5 from a line `some avg10=1.50 avg60=…`; None if the kernel does not report it."""
         with contextlib.suppress(OSError):  # a kernel may be built or booted without it: then even reading it fails
             for line in (self._group / "memory.pressure").read_text().splitlines():
                 kind, _, figures = line.partition(" ")
@@ -96,13 +98,13 @@ class VersionTwoFiles:
 
 
 def enable_memory(parent: Path) -> None:
-    """In version 2, groups inside `parent` have memory files only if `parent` says so. Raises OSError."""
+    """Enables the memory controller for the groups inside `parent`, which version 2 requires. Raises OSError."""
     if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
         _write(parent / "cgroup.subtree_control", "+memory")
 
 
 def working_set(usage: int, cache: int) -> int:
-    """Without the cache that the kernel would drop first; as docker's own formula has it."""
+    """Returns `usage` without the cache that the kernel would drop first, in bytes: the formula of `docker stats`."""
     return usage if cache >= usage else usage - cache
 
 
@@ -111,7 +113,7 @@ def _number(path: Path) -> int:
 
 
 def _figures(path: Path) -> dict[str, int]:
-    """Of a file with lines `name number`."""
+    """Returns the numbers of a file with lines `name number`, by name."""
     return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
 
 
@@ -122,6 +124,6 @@ def _kills(path: Path) -> int:
 
 
 def _write(path: Path, value: int | str) -> None:
-    """At once, so that what the kernel refuses is raised here (a file that is closed later swallows it)."""
+    """Writes and closes the file, so that the kernel's refusal is raised here (a file closed later swallows it)."""
     with path.open("w") as file:
         file.write(str(value))

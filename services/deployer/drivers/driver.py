@@ -1,4 +1,4 @@
-"""What the deployer asks of an engine that runs instances: processes, containers; Swarm fits the same shape."""
+"""Defines the port between the deployer and an engine that runs instances: processes, containers, later Swarm."""
 
 import signal
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -13,171 +13,180 @@ KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell
 
 
 class DriverError(Exception):
-    """The engine refused or failed; the message is for a person."""
+    """The engine refused the call or failed; the message is for a person."""
 
 
 class UnknownInstance(DriverError):
-    """The engine has never heard of the instance, or has been told to forget it."""
+    """The engine does not know the instance: it was never started, or was forgotten."""
 
 
 class Unsupported(DriverError):
-    """This engine cannot do that."""
+    """This engine does not support the call."""
 
 
 class NoAnswer(DriverError):
-    """The engine does not answer: nobody knows whether it did what it was asked. To be asked again."""
+    """The engine does not answer, so it is unknown whether it carried out the call; repeat the call."""
 
 
 class ArtifactGone(DriverError):
-    """What is to be run is not there any more."""
+    """The artifact to run does not exist any more."""
 
 
 class ArtifactChanged(DriverError):
-    """What is to be run is not what passed its gates; the message says how it differs."""
+    """The artifact to run differs from the one that passed its gates; the message says how."""
 
 
 @dataclass(frozen=True)
 class VolumeMount:
-    """A folder of the app's own in that environment: it outlives instances and releases, and other environments have
-    another. `path`: where a container has it; a process is told where it lies.
-    """
+    """A persistent folder of one app in one environment, which outlives instances and releases."""
 
     app: str
     environment: str
     name: str
     path: str
+    """Mount point in a container; a process finds the folder's path in the environment variable `variable`."""
 
     @property
     def variable(self) -> str:
-        """Names the environment variable that tells the app the place."""
+        """Returns the name of the environment variable that holds the folder's path."""
         return f"SLIPWAY_VOLUME_{self.name.upper().replace('-', '_')}"
 
 
 @dataclass(frozen=True)
 class InstanceSpec:
-    """`command` is run by `sh -c` in a copy of the artifact; empty: an image's own. `memory` in bytes. `port`: where it
-    is to listen in a container; a process is given another one. `volumes` are made where they are missing.
-    """
+    """Describes an instance to start."""
 
     id: str
     artifact: Artifact
     command: str
+    """Run by `sh -c`; if empty, the image's own command."""
     environment: Mapping[str, str] = field(repr=False)
+    """Environment variables; the driver adds its own."""
     memory: int
+    """Memory limit, in bytes."""
     port: int
+    """Port on which it listens in a container; the process driver picks another one."""
     volumes: tuple[VolumeMount, ...] = ()
+    """Volumes of the instance; missing ones are created."""
 
 
 @dataclass(frozen=True)
 class InstanceStatus:
-    """`address` is `host:port`, empty where an ended one has none any more. `exit_code` is None while it runs, and
-    where nobody saw its end; 128 and more: ended by that signal plus 128. `interrupted`: it ended because the platform
-    or the machine was stopped, not by itself. `oom_killed`: it ended by being killed at its memory limit. `oom_kills`:
-    how many of its processes were in its life, known once it has ended.
-    """
+    """The engine's view of an instance that runs or has ended."""
 
     id: str
     address: str
+    """`host:port`; empty where an ended instance has none any more."""
     running: bool
     started_at: datetime
     exit_code: int | None = None
+    """None while it runs, and where its end was not observed; 128 + n after a kill by signal n."""
     interrupted: bool = False
+    """True if it ended because the platform, the engine or the machine was stopped."""
     oom_killed: bool = False
+    """True if a kill at its memory limit ended it."""
     oom_kills: int = 0
+    """Number of kills at the memory limit during its life; 0 while it runs."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """`working_set` in bytes; `cpu_seconds` only grows within one `started_at`, and so does `oom_kills`: processes that
-    were killed at the limit, which the instance may survive. `memory_pressure`: PSI `some avg10` in percent, None where
-    nobody tells.
-    """
+    """The resource use of a running instance."""
 
     started_at: datetime
     memory_limit: int
+    """Bytes."""
     working_set: int
+    """Bytes."""
     cpu_seconds: float
+    """CPU time; a counter within one `started_at`."""
     oom_kills: int
+    """Number of kills at the memory limit, which the instance may survive; a counter within one `started_at`."""
     memory_pressure: float | None = None
+    """PSI `some avg10` in percent; None where the engine does not report it."""
 
 
 class Driver(Protocol):
     """Runs instances that outlive the deployer. The engine itself remembers them: a new driver object on the same
-    engine goes on where the last one stopped. One deployer at a time uses an engine's instances.
+    engine continues where the last one stopped. One deployer at a time uses a stack's instances.
 
-    Order: `start`, any of the others, `stop`, `forget`. Each may be repeated, and may be cut off anywhere (cancelled,
-    or the deployer killed): repeating it completes it, and never makes a second copy. All but `preflight`, `start` and
-    `forget` of an instance that the engine does not know raise UnknownInstance. Every method may raise DriverError.
-    Nothing ever removes a volume: that is data. That no two instances share one is the caller's affair.
+    Order: `start`, any of the others, `stop`, `forget`. Each call is idempotent and may be interrupted anywhere
+    (cancelled, or the deployer killed): repeating it completes it, and never makes a second copy. `stop`, `logs` and
+    `set_memory` raise UnknownInstance for an instance that the engine does not know. Every method may raise
+    DriverError. No method removes a volume: that is data. The caller keeps two instances from sharing one.
     """
 
     async def preflight(self, spec: InstanceSpec) -> None:
-        """Raises DriverError with the reason if `start` would surely fail, as far as that is told without starting: its
-        artifact is missing, a volume is not the app's. Changes nothing.
+        """Raises DriverError with the reason if `start` is known to fail: the artifact is missing or changed, a volume
+        is another app's. Changes nothing.
         """
         ...
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        """Starts the instance and returns at once, not when it is ready. An id is started once in its life: repeated,
-        it answers with the instance's status, also when that has ended.
+        """Starts the instance and returns its status without waiting until it is ready. An id is started once in its
+        life: a repeated call returns the instance's status, even if it has ended.
         """
         ...
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
-        """SIGTERM, and SIGKILL after `grace_s` seconds; returns when nothing of the instance runs any more. Cancelled,
-        it leaves the instance with its SIGTERM. Of an ended one it removes what may be left.
+        """Sends SIGTERM, and SIGKILL after `grace_s` seconds; returns when nothing of the instance runs any more. If
+        cancelled, it leaves the instance with its SIGTERM. For an ended instance it ends what may be left of it.
         """
         ...
 
     async def statuses(self) -> dict[str, InstanceStatus]:
-        """Every instance that runs or has ended, until it is forgotten."""
+        """Returns the status of every instance that runs or has ended, until it is forgotten, by id."""
         ...
 
     async def logs(self, instance_id: str, lines: int) -> list[str]:
-        """The last lines of its output, oldest first; also of an ended one."""
+        """Returns the last `lines` lines of the output of a running or ended instance, oldest first."""
         ...
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
-        """Of those that run; the others have no item: no data is not zero."""
+        """Returns the resource use of the running instances among `instance_ids`, by id; the others have no item:
+        missing data is not zero.
+        """
         ...
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        """Another memory limit for a running instance, bytes, at once and without a restart. A limit that is near to
-        what the instance uses now is refused with DriverError, and nothing changed. Raises Unsupported where only a
-        new instance can have another limit.
+        """Changes the memory limit of a running instance to `memory` bytes, without a restart. Raises DriverError and
+        changes nothing if the instance uses more than 80 % of a lower limit, or does not run. Raises Unsupported where
+        only a new instance can have another limit.
         """
         ...
 
     async def enforce(self) -> None:
-        """Kills what is over its memory limit where the machine does not do so by itself; to be called about twice a
+        """Kills instances that are over their memory limit, where the kernel does not enforce it; call it about twice a
         second.
         """
         ...
 
     async def forget(self, instance_id: str) -> None:
-        """Removes log and record of an ended instance; raises DriverError if it runs."""
+        """Removes log and record of an ended instance, if there are any; raises DriverError if it runs."""
         ...
 
     async def verify(self, artifact: Artifact) -> None:
-        """Raises ArtifactGone or ArtifactChanged unless what `start` would run is there, just as it was when it passed
+        """Raises ArtifactGone if the artifact is missing, and ArtifactChanged if it differs from the one that passed
         its gates.
         """
         ...
 
     async def tidy(self, needed: Collection[Artifact]) -> None:
-        """Keeps logs within bounds, and removes the artifacts that the engine itself keeps for this stack (images) if
-        they are not `needed`; to be called about once a minute. Kept are also what was built within the last hour,
-        whose release may be on its way, and what anything on the engine was made from. If nothing is needed, nothing
-        is removed: no data is no reason. Directories are left to the caller.
+        """Keeps logs within bounds, and removes this stack's images that are not `needed`; call it about once a minute.
+        It keeps images built within the last hour, whose release may be on its way, and images that any container on
+        the engine was made from. If nothing is needed, it removes nothing: an empty list may be missing data. The
+        caller removes directories.
         """
         ...
 
     async def check(self) -> str | None:
-        """For `/ready`: why the engine is not well, and the remedy; None if it is. Answers in under 2 s."""
+        """Returns for `/ready` the reason why the engine is not well, and the remedy; None if it is well. Takes under
+        2 s.
+        """
         ...
 
     def telling_ends(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
-        """Within it, `tell` is called from any thread soon after an instance has ended, where the engine tells of that
-        by itself. It may be called without need, and not be called: the truth is in `statuses`.
+        """Calls `tell` for the duration of the context, from any thread, soon after an instance has ended, where the
+        engine reports that. Calls may be spurious or missing: `statuses` is authoritative.
         """
         ...

@@ -1,4 +1,4 @@
-"""Memory use of an instance as every driver reports it, and the headroom that a lower limit must leave."""
+"""Defines an instance's memory use as every driver reports it, and the headroom that a lower limit must leave."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,20 @@ HEADROOM = 0.8
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """`working_set` in bytes; `oom_kills` in the life of the instance; `pressure` in percent, None: nobody tells."""
+    """The memory use of one instance."""
 
     working_set: int
+    """Bytes."""
     oom_kills: int
+    """Number of kills at the limit in the life of the instance."""
     pressure: float | None = None
+    """PSI `some avg10` in percent; None where it is not reported."""
 
 
 def check_headroom(instance_id: str, before: int, memory: int, working_set: int) -> None:
-    """Raises DriverError if lowering the limit from `before` to `memory` bytes would soon kill the instance."""
+    """Raises DriverError if the limit is lowered from `before` to `memory` bytes and `working_set` (bytes) is more than
+    80 % of the new one: the instance would soon be killed.
+    """
     if memory < before and working_set > HEADROOM * memory:
         raise DriverError(
             f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "

@@ -1,4 +1,4 @@
-"""Work in threads, as drivers do it."""
+"""Awaits work in threads without abandoning it on cancellation."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ Result = TypeVar("Result")
 
 
 async def uncut(work: Coroutine[Any, Any, Result]) -> Result:
-    """A thread cannot be cut off, so nobody shall think that it was."""
+    """Waits for the work even when cancelled, then re-raises the CancelledError: a thread cannot be interrupted."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -1,4 +1,4 @@
-"""Planning without I/O: observed facts become a list of actions, actions become changes of stored records.
+"""Plans without I/O and without a clock: observed facts become changes of stored records, and background work.
 
-May import `releases` and the drivers' port. Imported by `store`, `reconcile` and `main`.
+May import `releases` and the drivers' port (`drivers/driver.py`). Imported by `store`, `reconcile` and `main`.
 """

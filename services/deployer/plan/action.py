@@ -1,5 +1,5 @@
-"""What a plan may consist of. Changes are stored, all of a plan's at once; work is done in the background and may be
-begun again at any time.
+"""Defines the parts of a plan: changes, which are stored in one transaction, and work, which is idempotent and runs in
+the background.
 """
 
 from dataclasses import dataclass
@@ -9,74 +9,82 @@ from shared.models import InstanceState, ReleaseState
 
 @dataclass(frozen=True)
 class AddInstance:
-    """Another instance for the release; `replaces`: the failed one whose restarts it counts on."""
+    """Adds an instance to the release."""
 
     release: str
     replaces: str | None = None
+    """Id of the failed instance that it replaces and whose restart count it continues."""
 
 
 @dataclass(frozen=True)
 class MoveInstance:
-    """`fault`: it counts against its release, which is starting or being watched."""
+    """Moves the instance to another state."""
 
     instance: str
     state: InstanceState
     reason: str
     fault: bool = False
+    """True if it counts against the release, which is starting or being watched."""
 
 
 @dataclass(frozen=True)
 class NoteAddress:
+    """Records the instance's address."""
+
     instance: str
     address: str
+    """`host:port`."""
 
 
 @dataclass(frozen=True)
 class NoteEnd:
-    """Nothing of the instance runs any more."""
+    """Records that nothing of the instance runs any more."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class DropInstance:
-    """The instance ended a while ago and is not needed for anything any more."""
+    """Deletes the record of an ended instance."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class MoveRelease:
+    """Moves the release to another state."""
+
     release: str
     state: ReleaseState
     reason: str
     abort_rollout: bool = False
+    """True if the proxy must abort the release's rollout."""
 
 
 @dataclass(frozen=True)
 class Switch:
-    """From now on the old instances are taken out of the route."""
+    """Marks the point from which the old instances are taken out, and only a rollback leads back."""
 
     release: str
 
 
 @dataclass(frozen=True)
 class MakeRoom:
-    """Stop-first: from now on the old instances are taken out, and the release's own are started after them."""
+    """Marks the point from which the old instances are taken out, before the release's own are started (stop-first)."""
 
     release: str
 
 
 @dataclass(frozen=True)
 class NoteDown:
-    """Visitors are served again, whom the release had left without an instance."""
+    """Records that an instance serves again after the stop-first release left none in the route."""
 
     release: str
 
 
 @dataclass(frozen=True)
 class Say:
-    """What the release waits for, in words for a person."""
+    """Sets the reason of the release to the condition it waits for, in words for a person."""
 
     release: str
     reason: str
@@ -84,10 +92,11 @@ class Say:
 
 @dataclass(frozen=True)
 class WantMemory:
-    """From now on the environment's instances are to have that much memory each, bytes; `release` needs it."""
+    """Raises the memory of the environment's instances, since an instance of the release was killed at its limit."""
 
     release: str
     memory: int
+    """Limit of each instance, in bytes."""
 
 
 Change = (
@@ -107,51 +116,56 @@ Change = (
 
 @dataclass(frozen=True)
 class Check:
-    """Look whether the release's instances can be started, as far as that is known without starting one."""
+    """Checks whether the release's instances can be started, as far as that is known without starting one."""
 
     release: str
 
 
 @dataclass(frozen=True)
 class StartInstance:
-    """Start the process or container."""
+    """Starts the process or container of the instance."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class StopInstance:
-    """End it; its requests are done."""
+    """Ends the instance, which has drained or failed."""
 
     instance: str
 
 
 @dataclass(frozen=True)
 class SetMemory:
-    """Another limit for the running instance, bytes."""
+    """Changes the memory limit of the running instance."""
 
     instance: str
     memory: int
+    """The new limit, in bytes."""
 
 
 @dataclass(frozen=True)
 class SyncProxy:
-    """Have the proxy read the registry and say what it made of it."""
+    """Makes the proxy read the registry and report the resulting routes."""
 
 
 @dataclass(frozen=True)
 class OpenRollout:
+    """Opens the rollout of a canary release at the proxy."""
+
     release: str
 
 
 @dataclass(frozen=True)
 class AbortRollout:
+    """Aborts the rollout of a canary release at the proxy."""
+
     release: str
 
 
 @dataclass(frozen=True)
 class TakeBack:
-    """Have the last good release follow this faulty one."""
+    """Creates a new release of the last good build, to replace this faulty release."""
 
     release: str
 

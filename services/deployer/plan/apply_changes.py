@@ -1,4 +1,4 @@
-"""From changes to what is stored: new versions of releases and instances, and the events that tell of them. Pure."""
+"""Turns planned changes into a commit: new versions of releases and instances, and their events. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,13 +32,17 @@ EXCERPT_BYTES = 4096
 
 @dataclass
 class Commit:
-    """Stored in one transaction, or not at all. `override`: None leaves the stored one."""
+    """A set of changes that the store writes in one transaction."""
 
     releases: dict[str, Release] = field(default_factory=dict)
+    """New versions of releases, by id."""
     instances: dict[str, Instance] = field(default_factory=dict)
+    """New versions of instances, by id."""
     dropped: list[Instance] = field(default_factory=list)
+    """Instances to delete."""
     events: list[Event] = field(default_factory=list)
     override: Override | None = None
+    """New override of the environment; None leaves the stored one."""
 
 
 def release_event(release: Release, at: datetime) -> Event:
@@ -78,7 +82,7 @@ def _subject(release: Release) -> dict[str, str]:
 
 
 def _evidence(release: Release) -> dict[str, str | int | None]:
-    """What its failure left behind, if it ended by one."""
+    """Returns exit code, last probe and last log lines (4096 bytes) of the failure that ended the release, if any."""
     failure = release.failure
     if failure is None or release.state not in (ReleaseState.FAILED, ReleaseState.ROLLED_BACK):
         return {}
@@ -87,7 +91,7 @@ def _evidence(release: Release) -> dict[str, str | int | None]:
 
 
 def _loss(release: Release) -> dict[str, str | float | None]:
-    """What going live cost visitors."""
+    """Returns the strategy of a live release, and the seconds for which stop-first left no instance in the route."""
     is_live = release.state is ReleaseState.LIVE
     return {"strategy": release.strategy, "down_s": release.down_s} if is_live else {}
 
@@ -100,8 +104,8 @@ def _memory(instance: Instance, release: Release) -> dict[str, int]:
 
 
 def apply(changes: Iterable[Change], world: World, failures: Mapping[str, ReleaseFailure], now: datetime) -> Commit:
-    """`failures`: the evidence for each instance that fails and counts against its release. Raises
-    IllegalTransition if a change does not fit the world that it was planned on.
+    """Returns the commit of `changes` to `world`. `failures` holds the evidence for each instance whose failure counts
+    against its release, by instance id. Raises IllegalTransition if a change does not fit the state in `world`.
     """
     return _Application(world, failures, now).commit_of(changes)
 
@@ -218,7 +222,7 @@ class _Application:
         self._commit.override = override.model_copy(update={"memory": memory})
 
     def _give_memory_back(self, release: Release) -> None:
-        """What a release that never was live had its environment raised to, unless it was changed since."""
+        """Undoes the memory raise of a release that was never live, unless the memory was changed since."""
         override = self._world.override
         if release.raised_to is not None and override.memory == release.raised_to:
             self._commit.override = override.model_copy(update={"memory": release.raised_from})

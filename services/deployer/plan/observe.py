@@ -1,4 +1,4 @@
-"""What became of the instances: from process states and probes to changes of state. Pure."""
+"""Derives state changes of instances from process states and probes. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,69 +19,80 @@ MISSES_ALLOWED = 2
 
 @dataclass(frozen=True)
 class ObservationLimits:
-    """Seconds; see config.py."""
+    """Time limits of observation, in seconds, from the settings (`config.py`)."""
 
     ready_deadline_s: float
+    """A new instance must be ready within this time."""
     watch_s: float
+    """A failure within this time after going live counts against the release."""
     unhealthy_kept_s: float
+    """An instance that is unhealthy for longer is replaced."""
 
 
 @dataclass(frozen=True)
 class InstanceHealth:
-    """Of the probes of this deployer process. `misses`: in a row, 0 if the last one was well."""
+    """The result of an instance's probes by this deployer process."""
 
     misses: int
+    """Number of missed probes in a row; 0 if the last one succeeded."""
     detail: str
+    """Result of the last probe, in words for a person."""
 
 
 @dataclass(frozen=True)
 class World:
-    """All that is known of one environment. What is not known is not there: no data is neither good nor bad news.
-
-    `routes` is None unless the proxy's last answer is younger than the registry's last change; an instance that the
-    answer does not name is absent. `stopped`: instances of which this process knows that nothing runs any more.
-    `checked`: what was found to keep a release's instances from being started, empty if nothing was.
-    `waits_for`: why the proxy's answer is missing; `refused`: why it will not come by waiting. `fixed_memory`:
-    instances whose limit the engine cannot change; `memory_refused`: what it would not change it to, a short while ago.
-    `told`: digest of what the platform tells instances about itself now.
-    """
+    """Everything that is known about one environment. Unknown facts are left out: missing data decides nothing."""
 
     releases: Mapping[str, Release]
+    """Releases that are open or have instances, by id."""
     instances: Mapping[str, Instance]
+    """Instances by id, oldest first."""
     override: Override = field(default_factory=Override)
     published: frozenset[str] = frozenset()
+    """Ids of the instances that have an entry in the registry."""
     statuses: Mapping[str, InstanceStatus] = field(default_factory=dict)
+    """The engine's view of each instance, by instance id."""
     start_errors: Mapping[str, str] = field(default_factory=dict)
+    """Reason why an instance could not be started, by instance id."""
     stopped: frozenset[str] = frozenset()
+    """Ids of the instances that this process has stopped completely."""
     health: Mapping[str, InstanceHealth] = field(default_factory=dict)
+    """Result of the probes, by instance id."""
     routes: Mapping[str, RouteState] | None = None
+    """The proxy's last answer, by instance id; None unless it is younger than the registry's last change."""
     checked: Mapping[str, str] = field(default_factory=dict)
+    """Reason why a release's instances could not be started, by release id; empty if the check found none."""
     waits_for: str = ""
+    """Reason why the proxy's answer is missing, or the rollout is not open; empty if nothing is awaited."""
     refused: str = ""
+    """Reason why the proxy refuses the route: waiting does not help."""
     fixed_memory: frozenset[str] = frozenset()
+    """Ids of the instances whose memory limit the engine cannot change."""
     memory_refused: Mapping[str, int] = field(default_factory=dict)
+    """Memory limit in bytes that was refused a short while ago, by instance id."""
     told: str = ""
+    """Digest of the platform's facts that instances receive now (`AppFacts.digest`)."""
 
     def route(self, instance_id: str) -> RouteState | None:
-        """None: not known."""
+        """Returns the instance's route; ABSENT if the proxy's answer does not name it, None if there is no answer."""
         return None if self.routes is None else self.routes.get(instance_id, RouteState.ABSENT)
 
     def only(self, state: ReleaseState) -> Release | None:
-        """The release in that state, of which there is one at a time (starting, live)."""
+        """Returns the release in that state (starting or live: at most one at a time), or None."""
         return next((release for release in self.releases.values() if release.state is state), None)
 
     def of(self, release: Release) -> list[Instance]:
-        """The release's instances, oldest first."""
+        """Returns the release's instances, oldest first."""
         return [instance for instance in self.instances.values() if instance.release == release.id]
 
     def passes(self, instance: Instance) -> bool:
-        """Whether its last probe was well."""
+        """Returns True if the instance's last probe succeeded."""
         health = self.health.get(instance.id)
         return health is not None and health.misses == 0
 
 
 def observed(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """The changes that the instances went through by themselves."""
+    """Returns the changes that instances went through without an order: crashes, health, new addresses, ends."""
     return [change for instance in world.instances.values() for change in _of_one(world, instance, limits, now)]
 
 
@@ -107,7 +118,9 @@ def _of_one(world: World, instance: Instance, limits: ObservationLimits, now: da
 def _end(
     world: World, instance: Instance, limits: ObservationLimits, now: datetime
 ) -> tuple[InstanceState, str] | None:
-    """The state that it is in by now, if that is another one than what is stored. Readiness is decided by the plan."""
+    """Returns the instance's new state and the reason; None if the stored one still holds. Readiness of a starting
+    instance is decided in `plan.py`.
+    """
     status, health = world.statuses.get(instance.id), world.health.get(instance.id)
     if instance.id in world.start_errors:
         return S.FAILED, world.start_errors[instance.id]
@@ -133,7 +146,9 @@ def _end(
 
 
 def _remedy(world: World, instance: Instance) -> int | None:
-    """The memory with which it may do what it was killed for, bytes."""
+    """Returns the memory in bytes for the replacement of an instance that was killed at its limit; None if it was not,
+    or is at the manifest's maximum.
+    """
     status = world.statuses.get(instance.id)
     was_killed = status is not None and status.oom_killed
     return memory_after_kill(instance.memory, _max_memory(world, instance)) if was_killed else None
@@ -144,7 +159,7 @@ def _max_memory(world: World, instance: Instance) -> int:
 
 
 def _counts(world: World, instance: Instance, limits: ObservationLimits, now: datetime) -> bool:
-    """Whether a failure now speaks against the release, and not only against this instance."""
+    """Returns True if a failure now counts against the release: while it starts, and within `watch_s` of going live."""
     release = world.releases[instance.release]
     if release.state is ReleaseState.LIVE and release.live_at is not None:
         return now - release.live_at <= timedelta(seconds=limits.watch_s)

@@ -1,8 +1,8 @@
-"""What to do next in one environment, from what is stored and what is seen. Pure: no I/O, no clock.
+"""Decides the next changes of one environment from stored and observed facts. Pure: no I/O, no clock.
 
-The order of a release comes out of its conditions: all new instances ready → proxy says routable → (canary: rollout
-open) → switch → old ones draining → proxy says absent → SIGTERM. With volumes the old ones go first (stop_first.py).
-Killed anywhere, the next plan goes on from the facts.
+The order of a release follows from its conditions: all new instances ready → proxy says routable → (canary: rollout
+open) → switch → old ones draining → proxy says absent → SIGTERM. With volumes the old ones go first (`stop_first.py`).
+A deployer that was killed at any point continues from the facts.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,14 +24,14 @@ ENDED_KEPT = 5
 
 
 def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """What follows from what the instances went through by themselves, and only then what is decided on that. To be
-    asked again after the changes are stored; when nothing is left to change, `work` says what is to be done.
+    """Returns the observed changes of the instances or, if there are none, the decided ones. Call it again after the
+    changes are stored; when it returns none, `plan_work.work` yields the work to do.
     """
     return observed(world, limits, now) or decided(world, limits, now)
 
 
 def decided(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """One kind of decision at a time: the next kind is decided on what the last has made of the world."""
+    """Returns the changes of the first decider that has any: later deciders must see the world as changed by it."""
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
     deciders: list[Iterable[Change]] = [
         _queue(world, starting),
@@ -51,7 +51,7 @@ def decided(world: World, limits: ObservationLimits, now: datetime) -> list[Chan
 
 
 def _queue(world: World, starting: Release | None) -> Iterator[Change]:
-    """One release at a time; of those that wait, the newest goes on."""
+    """Retires all pending releases but the newest, which starts unless another release is starting."""
     pending = [release for release in world.releases.values() if release.state is ReleaseState.PENDING]
     if not pending:
         return
@@ -100,8 +100,8 @@ def _running(world: World, release: Release) -> list[Instance]:
 
 
 def _fresh(world: World, live: Release, limits: ObservationLimits, now: datetime) -> list[Instance]:
-    """Those that run with the wanted configuration, were told what holds, and have not been unhealthy for too long: the
-    others are to be replaced.
+    """Returns the running instances that need no replacement: with the current configuration, the platform's current
+    facts and a memory limit that is right or can be changed, and not unhealthy for `unhealthy_kept_s`.
     """
     wanted = desired(world.override, live.manifest.resources)
     patience = timedelta(seconds=limits.unhealthy_kept_s)
@@ -116,8 +116,8 @@ def _fresh(world: World, live: Release, limits: ObservationLimits, now: datetime
 
 
 def _filled(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
-    """As many as are wanted; in place of those that failed, not before their time; none while another has the volumes
-    that it needs.
+    """Adds the missing instances: a failed one is replaced after its back-off, and none is added while another instance
+    is in the way (stop-first).
     """
     if in_the_way(world, release):
         return
@@ -161,7 +161,7 @@ def _succeeded(live: Release, by: Release) -> MoveRelease:
 
 
 def _kept_up(world: World, live: Release, fresh: list[Instance]) -> Iterator[Change]:
-    """The live release: started ones into the route, surplus and outdated ones out of it."""
+    """Maintains the live release: brings started instances into the route, takes surplus and outdated ones out."""
     ready_by_now = [i for i in fresh if i.state is S.STARTING and world.passes(i)]
     if ready_by_now:
         yield from (MoveInstance(instance.id, S.READY, "its health path answers") for instance in ready_by_now)
@@ -189,7 +189,7 @@ def _draining(world: World) -> int:
 
 
 def _drained(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
-    """Never more draining than ready: at most `room` of those that are in the route leave now."""
+    """Takes instances out: starting ones at once, and at most `room` of the others, so that enough stay ready."""
     in_route = [instance for instance in leaving if instance.state is not S.STARTING]
     for instance in leaving:
         if instance.state is S.STARTING or instance in in_route[: max(0, room)]:
@@ -197,7 +197,7 @@ def _drained(leaving: list[Instance], room: int, reason: str) -> Iterator[Change
 
 
 def _forgotten(world: World) -> Iterator[Change]:
-    """The newest few ended ones stay, for their logs."""
+    """Drops ended instances that are not needed any more, except the newest five, which are kept for their logs."""
     over = [
         instance
         for instance in world.instances.values()

@@ -1,4 +1,4 @@
-"""The work that the facts ask for; all of it may be begun again at any time. Pure."""
+"""Derives the background work from the facts; each piece of work is idempotent. Pure."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ S = InstanceState
 
 
 def work(world: World) -> Iterator[Work]:
-    """What is to be running in the background now."""
+    """Yields the pieces of work that should run in the background now."""
     for instance in world.instances.values():
         if instance.state is S.STARTING and instance.id not in world.statuses:
             yield StartInstance(instance.id)
@@ -50,7 +50,9 @@ def work(world: World) -> Iterator[Work]:
 
 
 def _other_memory(world: World, instance: Instance) -> int | None:
-    """What the limit of a running instance is to be changed to, bytes."""
+    """Returns the new memory limit of a running instance in bytes; None if it needs none, or the engine cannot change
+    it or refused it a short while ago.
+    """
     release, status = world.releases[instance.release], world.statuses.get(instance.id)
     if instance.state not in RUNNING or release.state in RELEASE_ENDED or status is None or not status.running:
         return None
@@ -60,17 +62,17 @@ def _other_memory(world: World, instance: Instance) -> int | None:
 
 
 def is_settled(world: World, starting: Release) -> bool:
-    """Whether the old instances may go: every new one gets visitors, and a canary's rollout is open."""
+    """Returns True if the old instances may go: every new one gets visitors, and a canary's rollout is open."""
     return _is_routable(world, starting) and _has_rollout(starting)
 
 
 def _is_to_be_checked(world: World, starting: Release) -> bool:
-    """While the old ones still serve."""
+    """Returns True for a stop-first release that is not checked yet, while the old instances still serve."""
     return starting.strategy == "stop-first" and starting.room_at is None and starting.id not in world.checked
 
 
 def _is_routable(world: World, release: Release) -> bool:
-    """As many as are wanted, all of them."""
+    """Returns True if all running instances are ready and routable, and at least as many as desired."""
     running = [i for i in world.of(release) if i.state in (S.STARTING, S.READY, S.UNHEALTHY)]
     routable = [i for i in running if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     return len(routable) == len(running) >= desired(world.override, release.manifest.resources).replicas
@@ -81,7 +83,7 @@ def _has_rollout(release: Release) -> bool:
 
 
 def _is_confirmed(world: World) -> bool:
-    """Whether the proxy has made of the registry's entries what they say."""
+    """Returns True if the proxy's routes agree with the states in the registry."""
     expected = {S.READY: RouteState.ROUTABLE, S.DRAINING: RouteState.ABSENT}
     return world.routes is not None and all(
         world.route(i.id) is expected.get(i.state, world.route(i.id)) for i in world.instances.values()
@@ -89,7 +91,9 @@ def _is_confirmed(world: World) -> bool:
 
 
 def _is_to_be_taken_back(world: World, live: Release) -> bool:
-    """By itself only once, and never a release that came by itself."""
+    """Returns True if the live release is to be rolled back automatically: production only, once for each release,
+    never a release that is itself an automatic rollback, and only while no other release is on its way.
+    """
     is_faulty = live.failure is not None and live.environment is Environment.PRODUCTION
     others = [r for r in world.releases.values() if r.state in (ReleaseState.PENDING, ReleaseState.STARTING)]
     return is_faulty and live.takes_back is None and not live.taken_back and not others

@@ -1,4 +1,4 @@
-"""What the registry should say of an environment's instances. Pure."""
+"""Compares an environment's instances with their entries in the registry. Pure."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from shared.proxy_models import RouteState
 
 
 def to_put(world: World, entries: Sequence[InstanceRecord]) -> list[InstanceRecord]:
-    """Entries that differ from what is stored. A starting instance has none yet; one that has ended gets none any
-    more, but the one it has must say so: the proxy takes nothing out without an explicit state.
+    """Returns the registry entries to write. A starting instance has none yet. An ended instance gets no new entry, but
+    its existing one must show the end: the proxy removes an endpoint only for an explicit state.
     """
     published = {entry.id: entry for entry in entries}
     wanted = [
@@ -22,7 +22,7 @@ def to_put(world: World, entries: Sequence[InstanceRecord]) -> list[InstanceReco
 
 
 def to_delete(world: World, entries: Sequence[InstanceRecord]) -> list[str]:
-    """Entries of instances that are gone, and that the proxy has taken out of the route."""
+    """Returns the ids of entries to delete: their instance has ended, and the proxy has taken it out of the route."""
     return [
         entry.id
         for entry in entries

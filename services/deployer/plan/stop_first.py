@@ -1,8 +1,8 @@
-"""Stop-first, for releases with volumes: two instances never write to one volume, so the old one makes room for the
-new one, and nobody is served in between. Pure.
+"""Plans stop-first releases, for apps with volumes. Two instances must never write to one volume, so the old one stops
+before the new one starts; in between the app does not serve. Pure.
 
-All that can be checked is checked while the old one serves → `MakeRoom` is stored → old ones out of the route, proxy
-confirms, SIGTERM, their end is seen → the new one starts. If it fails, the live release takes its place back.
+While the old one serves, everything that can be checked is checked → `MakeRoom` is stored → old ones out of the route,
+proxy confirms, SIGTERM, their end is seen → the new one starts. If it fails, the live release is started again.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ BEGUN = "its instances are being started"
 
 
 def is_stop_first(release: Release, live: Release | None) -> bool:
-    """Whether the release, which is about to start, makes the one that is live stop first."""
+    """Returns True if `release`, which is about to start, or the live one has volumes."""
     return bool(release.manifest.volumes) or (live is not None and bool(live.manifest.volumes))
 
 
 def in_the_way(world: World, release: Release) -> list[Instance]:
-    """Those whose end must be seen before another instance of the release is started. One that failed is among them
-    until it is certain that nothing of it runs.
+    """Returns the instances whose end must be seen before another instance of the release is started. A failed one
+    counts until it is certain that nothing of it runs.
     """
 
     def clashes(instance: Instance) -> bool:
@@ -37,14 +37,14 @@ def in_the_way(world: World, release: Release) -> list[Instance]:
 
 
 def is_ready_for_room(world: World, starting: Release) -> bool:
-    """Whether nothing more can be known before the old ones are taken out: the engine has what it needs, and the proxy
-    accepts the release's route.
+    """Returns True if all checks that are possible while the old instances serve have passed: the engine could start
+    the release, and the proxy accepts its route.
     """
     return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
 
 
 def room_made(world: World, starting: Release) -> Iterator[Change]:
-    """The old instances leave."""
+    """Marks the start of the outage once all checks have passed, and then takes the old instances out."""
     if starting.room_at is None:
         if is_ready_for_room(world, starting):
             yield MakeRoom(starting.id)
@@ -55,12 +55,14 @@ def room_made(world: World, starting: Release) -> Iterator[Change]:
 
 
 def out(instance: Instance, reason: str) -> MoveInstance:
-    """A starting one was never in the route: nothing of it has to drain."""
+    """Returns the change that takes an instance out: to draining, or at once to stopped for a starting one, which was
+    never in the route.
+    """
     return MoveInstance(instance.id, S.STOPPED if instance.state is S.STARTING else S.DRAINING, reason)
 
 
 def down_noted(world: World) -> Iterator[Change]:
-    """Visitors are served again: by the release itself or, when it has ended, by any other."""
+    """Records the end of an outage: an instance of the release serves or, when the release has ended, any other."""
     serving = [i for i in world.instances.values() if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     for release in world.releases.values():
         if release.is_down and any(i.release == release.id or release.state in ENDED for i in serving):
@@ -68,7 +70,7 @@ def down_noted(world: World) -> Iterator[Change]:
 
 
 def awaited(world: World, starting: Release) -> str:
-    """What a release that makes room waits for, in words for a person; empty for any other."""
+    """Returns the condition that a release after `MakeRoom` waits for, in words for a person; empty for any other."""
     if starting.room_at is None:
         return ""
     leaving = [i.id for i in in_the_way(world, starting) if i.release != starting.id or i.state not in RUNNING]

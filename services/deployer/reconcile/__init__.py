@@ -1,4 +1,4 @@
-"""Reconciliation: loops that observe every environment, plan, store the changes, and carry out the work.
+"""Reconciles every environment: observes, plans, stores the changes, and carries out the work in the background.
 
-May import `plan`, `releases`, `drivers` and `store`. Imported by `api` and `main`.
+May import `plan`, `releases`, `store` and the drivers' port (`drivers/driver.py`). Imported by `api` and `main`.
 """

@@ -1,4 +1,4 @@
-"""Background work of one environment: each piece at most once at a time, and not again at once after it ended."""
+"""Runs the background work of one environment: each piece at most once at a time, with a pause or back-off between."""
 
 import asyncio
 import logging
@@ -13,7 +13,9 @@ RETRY_S = 0.5
 
 
 class Jobs:
-    """`on_end` is called after each piece. A piece that raises is logged and may be begun again after 0.5 s."""
+    """Runs pieces of work as tasks, by key. `on_end` is called after each piece that was not cancelled by `cancel`. A
+    piece that raises is logged and may begin again after 0.5 s.
+    """
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
@@ -21,7 +23,7 @@ class Jobs:
         self._not_before: dict[Hashable, float] = {}
 
     def ensure(self, key: Hashable, make: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
-        """Begins it, if it does not run, and ended (well) at least `pause_s` ago."""
+        """Begins the piece, unless it runs, or ended less than `pause_s` (after an error 0.5 s) ago."""
         if key not in self._tasks and time.monotonic() >= self._not_before.get(key, 0.0):
             self._tasks[key] = asyncio.create_task(self._run(key, make, pause_s))
 
@@ -29,13 +31,13 @@ class Jobs:
         return key in self._tasks
 
     def cancel(self, key: Hashable) -> None:
-        """Cuts it off, if it runs; in any case it may be begun again at once."""
+        """Cancels the piece if it runs, and ends its pause, so that it may begin again at once."""
         self._not_before.pop(key, None)
         if (task := self._tasks.pop(key, None)) is not None:
             task.cancel()
 
     async def close(self) -> None:
-        """Cancels all, and waits until they have ended."""
+        """Cancels all pieces, and waits until they have ended."""
         await cancel(self._tasks.values())
 
     async def _run(self, key: Hashable, make: Callable[[], Awaitable[None]], pause_s: float) -> None:

@@ -1,7 +1,7 @@
-"""Asks instances for their health path: 4 times a second until they are ready, then every 0.9 s.
+"""Probes the health path of instances: 4 times a second until they are ready, then every 0.9 s.
 
-An instance that hangs is known as such after 2.7 to 3.6 s: three tries in a row get no answer, and the first of them
-may begin almost a whole round after the last answer. Rounds of 1 s would make that 4 s.
+A hanging instance is detected after 2.7 to 3.6 s: three probes in a row time out, and the first of them may begin
+almost a whole round after the last answer. Rounds of 1 s would make that 4 s.
 """
 
 import asyncio
@@ -20,11 +20,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProbeTarget:
-    """`address` is `host:port`. `is_new`: not ready yet; any answer within 5 s is taken, and asked for often."""
+    """An instance to probe."""
 
     address: str
+    """`host:port`."""
     path: str
+    """The health path, with its leading slash."""
     is_new: bool
+    """True until the instance is ready: probed every 0.25 s with a time-out of 5 s, later 0.9 s for both."""
 
     @property
     def every_s(self) -> float:
@@ -36,7 +39,9 @@ class ProbeTarget:
 
 
 class Prober:
-    """A task for each instance. `on_change` is called when one begins to answer, or misses for the third time."""
+    """Runs one task for each instance. `on_change` is called when an instance begins or ceases to pass its probes, and
+    at the third miss in a row.
+    """
 
     def __init__(self, on_change: Callable[[EnvironmentId], None]) -> None:
         self._on_change = on_change
@@ -48,7 +53,7 @@ class Prober:
         self._health: dict[str, InstanceHealth] = {}
 
     def follow(self, place: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
-        """From now on exactly these instances of the environment are probed."""
+        """Makes `targets` (by instance id) the instances of the environment that are probed; others are forgotten."""
         for gone in self._targets.get(place, {}).keys() - targets.keys():
             self._tasks.pop(gone).cancel()
             self._health.pop(gone, None)
@@ -57,7 +62,7 @@ class Prober:
             self._tasks[instance_id] = asyncio.create_task(self._probe(place, instance_id))
 
     def health(self) -> Mapping[str, InstanceHealth]:
-        """Of those that were probed at least once."""
+        """Returns the health of the instances that were probed at least once, by id."""
         return self._health
 
     async def close(self) -> None:
@@ -79,7 +84,7 @@ class Prober:
             await asyncio.sleep(max(0.0, started + target.every_s - time.monotonic()))
 
     async def _ask(self, target: ProbeTarget) -> str | None:
-        """What is wrong with the answer; None if nothing is."""
+        """Returns the fault of the answer, in words for a person; None for a status 2xx in time."""
         url = f"http://{target.address}{target.path}"
         try:
             async with asyncio.timeout(target.timeout_s):

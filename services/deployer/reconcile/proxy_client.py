@@ -1,4 +1,4 @@
-"""The proxy service, as the deployer commands it."""
+"""Commands the proxy service: syncs routes, opens and aborts rollouts."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -11,26 +11,30 @@ SYNC_TIMEOUT_S = 10.0  # the proxy itself answers within 5 s
 
 
 class ProxyRefused(Exception):
-    """The proxy will not do it, however often it is asked; the message says why."""
+    """The proxy refuses the call, and a retry does not help; the message says why."""
 
 
 class NotYet(Exception):
-    """The proxy does not answer, or what was asked for has not come about; to be asked again."""
+    """The proxy does not answer, or the requested effect has not come about yet; repeat the call."""
 
 
 class Proxy(Protocol):
-    """Every call may be repeated. Raises Refused or NotYet."""
+    """The port to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
 
     async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
-        """Has the registry read; answers when visitors are sent as it says. What is not named gets no visitors."""
+        """Makes the proxy read the registry; returns each instance's route once Envoy routes accordingly. An instance
+        that is not in the answer gets no visitors.
+        """
         ...
 
     async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
-        """`notify`: whom its events are to be told to. Raises Refused if the release was aborted meanwhile."""
+        """Opens the rollout of a canary release; `weight` is in percent of new visitors, `notify` holds the addresses
+        for its events. Raises ProxyRefused if the release was aborted meanwhile.
+        """
         ...
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:
-        """Raises Refused if there is no such rollout (any more)."""
+        """Aborts the rollout of a release. Raises ProxyRefused if there is no such rollout (any more)."""
         ...
 
 

@@ -1,5 +1,5 @@
-"""What people and other services order: releases, rollbacks, retirements, other wishes. What is ordered is stored
-first; the environment's runner then carries it out.
+"""Takes the orders of people and other services: releases, rollbacks, retirements, changes of an environment. Each
+order is stored first; the environment's reconciler then carries it out.
 """
 
 import asyncio
@@ -23,7 +23,9 @@ WAITING = (ReleaseState.PENDING, ReleaseState.STARTING)
 
 
 class ReleaseService:
-    """`locks`: of each environment, shared with its runner. `wake` has the runner look at once."""
+    """Stores orders. `locks` holds the lock of each environment, shared with its reconciler; `wake` makes the
+    reconciler step at once.
+    """
 
     def __init__(
         self,
@@ -42,8 +44,9 @@ class ReleaseService:
         self._now = now
 
     async def release(self, place: EnvironmentId, build_id: str) -> tuple[Release, bool]:
-        """The release of that build, and whether it is unchanged: live already. May be repeated: while a release of
-        the build waits or starts, that one is answered. Raises Conflict if the build may not be released.
+        """Creates a release of the build. Idempotent: returns the existing release while one of this build is pending
+        or starting, and the live one, with True for unchanged, if that runs the same commit and artifact. Raises
+        Conflict if the build may not be released, Unavailable if the build service or the engine does not answer.
         """
         build = BuildView.model_validate(await self._builds.get(f"/builds/{build_id}"))
         artifact, manifest = _releasable(build, place)
@@ -59,7 +62,10 @@ class ReleaseService:
         return known, known.state is ReleaseState.LIVE
 
     async def rollback(self, place: EnvironmentId, to: str | None) -> Release:
-        """A new release of what ran before, or of release `to`. Raises Conflict if there is nothing to go back to."""
+        """Creates a release of the last good build before the live one, or of what release `to` ran; returns a pending
+        or starting one if that runs the same. Raises NotFound if there is no release `to` here, Conflict if there is
+        no earlier release, `to` runs already, or the artifact is gone.
+        """
         async with self._locks[place]:
             stored = await self._store.load(place)
             live = _only(stored, ReleaseState.LIVE)
@@ -80,7 +86,9 @@ class ReleaseService:
             return await self._again(target, f"rolled back by hand to {target.id}")
 
     async def take_back(self, release_id: str) -> None:
-        """Has the last good release follow the faulty live one, or notes on it why that is not possible."""
+        """Creates a release of the last good build to replace the faulty live one, or records on that why it is not
+        possible. Does nothing if another release is on its way or live.
+        """
         faulty = await self._known_release(release_id)
         place = faulty.place
         target = rollback_target(await self._store.releases(place), faulty)
@@ -104,8 +112,8 @@ class ReleaseService:
             await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", taking_back=live)
 
     async def retire(self, release_id: str, state: ReleaseState, reason: str) -> Release:
-        """Ends a release; its instances drain and stop. Of one that has ended: nothing, it may be repeated. Raises
-        Conflict for what production's visitors are served by.
+        """Ends a release; its instances drain and stop. Idempotent: an ended release stays as it is. Raises NotFound,
+        and Conflict for a release that serves production.
         """
         place = (await self._known_release(release_id)).place
         async with self._locks[place]:
@@ -123,8 +131,8 @@ class ReleaseService:
         return commit.releases[release_id]
 
     async def wish(self, place: EnvironmentId, patch: EnvironmentPatch) -> None:
-        """Other replicas, memory, variables or secrets. Raises Invalid if they cannot be, and Conflict if replicas or
-        memory are asked for while there is no manifest to give their bounds.
+        """Changes replicas, memory, variables or secrets of the environment. Raises Invalid if a value is out of bounds
+        or wrong, and Conflict if replicas or memory are given while no live or starting release gives their bounds.
         """
         async with self._locks[place]:
             stored = await self._store.load(place)
@@ -146,8 +154,8 @@ class ReleaseService:
         return release
 
     async def _verify(self, artifact: Artifact, of: str) -> None:
-        """Raises Conflict unless the artifact is there, just as it was when it passed its gates; Unavailable if nobody
-        can say.
+        """Raises Conflict if the artifact is missing or differs from the one that passed its gates; Unavailable if the
+        engine does not answer.
         """
         try:
             await self._driver.verify(artifact)
@@ -176,7 +184,7 @@ class ReleaseService:
         reason: str,
         taking_back: Release | None = None,
     ) -> Release:
-        """With the environment's lock held."""
+        """Stores a new pending release and wakes the reconciler. The caller holds the environment's lock."""
         number, now, pending = await self._store.next_number(place.app), self._now(), ReleaseState.PENDING
         created = Release(
             id=f"{place.app}-r{number}",
@@ -206,7 +214,9 @@ def _only(stored: Stored, state: ReleaseState) -> Release | None:
 
 
 def _known(stored: Stored, build: BuildView, artifact: Artifact) -> Release | None:
-    """The release that makes another one of that build needless."""
+    """Returns the release that makes another one of this build unnecessary: the newest pending or starting one if it is
+    of this build or, if none is on its way, the live one if it runs the same commit and artifact. Else None.
+    """
     waiting = sorted((r for r in stored.releases.values() if r.state in WAITING), key=lambda r: -r.number)
     if waiting:
         return waiting[0] if waiting[0].build == build.id else None

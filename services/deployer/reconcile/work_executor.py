@@ -1,4 +1,4 @@
-"""Does the work of one environment in the background, and remembers what it saw: the facts of the next plan."""
+"""Does the work of one environment in the background, and remembers its results as facts for the next plan."""
 
 import logging
 import time
@@ -44,25 +44,28 @@ SYNC = "sync"
 
 @dataclass(frozen=True)
 class WorkContext:
-    """What work is done with. `take_back` has the last good release follow a faulty one. `poll_s`: how often
-    the proxy is asked while something drains; `memory_retry_s`: how soon the engine is asked for a memory limit again
-    that it refused.
-    """
+    """The dependencies and settings of the work."""
 
     store: Store
     driver: Driver
     proxy: Proxy
     facts: AppFacts
     grace_s: float
+    """Seconds from SIGTERM to SIGKILL."""
     domain: str
+    """Domain of the app's default host, `<app>.<domain>`."""
     take_back: Callable[[str], Awaitable[None]]
+    """Replaces the faulty release (by id) with a new release of the last good build."""
     poll_s: float = 0.05
+    """Seconds between two syncs of the proxy while it answers."""
     memory_retry_s: float = 30.0
+    """Seconds until a refused memory limit is tried again."""
 
 
 class WorkExecutor:
-    """`on_opened(release, refusal)` and `on_aborted(release)` store how a rollout was taken, `on_resized(instance,
-    memory, refusal)` what became of a memory limit; `wake` asks for a plan.
+    """Runs each piece of work at most once at a time. `on_opened(release, refusal)` and `on_aborted(release)` store the
+    proxy's answer about a rollout, `on_resized(instance, memory, refusal)` the result of a changed memory limit (bytes;
+    an empty refusal means success). `wake` asks for the next plan after each piece.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class WorkExecutor:
         self._registry_version = 0
 
     def registry_changed(self) -> None:
-        """What the proxy said, or is about to say, is about an older registry."""
+        """Discards the proxy's answer and cancels a running sync: both are about an older registry."""
         self._registry_version += 1
         self._jobs.cancel(SYNC)
         self.routes, self.refused = None, ""
@@ -103,7 +106,7 @@ class WorkExecutor:
         self._memory_refused.pop(instance_id, None)
 
     def memory_refused(self) -> dict[str, int]:
-        """The limits that the engine refused too short a while ago to ask again, bytes by instance."""
+        """Returns the memory limits refused within the last `memory_retry_s`, in bytes by instance id."""
         late = time.monotonic() - self._tools.memory_retry_s
         return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
 
@@ -111,7 +114,7 @@ class WorkExecutor:
         await self._jobs.close()
 
     def keep_going(self, pieces: Iterable[Work], world: World) -> None:
-        """Begins each piece that does not run already."""
+        """Begins each piece of work that does not run already and whose pause is over."""
         for piece in pieces:
             match piece:
                 case Check(release_id):
@@ -157,7 +160,7 @@ class WorkExecutor:
             self.start_errors[instance.id] = str(error)
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
-        """`memory` in bytes."""
+        """Returns the spec of an instance of the release; `memory` is in bytes."""
         app, environment = self._place.app, self._place.environment
         return InstanceSpec(
             id=instance_id,
@@ -209,7 +212,9 @@ class WorkExecutor:
             self.routes, self.waits_for, self.refused = routes, waits_for, refused
 
     async def _sync_body(self, world: World) -> dict[str, object] | None:
-        """Hosts as production's manifest names them, if there is production; None if there is nothing to route."""
+        """Returns the body of the proxy's sync, with the hosts of production's manifest where there is one; None if
+        there is nothing to route.
+        """
         own = _leading(world.releases.values())
         production = own
         if self._place.environment is not Environment.PRODUCTION:
@@ -245,7 +250,7 @@ class WorkExecutor:
 
 
 def _leading(releases: Iterable[Release]) -> Release | None:
-    """Whose manifest counts for the route: the release that takes over, else the live one, else the last one."""
+    """Returns the release whose manifest counts for the route: the starting one, else the live one, else the newest."""
     order = [ReleaseState.STARTING, ReleaseState.LIVE]
     ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
     return ranked[0] if ranked else None

@@ -1,4 +1,4 @@
-"""The domain of the deployer: environments, releases, instances, and the overrides that people set.
+"""Models the domain of the deployer: environments, releases, instances, and the overrides that people set.
 
-Imports no other package of the deployer.
+May import shared only, no other package of the deployer. Imported by `plan`, `reconcile`, `api`, `store` and `main`.
 """

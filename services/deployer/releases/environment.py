@@ -1,4 +1,4 @@
-"""An environment of an app: how many instances, how much memory, which variables and secrets, what an app is told."""
+"""Models an environment of an app: the overrides of its manifest, and the environment variables of its instances."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from shared.manifest import Manifest, Resources
 from shared.models import TRACK_OF, Desired, Environment
 
-# Of neither variables nor secrets: as in instances of versions without a vault, which so need not be replaced.
+# The digest of no variables and no secrets, as in instances of versions without encryption: they need no replacement.
 NOTHING = "44136fa355b3678a"
 
 
 @dataclass(frozen=True)
 class EnvironmentId:
-    """Where releases go: one environment of one app."""
+    """An environment of one app, the target of releases; `str()` gives `<app>/<environment>`."""
 
     app: str
     environment: Environment
@@ -27,23 +27,23 @@ class EnvironmentId:
 
 
 class SecretOverride(BaseModel):
-    """Shown to nobody but the app. `set_at`: the last time."""
+    """A secret that only the app is shown; `set_at` is the time of its last change."""
 
     value: SecretStr
     set_at: datetime
 
 
 class Locked(BaseModel):
-    """A value, encrypted. `set_at`: of a secret, the last time; None: it is a variable's."""
+    """An encrypted value. `set_at` is the time of a secret's last change; None marks a variable."""
 
     sealed: str = Field(repr=False)
     set_at: datetime | None = None
 
 
 class Override(BaseModel):
-    """What was asked for besides the manifest. None: as the manifest says. `memory` in bytes. `locked`: variables and
-    secrets whose values cannot be decrypted with the key that is there. `configuration`: a short digest of what an
-    instance can get only by being started (another one means that it is out of date), as the store read it.
+    """Settings of an environment that override its manifest; None leaves the manifest's value. `memory` is in bytes.
+    `locked` holds the variables and secrets that the present key cannot decrypt. `configuration` is a digest of
+    variables and secrets, computed when the store loads them: an instance that was started with another is out of date.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -56,12 +56,12 @@ class Override(BaseModel):
     configuration: str = NOTHING
 
     def told(self) -> dict[str, str]:
-        """What is in the app's environment by this, by name."""
+        """Returns the environment variables that this override adds, secrets included, by name."""
         return self.variables | {name: secret.value.get_secret_value() for name, secret in self.secrets.items()}
 
     @property
     def problem(self) -> str:
-        """Why no instance can be started with it, and the remedy; empty: it can."""
+        """Returns the reason why no instance can be started with this override, and the remedy; empty if it can."""
         if not self.locked:
             return ""
         return (
@@ -71,7 +71,7 @@ class Override(BaseModel):
 
 
 def desired(override: Override, resources: Resources) -> Desired:
-    """The override, held within the bounds of the manifest that is to run: a later commit may have moved them."""
+    """Returns the override clamped to the bounds of the manifest that is to run: a later commit may have moved them."""
     return Desired(
         replicas=_within(override.replicas, resources.replicas, resources.max_replicas),
         memory=_within(override.memory, resources.memory, resources.max_memory),
@@ -85,7 +85,7 @@ def _within(asked: int | None, least: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class AppFacts:
-    """What the platform tells apps about itself: the same for all apps of an environment."""
+    """Addresses and secrets of the platform for apps, the same for all apps of an environment."""
 
     ofrep_endpoint: str
     redis_url: str = field(repr=False)
@@ -94,7 +94,9 @@ class AppFacts:
     def environment_of(
         self, place: EnvironmentId, release: str, commit: str, variables: Mapping[str, str]
     ) -> dict[str, str]:
-        """The variables of an instance, but for those that only its driver knows (PORT, PATH, HOME, TMPDIR)."""
+        """Returns the environment variables of an instance; its driver adds its own (PORT, and for processes PATH, HOME
+        and TMPDIR).
+        """
         return {
             **variables,
             "SLIPWAY_APP": place.app,
@@ -108,11 +110,13 @@ class AppFacts:
         }
 
     def digest(self, environment: Environment) -> str:
-        """Another one means that instances were told what does not hold any more."""
+        """Returns a digest of these facts, 16 hex digits: an instance that was started with another one is out of
+        date.
+        """
         text = "\n".join((self.ofrep_endpoint, self.redis_url, self.flags_tokens[environment]))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sync_body(hosts_of: Manifest, health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
-    """What the proxy is told of the app."""
+    """Returns the body of the proxy's `sync` of the app: host names and health path."""
     return {"hosts": [*hosts_of.hosts, f"{app}.{domain}"], "health": health_of.run.health}

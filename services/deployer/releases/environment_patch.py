@@ -1,4 +1,4 @@
-"""A wish for an environment: other replicas, memory, variables or secrets; what may be wished for. Pure."""
+"""Validates and applies a change of an environment: its replicas, memory, variables and secrets. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ ALL_BYTES = 256 * KIB
 
 
 class EnvironmentPatch(Model):
-    """What is not given stays. A variable or secret is removed by the value null. A name is one of them: set as the
-    other one, it becomes that, with the value that is given.
+    """A patch changes the given fields and leaves the others. Null removes a variable or secret. A name is either a
+    variable or a secret: setting it as the other moves it, with the value that is given.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -54,7 +54,9 @@ class EnvironmentPatch(Model):
                 )
 
     def applied(self, to: Override, now: datetime) -> Override:
-        """Raises Invalid, without any value, if a variable or secret cannot be what is asked for."""
+        """Returns the override with this patch applied. Raises Invalid for a wrong name or a value that is too long or
+        cannot stand in an environment; the message never holds the value.
+        """
         variables = {name: value for name, value in self.variables.items() if value is not None}
         secrets = {
             name: SecretOverride(value=value, set_at=now) for name, value in self.secrets.items() if value is not None

@@ -1,4 +1,4 @@
-"""One running copy of a release: its states, and when one that died is started again."""
+"""Models an instance, one running copy of a release: its states, and the restart back-off after a crash."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,11 +28,13 @@ WELL_AFTER_S = 60.0
 
 
 class Instance(BaseModel):
-    """`memory`: its limit, bytes, changed last at `memory_at`; `memory_refusal`: why it could not be changed the last
-    time. `restarts` and `oom_kills` count over the instances that this one took over from, its own kills once it has
-    failed; `crashes` only those in a row. `oom_killed`: it was killed at its limit. `ended_at`: when its process was
-    certainly gone. `replaced`: another one was started in its place. `told`: digest of what the platform told it about
-    itself; empty: it was started before that was kept.
+    """An instance as it is stored.
+
+    `memory` is its limit in bytes, changed last at `memory_at`; `memory_refusal` is the reason why the last change was
+    refused. `restarts` and `oom_kills` include the instances that this one replaced, and its own kills once it has
+    failed; `crashes` counts only those in a row. `oom_killed`: it was killed at its limit. `ended_at` is the time at
+    which its end was certain. `replaced`: another one was started in its place. `told` is the digest of the platform's
+    addresses and secrets in its environment (`AppFacts.digest`); empty in records of versions without it.
     """
 
     id: str
@@ -64,7 +66,7 @@ class Instance(BaseModel):
 
 
 def moved(instance: Instance, state: InstanceState, reason: str, now: datetime) -> Instance:
-    """The instance in its new state; raises IllegalTransition."""
+    """Returns the instance in its new state; raises IllegalTransition."""
     transition(INSTANCE_TRANSITIONS, instance.state, state)
     changes: dict[str, Any] = {"state": state, "reason": reason, "changed_at": now}
     if state is S.READY and instance.ready_at is None:
@@ -73,24 +75,24 @@ def moved(instance: Instance, state: InstanceState, reason: str, now: datetime) 
 
 
 def resized(instance: Instance, memory: int, now: datetime) -> Instance:
-    """With another memory limit, bytes."""
+    """Returns the instance with another memory limit, in bytes."""
     return instance.model_copy(update={"memory": memory, "memory_at": now, "memory_refusal": ""})
 
 
 def crashes_in_a_row(failed: Instance) -> int:
-    """Including this one; an instance that was well for a minute begins a new row."""
+    """Returns the number of crashes in a row, this one included; a minute after becoming ready a new row begins."""
     was_well = failed.ready_at is not None and (failed.changed_at - failed.ready_at).total_seconds() >= WELL_AFTER_S
     return 1 if was_well else failed.crashes + 1
 
 
 def is_helped_by(failed: Instance, memory: int) -> bool:
-    """Whether an instance with that much memory has what `failed` lacked."""
+    """Returns True if `failed` was killed at its memory limit and `memory` (bytes) is more than that limit."""
     return failed.oom_killed and memory > failed.memory
 
 
 def may_restart_at(failed: Instance, memory: int) -> datetime:
-    """When an instance with that much memory may be started in place of `failed`: 0.5 s after, doubling with each crash
-    in a row to 30 s; at once if it has what the failed one lacked.
+    """Returns the time from which an instance with `memory` bytes may replace `failed`. The back-off begins at 0.5 s
+    and doubles with each crash in a row, up to 30 s; there is none if more memory helps (`is_helped_by`).
     """
     if is_helped_by(failed, memory):
         return failed.changed_at
@@ -99,7 +101,7 @@ def may_restart_at(failed: Instance, memory: int) -> datetime:
 
 
 def registry_record(instance: Instance) -> InstanceRecord:
-    """The instance as others see it."""
+    """Returns the instance's entry for the registry."""
     return InstanceRecord(
         id=instance.id,
         release=instance.release,

@@ -1,14 +1,15 @@
-"""What follows when an instance was killed at its memory limit. Pure."""
+"""Computes the consequences of a kill at the memory limit. Pure."""
 
 from shared.manifest import size
 
 
 def memory_after_kill(limit: int, maximum: int) -> int | None:
-    """Twice the limit, at most the manifest's maximum; None if that is reached already. Bytes."""
+    """Returns twice the limit, at most `maximum`, in bytes; None if the limit is at the maximum already."""
     return None if limit >= maximum else min(2 * limit, maximum)
 
 
 def kill_reason(limit: int, maximum: int) -> str:
+    """Returns the reason of the kill, in words for a person, with the remedy if the limit cannot be raised."""
     if memory_after_kill(limit, maximum) is not None:
         return f"killed: out of memory at its limit of {size(limit)}"
     return f"killed: out of memory at its maximum of {size(limit)}; raise resources.max_memory or mend the app"

@@ -1,4 +1,4 @@
-"""What was asked for besides the manifest, as it is stored: each value of a variable or secret encrypted by itself."""
+"""Encrypts overrides for the store: each value of a variable or secret is encrypted separately."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ from shared.security.vault import fernet_of
 
 
 class _Stored(BaseModel):
-    """A variable that is a plain text was written by a version that did not encrypt."""
+    """An override as JSON holds it; a variable in plain text was written by a version that did not encrypt."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -26,8 +26,8 @@ class _Stored(BaseModel):
 
 
 class OverrideEncryption:
-    """`keys`: secrets, the content of `<home>/key`. The first one encrypts, each of them decrypts. Raises ValueError if
-    there is none.
+    """Encrypts and decrypts overrides. `keys` are the secrets in `<home>/key`: the first encrypts, each decrypts.
+    Raises ValueError if there is none.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -37,7 +37,9 @@ class OverrideEncryption:
         self._digest_key = derived_secret(keys[0], "deployer:configuration").encode()
 
     def seal(self, override: Override) -> str:
-        """As JSON. What cannot be decrypted is kept as it is: the key may come back."""
+        """Returns the override as JSON with encrypted values. Locked values are kept unchanged: their key may come
+        back.
+        """
         variables = {name: Locked(sealed=self._encrypt(value)) for name, value in override.variables.items()}
         secrets = {
             name: Locked(sealed=self._encrypt(secret.value.get_secret_value()), set_at=secret.set_at)
@@ -54,8 +56,8 @@ class OverrideEncryption:
         ).model_dump_json()
 
     def open(self, text: str) -> Override:
-        """With its configuration; while a value cannot be decrypted that is the last known one, so that no instance is
-        taken for an outdated one.
+        """Decrypts an override, and computes its configuration. While a value cannot be decrypted, the stored
+        configuration stays, so that no instance counts as outdated. Raises pydantic.ValidationError.
         """
         stored = _Stored.model_validate_json(text)
         override = Override(replicas=stored.replicas, memory=stored.memory, configuration=stored.configuration)
@@ -76,7 +78,9 @@ class OverrideEncryption:
         return override
 
     def _configuration(self, told: Mapping[str, str]) -> str:
-        """It stands in the clear: without the key nobody can try which values have that digest."""
+        """Returns the digest of the variables and secrets, 16 hex digits. It is stored in the clear, so it is keyed:
+        without the key, guessed values cannot be compared with it.
+        """
         if not told:
             return NOTHING
         text = json.dumps(told, sort_keys=True).encode()
@@ -86,7 +90,7 @@ class OverrideEncryption:
         return self._fernet.encrypt(value.encode()).decode()
 
     def _decrypt(self, sealed: str) -> str | None:
-        """None: with another key, or changed since."""
+        """Returns the plain text; None if it was sealed with another key or changed since."""
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:

@@ -1,4 +1,4 @@
-"""One build in one environment: its states, what may be rolled back to, and which artifacts are still needed."""
+"""Models a release, one build in one environment: its states, the rollback target, the artifacts still needed."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ ENDED = frozenset({S.RETIRED, S.FAILED, S.ROLLED_BACK})
 
 
 class ReleaseTransition(BaseModel):
-    """One transition of the past."""
+    """A transition that the release has made, with reason and time."""
 
     state: ReleaseState
     reason: str
@@ -33,12 +33,14 @@ class ReleaseTransition(BaseModel):
 
 
 class Release(BaseModel):
-    """`switched_at`: from here on the old instances are taken out, there is no way back but a rollback. `takes_back`:
-    the faulty release that this one replaces by itself; `taken_back`: the release that replaces this faulty one, or
-    why there is none. Stop-first: from `room_at` on the old instances are taken out before any of this release is
-    started; there is a way back. `down_from`: when those that served left; `down_s`: how long nobody took their place.
-    `raised_to`: the environment's memory, bytes, to which it had that raised before it was live, from `raised_from`
-    (None: the manifest's).
+    """A release as it is stored.
+
+    From `switched_at` on the old instances are taken out, and only a rollback leads back. `takes_back` is the id of the
+    faulty release that this one replaces automatically; `taken_back` is, on the faulty one, the id of its replacement
+    or the reason why there is none. With stop-first, the old instances are taken out from `room_at` on, before any of
+    this release is started; until `switched_at` a failure brings them back. `down_from` is the time at which the
+    serving instances left, `down_s` the seconds until another one served. `raised_to` is the memory in bytes to which
+    the release raised its environment's before it was live, `raised_from` the value before (None: the manifest's).
     """
 
     id: str
@@ -76,19 +78,19 @@ class Release(BaseModel):
 
     @property
     def is_down(self) -> bool:
-        """Whether it had those that served leave, and nobody has been seen in their place yet."""
+        """Returns True while the release has taken the serving instances out and no other has been seen to serve."""
         return self.down_from is not None and self.down_s is None
 
 
 class ReleaseDetail(ReleaseView):
-    """A release with its past."""
+    """A release with its past transitions."""
 
     instances_made: int
     history: list[ReleaseTransition]
 
 
 def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> Release:
-    """The release in its new state; raises IllegalTransition."""
+    """Returns the release in its new state, with the transition in its history; raises IllegalTransition."""
     transition(RELEASE_TRANSITIONS, release.state, state)
     changes: dict[str, Any] = {
         "state": state,
@@ -103,18 +105,18 @@ def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> 
 
 
 def view(release: Release, *, unchanged: bool = False) -> ReleaseDetail:
-    """The release as clients see it."""
+    """Returns the release as clients see it."""
     return ReleaseDetail.model_validate({**release.model_dump(), "unchanged": unchanged})
 
 
 def is_same(release: Release, commit: str, digest: str) -> bool:
-    """Whether the release runs that very artifact; the commit counts, as apps are told theirs."""
+    """Returns True if the release runs this artifact of this commit; the commit counts, since apps receive theirs."""
     return (release.commit, release.artifact.digest) == (commit, digest)
 
 
 def rollback_target(releases: Sequence[Release], live: Release | None) -> Release | None:
-    """The newest release that was live, did not have to be rolled back, and ran something else than `live`.
-    `releases`: newest first.
+    """Returns the newest retired release that was live and ran another commit or artifact than `live`; None if there is
+    none. `releases` are newest first.
     """
     for release in releases:
         was_well = release.state is S.RETIRED and release.live_at is not None
@@ -124,8 +126,9 @@ def rollback_target(releases: Sequence[Release], live: Release | None) -> Releas
 
 
 def kept(releases: Sequence[Release], count: int) -> list[Release]:
-    """Of one environment, newest first: those that have not ended, the newest `count`, and the newest `count` that were
-    live (a row of failed releases must not push out what can be gone back to).
+    """Returns the releases that retention keeps: those that have not ended, the newest `count`, and the newest `count`
+    that were live (a row of failed releases must not push out the rollback targets). `releases` are one environment's,
+    newest first.
     """
     were_live = [release.id for release in releases if release.live_at is not None][:count]
     newest = [release.id for release in releases][:count]
@@ -133,13 +136,15 @@ def kept(releases: Sequence[Release], count: int) -> list[Release]:
 
 
 def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection[str]) -> list[Artifact]:
-    """Of the releases of one environment, newest first, that are kept or have instances (`in_use`)."""
+    """Returns the artifacts of the releases that are kept or have instances (`in_use`, ids). `releases` are one
+    environment's, newest first.
+    """
     by_id = {release.id for release in kept(releases, count)} | set(in_use)
     return [release.artifact for release in releases if release.id in by_id]
 
 
 def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
-    """Directories of an app's releases that none of its environments needs."""
+    """Returns the artifact directories of an app's releases that none of its environments needs."""
     artifacts = [release.artifact for releases in by_environment for release in releases]
     known = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
     return known - {artifact.ref for artifact in needed}

@@ -1,4 +1,4 @@
-"""An alert: one rule about one release. Prometheus' states, and how far the abort is that it asks for."""
+"""An alert: one rule about one release, with Prometheus' states and the state of the abort that it requests."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -29,7 +29,7 @@ OPEN = frozenset({AlertState.PENDING, AlertState.FIRING})
 
 
 class AbortState(StrEnum):
-    """Wanted from the moment of firing until the proxy has answered, even if the alert resolves in between."""
+    """States of an abort: wanted from firing until the proxy has answered, even if the alert resolves in between."""
 
     WANTED = "wanted"
     CONFIRMED = "confirmed"
@@ -44,9 +44,9 @@ ABORT_TABLE: Table[AbortState] = {
 
 
 class Alert(View):
-    """`since` is when it entered its state; `active_at` when what it is about began; `well_since` when a firing one was
-    first seen to be well again. `value`, `threshold` and `seen` (the figures that the value was made of) are those it
-    became pending or fired on. `aborts`: whether it asks for the end of a rollout, which none about production does.
+    """One rule about one release. `since`: when it entered its state; `active_at`: when the breach began; `well_since`:
+    when a firing alert was first seen to be well again. `value`, `threshold` and `seen` (the figures behind the value)
+    are those it became pending or fired on. `aborts`: it requests the end of a rollout, never set for production.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Alert(View):
     abort_at: datetime | None = None
 
     def evidence(self) -> dict[str, JsonValue]:
-        """What an abort is decided on, for the rollout that it ends."""
+        """Returns the evidence for the abort, kept with the rollout that it ends."""
         return {
             "alert": self.id,
             "rule": self.rule,
@@ -97,7 +97,7 @@ def new_alert(rule: Rule, app: str, environment: Environment, release: str, now:
 
 
 def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:
-    """The alert after one more look. No data (None) neither fires nor resolves: all stays as it was.
+    """Returns the alert after one more look. No data (None) neither fires nor resolves it.
 
     It fires when it has been pending for `for_s` seconds, at once if that is 0. It resolves `keep_firing_for_s` seconds
     after the first look that found it well, if none in between found it bad. (After Prometheus, rules/alerting.go.)
@@ -126,7 +126,7 @@ def _calmer(alert: Alert, rule: Rule, now: datetime, reading: Reading) -> Alert:
 
 
 def end(alert: Alert, now: datetime, reason: str) -> Alert:
-    """What an open alert was about is no more."""
+    """Closes an open alert as gone: its release, rollout or rule has ended."""
     return _moved(alert, AlertState.GONE, now, reason)
 
 
@@ -135,7 +135,7 @@ def want_abort(alert: Alert, now: datetime) -> Alert:
 
 
 def settle_abort(alert: Alert, state: AbortState, now: datetime, reason: str) -> Alert:
-    """The proxy has answered: confirmed or obsolete."""
+    """Records the proxy's answer to the abort: confirmed or obsolete."""
     return _with_abort(alert, state, now, reason)
 
 

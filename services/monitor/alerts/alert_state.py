@@ -1,4 +1,4 @@
-"""The rules and alerts in memory, where they are decided; Redis is written behind."""
+"""Rules and alerts in memory, where they are decided; Redis is written behind."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ FIRST_LOAD_S = 2.0
 
 
 class ActiveAlerts:
-    """Nothing here waits for Redis but `flush()` and the first `load()`."""
+    """Holds rules and alerts; among reads and decisions only `flush()` and the first `load()` wait for Redis."""
 
     def __init__(self, store: AlertStore) -> None:
         self._store = store
@@ -40,16 +40,16 @@ class ActiveAlerts:
     # --- rules
 
     def rules(self) -> list[Rule]:
-        """The default rules and those set by hand, by name."""
+        """Returns the default rules and those set by hand, by name."""
         return sorted(self._rules.values(), key=lambda rule: rule.name)
 
     async def put_rule(self, rule: Rule) -> None:
-        """Raises RedisError, and then nothing has changed."""
+        """Stores the rule, then applies it. Raises RedisError, and then nothing has changed."""
         await self._store.put_rule(rule)
         self._rules[rule.name] = rule
 
     async def delete_rule(self, name: str) -> None:
-        """A default rule becomes what it was by default."""
+        """Deletes the rule; a default rule gets its default back. Raises RedisError."""
         await self._store.delete_rule(name)
         self._rules = {kept: rule for kept, rule in self._rules.items() if kept != name}
         if name in DEFAULTS:
@@ -58,15 +58,15 @@ class ActiveAlerts:
     # --- alerts
 
     def alerts(self) -> list[Alert]:
-        """Newest first."""
+        """Returns all alerts, newest change first."""
         return sorted(self._alerts.values(), key=lambda alert: alert.since, reverse=True)
 
     def open_alerts(self) -> list[Alert]:
-        """Pending and firing ones."""
+        """Returns the pending and firing alerts."""
         return [alert for alert in self._alerts.values() if alert.state in OPEN]
 
     def wanted_aborts(self) -> list[Alert]:
-        """Alerts whose abort the proxy has not answered yet; the one that fired first comes first."""
+        """Returns the alerts whose abort the proxy has not answered yet, in the order in which they fired."""
         return sorted(
             (alert for alert in self._alerts.values() if alert.abort == AbortState.WANTED),
             key=lambda alert: alert.abort_at or alert.since,
@@ -75,7 +75,7 @@ class ActiveAlerts:
     def look(
         self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
     ) -> bool:
-        """Takes one reading into the rule's alert about the release; whether that changed it."""
+        """Applies one reading to the rule's alert about the release; returns whether that changed it."""
         fresh = new_alert(rule, app, environment, release, now)
         before = self._alerts.get(fresh.id, fresh)
         breaching = is_breaching(rule, reading, firing=before.state == AlertState.FIRING)
@@ -86,8 +86,8 @@ class ActiveAlerts:
     def end_others(
         self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
     ) -> bool:
-        """Ends the open alerts there, but those about `releases` (None: any) whose rules are in force; whether there
-        were some.
+        """Ends the open alerts of the environment, except those about `releases` (None: any) whose rules are in force;
+        returns whether there were some.
         """
         ended = False
         for alert in self.open_alerts():
@@ -104,14 +104,14 @@ class ActiveAlerts:
         return ended
 
     def end_release(self, release: str, now: datetime, reason: str) -> bool:
-        """The release is no more: ends its open alerts; whether there were any."""
+        """Ends the open alerts of a release that has ended; returns whether there were any."""
         mine = [alert for alert in self.open_alerts() if alert.release == release]
         for alert in mine:
             self._put(alert, end(alert, now, reason))
         return bool(mine)
 
     def settle(self, alert: Alert, state: AbortState, now: datetime, reason: str) -> None:
-        """The proxy has answered the abort that this alert asked for."""
+        """Records the proxy's answer to the abort that this alert requested."""
         current = self._alerts.get(alert.id)
         if current is not None and current.abort == AbortState.WANTED:
             self._put(current, settle_abort(current, state, now, reason))
@@ -137,7 +137,7 @@ class ActiveAlerts:
     # --- Redis
 
     async def load(self) -> None:
-        """Takes over what an earlier run stored; what this run knows already is newer. Raises RedisError."""
+        """Restores what an earlier run stored; newer state of this run wins. Raises RedisError."""
         if self._loaded:
             return
         try:
@@ -149,14 +149,14 @@ class ActiveAlerts:
             self._tried = True
 
     async def load_if_possible(self) -> None:
-        """Before the first decision: gives Redis 2 s, once; without it, decisions begin with an empty memory."""
+        """Tries once, for at most 2 s, to restore from Redis before the first decision; else starts empty."""
         if not self._tried:
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(), FIRST_LOAD_S)
             self._tried = True
 
     async def flush(self) -> None:
-        """Stores what has changed, alerts with their events; raises RedisError, and keeps it for the next time."""
+        """Stores changed alerts with their events. Raises RedisError, and then keeps them for the next try."""
         async with self._flushing:
             await self.load()
             unsaved, told = self._unsaved, self._events

@@ -1,4 +1,4 @@
-"""Where rules and alerts live."""
+"""Store of rules and alerts."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,25 +20,27 @@ Kept = TypeVar("Kept", Rule, Alert)
 
 
 class AlertStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; a write is then done wholly or not."""
+    """Every method raises `redis.RedisError` when the store is out of reach; a write is atomic."""
 
     async def load(self) -> tuple[list[Rule], list[Alert]]:
-        """What is stored; an entry that cannot be read is left out, it must not keep the others from being watched."""
+        """Returns all rules and alerts. An unreadable entry is left out, so that it does not stop the watch over the
+        others.
+        """
         ...
 
     async def save(self, alerts: Mapping[str, Alert | None], told: Sequence[Event]) -> None:
-        """Stores (None: removes) alerts by id, and appends the events of what happened to them, at once."""
+        """Stores (None: removes) alerts by id and appends their events, atomically."""
         ...
 
     async def put_rule(self, rule: Rule) -> None: ...
 
     async def delete_rule(self, name: str) -> None:
-        """Nothing happens if there is none."""
+        """Deletes the rule; does nothing if it does not exist."""
         ...
 
 
 class RedisAlertStore:
-    """Hashes `monitor:rules` and `monitor:alerts`."""
+    """Uses the hashes `monitor:rules` and `monitor:alerts`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -69,7 +71,7 @@ class RedisAlertStore:
 
 
 class MemoryAlertStore:
-    """For tests."""
+    """Implements AlertStore in memory, for tests."""
 
     def __init__(self) -> None:
         self._rules: dict[str, Rule] = {}

@@ -1,4 +1,4 @@
-"""The watch over every release that gets visitors: canaries on their way, and production."""
+"""The evaluator compares every release that gets visitors with the rules: canaries on their way, and production."""
 
 import asyncio
 import logging
@@ -29,13 +29,14 @@ CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
 
 
 async def ask(client: ServiceClient, path: str) -> Any:
-    """Asked once: the loop asks again anyway, and an old answer is worth less than a new question."""
+    """Sends a GET without a retry: the loop asks again anyway, and a new question is worth more than an old answer."""
     return await client.call("GET", path, timeout_s=CALL_S, repeatable=False)
 
 
 class Evaluator:
-    """Takes what it sees into the alerts. Never waits for Redis. `wake` is called when an alert changed: there may be
-    an abort to ask for, and something to store.
+    """Reads deployer and proxy, and applies the readings to the alerts. Never waits for Redis.
+
+    `wake` is called when an alert changed: there may be an abort to request, and something to store.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class Evaluator:
 
     @property
     def proxy_silent(self) -> str | None:
-        """Why the proxy's last answers are missing; None also while there is nothing to ask it for."""
+        """The reason why the proxy's last answers are missing; None also while there is nothing to ask it for."""
         return next(iter(self._silent.values()), None)
 
     async def step(self) -> None:
-        """One look at each app that has a canary, and every 2 s at each other one. An empty registry ends no watch."""
+        """Looks at each app with a canary, and every 2 s at each other app. An empty registry ends no watch."""
         await self._alerts.load_if_possible()
         await self._find_instances()
         rolling = self._rolling()
@@ -82,8 +83,9 @@ class Evaluator:
         await _all(self._look(app, app in rolling) for app in apps - seldom)
 
     async def strike(self, app: str, environment: Environment, release: str, reason: str) -> None:
-        """An event said that an instance of the release is ill: acts on it now, not at the next look. Raises
-        Unavailable if nobody knows whether the release is on its way; then the event must be told again.
+        """Handles an event about an ill instance at once instead of at the next look.
+
+        Raises Unavailable if it cannot find out whether the release is on its way; then the event must be read again.
         """
         if environment == Environment.CANARY:
             silent = await self._ask_for_rollout(app)
@@ -101,25 +103,26 @@ class Evaluator:
         self._judge(app, environment, release, ill)
 
     def excuse(self, instance: str) -> None:
-        """It was killed for its memory, and more can be given: that it failed does not speak against its release."""
+        """Excludes the instance from the health check: it had an OOM kill, and its limit can still be raised."""
         self._fleet.excuse(instance, self._clock())
 
     def end(self, release: str, reason: str) -> None:
-        """An event said that the release of production is no more."""
+        """Handles an event that says that production's release has ended."""
         self._fleet.end(release)
         if self._alerts.end_release(release, self._clock(), reason):
             self._wake()
 
     def _rolling(self) -> set[str]:
-        """Apps with a canary, or with one that nobody has said has ended."""
+        """Returns the apps with a canary, or with one whose end has not been seen."""
         current = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
         opened = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
         routed = {app for app, window in self._windows.items() if window.release(Track.CANARY)}
         return self._fleet.with_canary() | current | opened | routed
 
     async def _find_instances(self) -> None:
-        """A deployer that does not answer leaves what was known; of its health nothing is known. What an alert is about
-        was live in production when an earlier run looked.
+        """Reads the registry. Without an answer the instances stay known, their health does not.
+
+        An open alert of an earlier run about production names the release that was live then.
         """
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
@@ -132,7 +135,7 @@ class Evaluator:
             self._fleet.take(RegistryView.model_validate(answer).instances, self._clock())
 
     async def _look(self, app: str, rolling: bool) -> None:
-        """Each release is judged by what can be read, whatever cannot."""
+        """Judges each release of the app by whatever could be read."""
         self._looked_at[app] = self._clock()
         try:
             questions = [self._ask_for_traffic(app), *([self._ask_for_rollout(app)] if rolling else [])]
@@ -146,7 +149,7 @@ class Evaluator:
             self._look_at_production(app)
 
     async def _ask_for_traffic(self, app: str) -> str | None:
-        """Returns why there is no answer."""
+        """Reads the app's traffic; returns why there is no answer, else None."""
         try:
             answer = await ask(self._proxy, f"/apps/{app}/traffic")
         except Problem as problem:
@@ -157,7 +160,7 @@ class Evaluator:
         return None
 
     async def _ask_for_rollout(self, app: str) -> str | None:
-        """Returns why there is no answer; then the rollout is what the proxy said last."""
+        """Reads the app's rollout; returns why there is no answer, and then keeps the last one."""
         try:
             answer = await ask(self._proxy, f"/apps/{app}/rollout")
         except Problem as problem:
@@ -203,7 +206,7 @@ class Evaluator:
         } | self._wear(app, Environment.PRODUCTION, release, now)
 
     def _wear(self, app: str, environment: Environment, release: str, now: datetime) -> Readings:
-        """What is measured of the instances themselves."""
+        """Returns the readings that are measured on the instances themselves."""
         ready = self._fleet.ready_instances(app, environment, release)
         unknown = Reading(None, "the deployer does not answer")
         return {
@@ -216,7 +219,7 @@ class Evaluator:
         }
 
     def _judge(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
-        """A rule that cannot be judged is said once, and does not keep the others from being judged."""
+        """Applies the readings. A rule that cannot be judged is logged once, and the other rules are still judged."""
         now = self._clock()
         changed = False
         for rule in self._alerts.rules():
@@ -233,7 +236,7 @@ class Evaluator:
 
 
 async def _all(jobs: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
-    """Runs each to its end; then raises what went wrong first, if anything did."""
+    """Runs all jobs to their ends, then raises the first error, if there was one."""
     outcomes = await asyncio.gather(*jobs, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

@@ -1,4 +1,4 @@
-"""How a release answers, alone and beside the other track: counters of the proxy, seen over a window."""
+"""Traffic of a release over a window, alone and compared with the other track, from the proxy's counters."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ SILENT = Reading(None, "the proxy gave no traffic figures")
 
 @dataclass(frozen=True)
 class Point:
-    """Counters at one look."""
+    """The counters of both tracks at one look."""
 
     at: datetime
     requests: dict[Track, int]
@@ -35,7 +35,7 @@ class Point:
 
 @dataclass(frozen=True)
 class TrafficReading:
-    """What one track answered between two looks."""
+    """The traffic of one track between two looks."""
 
     requests: int
     errors: int
@@ -44,16 +44,16 @@ class TrafficReading:
 
     @property
     def too_few_errors(self) -> bool:
-        """One or two bad answers among few are no share yet; neither are they good news."""
+        """True if one or two errors among few requests are too few for a share, in either direction."""
         return 0 < self.errors < ENOUGH_ERRORS and self.requests < ENOUGH_TO_COMPARE
 
     def figures(self, track: Track) -> dict[str, JsonValue]:
-        """As evidence."""
+        """Returns the figures as evidence."""
         return {f"{track}_requests": self.requests, f"{track}_errors": self.errors, "seconds": round(self.seconds, 1)}
 
 
 class Window:
-    """The looks at one app's traffic. Counters are compared within one epoch only; a new one begins again at 0."""
+    """The looks at one app's traffic. Counters are compared within one epoch only; a new epoch begins again at 0."""
 
     def __init__(self) -> None:
         self._points: list[Point] = []
@@ -61,7 +61,7 @@ class Window:
         self._looked_at: datetime | None = None
 
     def add(self, traffic: TrafficView, now: datetime) -> None:
-        """One look."""
+        """Records one look."""
         if traffic.tracks.keys() != set(Track):
             return
         epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
@@ -79,15 +79,15 @@ class Window:
         self._looked_at = now
 
     def release(self, track: Track) -> str | None:
-        """Whose counters the last look found there."""
+        """Returns the release whose counters the last look found on the track."""
         return self._epoch[1].get(track) if self._epoch else None
 
     def canary_errors(self, release: str, now: datetime) -> Reading:
-        """The canary's share of 5xx answers over the last 10 s, or as far back as it takes to see 20 requests.
+        """Returns the canary's share of 5xx answers over the last 10 s, or as far back as 20 requests reach.
 
-        Where stable is at least half as bad, or the difference may be chance, it is not the canary's fault: the share
-        counts as 0. (Stable is an excuse only with 20 requests of its own.) No reading without a look within the last
-        10 s, nor of one or two errors among few requests.
+        The share counts as 0 where stable is at least half as bad, or the difference may be chance. (Stable is an
+        excuse only with 20 requests of its own.) There is no reading without a look within the last 10 s, with fewer
+        than 20 requests, or with one or two errors among fewer than 100.
         """
         start = self._start(Track.CANARY, release, now)
         if start is None:
@@ -103,7 +103,7 @@ class Window:
         return Reading(None if canary.too_few_errors else share, words, seen)
 
     def stable_errors(self, release: str, now: datetime) -> Reading:
-        """Production's share of 5xx answers over the same time; nothing excuses it but that there are few."""
+        """Returns production's share of 5xx answers over the same window; no reading where there are too few."""
         start = self._start(Track.STABLE, release, now)
         if start is None:
             return SILENT
@@ -114,9 +114,10 @@ class Window:
         return Reading(None if stable.too_few_errors else stable.errors / stable.requests, words, seen)
 
     def slowness(self, release: str, now: datetime) -> Reading:
-        """The canary's p95 as a multiple of stable's over the last 30 s; 1 if it is less than 25 ms slower, or if that
-        may be chance: where one answer in twenty is slow, p95 jumps by itself. No reading with fewer than 100 requests
-        of either.
+        """Returns the canary's p95 as a multiple of stable's over the last 30 s.
+
+        It is 1 if the canary is less than 25 ms slower, or if that may be chance: where one answer in twenty is slow,
+        p95 jumps by itself. No reading with fewer than 100 requests on either track.
         """
         start = self._latency_start(Track.CANARY, release, now)
         if start is None:
@@ -137,7 +138,7 @@ class Window:
         return Reading(slow / max(usual, LEAST_MS) if is_slower else 1.0, words, seen)
 
     def p95_ms(self, track: Track, release: str, now: datetime) -> Reading:
-        """In milliseconds, over the last 30 s; no reading with fewer than 20 requests."""
+        """Returns the p95 in milliseconds over the last 30 s; no reading with fewer than 20 requests."""
         start = self._latency_start(track, release, now)
         if start is None:
             return SILENT
@@ -158,7 +159,7 @@ class Window:
         )
 
     def _start(self, track: Track, release: str, now: datetime) -> Point | None:
-        """Where the window for errors begins: 10 s ago, or as far back as it takes to see enough."""
+        """Returns where the window for errors begins: 10 s ago, or as far back as enough requests reach."""
         if not self._is_about(track, release, now):
             return None
         last = self._points[-1].requests[track]
@@ -174,18 +175,18 @@ class Window:
         return early[-1] if early else self._points[0]
 
     def _is_about(self, track: Track, release: str, now: datetime) -> bool:
-        """Whether there was a look within the last 10 s, and what it counted was this release's."""
+        """Returns whether the last look is at most 10 s old and its counters are this release's."""
         return self.release(track) == release and bool(self._points) and self._points[-1].at >= now - WINDOW
 
 
 def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
-    """Whether the canary's share of errors is more than twice stable's, and too far above it for that to be chance."""
+    """Returns whether the canary's share of errors is more than twice stable's, and too far above it to be chance."""
     share, usual = canary.errors / canary.requests, stable.errors / stable.requests
     return share > 2 * usual and excess_z(share, canary.requests, usual, stable.requests) >= SURE_Z
 
 
 def _surely_slower(canary: Buckets, stable: Buckets, usual_ms: float) -> bool:
-    """Whether too many of the canary's answers lie well above stable's p95 for that to be chance."""
+    """Returns whether too many of the canary's answers lie well above stable's p95 for that to be chance."""
     own, usual = (share_above(buckets, usual_ms + SLOWER_MS / 2) for buckets in (canary, stable))
     return excess_z(own, canary.total, usual, stable.total) >= SURE_Z
 

@@ -16,7 +16,7 @@ EXAMPLE = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30, "app
 
 
 def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
-    """`page` renders the alerts for a browser."""
+    """Returns the routes; `page` renders the alerts for a browser."""
     router = APIRouter(tags=["alerts"])
 
     @router.get("/alerts", response_model=Page[Alert], summary="Alerts, those that are over too")
@@ -26,8 +26,8 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
         environment: Environment | None = None,
         state: AlertState | None = None,
     ) -> Any:
-        """Newest change first; the last 500 that are over. `abort`: whether the proxy has confirmed. A page, where
-        `Accept` begins with `text/html`.
+        """Returns alerts, newest change first, with the last 500 that are over. `abort` says whether the proxy has
+        confirmed. A page, where `Accept` begins with `text/html`.
         """
         if wants_page(request.headers.get("accept")):
             return await page(request)
@@ -43,12 +43,12 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
 
     @router.get("/rules", summary="All rules")
     async def list_rules() -> Page[Rule]:
-        """By name; the default ones are there without being set."""
+        """Returns all rules by name; the default ones exist without being set."""
         return Page(items=book.rules())
 
     @router.get("/rules/{name}", summary="One rule")
     async def get_rule(name: RuleName) -> Rule:
-        """What is in force."""
+        """Returns the rule that is in force."""
         for rule in book.rules():
             if rule.name == name:
                 return rule
@@ -56,8 +56,9 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
 
     @router.put("/rules/{name}", summary="Make or replace a rule")
     async def put_rule(name: RuleName, body: Annotated[RuleBody, Body(examples=[EXAMPLE])]) -> Rule:
-        """Rules look at canary releases on their way and at production; `app` and `environment` narrow that. `aborts`
-        ends canaries, never production. Replace a default rule by one with `enabled: false` to put it out of force.
+        """Makes or replaces the rule. Rules look at canary releases on their way and at production; `app` and
+        `environment` narrow that. `aborts` ends canaries, never production. Replace a default rule by one with
+        `enabled: false` to put it out of force.
         """
         rule = Rule(name=name, **body.model_dump())
         await book.put_rule(rule)
@@ -65,7 +66,7 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
 
     @router.delete("/rules/{name}", summary="Delete a rule", status_code=204)
     async def delete_rule(name: RuleName) -> Response:
-        """Its open alerts end. A default rule goes back to its default."""
+        """Deletes the rule and ends its open alerts. A default rule goes back to its default."""
         if name not in {rule.name for rule in book.rules()}:
             raise _not_found(name)
         await book.delete_rule(name)

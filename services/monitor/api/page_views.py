@@ -1,4 +1,4 @@
-"""Instances and alerts as pages, for people: what the templates are given. No state is changed here."""
+"""View models of the pages of instances and alerts. No state is changed here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,16 +23,17 @@ MESSAGES_SHOWN = 30
 
 @dataclass(frozen=True)
 class InstanceListRow:
-    """An instance as it was last seen; `highest`: its highest figures of the last hour."""
+    """An instance as it was last seen."""
 
     seen: Watched
     runs: bool
     highest: Sample | None
+    """Its highest figures of the last hour."""
 
 
 @dataclass
 class EnvironmentRow:
-    """One environment of an app with its instances, those that run first."""
+    """One environment of an app with its instances, running ones first."""
 
     app: str
     environment: Environment
@@ -41,7 +42,7 @@ class EnvironmentRow:
 
 
 def places(instances: Sequence[Watched], highest: Mapping[str, Sample], now: datetime) -> list[EnvironmentRow]:
-    """By app, production first. Of the instances that have gone, the last three are kept."""
+    """Groups instances by app and environment, production first. Of those that have gone, the last three are kept."""
     found: dict[tuple[str, bool, Environment], EnvironmentRow] = {}
     for seen in instances:
         key = (seen.app, seen.environment is not Environment.PRODUCTION, seen.environment)
@@ -55,7 +56,7 @@ def places(instances: Sequence[Watched], highest: Mapping[str, Sample], now: dat
 
 
 class MonitorPages:
-    """`hostname`: that of the request's URL."""
+    """Renders the pages; `hostname` is that of the request's URL."""
 
     def __init__(self, settings: SharedSettings) -> None:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
@@ -71,7 +72,7 @@ class MonitorPages:
         deliveries: Sequence[MessageDelivery],
         hostname: str | None,
     ) -> str:
-        """`alerts`, `deliveries`: newest first."""
+        """Renders the page of alerts; `alerts` and `deliveries` are ordered newest first."""
         return self._templates.render(
             "alerts.html",
             here="Alerts",

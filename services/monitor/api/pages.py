@@ -1,4 +1,4 @@
-"""The pages' routes: what they show is gathered here from the books and stores."""
+"""Routes of the pages; they gather what a page shows from caches and stores."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -26,7 +26,7 @@ def pages_router(pages: MonitorPages, samples: SampleStore, policies: PolicyStor
 
     @router.get("/", response_class=HTMLResponse, summary="Instances as a page")
     async def instances(request: Request) -> HTMLResponse:
-        """Every instance with memory and CPU over the last hour, and what was decided about its memory."""
+        """Shows every instance with memory and CPU over the last hour, and the decisions about its memory."""
         at = now()
         seen = await samples.instances()
         shown = places(seen, {each.id: await _highest(samples, each, at) for each in seen}, at)
@@ -54,7 +54,7 @@ def alerts_page(
 
 
 async def _highest(samples: SampleStore, seen: Watched, at: datetime) -> Sample:
-    """The highest figures of the last hour."""
+    """Returns the highest figures of the last hour."""
     rows = [item_of(row) for row in await rows_of(samples, samples.samples, seen.id, at - SPAN, at, 60)]
     cpus = [row.cpu for row in rows if row.cpu is not None]
     most: SampleItem | Sample = max(rows, key=lambda row: row.working_set, default=seen.sample)

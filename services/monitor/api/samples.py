@@ -1,4 +1,4 @@
-"""REST: instances, and what was measured of instances and releases over time."""
+"""REST: instances, and the measurements of instances and releases over time."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -29,21 +29,24 @@ def samples_router(store: SampleStore) -> APIRouter:
 
     @router.get("/instances", summary="Instances with their last sample")
     async def list_instances(app: str | None = None) -> Page[Watched]:
-        """Last started first. An instance that is gone stays for an hour; its sample's time tells."""
+        """Returns the instances, last started first. An instance that is gone stays for an hour; its sample's time
+        tells.
+        """
         return Page(items=[item for item in await store.instances() if app in (None, item.app)])
 
     @router.get("/instances/{id}/samples", summary="CPU and memory of an instance over time")
     async def list_samples(id: str, since: From = None, until: To = None, step: Step = 2) -> Page[SampleItem]:
-        """Newest first; the highest figures of each step, `spread` has lowest, mean and last. They are taken every 2 s;
-        from an hour back on, or with a step of a minute and more, the answer is made of minutes, kept for 24 h.
+        """Returns samples, newest first; the highest figures of each step, `spread` has minimum, mean and last. They
+        are taken every 2 s; from an hour back on, or with a step of a minute and more, the answer is made of minutes,
+        kept for 24 h.
         """
         rows = await rows_of(store, store.samples, id, since, until, step)
         return Page(items=[item_of(row) for row in reversed(rows)])
 
     @router.get("/releases/{id}/samples", summary="Requests, errors and latency of a release over time")
     async def list_traffic(id: str, since: From = None, until: To = None, step: Step = 2) -> Page[TrafficItem]:
-        """Newest first; of each step all requests and errors, the highest rates and latencies, `spread` has the lowest,
-        mean and last. Kept like those of an instance.
+        """Returns samples, newest first; of each step all requests and errors, the highest rates and latencies;
+        `spread` has minimum, mean and last. Kept like those of an instance.
         """
         rows = await rows_of(store, store.traffic, id, since, until, step)
         return Page(items=[traffic_item_of(row) for row in reversed(rows)])
@@ -54,7 +57,7 @@ def samples_router(store: SampleStore) -> APIRouter:
 async def rows_of(
     store: SampleStore, read: Read[Taken], of: str, since: datetime | None, until: datetime | None, step_s: int
 ) -> list[Rollup]:
-    """One row for each step, oldest first. Raises Invalid and NotFound."""
+    """Returns one row for each step, oldest first. Raises Invalid and NotFound."""
     moment = now()
     end = until or moment
     start = since or end - RAW_KEPT

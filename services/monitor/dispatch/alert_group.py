@@ -1,5 +1,7 @@
-"""Alerts of one release, told together: when, and which. Pure. After Alertmanager (dispatch/dispatch.go, group_wait,
-group_interval; notify/notify.go, DedupStage.needsUpdate, for what is told again).
+"""Groups the alerts of one release into one message: when it is sent, and with which alerts. Pure.
+
+After Alertmanager (dispatch/dispatch.go, group_wait, group_interval; notify/notify.go, DedupStage.needsUpdate, for
+repeats).
 """
 
 import hashlib
@@ -20,7 +22,7 @@ REPEAT_INTERVAL = timedelta(hours=4)
 
 
 class GroupedAlert(View):
-    """As its last event told it. `firing` is false once it is resolved."""
+    """An alert as its last event described it. `firing` is false once it is resolved."""
 
     id: str
     rule: str
@@ -32,8 +34,8 @@ class GroupedAlert(View):
 
 
 class AlertGroup(View):
-    """`told`: ids of the alerts that people take for firing; `muted`: of those recorded as silenced; `look_at`: when
-    the group is looked at next.
+    """The open alerts of one release. `told`: ids of the alerts that people were notified of as firing; `muted`: ids of
+    those recorded as silenced; `look_at`: time of the next look.
     """
 
     app: str
@@ -52,14 +54,14 @@ class AlertGroup(View):
 
 @dataclass(frozen=True)
 class Bulletin:
-    """What is to be told of a group. `muted`: silences want it recorded, not sent. `id` is the same however often the
-    group is looked at before the outcome is stored.
-    """
+    """A message about a group."""
 
     id: str
+    """Stays the same however often the group is looked at before the outcome is stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
     muted: bool = False
+    """Silences mute it: it is recorded, not sent."""
 
     @property
     def event(self) -> str:
@@ -71,8 +73,9 @@ def group_name(event: Event) -> str:
 
 
 def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGroup | None:
-    """The group with what an `alert.*` event says; None if there is nothing more to say about it. Resolved or gone
-    before it was told: it is forgotten.
+    """Returns the group after an `alert.*` event; None if it has no alerts left.
+
+    An alert that resolves or goes before it was notified is dropped.
     """
     if event.type == "alert.firing":
         group = group or AlertGroup(
@@ -89,8 +92,10 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
 def looked_at(
     group: AlertGroup, muted_rules: Collection[str], now: datetime
 ) -> tuple[AlertGroup | None, list[Bulletin]]:
-    """The group after its time has come (None: it is over), and what is to be told. `muted_rules`: whose
-    alerts silences mute; a muted alert is not told, but is once its silence is over, if it still fires.
+    """Returns the group after a due look (None: it is over) and the messages to send.
+
+    `muted_rules`: rules whose alerts are silenced. A silenced alert is notified once its silence is over, if it still
+    fires.
     """
     firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
     muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]
@@ -115,7 +120,7 @@ def looked_at(
 
 
 def bulletin_message(group: AlertGroup, bulletin: Bulletin, commit: str, link: str) -> Message:
-    """`commit`: 40 hex digits, or empty if it is not known."""
+    """Returns the message for the bulletin; `commit` is 40 hex digits, or empty if unknown."""
     what = f"{group.app} {group.environment}"
     parts = [
         f"{word}: {', '.join(sorted({alert.rule for alert in alerts}))}"

@@ -1,8 +1,8 @@
-"""A delivery: one message on its way to one recipient. Its states, and when it is tried again. Pure.
+"""A delivery: one message to one recipient, its states and its retries. Pure.
 
-Nothing is lost: a delivery is stored before its event is confirmed, and `sending` before it is sent. A process that
-dies while it sends leaves `sending` behind, and nobody knows whether the message went out: it is sent again. The
-message bears the delivery's id, so that a person (or a program, by the header X-Slipway-Delivery) can see the double.
+A delivery is stored before its event is confirmed, and `sending` is stored before it is sent, so none is lost. A
+process that dies while it sends leaves `sending` behind: the message may have gone out, and is sent again. It contains
+the delivery's id, so that a person (or a program, by the header X-Slipway-Delivery) can recognise the duplicate.
 """
 
 import hashlib
@@ -40,15 +40,20 @@ ENDED = frozenset(state for state, following in DELIVERY_TABLE.items() if not fo
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: the first wait after a failure, which doubles up to the longest; given up after so long."""
+    """The back-off between tries of a delivery, in seconds."""
 
     first_s: float = 5
+    """Wait after the first failure; doubles with each further one."""
     longest_s: float = 300
+    """Longest wait."""
     give_up_s: float = 86400
+    """Age at which a delivery fails for good."""
 
 
 class DeliveryView(View):
-    """`GET /deliveries`. `since`: when it came into its state; `reason`: why, the last error after a failed try."""
+    """An item of `GET /deliveries`. `since`: when it entered its state; `reason`: why, or the last error after a failed
+    try.
+    """
 
     id: str
     event: str = Field(description="Type of the event, `build.failure`.")
@@ -65,7 +70,7 @@ class DeliveryView(View):
 
 
 class MessageDelivery(DeliveryView):
-    """What is kept to send it is let go when it has ended: the URL holds secrets."""
+    """A delivery with what sending needs. URL and message are deleted when it has ended: the URL holds secrets."""
 
     server: str = ""
     url: str | None = None
@@ -77,12 +82,12 @@ class MessageDelivery(DeliveryView):
 
 
 def delivery_id(cause: str, address: Address) -> str:
-    """The same for the same cause (a stream entry, a bulletin) and recipient, however often it is made."""
+    """Returns the idempotency key for a cause (a stream entry, a bulletin) and recipient."""
     return hashlib.sha256(f"{cause} {address.key}".encode()).hexdigest()[:16]
 
 
 def new_delivery(cause: str, told: Notification, address: Address, now: datetime) -> MessageDelivery:
-    """Queued; failed at once if the address is none that apprise knows."""
+    """Returns a queued delivery, or a failed one if apprise does not know the address."""
     delivery = MessageDelivery(
         id=delivery_id(cause, address),
         event=told.event,
@@ -103,12 +108,12 @@ def new_delivery(cause: str, told: Notification, address: Address, now: datetime
 
 
 def silenced(delivery: MessageDelivery, reason: str, now: datetime) -> MessageDelivery:
-    """Recorded, not sent. One that has failed already stays so."""
+    """Returns the delivery as silenced: recorded, not sent. One that has failed stays failed."""
     return delivery if delivery.ended else _moved(delivery, S.SILENCED, reason, now)
 
 
 def begun(delivery: MessageDelivery, now: datetime) -> MessageDelivery:
-    """One more try. One that is `sending` was left so by a process that ended: it may have gone out."""
+    """Returns the delivery in a new try. One in `sending` was left by a process that ended: it may have gone out."""
     if delivery.state is S.SENDING:
         delivery = _moved(delivery, S.QUEUED, "the monitor ended while it was sent", now)
     sending = _moved(delivery, S.SENDING, delivery.reason, now)
@@ -116,7 +121,7 @@ def begun(delivery: MessageDelivery, now: datetime) -> MessageDelivery:
 
 
 def tried(delivery: MessageDelivery, error: str | None, patience: Patience, now: datetime) -> MessageDelivery:
-    """After a try: delivered, or to be tried again later, or given up. `error`: why it failed, without secrets."""
+    """Returns the delivery after a try: delivered, queued again with back-off, or failed. `error`: without secrets."""
     if error is None:
         return _moved(delivery, S.DELIVERED, "", now)
     if (now - delivery.created_at).total_seconds() >= patience.give_up_s:

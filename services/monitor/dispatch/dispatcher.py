@@ -1,4 +1,4 @@
-"""From events to deliveries: follows the stream, groups alerts, finds the recipients, asks the silences."""
+"""The dispatcher turns events into deliveries: it groups alerts, finds recipients, applies silences."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ BLOCK_MS = 1000
 
 
 class Dispatcher:
-    """One loop, so that groups have one writer. Everything is in the store: a restart forgets nothing. `events` follows
-    under the group `notifications`.
+    """Follows `events` in the consumer group `notifications`. One loop, so that alert groups have one writer; all state
+    is in the store, so a restart loses nothing.
     """
 
     def __init__(
@@ -45,8 +45,9 @@ class Dispatcher:
         self.on_delivery: Callable[[], None] = lambda: None
 
     async def step(self, block_ms: int = BLOCK_MS) -> None:
-        """The next events, waited for up to `block_ms`, then the groups whose time has come. Raises RedisError; the
-        event at hand is then read again.
+        """Handles the next events, waiting up to `block_ms` milliseconds, then the groups that are due.
+
+        Raises RedisError; the current event is then read again.
         """
         if not self._prepared:
             await self._store.prepare(self._now() - FIRST_LOOK_BACK)

@@ -1,4 +1,4 @@
-"""Sends what is due: a few deliveries at a time, each as often as it takes."""
+"""The outbox sends due deliveries, a few at a time, and retries them."""
 
 import asyncio
 import logging
@@ -21,9 +21,10 @@ LEAVE_S = 5.0
 
 
 class Outbox:
-    """`step` is a loop's and waits for no server: sends are tasks of their own. What came of a send is kept until the
-    store has it, so that no outage of Redis sends a message twice. At the end of the block, sends under way are given
-    5 s; what is still not known then is sent again after the next start.
+    """Sends deliveries in tasks of their own; `step` runs in a loop and waits for no recipient's server.
+
+    The result of a send is kept until the store has it, so that an outage of Redis never causes a second send. At the
+    end of the block, running sends get 5 s; those without a result by then are sent again after the next start.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Outbox:
             log.warning("of %d deliveries the outcome is not stored: %s", len(self._unsaved), lost)
 
     async def step(self) -> None:
-        """Raises RedisError; nothing is sent then that was not stored as `sending`."""
+        """Stores results and begins due sends. Raises RedisError; a send begins only after `sending` was stored."""
         await self._save_outcomes()
         for delivery in await self._store.get(await self._next()):
             if delivery.ended:
@@ -73,7 +74,7 @@ class Outbox:
                 self._sends[sending.id] = asyncio.create_task(self._send(sending), name=f"delivery {sending.id}")
 
     async def _next(self) -> list[str]:
-        """Ids of those to begin now, the longest due first, as far as there is room."""
+        """Returns the ids of the deliveries to begin now, longest due first, within the limits."""
         room, busy = self._at_a_time - len(self._sends), Counter(self._busy)
         chosen: list[str] = []
         for due in await self._store.due(self._now()):

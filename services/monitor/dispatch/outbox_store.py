@@ -1,6 +1,4 @@
-"""Where deliveries and alert groups live, and what is known of apps; an event is confirmed together with what follows
-from it.
-"""
+"""Store of deliveries, alert groups and release contexts; an event is confirmed atomically with its outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,31 +24,33 @@ KEPT = 500
 
 @dataclass
 class SendOutcome:
-    """What follows from an event, or from a look at a group. `groups`: by name, None for one that is over."""
+    """The outcome of an event, or of a look at an alert group."""
 
     deliveries: list[MessageDelivery] = field(default_factory=list)
     groups: dict[str, AlertGroup | None] = field(default_factory=dict)
+    """Changed groups by name; None for one that is over."""
     known: dict[str, ReleaseContext] = field(default_factory=dict)
+    """Changed release contexts by `<app>:<environment>`."""
 
 
 class DueDeliveries(NamedTuple):
-    """A delivery whose time has come."""
+    """A delivery that is due."""
 
     id: str
     server: str
 
 
 class OutboxStore(Protocol):
-    """One writer. Every method raises `redis.RedisError` when the store is out of reach; a write is then done wholly
-    or not, and may be repeated.
+    """Has one writer. Every method raises `redis.RedisError` when the store is out of reach; writes are atomic and
+    idempotent.
     """
 
     async def prepare(self, since: datetime) -> None:
-        """The first time ever: of the events until now, those from `since` on are to be told."""
+        """Creates the consumer group at the very first start; it then reads the events from `since` on."""
         ...
 
     async def settle(self, outcome: SendOutcome, entry_id: str | None = None) -> None:
-        """Stores the outcome and confirms the event, at once. A delivery that is there already stays as it is."""
+        """Stores the outcome and confirms the event, atomically. A delivery that exists stays as it is."""
         ...
 
     async def groups(self) -> dict[str, AlertGroup]: ...
@@ -58,27 +58,28 @@ class OutboxStore(Protocol):
     async def known(self) -> dict[str, ReleaseContext]: ...
 
     async def due(self, now: datetime) -> list[DueDeliveries]:
-        """Those whose time has come, the longest due first; those `sending` too."""
+        """Returns the deliveries that are due, longest due first, those in `sending` too."""
         ...
 
     async def get(self, ids: Sequence[str]) -> list[MessageDelivery]: ...
 
     async def save(self, delivery: MessageDelivery) -> None:
-        """In place of what was there."""
+        """Stores the delivery, replacing its previous version."""
         ...
 
     async def deliveries(self) -> list[MessageDelivery]:
-        """Newest first. All that have not ended, and of those that have the ones among the newest 500."""
+        """Returns deliveries, newest first: the newest 500, and older ones that have not ended."""
         ...
 
     async def trim(self) -> None:
-        """Lets those go that `deliveries` does not list."""
+        """Deletes the deliveries that `deliveries` does not list."""
         ...
 
 
 class RedisOutboxStore:
-    """Hash `monitor:deliveries` by id; sorted sets `…:order` of ids by the time made, `…:due` of
-    `<id> <server>` by the time due (ms)."""
+    """Uses the hash `monitor:deliveries` by id, and two sorted sets: `…:order` of ids by creation time, `…:due` of
+    `<id> <server>` by due time (ms); also the hashes `monitor:alert-groups` and `monitor:known`.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -148,7 +149,7 @@ class RedisOutboxStore:
 
 
 class MemoryOutboxStore:
-    """For tests. `confirmed`: the stream entries that were settled."""
+    """Implements OutboxStore in memory, for tests. `confirmed`: the stream entries that were settled."""
 
     def __init__(self) -> None:
         self.confirmed: list[str] = []

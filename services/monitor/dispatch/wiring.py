@@ -1,4 +1,4 @@
-"""Puts the parts together that tell people, for main.py."""
+"""Wires the parts that notify people, for main.py."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +21,14 @@ LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Notifications:
-    """`outbox` is entered before the loops start, and left after they have ended."""
+    """The wired parts."""
 
     store: OutboxStore
     notifier_store: NotifierStore
     book: Recipients
     teller: Dispatcher
     outbox: Outbox
+    """A context manager: entered before the loops start, left after they have ended."""
     loops: list[Loop]
 
 
@@ -40,7 +41,7 @@ def notifications(
     now: Callable[[], datetime],
     patience: Patience | None = None,
 ) -> Notifications:
-    """`events` follows under the consumer group `notifications`."""
+    """Wires recipients, dispatcher and outbox; `events` follows in the consumer group `notifications`."""
     book = Recipients(notifier_store, notifier, settings.notify.split())
     outside = settings.outside_url
     links = Links(build=outside("build"), proxy=outside("proxy"), monitor=outside("monitor"))

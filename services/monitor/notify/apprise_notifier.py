@@ -37,8 +37,9 @@ EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DE
 
 
 class AppriseNotifier:
-    """`timeout_s`: seconds of one read or write; a whole send takes at most a few of them. `threads`: sends at a time.
-    The threads are daemons: the process ends without waiting for a server that hangs.
+    """Sends messages in daemon threads: the process ends without waiting for a server that hangs.
+
+    `timeout_s`: seconds of one read or write; a whole send takes at most a few of them. `threads`: sends at a time.
     """
 
     def __init__(self, *, timeout_s: float = SEND_S, threads: int = THREADS) -> None:
@@ -80,14 +81,16 @@ async def _in_daemon(call: Callable[[], Answer]) -> Answer:
 
 
 class _Caught(logging.Handler):
-    """What apprise logs in this thread, for the reason of a failure. Nothing of it reaches the platform's own log."""
+    """Collects what apprise logs in each thread, for the reason of a failure, and keeps it out of the
+    platform's log.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self._of = threading.local()
 
     def begin(self) -> list[str]:
-        """The lines logged by this thread from now on."""
+        """Returns a list that collects the lines that this thread logs from now on."""
         self._of.lines = []
         return self._of.lines  # type: ignore[no-any-return]
 
@@ -120,7 +123,7 @@ def _loaded() -> tuple[Any, _Caught]:
 
 
 def _plugin(url: str) -> Any:
-    """None if apprise makes nothing of the URL."""
+    """Returns apprise's plugin for the URL; None if apprise does not understand the URL."""
     apprise, caught = _apprise()
     caught.begin()
     try:
@@ -144,7 +147,7 @@ def _addresses(url: str) -> list[Address]:
 
 
 def _singles(plugin: Any) -> list[Any]:
-    """A plugin for each of the targets; the plugin itself where it does not keep them as a list."""
+    """Returns one plugin per target; the plugin itself if it does not keep its targets as a list."""
     targets = getattr(plugin, "targets", None)
     if not isinstance(targets, list) or not targets:
         return [plugin]
@@ -177,7 +180,9 @@ def _address(plugin: Any) -> Address:
 
 
 def _shown(plugin: Any) -> str:
-    """Readable, without secrets. A parameter may be a token, and a webhook's path mostly is one: both are left out."""
+    """Returns the readable URL without secrets: parameters and a webhook's path are left out, as either may be
+    a token.
+    """
     parts = urlsplit(str(plugin.url(privacy=True)))
     path = "/****" if parts.scheme in WEBHOOKS and parts.path.strip("/") else unquote(parts.path)
     return cleaned(f"{parts.scheme}://{parts.netloc}{path}".rstrip("/"))
@@ -192,7 +197,7 @@ def _is_mail(plugin: Any) -> bool:
 
 
 def _send(url: str, message: Message, delivery_id: str, timeout_s: float) -> None:
-    """Blocks. Raises NotSent."""
+    """Sends the message, blocking the thread. Raises NotSent."""
     apprise, caught = _apprise()
     plugin = _plugin(url)
     if plugin is None:
@@ -225,8 +230,9 @@ def _why(lines: list[str], plugin: Any) -> str:
 
 
 def redacted(text: str, url: str, shown: str) -> str:
-    """The text without any part of the URL that is not in what may be shown of it; at most 300 characters. Of the
-    parameters only values of 8 characters and more count: shorter ones are words like `yes`.
+    """Returns the text without any part of the URL that `shown` does not contain; at most 300 characters.
+
+    Parameter values count from 8 characters on: shorter ones are words like `yes`.
     """
     parts = urlsplit(url)
     place = re.split(r"[/:@]", f"{parts.netloc}{parts.path}")

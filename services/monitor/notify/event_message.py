@@ -1,7 +1,7 @@
-"""Which events people are told of, and in which words. Pure.
+"""Messages for events: which events people are notified of, and the text. Pure.
 
-Told: builds that failed (and the first that does not fail any more), releases that failed or were taken back,
-rollouts that were aborted or whose promotion failed, every step of scaling. Alerts are grouped first (alert_group.py).
+Notified: builds that failed (and the first that recovers), releases that failed or were rolled back, rollouts that were
+aborted or whose promotion failed, every change of scaling. Alerts are grouped first (`dispatch/alert_group.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ PLAIN_MOST = 2**20  # from here on, a whole number is taken for bytes
 
 
 class Notification(View):
-    """What is to be told. `event`: its type."""
+    """A message about an app's environment; `event` is the event's type."""
 
     event: str
     app: str
@@ -31,7 +31,7 @@ class Notification(View):
 
 @dataclass(frozen=True)
 class Links:
-    """Where the pages are: `http://host:port` of each service."""
+    """Base URLs of the services' pages, `http://host:port`."""
 
     build: str
     proxy: str
@@ -40,7 +40,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Subject:
-    """An event with what is known beside it."""
+    """An event with the context that its message needs."""
 
     event: Event
     places: Places
@@ -48,7 +48,7 @@ class Subject:
 
     @property
     def what(self) -> str:
-        """`notes canary`."""
+        """App and environment, for example `notes canary`."""
         return f"{self.event.app} {environment_of(self.event)}".rstrip()
 
     def facts(self, *more: Fact) -> list[Fact]:
@@ -65,7 +65,7 @@ class Subject:
 
 
 def notification(event: Event, places: Places, links: Links) -> Notification | None:
-    """What people are told of the event; None if nothing, as of most."""
+    """Returns the notification for the event; None for most types."""
     tell = TELLERS.get(event.type)
     message = tell(Subject(event, places, links)) if tell else None
     if message is None:
@@ -74,7 +74,7 @@ def notification(event: Event, places: Places, links: Links) -> Notification | N
 
 
 def plain_notification(event: Event, links: Links) -> Notification | None:
-    """For an event that could not be put into words: its bare facts, if it is of a kind that is told."""
+    """Returns the bare facts of an event whose message could not be composed; None for types without a message."""
     if event.type not in TELLERS:
         return None
     message = compose(f"{event.app}: {event.type} {event.id}", [event.reason], [], links.build)
@@ -82,8 +82,9 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 
 def _build(subject: Subject) -> Message | None:
-    """A build that failed because its release did is told by the release; one that recovered, once; one at the door of
-    a branch by nobody: its pusher has read it."""
+    """Returns the message for a build; None where the release reports the failure, for a success that is no recovery,
+    and for pre-receive builds: git has shown those to the pusher.
+    """
     event = subject.event
     if (event.model_extra or {}).get("door") is True:
         return None
@@ -106,7 +107,10 @@ def _build(subject: Subject) -> Message | None:
 
 
 def _release(subject: Subject) -> Message | None:
-    """Of a canary that was live and is not any more, its rollout tells; unless it never had one."""
+    """Returns the message for a failed release, or one rolled back in production.
+
+    A canary that was live is reported by its rollout, unless the rollout was refused.
+    """
     event = subject.event
     failed = event.type == "release.failed"
     in_production = environment_of(event) == Environment.PRODUCTION
@@ -124,7 +128,7 @@ def _release(subject: Subject) -> Message | None:
 
 
 def _aborted(subject: Subject) -> Message | None:
-    """Not one that a newer canary took the place of, nor one whose release has told already."""
+    """Returns the message for an aborted rollout; None if a newer canary superseded it or its release was reported."""
     event = subject.event
     if event.reason == SUPERSEDED or event.reason.startswith(RELEASE_FAILED):
         return None
@@ -143,7 +147,7 @@ def _aborted(subject: Subject) -> Message | None:
 
 
 def _paused(subject: Subject) -> Message | None:
-    """A promotion that failed needs a person; a deployer that is silent does not, the rollout goes on by itself."""
+    """Returns the message for a promotion that failed; a pause by a silent deployer ends by itself and needs none."""
     event = subject.event
     if not event.reason.startswith(PROMOTION):
         return None
@@ -181,14 +185,16 @@ TOLD = (*TELLERS, "alert.firing", "alert.resolved")
 
 
 def figure(value: Any) -> str:
-    """A measured figure as a person reads it: bytes as MiB, shares and seconds with three digits at most."""
+    """Formats a measured figure for people: bytes as MiB, shares and seconds with three digits at most."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= PLAIN_MOST:
         return size(value)
     return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else "" if value is None else str(value)
 
 
 def _told(fields: Mapping[str, Any]) -> list[Fact]:
-    """Each field as a fact; a mapping in one line (`requests 100, errors 31`). What is null or deeper is left out."""
+    """Returns each field as a fact, a mapping on one line (`requests 100, errors 31`). Null and deeper values are left
+    out.
+    """
     return [(str(name).replace("_", " "), _line(value)) for name, value in fields.items()]
 
 
@@ -203,7 +209,7 @@ def _line(value: Any) -> str:
 
 
 def _by_instance(inputs: Any) -> dict[str, Any]:
-    """What a step of scaling was decided on: a list of mappings with the instances' ids, or one mapping."""
+    """Returns the inputs of a scaling decision by instance id; they are a list of mappings, or one mapping."""
     if not isinstance(inputs, list):
         return _mapping(inputs)
     items = [_mapping(item) for item in inputs]

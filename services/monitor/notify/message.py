@@ -1,4 +1,4 @@
-"""A message as people get it: a subject on one line, plain text, and HTML that says the same. Pure."""
+"""A message for people: a subject on one line, plain text, and HTML with the same content. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Fact = tuple[str, str]
 
 
 class Message(View):
-    """The HTML uses only tags that chat services know too: p, b, br, pre, a."""
+    """Subject, text and HTML of a message. The HTML uses only tags that chat services know too: p, b, br, pre, a."""
 
     subject: str
     text: str
@@ -26,9 +26,11 @@ class Message(View):
 def compose(
     subject: str, words: Sequence[str], facts: Sequence[Fact], link: str, *, excerpt: str = "", excerpt_of: str = ""
 ) -> Message:
-    """`words`: sentences, one a paragraph; `facts`: label and value, those without a value are left out; `excerpt`:
-    lines of a log, at most 4 KiB of them, under the heading `excerpt_of`. The subject is not said again: many services
-    put it above the text. Everything may come from outside: it is escaped in the HTML, and control characters go.
+    """Composes a message from a subject, sentences (one a paragraph), facts (label and value) and a link.
+
+    Facts without a value are left out; `excerpt` holds log lines, at most 4 KiB, under the heading `excerpt_of`. The
+    text does not repeat the subject: many services put it above the text. Everything may come from outside: it is
+    escaped in the HTML, and control characters are removed.
     """
     subject = on_one_line(subject)
     words = [cleaned(each)[:WORDS_LONGEST] for each in words if each.strip()]
@@ -53,7 +55,7 @@ def compose(
 
 
 def signed(message: Message, delivery_id: str) -> Message:
-    """With the delivery's id below: two messages with one id are one message that was sent twice."""
+    """Appends the delivery's id: two messages with one id are one message that was sent twice."""
     line = f"Slipway, delivery {delivery_id}"
     return Message(
         subject=message.subject,
@@ -63,11 +65,13 @@ def signed(message: Message, delivery_id: str) -> Message:
 
 
 def on_one_line(text: str) -> str:
-    """Without line breaks, which would end a mail's header; at most 150 characters."""
+    """Removes line breaks, which would end a mail's header, and cuts the text at 150 characters."""
     line = " ".join(cleaned(text).split())
     return line if len(line) <= SUBJECT_LONGEST else line[: SUBJECT_LONGEST - 1] + "…"
 
 
 def cleaned(text: str) -> str:
-    """Without terminal colours and control characters but tab and line feed; broken characters become `?`."""
+    """Removes terminal colours and control characters other than tab and line feed; replaces broken characters
+    by `?`.
+    """
     return CONTROL.sub("", text.replace("\r\n", "\n")).encode("utf-8", "replace").decode()

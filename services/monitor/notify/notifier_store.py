@@ -1,4 +1,4 @@
-"""Where what people have set lives: notifiers and silences."""
+"""Store of the notifiers and silences that people have set."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,31 +14,33 @@ SILENCES = "monitor:silences"
 
 
 class NotifierStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; a write may be repeated."""
+    """Every method raises `redis.RedisError` when the store is out of reach; writes are idempotent."""
 
     async def recipients(self) -> list[Recipient]:
-        """In the order in which they were put."""
+        """Returns the notifiers in the order in which they were put."""
         ...
 
     async def put_recipients(self, recipients: Sequence[Recipient]) -> None:
-        """In place of all that were there."""
+        """Replaces all notifiers."""
         ...
 
     async def silences(self) -> list[Silence]:
-        """Newest first, those that are over too."""
+        """Returns all silences, newest first, expired ones too."""
         ...
 
     async def put_silence(self, silence: Silence, now: datetime) -> None:
-        """Those that are over by `now` are forgotten."""
+        """Stores the silence and deletes those that have expired by `now`."""
         ...
 
     async def delete_silence(self, silence_id: str) -> bool:
-        """Whether it was there."""
+        """Deletes the silence; returns whether it existed."""
         ...
 
 
 class RedisNotifierStore:
-    """`monitor:notifiers`: list of Recipient, with the secrets in their URLs; `monitor:silences`: hash by id."""
+    """Uses `monitor:notifiers`, a list of Recipient with the secrets in their URLs, and `monitor:silences`, a hash by
+    id.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -70,7 +72,7 @@ class RedisNotifierStore:
 
 
 class MemoryNotifierStore:
-    """For tests."""
+    """Implements NotifierStore in memory, for tests."""
 
     def __init__(self) -> None:
         self._recipients: list[Recipient] = []

@@ -1,4 +1,4 @@
-"""A notifier as it is kept: a name, where it sends, and which events it wants. Pure."""
+"""A stored notifier: its name, its URL, and the events that it wants. Pure."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -9,7 +9,9 @@ from shared.models import View
 
 
 class Recipient(View):
-    """`url` is an apprise URL, which may hold secrets and reach several people; `events`: patterns, none means all."""
+    """A stored notifier. `url` is an apprise URL, which may hold secrets and reach several people; `events` are
+    patterns, an empty list means all.
+    """
 
     name: str
     url: str
@@ -18,7 +20,7 @@ class Recipient(View):
 
 
 def wanted(recipients: Iterable[Recipient], event: str) -> list[str]:
-    """URLs of those that want events of this type."""
+    """Returns the URLs of the enabled recipients that want events of this type."""
     return [
         each.url
         for each in recipients

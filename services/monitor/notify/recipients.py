@@ -1,4 +1,4 @@
-"""Whom the platform tells, besides the addresses in an app's manifest: from SLIPWAY_NOTIFY and set over REST."""
+"""Recipients of messages besides those in an app's manifest: from SLIPWAY_NOTIFY, and set over REST."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; h
 
 
 class NotifierItem(Model):
-    """One of `PUT /notifiers`. Without `url` (or with what GET shows of it) it keeps the one it had."""
+    """One item of `PUT /notifiers`. Without `url` (or with the URL that GET shows) it keeps its previous URL."""
 
     name: NotifierName
     url: str | None = Field(None, min_length=1, max_length=2000, description="An apprise URL.")
@@ -34,7 +34,9 @@ class NotifierList(Model):
 
 
 class NotifierView(View):
-    """`url` without its secrets; `problem`: why nothing can be sent there. `read_only`: from SLIPWAY_NOTIFY."""
+    """A notifier, its `url` without secrets. `problem`: why nothing can be sent there. `read_only`: it comes from
+    SLIPWAY_NOTIFY.
+    """
 
     name: str
     url: str
@@ -45,7 +47,7 @@ class NotifierView(View):
 
 
 class TestResult(View):
-    """What became of a test message to one recipient; `detail`: why it was not taken."""
+    """Result of a test message to one recipient; `detail` says why it was not accepted."""
 
     name: str
     recipient: str
@@ -54,7 +56,7 @@ class TestResult(View):
 
 
 class Recipients:
-    """Methods raise RedisError when the store is out of reach."""
+    """Finds, replaces and tests recipients. Methods raise RedisError when the store is out of reach."""
 
     def __init__(self, store: NotifierStore, notifier: Notifier, platform_urls: Sequence[str]) -> None:
         self._store = store
@@ -65,12 +67,12 @@ class Recipients:
         self._parsed: dict[str, list[Address]] = {}
 
     async def views(self) -> list[NotifierView]:
-        """Those from SLIPWAY_NOTIFY first."""
+        """Returns all notifiers, those from SLIPWAY_NOTIFY first."""
         kept = await self._store.recipients()
         return [await self._view(each, True) for each in self._fixed] + [await self._view(each, False) for each in kept]
 
     async def replace(self, body: NotifierList) -> list[NotifierView]:
-        """Raises Invalid, and then nothing has changed."""
+        """Replaces the notifiers set over REST. Raises Invalid, and then nothing has changed."""
         before = {each.name: each for each in await self._store.recipients()}
         after: dict[str, Recipient] = {}
         for number, item in enumerate(body.items):
@@ -88,7 +90,7 @@ class Recipients:
         return await self.views()
 
     async def addresses(self, event: str, manifest: Iterable[str]) -> list[Address]:
-        """Everyone who is told of an event of this type, each once: the platform's own, then the manifest's."""
+        """Returns the recipients of an event of this type, deduplicated: the platform's own, then the manifest's."""
         found: dict[str, Address] = {}
         for url in [*wanted([*self._fixed, *await self._store.recipients()], event), *manifest]:
             for address in await self._addresses(url):
@@ -96,7 +98,7 @@ class Recipients:
         return list(found.values())
 
     async def test(self, name: str | None, message: Message, message_id: str) -> list[TestResult]:
-        """Sends the message now, to one notifier, or to all that are enabled. Raises NotFound."""
+        """Sends the message now, to one notifier or to all enabled ones. Raises NotFound."""
         everyone = [*self._fixed, *await self._store.recipients()]
         chosen = [each for each in everyone if (each.enabled if name is None else each.name == name)]
         if name is not None and not chosen:

@@ -1,4 +1,4 @@
-"""What the events of releases have told of an app's environment, for events that do not tell it themselves. Pure."""
+"""Context of an app's environment, learned from release events, for events that lack it. Pure."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ COMMITS_KEPT = 20
 
 
 class ReleaseContext(View):
-    """`notify`: the manifest's addresses of the last release; `commits`: release → commit, of the last 20 releases."""
+    """`notify`: addresses in the last release's manifest; `commits`: release → commit, of the last 20 releases."""
 
     notify: list[str] = Field([])
     commits: dict[str, str] = Field({})
@@ -20,26 +20,27 @@ Places = Mapping[str, ReleaseContext]  # `<app>:<environment>` → what is known
 
 
 def extra(event: Event, name: str) -> str:
-    """A field that only some events have, as text; empty if it has none."""
+    """Returns a field that only some events have, as text; empty if it is missing."""
     value = (event.model_extra or {}).get(name)
     return "" if value is None else str(value)
 
 
 def environment_of(event: Event) -> str:
-    """Empty for a build that goes nowhere. Rollouts are about canaries; alerts without an environment are older ones,
-    which were about canaries too.
+    """Returns the event's environment; empty for a build without one.
+
+    Rollouts are about canaries; alerts without an environment are old ones, which were about canaries too.
     """
     about_canaries = event.type.startswith(("rollout.", "alert."))
     return extra(event, "environment") or (Environment.CANARY if about_canaries else "")
 
 
 def release_of(event: Event) -> str:
-    """Id of the release that the event is about, or empty. Rollouts have the id of theirs."""
+    """Returns the id of the event's release, or empty. A rollout has the id of its release."""
     return event.id if event.type.startswith(("rollout.", "release.")) else extra(event, "release")
 
 
 def learned(places: Places, event: Event) -> dict[str, ReleaseContext]:
-    """The places of which the event tells something new, as they are known with it."""
+    """Returns the contexts that the event changes, with the change applied."""
     environment = extra(event, "environment")
     if not event.type.startswith("release.") or not environment:
         return {}
@@ -51,8 +52,9 @@ def learned(places: Places, event: Event) -> dict[str, ReleaseContext]:
 
 
 def addresses(places: Places, event: Event) -> list[str]:
-    """Whom the manifest names: as the event says; or else as the place's last release said. A build has none before
-    its manifest could be read: then those of its app.
+    """Returns the manifest's addresses: those in the event, else those of the environment's last release.
+
+    A build event has none before its manifest could be read: then an environment of its app supplies them.
     """
     environment = environment_of(event)
     for each in [environment] if environment else list(Environment):
@@ -62,12 +64,12 @@ def addresses(places: Places, event: Event) -> list[str]:
 
 
 def addresses_of(places: Places, app: str, environment: str) -> list[str]:
-    """Whom the manifest of the place's last release names."""
+    """Returns the addresses in the manifest of the environment's last release."""
     return places.get(_place(app, environment), ReleaseContext()).notify
 
 
 def commit_of(places: Places, app: str, environment: str, release: str) -> str:
-    """The commit that the release runs: 40 hex digits, or empty."""
+    """Returns the commit of the release, 40 hex digits, or empty."""
     return places.get(_place(app, environment), ReleaseContext()).commits.get(release, "")
 
 

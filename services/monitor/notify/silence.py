@@ -1,4 +1,4 @@
-"""Silences: for a while, messages about something are recorded and not sent. They never stop an abort. Pure."""
+"""Silences: for a while, matching messages are recorded and not sent. They never stop an abort. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -12,7 +12,9 @@ LONGEST_S = 30 * 86400
 
 
 class SilenceBody(Model):
-    """What is muted: all that is given must fit. With a rule, messages about its alerts; without, every message."""
+    """Selects the messages to mute; every given field must match. With a rule it mutes alerts of that rule only,
+    without one every message.
+    """
 
     app: AppName | None = None
     environment: Environment | None = None
@@ -57,7 +59,9 @@ def new_silence(silence_id: str, body: SilenceBody, now: datetime) -> Silence:
 
 
 def muting(silences: Iterable[Silence], app: str, environment: str, rule: str | None, now: datetime) -> Silence | None:
-    """The silence that mutes a message about the app's environment (of an alert of `rule`, if it is about one)."""
+    """Returns the active silence that mutes a message about the app's environment (and about an alert of `rule`), or
+    None.
+    """
     for silence in silences:
         fits = (
             silence.app in (None, app) and silence.environment in (None, environment) and silence.rule in (None, rule)

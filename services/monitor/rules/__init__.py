@@ -1,4 +1,4 @@
 """Alert rules: which metric of a release is compared with which threshold.
 
-Imported by every other package of the monitor; imports none of them.
+Imports no other package of the monitor. Imported by `samples`, `notify`, `alerts` and `api`.
 """

@@ -1,4 +1,4 @@
-"""Rules: what is measured of a release, from which figure on it is bad, and whether that ends a canary."""
+"""Alert rules: which metric of a release they compare with which threshold, and whether a breach aborts a canary."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62
 
 
 class Metric(StrEnum):
-    """What a rule can look at: one release in one environment; the worst instance counts."""
+    """Names the metrics that a rule can compare: of one release in one environment; the worst instance counts."""
 
     ERROR_SHARE = "error_share"  # share of answers that are 5xx; a canary's is 0 where stable is half as bad
     LATENCY = "latency"  # the canary's p95 as a multiple of stable's; nothing on production
@@ -27,8 +27,8 @@ class Metric(StrEnum):
 
 
 class RuleBody(Model):
-    """The alert is pending from `threshold` on, fires once that lasted `for_s` seconds, and resolves at `clear`, or
-    `keep_firing_for_s` seconds after.
+    """An alert is pending from `threshold` on, fires once that lasted `for_s` seconds, and resolves when the value has
+    been at or below `clear` for `keep_firing_for_s` seconds.
     """
 
     metric: Metric
@@ -50,7 +50,7 @@ class RuleBody(Model):
         return self
 
     def concerns(self, app: str, environment: Environment) -> bool:
-        """Whether it is in force there."""
+        """Returns whether the rule is enabled and applies to this app and environment."""
         return self.enabled and self.app in (None, app) and self.environment in (None, environment)
 
 
@@ -83,17 +83,20 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Reading:
-    """What a metric says at one moment; `value` is None if there are no data. `words` is a whole sentence's worth;
-    `seen` are the figures that it was made of, kept as evidence.
-    """
+    """Holds the value of a metric at one moment."""
 
     value: float | None
+    """None if there are no data."""
     words: str
+    """The value as a sentence for people."""
     seen: Mapping[str, JsonValue] = field(default_factory=dict)
+    """The figures that the value was computed from, kept as evidence."""
 
 
 def is_breaching(rule: Rule, reading: Reading, firing: bool) -> bool | None:
-    """Whether the figure is bad; a firing alert stays so until the figure is at `clear`. None: nobody knows."""
+    """Returns whether the reading breaches the rule; a firing alert breaches until the value is at or below `clear`.
+    None means no data.
+    """
     if reading.value is None:
         return None
     if reading.value >= rule.threshold:

@@ -1,4 +1,4 @@
-"""How often a counter went up lately, where each instance takes over the count of the one that it replaces. Pure."""
+"""Increase of a counter within a span, where a new instance continues the count of the one that it replaces. Pure."""
 
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 
 class CounterIncrease:
-    """Of one release's instances. What was counted before the first look is nobody's growth."""
+    """Counter increase over all instances of one release. The first reading only sets the baseline."""
 
     def __init__(self, kept: timedelta) -> None:
         self._kept = kept
@@ -16,8 +16,10 @@ class CounterIncrease:
         self.looked_at: datetime | None = None
 
     def look(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
-        """Takes the counts of the instances that run; `leaving`: those among them that are ill or drain. Returns the
-        instances at whose end, or during whose life, the counter went up.
+        """Records the counts of the running instances; `leaving` names those among them that are ill or draining.
+
+        Returns the instances to which an increase is attributed: the instance itself, or the predecessor that it
+        replaced.
         """
         first, self.looked_at = self.looked_at is None, now
         staying = counts.keys() - set(leaving)
@@ -35,7 +37,7 @@ class CounterIncrease:
         return culprits
 
     def within(self, span: timedelta, now: datetime) -> int:
-        """By how much it grew in the time before `now`; at most as far back as is kept."""
+        """Returns the increase in the time `span` before `now`, at most as far back as `kept`."""
         return sum(grown for at, grown in self._grown if at > now - span)
 
     def _grew(self, name: str, count: int, staying: Collection[str], first: bool) -> tuple[str, int]:
@@ -50,7 +52,10 @@ class CounterIncrease:
         return predecessor, count - self._known[predecessor]
 
     def _predecessor(self, count: int, staying: Collection[str]) -> str | None:
-        """Rather one that is gone than one that stays; one that was replaced without a fault has the same count."""
+        """Returns the instance that a new one most likely replaced, or None.
+
+        It prefers one that is gone over one that stays; a replacement without a fault has the same count.
+        """
         free = [name for name, known in self._known.items() if known <= count and name not in self._succeeded]
         for before in (count - 1, count):
             for name in free:

@@ -1,4 +1,4 @@
-"""Samples of a stretch of time → one row with the lowest, highest, mean and last figure of each kind. Pure."""
+"""Downsampling: aggregates the samples of a time step into one row with minimum, maximum, mean and last value. Pure."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ Taken = TypeVar("Taken", bound="Figures")
 
 
 class Spread(View):
-    """Of one figure. Averages hide spikes, so the highest is kept too."""
+    """The distribution of one figure over a step. Averages hide spikes, so the maximum is kept too."""
 
     min: float
     max: float
@@ -25,8 +25,8 @@ class Spread(View):
 
 
 class Rollup(View):
-    """`of`: an instance or a release; `at`: where the stretch begins; `count` samples were taken in it. A figure that
-    none of them had is left out; `sums` are of what is counted anew in each sample.
+    """A row of `count` samples of `of` (an instance or release) in the step that begins at `at`. A figure that no
+    sample had is left out; `sums` are totals of what each sample counts anew.
     """
 
     of: str
@@ -37,7 +37,7 @@ class Rollup(View):
 
 
 class Figures(Protocol):
-    """A sample: when it was taken, its figures by name, and what is counted anew in each."""
+    """A sample that can be downsampled: its time, its figures by name, and what it counts anew."""
 
     @property
     def at(self) -> datetime: ...
@@ -48,12 +48,12 @@ class Figures(Protocol):
 
 
 def rolled(of: str, samples: Iterable[Taken], step_s: int) -> list[Rollup]:
-    """One row for each `step_s` seconds that have samples; samples and rows oldest first."""
+    """Returns one row for each `step_s` seconds that have samples; samples and rows are ordered oldest first."""
     return merged([_row(of, sample) for sample in samples], step_s)
 
 
 def merged(rows: Iterable[Rollup], step_s: int) -> list[Rollup]:
-    """Rows of longer stretches, oldest first as those given."""
+    """Aggregates rows into rows of longer steps, in the order given (oldest first)."""
     steps: dict[datetime, list[Rollup]] = {}
     for row in rows:
         steps.setdefault(start_of(row.at, step_s), []).append(row)
@@ -61,12 +61,12 @@ def merged(rows: Iterable[Rollup], step_s: int) -> list[Rollup]:
 
 
 def start_of(at: datetime, step_s: int) -> datetime:
-    """Where the step begins that `at` lies in."""
+    """Returns the beginning of the step that contains `at`."""
     return datetime.fromtimestamp(int(at.timestamp()) // step_s * step_s, UTC)
 
 
 def hours(since: datetime, until: datetime) -> list[int]:
-    """The hours, counted since 1970, that the time from `since` to `until` touches."""
+    """Returns the hours, counted since 1970, that the time from `since` to `until` touches."""
     return list(range(hour_of(since), hour_of(until) + 1))
 
 
@@ -75,7 +75,9 @@ def hour_of(at: datetime) -> int:
 
 
 def packed(rows: Iterable[Rollup]) -> str:
-    """Rows of one hour as one text: JSON, deflated, in base 64 (the client of the store reads text only)."""
+    """Serializes the rows of one hour into one text: JSON, deflated, base64 (the client of the store reads
+    text only).
+    """
     lines = [
         [int(row.at.timestamp()), row.count, {name: _short(spread) for name, spread in row.figures.items()}, row.sums]
         for row in sorted(rows, key=lambda row: row.at)
@@ -84,7 +86,7 @@ def packed(rows: Iterable[Rollup]) -> str:
 
 
 def unpacked(of: str, text: str | None) -> list[Rollup]:
-    """The rows that were packed, oldest first."""
+    """Deserializes the rows that `packed` wrote, oldest first."""
     if text is None:
         return []
     lines: list[Any] = json.loads(zlib.decompress(base64.b64decode(text)))
@@ -101,7 +103,7 @@ def unpacked(of: str, text: str | None) -> list[Rollup]:
 
 
 def replaced(old: Iterable[Rollup], new: Iterable[Rollup]) -> list[Rollup]:
-    """Old and new rows, oldest first; of the same stretch the new one counts."""
+    """Merges old and new rows, oldest first; a new row replaces an old one of the same step."""
     rows = {row.at: row for row in (*old, *new)}
     return [rows[at] for at in sorted(rows)]
 
@@ -134,7 +136,7 @@ def _spread(parts: Sequence[Rollup], name: str) -> Spread:
 
 
 def _short(spread: Spread) -> list[float]:
-    """One figure where nothing changed."""
+    """Returns one value instead of four where all are equal."""
     values = [_plain(value) for value in (spread.min, spread.max, spread.avg, spread.last)]
     return values[:1] if len(set(values)) == 1 else values
 

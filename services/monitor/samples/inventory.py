@@ -1,4 +1,4 @@
-"""Which instances the registry holds, which release is live in production, and how well they are. No clock."""
+"""Instances in the registry: which release is live in production, and how healthy the instances are. No clock."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -13,8 +13,10 @@ Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
 
 
 class Inventory:
-    """An empty, stale or silent registry ends nothing: the live release is remembered until another one is ready, or
-    `end()` says that it is no more.
+    """The instances of every app, as the registry listed them last.
+
+    An empty, stale or silent registry ends nothing: the live release is remembered until another one is ready, or
+    `end()` removes it.
     """
 
     def __init__(self) -> None:
@@ -25,7 +27,7 @@ class Inventory:
         self.answers = False
 
     def take(self, instances: Instances, now: datetime) -> None:
-        """One answer of the registry: app → track → instances."""
+        """Stores one answer of the registry: app → track → instances."""
         self._instances, self.answers = instances, True
         for app in instances:
             if ready := self.ready(app):
@@ -35,46 +37,50 @@ class Inventory:
         self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}
 
     def missed(self) -> None:
-        """No answer: what was known stays known, but of its health nothing is."""
+        """Records that the registry gave no answer: the instances stay known, their health does not."""
         self.answers = False
         self._empty_since.clear()
 
     def remember(self, app: str, release: str) -> None:
-        """It was live in production when it was last heard of; what is known already is newer."""
+        """Sets the release that was last known to be live in production, unless a newer one is known already."""
         self._live.setdefault(app, release)
 
     def end(self, release: str) -> None:
-        """The release is no more."""
+        """Forgets the release as a live one: it has ended."""
         self._live = {app: live for app, live in self._live.items() if live != release}
 
     def excuse(self, instance: str, now: datetime) -> None:
-        """It was killed for its memory, and more can be given: that it failed does not speak against its release."""
+        """Excludes the instance from the health check for 10 min: it had an OOM kill, and its limit can still be
+        raised.
+        """
         self._excused[instance] = now
 
     def apps(self) -> set[str]:
-        """Those with an instance, or with a live release that is remembered."""
+        """Returns the apps that have an instance or a remembered live release."""
         return self._instances.keys() | self._live.keys()
 
     def with_canary(self) -> set[str]:
-        """Apps that have an instance on the canary's track."""
+        """Returns the apps that have an instance on the canary track."""
         return {app for app, tracks in self._instances.items() if tracks.get(Track.CANARY)}
 
     def live(self, app: str) -> str | None:
-        """The release of production that is watched: the newest one that is ready, or was."""
+        """Returns the watched release of production: the newest that is, or was last, ready."""
         return self._live.get(app)
 
     def ready(self, app: str) -> set[str]:
-        """Releases with a ready instance in production."""
+        """Returns the releases with a ready instance in production."""
         records = self._records(app, Environment.PRODUCTION)
         return {record.release for record in records if record.state == InstanceState.READY}
 
     def ready_instances(self, app: str, environment: Environment, release: str) -> list[str]:
-        """Ids."""
+        """Returns the ids of the release's ready instances."""
         own = self._own(app, environment, release)
         return [record.id for record in own if record.state == InstanceState.READY]
 
     def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
-        """How many of the release's instances are ill; 1 if production has had nothing in the registry for 5 s."""
+        """Returns how many of the release's instances are ill; 1 if production has had no instance in the registry for
+        5 s.
+        """
         if not self.answers:
             return Reading(None, "the deployer does not answer")
         own = self._own(app, environment, release)
@@ -95,6 +101,6 @@ class Inventory:
 
 
 def _number(release: str) -> int:
-    """`notes-r9` → 9: ids count up per app."""
+    """Returns the number in a release id (`notes-r9` → 9, else 0): ids count up per app."""
     number = release.rpartition("-r")[2]
     return int(number) if number.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""Latencies counted in buckets → quantiles in milliseconds. Pure."""
+"""Latency histograms: quantiles in milliseconds, and a test for two shares. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,12 @@ from shared.proxy_models import LatencyHistogram
 
 @dataclass(frozen=True)
 class Buckets:
-    """`counts[i]`: requests of at most `le_ms[i]` milliseconds, cumulative; the last bound is +Inf, written as None."""
+    """A cumulative latency histogram."""
 
     le_ms: tuple[float | None, ...]
+    """Upper bounds of the buckets in milliseconds; the last is +Inf, written as None."""
     counts: tuple[int, ...]
+    """`counts[i]` requests took at most `le_ms[i]` milliseconds."""
 
     @property
     def total(self) -> int:
@@ -27,17 +29,19 @@ def buckets_of(histogram: LatencyHistogram) -> Buckets:
 
 
 def since(before: Buckets, now: Buckets) -> Buckets:
-    """What was counted between two looks of one epoch. Other bounds than before: nothing had been counted then."""
+    """Returns the counts between two looks of one epoch. Other bounds than before mean that nothing had been counted
+    then.
+    """
     if before.le_ms != now.le_ms:
         return now
     return Buckets(now.le_ms, tuple(new - old for old, new in zip(before.counts, now.counts, strict=True)))
 
 
 def quantile_ms(buckets: Buckets, share: float) -> float | None:
-    """The latency that `share` (0 to 1) of the requests did not exceed; None without requests.
+    """Returns the latency that `share` (0 to 1) of the requests did not exceed; None without requests.
 
-    Within a bucket they are taken to lie evenly, the first bucket begins at 0, and what lies above the last bound
-    counts as that bound. (After Prometheus, histogram_quantile.)
+    Requests count as evenly distributed within a bucket, the first bucket begins at 0, and what lies above the last
+    bound counts as that bound. (After Prometheus, histogram_quantile.)
     """
     if buckets.total <= 0:
         return None
@@ -53,7 +57,9 @@ def quantile_ms(buckets: Buckets, share: float) -> float | None:
 
 
 def share_above(buckets: Buckets, limit_ms: float) -> float:
-    """Which share of the requests (at least one) took longer; within a bucket they are taken to lie evenly."""
+    """Returns the share of the requests (at least one) that took longer; they count as evenly distributed in a
+    bucket.
+    """
     low, below = 0.0, 0
     for bound, count in zip(buckets.le_ms, buckets.counts, strict=True):
         if bound is None:
@@ -66,8 +72,8 @@ def share_above(buckets: Buckets, limit_ms: float) -> float:
 
 
 def excess_z(share: float, of: int, other_share: float, other_of: int) -> float:
-    """By how many standard deviations the first share lies above the second, if both were draws of the same (the
-    pooled two-proportion test). 0 where both are 0 or both are 1.
+    """Returns by how many standard deviations the first share lies above the second, if both were draws of the same
+    distribution (pooled two-proportion z-test). 0 where both are 0 or both are 1.
     """
     pooled = (share * of + other_share * other_of) / (of + other_of)
     deviation = math.sqrt(pooled * (1 - pooled) * (1 / of + 1 / other_of))

@@ -1,4 +1,4 @@
-"""Samples and their rollups in Redis."""
+"""Stores samples and their rollups in Redis."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -18,9 +18,12 @@ ROLLUPS_TTL_S = 24 * 3600  # after the last row of the hour
 
 
 class RedisSampleStore:
-    """`monitor:samples:<instance>` and `monitor:traffic:<release>`: streams of Sample and TrafficSample, their ids the
-    samples' times; `monitor:instance:<instance>`; `monitor:rollups:<instance or release>:<hour since 1970>`: see
-    rollup.packed.
+    """Implements SampleStore with these keys:
+
+    `monitor:samples:<instance>`, `monitor:traffic:<release>`: streams of Sample and TrafficSample; entry ids are sample
+    times.
+    `monitor:instance:<instance>`: the instance with its last sample.
+    `monitor:rollups:<instance or release>:<hour since 1970>`: rows of an hour, see `downsampling.packed`.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -86,8 +89,9 @@ def _append(pipe: Any, stream: str, sample: Sample | TrafficSample) -> None:
 
 
 def _look_through(answers: Iterable[Any]) -> None:
-    """Raises what went wrong. An id that is not above the last one is a sample that was stored already, by a try that
-    got no answer.
+    """Raises the first error, except for a sample that is stored already.
+
+    An id that is not above the last one is a sample stored by an earlier try whose answer was lost.
     """
     for answer in answers:
         stored_already = isinstance(answer, ResponseError) and "equal or smaller" in str(answer)

@@ -14,7 +14,7 @@ STAYING = frozenset({InstanceState.STARTING, InstanceState.READY})
 
 
 class RestartHistory:
-    """What was counted before the first look counts for nothing."""
+    """Counts restarts and OOM kills by release. The first reading only sets the baseline."""
 
     def __init__(self) -> None:
         self._restarts: dict[str, CounterIncrease] = {}
@@ -23,7 +23,7 @@ class RestartHistory:
         self._killed: dict[str, tuple[datetime, str]] = {}
 
     def take(self, items: Iterable[InstanceStats], now: datetime) -> None:
-        """One answer of the deployer: everything that runs."""
+        """Records one answer of the deployer, which lists everything that runs."""
         releases: dict[str, list[InstanceStats]] = {}
         for stats in items:
             releases.setdefault(stats.release, []).append(stats)
@@ -39,7 +39,7 @@ class RestartHistory:
         self._forget(now)
 
     def take_up(self, past: Sequence[tuple[Watched, Sequence[Sample]]]) -> None:
-        """What an earlier run saw of restarts, for releases that this one has not looked at yet."""
+        """Restores the restarts that an earlier run stored, for releases that this run has not read yet."""
         looks: dict[tuple[datetime, str], dict[str, int]] = {}
         for instance, samples in past:
             if instance.release not in self._restarts:
@@ -49,18 +49,18 @@ class RestartHistory:
             self._restarts.setdefault(release, CounterIncrease(RESTARTS_IN)).look(counts, at)
 
     def note_kill(self, release: str, words: str, at: datetime) -> None:
-        """An instance was killed for its memory although its limit was the largest that the manifest allows."""
+        """Records an OOM kill of an instance whose limit was the largest that the manifest allows."""
         known = self._killed.get(release)
         if known is None or known[0] < at:
             self._killed[release] = (at, words)
 
     def killed(self, release: str, now: datetime) -> Reading | None:
-        """1 for a minute after such a kill, else None."""
+        """Returns 1 for a minute after such a kill, else None."""
         at, words = self._killed.get(release, (now - OOM_COUNTS_FOR, ""))
         return Reading(1.0, words, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Of all its instances together, within the last 10 min."""
+        """Returns the restarts of all instances of the release within the last 10 min."""
         growth = self._restarts.get(release)
         if growth is None:
             return Reading(None, "there is no sample")
@@ -76,7 +76,7 @@ class RestartHistory:
 
 
 def is_at_cap(stats: InstanceStats) -> bool:
-    """Whether its memory limit is the largest that the manifest allows."""
+    """Returns whether the instance's memory limit is the largest that the manifest allows."""
     return stats.memory_limit >= stats.max_memory
 
 

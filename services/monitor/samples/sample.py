@@ -1,4 +1,4 @@
-"""One look at an instance: raw counters in, CPU and memory out."""
+"""Samples of an instance: raw counters in, CPU and memory figures out."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +8,9 @@ from shared.models import Environment, InstanceState, InstanceStats, View
 
 
 class Sample(View):
-    """`cpu` in percent of one core, null in an instance's first sample; `working_set` and `memory_limit` in bytes;
-    `memory` is the share of the limit, 0 to 1. `restarts` and `oom_kills` as the deployer counts them.
+    """One measurement of an instance: `cpu` in percent of one core (null in its first sample), `working_set` and
+    `memory_limit` in bytes, `memory` the share of the limit (0 to 1), `restarts` and `oom_kills` as the deployer counts
+    them.
     """
 
     at: datetime
@@ -21,7 +22,7 @@ class Sample(View):
     oom_kills: int = 0
 
     def figures(self) -> dict[str, float | None]:
-        """For a rollup; see there."""
+        """Returns the figures by name, for `downsampling`."""
         return {
             "cpu": self.cpu,
             "working_set": self.working_set,
@@ -36,7 +37,7 @@ class Sample(View):
 
 
 class Watched(View):
-    """An instance as it was last seen."""
+    """An instance with its last sample."""
 
     id: str
     app: str
@@ -50,14 +51,16 @@ class Watched(View):
 
 @dataclass(frozen=True)
 class Frame:
-    """Counters and when they were read; CPU is the difference of two."""
+    """The raw counters of an instance and when they were read; CPU use is the difference of two frames."""
 
     at: datetime
     stats: InstanceStats
 
 
 def sample(previous: Frame | None, frame: Frame) -> Sample:
-    """The sample at `frame`. A restarted instance counts from 0 again: there is no CPU figure until its next sample."""
+    """Computes the sample at `frame`. A restarted instance counts from 0 again: its CPU is None until the next
+    sample.
+    """
     stats = frame.stats
     return Sample(
         at=frame.at,
@@ -81,7 +84,7 @@ def _cpu_percent(previous: Frame | None, frame: Frame) -> float | None:
 
 
 class SampleItem(Sample):
-    """The highest figures of a stretch of time; `spread` has the others, where it holds more than one sample."""
+    """The highest figures of a step; `spread` has minimum, mean and last where the step holds more than one sample."""
 
     spread: dict[str, Spread] | None = None
 

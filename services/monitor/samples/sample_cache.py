@@ -1,4 +1,4 @@
-"""What is known of every instance: its last counters and samples, how long it is silent, what is not stored yet."""
+"""Cache of instance samples: last counters, recent samples, silence of instances, and what Redis has not stored yet."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ FIRST_LOAD_S = 2.0
 
 
 class SampleCache:
-    """In memory; nothing here waits for Redis but `flush()` and the first `load()`."""
+    """Keeps samples in memory, written behind to Redis: only `flush()` and the first `load()` wait for Redis."""
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
@@ -39,7 +39,9 @@ class SampleCache:
         self._loading = asyncio.Lock()
 
     def take(self, items: Iterable[InstanceStats], now: datetime) -> None:
-        """One answer of the deployer: everything that runs. An instance that it leaves out is silent from now on."""
+        """Records one answer of the deployer, which lists everything that runs. A missing instance counts as silent
+        from now on.
+        """
         frames = {stats.id: Frame(now, stats) for stats in items}
         self._latest = {name: sample(self._frames.get(name), frame) for name, frame in frames.items()}
         self._frames = frames
@@ -54,23 +56,25 @@ class SampleCache:
         self._unsaved.add(_watched(frame.stats, self._latest[name]) for name, frame in frames.items())
 
     def stats(self) -> list[InstanceStats]:
-        """The last answer's counters of everything that ran then; empty while the deployer does not answer."""
+        """Returns the counters of the deployer's last answer; empty while it does not answer."""
         return [frame.stats for frame in self._frames.values()] if self._answered_at else []
 
     def recent(self, instance_id: str) -> list[Sample]:
-        """Its samples of the last 5 min, oldest first, those of an earlier run too; a gap in them is a gap."""
+        """Returns the instance's samples of the last 5 min, oldest first, including an earlier run's; gaps
+        stay gaps.
+        """
         series = self._series.get(instance_id)
         return series.recent(self.sampled_at) if series and self.sampled_at else []
 
     def missed(self) -> None:
-        """The deployer did not answer: nothing is known, and the time does not count as an instance's silence."""
+        """Records that the deployer did not answer; that time does not count as an instance's silence."""
         self._answered_at = None
         self._absent_since.clear()
 
     # --- readings
 
     def silence(self, instances: Iterable[str], now: datetime) -> Reading:
-        """Seconds for which the most silent of these instances gave no samples."""
+        """Returns the seconds for which the most silent of these instances gave no samples."""
         answered_at = self._answered_at
         if answered_at is None:
             return Reading(None, "the deployer does not answer")
@@ -83,16 +87,16 @@ class SampleCache:
         return Reading(silent[worst], words, {"instance": worst})
 
     def cpu(self, release: str) -> Reading:
-        """Percent of one core, of the busiest instance of the release."""
+        """Returns the CPU use of the release's busiest instance, in percent of one core."""
         return self._highest({name: item.cpu for name, item in self._of(release)}, "uses {:.0f} % of a core")
 
     def memory(self, release: str) -> Reading:
-        """Share of the limit, of the fullest instance of the release."""
+        """Returns the memory use of the release's fullest instance, as a share of its limit."""
         return self._highest({name: item.memory for name, item in self._of(release)}, "uses {:.0%} of its memory limit")
 
     def memory_at_cap(self, release: str, now: datetime) -> Reading:
-        """The same, where the limit is the largest that the manifest allows, else 0; 1 for a minute after an OOM kill
-        there.
+        """Returns the memory use where the limit is the largest that the manifest allows, else 0; 1 for a minute after
+        an OOM kill there.
         """
         killed = self.faults.killed(release, now)
         if killed is not None:
@@ -101,13 +105,13 @@ class SampleCache:
         return self._highest(shares, "uses {:.0%} of its largest memory limit")
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Of all instances of the release, within the last 10 min."""
+        """Returns the restarts of all instances of the release within the last 10 min."""
         if self._answered_at is None:
             return Reading(None, "the deployer does not answer")
         return self.faults.restarts(release, now)
 
     def _of(self, release: str) -> list[tuple[str, Sample]]:
-        """The last samples of the release's instances, by name; none while the deployer does not answer."""
+        """Returns the last samples of the release's instances by name; empty while the deployer does not answer."""
         own = [name for name, frame in self._frames.items() if frame.stats.release == release]
         return [(name, self._latest[name]) for name in own] if self._answered_at else []
 
@@ -126,7 +130,7 @@ class SampleCache:
     # --- Redis
 
     async def load(self, now: datetime) -> None:
-        """Takes up the last minutes of what an earlier run stored. Raises RedisError."""
+        """Restores the last minutes that an earlier run stored. Raises RedisError."""
         async with self._loading:
             if self._loaded:
                 return
@@ -143,14 +147,14 @@ class SampleCache:
             self._loaded = True
 
     async def load_if_possible(self, now: datetime) -> None:
-        """Before the first sample: gives Redis 2 s, once; without it, sampling begins with an empty memory."""
+        """Tries once, for at most 2 s, to restore from Redis before the first sample; else starts empty."""
         if not self._tried:
             self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(now), FIRST_LOAD_S)
 
     async def flush(self) -> None:
-        """Stores what is not stored yet; raises RedisError, and then keeps it for the next time."""
+        """Stores what is not stored yet. Raises RedisError, and then keeps it for the next try."""
         if self.sampled_at is not None:
             await self.load(self.sampled_at)
         await self._unsaved.flush(self._store.add)

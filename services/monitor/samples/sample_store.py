@@ -1,4 +1,4 @@
-"""Where samples and their rollups live: the contract, and an implementation in memory."""
+"""Store of samples and their rollups: the contract, and an implementation in memory."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -10,45 +10,46 @@ from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 
 
 class SampleStore(Protocol):
-    """Samples for an hour, rows of a minute for 24 h. Every method raises `redis.RedisError` when the store is out of
-    reach, and every write may then be repeated: nothing is stored twice.
+    """Keeps samples for an hour and rows of a minute for 24 h.
+
+    Every method raises `redis.RedisError` when the store is out of reach. Writes are idempotent and may be repeated.
     """
 
     async def add(self, batch: Sequence[Watched]) -> None:
-        """Samples with their instances, oldest first."""
+        """Stores samples with their instances, oldest first."""
         ...
 
     async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
-        """Samples of releases, oldest first."""
+        """Stores samples of releases, oldest first."""
         ...
 
     async def add_rollups(self, batch: Sequence[Rollup]) -> None:
-        """Rows of a minute; one that is there for the same minute is replaced. One writer at a time."""
+        """Stores rows of a minute, replacing those of the same minute. One writer at a time."""
         ...
 
     async def instances(self) -> list[Watched]:
-        """Every instance that gave a sample within the last hour, last started first."""
+        """Returns every instance that gave a sample within the last hour, last started first."""
         ...
 
     async def samples(self, instance: str, since: datetime, until: datetime) -> list[Sample]:
-        """Oldest first, both ends included."""
+        """Returns the instance's samples, oldest first, both ends included."""
         ...
 
     async def traffic(self, release: str, since: datetime, until: datetime) -> list[TrafficSample]:
-        """Oldest first, both ends included."""
+        """Returns the release's samples, oldest first, both ends included."""
         ...
 
     async def rollups(self, of: str, since: datetime, until: datetime) -> list[Rollup]:
-        """Rows of the instance or release that begin in this time, oldest first, both ends included."""
+        """Returns the rows of the instance or release that begin in this time, oldest first, both ends included."""
         ...
 
     async def knows(self, of: str, now: datetime) -> bool:
-        """Whether there are samples of the instance or release, or rows of the last 24 h."""
+        """Returns whether the store has samples of the instance or release, or rows of the last 24 h."""
         ...
 
 
 class MemorySampleStore:
-    """For tests; forgets nothing."""
+    """Implements SampleStore in memory, for tests; never deletes anything."""
 
     def __init__(self) -> None:
         self._instances: dict[str, Watched] = {}
@@ -88,5 +89,5 @@ class MemorySampleStore:
 
 
 def by_start(items: Iterable[Watched]) -> list[Watched]:
-    """Last started first."""
+    """Sorts instances, last started first."""
     return sorted(items, key=lambda item: (item.started_at, item.id), reverse=True)

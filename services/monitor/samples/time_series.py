@@ -1,4 +1,4 @@
-"""The last minutes of one instance's or release's samples, and which of them are rolled up. Pure."""
+"""Time series: the last minutes of one instance's or release's samples, and which of them are downsampled. Pure."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ RECENT = timedelta(minutes=5)
 
 
 class TimeSeries(Generic[Taken]):
-    """Samples, oldest first; a time without any stays a gap."""
+    """Samples of one instance or release, oldest first; a time without samples stays a gap."""
 
     def __init__(self, of: str) -> None:
         self._of = of
@@ -19,20 +19,20 @@ class TimeSeries(Generic[Taken]):
         self._rolled_to: datetime | None = None
 
     def add(self, sample: Taken) -> None:
-        """Later than those before."""
+        """Appends a sample that is later than all before it."""
         self._samples.append(sample)
 
     def take_up(self, older: Iterable[Taken]) -> None:
-        """What an earlier run stored; what this one has taken itself is newer."""
+        """Restores samples that an earlier run stored, except where this run has newer ones."""
         begin = self._samples[0].at if self._samples else None
         self._samples.extendleft(reversed([item for item in older if begin is None or item.at < begin]))
 
     def recent(self, now: datetime) -> list[Taken]:
-        """Those of the last 5 min."""
+        """Returns the samples of the last 5 min."""
         return [sample for sample in self._samples if sample.at >= now - RECENT]
 
     def due(self, now: datetime) -> list[Rollup]:
-        """The minutes that are over and were not rolled up before. Lets go of what is too old to be needed."""
+        """Returns rows for the minutes that are over and were not rolled up before; drops samples older than needed."""
         ended = start_of(now, MINUTE_S)
         rolled_to = self._rolled_to
         self._rolled_to = ended
@@ -46,7 +46,7 @@ class TimeSeries(Generic[Taken]):
 
     @property
     def last_at(self) -> datetime:
-        """Of a series that is not empty."""
+        """Time of the last sample; the series must not be empty."""
         return self._samples[-1].at
 
     @property

@@ -1,4 +1,4 @@
-"""What every release answered: samples from the proxy's counters, and what is not stored yet."""
+"""Cache of release traffic: samples computed from the proxy's counters, and what Redis has not stored yet."""
 
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ UNSAVED_MOST = 20_000
 
 
 class TrafficCache:
-    """In memory; `flush()` writes behind."""
+    """Keeps traffic samples in memory; `flush()` writes them behind."""
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class TrafficCache:
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
     def take(self, app: str, traffic: TrafficView, now: datetime) -> None:
-        """One answer of the proxy. Counters of another epoch than before begin a new row of samples."""
+        """Records one answer of the proxy. Counters of another epoch begin a new series of differences."""
         releases = {figures.release: figures for figures in traffic.tracks.values() if figures.release}
         if self._epochs.get(app) != traffic.epoch:
             self._epochs[app] = traffic.epoch
@@ -54,7 +54,7 @@ class TrafficCache:
                 self._before.pop(release, None)
 
     async def flush(self) -> None:
-        """Stores what is not stored yet; raises RedisError, and then keeps it for the next time."""
+        """Stores what is not stored yet. Raises RedisError, and then keeps it for the next try."""
         for release in self._series.keys() - self._taken_up:
             await self._take_up(release)
         self._taken_up &= self._series.keys()
@@ -62,7 +62,7 @@ class TrafficCache:
         await self._unsaved_rows.flush(self._store.add_rollups)
 
     async def _take_up(self, release: str) -> None:
-        """What an earlier run stored, so that the minute of a restart is rolled up as a whole."""
+        """Restores what an earlier run stored, so that the minute of a restart is rolled up as a whole."""
         now = self._series[release].last_at
         older = await self._store.traffic(release, start_of(now - RECENT, MINUTE_S), now)
         if release in self._series:

@@ -1,4 +1,4 @@
-"""What one release answered between two looks: requests, errors, latencies."""
+"""Traffic samples of a release: requests, errors and latencies between two looks."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +12,9 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 
 class TrafficSample(View):
-    """`requests` and `errors` (answers of 500 and above) since the sample before, and as rates per second. `p50_ms` and
-    so on: latencies in milliseconds, null without requests (Envoy tells them a moment later than it counts requests).
+    """`requests` and `errors` (answers of 500 and above) since the previous sample, also as rates per second. `p50_ms`
+    and so on: latencies in milliseconds, null without requests (Envoy reports them a moment later than it counts
+    requests).
     """
 
     at: datetime
@@ -26,7 +27,7 @@ class TrafficSample(View):
     p99_ms: float | None
 
     def figures(self) -> dict[str, float | None]:
-        """For a rollup; see there."""
+        """Returns the figures by name, for `downsampling`."""
         return self.model_dump(include={"request_rate", "error_rate", "p50_ms", "p95_ms", "p99_ms"})
 
     def sums(self) -> dict[str, int]:
@@ -34,15 +35,15 @@ class TrafficSample(View):
 
 
 class ReleaseSample(View):
-    """A sample and whose it is."""
+    """A traffic sample with the release that it belongs to."""
 
     release: str
     sample: TrafficSample
 
 
 class TrafficItem(TrafficSample):
-    """Of a stretch of time: all requests and errors, the highest rates and latencies; `spread` has the others, where it
-    holds more than one sample.
+    """All requests and errors of a step, its highest rates and latencies; `spread` has minimum, mean and last where the
+    step holds more than one sample.
     """
 
     spread: dict[str, Spread] | None = None
@@ -50,7 +51,7 @@ class TrafficItem(TrafficSample):
 
 @dataclass(frozen=True)
 class Counted:
-    """Counters of one release at one look."""
+    """The counters of one release at one look."""
 
     at: datetime
     requests: int
@@ -63,7 +64,7 @@ def counted(traffic: TrackTraffic, now: datetime) -> Counted:
 
 
 def traffic_sample(before: Counted, after: Counted) -> TrafficSample:
-    """The sample at `after`; both of one epoch, `before` the earlier one."""
+    """Returns the sample at `after`; both looks are of one epoch, `before` is the earlier one."""
     seconds = (after.at - before.at).total_seconds()
     requests, errors = after.requests - before.requests, after.errors - before.errors
     p50, p95, p99 = quantiles_ms(since(before.latency, after.latency), QUANTILES)

@@ -1,4 +1,4 @@
-"""What is not stored yet: kept while the store is away, within bounds."""
+"""Write-behind buffer: keeps items while the store is out of reach, within bounds."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ Item = TypeVar("Item")
 
 
 class WriteBuffer(Generic[Item]):
-    """Holds at most `most` items; the oldest are let go first."""
+    """Holds at most `most` items; the oldest are dropped first."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -18,7 +18,7 @@ class WriteBuffer(Generic[Item]):
         del self._items[: -self._most]
 
     async def flush(self, write: Callable[[Sequence[Item]], Awaitable[None]]) -> None:
-        """Writes all of them; if that raises, they are kept for the next time, so `write` must be safe to repeat."""
+        """Writes all items; if that raises, keeps them for the next try, so `write` must be idempotent."""
         batch, self._items = self._items, []
         try:
             await write(batch)

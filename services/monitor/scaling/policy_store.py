@@ -1,4 +1,4 @@
-"""Where policies and decisions live."""
+"""Store of scaling policies and decisions."""
 
 import json
 from collections.abc import Sequence
@@ -19,41 +19,44 @@ DECISIONS_KEPT = 500
 
 
 class PolicyStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; a write is then done wholly or not.
+    """Every method raises `redis.RedisError` when the store is out of reach; a write is atomic.
 
-    One process decides (the monitor holds a lock on its home), so entries are numbered by the caller, without a hole.
+    One process decides (the monitor holds a lock on its home), so the caller numbers the entries, without a gap.
     """
 
     async def policies(self) -> list[Policy]:
-        """Those that were set."""
+        """Returns the policies that were set."""
         ...
 
     async def put_policy(self, policy: Policy) -> None: ...
 
     async def places(self) -> list[EnvironmentKey]:
-        """Every environment that something was ever decided about, by name."""
+        """Returns every environment that has decisions, by name."""
         ...
 
     async def past(self, place: EnvironmentKey) -> Past: ...
 
     async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
-        """A new entry with its event, at once; `before`, the entry before it, as it ended. Nothing happens if that
-        entry is there, so it may be repeated and tells its event once. The last 500 of an environment are kept.
+        """Stores a new entry, its event, and the final form of the entry before it (`before`), atomically.
+
+        Idempotent: it does nothing if the entry exists, so the event is published once. The last 500 entries of an
+        environment are kept.
         """
         ...
 
     async def update(self, decision: Decision) -> None:
-        """An entry that is there, with what became of it. May be repeated."""
+        """Replaces an existing entry, for example with its outcome. Idempotent."""
         ...
 
     async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
-        """Newest first; those with a lower number than `before`."""
+        """Returns decisions, newest first, with a lower number than `before`."""
         ...
 
 
 class RedisPolicyStore:
-    """Hashes: `monitor:policies` (`<app>:<environment>` → Policy), `monitor:decisions:<app>:<environment>`
-    (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of the newest entry and newest change).
+    """Uses three kinds of hashes: `monitor:policies` (`<app>:<environment>` → Policy),
+    `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of
+    the newest entry and newest change).
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -123,7 +126,7 @@ class RedisPolicyStore:
 
 
 class MemoryPolicyStore:
-    """For tests."""
+    """Implements PolicyStore in memory, for tests."""
 
     def __init__(self) -> None:
         self._policies: dict[EnvironmentKey, Policy] = {}

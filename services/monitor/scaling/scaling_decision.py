@@ -1,4 +1,4 @@
-"""A decision about an environment's memory limit: what, why, from which figures, and what became of it."""
+"""A decision about an environment's memory limit: action, cause, inputs and outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Action(StrEnum):
 
 
 class Cause(StrEnum):
-    """The first five change the limit, each of the others says why it stays."""
+    """Names why the limit changes (the first five) or stays (the others)."""
 
     FULL = "full"
     FULL_SOON = "full_soon"
@@ -52,8 +52,8 @@ DECISION_TABLE: Table[DecisionState] = {
 
 
 class Input(View):
-    """What was known of one instance. Sizes in bytes, `growth` in bytes per second (null: fewer than three samples),
-    `highest` is its highest use of the policy's `idle_s`, `pressure` PSI's some avg10 in percent.
+    """The figures of one instance: sizes in bytes, `growth` in bytes per second (null: fewer than three samples),
+    `highest` its highest use within the policy's `idle_s`, `pressure` PSI's some avg10 in percent.
     """
 
     id: str
@@ -68,9 +68,10 @@ class Input(View):
 
 
 class Decision(View):
-    """`reason` in words for a person; `from` and `to` in bytes, equal where nothing was to change. `state` and
-    `outcome` (why it is in that state, `settled_at` since when) are of changes only. Looks that came to the same
-    `cause` without a change are one entry: `count` of them from `first_at` to `at`, with the latest `inputs`.
+    """One entry of an environment's decisions. `reason` is a sentence for people; `from` and `to` are bytes, equal
+    where nothing changes. Only changes have `state`, `outcome` (why it is in that state) and `settled_at` (since when).
+    Looks with the same `cause` and no change share one entry: `count` of them from `first_at` to `at`, with the latest
+    `inputs`.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
@@ -95,33 +96,37 @@ class Decision(View):
 
     @property
     def is_open(self) -> bool:
-        """Decided, and not carried out yet."""
+        """True while the decision waits to be carried out."""
         return self.state is DecisionState.DECIDED
 
 
 @dataclass(frozen=True)
 class ScalingVerdict:
-    """What one look came to."""
+    """The result of one look."""
 
     action: Action
     cause: Cause
     reason: str
     from_: int
+    """Limit before, bytes."""
     to: int
+    """Limit after, bytes."""
     release: str
     inputs: Sequence[Input] = ()
 
 
 @dataclass(frozen=True)
 class Past:
-    """An environment's newest entry, and its newest one that was to change something."""
+    """The earlier decisions about an environment that a new one depends on."""
 
     last: Decision | None = None
+    """The newest entry."""
     change: Decision | None = None
+    """The newest entry with a change."""
 
 
 def new_decision(place: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: datetime) -> Decision:
-    """The next entry. Entries of an environment count up from 1."""
+    """Returns the next entry. The entries of an environment count up from 1."""
     number = past.last.number + 1 if past.last else 1
     return Decision(
         id=f"{place.app}-{place.environment}-{number}",
@@ -142,7 +147,7 @@ def new_decision(place: EnvironmentKey, past: Past, verdict: ScalingVerdict, now
 
 
 def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> Decision | None:
-    """The last entry with one look more, if that came to the same; else None."""
+    """Returns the last entry with one more look, if this look has the same result without a change; else None."""
     if last is None or verdict.action is not Action.NONE or last.action is not Action.NONE:
         return None
     if (last.cause, last.release) != (verdict.cause, verdict.release):
@@ -152,7 +157,10 @@ def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> D
 
 
 def settled(decision: Decision, state: DecisionState, outcome: str, now: datetime) -> Decision:
-    """An open decision has been carried out, or will not be. Raises IllegalTransition for one that is not open."""
+    """Closes an open decision: it was carried out, or will not be.
+
+    Raises IllegalTransition if it is closed already, ValueError if it changes nothing.
+    """
     if decision.state is None:
         raise ValueError(f"{decision.id} changes nothing, there is nothing to carry out")
     state = transition(DECISION_TABLE, decision.state, state)
@@ -160,7 +168,7 @@ def settled(decision: Decision, state: DecisionState, outcome: str, now: datetim
 
 
 def scaling_event(decision: Decision) -> Event:
-    """`scaling.decided`, told once for each change."""
+    """Returns the event `scaling.decided`, published once for each change."""
     return Event.model_validate(
         {
             "type": "scaling.decided",

@@ -1,4 +1,4 @@
-"""What a decision about memory is made from: the instances of one environment's live release, and OOM kills."""
+"""Input of a decision about memory: the instances of one environment's live release, and OOM kills."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ GAP_S = 5.0  # samples come every 2 s: a longer pause is a gap, in which anythin
 
 @dataclass(frozen=True)
 class EnvironmentKey:
-    """One environment of one app: its instances share one memory limit."""
+    """Identifies one environment of one app: its instances share one memory limit."""
 
     app: str
     environment: Environment
@@ -32,11 +32,14 @@ class EnvironmentKey:
 
 @dataclass(frozen=True)
 class ScalingInput:
-    """One instance: last counters, its samples of the last 5 min (oldest first), and since when it serves."""
+    """The figures of one instance."""
 
     stats: InstanceStats
+    """The last counters."""
     samples: Sequence[Sample]
+    """Samples of the last 5 min, oldest first."""
     ready_at: datetime | None = None
+    """Time of the first look that found it serving; None if it does not serve."""
 
     @property
     def id(self) -> str:
@@ -51,7 +54,7 @@ class ScalingInput:
         return self.stats.working_set / self.limit
 
     def last(self, count: int) -> Sequence[Sample]:
-        """The last samples that followed each other without a gap; fewer than `count` if there are not so many."""
+        """Returns the last samples without a gap between them, at most `count`."""
         running = self.samples[-1:]
         for sample in reversed(self.samples[-count:-1]):
             if (running[0].at - sample.at).total_seconds() > GAP_S:
@@ -60,7 +63,9 @@ class ScalingInput:
         return running
 
     def growth(self, count: int) -> float | None:
-        """Bytes per second over the last `count` samples, those from before it was ready left out; None if fewer."""
+        """Returns the growth in bytes per second over the last `count` samples taken while ready; None if there are
+        fewer.
+        """
         running = [sample for sample in self.last(count) if self.ready_at and sample.at >= self.ready_at]
         if len(running) < count or running[-1].at <= running[0].at:
             return None
@@ -68,7 +73,7 @@ class ScalingInput:
         return (running[-1].working_set - running[0].working_set) / seconds
 
     def covered_s(self, now: datetime) -> float:
-        """For how many seconds up to now there are samples without a gap."""
+        """Returns the seconds up to now that samples cover without a gap."""
         since = now
         for sample in reversed(self.samples):
             if (since - sample.at).total_seconds() > GAP_S:
@@ -77,26 +82,28 @@ class ScalingInput:
         return (now - since).total_seconds()
 
     def highest(self, since: datetime) -> int:
-        """Bytes: the highest use since then, the last counters included."""
+        """Returns the highest use since then in bytes, including the last counters."""
         return max([self.stats.working_set, *(item.working_set for item in self.samples if item.at >= since)])
 
     def killed_since(self, since: datetime) -> bool:
-        """Whether the kernel killed something in it since then."""
+        """Returns whether the instance had an OOM kill since then."""
         return any(item.at >= since and item.oom_kills < self.stats.oom_kills for item in self.samples)
 
 
 @dataclass(frozen=True)
 class Kill:
-    """The kernel killed an instance that was at its limit of `limit` bytes; its manifest allows `max_memory`."""
+    """An OOM kill of an instance."""
 
     instance: str
     release: str
     limit: int
+    """Its memory limit at that time, bytes."""
     max_memory: int
+    """The largest limit that its manifest allows, bytes."""
 
 
 class OomKill(View):
-    """The part of the event `instance.failed` that says of an OOM kill; `memory_limit` and `max_memory` in bytes."""
+    """The fields of the event `instance.failed` about an OOM kill; `memory_limit` and `max_memory` in bytes."""
 
     oom_killed: bool = False
     environment: Environment
@@ -106,7 +113,9 @@ class OomKill(View):
 
 
 def kill_of(event: Event, now: datetime) -> tuple[EnvironmentKey, Kill] | None:
-    """The OOM kill that the event tells of, if it does; one that is old has been told by the counters by now."""
+    """Returns the OOM kill in the event, if there is one; None if it is over a minute old: the counters show it
+    by now.
+    """
     if event.type != FAILED or not (event.model_extra or {}).get("oom_killed") or event.at <= now - NEWS:
         return None
     try:
@@ -119,11 +128,13 @@ def kill_of(event: Event, now: datetime) -> tuple[EnvironmentKey, Kill] | None:
 
 @dataclass(frozen=True)
 class InstanceReading:
-    """The live release's instances that serve or will; `under_way`: another release starts, or this one does."""
+    """The state of one environment's live release."""
 
     release: str
     looks: Sequence[ScalingInput] = ()
+    """Its instances that serve or start."""
     under_way: bool = False
+    """Another release is present, or no instance of this one serves yet."""
     kills: Sequence[Kill] = ()
 
     @property
@@ -134,7 +145,7 @@ class InstanceReading:
 def see(looks: Iterable[ScalingInput]) -> InstanceReading:
     """Finds the live release of one environment among all its instances: the oldest that serves.
 
-    An instance that drains or has ended counts for nothing, nor does one without a limit. Ids of releases count up.
+    Draining and ended instances are ignored, and those without a limit. Release ids count up.
     """
     present = [look for look in looks if look.stats.state in PRESENT and look.limit > 0]
     releases = sorted({look.stats.release for look in present}, key=lambda release: (len(release), release))
@@ -149,19 +160,20 @@ def see(looks: Iterable[ScalingInput]) -> InstanceReading:
 
 @dataclass(frozen=True)
 class OomKillCounter:
-    """An instance's OOM kills at the last look, and the limit that it had then, bytes."""
+    """An instance's OOM kill counter at the last look."""
 
     oom_kills: int
     limit: int
+    """Its memory limit at that look, bytes."""
 
 
 def count_kills(
     known: Mapping[str, OomKillCounter], looks: Iterable[ScalingInput]
 ) -> tuple[dict[str, OomKillCounter], list[Kill]]:
-    """The tallies after these looks at one release, and the kills since `known`.
+    """Returns the counters after these looks at one release, and the kills since `known`.
 
-    A new instance counts on from the one that it replaces: of those that are gone, the one with the highest tally that
-    is not above its own. Where nothing fits, it is seen for the first time, and what it counts is no news.
+    A new instance continues the counter of the one that it replaces: of those that are gone, the one with the highest
+    counter that is not above its own. Where none fits, the first reading only sets the baseline.
     """
     present = {look.id: look for look in looks}
     tallies = {name: tally for name, tally in known.items() if name not in present}

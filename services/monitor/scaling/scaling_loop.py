@@ -1,8 +1,8 @@
-"""The loop that scales memory: looks, decides, stores what it will do, has the deployer do it, stores what came of it.
+"""The scaling loop: looks, decides, stores the decision, has the deployer apply it, stores the outcome.
 
-Nothing is changed without a stored decision (rule 7), so with Redis away nothing is scaled, however urgent: what is
-lost is at most one instance that the deployer replaces, while a change that nobody recorded could be neither explained
-nor taken up by the next start. The looks go on, and the first one after Redis is back decides.
+Nothing is changed without a stored decision (rule 7), so while Redis is away nothing is scaled, however urgent. That
+costs at most one instance, which the deployer replaces; an unrecorded change could neither be explained nor resumed by
+the next start. The looks go on, and the first one after Redis is back decides.
 """
 
 import asyncio
@@ -50,19 +50,25 @@ WRITTEN_S = 10  # how often an entry that only counts on is stored
 
 @dataclass
 class _Desk:
-    """What is remembered of one environment. `past` is None where the store has to be asked again."""
+    """The loop's state for one environment."""
 
     past: Past | None = None
+    """None where the store has to be read again."""
     written_at: datetime | None = None
+    """Time at which the last entry was stored."""
     runs: bool = True
+    """True if the deployer's last answer had instances of it."""
     release: str = ""
     tallies: dict[str, OomKillCounter] = field(default_factory=dict)
+    """OOM kill counters by instance."""
     kills: list[Kill] = field(default_factory=list)
+    """OOM kills that no decision has considered yet."""
 
 
 class Scaling:
-    """Decides about every environment that has instances, each by itself: one that fails holds up no other (a deployer
-    that hangs delays the next look by `CALL_S`).
+    """Decides about every environment with instances, independently of each other.
+
+    A failure in one affects no other (a deployer that hangs delays the next look by `CALL_S`).
     """
 
     def __init__(
@@ -77,11 +83,11 @@ class Scaling:
         self._resumed = False
 
     def killed(self, place: EnvironmentKey, kill: Kill) -> None:
-        """An event told of an OOM kill; the next step acts on it. One that is told twice is answered once."""
+        """Records an OOM kill from an event; the next step handles it. Repeated reports of one kill have no effect."""
         self._desks.setdefault(place, _Desk()).kills.append(kill)
 
     async def step(self) -> None:
-        """One look at each environment. Raises what the first of them raised, after all had their turn."""
+        """Looks at each environment once. Raises the first error, after all had their turn."""
         looks = self._looks()
         if not self._resumed:
             for place in await self._store.places():
@@ -103,7 +109,7 @@ class Scaling:
                 raise outcome
 
     def _looks(self) -> dict[EnvironmentKey, list[ScalingInput]]:
-        """What the sampler knows at this moment, by environment."""
+        """Returns the sampler's current figures by environment."""
         found: dict[EnvironmentKey, list[ScalingInput]] = {}
         ready = {}
         for stats in self._samples.stats():
@@ -131,7 +137,7 @@ class Scaling:
             raise
 
     def _count_kills(self, desk: _Desk, seen: InstanceReading) -> None:
-        """Takes the growth of OOM kills; after a start, since the last stored entry."""
+        """Records new OOM kills; after a start, those since the last stored entry."""
         if not seen.looks:
             return
         if desk.release != seen.release:
@@ -143,8 +149,9 @@ class Scaling:
         desk.kills += kills
 
     async def _decide(self, place: EnvironmentKey, desk: _Desk, seen: InstanceReading, policy: Policy) -> bool:
-        """Whether something was decided; not so where it is unknown yet if an OOM kill still counts. Kills that are
-        told meanwhile stay for the next step.
+        """Decides and records; returns False if the deployer could not say whether an OOM kill still counts.
+
+        Kills that are reported meanwhile stay for the next step.
         """
         assert desk.past is not None
         considered = list(desk.kills)
@@ -162,8 +169,11 @@ class Scaling:
         return True
 
     async def _unanswered(self, place: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
-        """Those that hit the live release at the limit that is wanted now: what was killed below it has had its answer
-        already, and a release that starts is the deployer's own to give more. None: the deployer does not answer.
+        """Returns the kills that hit the live release at the limit that is wanted now; None if the deployer does not
+        answer.
+
+        A kill below that limit has been answered already, and the deployer itself raises the limit of a release that
+        starts.
         """
         try:
             answer = await self._get(_path(place))
@@ -175,8 +185,8 @@ class Scaling:
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
     async def _record(self, place: EnvironmentKey, desk: _Desk, verdict: ScalingVerdict) -> None:
-        """Stores the verdict, a change together with its event. One that came to the same as the last is counted on,
-        in memory, and stored every 10 s.
+        """Stores the verdict, a change together with its event. A repetition is counted in memory, and stored every 10
+        s.
         """
         assert desk.past is not None
         now, past = self._clock(), desk.past
@@ -195,8 +205,10 @@ class Scaling:
             log.info("%s: %s", place, verdict.reason)
 
     async def _carry_out(self, desk: _Desk, seen: InstanceReading, policy: Policy) -> None:
-        """Has the open decision done, or says why not. Where the deployer does not answer, the next step tries again:
-        the call may arrive twice, and after a start of the monitor it is made once more.
+        """Applies the open decision, or closes it with a reason.
+
+        Where the deployer does not answer, the next step tries again: the call may arrive twice, and a restarted
+        monitor repeats it.
         """
         assert desk.past is not None and desk.past.change is not None
         decision = desk.past.change
@@ -211,7 +223,7 @@ class Scaling:
         log.info("%s is %s: %s", decision.id, state, outcome)
 
     async def _ask(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
-        """What the deployer makes of it; raises Problem where it does not answer, or cannot now."""
+        """Asks the deployer to apply the decision; returns the outcome. Raises Problem for no answer or a 5xx."""
         place = EnvironmentKey(decision.app, decision.environment)
         if decision.action is Action.DOWN:
             answer = await self._get("/stats")
@@ -228,7 +240,7 @@ class Scaling:
         return DecisionState.APPLIED, "the deployer has taken it over"
 
     async def _get(self, path: str) -> Any:
-        """Asked once: the next step asks again."""
+        """Reads from the deployer without a retry: the next step asks again."""
         return await self._deployer.call("GET", path, timeout_s=CALL_S, repeatable=False)
 
 

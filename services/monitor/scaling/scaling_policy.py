@@ -1,7 +1,7 @@
-"""When an environment's memory limit is doubled or halved. Pure: everything that is known comes in, a verdict goes out.
+"""The scaling policy: when an environment's memory limit is doubled or halved. Pure.
 
-64 MB that double when they run high are the original's; the shares and times are this project's choice. Twice `down`
-stays below `up`, so that what was halved is not doubled again by the same use.
+The start at 64 MB that doubles under high use is the original's; the shares and times are this project's choice. Twice
+`down` stays below `up`, so that a halved limit is not doubled again by the same use.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 class PolicyBody(Model):
-    """Shares of the limit from 0 to 1, durations in seconds. What is not given has its default."""
+    """Shares of the limit from 0 to 1, durations in seconds. A missing field has its default."""
 
     enabled: bool = Field(True, description="False: what would have been done is recorded, and not done.")
     up: float = Field(0.85, gt=0, le=1, description="Doubled from this share on, in `samples` samples running.")
@@ -77,13 +77,13 @@ class Policy(PolicyBody):
 
 
 def default_policy(place: EnvironmentKey) -> Policy:
-    """What holds where nothing was set."""
+    """Returns the policy of an environment for which none was set."""
     return Policy(app=place.app, environment=place.environment)
 
 
 @dataclass(frozen=True)
 class _Wish:
-    """What the figures ask for, before it is asked whether that may be. `most`: the manifest's maximum, bytes."""
+    """A change that the figures call for, before obstacles are checked; `most` is the manifest's maximum, bytes."""
 
     action: Action
     cause: Cause
@@ -94,12 +94,12 @@ class _Wish:
 
 
 def decide(seen: InstanceReading, policy: Policy, past: Past, now: datetime) -> ScalingVerdict:
-    """What to do about the limit that the instances of `seen` share.
+    """Decides about the memory limit that the instances of `seen` share.
 
-    Up to twice the limit of the instance that asks for it (at most its manifest's `max_memory`, never below what
-    another instance has): after an OOM kill, when it is full, soon full, or waits for memory. Down to half of it (not
-    below `min_memory`) when use was low for `idle_s`. `past` is what was decided before: a change that was refused or
-    superseded holds up the next one like one that was applied.
+    Up to twice the limit of the instance that needs it (at most its manifest's `max_memory`, never below what another
+    instance has): after an OOM kill, when it is full, soon full, or under memory pressure. Down to half of it (not
+    below `min_memory`) when use was low for `idle_s`. `past` holds earlier decisions: a refused or superseded change
+    delays the next one like an applied one.
     """
     inputs = [_input(look, policy, now) for look in seen.looks]
     limit = max((look.limit for look in seen.looks), default=0)
@@ -131,7 +131,7 @@ def decide(seen: InstanceReading, policy: Policy, past: Past, now: datetime) -> 
 def outdated(
     decision: Decision, seen: InstanceReading, policy: Policy, now: datetime
 ) -> tuple[DecisionState, str] | None:
-    """What became of an open decision that is not to be carried out any more, and why; None: carry it out."""
+    """Returns the final state and reason of an open decision that is obsolete; None: carry it out."""
     limits = [look.limit for look in seen.looks if seen.release == decision.release]
     if not policy.enabled:
         return DecisionState.SUPERSEDED, "the policy was disabled meanwhile"
@@ -147,7 +147,7 @@ def outdated(
 
 
 def still_idle(decision: Decision, stats: Sequence[InstanceStats], policy: Policy) -> str | None:
-    """Why a limit must not be lowered by what the instances use at this moment; None: it may be."""
+    """Returns why the current use forbids lowering the limit; None: it may be lowered."""
     if not stats:
         return f"no instance of {decision.release} gives figures"
     top = max(stats, key=lambda item: item.working_set)

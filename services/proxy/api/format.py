@@ -1,4 +1,4 @@
-"""Evidence and figures in words that a person reads. Pure."""
+"""Formats evidence and figures for people. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -25,8 +25,10 @@ UNITS = {"latency": " times stable's", "latency_ms": " ms", "cpu": " % of a core
 
 
 def facts(evidence: Mapping[str, Any]) -> list[Fact]:
-    """Everything but `traffic`, in the order in which it was given; what is nested stands beside the rest. `value` and
-    `threshold` have the unit of their `metric`; a name tells the unit of any other: `_ms`, `_s`, `_at`, `_share`.
+    """Returns all evidence but `traffic` as facts, in its order; nested mappings are flattened.
+
+    `value` and `threshold` have the unit of their `metric`; other names end with their unit: `_ms`, `_s`, `_at`,
+    `_share`.
     """
     metric = evidence.get("metric")
     found: list[Fact] = []
@@ -41,17 +43,17 @@ def facts(evidence: Mapping[str, Any]) -> list[Fact]:
 
 
 def share(value: float | None) -> str:
-    """0.333 → `33 %`; below 10 % with two digits, so that 0.42 % is not nothing; None → `-`."""
+    """Formats a share: 0.333 → `33 %`; below 10 % with two digits, so that 0.42 % is not shown as zero; None → `-`."""
     return percent(value) if value is None or value >= 0.1 else f"{value * 100:.2g} %"
 
 
 def share_of(part: int, whole: int) -> float | None:
-    """None of nothing."""
+    """Returns `part / whole`; None if `whole` is 0."""
     return part / whole if whole else None
 
 
 def duration(seconds: float) -> str:
-    """61.5 → `1 min 1 s`, 7260 → `2 h 1 min`."""
+    """Formats a duration: 61.5 → `1 min 1 s`, 7260 → `2 h 1 min`."""
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(int(seconds), 60)

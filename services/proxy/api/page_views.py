@@ -1,4 +1,4 @@
-"""Canaries as pages, for people: what the templates are given. No state is changed here."""
+"""View models of the pages about canaries. No state is changed here."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ HERE = "Canaries"
 
 
 class RolloutRow(NamedTuple):
-    """An app of the overview."""
+    """An app in the overview."""
 
     route: Route
     traffic: TrafficFigures
@@ -31,8 +31,9 @@ class InstanceRow(NamedTuple):
 
 
 class ProxyPages:
-    """`hostname`: that of the request's URL. The figures are those of the last reading of Envoy, so that a page needs
-    neither Envoy nor Redis.
+    """Renders the pages; `hostname` is that of the request's URL.
+
+    The figures are those of the last reading of Envoy, so that a page needs neither Envoy nor Redis.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class ProxyPages:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def overview(self, hostname: str | None) -> str:
-        """Every app with its rollout; those whose rollout is on its way first."""
+        """Renders every app with its rollout, active rollouts first."""
         problem = None
         try:
             routes = sorted(self._control.routes.values(), key=lambda route: (not _on_its_way(route), route.app))
@@ -56,8 +57,10 @@ class ProxyPages:
         )
 
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
-        """One app's rollout. `problem`: why what was asked for was not done. `shown`: the `key` of the page that the
-        reader has; what would be the same is left out then, and stays open or focused as it is. Raises NotFound.
+        """Renders one app's rollout. Raises NotFound.
+
+        `problem`: why the requested change was not made. `shown`: the `key` of the page that the reader has; unchanged
+        parts are then left out, and stay open or focused as they are.
         """
         route = self._control.route(app)
         instances = [InstanceRow(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
@@ -87,6 +90,6 @@ def _on_its_way(route: Route) -> bool:
 
 
 def _key(route: Route) -> str:
-    """Of all that the page shows but for figures and instances."""
+    """Returns a digest of all that the page shows except figures and instances."""
     text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled"})
     return hashlib.sha256(text.encode()).hexdigest()[:12]

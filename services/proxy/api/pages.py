@@ -1,4 +1,4 @@
-"""The pages' own routes: the overview, and what their forms ask for. Each form answers with the app's page."""
+"""Routes of the pages: the overview, and the actions of their forms. Each form answers with the app's page."""
 
 from collections.abc import Awaitable
 from typing import Annotated, Any
@@ -35,8 +35,10 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
     router = APIRouter(tags=["pages"])
 
     async def answer(request: Request, app: str, change: Awaitable[RolloutView]) -> Response:
-        """The app's page by 303; where the change was not made, the same page that says why, with the problem's status.
-        Whoever wants no page gets the problem itself.
+        """Redirects to the app's page with 303; if the change was not made, answers the same page with the reason and
+        the problem's status.
+
+        A client that does not accept HTML gets the problem itself.
         """
         try:
             await change
@@ -50,12 +52,12 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
     @router.get("/", response_class=HTMLResponse, summary="All canaries as a page")
     async def overview(request: Request) -> HTMLResponse:
-        """Every app with its rollout: state, release, share, since when and why."""
+        """Shows every app with its rollout: state, release, share, since when and why."""
         return HTMLResponse(pages.overview(request.url.hostname))
 
     @router.post("/apps/{app}/rollout/weight", status_code=303, summary="Set the share", openapi_extra=FORM)
     async def weight(request: Request, app: App) -> Response:
-        """The page's form: `weight`, percent of new visitors. Answers 303 to the page, as all of these do."""
+        """Handles the page's form: `weight`, percent of new visitors. Answers 303 to the page, as all of these do."""
         given = parse_qs((await request.body()).decode(errors="replace")).get("weight", [""])[0]
 
         async def set_weight() -> RolloutView:
@@ -67,12 +69,12 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
     @router.post("/apps/{app}/rollout/enable", status_code=303, summary="Switch the split on")
     async def enable(request: Request, app: App) -> Response:
-        """New visitors are split again, by the share that is set."""
+        """Switches the split on: new visitors are split by the share that is set."""
         return await answer(request, app, rollouts.set(app, True, None))
 
     @router.post("/apps/{app}/rollout/disable", status_code=303, summary="Switch the split off")
     async def disable(request: Request, app: App) -> Response:
-        """No share for the canary; its own port still serves it."""
+        """Switches the split off: no share for the canary; its own port still serves it."""
         return await answer(request, app, rollouts.set(app, False, None))
 
     @router.post("/rollouts/{release}/abort", status_code=303, summary="Abort, from the page")
@@ -83,7 +85,7 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
     @router.post("/rollouts/{release}/resume", status_code=303, summary="Resume, from the page")
     async def resume(request: Request, release: Release) -> Response:
-        """From paused to progressing."""
+        """Resumes a paused rollout."""
         app = _app(release)
         return await answer(request, app, rollouts.resume(app, release, ""))
 

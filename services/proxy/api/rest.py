@@ -32,14 +32,14 @@ Shown = Annotated[str | None, Query(description="The page's own: leaves out what
 
 
 class RolloutSettings(Model):
-    """What is left out stays as it is."""
+    """The settings of an app's split. A missing field keeps its value."""
 
     enabled: bool | None = Field(None, description="false: no share for the canary; its own port still serves it.")
     weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
 
 
 class EarlierRollout(View):
-    """One that has ended. (Not whom it told: addresses hold secrets.)"""
+    """A rollout that has ended, without its `notify`: addresses hold secrets."""
 
     release: str
     commit: str | None
@@ -58,18 +58,16 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         app: App, body: Annotated[SyncRequest, Body(examples=[{"hosts": ["notes.example.com"], "health": "/up"}])]
     ) -> SyncResult:
         """Keeps hosts and health path, reads the app's instances from the registry, and answers once Envoy serves them
-        so, within 5 s: what is ready is routable, what drains gets no new requests, what has drained is absent.
-
-        409: another app has one of the hosts. 503: the registry does not answer, nothing was changed. 504: what is
-        missing; repeat the call.
+        so, within 5 s: a ready instance is routable, a draining one gets no new requests, a drained one is absent. 409:
+        another app has one of the hosts. 503: the registry does not answer, nothing was changed. 504: what is missing;
+        repeat the call.
         """
         return await sync.sync(app, body)
 
     @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
     async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
-        """The canary release that is on its way, or the last one that was; of one that has ended with the evidence:
-        what was measured, `traffic` at that moment, and `ran_s`, for how many seconds it ran. A page, where `Accept`
-        begins with `text/html`.
+        """Returns the current or last rollout; if it has ended with its evidence: the measurements, `traffic` at that
+        moment, and `ran_s`, for how many seconds it ran. A page, where `Accept` begins with `text/html`.
         """
         if wants_page(request.headers.get("accept")):
             return HTMLResponse(pages.rollout(app, request.url.hostname, shown=shown))
@@ -77,7 +75,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
 
     @routes.get("/rollouts", tags=["rollouts"], summary="The rollouts before the current one")
     async def get_rollouts(app: App) -> Page[EarlierRollout]:
-        """The last 20 that have made room for another, newest first, each with its reason and evidence."""
+        """Returns the last 20 rollouts before the current one, newest first, each with its reason and evidence."""
         return Page(items=[EarlierRollout.model_validate(each.model_dump()) for each in rollouts.earlier(app)])
 
     @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
@@ -91,7 +89,9 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
-        """Takes effect at once. Visitors who have a track keep it, as far as the new share allows."""
+        """Sets the share or switches the split, at once. Visitors who have a track keep it, as far as the new share
+        allows.
+        """
         return await rollouts.set(app, body.enabled, body.weight)
 
     @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
@@ -104,7 +104,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
 
     @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
     async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
-        """From paused to progressing. 409: the rollout has ended, or is paused by the platform, which lets it go on."""
+        """Resumes a paused rollout. 409: it has ended, or the platform paused it and resumes it by itself."""
         return await rollouts.resume(app, body.release, body.reason)
 
     @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)
@@ -116,8 +116,8 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
 
     @routes.get("/traffic", tags=["traffic"], summary="Requests, errors and latencies per track")
     async def traffic(app: App) -> TrafficView:
-        """Counted by the instance that answered. The counts only grow within one `epoch`, which changes when Envoy or
-        the proxy service restarts, or a track's release changes. 503: Envoy does not answer.
+        """Returns the figures, counted by the instance that answered. The counts only grow within one `epoch`, which
+        changes when Envoy or the proxy service restarts, or a track's release changes. 503: Envoy does not answer.
         """
         return await reader.view(app)
 

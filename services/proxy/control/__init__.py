@@ -1,4 +1,4 @@
 """Control of Envoy and of rollouts: the single writer of routes, and the loops around it.
 
-May import `routes`, `envoy` and `traffic`. Imported by `api` and `main`.
+May import `routes`, `envoy` and `traffic`. Imported by `api`, `metrics` and `main`.
 """

@@ -1,4 +1,4 @@
-"""Asks whether the deployer lives while a rollout is on its way, and pauses or resumes rollouts by its answers."""
+"""Probes the deployer while a rollout is on its way, and pauses or resumes rollouts by its liveness."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,8 +19,10 @@ ASK_S = 1.5
 
 
 async def answers(deployer: ServiceClient) -> bool:
-    """Whether the deployer lives: `/health` needs no Redis, so that Redis' outage is not the deployer's. At most 1.5 s,
-    of which the client may spend one on looking the address up in a registry that is down.
+    """Returns whether the deployer answers within 1.5 s.
+
+    `/health` needs no Redis, so that an outage of Redis does not count as the deployer's. The client may spend one of
+    the seconds on looking up the address in a registry that is down.
     """
     try:
         async with asyncio.timeout(ASK_S):
@@ -31,7 +33,7 @@ async def answers(deployer: ServiceClient) -> bool:
 
 
 class AutoPause:
-    """`asks` puts one question to the deployer, and says whether it was answered."""
+    """Pauses rollouts while the deployer is silent. `asks` sends one probe, and returns whether it was answered."""
 
     def __init__(self, control: ControlPlane, asks: Callable[[], Awaitable[bool]]) -> None:
         self._control = control
@@ -40,7 +42,7 @@ class AutoPause:
         self._silent_s = SILENT_AT_START_S
 
     async def step(self) -> None:
-        """One question; none, and what is known of the deployer is forgotten, while no rollout is on its way."""
+        """Sends one probe; without an active rollout it sends none and forgets what it knows of the deployer."""
         if not any(route.rollout and route.rollout.active for route in self._control.routes.values()):
             self._hearing, self._silent_s = None, SILENT_S
             return

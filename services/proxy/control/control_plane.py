@@ -1,4 +1,4 @@
-"""The one writer of routes: what is known in memory, then on disk, then in Envoy's files, then in Redis."""
+"""The single writer of routes: it changes memory, then the disk, then Envoy's files, then Redis."""
 
 import asyncio
 import hashlib
@@ -25,8 +25,8 @@ LONGEST_LOOK_S = 0.05
 
 
 class ControlPlane:
-    """Changes are made by `put`, which is not async: nobody sees half of one, and no change waits for another's
-    confirmation, an abort least of all.
+    """Holds all routes. Only `put` and `abort` change them, both synchronous: a change is never seen half made, and no
+    change, an abort least of all, waits for another's confirmation.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ControlPlane:
 
     @property
     def routes(self) -> Routes:
-        """By app. Raises Unavailable as long as neither the disk nor Redis has told what they are."""
+        """Routes by app. Raises Unavailable until they were loaded from the disk or from Redis."""
         if self._routes is None:
             raise Unavailable("the routes are not known yet: there is no copy on disk, and Redis does not answer")
         return self._routes
@@ -72,8 +72,10 @@ class ControlPlane:
             raise NotFound(f"no release of {app} has been routed yet; its deployer calls sync first") from None
 
     def put(self, route: Route, *events: Event) -> None:
-        """Makes `route` what visitors get, if it differs from what is known: on disk and in Envoy's files when this
-        returns; in Redis, with the events, as soon as that answers. Make it from `route(app)` with no await in between.
+        """Applies `route` if it differs from the current one, or if there are events.
+
+        It is on disk and in Envoy's files when this returns; in Redis, with the events, as soon as that answers. Derive
+        it from `route(app)` with no await in between.
         """
         if self.routes.get(route.app) == route and not events:
             return
@@ -81,8 +83,8 @@ class ControlPlane:
         self._write()
 
     def abort(self, app: str, reason: str, given: dict[str, JsonValue] | None = None) -> Route:
-        """Ends the traffic of the app's active rollout for good: the file `aborted` first, then Envoy, then Redis.
-        `given`: the evidence of who asks for it.
+        """Ends the traffic of the app's active rollout for good: writes the file `aborted` first, then Envoy's files,
+        then Redis. `given` is the caller's evidence.
         """
         route = self.route(app)
         assert route.rollout is not None
@@ -95,12 +97,15 @@ class ControlPlane:
         return self.routes[app]
 
     def evidence(self, route: Route, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        """Of the end of the route's rollout, at this moment; its traffic is that of the last reading of Envoy."""
+        """Returns the evidence for an end of the route's rollout now; its traffic is that of the last reading
+        of Envoy.
+        """
         assert route.rollout is not None
         return evidence(given, figures(self._traffic(route), route.weight), route.rollout, self.now())
 
     async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
-        """Waits until Envoy has accepted the app's files, and with `healthy` until every ready endpoint gets visitors.
+        """Waits until Envoy has accepted the app's files and, with `healthy`, every ready endpoint gets visitors.
+
         Raises Timeout, which names what is missing.
         """
         deadline = time.monotonic() + timeout_s
@@ -120,17 +125,17 @@ class ControlPlane:
             look_s = min(look_s * 1.5, LONGEST_LOOK_S)
 
     def version(self, app: str) -> str:
-        """Of the app's configuration as a whole; the same content has the same version."""
+        """Returns a version of the app's whole configuration; equal content has an equal version."""
         versions = " ".join(self._files.versions[name] for name in files_of(app))
         return hashlib.sha256(versions.encode()).hexdigest()[:12]
 
     async def unaccepted(self) -> list[str]:
-        """The files of which Envoy runs another version."""
+        """Returns the files of which Envoy runs another version."""
         accepted = await self.admin.versions()
         return [name for name, version in self._files.versions.items() if accepted.get(version_stat(name)) != version]
 
     def move_again(self, name: str) -> None:
-        """Has Envoy look at a file once more."""
+        """Makes Envoy read the file again."""
         self._files.move_again(name)
 
     async def load(self) -> None:
@@ -139,7 +144,7 @@ class ControlPlane:
             self._take_up(await self._store.load())
 
     async def save(self) -> None:
-        """Brings Redis up to date; raises RedisError, and is to be called again then."""
+        """Stores all changed routes in Redis. Raises RedisError; the caller then calls it again."""
         await self.load()
         while self._dirty:
             app = self._dirty.pop()

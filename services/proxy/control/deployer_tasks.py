@@ -1,6 +1,6 @@
-"""What the deployer is asked to do: retire what was aborted, make a promoted canary's build production.
+"""Tasks for the deployer: retire aborted releases, make a promoted canary's build production.
 
-The intent is in the route before the call, and every step looks first at what has become of an earlier try.
+The route stores the intent before the call, and every step first checks what has become of an earlier try.
 """
 
 from services.proxy.control.control_plane import ControlPlane
@@ -16,12 +16,14 @@ ENDED = frozenset({ReleaseState.RETIRED, ReleaseState.FAILED, ReleaseState.ROLLE
 
 
 class DeployerTasks:
+    """Runs the outstanding tasks of all routes."""
+
     def __init__(self, control: ControlPlane, deployer: ServiceClient) -> None:
         self._control = control
         self._deployer = deployer
 
     async def step(self) -> None:
-        """One try of all that is left to do; raises the first Problem after every app had its turn."""
+        """Tries each outstanding task once; raises the first Problem after every app had its turn."""
 
         async def hand_over(app: str) -> None:
             await self._retire(app)
@@ -64,7 +66,9 @@ class DeployerTasks:
             self._store(app, current, current.promotion.model_copy(update={"release": asked.id}))
 
     async def _ask_for_production(self, app: str, rollout: Rollout, promotion: Promotion) -> ReleaseView | None:
-        """The production release of the canary's build: an earlier try's, or else a new one; None if refused."""
+        """Returns the production release of the canary's build: an earlier try's, or else a new one; None if
+        refused.
+        """
         build = (await self._release(rollout.release)).build
         path = f"/apps/{app}/environments/production/releases"
         releases = Page[ReleaseView].model_validate(await self._deployer.get(path)).items
@@ -82,7 +86,7 @@ class DeployerTasks:
             return None
 
     async def _follow(self, app: str) -> None:
-        """Ends the rollout of a release that the deployer has ended by itself; asked only when no instance is left."""
+        """Ends the rollout of a release that the deployer has ended; asks only when no instance is left."""
         route = self._control.route(app)
         rollout = route.rollout
         if rollout is None or not rollout.active or rollout.promotion or route.endpoints[Track.CANARY]:

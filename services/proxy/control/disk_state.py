@@ -1,4 +1,4 @@
-"""What the proxy must know when it starts without Redis, in `<home>/envoy`: its routes, and the aborted releases."""
+"""State on disk for a start without Redis, in `<home>/envoy`: the routes and the aborted releases."""
 
 import logging
 import os
@@ -16,13 +16,15 @@ _ROUTES = TypeAdapter(Routes)
 
 
 class Snapshot:
-    """The file `state.json`: every route, written before Envoy's files. It is at least as new as Redis' copy."""
+    """Reads and writes `state.json`: every route, written before Envoy's files. It is at least as new as
+    Redis' copy.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "state.json"
 
     def read(self) -> Routes | None:
-        """None if there is no file, or none that can be read: then Redis' copy is the newest that exists."""
+        """Returns the routes; None if the file is missing or unreadable: then Redis' copy is the newest that exists."""
         try:
             return _ROUTES.validate_json(self._path.read_bytes())
         except FileNotFoundError:
@@ -36,13 +38,17 @@ class Snapshot:
 
 
 class AbortedReleases:
-    """The file `aborted`: a line for each release that must never get visitors again, `<release> <reason>`."""
+    """Reads and writes the file `aborted`: a line `<release> <reason>` for each release that must never get visitors
+    again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "aborted"
 
     def read(self) -> dict[str, str]:
-        """Release → reason. A last line without its end was being written when the power went: it was not confirmed."""
+        """Returns the reasons by release. A last line without its end was cut by a crash: it was never confirmed, and
+        is ignored.
+        """
         if not self._path.exists():
             return {}
         lines = self._path.read_text().splitlines(keepends=True)
@@ -50,7 +56,7 @@ class AbortedReleases:
         return {release: reason for release, _, reason in pairs}
 
     def append(self, release: str, reason: str) -> None:
-        """On disk when this returns."""
+        """Appends the release, synced to disk when this returns."""
         line = f"{release} {' '.join(reason.split())}\n"
         with self._path.open("ab+") as file:
             file.seek(0)

@@ -1,4 +1,4 @@
-"""The background steps that are about Envoy itself: is it up to date, and what has it counted."""
+"""Background loops about Envoy: whether it runs the newest files, and what it has counted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,7 +10,7 @@ from shared.proxy_models import TrafficView
 
 
 async def for_each(apps: Iterable[str], action: Callable[[str], Awaitable[None]]) -> None:
-    """Every app has its turn, whatever becomes of another's; the first error is raised at the end."""
+    """Runs the action for every app; an error does not stop the others, and the first is raised at the end."""
     errors: list[Exception] = []
     for app in list(apps):
         try:
@@ -22,15 +22,15 @@ async def for_each(apps: Iterable[str], action: Callable[[str], Awaitable[None]]
 
 
 class EnvoyWatch:
-    """Sees to it that Envoy runs the files' versions."""
+    """Ensures that Envoy runs the newest versions of its files."""
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self._missed: frozenset[str] = frozenset()
 
     async def step(self) -> None:
-        """A file that Envoy has not taken up over two steps is moved into place again (it may have missed the move);
-        an app whose clusters were not warm in time for its sync gets its routes. Raises Unavailable, Timeout.
+        """Moves a file into place again that Envoy has not loaded over two steps (it may have missed the move), and
+        confirms apps whose clusters were not warm in time for their sync. Raises Unavailable, Timeout.
         """
         unaccepted = frozenset(await self._control.unaccepted())
         for name in sorted(unaccepted & self._missed):
@@ -41,13 +41,13 @@ class EnvoyWatch:
                 await self._control.confirm(app, 1.0)
 
     async def check(self) -> str | None:
-        """Why Envoy is not well, or None."""
+        """Returns why Envoy is not up to date, or None."""
         unaccepted = await self._control.unaccepted()
         return f"Envoy does not run the newest version of {', '.join(unaccepted)}" if unaccepted else None
 
 
 class TrafficReader:
-    """Reads Envoy's counters into the ledger. `read_at`: when it last did."""
+    """Reads Envoy's counters into the request counts. `read_at`: time of the last reading."""
 
     def __init__(self, control: ControlPlane, ledger: RequestCounts) -> None:
         self._control = control
@@ -57,13 +57,13 @@ class TrafficReader:
         self._one_reading = asyncio.Lock()
 
     async def view(self, app: str) -> TrafficView:
-        """The app's figures as they are at this moment. Raises NotFound, and Unavailable when Envoy does not answer."""
+        """Returns the app's current figures. Raises NotFound, and Unavailable when Envoy does not answer."""
         self._control.route(app)
         await self.step()
         return self._ledger.view(self._control.route(app))
 
     async def step(self) -> None:
-        """Raises Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters once. Raises Unavailable when Envoy does not answer."""
         async with self._one_reading:
             await self._read()
 

@@ -1,4 +1,4 @@
-"""What is done to a rollout: open, set, abort, resume, promote. Each answers once Envoy has confirmed."""
+"""Operations on a rollout: open, set, abort, resume, promote. All but `promote` answer once Envoy has confirmed."""
 
 from pydantic import JsonValue
 
@@ -20,8 +20,10 @@ CONFIRM_S = 3.0
 
 
 class RolloutService:
-    """Every method raises NotFound for an app that was never synced, Conflict where the rollout's state does not allow
-    it, and Timeout if Envoy has not confirmed within 3 s: what was asked for is stored then, and is confirmed later.
+    """Changes rollouts.
+
+    Methods raise NotFound for an app that was never synced, Conflict where the rollout's state does not allow the
+    operation, and Timeout if Envoy has not confirmed within 3 s: the change is stored then, and is confirmed later.
     """
 
     def __init__(self, control: ControlPlane) -> None:
@@ -42,12 +44,14 @@ class RolloutService:
         )
 
     def earlier(self, app: str) -> list[Rollout]:
-        """The rollouts before the current one, newest first, the last 20."""
+        """Returns the rollouts before the current one, newest first, the last 20."""
         return self._control.route(app).earlier
 
     async def open(self, app: str, release: str, weight: int | None, notify: list[str]) -> RolloutView:
-        """Begins the rollout of `release`; an older one is aborted as superseded. Again for the same release: no
-        change, an operator's weight stays. `notify`: the addresses that its events carry.
+        """Begins the rollout of `release`; an older one is aborted as superseded. Idempotent: a repeated call keeps an
+        operator's weight.
+
+        `notify`: the addresses that its events carry. Raises Invalid if `release` is not an id of the app's.
         """
         if not release.startswith(f"{app}-r") or not release_number(release):
             raise Invalid("release", f"`{release}` is not a release of {app}; its ids look like {app}-r9")
@@ -70,14 +74,14 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
-        """Switches the split off or on, or changes its share; None leaves as it is."""
+        """Switches the split on or off, or changes its share; None keeps the current value."""
         route = self._control.route(app)
         asked = {"enabled": enabled, "weight": weight}
         self._control.put(route.model_copy(update={key: value for key, value in asked.items() if value is not None}))
         return await self._confirmed(app)
 
     async def abort(self, app: str, release: str, reason: str, evidence: dict[str, JsonValue]) -> RolloutView:
-        """Ends the canary's traffic by every way to it. Again, for a rollout that was aborted: confirms it; the first
+        """Ends the canary's traffic on every way to it. Repeated for an aborted rollout it only confirms; the first
         evidence stays.
         """
         rollout = self._current(app, release)
@@ -88,7 +92,7 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def resume(self, app: str, release: str, reason: str) -> RolloutView:
-        """From paused to progressing. Conflict while the platform's own pause lasts, which it ends itself."""
+        """Resumes a paused rollout. Raises Conflict while the platform's own pause lasts, which it ends itself."""
         rollout = self._current(app, release)
         if not rollout.active:
             raise Conflict(f"{release} is {rollout.state} and cannot be resumed; deploy a new build")
@@ -102,7 +106,7 @@ class RolloutService:
         return await self._confirmed(app)
 
     def promote(self, app: str, release: str) -> RolloutView:
-        """Stores the intent; a loop has the deployer make the canary's build production."""
+        """Stores the intent to promote; a loop then has the deployer make the canary's build production."""
         rollout = self._current(app, release)
         if rollout.state is RolloutState.ABORTED:
             raise Conflict(f"{release} was aborted and cannot be promoted; deploy a new build")
@@ -128,5 +132,5 @@ class RolloutService:
 
 
 def _text(reason: str) -> str:
-    """Half a surrogate pair is legal in JSON, but no file and no store takes it."""
+    """Replaces half surrogate pairs, which are legal in JSON but cannot be written to a file or store."""
     return reason.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""From the registry to Envoy: the deployer's `sync`, and the same steps again and again in the background."""
+"""Synchronizes Envoy with the registry: on the deployer's `sync`, and repeatedly in the background."""
 
 import asyncio
 import contextlib
@@ -38,6 +38,8 @@ Records = dict[Track, list[InstanceRecord]]
 
 
 class RegistrySync:
+    """Applies the registry's instances to the routes, one app at a time."""
+
     def __init__(self, control: ControlPlane, registry: Registry, ledger: RequestCounts, domain: str) -> None:
         self._control = control
         self._registry = registry
@@ -46,10 +48,11 @@ class RegistrySync:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def sync(self, app: str, request: SyncRequest) -> SyncResult:
-        """Takes over hosts, health path and the registry's instances; answers once Envoy serves them so.
+        """Applies hosts, health path and the registry's instances; answers once Envoy serves them so.
 
-        Raises Conflict if another app has one of the hosts, RedisError if the registry does not answer (nothing is
-        changed then), Timeout if Envoy has not confirmed within 5 s (it is then confirmed later, by a repeated call).
+        Raises Conflict if another app has one of the hosts, Invalid for a wrong host or health path, RedisError if the
+        registry does not answer (nothing is changed then), Timeout if Envoy has not confirmed within 5 s (a repeated
+        call confirms it later).
         """
         if not request.health.startswith("/"):
             raise Invalid("health", f"`{request.health}` is not a path; write it like /up")
@@ -67,7 +70,7 @@ class RegistrySync:
         return self._result(app, records, clusters)
 
     async def step(self) -> None:
-        """Of every app: what the registry says by now. Raises RedisError; nothing is changed then."""
+        """Applies the registry's current instances to every app. Raises RedisError; nothing is changed then."""
 
         async def observe_app(app: str) -> None:
             async with self._locks[app]:
@@ -78,7 +81,7 @@ class RegistrySync:
         await for_each(self._control.routes, observe_app)
 
     async def drain_step(self) -> None:
-        """Takes out what has drained by now; needs no Redis."""
+        """Removes the endpoints that have drained; needs no Redis."""
 
         async def drain_app(app: str) -> None:
             if _draining(self._control.route(app)):
@@ -94,7 +97,7 @@ class RegistrySync:
             raise Unavailable(f"the registry's entries of {app} cannot be read; nothing was changed") from error
 
     async def _count_leaving(self, app: str, records: Records) -> None:
-        """Reads the counters of instances that are about to leave Envoy, and their counters with them."""
+        """Reads the counters of instances that are about to leave Envoy, as their counters leave with them."""
         route = self._control.routes.get(app)
         leaving = {record.id for track in Track for record in records[track] if record.state in GONE}
         if route and any(leaving & route.endpoints[track].keys() for track in Track):
@@ -118,7 +121,9 @@ class RegistrySync:
             self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
     async def _take_out_drained(self, app: str) -> bool:
-        """Whether any endpoint was taken out. To be called when Envoy has accepted that they drain."""
+        """Removes drained endpoints, and returns whether there were any. Call it after Envoy has accepted that they
+        drain.
+        """
         draining = _draining(self._control.route(app))
         if not draining:
             return False
@@ -168,7 +173,9 @@ def _draining(route: Route) -> frozenset[str]:
 
 
 def _most_active(looks: list[Clusters], app: str, track: Track) -> dict[str, int]:
-    """By address, the most requests in flight of all looks; an address that one look lacks is left out."""
+    """Returns the maximum of requests in flight over all looks, by address; an address that one look lacks is
+    left out.
+    """
     active = [look.active(cluster_name(app, track)) for look in looks]
     seen = set.intersection(*(set(look) for look in active))
     return {address: max(look[address] for look in active) for address in seen}

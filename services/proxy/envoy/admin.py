@@ -1,4 +1,4 @@
-"""What Envoy says of itself, read from its admin (a unix socket): accepted versions, hosts, latencies."""
+"""Client of Envoy's admin interface (a unix socket): accepted versions, hosts, latencies."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,61 +18,66 @@ ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 @dataclass(frozen=True)
 class Host:
-    """One endpoint of one cluster. `answered` and `errors` only grow while Envoy runs and the endpoint stays:
-    requests that it answered (or died over), and those among them with a status of 500 and above (or that it died
-    over). Health checks are in neither. `active`: requests in flight.
+    """One endpoint of one cluster. Counters only grow while Envoy runs and the endpoint stays; health checks are not
+    counted.
     """
 
     cluster: str
     address: str
     healthy: bool
     active: int
+    """Requests in flight."""
     answered: int
+    """Requests that it answered, or died over."""
     errors: int
+    """Requests with a status of 500 and above, or that it died over; they are part of `answered`."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """The clusters that Envoy routes to, warm ones only, and their hosts."""
+    """The clusters that Envoy routes to (warm ones only), and their hosts."""
 
     names: frozenset[str]
     hosts: tuple[Host, ...]
 
     def active(self, cluster: str) -> dict[str, int]:
-        """Requests in flight by address."""
+        """Returns the requests in flight by address."""
         return {host.address: host.active for host in self.hosts if host.cluster == cluster}
 
     def healthy(self, cluster: str) -> frozenset[str]:
-        """The addresses that the cluster's load balancer chooses from."""
+        """Returns the addresses that the cluster's load balancer chooses from."""
         return frozenset(host.address for host in self.hosts if host.cluster == cluster and host.healthy)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """A cluster's latencies since Envoy's start: `counts[i]` requests of at most `le_ms[i]`, cumulative; and how often
-    it tried a request again.
-    """
+    """A cluster's cumulative latency histogram since Envoy's start."""
 
     le_ms: tuple[float, ...]
+    """Upper bounds of the buckets, milliseconds."""
     counts: tuple[int, ...]
+    """`counts[i]` requests took at most `le_ms[i]`."""
     retries: int
+    """Number of requests of the cluster that Envoy tried again."""
 
 
 class EnvoyAdmin:
-    """Every method raises Unavailable when Envoy does not answer."""
+    """Reads Envoy's admin interface. Every method raises Unavailable when Envoy does not answer."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._one_look = asyncio.Lock()
 
     async def versions(self) -> dict[str, str]:
-        """Statistic's name → the version that Envoy has accepted last."""
+        """Returns the version that Envoy accepted last, by the name of its statistic."""
         text = (await self._get("/stats", type="TextReadouts", filter="version_text")).text
         pairs = (line.partition(": ") for line in text.splitlines())
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def clusters(self) -> Clusters:
-        """One look at a time: who counts differences must not see an older look after a newer one."""
+        """Returns clusters and hosts; one call at a time, so that a caller that counts differences never gets an older
+        look after a newer one.
+        """
         async with self._one_look:
             document = (await self._get("/clusters", format="json")).json()
         statuses = document.get("cluster_statuses", [])
@@ -80,7 +85,7 @@ class EnvoyAdmin:
         return Clusters(frozenset(status["name"] for status in statuses), hosts)
 
     async def latencies(self) -> dict[str, Latency]:
-        """By cluster. Envoy brings them up to date once a second."""
+        """Returns the latencies by cluster. Envoy updates them once a second."""
         pattern = r"^cluster\..*/[a-z]+\.upstream_rq_(time|retry)$"
         answer = await self._get("/stats", format="json", histogram_buckets="cumulative", filter=pattern)
         stats = answer.json()["stats"]
@@ -96,7 +101,7 @@ class EnvoyAdmin:
         }
 
     async def uptime_s(self) -> int:
-        """Whole seconds since Envoy's start."""
+        """Returns the whole seconds since Envoy's start."""
         stats = (await self._get("/stats", format="json", filter=r"^server\.uptime$")).json()["stats"]
         return int(stats[0]["value"])
 
@@ -110,12 +115,12 @@ class EnvoyAdmin:
 
 
 def admin_client(socket: Path) -> httpx.AsyncClient:
-    """Every call ends within 2 s."""
+    """Returns an HTTP client for the admin socket with a time-out of 2 s."""
     return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://envoy", timeout=2.0)
 
 
 def version_stat(file: str) -> str:
-    """Where Envoy says which version of one of its files it has accepted."""
+    """Returns the name of the statistic that holds the accepted version of one of Envoy's files."""
     if file == CDS_FILE:
         return "cluster_manager.cds.version_text"
     if file in ROUTE_FILES:
@@ -126,7 +131,7 @@ def version_stat(file: str) -> str:
 
 
 def files_of(app: str) -> tuple[str, ...]:
-    """The files that say what visitors of this app get."""
+    """Returns the files that determine what visitors of this app get."""
     return (*(eds_file(app, track) for track in Track), CDS_FILE, *ROUTE_FILES)
 
 

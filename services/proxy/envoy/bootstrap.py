@@ -13,7 +13,7 @@ OWNER_ONLY = 0o600
 
 
 def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Json:
-    """The document that `envoy -c` reads; `folder` is where Envoy finds its files."""
+    """Returns the document that `envoy -c` reads; `folder` is where Envoy finds its files."""
     ports = {
         "public": settings.public_port,
         "production": settings.production_port,
@@ -43,7 +43,7 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Jso
 
 
 def _file(path: Path) -> Json:
-    """Envoy reads it again when another file is moved onto it; writing into it goes unseen."""
+    """Returns a config source that Envoy reloads when another file is moved onto it; it misses writes into the file."""
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 

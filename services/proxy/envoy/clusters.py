@@ -21,28 +21,30 @@ EDS_HEALTH = {
 
 
 def cluster_name(app: str, track: Track) -> str:
-    """The cluster of one track's instances; its name in Envoy's statistics as well."""
+    """Returns the cluster of one track's instances, which is also its name in Envoy's statistics."""
     return f"{app}/{track}"
 
 
 def split_name(app: str) -> str:
-    """The cluster that the canary's share goes to: canary, or stable where no canary instance can be reached."""
+    """Returns the cluster that the canary's share goes to: canary, or stable where no canary instance can be
+    reached.
+    """
     return f"{app}/split"
 
 
 def eds_file(app: str, track: Track) -> str:
-    """The file of one track's endpoints, relative to Envoy's folder."""
+    """Returns the file of one track's endpoints, relative to Envoy's folder."""
     return f"eds/{app}.{track}.json"
 
 
 def clusters(route: Route, folder: Path) -> list[Json]:
-    """The app's clusters; `folder` is where Envoy finds its files."""
+    """Returns the app's clusters; `folder` is where Envoy finds its files."""
     tracks = [_track_cluster(route, track, folder) for track in (Track.CANARY, Track.STABLE)]
     return [*tracks, _split_cluster(route.app)]
 
 
 def endpoints(route: Route, track: Track) -> list[Json]:
-    """The one resource of the track's EDS file."""
+    """Returns the one resource of the track's EDS file, as a list."""
     path = route.health_of(track)
     hosts = [_endpoint(endpoint, track, path) for _, endpoint in sorted(route.endpoints[track].items())]
     assignment = {
@@ -118,8 +120,9 @@ def _health_check(path: str) -> Json:
 
 
 def _only_failed_connections() -> Json:
-    """Ejects for failures to connect, never for the app's own 5xx: a canary that answers only errors would otherwise
-    be ejected, fail over to stable, and look well.
+    """Returns an outlier detection that ejects for failed connections, never for the app's own 5xx.
+
+    Otherwise a canary that answers only errors would be ejected, fail over to stable, and look well.
     """
     return {
         "split_external_local_origin_errors": True,

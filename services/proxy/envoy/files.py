@@ -1,4 +1,4 @@
-"""Envoy's files in `<home>/envoy`: written whole, by moving a new file onto the old one."""
+"""Writes Envoy's files in `<home>/envoy` atomically, by moving a new file onto the old one."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def envoy_folder(settings: SharedSettings) -> Path:
 
 
 def admin_socket(settings: SharedSettings) -> Path:
-    """Envoy's admin. Raises ValueError if the path is longer than a unix socket's may be."""
+    """Returns the path of Envoy's admin socket. Raises ValueError if it is too long for a unix socket."""
     path = envoy_folder(settings) / "admin.sock"
     if len(os.fsencode(path)) > SUN_PATH:
         raise ValueError(f"{path} is too long for a unix socket ({SUN_PATH} bytes): choose a shorter SLIPWAY_HOME")
@@ -32,9 +32,9 @@ def admin_socket(settings: SharedSettings) -> Path:
 
 
 def prepare(settings: SharedSettings) -> Path:
-    """Makes what Envoy needs to start, and returns the bootstrap's path: `envoy -c <path> --disable-hot-restart`.
+    """Creates what Envoy needs to start, and returns the bootstrap's path: `envoy -c <path> --disable-hot-restart`.
 
-    Files that Envoy has been running with are kept. Safe to repeat, and to call from two processes at once.
+    Files that Envoy has been running with are kept. Idempotent, and safe to call from two processes at once.
     """
     folder = envoy_folder(settings)
     (folder / "eds").mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,8 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 def configuration(routes: Iterable[Route], folder: Path) -> dict[str, Json]:
-    """File name → discovery response, in the order in which they are to be written: what is named by others first.
+    """Returns discovery responses by file name, in the order of writing: a file before those that refer to it.
+
     The version is a hash of the content, so an unchanged configuration is an unchanged file.
     """
     routes = sorted(routes, key=lambda route: route.app)
@@ -64,7 +65,7 @@ def _version(resources: list[Json]) -> str:
 
 
 class EnvoyFiles:
-    """Writes what has changed. `versions`: file name → the version that the file has."""
+    """Writes the files that have changed. `versions`: file name → version on disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -75,7 +76,7 @@ class EnvoyFiles:
         }
 
     def write(self, routes: Iterable[Route]) -> list[str]:
-        """The names of the files that were written."""
+        """Writes the changed files and returns their names."""
         written = []
         for name, document in configuration(routes, self._folder).items():
             if self.versions.get(name) != document["version_info"]:
@@ -85,12 +86,14 @@ class EnvoyFiles:
         return written
 
     def move_again(self, name: str) -> None:
-        """Envoy looks at the file once more; for one whose move it has missed."""
+        """Replaces the file by itself, so that Envoy, which may have missed a move, reads it again."""
         replace(self._folder / name, (self._folder / name).read_text())
 
 
 def replace(path: Path, text: str) -> None:
-    """Puts `text` in place of the file, on disk when this returns; a reader sees the old or the new, never half."""
+    """Replaces the file by `text` atomically, synced to disk when this returns; a reader sees the old or the
+    new text.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with fresh.open("w") as file:
         file.write(text)

@@ -25,12 +25,14 @@ NO_CANARY = "runs no canary at this moment."
 
 
 def rds_file(listener: str) -> str:
-    """The file of one listener's routes, relative to Envoy's folder."""
+    """Returns the file of one listener's routes, relative to Envoy's folder."""
     return f"rds-{listener}.json"
 
 
 def route_configuration(listener: str, routes: Iterable[Route]) -> list[Json]:
-    """The one resource of the listener's RDS file. Apps whose clusters Envoy has not had yet are left out."""
+    """Returns the one resource of the listener's RDS file, as a list. Apps whose clusters Envoy has not loaded yet are
+    left out.
+    """
     known = sorted((route for route in routes if route.clusters), key=lambda route: route.app)
     hosts = [_virtual_host(route, ROUTES[listener](route)) for route in known]
     if not any(route.catch_all for route in known):
@@ -67,9 +69,11 @@ def _public(route: Route) -> list[Json]:
 
 
 def _split(route: Route, weight: int) -> list[Json]:
-    """Sticky: the cookie is hashed, for a new visitor the request id, which becomes the cookie. The canary stands
-    first, so a growing weight only adds visitors to it. The cookie is named after the rollout, so that it is not
-    always the same people who go first.
+    """Returns the routes of a sticky split: Envoy hashes the cookie, for a new visitor the request id, which becomes
+    the cookie.
+
+    The canary stands first, so a growing weight only adds visitors to it. The cookie is named after the rollout, so
+    that the first visitors are not always the same people.
     """
     assert route.rollout is not None
     cookie = f"slipway-{route.rollout.release}"
@@ -111,9 +115,10 @@ ROUTES: dict[str, Callable[[Route], list[Json]]] = {"public": _public, "producti
 
 
 def _forward(action: Json, **match: Json | list[Json]) -> list[Json]:
-    """Two routes: GET and HEAD may be tried again after a reset, the others only where nothing was sent. No answer of
-    the app, its own 5xx least of all, is tried again. No time-out: how long an app may take is the app's affair, and
-    an event stream ends when it ends; a stream that is silent for an hour is cut by the listener.
+    """Returns two routes: GET and HEAD may be retried after a reset, other methods only where nothing was sent.
+
+    No answer of the app is retried, its own 5xx least of all. No time-out: how long an app may take is the app's
+    decision, and an event stream ends when it ends; the listener cuts a stream that is silent for an hour.
     """
     idempotent = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
     headers = match.pop("headers", [])

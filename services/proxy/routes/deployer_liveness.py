@@ -1,4 +1,4 @@
-"""Whether the deployer answers, and what that does to a rollout. Pure: `now` is an argument."""
+"""Liveness of the deployer, and its effect on a rollout. Pure: `now` is an argument."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,36 +16,43 @@ ANSWERS_AGAIN = "the deployer answers again"
 
 @dataclass(frozen=True)
 class DeployerLiveness:
-    """`heard_at`: the last answer, or when the asking began; `misses`: questions in a row that were not answered;
-    `well_since`: the first answer after the last miss; `silent_s`: the seconds without an answer that are silence, more
-    until the first one after this service's start, since the platform's services start together.
-    """
+    """The deployer's answers to liveness probes so far."""
 
     heard_at: datetime
+    """The last answer, or when probing began."""
     silent_s: float = SILENT_S
+    """Seconds without an answer that count as silence; more until the first answer after this service's start, since
+    the platform's services start together.
+    """
     misses: int = 0
+    """Consecutive probes without an answer."""
     well_since: datetime | None = None
+    """The first answer after the last miss."""
 
     def silent(self, now: datetime) -> bool:
-        """Nothing for so long, and more than one question missed: a slow answer or a clock that jumped is none."""
+        """Returns whether the deployer is silent: no answer for `silent_s`, and more than one probe missed. A slow
+        answer or a clock that jumped does not count.
+        """
         return self.misses >= MISSES and (now - self.heard_at).total_seconds() >= self.silent_s
 
     @property
     def well(self) -> bool:
-        """Every question was answered for 2 s: a service that dies as it starts is not back."""
+        """True if every probe was answered for 2 s: a service that dies as it starts is not back."""
         return self.well_since is not None and (self.heard_at - self.well_since).total_seconds() >= WELL_S
 
 
 def listened(hearing: DeployerLiveness, answered: bool, now: datetime) -> DeployerLiveness:
-    """After one more question."""
+    """Returns the liveness after one more probe."""
     if not answered:
         return DeployerLiveness(hearing.heard_at, hearing.silent_s, misses=hearing.misses + 1)
     return DeployerLiveness(heard_at=now, well_since=hearing.well_since or now)
 
 
 def after_listening(rollout: Rollout, hearing: DeployerLiveness, now: datetime) -> Rollout:
-    """A progressing rollout pauses when the deployer is silent; one that paused for this alone goes on when it is well.
-    Any other is returned as it is.
+    """Pauses a progressing rollout when the deployer is silent; resumes one that paused for this reason when it is
+    well.
+
+    Any other rollout is returned unchanged.
     """
     if rollout.state is RolloutState.PROGRESSING and hearing.silent(now):
         silent_s = (now - hearing.heard_at).total_seconds()

@@ -1,4 +1,4 @@
-"""A canary release on its way: progressing ⇄ paused → promoted | aborted. Pure: `now` is an argument."""
+"""A rollout of a canary release: progressing ⇄ paused → promoted | aborted. Pure: `now` is an argument."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ KEPT = 20
 
 
 class Promotion(View):
-    """The intent to make the canary's build production, and how far it has come. Stored before each step."""
+    """The intent to make the canary's build production, and its progress. Stored before each step."""
 
     asked_at: datetime
     build: str | None = None
@@ -33,8 +33,9 @@ def _at(fields: dict[str, Any]) -> Any:
 
 
 class Rollout(View):
-    """The rollout has the id of its release. `at`: when it came into its state; `notify`: the manifest's addresses;
-    `evidence`: what was measured, of one that has ended. `resumes_by_itself`: the platform's own pause, which it ends.
+    """A canary release on its way; it has the id of its release. `at`: when it entered its state; `notify`: the
+    manifest's addresses; `evidence`: the measurements at its end. `resumes_by_itself`: the platform paused it, and
+    resumes it.
     """
 
     release: str
@@ -54,42 +55,42 @@ class Rollout(View):
 
 
 def moved(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> Rollout:
-    """The rollout in its new state; a promotion under way ends with it. Raises IllegalTransition."""
+    """Returns the rollout in its new state, without a promotion under way. Raises IllegalTransition."""
     new = transition(TRANSITIONS, rollout.state, state)
     update = {"state": new, "reason": reason, "at": now, "promotion": None, "resumes_by_itself": False}
     return rollout.model_copy(update=update)
 
 
 def paused_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Paused until the platform lets it go on; a promotion under way waits."""
+    """Pauses the rollout until the platform resumes it; a promotion under way waits."""
     update = {"promotion": rollout.promotion, "resumes_by_itself": True}
     return moved(rollout, RolloutState.PAUSED, reason, now).model_copy(update=update)
 
 
 def resumed_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Goes on where `paused_by_platform` found it."""
+    """Resumes the rollout that `paused_by_platform` paused, with its promotion."""
     resumed = moved(rollout, RolloutState.PROGRESSING, reason, now)
     return resumed.model_copy(update={"promotion": rollout.promotion})
 
 
 def ended(rollout: Rollout, state: RolloutState, reason: str, evidence: dict[str, JsonValue], now: datetime) -> Rollout:
-    """Promoted or aborted, with what was measured."""
+    """Returns the rollout as promoted or aborted, with its evidence."""
     return moved(rollout, state, reason, now).model_copy(update={"evidence": evidence})
 
 
 def with_earlier(ended_one: Rollout | None, earlier: list[Rollout]) -> list[Rollout]:
-    """The ended rollouts of an app, newest first, at most 20: `ended_one` is about to make room for the next."""
+    """Returns the app's ended rollouts, newest first, at most 20; `ended_one` joins them before the next one begins."""
     return ([ended_one] if ended_one else []) + earlier[: KEPT - bool(ended_one)]
 
 
 def release_number(release: str) -> int:
-    """`notes-r9` → 9: ids count up per app. 0 for what is not a release's id."""
+    """Returns the number in a release id (`notes-r9` → 9): ids count up per app. 0 for other texts."""
     number = release.rpartition("-r")[2]
     return int(number) if number.isdecimal() else 0
 
 
 def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
-    """`rollout.<state>`; `weight` in percent; of a rollout that has ended with its `evidence`."""
+    """Returns the event `rollout.<state>`; `weight` in percent; with `evidence` if the rollout has ended."""
     told: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
     if rollout.commit:
         told["commit"] = rollout.commit
@@ -107,5 +108,5 @@ def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
 
 
 def retire_request(reason: str) -> RetireRequest:
-    """What the deployer does with the release of a rollout that was aborted for `reason`."""
+    """Returns the request to retire the release of a rollout that was aborted for `reason`."""
     return RetireRequest(state="retired" if reason == SUPERSEDED else "rolled_back", reason=reason)

@@ -1,4 +1,4 @@
-"""What is kept of a rollout's end: what the caller measured, and the traffic at that moment. Pure."""
+"""Evidence of a rollout's end: the caller's measurements, and the traffic at that moment. Pure."""
 
 import json
 from datetime import datetime
@@ -13,7 +13,7 @@ LONGEST_GIVEN = 16 * 1024
 
 
 class TrackFigures(View):
-    """`p50_ms` and the others: milliseconds that so many percent of the requests did not exceed; null without one."""
+    """Figures of one track. `p50_ms` and so on: latency quantiles in milliseconds, null without a request."""
 
     release: str | None
     requests: int
@@ -24,7 +24,7 @@ class TrackFigures(View):
 
 
 class TrafficFigures(View):
-    """`GET traffic` in few numbers: shares from 0 to 1, `weight` in percent, counts of the epoch."""
+    """A summary of `GET traffic`: shares from 0 to 1, `weight` in percent, counts of the epoch."""
 
     epoch: str
     share_set: float
@@ -34,7 +34,7 @@ class TrafficFigures(View):
 
 
 def quantile_ms(histogram: LatencyHistogram, share: float) -> float | None:
-    """The latency that `share` (0 to 1) of the requests did not exceed, milliseconds; None without a request.
+    """Returns the latency in milliseconds that `share` (0 to 1) of the requests did not exceed; None without a request.
 
     Interpolated linearly within its bucket, as Prometheus' `histogram_quantile` does; above the last bound, that bound.
     """
@@ -53,7 +53,7 @@ def quantile_ms(histogram: LatencyHistogram, share: float) -> float | None:
 
 
 def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
-    """`weight`: what is set for the app, in percent, whether or not there is a split at this moment."""
+    """Summarizes the traffic; `weight` is the app's setting in percent, even while there is no split."""
     tracks = {
         track: TrackFigures(
             release=one.release,
@@ -72,8 +72,10 @@ def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
 def evidence(
     given: dict[str, JsonValue], traffic: TrafficFigures, rollout: Rollout, now: datetime
 ) -> dict[str, JsonValue]:
-    """What was `given`, with `traffic` and `ran_s`, the seconds since the rollout was opened. More than 16 KiB of JSON
-    are left out, since it is written again at each change; what is no text (half a surrogate pair) becomes `?`.
+    """Returns `given` with `traffic` and `ran_s`, the seconds since the rollout was opened.
+
+    More than 16 KiB of JSON is left out, since it is written again at each change; broken text (half a surrogate pair)
+    becomes `?`.
     """
     text = json.dumps(given, ensure_ascii=False).encode(errors="replace")
     given = json.loads(text) if len(text) <= LONGEST_GIVEN else {"omitted": "what was measured is longer than 16 KiB"}

@@ -1,4 +1,4 @@
-"""What the proxy knows of one app: its hosts, its endpoints per track, its rollout. Pure: `now` is an argument."""
+"""The route of one app: its hosts, its endpoints per track, its rollout. Pure: `now` is an argument."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ DEFAULT_WEIGHT = 33
 
 
 class EndpointState(StrEnum):
-    """What Envoy is told of an endpoint. An unhealthy one gets visitors only where the track has no other."""
+    """States of an endpoint in Envoy. An unhealthy one gets visitors only where the track has no other."""
 
     READY = "ready"
     UNHEALTHY = "unhealthy"
@@ -23,8 +23,8 @@ class EndpointState(StrEnum):
 
 
 class Endpoint(View):
-    """An instance in Envoy's configuration. `address` is `host:port`; `since`: when it came into its state; `health`:
-    the path of the release that brought it, None until a sync has told it; `recorded`: the registry has an entry.
+    """An instance in Envoy's configuration. `address` is `host:port`; `since`: when it entered its state; `health`: the
+    health path of its release, None until a sync has given it; `recorded`: the registry has an entry.
     """
 
     id: str
@@ -41,20 +41,21 @@ Endpoints = dict[str, Endpoint]
 
 
 def no_endpoints() -> dict[Track, Endpoints]:
-    """Of both tracks."""
+    """Returns an empty mapping for both tracks."""
     return {track: {} for track in Track}
 
 
 class Retirement(View):
-    """What the deployer still has to be told."""
+    """A retirement that the deployer has not confirmed yet."""
 
     release: str
     body: RetireRequest
 
 
 class Route(View):
-    """One app. `clusters`: Envoy has had the app's clusters, so that a route may name them. `revision` grows with each
-    change; `unsent` are events which Redis does not have yet. `earlier`: the rollouts before this one, newest first.
+    """The route of one app. `clusters`: Envoy has the app's clusters, so that a route may name them. `revision` grows
+    with each change; `unsent` are events that Redis does not have yet. `earlier`: the rollouts before this one, newest
+    first.
     """
 
     app: str
@@ -72,56 +73,58 @@ class Route(View):
     unsent: list[Event] = Field(default_factory=list)
 
     def ready(self, track: Track) -> list[Endpoint]:
-        """Endpoints that visitors may be sent to."""
+        """Returns the track's ready endpoints."""
         return [endpoint for endpoint in self.endpoints[track].values() if endpoint.state is EndpointState.READY]
 
     def serves(self, track: Track) -> bool:
-        """Whether the track has anything to send visitors to; an unhealthy instance is better than none."""
+        """Returns whether the track has an endpoint that can serve; an unhealthy instance is better than none."""
         return any(endpoint.state is not EndpointState.DRAINING for endpoint in self.endpoints[track].values())
 
     @property
     def canary_open(self) -> bool:
-        """Whether anybody may reach the canary: by share, override header or its own port."""
+        """True if the canary can be reached: by share, override header or its own port."""
         return self.serves(Track.CANARY)
 
     def split_weight(self) -> int:
-        """Percent of new visitors that go to the canary at this moment; 0 means that there is no split."""
+        """Returns the percentage of new visitors that go to the canary now; 0 means that there is no split."""
         running = self.rollout is not None and self.rollout.active and self.enabled
         both = self.ready(Track.STABLE) and self.serves(Track.CANARY)
         return self.weight if running and both else 0
 
     def release_of(self, track: Track) -> str | None:
-        """The release whose figures are the track's: the rollout's, or else that of the newest endpoint."""
+        """Returns the release that the track's figures belong to: the rollout's, else the newest endpoint's."""
         if track is Track.CANARY and self.rollout is not None and self.rollout.active:
             return self.rollout.release
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return newest.release if newest else None
 
     def canary_commit(self, release: str) -> str | None:
-        """The commit of a canary release, if an instance of it is known."""
+        """Returns the commit of a canary release if one of its instances is known, else None."""
         canary = self.endpoints[Track.CANARY].values()
         return next((endpoint.commit for endpoint in canary if endpoint.release == release), None)
 
     def health_of(self, track: Track) -> str:
-        """The track's health path: that of its newest ready release, so that a canary with another one leaves
-        production's checks alone, and a rollback brings the old path back.
+        """Returns the track's health path: that of its newest ready release.
+
+        So a canary with another path leaves production's checks alone, and a rollback restores the old path.
         """
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return (newest.health if newest else None) or self.health
 
 
 def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """The endpoint of the youngest release, by its number."""
+    """Returns the endpoint of the release with the highest number, or None."""
     return max(endpoints, key=lambda endpoint: (release_number(endpoint.release), endpoint.id), default=None)
 
 
 def observe(
     known: Endpoints, records: Iterable[InstanceRecord], aborted: frozenset[str], health: str | None, now: datetime
 ) -> Endpoints:
-    """The track's endpoints after a look at the registry.
+    """Returns the track's endpoints after a look at the registry.
 
-    Only an explicit state changes one: what has no entry stays. An instance of an aborted release drains, whatever its
-    entry says. `health` is what a sync told for the instances that are new to it; None when nobody told.
+    Only an explicit state changes an endpoint: one without an entry stays. An instance of an aborted release drains,
+    whatever its entry says. `health` is the path that a sync gave for the instances that are new to it; None without a
+    sync.
     """
     result = {key: endpoint.model_copy(update={"recorded": False}) for key, endpoint in known.items()}
     for record in records:
@@ -151,7 +154,7 @@ def _endpoint_state(state: InstanceState, known: Endpoint | None) -> EndpointSta
 
 
 def drain_aborted(endpoints: Endpoints, aborted: frozenset[str], known: Endpoints, now: datetime) -> Endpoints:
-    """Endpoints of aborted releases drain; one that had left the route (is not in `known`) does not come back."""
+    """Sets endpoints of aborted releases to draining; drops those that had left the route (are not in `known`)."""
     result: Endpoints = {}
     for key, endpoint in endpoints.items():
         if endpoint.release in aborted:
@@ -165,9 +168,10 @@ def drain_aborted(endpoints: Endpoints, aborted: frozenset[str], known: Endpoint
 
 
 def without_drained(endpoints: Endpoints, told: frozenset[str], active: Mapping[str, int], now: datetime) -> Endpoints:
-    """Leaves out draining endpoints that are idle or have drained for 30 s. `told`: the ids that Envoy knew to drain
-    before it was looked at; `active`: requests in flight by address, the most of several looks; what is not in it was
-    not seen, which is not idle.
+    """Removes draining endpoints that are idle or have drained for 30 s.
+
+    `told`: ids that Envoy knew as draining before it was looked at. `active`: requests in flight by address, the
+    maximum of several looks; an address that is missing was not seen, which does not mean idle.
     """
 
     def stays(endpoint: Endpoint) -> bool:
@@ -179,19 +183,19 @@ def without_drained(endpoints: Endpoints, told: frozenset[str], active: Mapping[
 
 
 def without_replaced(endpoints: Endpoints, claimed: frozenset[str]) -> Endpoints:
-    """Leaves out endpoints that the registry has lost and whose address (`claimed`) another ready instance has by now:
-    visitors would be sent to a stranger.
+    """Removes endpoints that the registry has lost and whose address (`claimed`) another ready instance has by now:
+    their visitors would reach the wrong app.
     """
     return {key: item for key, item in endpoints.items() if item.recorded or item.address not in claimed}
 
 
 def owner_of(routes: Iterable[Route], host: str) -> str | None:
-    """The app that has claimed `host`."""
+    """Returns the app that has claimed `host`, or None."""
     return next((route.app for route in routes if host in route.hosts), None)
 
 
 def instance_route(endpoint: Endpoint | None) -> RouteState:
-    """What visitors get of an instance."""
+    """Returns how visitors reach the instance: routable, draining or absent."""
     if endpoint is None or endpoint.state is EndpointState.UNHEALTHY:
         return RouteState.ABSENT
     return RouteState.DRAINING if endpoint.state is EndpointState.DRAINING else RouteState.ROUTABLE

@@ -1,4 +1,4 @@
-"""Redis' copy of the routes, and the events: `proxy:route:<app>`."""
+"""Store of routes and their events in Redis: `proxy:route:<app>`."""
 
 from typing import Protocol
 
@@ -13,20 +13,21 @@ __all__ = ["MemoryRouteStore", "RedisRouteStore", "RouteStore"]
 
 
 class RouteStore(Protocol):
-    """Every method raises `redis.RedisError` when Redis is out of reach; nothing is stored then, or all of it."""
+    """Every method raises `redis.RedisError` when Redis is out of reach; writes are atomic."""
 
     async def load(self) -> dict[str, Route]:
-        """Every route, by app."""
+        """Returns every route, by app."""
         ...
 
     async def save(self, route: Route) -> None:
-        """Stores the route, and appends its `unsent` events in the same transaction. One writer; a second save of the
-        same revision changes nothing.
+        """Stores the route and appends its `unsent` events in the same transaction.
+
+        One writer. Idempotent: a second save of the same revision changes nothing.
         """
         ...
 
     async def check(self) -> str | None:
-        """Why Redis is not well, or None."""
+        """Returns why Redis does not work, or None."""
         ...
 
 
@@ -62,7 +63,7 @@ class RedisRouteStore:
 
 
 class MemoryRouteStore:
-    """`fault`, if set, is raised by every method; `events` are those appended."""
+    """Implements RouteStore in memory, for tests. `fault`, if set, is raised; `events` are those appended."""
 
     def __init__(self) -> None:
         self.fault: RedisError | None = None

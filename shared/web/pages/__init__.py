@@ -1,4 +1,7 @@
-"""One layout, one stylesheet, one navigation for every service's pages."""
+"""Renders every service's pages with one layout, one stylesheet and one navigation.
+
+Imports `config` and `manifest`. Imported by build, monitor, flags and proxy.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +16,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Entry(NamedTuple):
-    """One entry of the navigation: a page of some service."""
+    """An entry of the navigation leads to one page of a service."""
 
     title: str
     service: ServiceName
@@ -30,7 +33,7 @@ NAVIGATION = (
 
 
 class Templates:
-    """A service's templates in `folder`, which extend `layout.html`; everything is escaped.
+    """Renders a service's templates in `folder`, which extend `layout.html`; all values are escaped.
 
     Filters: `utc` (a datetime to the second), `size` (bytes → `64 MiB`), `percent` (0.25 → `25 %`).
     """
@@ -44,8 +47,8 @@ class Templates:
         self._settings = settings
 
     def render(self, template: str, *, here: str, hostname: str | None, **context: Any) -> str:
-        """`here`: the title of the page's entry in the navigation. `hostname`: that of the request's URL; the other
-        services' pages are on the same host, on their own ports.
+        """Returns the page as HTML. `here` is the title of its entry in the navigation. `hostname` is the host of the
+        request's URL (None: the settings' host); the other services' pages are on the same host, on their own ports.
         """
         host = hostname or self._settings.host
         host = f"[{host}]" if ":" in host else host
@@ -57,15 +60,15 @@ class Templates:
 
 
 def wants_page(accept: str | None) -> bool:
-    """Whether the client that sent this `Accept` header is a browser: then it gets the page instead of JSON."""
+    """Returns True if this `Accept` header is a browser's, which gets the page instead of JSON."""
     return (accept or "").startswith("text/html")
 
 
 def percent(share: float | None) -> str:
-    """0.25 → `25 %`; None → `-`."""
+    """Formats a share for a person: 0.25 → `25 %`, None → `-`."""
     return "-" if share is None else f"{share:.0%}".replace("%", " %")
 
 
 def utc(at: datetime) -> str:
-    """`2026-05-01 12:00:00`; beside it the page says UTC."""
+    """Formats a time in UTC, `2026-05-01 12:00:00`; the page adds the word UTC."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,1 +1,5 @@
-"""The Docker executor: steps in containers, artifacts as images. Only this package imports `docker`."""
+"""Implements the executor port by containers; an artifact is an image.
+
+May import `executors.executor`, `reports` and `system`. Imported by `main` alone. No other package of the build service
+imports `docker`.
+"""

@@ -1,4 +1,4 @@
-"""Files into a container and out of it, as the engine's API carries them: tar archives."""
+"""Moves files into a container and out of it as tar archives, the form that the engine's API uses."""
 
 import io
 import os
@@ -17,25 +17,28 @@ _GO_SYMLINK, _GO_TYPE = 1 << 27, 0x8F280000
 
 
 def pack(folder: Path, archive: IO[bytes]) -> None:
-    """Writes the folder's content to `archive` as root's, and goes back to its start. Raises OSError."""
+    """Writes the folder's content to `archive`, owned by root, and rewinds it. Raises OSError."""
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(folder, arcname=".", filter=_as_root)
     archive.seek(0)
 
 
 def moment(text: str) -> datetime:
-    """A time of the engine's, to the microsecond. (It tells nanoseconds; what archives hold is cut to seconds.)"""
+    """Parses a timestamp of the engine, to the microsecond. (The engine gives nanoseconds; archives cut times to
+    seconds.)"""
     return datetime.fromisoformat(text)
 
 
 def place(
     folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], born: datetime, start: StepStart
 ) -> None:
-    """Puts what the container has at a report's path to the same path on this side, `name` in `folder`, modified as
-    long after `start` as it was there after the container was `born`. What is no plain file, or a giant, is put there
-    as such, empty: `report_file` refuses it. A link of the commit on the way to it would lead out of `folder`: nothing
-    is put
-    there."""
+    """Copies a report from the container to the same path here, `name` in `folder`. Its modification time is as long
+    after `start` as it was in the container after the container was `born`.
+
+    A file that is not plain, or is larger than a report may be, becomes an empty stand-in of its kind, which
+    `report_file` refuses. If the commit has a link on the way to the path, which could lead out of `folder`, nothing is
+    written.
+    """
     report = folder / name
     if report.parent.resolve() != folder.resolve() / Path(name).parent:
         return
@@ -56,8 +59,8 @@ def place(
 
 
 def only_file(chunks: Iterator[bytes]) -> bytes:
-    """The content of an archive of one file. Raises ValueError if it is larger than a report may be: a step decides
-    what lies there."""
+    """Returns the content of an archive of one file. Raises ValueError if it is larger than a report may be: the step
+    decides what lies there."""
     data = bytearray()
     for chunk in chunks:
         data += chunk

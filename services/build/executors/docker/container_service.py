@@ -1,4 +1,4 @@
-"""What tells that a service in a container is ready. Pure."""
+"""Decides when a service in a container is ready. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,19 +10,20 @@ _LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FF
 
 
 def port_of(order: ServiceOrder, image: Mapping[str, Any]) -> int | None:
-    """Where it listens: as the manifest says, else the lowest TCP port that the `image` exposes."""
+    """Returns the port that the service listens on: the manifest's, else the lowest TCP port that the image exposes,
+    else None."""
     exposed = [int(port.split("/")[0]) for port in image.get("ExposedPorts") or () if not port.endswith("/udp")]
     return order.port or min(exposed, default=None)
 
 
 def is_checked(image: Mapping[str, Any]) -> bool:
-    """Whether it has a HEALTHCHECK."""
+    """Returns True if the image has a HEALTHCHECK."""
     test = (image.get("Healthcheck") or {}).get("Test") or ["NONE"]
     return bool(test != ["NONE"])
 
 
 def listens(table: str, port: int) -> bool:
-    """By `/proc/net/tcp` and `tcp6`: whether others than its own container reach the port."""
+    """Returns True if another container can reach the port, by the content of `/proc/net/tcp` and `tcp6`."""
     rows = [row.split() for row in table.splitlines()]
     places = [row[1].split(":") for row in rows if len(row) > 3 and row[3] == LISTENING and ":" in row[1]]
     return any(address not in _LOOPBACK and int(at, 16) == port for address, at in places)

@@ -1,4 +1,4 @@
-"""What a step finds in its container, and what its end means. Pure."""
+"""Defines the script, the environment and the exit reasons of a step in a container. Pure."""
 
 import re
 import signal
@@ -51,8 +51,8 @@ _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNO
 
 
 def container_side(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of a process's environment also holds in a container: no PATH, no path of this machine, nothing that
-    listens on its loopback."""
+    """Returns the part of a process's environment that also holds in a container: no PATH, no path of this machine, no
+    address on its loopback."""
     return {
         name: value
         for name, value in environment.items()
@@ -61,12 +61,14 @@ def container_side(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def kept_venv(image_id: str) -> str:
-    """Another image may have another Python."""
+    """Returns the path at which the empty `.venv` of an image is cached. It has the image's id in it, for another image
+    may have another Python."""
     return f"{CACHE}/venv/{image_id.removeprefix('sha256:')[:12]}"
 
 
 def step_environment(workspace: Workspace, environment: Mapping[str, str], image: Mapping[str, Any]) -> dict[str, str]:
-    """`image` is the configuration of the step's image, whose own PATH is kept, behind the workspace's programs."""
+    """Returns the environment of a step. `image` is the configuration of its image, whose own PATH follows the
+    workspace's programs."""
     own = dict(line.split("=", 1) for line in image.get("Env") or [] if "=" in line)
     path = [f"{WORKSPACE}/.venv/bin", f"{WORKSPACE}/node_modules/.bin", own.get("PATH") or _IMAGE_PATH]
     return {
@@ -88,7 +90,8 @@ def step_environment(workspace: Workspace, environment: Mapping[str, str], image
 
 
 def told(code: int, memory_bytes: int | None) -> str:
-    """Why a step did not succeed, by its container's exit code; `memory_bytes` is the limit if it ran into that."""
+    """Returns why a step failed, by the exit code of its container, or an empty string. `memory_bytes` is the memory
+    limit if the step exceeded it."""
     if code == 0:
         return ""
     if memory_bytes is not None:

@@ -1,4 +1,4 @@
-"""What an engine knows of a step's container. All of it blocks."""
+"""Asks the engine about the container of a step. All functions block."""
 
 from datetime import datetime
 
@@ -9,7 +9,8 @@ from services.build.executors.docker import container_files
 
 
 def born(container: Container) -> datetime:
-    """When the engine made it, by the clock of its file system: that of a file which it makes in every container."""
+    """Returns when the engine made the container, by the clock of its file system: the modification time of a file that
+    the engine makes in every container."""
     chunks, status = container.get_archive("/.dockerenv")
     for _ in chunks:
         pass
@@ -17,8 +18,9 @@ def born(container: Container) -> datetime:
 
 
 def ran_out_of_memory(engine: docker.DockerClient, container: Container) -> bool:
-    """Also where a child was killed, which the container's own state does not tell on every engine. Waits for the
-    next full second, for the engine's events are asked for by seconds."""
+    """Returns True if a process of the container was killed for its memory, also a child, which the container's own
+    state does not tell on every engine. Waits for the next full second, for the engine's events are asked for by
+    seconds."""
     container.reload()
     state = container.attrs["State"]
     since, until = [int(container_files.moment(state[key]).timestamp()) for key in ("StartedAt", "FinishedAt")]

@@ -1,8 +1,8 @@
-"""What runs an app whose repository has no Dockerfile: the image of its steps, and the Dockerfile that is written for
-it. Pure: the same files give the same text.
+"""Chooses the image of a repository's steps, and writes a Dockerfile for a repository that has none. Pure: the same
+files give the same text.
 
 A Python app gets requirements.txt, else its own package if pyproject.toml describes one; a Node app gets its
-dependencies, and `npm run build` if it has such a script. What needs more than that brings its own Dockerfile.
+dependencies, and `npm run build` if it has such a script. An app that needs more brings its own Dockerfile.
 """
 
 import json
@@ -28,7 +28,7 @@ _INSTALL_SCRIPTS = {"preinstall", "install", "postinstall", "prepare"}
 
 
 def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
-    """The public image that fits: what the first telling command begins with, else what the repository is."""
+    """Returns the public image that fits: by the first command that names a Python or Node program, else by files."""
     for command in commands:
         if _NODE_PROGRAMS.match(command):
             return NODE
@@ -39,8 +39,11 @@ def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
 
 
 def dockerfile(app: str, files: Mapping[str, bytes], command: str | None, volumes: Sequence[str] = ()) -> str:
-    """Raises Unsealed if nothing tells how the app is run. The caches that it names are the app's own. `volumes` are
-    paths as the manifest has them; a new volume takes over the owner that the image gives its path.
+    """Returns the text of a Dockerfile. Raises Unsealed if there is no command that runs the app, or package.json is no
+    JSON.
+
+    The BuildKit caches that it names belong to the app. `volumes` are paths as the manifest has them; a new volume
+    takes over the owner that the image gives its path.
     """
     if not command:
         raise Unsealed("has neither a Dockerfile nor `run: {command: …}` in slipway.yml; one of them is needed")
@@ -99,7 +102,8 @@ def _package(data: bytes) -> dict[str, Any]:
 
 
 def _is_package(pyproject: bytes) -> bool:
-    """Many a pyproject.toml only configures tools; pip would make a package of nothing from it."""
+    """Returns True if pyproject.toml describes a package. Many only configure tools; pip would make an empty package of
+    those."""
     try:
         tables = tomllib.loads(pyproject.decode())
     except ValueError:

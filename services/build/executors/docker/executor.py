@@ -1,8 +1,6 @@
-"""Steps in containers, artifacts as images.
-
-Every step has a container of its own. What a build keeps from step to step lies in two volumes (its checkout, its
-HOME), what an app keeps from build to build in one (pip's and npm's caches). Everything carries the labels of this
-platform."""
+"""Runs steps in containers and seals artifacts as images. Each step has a container of its own; two volumes belong to a
+build (its checkout, its HOME), one to an app (caches of pip and npm). Everything carries the labels of this platform.
+"""
 
 import asyncio
 import contextlib
@@ -46,6 +44,7 @@ from services.build.executors.executor import Images, Leavings, Order, Outcome, 
 from services.build.reports import report_file
 from services.build.system.command import first_of, to_its_end
 from services.build.system.safe_remove import remove
+from services.build.system.thread_pool import ThreadPool
 from shared.host.docker_engine import ANY_VERSION, ASKED_S, engine_check
 from shared.manifest import MIB
 from shared.models import Artifact
@@ -54,14 +53,15 @@ log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 2048 * MIB
 PROCESSES = 4096
+THREADS = 64  # at most two for each step that runs, and one for what is cleared away
 READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
 KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A container to be started, with its output attached; `born` is when it was made by the engine's clock, `start`
-    the same moment by this side's."""
+    """Holds a container to be started, with its output attached. `born` is when it was made by the engine's clock,
+    `start` the same moment by the clock of this machine's file system."""
 
     container: Container
     output: Any
@@ -70,8 +70,8 @@ class _Ready:
 
 
 class DockerExecutor:
-    """`stack` tells this platform's things from another's on the same engine; `environment` is what `container_side`
-    left of the platform's; `variables` are those by which the engine is found (`DOCKER_HOST`)."""
+    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` is the result of
+    `container_side`, `stack` separates this platform's objects from another's on the same engine."""
 
     builds_images = True
 
@@ -92,15 +92,16 @@ class DockerExecutor:
         self._memory_bytes = memory_bytes
         self._processes = processes
         self._unfilled: dict[str, threading.Lock] = {}
+        self._in_thread = ThreadPool(THREADS, "steps")
         self._leftovers = Leftovers(lambda: self._engine, stack)
 
     @functools.cached_property
     def _engine(self) -> docker.DockerClient:
-        """Made at first use: the service starts without an engine, too."""
+        """Connects to the engine at first use, so that the service also starts without one."""
         return docker.from_env(environment=self._variables)
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Makes the volumes. The first step's container fills them; the first whose image has Python makes `.venv`."""
+        """Creates the volumes. The first step's container fills them; the first image with Python makes `.venv`."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._make_volumes, workspace)
         self._unfilled[self._name(workspace)] = threading.Lock()
@@ -109,19 +110,19 @@ class DockerExecutor:
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
         given_up, say = threading.Event(), told_in(asyncio.get_running_loop(), output)
         services = self._services(workspace)
-        making = asyncio.ensure_future(asyncio.to_thread(self._make_ready, workspace, order, services, say, given_up))
+        making = self._in_thread(self._make_ready, workspace, order, services, say, given_up)
         reading: asyncio.Future[None] | None = None
         try:
             ready_s = READY_TIMEOUT_S + sum(service.timeout_s for service in order.services)
             if reason := await first_of(making, time.monotonic() + ready_s, ready_s, stop):
                 return Outcome(None, reason)
             ready = making.result()
-            reading = asyncio.ensure_future(asyncio.to_thread(read_to_end, ready.output, say))
+            reading = self._in_thread(read_to_end, ready.output, say)
             deadline = time.monotonic() + order.timeout_s
-            await asyncio.to_thread(ready.container.start)
+            await self._in_thread(ready.container.start)
             if reason := await first_of(reading, deadline, order.timeout_s, stop):
                 return Outcome(None, reason)
-            return await asyncio.to_thread(self._ended, workspace, order, ready)
+            return await self._in_thread(self._ended, workspace, order, ready)
         except NotStarted as error:
             return Outcome(None, f"could not be started: {error}")
         finally:
@@ -146,7 +147,8 @@ class DockerExecutor:
         return await asyncio.to_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """The checkout on this side too: the artifact is the image. An engine that does not answer keeps its part."""
+        """Removes the folders here too, for the artifact is the image. An engine that does not answer keeps its
+        volumes."""
         for folder in (workspace.scratch, workspace.folder):
             await asyncio.to_thread(remove, folder)
         try:
@@ -166,8 +168,8 @@ class DockerExecutor:
     # --- the rest blocks, and is called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Tagged again: so the engine notes when, also of an image that it had already. Whoever removes old images
-        looks at that."""
+        """Returns the image as an artifact. Tags it again, so that the engine notes the time, also for an image that it
+        already had: garbage collection goes by that time."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -225,7 +227,7 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """By the first of its containers, while the others wait."""
+        """Copies the checkout into the volume, once for a build: by its first container, while the others wait."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -255,7 +257,7 @@ class DockerExecutor:
         )
 
     def _skipped(self, container: Container) -> int | None:
-        """None where the step was ended before it could say so, or what is there is no number."""
+        """Returns the number of skipped commands; None if the step wrote none, or something else."""
         with contextlib.suppress(NotFound, ValueError):
             return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
         return None
@@ -263,19 +265,19 @@ class DockerExecutor:
     async def _clear_away(
         self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None", services: DockerServices
     ) -> None:
-        """Returns when the containers are gone and all that the step printed was told. What still waits for a service
-        waits no longer when that is gone."""
+        """Removes the containers; returns when they are gone and all output was passed on. This also ends a wait for a
+        service."""
         if not making.done():
-            await asyncio.to_thread(services.remove)
+            await self._in_thread(services.remove)
         await asyncio.wait({making})
         if making.exception() is None:
             ready = making.result()
-            await asyncio.to_thread(remove_container, self._engine, str(ready.container.id))
+            await self._in_thread(remove_container, self._engine, str(ready.container.id))
             if reading is not None:
                 await asyncio.wait({reading}, timeout=GONE_TIMEOUT_S)
             # The stream's own `close` forgets the socket once the engine has closed its end.
             ready.output._response.close()
-        await asyncio.to_thread(services.remove)
+        await self._in_thread(services.remove)
 
     def _remove_all(self, workspace: Workspace) -> int:
         removed = self._leftovers.remove(workspace.build)

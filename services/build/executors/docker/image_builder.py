@@ -1,4 +1,4 @@
-"""Builds an app's image by `docker buildx build`: BuildKit, so that `RUN --mount` works."""
+"""Builds an app's image by `docker buildx build`. It uses BuildKit so that `RUN --mount` works."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ _PROXY = "_PROXY"
 
 
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the platform's environment that the engine's own client needs."""
+    """Returns the part of the platform's environment that the docker client needs."""
     return {
         name: value
         for name, value in environ.items()
@@ -33,18 +33,20 @@ def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def image_tag(workspace: Workspace, stack: str) -> str:
-    """Two stacks on one engine may build the same commit: each has a tag of its own."""
+    """Returns the tag of a commit's image. It holds the stack's name: two stacks on one engine may build the same
+    commit."""
     return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
 
 
 def root_files(folder: Path) -> dict[str, bytes]:
-    """The files at the root that tell what the repository is. Links are not followed: they may lead anywhere."""
+    """Returns name and content of the files at the root that tell what the repository is. Links are skipped: they may
+    lead anywhere."""
     plain = [folder / name for name in READ if (folder / name).is_file() and not (folder / name).is_symlink()]
     return {path.name: path.read_bytes() for path in plain}
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
-    """OCI's keys, and the platform's own, by which it cleans up. None holds the build's time: that
+    """Returns OCI's labels, and the platform's own, by which it cleans up. None holds the time of the build, which
     would make another image of every repetition."""
     return {
         "org.opencontainers.image.created": delivery.committed_at.isoformat().replace("+00:00", "Z"),
@@ -58,15 +60,15 @@ def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dic
 
 
 class ImageBuilder:
-    """`environment` is what `client_environment` gave; `stack` is whose images they are."""
+    """Builds the images of one stack. `environment` is the result of `client_environment`."""
 
     def __init__(self, environment: Mapping[str, str], stack: str) -> None:
         self._environment = dict(environment)
         self._stack = stack
 
     async def build(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> None:
-        """Leaves the image with its tag. When it is stopped or cancelled the client has ended before this returns, and
-        BuildKit ends what it ran. Raises Unsealed, Stopped."""
+        """Builds the image and tags it. When stopped or cancelled, it ends the client before it returns, and BuildKit
+        then ends what it ran. Raises Unsealed and Stopped."""
         command = await asyncio.to_thread(self._command, workspace, delivery, output)
         epoch = str(int(delivery.committed_at.timestamp()))
         environment = {**self._environment, "SOURCE_DATE_EPOCH": epoch}
@@ -110,8 +112,9 @@ class ImageBuilder:
 
 
 def _settle(folder: Path, at: datetime) -> None:
-    """Every file is as old as the commit, and readable to whomever the app runs as, whatever the service's umask: the
-    same commit gives the same layers, another one other dates (which web servers tell browsers)."""
+    """Sets the time of every file to the commit's, and makes it readable to the user that the app runs as, whatever the
+    service's umask: the same commit gives the same layers, another one other dates (which web servers tell browsers).
+    """
     for found, folders, files in os.walk(folder):
         for path in [Path(found, name) for name in [*folders, *files]]:
             if not path.is_symlink():
@@ -120,7 +123,7 @@ def _settle(folder: Path, at: datetime) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The client and its plug-in are one session."""
+    """Kills the client together with its plug-in, which shares its session."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a container prints: from the engine's stream of frames to the event loop."""
+"""Passes what a container prints from the engine's stream of frames to the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ HEAD = 8  # bytes before each frame: one for the stream, three of nothing, four 
 
 
 class Frames:
-    """The engine's stream, cut anywhere, in; what stands in its frames out."""
+    """Takes the engine's stream, cut anywhere, and gives the content of its frames."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -37,8 +37,11 @@ class Frames:
 
 
 def told_in(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes], None]:
-    """`output`, for threads: returns when it has been called. So what is printed faster than it is told waits in the
-    container, not in this process, and the loop has its turns."""
+    """Returns a version of `output` for threads, which returns once `output` has been called in the loop.
+
+    So output that comes faster than it is passed on waits in the container, not in this process, and the loop has its
+    turns.
+    """
 
     async def tell(data: bytes) -> None:
         output(data)
@@ -47,8 +50,11 @@ def told_in(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes]
 
 
 def read_to_end(attached: Any, say: Callable[[bytes], None]) -> None:
-    """`attached` is what `attach_socket` gave, of a container without a terminal. As much is read at once as there is:
-    the package's own stream reads a frame, which may be one line, in two calls. Blocks."""
+    """Reads a container's output to its end and passes it to `say`. Blocks. `attached` is the result of
+    `attach_socket`, of a container without a terminal.
+
+    It reads as much at once as there is: the package's own stream reads a frame, which may be one line, in two calls.
+    """
     frames = Frames()
     while (data := engine_socket.read(attached, CHUNK)) != b"":
         if printed := frames.feed(data or b""):

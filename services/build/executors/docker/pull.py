@@ -1,4 +1,4 @@
-"""Images that steps and services run in."""
+"""Finds or pulls the images that steps and services run in."""
 
 import contextlib
 import threading
@@ -10,15 +10,16 @@ from docker.errors import APIError, ImageNotFound
 
 
 class GivenUp(Exception):
-    """Nobody waits for it any more."""
+    """Reports that the caller stopped waiting for the step."""
 
 
 class NotStarted(Exception):
-    """The message is why."""
+    """Reports that a container could not be started; the message says why."""
 
 
 def image_named(engine: docker.DockerClient, name: str, say: Callable[[bytes], None], given_up: threading.Event) -> Any:
-    """The engine's, pulled if it has none. Blocks. Raises NotStarted, GivenUp."""
+    """Returns the engine's image of that name, and pulls it first if there is none. Blocks. Raises NotStarted and
+    GivenUp."""
     with contextlib.suppress(ImageNotFound):
         return engine.images.get(name)
     say(f"pulling {name}\n".encode())

@@ -1,4 +1,4 @@
-"""Services beside a step, in containers on a network of the step's own. All of it blocks."""
+"""Runs the services of a step in containers on a network of the step's own. All methods block."""
 
 import contextlib
 import threading
@@ -23,7 +23,8 @@ _LOGS = LogConfig(type="json-file", config={"max-size": "1m"})
 
 
 class DockerServices:
-    """Of one step. `network` is made at the first service; `addresses`: the variables by which the step finds them."""
+    """Runs the services of one step. `network` is made at the first service; `addresses` holds the environment
+    variables by which the step finds them."""
 
     def __init__(
         self, engine: Callable[[], docker.DockerClient], name: str, labels: Mapping[str, str], memory_bytes: int
@@ -37,7 +38,7 @@ class DockerServices:
         self.addresses: dict[str, str] = {}
 
     def start(self, orders: Sequence[ServiceOrder], say: Callable[[bytes], None], given_up: threading.Event) -> None:
-        """One after the other, each when those before it are ready. Raises NotStarted, GivenUp."""
+        """Starts the services one by one, each when the one before it is ready. Raises NotStarted and GivenUp."""
         for order in orders:
             if self.network is None:
                 self._engine().networks.create(self._name, driver="bridge", labels=self._labels)
@@ -45,7 +46,7 @@ class DockerServices:
             self._start(order, say, given_up)
 
     def remove(self) -> None:
-        """Containers and the network, whatever came of them. May be repeated."""
+        """Removes the containers and the network, whatever state they are in. Idempotent."""
         for container in self._containers:
             remove_container(self._engine(), container)
         if self.network is not None:
@@ -105,7 +106,8 @@ class DockerServices:
     def _lacks(
         self, order: ServiceOrder, container: Container, image: Mapping[str, Any], port: int | None
     ) -> str | None:
-        """What is not yet as it must be."""
+        """Returns what the service lacks to be ready; None if it is ready. Raises NotStarted if that cannot be found
+        out."""
         if order.ready is not None:
             code, _ = container.exec_run(["sh", "-c", order.ready])
             return None if code == 0 else f"its `ready` command exits with {code}"

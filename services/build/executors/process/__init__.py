@@ -1,1 +1,4 @@
-"""The process executor: steps as processes of this machine, artifacts as directories."""
+"""Implements the executor port by processes of this machine; an artifact is a directory.
+
+May import `executors.executor` and `system`. Imported by `main` alone.
+"""

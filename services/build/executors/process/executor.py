@@ -1,6 +1,6 @@
-"""Steps as processes of this machine.
+"""Runs steps as processes of this machine.
 
-They run as the platform's own user, which is no wall: what keeps builds apart is habit, not force.
+The processes run as the platform's own user, so builds are separated by convention and not by force.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ _PASSED_ON_SUFFIX = "_PROXY"
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the platform's environment that steps are given; never the token."""
+    """Returns the part of the platform's environment that steps get; it never holds the token."""
     return {
         name: value
         for name, value in environ.items()
@@ -54,7 +54,11 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class ProcessExecutor:
-    """`environment` is what `passed_on` gave; `caches` holds a folder for each app."""
+    """Runs steps as processes, in place, and seals the checkout folder as the artifact.
+
+    `environment` is the result of `passed_on`; `caches` holds a folder for each app. After `grace_s` seconds a process
+    that ignores SIGTERM is killed.
+    """
 
     builds_images = False
 
@@ -64,8 +68,8 @@ class ProcessExecutor:
         self._grace_s = grace_s
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Makes `.venv`, with pip in it. One of the commit goes: it may be a link, or hold some, and what is written
-        there would be written elsewhere."""
+        """Creates `.venv` with pip in it. A `.venv` of the commit is removed first: if it is, or holds, a link, writes
+        to it would land elsewhere."""
         await asyncio.to_thread(remove, workspace.folder / ".venv")
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-I", "-m", "virtualenv"]
@@ -92,7 +96,7 @@ class ProcessExecutor:
             await services.close()
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """The folder, in place."""
+        """Returns the workspace's folder, in place, as a directory artifact with the digest of its content."""
         await self.discard(workspace)
         try:
             digest = await asyncio.to_thread(directory_digest, workspace.folder)
@@ -117,7 +121,8 @@ class ProcessExecutor:
         await asyncio.to_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
-        """A build leaves nothing but what its next run, or its folder's removal, takes along."""
+        """Returns the apps that have a cache folder, and no builds: the next run of a build, or the removal of its
+        folder, takes everything else along."""
         folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
         return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
 
@@ -179,7 +184,8 @@ class ProcessExecutor:
         }
 
     async def _end_all(self, mark: str, value: str) -> int:
-        """SIGTERM to everything that carries the mark, SIGKILL after the grace; returns when all are gone."""
+        """Sends SIGTERM to every process that carries the mark, SIGKILL after the grace period, and returns their
+        number when all are gone."""
         seen: set[int] = set()
         deadline = time.monotonic() + self._grace_s
         wait_s = 0.01

@@ -1,4 +1,4 @@
-"""Services beside a step, as processes of this machine."""
+"""Runs the services of a step as processes of this machine."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from services.build.executors.executor import Output, ServiceOrder, Stop, Workspace
 from services.build.system.command import ended, piped, start
+from services.build.system.process_exit import exit_code
 
 LOOK_AGAIN_S = 0.1
 CHECK_TIMEOUT_S = 10.0
@@ -18,8 +19,10 @@ LOCALHOST = "127.0.0.1"
 
 
 class ServiceProcesses:
-    """Of one step. They carry its `marks`, by which whoever starts the step ends them. `addresses`: the variables by
-    which the step finds them."""
+    """Runs the services of one step. Its processes carry `marks`, by which the executor of the step ends them.
+
+    `addresses` holds the environment variables by which the step finds the services.
+    """
 
     def __init__(
         self, workspace: Workspace, environment: Mapping[str, str], marks: Mapping[str, str], output: Output
@@ -33,16 +36,17 @@ class ServiceProcesses:
         self.addresses: dict[str, str] = {}
 
     async def start(self, orders: Sequence[ServiceOrder], stop: Stop) -> str:
-        """Starts one after the other, each when those before it are ready; why that failed, empty if it did not."""
+        """Starts the services one after the other, each when the one before it is ready. Returns why that failed, or an
+        empty string."""
         for order in orders:
             if reason := await self._start(order, stop):
                 return reason
         return ""
 
     async def close(self) -> None:
-        """When all have been ended."""
+        """Waits for the end of all processes, which the caller has ended, and closes their pipes."""
         for process in self._processes:
-            await asyncio.to_thread(process.wait)
+            await exit_code(process)
         await self._pipes.aclose()
 
     async def _start(self, order: ServiceOrder, stop: Stop) -> str:
@@ -95,7 +99,7 @@ class ServiceProcesses:
         check = start(["sh", "-c", order.ready], self._workspace.folder, environment, subprocess.DEVNULL)
         if await ended(check, time.monotonic() + CHECK_TIMEOUT_S, CHECK_TIMEOUT_S, stop):
             check.kill()
-        return await asyncio.to_thread(check.wait) == 0
+        return await exit_code(check) == 0
 
 
 def _free_port() -> int:

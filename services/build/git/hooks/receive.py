@@ -1,7 +1,8 @@
-"""git's hooks pre-receive and post-receive: tell the build service of the push, and show the pusher what it answers.
+"""Implements git's hooks pre-receive and post-receive: reports the push to the build service, and prints the answer for
+the pusher.
 
-Runs beside the service, by any Python 3.11 without its packages. Before git takes the push, nothing but the service's
-own word lets it in. Afterwards, whatever happens here, the push has been accepted: the service finds it in the
+Runs outside the service, by any Python 3.11 without its packages. Before git takes the push, only the service's
+explicit consent lets it in. Afterwards the push has been accepted, whatever happens here: the service finds it in the
 repository by itself.
 """
 
@@ -14,8 +15,11 @@ REFUSED = b"\1"
 
 
 def follow(address: str, message: bytes) -> bytes:
-    """Copies the answer to stdout as it comes. Its last byte, if that is one of the two above; else empty: the service
-    broke off. It sends neither before the end."""
+    """Sends `message` to the service and copies the answer to stdout as it comes.
+
+    Returns the last byte of the answer if it is one of the two above, which the service sends only at the end; returns
+    empty bytes if the service broke off.
+    """
     last = b""
     with socket.socket(socket.AF_UNIX) as service:
         folder, name = os.path.split(address)
@@ -31,7 +35,8 @@ def follow(address: str, message: bytes) -> bytes:
 
 
 def answer(hook: str) -> bytes:
-    """What `follow` gives. Lines of the message: hook, app, id of the push, folder of its objects; `old new ref`."""
+    """Reports the push to the service and returns the result of `follow`; empty bytes if the service is out of reach.
+    The message is one line each for hook, app, id of the push, folder of its objects, then lines `old new ref`."""
     app = os.path.basename(os.getcwd()).removesuffix(".git")
     push, objects = os.environ.get("SLIPWAY_PUSH", ""), os.environ.get("GIT_QUARANTINE_PATH", "")
     head = "\n".join([hook, app, push, objects, ""]).encode(errors="surrogateescape")

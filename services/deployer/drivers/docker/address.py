@@ -1,7 +1,7 @@
-"""Which address of its network an instance gets: one that no other container has, or would have if it ran. Pure.
+"""Chooses an instance's address on its network: one that no other container has, or would have if it ran. Pure.
 
-A network whose subnet and range were chosen gives addresses of the range by itself. The others are ours to give, by
-chance: Envoy may know a freed address for a while, and must not lead an app's visitors to another app.
+The engine gives addresses of the network's range (`IPRange`); this file gives the others, at random: Envoy may know a
+freed address for a while, and must not lead an app's visitors to another app.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -12,14 +12,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Room:
-    """From `first` to `last` the engine gives nobody an address by itself; `reserved` are those of no container."""
+    """The addresses from `first` to `last`, which the engine never gives by itself."""
 
     first: IPv4Address
     last: IPv4Address
     reserved: frozenset[IPv4Address] = frozenset()
+    """Addresses that no container may have: the gateway and auxiliary ones."""
 
     def choose(self, taken: Collection[IPv4Address], chance: float) -> IPv4Address | None:
-        """One that is not `taken`, None if all are. `chance`: at least 0, less than 1."""
+        """Returns an address that is not `taken`; None if all are. `chance`, from 0 to below 1, selects the start."""
         size = int(self.last) - int(self.first) + 1
         begin = int(chance * size)
         candidates = (self.first + (begin + step) % size for step in range(size))
@@ -27,7 +28,9 @@ class Room:
 
 
 def room_of(network: Mapping[str, Any]) -> Room | None:
-    """By the engine's inspection. None: it has no range, so the engine may give any address to anybody."""
+    """Returns the room of a network, from the engine's inspection; None if it has no IPv4 range, so that the engine may
+    give any address to any container.
+    """
     for pool in network["IPAM"]["Config"] or []:
         given = pool.get("IPRange")
         if given and ":" not in given:
@@ -46,7 +49,9 @@ def _beside(pool: Mapping[str, Any]) -> Room | None:
 
 
 def taken(containers: Iterable[Mapping[str, Any]], network: str) -> set[IPv4Address]:
-    """By the engine's list, also of those that do not run: whoever starts one again has it at its address."""
+    """Returns the addresses of `containers` (the engine's list) on the network, also of those that do not run: such a
+    container has its address again when it is started.
+    """
     ends = [each["NetworkSettings"]["Networks"].get(network) or {} for each in containers]
     found = [end.get("IPAddress") for end in ends] + [(end.get("IPAMConfig") or {}).get("IPv4Address") for end in ends]
     return {IPv4Address(each) for each in found if each}

@@ -1,4 +1,4 @@
-"""The way to a Docker Engine, and what its client's errors mean."""
+"""Connects to a Docker Engine, and translates its client's errors."""
 
 import contextlib
 import threading
@@ -15,7 +15,7 @@ ASKED_AT_ONCE = 32
 
 
 class EngineConnection:
-    """`environment`: where the engine is (`DOCKER_HOST` and its like)."""
+    """A lazy connection to the engine that `environment` locates (`DOCKER_HOST` and its like)."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
@@ -23,7 +23,7 @@ class EngineConnection:
         self._connecting = threading.Lock()
 
     def client(self) -> docker.DockerClient:
-        """Made when it is needed first: the engine may come up after us."""
+        """Returns the client, created at the first call: the engine may start after this process."""
         with self._connecting:
             if self._connected is None:
                 self._connected = docker.from_env(
@@ -33,7 +33,7 @@ class EngineConnection:
             return self._connected
 
     def ask(self) -> None:
-        """Raises if the engine does not answer within a second, by a client of its own."""
+        """Raises the client's error if the engine does not answer within 1 s; uses a client of its own."""
         client = docker.from_env(environment=self._environment, timeout=ASKED_S, version=ANY_VERSION)
         client.api.trust_env = False
         try:
@@ -49,7 +49,9 @@ class EngineConnection:
 
 @contextlib.contextmanager
 def engine_trouble(what: str) -> Iterator[None]:
-    """As DriverError; `what` begins its sentence. The client lets some errors of the connection through: OSErrors."""
+    """Translates the client's errors to DriverError (NoAnswer if the engine does not answer); `what` begins the
+    message. The client passes some errors of the connection on as OSError.
+    """
     try:
         yield
     except APIError as error:
@@ -60,6 +62,7 @@ def engine_trouble(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unless_conflict() -> Iterator[None]:
+    """Suppresses the engine's answer 409."""
     try:
         yield
     except APIError as error:

@@ -1,4 +1,4 @@
-"""What an instance is as a container: its name, labels and walls, and what the engine's own words say of it. Pure."""
+"""Maps an instance to a container (name, labels, isolation), and the engine's inspection to a status. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,20 +21,21 @@ TAKEN_DOWN = (0, 137, 143, 255)
 
 @dataclass(frozen=True)
 class Stack:
-    """Whose containers they are: those of another `id` on the same engine are not touched. All are on `network`."""
+    """The owner of containers on an engine; objects of another stack's `id` are never touched."""
 
     id: str
     network: str
+    """Name of the network that all its instances are on."""
 
     def container_name(self, instance_id: str) -> str:
-        """One instance, one name: the engine itself refuses a second copy."""
+        """Returns the container's name, unique for each instance: the engine itself refuses a second copy."""
         return f"slipway-{self.id}-{instance_id}"
 
     def volume_name(self, volume: VolumeMount) -> str:
         return f"slipway-{self.id}-{volume.app}-{volume.environment}-{volume.name}"
 
     def volume_labels(self, volume: VolumeMount) -> dict[str, str]:
-        """Whose it is. Its name alone does not tell where names have hyphens."""
+        """Returns the labels that identify a volume's owner; its name is ambiguous where names have hyphens."""
         return {STACK: self.id, APP: volume.app, ENVIRONMENT: volume.environment}
 
     @property
@@ -43,13 +44,16 @@ class Stack:
 
     @property
     def instances(self) -> list[str]:
-        """Labels of its instances alone: build's containers, and what a person runs from an image, have the first."""
+        """Returns the labels that only its instances have: build's containers, and containers that a person runs from
+        an image, have the first only.
+        """
         return [self.label, INSTANCE]
 
 
 def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
-    """How the container is made. The image is named by its digest: a tag may be moved. A limit without one for swap
-    would be twice as much. `init`: an app without a handler of its own ignores SIGTERM as the first process.
+    """Returns the arguments that create the container. The image is named by its digest, since a tag may be moved.
+    Without `memswap_limit` the engine would allow as much swap again. `init` is needed, since an app without a handler
+    ignores SIGTERM as the first process.
     """
     told = {label: spec.environment.get(name, "") for label, name in TOLD.items()}
     release = spec.environment.get("SLIPWAY_RELEASE", "")
@@ -80,10 +84,10 @@ def status_of(
     oom_kills: int,
     was_oom: bool | None,
 ) -> InstanceStatus:
-    """From the engine's inspection of a container that has been started. `taken_down_until`: when the engine was
-    started, or the platform stopped, last. `oom_kills`: those that were seen. `was_oom`: whether its last end was seen
-    to be one, None if nobody saw it. The engine's own word (`OOMKilled`) is also said of a later kill, because a child
-    was killed at the limit long before.
+    """Returns the status of a container that has been started, from the engine's inspection. `taken_down_until` is the
+    last time at which the engine was started or the platform stopped. `oom_kills` is the number of kills seen in the
+    engine's events; `was_oom` says whether its end was one, None if that was not seen. The engine's own `OOMKilled` is
+    not enough: it stays true for any later end once a child was killed at the limit.
     """
     state, labels = attributes["State"], attributes["Config"]["Labels"]
     running = bool(state["Running"])
@@ -104,12 +108,12 @@ def status_of(
 
 
 def moment(engine_time: str) -> datetime:
-    """RFC 3339 with nanoseconds, which are cut to microseconds."""
+    """Parses the engine's RFC 3339 time; nanoseconds are truncated to microseconds."""
     return datetime.fromisoformat(engine_time)
 
 
 def has_started(attributes: Mapping[str, Any]) -> bool:
-    """Not so if somebody was cut off between making and starting it, or if it could not be started."""
+    """Returns False for a container that was created but not started: the start was interrupted, or failed."""
     return bool(attributes["State"]["Status"] != CREATED)
 
 
@@ -118,21 +122,24 @@ def memory_limit(attributes: Mapping[str, Any]) -> int:
 
 
 def engine_start(networks: Iterable[Mapping[str, Any]]) -> datetime | None:
-    """The engine does not say when it was started. But it makes its own network `bridge` anew each time, after it has
-    ended what was left of its containers (seen after SIGTERM and SIGKILL); unless containers lived on (`live-restore`):
-    what ended meanwhile then ended by itself. None: it has no such network (`--bridge=none`), so nobody knows.
+    """Returns the time of the engine's start, which it does not report: the creation of its network `bridge`. It makes
+    that anew at each start, after it has ended what was left of its containers (seen after SIGTERM and SIGKILL), unless
+    containers lived on (`live-restore`): what ended meanwhile then ended by itself. None if there is no such network
+    (`--bridge=none`).
     """
     return next((moment(each["Created"]) for each in networks if each["Name"] == "bridge"), None)
 
 
 def _address(attributes: Mapping[str, Any], network: str) -> str:
-    """Empty while, or because, it is not attached."""
+    """Returns `ip:port`; empty if the container is not attached to the network."""
     ip = attributes["NetworkSettings"]["Networks"].get(network, {}).get("IPAddress", "")
     port = next((each[5:] for each in attributes["Config"]["Env"] if each.startswith("PORT=")), "")
     return f"{ip}:{port}" if ip else ""
 
 
 def _was_taken_down(state: Mapping[str, Any], taken_down_until: datetime | None) -> bool:
-    """An engine that starts finds ended what it, or its machine, took down with it."""
+    """Returns True if the engine, its machine or the platform took the container down: it ended by `taken_down_until`,
+    with an exit code in TAKEN_DOWN.
+    """
     ended_before = taken_down_until is not None and moment(state["FinishedAt"]) <= taken_down_until
     return ended_before and state["ExitCode"] in TAKEN_DOWN

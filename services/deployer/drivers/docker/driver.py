@@ -1,4 +1,4 @@
-"""Instances as containers of a Docker Engine, on a network of the platform's own, without ports on the host."""
+"""Runs instances as containers of a Docker Engine, on a network of the platform's own, without ports on the host."""
 
 import asyncio
 import contextlib
@@ -51,9 +51,9 @@ ADDRESSES_TRIED = 5
 
 
 class DockerDriver:
-    """`Driver` for images. `environment`: where the engine is (`DOCKER_HOST` and its like). All it knows is in the
-    engine, by labels; what it hears of the engine's events only makes that more exact. `platform_ended_at`: when all
-    instances were stopped with the platform, last.
+    """`Driver` for images. `environment` locates the engine (`DOCKER_HOST` and its like). All its state is in the
+    engine, by labels; the engine's events only refine it. `platform_ended_at` returns the last time at which all
+    instances were stopped with the platform.
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class DockerDriver:
         await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
 
     async def enforce(self) -> None:
-        """The kernel does so."""
+        """Does nothing: the kernel enforces the limits."""
 
     async def forget(self, instance_id: str) -> None:
         await uncut(asyncio.to_thread(self._forget, instance_id))
 
     async def verify(self, artifact: Artifact) -> None:
-        """An image is started by its id: the engine has that one or none."""
+        """Raises ArtifactGone if the image is missing; an image is started by its id, so it cannot have changed."""
         await asyncio.to_thread(self._verify, artifact)
 
     async def tidy(self, needed: Collection[Artifact]) -> None:
-        """The engine itself keeps logs within bounds."""
+        """Removes images that are not needed; the engine itself keeps logs within bounds."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
             await uncut(asyncio.to_thread(self._remove_images, images))
 
@@ -125,7 +125,7 @@ class DockerDriver:
             follower.close()
 
     def close(self) -> None:
-        """Ends the connections to the engine; the instances run on."""
+        """Closes the connections to the engine; the instances run on."""
         self._connection.close()
 
     def _client(self) -> docker.DockerClient:
@@ -137,7 +137,7 @@ class DockerDriver:
         return stream
 
     def _find(self, instance_id: str) -> Container | None:
-        """Also one that was never started; not a stranger's that has its name."""
+        """Returns the instance's container, started or not; None if there is none, or if it is another stack's."""
         try:
             container = self._client().containers.get(self._stack.container_name(instance_id))
         except NotFound:
@@ -170,7 +170,7 @@ class DockerDriver:
             return self._status(container, None if container.attrs["State"]["Running"] else self._taken_down_until())
 
     def _begin(self, container: Container, spec: InstanceSpec) -> Container:
-        """If somebody else has got its address meanwhile, it is made anew, with another one."""
+        """Starts the container; if its address was taken meanwhile, makes it anew with another one."""
         for _ in range(ADDRESSES_TRIED):
             try:
                 container.start()
@@ -205,7 +205,7 @@ class DockerDriver:
             remove_waste(self._client(), self._stack, needed, now())
 
     def _own(self, all_of_them: bool) -> list[Container]:
-        """One that is removed between the list and the look at it is left out."""
+        """Returns the stack's instances; one that is removed between listing and inspection is left out."""
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
         return self._client().containers.list(all=all_of_them, filters=filters, ignore_removed=True)
 
@@ -225,7 +225,7 @@ class DockerDriver:
         return max((each for each in (started, self._platform_ended_at()) if each), default=None)
 
     def _signal(self, instance_id: str, signal: str) -> None:
-        """None to what has ended, also meanwhile: that is a conflict."""
+        """Signals the instance, unless it has ended, also meanwhile (a conflict). Raises UnknownInstance."""
         with engine_trouble(f"{instance_id} cannot be stopped"):
             container = self._started(instance_id)
             if container.attrs["State"]["Running"]:
@@ -243,7 +243,7 @@ class DockerDriver:
         return text.removesuffix("\n").split("\n") if text else []
 
     def _usages(self, instance_ids: set[str]) -> dict[str, Usage]:
-        """All at once: where only the engine tells, each takes it a second."""
+        """Measures all instances concurrently: the engine's statistics take a second for each."""
         with engine_trouble("the containers cannot be listed"):
             running = [each for each in self._own(False) if each.labels[INSTANCE] in instance_ids]
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
@@ -251,7 +251,7 @@ class DockerDriver:
             return {container.labels[INSTANCE]: usage for container, usage in pairs if usage is not None}
 
     def _usage(self, container: Container) -> Usage | None:
-        """None: it ended meanwhile."""
+        """Returns the container's use; None if it has ended meanwhile."""
         with engine_trouble(f"the usage of {container.name} cannot be read"):
             use = self._use(container) if container.attrs["State"]["Running"] else None
         if use is None:

@@ -1,4 +1,4 @@
-"""How the containers of a whole stack are ended."""
+"""Ends the containers of a whole stack."""
 
 import time
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ KILL_S = 5.0
 
 
 def stop_containers(stack: Stack, environment: Mapping[str, str], timeout_s: float) -> int:
-    """SIGTERM to every instance of the stack, SIGKILL to what is left after `timeout_s` seconds; returns how many ran.
-    Raises DriverError. `environment`: where the engine is.
+    """Sends SIGTERM to every instance of the stack, and SIGKILL to those left after `timeout_s` seconds; returns how
+    many ran. `environment` locates the engine (`DOCKER_HOST` and its like). Raises DriverError.
     """
     connection = EngineConnection(environment)
     try:
@@ -36,7 +36,7 @@ def _running(connection: EngineConnection, stack: Stack) -> list[str]:
 
 
 def _signalled(connection: EngineConnection, stack: Stack, signal: str) -> int:
-    """How many; what has ended meanwhile is a conflict, or gone."""
+    """Signals the stack's running instances and returns their number; one that has ended meanwhile is skipped."""
     running = _running(connection, stack)
     for container in running:
         with unless_conflict():

@@ -1,4 +1,4 @@
-"""What the engine tells by itself: who was killed at its limit, who ended. Followed in a thread of its own."""
+"""Follows the engine's events in a thread: kills at the memory limit, and ends of containers."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ REMEMBERED = 1000
 
 
 class Stream(Protocol):
-    """The engine's events, for ever; a lost connection ends it without an error."""
+    """An endless stream of the engine's events; a lost connection ends it without an error."""
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
 
@@ -24,7 +24,9 @@ class Stream(Protocol):
 
 
 class Deaths:
-    """What was seen of each container, by its id, since `follow`. One thread writes, others read."""
+    """Remembers the kills and the end of each container (by its id) since `follow`, for the last 1000 containers. One
+    thread writes, others read.
+    """
 
     def __init__(self) -> None:
         self._kills: dict[str, int] = {}
@@ -33,7 +35,7 @@ class Deaths:
         self._since_ns: int | None = None
 
     def follow(self, since_ns: int) -> None:
-        """What happened before is not known."""
+        """Marks the time, in ns since the epoch, from which events are complete."""
         self._since_ns = since_ns
 
     def note(self, event: Mapping[str, Any]) -> None:
@@ -51,7 +53,7 @@ class Deaths:
         return self._kills.get(container, 0)
 
     def was_oom(self, container: str) -> bool | None:
-        """Whether it ended by a kill at its limit; None: its end, or the second before it, was not seen."""
+        """Returns whether a kill at its limit ended it; None if its end, or the second before it, was not observed."""
         ended = self._ended_ns.get(container)
         if ended is None or self._since_ns is None or ended - self._since_ns < SAME_NS:
             return None
@@ -60,8 +62,8 @@ class Deaths:
 
 
 class EngineEventFollower:
-    """Calls `tell` (in its thread) at each end, and after each time when it was deaf. `connect` raises OSError or what
-    else the engine's client does.
+    """Calls `tell`, in its own thread, at each end of a container and after each (re)connection. `connect` may raise
+    any error of the engine's client; it is retried every second.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class EngineEventFollower:
         self._thread.start()
 
     def close(self) -> None:
-        """Returns when nothing will be told any more."""
+        """Ends the thread; waits for that at most 2 s."""
         self._ending.set()
         if self._stream is not None:
             with contextlib.suppress(OSError):  # it was lost already

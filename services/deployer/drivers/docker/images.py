@@ -1,4 +1,4 @@
-"""Images that nothing needs any more: which they are, and their removal.
+"""Finds and removes images that are not needed any more.
 
 An image is known by its id: a tag may be moved to another one at any time, and one image may have several.
 """
@@ -23,8 +23,9 @@ OWN = "slipway/"  # before every tag that build gives
 
 
 def is_waste(image: Mapping[str, Any], kept: Collection[str], now: datetime) -> bool:
-    """By the engine's inspection of an image of this stack; `kept`: ids. Its tag was set when it was last built: an
-    unchanged commit gives the same image with its first date. What a person tagged is the person's.
+    """Returns True if an image of this stack may be removed, by the engine's inspection: it is not in `kept` (ids), was
+    not built within the last hour, and has no tag of a person's. The time of its tag is that of its last build; an
+    unchanged commit gives the same image with its first date.
     """
     tags = image.get("RepoTags") or []
     if image["Id"] in kept or not all(tag.startswith(OWN) for tag in tags):
@@ -34,7 +35,7 @@ def is_waste(image: Mapping[str, Any], kept: Collection[str], now: datetime) -> 
 
 
 def remove_waste(client: docker.DockerClient, stack: Stack, needed: Collection[str], now: datetime) -> None:
-    """`needed`: ids. One image that cannot be removed does not keep the others."""
+    """Removes the stack's unneeded images; `needed` are ids. An image that is missing or in use (409) is skipped."""
     listed = client.api.images(filters={"label": stack.label})
     used = {container["ImageID"] for container in client.api.containers(all=True)}
     for image_id in {image["Id"] for image in listed}:

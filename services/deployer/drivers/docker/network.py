@@ -1,4 +1,4 @@
-"""The network of the instances: made where it is missing, and with which address of it the next one begins."""
+"""Makes the network of the instances where it is missing, and gives the next instance its address on it."""
 
 import logging
 import random
@@ -21,7 +21,9 @@ TRIES = 10
 
 
 def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
-    """For the making of the next container: nothing where the engine gives addresses as it likes."""
+    """Returns the arguments that give the next container its address; empty where the engine chooses addresses. Makes a
+    missing network. Raises DriverError if no address is left.
+    """
     name = stack.network
     room = room_of(_found(client, name) or _made(client, stack))
     if room is None:
@@ -34,18 +36,19 @@ def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
 
 
 def is_taken(error: APIError) -> bool:
-    """Whether a container was not started because another one has its address."""
+    """Returns True if a container was not started because another one has its address."""
     return "Address already in use" in str(error.explanation)
 
 
 def _found(client: docker.DockerClient, name: str) -> dict[str, Any] | None:
-    """The engine's filter also finds longer names."""
+    """Returns the network of exactly that name, or None: the engine's filter also finds longer names."""
     return next((each.attrs for each in client.networks.list(names=[name]) if each.name == name), None)
 
 
 def _made(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
-    """Addresses can be chosen only in a subnet that was chosen too, which must be none of the machine's. So the engine
-    chooses one, for a network that goes again. If somebody else is quicker to take it, the engine chooses another.
+    """Makes the network. Addresses can be chosen only in a subnet that was chosen too, which must be none of the
+    machine's. So the engine chooses one for a temporary network. If another network takes it first, the engine chooses
+    again, up to 10 times. Raises DriverError or APIError.
     """
     log.info("the network %s is made", stack.network)
     for attempt in range(1, TRIES + 1):

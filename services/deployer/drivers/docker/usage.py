@@ -1,4 +1,4 @@
-"""What a container uses: from its control group's files where they can be read, else from the engine's statistics.
+"""Measures a container's memory and CPU: by its control group's files where readable, else by the engine's statistics.
 
 The files take 0.1 ms for each container; the engine's one-shot takes up to 1 s, and 2 s before version 20.10.
 """
@@ -15,13 +15,13 @@ NS_PER_S, US_PER_S = 1e9, 1e6
 
 
 class HostGroups:
-    """The machine's control groups at `root` (`/sys/fs/cgroup`, or where that is mounted)."""
+    """Reads the machine's control groups below `root` (`/sys/fs/cgroup`, or where that is mounted)."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def use(self, container_id: str) -> tuple[MemoryUse, float] | None:
-        """Memory, and seconds of CPU; None where the files cannot be read, or it has ended."""
+        """Returns the memory use and the CPU time in seconds; None if the files cannot be read or it has ended."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             if (memory := self._group("memory", container_id)) is not None:
                 cpu = self._group("cpuacct", container_id)
@@ -29,7 +29,9 @@ class HostGroups:
         return None
 
     def _group(self, controller: str, container_id: str) -> Path | None:
-        """Version 1 has a tree for each controller, version 2 one for all; and the engine, two ways to name a group."""
+        """Returns the container's group, or None. Version 1 has a tree for each controller, version 2 one for all; the
+        engine names groups in two ways.
+        """
         names = (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope")
         found = (root / name for root in (self._root / controller, self._root) for name in names)
         return next((group for group in found if group.is_dir()), None)
@@ -43,7 +45,9 @@ def _cpu_s(group: Path) -> float:
 
 
 def use_of(statistics: Mapping[str, Any], oom_kills: int) -> tuple[MemoryUse, float] | None:
-    """From the engine's statistics, which know of no kills; None: of an ended one it gives a stub."""
+    """Returns memory use and CPU seconds from the engine's statistics, with the given `oom_kills`, which they lack.
+    None for an ended container, for which the engine gives a stub.
+    """
     memory = statistics.get("memory_stats", {})
     if "usage" not in memory:
         return None

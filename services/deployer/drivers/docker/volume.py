@@ -1,4 +1,4 @@
-"""Volumes of a Docker Engine: made for an app and environment, and never removed. `volumes` is the client's access."""
+"""Makes and checks volumes of a Docker Engine; none is ever removed. `volumes` is the Docker client's collection."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from services.deployer.drivers.driver import DriverError, VolumeMount
 
 
 def make(volumes: Any, stack: Stack, mount: VolumeMount) -> None:
-    """Or takes the one that is there. Raises DriverError if that is another's."""
+    """Creates the volume unless it exists. Raises DriverError if it belongs to another app, environment or stack."""
     _check(volumes.create(stack.volume_name(mount), labels=stack.volume_labels(mount)), stack, mount)
 
 
 def check(volumes: Any, stack: Stack, mount: VolumeMount) -> None:
-    """Raises DriverError if there is one that is another's."""
+    """Raises DriverError if the volume exists and belongs to another app, environment or stack."""
     name = stack.volume_name(mount)
     for found in volumes.list(filters={"name": name}):  # the engine's filter also finds longer names
         if found.name == name:

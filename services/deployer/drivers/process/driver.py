@@ -1,4 +1,4 @@
-"""Instances as processes of this machine. They share the platform's user: no wall between an app and the platform."""
+"""Runs instances as processes of this machine. They share the platform's user: an app is not isolated from it."""
 
 import asyncio
 import contextlib
@@ -39,9 +39,9 @@ LOG_BYTES = 8 * 2**20
 
 
 class ProcessDriver:
-    """`Driver` for processes. `platform_environment`: of it only what is harmless is passed on. `groups`: in which
-    control group each new instance gets one of its own; None: a guard holds it to its memory limit. An instance stays
-    with what it began with.
+    """`Driver` for processes. Only harmless variables of `platform_environment` are passed on. `groups` is the control
+    group in which each new instance gets its own; with None, a guard holds it to its memory limit. An instance keeps
+    the kind of limit that it was started with.
     """
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
@@ -151,7 +151,7 @@ class ProcessDriver:
         return started
 
     def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
-        """Where they are, by the variables that say so. Raises OSError."""
+        """Creates missing volumes; returns the path of each by the name of its environment variable. Raises OSError."""
         places = {}
         for volume in spec.volumes:
             place = self._volumes / volume.app / volume.environment / volume.name
@@ -199,7 +199,9 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """A kill is noted first: who finds only its traces shall know what it was."""
+        """Kills the instances that the guard reports. Each kill is recorded first, so that it counts as such even if
+        the deployer dies in between.
+        """
         with self._records:
             running = [record for each in folders(self._root) if (record := each.read()) and record.runs()]
             exceeding = self._guard.exceeding(record for record in running if not record.group)
@@ -210,7 +212,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """After the end; what is known only there is noted first."""
+        """Removes the memory limit of an ended instance; its number of kills is recorded first."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:
@@ -228,7 +230,9 @@ class ProcessDriver:
             shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:
-        """Copies and cuts, since the process holds the file open; at full speed a few lines may be lost."""
+        """Copies and truncates long logs, since the process holds the file open; at full speed a few lines may be
+        lost.
+        """
         for folder in folders(self._root):
             with contextlib.suppress(FileNotFoundError):
                 if folder.log.stat().st_size > LOG_BYTES:

@@ -1,4 +1,4 @@
-"""How instances that run as processes are ended: one, or all of a home."""
+"""Ends instances that run as processes: one, or all of a home."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ LOOK_S = 0.05
 
 
 def remains(record: ProcessRecord) -> bool:
-    """Whether anything of the instance runs, its leader or what that left behind."""
+    """Returns True if any process of the instance runs: its leader, or one that the leader left behind."""
     return record.runs() or bool(marked_with(record.marker))
 
 
@@ -28,7 +28,9 @@ def kill(record: ProcessRecord) -> None:
 
 
 def _signal(record: ProcessRecord, number: signal.Signals) -> None:
-    """To the whole group, and to what has left it. The group's id is safe to use while its leader runs."""
+    """Sends the signal to the whole process group, and to the instance's processes outside the leader's session. The
+    group's id is safe to use while its leader runs.
+    """
     leader = record.pid if record.runs() else None
     with contextlib.suppress(ProcessLookupError):
         if leader is not None:
@@ -40,9 +42,9 @@ def _signal(record: ProcessRecord, number: signal.Signals) -> None:
 
 
 def stop_instances(home: Path, timeout_s: float) -> int:
-    """Ends every instance of the home, for the launcher when the whole platform stops (and the deployer has): SIGTERM
-    to all, SIGKILL to what is left after `timeout_s` seconds. Returns how many ran. Their records say that the platform
-    stopped them, so that the next deployer starts them again at once and counts no crash.
+    """Ends every instance of the home when the whole platform stops, after the deployer has ended: SIGTERM to all,
+    SIGKILL to what is left after `timeout_s` seconds. Returns the number of instances that ran. Their records say that
+    the platform stopped them, so that the next deployer starts them again at once and counts no crash.
     """
     running = []
     for folder in folders(instances_root(home)):

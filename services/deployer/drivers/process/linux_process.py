@@ -1,4 +1,4 @@
-"""Processes as Linux shows them in /proc: who they are, whoever started them, and what they use."""
+"""Reads processes from Linux's /proc: identity, session, CPU time and memory."""
 
 import contextlib
 import os
@@ -15,25 +15,26 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ProcessStat:
-    """`start_ticks` (field 22 of `stat`) tells one process from the next with the same pid; the machine's clock does
-    not move it. `cpu_ticks` includes children that have ended. `resident` in bytes.
-    """
+    """The fields of `/proc/<pid>/stat` that the driver uses."""
 
     pid: int
     state: str
     session: int
     start_ticks: int
+    """Start time since boot, in ticks: tells a process from a later one with the same pid, whatever the clock does."""
     cpu_ticks: int
+    """CPU time in ticks, with children that have ended and were waited for."""
     resident: int
+    """Bytes."""
 
 
 def boot_id() -> str:
-    """Another one after each start of the machine."""
+    """Returns the kernel's boot id, which changes with each start of the machine."""
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
 def process_stat(pid: int) -> ProcessStat | None:
-    """None if there is no such process, or only its zombie."""
+    """Returns the process's figures; None if it does not exist or is a zombie (a child's zombie is reaped)."""
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -48,8 +49,8 @@ def process_stat(pid: int) -> ProcessStat | None:
 
 
 class Sessions:
-    """Who belongs to some sessions, looked up again and again: what belonged to none of them at the last look cannot
-    join one, and is not read again.
+    """Finds the processes of given sessions repeatedly. A process that was in none of them at the last look cannot join
+    one, so it is not read again.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class Sessions:
         self._strangers: set[int] = set()
 
     def members(self, sessions: Collection[int]) -> dict[int, list[ProcessStat]]:
-        """The processes of each session (which is named by its leader's pid)."""
+        """Returns the processes of each session, by the session's id (its leader's pid)."""
         if not self._sessions.issuperset(sessions):  # a member of a new session may have been taken for a stranger
             self._strangers = set()
         self._sessions = set(sessions)
@@ -73,7 +74,7 @@ class Sessions:
 
 
 def proportional_memory(members: Iterable[ProcessStat]) -> int:
-    """Bytes; what is shared with others counts in parts (PSS). Where that cannot be read, all that is resident."""
+    """Returns the sum of proportional memory (PSS) in bytes; resident memory for a process whose PSS is unreadable."""
     return sum(_proportional(stat) for stat in members)
 
 
@@ -86,6 +87,6 @@ def _proportional(stat: ProcessStat) -> int:
 
 
 def marked_with(marker: str) -> list[ProcessStat]:
-    """Processes that carry `marker` (`NAME=value`) in their environment."""
+    """Returns the processes that carry `marker` (`NAME=value`) in their environment."""
     name, _, value = marker.partition("=")
     return [stat for pid in marked_pids(name, value) if (stat := process_stat(pid)) is not None]

@@ -1,4 +1,4 @@
-"""Memory limits by control groups: the kernel sees to it. One group for each instance, in one of the home's own."""
+"""Limits memory by control groups, which the kernel enforces: one group for each instance, inside one for the home."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ LEAVE_WITHIN_S = 1.0
 
 
 class CgroupLimits:
-    """`MemoryLimits` by control groups in `parent`; without one, only for instances that have their group already."""
+    """`MemoryLimits` by control groups in `parent`; with None, only for instances that have their group already."""
 
     def __init__(self, parent: Path | None) -> None:
         self._parent = parent
@@ -56,15 +56,15 @@ class CgroupLimits:
         _remove(Path(record.group), LEAVE_WITHIN_S)
 
     def sweep(self, known: Collection[str]) -> None:
-        """Removes groups of instances that nobody knows any more."""
+        """Removes the groups of instances that are not in `known` (ids)."""
         for group in _groups_in(self._parent):
             if group.name not in known:
                 _remove(group, 0)
 
 
 def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path, mounts: Path = MOUNTS) -> Path | None:
-    """Where the groups of the home's instances go; None: a guard is to hold them. Raises ValueError if `mode` cannot be
-    had.
+    """Returns the control group for the groups of the home's instances; None if a guard must limit them. Raises
+    ValueError if `mode` is `cgroup` and no group can be written.
     """
     if mode == "guard":
         return None
@@ -84,7 +84,7 @@ def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path, mounts: Pat
 
 
 def remove_parents(home: Path) -> None:
-    """After the last instance of the home has ended."""
+    """Removes the home's control groups, after its last instance has ended."""
     for parent in parents_of(home):
         for group in _groups_in(parent):
             _remove(group, LEAVE_WITHIN_S)
@@ -92,8 +92,8 @@ def remove_parents(home: Path) -> None:
 
 
 def parents_of(home: Path, mounts: Path = MOUNTS) -> list[Path]:
-    """At the root of each hierarchy that has the memory controller, and so found again by whoever starts next. Another
-    home has another name.
+    """Returns the home's possible control groups: one at the root of each hierarchy with the memory controller. The
+    name is derived from the home's path, so that the next process finds the same ones.
     """
     name = f"slipway-{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:12]}"
     text = mounts.read_text() if mounts.exists() else ""
@@ -124,7 +124,9 @@ def _make_group(parent: Path, name: str, memory: int) -> Path:
 
 
 def _try(parent: Path) -> None:
-    """Does what a start does. A folder may be writable, and the kernel refuse nevertheless. Raises OSError."""
+    """Makes, enters and removes a group as a start does: the kernel may refuse even where the folder is writable.
+    Raises OSError.
+    """
     group = parent / f"try-{os.getpid()}"
     try:
         _make_group(parent, group.name, TRIED_BYTES)
@@ -142,7 +144,9 @@ def _groups_in(parent: Path | None) -> list[Path]:
 
 
 def _remove(group: Path, within_s: float) -> None:
-    """A process that was killed takes a moment to leave its group."""
+    """Removes a group, retrying for `within_s` seconds: a killed process takes a moment to leave its group. A failure
+    is logged.
+    """
     deadline = time.monotonic() + within_s
     while True:
         try:

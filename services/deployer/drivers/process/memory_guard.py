@@ -1,5 +1,5 @@
-"""Memory limits without the kernel's help: a guard looks, and kills what stays over its limit. A fence, not a wall:
-between two looks an instance may take more.
+"""Limits memory without the kernel: a guard measures sessions and reports those that stay over their limit. Between two
+measurements an instance may take more.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ LOOKS_ALLOWED = 1
 
 
 class GuardLimits:
-    """`MemoryLimits` of whole sessions. Between a look and the kill the driver notes the kill in the record."""
+    """`MemoryLimits` of whole sessions. The driver records a kill before it kills."""
 
     def __init__(self) -> None:
         self._sessions = Sessions()
@@ -30,7 +30,7 @@ class GuardLimits:
         return MemoryUse(proportional_memory(members), record.oom_kills)
 
     def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        """Over the limit in two looks running."""
+        """Returns the instances that were over their limit in two measurements in a row."""
         by_session = {record.pid: record for record in records if record.pid is not None}
         members = self._sessions.members(by_session)
         over = [record for pid, record in by_session.items() if _is_over(record, members[pid])]
@@ -41,12 +41,13 @@ class GuardLimits:
         return record.oom_kills
 
     def remove(self, record: ProcessRecord) -> None:
-        """Nothing is kept outside the record."""
+        """Does nothing: the guard keeps no state outside the record."""
 
 
 def _is_over(record: ProcessRecord, members: list[ProcessStat]) -> bool:
-    """What processes share (code, a forked server's data) is resident in each of them: it is counted once, but only
-    looked into if that can matter.
+    """Returns True if the session's proportional memory (PSS) is over the limit: memory that processes share (code, a
+    forked server's data) is resident in each of them and must count once. PSS is read only if the resident sum is over
+    the limit.
     """
     resident = sum(stat.resident for stat in members)
     return resident > record.memory and proportional_memory(members) > record.memory

@@ -1,4 +1,4 @@
-"""What holds the processes of an instance to its memory limit: a control group, or else a guard."""
+"""Defines the interface that holds an instance's processes to its memory limit: a control group, or else a guard."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,32 +10,37 @@ from services.deployer.drivers.process.record import ProcessRecord
 
 
 class MemoryLimits(Protocol):
-    """Blocking calls, safe to repeat; all they know is in the record and in the machine, so a new object goes on where
-    the last one stopped. Order: `make`, any of the others, `remove`. They raise OSError where the machine refuses.
+    """Limits the memory of instances. All calls block and are idempotent; their state is in the record and in the
+    kernel, so a new object continues where the last one stopped. Order: `make`, any of the others, `remove`. They raise
+    OSError where the machine refuses.
     """
 
     def make(self, instance_id: str, memory: int) -> Path | None:
-        """Before the start: the file into which its first process is to write its own id before it does anything else,
-        or None if it need not.
+        """Prepares the limit of `memory` bytes before the start. Returns the file into which the first process must
+        write its own pid before anything else; None if it need not.
         """
         ...
 
     def change(self, record: ProcessRecord, memory: int) -> None:
-        """Before the record says so. Raises DriverError if the instance cannot be held to that many bytes."""
+        """Changes the limit to `memory` bytes; the caller updates the record afterwards. Raises DriverError if the
+        instance cannot be held to that.
+        """
         ...
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
-        """Of one that runs. `members`: the processes of its session."""
+        """Returns the memory use of a running instance; `members` are the processes of its session."""
         ...
 
     def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        """Those to be killed now, since nobody else does it; to be called about twice a second with all that run."""
+        """Returns the instances to kill now, if the kernel does not enforce the limit; call it about twice a second
+        with all running ones.
+        """
         ...
 
     def oom_kills(self, record: ProcessRecord) -> int:
-        """Also of an ended one, until `remove`."""
+        """Returns the number of kills at the limit, also for an ended instance until `remove`."""
         ...
 
     def remove(self, record: ProcessRecord) -> None:
-        """Nothing of the instance runs any more."""
+        """Removes the limit of an instance whose processes have all ended."""
         ...

@@ -1,4 +1,4 @@
-"""TCP ports for instances that run as processes."""
+"""Picks TCP ports for instances that run as processes."""
 
 import contextlib
 import random
@@ -14,15 +14,17 @@ class NoPort(OSError):
 
 
 class PortPicker:
-    """Goes round the range, so that a port comes back as late as possible: a stale endpoint must not lead visitors to
-    a stranger. `memory` keeps the place over restarts; each stack begins somewhere else.
+    """Picks ports round-robin, so that one is reused as late as possible: a stale endpoint must not lead visitors to
+    another app. The file `memory` keeps the position across restarts; a new one begins at random.
     """
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
 
     def pick(self, taken: Collection[int]) -> int:
-        """A port that is not in `taken`, and that nobody listens on. Raises NoPort."""
+        """Returns a port that is not in `taken` and can be bound. Raises NoPort if there is none, OSError if `memory`
+        cannot be written.
+        """
         for _ in range(LAST - FIRST + 1):
             port = self._next()
             if port not in taken and is_free(port):
@@ -39,7 +41,7 @@ class PortPicker:
 
 
 def is_free(port: int) -> bool:
-    """Whether the port can be bound on every address, which is the strictest test."""
+    """Returns True if the port can be bound on every address, which is the strictest test."""
     with socket.socket() as probe:
         try:
             probe.bind(("", port))

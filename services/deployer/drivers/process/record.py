@@ -1,4 +1,4 @@
-"""What the process driver keeps of an instance, in `<home>/instances/<id>/`: it outlives the deployer."""
+"""Stores the process driver's record of each instance in `<home>/instances/<id>/`, where it outlives the deployer."""
 
 import os
 import shutil
@@ -16,10 +16,10 @@ SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large
 
 
 class ProcessRecord(BaseModel):
-    """Written before the process is started, without `pid`, and again after. `marker` (`NAME=value`) is in the
-    environment of every process of the instance, and of none of another home. `memory` in bytes; `group`: the control
-    group that holds it to that, empty if there is none. `oom_kills`: those that are not to be read there (any more).
-    `stopped`: the platform ended it.
+    """The record of an instance, written before the process is started (without `pid`) and again after. `marker`
+    (`NAME=value`) is in the environment of every process of the instance, and of no other home's. `memory` is the limit
+    in bytes; `group` is the control group that enforces it, empty if there is none. `oom_kills` counts the kills that
+    the group does not report (any more). `stopped`: the platform ended it.
     """
 
     id: str
@@ -40,8 +40,8 @@ class ProcessRecord(BaseModel):
 
 
 class InstanceFolder:
-    """`record.json`, `exit_code` (written by the shim), `log` and `log.1`, the instance's HOME and TMPDIR, and `app`,
-    its working directory: a copy of the artifact, so this stays what passed, whatever the app writes beside itself.
+    """The folder of an instance: `record.json`, `exit_code` (written by the shim), `log` and `log.1`, HOME and TMPDIR,
+    and `app`, its working directory. That is a copy, so that the app's writes leave the artifact unchanged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,9 @@ class InstanceFolder:
         self._record = path / "record.json"
 
     def make(self, artifact: Path) -> None:
-        """May be repeated as long as nothing runs there. Raises OSError."""
+        """Creates the folder with a fresh copy of the artifact; idempotent while no process runs there. `.venv` and
+        `node_modules` are linked, not copied. Raises OSError.
+        """
         for folder in (self.home, self.tmp):
             folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.app, ignore_errors=True)
@@ -75,7 +77,7 @@ class InstanceFolder:
         fresh.replace(self._record)
 
     def read(self) -> ProcessRecord | None:
-        """The record; None if there is none, or if the process that it announces was never started."""
+        """Returns the record; None if there is none, or if the process that it announces was never started."""
         try:
             record = ProcessRecord.model_validate_json(self._record.read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValidationError):
@@ -91,7 +93,9 @@ class InstanceFolder:
         return record
 
     def status(self, oom_kills: Callable[[ProcessRecord], int]) -> InstanceStatus | None:
-        """`oom_kills` is asked of an ended instance. The end of a whole session at once is seen by no shim."""
+        """Returns the instance's status; None if there is no record. `oom_kills` returns the number of kills of an
+        ended instance. When the whole session ends at once, the shim writes no exit code.
+        """
         record = self.read()
         if record is None:
             return None
@@ -124,6 +128,6 @@ def instances_root(home: Path) -> Path:
 
 
 def folders(root: Path) -> Iterator[InstanceFolder]:
-    """All instances of a home, also those whose record cannot be read."""
+    """Yields the folders of all instances of a home, also those whose record cannot be read."""
     if root.is_dir():
         yield from (InstanceFolder(path) for path in sorted(root.iterdir()) if path.is_dir())

@@ -1,4 +1,4 @@
-"""How an instance is started as processes: a shim of two shells, and the environment that its app gets."""
+"""Starts an instance as processes: a shim of two shells, and the environment of its app."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 
 def harmless(platform_environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of the platform's environment that is passed on to apps."""
+    """Returns the part of the platform's environment that is passed on to apps."""
     return {name: platform_environment[name] for name in PASSED_ON if name in platform_environment}
 
 
@@ -35,7 +35,9 @@ def spawn(
     entrance: Path | None,
     passed_on: Mapping[str, str],
 ) -> ProcessRecord:
-    """The record with the process that was started. `entrance`: where it enters its control group, if it has one."""
+    """Starts the shim and returns the record with its process. `entrance` is the file by which it enters its control
+    group, if it has one. Raises OSError.
+    """
     artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", passed_on.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")

@@ -1,11 +1,11 @@
-"""The README's conftest.py for pytest, as it stands there."""
+"""The conftest.py for pytest in the guide to gates, as it stands there."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[4] / "README.md"
+GUIDE = Path(__file__).parents[4] / "docs" / "guides" / "gates.md"
 TESTS = """
 import pytest
 class TestIt:
@@ -17,7 +17,7 @@ def test_three(): pass
 
 
 def test_tests_that_failed_lately_are_run_first(tmp_path: Path) -> None:
-    snippet = README.read_text().split("in `conftest.py`:\n\n```python\n")[1].partition("```")[0]
+    snippet = GUIDE.read_text().split("in `conftest.py`:\n\n```python\n")[1].partition("```")[0]
     (tmp_path / "conftest.py").write_text(snippet)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "tests").mkdir()

@@ -1,0 +1,226 @@
+"""Writes the pages of the docs that are made from code: `python -m docs.generate`, or `make docs`.
+
+`tests/unit/test_docs.py` fails where a committed page is not what this script writes.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from services.build.config import Settings as BuildSettings
+from services.build.main import build_app as build
+from services.deployer.config import Settings as DeployerSettings
+from services.deployer.main import build_app as deployer
+from services.flags.config import Settings as FlagsSettings
+from services.flags.main import build_app as flags
+from services.monitor.config import Settings as MonitorSettings
+from services.monitor.main import build_app as monitor
+from services.proxy.config import Settings as ProxySettings
+from services.proxy.main import build_app as proxy
+from shared.config import SERVICES, SharedSettings
+from shared.manifest import Manifest
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py. Change the code that it reads, then run `make docs`. -->\n"
+METHODS = ("get", "put", "post", "patch", "delete")
+SETTINGS: dict[str, type[SharedSettings]] = {
+    "build": BuildSettings,
+    "deployer": DeployerSettings,
+    "monitor": MonitorSettings,
+    "flags": FlagsSettings,
+    "proxy": ProxySettings,
+}
+# Descriptions of settings whose fields carry none.
+MEANINGS = {
+    "home": "The folder with the platform's data. The docs call it `<home>`.",
+    "token": "The platform's token. Without it, the first start makes one and keeps it in the file `token`.",
+    "redis_url": "The address of Redis. Without a password in it, services read the file `redis/password`.",
+    "driver": "Where steps and instances run: as processes or as Docker containers.",
+    "domain": "The domain below which every app has a host name: `<app>.<domain>`.",
+    **{f"{service}_port": f"The port of the service {service}." for service in SERVICES},
+    "public_port": "Envoy's port that splits visitors between production and canary.",
+    "production_port": "Envoy's port that leads to production only.",
+    "canary_port": "Envoy's port that leads to the canary only.",
+    "build_concurrency": "The number of builds that run steps at the same time. Builds that deploy do not count.",
+    "build_limit_s": "The time in seconds that a build may take until its artifact is sealed.",
+    "build_files": "The number of files and folders that a commit may hold.",
+    "build_checkout_mb": "The size in MiB that a commit may unpack to.",
+    "build_push_mb": "The size in MiB that one push may carry.",
+    "build_steps": "The number of steps of one build that run at the same time, where the manifest allows it.",
+    "build_loopback_sources": "For tests only: a source may use `http://` on a loopback address.",
+}
+
+
+def main() -> None:
+    for path, text in pages().items():
+        (DOCS / path).write_text(text)
+
+
+def pages() -> dict[str, str]:
+    """Every generated page: its path below `docs/`, and its text."""
+    return {
+        "reference/manifest.md": _manifest(),
+        "reference/settings.md": _settings(),
+        "reference/rest.md": _rest(),
+        "decisions/index.md": _decisions(),
+    }
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines] + [""]
+
+
+def _page(title: str, introduction: str, lines: Sequence[str]) -> str:
+    return "\n".join([NOTE + f"# {title}", "", introduction, "", *lines]).rstrip() + "\n"
+
+
+def _manifest() -> str:
+    schema = Manifest.model_json_schema()
+    lines = ["## Top level", "", *_properties(schema)]
+    for name, part in sorted(schema["$defs"].items()):
+        if "properties" in part:
+            lines += [f"## {name}", ""]
+            if description := part.get("description"):
+                lines += [" ".join(description.split()), ""]
+            lines += _properties(part)
+    introduction = (
+        "The file `slipway.yml` at the root of an app's repository is the app's manifest. This page lists every key. "
+        "A key that is not listed here fails the build. The build service serves the same schema at "
+        "`/static/slipway.schema.json` for editors; the guide [Steps](../guides/steps.md) shows how to use it."
+    )
+    return _page("Manifest", introduction, lines)
+
+
+def _properties(schema: dict[str, Any]) -> list[str]:
+    required = schema.get("required", [])
+
+    def rows() -> Iterator[Sequence[str]]:
+        for name, field in schema["properties"].items():
+            yield f"`{name}`", _type(field), _json_default(field, name in required), _plain(field)
+
+    return _table(("key", "type", "default", "meaning"), rows())
+
+
+def _plain(field: dict[str, Any]) -> str:
+    return " ".join(str(field.get("description", "")).split()).replace("<", "&lt;")
+
+
+def _json_default(field: dict[str, Any], required: bool) -> str:
+    if required:
+        return "required"
+    default = field.get("default")
+    return f"`{default}`" if isinstance(default, str | int | float) else ""
+
+
+def _type(field: dict[str, Any]) -> str:
+    """A short name of a JSON schema's type, with a link where it is a section of the page."""
+    if reference := field.get("$ref"):
+        name = reference.rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})" if name != "Stage" else "`build`, `test` or `analysis`"
+    if choices := field.get("enum"):
+        return " or ".join(f"`{choice}`" for choice in choices)
+    if parts := field.get("anyOf"):
+        return " or ".join(_type(part) for part in parts if part.get("type") != "null")
+    kind = field.get("type")
+    if kind == "array":
+        return f"list of {_type(field['items'])}"
+    if kind == "object":
+        return "map of strings"
+    return f"{kind}{_bounds(field)}"
+
+
+def _bounds(field: dict[str, Any]) -> str:
+    least, most = field.get("minimum"), field.get("maximum")
+    if least is not None and most is not None:
+        return f", {least} to {most}"
+    return f", at least {least}" if least is not None else ""
+
+
+def _settings() -> str:
+    lines = ["## Every service", "", *_fields(SharedSettings, set())]
+    own = set(SharedSettings.model_fields)
+    for service, settings in SETTINGS.items():
+        if set(settings.model_fields) - own:
+            lines += [f"## {service}", "", *_fields(settings, own)]
+    without = [service for service, settings in SETTINGS.items() if not set(settings.model_fields) - own]
+    introduction = (
+        "Every setting is an environment variable. The first table holds for all five services, and the others for "
+        f"the service that they name. The services {_listed(without)} have no settings of their own."
+    )
+    return _page("Settings", introduction, lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _fields(settings: type[SharedSettings], without: set[str]) -> list[str]:
+    prefix = settings.model_config.get("env_prefix", "")
+
+    def rows() -> Iterator[Sequence[str]]:
+        for name, field in settings.model_fields.items():
+            if name not in without:
+                yield f"`{prefix}{name.upper()}`", _default(field), field.description or MEANINGS.get(name, "")
+
+    return _table(("variable", "default", "meaning"), rows())
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if default is PydanticUndefined:
+        return "required"
+    if default in (None, "") or isinstance(default, SecretStr):
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _rest() -> str:
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as home:
+        made: dict[str, Any] = {"home": Path(home), "token": SecretStr("of-no-stack"), "driver": "process"}
+        apps: dict[str, Callable[[], FastAPI]] = {
+            "build": lambda: build(BuildSettings(**made)),
+            "deployer": lambda: deployer(DeployerSettings(**made)),
+            "monitor": lambda: monitor(MonitorSettings(**made)),
+            "flags": lambda: flags(FlagsSettings(**made)),
+            "proxy": lambda: proxy(ProxySettings(**made)),
+        }
+        for service, make in apps.items():
+            lines += [f"## {service}", "", *_table(("call", "summary"), _calls(make().openapi()))]
+    introduction = (
+        "This page lists the calls in the OpenAPI documents of the five services. It leaves out git's own calls. Each "
+        "service shows its document, with parameters and answers, at `/docs`. [The architecture]"
+        "(../architecture.md#rest) fixes the conventions: errors, pages of lists, times and authentication."
+    )
+    return _page("REST", introduction, lines)
+
+
+def _calls(document: dict[str, Any]) -> Iterator[Sequence[str]]:
+    for path, calls in document["paths"].items():
+        for method in METHODS:
+            if method in calls:
+                summary = calls[method].get("summary", "")
+                yield f"`{method.upper()} {path}`", " ".join(summary.split()).replace("<", "&lt;")
+
+
+def _decisions() -> str:
+    files = sorted(path for path in (DOCS / "decisions").glob("*.md") if path.name != "index.md")
+    lines = []
+    for path in files:
+        number, _, title = path.read_text().splitlines()[0].removeprefix("# ").partition(". ")
+        lines.append(f"{number}. [{title}]({path.name})")
+    introduction = (
+        "A decision records the reasons for one larger choice: its context, what was decided, and the consequences."
+    )
+    return _page("Decisions", introduction, lines)
+
+
+if __name__ == "__main__":
+    main()
