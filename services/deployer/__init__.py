@@ -8,7 +8,7 @@ environment_patch.py, vault.py            what may be wished for; variables and 
 observe.py, plan.py, work.py              what the facts ask for: changes first, then work (action.py)
 stop_first.py                             of that, what volumes ask for
 apply.py, publish.py                      what changes mean for the store, the events, the registry
-runner.py, worker.py, jobs.py             one environment's plans carried out
+runner.py, worker.py                      one environment's plans carried out
 prober.py, proxy.py, driver.py            the outside: instances' health, the proxy service, the engine
 process_*.py, linux_process.py            the engine of plain processes
 docker_*.py                               the engine of containers; docker_images.py removes old images,
