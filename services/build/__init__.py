@@ -41,7 +41,6 @@ What happens
   mirror.py, fetch.py                   from deliveries to fetched branches and queued builds
   status_store.py, status_outbox.py     commit statuses, on their way to the forge
   secret_store.py, secret_api.py        secrets of apps, kept encrypted
-  app_tasks.py                          one task at a time for each app
   workers.py, run.py, pipeline.py       the builds that run; ledger.py keeps each step of them
   reading.py, recall.py, passed_store.py  a commit's manifest; what passed already, found and remembered
   deployment.py, deadline.py            the last stage; the limits of all
