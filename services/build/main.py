@@ -47,7 +47,6 @@ from services.build.retention.repository_gc import RepositoryGc
 from services.build.retention.retention_job import RetentionJob
 from services.build.retention.retention_policy import RetentionPolicy
 from services.build.secrets.secret_store import RedisSecretStore
-from services.build.system.app_tasks import AppTasks
 from services.build.triggers.pre_receive import PreReceiveGate
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
@@ -56,6 +55,7 @@ from shared.host.docker_engine import socket_watch
 from shared.http import ServiceClient
 from shared.manifest import MIB
 from shared.registry import RedisRegistry
+from shared.runtime.keyed_tasks import KeyedTasks
 from shared.runtime.loops import Loop
 from shared.security.vault import Vault
 from shared.store import connect
@@ -132,11 +132,11 @@ def build_app(settings: Settings) -> FastAPI:
     pushes = PushSocket(settings.push_socket, intake.tell, door.judge)
     loopback = settings.build_loopback_sources
     vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
-    fetches, tellings = AppTasks("fetch", FETCHES), AppTasks("statuses", TELLINGS)
+    fetches, tellings = KeyedTasks("fetch", at_a_time=FETCHES), KeyedTasks("statuses", at_a_time=TELLINGS)
     fetcher = Fetcher(repositories, vault, path, loopback=loopback)
     mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now)
     deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
-    fetches.done = mirror.wake = deliver.wake
+    fetches.on_end = mirror.wake = deliver.wake
     receiver = WebhookHandler(store, deliveries, vault, wake=mirror.heard, now=now)
     outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
 
@@ -153,8 +153,10 @@ def build_app(settings: Settings) -> FastAPI:
     async def resources() -> AsyncIterator[None]:
         install_hooks(settings.hooks)
         wall_off(settings.build_releases)
-        async with redis, http, workers.working(), fetches.working(), tellings.working(), pushes.listening():
+        async with redis, http, workers.working(), pushes.listening():
             yield
+            await fetches.close()
+            await tellings.close()
 
     async def git_is_there() -> str | None:
         return None if shutil.which("git", path=environment.get("PATH")) else "git is not installed"

@@ -18,11 +18,11 @@ from services.build.git.git_fetch import Fetcher
 from services.build.git.remote_source import Forge, Source
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
-from services.build.system.app_tasks import AppTasks
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.clock import now
 from shared.errors import Invalid, NotFound, Unavailable
+from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
 from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
@@ -35,7 +35,7 @@ class World:
         self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
         self.vault = Vault(folder / "key", "trial")
         self.logs = BuildLogs(folder / "logs")
-        self.tasks = AppTasks("fetch", 4)
+        self.tasks = KeyedTasks("fetch", at_a_time=4)
         self.intake = PushHandler(store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now)
         self.restart()
 
@@ -59,7 +59,7 @@ class World:
     async def step(self) -> None:
         """And what it began."""
         done = asyncio.Event()
-        self.tasks.done = done.set
+        self.tasks.on_end = done.set
         await self.mirror.step()
         if not self.tasks.has_room_for("notes"):
             await asyncio.wait_for(done.wait(), 60)
@@ -81,10 +81,10 @@ async def world(
     deliveries: DeliveryStore = RedisDeliveryStore(redis) if in_redis else MemoryDeliveryStore()
     world = World(store, deliveries, tmp_path, forge)
     await world.has_source()
-    async with world.tasks.working():
-        await world.step()  # the first one, which looks at every source
-        forge.runs = 0
-        yield world
+    await world.step()  # the first one, which looks at every source
+    forge.runs = 0
+    yield world
+    await world.tasks.close()
 
 
 async def test_a_push_to_the_forge_is_fetched_and_built(world: World, developer: OutsideDeveloper) -> None:

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 
@@ -14,8 +15,8 @@ from services.build.builds.status import Status, Wanted
 from services.build.builds.status_store import StatusStore
 from services.build.forges.forge_status import status_request
 from services.build.git.remote_source import Source
-from services.build.system.app_tasks import AppTasks
 from shared.errors import NotFound
+from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault, VaultError
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class StatusOutbox:
         statuses: StatusStore,
         vault: Vault,
         http: httpx.AsyncClient,
-        tasks: AppTasks,
+        tasks: KeyedTasks,
         url: str,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -72,8 +73,8 @@ class StatusOutbox:
         for build, wanted in (await self._statuses.wanted()).items():
             waiting[wanted.app][build] = wanted
         for app in sorted(waiting):
-            if self._due.get(app, 0.0) <= self._clock() and self._tasks.has_room_for(app):
-                self._tasks.start(app, self._serve(app, waiting[app]))
+            if self._due.get(app, 0.0) <= self._clock():
+                self._tasks.start(app, partial(self._serve, app, waiting[app]))
 
     async def _serve(self, app: str, waiting: dict[str, Wanted]) -> None:
         source, token = await self._access(app)

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from services.build.builds.app import App, check_branch
 from services.build.builds.build import Build
@@ -23,9 +24,9 @@ from services.build.forges.delivery import (
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import skip_reason
 from services.build.git.git_fetch import Fetcher, FetchFailed
-from services.build.system.app_tasks import AppTasks
 from services.build.triggers.push_handler import PushHandler
 from shared.errors import Invalid, NotFound, Timeout, Unavailable
+from shared.runtime.keyed_tasks import KeyedTasks
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class RemoteSync:
         deliveries: DeliveryStore,
         intake: PushHandler,
         fetcher: Fetcher,
-        tasks: AppTasks,
+        tasks: KeyedTasks,
         now: Callable[[], datetime],
         *,
         apart_s: float = APART_S,
@@ -68,7 +69,7 @@ class RemoteSync:
         for app in sorted(await self._deliveries.apps_waiting() | self._missed.keys()):
             if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
                 self._due[app] = time.monotonic() + self._apart_s
-                self._tasks.start(app, self._serve(app))
+                self._tasks.start(app, partial(self._serve, app))
 
     def heard(self, app: str) -> None:
         """Handles a new delivery of the app: it is processed at once or, in a burst, together with the next ones."""

@@ -4,25 +4,28 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from pathlib import Path
 
-from services.deployer.drivers.driver import Driver
+from services.deployer.drivers.driver import Driver, InstanceStatus
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.release import needed_artifacts, unneeded_folders
 from services.deployer.store import Store
 from shared.models import Artifact, Environment
+from shared.runtime.keyed_tasks import KeyedTasks
 from shared.runtime.loops import Loop
 from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
+HANGS_S = 15.0
 
 
 class Reconciler:
-    """Runs the environments' plans, each when it is due. An environment that fails does not hold up the others."""
+    """Runs the environments' rounds, each when it is due: one that is slow, hangs or fails holds up no other."""
 
     def __init__(
         self, store: Store, driver: Driver, make_runner: Callable[[EnvironmentId], EnvironmentReconciler]
@@ -33,6 +36,8 @@ class Reconciler:
         self._driver = driver
         self._make_runner = make_runner
         self._runners: dict[EnvironmentId, EnvironmentReconciler] = {}
+        self._rounds = KeyedTasks("reconcile", self.loop.wake)
+        self._begun_at: dict[EnvironmentId, float] = {}
         self._places_known = False
 
     def wake(self, place: EnvironmentId) -> None:
@@ -47,40 +52,47 @@ class Reconciler:
         self.loop.wake()
 
     async def step(self) -> None:
+        """Begins the rounds that are due, and waits for none. An environment that is woken during its round has another
+        one after it.
+        """
         if not self._places_known:
             for place in await self._store.places():
                 self._runner(place)
             self._places_known = True
-        due = [runner for runner in self._runners.values() if runner.due_at <= time.monotonic()]
+        idle = [runner for place, runner in self._runners.items() if not self._rounds.runs(place)]
+        due = [runner for runner in idle if runner.due_at <= time.monotonic()]
         if not due:
             return
         statuses = await self._driver.statuses()
         for runner in due:
             runner.due_at = float("inf")  # whoever wakes it from now on is heard
-        results = await asyncio.gather(*(runner.step(statuses) for runner in due), return_exceptions=True)
-        for runner, result in zip(due, results, strict=True):
-            self._note(runner, result)
-        for result in results:
-            if isinstance(result, RedisError):
-                raise result
+            self._rounds.start(runner.place, partial(self._round, runner, statuses))
 
     async def check(self) -> str | None:
         """For /ready: which environments cannot be reconciled, and why."""
-        return "; ".join(f"{place}: {why}" for place, why in self.problems.items()) or None
+        ages = {place: time.monotonic() - begun_at for place, begun_at in self._begun_at.items()}
+        hanging = {place: f"its round still runs after {age:.0f} s" for place, age in ages.items() if age > HANGS_S}
+        return "; ".join(f"{place}: {why}" for place, why in (self.problems | hanging).items()) or None
 
     async def close(self) -> None:
-        """Ends the background work; instances run on."""
+        """Ends the rounds and the background work; instances run on."""
+        await self._rounds.close()
         await asyncio.gather(*(runner.close() for runner in self._runners.values()))
 
-    def _note(self, runner: EnvironmentReconciler, result: BaseException | None) -> None:
-        if result is None:
-            self.problems.pop(runner.place, None)
-            return
-        runner.due_at = time.monotonic() + 1.0
-        why = f"{type(result).__name__}: {result}"
-        if self.problems.get(runner.place) != why and not isinstance(result, RedisError):
-            log.error("%s cannot be reconciled", runner.place, exc_info=result)
-        self.problems[runner.place] = why
+    async def _round(self, runner: EnvironmentReconciler, statuses: Mapping[str, InstanceStatus]) -> None:
+        place = runner.place
+        self._begun_at[place] = time.monotonic()
+        try:
+            await runner.step(statuses)
+            self.problems.pop(place, None)
+        except Exception as error:
+            runner.due_at = time.monotonic() + 1.0
+            why = f"{type(error).__name__}: {error}"
+            if self.problems.get(place) != why:
+                log.error("%s cannot be reconciled: %s", place, why, exc_info=not isinstance(error, RedisError))
+            self.problems[place] = why
+        finally:
+            del self._begun_at[place]
 
     def _runner(self, place: EnvironmentId) -> EnvironmentReconciler:
         if place not in self._runners:

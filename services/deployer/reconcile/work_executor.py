@@ -27,7 +27,6 @@ from services.deployer.plan.action import (
     Work,
 )
 from services.deployer.plan.observe import World
-from services.deployer.reconcile.jobs import RETRY_S, Jobs
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import AppFacts, EnvironmentId, sync_body
 from services.deployer.releases.instance import Instance
@@ -35,6 +34,7 @@ from services.deployer.releases.release import Release
 from services.deployer.store import Store
 from shared.models import Environment, ReleaseState
 from shared.proxy_models import RouteState
+from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
 from shared.store import RedisError
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class WorkExecutor:
         self._on_opened = on_opened
         self._on_aborted = on_aborted
         self._on_resized = on_resized
-        self._jobs = Jobs(wake)
+        self._jobs = KeyedTasks(str(place), wake)
         self._registry_version = 0
 
     def registry_changed(self) -> None:
@@ -118,24 +118,24 @@ class WorkExecutor:
         for piece in pieces:
             match piece:
                 case Check(release_id):
-                    self._jobs.ensure(piece, partial(self._check, world.releases[release_id], world))
+                    self._jobs.start(piece, partial(self._check, world.releases[release_id], world))
                 case StartInstance(instance_id):
-                    self._jobs.ensure(piece, partial(self._run, world.instances[instance_id], world))
+                    self._jobs.start(piece, partial(self._run, world.instances[instance_id], world))
                 case StopInstance(instance_id):
                     # A start that is on its way would else come after the stop, when the instance counts as gone.
                     if not self._jobs.runs(StartInstance(instance_id)):
-                        self._jobs.ensure(piece, partial(self._stop, instance_id))
+                        self._jobs.start(piece, partial(self._stop, instance_id))
                 case SetMemory(instance_id, memory):
-                    self._jobs.ensure(("memory", instance_id), partial(self._set_memory, instance_id, memory))
+                    self._jobs.start(("memory", instance_id), partial(self._set_memory, instance_id, memory))
                 case SyncProxy():
                     pause_s = RETRY_S if self.waits_for else self._tools.poll_s
-                    self._jobs.ensure(SYNC, partial(self._sync, world), pause_s=pause_s)
+                    self._jobs.start(SYNC, partial(self._sync, world), pause_s=pause_s)
                 case OpenRollout(release_id):
-                    self._jobs.ensure(piece, partial(self._open_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                    self._jobs.start(piece, partial(self._open_rollout, world.releases[release_id]), pause_s=RETRY_S)
                 case AbortRollout(release_id):
-                    self._jobs.ensure(piece, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                    self._jobs.start(piece, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
                 case TakeBack(release_id):
-                    self._jobs.ensure(piece, partial(self._tools.take_back, release_id), pause_s=RETRY_S)
+                    self._jobs.start(piece, partial(self._tools.take_back, release_id), pause_s=RETRY_S)
 
     async def _check(self, release: Release, world: World) -> None:
         try:

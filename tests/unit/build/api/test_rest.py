@@ -26,12 +26,12 @@ from services.build.git.git_fetch import Fetcher
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.retention.repository_gc import RepositoryGc
-from services.build.system.app_tasks import AppTasks
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.manifest import Stage
 from shared.models import BuildState
 from shared.registry import RedisRegistry
+from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
 from shared.web.app import create_app
 from tests.support.build.builds import AT, build
@@ -65,7 +65,7 @@ async def client(
     vault, deliveries = Vault(tmp_path / "key", "trial"), MemoryDeliveryStore()
     fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
     upkeep = RepositoryGc(store, repositories, "/usr/bin:/bin")
-    mirror = RemoteSync(store, deliveries, intake, fetcher, AppTasks("fetch", 1), lambda: AT)
+    mirror = RemoteSync(store, deliveries, intake, fetcher, KeyedTasks("fetch"), lambda: AT)
     pages = BuildPages(logs, Settings(home=tmp_path, token=TOKEN))
 
     async def forget(deleted: str) -> None:

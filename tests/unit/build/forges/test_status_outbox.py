@@ -18,9 +18,9 @@ from services.build.builds.status import wanted
 from services.build.builds.status_store import MemoryStatusStore, RedisStatusStore, StatusStore
 from services.build.forges.status_outbox import GIVE_UP_S, StatusOutbox
 from services.build.git.remote_source import Forge, Source
-from services.build.system.app_tasks import AppTasks
 from shared.manifest import Stage
 from shared.models import BuildState
+from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
 from tests.support.build.builds import AT, build
 
@@ -38,7 +38,7 @@ class World:
         self.vault = Vault(folder / "key", "trial")
         self.at = 0.0
         self.http = http
-        self.tasks = AppTasks("statuses", 8)
+        self.tasks = KeyedTasks("statuses")
         self.outbox = self.another_outbox()
 
     def another_outbox(self) -> StatusOutbox:
@@ -55,7 +55,7 @@ class World:
     async def step(self) -> None:
         """And what it began."""
         done = asyncio.Event()
-        self.tasks.done = done.set
+        self.tasks.on_end = done.set
         await self.outbox.step()
         if not self.tasks.has_room_for("notes"):
             await asyncio.wait_for(done.wait(), 10)
@@ -69,8 +69,8 @@ async def world(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) ->
         stores = RedisBuildStore(redis), RedisStatusStore(redis)
     async with httpx.AsyncClient(trust_env=False) as http:
         world = World(*stores, tmp_path, http)
-        async with world.tasks.working():
-            yield world
+        yield world
+        await world.tasks.close()
 
 
 def sent(forge: respx.MockRouter, since: int = 0) -> list[tuple[str, str]]:

@@ -1,55 +1,181 @@
-"""When environments are due."""
+"""When environments are due, and that none waits for another."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import cast
 
 import pytest
 
 from services.deployer.drivers.driver import InstanceStatus
+from services.deployer.reconcile import reconciler as tested
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler
 from services.deployer.reconcile.reconciler import Reconciler
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.store import MemoryStore
 from shared.models import Environment
+from shared.runtime.loops import running
+from shared.store import RedisError
 from tests.support.deployer.fakes import VAULT, FakeDriver
 
 pytestmark = pytest.mark.anyio
 PLACES = [EnvironmentId("notes", each) for each in Environment]
 
 
-class IdleRunner:
-    """Has nothing to do."""
+async def nothing() -> None: ...
 
-    def __init__(self, place: EnvironmentId) -> None:
+
+class Runner:
+    """Steps when it is woken, and never by itself."""
+
+    def __init__(self, place: EnvironmentId, look: Callable[[], Awaitable[None]] = nothing) -> None:
         self.place = place
         self.due_at = float("inf")
+        self.look = look
         self.steps = 0
+        self.at_once = self.most_at_once = 0
+        self.closed = False
 
     async def step(self, statuses: Mapping[str, InstanceStatus]) -> None:
         self.steps += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await self.look()
+        finally:
+            self.at_once -= 1
+
+    async def close(self) -> None:
+        assert self.at_once == 0, "its round has ended before"
+        self.closed = True
+
+
+class World:
+    """Two environments of one app, whose rounds begin as soon as they are woken."""
+
+    def __init__(self) -> None:
+        self.runners = [Runner(place) for place in PLACES]
+        by_place = {runner.place: cast(EnvironmentReconciler, runner) for runner in self.runners}
+        self.reconciler = Reconciler(MemoryStore(VAULT), FakeDriver(), by_place.__getitem__)
+        for place in PLACES:
+            self.reconciler.wake(place)
+
+    @contextlib.asynccontextmanager
+    async def alive(self) -> AsyncIterator[None]:
+        async with running([self.reconciler.loop]):
+            yield
+        await self.reconciler.close()
+
+    async def until(self, *steps: int) -> None:
+        """The environments have begun so many rounds."""
+        async with asyncio.timeout(1):
+            while tuple(runner.steps for runner in self.runners) != steps:
+                await asyncio.sleep(0.01)
 
 
 async def test_when_the_engine_tells_of_an_end_every_environment_is_due_at_once() -> None:
-    runners = {place: IdleRunner(place) for place in PLACES}
-    reconciler = Reconciler(MemoryStore(VAULT), FakeDriver(), lambda place: cast(EnvironmentReconciler, runners[place]))
-    for place in PLACES:
-        reconciler.wake(place)
-    running = asyncio.create_task(reconciler.loop.run())
-    try:
+    world = World()
+    async with world.alive():
         for steps in (1, 2):
-            async with asyncio.timeout(1):
-                while [runner.steps for runner in runners.values()] != [steps, steps]:
-                    await asyncio.sleep(0.01)
-            reconciler.wake_all()
-    finally:
-        running.cancel()
+            await world.until(steps, steps)
+            world.reconciler.wake_all()
 
 
 async def test_an_idle_environment_is_left_alone() -> None:
-    runners = {place: IdleRunner(place) for place in PLACES}
-    reconciler = Reconciler(MemoryStore(VAULT), FakeDriver(), lambda place: cast(EnvironmentReconciler, runners[place]))
-    reconciler.wake(PLACES[0])
+    world = World()
+    world.runners[1].due_at = float("inf")
     for _ in range(3):
-        await reconciler.step()
-    assert [runner.steps for runner in runners.values()] == [1, 0]
+        await world.reconciler.step()
+        await asyncio.sleep(0.01)
+    assert [runner.steps for runner in world.runners] == [1, 0]
+
+
+async def test_a_slow_environment_delays_no_other() -> None:
+    world, go_on = World(), asyncio.Event()
+    slow, quick = world.runners
+
+    async def look() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(go_on.wait(), 5)
+
+    slow.look = look
+    async with world.alive():
+        for steps in (1, 2, 3):
+            await world.until(1, steps)
+            world.reconciler.wake(quick.place)
+
+
+async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_it() -> None:
+    world, go_on = World(), asyncio.Event()
+    slow, _ = world.runners
+    slow.look = cast(Callable[[], Awaitable[None]], go_on.wait)
+    async with world.alive():
+        await world.until(1, 1)
+        for _ in range(3):
+            world.reconciler.wake(slow.place)
+            await asyncio.sleep(0.01)
+        assert slow.steps == 1
+        go_on.set()
+        await world.until(2, 1)
+        await asyncio.sleep(0.2)
+        assert (slow.steps, slow.most_at_once) == (2, 1)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), RedisError("no")], ids=["bug", "redis"])
+async def test_a_failing_environment_is_logged_once_told_and_tried_again(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    world = World()
+    failing, other = world.runners
+    why = f"{failing.place}: {type(error).__name__}: no"
+
+    async def fail() -> None:
+        raise error
+
+    failing.look = fail
+    async with world.alive():
+        await world.until(1, 1)
+        world.reconciler.wake(other.place)
+        await world.until(1, 2)
+        assert await world.reconciler.check() == why
+        world.reconciler.wake(failing.place)
+        await world.until(2, 2)
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert str(failing.place) in caplog.text
+        failing.look = nothing
+        world.reconciler.wake(failing.place)
+        await world.until(3, 2)
+        assert await world.reconciler.check() is None
+
+
+async def test_a_round_that_hangs_is_told_with_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, go_on = World(), asyncio.Event()
+    hanging, _ = world.runners
+    hanging.look = cast(Callable[[], Awaitable[None]], go_on.wait)
+    async with world.alive():
+        await world.until(1, 1)
+        assert await world.reconciler.check() is None
+        monkeypatch.setattr(tested, "HANGS_S", 0)
+        assert await world.reconciler.check() == f"{hanging.place}: its round still runs after 0 s"
+        go_on.set()
+        await asyncio.sleep(0.01)
+        assert await world.reconciler.check() is None
+
+
+async def test_at_the_end_rounds_are_cancelled_and_waited_for() -> None:
+    world = World()
+    ended = []
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.02)
+            ended.append(1)
+
+    for runner in world.runners:
+        runner.look = slow_to_end
+    async with world.alive():
+        await world.until(1, 1)
+    assert ended == [1, 1]
+    assert all(runner.closed for runner in world.runners)

@@ -1,0 +1,66 @@
+"""Tasks in the background, at most one at a time for each key."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Hashable
+
+from shared.runtime.loops import cancel
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+
+
+class KeyedTasks:
+    """Runs at most one task for each key, and at most `at_a_time` in all.
+
+    `on_end` is called after each. What a task raises is logged, and its key may be begun again after 0.5 s. The keeper
+    begins nothing by itself: whoever is woken while a task runs remembers it, and asks again when `on_end` is called.
+    """
+
+    def __init__(self, name: str, on_end: Callable[[], None] = lambda: None, *, at_a_time: float = math.inf) -> None:
+        self.on_end = on_end
+        self._name = name
+        self._at_a_time = at_a_time
+        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
+        self._cut_off: set[asyncio.Task[None]] = set()
+        self._not_before: dict[Hashable, float] = {}
+
+    def runs(self, key: Hashable) -> bool:
+        return key in self._tasks
+
+    def has_room_for(self, key: Hashable) -> bool:
+        """Whether `start` would begin it now."""
+        is_due = time.monotonic() >= self._not_before.get(key, 0.0)
+        return is_due and key not in self._tasks and len(self._tasks) < self._at_a_time
+
+    def start(self, key: Hashable, make: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
+        """Begins it, if there is room for it; after it ended well, it is not begun again for `pause_s`."""
+        if self.has_room_for(key):
+            self._tasks[key] = asyncio.create_task(self._run(key, make, pause_s), name=f"{self._name}: {key}")
+
+    def cancel(self, key: Hashable) -> None:
+        """Cuts it off, if it runs; in any case it may be begun again at once."""
+        self._not_before.pop(key, None)
+        if (task := self._tasks.pop(key, None)) is not None:
+            task.cancel()
+            self._cut_off.add(task)
+            task.add_done_callback(self._cut_off.discard)
+
+    async def close(self) -> None:
+        """Cancels all, and waits until they have ended."""
+        await cancel([*self._tasks.values(), *self._cut_off])
+
+    async def _run(self, key: Hashable, make: Callable[[], Awaitable[None]], pause_s: float) -> None:
+        try:
+            await make()
+        except Exception:
+            log.exception("%s: %s failed", self._name, key)
+            pause_s = RETRY_S
+        finally:
+            if self._tasks.get(key) is asyncio.current_task():
+                del self._tasks[key]
+                self._not_before[key] = time.monotonic() + pause_s
+                self.on_end()
