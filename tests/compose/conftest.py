@@ -10,7 +10,7 @@ import pytest
 
 from stack.clients.delivery import Deployable
 from stack.compose.compose_stack import ComposeStack, compose_stack
-from tests.e2e.conftest import new_app
+from tests.support.stack.new_app import new_app
 
 
 @pytest.fixture(scope="package")

@@ -11,7 +11,7 @@ from stack.clients.delivery import Deployable
 from stack.clients.probe_client import look, wait_for
 from stack.compose.compose_stack import ComposeStack
 from stack.compose.engine import docker, remove_container
-from tests.unit.deployer.conftest import BASE
+from tests.support.deployer.engine import BASE
 
 pytestmark = [pytest.mark.docker, pytest.mark.quiet]
 

@@ -1,7 +1,5 @@
 """One real stack for the end-to-end tests: Redis, Envoy, five services, apps as processes, on free ports."""
 
-import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +8,7 @@ import pytest
 
 from stack.clients.delivery import Deployable
 from stack.local.local_stack import LocalStack, local_stack
-from stack.local.programs import ROOT
+from tests.support.stack.new_app import new_app
 
 
 @pytest.fixture(scope="package")
@@ -25,13 +23,3 @@ def make_app(stack: LocalStack, tmp_path: Path) -> Callable[[str], Deployable]:
     """A new app with the files of examples/notes and a manifest without steps, so that its builds are quick."""
 
     return lambda name: new_app(stack, name, tmp_path / name)
-
-
-def new_app(stack: LocalStack, name: str, folder: Path) -> Deployable:
-    """As `make_app`; for tests whose app outlives one test."""
-    app = Deployable(stack, name, folder)
-    app.repository.copy_from(ROOT / "examples" / "notes")
-    shutil.rmtree(app.repository.folder / "tests")
-    manifest = {"app": name, "run": {"command": "python app.py", "health": "/up"}}
-    (app.repository.folder / "slipway.yml").write_text(json.dumps(manifest))
-    return app

@@ -23,6 +23,7 @@ def next_commit(app: Deployable, text: str) -> str:
     return app.repository.commit(text)
 
 
+@pytest.mark.smoke
 def test_a_push_with_tests_and_coverage_is_live_and_says_so(
     stack: LocalStack, make_app: Callable[[str], Deployable]
 ) -> None:

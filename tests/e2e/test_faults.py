@@ -88,6 +88,7 @@ def test_an_abort_works_while_redis_is_down(stack: LocalStack, with_canary: Depl
     assert app.rollout()["reason"] == "by hand"
 
 
+@pytest.mark.smoke
 def test_a_build_that_was_running_is_taken_up_and_ends_once(
     stack: LocalStack, make_app: Callable[[str], Deployable], tmp_path: Path
 ) -> None:

@@ -59,7 +59,9 @@ TRICKS = {
 }
 
 
-@pytest.mark.parametrize("name", TRICKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.smoke] if name == "a test that fails" else []) for name in TRICKS]
+)
 def test_the_trick_is_refused_and_production_stays(
     stack: LocalStack, make_app: Callable[[str], Deployable], name: str
 ) -> None:

@@ -14,8 +14,8 @@ from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink, mail_sink
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
-from tests.e2e.conftest import new_app
 from tests.support.browser import SCREENS, Scheme, browser, chromium, window
+from tests.support.stack.new_app import new_app
 
 APP = "paged"
 FLAG = "paged-feature"
@@ -112,6 +112,7 @@ def test_a_page_tells_the_same_without_scripts(stack: LocalStack, app: Deployabl
     assert FLAG in words if service == "flags" else APP in words
 
 
+@pytest.mark.smoke
 def test_the_navigation_leads_to_every_page(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
     with window(chrome, stack.token, "desktop", "light") as opened:
         opened.page.goto(stack.settings.url("build"))
@@ -123,6 +124,7 @@ def test_the_navigation_leads_to_every_page(stack: LocalStack, app: Deployable, 
         assert opened.complaints == []
 
 
+@pytest.mark.smoke
 def test_a_flag_is_switched_by_a_click(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
     def served() -> str:
         flag = app.call("flags", "GET", f"/flags/{FLAG}")

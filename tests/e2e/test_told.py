@@ -153,6 +153,7 @@ def test_a_silent_deployer_pauses_the_rollout_and_raises_no_alert(
         assert app.rollout()["state"] == "progressing"
 
 
+@pytest.mark.smoke
 def test_a_frozen_canary_is_aborted_in_under_6_s(
     stack: LocalStack, make_told: Callable[[str, MailSink], Deployable]
 ) -> None:

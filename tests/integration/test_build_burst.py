@@ -13,6 +13,8 @@ from services.build.executors.process.executor import MARKER
 from shared.host.process_search import marked_pids
 from tests.support.build.service import BuildService, Developer, eventually
 
+pytestmark = pytest.mark.slow
+
 APPS = [f"app{number}" for number in range(1, 6)]
 BRANCHES = ["release", "dev"]  # every other push of an app
 PUSHES = 10  # of each app

@@ -12,7 +12,7 @@ from services.build.reports.metric import Measure
 from shared.models import BuildState
 from tests.support.build.platform import Platform
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 MANIFEST = """app: notes
 steps:
 - name: test

@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.build.service import BuildService, Developer, eventually, leave
 
+pytestmark = pytest.mark.slow
+
 APP = "notes"
 MANIFEST = f"app: {APP}\nsteps:\n- {{name: check, secrets: [WORD], commands: [sh ci.sh]}}\nrun: {{command: x}}\n"
 NO = "echo the check says $WORD; exit 1"

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.build.service import BuildService, Developer, eventually
 
+pytestmark = pytest.mark.slow
+
 APP = "notes"
 MANIFEST = f"""app: {APP}
 steps:

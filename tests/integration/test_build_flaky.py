@@ -59,6 +59,7 @@ def steps(build: Build) -> list[tuple[str, str]]:
     return [(step.name, step.state) for step in build.steps]
 
 
+@pytest.mark.slow
 async def test_a_test_that_passes_in_the_second_run_is_quarantined_and_then_excused_and_always_listed(
     everywhere: Platform,
 ) -> None:
@@ -112,6 +113,7 @@ async def test_another_build_of_the_same_commit_tells_too(platform: Platform) ->
     ],
     ids=["one fails in both runs", "turned off", "too many", "out of range", "another gate says no anyway"],
 )
+@pytest.mark.slow
 async def test_what_is_not_let_pass(platform: Platform, app: dict[str, str], reason: str, ran_again: bool) -> None:
     build = await platform.build(app)
     assert build.state is BuildState.FAILURE
@@ -135,6 +137,7 @@ async def test_an_app_may_refuse_second_runs_and_its_manifest_cannot_allow_them(
     ],
     ids=["a command was not run", "killed", "a report is missing"],
 )
+@pytest.mark.slow
 async def test_a_step_that_failed_for_more_than_a_flaky_test_is_not_let_pass(
     platform: Platform, instead: str, by: str, failure: str
 ) -> None:

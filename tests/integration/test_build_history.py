@@ -60,6 +60,7 @@ def builds(service: BuildService, tmp_path_factory: pytest.TempPathFactory) -> l
     return ended
 
 
+@pytest.mark.slow
 def test_reports_are_kept_and_tell_no_secret(service: BuildService, builds: list[dict[str, Any]]) -> None:
     assert [build["state"] for build in builds] == ["success", "failure"], builds
     tests = service.http.get(f"/builds/{APP}-2/tests").json()["items"]

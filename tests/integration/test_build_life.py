@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.build.service import BuildService, Developer, eventually, leave
 
+pytestmark = pytest.mark.slow
+
 APP = "notes"
 SLOW = f"app: {APP}\nsteps:\n- {{name: slow, commands: [sh ci.sh]}}\nrun: {{command: x}}\n"
 

@@ -130,6 +130,7 @@ class Reader(threading.Thread):
                 time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_pusher_browser_and_file_have_all_of_it(service: BuildService, database: Any, tmp_path: Path) -> None:
     service.http.post("/apps", json={"name": "notes"}).raise_for_status()
     service.http.put("/apps/notes/secrets/TOKEN", json={"value": SECRET}).raise_for_status()

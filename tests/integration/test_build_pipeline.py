@@ -91,6 +91,7 @@ def reported(platform: Platform, build: Build) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("state", [BuildState.CANCELLED, BuildState.SUPERSEDED])
+@pytest.mark.slow
 async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
     platform: Platform, state: BuildState
 ) -> None:
@@ -107,6 +108,7 @@ async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
     assert reported(platform, build) == [("unit", "t", "passed")]
 
 
+@pytest.mark.slow
 async def test_what_ended_steps_reported_is_kept_of_a_build_that_took_too_long(platform: Platform) -> None:
     platform.tools = dataclasses.replace(platform.tools, limits=TimeLimits(whole_s=8.0))
     build = await platform.build(files(REPORTS_THEN_WAITS))

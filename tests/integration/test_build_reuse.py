@@ -16,7 +16,7 @@ from shared.manifest import Gates
 from shared.models import BuildState, Environment, ReleaseState, ReleaseView
 from tests.support.build.platform import Platform
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 MANIFEST = """app: notes
 steps: [{name: make, commands: ["echo ran >> %s", "%s"]}]
 %srun: {command: cat app.txt}

@@ -163,6 +163,7 @@ async def test_a_build_goes_by_the_values_at_its_start(platform: Platform) -> No
     assert_hidden(platform.log(build) + platform.log(again))
 
 
+@pytest.mark.slow
 def test_over_the_api_to_the_pusher_and_gone_with_the_app(service: BuildService, database: Any, tmp_path: Path) -> None:
     http, path = service.http, "/apps/notes/secrets"
     http.post("/apps", json={"name": "notes"}).raise_for_status()

@@ -111,6 +111,7 @@ def test_a_failing_test_names_its_gate_and_nothing_is_deployed(
     ],
     ids=["copied", "empty", "nan", "missing"],
 )
+@pytest.mark.slow
 def test_a_report_that_proves_nothing_is_refused(
     pushed: Callable[..., str], app: str, report: str, script: str, reason: str
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_release_that_fails_fails_the_build(pushed: Callable[..., str], servic
     assert f"{app}-1 failure: release {app}-r1 failed: it never answered /up" in shown
 
 
+@pytest.mark.slow
 def test_a_large_push_arrives_whole(developer: Developer, app: str) -> None:
     developer.commit({"slipway.yml": f"app: {app}\n{RUN}", "data": os.urandom(6 * 2**20)})
     assert f"{app}-1 success" in developer.push()

@@ -4,8 +4,12 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from services.build.retention.repository_gc import PACKS
 from tests.support.build.service import BuildService, Developer, eventually
+
+pytestmark = pytest.mark.slow
 
 APP = "notes"
 RECEIVE_PACK = "git -c receive.unpackLimit=1 -c receive.autogc=false receive-pack"

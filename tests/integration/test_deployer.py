@@ -127,6 +127,7 @@ async def test_without_the_proxy_a_release_waits_and_the_old_one_stays(deployer:
     await deployer.until("notes-r2", "live")
 
 
+@pytest.mark.slow
 async def test_a_crashed_instance_is_started_again(deployer: Deployer, outside: Outside, redis: Redis) -> None:
     await deployer.deployed(outside.build(1))
     await asyncio.sleep(deployer.settings.watch_s)
@@ -159,6 +160,7 @@ async def test_a_crash_soon_after_going_live_rolls_back(deployer: Deployer, outs
     assert faulty["failure"]["log"][-1] == "crashing on purpose"
 
 
+@pytest.mark.slow
 async def test_failing_health_makes_an_instance_unhealthy(deployer: Deployer, outside: Outside, redis: Redis) -> None:
     await deployer.deployed(outside.build(1))
     [instance] = await deployer.instances("ready")
@@ -170,6 +172,7 @@ async def test_failing_health_makes_an_instance_unhealthy(deployer: Deployer, ou
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_a_frozen_canary_is_unhealthy_within_4_s(deployer: Deployer, outside: Outside, redis: Redis) -> None:
     await deployer.deployed(outside.build(1), "canary")
     record = InstanceFolder(instances_root(deployer.settings.home) / "notes-r1-1").read()

@@ -16,7 +16,7 @@ import pytest
 from services.deployer.config import Settings
 from services.deployer.shutdown import end_instances
 from tests.support.deployer.deployer_stack import Deployer, Outside, settings_for, visit
-from tests.unit.deployer.conftest import BASE
+from tests.support.deployer.engine import BASE
 
 if TYPE_CHECKING:
     from docker import DockerClient

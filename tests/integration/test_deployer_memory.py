@@ -18,7 +18,7 @@ from shared.models import Event
 from tests.support.deployer.deployer_stack import Deployer, Outside, settings_for, visit
 from tests.support.deployer.machine import leftovers, writable_parent
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 PATH = "/apps/notes/environments/production"
 RESOURCES = {"memory": "64m", "max_memory": "256m"}
 

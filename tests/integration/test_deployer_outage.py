@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from services.deployer.config import Settings
 from services.deployer.drivers.process.end import stop_instances
 from shared.store import connect
-from tests.conftest import free_port, wait_for_port
 from tests.support.deployer.deployer_stack import Deployer, Outside, Server, serving, settings_for, visit
+from tests.support.ports import free_port, wait_for_port
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +45,7 @@ async def settings(server: Server, outside: Outside, tmp_path: Path) -> AsyncIte
     await asyncio.to_thread(stop_instances, made.home, 0.5)
 
 
+@pytest.mark.slow
 async def test_with_redis_gone_instances_run_on_and_nothing_is_judged(
     settings: Settings, outside: Outside, server: Server
 ) -> None:
@@ -86,6 +87,7 @@ async def test_without_build_an_order_is_answered_with_503(settings: Settings, o
         assert "build does not answer" in refused["detail"]
 
 
+@pytest.mark.slow
 async def test_killed_again_and_again_the_service_brings_the_release_to_its_end(
     settings: Settings, outside: Outside
 ) -> None:

@@ -21,8 +21,8 @@ from services.deployer.main import app_facts
 from shared.clock import now
 from shared.models import Environment
 from shared.store import connect
-from tests.conftest import free_port, wait_for_port
 from tests.support.deployer.deployer_stack import Deployer, Outside, Server, settings_for, visit
+from tests.support.ports import free_port, wait_for_port
 
 pytestmark = pytest.mark.anyio
 PRODUCTION, CANARY = "/apps/notes/environments/production", "/apps/notes/environments/canary"
@@ -78,6 +78,7 @@ def needy(outside: Outside, number: int) -> str:
     return build
 
 
+@pytest.mark.slow
 async def test_a_secret_replaces_instances_start_first_and_is_inherited(deployer: Deployer, outside: Outside) -> None:
     await deployer.deployed(outside.build(1))
     before = now()
@@ -194,6 +195,7 @@ async def test_the_platforms_token_may_be_changed(settings: Settings, outside: O
     assert outside.seen.index("ready notes-r1-2") < outside.seen.index("draining notes-r1-1")
 
 
+@pytest.mark.slow
 async def test_a_lost_key_leaves_alone_what_runs_and_comes_back_or_is_done_without(
     settings: Settings, outside: Outside
 ) -> None:

@@ -10,7 +10,7 @@ from services.deployer.config import Settings
 from shared.models import Event
 from tests.support.deployer.deployer_stack import Deployer, Outside, visit
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 PRODUCTION = "/apps/notes/environments/production"
 # Says when it starts and when it has ended: two at a time would be seen.
 DIARY = 'd=$SLIPWAY_VOLUME_DATA/diary; echo "$SLIPWAY_INSTANCE begins" >> $d; {}; echo "$SLIPWAY_INSTANCE ends" >> $d'

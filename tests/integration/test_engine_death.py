@@ -26,9 +26,9 @@ from shared.clock import now
 from shared.manifest import MIB
 from shared.models import Artifact, Environment, InstanceState, ReleaseState
 from shared.runtime.loops import cancel
+from tests.support.deployer.engine import BASE
 from tests.support.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, MemoryRegistry, a_manifest, a_release
 from tests.support.second_engine import SecondEngine, a_second_engine
-from tests.unit.deployer.conftest import BASE
 from tests.unit.deployer.reconcile.test_environment_reconciler import FakeProber
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from services.build.git.git_fetch import Fetcher, FetchFailed
 from services.build.git.remote_source import Forge, Source
 from services.build.git.repository import Repositories
 from shared.security.vault import Vault
-from tests.conftest import free_port
 from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 BRANCHES = ["release", "dev"]

@@ -20,7 +20,7 @@ from shared.errors import Conflict, NotFound
 from shared.events import STREAM
 from shared.models import Environment, Event
 from shared.store import connect
-from tests.conftest import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -17,6 +17,8 @@ from services.build.executors.process.executor import MARKER
 from shared.host.process_search import marked_pids
 from tests.support.build.service import TOKEN, BuildService, Developer, eventually
 
+pytestmark = pytest.mark.slow
+
 RUN = "run: {command: python app.py}\n"
 LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
 # That the checkout holds the very bytes, and the submodules nothing.

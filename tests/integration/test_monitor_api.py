@@ -19,7 +19,7 @@ from services.monitor.samples.redis_sample_store import RedisSampleStore
 from services.monitor.samples.sample import Sample, Watched
 from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 from shared.models import Environment, InstanceState
-from tests.conftest import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

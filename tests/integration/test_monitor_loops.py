@@ -255,6 +255,7 @@ async def test_memory_at_the_cap_aborts_below_it_does_not(monitor: Monitor, worl
         (100, False, {"health:notes-r9"}),
     ],
 )
+@pytest.mark.slow
 async def test_an_oom_kill_aborts_where_no_more_memory_can_be_given(
     monitor: Monitor, world: World, redis: Redis, limit: int, killed: bool, fired: set[str]
 ) -> None:

@@ -67,6 +67,7 @@ async def test_a_canary_that_died_meanwhile_is_aborted(
 
 
 @pytest.mark.parametrize("known", ["nothing", "an older rollout"])
+@pytest.mark.slow
 async def test_an_event_waits_until_the_rollout_is_known(
     start: Callable[[], Monitor], world: World, redis: Redis, known: str
 ) -> None:

@@ -18,7 +18,7 @@ from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 from shared.events import STREAM
 from shared.models import Environment, Event, InstanceState
 from shared.store import connect
-from tests.conftest import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

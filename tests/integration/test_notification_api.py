@@ -14,8 +14,8 @@ from services.monitor.config import Settings
 from services.monitor.dispatch.outbox_store import RedisOutboxStore
 from services.monitor.main import build_app
 from stack.clients.mail_sink import MailSink, mail_sink
-from tests.conftest import free_port
 from tests.support.monitor.notification_stack import fail_a_build, webhook
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -28,7 +28,7 @@ from services.monitor.notify.silence import SilenceBody, new_silence
 from shared.events import STREAM, EventFollower, append
 from shared.models import Event
 from shared.store import connect
-from tests.conftest import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -176,6 +176,7 @@ async def test_what_the_registry_has_lost_stays(stack: Stack, http: httpx.AsyncC
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped", "unhealthy"])
+@pytest.mark.slow
 async def test_a_bad_state_takes_an_instance_out_without_a_sync(
     stack: Stack, http: httpx.AsyncClient, state: str
 ) -> None:
@@ -193,6 +194,7 @@ async def test_a_bad_state_takes_an_instance_out_without_a_sync(
     assert (await stack.sync())["instances"]["notes-r1-bad"]["route"] == "routable"
 
 
+@pytest.mark.slow
 async def test_an_instance_that_does_not_answer_is_named(stack: Stack, http: httpx.AsyncClient) -> None:
     await stack.put(stack.app("well"))
     await stack.put(stack.app("deaf", health="/elsewhere"))

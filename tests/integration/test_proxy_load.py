@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.models import Track
-from tests.conftest import wait_for_port
+from tests.support.ports import wait_for_port
 from tests.support.proxy.proxy_stack import TOKEN, Stack, running_stack, until
 
 pytestmark = pytest.mark.anyio

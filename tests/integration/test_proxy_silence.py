@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from shared.store import connect
 from tests.support.proxy.proxy_stack import OwnRedis, Stack, running_stack, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PAGE = "/apps/notes/rollout"
 NOTIFY = ["mailto://team@example.com"]

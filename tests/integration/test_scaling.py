@@ -26,9 +26,9 @@ from shared.models import Environment, Event, InstanceStats
 from shared.registry import RedisRegistry
 from shared.store import connect
 from shared.web.app import create_app
-from tests.conftest import free_port
 from tests.support.monitor.monitor_world import NoRegistry
 from tests.support.monitor.scaled import MIB, PLACE, at, change, counters
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 PATH = "/apps/notes/environments/production"

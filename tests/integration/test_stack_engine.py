@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stack.compose import engine as client
-from tests.unit.deployer.conftest import BASE
+from tests.support.deployer.engine import BASE
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -13,7 +13,7 @@ import pytest
 from stack.compose import engine as client
 from stack.compose.engine import docker
 from stack.compose.network import INSTANCE, ensure
-from tests.unit.deployer.conftest import BASE
+from tests.support.deployer.engine import BASE
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -13,6 +13,8 @@ from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideFo
 from tests.support.build.service import BuildService, Developer, eventually
 from tests.support.build.webhooks import SECRET, Call, call
 
+pytestmark = pytest.mark.slow
+
 APP = "notes"
 MANIFEST = f"app: {APP}\nsteps:\n- {{name: hello, commands: ['true']}}\nrun: {{command: python app.py}}\n"
 AT_A_TIME = 16

@@ -14,7 +14,7 @@ import pytest
 from services.flags.auth import app_token
 from shared.models import Environment
 from shared.security.auth import derived_secret
-from tests.conftest import free_port, wait_for_port
+from tests.support.ports import free_port, wait_for_port
 
 TOKEN = "platform-token"
 ROOT = Path(__file__).parent.parent.parent

@@ -14,6 +14,8 @@ import pytest
 
 from tests.sdk.conftest import Service
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = Path(__file__).parent / "node"
 NPM_S = 120
 

@@ -16,7 +16,7 @@ from services.flags.config import Settings
 from services.flags.main import assemble
 from services.flags.store import FlagStore
 from shared.registry import RedisRegistry
-from tests.conftest import free_port
+from tests.support.ports import free_port
 
 TOKEN = "platform-token"
 SWITCH: dict[str, Any] = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}

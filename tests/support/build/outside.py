@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from services.build.git.git_http import GitHttp
 from shared.security.auth import TokenAuth
-from tests.conftest import free_port, wait_for_port
 from tests.support.build.service import git_environment
+from tests.support.ports import free_port, wait_for_port
 
 FORGE_TOKEN = "token-of-the-outside-forge"
 

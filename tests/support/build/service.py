@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from redis import Redis
 
-from tests.conftest import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "token-of-the-tests"

@@ -21,7 +21,7 @@ from services.deployer.main import build_app
 from shared.host.directory_digest import directory_digest
 from shared.models import InstanceState, Track
 from shared.registry import RedisRegistry
-from tests.conftest import free_port, wait_for_port
+from tests.support.ports import free_port, wait_for_port
 
 APP = """
 import http.server, os, signal, sys, threading, urllib.request

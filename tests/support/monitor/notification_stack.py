@@ -26,7 +26,7 @@ from shared.events import EventFollower, append
 from shared.models import Event
 from shared.runtime.loops import running
 from shared.store import connect
-from tests.conftest import free_port, wait_for_port
+from tests.support.ports import free_port, wait_for_port
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SOON = Patience(first_s=0.1, longest_s=0.4)

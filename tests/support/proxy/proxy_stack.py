@@ -24,7 +24,7 @@ from services.proxy.main import build_app
 from shared.clock import now
 from shared.models import InstanceRecord, InstanceState, Track
 from shared.registry import RedisRegistry
-from tests.conftest import free_port, wait_for_port
+from tests.support.ports import free_port, wait_for_port
 
 TOKEN = "token-of-this-test"
 ENVOY = Path(sys.executable).parent / "envoy"

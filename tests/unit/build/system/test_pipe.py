@@ -62,6 +62,7 @@ def test_what_was_printed_so_far_can_be_waited_for(loop_factory: Callable[[], as
         assert b"".join(runner.run(run())) == b"first " + b"x" * 100_000 + b" then " + b"y" * 100_000
 
 
+@pytest.mark.slow
 def test_a_programs_pipe_costs_nobody_else_a_descriptor(
     loop_factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
 ) -> None:

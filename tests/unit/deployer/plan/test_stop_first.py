@@ -203,6 +203,7 @@ def test_without_volumes_nothing_is_checked_and_nothing_waits() -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
+@pytest.mark.slow
 def test_two_instances_never_have_one_volume_whatever_happens_in_which_order(seed: int) -> None:
     world = Simulation(seed)
     world.order(volumes=True, bad=False)

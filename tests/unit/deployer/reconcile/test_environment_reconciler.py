@@ -162,6 +162,7 @@ async def test_releases_follow_each_other() -> None:
 
 
 @pytest.mark.parametrize("environment", list(Environment))
+@pytest.mark.slow
 async def test_the_deployer_may_die_after_any_call_it_makes(environment: Environment) -> None:
     """Nothing is stopped before it is out of the route, nothing started twice, and it ends as if nothing had been."""
     calls = 0

@@ -12,7 +12,7 @@ import pytest
 from services.deployer.reconcile.prober import Prober, ProbeTarget
 from services.deployer.releases.environment import EnvironmentId
 from shared.models import Environment
-from tests.conftest import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 PLACE = EnvironmentId("notes", Environment.PRODUCTION)
@@ -80,6 +80,7 @@ async def test_who_is_not_followed_any_more_has_no_health(server: str) -> None:
     await prober.close()
 
 
+@pytest.mark.slow
 async def test_tries_keep_their_rate_however_long_an_answer_takes() -> None:
     """Nobody answers here: three tries that begin 0.9 s apart, and not 0.9 s after each other."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

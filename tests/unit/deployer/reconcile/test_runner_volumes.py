@@ -38,6 +38,7 @@ async def with_one_live(environment: Environment = Environment.PRODUCTION) -> Wo
     ],
     ids=["well", "failing"],
 )
+@pytest.mark.slow
 async def test_the_deployer_may_die_after_any_call_it_makes(
     fails: bool, condition: Condition, started: list[str]
 ) -> None:

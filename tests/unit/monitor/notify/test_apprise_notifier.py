@@ -92,6 +92,7 @@ def test_an_error_holds_no_part_of_the_url_that_may_not_be_shown() -> None:
     )
 
 
+@pytest.mark.slow
 def test_apprise_is_imported_only_when_it_is_needed() -> None:
     code = "import sys; from services.monitor.main import build_app; sys.exit('apprise' in sys.modules)"
     root = Path(__file__).parents[4]

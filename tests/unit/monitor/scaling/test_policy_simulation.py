@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+import pytest
+
 from services.monitor.samples.sample import Sample
 from services.monitor.scaling.scaling_decision import Action, Past
 from services.monitor.scaling.scaling_input import Kill, ScalingInput, see
@@ -74,6 +76,7 @@ def test_what_jumps_over_its_limit_is_given_more_after_each_kill_without_a_rest(
     assert came.changes[1][0] - came.changes[0][0] < policy().cooldown_s
 
 
+@pytest.mark.slow
 def test_an_idle_app_gives_its_memory_back_step_by_step_and_not_below_where_it_began() -> None:
     came = simulated(lambda second: 180 * math.exp(-second / 200) + 20 if second > 20 else 9 * second, seconds=7200)
     assert came.limits[-1] == 64

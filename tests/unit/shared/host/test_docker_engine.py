@@ -36,6 +36,7 @@ async def test_it_is_well_again_by_itself() -> None:
     assert await engine_check(ask) is None
 
 
+@pytest.mark.slow
 async def test_an_engine_that_hangs_is_not_waited_for() -> None:
     gone = threading.Event()
     begun = time.monotonic()

@@ -59,6 +59,7 @@ async def test_a_loop_that_hangs_or_fails_for_long_is_stale() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_a_loop_that_swallows_a_cancellation_is_cancelled_until_it_is_done() -> None:
     swallowed = 0
     started = asyncio.Event()

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from shared.web.healthcheck import is_healthy
-from tests.conftest import free_port
+from tests.support.ports import free_port
 
 
 class Handler(BaseHTTPRequestHandler):

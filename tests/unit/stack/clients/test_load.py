@@ -6,7 +6,7 @@ import time
 import pytest
 
 from stack.clients.load import Client, Load
-from tests.conftest import free_port
+from tests.support.ports import free_port
 from tests.support.stack.misbehaving import COMMIT, Asked, Behaviour, Told, good, http, serving
 
 RATE = 400.0
@@ -43,6 +43,7 @@ def test_the_mix_has_bodies_slow_answers_and_both_kinds_of_connection() -> None:
     assert any(asked.body for asked in server.asked)
 
 
+@pytest.mark.slow
 def test_the_mix_can_do_without_slow_answers() -> None:
     with serving(good) as server:
         load = Load(server.url, rate=RATE, limit_s=1.0, slow_share=0)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for_commit
-from tests.conftest import free_port
+from tests.support.ports import free_port
 from tests.support.stack.misbehaving import Asked, Told, good, http, serving
 
 

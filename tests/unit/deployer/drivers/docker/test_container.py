@@ -158,6 +158,7 @@ class Finite:
         self.is_closed = True
 
 
+@pytest.mark.slow
 def test_lost_events_are_followed_again_and_whoever_listens_looks_for_what_was_missed() -> None:
     attempts: list[OSError | Finite] = [OSError("no"), Finite("oom", "die"), Finite()]
     told, deaths = threading.Semaphore(0), Deaths()

@@ -28,12 +28,17 @@ from services.build.executors.executor import (
 )
 from shared.manifest import MIB
 from shared.models import Artifact
-from tests.support.build.executors import Engine, Printed, workspace_in
+from tests.support.build.executors import Engine, Printed, found_engine, workspace_in
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LOCK = {"name": "web", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {"name": "web", "version": "1.0.0"}}}
 SERVER = "require('http').createServer((_, a) => a.end(`${process.getuid()}`)).listen(process.env.PORT)\n"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    yield from found_engine()
 
 
 @pytest.fixture

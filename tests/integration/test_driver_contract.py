@@ -119,6 +119,7 @@ async def test_an_ended_instance_tells_its_exit_code_and_is_not_started_again(
     assert not again.running and again.started_at == status.started_at
 
 
+@pytest.mark.slow
 async def test_a_stopped_instance_has_ended_and_may_be_stopped_again(driver: Driver, spec: InstanceSpec) -> None:
     await driver.start(spec)
     await driver.stop(spec.id, 5)

@@ -14,7 +14,7 @@ from services.deployer.drivers.driver import Driver, DriverError, InstanceSpec
 from shared.host.docker_engine import STACK
 from shared.manifest import MIB
 from shared.models import Artifact
-from tests.unit.deployer.conftest import BASE
+from tests.support.deployer.engine import BASE
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -211,6 +211,7 @@ def is_gone(begun: Path) -> bool:
     return not Path("/proc", begun.read_text().strip()).exists()
 
 
+@pytest.mark.slow
 async def test_git_is_ended_when_it_takes_too_long(hosted: Hosted, tmp_path: Path) -> None:
     for _ in range(4):
         hosted.push()

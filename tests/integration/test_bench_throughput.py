@@ -12,7 +12,7 @@ from bench.bare_envoy import bare_envoy
 from bench.proxy import SOURCE
 from bench.throughput import hammer
 from stack.clients.probe_client import look
-from tests.conftest import free_port, wait_for_port
+from tests.support.ports import free_port, wait_for_port
 from tests.support.stack.misbehaving import Asked, Told, http, serving
 
 

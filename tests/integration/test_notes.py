@@ -10,9 +10,9 @@ import yaml
 
 from shared.manifest import Manifest
 from stack.clients.load import Load
-from tests.conftest import free_port, wait_for_port
+from tests.support.ports import free_port, wait_for_port
 
-NOTES = Path(__file__).parents[3] / "examples" / "notes"
+NOTES = Path(__file__).parents[2] / "examples" / "notes"
 
 
 def test_its_own_tests_pass() -> None:

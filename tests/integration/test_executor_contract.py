@@ -13,9 +13,14 @@ from services.build.executors.docker.dockerfile import PYTHON
 from services.build.executors.executor import Leavings, Order, ServiceOrder, Stop, Workspace
 from services.build.reports import report_file
 from services.build.reports.report import Unreadable
-from tests.support.build.executors import Case, Engine, Printed, process_case, workspace_in
+from tests.support.build.executors import Case, Engine, Printed, found_engine, process_case, workspace_in
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    yield from found_engine()
 
 
 @pytest.fixture
