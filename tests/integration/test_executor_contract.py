@@ -48,7 +48,7 @@ async def case(made: Case, workspace: Workspace, anyio_backend: str) -> Case:
 
 async def test_commands_run_until_one_fails(case: Case, workspace: Workspace) -> None:
     printed = Printed()
-    order = Order(["echo one", "echo two; false; echo three", "echo four"], 10)
+    order = Order(["echo one", "echo two; false; echo three", "echo four"], 60)
     outcome = await case.executor.run(workspace, order, printed, Stop())
     assert (outcome.exit_code, outcome.reason, outcome.skipped) == (1, "exited with 1", 1)
     assert printed.lines == ["one", "two"]
@@ -60,7 +60,7 @@ async def test_a_step_whose_last_command_failed_says_so(case: Case, workspace: W
 
 
 async def test_a_step_that_is_killed_says_by_what(case: Case, workspace: Workspace) -> None:
-    outcome = await case.executor.run(workspace, Order(["kill -9 $$"], 10), Printed(), Stop())
+    outcome = await case.executor.run(workspace, Order(["kill -9 $$"], 60), Printed(), Stop())
     assert outcome.reason == "was ended by SIGKILL"
 
 
@@ -91,7 +91,7 @@ async def test_a_time_out_ends_the_step_and_says_so(case: Case, workspace: Works
 
 
 async def test_what_a_step_leaves_in_the_background_is_ended(case: Case, workspace: Workspace) -> None:
-    outcome = await case.executor.run(workspace, Order(["setsid sleep 60 & echo done"], 10), Printed(), Stop())
+    outcome = await case.executor.run(workspace, Order(["setsid sleep 60 & echo done"], 60), Printed(), Stop())
     assert outcome.exit_code == 0
     assert case.living(workspace) == []
 
@@ -111,7 +111,7 @@ async def test_a_cancelled_call_leaves_no_process(case: Case, workspace: Workspa
 
 async def test_a_folder_that_is_gone_is_an_outcome(case: Case, workspace: Workspace) -> None:
     shutil.rmtree(workspace.folder)
-    outcome = await case.executor.run(workspace, Order(["true"], 10), Printed(), Stop())
+    outcome = await case.executor.run(workspace, Order(["true"], 60), Printed(), Stop())
     assert outcome.reason == "could not be started: No such file or directory"
 
 

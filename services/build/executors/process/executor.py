@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -25,7 +26,7 @@ from services.build.executors.executor import (
     Workspace,
 )
 from services.build.executors.process.service_process import ServiceProcesses
-from services.build.system.command import caught_up, ended, piped, start, to_its_end
+from services.build.system.command import caught_up, end, ended, piped, start, to_its_end
 from services.build.system.safe_remove import remove
 from shared.host.directory_digest import directory_digest
 from shared.host.process_search import marked_pids
@@ -143,6 +144,7 @@ class ProcessExecutor:
         stop: Stop,
     ) -> Outcome:
         deadline = time.monotonic() + timeout_s
+        process: subprocess.Popen[bytes] | None = None
         async with piped(output) as end_of_pipe:
             try:
                 for place, (shown, command) in enumerate(commands, 1):
@@ -159,6 +161,8 @@ class ProcessExecutor:
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:
                 await to_its_end(self._end_all(STEP, environment[STEP]))
+                if process is not None:  # collects its exit code; and `exec env -i` takes the mark off
+                    await to_its_end(asyncio.to_thread(end, process))
 
     def _step_environment(self, workspace: Workspace) -> dict[str, str]:
         folder, cache = workspace.folder, self._caches / workspace.app
