@@ -23,6 +23,14 @@ SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 READY_WITHIN_S = 60
 SOCKET = Path("/var/run/docker.sock")
 TOKEN = "/run/slipway/token"
+# The image may be older than this checkout (`git pull && make down`): the module was called `ending` there.
+END_INSTANCES = """
+import runpy
+from importlib.util import find_spec
+
+name = "services.deployer.shutdown"
+runpy.run_module(name if find_spec(name) else "services.deployer.ending", run_name="__main__")
+"""
 
 
 class Compose:
@@ -79,8 +87,7 @@ def up(compose: Compose, home: Path) -> None:
 def down(compose: Compose) -> None:
     """Stops everything including the apps; all data stays in volumes, and `up` restores it."""
     compose.run("stop")  # first, or the deployer would replace what is taken from it
-    ending = ("-m", "services.deployer.shutdown")
-    compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", *ending)
+    compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", "-c", END_INSTANCES)
     compose.run("down", "--remove-orphans")
 
 
