@@ -134,7 +134,7 @@ def test_a_class_name_stands_once() -> None:
 
 
 def test_no_folder_of_tests_is_passed_over(pytestconfig: pytest.Config) -> None:
-    """By itself pytest collects nothing in folders that are called build or dist."""
+    """Pytest's default collects nothing in folders that are called build or dist."""
     names = {part for path in (ROOT / "tests").rglob("test_*.py") for part in relative(path).parts[:-1]} | {"build"}
     patterns = pytestconfig.getini("norecursedirs")
     assert [name for name in sorted(names) if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)] == []

@@ -32,7 +32,7 @@ class KeyedTasks:
         return key in self._tasks
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Whether `start` would begin it now."""
+        """Returns True if `start` would begin it now."""
         is_due = time.monotonic() >= self._not_before.get(key, 0.0)
         return is_due and key not in self._tasks and len(self._tasks) < self._at_a_time
 

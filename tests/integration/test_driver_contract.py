@@ -1,4 +1,4 @@
-"""What every driver promises (services/deployer/drivers/driver.py), asked of each implementation."""
+"""Checks the contract of services/deployer/drivers/driver.py against each implementation."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What housekeeping removes from an engine, and what it leaves."""
+"""Housekeeping removes images from an engine that nothing needs, and leaves all others."""
 
 import io
 import uuid

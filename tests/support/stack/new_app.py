@@ -10,7 +10,7 @@ from stack.local.programs import ROOT
 
 
 def new_app(stack: LocalStack, name: str, folder: Path) -> Deployable:
-    """As the fixture `make_app`; for tests whose app outlives one test."""
+    """Does the same as the fixture `make_app`, for tests whose app outlives one test."""
     app = Deployable(stack, name, folder)
     app.repository.copy_from(ROOT / "examples" / "notes")
     shutil.rmtree(app.repository.folder / "tests")

@@ -1,4 +1,4 @@
-"""Which images are removed from an engine, and which never are."""
+"""The rule that tells which images are removed from an engine never names one that is needed."""
 
 from datetime import UTC, datetime
 
