@@ -49,24 +49,32 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a Redis-protocol server of this run's own; nobody else's data is in it."""
+def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Unix socket of a Redis-protocol server that this worker alone uses. The server also listens on `redis_server`."""
     folder: Path = tmp_path_factory.mktemp("redis")
+    socket = folder / "redis.sock"
     port = free_port()
-    command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    (folder / "port").write_text(str(port))
+    command = [get_binary_path(), "--bind", "127.0.0.1", "--port", str(port), "--unixsocket", str(socket)]
+    server = subprocess.Popen([*command, "--dir", str(folder), "--save", ""], stdout=subprocess.DEVNULL)
     try:
         wait_for_port(port)
-        yield f"redis://127.0.0.1:{port}/0"
+        yield socket
     finally:
         server.terminate()
         server.wait(10)
 
 
+@pytest.fixture(scope="session")
+def redis_server(redis_socket: Path) -> str:
+    """URL by which a service reaches the server of `redis_socket` over TCP."""
+    return f"redis://127.0.0.1:{(redis_socket.parent / 'port').read_text()}/0"
+
+
 @pytest.fixture
-async def redis(redis_server: str, anyio_backend: str) -> AsyncIterator[Redis]:
-    """An empty database."""
-    client = connect(redis_server)
+async def redis(redis_socket: Path, anyio_backend: str) -> AsyncIterator[Redis]:
+    """Client of an empty database."""
+    client = connect(f"unix://{redis_socket}?db=0")
     await client.flushdb()
     yield client
     await client.aclose()
