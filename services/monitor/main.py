@@ -7,7 +7,7 @@ import httpx
 from fastapi import FastAPI
 
 from services.monitor.alerts.alert_state import ActiveAlerts
-from services.monitor.alerts.alert_store import RedisAlertStore
+from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.api.alerts import alerts_router
 from services.monitor.api.notifications import deliveries_router, notifiers_router, silences_router
@@ -16,16 +16,16 @@ from services.monitor.api.pages import alerts_page, pages_router
 from services.monitor.api.policies import policies_router
 from services.monitor.api.samples import samples_router
 from services.monitor.config import Settings
-from services.monitor.dispatch.outbox_store import GROUP, RedisOutboxStore
+from services.monitor.dispatch.outbox_store import GROUP, OutboxStore
 from services.monitor.dispatch.wiring import notifications
 from services.monitor.loops import Aborts, RegistryFollower, Sampler
 from services.monitor.metrics import MonitorCollector
 from services.monitor.notify.apprise_notifier import AppriseNotifier
-from services.monitor.notify.notifier_store import RedisNotifierStore
-from services.monitor.samples.redis_sample_store import RedisSampleStore
+from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
-from services.monitor.scaling.policy_store import RedisPolicyStore
+from services.monitor.scaling.policy_store import PolicyStore
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill
 from services.monitor.scaling.scaling_loop import Scaling
 from shared.clock import now
@@ -48,9 +48,9 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient()
     deployer = ServiceClient("deployer", settings, registry, http)
     proxy = ServiceClient("proxy", settings, registry, http)
-    sample_store = RedisSampleStore(redis)
+    sample_store = SampleStore(redis)
     samples, traffic = SampleCache(sample_store), TrafficCache(sample_store)
-    alerts = ActiveAlerts(RedisAlertStore(redis))
+    alerts = ActiveAlerts(AlertStore(redis))
 
     aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
     storing = Loop("storing alerts", alerts.flush, every_s=REPEAT_S)
@@ -62,15 +62,15 @@ def build_app(settings: Settings) -> FastAPI:
     sampler = Sampler(deployer, samples, now)
     watch = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
     telling = notifications(
-        RedisOutboxStore(redis),
-        RedisNotifierStore(redis),
+        OutboxStore(redis),
+        NotifierStore(redis),
         AppriseNotifier(),
         settings,
         EventFollower(redis, GROUP),
         now,
     )
 
-    pages, policies = MonitorPages(settings), RedisPolicyStore(redis)
+    pages, policies = MonitorPages(settings), PolicyStore(redis)
     scaling = Scaling(deployer, samples, policies, now)
     scaling_loop = Loop("scaling", scaling.step, every_s=SAMPLE_S)
 

@@ -10,11 +10,10 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.monitor.alerts.alert import AlertState
-from services.monitor.alerts.alert_store import ALERTS, RULES, RedisAlertStore
+from services.monitor.alerts.alert_store import ALERTS, RULES
 from services.monitor.config import Settings
 from services.monitor.loops import RegistryFollower
 from services.monitor.rules.rule import Metric, Rule
-from services.monitor.samples.redis_sample_store import RedisSampleStore
 from shared import events
 from shared.errors import Unavailable
 from shared.models import Event
@@ -33,7 +32,7 @@ async def start(world: World, tmp_path: Path, redis: Redis) -> AsyncIterator[Cal
     """Makes a monitor on the same Redis as the one before."""
     settings = Settings(home=tmp_path, token=SecretStr("token"))
     async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
-        yield lambda: Monitor(world, settings, http, RedisAlertStore(redis), RedisSampleStore(redis))
+        yield lambda: Monitor(world, settings, http, redis)
 
 
 def followed(monitor: Monitor, redis: Redis) -> RegistryFollower:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.monitor.config import Settings
-from services.monitor.dispatch.outbox_store import RedisOutboxStore
+from services.monitor.dispatch.outbox_store import OutboxStore
 from services.monitor.main import build_app
 from stack.clients.mail_sink import MailSink, mail_sink
 from tests.support.monitor.notification_stack import fail_a_build, webhook
@@ -68,7 +68,7 @@ async def test_the_end_of_the_service_waits_for_what_is_being_sent(
             await fail_a_build(redis)
             while not seen:
                 await asyncio.sleep(0.02)
-    assert [each.state for each in await RedisOutboxStore(redis).deliveries()] == ["delivered"]
+    assert [each.state for each in await OutboxStore(redis).deliveries()] == ["delivered"]
 
 
 async def test_notifiers_are_set_tested_and_kept_without_showing_secrets(

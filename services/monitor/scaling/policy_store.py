@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
@@ -18,57 +18,27 @@ SCALING = "monitor:scaling"
 DECISIONS_KEPT = 500
 
 
-class PolicyStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; a write is atomic.
-
-    One process decides (the monitor holds a lock on its home), so the caller numbers the entries, without a gap.
-    """
-
-    async def policies(self) -> list[Policy]:
-        """Returns the policies that were set."""
-        ...
-
-    async def put_policy(self, policy: Policy) -> None: ...
-
-    async def places(self) -> list[EnvironmentKey]:
-        """Returns every environment that has decisions, by name."""
-        ...
-
-    async def past(self, place: EnvironmentKey) -> Past: ...
-
-    async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
-        """Stores a new entry, its event, and the final form of the entry before it (`before`), atomically.
-
-        Idempotent: it does nothing if the entry exists, so the event is published once. The last 500 entries of an
-        environment are kept.
-        """
-        ...
-
-    async def update(self, decision: Decision) -> None:
-        """Replaces an existing entry, for example with its outcome. Idempotent."""
-        ...
-
-    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
-        """Returns decisions, newest first, with a lower number than `before`."""
-        ...
-
-
-class RedisPolicyStore:
+class PolicyStore:
     """Uses three kinds of hashes: `monitor:policies` (`<app>:<environment>` → Policy),
     `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of
     the newest entry and newest change).
+
+    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic. One process decides (the
+    monitor holds a lock on its home), so the caller numbers the entries, without a gap.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def policies(self) -> list[Policy]:
+        """Returns the policies that were set."""
         return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
 
     async def put_policy(self, policy: Policy) -> None:
         await self._redis.hset(POLICIES, _field(policy.place), policy.model_dump_json())
 
     async def places(self) -> list[EnvironmentKey]:
+        """Returns every environment that has decisions, by name."""
         names: Any = await self._redis.hkeys(SCALING)
         pairs = (name.split(":") for name in names)
         return sorted((EnvironmentKey(app, Environment(environment)) for app, environment in pairs), key=str)
@@ -82,6 +52,11 @@ class RedisPolicyStore:
         return Past(last, change)
 
     async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
+        """Stores a new entry, its event, and the final form of the entry before it (`before`), atomically.
+
+        Idempotent: it does nothing if the entry exists, so the event is published once. The last 500 entries of an
+        environment are kept.
+        """
         place = EnvironmentKey(decision.app, decision.environment)
         key = _decisions(place)
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -108,10 +83,12 @@ class RedisPolicyStore:
                     continue
 
     async def update(self, decision: Decision) -> None:
+        """Replaces an existing entry, for example with its outcome. Idempotent."""
         key = _decisions(EnvironmentKey(decision.app, decision.environment))
         await self._redis.hset(key, str(decision.number), decision.model_dump_json())
 
     async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
+        """Returns decisions, newest first, with a lower number than `before`."""
         text: Any = await self._redis.hget(SCALING, _field(place))
         last = json.loads(text)["last"] if text else 0
         top = last if before is None else min(last, before - 1)
@@ -123,46 +100,6 @@ class RedisPolicyStore:
             return []
         texts = await self._redis.hmget(_decisions(place), [str(number) for number in numbers])
         return [Decision.model_validate_json(text) if text else None for text in texts]
-
-
-class MemoryPolicyStore:
-    """Implements PolicyStore in memory, for tests."""
-
-    def __init__(self) -> None:
-        self._policies: dict[EnvironmentKey, Policy] = {}
-        self._decisions: dict[EnvironmentKey, dict[int, Decision]] = {}
-        self.told: list[Event] = []
-
-    async def policies(self) -> list[Policy]:
-        return list(self._policies.values())
-
-    async def put_policy(self, policy: Policy) -> None:
-        self._policies[policy.place] = policy
-
-    async def places(self) -> list[EnvironmentKey]:
-        return sorted(self._decisions, key=str)
-
-    async def past(self, place: EnvironmentKey) -> Past:
-        newest = await self.decisions(place, limit=DECISIONS_KEPT)
-        changes = (decision for decision in newest if decision.action is not Action.NONE)
-        return Past(next(iter(newest), None), next(changes, None))
-
-    async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
-        kept = self._decisions.setdefault(EnvironmentKey(decision.app, decision.environment), {})
-        if decision.number in kept:
-            return
-        if before is not None:
-            kept[before.number] = before
-        kept[decision.number] = decision
-        kept.pop(decision.number - DECISIONS_KEPT, None)
-        self.told += [event] if event else []
-
-    async def update(self, decision: Decision) -> None:
-        self._decisions[EnvironmentKey(decision.app, decision.environment)][decision.number] = decision
-
-    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
-        kept = sorted(self._decisions.get(place, {}).values(), key=lambda decision: -decision.number)
-        return [decision for decision in kept if before is None or decision.number < before][:limit]
 
 
 def _field(place: EnvironmentKey) -> str:

@@ -15,17 +15,23 @@ from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.config import Settings
 from services.monitor.loops import Aborts, RegistryFollower, Sampler
 from services.monitor.samples.sample_cache import SampleCache
-from services.monitor.samples.sample_store import MemorySampleStore, SampleStore
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
 from services.monitor.scaling.scaling_input import Kill
-from shared.events import EventFollower
+from shared.events import STREAM, EventFollower
 from shared.http import ServiceClient
-from shared.models import ServiceRecord
+from shared.models import Event, ServiceRecord
 from shared.registry import RedisRegistry
 from shared.store import RedisError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LE_MS = [25, 50, 100, 250, 500, None]
+
+
+async def appended_events(redis: Redis) -> list[Event]:
+    """All events of the stream, oldest first."""
+    entries: Any = await redis.xrange(STREAM)
+    return [Event.model_validate_json(fields["event"]) for _, fields in entries]
 
 
 class NoRegistry(RedisRegistry):
@@ -131,14 +137,14 @@ class Monitor:
         world: World,
         settings: Settings,
         http: httpx.AsyncClient,
-        store: AlertStore,
-        sample_store: SampleStore | None = None,
+        redis: Redis,
+        alert_store: AlertStore | None = None,
     ) -> None:
         self.world = world
         self.woken = 0
         self.kills: list[Kill] = []
-        self.sample_store = sample_store or MemorySampleStore()
-        self.alerts = ActiveAlerts(store)
+        self.sample_store = SampleStore(redis)
+        self.alerts = ActiveAlerts(alert_store or AlertStore(redis))
         self.samples = SampleCache(self.sample_store)
         self.traffic = TrafficCache(self.sample_store)
         deployer, proxy = (ServiceClient(name, settings, NoRegistry(), http) for name in ("deployer", "proxy"))

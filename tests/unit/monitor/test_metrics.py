@@ -4,13 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from redis.asyncio import Redis
 
 from services.monitor.alerts.alert_state import ActiveAlerts
-from services.monitor.alerts.alert_store import MemoryAlertStore
+from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.metrics import MonitorCollector
 from services.monitor.rules.rule import DEFAULTS, Reading
 from services.monitor.samples.sample_cache import SampleCache
-from services.monitor.samples.sample_store import MemorySampleStore
+from services.monitor.samples.sample_store import SampleStore
 from shared.models import Environment
 from tests.unit.monitor.samples.test_sample import stats
 
@@ -18,13 +19,13 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def samples() -> SampleCache:
-    return SampleCache(MemorySampleStore())
+def samples(redis: Redis) -> SampleCache:
+    return SampleCache(SampleStore(redis))
 
 
 @pytest.fixture
-def alerts() -> ActiveAlerts:
-    return ActiveAlerts(MemoryAlertStore())
+def alerts(redis: Redis) -> ActiveAlerts:
+    return ActiveAlerts(AlertStore(redis))
 
 
 def text(samples: SampleCache, alerts: ActiveAlerts) -> list[str]:

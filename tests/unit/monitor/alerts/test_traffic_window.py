@@ -3,10 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from redis.asyncio import Redis
 
 from services.monitor.alerts.traffic_window import Window
 from services.monitor.rules.rule import Reading
-from services.monitor.samples.sample_store import MemorySampleStore
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
 from services.monitor.samples.traffic_sample import TrafficSample
 from shared.models import Track
@@ -244,14 +245,14 @@ def test_p95_alone_wants_twenty_requests(requests: int, p95: float | None) -> No
 # --- samples ---------------------------------------------------------------------------------------------------------
 
 
-async def stored(book: TrafficCache, store: MemorySampleStore, release: str) -> list[TrafficSample]:
+async def stored(book: TrafficCache, store: SampleStore, release: str) -> list[TrafficSample]:
     await book.flush()
     return await store.traffic(release, at(0), at(999))
 
 
 @pytest.mark.anyio
-async def test_a_release_is_sampled_every_two_seconds() -> None:
-    store = MemorySampleStore()
+async def test_a_release_is_sampled_every_two_seconds(redis: Redis) -> None:
+    store = SampleStore(redis)
     book = TrafficCache(store)
     for half in range(9):
         book.take("notes", timed((half * 10, 240), (half * 30, 20)), at(half / 2))
@@ -264,8 +265,8 @@ async def test_a_release_is_sampled_every_two_seconds() -> None:
 
 
 @pytest.mark.anyio
-async def test_counters_of_two_epochs_or_over_a_gap_make_no_sample() -> None:
-    store = MemorySampleStore()
+async def test_counters_of_two_epochs_or_over_a_gap_make_no_sample(redis: Redis) -> None:
+    store = SampleStore(redis)
     book = TrafficCache(store)
     looks = ((0, 100, "e1"), (2, 120, "e1"), (4, 10, "e2"), (6, 30, "e2"), (16, 230, "e2"), (18, 231, "e2"))
     for second, requests, epoch in looks:

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from services.monitor.notify.message import compose
-from services.monitor.notify.notifier_store import MemoryNotifierStore
+from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipient import Recipient, wanted
 from services.monitor.notify.recipients import NotifierList, Recipients
 from shared.errors import Invalid, NotFound
@@ -22,8 +23,8 @@ def notifier() -> FakeNotifier:
 
 
 @pytest.fixture
-def book(notifier: FakeNotifier) -> Recipients:
-    return Recipients(MemoryNotifierStore(), notifier, ["fake://s3cret/ops,both", "nonsense"])
+def book(notifier: FakeNotifier, redis: Redis) -> Recipients:
+    return Recipients(NotifierStore(redis), notifier, ["fake://s3cret/ops,both", "nonsense"])
 
 
 async def put(book: Recipients, *items: dict[str, Any]) -> list[dict[str, Any]]:
