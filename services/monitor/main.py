@@ -61,14 +61,8 @@ def build_app(settings: Settings) -> FastAPI:
 
     sampler = Sampler(deployer, samples, now)
     watch = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
-    telling = notifications(
-        OutboxStore(redis),
-        NotifierStore(redis),
-        AppriseNotifier(),
-        settings,
-        EventFollower(redis, GROUP),
-        now,
-    )
+    deliveries, silences = OutboxStore(redis), NotifierStore(redis)
+    notified = notifications(deliveries, silences, AppriseNotifier(), settings, EventFollower(redis, GROUP), now)
 
     pages, policies = MonitorPages(settings), PolicyStore(redis)
     scaling = Scaling(deployer, samples, policies, now)
@@ -88,7 +82,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
-        async with redis, http, telling.outbox:
+        async with redis, http, notified.outbox:
             yield
 
     app = create_app(
@@ -99,10 +93,10 @@ def build_app(settings: Settings) -> FastAPI:
         routers=[
             pages_router(pages, sample_store, policies),
             samples_router(sample_store),
-            alerts_router(alerts, alerts_page(pages, alerts, telling.notifier_store, telling.store)),
-            deliveries_router(telling.store),
-            notifiers_router(telling.book, settings.outside_url("monitor")),
-            silences_router(telling.notifier_store),
+            alerts_router(alerts, alerts_page(pages, alerts, silences, deliveries)),
+            deliveries_router(deliveries),
+            notifiers_router(notified.recipients, settings.outside_url("monitor")),
+            silences_router(silences),
             policies_router(policies),
         ],
         loops=[
@@ -114,7 +108,7 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
             Loop("storing traffic", traffic.flush, every_s=REPEAT_S),
             scaling_loop,
-            *telling.loops,
+            *notified.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
         resources=resources,

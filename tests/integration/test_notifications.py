@@ -105,7 +105,7 @@ async def test_a_mail_server_that_is_down_loses_and_doubles_nothing(
         first = min(await monitor.deliveries(), key=lambda each: each.created_at)
         while first.attempts < 3:
             await asyncio.sleep(0.05)
-            [first] = await monitor.parts.store.get([first.id])
+            [first] = await monitor.store.get([first.id])
         assert "Connection refused" in first.reason
         sink.start()
         got = await mails(sink, 5)
@@ -171,9 +171,9 @@ async def test_a_delivery_that_was_being_sent_when_the_monitor_was_killed_is_sen
 ) -> None:
     killed = Monitor(redis, tmp_path, sink.url("ops@example.com"))
     await fail_a_build(redis)
-    await killed.parts.teller.step()
+    await killed.parts.dispatcher.step()
     [queued] = await killed.deliveries()
-    await killed.parts.store.save(begun(queued, killed.clock()))
+    await killed.store.save(begun(queued, killed.clock()))
 
     async with Monitor(redis, tmp_path).up():
         [mail] = await mails(sink, 1)
@@ -186,15 +186,15 @@ async def test_an_event_that_is_read_or_settled_twice_makes_no_second_delivery(
     redis: Redis, sink: MailSink, tmp_path: Path
 ) -> None:
     monitor = Monitor(redis, tmp_path, sink.url("ops@example.com"))
-    await monitor.parts.teller.step(block_ms=1)
+    await monitor.parts.dispatcher.step(block_ms=1)
     await fail_a_build(redis)
     reply = await redis.xreadgroup(GROUP, GROUP, {STREAM: ">"})  # its answer was lost on the way
     assert reply
-    await monitor.parts.teller.step(block_ms=1)
+    await monitor.parts.dispatcher.step(block_ms=1)
     deliveries = await monitor.deliveries()
     async with monitor.up():
         await mails(sink, 1)
-        await monitor.parts.store.settle(SendOutcome(deliveries=deliveries), "0-1")
+        await monitor.store.settle(SendOutcome(deliveries=deliveries), "0-1")
         await asyncio.sleep(0.5)
         await mails(sink, 1)
     assert await redis.zcard("monitor:deliveries:due") == 0
@@ -254,7 +254,7 @@ async def test_alerts_are_told_together_after_five_seconds_and_again_when_they_a
         for rule in ("memory", "cpu"):
             await alert("pending", rule)
             await alert("firing", rule)
-        while len((await monitor.parts.store.groups()).values()) != 1:
+        while len((await monitor.store.groups()).values()) != 1:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.3)
         assert sink.messages == []
@@ -270,13 +270,13 @@ async def test_alerts_are_told_together_after_five_seconds_and_again_when_they_a
         monitor.clock.ahead += timedelta(minutes=5)
         resolved = (await mails(sink, 2))[1]
         assert resolved.subject == "notes canary: notes-r9 resolved: memory"
-        assert await monitor.parts.store.groups() == {}
+        assert await monitor.store.groups() == {}
 
 
 async def test_a_muted_message_is_recorded_and_not_sent(redis: Redis, sink: MailSink, tmp_path: Path) -> None:
     monitor = Monitor(redis, tmp_path, sink.url("ops@example.com"))
     body = SilenceBody.model_validate({"app": "notes", "rule": None, "duration_s": 60, "reason": "we know"})
-    await monitor.parts.notifier_store.put_silence(new_silence("silence-1", body, monitor.clock()), monitor.clock())
+    await monitor.silences.put_silence(new_silence("silence-1", body, monitor.clock()), monitor.clock())
     async with monitor.up():
         await fail_a_build(redis)
         await fail_a_build(redis, 3, app="other")

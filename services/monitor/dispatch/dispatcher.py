@@ -23,7 +23,7 @@ BLOCK_MS = 1000
 
 class Dispatcher:
     """Follows `events` in the consumer group `notifications`. One loop, so that alert groups have one writer; all state
-    is in the store, so a restart loses nothing.
+    is in the store, so a restart loses nothing. `wake` is called when there are deliveries to send.
     """
 
     def __init__(
@@ -31,18 +31,19 @@ class Dispatcher:
         events: EventFollower,
         store: OutboxStore,
         silences: NotifierStore,
-        book: Recipients,
+        recipients: Recipients,
         links: Links,
         now: Callable[[], datetime],
+        wake: Callable[[], None],
     ) -> None:
         self._events = events
         self._store = store
         self._silences = silences
-        self._book = book
+        self._recipients = recipients
         self._links = links
         self._now = now
+        self._wake = wake
         self._prepared = False
-        self.on_delivery: Callable[[], None] = lambda: None
 
     async def step(self, block_ms: int = BLOCK_MS) -> None:
         """Handles the next events, waiting up to `block_ms` milliseconds, then the groups that are due.
@@ -61,7 +62,7 @@ class Dispatcher:
         for delivery in outcome.deliveries:
             log.info("delivery %s of %s to %s: %s", delivery.id, delivery.event, delivery.recipient, delivery.state)
         if outcome.deliveries:
-            self.on_delivery()
+            self._wake()
 
     async def _outcome(self, entry_id: str, event: Event) -> SendOutcome:
         places = await self._store.known()
@@ -115,9 +116,8 @@ class Dispatcher:
         self, cause: str, told: Notification, manifest: Sequence[str], silence: Silence | None
     ) -> list[MessageDelivery]:
         now = self._now()
-        deliveries = [
-            new_delivery(cause, told, address, now) for address in await self._book.addresses(told.event, manifest)
-        ]
+        addresses = await self._recipients.addresses(told.event, manifest)
+        deliveries = [new_delivery(cause, told, address, now) for address in addresses]
         if silence is None:
             return deliveries
         return [silenced(delivery, f"silence {silence.id}: {silence.reason}", now) for delivery in deliveries]

@@ -50,9 +50,10 @@ class Monitor:
     ) -> None:
         self.redis = redis
         self.clock = Clock()
+        self.store, self.silences = OutboxStore(redis), NotifierStore(redis)
         self.parts: Notifications = notifications(
-            OutboxStore(redis),
-            NotifierStore(redis),
+            self.store,
+            self.silences,
             AppriseNotifier(timeout_s=timeout_s),
             Settings(home=home, token=SecretStr("token"), notify=notify),
             EventFollower(redis, GROUP),
@@ -67,7 +68,7 @@ class Monitor:
             yield
 
     async def deliveries(self) -> list[MessageDelivery]:
-        return await self.parts.store.deliveries()
+        return await self.store.deliveries()
 
 
 async def happen(redis: Redis, kind: str, **fields: Any) -> None:

@@ -68,7 +68,7 @@ async def turns(count: int = 5) -> None:
 async def test_a_server_is_asked_for_two_at_a_time_and_all_of_them_for_four(redis: Redis) -> None:
     store, notifier = OutboxStore(redis), Slow()
     await filled(store, "a@x", "b@x", "c@x", "d@y", "e@z", "f@z")
-    async with Outbox(store, notifier, lambda: AT) as outbox:
+    async with Outbox(store, notifier, lambda: AT, asyncio.Event().set) as outbox:
         for _ in range(3):
             await outbox.step()
             await turns()
@@ -84,7 +84,7 @@ async def test_a_server_is_asked_for_two_at_a_time_and_all_of_them_for_four(redi
 async def test_nothing_is_sent_that_could_not_be_stored_as_sending(redis: Redis) -> None:
     store, notifier = Faulty(redis), FakeNotifier()
     await filled(store, "a@x")
-    async with Outbox(store, notifier, lambda: AT) as outbox:
+    async with Outbox(store, notifier, lambda: AT, asyncio.Event().set) as outbox:
         store.fault = True
         with pytest.raises(RedisError):
             await outbox.step()
@@ -99,7 +99,7 @@ async def test_nothing_is_sent_that_could_not_be_stored_as_sending(redis: Redis)
 async def test_a_store_that_is_away_after_a_send_makes_no_second_one(redis: Redis) -> None:
     store, notifier = Faulty(redis), FakeNotifier()
     await filled(store, "a@x")
-    async with Outbox(store, notifier, lambda: AT + timedelta(hours=1)) as outbox:
+    async with Outbox(store, notifier, lambda: AT + timedelta(hours=1), asyncio.Event().set) as outbox:
         await outbox.step()
         store.fault = True
         await turns()
@@ -117,9 +117,12 @@ async def test_a_store_that_is_away_after_a_send_makes_no_second_one(redis: Redi
 async def test_the_end_waits_for_what_is_being_sent_and_stores_what_came_of_it(redis: Redis) -> None:
     store, notifier = OutboxStore(redis), Slow()
     await filled(store, "a@x")
-    async with Outbox(store, notifier, lambda: AT) as outbox:
+    woken = asyncio.Event()
+    async with Outbox(store, notifier, lambda: AT, woken.set) as outbox:
         await outbox.step()
+        assert not woken.is_set()
         asyncio.get_running_loop().call_later(0.05, notifier.may.set)
+    assert woken.is_set()
     [delivery] = await store.deliveries()
     assert delivery.state is MessageDeliveryState.DELIVERED
 
@@ -134,7 +137,7 @@ async def test_a_failure_and_a_fault_of_the_notifier_are_both_tried_again(redis:
     store, notifier = OutboxStore(redis), Broken()
     notifier.down = True
     await filled(store, "a@x", "b@x")
-    async with Outbox(store, notifier, lambda: AT) as outbox:
+    async with Outbox(store, notifier, lambda: AT, asyncio.Event().set) as outbox:
         await outbox.step()
         await turns()
         await outbox.step()
@@ -159,7 +162,7 @@ async def test_a_send_that_ends_while_the_store_is_asked_is_not_begun_again(redi
 
     store = Late(redis)
     await filled(store, "a@x")
-    async with Outbox(store, notifier, lambda: AT) as outbox:
+    async with Outbox(store, notifier, lambda: AT, asyncio.Event().set) as outbox:
         for _ in range(3):
             await outbox.step()
             await turns()
