@@ -1,6 +1,7 @@
 """The monitor's loops against a deployer and a proxy that answer over HTTP: a canary on its way, step by step."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.monitor.rules.rule import Metric, Rule
 from shared import events
 from shared.models import Event
 from shared.store import RedisError
+from tests.support.monitor.memory import kept_items
 from tests.support.monitor.monitor_world import START, Monitor, World, appended_events
 
 pytestmark = pytest.mark.anyio
@@ -203,17 +205,24 @@ async def test_a_rule_that_cannot_be_judged_does_not_stop_the_others(
     monitor: Monitor, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = Rule(name="a-first", metric=Metric.CPU, threshold=1)
+    broken = Rule.model_construct(**dict(whole) | {"threshold": "high"})
     with pytest.warns(UserWarning, match="serialized value may not be as expected"):
-        await monitor.alerts.put_rule(Rule.model_construct(**dict(whole) | {"threshold": "high"}))
+        await monitor.alerts.put_rule(broken)
     for second in range(3):
         world.usage["notes-r9-1"] = {"cpu_seconds": 1.0 + second}
         await monitor.second()
     world.instances["notes-r9-1"] = "failed"
     await monitor.second()
     assert len(world.aborts) == 1
-    assert [record.message for record in caplog.records if "cannot be judged" in record.message] == [
-        "rule a-first cannot be judged about notes-r9; replace or delete it"
-    ]
+    said = ["rule a-first cannot be judged about notes-r9; replace or delete it"]
+    assert [record.message for record in caplog.records if "cannot be judged" in record.message] == said
+    await monitor.alerts.delete_rule("a-first")
+    await monitor.second()
+    with pytest.warns(UserWarning, match="serialized value may not be as expected"):
+        await monitor.alerts.put_rule(broken)
+    world.state, world.instances = "progressing", {"notes-r9-1": "ready"}
+    await monitor.second()
+    assert [record.message for record in caplog.records if "cannot be judged" in record.message] == said * 2
 
 
 async def test_a_slow_canary_is_aborted_after_ten_seconds(monitor: Monitor, world: World) -> None:
@@ -300,6 +309,29 @@ async def test_an_empty_registry_ends_no_watch(monitor: Monitor, world: World) -
     world.instances = {}
     await monitor.second(canary=(30, 30))
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
+
+
+async def test_apps_that_came_and_went_take_no_memory(monitor: Monitor, world: World) -> None:
+    world.release, world.state, world.instances = None, None, {}
+    kept = []
+    for number in range(4):
+        app, release = f"app{number}", f"app{number}-r2"
+        counts = {"requests": 30, "errors": 0, "latency": {"le_ms": [None], "counts": [30]}}
+        tracks = {"stable": {"release": f"{app}-r1", **counts}, "canary": {"release": release, **counts}}
+        rollout = {"app": app, "release": release, "state": "progressing"}
+        traffic = {"epoch": app, "share_set": 0.33, "share_seen": None, "tracks": tracks}
+        world.others, world.instances = {app: rollout | traffic}, {f"{release}-1": "failed"}
+        for _ in range(2):
+            await monitor.second()
+        world.others, world.instances = {}, {}
+        world.time += timedelta(minutes=10)
+        for _ in range(4):
+            await monitor.second()
+        for part in (monitor.samples, monitor.traffic, monitor.alerts):
+            await part.flush()
+        kept.append(kept_items(monitor.watch) + kept_items(monitor.sampler) - kept_items(monitor.alerts))
+    assert kept == kept[:1] * 4
+    assert not any("app0" in path for path in world.asked[-20:])
 
 
 async def test_an_alerts_events_say_what_it_is_about(monitor: Monitor, world: World, redis: Redis) -> None:

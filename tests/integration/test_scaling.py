@@ -24,6 +24,7 @@ from shared.models import Environment, Event, InstanceStats
 from shared.registry import RedisRegistry
 from shared.store import connect
 from shared.web.app import create_app
+from tests.support.monitor.memory import kept_items
 from tests.support.monitor.monitor_world import NoRegistry, appended_events
 from tests.support.monitor.scaled import MIB, PLACE, at, change, counters
 from tests.support.ports import free_port
@@ -297,6 +298,18 @@ async def test_a_disabled_policy_records_what_it_would_have_done(machine: Machin
     newest = (await machine.decisions())[0]
     assert (newest.cause, newest.action) == (Cause.DISABLED, Action.NONE)
     assert "asks for 64 → 128 MiB" in newest.reason
+
+
+async def test_environments_that_came_and_went_take_no_memory(machine: Machine) -> None:
+    kept = []
+    for number in range(4):
+        machine.deployer.stats = [counters(id=f"app{number}-r1-1", app=f"app{number}")]
+        await machine.look(20, 2)
+        machine.deployer.stats = []
+        await machine.look(20)
+        kept.append(kept_items(machine.scaling._environments))
+    assert kept == [0] * 4
+    assert len(await machine.store.places()) == 4
 
 
 @pytest.mark.parametrize(

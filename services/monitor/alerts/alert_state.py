@@ -17,6 +17,7 @@ from services.monitor.alerts.alert import (
 )
 from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.rules.rule import DEFAULTS, Reading, Rule, is_breaching
+from shared.events import KEPT
 from shared.models import Environment, Event
 from shared.store import RedisError
 
@@ -167,7 +168,7 @@ class ActiveAlerts:
                     await self._store.save(known, told)
             except BaseException:
                 self._unsaved |= unsaved
-                self._events = told + self._events
+                self._events = (told + self._events)[-KEPT:]
                 raise
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.traffic_window import Window
-from services.monitor.rules.rule import Metric, Reading
+from services.monitor.rules.rule import Metric, Reading, Rule
 from services.monitor.samples.inventory import Inventory
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.traffic_cache import TrafficCache
@@ -61,7 +61,7 @@ class Evaluator:
         self._windows: dict[str, Window] = {}
         self._looked_at: dict[str, datetime] = {}
         self._silent: dict[str, str] = {}
-        self._broken: set[str] = set()
+        self._unjudged: list[Rule] = []
 
     @property
     def proxy_silent(self) -> str | None:
@@ -78,7 +78,8 @@ class Evaluator:
         self._rollouts = {app: rollout for app, rollout in self._rollouts.items() if app in apps}
         self._looked_at = {app: at for app, at in self._looked_at.items() if app in apps}
         self._silent = {app: why for app, why in self._silent.items() if app in apps}
-        now = self._clock()
+        rules, now = self._alerts.rules(), self._clock()
+        self._unjudged = [rule for rule in self._unjudged if rule in rules]
         seldom = {app for app, at in self._looked_at.items() if now - at < SELDOM} - rolling
         await _all(self._look(app, app in rolling) for app in apps - seldom)
 
@@ -153,10 +154,13 @@ class Evaluator:
         try:
             answer = await ask(self._proxy, f"/apps/{app}/traffic")
         except Problem as problem:
-            return None if problem.status == 404 else problem.detail
+            if problem.status != 404:
+                return problem.detail
+            self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
+            return None
         view = TrafficView.model_validate(answer)
         self._windows.setdefault(app, Window()).add(view, self._clock())
-        self._traffic.take(app, view, self._clock())
+        self._traffic.take(view, self._clock())
         return None
 
     async def _ask_for_rollout(self, app: str) -> str | None:
@@ -228,9 +232,9 @@ class Evaluator:
             try:
                 changed |= self._alerts.look(app, environment, release, rule, readings[rule.metric](), now)
             except Exception:
-                if rule.name not in self._broken:
+                if rule not in self._unjudged:
                     log.exception("rule %s cannot be judged about %s; replace or delete it", rule.name, release)
-                self._broken.add(rule.name)
+                    self._unjudged.append(rule)
         if changed:
             self._wake()
 

@@ -102,7 +102,7 @@ class Outbox:
         done = tried(delivery, error, self._patience, self._now())
         log.info("delivery %s to %s: %s %s", done.id, done.recipient, done.state, done.reason)
         self._unsaved[done.id] = done
-        self._busy[done.server] -= 1
+        self._busy -= Counter([done.server])  # also removes a server at 0
         del self._sends[done.id]
         self._wake()
 

@@ -17,6 +17,7 @@ from shared.models import Model, View
 
 NotifierName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 PLATFORM = "platform"  # begins the names of those from SLIPWAY_NOTIFY
+PARSED_KEPT = 500  # URLs; more than are in use, and those of manifests that are gone have to go
 REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; https://appriseit.com/services/ has all"
 
 
@@ -141,6 +142,10 @@ class Recipients:
         return " ".join(address.shown for address in await self._addresses(url))
 
     async def _addresses(self, url: str) -> list[Address]:
-        if url not in self._parsed:
-            self._parsed[url] = await self._notifier.addresses(url)
-        return self._parsed[url]
+        found = self._parsed.get(url)
+        if found is None:
+            found = await self._notifier.addresses(url)
+            if len(self._parsed) >= PARSED_KEPT:
+                self._parsed.clear()
+            self._parsed[url] = found
+        return found

@@ -19,7 +19,7 @@ class RestartHistory:
     def __init__(self) -> None:
         self._restarts: dict[str, CounterIncrease] = {}
         self._oom_kills: dict[str, CounterIncrease] = {}
-        self._at_cap: dict[str, set[str]] = {}
+        self._at_cap: dict[str, dict[str, bool]] = {}
         self._killed: dict[str, tuple[datetime, str]] = {}
 
     def take(self, items: Iterable[InstanceStats], now: datetime) -> None:
@@ -33,9 +33,10 @@ class RestartHistory:
             growth.look({stats.id: stats.restarts for stats in own}, now, leaving)
             kills = self._oom_kills.setdefault(release, CounterIncrease(RESTARTS_IN))
             for name in kills.look({stats.id: stats.oom_kills for stats in own}, now, leaving):
-                if name in self._at_cap.get(release, ()):
+                if self._at_cap.get(release, {}).get(name):
                     self.note_kill(release, f"instance {name} was killed at its largest memory limit", now)
-            self._at_cap.setdefault(release, set()).update(stats.id for stats in own if is_at_cap(stats))
+            kept = {name: cap for name, cap in self._at_cap.get(release, {}).items() if kills.knows(name)}
+            self._at_cap[release] = kept | {stats.id: is_at_cap(stats) for stats in own}
         self._forget(now)
 
     def take_up(self, past: Sequence[tuple[Watched, Sequence[Sample]]]) -> None:

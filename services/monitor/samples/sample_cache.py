@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
@@ -18,6 +18,7 @@ from shared.models import InstanceStats
 from shared.store import RedisError
 
 UNSAVED_MOST = 20_000  # about ten minutes of 60 instances; older ones are let go while Redis is away
+ABSENCE_KEPT = timedelta(minutes=1)  # rules ask for every instance of the registry each 2 s
 FIRST_LOAD_S = 2.0
 
 
@@ -30,7 +31,7 @@ class SampleCache:
         self._frames: dict[str, Frame] = {}
         self._latest: dict[str, Sample] = {}
         self._series: dict[str, TimeSeries[Sample]] = {}
-        self._absent_since: dict[str, datetime] = {}
+        self._absent: dict[str, tuple[datetime, datetime]] = {}  # instance → since when, and when it was last asked for
         self._answered_at: datetime | None = None
         self.sampled_at: datetime | None = None
         self._unsaved: WriteBuffer[Watched] = WriteBuffer(UNSAVED_MOST)
@@ -50,14 +51,20 @@ class SampleCache:
         for series in self._series.values():
             self._unsaved_rows.add(series.due(now))
         self._series = {name: series for name, series in self._series.items() if not series.empty}
-        self._absent_since = {name: since for name, since in self._absent_since.items() if name not in frames}
+        asked_since = now - ABSENCE_KEPT
+        self._absent = {name: at for name, at in self._absent.items() if name not in frames and at[1] > asked_since}
         self._answered_at = self.sampled_at = now
         self.faults.take([frame.stats for frame in frames.values()], now)
         self._unsaved.add(_watched(frame.stats, self._latest[name]) for name, frame in frames.items())
 
+    @property
+    def answers(self) -> bool:
+        """True if the deployer answered the last time."""
+        return self._answered_at is not None
+
     def stats(self) -> list[InstanceStats]:
         """Returns the counters of the deployer's last answer; empty while it does not answer."""
-        return [frame.stats for frame in self._frames.values()] if self._answered_at else []
+        return [frame.stats for frame in self._frames.values()] if self.answers else []
 
     def recent(self, instance_id: str) -> list[Sample]:
         """Returns the instance's samples of the last 5 min, oldest first, including an earlier run's; gaps
@@ -69,7 +76,7 @@ class SampleCache:
     def missed(self) -> None:
         """Records that the deployer did not answer; that time does not count as an instance's silence."""
         self._answered_at = None
-        self._absent_since.clear()
+        self._absent.clear()
 
     # --- readings
 
@@ -78,8 +85,9 @@ class SampleCache:
         answered_at = self._answered_at
         if answered_at is None:
             return Reading(None, "the deployer does not answer")
-        absent = {name: self._absent_since.setdefault(name, now) for name in instances if name not in self._latest}
-        silent = {name: max(0.0, (answered_at - since).total_seconds()) for name, since in absent.items()}
+        absent = {name: (self._absent.get(name, (now,))[0], now) for name in instances if name not in self._latest}
+        self._absent |= absent
+        silent = {name: max(0.0, (answered_at - since).total_seconds()) for name, (since, _) in absent.items()}
         if not silent:
             return Reading(0.0, "every instance gives samples")
         worst = max(silent, key=lambda name: silent[name])

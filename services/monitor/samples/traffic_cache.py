@@ -19,27 +19,23 @@ class TrafficCache:
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
-        self._epochs: dict[str, str] = {}
         self._before: dict[str, Counted] = {}
         self._series: dict[str, TimeSeries[TrafficSample]] = {}
         self._taken_up: set[str] = set()
         self._unsaved: WriteBuffer[ReleaseSample] = WriteBuffer(UNSAVED_MOST)
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
-    def take(self, app: str, traffic: TrafficView, now: datetime) -> None:
+    def take(self, traffic: TrafficView, now: datetime) -> None:
         """Records one answer of the proxy. Counters of another epoch begin a new series of differences."""
-        releases = {figures.release: figures for figures in traffic.tracks.values() if figures.release}
-        if self._epochs.get(app) != traffic.epoch:
-            self._epochs[app] = traffic.epoch
-            for release in releases:
-                self._before.pop(release, None)
-        for release, figures in releases.items():
-            after, before = counted(figures, now), self._before.get(release)
-            if before is None or now - before.at >= GAP:
-                self._before[release] = after
-            elif now - before.at >= SAMPLE:
-                self._before[release] = after
-                self._add(release, traffic_sample(before, after))
+        self._before = {release: before for release, before in self._before.items() if now - before.at < GAP}
+        for figures in traffic.tracks.values():
+            if release := figures.release:
+                after, before = counted(figures, traffic.epoch, now), self._before.get(release)
+                if before is None or before.epoch != traffic.epoch:
+                    self._before[release] = after
+                elif now - before.at >= SAMPLE:
+                    self._before[release] = after
+                    self._add(release, traffic_sample(before, after))
         self._roll_up(now)
 
     def _add(self, release: str, sample: TrafficSample) -> None:
@@ -51,7 +47,6 @@ class TrafficCache:
             self._unsaved_rows.add(series.due(now))
             if series.empty:
                 del self._series[release]
-                self._before.pop(release, None)
 
     async def flush(self) -> None:
         """Stores what is not stored yet. Raises RedisError, and then keeps it for the next try."""

@@ -54,13 +54,14 @@ class Counted:
     """The counters of one release at one look."""
 
     at: datetime
+    epoch: str
     requests: int
     errors: int
     latency: Buckets
 
 
-def counted(traffic: TrackTraffic, now: datetime) -> Counted:
-    return Counted(now, traffic.requests, traffic.errors, buckets_of(traffic.latency))
+def counted(traffic: TrackTraffic, epoch: str, now: datetime) -> Counted:
+    return Counted(now, epoch, traffic.requests, traffic.errors, buckets_of(traffic.latency))
 
 
 def traffic_sample(before: Counted, after: Counted) -> TrafficSample:

@@ -49,7 +49,7 @@ WRITTEN_S = 10  # how often an entry that only counts on is stored
 
 
 @dataclass
-class _Desk:
+class _EnvironmentState:
     """The loop's state for one environment."""
 
     past: Past | None = None
@@ -63,6 +63,10 @@ class _Desk:
     """OOM kill counters by instance."""
     kills: list[Kill] = field(default_factory=list)
     """OOM kills that no decision has considered yet."""
+
+    @property
+    def is_needed(self) -> bool:
+        return self.runs or bool(self.kills) or self.past is None or _open(self.past)
 
 
 class Scaling:
@@ -78,31 +82,31 @@ class Scaling:
         self._samples = samples
         self._store = store
         self._clock = clock
-        self._desks: dict[EnvironmentKey, _Desk] = {}
+        self._environments: dict[EnvironmentKey, _EnvironmentState] = {}
         self._ready: dict[tuple[str, datetime], datetime] = {}
         self._resumed = False
 
     def killed(self, place: EnvironmentKey, kill: Kill) -> None:
         """Records an OOM kill from an event; the next step handles it. Repeated reports of one kill have no effect."""
-        self._desks.setdefault(place, _Desk()).kills.append(kill)
+        self._environments.setdefault(place, _EnvironmentState()).kills.append(kill)
 
     async def step(self) -> None:
         """Looks at each environment once. Raises the first error, after all had their turn."""
         looks = self._looks()
         if not self._resumed:
             for place in await self._store.places():
-                self._desks.setdefault(place, _Desk(past=await self._store.past(place), runs=False))
+                self._environments.setdefault(place, _EnvironmentState(past=await self._store.past(place), runs=False))
             self._resumed = True
         policies = {policy.place: policy for policy in await self._store.policies()}
         for place in looks:
-            self._desks.setdefault(place, _Desk())
-        for place, desk in self._desks.items():
-            if looks:  # else the deployer does not answer, and what ran may run still
-                desk.runs = place in looks
+            self._environments.setdefault(place, _EnvironmentState())
+        if self._samples.answers:  # else what ran may run still
+            for place, state in self._environments.items():
+                state.runs = place in looks
+        self._environments = {place: state for place, state in self._environments.items() if state.is_needed}
         turns = [
-            self._turn(place, desk, looks.get(place, []), policies.get(place) or default_policy(place))
-            for place, desk in self._desks.items()
-            if desk.runs or desk.kills or desk.past is None or _open(desk.past)
+            self._turn(place, state, looks.get(place, []), policies.get(place) or default_policy(place))
+            for place, state in self._environments.items()
         ]
         for outcome in await asyncio.gather(*turns, return_exceptions=True):
             if isinstance(outcome, BaseException):
@@ -122,50 +126,54 @@ class Scaling:
         self._ready = ready
         return found
 
-    async def _turn(self, place: EnvironmentKey, desk: _Desk, looks: Sequence[ScalingInput], policy: Policy) -> None:
+    async def _turn(
+        self, place: EnvironmentKey, state: _EnvironmentState, looks: Sequence[ScalingInput], policy: Policy
+    ) -> None:
         seen = see(looks)
         try:
-            if desk.past is None:
-                desk.past = await self._store.past(place)
-            self._count_kills(desk, seen)
-            if not _open(desk.past) and not await self._decide(place, desk, seen, policy):
+            if state.past is None:
+                state.past = await self._store.past(place)
+            self._count_kills(state, seen)
+            if not _open(state.past) and not await self._decide(place, state, seen, policy):
                 return
-            if _open(desk.past):
-                await self._carry_out(desk, seen, policy)
+            if _open(state.past):
+                await self._carry_out(state, seen, policy)
         except RedisError:
-            desk.past = None  # nobody knows what was written
+            state.past = None  # nobody knows what was written
             raise
 
-    def _count_kills(self, desk: _Desk, seen: InstanceReading) -> None:
+    def _count_kills(self, state: _EnvironmentState, seen: InstanceReading) -> None:
         """Records new OOM kills; after a start, those since the last stored entry."""
         if not seen.looks:
             return
-        if desk.release != seen.release:
-            last = desk.past.last if desk.past else None
+        if state.release != seen.release:
+            last = state.past.last if state.past else None
             known = last.inputs if last and last.release == seen.release else []
-            desk.tallies = {item.id: OomKillCounter(item.oom_kills, item.limit) for item in known}
-            desk.release = seen.release
-        desk.tallies, kills = count_kills(desk.tallies, seen.looks)
-        desk.kills += kills
+            state.tallies = {item.id: OomKillCounter(item.oom_kills, item.limit) for item in known}
+            state.release = seen.release
+        state.tallies, kills = count_kills(state.tallies, seen.looks)
+        state.kills += kills
 
-    async def _decide(self, place: EnvironmentKey, desk: _Desk, seen: InstanceReading, policy: Policy) -> bool:
+    async def _decide(
+        self, place: EnvironmentKey, state: _EnvironmentState, seen: InstanceReading, policy: Policy
+    ) -> bool:
         """Decides and records; returns False if the deployer could not say whether an OOM kill still counts.
 
         Kills that are reported meanwhile stay for the next step.
         """
-        assert desk.past is not None
-        considered = list(desk.kills)
+        assert state.past is not None
+        considered = list(state.kills)
         kills = await self._unanswered(place, considered) if considered else []
         if kills is None:
             return False
         if kills:
             own = [look for look in seen.looks if look.stats.release == kills[0].release]
             seen = replace(seen, release=kills[0].release, looks=own, kills=kills)
-        elif not seen.looks and desk.past.last is not None:
-            seen = replace(seen, release=desk.past.last.release)
-        if kills or desk.runs:
-            await self._record(place, desk, decide(seen, policy, desk.past, self._clock()))
-        del desk.kills[: len(considered)]
+        elif not seen.looks and state.past.last is not None:
+            seen = replace(seen, release=state.past.last.release)
+        if kills or state.runs:
+            await self._record(place, state, decide(seen, policy, state.past, self._clock()))
+        del state.kills[: len(considered)]
         return True
 
     async def _unanswered(self, place: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
@@ -184,43 +192,43 @@ class Scaling:
             return []
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
-    async def _record(self, place: EnvironmentKey, desk: _Desk, verdict: ScalingVerdict) -> None:
+    async def _record(self, place: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
         """Stores the verdict, a change together with its event. A repetition is counted in memory, and stored every 10
         s.
         """
-        assert desk.past is not None
-        now, past = self._clock(), desk.past
+        assert state.past is not None
+        now, past = self._clock(), state.past
         again = repeated(past.last, verdict, now)
         if again is not None:
-            if desk.written_at is None or (now - desk.written_at).total_seconds() >= WRITTEN_S:
+            if state.written_at is None or (now - state.written_at).total_seconds() >= WRITTEN_S:
                 await self._store.update(again)
-                desk.written_at = now
-            desk.past = Past(again, past.change)
+                state.written_at = now
+            state.past = Past(again, past.change)
         else:
             decision = new_decision(place, past, verdict, now)
             changes = verdict.action is not Action.NONE
             await self._store.add(decision, scaling_event(decision) if changes else None, before=past.last)
-            desk.written_at = now
-            desk.past = Past(decision, decision if changes else past.change)
+            state.written_at = now
+            state.past = Past(decision, decision if changes else past.change)
             log.info("%s: %s", place, verdict.reason)
 
-    async def _carry_out(self, desk: _Desk, seen: InstanceReading, policy: Policy) -> None:
+    async def _carry_out(self, state: _EnvironmentState, seen: InstanceReading, policy: Policy) -> None:
         """Applies the open decision, or closes it with a reason.
 
         Where the deployer does not answer, the next step tries again: the call may arrive twice, and a restarted
         monitor repeats it.
         """
-        assert desk.past is not None and desk.past.change is not None
-        decision = desk.past.change
+        assert state.past is not None and state.past.change is not None
+        decision = state.past.change
         try:
-            state, outcome = outdated(decision, seen, policy, self._clock()) or await self._ask(decision, policy)
+            final, outcome = outdated(decision, seen, policy, self._clock()) or await self._ask(decision, policy)
         except Problem as problem:
             log.warning("%s is not carried out, it is tried again: %s", decision.id, problem.detail)
             return
-        after = settled(decision, state, outcome, self._clock())
+        after = settled(decision, final, outcome, self._clock())
         await self._store.update(after)
-        desk.past = Past(after, after)
-        log.info("%s is %s: %s", decision.id, state, outcome)
+        state.past = Past(after, after)
+        log.info("%s is %s: %s", decision.id, final, outcome)
 
     async def _ask(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
         """Asks the deployer to apply the decision; returns the outcome. Raises Problem for no answer or a 5xx."""

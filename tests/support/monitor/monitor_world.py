@@ -55,7 +55,7 @@ class World:
     epoch: str = "e1"
     canary: list[int] = field(default_factory=lambda: [0, 0])
     stable: list[int] = field(default_factory=lambda: [0, 0])
-    others: dict[str, dict[str, str]] = field(default_factory=dict)  # app → its rollout
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)  # app → its rollout, and its traffic
     instances: dict[str, str] = field(default_factory=lambda: {"notes-r9-1": "ready"})
     production: dict[str, str] = field(default_factory=dict)  # instance → its state
     stable_release: str = "notes-r8"

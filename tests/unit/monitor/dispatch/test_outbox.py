@@ -14,6 +14,7 @@ from services.monitor.notify.message import Message, compose
 from services.monitor.notify.notifier import Address
 from shared.store import RedisError
 from tests.support.monitor.fakes import FakeNotifier
+from tests.support.monitor.memory import kept_items
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +126,18 @@ async def test_the_end_waits_for_what_is_being_sent_and_stores_what_came_of_it(r
     assert woken.is_set()
     [delivery] = await store.deliveries()
     assert delivery.state is MessageDeliveryState.DELIVERED
+
+
+async def test_servers_that_were_sent_to_take_no_memory(redis: Redis) -> None:
+    store = OutboxStore(redis)
+    await filled(store, "a@x", "b@y", "c@z")
+    async with Outbox(store, FakeNotifier(), lambda: AT, asyncio.Event().set) as outbox:
+        before = kept_items(outbox)
+        for _ in range(2):
+            await outbox.step()
+            await turns()
+        assert kept_items(outbox) == before
+    assert {each.state for each in await store.deliveries()} == {MessageDeliveryState.DELIVERED}
 
 
 async def test_a_failure_and_a_fault_of_the_notifier_are_both_tried_again(redis: Redis) -> None:

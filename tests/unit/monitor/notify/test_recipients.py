@@ -8,9 +8,10 @@ from redis.asyncio import Redis
 from services.monitor.notify.message import compose
 from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipient import Recipient, wanted
-from services.monitor.notify.recipients import NotifierList, Recipients
+from services.monitor.notify.recipients import PARSED_KEPT, NotifierList, Recipients
 from shared.errors import Invalid, NotFound
 from tests.support.monitor.fakes import FakeNotifier
+from tests.support.monitor.memory import kept_items
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +98,13 @@ async def test_each_person_is_told_once(book: Recipients) -> None:
     ):
         found = await book.addresses(event, ["fake://manifest/bob,ann"])
         assert [address.key for address in found] == people
+
+
+async def test_addresses_of_manifests_that_are_gone_take_no_memory(book: Recipients) -> None:
+    for number in range(3 * PARSED_KEPT):
+        [*_, last] = await book.addresses("build.failure", [f"fake://manifest/{number}"])
+        assert last.key == str(number)
+    assert kept_items(book) <= 4 * PARSED_KEPT
 
 
 async def test_a_test_message_goes_to_one_or_all_and_says_why_not(book: Recipients, notifier: FakeNotifier) -> None:

@@ -11,6 +11,7 @@ from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
 from shared.models import Environment, InstanceState, InstanceStats
 from shared.store import RedisError
+from tests.support.monitor.memory import kept_items
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 2**20
@@ -140,6 +141,24 @@ def test_a_gap_stays_a_gap(samples: SampleCache) -> None:
         samples.take([stats()] if second != 2 else [], at(second))
     assert [item.at for item in samples.recent("notes-r9-1")] == [at(0), at(100), at(102)]
     assert samples.recent("nobody") == []
+
+
+@pytest.mark.anyio
+async def test_instances_that_came_and_went_take_no_memory(samples: SampleCache) -> None:
+    kept = []
+    for number in range(6):
+        for second in (0, 2, 4):
+            for release in (
+                f"app{number}-r1",
+                "notes-r9",
+            ):  # the second one stays
+                name = f"{release}-{number}"
+                memory = {"memory_limit": 512 * MIB, "restarts": second, "oom_kills": second}
+                samples.take([stats(id=name, release=release, **memory)], at(1000 * number + second))
+                samples.silence([f"{name}-absent"], at(1000 * number + second))
+        await samples.flush()
+        kept.append(kept_items(samples))
+    assert kept == kept[:1] * 6
 
 
 class AwayStore(SampleStore):
