@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from services.monitor.rules.rule import Reading
-from services.monitor.samples.latency import NOTHING, Buckets, buckets_of, excess_z, quantile_ms, share_above, since
+from services.monitor.samples.latency import excess_z, share_above, since
+from shared.latency import quantile_ms
 from shared.models import Track
-from shared.proxy_models import TrafficView
+from shared.proxy_models import LatencyHistogram, TrafficView
 
 WINDOW = timedelta(seconds=10)
 LATENCY_WINDOW = timedelta(seconds=30)
@@ -30,7 +31,7 @@ class Point:
     at: datetime
     requests: dict[Track, int]
     errors: dict[Track, int]
-    latency: dict[Track, Buckets]
+    latency: dict[Track, LatencyHistogram]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TrafficReading:
 
     requests: int
     errors: int
-    latency: Buckets
+    latency: LatencyHistogram
     seconds: float
 
     @property
@@ -68,12 +69,12 @@ class Window:
         if self._epoch != epoch:
             zero = dict.fromkeys(Track, 0)
             # Without an earlier look nobody knows how old the epoch is: then counting starts here.
-            nothing = Point(self._looked_at, zero, zero, dict.fromkeys(Track, NOTHING)) if self._looked_at else None
-            self._points = [nothing] if nothing else []
+            untimed = dict.fromkeys(Track, LatencyHistogram(le_ms=[], counts=[]))
+            self._points = [Point(self._looked_at, zero, zero, untimed)] if self._looked_at else []
             self._epoch = epoch
         requests = {track: figures.requests for track, figures in traffic.tracks.items()}
         errors = {track: figures.errors for track, figures in traffic.tracks.items()}
-        latency = {track: buckets_of(figures.latency) for track, figures in traffic.tracks.items()}
+        latency = {track: figures.latency for track, figures in traffic.tracks.items()}
         self._points.append(Point(now, requests, errors, latency))
         self._points = [point for point in self._points if point.at >= now - LONGEST]
         self._looked_at = now
@@ -185,9 +186,9 @@ def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
     return share > 2 * usual and excess_z(share, canary.requests, usual, stable.requests) >= SURE_Z
 
 
-def _surely_slower(canary: Buckets, stable: Buckets, usual_ms: float) -> bool:
+def _surely_slower(canary: LatencyHistogram, stable: LatencyHistogram, usual_ms: float) -> bool:
     """Returns whether too many of the canary's answers lie well above stable's p95 for that to be chance."""
-    own, usual = (share_above(buckets, usual_ms + SLOWER_MS / 2) for buckets in (canary, stable))
+    own, usual = (share_above(histogram, usual_ms + SLOWER_MS / 2) for histogram in (canary, stable))
     return excess_z(own, canary.total, usual, stable.total) >= SURE_Z
 
 
