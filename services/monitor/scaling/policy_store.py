@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
 
 from services.monitor.scaling.scaling_decision import Action, Decision, Past
 from services.monitor.scaling.scaling_input import EnvironmentKey
@@ -59,28 +58,24 @@ class PolicyStore:
         """
         place = EnvironmentKey(decision.app, decision.environment)
         key = _decisions(place)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            while True:
-                try:
-                    await pipe.watch(key)  # with a watch redis-py does not repeat the transaction by itself
-                    if await pipe.hexists(key, str(decision.number)):
-                        return
-                    numbers = json.loads(await pipe.hget(SCALING, _field(place)) or '{"change": 0}')
-                    numbers["last"] = decision.number
-                    if decision.action is not Action.NONE:
-                        numbers["change"] = decision.number
-                    pipe.multi()  # type: ignore[no-untyped-call]
-                    if before is not None:
-                        pipe.hset(key, str(before.number), before.model_dump_json())
-                    pipe.hset(key, str(decision.number), decision.model_dump_json())
-                    pipe.hdel(key, str(decision.number - DECISIONS_KEPT))
-                    pipe.hset(SCALING, _field(place), json.dumps(numbers))
-                    if event is not None:
-                        events.append(pipe, event)
-                    await pipe.execute()
-                    return
-                except WatchError:  # a connection lost in the middle: what is stored decides
-                    continue
+
+        async def write(pipe: Any) -> None:
+            if await pipe.hexists(key, str(decision.number)):
+                return
+            numbers = json.loads(await pipe.hget(SCALING, _field(place)) or '{"change": 0}')
+            numbers["last"] = decision.number
+            if decision.action is not Action.NONE:
+                numbers["change"] = decision.number
+            pipe.multi()
+            if before is not None:
+                pipe.hset(key, str(before.number), before.model_dump_json())
+            pipe.hset(key, str(decision.number), decision.model_dump_json())
+            pipe.hdel(key, str(decision.number - DECISIONS_KEPT))
+            pipe.hset(SCALING, _field(place), json.dumps(numbers))
+            if event is not None:
+                events.append(pipe, event)
+
+        await self._redis.transaction(write, key)  # after a connection lost in the middle, what is stored decides
 
     async def update(self, decision: Decision) -> None:
         """Replaces an existing entry, for example with its outcome. Idempotent."""
