@@ -68,8 +68,8 @@ def build_app(settings: Settings) -> FastAPI:
     scaling = Scaling(deployer, samples, policies, now)
     scaling_loop = Loop("scaling", scaling.step, every_s=SAMPLE_S)
 
-    def on_kill(place: EnvironmentKey, kill: Kill) -> None:
-        scaling.killed(place, kill)
+    def on_kill(key: EnvironmentKey, kill: Kill) -> None:
+        scaling.killed(key, kill)
         scaling_loop.wake()
 
     follower = RegistryFollower(EventFollower(redis, "monitor"), watch, samples, on_kill, now)

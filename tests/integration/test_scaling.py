@@ -26,7 +26,7 @@ from shared.store import connect
 from shared.web.app import create_app
 from tests.support.monitor.memory import kept_items
 from tests.support.monitor.monitor_world import NoRegistry, appended_events
-from tests.support.monitor.scaled import MIB, PLACE, at, change, counters
+from tests.support.monitor.scaled import KEY, MIB, at, change, counters
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
@@ -48,16 +48,16 @@ def entry(number: int, action: Action = Action.NONE, **update: Any) -> Decision:
 
 
 async def test_decisions_come_newest_first_by_pages_and_the_newest_change_is_known(store: PolicyStore) -> None:
-    assert await store.past(PLACE) == Past()
-    assert await store.places() == []
+    assert await store.past(KEY) == Past()
+    assert await store.environments() == []
     for number, action in ((1, Action.NONE), (2, Action.UP), (3, Action.NONE)):
         await store.add(entry(number, action))
-    assert await store.places() == [PLACE]
-    past = await store.past(PLACE)
+    assert await store.environments() == [KEY]
+    past = await store.past(KEY)
     assert (past.last, past.change) == (entry(3), entry(2, Action.UP))
-    page = await store.decisions(PLACE, limit=2)
+    page = await store.decisions(KEY, limit=2)
     assert [decision.number for decision in page] == [3, 2]
-    assert [decision.number for decision in await store.decisions(PLACE, limit=2, before=2)] == [1]
+    assert [decision.number for decision in await store.decisions(KEY, limit=2, before=2)] == [1]
     assert await store.decisions(EnvironmentKey("other", Environment.CANARY), limit=5) == []
 
 
@@ -67,25 +67,25 @@ async def test_an_entry_is_added_once_with_its_event_and_takes_the_one_before_al
     await store.add(entry(1))
     for _ in range(2):
         await store.add(entry(2, Action.UP), scaling_event(entry(2, Action.UP)), before=entry(1, count=7))
-    assert [decision.count for decision in await store.decisions(PLACE, limit=5)] == [1, 7]
+    assert [decision.count for decision in await store.decisions(KEY, limit=5)] == [1, 7]
     assert [(event.type, event.id) for event in await appended_events(redis)] == [
         ("scaling.decided", "notes-production-2")
     ]
     await store.update(entry(2, Action.UP).model_copy(update={"state": DecisionState.APPLIED}))
-    assert [decision.state for decision in await store.decisions(PLACE, limit=1)] == [DecisionState.APPLIED]
+    assert [decision.state for decision in await store.decisions(KEY, limit=1)] == [DecisionState.APPLIED]
 
 
 async def test_the_oldest_decisions_go(store: PolicyStore) -> None:
     for number in range(1, DECISIONS_KEPT + 3):
         await store.add(entry(number))
-    kept = await store.decisions(PLACE, limit=2 * DECISIONS_KEPT)
+    kept = await store.decisions(KEY, limit=2 * DECISIONS_KEPT)
     assert (len(kept), kept[-1].number) == (DECISIONS_KEPT, 3)
 
 
 async def test_a_policy_is_kept_by_its_place(store: PolicyStore) -> None:
     for up in (0.85, 0.9):
         await store.put_policy(Policy(app="notes", environment=Environment.CANARY, up=up))
-    assert [(policy.place, policy.up) for policy in await store.policies()] == [
+    assert [(policy.key, policy.up) for policy in await store.policies()] == [
         (EnvironmentKey("notes", Environment.CANARY), 0.9)
     ]
 
@@ -163,7 +163,7 @@ class Machine:
             await self.scaling.step()
 
     async def decisions(self) -> list[Decision]:
-        return await self.store.decisions(PLACE, limit=50)
+        return await self.store.decisions(KEY, limit=50)
 
 
 @pytest.fixture
@@ -231,10 +231,10 @@ async def test_what_the_deployer_refuses_is_said_and_not_repeated_at_once(machin
 
 async def test_an_oom_kill_is_answered_at_once_and_once(machine: Machine) -> None:
     await machine.look(20, 2)
-    machine.scaling.killed(PLACE, Kill("notes-r3-1", "notes-r3", 64 * MIB, 512 * MIB))
+    machine.scaling.killed(KEY, Kill("notes-r3-1", "notes-r3", 64 * MIB, 512 * MIB))
     await machine.look(20, oom_kills=1)
     assert machine.deployer.patched == [128 * MIB]
-    machine.scaling.killed(PLACE, Kill("notes-r3-1", "notes-r3", 64 * MIB, 512 * MIB))  # told again
+    machine.scaling.killed(KEY, Kill("notes-r3-1", "notes-r3", 64 * MIB, 512 * MIB))  # told again
     await machine.look(20, 2, oom_kills=1)
     assert machine.deployer.patched == [128 * MIB]
     assert [decision.cause for decision in await machine.decisions() if decision.action is Action.UP] == [
@@ -245,7 +245,7 @@ async def test_an_oom_kill_is_answered_at_once_and_once(machine: Machine) -> Non
 async def test_an_oom_kill_at_the_cap_is_considered_once(machine: Machine) -> None:
     machine.deployer.stats, machine.deployer.desired = [counters(limit=512)], 512 * MIB
     await machine.look(20, 2)
-    machine.scaling.killed(PLACE, Kill("notes-r3-1", "notes-r3", 512 * MIB, 512 * MIB))
+    machine.scaling.killed(KEY, Kill("notes-r3-1", "notes-r3", 512 * MIB, 512 * MIB))
     await machine.look(20, oom_kills=1)
     newest, at_cap = (await machine.decisions())[0], len(machine.deployer.asked)
     assert newest.cause is Cause.AT_CAP
@@ -309,7 +309,7 @@ async def test_environments_that_came_and_went_take_no_memory(machine: Machine) 
         await machine.look(20)
         kept.append(kept_items(machine.scaling._environments))
     assert kept == [0] * 4
-    assert len(await machine.store.places()) == 4
+    assert len(await machine.store.environments()) == 4
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ async def test_a_fresh_event_of_an_oom_kill_is_one(killed: bool, age_s: float, l
     facts: dict[str, Any] = {"release": "notes-r3", "environment": "production", "memory_limit": 64 * MIB}
     facts |= {"oom_killed": killed, "max_memory": 512 * MIB}
     found = kill_of(Event(type="instance.failed", app="notes", at=at(0), id="notes-r3-1", **facts), at(age_s))
-    assert [kill.limit for place, kill in [found or (PLACE, None)] if kill and place == PLACE] == limits
+    assert [kill.limit for key, kill in [found or (KEY, None)] if kill and key == KEY] == limits
 
 
 # --- REST -----------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ def policies_router(store: PolicyStore) -> APIRouter:
     @router.get("/{app}/{env}", summary="How an environment's memory is scaled")
     async def get_policy(app: AppName, env: Environment) -> Policy:
         """Returns the policy in force: the defaults, enabled, where none was set."""
-        place = EnvironmentKey(app, env)
-        return next((each for each in await store.policies() if each.place == place), default_policy(place))
+        key = EnvironmentKey(app, env)
+        return next((each for each in await store.policies() if each.key == key), default_policy(key))
 
     @router.put("/{app}/{env}", summary="Set how an environment's memory is scaled")
     async def put_policy(

@@ -34,20 +34,20 @@ class PolicyStore:
         return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
 
     async def put_policy(self, policy: Policy) -> None:
-        await self._redis.hset(POLICIES, _field(policy.place), policy.model_dump_json())
+        await self._redis.hset(POLICIES, _field(policy.key), policy.model_dump_json())
 
-    async def places(self) -> list[EnvironmentKey]:
+    async def environments(self) -> list[EnvironmentKey]:
         """Returns every environment that has decisions, by name."""
         names: Any = await self._redis.hkeys(SCALING)
         pairs = (name.split(":") for name in names)
         return sorted((EnvironmentKey(app, Environment(environment)) for app, environment in pairs), key=str)
 
-    async def past(self, place: EnvironmentKey) -> Past:
-        text: Any = await self._redis.hget(SCALING, _field(place))
+    async def past(self, key: EnvironmentKey) -> Past:
+        text: Any = await self._redis.hget(SCALING, _field(key))
         if text is None:
             return Past()
         numbers = json.loads(text)
-        last, change = await self._read(place, [numbers["last"], numbers["change"]])
+        last, change = await self._read(key, [numbers["last"], numbers["change"]])
         return Past(last, change)
 
     async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
@@ -56,50 +56,50 @@ class PolicyStore:
         Idempotent: it does nothing if the entry exists, so the event is published once. The last 500 entries of an
         environment are kept.
         """
-        place = EnvironmentKey(decision.app, decision.environment)
-        key = _decisions(place)
+        key = EnvironmentKey(decision.app, decision.environment)
+        name = _decisions(key)
 
         async def write(pipe: Any) -> None:
-            if await pipe.hexists(key, str(decision.number)):
+            if await pipe.hexists(name, str(decision.number)):
                 return
-            numbers = json.loads(await pipe.hget(SCALING, _field(place)) or '{"change": 0}')
+            numbers = json.loads(await pipe.hget(SCALING, _field(key)) or '{"change": 0}')
             numbers["last"] = decision.number
             if decision.action is not Action.NONE:
                 numbers["change"] = decision.number
             pipe.multi()
             if before is not None:
-                pipe.hset(key, str(before.number), before.model_dump_json())
-            pipe.hset(key, str(decision.number), decision.model_dump_json())
-            pipe.hdel(key, str(decision.number - DECISIONS_KEPT))
-            pipe.hset(SCALING, _field(place), json.dumps(numbers))
+                pipe.hset(name, str(before.number), before.model_dump_json())
+            pipe.hset(name, str(decision.number), decision.model_dump_json())
+            pipe.hdel(name, str(decision.number - DECISIONS_KEPT))
+            pipe.hset(SCALING, _field(key), json.dumps(numbers))
             if event is not None:
                 events.append(pipe, event)
 
-        await self._redis.transaction(write, key)  # after a connection lost in the middle, what is stored decides
+        await self._redis.transaction(write, name)  # after a connection lost in the middle, what is stored decides
 
     async def update(self, decision: Decision) -> None:
         """Replaces an existing entry, for example with its outcome. Idempotent."""
-        key = _decisions(EnvironmentKey(decision.app, decision.environment))
-        await self._redis.hset(key, str(decision.number), decision.model_dump_json())
+        name = _decisions(EnvironmentKey(decision.app, decision.environment))
+        await self._redis.hset(name, str(decision.number), decision.model_dump_json())
 
-    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
+    async def decisions(self, key: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
         """Returns decisions, newest first, with a lower number than `before`."""
-        text: Any = await self._redis.hget(SCALING, _field(place))
+        text: Any = await self._redis.hget(SCALING, _field(key))
         last = json.loads(text)["last"] if text else 0
         top = last if before is None else min(last, before - 1)
-        found = await self._read(place, range(top, max(top - limit, 0), -1))
+        found = await self._read(key, range(top, max(top - limit, 0), -1))
         return [decision for decision in found if decision is not None]
 
-    async def _read(self, place: EnvironmentKey, numbers: Sequence[int]) -> list[Decision | None]:
+    async def _read(self, key: EnvironmentKey, numbers: Sequence[int]) -> list[Decision | None]:
         if not numbers:
             return []
-        texts = await self._redis.hmget(_decisions(place), [str(number) for number in numbers])
+        texts = await self._redis.hmget(_decisions(key), [str(number) for number in numbers])
         return [Decision.model_validate_json(text) if text else None for text in texts]
 
 
-def _field(place: EnvironmentKey) -> str:
-    return f"{place.app}:{place.environment}"
+def _field(key: EnvironmentKey) -> str:
+    return f"{key.app}:{key.environment}"
 
 
-def _decisions(place: EnvironmentKey) -> str:
-    return f"monitor:decisions:{place.app}:{place.environment}"
+def _decisions(key: EnvironmentKey) -> str:
+    return f"monitor:decisions:{key.app}:{key.environment}"

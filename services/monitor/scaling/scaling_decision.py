@@ -125,14 +125,14 @@ class Past:
     """The newest entry with a change."""
 
 
-def new_decision(place: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: datetime) -> Decision:
+def new_decision(key: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: datetime) -> Decision:
     """Returns the next entry. The entries of an environment count up from 1."""
     number = past.last.number + 1 if past.last else 1
     return Decision(
-        id=f"{place.app}-{place.environment}-{number}",
+        id=f"{key.app}-{key.environment}-{number}",
         number=number,
-        app=place.app,
-        environment=place.environment,
+        app=key.app,
+        environment=key.environment,
         release=verdict.release,
         action=verdict.action,
         cause=verdict.cause,

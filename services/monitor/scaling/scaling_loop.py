@@ -29,12 +29,12 @@ from services.monitor.scaling.scaling_input import (
     PRESENT,
     SERVING,
     EnvironmentKey,
-    InstanceReading,
     Kill,
+    LiveRelease,
     OomKillCounter,
     ScalingInput,
     count_kills,
-    see,
+    live_release,
 )
 from services.monitor.scaling.scaling_policy import Policy, decide, default_policy, outdated, still_idle
 from shared.errors import Problem
@@ -59,7 +59,7 @@ class _EnvironmentState:
     runs: bool = True
     """True if the deployer's last answer had instances of it."""
     release: str = ""
-    tallies: dict[str, OomKillCounter] = field(default_factory=dict)
+    kill_counters: dict[str, OomKillCounter] = field(default_factory=dict)
     """OOM kill counters by instance."""
     kills: list[Kill] = field(default_factory=list)
     """OOM kills that no decision has considered yet."""
@@ -86,33 +86,33 @@ class Scaling:
         self._ready: dict[tuple[str, datetime], datetime] = {}
         self._resumed = False
 
-    def killed(self, place: EnvironmentKey, kill: Kill) -> None:
+    def killed(self, key: EnvironmentKey, kill: Kill) -> None:
         """Records an OOM kill from an event; the next step handles it. Repeated reports of one kill have no effect."""
-        self._environments.setdefault(place, _EnvironmentState()).kills.append(kill)
+        self._environments.setdefault(key, _EnvironmentState()).kills.append(kill)
 
     async def step(self) -> None:
-        """Looks at each environment once. Raises the first error, after all had their turn."""
-        looks = self._looks()
+        """Decides about each environment once. Raises the first error, after all had their turn."""
+        instances = self._by_environment()
         if not self._resumed:
-            for place in await self._store.places():
-                self._environments.setdefault(place, _EnvironmentState(past=await self._store.past(place), runs=False))
+            for key in await self._store.environments():
+                self._environments.setdefault(key, _EnvironmentState(past=await self._store.past(key), runs=False))
             self._resumed = True
-        policies = {policy.place: policy for policy in await self._store.policies()}
-        for place in looks:
-            self._environments.setdefault(place, _EnvironmentState())
+        policies = {policy.key: policy for policy in await self._store.policies()}
+        for key in instances:
+            self._environments.setdefault(key, _EnvironmentState())
         if self._samples.answers:  # else what ran may run still
-            for place, state in self._environments.items():
-                state.runs = place in looks
-        self._environments = {place: state for place, state in self._environments.items() if state.is_needed}
+            for key, state in self._environments.items():
+                state.runs = key in instances
+        self._environments = {key: state for key, state in self._environments.items() if state.is_needed}
         turns = [
-            self._turn(place, state, looks.get(place, []), policies.get(place) or default_policy(place))
-            for place, state in self._environments.items()
+            self._turn(key, state, instances.get(key, []), policies.get(key) or default_policy(key))
+            for key, state in self._environments.items()
         ]
         for outcome in await asyncio.gather(*turns, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def _looks(self) -> dict[EnvironmentKey, list[ScalingInput]]:
+    def _by_environment(self) -> dict[EnvironmentKey, list[ScalingInput]]:
         """Returns the sampler's current figures by environment."""
         found: dict[EnvironmentKey, list[ScalingInput]] = {}
         ready = {}
@@ -121,62 +121,60 @@ class Scaling:
             key = (stats.id, stats.started_at)
             if stats.state in SERVING and samples:
                 ready[key] = self._ready.get(key, samples[-1].at)
-            look = ScalingInput(stats, samples, ready.get(key))
-            found.setdefault(EnvironmentKey(stats.app, stats.environment), []).append(look)
+            instance = ScalingInput(stats, samples, ready.get(key))
+            found.setdefault(EnvironmentKey(stats.app, stats.environment), []).append(instance)
         self._ready = ready
         return found
 
     async def _turn(
-        self, place: EnvironmentKey, state: _EnvironmentState, looks: Sequence[ScalingInput], policy: Policy
+        self, key: EnvironmentKey, state: _EnvironmentState, instances: Sequence[ScalingInput], policy: Policy
     ) -> None:
-        seen = see(looks)
+        live = live_release(instances)
         try:
             if state.past is None:
-                state.past = await self._store.past(place)
-            self._count_kills(state, seen)
-            if not _open(state.past) and not await self._decide(place, state, seen, policy):
+                state.past = await self._store.past(key)
+            self._count_kills(state, live)
+            if not _open(state.past) and not await self._decide(key, state, live, policy):
                 return
             if _open(state.past):
-                await self._carry_out(state, seen, policy)
+                await self._carry_out(state, live, policy)
         except RedisError:
             state.past = None  # nobody knows what was written
             raise
 
-    def _count_kills(self, state: _EnvironmentState, seen: InstanceReading) -> None:
+    def _count_kills(self, state: _EnvironmentState, live: LiveRelease) -> None:
         """Records new OOM kills; after a start, those since the last stored entry."""
-        if not seen.looks:
+        if not live.instances:
             return
-        if state.release != seen.release:
+        if state.release != live.release:
             last = state.past.last if state.past else None
-            known = last.inputs if last and last.release == seen.release else []
-            state.tallies = {item.id: OomKillCounter(item.oom_kills, item.limit) for item in known}
-            state.release = seen.release
-        state.tallies, kills = count_kills(state.tallies, seen.looks)
+            inputs = last.inputs if last and last.release == live.release else []
+            state.kill_counters = {item.id: OomKillCounter(item.oom_kills, item.limit) for item in inputs}
+            state.release = live.release
+        state.kill_counters, kills = count_kills(state.kill_counters, live.instances)
         state.kills += kills
 
-    async def _decide(
-        self, place: EnvironmentKey, state: _EnvironmentState, seen: InstanceReading, policy: Policy
-    ) -> bool:
+    async def _decide(self, key: EnvironmentKey, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> bool:
         """Decides and records; returns False if the deployer could not say whether an OOM kill still counts.
 
         Kills that are reported meanwhile stay for the next step.
         """
         assert state.past is not None
         considered = list(state.kills)
-        kills = await self._unanswered(place, considered) if considered else []
+        kills = await self._unanswered(key, considered) if considered else []
         if kills is None:
             return False
         if kills:
-            own = [look for look in seen.looks if look.stats.release == kills[0].release]
-            seen = replace(seen, release=kills[0].release, looks=own, kills=kills)
-        elif not seen.looks and state.past.last is not None:
-            seen = replace(seen, release=state.past.last.release)
+            own = [instance for instance in live.instances if instance.stats.release == kills[0].release]
+            live = replace(live, release=kills[0].release, instances=own, kills=kills)
+        elif not live.instances and state.past.last is not None:
+            live = replace(live, release=state.past.last.release)
         if kills or state.runs:
-            await self._record(place, state, decide(seen, policy, state.past, self._clock()))
+            await self._record(key, state, decide(live, policy, state.past, self._clock()))
         del state.kills[: len(considered)]
         return True
 
-    async def _unanswered(self, place: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
+    async def _unanswered(self, key: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
         """Returns the kills that hit the live release at the limit that is wanted now; None if the deployer does not
         answer.
 
@@ -184,7 +182,7 @@ class Scaling:
         starts.
         """
         try:
-            answer = await self._get(_path(place))
+            answer = await self._get(_path(key))
         except Problem as problem:
             return [] if problem.status == 404 else None
         view = EnvironmentView.model_validate(answer)
@@ -192,7 +190,7 @@ class Scaling:
             return []
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
-    async def _record(self, place: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
+    async def _record(self, key: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
         """Stores the verdict, a change together with its event. A repetition is counted in memory, and stored every 10
         s.
         """
@@ -205,14 +203,14 @@ class Scaling:
                 state.written_at = now
             state.past = Past(again, past.change)
         else:
-            decision = new_decision(place, past, verdict, now)
+            decision = new_decision(key, past, verdict, now)
             changes = verdict.action is not Action.NONE
             await self._store.add(decision, scaling_event(decision) if changes else None, before=past.last)
             state.written_at = now
             state.past = Past(decision, decision if changes else past.change)
-            log.info("%s: %s", place, verdict.reason)
+            log.info("%s: %s", key, verdict.reason)
 
-    async def _carry_out(self, state: _EnvironmentState, seen: InstanceReading, policy: Policy) -> None:
+    async def _carry_out(self, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> None:
         """Applies the open decision, or closes it with a reason.
 
         Where the deployer does not answer, the next step tries again: the call may arrive twice, and a restarted
@@ -221,7 +219,7 @@ class Scaling:
         assert state.past is not None and state.past.change is not None
         decision = state.past.change
         try:
-            final, outcome = outdated(decision, seen, policy, self._clock()) or await self._ask(decision, policy)
+            final, outcome = outdated(decision, live, policy, self._clock()) or await self._ask(decision, policy)
         except Problem as problem:
             log.warning("%s is not carried out, it is tried again: %s", decision.id, problem.detail)
             return
@@ -232,7 +230,7 @@ class Scaling:
 
     async def _ask(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
         """Asks the deployer to apply the decision; returns the outcome. Raises Problem for no answer or a 5xx."""
-        place = EnvironmentKey(decision.app, decision.environment)
+        key = EnvironmentKey(decision.app, decision.environment)
         if decision.action is Action.DOWN:
             answer = await self._get("/stats")
             items = Page[InstanceStats].model_validate(answer).items
@@ -240,7 +238,7 @@ class Scaling:
                 return DecisionState.SUPERSEDED, why
         body: dict[str, Any] = {"memory": decision.to}
         try:
-            await self._deployer.call("PATCH", _path(place), body=body, timeout_s=CALL_S)
+            await self._deployer.call("PATCH", _path(key), body=body, timeout_s=CALL_S)
         except Problem as problem:
             if problem.status >= 500:
                 raise
@@ -256,8 +254,8 @@ def _open(past: Past) -> bool:
     return past.change is not None and past.change.is_open
 
 
-def _path(place: EnvironmentKey) -> str:
-    return f"/apps/{place.app}/environments/{place.environment}"
+def _path(key: EnvironmentKey) -> str:
+    return f"/apps/{key.app}/environments/{key.environment}"
 
 
 def _is_of(stats: InstanceStats, decision: Decision) -> bool:

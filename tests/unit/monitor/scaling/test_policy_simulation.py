@@ -10,7 +10,7 @@ import pytest
 
 from services.monitor.samples.sample import Sample
 from services.monitor.scaling.scaling_decision import Action, Past
-from services.monitor.scaling.scaling_input import Kill, ScalingInput, see
+from services.monitor.scaling.scaling_input import Kill, ScalingInput, live_release
 from services.monitor.scaling.scaling_policy import decide
 from tests.support.monitor.scaled import MIB, at, change, counters, policy
 
@@ -51,8 +51,8 @@ def simulated(use: Use, seconds: int, most: int = 512) -> Simulation:
                 memory=used / limit,
             )
         )
-        seen = replace(see([ScalingInput(stats, list(samples), at(began_s))]), kills=kills)
-        verdict = decide(seen, policy(), past, at(second))
+        live = replace(live_release([ScalingInput(stats, list(samples), at(began_s))]), kills=kills)
+        verdict = decide(live, policy(), past, at(second))
         if verdict.action is not Action.NONE:
             past = Past(None, change(second, verdict.action, verdict.from_ // MIB, verdict.to // MIB))
             limit = verdict.to // MIB
