@@ -12,6 +12,6 @@ dispatch/  alert groups, deliveries, the outbox, the dispatcher that follows eve
 api/       REST and HTML pages
 
 `loops.py` holds the sampler, the abort loop and the event follower, `metrics.py` the Prometheus collector; `main.py` is
-the composition root. A new message is an entry in `TELLERS` (`notify/event_message.py`); a new metric is a `Metric`
+the composition root. A new message is an entry in `COMPOSERS` (`notify/event_message.py`); a new metric is a `Metric`
 (`rules/rule.py`) with its reading in `alerts/evaluator.py`.
 """

@@ -60,7 +60,7 @@ def build_app(settings: Settings) -> FastAPI:
         storing.wake()
 
     sampler = Sampler(deployer, samples, now)
-    watch = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
+    evaluator = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
     deliveries, silences = OutboxStore(redis), NotifierStore(redis)
     notified = notifications(deliveries, silences, AppriseNotifier(), settings, EventFollower(redis, GROUP), now)
 
@@ -72,13 +72,13 @@ def build_app(settings: Settings) -> FastAPI:
         scaling.killed(key, kill)
         scaling_loop.wake()
 
-    follower = RegistryFollower(EventFollower(redis, "monitor"), watch, samples, on_kill, now)
+    follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, now)
 
     async def deployer_check() -> str | None:
-        return sampler.silent
+        return sampler.problem
 
     async def proxy_check() -> str | None:
-        return watch.proxy_silent
+        return evaluator.proxy_problem
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ def build_app(settings: Settings) -> FastAPI:
         ],
         loops=[
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
-            Loop("watch", watch.step, every_s=LOOK_S),
+            Loop("watch", evaluator.step, every_s=LOOK_S),
             aborts,
             Loop("events", follower.step, every_s=0.0),
             storing,

@@ -169,11 +169,11 @@ async def test_a_deployer_that_does_not_answer_is_no_fault_of_the_canary(monitor
     world.down = {"deployer"}
     for _ in range(30):
         await monitor.second(canary=(10, 0))
-    assert monitor.sampler.silent == "deployer does not answer: ReadTimeout"
+    assert monitor.sampler.problem == "deployer does not answer: ReadTimeout"
     assert world.aborts == []
     world.down = set()
     await monitor.second()
-    assert monitor.sampler.silent is None
+    assert monitor.sampler.problem is None
     assert world.aborts == []
 
 
@@ -194,7 +194,7 @@ async def test_a_deployer_that_is_silent_for_long_is_no_alert(monitor: Monitor, 
     for _ in range(30):
         await monitor.second(canary=(10, 0), stable=(20, 0))
     assert monitor.alerts.alerts() == []
-    assert monitor.sampler.silent == "deployer does not answer: ReadTimeout"
+    assert monitor.sampler.problem == "deployer does not answer: ReadTimeout"
     world.down = set()
     for _ in range(15):
         await monitor.second(canary=(10, 0), stable=(20, 0))
@@ -271,12 +271,12 @@ async def test_an_oom_kill_aborts_where_no_more_memory_can_be_given(
 ) -> None:
     follower = monitor.follower(redis)
     await monitor.second()
-    place = {"environment": "canary", "release": "notes-r9"}
+    fields = {"environment": "canary", "release": "notes-r9"}
     memory = {"oom_killed": killed, "memory_limit": limit, "max_memory": 400}
-    told = Event(
-        type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="killed", **place, **memory
+    event = Event(
+        type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="killed", **fields, **memory
     )
-    await events.append(redis, told)
+    await events.append(redis, event)
     for _ in range(3):
         await follower.step()
     world.instances["notes-r9-1"] = "failed"
@@ -329,7 +329,7 @@ async def test_apps_that_came_and_went_take_no_memory(monitor: Monitor, world: W
             await monitor.second()
         for part in (monitor.samples, monitor.traffic, monitor.alerts):
             await part.flush()
-        kept.append(kept_items(monitor.watch) + kept_items(monitor.sampler) - kept_items(monitor.alerts))
+        kept.append(kept_items(monitor.evaluator) + kept_items(monitor.sampler) - kept_items(monitor.alerts))
     assert kept == kept[:1] * 4
     assert not any("app0" in path for path in world.asked[-20:])
 
@@ -344,11 +344,11 @@ async def test_an_alerts_events_say_what_it_is_about(monitor: Monitor, world: Wo
     await monitor.second()
     await monitor.alerts.flush()
     appended = await appended_events(redis)
-    told = [
+    event = [
         (event.type, event.id, *((event.model_extra or {}).get(name) for name in ("rule", "release", "environment")))
         for event in appended
     ]
-    assert [item for item in told if item[2] == "full"] == [
+    assert [item for item in event if item[2] == "full"] == [
         ("alert.pending", "full:notes-r9", "full", "notes-r9", "canary"),
         ("alert.pending", "full:notes-r8", "full", "notes-r8", "production"),
         ("alert.firing", "full:notes-r9", "full", "notes-r9", "canary"),
@@ -366,14 +366,14 @@ async def test_an_alerts_events_say_what_it_is_about(monitor: Monitor, world: Wo
 
 async def test_a_silent_proxy_is_said(monitor: Monitor, world: World) -> None:
     await monitor.second()
-    assert monitor.watch.proxy_silent is None
+    assert monitor.evaluator.proxy_problem is None
     for down in ("proxy", "/apps/notes/traffic", "/apps/notes/rollout"):
         world.down = {down}
         await monitor.second()
-        assert monitor.watch.proxy_silent == "proxy does not answer: ReadTimeout"
+        assert monitor.evaluator.proxy_problem == "proxy does not answer: ReadTimeout"
     world.down = set()
     await monitor.second()
-    assert monitor.watch.proxy_silent is None
+    assert monitor.evaluator.proxy_problem is None
 
 
 async def test_a_rule_of_ones_own_fires_after_its_time_and_does_not_abort(monitor: Monitor, world: World) -> None:
@@ -407,10 +407,10 @@ class AwayStore(AlertStore):
             raise RedisError("away")
         return await super().load()
 
-    async def save(self, alerts: Mapping[str, Alert | None], told: Sequence[Event]) -> None:
+    async def save(self, alerts: Mapping[str, Alert | None], event: Sequence[Event]) -> None:
         if self.away:
             raise RedisError("away")
-        await super().save(alerts, told)
+        await super().save(alerts, event)
 
 
 @pytest.mark.parametrize("can_load", [True, False])

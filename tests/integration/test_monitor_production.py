@@ -31,9 +31,9 @@ async def monitor(world: World, tmp_path: Path, redis: Redis) -> AsyncIterator[M
 
 
 async def tell(monitor: Monitor, redis: Redis, kind: str, subject: str) -> None:
-    told = Event(type=kind, app="notes", at=monitor.clock(), id=subject, reason="told so", environment="production")
+    event = Event(type=kind, app="notes", at=monitor.clock(), id=subject, reason="told so", environment="production")
     follower = monitor.follower(redis)
-    await events.append(redis, told)
+    await events.append(redis, event)
     for _ in range(3):  # makes the group, looks for what was taken before, reads
         await follower.step()
 

@@ -40,8 +40,8 @@ def followed(monitor: Monitor, redis: Redis) -> RegistryFollower:
 
 
 async def flush(monitor: Monitor) -> None:
-    for book in (monitor.alerts, monitor.samples, monitor.traffic):
-        await book.flush()
+    for part in (monitor.alerts, monitor.samples, monitor.traffic):
+        await part.flush()
 
 
 async def test_a_canary_that_died_meanwhile_is_aborted(

@@ -189,9 +189,9 @@ async def test_rules_are_put_and_deleted(alerts: AlertStore) -> None:
 
 
 async def test_events_come_with_the_alerts(alerts: AlertStore, redis: Redis) -> None:
-    told = Event(type="alert.firing", app="notes", at=AT, id="errors:notes-r9", reason="why")
-    await alerts.save({"errors:notes-r9": alert("errors")}, [told])
-    assert await appended_events(redis) == [told]
+    event = Event(type="alert.firing", app="notes", at=AT, id="errors:notes-r9", reason="why")
+    await alerts.save({"errors:notes-r9": alert("errors")}, [event])
+    assert await appended_events(redis) == [event]
 
 
 async def test_stores_that_are_out_of_reach_raise() -> None:

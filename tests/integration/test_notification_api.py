@@ -62,11 +62,11 @@ async def test_an_event_becomes_a_mail_and_a_delivery(http: httpx.AsyncClient, r
 async def test_the_end_of_the_service_waits_for_what_is_being_sent(
     tmp_path: Path, redis_server: str, redis: Redis
 ) -> None:
-    with webhook(slow_s=0.7) as (hook, seen):
+    with webhook(slow_s=0.7) as (hook, requests):
         app: Any = build_app(Settings(home=tmp_path, token=SecretStr("token"), redis_url=redis_server, notify=hook))
         async with app.router.lifespan_context(app):
             await fail_a_build(redis)
-            while not seen:
+            while not requests:
                 await asyncio.sleep(0.02)
     assert [each.state for each in await OutboxStore(redis).deliveries()] == ["delivered"]
 

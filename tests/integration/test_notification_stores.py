@@ -32,8 +32,10 @@ def at(seconds: float) -> datetime:
 
 
 def delivery(cause: str = "1-0", second: float = 0, server: str = "mail server") -> MessageDelivery:
-    told = Notification(event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b"))
-    return new_delivery(cause, told, Address("fake://s/ann", "ann", "ann", server), at(second))
+    notification = Notification(
+        event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b")
+    )
+    return new_delivery(cause, notification, Address("fake://s/ann", "ann", "ann", server), at(second))
 
 
 def ended(found: MessageDelivery) -> MessageDelivery:
@@ -96,13 +98,13 @@ async def test_only_ended_deliveries_beyond_the_newest_500_go(outbox: OutboxStor
 
 
 async def test_groups_and_what_is_known_are_put_and_replaced(outbox: OutboxStore) -> None:
-    known = ReleaseContext(notify=["mailto://x"], commits={"notes-r9": "c" * 40})
+    contexts = ReleaseContext(notify=["mailto://x"], commits={"notes-r9": "c" * 40})
     await outbox.settle(
-        SendOutcome(groups={"a": group("notes-r1"), "b": group("notes-r2")}, known={"notes:canary": known})
+        SendOutcome(groups={"a": group("notes-r1"), "b": group("notes-r2")}, contexts={"notes:canary": contexts})
     )
     await outbox.settle(SendOutcome(groups={"a": None, "c": None, "b": group("notes-r3")}))
     assert await outbox.groups() == {"b": group("notes-r3")}
-    assert await outbox.known() == {"notes:canary": known}
+    assert await outbox.contexts() == {"notes:canary": contexts}
 
 
 async def test_an_event_is_confirmed_with_what_follows_from_it(redis: Redis) -> None:

@@ -159,7 +159,7 @@ class Machine:
             self.second += 2
             update = {"working_set": round(used * MIB), **changes}
             self.deployer.stats = [stats.model_copy(update=update) for stats in self.deployer.stats]
-            self.samples.take(self.deployer.stats, self.now())
+            self.samples.record(self.deployer.stats, self.now())
             await self.scaling.step()
 
     async def decisions(self) -> list[Decision]:
@@ -264,7 +264,7 @@ async def test_while_redis_is_away_nothing_is_changed_and_afterwards_it_is(machi
     machine.store = Away(redis)
     machine.restart()
     machine.second += 2
-    machine.samples.take([counters(used=60)], machine.now())
+    machine.samples.record([counters(used=60)], machine.now())
     with pytest.raises(RedisError):
         await machine.scaling.step()
     assert machine.deployer.patched == []
@@ -280,7 +280,7 @@ async def test_an_idle_app_goes_down_only_if_its_use_read_again_is_still_low(mac
     await machine.look(20, 148)
     assert machine.deployer.patched == []
     machine.second += 2
-    machine.samples.take(machine.deployer.stats, machine.now())
+    machine.samples.record(machine.deployer.stats, machine.now())
     machine.deployer.stats = [counters(used=70, limit=256)]  # it has grown since the sample
     await machine.scaling.step()
     assert machine.deployer.patched == []

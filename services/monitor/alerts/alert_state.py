@@ -73,7 +73,7 @@ class ActiveAlerts:
             key=lambda alert: alert.abort_at or alert.since,
         )
 
-    def look(
+    def apply(
         self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
     ) -> bool:
         """Applies one reading to the rule's alert about the release; returns whether that changed it."""
@@ -160,15 +160,15 @@ class ActiveAlerts:
         """Stores changed alerts with their events. Raises RedisError, and then keeps them for the next try."""
         async with self._flushing:
             await self.load()
-            unsaved, told = self._unsaved, self._events
+            unsaved, events = self._unsaved, self._events
             self._unsaved, self._events = set(), []
             try:
-                known = {name: self._alerts.get(name) for name in unsaved}
-                if known or told:
-                    await self._store.save(known, told)
+                alerts = {name: self._alerts.get(name) for name in unsaved}
+                if alerts or events:
+                    await self._store.save(alerts, events)
             except BaseException:
                 self._unsaved |= unsaved
-                self._events = (told + self._events)[-KEPT:]
+                self._events = (events + self._events)[-KEPT:]
                 raise
 
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.monitor.alerts.alert import Alert
 from services.monitor.rules.rule import Rule
-from shared import events
+from shared.events import append
 from shared.models import Event
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class AlertStore:
             rules, alerts = await pipe.execute()
         return _readable(Rule, rules), _readable(Alert, alerts)
 
-    async def save(self, alerts: Mapping[str, Alert | None], told: Sequence[Event]) -> None:
+    async def save(self, alerts: Mapping[str, Alert | None], events: Sequence[Event]) -> None:
         """Stores (None: removes) alerts by id and appends their events, atomically."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for name, alert in alerts.items():
@@ -46,8 +46,8 @@ class AlertStore:
                     pipe.hdel(ALERTS, name)
                 else:
                     pipe.hset(ALERTS, name, alert.model_dump_json())
-            for event in told:
-                events.append(pipe, event)
+            for event in events:
+                append(pipe, event)
             await pipe.execute()
 
     async def put_rule(self, rule: Rule) -> None:

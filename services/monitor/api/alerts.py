@@ -15,7 +15,7 @@ from shared.web.pages import wants_page
 EXAMPLE = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30, "app": "notes", "aborts": False}
 
 
-def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
+def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
     """Returns the routes; `page` renders the alerts for a browser."""
     router = APIRouter(tags=["alerts"])
 
@@ -34,7 +34,7 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
         return Page(
             items=[
                 alert
-                for alert in book.alerts()
+                for alert in alerts.alerts()
                 if app in (None, alert.app)
                 and environment in (None, alert.environment)
                 and state in (None, alert.state)
@@ -44,12 +44,12 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
     @router.get("/rules", summary="All rules")
     async def list_rules() -> Page[Rule]:
         """Returns all rules by name; the default ones exist without being set."""
-        return Page(items=book.rules())
+        return Page(items=alerts.rules())
 
     @router.get("/rules/{name}", summary="One rule")
     async def get_rule(name: RuleName) -> Rule:
         """Returns the rule that is in force."""
-        for rule in book.rules():
+        for rule in alerts.rules():
             if rule.name == name:
                 return rule
         raise _not_found(name)
@@ -61,15 +61,15 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
         `enabled: false` to put it out of force.
         """
         rule = Rule(name=name, **body.model_dump())
-        await book.put_rule(rule)
+        await alerts.put_rule(rule)
         return rule
 
     @router.delete("/rules/{name}", summary="Delete a rule", status_code=204)
     async def delete_rule(name: RuleName) -> Response:
         """Deletes the rule and ends its open alerts. A default rule goes back to its default."""
-        if name not in {rule.name for rule in book.rules()}:
+        if name not in {rule.name for rule in alerts.rules()}:
             raise _not_found(name)
-        await book.delete_rule(name)
+        await alerts.delete_rule(name)
         return Response(status_code=204)
 
     return router

@@ -86,14 +86,14 @@ def delivery_id(cause: str, address: Address) -> str:
     return hashlib.sha256(f"{cause} {address.key}".encode()).hexdigest()[:16]
 
 
-def new_delivery(cause: str, told: Notification, address: Address, now: datetime) -> MessageDelivery:
+def new_delivery(cause: str, notification: Notification, address: Address, now: datetime) -> MessageDelivery:
     """Returns a queued delivery, or a failed one if apprise does not know the address."""
     delivery = MessageDelivery(
         id=delivery_id(cause, address),
-        event=told.event,
-        app=told.app,
-        environment=told.environment,
-        subject=told.message.subject,
+        event=notification.event,
+        app=notification.app,
+        environment=notification.environment,
+        subject=notification.message.subject,
         recipient=address.shown,
         state=S.QUEUED,
         reason="",
@@ -102,7 +102,7 @@ def new_delivery(cause: str, told: Notification, address: Address, now: datetime
         due_at=now,
         server=address.server,
         url=address.url,
-        message=told.message,
+        message=notification.message,
     )
     return _moved(delivery, S.FAILED, address.problem, now) if address.problem else delivery
 

@@ -18,7 +18,7 @@ DELIVERIES = "monitor:deliveries"
 ORDER = "monitor:deliveries:order"
 DUE = "monitor:deliveries:due"
 ALERT_GROUPS = "monitor:alert-groups"
-KNOWN = "monitor:known"
+CONTEXTS = "monitor:known"
 KEPT = 500
 
 
@@ -29,7 +29,7 @@ class SendOutcome:
     deliveries: list[MessageDelivery] = field(default_factory=list)
     groups: dict[str, AlertGroup | None] = field(default_factory=dict)
     """Changed groups by name; None for one that is over."""
-    known: dict[str, ReleaseContext] = field(default_factory=dict)
+    contexts: dict[str, ReleaseContext] = field(default_factory=dict)
     """Changed release contexts by `<app>:<environment>`."""
 
 
@@ -71,8 +71,8 @@ class OutboxStore:
                     pipe.hdel(ALERT_GROUPS, name)
                 else:
                     pipe.hset(ALERT_GROUPS, name, group.model_dump_json())
-            for name, known in outcome.known.items():
-                pipe.hset(KNOWN, name, known.model_dump_json())
+            for name, context in outcome.contexts.items():
+                pipe.hset(CONTEXTS, name, context.model_dump_json())
             if entry_id is not None:
                 pipe.xack(STREAM, GROUP, entry_id)
             await pipe.execute()
@@ -81,8 +81,8 @@ class OutboxStore:
         kept: dict[Any, Any] = await self._redis.hgetall(ALERT_GROUPS)
         return {name: AlertGroup.model_validate_json(text) for name, text in kept.items()}
 
-    async def known(self) -> dict[str, ReleaseContext]:
-        kept: dict[Any, Any] = await self._redis.hgetall(KNOWN)
+    async def contexts(self) -> dict[str, ReleaseContext]:
+        kept: dict[Any, Any] = await self._redis.hgetall(CONTEXTS)
         return {name: ReleaseContext.model_validate_json(text) for name, text in kept.items()}
 
     async def due(self, now: datetime) -> list[DueDeliveries]:

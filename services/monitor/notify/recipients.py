@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from services.monitor.notify.event_message import TOLD
+from services.monitor.notify.event_message import NOTIFIED
 from services.monitor.notify.message import Message
 from services.monitor.notify.notifier import Address, Notifier, NotSent
 from services.monitor.notify.notifier_store import NotifierStore
@@ -62,7 +62,7 @@ class Recipients:
     def __init__(self, store: NotifierStore, notifier: Notifier, platform_urls: Sequence[str]) -> None:
         self._store = store
         self._notifier = notifier
-        self._fixed = [
+        self._platform = [
             Recipient(name=f"{PLATFORM}-{number}", url=url) for number, url in enumerate(platform_urls, start=1)
         ]
         self._parsed: dict[str, list[Address]] = {}
@@ -70,7 +70,7 @@ class Recipients:
     async def views(self) -> list[NotifierView]:
         """Returns all notifiers, those from SLIPWAY_NOTIFY first."""
         kept = await self._store.recipients()
-        return [await self._view(each, True) for each in self._fixed] + [await self._view(each, False) for each in kept]
+        return [await self._view(each) for each in [*self._platform, *kept]]
 
     async def replace(self, body: NotifierList) -> list[NotifierView]:
         """Replaces the notifiers set over REST. Raises Invalid, and then nothing has changed."""
@@ -83,8 +83,8 @@ class Recipients:
             if item.name in after:
                 raise Invalid(f"{at}.name", f"`{item.name}` is there twice; give each its own name")
             for pattern in item.events:
-                if not any(fnmatchcase(event, pattern) for event in TOLD):
-                    raise Invalid(f"{at}.events", f"`{pattern}` fits nothing that is told; that is {', '.join(TOLD)}")
+                if not any(fnmatchcase(event, pattern) for event in NOTIFIED):
+                    raise Invalid(f"{at}.events", f"`{pattern}` matches none of the events {', '.join(NOTIFIED)}")
             url = await self._url(item, before.get(item.name), at)
             after[item.name] = Recipient(name=item.name, url=url, events=item.events, enabled=item.enabled)
         await self._store.put_recipients(list(after.values()))
@@ -93,14 +93,14 @@ class Recipients:
     async def addresses(self, event: str, manifest: Iterable[str]) -> list[Address]:
         """Returns the recipients of an event of this type, deduplicated: the platform's own, then the manifest's."""
         found: dict[str, Address] = {}
-        for url in [*wanted([*self._fixed, *await self._store.recipients()], event), *manifest]:
+        for url in [*wanted([*self._platform, *await self._store.recipients()], event), *manifest]:
             for address in await self._addresses(url):
                 found.setdefault(address.key, address)
         return list(found.values())
 
     async def test(self, name: str | None, message: Message, message_id: str) -> list[TestResult]:
         """Sends the message now, to one notifier or to all enabled ones. Raises NotFound."""
-        everyone = [*self._fixed, *await self._store.recipients()]
+        everyone = [*self._platform, *await self._store.recipients()]
         chosen = [each for each in everyone if (each.enabled if name is None else each.name == name)]
         if name is not None and not chosen:
             raise NotFound(f"there is no notifier {name}; GET /notifiers lists those there are")
@@ -127,14 +127,14 @@ class Recipients:
             raise Invalid(f"{at}.url", f"is not an address that apprise knows; {REMEDY}")
         return item.url
 
-    async def _view(self, each: Recipient, read_only: bool) -> NotifierView:
+    async def _view(self, each: Recipient) -> NotifierView:
         addresses = await self._addresses(each.url)
         return NotifierView(
             name=each.name,
             url=await self._shown(each.url),
             events=each.events,
             enabled=each.enabled,
-            read_only=read_only,
+            read_only=each in self._platform,
             problem=addresses[0].problem,
         )
 

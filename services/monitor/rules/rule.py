@@ -87,9 +87,9 @@ class Reading:
 
     value: float | None
     """None if there are no data."""
-    words: str
+    description: str
     """The value as a sentence for people."""
-    seen: Mapping[str, JsonValue] = field(default_factory=dict)
+    evidence: Mapping[str, JsonValue] = field(default_factory=dict)
     """The figures that the value was computed from, kept as evidence."""
 
 

@@ -25,31 +25,31 @@ class CounterIncrease:
     def __init__(self, kept: timedelta) -> None:
         self._kept = kept
         self._counters: dict[str, _Counter] = {}
-        self._grown: deque[tuple[datetime, int]] = deque()
-        self.looked_at: datetime | None = None
+        self._increases: deque[tuple[datetime, int]] = deque()
+        self.read_at: datetime | None = None
 
-    def look(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
+    def record(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
         """Records the counts of the running instances; `leaving` names those among them that are ill or draining.
 
         Returns the instances to which an increase is attributed: the instance itself, or the predecessor that it
         replaced.
         """
-        first, self.looked_at = self.looked_at is None, now
+        first, self.read_at = self.read_at is None, now
         staying = counts.keys() - set(leaving)
-        culprits, grown = [], 0
+        sources, increase = [], 0
         for name, count in sorted(counts.items(), key=lambda item: item[1]):
-            culprit, more = self._grew(name, count, staying, first)
+            source, more = self._increase(name, count, staying, first)
             own = self._counters.setdefault(name, _Counter(count, now))
             own.count, own.read_at = count, now
             if more > 0:
-                culprits.append(culprit)
-                grown += more
-        if grown:
-            self._grown.append((now, grown))
-        while self._grown and self._grown[0][0] <= now - self._kept:
-            self._grown.popleft()
+                sources.append(source)
+                increase += more
+        if increase:
+            self._increases.append((now, increase))
+        while self._increases and self._increases[0][0] <= now - self._kept:
+            self._increases.popleft()
         self._counters = {name: own for name, own in self._counters.items() if own.read_at > now - self._kept}
-        return culprits
+        return sources
 
     def knows(self, instance: str) -> bool:
         """Returns whether the instance was read within the time `kept`."""
@@ -57,9 +57,9 @@ class CounterIncrease:
 
     def within(self, span: timedelta, now: datetime) -> int:
         """Returns the increase in the time `span` before `now`, at most as far back as `kept`."""
-        return sum(grown for at, grown in self._grown if at > now - span)
+        return sum(increase for at, increase in self._increases if at > now - span)
 
-    def _grew(self, name: str, count: int, staying: Collection[str], first: bool) -> tuple[str, int]:
+    def _increase(self, name: str, count: int, staying: Collection[str], first: bool) -> tuple[str, int]:
         if name in self._counters:
             return name, count - self._counters[name].count
         if first or count == 0:

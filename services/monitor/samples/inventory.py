@@ -26,7 +26,7 @@ class Inventory:
         self._excused: dict[str, datetime] = {}
         self.answers = False
 
-    def take(self, instances: Instances, now: datetime) -> None:
+    def record(self, instances: Instances, now: datetime) -> None:
         """Stores one answer of the registry: app → track → instances."""
         self._instances, self.answers = instances, True
         for app in instances:
@@ -86,8 +86,8 @@ class Inventory:
         own = self._own(app, environment, release)
         if own:
             ill = {record.id: record.state for record in own if record.state in ILL and record.id not in self._excused}
-            words = ", ".join(f"{name} is {state}" for name, state in ill.items())
-            return Reading(len(ill), f"instance {words}" if ill else "every instance is well", {"ill": [*ill]})
+            states = ", ".join(f"{name} is {state}" for name, state in ill.items())
+            return Reading(len(ill), f"instance {states}" if ill else "every instance is well", {"ill": [*ill]})
         since = self._empty_since.get(app)
         if environment == Environment.PRODUCTION and since is not None and now - since >= EMPTY_FOR:
             return Reading(1, f"no instance of {release} is in the registry", {"empty_since": since.isoformat()})

@@ -27,7 +27,7 @@ class SampleCache:
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
-        self.faults = RestartHistory()
+        self.restart_history = RestartHistory()
         self._frames: dict[str, Frame] = {}
         self._latest: dict[str, Sample] = {}
         self._series: dict[str, TimeSeries[Sample]] = {}
@@ -39,7 +39,7 @@ class SampleCache:
         self._loaded = self._tried = False
         self._loading = asyncio.Lock()
 
-    def take(self, items: Iterable[InstanceStats], now: datetime) -> None:
+    def record(self, items: Iterable[InstanceStats], now: datetime) -> None:
         """Records one answer of the deployer, which lists everything that runs. A missing instance counts as silent
         from now on.
         """
@@ -54,7 +54,7 @@ class SampleCache:
         asked_since = now - ABSENCE_KEPT
         self._absent = {name: at for name, at in self._absent.items() if name not in frames and at[1] > asked_since}
         self._answered_at = self.sampled_at = now
-        self.faults.take([frame.stats for frame in frames.values()], now)
+        self.restart_history.record([frame.stats for frame in frames.values()], now)
         self._unsaved.add(_watched(frame.stats, self._latest[name]) for name, frame in frames.items())
 
     @property
@@ -91,49 +91,51 @@ class SampleCache:
         if not silent:
             return Reading(0.0, "every instance gives samples")
         worst = max(silent, key=lambda name: silent[name])
-        words = f"instance {worst} gave no samples for {silent[worst]:.0f} s"
-        return Reading(silent[worst], words, {"instance": worst})
+        description = f"instance {worst} gave no samples for {silent[worst]:.0f} s"
+        return Reading(silent[worst], description, {"instance": worst})
 
     def cpu(self, release: str) -> Reading:
         """Returns the CPU use of the release's busiest instance, in percent of one core."""
-        return self._highest({name: item.cpu for name, item in self._of(release)}, "uses {:.0f} % of a core")
+        return self._highest({name: item.cpu for name, item in self._own(release)}, "uses {:.0f} % of a core")
 
     def memory(self, release: str) -> Reading:
         """Returns the memory use of the release's fullest instance, as a share of its limit."""
-        return self._highest({name: item.memory for name, item in self._of(release)}, "uses {:.0%} of its memory limit")
+        shares = {name: item.memory for name, item in self._own(release)}
+        return self._highest(shares, "uses {:.0%} of its memory limit")
 
     def memory_at_cap(self, release: str, now: datetime) -> Reading:
         """Returns the memory use where the limit is the largest that the manifest allows, else 0; 1 for a minute after
         an OOM kill there.
         """
-        killed = self.faults.killed(release, now)
+        killed = self.restart_history.killed(release, now)
         if killed is not None:
             return killed
-        shares = {name: item.memory if is_at_cap(self._frames[name].stats) else 0.0 for name, item in self._of(release)}
+        own = self._own(release)
+        shares = {name: item.memory if is_at_cap(self._frames[name].stats) else 0.0 for name, item in own}
         return self._highest(shares, "uses {:.0%} of its largest memory limit")
 
     def restarts(self, release: str, now: datetime) -> Reading:
         """Returns the restarts of all instances of the release within the last 10 min."""
         if self._answered_at is None:
             return Reading(None, "the deployer does not answer")
-        return self.faults.restarts(release, now)
+        return self.restart_history.restarts(release, now)
 
-    def _of(self, release: str) -> list[tuple[str, Sample]]:
+    def _own(self, release: str) -> list[tuple[str, Sample]]:
         """Returns the last samples of the release's instances by name; empty while the deployer does not answer."""
         own = [name for name, frame in self._frames.items() if frame.stats.release == release]
         return [(name, self._latest[name]) for name in own] if self._answered_at else []
 
-    def _highest(self, figures: dict[str, float | None] | dict[str, float], words: str) -> Reading:
-        known = {name: figure for name, figure in figures.items() if figure is not None}
-        if not known:
+    def _highest(self, figures: dict[str, float | None] | dict[str, float], description: str) -> Reading:
+        measured = {name: figure for name, figure in figures.items() if figure is not None}
+        if not measured:
             return Reading(None, "there is no sample")
-        worst = max(known, key=lambda name: known[name])
+        worst = max(measured, key=lambda name: measured[name])
         latest = self._latest[worst]
-        seen: dict[str, JsonValue] = {
+        evidence: dict[str, JsonValue] = {
             **{"instance": worst, "cpu": latest.cpu},
             **{"working_set": latest.working_set, "memory_limit": latest.memory_limit},
         }
-        return Reading(known[worst], f"instance {worst} {words.format(known[worst])}", seen)
+        return Reading(measured[worst], f"instance {worst} {description.format(measured[worst])}", evidence)
 
     # --- Redis
 
@@ -150,8 +152,8 @@ class SampleCache:
             ]
             for item, samples in past:
                 recent = [sample for sample in samples if sample.at >= begin]
-                self._series.setdefault(item.id, TimeSeries(item.id)).take_up(recent)
-            self.faults.take_up(past)
+                self._series.setdefault(item.id, TimeSeries(item.id)).restore(recent)
+            self.restart_history.restore(past)
             self._loaded = True
 
     async def load_if_possible(self, now: datetime) -> None:

@@ -21,11 +21,11 @@ class TrafficCache:
         self._store = store
         self._before: dict[str, Counted] = {}
         self._series: dict[str, TimeSeries[TrafficSample]] = {}
-        self._taken_up: set[str] = set()
+        self._restored: set[str] = set()
         self._unsaved: WriteBuffer[ReleaseSample] = WriteBuffer(UNSAVED_MOST)
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
-    def take(self, traffic: TrafficView, now: datetime) -> None:
+    def record(self, traffic: TrafficView, now: datetime) -> None:
         """Records one answer of the proxy. Counters of another epoch begin a new series of differences."""
         self._before = {release: before for release, before in self._before.items() if now - before.at < GAP}
         for figures in traffic.tracks.values():
@@ -50,16 +50,16 @@ class TrafficCache:
 
     async def flush(self) -> None:
         """Stores what is not stored yet. Raises RedisError, and then keeps it for the next try."""
-        for release in self._series.keys() - self._taken_up:
-            await self._take_up(release)
-        self._taken_up &= self._series.keys()
+        for release in self._series.keys() - self._restored:
+            await self._restore(release)
+        self._restored &= self._series.keys()
         await self._unsaved.flush(self._store.add_traffic)
         await self._unsaved_rows.flush(self._store.add_rollups)
 
-    async def _take_up(self, release: str) -> None:
+    async def _restore(self, release: str) -> None:
         """Restores what an earlier run stored, so that the minute of a restart is rolled up as a whole."""
         now = self._series[release].last_at
         older = await self._store.traffic(release, start_of(now - RECENT, MINUTE_S), now)
         if release in self._series:
-            self._series[release].take_up(older)
-        self._taken_up.add(release)
+            self._series[release].restore(older)
+        self._restored.add(release)

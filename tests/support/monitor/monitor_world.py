@@ -149,7 +149,7 @@ class Monitor:
         self.traffic = TrafficCache(self.sample_store)
         deployer, proxy = (ServiceClient(name, settings, NoRegistry(), http) for name in ("deployer", "proxy"))
         self.sampler = Sampler(deployer, self.samples, self.clock)
-        self.watch = Evaluator(deployer, proxy, self.samples, self.traffic, self.alerts, self.clock, self.wake)
+        self.evaluator = Evaluator(deployer, proxy, self.samples, self.traffic, self.alerts, self.clock, self.wake)
         self.aborts = Aborts(proxy, self.alerts, self.clock)
 
     def clock(self) -> datetime:
@@ -162,7 +162,7 @@ class Monitor:
         """OOM kills that it hands on are in `kills`."""
         events = EventFollower(redis, "monitor")
         return RegistryFollower(
-            events, self.watch, self.samples, lambda place, kill: self.kills.append(kill), self.clock
+            events, self.evaluator, self.samples, lambda place, kill: self.kills.append(kill), self.clock
         )
 
     async def second(self, canary: tuple[int, int] = (0, 0), stable: tuple[int, int] = (0, 0)) -> None:
@@ -172,7 +172,7 @@ class Monitor:
             counts[0] += more[0]
             counts[1] += more[1]
         await self.sampler.step()
-        await self.watch.step()
+        await self.evaluator.step()
         await self.aborts.step()
 
     def alert(self, name: str) -> Alert:

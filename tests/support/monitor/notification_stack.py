@@ -103,13 +103,13 @@ def webhook(slow_s: float = 0.0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A `json://` URL with a secret, and the requests that came there: headers (lower case), and the body. Answers
     after `slow_s` seconds.
     """
-    seen: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status = 500 if self.path.endswith("/broken") else 200
-            seen.append({"headers": {key.lower(): value for key, value in self.headers.items()}, "body": body})
+            requests.append({"headers": {key.lower(): value for key, value in self.headers.items()}, "body": body})
             time.sleep(slow_s)
             self.send_response(status)
             self.end_headers()
@@ -121,7 +121,7 @@ def webhook(slow_s: float = 0.0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"json://me:s3cretpw@127.0.0.1:{server.server_port}/hook-t0ken", seen
+        yield f"json://me:s3cretpw@127.0.0.1:{server.server_port}/hook-t0ken", requests
     finally:
         server.shutdown()
         thread.join()

@@ -52,11 +52,15 @@ class Slow(FakeNotifier):
 
 async def filled(store: OutboxStore, *people: str) -> list[MessageDelivery]:
     """Queues a message to each, `person@server`."""
-    told = Notification(event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b"))
+    notification = Notification(
+        event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b")
+    )
     deliveries = []
     for person in people:
         name, _, server = person.partition("@")
-        deliveries.append(new_delivery("1-0", told, Address(f"fake://{server}/{name}", person, person, server), AT))
+        deliveries.append(
+            new_delivery("1-0", notification, Address(f"fake://{server}/{name}", person, person, server), AT)
+        )
     await store.settle(SendOutcome(deliveries=deliveries))
     return deliveries
 

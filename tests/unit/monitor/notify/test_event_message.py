@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.monitor.notify.event_message import TELLERS, Links, figure, notification, plain_notification
+from services.monitor.notify.event_message import COMPOSERS, Links, figure, notification_of, plain_notification
 from services.monitor.notify.message import Message
 from services.monitor.notify.release_context import ReleaseContext, addresses, learned
 from shared.models import Event
@@ -23,8 +23,8 @@ def event(kind: str, reason: str = "why", **fields: Any) -> Event:
     return Event(**{"type": kind, "app": "notes", "at": AT, "id": "notes-r9", "reason": reason, **fields})
 
 
-def told(kind: str, reason: str = "why", **fields: Any) -> Message | None:
-    said = notification(event(kind, reason, **fields), PLACES, LINKS)
+def composed(kind: str, reason: str = "why", **fields: Any) -> Message | None:
+    said = notification_of(event(kind, reason, **fields), PLACES, LINKS)
     return said.message if said else None
 
 
@@ -67,11 +67,11 @@ PRODUCTION, CANARY = {"environment": "production"}, {"environment": "canary"}
     ],
 )
 def test_what_is_told(kind: str, reason: str, fields: dict[str, Any], is_told: bool) -> None:
-    assert (told(kind, reason, **fields) is not None) is is_told
+    assert (composed(kind, reason, **fields) is not None) is is_told
 
 
 def test_a_failed_build_says_where_and_why() -> None:
-    message = told(
+    message = composed(
         "build.failure", "gate coverage: 61", id="notes-17", branch="dev", commit=COMMIT, excerpt="E  1 == 2"
     )
     assert message is not None
@@ -87,7 +87,7 @@ def test_a_failed_build_says_where_and_why() -> None:
 
 
 def test_a_release_that_was_rolled_back_gives_its_evidence() -> None:
-    message = told(
+    message = composed(
         "release.rolled_back",
         "notes-r9-1: exited",
         **{"environment": "production", "build": "notes-17", "commit": COMMIT, "exit_code": 0},
@@ -107,7 +107,7 @@ def test_the_proxy_s_evidence_is_told_without_what_is_null_or_too_deep() -> None
         **{"seen": {"canary_requests": 100, "seconds": 10.0}, "ran_s": 61.5},
         "traffic": {"epoch": "e1", "share_set": 0.33, "tracks": {"canary": canary, "stable": {"requests": 200}}},
     }
-    message = told("rollout.aborted", "errors: answered 31 of 100", evidence=evidence)
+    message = composed("rollout.aborted", "errors: answered 31 of 100", evidence=evidence)
     assert message is not None
     for words in (
         "seen         canary requests 100, seconds 10",
@@ -124,7 +124,7 @@ def test_a_step_of_scaling_tells_each_instance() -> None:
         {"id": f"notes-r9-{number}", "working_set": 60 * 2**20, "limit": 2**26, "growth": None} for number in (1, 2)
     ]
     fields: dict[str, Any] = {"from": 2**26, "to": 2**27, "inputs": looks}
-    message = told("scaling.decided", environment="canary", **fields)
+    message = composed("scaling.decided", environment="canary", **fields)
     assert message is not None
     for number in (1, 2):
         assert f"notes-r9-{number}   working set 60 MiB, limit 64 MiB\n" in message.text
@@ -136,7 +136,7 @@ def test_an_aborted_rollout_gives_its_evidence_and_both_tracks() -> None:
         "canary": {"requests": 100, "errors": 31, "latency": {"le_ms": []}},
         "stable": {"requests": 200, "errors": 0},
     }
-    message = told("rollout.aborted", "errors", evidence=evidence, traffic=traffic)
+    message = composed("rollout.aborted", "errors", evidence=evidence, traffic=traffic)
     assert message is not None
     for words in (
         "answered 31 of 100 with 5xx",
@@ -153,12 +153,12 @@ def test_an_aborted_rollout_gives_its_evidence_and_both_tracks() -> None:
 
 @pytest.mark.parametrize("odd", ["a string", 7, None, ["list"], {"nested": {"deeper": {}}}])
 def test_evidence_of_another_shape_harms_nothing(odd: Any) -> None:
-    assert told("rollout.aborted", "errors", evidence=odd, traffic=odd) is not None
+    assert composed("rollout.aborted", "errors", evidence=odd, traffic=odd) is not None
 
 
 def test_a_step_of_scaling_gives_both_limits_and_what_it_was_decided_on() -> None:
     inputs = {"working_set": 60 * 2**20, "pressure": 0.5}
-    message = told(
+    message = composed(
         "scaling.decided", "uses 94 %", environment="production", **{"from": 2**26, "to": 2**27, "inputs": inputs}
     )
     assert message is not None
@@ -173,7 +173,7 @@ def test_figures(value: Any, words: str) -> None:
     assert figure(value) == words
 
 
-@pytest.mark.parametrize("kind", TELLERS)
+@pytest.mark.parametrize("kind", COMPOSERS)
 def test_a_plain_notification_is_there_for_all_that_is_told(kind: str) -> None:
     plain = plain_notification(event(kind), LINKS)
     assert plain is not None and kind in plain.message.subject
@@ -191,10 +191,10 @@ def test_a_release_tells_its_place_s_addresses_and_commit() -> None:
 
 
 def test_only_the_last_twenty_commits_are_kept() -> None:
-    places: dict[str, ReleaseContext] = {}
+    contexts: dict[str, ReleaseContext] = {}
     for number in range(30):
-        places |= learned(places, event("release.live", id=f"notes-r{number}", commit=COMMIT, **CANARY))
-    assert list(places["notes:canary"].commits) == [f"notes-r{number}" for number in range(10, 30)]
+        contexts |= learned(contexts, event("release.live", id=f"notes-r{number}", commit=COMMIT, **CANARY))
+    assert list(contexts["notes:canary"].commits) == [f"notes-r{number}" for number in range(10, 30)]
 
 
 @pytest.mark.parametrize(
