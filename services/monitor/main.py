@@ -89,7 +89,7 @@ def build_app(settings: Settings) -> FastAPI:
         "monitor",
         settings,
         registry,
-        description="Samples, alerts, the abort of canaries that fail, and messages to people.",
+        description="Samples, alerts, the abort of failing canaries, scaling of memory, and messages to people.",
         routers=[
             pages_router(pages, sample_store, policies),
             samples_router(sample_store),

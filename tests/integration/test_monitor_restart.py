@@ -81,7 +81,8 @@ async def test_an_event_waits_until_the_rollout_is_known(
     died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
     await events.append(redis, died)
     for _ in range(2):
-        with pytest.raises(Unavailable, match="nobody knows whether notes-r9 is on its way: proxy does not answer"):
+        unknown = "the proxy does not say whether notes-r9 is being rolled out: proxy does not answer"
+        with pytest.raises(Unavailable, match=unknown):
             await follower.step()
     world.down = set()
     await follower.step()

@@ -92,7 +92,7 @@ class Evaluator:
             problem = await self._read_rollout(app)
             rollout = self._rollouts.get(app)
             if problem and (rollout is None or rollout.release != release):
-                raise Unavailable(f"nobody knows whether {release} is on its way: {problem}")
+                raise Unavailable(f"the proxy does not say whether {release} is being rolled out: {problem}")
             if rollout is None or rollout.release != release or rollout.state not in CURRENT:
                 return
         elif self._inventory.live(app) != release:

@@ -19,7 +19,7 @@ def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Resp
     """Returns the routes; `page` renders the alerts for a browser."""
     router = APIRouter(tags=["alerts"])
 
-    @router.get("/alerts", response_model=Page[Alert], summary="Alerts, those that are over too")
+    @router.get("/alerts", response_model=Page[Alert], summary="Open and ended alerts")
     async def list_alerts(
         request: Request,
         app: str | None = None,

@@ -28,7 +28,7 @@ class TestRequest(Model):
 def deliveries_router(store: OutboxStore) -> APIRouter:
     router = APIRouter(tags=["notifications"])
 
-    @router.get("/deliveries", summary="Messages and what became of them")
+    @router.get("/deliveries", summary="Messages and the state of their delivery")
     async def list_deliveries(
         app: str | None = None,
         state: MessageDeliveryState | None = None,
@@ -46,7 +46,7 @@ def deliveries_router(store: OutboxStore) -> APIRouter:
 def notifiers_router(recipients: Recipients, monitor_url: str) -> APIRouter:
     router = APIRouter(prefix="/notifiers", tags=["notifications"])
 
-    @router.get("", summary="Whom the platform tells")
+    @router.get("", summary="Notifiers, who get messages about every app")
     async def list_notifiers() -> Page[NotifierView]:
         """Returns the notifiers, without secrets. They add to the addresses in each app's manifest. Those of
         SLIPWAY_NOTIFY are read-only.

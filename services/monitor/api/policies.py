@@ -33,7 +33,7 @@ def policies_router(store: PolicyStore) -> APIRouter:
         await store.put_policy(policy)
         return policy
 
-    @router.get("/{app}/{env}/decisions", summary="What was decided about an environment's memory")
+    @router.get("/{app}/{env}/decisions", summary="Decisions about an environment's memory")
     async def list_decisions(
         app: AppName,
         env: Environment,

@@ -20,7 +20,7 @@ ROWS_KEPT = timedelta(hours=24)
 
 From = Annotated[AwareDatetime | None, Query(alias="from", description="An hour ago, if absent.")]
 To = Annotated[AwareDatetime | None, Query(alias="to", description="Now, if absent.")]
-Step = Annotated[int, Query(ge=1, le=3600, description="Seconds; the highest figures of each step.")]
+Step = Annotated[int, Query(ge=1, le=3600, description="Seconds for each item, which has their highest figures.")]
 Read = Callable[[str, datetime, datetime], Awaitable[list[Measured]]]
 
 

@@ -56,17 +56,17 @@ class DeliveryView(View):
     """
 
     id: str
-    event: str = Field(description="Type of the event, `build.failure`.")
+    event: str = Field(description="Type of the event, for example `build.failure`.")
     app: str
     environment: str
     subject: str
-    recipient: str = Field(description="Without its secrets.")
+    recipient: str = Field(description="The address without its secrets.")
     state: MessageDeliveryState
     reason: str
     attempts: int = 0
     created_at: datetime
     since: datetime
-    due_at: datetime | None = Field(None, description="When it is tried next; null if it has ended.")
+    due_at: datetime | None = Field(None, description="Time of the next try; null once the delivery has ended.")
 
 
 class MessageDelivery(DeliveryView):

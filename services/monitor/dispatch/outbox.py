@@ -92,7 +92,7 @@ class Outbox:
         error: str | None = None
         try:
             if delivery.url is None or delivery.message is None:
-                raise NotSent("its message is not there any more")
+                raise NotSent("its address or message is missing in the store")
             await self._notifier.send(delivery.url, delivery.message, delivery.id)
         except NotSent as refused:
             error = str(refused)

@@ -25,8 +25,10 @@ class NotifierItem(Model):
     """One item of `PUT /notifiers`. Without `url` (or with the URL that GET shows) it keeps its previous URL."""
 
     name: NotifierName
-    url: str | None = Field(None, min_length=1, max_length=2000, description="An apprise URL.")
-    events: list[str] = Field([], description="Types of events, with * and ?; none means all.", examples=[["build.*"]])
+    url: str | None = Field(None, min_length=1, max_length=2000, description="An apprise URL, for one or more people.")
+    events: list[str] = Field(
+        [], description="Patterns of event types, with * and ?; an empty list means all.", examples=[["build.*"]]
+    )
     enabled: bool = True
 
 
@@ -79,7 +81,7 @@ class Recipients:
         for number, item in enumerate(body.items):
             at = f"items.{number}"
             if item.name.startswith(f"{PLATFORM}-"):
-                raise Invalid(f"{at}.name", "is kept for SLIPWAY_NOTIFY, which is read at the start; leave it out")
+                raise Invalid(f"{at}.name", "is reserved for addresses from SLIPWAY_NOTIFY; choose another name")
             if item.name in after:
                 raise Invalid(f"{at}.name", f"`{item.name}` is there twice; give each its own name")
             for pattern in item.events:
@@ -121,7 +123,7 @@ class Recipients:
             return before.url
         if item.url is None:
             raise Invalid(
-                f"{at}.url", f"is missing, and there is no notifier `{item.name}` yet to keep it of; {REMEDY}"
+                f"{at}.url", f"is missing, and there is no notifier `{item.name}` whose URL could be kept; {REMEDY}"
             )
         if (await self._addresses(item.url))[0].problem:
             raise Invalid(f"{at}.url", f"is not an address that apprise knows; {REMEDY}")

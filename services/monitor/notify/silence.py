@@ -19,8 +19,8 @@ class SilenceBody(Model):
     app: AppName | None = None
     environment: Environment | None = None
     rule: RuleName | None = None
-    duration_s: float | None = Field(None, gt=0, le=LONGEST_S, description="Seconds from now; or else `until`.")
-    until: AwareDatetime | None = Field(None, description="RFC 3339.")
+    duration_s: float | None = Field(None, gt=0, le=LONGEST_S, description="Seconds from now; give this or `until`.")
+    until: AwareDatetime | None = Field(None, description="End of the silence, RFC 3339.")
     reason: str = Field(min_length=1, max_length=500, examples=["we move the database until four"])
 
     @model_validator(mode="after")

@@ -64,7 +64,7 @@ class Input(View):
     highest: int
     oom_kills: int
     pressure: float | None
-    samples: int = Field(description="How many samples of the last 5 min there were.")
+    samples: int = Field(description="Number of samples within the last 5 min.")
 
 
 class Decision(View):
@@ -162,7 +162,7 @@ def settled(decision: Decision, state: DecisionState, outcome: str, now: datetim
     Raises IllegalTransition if it is closed already, ValueError if it changes nothing.
     """
     if decision.state is None:
-        raise ValueError(f"{decision.id} changes nothing, there is nothing to carry out")
+        raise ValueError(f"{decision.id} is not a change, so it has no outcome")
     state = transition(DECISION_TABLE, decision.state, state)
     return decision.model_copy(update={"state": state, "outcome": outcome, "settled_at": now})
 

@@ -1,4 +1,4 @@
-"""Whom the platform tells."""
+"""Who gets messages, besides the addresses in manifests."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ async def test_an_item_without_a_url_or_with_the_one_shown_keeps_its_own(recipie
 @pytest.mark.parametrize(
     ("items", "field", "words"),
     [
-        ([{"name": "team"}], "items.0.url", "there is no notifier `team` yet to keep it of"),
+        ([{"name": "team"}], "items.0.url", "there is no notifier `team` whose URL could be kept"),
         ([{"name": "team", "url": "https://x"}], "items.0.url", "mailto://"),
         ([{"name": "platform-3", "url": "fake://x/y"}], "items.0.name", "SLIPWAY_NOTIFY"),
         ([{"name": "a", "url": "fake://x/y"}] * 2, "items.1.name", "give each its own name"),

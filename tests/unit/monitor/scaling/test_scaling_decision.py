@@ -50,7 +50,7 @@ def test_a_change_begins_as_decided_and_keeps_why_it_ended() -> None:
 def test_what_changes_nothing_has_no_state() -> None:
     decision = new_decision(KEY, Past(change(0)), CALM, at(1))
     assert (decision.number, decision.state, decision.is_open) == (2, None, False)
-    with pytest.raises(ValueError, match="nothing to carry out"):
+    with pytest.raises(ValueError, match="has no outcome"):
         settled(decision, DecisionState.APPLIED, "", at(2))
 
 
