@@ -4,7 +4,7 @@ Decisions are made from memory; Redis is written behind, so an abort never waits
 import only those above it:
 
 rules/     alert rules: metric, threshold, hysteresis
-samples/   measurements of instances and releases: caches, downsampling, quantiles, storage
+samples/   measurements of instances and releases: caches, downsampling, storage
 notify/    message texts, recipients, silences, the notifier (apprise)
 scaling/   memory limits: input, policy, decision, loop
 alerts/    alert states, traffic windows, the evaluator

@@ -37,7 +37,7 @@ from shared.store import connect
 from shared.web.app import configure_logging, create_app, serve
 
 SAMPLE_S = 2.0
-LOOK_S = 0.5
+EVALUATE_S = 0.5
 REPEAT_S = 1.0
 
 
@@ -101,7 +101,7 @@ def build_app(settings: Settings) -> FastAPI:
         ],
         loops=[
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
-            Loop("watch", evaluator.step, every_s=LOOK_S),
+            Loop("watch", evaluator.step, every_s=EVALUATE_S),
             aborts,
             Loop("events", follower.step, every_s=0.0),
             storing,

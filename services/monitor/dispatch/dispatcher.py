@@ -17,7 +17,7 @@ from shared.models import Event
 
 log = logging.getLogger(__name__)
 
-FIRST_LOOK_BACK = timedelta(hours=1)
+FIRST_READS_BACK = timedelta(hours=1)
 BLOCK_MS = 1000
 
 
@@ -51,7 +51,7 @@ class Dispatcher:
         Raises RedisError; the current event is then read again.
         """
         if not self._prepared:
-            await self._store.prepare(self._now() - FIRST_LOOK_BACK)
+            await self._store.prepare(self._now() - FIRST_READS_BACK)
             self._prepared = True
         for entry_id, event in await self._events.read(block_ms):
             await self._settle(await self._outcome(entry_id, event), entry_id)

@@ -17,7 +17,7 @@ from shared.config import SharedSettings
 from shared.events import EventFollower
 from shared.runtime.loops import Loop
 
-LOOK_S = 1.0
+SEND_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,6 @@ def notifications(
     outbox = Outbox(store, notifier, now, due.set, patience=patience)
     loops = [
         Loop("telling", dispatcher.step, every_s=0.0),
-        Loop("sending", outbox.step, every_s=LOOK_S, woken=due),
+        Loop("sending", outbox.step, every_s=SEND_EVERY_S, woken=due),
     ]
     return Notifications(recipients, dispatcher, outbox, loops)

@@ -39,7 +39,7 @@ class SampleStore:
             for item in latest.values():
                 pipe.expire(_samples(item.id), SAMPLES_TTL_S)
                 pipe.set(f"monitor:instance:{item.id}", item.model_dump_json(), ex=SAMPLES_TTL_S)
-            _look_through(await pipe.execute(raise_on_error=False))
+            _raise_first_error(await pipe.execute(raise_on_error=False))
 
     async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
         """Stores samples of releases, oldest first."""
@@ -48,7 +48,7 @@ class SampleStore:
                 _append(pipe, _traffic(item.release), item.sample)
             for release in {item.release for item in batch}:
                 pipe.expire(_traffic(release), SAMPLES_TTL_S)
-            _look_through(await pipe.execute(raise_on_error=False))
+            _raise_first_error(await pipe.execute(raise_on_error=False))
 
     async def add_rollups(self, batch: Sequence[Rollup]) -> None:
         """Stores rows of a minute, replacing those of the same minute. One writer at a time."""
@@ -57,7 +57,7 @@ class SampleStore:
         rows: dict[tuple[str, int], list[Rollup]] = {}
         for row in batch:
             rows.setdefault((row.of, hour_of(row.at)), []).append(row)
-        texts: Any = await self._redis.mget([_rollups(*place) for place in rows])
+        texts: Any = await self._redis.mget([_rollups(*key) for key in rows])
         async with self._redis.pipeline(transaction=False) as pipe:
             for ((of, hour), new), text in zip(rows.items(), texts, strict=True):
                 pipe.set(_rollups(of, hour), packed(replaced(unpacked(of, text), new)), ex=ROLLUPS_TTL_S)
@@ -98,7 +98,7 @@ def _append(pipe: Any, stream: str, sample: Sample | TrafficSample) -> None:
     pipe.xadd(stream, fields, id=f"{_ms(sample.at)}-1", maxlen=SAMPLES_KEPT, approximate=True)
 
 
-def _look_through(answers: Iterable[Any]) -> None:
+def _raise_first_error(answers: Iterable[Any]) -> None:
     """Raises the first error, except for a sample that is stored already.
 
     An id that is not above the last one is a sample stored by an earlier try whose answer was lost.

@@ -219,7 +219,7 @@ class Scaling:
         assert state.past is not None and state.past.change is not None
         decision = state.past.change
         try:
-            final, outcome = outdated(decision, live, policy, self._clock()) or await self._ask(decision, policy)
+            final, outcome = outdated(decision, live, policy, self._clock()) or await self._apply(decision, policy)
         except Problem as problem:
             log.warning("%s is not carried out, it is tried again: %s", decision.id, problem.detail)
             return
@@ -228,7 +228,7 @@ class Scaling:
         state.past = Past(after, after)
         log.info("%s is %s: %s", decision.id, final, outcome)
 
-    async def _ask(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
+    async def _apply(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
         """Asks the deployer to apply the decision; returns the outcome. Raises Problem for no answer or a 5xx."""
         key = EnvironmentKey(decision.app, decision.environment)
         if decision.action is Action.DOWN:

@@ -32,10 +32,10 @@ class GroupOverTime:
             return []
         self.group, bulletins = flushed(self.group, muted, self.now)
         self.ids += [bulletin.id for bulletin in bulletins]
-        return [_words(bulletin) for bulletin in bulletins]
+        return [_described(bulletin) for bulletin in bulletins]
 
 
-def _words(bulletin: Bulletin) -> str:
+def _described(bulletin: Bulletin) -> str:
     sign = "~" if bulletin.muted else "+"
     return " ".join([f"{sign}{a.rule}" for a in bulletin.firing] + [f"-{a.rule}" for a in bulletin.resolved])
 

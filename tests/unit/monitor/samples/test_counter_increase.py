@@ -15,7 +15,7 @@ def at(seconds: float) -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("looks", "grown"),
+    ("readings", "expected"),
     [
         ([{"a": 7}], 0),  # happened before anyone looked
         ([{"a": 7}, {"a": 7}], 0),
@@ -34,12 +34,12 @@ def at(seconds: float) -> datetime:
         ([{"a": 3}, {"a": 1}], 0),
     ],
 )
-def test_growth_over_some_looks(looks: list[dict[str, int]], grown: int) -> None:
+def test_growth_over_some_looks(readings: list[dict[str, int]], expected: int) -> None:
     increase = CounterIncrease(KEPT)
-    for second, counts in enumerate(looks):
+    for second, counts in enumerate(readings):
         leaving = {name[0] for name in counts if name.endswith("leaves")}
         increase.record({name[0]: count for name, count in counts.items()}, at(second), leaving)
-    assert increase.within(KEPT, at(len(looks))) == grown
+    assert increase.within(KEPT, at(len(readings))) == expected
 
 
 def test_growth_is_forgotten_with_time() -> None:

@@ -118,6 +118,12 @@ def test_an_oom_kill_at_the_cap_counts_for_a_minute(limit: int, kills: int, valu
         assert reading.description == "instance notes-r9-1 was killed at its largest memory limit"
 
 
+def test_a_kill_after_the_limit_was_lowered_is_none_at_the_cap(samples: SampleCache) -> None:
+    for second, limit, kills in ((0, 512, 0), (2, 64, 0), (4, 64, 1)):
+        samples.record([stats(memory_limit=limit * MIB, oom_kills=kills)], at(second))
+    assert samples.restart_history.killed("notes-r9", at(4)) is None
+
+
 def test_a_kill_that_was_told_counts_from_when_it_was(samples: SampleCache) -> None:
     restart_history = samples.restart_history
     restart_history.note_kill("notes-r9", "killed", at(10))
