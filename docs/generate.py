@@ -121,7 +121,7 @@ def _json_default(field: dict[str, Any], required: bool) -> str:
     if required:
         return "required"
     default = field.get("default")
-    return f"`{default}`" if isinstance(default, str | int | float) else ""
+    return f"`{default}`" if isinstance(default, str | int | float) and default != "" else ""
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ MOST_WORDS = 700
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(r"^(`{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")
+_PATH = re.compile(r"`((?:services|shared|stack|bench|tests|docs)/[\w./-]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
@@ -71,3 +72,9 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
         assert file.exists(), f"{name_of(page)} links to {target}"
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), f"{name_of(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "decisions" not in page.parts], ids=name_of)
+def test_every_file_of_the_tree_that_a_page_names_exists(page: Path) -> None:
+    for path in _PATH.findall(_FENCE.sub("", page.read_text())):
+        assert (ROOT / path).exists(), f"{name_of(page)} names {path}"
