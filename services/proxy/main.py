@@ -21,7 +21,7 @@ from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
 from services.proxy.envoy.files import EnvoyFiles, admin_socket, envoy_folder, prepare
 from services.proxy.metrics import TrafficCollector
-from services.proxy.routes.route_store import RedisRouteStore
+from services.proxy.routes.route_store import RouteStore
 from services.proxy.traffic import RequestCounts
 from shared.clock import now
 from shared.http import ServiceClient
@@ -40,7 +40,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     admin_http = admin_client(admin_socket(settings))
     http = httpx.AsyncClient()
-    registry, store, ledger = RedisRegistry(redis), RedisRouteStore(redis), RequestCounts()
+    registry, store, ledger = RedisRegistry(redis), RouteStore(redis), RequestCounts()
     control = ControlPlane(
         EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder), EnvoyAdmin(admin_http), store, ledger.view, now
     )
