@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +13,6 @@ from redis.asyncio import Redis
 
 from services.flags.auth import app_token, stream_ticket
 from services.flags.cache import FlagCache
-from services.flags.main import build_app
 from services.flags.store import FlagStore
 from shared.clock import now
 from shared.models import Environment
@@ -25,26 +23,13 @@ from tests.support.flags_stack import (
     client_of,
     copy_of_the_service,
     evaluate,
-    running,
     served,
-    settings_for,
 )
 
 pytestmark = pytest.mark.anyio
 
 PRODUCTION, CANARY = Environment
 ALL = "/ofrep/v1/evaluate/flags"
-
-
-@pytest.fixture
-def app(tmp_path: Path, redis_server: str, redis: Redis) -> Any:
-    return build_app(settings_for(tmp_path, redis_server))
-
-
-@pytest.fixture
-async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(app) as client:
-        yield client
 
 
 async def test_ofrep_takes_no_context_and_an_empty_one(http: httpx.AsyncClient) -> None:

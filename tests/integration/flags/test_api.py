@@ -1,7 +1,5 @@
 """The flags service over HTTP, with a real Redis: REST, OFREP, who may do what, and life without Redis."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,24 +7,12 @@ import pytest
 from redis.asyncio import Redis
 
 from services.flags.cache import FlagCache
-from services.flags.main import build_app
 from services.flags.store import FlagStore
 from shared.clock import now
 from shared.store import RedisError
-from tests.support.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate, running, settings_for
+from tests.support.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def app(tmp_path: Path, redis_server: str, redis: Redis) -> Any:
-    return build_app(settings_for(tmp_path, redis_server))
-
-
-@pytest.fixture
-async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(app) as client:
-        yield client
 
 
 async def test_a_flag_from_its_making_to_its_end(http: httpx.AsyncClient, redis: Redis) -> None:
