@@ -38,15 +38,18 @@ class ControlPlane:
         store: RouteStore,
         traffic: Callable[[Route], TrafficView],
         now: Callable[[], datetime],
+        *,
+        wake: Callable[[], None],
     ) -> None:
+        """Takes the routes from the disk, if there is a copy; `wake` is called after each change."""
         self.admin = admin
         self.now = now
-        self.on_change: Callable[[], None] = lambda: None
         self._files = files
         self._snapshot = snapshot
         self._aborted_file = aborted
         self._store = store
         self._traffic = traffic
+        self._wake = wake
         self._aborted = aborted.read()
         self._dirty: set[str] = set()
         self._routes: Routes | None = None
@@ -210,4 +213,4 @@ class ControlPlane:
     def _write(self) -> None:
         self._snapshot.write(self.routes)
         self._files.write(self.routes.values())
-        self.on_change()
+        self._wake()

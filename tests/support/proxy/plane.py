@@ -55,7 +55,14 @@ class Plane:
         self._files, snapshot, aborted = EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder)
         admin = EnvoyAdmin(httpx.AsyncClient(transport=httpx.MockTransport(self._envoy), base_url="http://envoy"))
         self.control = ControlPlane(
-            self._files, snapshot, aborted, admin, RouteStore(self._redis), self.ledger.view, lambda: self.now
+            self._files,
+            snapshot,
+            aborted,
+            admin,
+            RouteStore(self._redis),
+            self.ledger.view,
+            lambda: self.now,
+            wake=lambda: None,
         )
         self.rollouts = RolloutService(self.control)
         self.pauses = AutoPause(self.control, self._ask)
