@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from shared.manifest_step import Reports, Service, Stage, Step, Strict
+from shared.manifest_step import Reports, Service, Stage, Step, Strict, repeated
 
 __all__ = ["Manifest", "Reports", "Service", "Stage", "Step"]
 
@@ -129,19 +129,16 @@ class Manifest(Strict):
     @field_validator("steps")
     @classmethod
     def _names_differ(cls, steps: list[Step]) -> list[Step]:
-        names = [step.name for step in steps]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ValueError(f"two steps are named {', '.join(sorted(twice))}; give each its own name")
+        if names := repeated([step.name for step in steps]):
+            raise ValueError(f"two steps are named {names}; give each its own name")
         return steps
 
     @field_validator("volumes")
     @classmethod
     def _volumes_differ(cls, volumes: list[Volume]) -> list[Volume]:
         for field in ("name", "path"):
-            values = [getattr(volume, field) for volume in volumes]
-            if twice := {value for value in values if values.count(value) > 1}:
-                raise ValueError(f"two volumes have the {field} {', '.join(sorted(twice))}; give each its own {field}")
+            if values := repeated([getattr(volume, field) for volume in volumes]):
+                raise ValueError(f"two volumes have the {field} {values}; give each its own {field}")
         return volumes
 
     @field_validator("resources")

@@ -17,6 +17,11 @@ class Stage(StrEnum):
     DEPLOY = "deploy"
 
 
+def repeated(names: list[str]) -> str:
+    """Returns the names that occur more than once, separated by commas; empty if there are none."""
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -116,7 +121,6 @@ class Step(_Equipped):
     @field_validator("services")
     @classmethod
     def _services_differ(cls, services: list[Service]) -> list[Service]:
-        names = [service.name for service in services]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two services are named {', '.join(sorted(twice))}; give each its own name")
+        if names := repeated([service.name for service in services]):
+            raise ValueError(f"two services are named {names}; give each its own name")
         return services

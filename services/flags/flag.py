@@ -82,6 +82,10 @@ class Change(BaseModel):
     before: Definition | None
     after: Definition | None
 
+    @property
+    def kind(self) -> Literal["made", "changed", "deleted"]:
+        return "deleted" if self.after is None else "changed" if self.before else "made"
+
 
 def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValue] | None:
     """Returns the rules that were set aside; None if they are in force, or there are none.
@@ -133,14 +137,19 @@ def plain_value(definition: Definition | None) -> str | None:
     return json.dumps(value, separators=(",", ":"))
 
 
+def mirror_key(environment: Environment, key: str) -> str:
+    """Returns the Redis key that mirrors the flag, whatever its owner asked for."""
+    return f"flag:{key}" if environment == Environment.PRODUCTION else f"flag:{environment}:{key}"
+
+
 def mirrored(change: Change) -> dict[str, str | None]:
     """Returns Redis keys with their texts after the change (None: the key is deleted). `metadata.mirror` applies to
     production alone.
     """
     value = plain_value(change.after)
+    keys = {mirror_key(change.environment, change.key): value}
     if change.environment != Environment.PRODUCTION:
-        return {f"flag:{change.environment}:{change.key}": value}
-    keys: dict[str, str | None] = {f"flag:{change.key}": value}
+        return keys
     if change.before and change.before.mirror:
         keys[change.before.mirror] = None
     if change.after and change.after.mirror:

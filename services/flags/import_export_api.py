@@ -96,8 +96,5 @@ def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
 
 
 def _imported(change: Change) -> ImportedView:
-    what: Literal["made", "changed", "deleted"] = "changed"
-    if change.before is None or change.after is None:
-        what = "deleted" if change.before else "made"
-    given = {"before": change.before, "after": change.after}
-    return ImportedView(key=change.key, environment=change.environment, what=what, **given)
+    given = change.model_dump(exclude={"at", "actor", "before", "after"})
+    return ImportedView(**given, what=change.kind, before=change.before, after=change.after)

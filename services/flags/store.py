@@ -149,8 +149,7 @@ def _write_owners(pipe: Pipeline, before: Mapping[str, str], after: Mapping[str,
 
 
 def _event(change: Change) -> Event:
-    what = "deleted" if change.after is None else "changed" if change.before else "made"
-    reason = f"flag {change.key} was {what} in {change.environment} by {change.actor}"
+    reason = f"flag {change.key} was {change.kind} in {change.environment} by {change.actor}"
     return Event(
         type="flag.changed", app="", at=change.at, id=change.key, reason=reason, environment=change.environment
     )
