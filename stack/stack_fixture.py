@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from shared.config import SharedSettings
+from shared.host import docker_engine
 from stack.compose import engine
 from stack.local.local_stack import LocalStack, local_stack
 from stack.local.programs import ROOT
@@ -70,7 +71,7 @@ def own_container_stack(app: str) -> Iterator[LocalStack]:
     """
     with contextlib.ExitStack() as ending:
         ending.callback(engine.remove_network, app)
-        ending.callback(engine.remove_made, f"{engine.APP}={app}")
+        ending.callback(engine.remove_made, f"{docker_engine.APP}={app}")
         yield ending.enter_context(own_stack(network=app))
 
 

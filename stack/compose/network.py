@@ -7,8 +7,9 @@ Plain Python: `make up` has no packages.
 import json
 from typing import Any
 
+from shared.host.docker_engine import STACK
 from shared.host.subnet import range_of
-from stack.compose.engine import STACK, EngineError, docker
+from stack.compose.engine import EngineError, docker
 
 TRIES = 10
 INSTANCE = "io.slipway.instance"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.compose.engine import STACK, EngineError
+from shared.host.docker_engine import STACK
+from stack.compose.engine import EngineError
 from stack.compose.network import ensure
 
 
