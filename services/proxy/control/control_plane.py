@@ -73,7 +73,7 @@ class ControlPlane:
         try:
             return self.routes[app]
         except KeyError:
-            raise NotFound(f"no release of {app} has been routed yet; its deployer calls sync first") from None
+            raise NotFound(f"no release of {app} has been routed yet; release a build of it first") from None
 
     def put(self, route: Route, *events: Event) -> None:
         """Applies `route` if it differs from the current one, or if there are events.
