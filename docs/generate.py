@@ -26,7 +26,7 @@ from services.monitor.config import Settings as MonitorSettings
 from services.monitor.main import build_app as monitor
 from services.proxy.config import Settings as ProxySettings
 from services.proxy.main import build_app as proxy
-from shared.config import SERVICES, SharedSettings
+from shared.config import SharedSettings
 from shared.manifest import Manifest
 
 DOCS = Path(__file__).parent
@@ -39,25 +39,6 @@ SETTINGS: dict[str, type[SharedSettings]] = {
     "monitor": MonitorSettings,
     "flags": FlagsSettings,
     "proxy": ProxySettings,
-}
-# Descriptions of settings whose fields carry none.
-MEANINGS = {
-    "home": "The folder with the platform's data. The docs call it `<home>`.",
-    "token": "The platform's token. Without it, the first start makes one and keeps it in the file `token`.",
-    "redis_url": "The address of Redis. Without a password in it, services read the file `redis/password`.",
-    "driver": "Where steps and instances run: as processes or as Docker containers.",
-    "domain": "The domain below which every app has a host name: `<app>.<domain>`.",
-    **{f"{service}_port": f"The port of the service {service}." for service in SERVICES},
-    "public_port": "Envoy's port that splits visitors between production and canary.",
-    "production_port": "Envoy's port that leads to production only.",
-    "canary_port": "Envoy's port that leads to the canary only.",
-    "build_concurrency": "The number of builds that run steps at the same time. Builds that deploy do not count.",
-    "build_limit_s": "The time in seconds that a build may take until its artifact is sealed.",
-    "build_files": "The number of files and folders that a commit may hold.",
-    "build_checkout_mb": "The size in MiB that a commit may unpack to.",
-    "build_push_mb": "The size in MiB that one push may carry.",
-    "build_steps": "The number of steps of one build that run at the same time, where the manifest allows it.",
-    "build_loopback_sources": "For tests only: a source may use `http://` on a loopback address.",
 }
 
 
@@ -172,7 +153,7 @@ def _fields(settings: type[SharedSettings], without: set[str]) -> list[str]:
     def rows() -> Iterator[Sequence[str]]:
         for name, field in settings.model_fields.items():
             if name not in without:
-                yield f"`{prefix}{name.upper()}`", _default(field), field.description or MEANINGS.get(name, "")
+                yield f"`{prefix}{name.upper()}`", _default(field), field.description or ""
 
     return _table(("variable", "default", "meaning"), rows())
 
