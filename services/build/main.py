@@ -1,5 +1,6 @@
 """Assembles the build service: the composition root."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -114,29 +115,33 @@ def build_app(settings: Settings) -> FastAPI:
         await run_build(tools, build_id, stop)
 
     lease = Lease(redis, settings.stack_id())
-    workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold)
-    schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
-    workers.wake = schedule.wake
+    schedule_due, door_due, fetch_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold, wake=schedule_due.set)
     sweep = Loop("leftovers", ExecutorGc(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     expiry = RetentionJob(
         store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now
     )
     upkeep = RepositoryGc(store, repositories, path)
-    intake = PushHandler(store, repositories, logs, wake=schedule.wake, url=url, now=now)
+    intake = PushHandler(store, repositories, logs, wake=schedule_due.set, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
     spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
     git = GitHttp(settings.repositories, settings.hooks, spool, intake.admit, variables, largest_push)
-    door = PreReceiveGate(store, intake, PreReceiveObjects(repositories), logs, wake=schedule.wake, is_here=git.is_here)
-    at_door = Loop("door", door.step, every_s=DOOR_S)
-    door.left = at_door.wake
+    door = PreReceiveGate(
+        store,
+        intake,
+        PreReceiveObjects(repositories),
+        logs,
+        wake=schedule_due.set,
+        left=door_due.set,
+        is_here=git.is_here,
+    )
     pushes = PushSocket(settings.push_socket, intake.tell, door.judge)
     loopback = settings.build_loopback_sources
     vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
-    fetches, tellings = KeyedTasks("fetch", at_a_time=FETCHES), KeyedTasks("statuses", at_a_time=TELLINGS)
+    fetches = KeyedTasks("fetch", fetch_due.set, at_a_time=FETCHES)
+    tellings = KeyedTasks("statuses", at_a_time=TELLINGS)
     fetcher = Fetcher(repositories, vault, path, loopback=loopback)
-    mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now)
-    deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
-    fetches.on_end = mirror.wake = deliver.wake
+    mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now, wake=fetch_due.set)
     receiver = WebhookHandler(store, deliveries, vault, wake=mirror.heard, now=now)
     outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
 
@@ -168,7 +173,7 @@ def build_app(settings: Settings) -> FastAPI:
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
             listing_router(store, pages),
-            builds_router(store, intake, mirror, logs, pages, schedule.wake),
+            builds_router(store, intake, mirror, logs, pages, schedule_due.set),
             report_router(store, reports, repositories, pages),
             apps_router(store, repositories, mirror, upkeep, vault, forget, now, loopback=loopback),
             manifest_router(),
@@ -177,10 +182,10 @@ def build_app(settings: Settings) -> FastAPI:
             webhooks_router(store, deliveries, receiver),
         ],
         loops=[
-            schedule,
+            Loop("schedule", workers.step, every_s=SCHEDULE_S, woken=schedule_due),
             Loop("reconcile", intake.reconcile, every_s=RECONCILE_S),
-            at_door,
-            deliver,
+            Loop("door", door.step, every_s=DOOR_S, woken=door_due),
+            Loop("deliveries", mirror.step, every_s=DELIVER_S, woken=fetch_due),
             Loop("statuses", outbox.step, every_s=DELIVER_S),
             sweep,
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),

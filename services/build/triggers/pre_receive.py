@@ -49,6 +49,7 @@ class PreReceiveGate:
         logs: BuildLogs,
         *,
         wake: Callable[[], None],
+        left: Callable[[], None],
         is_here: Callable[[str], bool],
     ) -> None:
         self._store = store
@@ -57,7 +58,7 @@ class PreReceiveGate:
         self._logs = logs
         self._wake = wake
         self._is_here = is_here
-        self.left: Callable[[], None] = lambda: None
+        self._left = left
         self._waiting: Counter[str] = Counter()  # build → pushes
         self._builds: dict[str, Build] = {}  # of those, as they were queued
         self._kept: set[tuple[str, str]] = set()  # app, commit
@@ -137,7 +138,7 @@ class PreReceiveGate:
         self._waiting[build_id] -= 1
         if not self._waiting[build_id]:
             del self._waiting[build_id], self._builds[build_id]
-            self.left()
+            self._left()
 
     async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
         """Yields the build's log; a normal end lets the push in. Raises PushRefused."""

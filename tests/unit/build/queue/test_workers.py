@@ -43,7 +43,7 @@ def store() -> MemoryBuildStore:
 
 
 def workers_of(store: MemoryBuildStore, run: Run, folder: Path, lease: Lease, concurrency: int = 2) -> Workers:
-    return Workers(store, BuildLogs(folder), run, concurrency, lambda: AT, lease.hold)
+    return Workers(store, BuildLogs(folder), run, concurrency, lambda: AT, lease.hold, wake=lambda: None)
 
 
 async def settled(workers: Workers) -> None:
