@@ -22,7 +22,7 @@ from services.build.builds.lease_store import Lease
 from services.build.builds.status_store import RedisStatusStore
 from services.build.cache.cache_store import RedisPassedStore
 from services.build.config import Settings
-from services.build.executors.executor import Executor, Stop
+from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.forges.delivery_store import RedisDeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
@@ -48,6 +48,7 @@ from services.build.retention.repository_gc import RepositoryGc
 from services.build.retention.retention_job import RetentionJob
 from services.build.retention.retention_policy import RetentionPolicy
 from services.build.secrets.secret_store import RedisSecretStore
+from services.build.system.stop import Stop
 from services.build.triggers.pre_receive import PreReceiveGate
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from services.build.executors.executor import Stop
 from services.build.pipeline.deadline import OverTime, TimeLimits, told, within
 from services.build.pipeline.deployer_client import DeployerClient
+from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import BuildState, Environment, ReleaseState, ReleaseView
 from tests.support.build.platform import Platform, processes

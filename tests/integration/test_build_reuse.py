@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.build.builds.build import Build
-from services.build.executors.executor import Stop
 from services.build.pipeline.deployer_client import DeployerClient, ReleaseRefused
+from services.build.system.stop import Stop
 from shared.clock import now
 from shared.host.directory_digest import directory_digest
 from shared.manifest import Gates

@@ -7,11 +7,11 @@ import time
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
-from services.build.executors.executor import Stop
 from services.build.git.remote_source import USERNAMES, Source
 from services.build.git.repository import GIT_ENVIRONMENT, Repositories, config_variables
 from services.build.logs.line_splitter import LineSplitter
 from services.build.system.command import end, ended, piped, start
+from services.build.system.stop import Stop
 from shared.security.vault import Vault, VaultError
 
 TIMEOUT_S = 120.0

@@ -8,7 +8,7 @@ from services.build.builds import build as domain
 from services.build.builds.app import App
 from services.build.builds.build_recorder import BuildRecorder
 from services.build.cache.cache import compared_with
-from services.build.executors.executor import Executor, Stopped, Workspace
+from services.build.executors.executor import Executor, Workspace
 from services.build.gates.baseline import Baseline, fingerprints, new_findings
 from services.build.gates.code_analysis import Analysis
 from services.build.gates.code_metrics import GATE_OF_REPORT, Collected
@@ -27,6 +27,7 @@ from services.build.reports.path_resolver import PathResolver
 from services.build.secrets.secret import Secrets
 from services.build.system.command import to_its_end
 from services.build.system.safe_remove import remove
+from services.build.system.stop import Stopped
 from shared.manifest import Gates, Manifest, Step
 
 LARGEST_READ_BYTES = 2**20  # of a file whose lines tell findings apart

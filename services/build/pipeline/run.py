@@ -16,7 +16,7 @@ from services.build.builds.build_store import BuildStore
 from services.build.cache import cache_key
 from services.build.cache.cache import BuildCache
 from services.build.cache.cache_store import PassedStore
-from services.build.executors.executor import Executor, SealRequest, Stop, Stopped, Unsealed, Workspace
+from services.build.executors.executor import Executor, SealRequest, Unsealed, Workspace
 from services.build.gates.baseline import Baseline
 from services.build.gates.code_analysis import Analysis
 from services.build.gates.gate import GateResult, number, refusal
@@ -36,6 +36,7 @@ from services.build.reports.metric import Offender
 from services.build.secrets.secret import Secrets, opened
 from services.build.secrets.secret_store import SecretStore
 from services.build.system.safe_remove import remove
+from services.build.system.stop import Stop, Stopped
 from shared.manifest import Manifest, Stage
 from shared.models import Artifact, BuildState, Environment
 from shared.security.vault import Vault

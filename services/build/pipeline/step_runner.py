@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from services.build.builds import build as domain
 from services.build.builds.build_recorder import BuildRecorder
-from services.build.executors.executor import Executor, Order, Outcome, ServiceOrder, Stopped, Workspace
+from services.build.executors.executor import Executor, Order, Outcome, ServiceOrder, Workspace
 from services.build.gates.code_metrics import Reported
 from services.build.gates.flaky import (
     PastRun,
@@ -26,6 +26,7 @@ from services.build.reports import report_file
 from services.build.reports.report import CaseCount
 from services.build.secrets.secret import Secrets
 from services.build.system.safe_remove import own_folder
+from services.build.system.stop import Stopped
 from shared.manifest import Flaky, Service, Step
 
 NAMED = 5

@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Stop
 from services.build.git.pre_receive_objects import HIDDEN
 from services.build.git.repository import GIT_ENVIRONMENT, GitFailed, Repositories, config_variables
 from services.build.system.command import end, ended, piped, start, to_its_end
+from services.build.system.stop import Stop
 
 log = logging.getLogger(__name__)
 

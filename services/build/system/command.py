@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.build.executors.executor import Output, Stop
-from services.build.system.pipe import PipeEnd
+from services.build.system.pipe import Output, PipeEnd
 from services.build.system.process_exit import exit_code
+from services.build.system.stop import Stop
 
 CAUGHT_UP_S = 5.0
 

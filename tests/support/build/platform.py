@@ -12,7 +12,7 @@ from services.build.builds.app import App
 from services.build.builds.build import Build
 from services.build.builds.memory_store import MemoryBuildStore
 from services.build.cache.cache_store import MemoryPassedStore
-from services.build.executors.executor import Executor, Stop
+from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.gates.code_analysis import Analysis
 from services.build.gates.history_store import MemoryHistoryStore
@@ -24,6 +24,7 @@ from services.build.pipeline.deployer_client import DeployerClient
 from services.build.pipeline.run import BuildContext, run_build
 from services.build.secrets.secret import new_secret
 from services.build.secrets.secret_store import MemorySecretStore
+from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import Environment
 from shared.security.vault import Vault

@@ -40,10 +40,12 @@ from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers,
 from services.build.executors.docker.output import read_to_end, told_in
 from services.build.executors.docker.pull import NotStarted, image_named
 from services.build.executors.docker.services import DockerServices
-from services.build.executors.executor import Images, Leavings, Order, Outcome, Output, SealRequest, Stop, Workspace
+from services.build.executors.executor import Images, Leavings, Order, Outcome, SealRequest, Workspace
 from services.build.reports import report_file
 from services.build.system.command import first_of, to_its_end
+from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
+from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
 from shared.host.docker_engine import ANY_VERSION, ASKED_S, engine_check
 from shared.manifest import MIB

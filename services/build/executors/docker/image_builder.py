@@ -13,8 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 from services.build.executors.docker.dockerfile import NAME, READ, dockerfile
-from services.build.executors.executor import Output, SealRequest, Stop, Stopped, Unsealed, Workspace
+from services.build.executors.executor import SealRequest, Unsealed, Workspace
 from services.build.system.command import ended, piped, start
+from services.build.system.pipe import Output
+from services.build.system.stop import Stop, Stopped
 from shared.host.docker_engine import APP, STACK
 
 TIMEOUT_S = 1800.0

@@ -14,20 +14,12 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.build.executors.executor import (
-    BRANCH,
-    Leavings,
-    Order,
-    Outcome,
-    Output,
-    SealRequest,
-    Stop,
-    Unsealed,
-    Workspace,
-)
+from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
 from services.build.system.command import caught_up, end, ended, piped, start, to_its_end
+from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
+from services.build.system.stop import Stop
 from shared.host.directory_digest import directory_digest
 from shared.host.process_search import marked_pids
 from shared.models import Artifact

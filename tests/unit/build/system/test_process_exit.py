@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from services.build.executors.executor import Stop
 from services.build.system.command import end, ended, start
 from services.build.system.process_exit import exit_code
+from services.build.system.stop import Stop
 
 Runner = Callable[[Coroutine[Any, Any, None]], None]
 MANY = 8  # more than the default pool has threads on two cores
