@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -38,9 +39,10 @@ from services.build.git.push_socket import PushSocket, install_hooks
 from services.build.git.repository import Repositories
 from services.build.git.tree_limits import TreeLimits
 from services.build.logs.build_log import BuildLogs
+from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
-from services.build.pipeline.run import BuildContext, run_build
+from services.build.pipeline.run import run_build
 from services.build.queue.workers import Workers
 from services.build.retention.executor_gc import ExecutorGc
 from services.build.retention.repository_gc import TIMEOUT_S as UPKEEP_TIMEOUT_S
@@ -48,7 +50,6 @@ from services.build.retention.repository_gc import RepositoryGc
 from services.build.retention.retention_job import RetentionJob
 from services.build.retention.retention_policy import RetentionPolicy
 from services.build.secrets.secret_store import RedisSecretStore
-from services.build.system.stop import Stop
 from services.build.triggers.pre_receive import PreReceiveGate
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
@@ -91,7 +92,7 @@ def build_app(settings: Settings) -> FastAPI:
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
     deployer = ServiceClient("deployer", settings, registry, http)
     executor = _executor(settings, environment)
-    tools = BuildContext(
+    context = BuildContext(
         store=store,
         history=history,
         passed=passed,
@@ -102,7 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
         analysis=Analysis(environment),
         logs=logs,
         reports=reports,
-        handover=DeployerClient(deployer),
+        deployer=DeployerClient(deployer),
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
@@ -112,12 +113,11 @@ def build_app(settings: Settings) -> FastAPI:
         steps_at_a_time=settings.build_steps,
     )
 
-    async def run(build_id: str, stop: Stop) -> None:
-        await run_build(tools, build_id, stop)
-
     lease = Lease(redis, settings.stack_id())
     schedule_due, door_due, fetch_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold, wake=schedule_due.set)
+    workers = Workers(
+        store, logs, partial(run_build, context), settings.build_concurrency, now, lease.hold, wake=schedule_due.set
+    )
     sweep = Loop("leftovers", ExecutorGc(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     expiry = RetentionJob(
         store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now

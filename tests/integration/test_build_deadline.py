@@ -97,7 +97,7 @@ class Undecided(DeployerClient):
 
 
 async def test_a_deploy_that_gets_nowhere_is_not_waited_for_without_end(platform: Platform) -> None:
-    platform.tools = dataclasses.replace(platform.tools, handover=Undecided())
+    platform.tools = dataclasses.replace(platform.tools, deployer=Undecided())
     limit(platform, deploy_s=0.3)
     first = await platform.queue({"slipway.yml": MANIFEST % "exit 0"})
     build = await platform.again(first, environment=Environment.PRODUCTION)
