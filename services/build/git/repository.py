@@ -1,4 +1,4 @@
-"""Keeps the bare git repositories, `<folder>/<app>.git`. Methods block for some milliseconds: call them in a thread."""
+"""Keeps the bare git repositories, `<folder>/<app>.git`. Methods block: call them by `Repositories.in_thread`."""
 
 import contextlib
 import os
@@ -15,8 +15,10 @@ from services.build.git.tree_limits import SUBMODULE as SUBMODULE
 from services.build.git.tree_limits import TrackedFile as TrackedFile
 from services.build.git.tree_limits import TreeLimits, files_of
 from services.build.system.safe_remove import remove
+from services.build.system.thread_pool import ThreadPool
 
 TIMEOUT_S = 120
+THREADS = 16
 GATED = "gated"  # a file in the repository: its hook is to ask the service before git accepts a push
 NOT_FOUND = 1  # what `git grep` ends with
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
@@ -49,10 +51,14 @@ class AnswerTooLarge(GitFailed):
 
 
 class Repositories:
-    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH of git."""
+    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH of git.
+
+    `in_thread` calls methods, and what else works on checkouts, in threads of its own.
+    """
 
     def __init__(self, folder: Path, path_variable: str, limits: TreeLimits | None = None) -> None:
         self.folder = folder
+        self.in_thread = ThreadPool(THREADS, "git")
         self._limits = limits or TreeLimits()
         self._environment = {**GIT_ENVIRONMENT, "PATH": path_variable}
 

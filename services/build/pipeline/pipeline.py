@@ -28,6 +28,7 @@ from services.build.system.command import to_its_end
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stopped
 from shared.manifest import Gates, Manifest, Step
+from shared.runtime.loops import cancel
 
 LARGEST_READ_BYTES = 2**20  # of a file whose lines tell findings apart
 Ends = Sequence[tuple[Step, StepEnd]]
@@ -56,6 +57,7 @@ class Pipeline:
         self, context: BuildContext, recorder: BuildRecorder, log: BuildLog, secrets: Secrets, draft: ReportDraft
     ) -> None:
         self._context = context
+        self._git = context.repositories
         self._recorder = recorder
         self._log = log
         self._secrets = secrets
@@ -66,14 +68,16 @@ class Pipeline:
     ) -> Verdict:
         """Returns the verdict on the commit. Raises Stopped."""
         steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.judged_for)
-        prepared, measures = await asyncio.gather(
-            self._context.executor.prepare(workspace, self._log.output, self._recorder.stop),
-            self._look_at_source(workspace),
-        )
-        if self._recorder.stop.is_set():
-            raise Stopped
-        if prepared.reason:
-            raise RuntimeError(f"the workspace could not be made: it {prepared.reason}")
+        analysing = asyncio.create_task(self._look_at_source(workspace))
+        try:
+            prepared = await self._context.executor.prepare(workspace, self._log.output, self._recorder.stop)
+            if self._recorder.stop.is_set():
+                raise Stopped
+            if prepared.reason:
+                raise RuntimeError(f"the workspace could not be made: it {prepared.reason}")
+            measures = await analysing
+        finally:
+            await cancel([analysing])
         tested = any(step.reports.junit for step in steps)
         gates = effective(app.gates, manifest.gates, tested=tested)
         previous = await self._previous(workspace)
@@ -167,9 +171,9 @@ class Pipeline:
         if gates.changed_coverage is not None and "coverage" in measures:
             found["changed_coverage"] = measures["coverage"]
             if measures["coverage"].figure is not None:
-                found["changed_coverage"] = await asyncio.to_thread(
+                found["changed_coverage"] = await self._git.in_thread(
                     coverage_since,
-                    self._context.repositories,
+                    self._git,
                     workspace.app,
                     workspace.commit,
                     baseline,
@@ -188,7 +192,7 @@ class Pipeline:
         lines: dict[str | None, list[str]] = {}
         for file in tracked:
             if file.path in named and file.size <= LARGEST_READ_BYTES:
-                data = await asyncio.to_thread(self._context.repositories.read, workspace.app, file)
+                data = await self._git.in_thread(self._git.read, workspace.app, file)
                 lines[file.path] = data.decode(errors="replace").split("\n")
         return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
 
@@ -196,10 +200,10 @@ class Pipeline:
         """Runs the platform's own analysis on a second checkout, which no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
-            await asyncio.to_thread(self._context.repositories.checkout, workspace.app, workspace.commit, source)
+            await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source)
             return await self._context.analysis.measure(source)
         finally:
-            await asyncio.to_thread(remove, source)
+            await to_its_end(self._git.in_thread(remove, source))
 
 
 def _yes(ends: Ends) -> GateResult:

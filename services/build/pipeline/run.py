@@ -63,10 +63,11 @@ async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
 class _Run:
     def __init__(self, context: BuildContext, recorder: BuildRecorder, build_log: BuildLog, secrets: Secrets) -> None:
         self._context = context
+        self._git = context.repositories
         self._secrets = secrets
         self._recorder = recorder
         self._log = build_log
-        self._cache = BuildCache(recorder, context.passed, context.history, context.executor, context.repositories)
+        self._cache = BuildCache(recorder, context.passed, context.history, context.executor, self._git)
 
     async def carry_out(self) -> None:
         context, recorder, limits = self._context, self._recorder, self._context.limits
@@ -107,11 +108,11 @@ class _Run:
             return False
         await recorder.update(lambda build: domain.with_changes(build, stage=Stage.BUILD))
         app = await recorder.patiently(lambda: context.store.app(workspace.app))
-        read, images = context.repositories, context.executor.builds_images
+        images = context.executor.builds_images
         async with within(context.limits.checkout_s, "the reading of the commit"):
             try:
-                tracked = await asyncio.to_thread(read.tracked, workspace.app, workspace.commit)
-                manifest = await read_manifest(read, app, tracked, self._secrets, self._log, images=images)
+                tracked = await self._git.in_thread(self._git.tracked, workspace.app, workspace.commit)
+                manifest = await read_manifest(self._git, app, tracked, self._secrets, self._log, images=images)
             except (BadTree, BadManifest) as error:
                 return await self._judged([_refused(error)], None)
         key = await self._cache.key(app, manifest)
@@ -124,7 +125,7 @@ class _Run:
     async def _builds(self, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]) -> bool:
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         async with within(context.limits.checkout_s, "the checkout"):
-            await asyncio.to_thread(context.repositories.checkout, workspace.app, workspace.commit, workspace.folder)
+            await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, workspace.folder)
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
         draft = ReportDraft(self._secrets.mask)
@@ -140,7 +141,7 @@ class _Run:
     async def _reuse(self, earlier: Build) -> None:
         """Records the reuse; nothing of the commit is run. (An earlier attempt may have run, and died.)"""
         await self._context.executor.discard(self._workspace())
-        await asyncio.to_thread(remove, self._workspace().folder)
+        await self._git.in_thread(remove, self._workspace().folder)
         which = earlier.reused or earlier.id
         same = "passed with the same commit, manifest and gates; nothing is built again"
         self._log.say(f"--- reused: {which} {same}: {self._context.build_url(which)}")
@@ -186,15 +187,15 @@ class _Run:
         command = manifest.run.command if manifest else None
         volumes = [volume.path for volume in manifest.volumes] if manifest else []
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.sealed")
-        at = await asyncio.to_thread(context.repositories.committed_at, workspace.app, workspace.commit)
+        at = await self._git.in_thread(self._git.committed_at, workspace.app, workspace.commit)
         request = SealRequest(source, command, at, context.git_url(workspace.app), volumes)
         try:
             if context.executor.builds_images:
                 self._log.say(f"--- image: of commit {workspace.commit}")
-                await asyncio.to_thread(context.repositories.checkout, workspace.app, workspace.commit, source)
+                await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source)
             return await context.executor.seal(workspace, request, self._log.output, self._recorder.stop)
         finally:
-            await asyncio.to_thread(remove, source)
+            await self._git.in_thread(remove, source)
 
     async def stopped(self) -> None:
         """Ends the build in the requested state, if one was requested. All processes have ended before."""
@@ -223,7 +224,7 @@ class _Run:
         if not build.passed:
             workspace = self._workspace()
             await self._context.executor.discard(workspace)
-            await asyncio.to_thread(remove, workspace.folder)
+            await self._git.in_thread(remove, workspace.folder)
         self._log.say(f"{build.id} {state}: {reason}")
         await self._recorder.end(state, reason)
 
