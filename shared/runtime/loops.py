@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 from shared.runtime.backoff import backoff_s
 
@@ -69,7 +70,7 @@ class Loop:
                 await asyncio.wait_for(self._woken.wait(), wait_s)
 
 
-async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancels each task, repeatedly, and returns when all are done. (redis-py on Python 3.11 can swallow a
     cancellation, so that one `cancel()` is not enough.)
     """
