@@ -104,7 +104,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    metrics = CollectorRegistry()
+    app.state.metrics = metrics = CollectorRegistry()  # the reference of the docs reads them there
     for collector in collectors:
         metrics.register(collector)
     app.include_router(_platform_router(service, all_loops, checks or {}, metrics))
