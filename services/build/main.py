@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -22,7 +23,7 @@ from services.build.builds.lease_store import Lease
 from services.build.builds.status_store import RedisStatusStore
 from services.build.cache.cache_store import RedisPassedStore
 from services.build.config import Settings
-from services.build.executors.executor import Executor, Stop
+from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.forges.delivery_store import RedisDeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
@@ -38,9 +39,10 @@ from services.build.git.push_socket import PushSocket, install_hooks
 from services.build.git.repository import Repositories
 from services.build.git.tree_limits import TreeLimits
 from services.build.logs.build_log import BuildLogs
+from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
-from services.build.pipeline.run import BuildContext, run_build
+from services.build.pipeline.run import run_build
 from services.build.queue.workers import Workers
 from services.build.retention.executor_gc import ExecutorGc
 from services.build.retention.repository_gc import TIMEOUT_S as UPKEEP_TIMEOUT_S
@@ -90,7 +92,7 @@ def build_app(settings: Settings) -> FastAPI:
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
     deployer = ServiceClient("deployer", settings, registry, http)
     executor = _executor(settings, environment)
-    tools = BuildContext(
+    context = BuildContext(
         store=store,
         history=history,
         passed=passed,
@@ -101,7 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
         analysis=Analysis(environment),
         logs=logs,
         reports=reports,
-        handover=DeployerClient(deployer),
+        deployer=DeployerClient(deployer),
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
@@ -111,12 +113,11 @@ def build_app(settings: Settings) -> FastAPI:
         steps_at_a_time=settings.build_steps,
     )
 
-    async def run(build_id: str, stop: Stop) -> None:
-        await run_build(tools, build_id, stop)
-
     lease = Lease(redis, settings.stack_id())
     schedule_due, door_due, fetch_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold, wake=schedule_due.set)
+    workers = Workers(
+        store, logs, partial(run_build, context), settings.build_concurrency, now, lease.hold, wake=schedule_due.set
+    )
     sweep = Loop("leftovers", ExecutorGc(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     expiry = RetentionJob(
         store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now

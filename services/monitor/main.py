@@ -85,7 +85,7 @@ def build_app(settings: Settings) -> FastAPI:
         async with redis, http, notified.outbox:
             yield
 
-    app = create_app(
+    return create_app(
         "monitor",
         settings,
         registry,
@@ -111,10 +111,9 @@ def build_app(settings: Settings) -> FastAPI:
             *notified.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
+        collectors=[MonitorCollector(samples, alerts, now)],
         resources=resources,
     )
-    app.state.metrics.register(MonitorCollector(samples, alerts, now))
-    return app
 
 
 def run() -> None:

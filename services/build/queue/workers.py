@@ -10,9 +10,9 @@ from datetime import datetime
 from services.build.builds import build as domain
 from services.build.builds.build import Build, StopRequest
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Stop
 from services.build.logs.build_log import BuildLogs
 from services.build.queue.schedule import End, Start, plan
+from services.build.system.stop import Stop
 from shared.models import BuildState
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 from services.build.builds.build import ended
 from services.build.builds.lease_store import KEY, LEASE_S, Lease
 from services.build.builds.memory_store import MemoryBuildStore
-from services.build.executors.executor import Stop
 from services.build.logs.build_log import BuildLogs
 from services.build.queue.workers import Workers
+from services.build.system.stop import Stop
 from shared.models import BuildState
 from tests.support.build.builds import AT, build
 
