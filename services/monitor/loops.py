@@ -7,7 +7,7 @@ from typing import Any
 
 from services.monitor.alerts.alert import AbortState, Alert
 from services.monitor.alerts.alert_state import ActiveAlerts
-from services.monitor.alerts.evaluator import CALL_S, Clock, Evaluator, get_once
+from services.monitor.alerts.evaluator import CALL_S, Clock, Evaluator
 from services.monitor.samples.inventory import ILL
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
@@ -33,7 +33,7 @@ class Sampler:
         """Takes one sample of all instances; without an answer it stores and concludes nothing."""
         await self._samples.load_if_possible(self._clock())
         try:
-            answer = await get_once(self._deployer, "/stats")
+            answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
             self.problem = problem.detail
             self._samples.missed()

@@ -141,20 +141,17 @@ class ActiveAlerts:
         """Restores what an earlier run stored; newer state of this run wins. Raises RedisError."""
         if self._loaded:
             return
-        try:
-            rules, alerts = await self._store.load()
-            self._rules |= {rule.name: rule for rule in rules}
-            self._alerts = {alert.id: alert for alert in alerts} | self._alerts
-            self._loaded = True
-        finally:
-            self._tried = True
+        rules, alerts = await self._store.load()
+        self._rules |= {rule.name: rule for rule in rules}
+        self._alerts = {alert.id: alert for alert in alerts} | self._alerts
+        self._loaded = True
 
     async def load_if_possible(self) -> None:
         """Tries once, for at most 2 s, to restore from Redis before the first decision; else starts empty."""
         if not self._tried:
+            self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(), FIRST_LOAD_S)
-            self._tried = True
 
     async def flush(self) -> None:
         """Stores changed alerts with their events. Raises RedisError, and then keeps them for the next try."""
@@ -173,16 +170,5 @@ class ActiveAlerts:
 
 
 def _event(alert: Alert) -> Event:
-    return Event(
-        type=f"alert.{alert.state}",
-        app=alert.app,
-        at=alert.since,
-        id=alert.id,
-        reason=alert.reason,
-        release=alert.release,
-        rule=alert.rule,
-        environment=alert.environment,
-        value=alert.value,
-        threshold=alert.threshold,
-        aborts=alert.aborts,
-    )
+    same = {"app", "id", "reason", "release", "rule", "environment", "value", "threshold", "aborts"}
+    return Event(type=f"alert.{alert.state}", at=alert.since, **alert.model_dump(include=same))

@@ -23,14 +23,9 @@ Clock = Callable[[], datetime]
 Wake = Callable[[], None]
 Answer = TypeVar("Answer")
 Readings = dict[Metric, Callable[[], Reading]]
-CALL_S = 1.5  # time-out of one try; a part that hangs must not hold up the next look for long
+CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again, and waits for no old answer
 PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # between looks at an app without a canary; steps are never quite on time
 CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
-
-
-async def get_once(client: ServiceClient, path: str) -> Any:
-    """Sends a GET without a retry: the loop asks again anyway, and a new question is worth more than an old answer."""
-    return await client.call("GET", path, timeout_s=CALL_S, repeatable=False)
 
 
 class Evaluator:
@@ -129,7 +124,7 @@ class Evaluator:
             if alert.environment == Environment.PRODUCTION:
                 self._inventory.remember(alert.app, alert.release)
         try:
-            answer = await get_once(self._deployer, "/registry")
+            answer = await self._deployer.get("/registry", timeout_s=CALL_S, repeatable=False)
         except Problem:
             self._inventory.missed()
         else:
@@ -152,7 +147,7 @@ class Evaluator:
     async def _read_traffic(self, app: str) -> str | None:
         """Reads the app's traffic; returns why there is no answer, else None."""
         try:
-            answer = await get_once(self._proxy, f"/apps/{app}/traffic")
+            answer = await self._proxy.get(f"/apps/{app}/traffic", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
             if problem.status != 404:
                 return problem.detail
@@ -166,7 +161,7 @@ class Evaluator:
     async def _read_rollout(self, app: str) -> str | None:
         """Reads the app's rollout; returns why there is no answer, and then keeps the last one."""
         try:
-            answer = await get_once(self._proxy, f"/apps/{app}/rollout")
+            answer = await self._proxy.get(f"/apps/{app}/rollout", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
             if problem.status != 404:
                 return problem.detail

@@ -47,15 +47,8 @@ class Silence(View):
 
 def new_silence(silence_id: str, body: SilenceBody, now: datetime) -> Silence:
     until = body.until or now + timedelta(seconds=body.duration_s or 0)
-    return Silence(
-        id=silence_id,
-        app=body.app,
-        environment=body.environment,
-        rule=body.rule,
-        reason=body.reason,
-        created_at=now,
-        until=until,
-    )
+    same = body.model_dump(include={"app", "environment", "rule", "reason"})
+    return Silence(id=silence_id, created_at=now, until=until, **same)
 
 
 def muting(silences: Iterable[Silence], app: str, environment: str, rule: str | None, now: datetime) -> Silence | None:

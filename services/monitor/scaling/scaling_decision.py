@@ -133,16 +133,10 @@ def new_decision(key: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: 
         number=number,
         app=key.app,
         environment=key.environment,
-        release=verdict.release,
-        action=verdict.action,
-        cause=verdict.cause,
-        reason=verdict.reason,
-        from_=verdict.from_,
-        to=verdict.to,
+        **vars(verdict),
         state=None if verdict.action is Action.NONE else DecisionState.DECIDED,
         at=now,
         first_at=now,
-        inputs=list(verdict.inputs),
     )
 
 
@@ -169,19 +163,5 @@ def settled(decision: Decision, state: DecisionState, outcome: str, now: datetim
 
 def scaling_event(decision: Decision) -> Event:
     """Returns the event `scaling.decided`, published once for each change."""
-    return Event.model_validate(
-        {
-            "type": "scaling.decided",
-            "app": decision.app,
-            "at": decision.at,
-            "id": decision.id,
-            "reason": decision.reason,
-            "environment": decision.environment,
-            "release": decision.release,
-            "action": decision.action,
-            "cause": decision.cause,
-            "from": decision.from_,
-            "to": decision.to,
-            "inputs": [each.model_dump(mode="json") for each in decision.inputs],
-        }
-    )
+    same = {"app", "at", "id", "reason", "environment", "release", "action", "cause", "from_", "to", "inputs"}
+    return Event.model_validate({"type": "scaling.decided", **decision.model_dump(mode="json", include=same)})

@@ -44,7 +44,7 @@ from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-CALL_S = 1.5  # time-out of one try; the next step tries again
+CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again
 WRITTEN_S = 10  # how often an entry that only counts on is stored
 
 
@@ -182,7 +182,7 @@ class Scaling:
         starts.
         """
         try:
-            answer = await self._get(_path(key))
+            answer = await self._deployer.get(_path(key), timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
             return [] if problem.status == 404 else None
         view = EnvironmentView.model_validate(answer)
@@ -232,7 +232,7 @@ class Scaling:
         """Asks the deployer to apply the decision; returns the outcome. Raises Problem for no answer or a 5xx."""
         key = EnvironmentKey(decision.app, decision.environment)
         if decision.action is Action.DOWN:
-            answer = await self._get("/stats")
+            answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)
             items = Page[InstanceStats].model_validate(answer).items
             if why := still_idle(decision, [item for item in items if _is_of(item, decision)], policy):
                 return DecisionState.SUPERSEDED, why
@@ -244,10 +244,6 @@ class Scaling:
                 raise
             return DecisionState.REFUSED, f"the deployer refused: {problem.detail}"
         return DecisionState.APPLIED, "the deployer has taken it over"
-
-    async def _get(self, path: str) -> Any:
-        """Reads from the deployer without a retry: the next step asks again."""
-        return await self._deployer.call("GET", path, timeout_s=CALL_S, repeatable=False)
 
 
 def _open(past: Past) -> bool:
