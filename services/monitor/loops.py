@@ -77,7 +77,7 @@ class Aborts:
 class RegistryFollower:
     """Reacts at once to the deployer's events about instances and releases.
 
-    The regular looks find most of it too, a second later; what happened while no monitor ran is found here alone.
+    The evaluator finds most of it too, a second later; what happened while no monitor ran is found here alone.
     `on_kill` gets each OOM kill, possibly more than once.
     """
 

@@ -97,10 +97,10 @@ def new_alert(rule: Rule, app: str, environment: Environment, release: str, now:
 
 
 def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:
-    """Returns the alert after one more look. No data (None) neither fires nor resolves it.
+    """Returns the alert after one more reading. No data (None) neither fires nor resolves it.
 
     It fires when it has been pending for `for_s` seconds, at once if that is 0. It resolves `keep_firing_for_s` seconds
-    after the first look that found it well, if none in between found it bad. (After Prometheus, rules/alerting.go.)
+    after the first reading that found it well, if none in between found it bad. (After Prometheus, rules/alerting.go.)
     """
     if breaching is None:
         return alert

@@ -24,7 +24,7 @@ Wake = Callable[[], None]
 Answer = TypeVar("Answer")
 Readings = dict[Metric, Callable[[], Reading]]
 CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again, and waits for no old answer
-PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # between looks at an app without a canary; steps are never quite on time
+PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # for apps without a canary; steps are never quite on time
 CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
 
 
@@ -64,7 +64,7 @@ class Evaluator:
         return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
-        """Looks at each app with a canary, and every 2 s at each other app. An empty registry ends no watch."""
+        """Evaluates each app with a canary, and every 2 s each other app. An empty registry ends nothing."""
         await self._alerts.load_if_possible()
         await self._find_instances()
         with_canary = self._with_canary()
@@ -79,7 +79,7 @@ class Evaluator:
         await _all(self._evaluate(app, app in with_canary) for app in apps - not_due)
 
     async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
-        """Handles an event about an ill instance at once instead of at the next look.
+        """Handles an event about an ill instance at once instead of at the next step.
 
         Raises Unavailable if it cannot find out whether the release is on its way; then the event must be read again.
         """

@@ -26,7 +26,7 @@ SILENT = Reading(None, "the proxy gave no traffic figures")
 
 @dataclass(frozen=True)
 class Point:
-    """The counters of both tracks at one look."""
+    """The counters of both tracks in one reading."""
 
     at: datetime
     requests: dict[Track, int]
@@ -36,7 +36,7 @@ class Point:
 
 @dataclass(frozen=True)
 class TrafficReading:
-    """The traffic of one track between two looks."""
+    """The traffic of one track between two readings."""
 
     requests: int
     errors: int
@@ -54,7 +54,7 @@ class TrafficReading:
 
 
 class Window:
-    """The looks at one app's traffic. Counters are compared within one epoch only; a new epoch begins again at 0."""
+    """The readings of one app's traffic. Counters are compared within one epoch only; a new epoch begins again at 0."""
 
     def __init__(self) -> None:
         self._points: list[Point] = []
@@ -62,13 +62,13 @@ class Window:
         self._read_at: datetime | None = None
 
     def add(self, traffic: TrafficView, now: datetime) -> None:
-        """Records one look."""
+        """Records one reading."""
         if traffic.tracks.keys() != set(Track):
             return
         epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
         if self._epoch != epoch:
             zero = dict.fromkeys(Track, 0)
-            # Without an earlier look nobody knows how old the epoch is: then counting starts here.
+            # Without an earlier reading the age of the epoch is unknown: then counting starts here.
             untimed = dict.fromkeys(Track, LatencyHistogram(le_ms=[], counts=[]))
             self._points = [Point(self._read_at, zero, zero, untimed)] if self._read_at else []
             self._epoch = epoch
@@ -80,14 +80,14 @@ class Window:
         self._read_at = now
 
     def release(self, track: Track) -> str | None:
-        """Returns the release whose counters the last look found on the track."""
+        """Returns the release whose counters the last reading found on the track."""
         return self._epoch[1].get(track) if self._epoch else None
 
     def canary_errors(self, release: str, now: datetime) -> Reading:
         """Returns the canary's share of 5xx answers over the last 10 s, or as far back as 20 requests reach.
 
         The share counts as 0 where stable is at least half as bad, or the difference may be chance. (Stable is an
-        excuse only with 20 requests of its own.) There is no reading without a look within the last 10 s, with fewer
+        excuse only with 20 requests of its own.) There is no reading without data within the last 10 s, with fewer
         than 20 requests, or with one or two errors among fewer than 100.
         """
         start = self._start(Track.CANARY, release, now)
@@ -177,7 +177,7 @@ class Window:
         return early[-1] if early else self._points[0]
 
     def _is_about(self, track: Track, release: str, now: datetime) -> bool:
-        """Returns whether the last look is at most 10 s old and its counters are this release's."""
+        """Returns whether the last reading is at most 10 s old and its counters are this release's."""
         return self.release(track) == release and bool(self._points) and self._points[-1].at >= now - WINDOW
 
 

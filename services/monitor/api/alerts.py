@@ -56,7 +56,7 @@ def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Resp
 
     @router.put("/rules/{name}", summary="Make or replace a rule")
     async def put_rule(name: RuleName, body: Annotated[RuleBody, Body(examples=[EXAMPLE])]) -> Rule:
-        """Makes or replaces the rule. Rules look at canary releases on their way and at production; `app` and
+        """Makes or replaces the rule. Rules apply to canary releases on their way and to production; `app` and
         `environment` narrow that. `aborts` ends canaries, never production. Replace a default rule by one with
         `enabled: false` to put it out of force.
         """

@@ -100,7 +100,7 @@ def silences_router(store: NotifierStore) -> APIRouter:
 
     @router.delete("/{id}", summary="End a silence", status_code=204)
     async def delete_silence(id: str) -> Response:
-        """Ends the silence. An alert that still fires is notified at the next look at its group, within 5 min."""
+        """Ends the silence. An alert that still fires is notified when its group is flushed next, within 5 min."""
         if not await store.delete_silence(id):
             raise NotFound(f"there is no silence {id}; GET /silences lists those in force")
         return Response(status_code=204)

@@ -26,8 +26,8 @@ def policies_router(store: PolicyStore) -> APIRouter:
     async def put_policy(
         app: AppName, env: Environment, body: Annotated[PolicyBody, Body(examples=[EXAMPLE])]
     ) -> Policy:
-        """Replaces the policy; a missing field has its default. In force from the next look on, within 2 s. The limit
-        itself moves between the manifest's `memory` and `max_memory`.
+        """Replaces the policy; a missing field has its default. In force within 2 s. The limit itself moves between the
+        manifest's `memory` and `max_memory`.
         """
         policy = Policy(app=app, environment=env, **body.model_dump())
         await store.put_policy(policy)
@@ -40,8 +40,8 @@ def policies_router(store: PolicyStore) -> APIRouter:
         cursor: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Page[Decision]:
-        """Returns the last 500 decisions, newest first, including changes that were not made, and why. Looks with the
-        same result are one entry with a `count`; the newest entry may be 10 s behind.
+        """Returns the last 500 decisions, newest first, including changes that were not made, and why. Repetitions are
+        one entry with a `count`; the newest entry may be 10 s behind.
         """
         found = await store.decisions(EnvironmentKey(app, env), limit=limit + 1, before=cursor)
         shown = found[:limit]

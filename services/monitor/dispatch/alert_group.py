@@ -35,7 +35,7 @@ class GroupedAlert(View):
 
 class AlertGroup(View):
     """The open alerts of one release. `told`: ids of the alerts that people were notified of as firing; `muted`: ids of
-    those recorded as silenced; `look_at`: time of the next look.
+    those recorded as silenced; `look_at`: time of the next flush.
     """
 
     app: str
@@ -57,7 +57,7 @@ class Bulletin:
     """A message about a group."""
 
     id: str
-    """Stays the same however often the group is looked at before the outcome is stored."""
+    """Stays the same however often the group is flushed before the outcome is stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
     muted: bool = False
@@ -90,7 +90,7 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
 
 
 def flushed(group: AlertGroup, muted_rules: Collection[str], now: datetime) -> tuple[AlertGroup | None, list[Bulletin]]:
-    """Returns the group after a due look (None: it is over) and the messages to send.
+    """Returns the group after a due flush (None: it is over) and the messages to send.
 
     `muted_rules`: rules whose alerts are silenced. A silenced alert is notified once its silence is over, if it still
     fires.

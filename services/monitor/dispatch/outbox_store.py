@@ -24,7 +24,7 @@ KEPT = 500
 
 @dataclass
 class SendOutcome:
-    """The outcome of an event, or of a look at an alert group."""
+    """The outcome of an event, or of the flush of an alert group."""
 
     deliveries: list[MessageDelivery] = field(default_factory=list)
     groups: dict[str, AlertGroup | None] = field(default_factory=dict)

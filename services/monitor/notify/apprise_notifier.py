@@ -33,7 +33,7 @@ THREADS = 4
 ERROR_LONGEST = 300
 LOAD_LOCK = threading.Lock()
 WEBHOOKS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
-EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DEBUG, beside what it is about
+EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DEBUG, besides its own lines
 
 
 class AppriseNotifier:

@@ -66,7 +66,7 @@ class CounterIncrease:
             return name, 0
         predecessor = self._predecessor(count, staying)
         if predecessor is None:
-            return name, 1  # it came and went between two looks
+            return name, 1  # it came and went between two readings
         replaced = self._counters[predecessor]
         replaced.is_replaced = True
         return predecessor, count - replaced.count

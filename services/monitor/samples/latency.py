@@ -1,4 +1,4 @@
-"""Latency histograms: the requests between two looks, the share of slow ones, and a test for two shares. Pure."""
+"""Latency histograms: the requests between two readings, the share of slow ones, and a test for two shares. Pure."""
 
 import math
 
@@ -6,7 +6,7 @@ from shared.proxy_models import LatencyHistogram
 
 
 def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
-    """Returns the counts between two looks of one epoch. Other bounds than before mean that nothing had been counted
+    """Returns the counts between two readings of one epoch. Other bounds than before mean that nothing had been counted
     then.
     """
     if before.le_ms != now.le_ms:

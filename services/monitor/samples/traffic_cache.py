@@ -9,7 +9,7 @@ from services.monitor.samples.traffic_sample import Counted, ReleaseSample, Traf
 from services.monitor.samples.write_buffer import WriteBuffer
 from shared.proxy_models import TrafficView
 
-SAMPLE = timedelta(seconds=1.9)  # looks are every 0.5 or 2 s, and never quite on time
+SAMPLE = timedelta(seconds=1.9)  # readings come every 0.5 or 2 s, and never quite on time
 GAP = timedelta(seconds=10)  # counters further apart tell no rate of either moment: a gap stays a gap
 UNSAVED_MOST = 20_000
 

@@ -1,4 +1,4 @@
-"""Traffic samples of a release: requests, errors and latencies between two looks."""
+"""Traffic samples of a release: requests, errors and latencies between two readings."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,7 +50,7 @@ class TrafficItem(TrafficSample):
 
 @dataclass(frozen=True)
 class Counted:
-    """The counters of one release at one look."""
+    """The counters of one release in one reading."""
 
     at: datetime
     epoch: str
@@ -64,7 +64,7 @@ def counted(traffic: TrackTraffic, epoch: str, now: datetime) -> Counted:
 
 
 def traffic_sample(before: Counted, after: Counted) -> TrafficSample:
-    """Returns the sample at `after`; both looks are of one epoch, `before` is the earlier one."""
+    """Returns the sample at `after`; both readings are of one epoch, `before` is the earlier one."""
     seconds = (after.at - before.at).total_seconds()
     requests, errors = after.requests - before.requests, after.errors - before.errors
     latency = since(before.latency, after.latency)

@@ -70,8 +70,8 @@ class Input(View):
 class Decision(View):
     """One entry of an environment's decisions. `reason` is a sentence for people; `from` and `to` are bytes, equal
     where nothing changes. Only changes have `state`, `outcome` (why it is in that state) and `settled_at` (since when).
-    Looks with the same `cause` and no change share one entry: `count` of them from `first_at` to `at`, with the latest
-    `inputs`.
+    Verdicts with the same `cause` and no change share one entry: `count` of them from `first_at` to `at`, with the
+    latest `inputs`.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
@@ -102,7 +102,7 @@ class Decision(View):
 
 @dataclass(frozen=True)
 class ScalingVerdict:
-    """The result of one look."""
+    """The result of one step of the scaling loop."""
 
     action: Action
     cause: Cause
@@ -141,7 +141,7 @@ def new_decision(key: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: 
 
 
 def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> Decision | None:
-    """Returns the last entry with one more look, if this look has the same result without a change; else None."""
+    """Returns the last entry counted once more, if this verdict has the same result without a change; else None."""
     if last is None or verdict.action is not Action.NONE or last.action is not Action.NONE:
         return None
     if (last.cause, last.release) != (verdict.cause, verdict.release):

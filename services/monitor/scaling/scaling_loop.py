@@ -1,8 +1,8 @@
-"""The scaling loop: looks, decides, stores the decision, has the deployer apply it, stores the outcome.
+"""The scaling loop reads, decides, stores the decision, has the deployer apply it, stores the outcome.
 
 Nothing is changed without a stored decision (rule 7), so while Redis is away nothing is scaled, however urgent. That
 costs at most one instance, which the deployer replaces; an unrecorded change could neither be explained nor resumed by
-the next start. The looks go on, and the first one after Redis is back decides.
+the next start. The reading goes on, and the first one after Redis is back decides.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class _EnvironmentState:
 class Scaling:
     """Decides about every environment with instances, independently of each other.
 
-    A failure in one affects no other (a deployer that hangs delays the next look by `CALL_S`).
+    A failure in one affects no other (a deployer that hangs delays the next step by `CALL_S`).
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Scaling:
             if _open(state.past):
                 await self._carry_out(state, live, policy)
         except RedisError:
-            state.past = None  # nobody knows what was written
+            state.past = None  # what was written is unknown
             raise
 
     def _count_kills(self, state: _EnvironmentState, live: LiveRelease) -> None:
