@@ -98,9 +98,11 @@ class RegistryFollower:
         self._on_kill = on_kill
         self._clock = clock
 
-    async def step(self) -> None:
-        """Waits up to a second for events. An event that cannot be handled yet is read again by the next step."""
-        for entry_id, event in await self._events.read():
+    async def step(self, block_ms: int = 1000) -> None:
+        """Waits up to `block_ms` milliseconds for events. An event that cannot be handled yet is read again by the next
+        step.
+        """
+        for entry_id, event in await self._events.read(block_ms):
             if kill := kill_of(event, self._clock()):
                 self._on_kill(*kill)
             if event.type in self.ILL:

@@ -265,7 +265,6 @@ async def test_memory_at_the_cap_aborts_below_it_does_not(monitor: Monitor, worl
         (100, False, {"health:notes-r9"}),
     ],
 )
-@pytest.mark.slow
 async def test_an_oom_kill_aborts_where_no_more_memory_can_be_given(
     monitor: Monitor, world: World, redis: Redis, limit: int, killed: bool, fired: set[str]
 ) -> None:
@@ -278,7 +277,7 @@ async def test_an_oom_kill_aborts_where_no_more_memory_can_be_given(
     )
     await events.append(redis, event)
     for _ in range(3):
-        await follower.step()
+        await follower.step(block_ms=1)
     world.instances["notes-r9-1"] = "failed"
     await monitor.second()
     assert {alert.id for alert in monitor.alerts.alerts()} == fired
@@ -457,7 +456,7 @@ async def test_an_event_about_a_canarys_instance_acts_at_once(monitor: Monitor, 
         event = Event(type=f"instance.{kind}", app="notes", at=START, id=instance, reason=f"{instance} missed 3 probes")
         await events.append(redis, event)
     for _ in range(3):  # makes the group, looks for what was taken before, reads
-        await follower.step()
+        await follower.step(block_ms=1)
     await monitor.aborts.step()
     reasons = [(abort["release"], abort["reason"]) for abort in world.aborts]
     assert reasons == [("notes-r9", "health: notes-r9-1 missed 3 probes")]

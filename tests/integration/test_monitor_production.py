@@ -35,7 +35,7 @@ async def tell(monitor: Monitor, redis: Redis, kind: str, subject: str) -> None:
     follower = monitor.follower(redis)
     await events.append(redis, event)
     for _ in range(3):  # makes the group, looks for what was taken before, reads
-        await follower.step()
+        await follower.step(block_ms=1)
 
 
 async def test_errors_in_production_are_an_alert_that_aborts_nothing(monitor: Monitor, world: World) -> None:
@@ -80,7 +80,6 @@ async def test_a_canary_that_the_registry_does_not_show_is_found_by_its_traffic(
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
 
 
-@pytest.mark.slow
 async def test_an_ill_instance_of_production_is_an_alert(monitor: Monitor, world: World, redis: Redis) -> None:
     await monitor.second()
     await tell(monitor, redis, "instance.unhealthy", "notes-r7-9")  # of another release
@@ -147,7 +146,6 @@ async def test_it_is_gone_when_only_another_release_is_ready(monitor: Monitor, w
 
 
 @pytest.mark.parametrize("kind", ["release.retired", "release.rolled_back", "release.failed"])
-@pytest.mark.slow
 async def test_it_is_gone_when_an_event_ends_the_release(
     monitor: Monitor, world: World, redis: Redis, kind: str
 ) -> None:

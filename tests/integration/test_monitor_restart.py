@@ -50,7 +50,7 @@ async def test_a_canary_that_died_meanwhile_is_aborted(
     before = start()
     await before.second()
     for _ in range(2):
-        await followed(before, redis).step()
+        await followed(before, redis).step(block_ms=1)
     died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
     await events.append(redis, died.model_copy(update={"environment": "canary", "oom_killed": False}))
     world.time += timedelta(seconds=60)
@@ -60,20 +60,19 @@ async def test_a_canary_that_died_meanwhile_is_aborted(
     assert world.aborts == []
     follower = followed(after, redis)
     for _ in range(2):
-        await follower.step()
+        await follower.step(block_ms=1)
     await after.aborts.step()
     assert [abort["reason"] for abort in world.aborts] == ["health: it ended"]
 
 
 @pytest.mark.parametrize("known", ["nothing", "an older rollout"])
-@pytest.mark.slow
 async def test_an_event_waits_until_the_rollout_is_known(
     start: Callable[[], Monitor], world: World, redis: Redis, known: str
 ) -> None:
     monitor = start()
     follower = followed(monitor, redis)
     for _ in range(2):
-        await follower.step()
+        await follower.step(block_ms=1)
     if known != "nothing":
         world.release, world.instances = "notes-r8", {"notes-r8-1": "ready"}
         await monitor.second()
@@ -83,9 +82,9 @@ async def test_an_event_waits_until_the_rollout_is_known(
     for _ in range(2):
         unknown = "the proxy does not say whether notes-r9 is being rolled out: proxy does not answer"
         with pytest.raises(Unavailable, match=unknown):
-            await follower.step()
+            await follower.step(block_ms=1)
     world.down = set()
-    await follower.step()
+    await follower.step(block_ms=1)
     await monitor.aborts.step()
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
 
@@ -96,12 +95,12 @@ async def test_an_event_about_the_known_rollout_needs_no_proxy(
     monitor = start()
     follower = followed(monitor, redis)
     for _ in range(2):
-        await follower.step()
+        await follower.step(block_ms=1)
     await monitor.second()
     world.down = {"proxy"}
     died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
     await events.append(redis, died)
-    await follower.step()
+    await follower.step(block_ms=1)
     assert monitor.states() == {"health:notes-r9": "firing"}
 
 
