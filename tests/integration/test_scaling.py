@@ -300,6 +300,18 @@ async def test_a_disabled_policy_records_what_it_would_have_done(machine: Machin
     assert "asks for 64 → 128 MiB" in newest.reason
 
 
+async def test_what_ran_may_run_still_while_the_deployer_is_silent(machine: Machine) -> None:
+    await machine.look(20, 2)
+    machine.deployer.stats = []
+    await machine.look(20)
+    assert [decision.cause for decision in await machine.decisions()] == [Cause.WITHIN_BAND], "it runs no more"
+    machine.deployer.stats = [counters()]
+    await machine.look(20)
+    machine.samples.missed()
+    await machine.scaling.step()
+    assert (await machine.decisions())[0].reason == "the deployer gives no figures of any instance"
+
+
 async def test_environments_that_came_and_went_take_no_memory(machine: Machine) -> None:
     kept = []
     for number in range(4):
