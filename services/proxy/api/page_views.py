@@ -37,10 +37,10 @@ class ProxyPages:
     """
 
     def __init__(
-        self, control: ControlPlane, ledger: RequestCounts, reader: TrafficReader, settings: SharedSettings
+        self, control: ControlPlane, counts: RequestCounts, reader: TrafficReader, settings: SharedSettings
     ) -> None:
         self._control = control
-        self._ledger = ledger
+        self._counts = counts
         self._reader = reader
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
@@ -53,7 +53,7 @@ class ProxyPages:
             routes, problem = [], error.detail
         rows = [RolloutRow(route, self._figures(route)) for route in routes]
         return self._templates.render(
-            "rollouts.html", here=HERE, hostname=hostname, rows=rows, problem=problem, words=format
+            "rollouts.html", here=HERE, hostname=hostname, rows=rows, problem=problem, format=format
         )
 
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
@@ -78,11 +78,11 @@ class ProxyPages:
             key=key,
             same=key == shown,
             problem=problem,
-            words=format,
+            format=format,
         )
 
     def _figures(self, route: Route) -> TrafficFigures:
-        return figures(self._ledger.view(route), route.weight)
+        return figures(self._counts.view(route), route.weight)
 
 
 def _key(route: Route) -> str:

@@ -21,8 +21,8 @@ from shared.errors import NotFound, Timeout, Unavailable
 from shared.models import Event, Track
 from shared.proxy_models import RolloutState, TrafficView
 
-LOOK_S = 0.005
-LONGEST_LOOK_S = 0.05
+POLL_S = 0.005
+LONGEST_POLL_S = 0.05
 
 
 class ControlPlane:
@@ -118,7 +118,7 @@ class ControlPlane:
         Raises Timeout, which names what is missing.
         """
         deadline = time.monotonic() + timeout_s
-        look_s = LOOK_S
+        poll_s = POLL_S
         while True:
             try:
                 accepted = await self.admin.versions()
@@ -130,8 +130,8 @@ class ControlPlane:
                 missing = [error.detail]
             if time.monotonic() >= deadline:
                 raise Timeout(f"after {timeout_s:g} s: {'; '.join(missing)}", missing=missing)
-            await asyncio.sleep(look_s)
-            look_s = min(look_s * 1.5, LONGEST_LOOK_S)
+            await asyncio.sleep(poll_s)
+            poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
 
     def version(self, app: str) -> str:
         """Returns a version of the app's whole configuration; equal content has an equal version."""

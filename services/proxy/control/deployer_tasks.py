@@ -25,12 +25,12 @@ class DeployerTasks:
     async def step(self) -> None:
         """Tries each outstanding task once; raises the first Problem after every app had its turn."""
 
-        async def hand_over(app: str) -> None:
+        async def run_tasks(app: str) -> None:
             await self._retire(app)
             await self._promote(app)
             await self._follow(app)
 
-        await for_each(self._control.routes, hand_over)
+        await for_each(self._control.routes, run_tasks)
 
     async def _retire(self, app: str) -> None:
         for retirement in self._control.route(app).retirements:
@@ -86,7 +86,7 @@ class DeployerTasks:
             return None
 
     async def _follow(self, app: str) -> None:
-        """Ends the rollout of a release that the deployer has ended; asks only when no instance is left."""
+        """Ends the rollout of a release that the deployer has ended; asks it only when no instance is left."""
         route = self._control.route(app)
         rollout = route.rollout
         if rollout is None or not rollout.active or rollout.promotion or route.endpoints[Track.CANARY]:

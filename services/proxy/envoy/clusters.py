@@ -57,7 +57,7 @@ def endpoints(route: Route, track: Track) -> list[Json]:
 
 def _endpoint(endpoint: Endpoint, track: Track, path: str) -> Json:
     host, _, port = endpoint.address.rpartition(":")
-    told = {"track": str(track), "release": endpoint.release, "instance": endpoint.id}
+    metadata = {"track": str(track), "release": endpoint.release, "instance": endpoint.id}
     # A release with another health path would fail the track's check; the deployer's probe still watches it.
     unchecked = endpoint.health not in (None, path)
     return {
@@ -66,7 +66,7 @@ def _endpoint(endpoint: Endpoint, track: Track, path: str) -> Json:
             "health_check_config": {"disable_active_health_check": unchecked},
         },
         "health_status": EDS_HEALTH[endpoint.state],
-        "metadata": {"filter_metadata": {"slipway": told}},
+        "metadata": {"filter_metadata": {"slipway": metadata}},
     }
 
 

@@ -90,11 +90,11 @@ def release_number(release: str) -> int:
 
 def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
     """Returns the event `rollout.<state>`; `weight` in percent; with `evidence` if the rollout has ended."""
-    told: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
+    details: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
     if rollout.commit:
-        told["commit"] = rollout.commit
+        details["commit"] = rollout.commit
     if not rollout.active:
-        told["evidence"] = rollout.evidence
+        details["evidence"] = rollout.evidence
     return Event(
         type=f"rollout.{rollout.state}",
         app=app,
@@ -102,7 +102,7 @@ def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
         id=rollout.release,
         reason=rollout.reason,
         notify=rollout.notify,
-        **told,
+        **details,
     )
 
 

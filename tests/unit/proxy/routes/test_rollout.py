@@ -62,8 +62,8 @@ def test_the_last_twenty_ended_rollouts_are_kept_newest_first() -> None:
 
 def test_an_event_says_whom_to_tell_and_what_it_is_about() -> None:
     rollout = Rollout(release="notes-r9", commit="c" * 40, reason="why", at=NOW, notify=["mailto://a@example.com"])
-    told = rollout_event("notes", rollout, 33).model_dump(mode="json")
-    assert told == {
+    event = rollout_event("notes", rollout, 33).model_dump(mode="json")
+    assert event == {
         "type": "rollout.progressing",
         "app": "notes",
         "at": "2026-01-01T00:00:00Z",
@@ -76,8 +76,8 @@ def test_an_event_says_whom_to_tell_and_what_it_is_about() -> None:
         "weight": 33,
     }
     aborted = rollout.model_copy(update={"state": A, "commit": None, "evidence": {"rule": "errors"}})
-    told = rollout_event("notes", aborted, 33).model_dump(mode="json")
-    assert (told["type"], told["evidence"], "commit" in told) == ("rollout.aborted", {"rule": "errors"}, False)
+    event = rollout_event("notes", aborted, 33).model_dump(mode="json")
+    assert (event["type"], event["evidence"], "commit" in event) == ("rollout.aborted", {"rule": "errors"}, False)
 
 
 def test_an_abort_ends_a_promotion_under_way() -> None:
