@@ -49,7 +49,7 @@ class FlagCache:
         self._editions: dict[Environment, Edition] = {}
         self._stale = True
         self._refreshing = asyncio.Lock()
-        self._turn = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
 
     async def follow(self) -> None:
@@ -80,8 +80,8 @@ class FlagCache:
         self._on_change()
 
     def _wake_readers(self) -> None:
-        turn, self._turn = self._turn, asyncio.Event()
-        turn.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def close(self) -> None:
         """Ends every waiting `next_edition`."""
@@ -113,7 +113,7 @@ class FlagCache:
         while not self._closed:
             if self._editions and self._editions[environment].etag != seen:
                 return self._editions[environment]
-            await self._turn.wait()
+            await self._changed.wait()
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
