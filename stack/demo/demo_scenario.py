@@ -8,7 +8,7 @@ from shared.models import Environment
 from stack.clients.delivery import NOTES, Deployable, RequestRefused, indented
 from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink
-from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for, wait_for_commit
+from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for, wait_for_commit
 
 APP = "slipway-demo"
 FLAG = "set-message"
@@ -69,7 +69,7 @@ class DemoScenario:
     def share(self) -> str:
         app = self._app
         weight = app.rollout()["weight"] / 100
-        wait_for(lambda: look(app.public, "/version", app.host).track == "canary", "a visitor of the canary", 10)
+        wait_for(lambda: probe(app.public, "/version", app.host).track == "canary", "a visitor of the canary", 10)
         seen = tracks_of_new_visitors(app.public, NEW_VISITORS, host=app.host)
         share = seen["canary"] / NEW_VISITORS
         measured = f"{share:.1%} got the canary, {weight:.0%} are set, {seen['lost']} requests lost: {app.public}"
@@ -87,7 +87,7 @@ class DemoScenario:
         wait_for(lambda: self._set_answers() == 403, "/set refused while the flag is off", 5)
         app.call("flags", "PATCH", path, {"defaultVariant": "on"})
         seconds = wait_for(lambda: self._set_answers() == 200, "/set allowed with the flag on", 5)
-        note = look(app.production, "/get", app.host).body.strip()
+        note = probe(app.production, "/get", app.host).body.strip()
         if note != "hello":
             raise StepFailed(f"/set/hello was allowed, but /get says {note!r}")
         return f"/set/hello: 403 before, 200 {seconds * 1000:.0f} ms after; no deploy"
@@ -152,7 +152,7 @@ class DemoScenario:
         with Load(app.public, rate=MEMORY_RATE, host=app.host) as load:
             while (used := self._instance()["working_set"]) < FULL_SHARE * MEMORY:
                 bite = min(BITE_MB, FULL_SHARE * MEMORY / MIB - used / MIB + 0.5)
-                look(app.production, f"/eat?mb={max(1, round(bite))}", app.host)
+                probe(app.production, f"/eat?mb={max(1, round(bite))}", app.host)
                 time.sleep(0.1)
             full = self._instance()
             seconds = wait_for(lambda: self._instance()["memory_limit"] == 2 * MEMORY, "the limit doubled", 30)
@@ -191,10 +191,10 @@ class DemoScenario:
         self._good = self._repository.commit(new)
 
     def _set_answers(self) -> int:
-        return look(self._app.production, "/set/hello", self._app.host).status
+        return probe(self._app.production, "/set/hello", self._app.host).status
 
     def _production_is_untouched(self) -> None:
-        seen = look(self._app.production, "/version", self._app.host)
+        seen = probe(self._app.production, "/version", self._app.host)
         if seen.commit != self._production:
             raise StepFailed(f"production answers {seen.status} with {seen.commit[:8]}, not {self._production[:8]}")
 

@@ -10,7 +10,7 @@ def at(done: float, version: str = "", lost: str = "") -> Result:
     return Result(due=done - 0.01, done=done, quick=True, status=200, commit=version, lost=lost)
 
 
-def words(text: str) -> str:
+def single_spaced(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -82,7 +82,7 @@ def test_a_line_has_medians_sums_and_the_largest_gap() -> None:
         Switchover(1.2, 2.1, 600, 40, 800),
         Switchover(0.9, 1.0, 600, 61, 1300),
     ]
-    assert words(line("Slipway", ours, ours)) == "Slipway 0.60 s 0.70 s 1.0 x 3 1500 0 0 30 ms"
-    assert words(line("other", theirs, ours)) == "other 1.00 s 1.40 s 2.0 x 3 1800 151 50 1300 ms"
+    assert single_spaced(line("Slipway", ours, ours)) == "Slipway 0.60 s 0.70 s 1.0 x 3 1500 0 0 30 ms"
+    assert single_spaced(line("other", theirs, ours)) == "other 1.00 s 1.40 s 2.0 x 3 1800 151 50 1300 ms"
     assert len(line("other", theirs, ours)) == len(HEAD)
-    assert words(line("late", [], ours)) == "late no update came to its end"
+    assert single_spaced(line("late", [], ours)) == "late no update came to its end"
