@@ -140,7 +140,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         """
         where = _environment(request, environment)
         context = asked.context if asked else {}
-        if flag_config_etag and flag_config_etag != cache.edition(where).etag:
+        if flag_config_etag and flag_config_etag != cache.snapshot(where).etag:
             with contextlib.suppress(RedisError):  # another copy's event came first
                 await cache.refresh()
         flags = cache.flags(where)
@@ -173,12 +173,12 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         """
         where = _environment(request, environment)
         seen = f'"{last_event_id}"' if last_event_id else None
-        while edition := await cache.next_edition(where, seen):
-            seen = edition.etag
+        while snapshot := await cache.next_snapshot(where, seen):
+            seen = snapshot.etag
             yield ServerSentEvent(
                 event="message",
-                id=edition.flags.digest,
-                data={"type": "refetchEvaluation", "etag": seen, "lastModified": int(edition.since.timestamp())},
+                id=snapshot.flags.digest,
+                data={"type": "refetchEvaluation", "etag": seen, "lastModified": int(snapshot.since.timestamp())},
             )
 
     return router
