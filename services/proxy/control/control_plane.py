@@ -61,7 +61,7 @@ class ControlPlane:
     def routes(self) -> Routes:
         """Routes by app. Raises Unavailable until they were loaded from the disk or from Redis."""
         if self._routes is None:
-            raise Unavailable("the routes are not known yet: there is no copy on disk, and Redis does not answer")
+            raise Unavailable("the routes are not known: neither is a copy on disk, nor does Redis answer; start Redis")
         return self._routes
 
     @property

@@ -107,7 +107,7 @@ class RolloutService:
     def _current(self, app: str, release: str) -> Rollout:
         current = self._control.route(app).rollout
         if current is None:
-            raise Conflict(f"{app} has no rollout")
+            raise Conflict(f"{app} has no rollout; release a build to its canary first")
         if current.release != release:
             raise Conflict(f"{release} is not the current rollout of {app}, which is {current.release}")
         return current
