@@ -2,13 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
 from services.proxy.api import format
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.routes.rollout_evidence import TrafficFigures, figures
-from services.proxy.routes.route import Endpoint, Route
+from services.proxy.routes.route import Route
 from services.proxy.traffic import RequestCounts
 from shared.config import SharedSettings
 from shared.errors import Unavailable
@@ -16,18 +15,6 @@ from shared.models import Track
 from shared.web.pages import Templates
 
 HERE = "Canaries"
-
-
-class RolloutRow(NamedTuple):
-    """An app in the overview."""
-
-    route: Route
-    traffic: TrafficFigures
-
-
-class InstanceRow(NamedTuple):
-    track: Track
-    endpoint: Endpoint
 
 
 class ProxyPages:
@@ -51,7 +38,7 @@ class ProxyPages:
             routes = sorted(self._control.routes.values(), key=lambda route: (route.active_rollout is None, route.app))
         except Unavailable as error:
             routes, problem = [], error.detail
-        rows = [RolloutRow(route, self._figures(route)) for route in routes]
+        rows = [(route, self._figures(route)) for route in routes]
         return self._templates.render(
             "rollouts.html", here=HERE, hostname=hostname, rows=rows, problem=problem, format=format
         )
@@ -63,7 +50,7 @@ class ProxyPages:
         parts are then left out, and stay open or focused as they are.
         """
         route = self._control.route(app)
-        instances = [InstanceRow(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
+        instances = [(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
         key = _key(route)
         return self._templates.render(
             "rollout.html",

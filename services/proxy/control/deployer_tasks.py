@@ -63,7 +63,9 @@ class DeployerTasks:
         elif asked.state in ENDED:
             self._pause(app, current, f"promotion failed: {asked.id} {asked.state}: {asked.reason}")
         elif current.promotion.release is None:
-            self._store(app, current, current.promotion.model_copy(update={"release": asked.id}))
+            promotion = current.promotion.model_copy(update={"release": asked.id})
+            update = {"rollout": current.model_copy(update={"promotion": promotion})}
+            self._control.put(self._control.route(app).model_copy(update=update))
 
     async def _ask_for_production(self, app: str, rollout: Rollout, promotion: Promotion) -> ReleaseView | None:
         """Returns the production release of the canary's build: an earlier try's, or else a new one; None if
@@ -115,7 +117,3 @@ class DeployerTasks:
         else:
             paused = moved(rollout, RolloutState.PAUSED, reason, now)
         self._control.put_rollout(app, paused)
-
-    def _store(self, app: str, rollout: Rollout, promotion: Promotion) -> None:
-        update = {"rollout": rollout.model_copy(update={"promotion": promotion})}
-        self._control.put(self._control.route(app).model_copy(update=update))

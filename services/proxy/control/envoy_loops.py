@@ -65,17 +65,14 @@ class TrafficReader:
     async def step(self) -> None:
         """Reads Envoy's counters once. Raises Unavailable when Envoy does not answer."""
         async with self._one_reading:
-            await self._read()
-
-    async def _read(self) -> None:
-        admin = self._control.admin
-        before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
-        uptime_s = await admin.uptime_s()
-        latencies = await admin.latencies()
-        clusters = await admin.clusters()
-        if uptime_s < self._uptime_s:
-            self._counts.reset()
-        self._uptime_s = uptime_s
-        self._counts.add_requests(self._control.routes.values(), clusters)
-        self._counts.add_latencies(before, clusters, latencies)
-        self.read_at = self._control.now()
+            admin = self._control.admin
+            before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
+            uptime_s = await admin.uptime_s()
+            latencies = await admin.latencies()
+            clusters = await admin.clusters()
+            if uptime_s < self._uptime_s:
+                self._counts.reset()
+            self._uptime_s = uptime_s
+            self._counts.add_requests(self._control.routes.values(), clusters)
+            self._counts.add_latencies(before, clusters, latencies)
+            self.read_at = self._control.now()

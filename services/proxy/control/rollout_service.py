@@ -94,7 +94,7 @@ class RolloutService:
             self._control.put_rollout(app, resumed)
         return await self._confirmed(app)
 
-    def promote(self, app: str, release: str) -> RolloutView:
+    async def promote(self, app: str, release: str) -> RolloutView:
         """Stores the intent to promote; a loop then has the deployer make the canary's build production."""
         rollout = self._current(app, release)
         if rollout.state is RolloutState.ABORTED:

@@ -99,7 +99,7 @@ async def test_nobody_is_asked_without_a_rollout_on_its_way(tmp_path: Path, redi
 
 async def test_a_promotion_waits_and_goes_on(plane: Plane) -> None:
     promotion = Promotion(asked_at=plane.now)
-    plane.rollouts.promote("notes", "notes-r2")
+    await plane.rollouts.promote("notes", "notes-r2")
     await plane.probe_deployer(*SILENCE)
     assert (rollout(plane).state, rollout(plane).promotion) == (PAUSED, promotion)
     await plane.probe_deployer(*ANSWERS)
@@ -107,7 +107,7 @@ async def test_a_promotion_waits_and_goes_on(plane: Plane) -> None:
 
 
 async def test_a_promotion_that_is_refused_makes_the_pause_one_that_stays(plane: Plane) -> None:
-    plane.rollouts.promote("notes", "notes-r2")
+    await plane.rollouts.promote("notes", "notes-r2")
     await plane.probe_deployer(*SILENCE)
     canary = {"id": "notes-r2", "app": "notes", "environment": "canary", "build": "notes-7", "commit": "0" * 40}
     plane.deployer["GET /releases/notes-r2"] = (200, {**canary, "state": "live", "created_at": NOW.isoformat()})

@@ -140,7 +140,7 @@ async def test_a_newer_release_makes_the_older_rollout_an_earlier_one_with_why_i
 
 async def test_a_promotion_keeps_its_traffic_too(plane: Plane) -> None:
     await opened(plane)
-    plane.rollouts.promote("notes", "notes-r2")
+    await plane.rollouts.promote("notes", "notes-r2")
     release: dict[str, Any] = {"app": "notes", "build": "notes-7", "commit": COMMIT, "created_at": NOW.isoformat()}
     canary = {**release, "id": "notes-r2", "environment": "canary", "state": "live"}
     production = {**release, "id": "notes-r9", "environment": "production", "state": "live"}
