@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from services.proxy.routes.rollout import Rollout
-from services.proxy.routes.rollout_evidence import LONGEST_GIVEN, evidence, figures, quantile_ms
+from services.proxy.routes.rollout_evidence import LONGEST_GIVEN, evidence, figures
 from shared.models import Track
 from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 from tests.support.proxy.routes import NOW
@@ -23,23 +23,6 @@ TRAFFIC = TrafficView(
         ),
     },
 )
-
-
-@pytest.mark.parametrize(
-    ("counts", "share", "expected"),
-    [
-        ([0, 0, 0], 0.5, None),
-        ([], 0.5, None),
-        ([10, 10, 10], 0.5, 0.5),  # the middle of the first bucket
-        ([5, 10, 10], 0.5, 1.0),  # its upper bound
-        ([0, 10, 10], 0.5, 5.5),
-        ([5, 5, 10], 0.99, 10.0),  # above every bound: the last one
-        ([50, 100, 100], 0.95, 9.1),
-    ],
-)
-def test_quantiles_are_interpolated_in_their_bucket(counts: list[int], share: float, expected: float | None) -> None:
-    le_ms: list[float | None] = [1.0, 10.0, None]
-    assert quantile_ms(LatencyHistogram(le_ms=le_ms[: len(counts)], counts=counts), share) == expected
 
 
 def test_the_traffic_in_few_numbers() -> None:
