@@ -26,7 +26,7 @@ from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.override_encryption import OverrideEncryption
 from services.deployer.shutdown import ended_at
-from services.deployer.store import RedisStore
+from services.deployer.store import Store
 from shared.clock import now
 from shared.config import secret_file
 from shared.host.docker_engine import socket_watch
@@ -84,7 +84,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
     vault = OverrideEncryption(secret_file(settings.home / "key").split())
-    registry, store, driver = RedisRegistry(redis), RedisStore(redis, vault), driver_for(settings)
+    registry, store, driver = RedisRegistry(redis), Store(redis, vault), driver_for(settings)
     locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
     prober = Prober(lambda place: reconciler.wake(place))
     builds = ServiceClient("build", settings, registry, http)

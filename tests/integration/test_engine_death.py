@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from redis.asyncio import Redis
 
 import shared
 from services.deployer.drivers.docker.container import Stack
@@ -21,13 +22,14 @@ from services.deployer.reconcile.reconciler import Reconciler
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.instance import Instance
-from services.deployer.store import MemoryStore
+from services.deployer.store import Store
 from shared.clock import now
 from shared.manifest import MIB
 from shared.models import Artifact, Environment, InstanceState, ReleaseState
+from shared.registry import RedisRegistry
 from shared.runtime.loops import cancel
 from tests.support.deployer.engine import BASE
-from tests.support.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, MemoryRegistry, a_manifest, a_release
+from tests.support.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, a_manifest, a_release, stored_events
 from tests.support.second_engine import SecondEngine, a_second_engine
 from tests.unit.deployer.reconcile.test_environment_reconciler import FakeProber
 
@@ -193,12 +195,12 @@ async def is_well(driver: Driver) -> bool:
 class Life:
     """One life of the deployer's inside, with a reconciler that runs."""
 
-    def __init__(self, store: MemoryStore, registry: MemoryRegistry, driver: Any) -> None:
+    def __init__(self, store: Store, registry: RedisRegistry, driver: Any) -> None:
         self._driver = driver
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
         self._proxy = FakeProxy(registry, FakeDriver())
         self._tools = WorkContext(store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01)
-        self._setting = Setting(cast(Any, registry), FakeProber(), LIMITS, now)
+        self._setting = Setting(registry, FakeProber(), LIMITS, now)
         self._lock = asyncio.Lock()
         self._reconciler = Reconciler(store, driver, self._runner)
 
@@ -223,10 +225,10 @@ class Life:
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "deployer-too"])
 @pytest.mark.parametrize("end", ["kill", "terminate"])
 async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
-    second: SecondEngine, tmp_path: Path, restarted: bool, end: str
+    second: SecondEngine, redis: Redis, tmp_path: Path, restarted: bool, end: str
 ) -> None:
     await asyncio.to_thread(second.start)
-    store, registry = MemoryStore(VAULT), MemoryRegistry()
+    store, registry = Store(redis, VAULT), RedisRegistry(redis)
     manifest = a_manifest(replicas=2).model_copy(update={"run": a_manifest().run.model_copy(update=RUN)})
     ordered = a_release(1, ReleaseState.PENDING, artifact=artifact(second), manifest=manifest)
     await store.commit(PLACE, Commit({ordered.id: ordered}))
@@ -261,7 +263,7 @@ async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
     assert release is not None and (release.state, release.failure) == (ReleaseState.LIVE, None)
     assert {(each.restarts, each.crashes) for each in instances} == {(0, 0)}
     assert "" not in old.values() and not {each.address for each in instances} & set(old.values())
-    assert all("failed" not in event.type for event in store.events)
+    assert all("failed" not in event.type for event in await stored_events(redis))
 
 
 RUN = {"command": "trap 'exit 0' TERM; while true; do sleep 0.1; done", "port": 9090}

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from redis.asyncio import Redis
+
 from services.deployer.drivers.driver import (
     ArtifactGone,
     DriverError,
@@ -22,19 +24,20 @@ from services.deployer.releases.environment import NOTHING, Override, desired
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.override_encryption import OverrideEncryption
 from services.deployer.releases.release import Release, ReleaseTransition
+from shared.events import STREAM
 from shared.manifest import Manifest
 from shared.models import (
     TRACK_OF,
     Artifact,
     Environment,
+    Event,
     InstanceRecord,
     InstanceState,
     ReleaseFailure,
     ReleaseState,
-    ServiceRecord,
-    Track,
 )
 from shared.proxy_models import RouteState
+from shared.registry import RedisRegistry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 VAULT = OverrideEncryption(["a key for tests"])
@@ -121,6 +124,12 @@ def a_world(
         instances={instance.id: instance for instance in all_instances},
         **{**given, **known},
     )
+
+
+async def stored_events(redis: Redis) -> list[Event]:
+    """Returns the events of the stream, oldest first."""
+    entries: Any = await redis.xrange(STREAM)
+    return [Event.model_validate_json(fields["event"]) for _, fields in entries]
 
 
 class FakeDriver:
@@ -250,37 +259,13 @@ class FakeDriver:
         return self._statuses[instance_id]
 
 
-class MemoryRegistry:
-    def __init__(self) -> None:
-        self.entries: dict[tuple[str, Track], dict[str, InstanceRecord]] = {}
-
-    async def announce(self, record: ServiceRecord) -> None: ...
-
-    async def withdraw(self, record: ServiceRecord) -> None: ...
-
-    async def services(self) -> list[ServiceRecord]:
-        return []
-
-    async def put_instance(self, app: str, track: Track, record: InstanceRecord) -> None:
-        self.entries.setdefault((app, track), {})[record.id] = record
-
-    async def delete_instance(self, app: str, track: Track, instance_id: str) -> None:
-        self.entries.get((app, track), {}).pop(instance_id, None)
-
-    async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
-        return sorted(self.entries.get((app, track), {}).values(), key=lambda record: record.id)
-
-    async def tracks(self) -> list[tuple[str, Track]]:
-        return sorted(key for key, records in self.entries.items() if records)
-
-
 class FakeProxy:
     """Routes as the registry says; a draining instance leaves at the second look. `violations`: where a release broke
     what none may break (an assertion here would end in a background job, and be logged, not seen). `stop_first`: it may
     have more draining than ready.
     """
 
-    def __init__(self, registry: MemoryRegistry, driver: FakeDriver) -> None:
+    def __init__(self, registry: RedisRegistry, driver: FakeDriver) -> None:
         self.rollouts: list[str] = []
         self.aborted: list[str] = []
         self.violations: list[str] = []

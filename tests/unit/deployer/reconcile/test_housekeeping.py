@@ -12,9 +12,9 @@ from services.deployer.plan.apply_changes import Commit
 from services.deployer.reconcile.reconciler import Housekeeping
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.release import Release
-from services.deployer.store import MemoryStore, RedisStore
+from services.deployer.store import Store
 from shared.models import Artifact, Environment, ReleaseState
-from tests.support.deployer.fakes import VAULT, FakeDriver, a_release, an_instance
+from tests.support.deployer.fakes import FakeDriver, a_release, an_instance
 
 pytestmark = pytest.mark.anyio
 PLACE = EnvironmentId("notes", Environment.PRODUCTION)
@@ -32,12 +32,11 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-async def test_only_what_no_release_needs_is_removed(tmp_path: Path) -> None:
+async def test_only_what_no_release_needs_is_removed(tmp_path: Path, store: Store) -> None:
     (tmp_path / "notes-99").mkdir()  # of a build that was never released
     releases = [on_disk(tmp_path, number, ReleaseState.RETIRED) for number in (1, 2, 3)]
     releases.append(on_disk(tmp_path, 4, ReleaseState.LIVE))
     still_running = an_instance(releases[1], 1)
-    store = MemoryStore(VAULT)
     commit = Commit({each.id: each for each in releases}, {still_running.id: still_running})
     await store.commit(PLACE, commit)
     housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=2)
@@ -46,23 +45,22 @@ async def test_only_what_no_release_needs_is_removed(tmp_path: Path) -> None:
         assert names(tmp_path) == ["notes-2", "notes-3", "notes-4", "notes-99"]
 
 
-async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path) -> None:
+async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path, store: Store) -> None:
     releases = [on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)]
     (tmp_path / "notes-1").rename(tmp_path / ".removed-notes-1")
-    store = MemoryStore(VAULT)
     await store.commit(PLACE, Commit({each.id: each for each in releases}))
     await Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1).step()
     assert names(tmp_path) == ["notes-2"]
 
 
-async def test_the_engine_is_told_what_any_environment_of_any_app_needs() -> None:
+async def test_the_engine_is_told_what_any_environment_of_any_app_needs(store: Store) -> None:
     canary, other = EnvironmentId("notes", Environment.CANARY), EnvironmentId("web", Environment.PRODUCTION)
     releases = {
         PLACE: [image(4, ReleaseState.LIVE), image(3, ReleaseState.RETIRED), image(2, ReleaseState.RETIRED)],
         canary: [image(5, ReleaseState.STARTING, environment=Environment.CANARY)],
         other: [image(6, ReleaseState.LIVE, app="web"), image(1, ReleaseState.FAILED, app="web", live_at=None)],
     }
-    store, driver = MemoryStore(VAULT), FakeDriver()
+    driver = FakeDriver()
     for place, of_place in releases.items():
         await store.commit(place, Commit({each.id: each for each in of_place}))
     await Housekeeping(store, driver, defaultdict(asyncio.Lock), releases_kept=2).step()
@@ -75,11 +73,10 @@ def image(number: int, state: ReleaseState, **changes: Any) -> Release:
     )
 
 
-async def test_plain_text_of_an_older_version_is_encrypted_once(redis: Redis) -> None:
+async def test_plain_text_of_an_older_version_is_encrypted_once(store: Store, redis: Redis) -> None:
     key = "deployer:override:notes:production"
     await redis.set(key, '{"replicas":2,"memory":null,"variables":{"GREETING":"plainly"}}')
     await redis.sadd("deployer:places", "notes/production", "notes/canary")
-    store = RedisStore(redis, VAULT)
     housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1)
     await housekeeping.step()
     sealed = await redis.get(key)

@@ -12,11 +12,11 @@ from services.deployer.reconcile import reconciler as tested
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler
 from services.deployer.reconcile.reconciler import Reconciler
 from services.deployer.releases.environment import EnvironmentId
-from services.deployer.store import MemoryStore
+from services.deployer.store import Store
 from shared.models import Environment
 from shared.runtime.loops import running
 from shared.store import RedisError
-from tests.support.deployer.fakes import VAULT, FakeDriver
+from tests.support.deployer.fakes import FakeDriver
 
 pytestmark = pytest.mark.anyio
 PLACES = [EnvironmentId("notes", each) for each in Environment]
@@ -53,10 +53,10 @@ class Runner:
 class World:
     """Two environments of one app, whose rounds begin as soon as they are woken."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         self.runners = [Runner(place) for place in PLACES]
         by_place = {runner.place: cast(EnvironmentReconciler, runner) for runner in self.runners}
-        self.reconciler = Reconciler(MemoryStore(VAULT), FakeDriver(), by_place.__getitem__)
+        self.reconciler = Reconciler(store, FakeDriver(), by_place.__getitem__)
         for place in PLACES:
             self.reconciler.wake(place)
 
@@ -73,16 +73,16 @@ class World:
                 await asyncio.sleep(0.01)
 
 
-async def test_when_the_engine_tells_of_an_end_every_environment_is_due_at_once() -> None:
-    world = World()
+async def test_when_the_engine_tells_of_an_end_every_environment_is_due_at_once(store: Store) -> None:
+    world = World(store)
     async with world.alive():
         for steps in (1, 2):
             await world.until(steps, steps)
             world.reconciler.wake_all()
 
 
-async def test_an_idle_environment_is_left_alone() -> None:
-    world = World()
+async def test_an_idle_environment_is_left_alone(store: Store) -> None:
+    world = World(store)
     world.runners[1].due_at = float("inf")
     for _ in range(3):
         await world.reconciler.step()
@@ -90,8 +90,8 @@ async def test_an_idle_environment_is_left_alone() -> None:
     assert [runner.steps for runner in world.runners] == [1, 0]
 
 
-async def test_a_slow_environment_delays_no_other() -> None:
-    world, go_on = World(), asyncio.Event()
+async def test_a_slow_environment_delays_no_other(store: Store) -> None:
+    world, go_on = World(store), asyncio.Event()
     slow, quick = world.runners
 
     async def look() -> None:
@@ -105,8 +105,8 @@ async def test_a_slow_environment_delays_no_other() -> None:
             world.reconciler.wake(quick.place)
 
 
-async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_it() -> None:
-    world, go_on = World(), asyncio.Event()
+async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_it(store: Store) -> None:
+    world, go_on = World(store), asyncio.Event()
     slow, _ = world.runners
     slow.look = cast(Callable[[], Awaitable[None]], go_on.wait)
     async with world.alive():
@@ -123,9 +123,9 @@ async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), RedisError("no")], ids=["bug", "redis"])
 async def test_a_failing_environment_is_logged_once_told_and_tried_again(
-    caplog: pytest.LogCaptureFixture, error: Exception
+    store: Store, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    world = World()
+    world = World(store)
     failing, other = world.runners
     why = f"{failing.place}: {type(error).__name__}: no"
 
@@ -148,8 +148,8 @@ async def test_a_failing_environment_is_logged_once_told_and_tried_again(
         assert await world.reconciler.check() is None
 
 
-async def test_a_round_that_hangs_is_told_with_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, go_on = World(), asyncio.Event()
+async def test_a_round_that_hangs_is_told_with_its_environment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, go_on = World(store), asyncio.Event()
     hanging, _ = world.runners
     hanging.look = cast(Callable[[], Awaitable[None]], go_on.wait)
     async with world.alive():
@@ -162,8 +162,8 @@ async def test_a_round_that_hangs_is_told_with_its_environment(monkeypatch: pyte
         assert await world.reconciler.check() is None
 
 
-async def test_at_the_end_rounds_are_cancelled_and_waited_for() -> None:
-    world = World()
+async def test_at_the_end_rounds_are_cancelled_and_waited_for(store: Store) -> None:
+    world = World(store)
     ended = []
 
     async def slow_to_end() -> None:

@@ -11,11 +11,11 @@ from services.deployer.plan.action import SetMemory, StartInstance, StopInstance
 from services.deployer.reconcile.proxy_client import NotYet, ProxyRefused
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
 from services.deployer.releases.environment import AppFacts, EnvironmentId
-from services.deployer.store import MemoryStore
+from services.deployer.store import Store
 from shared.manifest import MIB
 from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
-from tests.support.deployer.fakes import VAULT, FakeDriver, FakeProxy, a_release, a_world, an_instance
+from tests.support.deployer.fakes import FakeDriver, FakeProxy, a_release, a_world, an_instance
 
 pytestmark = pytest.mark.anyio
 RETRY_S = 0.3
@@ -63,7 +63,7 @@ def resized() -> list[tuple[str, int, str]]:
 
 @pytest.fixture
 async def worker(
-    proxy: SlowProxy, driver: FakeDriver, resized: list[tuple[str, int, str]]
+    store: Store, proxy: SlowProxy, driver: FakeDriver, resized: list[tuple[str, int, str]]
 ) -> AsyncIterator[WorkExecutor]:
     async def nothing(*args: str) -> None: ...
 
@@ -72,7 +72,7 @@ async def worker(
 
     facts = AppFacts("", "", dict.fromkeys(Environment, ""))
     tools = WorkContext(
-        MemoryStore(VAULT), driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
+        store, driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
     )
     made = WorkExecutor(EnvironmentId("notes", Environment.PRODUCTION), tools, lambda: None, nothing, nothing, note)
     yield made
