@@ -1,10 +1,11 @@
 """The background steps: every environment kept as it is wanted, logs and artifacts kept within bounds."""
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 HANGS_S = 15.0
+SEAL_WITHIN_S = 1.0
 
 
 class Reconciler:
@@ -101,8 +103,9 @@ class Reconciler:
 
 
 class Housekeeping:
-    """Removes the artifacts that nothing needs any more, and keeps logs short. Once in its life it stores variables and
-    secrets anew: those that an older version left in plain text, or an older key encrypted, are encrypted then.
+    """Removes unneeded artifacts and keeps logs short. It encrypts the stored variables and secrets of each environment
+    again, once in its life: an older version left them in plain text, or an older key encrypted them. An environment
+    whose lock is taken is left to a later step.
     """
 
     def __init__(
@@ -112,15 +115,15 @@ class Housekeeping:
         self._driver = driver
         self._locks = locks
         self._releases_kept = releases_kept
-        self._sealed = False
+        self._sealed: set[EnvironmentId] = set()
 
     async def step(self) -> None:
-        if not self._sealed:
-            for place in await self._store.places():
+        places = await self._store.places()
+        for place in places:
+            if place not in self._sealed:
                 await self._seal(place)
-            self._sealed = True
         needed: list[Artifact] = []
-        for app in sorted({place.app for place in await self._store.places()}):
+        for app in sorted({place.app for place in places}):
             of_app, folders = await self._set_aside(app)
             needed += of_app
             for path in folders:
@@ -128,22 +131,41 @@ class Housekeeping:
         await self._driver.tidy(needed)
 
     async def _seal(self, place: EnvironmentId) -> None:
-        async with self._locks[place]:
-            override = (await self._store.load(place)).override
-            if override.variables or override.secrets:
-                await self._store.save_override(place, override)
+        async with self._locked([place], SEAL_WITHIN_S) as is_locked:
+            if is_locked:
+                override = (await self._store.load(place)).override
+                if override.variables or override.secrets:
+                    await self._store.save_override(place, override)
+                self._sealed.add(place)
 
     async def _set_aside(self, app: str) -> tuple[list[Artifact], list[Path]]:
-        """What the app needs; and folders of its own releases that it does not, renamed while no release of it can be
-        ordered. (An image that goes while its release is being ordered is that release's failure: it says so.)
+        """Returns the artifacts that the app needs, and its unneeded artifact folders, which are renamed while no
+        release of the app can be created. (If an image is removed while a release of it is created, that release
+        fails and says so.)
         """
         places = [EnvironmentId(app, environment) for environment in Environment]
-        async with self._locks[places[0]], self._locks[places[1]]:
+        async with self._locked(places, 0) as is_locked:
             by_environment = [await self._store.releases(place) for place in places]
             in_use = {i.release for place in places for i in (await self._store.load(place)).instances.values()}
             needed = [a for r in by_environment for a in needed_artifacts(r, self._releases_kept, in_use)]
-            refs = unneeded_folders(by_environment, needed)
+            refs = unneeded_folders(by_environment, needed) if is_locked else ()
             return needed, await asyncio.to_thread(_set_aside, sorted(refs))
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, places: Sequence[EnvironmentId], within_s: float) -> AsyncIterator[bool]:
+        """Holds the locks of all `places`, or none and yields False if one is not free within `within_s`. That is 0 for
+        several: waiting for one lock while holding another would let a slow environment hold up the other.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            is_locked = True
+            try:
+                async with asyncio.timeout(within_s):  # a free lock is acquired without suspension, so even with 0
+                    for place in places:
+                        await held.enter_async_context(self._locks[place])
+            except TimeoutError:
+                await held.aclose()
+                is_locked = False
+            yield is_locked
 
 
 def _set_aside(refs: list[str]) -> list[Path]:

@@ -53,6 +53,24 @@ async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path, store: St
     assert names(tmp_path) == ["notes-2"]
 
 
+@pytest.mark.parametrize("slow", list(Environment))
+async def test_a_slow_environment_holds_up_nothing_and_keeps_its_artifacts_until_it_is_well(
+    store: Store, tmp_path: Path, slow: Environment
+) -> None:
+    releases = [on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)]
+    await store.commit(PLACE, Commit({each.id: each for each in releases}))
+    locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
+    driver = FakeDriver()
+    housekeeping = Housekeeping(store, driver, locks, releases_kept=1)
+    async with asyncio.timeout(5):
+        async with locks[EnvironmentId("notes", slow)]:
+            await housekeeping.step()
+            assert [lock.locked() for lock in locks.values()].count(True) == 1
+        assert (driver.needed, names(tmp_path)) == ([releases[1].artifact], ["notes-1", "notes-2"])
+        await housekeeping.step()
+    assert names(tmp_path) == ["notes-2"]
+
+
 async def test_the_engine_is_told_what_any_environment_of_any_app_needs(store: Store) -> None:
     canary, other = EnvironmentId("notes", Environment.CANARY), EnvironmentId("web", Environment.PRODUCTION)
     releases = {
