@@ -32,6 +32,27 @@ signal.signal(signal.SIGTERM, bye)
 print("up")
 time.sleep(60)
 """
+# Its child uses CPU time, and ends when it is told to.
+CHILD = """
+import os, signal, sys, time
+if sys.argv[1] == "leaves no time to its parent":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    while time.process_time() < 0.3:
+        pass
+    print("used", flush=True)
+    while not os.path.exists("../home/end"):
+        time.sleep(0.01)
+    os._exit(0)
+os.close(writer)
+os.read(reader, 1)
+if sys.argv[1] == "is waited for":
+    os.wait()
+print("ended", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -124,6 +145,21 @@ async def test_cancelling_a_stop_leaves_the_sigterm(driver: ProcessDriver, tmp_p
     await asyncio.sleep(0.1)
     stopping.cancel()
     await printed(driver, "bye")
+
+
+@pytest.mark.parametrize("ends", ["is waited for", "is not waited for", "leaves no time to its parent"])
+async def test_cpu_seconds_never_fall_when_a_child_ends(driver: ProcessDriver, tmp_path: Path, ends: str) -> None:
+    spec = a_spec(tmp_path, f"{sys.executable} child.py '{ends}'")
+    (tmp_path / "artifact" / "child.py").write_text(CHILD)
+    await driver.start(spec)
+    await printed(driver, "used")
+    before = (await driver.usage([spec.id]))[spec.id].cpu_seconds
+    (instances_root(tmp_path) / spec.id / "home" / "end").touch()
+    async with asyncio.timeout(5):
+        while "ended" not in await driver.logs(spec.id, 100):
+            assert (await driver.usage([spec.id]))[spec.id].cpu_seconds >= before
+    after = (await driver.usage([spec.id]))[spec.id].cpu_seconds
+    assert before >= 0.3 and after >= before
 
 
 async def test_another_driver_finds_the_instance_again(driver: ProcessDriver, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class ProcessDriver:
         self._ports = PortPicker(self._root / ".port")
         self._cgroups = CgroupLimits(groups)
         self._guard = GuardLimits()
+        self._cpu_s: dict[str, float] = {}
         # Held while a record is changed; nor does anybody read one while its process is being started.
         self._records = threading.Lock()
 
@@ -184,7 +185,9 @@ class ProcessDriver:
             record = by_session[session]
             with contextlib.suppress(OSError):  # it ended meanwhile
                 memory = self._limits(record).use(record, members)
-                cpu_s = sum(stat.cpu_ticks for stat in members) / TICKS_S
+                # The sum falls when a process ends that no other of the session waits for.
+                summed_s = sum(stat.cpu_ticks for stat in members) / TICKS_S
+                cpu_s = self._cpu_s[record.id] = max(summed_s, self._cpu_s.get(record.id, 0.0))
                 found[record.id] = Usage(
                     record.started_at, record.memory, memory.working_set, cpu_s, memory.oom_kills, memory.pressure
                 )
@@ -227,6 +230,7 @@ class ProcessDriver:
                 raise DriverError(f"{instance_id} runs; stop it first")
             if record is not None:
                 self._limits(record).remove(record)
+            self._cpu_s.pop(instance_id, None)
             shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:
