@@ -15,7 +15,7 @@ from services.deployer.releases.release import ENDED, Release
 from shared import events
 from shared.models import Environment
 
-PLACES = "deployer:places"
+ENVIRONMENTS = "deployer:places"
 
 
 @dataclass(frozen=True)
@@ -39,71 +39,73 @@ class Store:
     applied completely or not at all.
     """
 
-    def __init__(self, redis: Redis, vault: OverrideEncryption) -> None:
+    def __init__(self, redis: Redis, encryption: OverrideEncryption) -> None:
         self._redis = redis
-        self._vault = vault
+        self._encryption = encryption
 
     async def next_number(self, app: str) -> int:
         """Returns the number of the app's next release; never the same twice."""
         number: int = await self._redis.incr(f"deployer:number:{app}")
         return number
 
-    async def commit(self, place: EnvironmentId, commit: Commit) -> None:
+    async def commit(self, environment_id: EnvironmentId, commit: Commit) -> None:
         """Writes the commit and its events in one transaction."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for release in commit.releases.values():
                 pipe.set(_release_key(release.id), release.model_dump_json())
-                pipe.zadd(_key("releases", place), {release.id: release.number})
-                (pipe.sadd if is_open(release) else pipe.srem)(_key("open", place), release.id)
-                pipe.sadd(PLACES, str(place))
+                pipe.zadd(_key("releases", environment_id), {release.id: release.number})
+                (pipe.sadd if is_open(release) else pipe.srem)(_key("open", environment_id), release.id)
+                pipe.sadd(ENVIRONMENTS, str(environment_id))
             for instance in commit.instances.values():
-                pipe.hset(_key("instances", place), instance.id, instance.model_dump_json())
+                pipe.hset(_key("instances", environment_id), instance.id, instance.model_dump_json())
             for instance in commit.dropped:
-                pipe.hdel(_key("instances", place), instance.id)
+                pipe.hdel(_key("instances", environment_id), instance.id)
             if commit.override is not None:
-                pipe.set(_key("override", place), self._vault.seal(commit.override))
+                pipe.set(_key("override", environment_id), self._encryption.seal(commit.override))
             for event in commit.events:
                 events.append(pipe, event)
             await pipe.execute()
 
-    async def load(self, place: EnvironmentId) -> Stored:
+    async def load(self, environment_id: EnvironmentId) -> Stored:
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.smembers(_key("open", place))
-            pipe.hvals(_key("instances", place))
-            pipe.get(_key("override", place))
+            pipe.smembers(_key("open", environment_id))
+            pipe.hvals(_key("instances", environment_id))
+            pipe.get(_key("override", environment_id))
             open_ids, values, override = await pipe.execute()
         instances = sorted((Instance.model_validate_json(value) for value in values), key=_age)
         ids = sorted(open_ids | {instance.release for instance in instances})
         return Stored(
             releases={release.id: release for release in await self._releases(ids)},
             instances={instance.id: instance for instance in instances},
-            override=self._vault.open(override) if override else Override(),
+            override=self._encryption.open(override) if override else Override(),
         )
 
     async def release(self, release_id: str) -> Release | None:
         return next(iter(await self._releases([release_id])), None)
 
     async def releases(
-        self, place: EnvironmentId, *, before: int | None = None, limit: int | None = None
+        self, environment_id: EnvironmentId, *, before: int | None = None, limit: int | None = None
     ) -> list[Release]:
         """Returns the environment's releases, newest first: at most `limit`, with numbers below `before`."""
         highest = "+inf" if before is None else f"({before}"
         start, num = (None, None) if limit is None else (0, limit)
-        ids = await self._redis.zrevrangebyscore(_key("releases", place), highest, "-inf", start=start, num=num)
+        ids = await self._redis.zrevrangebyscore(
+            _key("releases", environment_id), highest, "-inf", start=start, num=num
+        )
         return await self._releases([str(each) for each in ids])
 
-    async def places(self) -> list[EnvironmentId]:
+    async def environments(self) -> list[EnvironmentId]:
         """Returns the environments that ever had a release or an override, sorted."""
-        names = sorted(str(name) for name in await self._redis.smembers(PLACES))
+        names = sorted(str(name) for name in await self._redis.smembers(ENVIRONMENTS))
         return [
             EnvironmentId(app, Environment(environment)) for app, environment in (name.split("/") for name in names)
         ]
 
-    async def save_override(self, place: EnvironmentId, override: Override) -> None:
+    async def save_override(self, environment_id: EnvironmentId, override: Override) -> None:
         """Writes the override. Its `configuration` is recomputed from its values, unless some are locked."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(_key("override", place), self._vault.seal(override))
-            pipe.sadd(PLACES, str(place))
+            pipe.set(_key("override", environment_id), self._encryption.seal(override))
+            pipe.sadd(ENVIRONMENTS, str(environment_id))
             await pipe.execute()
 
     async def _releases(self, ids: Sequence[str]) -> list[Release]:
@@ -115,8 +117,8 @@ def _release_key(release_id: str) -> str:
     return f"deployer:release:{release_id}"
 
 
-def _key(noun: str, place: EnvironmentId) -> str:
-    return f"deployer:{noun}:{place.app}:{place.environment}"
+def _key(noun: str, environment_id: EnvironmentId) -> str:
+    return f"deployer:{noun}:{environment_id.app}:{environment_id.environment}"
 
 
 def _age(instance: Instance) -> tuple[float, int, str]:

@@ -158,7 +158,7 @@ async def test_a_childs_kill_is_counted_and_not_taken_for_the_later_end(
     driver: Driver, spec: InstanceSpec, container: "Callable[[], Container]"
 ) -> None:
     follows = threading.Event()
-    with driver.telling_ends(follows.set):
+    with driver.watching_ends(follows.set):
         assert await asyncio.to_thread(follows.wait, 5)
         started = await driver.start(replace(spec, command=PARENT))
         await printed(driver, spec, "child -9")
@@ -256,7 +256,7 @@ async def test_a_crash_is_told_at_once(
     driver: Driver, spec: InstanceSpec, container: "Callable[[], Container]"
 ) -> None:
     told: list[float] = []
-    with driver.telling_ends(lambda: told.append(time.monotonic())):
+    with driver.watching_ends(lambda: told.append(time.monotonic())):
         await driver.start(spec)
         await until(lambda: asyncio.sleep(0, bool(told)))
         before = len(told)

@@ -17,7 +17,7 @@ import shared
 from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import Driver, InstanceSpec, NoAnswer
 from services.deployer.plan.apply_changes import Commit
-from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, Setting
+from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.reconciler import Reconciler
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
@@ -29,7 +29,7 @@ from shared.models import Artifact, Environment, InstanceState, ReleaseState
 from shared.registry import RedisRegistry
 from shared.runtime.loops import cancel
 from tests.support.deployer.engine import BASE
-from tests.support.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, a_manifest, a_release, stored_events
+from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProxy, a_manifest, a_release, stored_events
 from tests.support.second_engine import SecondEngine, a_second_engine
 from tests.unit.deployer.reconcile.test_environment_reconciler import FakeProber
 
@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # as in `collect`
 ]
-PLACE = EnvironmentId("notes", Environment.PRODUCTION)
+PRODUCTION = EnvironmentId("notes", Environment.PRODUCTION)
 STACK = Stack("test", "slipway")
 SHARED = Path(shared.__file__).parent
 
@@ -104,7 +104,7 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
     await asyncio.to_thread(second.start, *flags)
     spec = InstanceSpec("notes-r1-1", artifact(second), "sleep 600", {}, 64 * MIB, 9090)
     told: list[float] = []
-    with driver.telling_ends(lambda: told.append(time.monotonic())):
+    with driver.watching_ends(lambda: told.append(time.monotonic())):
         started = await driver.start(spec)
         await asyncio.to_thread(second.kill)
         for ask in (driver.statuses(), driver.start(spec), driver.logs(spec.id, 1), driver.verify(spec.artifact)):
@@ -200,18 +200,18 @@ class Life:
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
         self._proxy = FakeProxy(registry, FakeDriver())
         self._tools = WorkContext(store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01)
-        self._setting = Setting(registry, FakeProber(), LIMITS, now)
+        self._setting = ReconcileContext(registry, FakeProber(), LIMITS, now)
         self._lock = asyncio.Lock()
         self._reconciler = Reconciler(store, driver, self._runner)
 
-    def _runner(self, place: EnvironmentId) -> EnvironmentReconciler:
+    def _runner(self, environment_id: EnvironmentId) -> EnvironmentReconciler:
         return EnvironmentReconciler(
-            place, self._setting, self._tools, self._lock, lambda woken: self._reconciler.wake(woken)
+            environment_id, self._setting, self._tools, self._lock, lambda woken: self._reconciler.wake(woken)
         )
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._told = self._driver.telling_ends(lambda: loop.call_soon_threadsafe(self._reconciler.wake_all))
+        self._told = self._driver.watching_ends(lambda: loop.call_soon_threadsafe(self._reconciler.wake_all))
         self._told.__enter__()
         self._running = asyncio.create_task(self._reconciler.loop.run())
 
@@ -228,13 +228,13 @@ async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
     second: SecondEngine, redis: Redis, tmp_path: Path, restarted: bool, end: str
 ) -> None:
     await asyncio.to_thread(second.start)
-    store, registry = Store(redis, VAULT), RedisRegistry(redis)
+    store, registry = Store(redis, ENCRYPTION), RedisRegistry(redis)
     manifest = a_manifest(replicas=2).model_copy(update={"run": a_manifest().run.model_copy(update=RUN)})
     ordered = a_release(1, ReleaseState.PENDING, artifact=artifact(second), manifest=manifest)
-    await store.commit(PLACE, Commit({ordered.id: ordered}))
+    await store.commit(PRODUCTION, Commit({ordered.id: ordered}))
 
     async def ready() -> list[Instance]:
-        found = (await store.load(PLACE)).instances.values()
+        found = (await store.load(PRODUCTION)).instances.values()
         return [each for each in found if each.state is InstanceState.READY]
 
     async def is_live() -> bool:

@@ -55,7 +55,7 @@ class Override(BaseModel):
     locked: dict[str, Locked] = {}
     configuration: str = NOTHING
 
-    def told(self) -> dict[str, str]:
+    def all_variables(self) -> dict[str, str]:
         """Returns the environment variables that this override adds, secrets included, by name."""
         return self.variables | {name: secret.value.get_secret_value() for name, secret in self.secrets.items()}
 
@@ -92,20 +92,20 @@ class AppFacts:
     flags_tokens: Mapping[Environment, str] = field(repr=False)
 
     def environment_of(
-        self, place: EnvironmentId, release: str, commit: str, variables: Mapping[str, str]
+        self, environment_id: EnvironmentId, release: str, commit: str, variables: Mapping[str, str]
     ) -> dict[str, str]:
         """Returns the environment variables of an instance; its driver adds its own (PORT, and for processes PATH, HOME
         and TMPDIR).
         """
         return {
             **variables,
-            "SLIPWAY_APP": place.app,
-            "SLIPWAY_ENVIRONMENT": place.environment,
-            "SLIPWAY_TRACK": TRACK_OF[place.environment],
+            "SLIPWAY_APP": environment_id.app,
+            "SLIPWAY_ENVIRONMENT": environment_id.environment,
+            "SLIPWAY_TRACK": TRACK_OF[environment_id.environment],
             "SLIPWAY_RELEASE": release,
             "SLIPWAY_COMMIT": commit,
             "OFREP_ENDPOINT": self.ofrep_endpoint,
-            "FLAGS_TOKEN": self.flags_tokens[place.environment],
+            "FLAGS_TOKEN": self.flags_tokens[environment_id.environment],
             "REDIS_URL": self.redis_url,
         }
 

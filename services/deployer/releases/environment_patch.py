@@ -80,7 +80,7 @@ class EnvironmentPatch(Model):
             }
         )
         if variables or secrets:
-            _check_all("secrets" if secrets else "variables", changed.told())
+            _check_all("secrets" if secrets else "variables", changed.all_variables())
         return changed
 
 
@@ -97,8 +97,8 @@ def _check_each(kind: str, values: Mapping[str, str]) -> None:
             raise Invalid(field, f"has {length} bytes, at most {VALUE_BYTES} can be; keep it in a file")
 
 
-def _check_all(kind: str, told: Mapping[str, str]) -> None:
-    length = sum(len(name) + len(value.encode()) for name, value in told.items())
+def _check_all(kind: str, variables: Mapping[str, str]) -> None:
+    length = sum(len(name) + len(value.encode()) for name, value in variables.items())
     if length > ALL_BYTES:
         raise Invalid(
             kind,

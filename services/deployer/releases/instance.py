@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.deployer.releases.environment import EnvironmentId
 from shared.models import Environment, InstanceRecord, InstanceState
@@ -33,9 +33,11 @@ class Instance(BaseModel):
     `memory` is its limit in bytes, changed last at `memory_at`; `memory_refusal` is the reason why the last change was
     refused. `restarts` and `oom_kills` include the instances that this one replaced, and its own kills once it has
     failed; `crashes` counts only those in a row. `oom_killed`: it was killed at its limit. `ended_at` is the time at
-    which its end was certain. `replaced`: another one was started in its place. `told` is the digest of the platform's
-    addresses and secrets in its environment (`AppFacts.digest`); empty in records of versions without it.
+    which its end was certain. `replaced`: another one was started in its place. `facts_digest` identifies the
+    platform's addresses and secrets in its environment (`AppFacts.digest`); empty in records of versions without it.
     """
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     id: str
     release: str
@@ -53,7 +55,7 @@ class Instance(BaseModel):
     memory_at: datetime | None = None
     memory_refusal: str = ""
     configuration: str
-    told: str = ""
+    facts_digest: str = Field("", alias="told")
     restarts: int = 0
     crashes: int = 0
     oom_kills: int = 0
@@ -61,7 +63,7 @@ class Instance(BaseModel):
     replaced: bool = False
 
     @property
-    def place(self) -> EnvironmentId:
+    def environment_id(self) -> EnvironmentId:
         return EnvironmentId(self.app, self.environment)
 
 

@@ -73,7 +73,7 @@ class Release(BaseModel):
     failure: ReleaseFailure | None = None
 
     @property
-    def place(self) -> EnvironmentId:
+    def environment_id(self) -> EnvironmentId:
         return EnvironmentId(self.app, self.environment)
 
     @property

@@ -40,7 +40,7 @@ from shared.proxy_models import RouteState
 from shared.registry import RedisRegistry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-VAULT = OverrideEncryption(["a key for tests"])
+ENCRYPTION = OverrideEncryption(["a key for tests"])
 LIMITS = ObservationLimits(ready_deadline_s=30, watch_s=10, unhealthy_kept_s=30)
 
 
@@ -250,7 +250,7 @@ class FakeDriver:
     async def check(self) -> str | None:
         return "it does not answer" if self.is_away else None
 
-    def telling_ends(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
+    def watching_ends(self, on_end: Callable[[], None]) -> AbstractContextManager[None]:
         return nullcontext()
 
     def _known(self, instance_id: str) -> InstanceStatus:

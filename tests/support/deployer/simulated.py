@@ -10,7 +10,7 @@ from services.deployer.plan.action import Change, Check, MoveRelease, StartInsta
 from services.deployer.plan.apply_changes import apply
 from services.deployer.plan.observe import InstanceHealth, World
 from services.deployer.plan.plan import plan
-from services.deployer.plan.plan_work import work
+from services.deployer.plan.plan_work import plan_work
 from services.deployer.plan.registry_diff import to_delete, to_put
 from services.deployer.releases.environment import Override
 from services.deployer.releases.instance import Instance
@@ -162,7 +162,7 @@ class Simulation:
             self._changed()
 
     def _begin(self) -> None:
-        for piece in work(self._world()):
+        for piece in plan_work(self._world()):
             late = (
                 isinstance(piece, StopInstance) and StartInstance(piece.instance) in self._in_flight
             )  # as the worker does

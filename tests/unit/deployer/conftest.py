@@ -4,9 +4,9 @@ import pytest
 from redis.asyncio import Redis
 
 from services.deployer.store import Store
-from tests.support.deployer.fakes import VAULT
+from tests.support.deployer.fakes import ENCRYPTION
 
 
 @pytest.fixture
 def store(redis: Redis) -> Store:
-    return Store(redis, VAULT)
+    return Store(redis, ENCRYPTION)

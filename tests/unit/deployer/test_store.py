@@ -1,5 +1,7 @@
 """The store's contract."""
 
+import json
+
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -31,7 +33,7 @@ async def test_what_is_committed_is_loaded(store: Store) -> None:
     assert list(stored.instances.values()) == instances
     assert stored.override == Override(replicas=2)
     assert await store.release("notes-r1") == release
-    assert await store.places() == [PRODUCTION]
+    assert await store.environments() == [PRODUCTION]
 
 
 SET = Override(variables={"A": "plainly"}, secrets={"B": SecretOverride(value=SecretStr("plainly"), set_at=T0)})
@@ -39,7 +41,7 @@ SET = Override(variables={"A": "plainly"}, secrets={"B": SecretOverride(value=Se
 
 async def test_what_is_set_before_the_first_release_makes_the_place_and_stays_apart(store: Store) -> None:
     await store.save_override(CANARY, SET)
-    assert await store.places() == [CANARY]
+    assert await store.environments() == [CANARY]
     loaded = (await store.load(CANARY)).override
     assert (loaded.variables, loaded.secrets) == (SET.variables, SET.secrets)
     assert (await store.load(PRODUCTION)).override == Override()
@@ -99,3 +101,12 @@ async def test_events_are_in_the_transaction_of_their_cause(store: Store, redis:
     release = a_release(1)
     await store.commit(PRODUCTION, Commit({release.id: release}, events=[release_event(release, T0)]))
     assert [event.type for event in await stored_events(redis)] == ["release.live"]
+
+
+async def test_a_record_keeps_its_fields_names_whatever_the_code_calls_them(store: Store, redis: Redis) -> None:
+    release = a_release(1)
+    instance = an_instance(release, 1, facts_digest="a digest")
+    await store.commit(PRODUCTION, Commit({release.id: release}, {instance.id: instance}))
+    stored = await redis.hget("deployer:instances:notes:production", instance.id)
+    assert json.loads(str(stored))["told"] == "a digest"
+    assert (await store.load(PRODUCTION)).instances == {instance.id: instance}

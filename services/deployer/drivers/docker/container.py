@@ -10,12 +10,12 @@ from shared.host.docker_engine import APP, STACK
 
 INSTANCE = "io.slipway.instance"
 ENVIRONMENT = "io.slipway.environment"
-TOLD = {APP: "SLIPWAY_APP", ENVIRONMENT: "SLIPWAY_ENVIRONMENT"}
+VARIABLE_OF_LABEL = {APP: "SLIPWAY_APP", ENVIRONMENT: "SLIPWAY_ENVIRONMENT"}
 RELEASE = "io.slipway.release"
 CREATED = "created"
 PIDS = 512
 LOGS = {"max-size": "8m", "max-file": "2"}
-# What an app ends with that is told to end (0, 143), does not (137), or whose engine vanished under it (255).
+# Exit codes of an app that ends on SIGTERM (0, 143), ignores it (137), or whose engine vanished (255).
 TAKEN_DOWN = (0, 137, 143, 255)
 
 
@@ -55,16 +55,16 @@ def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
     Without `memswap_limit` the engine would allow as much swap again. `init` is needed, since an app without a handler
     ignores SIGTERM as the first process.
     """
-    told = {label: spec.environment.get(name, "") for label, name in TOLD.items()}
+    app_labels = {label: spec.environment.get(name, "") for label, name in VARIABLE_OF_LABEL.items()}
     release = spec.environment.get("SLIPWAY_RELEASE", "")
-    places = {volume.variable: volume.path for volume in spec.volumes}
+    volume_paths = {volume.variable: volume.path for volume in spec.volumes}
     mounts = [{"Type": "volume", "Source": stack.volume_name(volume), "Target": volume.path} for volume in spec.volumes]
     return {
         "image": spec.artifact.digest,
         "name": stack.container_name(spec.id),
         "entrypoint": ["sh", "-c", spec.command] if spec.command else None,
-        "environment": {**spec.environment, **places, "PORT": str(spec.port), "SLIPWAY_INSTANCE": spec.id},
-        "labels": {STACK: stack.id, INSTANCE: spec.id, RELEASE: release, **told},
+        "environment": {**spec.environment, **volume_paths, "PORT": str(spec.port), "SLIPWAY_INSTANCE": spec.id},
+        "labels": {STACK: stack.id, INSTANCE: spec.id, RELEASE: release, **app_labels},
         "network": stack.network,
         "mounts": mounts,
         "init": True,

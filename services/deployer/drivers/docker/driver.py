@@ -39,20 +39,20 @@ from services.deployer.drivers.driver import (
     Usage,
 )
 from services.deployer.drivers.memory_use import MemoryUse, check_headroom
-from services.deployer.drivers.uncancellable import uncut
+from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.docker_engine import STACK, engine_check
 from shared.models import Artifact
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.05
+POLL_S = 0.05
 ADDRESSES_TRIED = 5
 
 
 class DockerDriver:
     """`Driver` for images. `environment` locates the engine (`DOCKER_HOST` and its like). All its state is in the
-    engine, by labels; the engine's events only refine it. `platform_ended_at` returns the last time at which all
+    engine, by labels; the engine's events only refine it. `platform_stopped_at` returns the last time at which all
     instances were stopped with the platform.
     """
 
@@ -61,12 +61,12 @@ class DockerDriver:
         stack: Stack,
         environment: Mapping[str, str],
         host_cgroups: Path,
-        platform_ended_at: Callable[[], datetime | None] = lambda: None,
+        platform_stopped_at: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self._stack = stack
         self._connection = EngineConnection(environment)
         self._groups = HostGroups(host_cgroups)
-        self._platform_ended_at = platform_ended_at
+        self._platform_stopped_at = platform_stopped_at
         self._deaths = Deaths()
         # Held from looking whether there is a container to having started it.
         self._starting = threading.Lock()
@@ -75,7 +75,7 @@ class DockerDriver:
         await asyncio.to_thread(self._preflight, spec)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        return await uncut(asyncio.to_thread(self._start, spec))
+        return await uncancellable(asyncio.to_thread(self._start, spec))
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         deadline = time.monotonic() + grace_s
@@ -83,7 +83,7 @@ class DockerDriver:
         while await asyncio.to_thread(self._runs, instance_id):
             if time.monotonic() >= deadline:
                 await asyncio.to_thread(self._signal, instance_id, "SIGKILL")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     async def statuses(self) -> dict[str, InstanceStatus]:
         return await asyncio.to_thread(self._statuses)
@@ -95,13 +95,13 @@ class DockerDriver:
         return await asyncio.to_thread(self._usages, set(instance_ids))
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
+        await uncancellable(asyncio.to_thread(self._set_memory, instance_id, memory))
 
     async def enforce(self) -> None:
         """Does nothing: the kernel enforces the limits."""
 
     async def forget(self, instance_id: str) -> None:
-        await uncut(asyncio.to_thread(self._forget, instance_id))
+        await uncancellable(asyncio.to_thread(self._forget, instance_id))
 
     async def verify(self, artifact: Artifact) -> None:
         """Raises ArtifactGone if the image is missing; an image is started by its id, so it cannot have changed."""
@@ -110,14 +110,14 @@ class DockerDriver:
     async def tidy(self, needed: Collection[Artifact]) -> None:
         """Removes images that are not needed; the engine itself keeps logs within bounds."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
-            await uncut(asyncio.to_thread(self._remove_images, images))
+            await uncancellable(asyncio.to_thread(self._remove_images, images))
 
     async def check(self) -> str | None:
         return await engine_check(self._connection.ask)
 
     @contextlib.contextmanager
-    def telling_ends(self, tell: Callable[[], None]) -> Iterator[None]:
-        follower = EngineEventFollower(self._events, self._deaths, tell, time.time_ns)
+    def watching_ends(self, on_end: Callable[[], None]) -> Iterator[None]:
+        follower = EngineEventFollower(self._events, self._deaths, on_end, time.time_ns)
         follower.start()
         try:
             yield
@@ -222,7 +222,7 @@ class DockerDriver:
 
     def _taken_down_until(self) -> datetime | None:
         started = engine_start(each.attrs for each in self._client().networks.list(names=["bridge"]))
-        return max((each for each in (started, self._platform_ended_at()) if each), default=None)
+        return max((each for each in (started, self._platform_stopped_at()) if each), default=None)
 
     def _signal(self, instance_id: str, signal: str) -> None:
         """Signals the instance, unless it has ended, also meanwhile (a conflict). Raises UnknownInstance."""

@@ -20,7 +20,7 @@ from services.deployer.drivers.driver import (
     UnknownInstance,
     Usage,
 )
-from services.deployer.drivers.process.end import LOOK_S, kill, remains, terminate
+from services.deployer.drivers.process.end import POLL_S, kill, remains, terminate
 from services.deployer.drivers.process.linux_process import TICKS_S, Sessions, boot_id
 from services.deployer.drivers.process.memory_cgroup import CgroupLimits
 from services.deployer.drivers.process.memory_guard import GuardLimits
@@ -28,7 +28,7 @@ from services.deployer.drivers.process.memory_limit import MemoryLimits
 from services.deployer.drivers.process.port import PortPicker
 from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, folders, instances_root
 from services.deployer.drivers.process.start import harmless, spawn
-from services.deployer.drivers.uncancellable import uncut
+from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.directory_digest import directory_digest
 from shared.models import Artifact
@@ -59,7 +59,7 @@ class ProcessDriver:
         await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        return await uncut(asyncio.to_thread(self._start, spec))
+        return await uncancellable(asyncio.to_thread(self._start, spec))
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         record = await asyncio.to_thread(self._record, instance_id)
@@ -68,7 +68,7 @@ class ProcessDriver:
         while await asyncio.to_thread(remains, record):
             if time.monotonic() >= deadline:
                 await asyncio.to_thread(kill, record)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         await asyncio.to_thread(self._release_memory, instance_id)
 
     async def statuses(self) -> dict[str, InstanceStatus]:
@@ -81,7 +81,7 @@ class ProcessDriver:
         return await asyncio.to_thread(self._usage, set(instance_ids))
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
+        await uncancellable(asyncio.to_thread(self._set_memory, instance_id, memory))
 
     async def enforce(self) -> None:
         await asyncio.to_thread(self._enforce)
@@ -99,7 +99,7 @@ class ProcessDriver:
     async def check(self) -> str | None:
         return None
 
-    def telling_ends(self, tell: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    def watching_ends(self, on_end: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def _folder(self, instance_id: str) -> InstanceFolder:
@@ -131,7 +131,7 @@ class ProcessDriver:
             used = {record.port for other in folders(self._root) if (record := other.read())}
             try:
                 folder.make(Path(spec.artifact.ref))
-                entrance = self._cgroups.make(spec.id, spec.memory)
+                cgroup_procs = self._cgroups.make(spec.id, spec.memory)
                 record = ProcessRecord(
                     id=spec.id,
                     marker=f"SLIPWAY_INSTANCE_FOLDER={folder.path}",
@@ -139,10 +139,10 @@ class ProcessDriver:
                     memory=spec.memory,
                     started_at=now(),
                     boot_id=boot_id(),
-                    group=str(entrance.parent) if entrance else "",
+                    group=str(cgroup_procs.parent) if cgroup_procs else "",
                 )
                 folder.write(record)
-                record = spawn(spec, folder, record, entrance, {**self._passed_on, **self._make_volumes(spec)})
+                record = spawn(spec, folder, record, cgroup_procs, {**self._passed_on, **self._make_volumes(spec)})
             except OSError as error:
                 raise DriverError(f"{spec.id} cannot be started: {error}") from error
             folder.write(record)
@@ -153,12 +153,12 @@ class ProcessDriver:
 
     def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
         """Creates missing volumes; returns the path of each by the name of its environment variable. Raises OSError."""
-        places = {}
+        paths = {}
         for volume in spec.volumes:
-            place = self._volumes / volume.app / volume.environment / volume.name
-            place.mkdir(parents=True, exist_ok=True)
-            places[volume.variable] = str(place)
-        return places
+            path = self._volumes / volume.app / volume.environment / volume.name
+            path.mkdir(parents=True, exist_ok=True)
+            paths[volume.variable] = str(path)
+        return paths
 
     def _statuses(self) -> dict[str, InstanceStatus]:
         with self._records:

@@ -32,11 +32,11 @@ def spawn(
     spec: InstanceSpec,
     folder: InstanceFolder,
     record: ProcessRecord,
-    entrance: Path | None,
+    cgroup_procs: Path | None,
     passed_on: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the shim and returns the record with its process. `entrance` is the file by which it enters its control
-    group, if it has one. Raises OSError.
+    """Starts the shim and returns the record with its process. It writes to `cgroup_procs` to enter its control group,
+    if it has one. Raises OSError.
     """
     artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", passed_on.get("PATH", os.defpath)]
@@ -53,7 +53,7 @@ def spawn(
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    shim = ["/bin/sh", "-c", SHIM, "slipway-instance", spec.command, str(folder.exit_code), str(entrance or "")]
+    shim = ["/bin/sh", "-c", SHIM, "slipway-instance", spec.command, str(folder.exit_code), str(cgroup_procs or "")]
     with folder.log.open("ab") as log:
         process = subprocess.Popen(
             shim,

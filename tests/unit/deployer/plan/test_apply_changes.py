@@ -2,7 +2,15 @@
 
 import pytest
 
-from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, NoteEnd, Switch
+from services.deployer.plan.action import (
+    AddInstance,
+    Change,
+    DropInstance,
+    MoveInstance,
+    MoveRelease,
+    RecordEnd,
+    Switch,
+)
 from services.deployer.plan.apply_changes import apply
 from services.deployer.plan.registry_diff import to_delete, to_put
 from services.deployer.releases.environment import Override
@@ -18,13 +26,13 @@ R, S = ReleaseState, InstanceState
 def test_added_instances_are_numbered_and_get_what_is_wanted() -> None:
     release = a_release(9, R.STARTING, instances_made=1)
     override = Override(memory=128 * MIB, variables={"A": "b"}, configuration="of A")
-    world = a_world([release], [], override=override, told="of now")
+    world = a_world([release], [], override=override, facts_digest="of now")
     commit = apply([AddInstance("notes-r9"), AddInstance("notes-r9")], world, {}, after(1))
     assert list(commit.instances) == ["notes-r9-2", "notes-r9-3"]
     assert commit.releases["notes-r9"].instances_made == 3
     added = commit.instances["notes-r9-2"]
     assert (added.state, added.memory, added.commit) == (S.STARTING, 128 * MIB, release.commit)
-    assert (added.configuration, added.told) == ("of A", "of now")
+    assert (added.configuration, added.facts_digest) == ("of A", "of now")
     assert [event.type for event in commit.events] == ["instance.starting"] * 2
 
 
@@ -59,7 +67,7 @@ def test_a_starting_release_remembers_what_was_live() -> None:
 def test_ends_and_drops() -> None:
     release = a_release(1)
     ended, old = an_instance(release, 1, S.FAILED), an_instance(release, 2, S.STOPPED)
-    commit = apply([NoteEnd(ended.id), DropInstance(old.id)], a_world([release], [ended, old]), {}, after(1))
+    commit = apply([RecordEnd(ended.id), DropInstance(old.id)], a_world([release], [ended, old]), {}, after(1))
     assert commit.instances[ended.id].ended_at == after(1) and commit.dropped == [old]
 
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from services.deployer.drivers.driver import Driver
 from services.deployer.plan.apply_changes import Commit
 from services.deployer.plan.observe import InstanceHealth
-from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, Setting
+from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.prober import Prober, ProbeTarget
 from services.deployer.reconcile.proxy_client import Proxy
 from services.deployer.reconcile.work_executor import WorkContext
@@ -21,7 +21,7 @@ from shared.clock import now
 from shared.manifest import MIB
 from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, ReleaseState
 from shared.registry import RedisRegistry, Registry
-from tests.support.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, a_release, stored_events
+from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProxy, a_release, stored_events
 
 pytestmark = pytest.mark.anyio
 Condition = Callable[["World"], Awaitable[bool]]
@@ -33,7 +33,7 @@ class FakeProber(Prober):
     def __init__(self) -> None:
         self._found: dict[str, InstanceHealth] = {}
 
-    def follow(self, place: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
+    def follow(self, environment_id: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
         self._found = dict.fromkeys(targets, InstanceHealth(0, "well"))
 
     def health(self) -> Mapping[str, InstanceHealth]:
@@ -80,15 +80,15 @@ class World:
     def __init__(
         self, redis: Redis, environment: Environment = Environment.PRODUCTION, *, sets_memory: bool = True
     ) -> None:
-        self.place = EnvironmentId("notes", environment)
-        self.store = Store(redis, VAULT)
+        self.environment_id = EnvironmentId("notes", environment)
+        self.store = Store(redis, ENCRYPTION)
         self.driver = FakeDriver(sets_memory=sets_memory)
         self.registry = RedisRegistry(redis)
         self.proxy = FakeProxy(self.registry, self.driver)
 
     async def order(self, number: int, **changes: Any) -> None:
-        release = a_release(number, ReleaseState.PENDING, environment=self.place.environment, **changes)
-        await self.store.commit(self.place, Commit({release.id: release}))
+        release = a_release(number, ReleaseState.PENDING, environment=self.environment_id.environment, **changes)
+        await self.store.commit(self.environment_id, Commit({release.id: release}))
 
     async def live_until(self, condition: Condition, fuse: Fuse) -> bool:
         """One life of the deployer; whether it saw the condition come true."""
@@ -118,19 +118,19 @@ class World:
             facts=facts,
             grace_s=1,
             domain="localhost",
-            take_back=nothing,
+            auto_rollback=nothing,
             poll_s=0.001,
         )
-        setting = Setting(cast(Registry, Fused(self.registry, fuse)), FakeProber(), LIMITS, now)
-        return EnvironmentReconciler(self.place, setting, tools, asyncio.Lock(), lambda place: None)
+        setting = ReconcileContext(cast(Registry, Fused(self.registry, fuse)), FakeProber(), LIMITS, now)
+        return EnvironmentReconciler(self.environment_id, setting, tools, asyncio.Lock(), lambda environment_id: None)
 
     async def states(self) -> dict[str, ReleaseState]:
         """States of all releases by id, newest first."""
-        return {release.id: release.state for release in await self.store.releases(self.place)}
+        return {release.id: release.state for release in await self.store.releases(self.environment_id)}
 
     async def records(self) -> dict[str, InstanceRecord]:
         """Instances in the registry by id."""
-        found = await self.registry.instances("notes", TRACK_OF[self.place.environment])
+        found = await self.registry.instances("notes", TRACK_OF[self.environment_id.environment])
         return {record.id: record for record in found}
 
     async def entries(self) -> dict[str, InstanceState]:
@@ -205,7 +205,7 @@ async def test_a_crash_is_followed_by_a_new_instance(redis: Redis) -> None:
     world = World(redis)
     await world.order(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
-    await world.store.save_override(world.place, Override(replicas=2))
+    await world.store.save_override(world.environment_id, Override(replicas=2))
     assert await world.live_until(has_instances("notes-r1-1", "notes-r1-2"), Fuse(float("inf")))
     world.driver.end("notes-r1-1", 3)
     assert await world.live_until(has_instances("notes-r1-2", "notes-r1-3"), Fuse(float("inf")))
@@ -216,7 +216,7 @@ async def started(world: World, override: Override) -> None:
     """One release is live; then something else is wanted."""
     await world.order(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
-    await world.store.save_override(world.place, override)
+    await world.store.save_override(world.environment_id, override)
 
 
 def has_limit(instance_id: str, memory: int) -> Condition:
@@ -264,7 +264,7 @@ async def test_a_refused_limit_leaves_the_old_one_and_says_why(redis: Redis) -> 
     await started(world, Override(memory=128 * MIB))
 
     async def is_refused(world: World) -> bool:
-        [instance] = (await world.store.load(world.place)).instances.values()
+        [instance] = (await world.store.load(world.environment_id)).instances.values()
         return instance.memory_refusal == "notes-r1-1 uses more"
 
     assert await world.live_until(is_refused, Fuse(float("inf")))
@@ -278,7 +278,7 @@ async def test_a_release_that_is_killed_at_its_limit_gets_more_until_it_lives(re
     assert await world.live_until(is_done(1), Fuse(float("inf")))
     assert world.driver.started == ["notes-r1-1", "notes-r1-2", "notes-r1-3"]
     assert await has_limit("notes-r1-3", 256 * MIB)(world)
-    stored = await world.store.load(world.place)
+    stored = await world.store.load(world.environment_id)
     assert stored.override == Override(memory=256 * MIB)
     assert (stored.instances["notes-r1-3"].oom_kills, stored.instances["notes-r1-3"].restarts) == (2, 2)
 
@@ -299,7 +299,7 @@ async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_th
     redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = World(redis)
-    await world.store.save_override(world.place, Override(variables={"GREETING": "hello"}))
+    await world.store.save_override(world.environment_id, Override(variables={"GREETING": "hello"}))
     await world.order(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
     world.store = Store(redis, OverrideEncryption(["another key"]))
@@ -310,8 +310,8 @@ async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_th
     assert failed is not None and "GREETING cannot be decrypted; restore <home>/key" in failed.reason
     assert (world.driver.started, world.driver.stopped) == (["notes-r1-1"], [])
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-        f"notes/production: {(await world.store.load(world.place)).override.problem}"
+        f"notes/production: {(await world.store.load(world.environment_id)).override.problem}"
     ]
-    await world.store.save_override(world.place, Override(variables={"GREETING": "again"}))
+    await world.store.save_override(world.environment_id, Override(variables={"GREETING": "again"}))
     assert await world.live_until(has_instances("notes-r1-2"), Fuse(float("inf")))
     assert world.proxy.violations == []

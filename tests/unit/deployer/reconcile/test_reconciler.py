@@ -19,7 +19,7 @@ from shared.store import RedisError
 from tests.support.deployer.fakes import FakeDriver
 
 pytestmark = pytest.mark.anyio
-PLACES = [EnvironmentId("notes", each) for each in Environment]
+ENVIRONMENTS = [EnvironmentId("notes", each) for each in Environment]
 
 
 async def nothing() -> None: ...
@@ -28,8 +28,8 @@ async def nothing() -> None: ...
 class Runner:
     """Steps when it is woken, and never by itself."""
 
-    def __init__(self, place: EnvironmentId, look: Callable[[], Awaitable[None]] = nothing) -> None:
-        self.place = place
+    def __init__(self, environment_id: EnvironmentId, look: Callable[[], Awaitable[None]] = nothing) -> None:
+        self.environment_id = environment_id
         self.due_at = float("inf")
         self.look = look
         self.steps = 0
@@ -54,11 +54,11 @@ class World:
     """Two environments of one app, whose rounds begin as soon as they are woken."""
 
     def __init__(self, store: Store) -> None:
-        self.runners = [Runner(place) for place in PLACES]
-        by_place = {runner.place: cast(EnvironmentReconciler, runner) for runner in self.runners}
-        self.reconciler = Reconciler(store, FakeDriver(), by_place.__getitem__)
-        for place in PLACES:
-            self.reconciler.wake(place)
+        self.runners = [Runner(environment_id) for environment_id in ENVIRONMENTS]
+        by_environment = {runner.environment_id: cast(EnvironmentReconciler, runner) for runner in self.runners}
+        self.reconciler = Reconciler(store, FakeDriver(), by_environment.__getitem__)
+        for environment_id in ENVIRONMENTS:
+            self.reconciler.wake(environment_id)
 
     @contextlib.asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:
@@ -102,7 +102,7 @@ async def test_a_slow_environment_delays_no_other(store: Store) -> None:
     async with world.alive():
         for steps in (1, 2, 3):
             await world.until(1, steps)
-            world.reconciler.wake(quick.place)
+            world.reconciler.wake(quick.environment_id)
 
 
 async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_it(store: Store) -> None:
@@ -112,7 +112,7 @@ async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_
     async with world.alive():
         await world.until(1, 1)
         for _ in range(3):
-            world.reconciler.wake(slow.place)
+            world.reconciler.wake(slow.environment_id)
             await asyncio.sleep(0.01)
         assert slow.steps == 1
         go_on.set()
@@ -127,7 +127,7 @@ async def test_a_failing_environment_is_logged_once_told_and_tried_again(
 ) -> None:
     world = World(store)
     failing, other = world.runners
-    why = f"{failing.place}: {type(error).__name__}: no"
+    why = f"{failing.environment_id}: {type(error).__name__}: no"
 
     async def fail() -> None:
         raise error
@@ -135,15 +135,15 @@ async def test_a_failing_environment_is_logged_once_told_and_tried_again(
     failing.look = fail
     async with world.alive():
         await world.until(1, 1)
-        world.reconciler.wake(other.place)
+        world.reconciler.wake(other.environment_id)
         await world.until(1, 2)
         assert await world.reconciler.check() == why
-        world.reconciler.wake(failing.place)
+        world.reconciler.wake(failing.environment_id)
         await world.until(2, 2)
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-        assert str(failing.place) in caplog.text
+        assert str(failing.environment_id) in caplog.text
         failing.look = nothing
-        world.reconciler.wake(failing.place)
+        world.reconciler.wake(failing.environment_id)
         await world.until(3, 2)
         assert await world.reconciler.check() is None
 
@@ -156,7 +156,7 @@ async def test_a_round_that_hangs_is_told_with_its_environment(store: Store, mon
         await world.until(1, 1)
         assert await world.reconciler.check() is None
         monkeypatch.setattr(tested, "HANGS_S", 0)
-        assert await world.reconciler.check() == f"{hanging.place}: its round still runs after 0 s"
+        assert await world.reconciler.check() == f"{hanging.environment_id}: its round still runs after 0 s"
         go_on.set()
         await asyncio.sleep(0.01)
         assert await world.reconciler.check() is None

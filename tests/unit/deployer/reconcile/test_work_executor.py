@@ -81,7 +81,7 @@ async def worker(
 
 
 async def synced(worker: WorkExecutor, proxy: SlowProxy) -> None:
-    worker.keep_going([SyncProxy()], WORLD)
+    worker.start([SyncProxy()], WORLD)
     await asyncio.sleep(0)
     proxy.go_on.set()
     await asyncio.sleep(0.01)
@@ -99,7 +99,7 @@ async def test_an_answer_about_an_older_registry_is_not_taken(
     worker: WorkExecutor, proxy: SlowProxy, stubborn: bool
 ) -> None:
     proxy.stubborn = stubborn
-    worker.keep_going([SyncProxy()], WORLD)
+    worker.start([SyncProxy()], WORLD)
     await asyncio.sleep(0)
     worker.registry_changed()
     proxy.go_on.set()
@@ -110,10 +110,10 @@ async def test_an_answer_about_an_older_registry_is_not_taken(
 async def test_after_a_change_the_proxy_is_asked_again_without_waiting_for_the_last_answer(
     worker: WorkExecutor, proxy: SlowProxy
 ) -> None:
-    worker.keep_going([SyncProxy()], WORLD)
+    worker.start([SyncProxy()], WORLD)
     await asyncio.sleep(0)
     worker.registry_changed()
-    worker.keep_going([SyncProxy()], WORLD)
+    worker.start([SyncProxy()], WORLD)
     await asyncio.sleep(0)
     assert proxy.calls == 2
 
@@ -166,14 +166,14 @@ class SlowDriver(FakeDriver):
 async def test_nothing_counts_as_stopped_whose_start_is_still_on_its_way(
     worker: WorkExecutor, driver: SlowDriver
 ) -> None:
-    worker.keep_going([StartInstance("notes-r1-1")], WORLD)
+    worker.start([StartInstance("notes-r1-1")], WORLD)
     await asyncio.sleep(0)
-    worker.keep_going([StopInstance("notes-r1-1")], WORLD)
+    worker.start([StopInstance("notes-r1-1")], WORLD)
     await asyncio.sleep(0.01)
     assert worker.stopped == set()
     driver.go_on.set()
     await asyncio.sleep(0.01)
-    worker.keep_going([StopInstance("notes-r1-1")], WORLD)
+    worker.start([StopInstance("notes-r1-1")], WORLD)
     await asyncio.sleep(0.01)
     assert (driver.started, driver.stopped, worker.stopped) == (["notes-r1-1"], ["notes-r1-1"], {"notes-r1-1"})
 
@@ -185,7 +185,7 @@ INSTANCE = "notes-r1-1"
 
 async def set_memory(worker: WorkExecutor, driver: FakeDriver, memory: int) -> None:
     await driver.start(InstanceSpec(INSTANCE, RELEASE.artifact, "run", {}, 64 * MIB, 8000))
-    worker.keep_going([SetMemory(INSTANCE, memory)], WORLD)
+    worker.start([SetMemory(INSTANCE, memory)], WORLD)
     await asyncio.sleep(0.01)
 
 
@@ -233,12 +233,12 @@ async def test_an_engine_that_is_away_speaks_against_no_release(worker: WorkExec
     instance = an_instance(release, 1, InstanceState.STARTING)
     world = a_world([release], [instance], statuses={})
     driver.is_away = True
-    worker.keep_going([StartInstance(instance.id)], world)
+    worker.start([StartInstance(instance.id)], world)
     await asyncio.sleep(0.05)
     assert worker.start_errors == {}
     driver.is_away = False
     async with asyncio.timeout(5):
         while not driver.started:
-            worker.keep_going([StartInstance(instance.id)], world)
+            worker.start([StartInstance(instance.id)], world)
             await asyncio.sleep(0.01)
     assert (driver.started, worker.start_errors) == ([instance.id], {})

@@ -28,7 +28,7 @@ def test_what_nobody_is_to_see_is_in_no_repr_and_no_error() -> None:
         secrets={"B": SecretOverride(value=SecretStr("hidden"), set_at=T0)},
         locked={"C": Locked(sealed="hidden")},
     )
-    assert override.told() == {"A": "hidden", "B": "hidden"}
+    assert override.all_variables() == {"A": "hidden", "B": "hidden"}
     assert "hidden" not in repr(override) + repr(desired(override, RESOURCES))
     assert "hidden" not in override.model_copy(update={"variables": {}}).model_dump_json(exclude={"locked"})
     with pytest.raises(ValidationError) as wrong:
