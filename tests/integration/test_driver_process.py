@@ -85,15 +85,15 @@ async def test_an_app_gets_its_own_environment_and_not_the_platforms(driver: Pro
     started = await driver.start(a_spec(tmp_path, "env; pwd; echo done", GREETING="hello", PATH="/evil"))
     await printed(driver, "done")
     lines = await driver.logs("notes-r1-1", 100)
-    told = dict(line.split("=", 1) for line in lines if "=" in line)
+    given = dict(line.split("=", 1) for line in lines if "=" in line)
     artifact, own = tmp_path / "artifact", instances_root(tmp_path) / "notes-r1-1"
-    assert told["PATH"] == f"{artifact}/.venv/bin:{artifact}/node_modules/.bin:{os.environ['PATH']}"
-    assert (told["HOME"], told["TMPDIR"]) == (str(own / "home"), str(own / "tmp"))
+    assert given["PATH"] == f"{artifact}/.venv/bin:{artifact}/node_modules/.bin:{os.environ['PATH']}"
+    assert (given["HOME"], given["TMPDIR"]) == (str(own / "home"), str(own / "tmp"))
     assert (own / "home").is_dir() and (own / "tmp").is_dir()
     host, port = started.address.split(":")
-    assert host == "127.0.0.1" and told["PORT"] == port and 20_000 <= int(port) <= 29_999
-    assert (told["GREETING"], told["LANG"], told["PYTHONDONTWRITEBYTECODE"]) == ("hello", "C.UTF-8", "1")
-    assert not {"SLIPWAY_TOKEN", "PYTHONPATH"} & told.keys()
+    assert host == "127.0.0.1" and given["PORT"] == port and 20_000 <= int(port) <= 29_999
+    assert (given["GREETING"], given["LANG"], given["PYTHONDONTWRITEBYTECODE"]) == ("hello", "C.UTF-8", "1")
+    assert not {"SLIPWAY_TOKEN", "PYTHONPATH"} & given.keys()
     assert str(own / "app") in lines
 
 

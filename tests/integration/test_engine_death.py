@@ -103,8 +103,8 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
 ) -> None:
     await asyncio.to_thread(second.start, *flags)
     spec = InstanceSpec("notes-r1-1", artifact(second), "sleep 600", {}, 64 * MIB, 9090)
-    told: list[float] = []
-    with driver.watching_ends(lambda: told.append(time.monotonic())):
+    ends: list[float] = []
+    with driver.watching_ends(lambda: ends.append(time.monotonic())):
         started = await driver.start(spec)
         await asyncio.to_thread(second.kill)
         for ask in (driver.statuses(), driver.start(spec), driver.logs(spec.id, 1), driver.verify(spec.artifact)):
@@ -113,19 +113,19 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
                 await ask
             assert time.monotonic() - begun < 2
         assert "start it" in (await driver.check() or "")
-        told.clear()
+        ends.clear()
         await asyncio.to_thread(second.start, *flags)
         assert await driver.check() is None
         status = (await driver.statuses())[spec.id]
-        await until(lambda: asyncio.sleep(0, bool(told)), 5)
+        await until(lambda: asyncio.sleep(0, bool(ends)), 5)
         if flags:
             assert status == started
             return
         assert (status.running, status.interrupted, status.oom_killed) == (False, True, False)
         # What ends by itself from now on is told at once, and as such.
         await driver.start(InstanceSpec("notes-r1-2", spec.artifact, "sleep 1; exit 143", {}, 64 * MIB, 9090))
-        told.clear()
-        await until(lambda: asyncio.sleep(0, bool(told)), 10)
+        ends.clear()
+        await until(lambda: asyncio.sleep(0, bool(ends)), 10)
         other = (await driver.statuses())["notes-r1-2"]
         assert (other.running, other.interrupted, other.exit_code) == (False, False, 143)
 
@@ -199,25 +199,27 @@ class Life:
         self._driver = driver
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
         self._proxy = FakeProxy(registry, FakeDriver())
-        self._tools = WorkContext(store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01)
-        self._setting = ReconcileContext(registry, FakeProber(), LIMITS, now)
+        self._work_context = WorkContext(
+            store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01
+        )
+        self._context = ReconcileContext(registry, FakeProber(), LIMITS, now)
         self._lock = asyncio.Lock()
-        self._reconciler = Reconciler(store, driver, self._runner)
+        self._reconciler = Reconciler(store, driver, self._environment_reconciler)
 
-    def _runner(self, environment_id: EnvironmentId) -> EnvironmentReconciler:
+    def _environment_reconciler(self, environment_id: EnvironmentId) -> EnvironmentReconciler:
         return EnvironmentReconciler(
-            environment_id, self._setting, self._tools, self._lock, lambda woken: self._reconciler.wake(woken)
+            environment_id, self._context, self._work_context, self._lock, lambda woken: self._reconciler.wake(woken)
         )
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._told = self._driver.watching_ends(lambda: loop.call_soon_threadsafe(self._reconciler.wake_all))
-        self._told.__enter__()
+        self._watch = self._driver.watching_ends(lambda: loop.call_soon_threadsafe(self._reconciler.wake_all))
+        self._watch.__enter__()
         self._running = asyncio.create_task(self._reconciler.loop.run())
 
     async def __aexit__(self, *error: object) -> None:
         await cancel([self._running])
-        self._told.__exit__(None, None, None)
+        self._watch.__exit__(None, None, None)
         await self._reconciler.close()
         self._driver.close()
 

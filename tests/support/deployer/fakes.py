@@ -110,7 +110,7 @@ def a_failure(instance: str = "notes-r1-1") -> ReleaseFailure:
 
 
 def a_world(
-    releases: Iterable[Release], instances: Iterable[Instance], *, routable: Iterable[str] = (), **known: Any
+    releases: Iterable[Release], instances: Iterable[Instance], *, routable: Iterable[str] = (), **facts: Any
 ) -> World:
     """All instances run; the proxy sends visitors to `routable`, all that is not starting is in the registry."""
     all_instances = list(instances)
@@ -122,7 +122,7 @@ def a_world(
     return World(
         releases={release.id: release for release in releases},
         instances={instance.id: instance for instance in all_instances},
-        **{**given, **known},
+        **{**given, **facts},
     )
 
 

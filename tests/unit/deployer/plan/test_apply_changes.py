@@ -99,10 +99,10 @@ def test_a_release_that_ends_by_a_failure_tells_the_evidence(state: ReleaseState
     failure = a_failure().model_copy(update={"probe": "GET /up answered 500", "log": ["first", "x" * 5000, "last"]})
     release = a_release(1, R.STARTING, failure=failure)
     [event] = apply([MoveRelease(release.id, state, "why")], a_world([release], []), {}, after(1)).events
-    told = event.model_dump()
-    assert (told["exit_code"], told["probe"]) == (3, "GET /up answered 500")
-    assert len(told["excerpt"]) == 4096 and told["excerpt"].endswith("x\nlast")
-    assert (told["release"], told["build"], told["notify"]) == ("notes-r1", "notes-1", [])
+    fields = event.model_dump()
+    assert (fields["exit_code"], fields["probe"]) == (3, "GET /up answered 500")
+    assert len(fields["excerpt"]) == 4096 and fields["excerpt"].endswith("x\nlast")
+    assert (fields["release"], fields["build"], fields["notify"]) == ("notes-r1", "notes-1", [])
 
 
 def test_an_excerpt_is_cut_between_letters() -> None:

@@ -25,11 +25,11 @@ AT_LIMIT = "killed: out of memory at its limit of 64 MiB"
 AT_MAXIMUM = "killed: out of memory at its maximum of 256 MiB; raise resources.max_memory or mend the app"
 
 
-def killed(release: Release, memory: int, state: InstanceState = S.STARTING, **known: object) -> World:
+def killed(release: Release, memory: int, state: InstanceState = S.STARTING, **facts: object) -> World:
     """An instance of the release was killed at that limit, after a child of it had been, and the one before it."""
     instance = an_instance(release, 1, state, memory=memory, oom_kills=1)
     status = a_status(instance, running=False, exit_code=137, oom_killed=True, oom_kills=2)
-    return replace(a_world([release], [instance], statuses={instance.id: status}), **known)  # type: ignore[arg-type]
+    return replace(a_world([release], [instance], statuses={instance.id: status}), **facts)  # type: ignore[arg-type]
 
 
 def fields_of(event: Event) -> dict[str, object]:

@@ -165,8 +165,8 @@ def test_what_a_release_waits_for_is_said_once() -> None:
 # --- failing ----------------------------------------------------------------------------------------------------------
 
 
-def failing(world: World, **known: object) -> list[object]:
-    return list(plan(replace(world, **known), LIMITS, after(40)))  # type: ignore[arg-type]
+def failing(world: World, **facts: object) -> list[object]:
+    return list(plan(replace(world, **facts), LIMITS, after(40)))  # type: ignore[arg-type]
 
 
 def test_an_instance_that_ends_or_is_late_fails_and_counts_against_its_release() -> None:

@@ -131,9 +131,9 @@ def test_the_order_is_drain_then_stop_then_start_then_live() -> None:
         MoveRelease("notes-r2", R.LIVE, "its instances are in the route, the old ones out of it"),
         MoveRelease("notes-r1", R.RETIRED, "replaced by notes-r2"),
     ]
-    told = [event.model_dump() for event in apply(changes, world, {}, NOW).events]
-    assert (told[0]["strategy"], told[0]["down_s"]) == ("stop-first", 1.4)
-    assert "down_s" not in told[1]
+    events = [event.model_dump() for event in apply(changes, world, {}, NOW).events]
+    assert (events[0]["strategy"], events[0]["down_s"]) == ("stop-first", 1.4)
+    assert "down_s" not in events[1]
 
 
 def test_a_killed_one_is_replaced_only_when_nothing_of_it_runs_any_more() -> None:
@@ -176,8 +176,8 @@ def test_the_old_one_that_is_about_to_leave_does_not_count_as_serving_again() ->
 # --- replaced within its release --------------------------------------------------------------------------------------
 
 
-def fresh_again(release: Release, *instances: object, **known: object) -> object:
-    return plan(a_world([release], instances, **known), LIMITS, NOW)  # type: ignore[arg-type]
+def fresh_again(release: Release, *instances: object, **facts: object) -> object:
+    return plan(a_world([release], instances, **facts), LIMITS, NOW)  # type: ignore[arg-type]
 
 
 def test_an_unhealthy_or_outdated_instance_makes_room_for_the_next() -> None:
@@ -206,7 +206,7 @@ def test_without_volumes_nothing_is_checked_and_nothing_waits() -> None:
 @pytest.mark.slow
 def test_two_instances_never_have_one_volume_whatever_happens_in_which_order(seed: int) -> None:
     world = Simulation(seed)
-    world.order(volumes=True, bad=False)
+    world.create_release(volumes=True, bad=False)
     world.settle()
     for _ in range(250):
         world.happen()

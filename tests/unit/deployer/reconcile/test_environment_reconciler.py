@@ -86,18 +86,18 @@ class World:
         self.registry = RedisRegistry(redis)
         self.proxy = FakeProxy(self.registry, self.driver)
 
-    async def order(self, number: int, **changes: Any) -> None:
+    async def release(self, number: int, **changes: Any) -> None:
         release = a_release(number, ReleaseState.PENDING, environment=self.environment_id.environment, **changes)
         await self.store.commit(self.environment_id, Commit({release.id: release}))
 
     async def live_until(self, condition: Condition, fuse: Fuse) -> bool:
         """One life of the deployer; whether it saw the condition come true."""
-        runner = self._runner(fuse)
+        reconciler = self._reconciler(fuse)
         try:
             async with asyncio.timeout(5):
                 while not await condition(self):
                     statuses = await cast(Driver, Fused(self.driver, fuse)).statuses()
-                    await runner.step(statuses)
+                    await reconciler.step(statuses)
                     await asyncio.sleep(0.001)
                     if fuse.left < 0:
                         return False
@@ -105,13 +105,13 @@ class World:
         except Killed:
             return False
         finally:
-            await runner.close()
+            await reconciler.close()
 
-    def _runner(self, fuse: Fuse) -> EnvironmentReconciler:
+    def _reconciler(self, fuse: Fuse) -> EnvironmentReconciler:
         async def nothing(release: str) -> None: ...
 
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
-        tools = WorkContext(
+        work_context = WorkContext(
             store=cast(Store, Fused(self.store, fuse)),
             driver=cast(Driver, Fused(self.driver, fuse)),
             proxy=cast(Proxy, Fused(self.proxy, fuse)),
@@ -121,8 +121,10 @@ class World:
             auto_rollback=nothing,
             poll_s=0.001,
         )
-        setting = ReconcileContext(cast(Registry, Fused(self.registry, fuse)), FakeProber(), LIMITS, now)
-        return EnvironmentReconciler(self.environment_id, setting, tools, asyncio.Lock(), lambda environment_id: None)
+        context = ReconcileContext(cast(Registry, Fused(self.registry, fuse)), FakeProber(), LIMITS, now)
+        return EnvironmentReconciler(
+            self.environment_id, context, work_context, asyncio.Lock(), lambda environment_id: None
+        )
 
     async def states(self) -> dict[str, ReleaseState]:
         """States of all releases by id, newest first."""
@@ -166,15 +168,15 @@ def has_instances(*ids: str) -> Condition:
 async def test_releases_follow_each_other(redis: Redis) -> None:
     world = World(redis)
     for number in (1, 2):
-        await world.order(number)
+        await world.release(number)
         assert await world.live_until(is_done(number), Fuse(float("inf")))
     assert await world.states() == {"notes-r2": ReleaseState.LIVE, "notes-r1": ReleaseState.RETIRED}
     assert world.driver.started == ["notes-r1-1", "notes-r2-1"]
     assert world.driver.stopped == ["notes-r1-1"]
     assert world.proxy.violations == []
     assert await world.entries() == {"notes-r2-1": InstanceState.READY}
-    told = [event.type for event in await stored_events(redis) if event.id == "notes-r2"]
-    assert told == ["release.starting", "release.live"]
+    types = [event.type for event in await stored_events(redis) if event.id == "notes-r2"]
+    assert types == ["release.starting", "release.live"]
 
 
 @pytest.mark.parametrize("environment", list(Environment))
@@ -185,9 +187,9 @@ async def test_the_deployer_may_die_after_any_call_it_makes(redis: Redis, enviro
     while True:
         await redis.flushdb()
         world = World(redis, environment)
-        await world.order(1)
+        await world.release(1)
         assert await world.live_until(is_done(1), Fuse(float("inf")))
-        await world.order(2)
+        await world.release(2)
         unharmed = await world.live_until(is_done(2), Fuse(calls))
         assert unharmed or await world.live_until(is_done(2), Fuse(float("inf"))), f"not taken up after {calls} calls"
         assert world.driver.started == ["notes-r1-1", "notes-r2-1"], f"killed after {calls} calls"
@@ -203,7 +205,7 @@ async def test_the_deployer_may_die_after_any_call_it_makes(redis: Redis, enviro
 
 async def test_a_crash_is_followed_by_a_new_instance(redis: Redis) -> None:
     world = World(redis)
-    await world.order(1)
+    await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
     await world.store.save_override(world.environment_id, Override(replicas=2))
     assert await world.live_until(has_instances("notes-r1-1", "notes-r1-2"), Fuse(float("inf")))
@@ -214,7 +216,7 @@ async def test_a_crash_is_followed_by_a_new_instance(redis: Redis) -> None:
 
 async def started(world: World, override: Override) -> None:
     """One release is live; then something else is wanted."""
-    await world.order(1)
+    await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
     await world.store.save_override(world.environment_id, override)
 
@@ -274,7 +276,7 @@ async def test_a_refused_limit_leaves_the_old_one_and_says_why(redis: Redis) -> 
 async def test_a_release_that_is_killed_at_its_limit_gets_more_until_it_lives(redis: Redis) -> None:
     world = World(redis)
     world.driver.needs = 200 * MIB
-    await world.order(1)
+    await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
     assert world.driver.started == ["notes-r1-1", "notes-r1-2", "notes-r1-3"]
     assert await has_limit("notes-r1-3", 256 * MIB)(world)
@@ -286,7 +288,7 @@ async def test_a_release_that_is_killed_at_its_limit_gets_more_until_it_lives(re
 async def test_a_release_that_needs_more_than_its_maximum_fails_and_says_so(redis: Redis) -> None:
     world = World(redis)
     world.driver.needs = 600 * MIB
-    await world.order(1)
+    await world.release(1)
     assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(float("inf")))
     release = await world.store.release("notes-r1")
     assert release is not None and len(world.driver.started) == 4
@@ -300,10 +302,10 @@ async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_th
 ) -> None:
     world = World(redis)
     await world.store.save_override(world.environment_id, Override(variables={"GREETING": "hello"}))
-    await world.order(1)
+    await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
     world.store = Store(redis, OverrideEncryption(["another key"]))
-    await world.order(2)
+    await world.release(2)
     states = {"notes-r2": ReleaseState.FAILED, "notes-r1": ReleaseState.LIVE}
     assert await world.live_until(has_states(states), Fuse(float("inf")))
     failed = await world.store.release("notes-r2")

@@ -47,8 +47,8 @@ def test_a_value_that_cannot_be_decrypted_is_a_problem_that_names_the_remedy() -
 
 def test_an_app_is_told_its_facts_and_they_are_not_shown_in_logs() -> None:
     facts = AppFacts("http://flags", "redis://app:hidden@x/0", {Environment.CANARY: "canary.hidden"})
-    told = facts.environment_of(EnvironmentId("notes", Environment.CANARY), "notes-r1", "c0ffee", {"A": "b"})
-    assert told == {
+    variables = facts.environment_of(EnvironmentId("notes", Environment.CANARY), "notes-r1", "c0ffee", {"A": "b"})
+    assert variables == {
         "A": "b",
         "SLIPWAY_APP": "notes",
         "SLIPWAY_ENVIRONMENT": "canary",

@@ -1,4 +1,4 @@
-"""What may be wished for, and what a wish makes of the one before."""
+"""Which changes of an environment are accepted, and the override that results."""
 
 import re
 from typing import Any
@@ -124,8 +124,8 @@ def test_a_value_that_is_lost_stays_until_it_is_set_again_or_removed() -> None:
 
 
 def test_a_wish_shows_no_value() -> None:
-    wish = patch(variables={"A": "hush"}, secrets={"B": "hush"})
-    assert "hush" not in repr(wish)
+    given = patch(variables={"A": "hush"}, secrets={"B": "hush"})
+    assert "hush" not in repr(given)
 
 
 def test_an_app_with_a_volume_cannot_be_scaled_and_is_told_why() -> None:

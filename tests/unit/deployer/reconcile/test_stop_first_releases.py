@@ -32,7 +32,7 @@ async def has_come_back(world: World) -> bool:
 async def with_one_live(redis: Redis, environment: Environment = Environment.PRODUCTION) -> World:
     world = World(redis, environment)
     world.proxy.stop_first = True
-    await world.order(1, manifest=with_volume())
+    await world.release(1, manifest=with_volume())
     assert await world.live_until(is_done(1), Fuse(NEVER))
     return world
 
@@ -53,7 +53,7 @@ async def test_the_deployer_may_die_after_any_call_it_makes(
     while True:
         await redis.flushdb()
         world = await with_one_live(redis)
-        await world.order(2, manifest=FAILS if fails else with_volume())
+        await world.release(2, manifest=FAILS if fails else with_volume())
         unharmed = await world.live_until(condition, Fuse(calls))
         why = f"killed after {calls} calls"
         assert unharmed or await world.live_until(condition, Fuse(NEVER)), why
@@ -69,7 +69,7 @@ async def test_the_deployer_may_die_after_any_call_it_makes(
 
 async def test_a_canary_goes_stop_first_too(redis: Redis) -> None:
     world = await with_one_live(redis, Environment.CANARY)
-    await world.order(2, manifest=with_volume())
+    await world.release(2, manifest=with_volume())
     assert await world.live_until(is_done(2), Fuse(NEVER))
     assert (world.driver.violations, world.proxy.violations) == ([], [])
     assert world.proxy.rollouts == ["notes-r1", "notes-r2"]
@@ -77,7 +77,7 @@ async def test_a_canary_goes_stop_first_too(redis: Redis) -> None:
 
 async def test_a_release_whose_artifact_is_gone_leaves_the_old_one_alone(redis: Redis) -> None:
     world = await with_one_live(redis)
-    await world.order(2, manifest=with_volume())
+    await world.release(2, manifest=with_volume())
     world.driver.gone.add(a_release(2).artifact.ref)
     failed = {"notes-r1": ReleaseState.LIVE, "notes-r2": ReleaseState.FAILED}
     assert await world.live_until(has_states(failed), Fuse(NEVER))
@@ -96,14 +96,14 @@ async def test_the_proxy_is_asked_about_the_release_before_the_old_one_leaves(re
             asked.append(list((await world.entries()).values()))
         return await inner(app, body)
 
-    async def order_second() -> None:
+    async def release_second() -> None:
         while not await is_done(1)(world):
             await asyncio.sleep(0.002)
-        await world.order(2, manifest=with_volume(hosts=["new.example"]))
+        await world.release(2, manifest=with_volume(hosts=["new.example"]))
 
     world.proxy.sync = sync  # type: ignore[method-assign]
-    await world.order(1, manifest=with_volume())
-    ordering = asyncio.create_task(order_second())
+    await world.release(1, manifest=with_volume())
+    releasing = asyncio.create_task(release_second())
     assert await world.live_until(is_done(2), Fuse(NEVER))
-    await ordering
+    await releasing
     assert asked[0] == [InstanceState.READY]
