@@ -18,23 +18,23 @@ LEADING = (ReleaseState.LIVE, ReleaseState.STARTING, ReleaseState.PENDING)
 
 
 class InstanceDetail(InstanceRecord):
-    reason: str = Field(description="Why it is in its state.")
-    memory_refusal: str = Field(description="Why its limit is not what is wanted; it is tried again every 30 s.")
+    reason: str = Field(description="Reason for its state.")
+    memory_refusal: str = Field(description="Reason why its limit is not the desired one, tried every 30 s.")
 
 
 class EnvironmentSecretView(View):
-    set_at: datetime = Field(description="The last time.")
+    set_at: datetime = Field(description="Time of the last change.")
 
 
 class DesiredDetail(Desired):
-    secrets: dict[str, EnvironmentSecretView] = Field(description="Their values are shown to nobody but the app.")
+    secrets: dict[str, EnvironmentSecretView] = Field(description="By name; only the app receives the values.")
 
 
 class EnvironmentDetail(View):
     """An environment with the names of its secrets, its problem, and the reason of each instance's state."""
 
     desired: DesiredDetail
-    problem: str | None = Field(description="Why no instance can be started, and the remedy; null: they can.")
+    problem: str | None = Field(description="Reason why no instance can be started, and the remedy; else null.")
     release: ReleaseView | None
     instances: list[InstanceDetail]
 

@@ -44,16 +44,16 @@ def environment_id_of(app: AppName, env: Environment) -> EnvironmentId:
 
 Where = Annotated[EnvironmentId, Depends(environment_id_of)]
 PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such thing.", **PROBLEM}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "It does not exist.", **PROBLEM}}
 CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"description": "It is not in the state that this needs; `detail` says why.", **PROBLEM}
+    409: {"description": "Its state does not allow this; `detail` says why.", **PROBLEM}
 }
 
 
 def router(
     release_service: ReleaseService, store: Store, driver: Driver, registry: Registry, ending: asyncio.Event
 ) -> APIRouter:
-    """Returns the routes. `ending` is set when the service is told to end; its event streams end then."""
+    """Returns the routes. When `ending` is set, because the service shuts down, its event streams end."""
     routes = APIRouter()
 
     async def release_of(id: str) -> Release:
@@ -94,7 +94,7 @@ def router(
     )
     async def list_releases(
         environment_id: Where,
-        cursor: Annotated[int | None, Query(description="`next` of the page before.")] = None,
+        cursor: Annotated[int | None, Query(description="`next` of the previous page.")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Page[ReleaseDetail]:
         """Lists the environment's releases, newest first."""
@@ -212,7 +212,7 @@ def router(
     )
     async def get_logs(
         environment_id: Where,
-        lines: Annotated[int, Query(ge=1, le=10_000, description="Of each instance, the last.")] = 100,
+        lines: Annotated[int, Query(ge=1, le=10_000, description="Number of last lines of each instance.")] = 100,
     ) -> PlainTextResponse:
         """Answers with plain text, each line after the id of its instance; includes the last few ended instances."""
         parts = []

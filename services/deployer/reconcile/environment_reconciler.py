@@ -1,4 +1,4 @@
-"""Carries out the plans of one environment: looks, stores the changes, tells the registry, keeps the work going."""
+"""Reconciles one environment: observes, stores the planned changes, updates the registry, starts the work."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ ROUNDS = 50
 
 @dataclass(frozen=True)
 class ReconcileContext:
-    """What the runners share besides the tools of their work."""
+    """Holds what the reconcilers of all environments need besides the dependencies of their work (`WorkContext`)."""
 
     registry: Registry
     prober: Prober
@@ -43,8 +43,8 @@ class ReconcileContext:
 
 
 class EnvironmentReconciler:
-    """Of one environment. `lock` is held while its releases and instances are read and changed. `due_at`, monotonic:
-    when to step again; to be set to infinity before a step, so that who sets it to 0 meanwhile is heard.
+    """Runs the rounds of one environment, and holds `lock` while it reads and changes its releases and instances. The
+    next step is due at `due_at` (monotonic); set it to infinity before a step, so that a wake-up meanwhile is kept.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class EnvironmentReconciler:
         )
 
     async def step(self, statuses: Mapping[str, InstanceStatus]) -> None:
-        """Goes on until nothing is left to change; the work goes on in the background. Raises RedisError."""
+        """Stores planned changes until there are none, then starts the work in the background. Raises RedisError."""
         async with self._lock:
             for _ in range(ROUNDS):
                 world, entries = await self._observe(statuses)
@@ -122,7 +122,7 @@ class EnvironmentReconciler:
         failures = {change.instance: await self._failure(change, world) for change in faults}
         commit = apply(changes, world, failures, self._context.now())
         for instance in commit.dropped:
-            with contextlib.suppress(DriverError):  # its folder stays behind, which harms nobody
+            with contextlib.suppress(DriverError):  # its folder stays behind, which does no harm
                 await self._work_context.driver.forget(instance.id)
             self._executor.forget(instance.id)
         await self._work_context.store.commit(self.environment_id, commit)
@@ -148,7 +148,7 @@ class EnvironmentReconciler:
         )
 
     async def _publish(self, world: World, entries: Sequence[InstanceRecord]) -> bool:
-        """Whether the registry said something else before."""
+        """Writes changed entries to the registry; returns True if there were any."""
         records = to_put(world, entries)
         for record in records:
             await self._context.registry.put_instance(self.environment_id.app, self._track, record)
@@ -161,7 +161,7 @@ class EnvironmentReconciler:
             await self._context.registry.delete_instance(self.environment_id.app, self._track, instance_id)
 
     def _log_problem(self, problem: str) -> None:
-        """Once: what runs is left alone, and nothing else would say so before an instance has to be started."""
+        """Logs a new problem once: instances run on, so nothing else would report it before the next start."""
         if problem and problem != self._problem:
             log.error("%s: %s", self.environment_id, problem)
         self._problem = problem

@@ -1,4 +1,4 @@
-"""The background steps: every environment kept as it is wanted, logs and artifacts kept within bounds."""
+"""Runs the background steps: the rounds of all environments, and the removal of old logs and artifacts."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ SEAL_WITHIN_S = 1.0
 
 
 class Reconciler:
-    """Runs the environments' rounds, each when it is due: one that is slow, hangs or fails holds up no other."""
+    """Runs each environment's rounds when they are due; one that is slow, hangs or fails delays no other."""
 
     def __init__(
         self, store: Store, driver: Driver, make_reconciler: Callable[[EnvironmentId], EnvironmentReconciler]
@@ -43,12 +43,12 @@ class Reconciler:
         self._are_loaded = False
 
     def wake(self, environment_id: EnvironmentId) -> None:
-        """The environment is due at once."""
+        """Makes the environment due at once."""
         self._reconciler(environment_id).due_at = 0.0
         self.loop.wake()
 
     def wake_all(self) -> None:
-        """Every environment is due at once."""
+        """Makes every environment due at once."""
         for reconciler in self._reconcilers.values():
             reconciler.due_at = 0.0
         self.loop.wake()
@@ -67,11 +67,11 @@ class Reconciler:
             return
         statuses = await self._driver.statuses()
         for reconciler in due:
-            reconciler.due_at = float("inf")  # whoever wakes it from now on is heard
+            reconciler.due_at = float("inf")  # a wake-up from now on is kept
             self._rounds.start(reconciler.environment_id, partial(self._round, reconciler, statuses))
 
     async def check(self) -> str | None:
-        """For /ready: which environments cannot be reconciled, and why."""
+        """Returns for `/ready` which environments cannot be reconciled, and why; else None."""
         ages = {each: time.monotonic() - begun_at for each, begun_at in self._begun_at.items()}
         hanging = {each: f"its round still runs after {age:.0f} s" for each, age in ages.items() if age > HANGS_S}
         return "; ".join(f"{each}: {why}" for each, why in (self.problems | hanging).items()) or None

@@ -1,5 +1,5 @@
-"""Takes the orders of people and other services: releases, rollbacks, retirements, changes of an environment. Each
-order is stored first; the environment's reconciler then carries it out.
+"""Accepts the requests of people and other services: releases, rollbacks, retirements, changes of an environment. Each
+is stored first; the environment's reconciler then carries it out.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ WAITING = (ReleaseState.PENDING, ReleaseState.STARTING)
 
 
 class ReleaseService:
-    """Stores orders. `locks` holds the lock of each environment, shared with its reconciler; `wake` makes the
+    """Stores requests. `locks` holds the lock of each environment, shared with its reconciler; `wake` makes the
     reconciler step at once.
     """
 
@@ -236,5 +236,5 @@ def _releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifa
     if build.artifact is None or build.manifest is None:
         raise Conflict(f"build {build.id} has no artifact and manifest; build its commit again")
     if not build.manifest.run.command and build.artifact.kind == "directory":
-        raise Conflict(f"build {build.id} says in no way how to run it; set run.command in slipway.yml")
+        raise Conflict(f"build {build.id} does not say how to run the app; set run.command in slipway.yml")
     return build.artifact, build.manifest

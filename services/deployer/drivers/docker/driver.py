@@ -182,7 +182,7 @@ class DockerDriver:
             else:
                 container.reload()
                 return container
-        raise DriverError(f"{spec.id}: others were quicker to take each of its addresses")
+        raise DriverError(f"{spec.id}: other containers took each of its addresses first; release again")
 
     def _create(self, spec: InstanceSpec) -> Container:
         address = network.address(self._client(), self._stack)
@@ -194,7 +194,7 @@ class DockerDriver:
     def _verify(self, artifact: Artifact) -> None:
         if artifact.kind != "image":
             raise ArtifactGone(f"containers run from an image, not from a {artifact.kind}")
-        with engine_trouble(f"the image {artifact.ref} cannot be looked for"):
+        with engine_trouble(f"the image {artifact.ref} cannot be inspected"):
             try:
                 self._client().images.get(artifact.digest)
             except ImageNotFound as error:
@@ -233,7 +233,7 @@ class DockerDriver:
                     container.kill(signal)
 
     def _runs(self, instance_id: str) -> bool:
-        with engine_trouble(f"{instance_id} cannot be looked at"):
+        with engine_trouble(f"{instance_id} cannot be inspected"):
             container = self._find(instance_id)
             return container is not None and bool(container.attrs["State"]["Running"])
 

@@ -148,7 +148,7 @@ class ProcessDriver:
             folder.write(record)
             started = folder.status(self._oom_kills)
         if started is None:
-            raise DriverError(f"{spec.id}: its record vanished")
+            raise DriverError(f"{spec.id}: its folder was removed while it was started; release again")
         return started
 
     def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
