@@ -13,15 +13,15 @@ class Settings(SharedSettings):
     except for the watch after going live.
     """
 
-    ready_deadline_s: float = Field(30, gt=0, description="Time within which a new instance must become ready.")
-    watch_s: float = Field(10, ge=0, description="Time after going live in which a failure rolls the release back.")
-    grace_s: float = Field(10, ge=0, description="Time from SIGTERM to SIGKILL when an instance is stopped.")
-    unhealthy_kept_s: float = Field(30, gt=0, description="Time after which an unhealthy instance is replaced.")
-    releases_kept: int = Field(5, ge=1, description="Releases kept for each app and environment, with their artifacts.")
+    ready_deadline_s: float = Field(30, gt=0, description="A new instance must be ready within this time.")
+    watch_s: float = Field(10, ge=0, description="After going live, a crash or failing health rolls back by itself.")
+    grace_s: float = Field(10, ge=0, description="From SIGTERM to SIGKILL.")
+    unhealthy_kept_s: float = Field(30, gt=0, description="An instance unhealthy for longer is replaced.")
+    releases_kept: int = Field(5, ge=1, description="Per app and environment, with their artifacts.")
     memory_limits: Literal["auto", "cgroup", "guard"] = Field(
-        "auto", description="Enforces processes' memory limits: control groups, a guard, or the first that works."
+        "auto", description="What holds processes to their memory: control groups, a guard, or the first that works."
     )
-    network: str = Field("slipway", description="Docker network of the instances; created if it is missing.")
+    network: str = Field("slipway", description="The Docker network of the instances; made if it is missing.")
     host_cgroups: Path = Field(
-        Path("/sys/fs/cgroup"), description="The machine's control groups, read for the use of containers."
+        Path("/sys/fs/cgroup"), description="The machine's control groups, read for what containers use."
     )

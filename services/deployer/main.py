@@ -25,7 +25,7 @@ from services.deployer.reconcile.release_service import ReleaseService
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.override_encryption import OverrideEncryption
-from services.deployer.shutdown import stopped_at
+from services.deployer.shutdown import ended_at
 from services.deployer.store import Store
 from shared.clock import now
 from shared.config import secret_file
@@ -47,7 +47,7 @@ def _docker_driver(settings: Settings) -> Driver:
     from services.deployer.drivers.docker.driver import DockerDriver
 
     stack, home = Stack(settings.stack_id(), settings.network), settings.home
-    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: stopped_at(home))
+    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home))
 
 
 DRIVERS: dict[str, Callable[[Settings], Driver]] = {

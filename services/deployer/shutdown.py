@@ -31,7 +31,7 @@ def end_instances(settings: SharedSettings, environment: Mapping[str, str], time
     return ran
 
 
-def stopped_at(home: Path) -> datetime | None:
+def ended_at(home: Path) -> datetime | None:
     """Returns the time of the platform's last stop; None if none is recorded."""
     try:
         return datetime.fromisoformat((home / NAME).read_text())
