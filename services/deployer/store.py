@@ -3,11 +3,11 @@ stored in the clear.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from services.deployer.plan.apply_changes import Commit
+from services.deployer.plan.observe import World
 from services.deployer.releases.environment import EnvironmentId, Override
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.override_encryption import OverrideEncryption
@@ -16,17 +16,6 @@ from shared import events
 from shared.models import Environment
 
 ENVIRONMENTS = "deployer:places"
-
-
-@dataclass(frozen=True)
-class Stored:
-    """The stored state of one environment."""
-
-    releases: dict[str, Release]
-    """Releases that are open or have instances, by id."""
-    instances: dict[str, Instance]
-    """Instances by id, oldest first."""
-    override: Override
 
 
 def is_open(release: Release) -> bool:
@@ -66,7 +55,8 @@ class Store:
                 events.append(pipe, event)
             await pipe.execute()
 
-    async def load(self, environment_id: EnvironmentId) -> Stored:
+    async def load(self, environment_id: EnvironmentId) -> World:
+        """Returns the stored facts of the environment; the observed ones are left out."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.smembers(_key("open", environment_id))
             pipe.hvals(_key("instances", environment_id))
@@ -74,7 +64,7 @@ class Store:
             open_ids, values, override = await pipe.execute()
         instances = sorted((Instance.model_validate_json(value) for value in values), key=_age)
         ids = sorted(open_ids | {instance.release for instance in instances})
-        return Stored(
+        return World(
             releases={release.id: release for release in await self._releases(ids)},
             instances={instance.id: instance for instance in instances},
             override=self._encryption.open(override) if override else Override(),

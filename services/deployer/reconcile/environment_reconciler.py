@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.deployer.drivers.driver import DriverError, InstanceStatus
@@ -98,10 +98,8 @@ class EnvironmentReconciler:
     async def _observe(self, statuses: Mapping[str, InstanceStatus]) -> tuple[World, list[InstanceRecord]]:
         stored = await self._work_context.store.load(self.environment_id)
         entries = await self._context.registry.instances(self.environment_id.app, self._track)
-        world = World(
-            releases=stored.releases,
-            instances=stored.instances,
-            override=stored.override,
+        world = replace(
+            stored,
             published=frozenset(entry.id for entry in entries),
             statuses={each: statuses[each] for each in stored.instances if each in statuses},
             start_errors=self._executor.start_errors,

@@ -13,7 +13,7 @@ from services.deployer.plan.observe import World
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseTransition, is_same, rollback_target
-from services.deployer.store import Store, Stored
+from services.deployer.store import Store
 from shared.errors import Conflict, NotFound, Unavailable
 from shared.http import ServiceClient
 from shared.manifest import Manifest
@@ -68,7 +68,7 @@ class ReleaseService:
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
-            live = _only(stored, ReleaseState.LIVE)
+            live = stored.only(ReleaseState.LIVE)
             target = rollback_target(await self._store.releases(environment_id), live)
         if to is not None:
             target = await self._store.release(to)
@@ -102,7 +102,7 @@ class ReleaseService:
                 target, refusal = None, conflict.detail
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
-            live = _only(stored, ReleaseState.LIVE)
+            live = stored.only(ReleaseState.LIVE)
             if live is None or live.id != release_id or live.failure is None or live.taken_back:
                 return
             if any(release.state in WAITING for release in stored.releases.values()):
@@ -126,8 +126,7 @@ class ReleaseService:
             if serves and release.environment is Environment.PRODUCTION:
                 raise Conflict(f"{release_id} serves production; release another build, or roll back")
             stored = await self._store.load(environment_id)
-            world = World(stored.releases, stored.instances, stored.override)
-            commit = apply([MoveRelease(release_id, state, reason or "retired by order")], world, {}, self._now())
+            commit = apply([MoveRelease(release_id, state, reason or "retired by order")], stored, {}, self._now())
             await self._store.commit(environment_id, commit)
         self._wake(environment_id)
         return commit.releases[release_id]
@@ -139,7 +138,7 @@ class ReleaseService:
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
             if patch.replicas is not None or patch.memory is not None:
-                live = _only(stored, ReleaseState.LIVE) or _only(stored, ReleaseState.STARTING)
+                live = stored.only(ReleaseState.LIVE) or stored.only(ReleaseState.STARTING)
                 if live is None:
                     raise Conflict(
                         f"{environment_id} has no release whose manifest gives the bounds of replicas and memory; "
@@ -211,18 +210,14 @@ class ReleaseService:
         return created
 
 
-def _only(stored: Stored, state: ReleaseState) -> Release | None:
-    return next((release for release in stored.releases.values() if release.state is state), None)
-
-
-def _existing(stored: Stored, build: BuildView, artifact: Artifact) -> Release | None:
+def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | None:
     """Returns the release that makes another one of this build unnecessary: the newest pending or starting one if it is
     of this build or, if none is on its way, the live one if it runs the same commit and artifact. Else None.
     """
     waiting = sorted((r for r in stored.releases.values() if r.state in WAITING), key=lambda r: -r.number)
     if waiting:
         return waiting[0] if waiting[0].build == build.id else None
-    live = _only(stored, ReleaseState.LIVE)
+    live = stored.only(ReleaseState.LIVE)
     return live if live is not None and is_same(live, build.commit, artifact.digest) else None
 
 
