@@ -42,7 +42,7 @@ def environment_id_of(app: AppName, env: Environment) -> EnvironmentId:
     return EnvironmentId(app, env)
 
 
-Where = Annotated[EnvironmentId, Depends(environment_id_of)]
+EnvironmentPath = Annotated[EnvironmentId, Depends(environment_id_of)]
 PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "It does not exist.", **PROBLEM}}
 CONFLICT: dict[int | str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ def router(
             raise NotFound(f"there is no release {id}")
         return release
 
-    Which = Annotated[Release, Depends(release_of)]
+    ReleasePath = Annotated[Release, Depends(release_of)]
 
     @routes.post(
         "/apps/{app}/environments/{env}/releases",
@@ -73,7 +73,7 @@ def router(
         responses={200: {"model": ReleaseDetail, "description": "Unchanged: it is live already."}, **CONFLICT},
     )
     async def create_release(
-        environment_id: Where,
+        environment_id: EnvironmentPath,
         body: Annotated[ReleaseRequest, Body(examples=[{"build": "notes-17"}])],
         response: Response,
     ) -> ReleaseDetail:
@@ -93,7 +93,7 @@ def router(
         summary="List releases",
     )
     async def list_releases(
-        environment_id: Where,
+        environment_id: EnvironmentPath,
         cursor: Annotated[int | None, Query(description="`next` of the previous page.")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Page[ReleaseDetail]:
@@ -105,7 +105,7 @@ def router(
     @routes.get(
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
     )
-    async def get_release(release: Which) -> ReleaseDetail:
+    async def get_release(release: ReleasePath) -> ReleaseDetail:
         """Shows its state with the reason, its past and, if an instance failed, exit code, last probe and last 50 log
         lines.
         """
@@ -118,7 +118,7 @@ def router(
         summary="Follow a release",
         responses=NOT_FOUND,
     )
-    async def follow_release(release: Which) -> AsyncIterator[ReleaseDetail]:
+    async def follow_release(release: ReleasePath) -> AsyncIterator[ReleaseDetail]:
         """Streams the release as it is, and after each change, as server-sent events; ends with the release."""
         sent: Release | None = None
         while True:
@@ -159,7 +159,8 @@ def router(
         responses={**NOT_FOUND, **CONFLICT},
     )
     async def roll_back(
-        environment_id: Where, body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None
+        environment_id: EnvironmentPath,
+        body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None,
     ) -> ReleaseDetail:
         """Creates a release of the last good build before the live one, or of what release `to` ran."""
         return view(await release_service.rollback(environment_id, body.to if body else None))
@@ -171,7 +172,7 @@ def router(
         summary="Get an environment",
         responses=NOT_FOUND,
     )
-    async def get_environment(environment_id: Where) -> EnvironmentDetail:
+    async def get_environment(environment_id: EnvironmentPath) -> EnvironmentDetail:
         """Shows the desired and the actual state. Secrets are shown by name, never with their values."""
         return await environment_view(store, environment_id)
 
@@ -183,7 +184,7 @@ def router(
         responses=CONFLICT,
     )
     async def patch_environment(
-        environment_id: Where,
+        environment_id: EnvironmentPath,
         body: Annotated[
             EnvironmentPatch,
             Body(
@@ -211,7 +212,7 @@ def router(
         summary="Read the app's output",
     )
     async def get_logs(
-        environment_id: Where,
+        environment_id: EnvironmentPath,
         lines: Annotated[int, Query(ge=1, le=10_000, description="Number of last lines of each instance.")] = 100,
     ) -> PlainTextResponse:
         """Answers with plain text, each line after the id of its instance; includes the last few ended instances."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from shared.models import Artifact
 
-KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell tells it
+KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell reports it
 
 
 class DriverError(Exception):

@@ -8,7 +8,7 @@ import docker
 from docker.errors import APIError
 from docker.types import IPAMConfig, IPAMPool
 
-from services.deployer.drivers.docker.address import room_of, taken
+from services.deployer.drivers.docker.address import free_range, taken
 from services.deployer.drivers.docker.connection import unless_conflict
 from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import DriverError
@@ -25,13 +25,13 @@ def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
     missing network. Raises DriverError if no address is left.
     """
     name = stack.network
-    room = room_of(_found(client, name) or _made(client, stack))
-    if room is None:
+    free = free_range(_found(client, name) or _made(client, stack))
+    if free is None:
         return {}
     there = client.api.containers(all=True, filters={"network": name})
-    chosen = room.choose(taken(there, name), random.random())
+    chosen = free.choose(taken(there, name), random.random())
     if chosen is None:
-        raise DriverError(f"the network {name} has no address left from {room.first} to {room.last}; enlarge it")
+        raise DriverError(f"the network {name} has no address left from {free.first} to {free.last}; enlarge it")
     return {"networking_config": {name: client.api.create_endpoint_config(ipv4_address=str(chosen))}}
 
 

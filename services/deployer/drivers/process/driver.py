@@ -52,7 +52,7 @@ class ProcessDriver:
         self._cgroups = CgroupLimits(groups)
         self._guard = GuardLimits()
         self._cpu_s: dict[str, float] = {}
-        # Held while a record is changed; nor does anybody read one while its process is being started.
+        # Held while a record is changed, and from writing it to having started its process.
         self._records = threading.Lock()
 
     async def preflight(self, spec: InstanceSpec) -> None:
