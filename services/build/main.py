@@ -1,9 +1,11 @@
 """Assembles the build service: the composition root."""
 
+import asyncio
 import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -21,7 +23,7 @@ from services.build.builds.lease_store import Lease
 from services.build.builds.status_store import RedisStatusStore
 from services.build.cache.cache_store import RedisPassedStore
 from services.build.config import Settings
-from services.build.executors.executor import Executor, Stop
+from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.forges.delivery_store import RedisDeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
@@ -37,9 +39,10 @@ from services.build.git.push_socket import PushSocket, install_hooks
 from services.build.git.repository import Repositories
 from services.build.git.tree_limits import TreeLimits
 from services.build.logs.build_log import BuildLogs
+from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
-from services.build.pipeline.run import BuildContext, run_build
+from services.build.pipeline.run import run_build
 from services.build.queue.workers import Workers
 from services.build.retention.executor_gc import ExecutorGc
 from services.build.retention.repository_gc import TIMEOUT_S as UPKEEP_TIMEOUT_S
@@ -89,7 +92,7 @@ def build_app(settings: Settings) -> FastAPI:
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
     deployer = ServiceClient("deployer", settings, registry, http)
     executor = _executor(settings, environment)
-    tools = BuildContext(
+    context = BuildContext(
         store=store,
         history=history,
         passed=passed,
@@ -100,7 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
         analysis=Analysis(environment),
         logs=logs,
         reports=reports,
-        handover=DeployerClient(deployer),
+        deployer=DeployerClient(deployer),
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
@@ -110,33 +113,36 @@ def build_app(settings: Settings) -> FastAPI:
         steps_at_a_time=settings.build_steps,
     )
 
-    async def run(build_id: str, stop: Stop) -> None:
-        await run_build(tools, build_id, stop)
-
     lease = Lease(redis, settings.stack_id())
-    workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold)
-    schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
-    workers.wake = schedule.wake
+    schedule_due, door_due, fetch_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    workers = Workers(
+        store, logs, partial(run_build, context), settings.build_concurrency, now, lease.hold, wake=schedule_due.set
+    )
     sweep = Loop("leftovers", ExecutorGc(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
     expiry = RetentionJob(
         store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now
     )
     upkeep = RepositoryGc(store, repositories, path)
-    intake = PushHandler(store, repositories, logs, wake=schedule.wake, url=url, now=now)
+    intake = PushHandler(store, repositories, logs, wake=schedule_due.set, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
     spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
     git = GitHttp(settings.repositories, settings.hooks, spool, intake.admit, variables, largest_push)
-    door = PreReceiveGate(store, intake, PreReceiveObjects(repositories), logs, wake=schedule.wake, is_here=git.is_here)
-    at_door = Loop("door", door.step, every_s=DOOR_S)
-    door.left = at_door.wake
+    door = PreReceiveGate(
+        store,
+        intake,
+        PreReceiveObjects(repositories),
+        logs,
+        wake=schedule_due.set,
+        left=door_due.set,
+        is_here=git.is_here,
+    )
     pushes = PushSocket(settings.push_socket, intake.tell, door.judge)
     loopback = settings.build_loopback_sources
     vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
-    fetches, tellings = KeyedTasks("fetch", at_a_time=FETCHES), KeyedTasks("statuses", at_a_time=TELLINGS)
+    fetches = KeyedTasks("fetch", fetch_due.set, at_a_time=FETCHES)
+    tellings = KeyedTasks("statuses", at_a_time=TELLINGS)
     fetcher = Fetcher(repositories, vault, path, loopback=loopback)
-    mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now)
-    deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
-    fetches.on_end = mirror.wake = deliver.wake
+    mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now, wake=fetch_due.set)
     receiver = WebhookHandler(store, deliveries, vault, wake=mirror.heard, now=now)
     outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
 
@@ -168,7 +174,7 @@ def build_app(settings: Settings) -> FastAPI:
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
             listing_router(store, pages),
-            builds_router(store, intake, mirror, logs, pages, schedule.wake),
+            builds_router(store, intake, mirror, logs, pages, schedule_due.set),
             report_router(store, reports, repositories, pages),
             apps_router(store, repositories, mirror, upkeep, vault, forget, now, loopback=loopback),
             manifest_router(),
@@ -177,10 +183,10 @@ def build_app(settings: Settings) -> FastAPI:
             webhooks_router(store, deliveries, receiver),
         ],
         loops=[
-            schedule,
+            Loop("schedule", workers.step, every_s=SCHEDULE_S, woken=schedule_due),
             Loop("reconcile", intake.reconcile, every_s=RECONCILE_S),
-            at_door,
-            deliver,
+            Loop("door", door.step, every_s=DOOR_S, woken=door_due),
+            Loop("deliveries", mirror.step, every_s=DELIVER_S, woken=fetch_due),
             Loop("statuses", outbox.step, every_s=DELIVER_S),
             sweep,
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),

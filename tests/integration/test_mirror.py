@@ -35,13 +35,16 @@ class World:
         self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
         self.vault = Vault(folder / "key", "trial")
         self.logs = BuildLogs(folder / "logs")
-        self.tasks = KeyedTasks("fetch", at_a_time=4)
+        self.fetched = asyncio.Event()
+        self.tasks = KeyedTasks("fetch", self.fetched.set, at_a_time=4)
         self.intake = PushHandler(store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now)
         self.restart()
 
     def restart(self) -> None:
         fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
-        self.mirror = RemoteSync(self.store, self.deliveries, self.intake, fetcher, self.tasks, now, apart_s=0)
+        self.mirror = RemoteSync(
+            self.store, self.deliveries, self.intake, fetcher, self.tasks, now, wake=lambda: None, apart_s=0
+        )
 
     async def has_source(self) -> None:
         source = Source(forge=Forge.GITEA, url=self.forge.url(), token=self.vault.seal(FORGE_TOKEN))
@@ -58,11 +61,10 @@ class World:
 
     async def step(self) -> None:
         """And what it began."""
-        done = asyncio.Event()
-        self.tasks.on_end = done.set
+        self.fetched.clear()
         await self.mirror.step()
         if not self.tasks.has_room_for("notes"):
-            await asyncio.wait_for(done.wait(), 60)
+            await asyncio.wait_for(self.fetched.wait(), 60)
 
     async def delivery(self, delivery_id: str) -> WebhookDelivery:
         return await self.deliveries.delivery("notes", delivery_id)

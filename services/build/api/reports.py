@@ -77,7 +77,7 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
     async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
         """Shows a file line by line, with the lines that tests ran and the findings in it."""
         try:
-            data = await asyncio.to_thread(_content, repositories, build, file)
+            data = await repositories.in_thread(_content, repositories, build, file)
         except (GitFailed, BadTree) as error:
             raise NotFound(f"the commit {build.commit[:10]} of {build.app} is not here any longer") from error
         view = source_view(file, data, await report_of(build) or BuildReport())

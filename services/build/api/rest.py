@@ -93,10 +93,10 @@ def apps_router(
         """
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; whoever is asked goes by the app
-            await asyncio.to_thread(repositories.gate, app, True)
+            await repositories.in_thread(repositories.gate, app, True)
         await store.put_app(changed)
         if changed.gate is None and repositories.exists(app):
-            await asyncio.to_thread(repositories.gate, app, False)
+            await repositories.in_thread(repositories.gate, app, False)
         mirror.want(changed)
         return changed.view()
 
@@ -108,7 +108,7 @@ def apps_router(
             await store.app(app)
             if waiting := [build.id for build in await store.unended() if build.app == app]:
                 raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
-            repositories.delete(app)
+            await repositories.in_thread(repositories.delete, app)
             await store.delete_app(app)
             await forget(app)
 

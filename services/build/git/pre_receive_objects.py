@@ -18,10 +18,11 @@ _RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.a
 
 class PreReceiveObjects:
     """Adds, lists and removes the refs of commits that are judged before their push is accepted. Methods block: call
-    them in a thread."""
+    them by `in_thread`."""
 
     def __init__(self, repositories: Repositories) -> None:
         self._repositories = repositories
+        self.in_thread = repositories.in_thread
 
     def take_in(self, app: str, commit: str, objects: str) -> None:
         """Keeps the commit, which is in the repository or in git's quarantine object directory `objects`. Idempotent.

@@ -1,11 +1,13 @@
-"""Keeps the bare git repositories, `<folder>/<app>.git`. Methods block for some milliseconds: call them in a thread."""
+"""Keeps the bare git repositories, `<folder>/<app>.git`. Methods block: call them by `Repositories.in_thread`."""
 
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +17,10 @@ from services.build.git.tree_limits import SUBMODULE as SUBMODULE
 from services.build.git.tree_limits import TrackedFile as TrackedFile
 from services.build.git.tree_limits import TreeLimits, files_of
 from services.build.system.safe_remove import remove
+from services.build.system.thread_pool import ThreadPool
 
-TIMEOUT_S = 120
+TIMEOUT_S = 120.0
+THREADS = 16
 GATED = "gated"  # a file in the repository: its hook is to ask the service before git accepts a push
 NOT_FOUND = 1  # what `git grep` ends with
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
@@ -44,15 +48,26 @@ class GitFailed(RuntimeError):
     """Reports that git answered with an error; the message is git's."""
 
 
+class GitTooSlow(GitFailed):
+    """Reports that git was killed after its time; the message says the limit."""
+
+
 class AnswerTooLarge(GitFailed):
     """Reports that git's answer is larger than this service holds in memory; the message says the limit."""
 
 
 class Repositories:
-    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH of git."""
+    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH of git.
 
-    def __init__(self, folder: Path, path_variable: str, limits: TreeLimits | None = None) -> None:
+    `in_thread` calls methods, and what else works on checkouts, in threads of its own.
+    """
+
+    def __init__(
+        self, folder: Path, path_variable: str, limits: TreeLimits | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self.folder = folder
+        self._timeout_s = timeout_s
+        self.in_thread = ThreadPool(THREADS, "git")
         self._limits = limits or TreeLimits()
         self._environment = {**GIT_ENVIRONMENT, "PATH": path_variable}
 
@@ -112,9 +127,11 @@ class Repositories:
         return heads
 
     def commit(self, app: str, name: str) -> str | None:
-        """Returns the full id of a commit (a prefix of one serves), or None if there is none."""
+        """Returns the full id of a commit (a prefix of one serves), or None if there is none. Raises GitTooSlow."""
         try:
             return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
+        except GitTooSlow:
+            raise
         except GitFailed:
             return None
 
@@ -212,7 +229,7 @@ class Repositories:
         """Starts git, whose output is read in the block.
 
         If the output was read to its end, git must have exited with a `fine` code, else GitFailed is raised. Otherwise
-        git is killed, also after 120 s.
+        git is killed, also when its time is over, and then GitTooSlow is raised.
         """
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as asked:
@@ -226,17 +243,20 @@ class Repositories:
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
-            late = threading.Timer(TIMEOUT_S, git.kill)
-            late.start()
+            deadline = time.monotonic() + self._timeout_s
+            timer = threading.Timer(self._timeout_s, git.kill)
+            timer.start()
             try:
                 yield git
                 assert git.stdout is not None
                 if not git.stdout.read(1) and git.wait() not in fine:
                     errors.seek(0)
                     said = errors.read(LONGEST_MESSAGE_BYTES).decode(errors="replace").strip()
+                    if time.monotonic() >= deadline and git.returncode == -signal.SIGKILL:
+                        raise GitTooSlow(f"git took longer than its limit of {self._timeout_s:g} s")
                     raise GitFailed(said or f"git ended with {git.returncode}")
             finally:
-                late.cancel()
+                timer.cancel()
                 git.kill()
                 git.communicate()
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
 
 from services.build.gates.gate import Fault
@@ -55,13 +55,6 @@ def beside(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
         for one, other in combinations(steps, 2)
         if one.name not in waits[other.name] and other.name not in waits[one.name]
     ]
-
-
-def startable(
-    steps: Sequence[Step], waits: Mapping[str, frozenset[str]], begun: Collection[str], ended: Collection[str]
-) -> list[Step]:
-    """Returns the steps that have not begun and whose dependencies have all ended, in order."""
-    return [step for step in in_order(steps) if step.name not in begun and waits[step.name] <= set(ended)]
 
 
 def faults(steps: Sequence[Step]) -> list[Fault]:

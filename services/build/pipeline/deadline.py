@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -29,8 +28,7 @@ class OverTime(Exception):
 
 @contextlib.asynccontextmanager
 async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
-    """Cancels the block when the time is over, and raises OverTime. A `subprocess.TimeoutExpired` in the block also
-    becomes OverTime, with the limit of that program. (A program in a thread goes on to its own limit.)"""
+    """Cancels the block when the time is over, and raises OverTime. (A git in a thread goes on to its own limit.)"""
     try:
         async with asyncio.timeout(limit_s) as timer:
             yield
@@ -38,8 +36,6 @@ async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
         if not timer.expired():
             raise
         raise OverTime(phase, limit_s) from error
-    except subprocess.TimeoutExpired as error:
-        raise OverTime(phase, error.timeout) from error
 
 
 def told(seconds: float) -> str:

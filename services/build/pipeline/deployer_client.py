@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from services.build.builds.build import Build
-from services.build.executors.executor import Stop, Stopped
+from services.build.system.stop import Stop, Stopped
 from shared.errors import Problem
 from shared.http import ServiceClient
 from shared.models import Environment, ReleaseState, ReleaseView

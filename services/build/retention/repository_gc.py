@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Stop
 from services.build.git.pre_receive_objects import HIDDEN
 from services.build.git.repository import GIT_ENVIRONMENT, GitFailed, Repositories, config_variables
-from services.build.system.command import end, ended, piped, start, to_its_end
+from services.build.system.command import end, ended, piped, start
+from services.build.system.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class RepositoryGc:
             stop = self._stops[app] = Stop()
             commits = await self._commits(app)
             try:
-                await asyncio.to_thread(keep, self._repositories, app, commits)
+                await self._repositories.in_thread(keep, self._repositories, app, commits)
                 await self._pack(app, stop)
             except (GitFailed, OSError) as error:  # the other repositories are none the worse
                 log.warning("the repository of %s was not packed: %s", app, error)
@@ -121,7 +121,7 @@ class RepositoryGc:
             try:
                 late = await ended(process, begun + self._timeout_s, self._timeout_s, stop)
             finally:
-                await to_its_end(asyncio.to_thread(end, process))
+                await end(process)
         if late:
             raise GitFailed(f"git gc {late}")
         if process.returncode:

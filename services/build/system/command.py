@@ -9,15 +9,16 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.build.executors.executor import Output, Stop
-from services.build.system.pipe import PipeEnd
+from services.build.system.pipe import Output, PipeEnd
 from services.build.system.process_exit import exit_code
+from services.build.system.stop import Stop
 
 CAUGHT_UP_S = 5.0
+END_S = 1.0
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
@@ -34,17 +35,20 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
     )
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+async def end(process: subprocess.Popen[bytes]) -> None:
     """Ends the session of a process that `start` started: SIGTERM first, so that programs remove their lock files,
-    SIGKILL after one second. Blocks."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(1)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    SIGKILL after one second. Returns when the process has ended, even when cancelled."""
+    await to_its_end(_end(process))
+
+
+async def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(exit_code(process), END_S)
+    await exit_code(process)
 
 
 async def ended(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
@@ -72,7 +76,7 @@ async def first_of(end: "asyncio.Future[Any]", deadline: float, timeout_s: float
         stopped.cancel()
 
 
-async def to_its_end(work: Coroutine[Any, Any, Any]) -> None:
+async def to_its_end(work: Awaitable[Any]) -> None:
     """Waits for `work` even when cancelled, however often, then raises CancelledError. Re-raises an exception of
     `work`."""
     task, cancelled = asyncio.ensure_future(work), False

@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import fcntl
 import os
+from collections.abc import Callable
 
+Output = Callable[[bytes], None]  # takes what a program prints, as it arrives
 CHUNK = 64 * 1024
 ROOM = 256 * 1024  # in the pipe: what is printed meanwhile waits for nobody. Linux' default is 64 KiB
 GATHER_S = 0.005

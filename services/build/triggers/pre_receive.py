@@ -49,6 +49,7 @@ class PreReceiveGate:
         logs: BuildLogs,
         *,
         wake: Callable[[], None],
+        left: Callable[[], None],
         is_here: Callable[[str], bool],
     ) -> None:
         self._store = store
@@ -57,7 +58,7 @@ class PreReceiveGate:
         self._logs = logs
         self._wake = wake
         self._is_here = is_here
-        self.left: Callable[[], None] = lambda: None
+        self._left = left
         self._waiting: Counter[str] = Counter()  # build → pushes
         self._builds: dict[str, Build] = {}  # of those, as they were queued
         self._kept: set[tuple[str, str]] = set()  # app, commit
@@ -94,7 +95,7 @@ class PreReceiveGate:
         """Cancels builds that no push waits for, and removes the refs of commits that are no longer judged. A loop
         calls it."""
         if not self._begun:
-            self._kept |= await asyncio.to_thread(self._objects.kept)
+            self._kept |= await self._objects.in_thread(self._objects.kept)
             self._begun = True
         at_door = [build for build in await self._store.unended() if build.door]
         for build in at_door:
@@ -106,7 +107,7 @@ class PreReceiveGate:
         for app, commit in self._kept - judged:
             async with self._locks[app]:
                 if (app, commit) not in {(build.app, build.commit) for build in self._builds.values()}:
-                    await asyncio.to_thread(self._objects.let_go, app, commit)
+                    await self._objects.in_thread(self._objects.let_go, app, commit)
                     self._kept.discard((app, commit))
 
     async def _enter(self, app: App, branch: str, commit: str, objects: str) -> Build:
@@ -116,7 +117,7 @@ class PreReceiveGate:
             build = await self._waited_for(app, branch, commit)
             if build is None:
                 try:
-                    await asyncio.to_thread(self._objects.take_in, app.name, commit, objects)
+                    await self._objects.in_thread(self._objects.take_in, app.name, commit, objects)
                 except GitFailed as error:
                     raise PushRefused(f"{branch}: the commit cannot be judged: {error}. {NOTHING_ACCEPTED}") from None
                 self._kept.add((app.name, commit))
@@ -137,7 +138,7 @@ class PreReceiveGate:
         self._waiting[build_id] -= 1
         if not self._waiting[build_id]:
             del self._waiting[build_id], self._builds[build_id]
-            self.left()
+            self._left()
 
     async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
         """Yields the build's log; a normal end lets the push in. Raises PushRefused."""

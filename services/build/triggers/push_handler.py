@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -55,12 +55,12 @@ class PushHandler:
             _app_name.validate_python(app)
         except ValidationError as error:
             raise Invalid("app", "begins with a letter; then letters, digits and single -; at most 39") from error
-        if await asyncio.to_thread(self._repositories.exists, app):
+        if await self._repositories.in_thread(self._repositories.exists, app):
             return
         if not pushing:
             raise NotFound(f"there is no app {app}; a push makes it")
         made = await self._ensure_app(app)
-        await asyncio.to_thread(self._repositories.ensure, app, gated=made.gate is not None)
+        await self._repositories.in_thread(partial(self._repositories.ensure, app, gated=made.gate is not None))
 
     async def reconcile(self) -> None:
         """Queues the pushes that the hooks could not report, so that none is lost. A loop calls it.
@@ -69,7 +69,7 @@ class PushHandler:
         that the loop counts as unhealthy.
         """
         unwell: dict[str, str] = {}
-        for app in await asyncio.to_thread(self._repositories.apps):
+        for app in await self._repositories.in_thread(self._repositories.apps):
             try:
                 await self.queue_heads(app)
             except RedisError:
@@ -90,7 +90,7 @@ class PushHandler:
         """
         async with self._one_at_a_time:
             app = await self._ensure_app(name)
-            heads = await asyncio.to_thread(self._repositories.heads, name)
+            heads = await self._repositories.in_thread(self._repositories.heads, name)
             known = await self._store.heads(name)
             for gone in known.keys() - heads.keys():
                 await self._store.forget_head(name, gone)
@@ -103,24 +103,24 @@ class PushHandler:
             return queued
 
     async def _queue_head(self, app: App, branch: str, commit: str) -> str:
-        if skips(await asyncio.to_thread(self._repositories.message, app.name, commit)):
+        if skips(await self._repositories.in_thread(self._repositories.message, app.name, commit)):
             await self._store.skip_head(app.name, branch, commit)
             return ""
         return (await self._add(app, branch, commit, is_head=True)).id
 
     async def has(self, name: str, commit: str) -> bool:
         """Returns True if the app's repository holds the commit."""
-        return await asyncio.to_thread(self._repositories.commit, name, commit) is not None
+        return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """Queues a build by hand: of a branch's head, or of a commit (without a branch it is built, but not deployed).
         Raises NotFound and Invalid."""
         app = await self._store.app(name)
         if branch is not None and commit is None:
-            commit = (await asyncio.to_thread(self._repositories.heads, name)).get(branch)
+            commit = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch)
             if commit is None:
                 raise Invalid("branch", f"{name} has no branch {branch}; push it first")
-        found = await asyncio.to_thread(self._repositories.commit, name, commit or "")
+        found = await self._repositories.in_thread(self._repositories.commit, name, commit or "")
         if found is None:
             raise Invalid("commit", f"{name} has no commit {commit}; push it first")
         return await self._add(app, branch, found, is_head=False, fresh=True)
@@ -164,7 +164,7 @@ class PushHandler:
         for line in lines:
             yield f"{cleaned(line)}\n".encode(errors="replace")  # git takes names in any encoding
         for build_id in follow:
-            async for data in self._logs.follow(build_id, functools.partial(self._ended, build_id)):
+            async for data in self._logs.follow(build_id, partial(self._ended, build_id)):
                 yield data
             if not await self._ended(build_id):
                 raise ConnectionAbortedError("this service ends before the build does")  # the hook says so

@@ -47,6 +47,7 @@ class RemoteSync:
         tasks: KeyedTasks,
         now: Callable[[], datetime],
         *,
+        wake: Callable[[], None],
         apart_s: float = APART_S,
     ) -> None:
         self._store = store
@@ -56,7 +57,7 @@ class RemoteSync:
         self._tasks = tasks
         self._now = now
         self._apart_s = apart_s
-        self.wake: Callable[[], None] = lambda: None
+        self._wake = wake
         self._begun = False
         self._missed: dict[str, int] = {}  # app to be fetched without a delivery → fetches that failed
         self._due: dict[str, float] = {}  # by the monotonic clock
@@ -74,7 +75,7 @@ class RemoteSync:
     def heard(self, app: str) -> None:
         """Handles a new delivery of the app: it is processed at once or, in a burst, together with the next ones."""
         if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
-            self.wake()
+            self._wake()
 
     def want(self, app: App) -> None:
         """Requests a fetch of the app without a delivery, because its source or its branches have changed. Does nothing
@@ -82,7 +83,7 @@ class RemoteSync:
         if app.source is not None:
             self._missed[app.name] = 0
             self._due.pop(app.name, None)
-            self.wake()
+            self._wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
         """Queues a build by hand, of what the source has now. Raises NotFound, Invalid, Unavailable and Timeout."""

@@ -12,18 +12,20 @@ from services.build.builds.app import App
 from services.build.builds.build import Build
 from services.build.builds.memory_store import MemoryBuildStore
 from services.build.cache.cache_store import MemoryPassedStore
-from services.build.executors.executor import Executor, Stop
+from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.gates.code_analysis import Analysis
 from services.build.gates.history_store import MemoryHistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
+from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
-from services.build.pipeline.run import BuildContext, run_build
+from services.build.pipeline.run import run_build
 from services.build.secrets.secret import new_secret
 from services.build.secrets.secret_store import MemorySecretStore
+from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import Environment
 from shared.security.vault import Vault
@@ -106,7 +108,7 @@ async def platform_with(executor: Executor, folder: Path) -> Platform:
         analysis=Analysis({"PATH": path}),
         logs=BuildLogs(folder / "logs"),
         reports=ReportFiles(folder / "reports"),
-        handover=cast(DeployerClient, None),  # no environment, no deploy
+        deployer=cast(DeployerClient, None),  # no environment, no deploy
         releases=folder / "releases",
         urls=lambda app, environment: [],
         git_url=lambda app: f"http://127.0.0.1/git/{app}.git",

@@ -40,10 +40,12 @@ from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers,
 from services.build.executors.docker.output import read_to_end, told_in
 from services.build.executors.docker.pull import NotStarted, image_named
 from services.build.executors.docker.services import DockerServices
-from services.build.executors.executor import Images, Leavings, Order, Outcome, Output, SealRequest, Stop, Workspace
+from services.build.executors.executor import Images, Leavings, Order, Outcome, SealRequest, Workspace
 from services.build.reports import report_file
 from services.build.system.command import first_of, to_its_end
+from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
+from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
 from shared.host.docker_engine import ANY_VERSION, ASKED_S, engine_check
 from shared.manifest import MIB
@@ -53,7 +55,7 @@ log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 2048 * MIB
 PROCESSES = 4096
-THREADS = 64  # at most two for each step that runs, and one for what is cleared away
+THREADS = 64  # at most two for each step that runs, and one for each thing that is cleared away or looked at
 READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
 KILLED = 128 + signal.SIGKILL
 
@@ -103,7 +105,7 @@ class DockerExecutor:
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
         """Creates the volumes. The first step's container fills them; the first image with Python makes `.venv`."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(self._make_volumes, workspace)
+        await self._in_thread(self._make_volumes, workspace)
         self._unfilled[self._name(workspace)] = threading.Lock()
         return Outcome(0)
 
@@ -131,36 +133,36 @@ class DockerExecutor:
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         await self._builder.build(workspace, delivery, output, stop)
-        return await asyncio.to_thread(self._sealed, image_tag(workspace, self._stack))
+        return await self._in_thread(self._sealed, image_tag(workspace, self._stack))
 
     async def has(self, artifact: Artifact) -> bool:
         with contextlib.suppress(ImageNotFound):
-            return await asyncio.to_thread(self._sealed, artifact.ref) == artifact
+            return await self._in_thread(self._sealed, artifact.ref) == artifact
         return False
 
     async def images(self) -> Images | None:
         with contextlib.suppress(DockerException, OSError):
-            return await asyncio.to_thread(self._leftovers.images)
+            return await self._in_thread(self._leftovers.images)
         return None
 
     async def end_leftovers(self, workspace: Workspace) -> int:
-        return await asyncio.to_thread(self._remove_all, workspace)
+        return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
         """Removes the folders here too, for the artifact is the image. An engine that does not answer keeps its
         volumes."""
         for folder in (workspace.scratch, workspace.folder):
-            await asyncio.to_thread(remove, folder)
+            await self._in_thread(remove, folder)
         try:
-            await asyncio.to_thread(self._remove_all, workspace)
+            await self._in_thread(self._remove_all, workspace)
         except (DockerException, OSError) as error:
             log.warning("volumes of %s stay on the engine: %s", workspace.build, error)
 
     async def leavings(self) -> Leavings:
-        return await asyncio.to_thread(self._leftovers.all)
+        return await self._in_thread(self._leftovers.all)
 
     async def remove(self, leavings: Leavings) -> None:
-        await asyncio.to_thread(self._leftovers.remove_these, leavings)
+        await self._in_thread(self._leftovers.remove_these, leavings)
 
     async def check(self) -> str | None:
         return await engine_check(self._ask)

@@ -13,8 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 from services.build.executors.docker.dockerfile import NAME, READ, dockerfile
-from services.build.executors.executor import Output, SealRequest, Stop, Stopped, Unsealed, Workspace
-from services.build.system.command import ended, piped, start
+from services.build.executors.executor import SealRequest, Unsealed, Workspace
+from services.build.system.command import ended, piped, start, to_its_end
+from services.build.system.pipe import Output
+from services.build.system.process_exit import exit_code
+from services.build.system.stop import Stop, Stopped
 from shared.host.docker_engine import APP, STACK
 
 TIMEOUT_S = 1800.0
@@ -78,7 +81,7 @@ class ImageBuilder:
             try:
                 reason = await ended(process, deadline, TIMEOUT_S, stop)
             finally:
-                await asyncio.shield(asyncio.to_thread(_end, process))
+                await to_its_end(_end(process))
         if stop.is_set():
             raise Stopped
         if reason or process.returncode:
@@ -122,9 +125,9 @@ def _settle(folder: Path, at: datetime) -> None:
             os.utime(path, (at.timestamp(), at.timestamp()), follow_symlinks=False)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+async def _end(process: subprocess.Popen[bytes]) -> None:
     """Kills the client together with its plug-in, which shares its session."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    await exit_code(process)

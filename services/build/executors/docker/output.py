@@ -6,7 +6,7 @@ from typing import Any
 
 from docker.utils import socket as engine_socket
 
-from services.build.executors.executor import Output
+from services.build.system.pipe import Output
 
 CHUNK = 64 * 1024
 HEAD = 8  # bytes before each frame: one for the stream, three of nothing, four for the length

@@ -14,20 +14,13 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.build.executors.executor import (
-    BRANCH,
-    Leavings,
-    Order,
-    Outcome,
-    Output,
-    SealRequest,
-    Stop,
-    Unsealed,
-    Workspace,
-)
+from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
 from services.build.system.command import caught_up, end, ended, piped, start, to_its_end
+from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
+from services.build.system.stop import Stop
+from services.build.system.thread_pool import ThreadPool
 from shared.host.directory_digest import directory_digest
 from shared.host.process_search import marked_pids
 from shared.models import Artifact
@@ -36,6 +29,7 @@ GRACE_S = 5.0
 # In the environment of all that a step starts: what its build is, by a folder unique on the machine, and which step.
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
+THREADS = 8  # of those that read or remove whole folders
 VIRTUALENV = "virtualenv"  # beside the apps' caches, of all of them
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
@@ -67,11 +61,12 @@ class ProcessExecutor:
         self._environment = dict(environment)
         self._caches = caches
         self._grace_s = grace_s
+        self._in_thread = ThreadPool(THREADS, "folders")
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
         """Creates `.venv` with pip in it. A `.venv` of the commit is removed first: if it is, or holds, a link, writes
         to it would land elsewhere."""
-        await asyncio.to_thread(remove, workspace.folder / ".venv")
+        await self._in_thread(remove, workspace.folder / ".venv")
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-I", "-m", "virtualenv"]
         options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / VIRTUALENV)]
@@ -100,7 +95,7 @@ class ProcessExecutor:
         """Returns the workspace's folder, in place, as a directory artifact with the digest of its content."""
         await self.discard(workspace)
         try:
-            digest = await asyncio.to_thread(directory_digest, workspace.folder)
+            digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
             raise Unsealed(
                 f"its folder cannot be read whole ({type(error).__name__}); see what its steps left there"
@@ -109,7 +104,7 @@ class ProcessExecutor:
 
     async def has(self, artifact: Artifact) -> bool:
         with contextlib.suppress(OSError):
-            return await asyncio.to_thread(directory_digest, Path(artifact.ref)) == artifact.digest
+            return await self._in_thread(directory_digest, Path(artifact.ref)) == artifact.digest
         return False
 
     async def images(self) -> None:
@@ -119,7 +114,7 @@ class ProcessExecutor:
         return await self._end_all(MARKER, str(workspace.folder))
 
     async def discard(self, workspace: Workspace) -> None:
-        await asyncio.to_thread(remove, workspace.scratch)
+        await self._in_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
         """Returns the apps that have a cache folder, and no builds: the next run of a build, or the removal of its
@@ -129,7 +124,7 @@ class ProcessExecutor:
 
     async def remove(self, leavings: Leavings) -> None:
         for app in leavings.apps:
-            await asyncio.to_thread(remove, self._caches / app)
+            await self._in_thread(remove, self._caches / app)
 
     async def check(self) -> str | None:
         return None
@@ -162,7 +157,7 @@ class ProcessExecutor:
             finally:
                 await to_its_end(self._end_all(STEP, environment[STEP]))
                 if process is not None:  # collects its exit code; and `exec env -i` takes the mark off
-                    await to_its_end(asyncio.to_thread(end, process))
+                    await end(process)
 
     def _step_environment(self, workspace: Workspace) -> dict[str, str]:
         folder, cache = workspace.folder, self._caches / workspace.app

@@ -8,9 +8,11 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from services.build.executors.executor import Output, ServiceOrder, Stop, Workspace
+from services.build.executors.executor import ServiceOrder, Workspace
 from services.build.system.command import ended, piped, start
+from services.build.system.pipe import Output
 from services.build.system.process_exit import exit_code
+from services.build.system.stop import Stop
 
 LOOK_AGAIN_S = 0.1
 CHECK_TIMEOUT_S = 10.0

@@ -65,7 +65,7 @@ async def client(
     vault, deliveries = Vault(tmp_path / "key", "trial"), MemoryDeliveryStore()
     fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
     upkeep = RepositoryGc(store, repositories, "/usr/bin:/bin")
-    mirror = RemoteSync(store, deliveries, intake, fetcher, KeyedTasks("fetch"), lambda: AT)
+    mirror = RemoteSync(store, deliveries, intake, fetcher, KeyedTasks("fetch"), lambda: AT, wake=lambda: None)
     pages = BuildPages(logs, Settings(home=tmp_path, token=TOKEN))
 
     async def forget(deleted: str) -> None:

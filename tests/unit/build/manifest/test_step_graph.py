@@ -25,18 +25,6 @@ def test_depends_on_waits_for_these_only_and_stages_stay_barriers() -> None:
     assert [(one.name, other.name) for one, other in step_graph.beside(steps)] == [("a", "b"), ("b", "c")]
 
 
-def test_what_may_begin_is_told_in_order() -> None:
-    steps = [step("a"), step("b", depends_on=[]), step("c", depends_on=["b"]), step("d")]
-    waits = step_graph.waits_for(steps)
-
-    def next_names(begun: list[str], ended: list[str]) -> list[str]:
-        return [each.name for each in step_graph.startable(steps, waits, begun, ended)]
-
-    assert next_names([], []) == ["a", "b"]
-    assert next_names(["a", "b"], ["b"]) == ["c"]
-    assert next_names(["a", "b", "c"], ["a", "b", "c"]) == ["d"]
-
-
 def test_a_step_that_was_left_out_is_not_waited_for() -> None:
     steps = [step("a", when={"branch": "release"}), step("b", depends_on=["a"])]
     assert step_graph.waits_for(step_graph.selected(steps, "dev", None)) == {"b": frozenset()}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from services.build.executors.executor import Stop
 from services.build.system.command import caught_up, ended, piped, start
 from services.build.system.pipe import PipeEnd
+from services.build.system.stop import Stop
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 

@@ -54,7 +54,9 @@ def store() -> Store:
 def door(tmp_path: Path, store: Store, repositories: Repositories, objects: PreReceiveObjects) -> PreReceiveGate:
     logs = BuildLogs(tmp_path / "logs")
     intake = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
-    return PreReceiveGate(store, intake, objects, logs, wake=lambda: None, is_here=lambda push: push != "gone")
+    return PreReceiveGate(
+        store, intake, objects, logs, wake=lambda: None, left=lambda: None, is_here=lambda push: push != "gone"
+    )
 
 
 @pytest.fixture
