@@ -41,19 +41,19 @@ class Locked(BaseModel):
 
 
 class Override(BaseModel):
-    """Settings of an environment that override its manifest; None leaves the manifest's value. `memory` is in bytes.
-    `locked` holds the variables and secrets that the present key cannot decrypt. `configuration` is a digest of
-    variables and secrets, computed when the store loads them: an instance that was started with another is out of date.
-    """
+    """Settings of an environment that override its manifest; None leaves the manifest's value."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     replicas: int | None = None
     memory: int | None = None
+    """Bytes."""
     variables: dict[str, str] = Field({}, repr=False)
     secrets: dict[str, SecretOverride] = {}
     locked: dict[str, Locked] = {}
+    """Variables and secrets that the present key cannot decrypt."""
     configuration: str = NOTHING
+    """Digest of variables and secrets, set when the store loads them: an instance with another one is out of date."""
 
     def all_variables(self) -> dict[str, str]:
         """Returns the environment variables that this override adds, secrets included, by name."""

@@ -29,14 +29,7 @@ WELL_AFTER_S = 60.0
 
 
 class Instance(BaseModel):
-    """An instance as it is stored.
-
-    `memory` is its limit in bytes, changed last at `memory_at`; `memory_refusal` is the reason why the last change was
-    refused. `restarts` and `oom_kills` include the instances that this one replaced, and its own kills once it has
-    failed; `crashes` counts only those in a row. `oom_killed`: it was killed at its limit. `ended_at` is the time at
-    which its end was certain. `replaced`: another one was started in its place. `facts_digest` identifies the
-    platform's addresses and secrets in its environment (`AppFacts.digest`); empty in records of versions without it.
-    """
+    """An instance as it is stored."""
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
@@ -51,17 +44,26 @@ class Instance(BaseModel):
     changed_at: datetime
     ready_at: datetime | None = None
     ended_at: datetime | None = None
+    """Time at which its end was certain."""
     address: str = ""
     memory: int
+    """Memory limit in bytes, changed last at `memory_at`."""
     memory_at: datetime | None = None
     memory_refusal: str = ""
+    """Reason why the last change of the limit was refused."""
     configuration: str
     facts_digest: str = Field("", alias="told")
+    """Digest of the platform's facts that it received (`AppFacts.digest`); empty in records of older versions."""
     restarts: int = 0
+    """Number of failed instances before this one, each replaced by the next."""
     crashes: int = 0
+    """Number of those failures that followed each other in a row."""
     oom_kills: int = 0
+    """Number of kills at the limit, of those instances and, once it has failed, of itself."""
     oom_killed: bool = False
+    """True if a kill at its limit ended it."""
     replaced: bool = False
+    """True if another instance was started in its place."""
 
     @property
     def environment_id(self) -> EnvironmentId:
