@@ -99,19 +99,9 @@ class RaiseMemory:
     """Limit of each instance, in bytes."""
 
 
-Change = (
-    AddInstance
-    | MoveInstance
-    | RecordAddress
-    | RecordEnd
-    | DropInstance
-    | MoveRelease
-    | Switch
-    | MakeRoom
-    | RecordDowntime
-    | Wait
-    | RaiseMemory
-)
+InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
+ReleaseChange = MoveRelease | Switch | MakeRoom | RecordDowntime | Wait | RaiseMemory
+Change = InstanceChange | ReleaseChange
 
 
 @dataclass(frozen=True)

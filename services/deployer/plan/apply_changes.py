@@ -4,20 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.deployer.plan.action import (
-    AddInstance,
-    Change,
-    DropInstance,
-    MakeRoom,
-    MoveInstance,
-    MoveRelease,
-    RaiseMemory,
-    RecordAddress,
-    RecordDowntime,
-    RecordEnd,
-    Switch,
-    Wait,
-)
+from services.deployer.plan import action
+from services.deployer.plan.action import Change
 from services.deployer.plan.observe import World
 from services.deployer.plan.stop_first import is_stop_first
 from services.deployer.releases import instance as instances
@@ -120,27 +108,27 @@ class _Application:
     def commit_of(self, changes: Iterable[Change]) -> Commit:
         for change in changes:
             match change:
-                case AddInstance():
+                case action.AddInstance():
                     self._add(change)
-                case MoveInstance():
+                case action.MoveInstance():
                     self._move_instance(change)
-                case RecordAddress(instance_id, address):
+                case action.RecordAddress(instance_id, address):
                     self._put(self._instance(instance_id).model_copy(update={"address": address}))
-                case RecordEnd(instance_id):
+                case action.RecordEnd(instance_id):
                     self._put(self._instance(instance_id).model_copy(update={"ended_at": self._now}))
-                case DropInstance(instance_id):
+                case action.DropInstance(instance_id):
                     self._commit.dropped.append(self._instance(instance_id))
-                case MoveRelease():
+                case action.MoveRelease():
                     self._move_release(change)
-                case Switch(release_id):
+                case action.Switch(release_id):
                     self._put_release(self._release(release_id).model_copy(update={"switched_at": self._now}))
-                case MakeRoom(release_id):
+                case action.MakeRoom(release_id):
                     self._make_room(self._release(release_id))
-                case RecordDowntime(release_id):
+                case action.RecordDowntime(release_id):
                     self._record_downtime(self._release(release_id))
-                case Wait(release_id, reason):
+                case action.Wait(release_id, reason):
                     self._put_release(self._release(release_id).model_copy(update={"reason": reason}))
-                case RaiseMemory(release_id, memory):
+                case action.RaiseMemory(release_id, memory):
                     self._raise_memory(self._release(release_id), memory)
         return self._commit
 
@@ -156,7 +144,7 @@ class _Application:
     def _put_release(self, release: Release) -> None:
         self._commit.releases[release.id] = release
 
-    def _add(self, change: AddInstance) -> None:
+    def _add(self, change: action.AddInstance) -> None:
         release = self._release(change.release)
         release = release.model_copy(update={"instances_made": release.instances_made + 1})
         self._put_release(release)
@@ -187,7 +175,7 @@ class _Application:
         self._put(added)
         self._commit.events.append(_instance_event(added, release, self._now))
 
-    def _move_instance(self, change: MoveInstance) -> None:
+    def _move_instance(self, change: action.MoveInstance) -> None:
         changed = instances.moved(self._instance(change.instance), change.state, change.reason, self._now)
         status = self._world.statuses.get(changed.id)
         if change.state is InstanceState.FAILED and status is not None:
@@ -200,7 +188,7 @@ class _Application:
             self._put_release(release)
         self._commit.events.append(_instance_event(changed, release, self._now))
 
-    def _move_release(self, change: MoveRelease) -> None:
+    def _move_release(self, change: action.MoveRelease) -> None:
         before = self._release(change.release)
         release = releases.moved(before, change.state, change.reason, self._now)
         if before.state is ReleaseState.STARTING and release.state in releases.ENDED:

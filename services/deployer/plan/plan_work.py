@@ -2,17 +2,8 @@
 
 from collections.abc import Iterator
 
-from services.deployer.plan.action import (
-    AbortRollout,
-    AutoRollback,
-    Check,
-    OpenRollout,
-    SetMemory,
-    StartInstance,
-    StopInstance,
-    SyncProxy,
-    Work,
-)
+from services.deployer.plan import action
+from services.deployer.plan.action import Work
 from services.deployer.plan.observe import World
 from services.deployer.releases.environment import desired
 from services.deployer.releases.instance import ENDED, RUNNING, Instance
@@ -28,25 +19,25 @@ def plan_work(world: World) -> Iterator[Work]:
     """Yields the pieces of work that should run in the background now."""
     for instance in world.instances.values():
         if instance.state is S.STARTING and instance.id not in world.statuses:
-            yield StartInstance(instance.id)
+            yield action.StartInstance(instance.id)
         drained = instance.state is S.DRAINING and world.route(instance.id) is RouteState.ABSENT
         gone = instance.state in ENDED and instance.ended_at is None
         if (drained or gone) and instance.id not in world.stopped:
-            yield StopInstance(instance.id)
+            yield action.StopInstance(instance.id)
         if (memory := _new_memory(world, instance)) is not None:
-            yield SetMemory(instance.id, memory)
+            yield action.SetMemory(instance.id, memory)
     if world.published and not _is_confirmed(world):
-        yield SyncProxy()
+        yield action.SyncProxy()
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
     if starting is not None and _needs_check(world, starting):
-        yield Check(starting.id)
+        yield action.Check(starting.id)
     if starting is not None and _is_routable(world, starting) and not _has_rollout(starting):
-        yield OpenRollout(starting.id)
+        yield action.OpenRollout(starting.id)
     for release in world.releases.values():
         if release.abort_rollout:
-            yield AbortRollout(release.id)
+            yield action.AbortRollout(release.id)
     if live is not None and _needs_rollback(world, live):
-        yield AutoRollback(live.id)
+        yield action.AutoRollback(live.id)
 
 
 def _new_memory(world: World, instance: Instance) -> int | None:

@@ -15,17 +15,8 @@ from services.deployer.drivers.driver import (
     Unsupported,
     VolumeMount,
 )
-from services.deployer.plan.action import (
-    AbortRollout,
-    AutoRollback,
-    Check,
-    OpenRollout,
-    SetMemory,
-    StartInstance,
-    StopInstance,
-    SyncProxy,
-    Work,
-)
+from services.deployer.plan import action
+from services.deployer.plan.action import Work
 from services.deployer.plan.observe import World
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import AppFacts, EnvironmentId, sync_body
@@ -117,24 +108,24 @@ class WorkExecutor:
         """Begins each item of work that does not run already and whose pause is over."""
         for item in work:
             match item:
-                case Check(release_id):
+                case action.Check(release_id):
                     self._tasks.start(item, partial(self._check, world.releases[release_id], world))
-                case StartInstance(instance_id):
+                case action.StartInstance(instance_id):
                     self._tasks.start(item, partial(self._run, world.instances[instance_id], world))
-                case StopInstance(instance_id):
+                case action.StopInstance(instance_id):
                     # A start that is on its way would else come after the stop, when the instance counts as gone.
-                    if not self._tasks.runs(StartInstance(instance_id)):
+                    if not self._tasks.runs(action.StartInstance(instance_id)):
                         self._tasks.start(item, partial(self._stop, instance_id))
-                case SetMemory(instance_id, memory):
+                case action.SetMemory(instance_id, memory):
                     self._tasks.start(("memory", instance_id), partial(self._set_memory, instance_id, memory))
-                case SyncProxy():
+                case action.SyncProxy():
                     pause_s = RETRY_S if self.waits_for else self._context.poll_s
                     self._tasks.start(SYNC, partial(self._sync, world), pause_s=pause_s)
-                case OpenRollout(release_id):
+                case action.OpenRollout(release_id):
                     self._tasks.start(item, partial(self._open_rollout, world.releases[release_id]), pause_s=RETRY_S)
-                case AbortRollout(release_id):
+                case action.AbortRollout(release_id):
                     self._tasks.start(item, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
-                case AutoRollback(release_id):
+                case action.AutoRollback(release_id):
                     self._tasks.start(item, partial(self._context.auto_rollback, release_id), pause_s=RETRY_S)
 
     async def _check(self, release: Release, world: World) -> None:
