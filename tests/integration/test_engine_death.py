@@ -29,9 +29,17 @@ from shared.models import Artifact, Environment, InstanceState, ReleaseState
 from shared.registry import RedisRegistry
 from shared.runtime.loops import cancel
 from tests.support.deployer.engine import BASE
-from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProxy, a_manifest, a_release, stored_events
+from tests.support.deployer.fakes import (
+    ENCRYPTION,
+    LIMITS,
+    FakeDriver,
+    FakeProber,
+    FakeProxy,
+    a_manifest,
+    a_release,
+    stored_events,
+)
 from tests.support.second_engine import SecondEngine, a_second_engine
-from tests.unit.deployer.reconcile.test_environment_reconciler import FakeProber
 
 if TYPE_CHECKING:
     from docker import DockerClient

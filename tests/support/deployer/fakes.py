@@ -19,8 +19,9 @@ from services.deployer.drivers.driver import (
     Usage,
     VolumeMount,
 )
-from services.deployer.plan.observe import ObservationLimits, World
-from services.deployer.releases.environment import NOTHING, Override, desired
+from services.deployer.plan.observe import InstanceHealth, ObservationLimits, World
+from services.deployer.reconcile.prober import Prober, ProbeTarget
+from services.deployer.releases.environment import NOTHING, EnvironmentId, Override, desired
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.override_encryption import OverrideEncryption
 from services.deployer.releases.release import Release, ReleaseTransition
@@ -307,3 +308,16 @@ class FakeProxy:
     def _before_stop(self, instance_id: str) -> None:
         if instance_id in self._in_route:
             self.violations.append(f"{instance_id} was stopped while visitors were sent to it")
+
+
+class FakeProber(Prober):
+    """Finds everybody well."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, InstanceHealth] = {}
+
+    def follow(self, environment_id: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
+        self._found = dict.fromkeys(targets, InstanceHealth(0, "well"))
+
+    def health(self) -> Mapping[str, InstanceHealth]:
+        return self._found

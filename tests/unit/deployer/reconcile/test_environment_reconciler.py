@@ -1,7 +1,7 @@
 """Plans carried out, on stand-ins for the outside; and the same with the deployer dying at every single step."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
@@ -9,9 +9,7 @@ from redis.asyncio import Redis
 
 from services.deployer.drivers.driver import Driver
 from services.deployer.plan.apply_changes import Commit
-from services.deployer.plan.observe import InstanceHealth
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
-from services.deployer.reconcile.prober import Prober, ProbeTarget
 from services.deployer.reconcile.proxy_client import Proxy
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId, Override
@@ -21,23 +19,10 @@ from shared.clock import now
 from shared.manifest import MIB
 from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, ReleaseState
 from shared.registry import RedisRegistry, Registry
-from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProxy, a_release, stored_events
+from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProber, FakeProxy, a_release, stored_events
 
 pytestmark = pytest.mark.anyio
 Condition = Callable[["World"], Awaitable[bool]]
-
-
-class FakeProber(Prober):
-    """Finds everybody well."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, InstanceHealth] = {}
-
-    def follow(self, environment_id: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
-        self._found = dict.fromkeys(targets, InstanceHealth(0, "well"))
-
-    def health(self) -> Mapping[str, InstanceHealth]:
-        return self._found
 
 
 class Killed(Exception):
