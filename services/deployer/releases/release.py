@@ -147,5 +147,5 @@ def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection
 def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
     """Returns the artifact directories of an app's releases that none of its environments needs."""
     artifacts = [release.artifact for releases in by_environment for release in releases]
-    known = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
-    return known - {artifact.ref for artifact in needed}
+    folders = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
+    return folders - {artifact.ref for artifact in needed}

@@ -28,7 +28,7 @@ from services.deployer.drivers.docker.container import (
     status_of,
 )
 from services.deployer.drivers.docker.events import Deaths, EngineEventFollower, Stream
-from services.deployer.drivers.docker.images import remove_waste
+from services.deployer.drivers.docker.images import remove_unneeded
 from services.deployer.drivers.docker.usage import HostGroups, use_of
 from services.deployer.drivers.driver import (
     ArtifactGone,
@@ -167,7 +167,7 @@ class DockerDriver:
                 container = self._create(spec)
             if not has_started(container.attrs):
                 container = self._begin(container, spec)
-            return self._status(container, None if container.attrs["State"]["Running"] else self._taken_down_until())
+            return self._status(container, None if container.attrs["State"]["Running"] else self._shut_down_until())
 
     def _begin(self, container: Container, spec: InstanceSpec) -> Container:
         """Starts the container; if its address was taken meanwhile, makes it anew with another one."""
@@ -202,7 +202,7 @@ class DockerDriver:
 
     def _remove_images(self, needed: Collection[str]) -> None:
         with engine_trouble("old images cannot be removed"):
-            remove_waste(self._client(), self._stack, needed, now())
+            remove_unneeded(self._client(), self._stack, needed, now())
 
     def _own(self, all_of_them: bool) -> list[Container]:
         """Returns the stack's instances; one that is removed between listing and inspection is left out."""
@@ -213,14 +213,14 @@ class DockerDriver:
         with engine_trouble("the containers cannot be listed"):
             containers = [each for each in self._own(True) if has_started(each.attrs)]
             ended = any(not each.attrs["State"]["Running"] for each in containers)
-            taken_down_until = self._taken_down_until() if ended else None
-        return {each.labels[INSTANCE]: self._status(each, taken_down_until) for each in containers}
+            shut_down_until = self._shut_down_until() if ended else None
+        return {each.labels[INSTANCE]: self._status(each, shut_down_until) for each in containers}
 
-    def _status(self, container: Container, taken_down_until: datetime | None) -> InstanceStatus:
+    def _status(self, container: Container, shut_down_until: datetime | None) -> InstanceStatus:
         kills, was_oom = self._deaths.kills(container.id or ""), self._deaths.was_oom(container.id or "")
-        return status_of(container.attrs, self._stack.network, taken_down_until, kills, was_oom)
+        return status_of(container.attrs, self._stack.network, shut_down_until, kills, was_oom)
 
-    def _taken_down_until(self) -> datetime | None:
+    def _shut_down_until(self) -> datetime | None:
         started = engine_start(each.attrs for each in self._client().networks.list(names=["bridge"]))
         return max((each for each in (started, self._platform_stopped_at()) if each), default=None)
 

@@ -27,7 +27,7 @@ from services.deployer.drivers.process.memory_guard import GuardLimits
 from services.deployer.drivers.process.memory_limit import MemoryLimits
 from services.deployer.drivers.process.port import PortPicker
 from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, folders, instances_root
-from services.deployer.drivers.process.start import harmless, spawn
+from services.deployer.drivers.process.start import inherited_environment, spawn
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.directory_digest import directory_digest
@@ -47,7 +47,7 @@ class ProcessDriver:
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
         self._volumes = home / "volumes"
-        self._passed_on = harmless(platform_environment)
+        self._inherited = inherited_environment(platform_environment)
         self._ports = PortPicker(self._root / ".port")
         self._cgroups = CgroupLimits(groups)
         self._guard = GuardLimits()
@@ -142,7 +142,7 @@ class ProcessDriver:
                     group=str(cgroup_procs.parent) if cgroup_procs else "",
                 )
                 folder.write(record)
-                record = spawn(spec, folder, record, cgroup_procs, {**self._passed_on, **self._make_volumes(spec)})
+                record = spawn(spec, folder, record, cgroup_procs, {**self._inherited, **self._make_volumes(spec)})
             except OSError as error:
                 raise DriverError(f"{spec.id} cannot be started: {error}") from error
             folder.write(record)

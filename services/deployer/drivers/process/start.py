@@ -20,12 +20,12 @@ else echo "its control group cannot be entered"; (exit 126)
 fi
 echo $? > "$2"
 """
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 
-def harmless(platform_environment: Mapping[str, str]) -> dict[str, str]:
+def inherited_environment(platform_environment: Mapping[str, str]) -> dict[str, str]:
     """Returns the part of the platform's environment that is passed on to apps."""
-    return {name: platform_environment[name] for name in PASSED_ON if name in platform_environment}
+    return {name: platform_environment[name] for name in INHERITED if name in platform_environment}
 
 
 def spawn(
@@ -33,16 +33,16 @@ def spawn(
     folder: InstanceFolder,
     record: ProcessRecord,
     cgroup_procs: Path | None,
-    passed_on: Mapping[str, str],
+    inherited: Mapping[str, str],
 ) -> ProcessRecord:
     """Starts the shim and returns the record with its process. It writes to `cgroup_procs` to enter its control group,
     if it has one. Raises OSError.
     """
     artifact = spec.artifact.ref
-    path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", passed_on.get("PATH", os.defpath)]
+    path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
     environment = {
-        **passed_on,
+        **inherited,
         **spec.environment,
         "PATH": ":".join(path),
         "PORT": str(record.port),
