@@ -8,11 +8,11 @@ from services.proxy.routes.rollout import (
     Promotion,
     Rollout,
     moved,
-    release_number,
     with_earlier,
 )
 from services.proxy.routes.route import DEFAULT_WEIGHT
 from shared.errors import Conflict, Invalid, Timeout
+from shared.models import release_number
 from shared.proxy_models import RolloutState, RolloutView
 
 CONFIRM_S = 3.0

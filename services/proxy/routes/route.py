@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from services.proxy.routes.rollout import Rollout, release_number
-from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View
+from services.proxy.routes.rollout import Rollout
+from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View, release_number
 from shared.proxy_models import RouteState
 
 DRAIN_S = 30.0

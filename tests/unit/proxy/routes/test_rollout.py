@@ -9,7 +9,6 @@ from services.proxy.routes.rollout import (
     Rollout,
     moved,
     paused_by_platform,
-    release_number,
     resumed_by_platform,
     retire_request,
     rollout_event,
@@ -83,11 +82,6 @@ def test_an_event_says_whom_to_tell_and_what_it_is_about() -> None:
 def test_an_abort_ends_a_promotion_under_way() -> None:
     rollout = Rollout(release="notes-r9", at=NOW, promotion=Promotion(asked_at=NOW))
     assert moved(rollout, A, "errors", NOW).promotion is None
-
-
-@pytest.mark.parametrize(("release", "number"), [("notes-r9", 9), ("a-r2-r10", 10), ("notes", 0), ("notes-rx", 0)])
-def test_releases_are_ordered_by_number(release: str, number: int) -> None:
-    assert release_number(release) == number
 
 
 @pytest.mark.parametrize(("reason", "state"), [("superseded", "retired"), ("errors above 1 %", "rolled_back")])
