@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from services.monitor.rules.rule import Reading
-from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, Track
+from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, Track, release_number
 
 ILL = frozenset({InstanceState.UNHEALTHY, InstanceState.FAILED})
 EMPTY_FOR = timedelta(seconds=5)
@@ -31,7 +31,7 @@ class Inventory:
         self._instances, self.answers = instances, True
         for app in instances:
             if ready := self.ready(app):
-                self._live[app] = max(ready, key=lambda release: (len(release), release))  # ids count up
+                self._live[app] = max(ready, key=release_number)
         empty = {app for app in self._live if not self._records(app, Environment.PRODUCTION)}
         self._empty_since = {app: self._empty_since.get(app, now) for app in empty}
         self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}

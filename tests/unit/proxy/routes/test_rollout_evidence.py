@@ -26,9 +26,9 @@ TRAFFIC = TrafficView(
 
 
 def test_the_traffic_in_few_numbers() -> None:
-    told = figures(TRAFFIC, 40)
-    assert (told.weight, told.share_set, told.share_seen, told.epoch) == (40, 0.33, 0.25, "e1")
-    assert told.tracks[Track.CANARY].model_dump() == {
+    summary = figures(TRAFFIC, 40)
+    assert (summary.weight, summary.share_set, summary.share_seen, summary.epoch) == (40, 0.33, 0.25, "e1")
+    assert summary.tracks[Track.CANARY].model_dump() == {
         "release": "notes-r2",
         "requests": 10,
         "errors": 4,
@@ -36,7 +36,7 @@ def test_the_traffic_in_few_numbers() -> None:
         "p95_ms": 9.1,
         "p99_ms": 9.8,
     }
-    assert told.tracks[Track.STABLE].p50_ms is None
+    assert summary.tracks[Track.STABLE].p50_ms is None
 
 
 def test_evidence_is_what_was_given_with_traffic_and_how_long_it_ran() -> None:
