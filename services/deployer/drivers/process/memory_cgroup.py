@@ -31,6 +31,9 @@ class CgroupLimits:
         self._parent = parent
 
     def make(self, instance_id: str, memory: int) -> Path | None:
+        """Makes the group of an instance before its start, with a limit of `memory` bytes. Returns the file into which
+        the first process must write its own pid before anything else; None without a parent.
+        """
         if self._parent is None:
             return None
         return _make_group(self._parent, instance_id, memory) / PROCESSES
@@ -45,9 +48,6 @@ class CgroupLimits:
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
         return group_files(Path(record.group)).use()
-
-    def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        return []
 
     def oom_kills(self, record: ProcessRecord) -> int:
         return max(record.oom_kills, group_files(Path(record.group)).oom_kills())

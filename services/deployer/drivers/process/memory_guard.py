@@ -3,7 +3,6 @@ measurements an instance may take more.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from services.deployer.drivers.memory_use import MemoryUse, check_headroom
 from services.deployer.drivers.process.linux_process import ProcessStat, Sessions, proportional_memory
@@ -19,9 +18,6 @@ class GuardLimits:
         self._sessions = Sessions()
         self._looks_over: dict[str, int] = {}
 
-    def make(self, instance_id: str, memory: int) -> Path | None:
-        return None
-
     def change(self, record: ProcessRecord, memory: int) -> None:
         session = record.pid or 0
         check_headroom(record.id, record.memory, memory, proportional_memory(Sessions().members([session])[session]))
@@ -30,7 +26,9 @@ class GuardLimits:
         return MemoryUse(proportional_memory(members), record.oom_kills)
 
     def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        """Returns the instances that were over their limit in two measurements in a row."""
+        """Returns the instances to kill: those over their limit in two measurements in a row. Call it about twice a
+        second with all running ones.
+        """
         by_session = {record.pid: record for record in records if record.pid is not None}
         members = self._sessions.members(by_session)
         over = [record for pid, record in by_session.items() if _is_over(record, members[pid])]
