@@ -33,7 +33,8 @@ class LocalStack:
     def api(self, service: ServiceName) -> httpx.Client:
         """Returns an HTTP client of one service, with the token; the caller closes it."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        return httpx.Client(base_url=self.settings.url(service), headers=headers, timeout=10)
+        # Without TLS: certificates, which no http:// URL needs, take 35 ms to load, and whoever waits asks all the time.
+        return httpx.Client(base_url=self.settings.url(service), headers=headers, timeout=10, verify=False)
 
     def is_ready(self) -> bool:
         """Returns whether all five services are ready."""

@@ -1,5 +1,6 @@
 """Every page in a real browser: light and dark, desktop and phone, with scripts and without."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ PAGES: dict[str, tuple[ServiceName, str]] = {
     "flags": ("flags", "/"),
     "flag": ("flags", f"/flags/{FLAG}"),
 }
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 PICTURES = Path(folder) if (folder := os.environ.get("E2E_PICTURES")) else None
 
 
@@ -83,24 +85,29 @@ def _lived_in(app: Deployable, sink: MailSink) -> Deployable:
     return app
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_its_screen_and_nothing_complains(
-    stack: LocalStack, app: Deployable, chrome: Browser, name: str, screen: str, scheme: Scheme
+    stack: LocalStack, app: Deployable, chrome: Browser, name: str
 ) -> None:
     service, path = PAGES[name]
-    with window(chrome, stack.token, screen, scheme) as opened:
-        answer = opened.page.goto(stack.settings.url(service) + path)
-        assert answer is not None
-        assert answer.status == 200
-        opened.page.wait_for_timeout(500)
-        opened.shoot(PICTURES, f"{name.replace(' ', '-')}-{screen}-{scheme}")
-        assert opened.complaints == []
-        assert opened.overflow() == 0
-        assert opened.page.title().endswith("· Slipway")
-        assert opened.page.locator("h1").count() == 1
-        assert opened.page.locator("header nav a[aria-current=page]").count() == 1
+    with contextlib.ExitStack() as closing:
+        windows = {
+            (screen, scheme): closing.enter_context(window(chrome, stack.token, screen, scheme))
+            for screen in SCREENS
+            for scheme in SCHEMES
+        }
+        for opened in windows.values():
+            answer = opened.page.goto(stack.settings.url(service) + path)
+            assert answer is not None
+            assert answer.status == 200
+        opened.page.wait_for_timeout(500)  # for what scripts do afterwards
+        for (screen, scheme), opened in windows.items():
+            opened.shoot(PICTURES, f"{name.replace(' ', '-')}-{screen}-{scheme}")
+            assert opened.complaints == [], (screen, scheme)
+            assert opened.overflow() == 0, (screen, scheme)
+            assert opened.page.title().endswith("· Slipway")
+            assert opened.page.locator("h1").count() == 1
+            assert opened.page.locator("header nav a[aria-current=page]").count() == 1
 
 
 @pytest.mark.parametrize("name", PAGES)
