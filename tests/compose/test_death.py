@@ -17,9 +17,10 @@ from stack.compose.compose_stack import ComposeStack, command
 from stack.compose.engine import docker
 from tests.compose.test_addresses import instances
 from tests.e2e.test_faults import DOWN_S, SERVICES_AND_REDIS, each_dies_and_nothing_is_lost, state_of
+from tests.support.stack.cadence import outlast_the_watch
 
 log = logging.getLogger(__name__)
-pytestmark = [pytest.mark.docker, pytest.mark.quiet]
+pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
@@ -35,9 +36,10 @@ def with_canary(stack: ComposeStack, make_app: Callable[[str], Deployable]) -> D
     return app
 
 
+@pytest.mark.quiet
 def test_any_container_may_die_and_all_may_be_taken_down(stack: ComposeStack, with_canary: Deployable) -> None:
     app = with_canary
-    time.sleep(11)  # the watch after a release is over
+    outlast_the_watch()
     before = state_of(app)
     each_dies_and_nothing_is_lost(stack, app)
 

@@ -16,10 +16,10 @@ from stack.clients.probe_client import look, wait_for, wait_for_commit
 from stack.compose.compose_stack import ComposeStack
 
 log = logging.getLogger(__name__)
-pytestmark = [pytest.mark.docker, pytest.mark.quiet]
+pytestmark = pytest.mark.docker
 
-RELEASES = int(os.environ.get("E2E_RELEASES", "5"))  # 20 where there is time
-ROLLBACKS = 3
+RELEASES = int(os.environ.get("E2E_RELEASES", "3"))  # 20 where there is time
+ROLLBACKS = int(os.environ.get("E2E_ROLLBACKS", "2"))  # 3 where there is time
 LARGEST_GAP_MS = 300
 MIB = 2**20
 PRODUCTION = Environment.PRODUCTION

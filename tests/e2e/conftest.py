@@ -8,13 +8,17 @@ import pytest
 
 from stack.clients.delivery import Deployable
 from stack.local.local_stack import LocalStack, local_stack
+from tests.support.stack.cadence import CADENCE
 from tests.support.stack.new_app import new_app
 
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[LocalStack]:
     # Not pytest's tmp_path: the home holds unix sockets, whose paths must be short.
-    with tempfile.TemporaryDirectory(prefix="slipway-e2e-") as home, local_stack(Path(home)) as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="slipway-e2e-") as home,
+        local_stack(Path(home), variables=CADENCE) as running,
+    ):
         yield running
 
 
