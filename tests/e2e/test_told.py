@@ -127,10 +127,10 @@ def test_a_monitor_that_was_down_tells_afterwards(
         app = make_told("deaf", sink)
         release = deliver(app, Environment.CANARY)
         with stack.kept_down("monitor"):
-            failing_push(app)
             record = stack.settings.home / "instances" / f"{release}-1" / "record.json"
-            os.killpg(json.loads(record.read_text())["pid"], signal.SIGKILL)
+            os.killpg(json.loads(record.read_text())["pid"], signal.SIGKILL)  # while the deployer watches it
             until_aborted(app, release)
+            failing_push(app)
             time.sleep(DOWN_S)
         wait_for(lambda: bool(mails(sink, "the-very-line-that-failed")), "the mail about the build", 30)
         wait_for(lambda: bool(mails(sink, release)), "the mail about the canary", 30)

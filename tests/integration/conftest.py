@@ -9,12 +9,11 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import Redis
 
-from services.build.executors.process.executor import VIRTUALENV
 from services.deployer.config import Settings
 from services.deployer.drivers.process.end import stop_instances
 from tests.support.build.executors import Engine
 from tests.support.build.outside import OutsideDeveloper, OutsideForge
-from tests.support.build.platform import Platform, platform_with, processes
+from tests.support.build.platform import WITHOUT_PIP, Platform, platform_with, processes
 from tests.support.build.service import BuildService
 from tests.support.deployer.deployer_stack import Deployer, Outside, serving, settings_for
 from tests.support.deployer.engine import engine, image, stack
@@ -56,31 +55,16 @@ def build_settings() -> dict[str, str]:
     return {}
 
 
-@pytest.fixture(scope="session")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What virtualenv unpacks before it makes the first environment of a home, which takes longer than to make it."""
-    return tmp_path_factory.mktemp("unpacked")
-
-
 @pytest.fixture
-def service(
-    tmp_path: Path, redis_server: str, build_settings: dict[str, str], unpacked: Path
-) -> Iterator[BuildService]:
-    """A build service, beside a stub of the deployer."""
-    share(unpacked, tmp_path / "home" / "cache")
-    with BuildService(tmp_path / "home", redis_server, **build_settings).running() as service:
+def service(tmp_path: Path, redis_server: str, build_settings: dict[str, str]) -> Iterator[BuildService]:
+    """A build service, beside a stub of the deployer. Virtual environments are without pip, see `processes`."""
+    with BuildService(tmp_path / "home", redis_server, **WITHOUT_PIP, **build_settings).running() as service:
         yield service
 
 
-def share(unpacked: Path, caches: Path) -> None:
-    caches.mkdir(parents=True)
-    (caches / VIRTUALENV).symlink_to(unpacked)
-
-
 @pytest.fixture
-async def platform(tmp_path: Path, anyio_backend: str, unpacked: Path) -> Platform:
+async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
     """Builds without a service, whose steps are processes."""
-    share(unpacked, tmp_path / "cache")
     return await processes(tmp_path)
 
 
@@ -88,7 +72,6 @@ async def platform(tmp_path: Path, anyio_backend: str, unpacked: Path) -> Platfo
 async def everywhere(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> Platform:
     """Builds without a service, by each executor; the module says which `engine`."""
     if request.param == "process":
-        share(request.getfixturevalue("unpacked"), tmp_path / "cache")
         return await processes(tmp_path)
     engine: Engine = request.getfixturevalue("engine")
     return await platform_with(engine.executor(), tmp_path)

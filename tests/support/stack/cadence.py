@@ -3,7 +3,7 @@
 import time
 from types import MappingProxyType
 
-WATCH_S = 4.0
+WATCH_S = 6.0
 CADENCE = MappingProxyType({"SLIPWAY_WATCH_S": f"{WATCH_S:g}", "SLIPWAY_READY_DEADLINE_S": "15"})
 
 
