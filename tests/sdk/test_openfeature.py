@@ -14,7 +14,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import Reason
 
-from tests.sdk.conftest import Service
+from tests.sdk.conftest import Service, start
 
 ANN = EvaluationContext("ann", {"email": "ann@example.com"})
 
@@ -101,7 +101,8 @@ def test_a_mirror_that_an_owner_names_is_readable_within_100_ms(service: Service
                 app.get(key)
 
 
-def test_an_open_stream_ends_with_the_service(service: Service, tmp_path: Path) -> None:
+def test_an_open_stream_ends_with_the_service(redis_server: str, tmp_path: Path) -> None:
+    service = start(tmp_path, redis_server)
     headers = {"Authorization": f"Bearer {service.token}"}
     with httpx.stream("GET", f"{service.url}/ofrep/v1/stream", headers=headers) as stream:
         lines = stream.iter_lines()
