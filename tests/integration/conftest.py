@@ -13,7 +13,7 @@ from services.deployer.config import Settings
 from services.deployer.drivers.process.end import stop_instances
 from tests.support.build.executors import Engine
 from tests.support.build.outside import OutsideDeveloper, OutsideForge
-from tests.support.build.platform import WITHOUT_PIP, Platform, platform_with, processes
+from tests.support.build.platform import Platform, platform_with, processes
 from tests.support.build.service import BuildService
 from tests.support.deployer.deployer_stack import Deployer, Outside, serving, settings_for
 from tests.support.deployer.engine import engine, image, stack
@@ -57,8 +57,8 @@ def build_settings() -> dict[str, str]:
 
 @pytest.fixture
 def service(tmp_path: Path, redis_server: str, build_settings: dict[str, str]) -> Iterator[BuildService]:
-    """A build service, beside a stub of the deployer. Virtual environments are without pip, see `processes`."""
-    with BuildService(tmp_path / "home", redis_server, **WITHOUT_PIP, **build_settings).running() as service:
+    """A build service, beside a stub of the deployer."""
+    with BuildService(tmp_path / "home", redis_server, **build_settings).running() as service:
         yield service
 
 

@@ -28,8 +28,7 @@ from shared.clock import now
 from shared.models import Environment
 from shared.security.vault import Vault
 from tests.support.build.builds import build as a_build
-
-WITHOUT_PIP = {"VIRTUALENV_NO_SEED": "1"}
+from tests.support.build.executors import WITHOUT_PIP
 
 
 @dataclass
@@ -89,7 +88,7 @@ class Platform:
 
 
 async def processes(folder: Path) -> Platform:
-    """Its steps are processes. To copy pip's thousand files takes longer than all else of such a build."""
+    """Its steps are processes."""
     environment = passed_on(os.environ) | WITHOUT_PIP
     return await platform_with(ProcessExecutor(environment, folder / "cache", grace_s=0.2), folder)
 
