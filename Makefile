@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DOCS   := $(VENV)/docs
+JOBS   ?= 3# tests at a time on two cores: those on stacks wait more than they work
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 UNIT   := tests/unit tests/test_architecture.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build docs lock clean
+.PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -34,14 +35,15 @@ test-unit: $(VENV)/dev ## every unit test and the layout, in a minute: no engine
 	$(PYTEST) $(UNIT)
 
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root
-	$(PYTEST) -m "not docker and (unit or smoke or not slow)"
+	$(PYTEST) -n $(JOBS) -m "not docker and (unit or smoke or not slow)"
 
-test-all: $(VENV)/dev ## every test, in half an hour; with Docker, Chromium, Node and root none is skipped
-	$(PYTEST) --durations=30
+test-all: $(VENV)/dev ## every test, in a quarter of an hour; with Docker, Chromium, Node and root none is skipped
+	$(PYTEST) -n $(JOBS) --durations=30
 
-soak: $(VENV)/dev ## the long forms, in an hour: longer outages, more releases, a slower leak, also in containers
-	E2E_DOWN_S=20 E2E_RELEASES=20 E2E_LEAK_MB_S=2 $(BIN)/pytest --timeout 1800 \
-	  tests/e2e/test_faults.py tests/e2e/test_memory.py tests/compose/test_death.py tests/compose/test_releases.py
+soak: $(VENV)/dev ## the long forms, in an hour: longer outages, more kills, pushes and releases, a slower leak, also in containers
+	E2E_DOWN_S=20 E2E_RELEASES=20 E2E_ROLLBACKS=3 E2E_LEAK_MB_S=2 E2E_KILLS=10 E2E_PUSHES=10 $(BIN)/pytest --timeout 1800 \
+	  tests/e2e/test_faults.py tests/e2e/test_memory.py tests/e2e/test_kills.py tests/integration/test_build_burst.py \
+	  tests/integration/test_build_kills_in_containers.py tests/compose/test_death.py tests/compose/test_releases.py
 	E2E_DOWN_S=60 E2E_SILENT_S=60 $(BIN)/pytest --timeout 1800 tests/e2e/test_told.py
 
 lint: $(VENV)/dev ## ruff and mypy --strict
@@ -53,7 +55,7 @@ fmt: $(VENV)/dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-proxy bench-deploy bench-idle bench-build ## every benchmark
+bench: bench-proxy bench-deploy bench-idle bench-build bench-flags ## every benchmark
 
 bench-proxy: $(VENV)/dev ## throughput through port 3456 beside bare Envoy and the app itself
 	$(BIN)/python -m bench.proxy
@@ -66,6 +68,9 @@ bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
 
 bench-build: $(VENV)/dev ## what the platform adds to a build, on processes and in containers; a long log
 	$(BIN)/python -m bench.build
+
+bench-flags: $(VENV)/dev ## a switched flag: until a Redis client and the clients of a stream have it
+	$(BIN)/python -m bench.flags
 
 docs: $(VENV)/dev $(DOCS)/installed ## the reference pages from the code, and the site in site/
 	@$(BIN)/python -m docs.generate

@@ -6,6 +6,7 @@ import fcntl
 import subprocess
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from redis.asyncio import Redis
@@ -15,17 +16,19 @@ from shared.store import connect
 from tests.support.ports import free_port, wait_for_port
 
 TESTS = Path(__file__).parent
+TURN = pytest.StashKey[IO[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one worker does all of: the tests of a file, for their fixtures; all those with a whole stack, for there is
-    to be one at a time. What a place says of its tests: those of `unit` are unit tests, those with a whole stack slow.
+    """What one worker does all of: the tests of a file, for their fixtures; those that share a stack, which is started
+    once. What a place says of its tests: those of `unit` are unit tests, those with a whole stack slow.
     """
     for item in items:
         top = item.path.relative_to(TESTS).parts[0]
         with_stack = top in ("compose", "e2e")
-        item.add_marker(pytest.mark.xdist_group("stack" if with_stack else str(item.path)))
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(top if with_stack else str(item.path)))
         if with_stack:
             item.add_marker(pytest.mark.slow)
         if top in ("unit", "test_architecture.py"):
@@ -34,13 +37,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """While a test that is marked `quiet` runs, other workers wait, and it waits until they have ended theirs."""
+    """Workers wait for each other only where a test is marked `quiet`; see `pytest_runtest_call`."""
     with open(__file__) as file:
-        fcntl.flock(file, fcntl.LOCK_EX if item.get_closest_marker("quiet") else fcntl.LOCK_SH)
+        item.stash[TURN] = file
+        _take_turn(file, fcntl.LOCK_SH)
         try:
             return (yield)
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)  # not left to the end of the file, which a forked process may hold open
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that is marked `quiet` begins when other workers have ended theirs, which then begin none; its fixtures
+    are made and ended beside other tests.
+    """
+    if item.get_closest_marker("quiet") is None:
+        return (yield)
+    file = item.stash[TURN]
+    fcntl.flock(file, fcntl.LOCK_UN)
+    _take_turn(file, fcntl.LOCK_EX)
+    try:
+        return (yield)
+    finally:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def _take_turn(file: IO[str], kind: int) -> None:
+    """Locks `file`. Whoever waits for the lock keeps the door: of three workers two could else pass the lock on to each
+    other for ever, and the quiet one would never get it.
+    """
+    with open(TESTS / "__init__.py") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, kind)
+        finally:
+            fcntl.flock(door, fcntl.LOCK_UN)
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from shared.config import SharedSettings
 from shared.host import docker_engine
@@ -51,13 +52,21 @@ class ComposeStack(LocalStack):
 
 
 @contextlib.contextmanager
-def compose_stack(home: Path) -> Iterator[ComposeStack]:
-    """Runs `make up` as a project of its own on free ports, then `make down`, and removes all of it from the engine."""
+def compose_stack(home: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Iterator[ComposeStack]:
+    """Runs `make up` as a project of its own on free ports, then `make down`, and removes all of it from the engine.
+
+    `variables`: further lines of its `.env`.
+    """
     settings = settings_on_free_ports(home)
     project = f"slipway-test-{uuid.uuid4().hex[:8]}"
     home.mkdir(parents=True, exist_ok=True)
     own = {name: value for name, value in environment(settings).items() if name.endswith("_PORT")}
-    own |= {"COMPOSE_PROJECT_NAME": project, "SLIPWAY_NETWORK": project, "SLIPWAY_PUBLIC_ADDRESS": "127.0.0.1"}
+    own |= {
+        "COMPOSE_PROJECT_NAME": project,
+        "SLIPWAY_NETWORK": project,
+        "SLIPWAY_PUBLIC_ADDRESS": "127.0.0.1",
+        **variables,
+    }
     group = SOCKET.stat().st_gid
     env_file = home / "env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in {**own, "DOCKER_GID": group}.items()))

@@ -89,22 +89,23 @@ class Launcher:
 
     def _wait_until_ready(self) -> bool:
         waiting = dict.fromkeys(SERVICES, "no answer yet")
-        while waiting and not self._stopping:
-            for service in list(waiting):
-                try:
-                    answer = httpx.get(f"{self._settings.url(service)}/ready", headers=self._headers, timeout=2)
-                    if answer.status_code == 200:
-                        del waiting[service]
-                    else:
-                        waiting[service] = str(answer.json())
-                except (httpx.HTTPError, ValueError) as error:
-                    waiting[service] = type(error).__name__
-            if time.monotonic() - self._started > READY_WITHIN_S:
-                for service, why in waiting.items():
-                    log = self._settings.home / "logs" / f"{service}.log"
-                    print(f"{service} is not ready after {READY_WITHIN_S} s: {why}; see {log}", file=sys.stderr)
-                return False
-            time.sleep(0.05)
+        with httpx.Client(headers=self._headers, timeout=2, verify=False) as client:
+            while waiting and not self._stopping:
+                for service in list(waiting):
+                    try:
+                        answer = client.get(f"{self._settings.url(service)}/ready")
+                        if answer.status_code == 200:
+                            del waiting[service]
+                        else:
+                            waiting[service] = str(answer.json())
+                    except (httpx.HTTPError, ValueError) as error:
+                        waiting[service] = type(error).__name__
+                if time.monotonic() - self._started > READY_WITHIN_S:
+                    for service, why in waiting.items():
+                        log = self._settings.home / "logs" / f"{service}.log"
+                        print(f"{service} is not ready after {READY_WITHIN_S} s: {why}; see {log}", file=sys.stderr)
+                    return False
+                time.sleep(0.05)
         return not self._stopping
 
     @property

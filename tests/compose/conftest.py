@@ -10,6 +10,7 @@ import pytest
 
 from stack.clients.delivery import Deployable
 from stack.compose.compose_stack import ComposeStack, compose_stack
+from tests.support.stack.cadence import CADENCE
 from tests.support.stack.new_app import new_app
 
 
@@ -21,7 +22,7 @@ def stack() -> Iterator[ComposeStack]:
         subprocess.run(["docker", "info"], check=True, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no Docker Engine with Compose: {error}")
-    with tempfile.TemporaryDirectory(prefix="slipway-compose-") as home, compose_stack(Path(home)) as running:
+    with tempfile.TemporaryDirectory(prefix="slipway-compose-") as home, compose_stack(Path(home), CADENCE) as running:
         yield running
 
 

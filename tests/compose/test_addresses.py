@@ -13,7 +13,7 @@ from stack.compose.compose_stack import ComposeStack
 from stack.compose.engine import docker, remove_container
 from tests.support.deployer.engine import BASE
 
-pytestmark = [pytest.mark.docker, pytest.mark.quiet]
+pytestmark = pytest.mark.docker
 
 
 def instances(stack: ComposeStack, apps: Iterable[Deployable]) -> dict[str, str]:

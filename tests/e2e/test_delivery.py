@@ -15,8 +15,6 @@ from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack
 from stack.local.programs import ROOT
 
-LARGEST_GAP_MS = 300
-
 
 def next_commit(app: Deployable, text: str) -> str:
     (app.repository.folder / "VERSION").write_text(text)
@@ -45,7 +43,6 @@ def test_a_push_with_tests_and_coverage_is_live_and_says_so(
     assert gates["test_failures"]["figure"] == 0
 
 
-@pytest.mark.quiet
 def test_releases_and_a_canary_lose_no_request(stack: LocalStack, make_app: Callable[[str], Deployable]) -> None:
     app = make_app("steady")
     public = app.public
@@ -87,7 +84,6 @@ def test_releases_and_a_canary_lose_no_request(stack: LocalStack, make_app: Call
     report = load.report()
     assert report.sent > 1000
     assert report.lost == 0, "\n".join(report.lines())
-    assert report.largest_gap_ms < LARGEST_GAP_MS, "\n".join(report.lines())
 
 
 def test_the_same_build_again_is_unchanged(stack: LocalStack, make_app: Callable[[str], Deployable]) -> None:

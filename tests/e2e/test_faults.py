@@ -14,9 +14,9 @@ from stack.clients.delivery import Deployable
 from stack.clients.load import Load
 from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack
+from tests.support.stack.cadence import outlast_the_watch
 
-pytestmark = pytest.mark.quiet
-DOWN_S = float(os.environ.get("E2E_DOWN_S", "4"))  # 20 where there is time
+DOWN_S = float(os.environ.get("E2E_DOWN_S", "2.5"))  # 20 where there is time
 NUMBERS = itertools.count(1)
 SERVICES_AND_REDIS = ("build", "deployer", "monitor", "flags", "proxy", "redis")
 
@@ -49,9 +49,15 @@ def with_canary(stack: LocalStack, make_app: Callable[[str], Deployable]) -> Dep
     return app
 
 
-def test_any_service_or_redis_may_die(stack: LocalStack, with_canary: Deployable) -> None:
-    time.sleep(11)  # the watch after a release is over
-    each_dies_and_nothing_is_lost(stack, with_canary)
+@pytest.fixture
+def settled(with_canary: Deployable) -> Deployable:
+    outlast_the_watch()
+    return with_canary
+
+
+@pytest.mark.quiet
+def test_any_service_or_redis_may_die(stack: LocalStack, settled: Deployable) -> None:
+    each_dies_and_nothing_is_lost(stack, settled)
 
 
 def each_dies_and_nothing_is_lost(stack: LocalStack, app: Deployable) -> None:
@@ -66,7 +72,7 @@ def each_dies_and_nothing_is_lost(stack: LocalStack, app: Deployable) -> None:
             wait_for(stack.is_ready, f"ready again after {program}", 30)
             wait_for(lambda: app.rollout()["state"] == "progressing", f"the rollout goes on after {program}", 15)
             losses[program] = load.report(since)
-        time.sleep(2)
+        time.sleep(1)
     for program, report in losses.items():
         assert report.lost == 0, f"{program}: {report.lines()}"
     assert load.report().lost == 0

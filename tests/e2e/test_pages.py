@@ -1,11 +1,12 @@
 """Every page in a real browser: light and dark, desktop and phone, with scripts and without."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext
 
 from shared.config import ServiceName
 from shared.models import Environment
@@ -14,9 +15,10 @@ from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink, mail_sink
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
-from tests.support.browser import SCREENS, Scheme, browser, chromium, window
+from tests.support.browser import SCREENS, Scheme, browser, chromium, profile, window
 from tests.support.stack.new_app import new_app
 
+pytestmark = pytest.mark.xdist_group("pages")  # beside the others, on another such stack
 APP = "paged"
 FLAG = "paged-feature"
 PAGES: dict[str, tuple[ServiceName, str]] = {
@@ -37,6 +39,8 @@ PAGES: dict[str, tuple[ServiceName, str]] = {
     "flags": ("flags", "/"),
     "flag": ("flags", f"/flags/{FLAG}"),
 }
+Profiles = dict[tuple[str, Scheme], BrowserContext]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 PICTURES = Path(folder) if (folder := os.environ.get("E2E_PICTURES")) else None
 
 
@@ -49,6 +53,23 @@ def chrome() -> Iterator[Browser]:
         pytest.skip("there is no Chromium on PATH; install it, or name it in CHROMIUM")
     with browser(path) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def profiles(stack: LocalStack, chrome: Browser) -> Iterator[Profiles]:
+    """By screen and scheme."""
+    with contextlib.ExitStack() as closing:
+        yield {
+            (screen, scheme): closing.enter_context(profile(chrome, stack.token, screen, scheme))
+            for screen in SCREENS
+            for scheme in SCHEMES
+        }
+
+
+@pytest.fixture(scope="module")
+def scriptless(stack: LocalStack, chrome: Browser) -> Iterator[BrowserContext]:
+    with profile(chrome, stack.token, "desktop", "light", scripts=False) as context:
+        yield context
 
 
 @pytest.fixture(scope="module")
@@ -83,38 +104,41 @@ def _lived_in(app: Deployable, sink: MailSink) -> Deployable:
     return app
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_its_screen_and_nothing_complains(
-    stack: LocalStack, app: Deployable, chrome: Browser, name: str, screen: str, scheme: Scheme
+    stack: LocalStack, app: Deployable, profiles: Profiles, name: str
 ) -> None:
     service, path = PAGES[name]
-    with window(chrome, stack.token, screen, scheme) as opened:
-        answer = opened.page.goto(stack.settings.url(service) + path)
-        assert answer is not None
-        assert answer.status == 200
-        opened.page.wait_for_timeout(500)
-        opened.shoot(PICTURES, f"{name.replace(' ', '-')}-{screen}-{scheme}")
-        assert opened.complaints == []
-        assert opened.overflow() == 0
-        assert opened.page.title().endswith("· Slipway")
-        assert opened.page.locator("h1").count() == 1
-        assert opened.page.locator("header nav a[aria-current=page]").count() == 1
+    with contextlib.ExitStack() as closing:
+        windows = {each: closing.enter_context(window(context)) for each, context in profiles.items()}
+        for opened in windows.values():
+            answer = opened.page.goto(stack.settings.url(service) + path)
+            assert answer is not None
+            assert answer.status == 200
+        opened.page.wait_for_timeout(500)  # for what scripts do afterwards
+        for (screen, scheme), opened in windows.items():
+            opened.shoot(PICTURES, f"{name.replace(' ', '-')}-{screen}-{scheme}")
+            assert opened.complaints == [], (screen, scheme)
+            assert opened.overflow() == 0, (screen, scheme)
+            assert opened.page.title().endswith("· Slipway")
+            assert opened.page.locator("h1").count() == 1
+            assert opened.page.locator("header nav a[aria-current=page]").count() == 1
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_tells_the_same_without_scripts(stack: LocalStack, app: Deployable, chrome: Browser, name: str) -> None:
+def test_a_page_tells_the_same_without_scripts(
+    stack: LocalStack, app: Deployable, scriptless: BrowserContext, name: str
+) -> None:
     service, path = PAGES[name]
-    with window(chrome, stack.token, "desktop", "light", scripts=False) as opened:
+    with window(scriptless) as opened:
         opened.page.goto(stack.settings.url(service) + path)
         words = opened.page.locator("main").inner_text()
     assert FLAG in words if service == "flags" else APP in words
 
 
 @pytest.mark.smoke
-def test_the_navigation_leads_to_every_page(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
-    with window(chrome, stack.token, "desktop", "light") as opened:
+def test_the_navigation_leads_to_every_page(stack: LocalStack, app: Deployable, profiles: Profiles) -> None:
+    with window(profiles["desktop", "light"]) as opened:
         opened.page.goto(stack.settings.url("build"))
         titles = opened.page.locator("header nav a").all_inner_texts()
         for title in titles[:-1]:
@@ -125,12 +149,12 @@ def test_the_navigation_leads_to_every_page(stack: LocalStack, app: Deployable, 
 
 
 @pytest.mark.smoke
-def test_a_flag_is_switched_by_a_click(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
+def test_a_flag_is_switched_by_a_click(stack: LocalStack, app: Deployable, profiles: Profiles) -> None:
     def served() -> str:
         flag = app.call("flags", "GET", f"/flags/{FLAG}")
         return str(flag["defaultVariant"])
 
-    with window(chrome, stack.token, "desktop", "light") as opened:
+    with window(profiles["desktop", "light"]) as opened:
         opened.page.goto(stack.settings.url("flags"))
         button = opened.page.get_by_role("button", name=f"{FLAG}", exact=False).filter(has_text="on").first
         button.click()
@@ -138,8 +162,8 @@ def test_a_flag_is_switched_by_a_click(stack: LocalStack, app: Deployable, chrom
         assert opened.complaints == []
 
 
-def test_charts_are_drawn_of_what_runs(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
-    with window(chrome, stack.token, "desktop", "dark") as opened:
+def test_charts_are_drawn_of_what_runs(stack: LocalStack, app: Deployable, profiles: Profiles) -> None:
+    with window(profiles["desktop", "dark"]) as opened:
         opened.page.goto(stack.settings.url("monitor"))
         opened.page.wait_for_selector("figure[data-chart] canvas", timeout=10_000)
         legend = opened.page.locator("figure[data-chart]").first.inner_text()
@@ -148,9 +172,9 @@ def test_charts_are_drawn_of_what_runs(stack: LocalStack, app: Deployable, chrom
 
 
 def test_all_figures_come_anew_with_one_request_and_charts_stay(
-    stack: LocalStack, app: Deployable, chrome: Browser
+    stack: LocalStack, app: Deployable, profiles: Profiles
 ) -> None:
-    with window(chrome, stack.token, "desktop", "light") as opened:
+    with window(profiles["desktop", "light"]) as opened:
         opened.page.goto(stack.settings.url("monitor"))
         opened.page.wait_for_function("document.querySelectorAll('figure[data-chart] canvas').length >= 2")
         assert opened.page.locator("main [hx-trigger]").count() == 1, "however many environments there are"
@@ -163,8 +187,10 @@ def test_all_figures_come_anew_with_one_request_and_charts_stay(
         assert opened.complaints == []
 
 
-def test_nothing_of_a_table_is_out_of_sight_on_a_desktop(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
-    with window(chrome, stack.token, "desktop", "light") as opened:
+def test_nothing_of_a_table_is_out_of_sight_on_a_desktop(
+    stack: LocalStack, app: Deployable, profiles: Profiles
+) -> None:
+    with window(profiles["desktop", "light"]) as opened:
         for service, path in PAGES.values():
             opened.page.goto(stack.settings.url(service) + path)
             hidden = opened.page.evaluate(
@@ -173,7 +199,7 @@ def test_nothing_of_a_table_is_out_of_sight_on_a_desktop(stack: LocalStack, app:
             assert hidden == 0, path
 
 
-def test_a_log_is_followed_to_its_end(stack: LocalStack, app: Deployable, chrome: Browser) -> None:
+def test_a_log_is_followed_to_its_end(stack: LocalStack, app: Deployable, profiles: Profiles) -> None:
     lines = "for n in $(seq 60); do echo line $n of the log; sleep 0.05; done"
     manifest = (
         f"app: {APP}\nsteps: [{{name: talk, commands: ['{lines}', 'exit 1']}}]\nrun: {{command: python app.py}}\n"
@@ -183,7 +209,7 @@ def test_a_log_is_followed_to_its_end(stack: LocalStack, app: Deployable, chrome
     push = app.repository.push("release")
     wait_for(lambda: app.call("build", "GET", f"/apps/{APP}/builds")["items"][0]["commit"] == push.commit, "queued", 10)
     build = app.call("build", "GET", f"/apps/{APP}/builds")["items"][0]["id"]
-    with window(chrome, stack.token, "desktop", "light") as opened:
+    with window(profiles["desktop", "light"]) as opened:
         opened.page.goto(f"{stack.settings.url('build')}/builds/{build}")
         opened.page.locator("pre[data-follow]", has_text="line 60 of the log").wait_for(timeout=20_000)
         opened.page.get_by_role("heading", name="failure").wait_for(timeout=20_000)

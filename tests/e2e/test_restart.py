@@ -11,6 +11,9 @@ from shared.models import Environment
 from stack.clients.delivery import NOTES, Deployable
 from stack.clients.probe_client import tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack, end_launcher, settings_on_free_ports, start_launcher
+from tests.support.stack.cadence import CADENCE, WATCH_S
+
+pytestmark = pytest.mark.xdist_group("restart")  # on a stack of its own
 
 
 def test_what_ran_runs_again_after_a_stop_of_the_platform(tmp_path: Path) -> None:
@@ -18,7 +21,7 @@ def test_what_ran_runs_again_after_a_stop_of_the_platform(tmp_path: Path) -> Non
     settings = settings_on_free_ports(home)
     log = tmp_path / "launcher.log"
     try:
-        launcher = start_launcher(settings, log)
+        launcher = start_launcher(settings, log, CADENCE)
         stack = LocalStack(settings)
         wait_for(stack.is_ready, f"first start: {log.read_text()}", 60)
         app = Deployable(stack, "kept", tmp_path / "kept")
@@ -35,13 +38,13 @@ def test_what_ran_runs_again_after_a_stop_of_the_platform(tmp_path: Path) -> Non
         end_launcher(launcher)
         assert not list(processes_of(home))
 
-        launcher = start_launcher(settings, log)
+        launcher = start_launcher(settings, log, CADENCE)
         wait_for(lambda: app.sees(app.production, commits[Environment.PRODUCTION]), "production again", 60)
         wait_for(lambda: app.sees(app.canary, commits[Environment.CANARY]), "canary again", 20)
         wait_for(stack.is_ready, "second start", 30)
         assert app.rollout() == before
         with pytest.raises(TimeoutError):  # nor does it change its mind
-            wait_for(lambda: app.rollout() != before, "an abort", 15)
+            wait_for(lambda: app.rollout() != before, "an abort", WATCH_S + 4)
         seen = tracks_of_new_visitors(app.public, 300, host=app.host)
         assert set(seen) == {"stable", "canary"}, seen
         end_launcher(launcher)

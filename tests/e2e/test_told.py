@@ -15,8 +15,9 @@ from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink, mail_sink
 from stack.clients.probe_client import tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack
+from tests.support.stack.cadence import outlast_the_watch
 
-DOWN_S = float(os.environ.get("E2E_DOWN_S", "6"))  # 60 where there is time
+DOWN_S = float(os.environ.get("E2E_DOWN_S", "4"))  # 60 where there is time
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_each_failing_canary_is_aborted_a_good_one_is_not_and_a_silence_keeps_no
         second = deliver(app, Environment.CANARY, FAIL_SHARE="1.0")
         until_aborted(app, second)
         good = deliver(app, Environment.CANARY)
-        time.sleep(8)
+        time.sleep(6)  # longer than an abort takes
         assert app.rollout()["state"] == "progressing", app.rollout()
         assert app.rollout()["release"] == good
         assert not alerts(app, good)
@@ -113,7 +114,7 @@ def test_a_mail_server_that_is_down_delays_but_loses_and_doubles_nothing(
                 ready = monitor.get("/ready")
             assert ready.status_code == 200, ready.text
         wait_for(lambda: len(mails(sink, "the-very-line-that-failed")) == 2, "both mails", 60 + DOWN_S)
-        time.sleep(6)
+        time.sleep(3)  # time enough for one too many
         assert len(mails(sink, "the-very-line-that-failed")) == 2
         pushed = deliver(app, Environment.PRODUCTION)
         wait_for(lambda: bool(mails(sink, "recovered")), f"the mail that {pushed} recovered", 15)
@@ -126,14 +127,14 @@ def test_a_monitor_that_was_down_tells_afterwards(
         app = make_told("deaf", sink)
         release = deliver(app, Environment.CANARY)
         with stack.kept_down("monitor"):
-            failing_push(app)
             record = stack.settings.home / "instances" / f"{release}-1" / "record.json"
-            os.killpg(json.loads(record.read_text())["pid"], signal.SIGKILL)
+            os.killpg(json.loads(record.read_text())["pid"], signal.SIGKILL)  # while the deployer watches it
             until_aborted(app, release)
+            failing_push(app)
             time.sleep(DOWN_S)
         wait_for(lambda: bool(mails(sink, "the-very-line-that-failed")), "the mail about the build", 30)
         wait_for(lambda: bool(mails(sink, release)), "the mail about the canary", 30)
-        time.sleep(6)
+        time.sleep(3)  # time enough for one too many
         assert len(mails(sink, "the-very-line-that-failed")) == 1
         assert len(mails(sink, release, "aborted")) == 1, [mail.subject for mail in sink.messages]
 
@@ -146,7 +147,7 @@ def test_a_silent_deployer_pauses_the_rollout_and_raises_no_alert(
         with stack.kept_down("deployer"):
             wait_for(lambda: app.rollout()["state"] == "paused", "the rollout paused", 20)
             assert "deployer" in app.rollout()["reason"]
-            time.sleep(max(DOWN_S, float(os.environ.get("E2E_SILENT_S", "8"))))
+            time.sleep(max(DOWN_S, float(os.environ.get("E2E_SILENT_S", "6"))))
         wait_for(lambda: app.rollout()["state"] == "progressing", "the rollout goes on", 30)
         time.sleep(3)
         assert [alert for alert in alerts(app, release) if alert["state"] != "inactive"] == []
@@ -160,7 +161,7 @@ def test_a_frozen_canary_is_aborted_in_under_6_s(
     with mail_sink() as sink:
         app = make_told("frozen", sink)
         release = deliver(app, Environment.CANARY)
-        time.sleep(11)  # the deployer's own watch is over: what acts now is monitor
+        outlast_the_watch()  # what acts now is monitor
         record = stack.settings.home / "instances" / f"{release}-1" / "record.json"
         leader = json.loads(record.read_text())["pid"]
         os.killpg(leader, signal.SIGSTOP)

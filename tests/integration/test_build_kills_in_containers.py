@@ -16,7 +16,7 @@ from tests.support.build.service import BuildService, Developer, eventually
 
 pytestmark = pytest.mark.docker
 SEED = int(os.environ.get("E2E_SEED", time.time()))
-ROUNDS = 3
+ROUNDS = int(os.environ.get("E2E_KILLS", "2"))  # 10 where there is time
 LATEST_S = 4.0
 MANIFEST = """app: notes
 steps: [{name: count, commands: ["for n in 1 2 3 4 5 6; do echo tick $n; sleep 0.2; done"]}]

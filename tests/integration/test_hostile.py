@@ -46,6 +46,7 @@ _apps = itertools.count(1)
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[BuildService]:
     limits = {"SLIPWAY_BUILD_FILES": "2000", "SLIPWAY_BUILD_CHECKOUT_MB": "8", "SLIPWAY_BUILD_PUSH_MB": "2"}
+    limits["VIRTUALENV_NO_SEED"] = "0"  # one of them looks at pip
     with BuildService(tmp_path_factory.mktemp("home"), redis_server, **limits).running() as service:
         yield service
 

@@ -43,7 +43,7 @@ class Service:
 
     def api(self) -> httpx.Client:
         """For the platform's token."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"})
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, verify=False)
 
 
 def start(home: Path, redis_url: str) -> Service:
@@ -63,19 +63,19 @@ def start(home: Path, redis_url: str) -> Service:
     return Service(f"http://127.0.0.1:{port}", app_token(TOKEN, Environment.PRODUCTION), app_redis, process)
 
 
+@pytest.fixture(scope="module")
+def running(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = start(tmp_path_factory.mktemp("flags"), redis_server)
+    yield service
+    service.process.terminate()
+    service.process.wait(10)
+
+
 @pytest.fixture
-def service(redis_server: str, tmp_path: Path) -> Iterator[Service]:
+def service(running: Service) -> Service:
     """With FLAGS in both environments, and nothing else."""
-    running = start(tmp_path, redis_server)
-    try:
-        with running.api() as api:
-            api.post(
-                "/import",
-                params={"mode": "replace"},
-                json={"environments": {each: {"flags": FLAGS} for each in Environment}},
-            )
-            assert len(api.get("/flags").raise_for_status().json()["items"]) == len(FLAGS)
-        yield running
-    finally:
-        running.process.terminate()
-        running.process.wait(10)
+    flags = {"environments": {each: {"flags": FLAGS} for each in Environment}}
+    with running.api() as api:
+        api.post("/import", params={"mode": "replace"}, json=flags)
+        assert len(api.get("/flags").raise_for_status().json()["items"]) == len(FLAGS)
+    return running

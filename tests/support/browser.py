@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 SCREENS = {"desktop": (1280, 800), "phone": (390, 844)}
@@ -52,8 +52,10 @@ class Window:
 
 
 @contextmanager
-def window(running: Browser, token: str, screen: str, scheme: Scheme, *, scripts: bool = True) -> Iterator[Window]:
-    """A new window, logged in with the token as the password of HTTP Basic."""
+def profile(
+    running: Browser, token: str, screen: str, scheme: Scheme, *, scripts: bool = True
+) -> Iterator[BrowserContext]:
+    """What windows share: screen, cache, and the login with the token as the password of HTTP Basic."""
     width, height = SCREENS[screen]
     context = running.new_context(
         viewport={"width": width, "height": height},
@@ -63,18 +65,26 @@ def window(running: Browser, token: str, screen: str, scheme: Scheme, *, scripts
         has_touch=screen == "phone",
     )
     try:
-        opened = Window(context.new_page())
-        page, complaints = opened.page, opened.complaints
-        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "response",
-            lambda answer: (
-                complaints.append(f"{answer.status} {answer.url}")
-                if answer.status >= 400 and answer.status != 401
-                else None
-            ),
-        )
-        yield opened
+        yield context
     finally:
         context.close()
+
+
+@contextmanager
+def window(context: BrowserContext) -> Iterator[Window]:
+    opened = Window(context.new_page())
+    page, complaints = opened.page, opened.complaints
+    page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "response",
+        lambda answer: (
+            complaints.append(f"{answer.status} {answer.url}")
+            if answer.status >= 400 and answer.status != 401
+            else None
+        ),
+    )
+    try:
+        yield opened
+    finally:
+        page.close()

@@ -19,6 +19,9 @@ from services.build.executors.docker.image_builder import ImageBuilder, client_e
 from services.build.executors.executor import Executor, Workspace
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 
+WITHOUT_PIP = {"VIRTUALENV_NO_SEED": "1"}
+"""Settings of virtualenv. To copy pip's thousand files takes as long as all else of a small build."""
+
 
 @dataclass
 class Case:

@@ -30,6 +30,7 @@ from shared.clock import now
 from shared.models import Environment
 from shared.security.vault import Vault
 from tests.support.build.builds import build as a_build
+from tests.support.build.executors import WITHOUT_PIP
 
 
 @dataclass
@@ -90,7 +91,8 @@ class Platform:
 
 async def processes(folder: Path) -> Platform:
     """Its steps are processes."""
-    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder)
+    environment = passed_on(os.environ) | WITHOUT_PIP
+    return await platform_with(ProcessExecutor(environment, folder / "cache", grace_s=0.2), folder)
 
 
 async def platform_with(executor: Executor, folder: Path) -> Platform:

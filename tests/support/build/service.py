@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from redis import Redis
 
+from tests.support.build.executors import WITHOUT_PIP
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -97,6 +98,7 @@ class BuildService:
             "SLIPWAY_REDIS_URL": redis_url,
             "SLIPWAY_BUILD_PORT": str(self.port),
             "SLIPWAY_DEPLOYER_PORT": str(self.deployer.port),
+            **WITHOUT_PIP,
             **settings,
         }
         self._redis_url = redis_url

@@ -33,7 +33,7 @@ THREADS = 8  # of those that read or remove whole folders
 VIRTUALENV = "virtualenv"  # beside the apps' caches, of all of them
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
-_PASSED_ON_PREFIXES = ("LC_", "PIP_", "NPM_CONFIG_")
+_PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
 _PASSED_ON_SUFFIX = "_PROXY"
 
 
