@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.build.git.repository import GitTooSlow, Repositories
-from services.build.pipeline.deadline import OverTime, TimeLimits, told, within
+from services.build.pipeline.deadline import OverTime, TimeLimits, in_words, within
 from services.build.pipeline.deployer_client import DeployerClient
 from services.build.system.stop import Stop
 from shared.clock import now
@@ -48,7 +48,7 @@ async def test_a_time_out_of_the_phases_own_is_no_end_of_the_phase() -> None:
 
 
 def test_limits_are_told_in_the_largest_unit_that_fits() -> None:
-    assert [told(seconds) for seconds in (7200, 5400, 90, 0.5)] == ["2 h", "90 min", "90 s", "0.5 s"]
+    assert [in_words(seconds) for seconds in (7200, 5400, 90, 0.5)] == ["2 h", "90 min", "90 s", "0.5 s"]
 
 
 async def test_a_build_that_takes_too_long_fails_and_leaves_no_process(platform: Platform, tmp_path: Path) -> None:

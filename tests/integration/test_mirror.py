@@ -43,7 +43,7 @@ class World:
     def restart(self) -> None:
         fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
         self.mirror = RemoteSync(
-            self.store, self.deliveries, self.intake, fetcher, self.tasks, now, wake=lambda: None, apart_s=0
+            self.store, self.deliveries, self.intake, fetcher, self.tasks, now, wake=lambda: None, interval_s=0
         )
 
     async def has_source(self) -> None:
@@ -237,7 +237,7 @@ async def test_a_build_by_hand_fetches_first(world: World, developer: OutsideDev
 
 async def test_a_source_that_is_set_is_fetched_without_a_delivery(world: World, developer: OutsideDeveloper) -> None:
     commit = developer.push()
-    world.mirror.want(await world.store.app("notes"))
+    world.mirror.request_fetch(await world.store.app("notes"))
     await world.step()
     assert await world.built() == [(commit, "release")]
     runs = world.forge.runs

@@ -70,7 +70,7 @@ def apps_router(
         """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
         app = new.make(now(), vault, loopback=loopback)
         await store.add_app(app)
-        mirror.want(app)
+        mirror.request_fetch(app)
         return app.view()
 
     @router.get("", response_model=Page[AppView], summary="All apps")
@@ -97,7 +97,7 @@ def apps_router(
         await store.put_app(changed)
         if changed.gate is None and repositories.exists(app):
             await repositories.in_thread(repositories.gate, app, False)
-        mirror.want(changed)
+        mirror.request_fetch(changed)
         return changed.view()
 
     @router.delete("/{app}", status_code=204, summary="Delete an app")

@@ -18,7 +18,7 @@ from pathlib import Path
 from services.build.builds.build_store import BuildStore
 from services.build.git.pre_receive_objects import HIDDEN
 from services.build.git.repository import GIT_ENVIRONMENT, GitFailed, Repositories, config_variables
-from services.build.system.command import end, ended, piped, start
+from services.build.system.command import piped, start, terminate, wait_for_exit
 from services.build.system.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -119,9 +119,9 @@ class RepositoryGc:
         async with piped(said.append) as output:
             process = start(["nice", "-n", "19", "git", "--git-dir", str(path), "gc"], path, self._environment, output)
             try:
-                late = await ended(process, begun + self._timeout_s, self._timeout_s, stop)
+                late = await wait_for_exit(process, begun + self._timeout_s, self._timeout_s, stop)
             finally:
-                await end(process)
+                await terminate(process)
         if late:
             raise GitFailed(f"git gc {late}")
         if process.returncode:
@@ -137,12 +137,12 @@ def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None
     refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in told)]
     kept = {commit for commit, ref in refs if ref.startswith(f"{KEPT}/")}
     asked = "".join(f"{commit}\n" for commit in sorted(commits))
-    told = repositories.git(app, "cat-file", "--batch-check=%(objectname) %(objecttype)", given=asked).splitlines()
+    told = repositories.git(app, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).splitlines()
     there = {line.removesuffix(" commit") for line in told if line.endswith(" commit")}
     wanted = there | {commit for commit, ref in refs if not ref.startswith(f"{KEPT}/")}
     made = [f"create {KEPT}/{commit} {commit}\n" for commit in sorted(wanted - kept)]
     gone = [f"delete {KEPT}/{commit}\n" for commit in sorted(kept - wanted)]
-    repositories.git(app, "update-ref", "--stdin", given="".join(made + gone))
+    repositories.git(app, "update-ref", "--stdin", stdin="".join(made + gone))
 
 
 def _packs(path: Path) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from services.build.system.command import start, to_its_end
+from services.build.system.command import start, uncancelled
 from services.build.system.process_exit import exit_code
 from shared.manifest import MIB
 
@@ -51,7 +51,7 @@ async def answer(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(tool.pid, signal.SIGKILL)
-            await to_its_end(exit_code(tool))
+            await uncancelled(exit_code(tool))
         if printed.seek(0, os.SEEK_END) >= LARGEST_ANSWER_BYTES:
             raise ToolFailed(f"the tool's answer is larger than {LARGEST_ANSWER_BYTES // MIB} MB")
         if code:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from services.build.executors.docker.dockerfile import NAME, READ, dockerfile
 from services.build.executors.executor import SealRequest, Unsealed, Workspace
-from services.build.system.command import ended, piped, start, to_its_end
+from services.build.system.command import piped, start, uncancelled, wait_for_exit
 from services.build.system.pipe import Output
 from services.build.system.process_exit import exit_code
 from services.build.system.stop import Stop, Stopped
@@ -79,9 +79,9 @@ class ImageBuilder:
         async with piped(output) as end_of_pipe:
             process = start(command, workspace.scratch, environment, end_of_pipe)
             try:
-                reason = await ended(process, deadline, TIMEOUT_S, stop)
+                reason = await wait_for_exit(process, deadline, TIMEOUT_S, stop)
             finally:
-                await to_its_end(_end(process))
+                await uncancelled(_end(process))
         if stop.is_set():
             raise Stopped
         if reason or process.returncode:

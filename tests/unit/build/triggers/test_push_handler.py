@@ -12,7 +12,7 @@ import pytest
 from services.build.builds.memory_store import MemoryBuildStore
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
-from services.build.triggers.push_handler import REFS_TOLD, PushHandler
+from services.build.triggers.push_handler import REFS_SHOWN, PushHandler
 
 pytestmark = pytest.mark.anyio
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ class World:
 
     async def told(self, app: str, *refs: bytes) -> str:
         updates = [f"{'0' * 40} {'1' * 40} {ref.decode(errors='surrogateescape')}" for ref in refs]
-        return b"".join([data async for data in self.intake.tell(app, updates)]).decode()
+        return b"".join([data async for data in self.intake.report(app, updates)]).decode()
 
     def _git(self, app: str, *arguments: str) -> str:
         command = ["git", "--git-dir", str(self.repositories.path(app)), *arguments]
@@ -86,8 +86,8 @@ async def test_refs_in_any_encoding_are_told_as_a_terminal_may_show_them(world: 
 async def test_of_many_refs_some_are_told_and_the_others_counted(world: World) -> None:
     world.commit("notes")
     shown = (await world.told("notes", *(b"refs/heads/b%d" % number for number in range(10_000)))).splitlines()
-    assert len(shown) == REFS_TOLD + 1
-    assert shown[-1] == f"and {10_000 - REFS_TOLD} more refs, with nothing to build"
+    assert len(shown) == REFS_SHOWN + 1
+    assert shown[-1] == f"and {10_000 - REFS_SHOWN} more refs, with nothing to build"
 
 
 async def test_a_git_that_hangs_holds_up_no_other_work_of_the_service(world: World, tmp_path: Path) -> None:
