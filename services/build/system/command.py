@@ -42,13 +42,20 @@ async def terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 async def _terminate(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    with contextlib.suppress(ProcessLookupError, TimeoutError):
         if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exit_code(process), TERMINATE_TIMEOUT_S)
-    await exit_code(process)
+            os.killpg(process.pid, signal.SIGTERM)
+            await asyncio.wait_for(exit_code(process), TERMINATE_TIMEOUT_S)
+    if process.poll() is None:
+        await kill(process)
+
+
+async def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills the session of a process that `start` started, also what the process left in it. Returns when the process
+    has ended, even when cancelled."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await uncancelled(exit_code(process))
 
 
 async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
