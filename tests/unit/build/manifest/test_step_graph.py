@@ -77,6 +77,10 @@ def test_when(when: dict[str, Any], branch: str | None, environment: str | None,
             "steps.0.depends_on (line 3): a, b wait for each other; take one out of a depends_on, or give",
         ),
         (
+            "- {name: a, commands: [x], depends_on: [c]}\n- {name: b, commands: [x]}\n- {name: c, commands: [x]}",
+            "steps.0.depends_on (line 3): a, b, c wait for each other; take one out of a depends_on, or give",
+        ),
+        (
             "- {name: a, commands: [x], reports: {junit: j}}\n"
             "- {name: b, commands: [x], depends_on: [], reports: {junit: j}}",
             "steps.1.reports.junit (line 4): a writes j too, and may run at the same time; give each its own path",
