@@ -119,9 +119,10 @@ def build_app(settings: Settings) -> FastAPI:
         store, logs, partial(run_build, context), settings.build_concurrency, now, lease.hold, wake=schedule_due.set
     )
     leftovers = Loop("leftovers", ExecutorGc(store, executor).step, every_s=EXECUTOR_GC_S, stale_s=3 * EXECUTOR_GC_S)
-    retention = RetentionJob(
-        store, logs, reports, settings.build_releases, deployer, executor.images, _retention_policy(settings), now
+    policy = RetentionPolicy(
+        settings.build_keep_days, settings.build_keep_logs, settings.build_keep_artifacts, settings.build_keep_records
     )
+    retention = RetentionJob(store, logs, reports, settings.build_releases, deployer, executor.images, policy, now)
     repository_gc = RepositoryGc(store, repositories, path)
     push_handler = PushHandler(store, repositories, logs, wake=schedule_due.set, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
@@ -200,15 +201,6 @@ def build_app(settings: Settings) -> FastAPI:
     )
     app.mount("/git", git)
     return app
-
-
-def _retention_policy(settings: Settings) -> RetentionPolicy:
-    return RetentionPolicy(
-        settings.build_keep_days,
-        settings.build_keep_logs,
-        settings.build_keep_artifacts,
-        settings.build_keep_records,
-    )
 
 
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
