@@ -46,7 +46,7 @@ from services.build.retention.repository_gc import TIMEOUT_S as UPKEEP_TIMEOUT_S
 from services.build.retention.repository_gc import RepositoryGc
 from services.build.retention.retention_job import RetentionJob
 from services.build.retention.retention_policy import RetentionPolicy
-from services.build.secrets.secret_store import RedisSecretStore
+from services.build.secrets.secret_store import SecretStore
 from services.build.triggers.pre_receive import PreReceiveGate
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
@@ -81,7 +81,7 @@ def build_app(settings: Settings) -> FastAPI:
     store = RedisBuildStore(redis)
     history = RedisHistoryStore(redis)
     passed = RedisPassedStore(redis)
-    secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
+    secrets, secret_vault = SecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(
         settings.repositories, path, TreeLimits(settings.build_files, settings.build_checkout_mb * MIB)

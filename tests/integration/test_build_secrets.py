@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from services.build.builds.build import Build
 from shared.models import BuildState
@@ -107,8 +108,8 @@ async def test_a_step_gets_what_it_names_and_nobody_is_told(everywhere: Platform
 
 @pytest.mark.anyio
 @pytest.mark.docker
-async def test_no_image_or_container_that_is_left_has_it(engine: Engine, tmp_path: Path) -> None:
-    platform = await platform_with(engine.executor(), tmp_path)
+async def test_no_image_or_container_that_is_left_has_it(engine: Engine, tmp_path: Path, redis: Redis) -> None:
+    platform = await platform_with(engine.executor(), tmp_path, redis)
     await platform.set_secret("TOKEN", TOKEN)
     steps = "steps:\n- {name: given, commands: ['echo ${#TOKEN}'], secrets: [TOKEN]}\n"
     build = await platform.build(files(f"app: notes\n{steps}run: {{command: cat app.txt}}\n"))

@@ -1,4 +1,4 @@
-"""Whole runs of builds without a service: real git, steps and analysis, stores in memory. Nothing is deployed."""
+"""Whole runs of builds without a service: real git, steps, analysis and stores. Nothing is deployed."""
 
 import asyncio
 import os
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+
+from redis.asyncio import Redis
 
 from services.build.builds.app import App
 from services.build.builds.build import Build
@@ -23,7 +25,7 @@ from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
 from services.build.pipeline.run import BuildContext, run_build
 from services.build.secrets.secret import new_secret
-from services.build.secrets.secret_store import MemorySecretStore
+from services.build.secrets.secret_store import SecretStore
 from shared.clock import now
 from shared.models import Environment
 from shared.security.vault import Vault
@@ -37,7 +39,7 @@ class Platform:
     tools: BuildContext
     store: MemoryBuildStore
     history: MemoryHistoryStore
-    secrets: MemorySecretStore
+    secrets: SecretStore
     work: Path
 
     async def set_secret(self, name: str, value: str) -> None:
@@ -86,13 +88,13 @@ class Platform:
         return (self.tools.releases.parent / "logs" / f"{build.id}.log").read_text()
 
 
-async def processes(folder: Path) -> Platform:
+async def processes(folder: Path, redis: Redis) -> Platform:
     """Its steps are processes."""
-    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder)
+    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder, redis)
 
 
-async def platform_with(executor: Executor, folder: Path) -> Platform:
-    store, history, secrets = MemoryBuildStore(), MemoryHistoryStore(), MemorySecretStore()
+async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:
+    store, history, secrets = MemoryBuildStore(), MemoryHistoryStore(), SecretStore(redis)
     await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
     path = os.environ["PATH"]
     tools = BuildContext(
