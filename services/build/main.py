@@ -27,7 +27,7 @@ from services.build.forges.delivery_store import RedisDeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
 from services.build.forges.webhook_handler import WebhookHandler
 from services.build.gates.code_analysis import Analysis
-from services.build.gates.history_store import RedisHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.config_isolation import wall_off
 from services.build.git.git_fetch import Fetcher
@@ -79,7 +79,7 @@ def build_app(settings: Settings) -> FastAPI:
     registry = RedisRegistry(redis)
     http = httpx.AsyncClient(trust_env=False)
     store = RedisBuildStore(redis)
-    history = RedisHistoryStore(redis)
+    history = HistoryStore(redis)
     passed = RedisPassedStore(redis)
     secrets, secret_vault = SecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)

@@ -17,7 +17,7 @@ from services.build.cache.cache_store import MemoryPassedStore
 from services.build.executors.executor import Executor, Stop
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.gates.code_analysis import Analysis
-from services.build.gates.history_store import MemoryHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
@@ -38,7 +38,7 @@ class Platform:
 
     tools: BuildContext
     store: MemoryBuildStore
-    history: MemoryHistoryStore
+    history: HistoryStore
     secrets: SecretStore
     work: Path
 
@@ -94,7 +94,7 @@ async def processes(folder: Path, redis: Redis) -> Platform:
 
 
 async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:
-    store, history, secrets = MemoryBuildStore(), MemoryHistoryStore(), SecretStore(redis)
+    store, history, secrets = MemoryBuildStore(), HistoryStore(redis), SecretStore(redis)
     await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
     path = os.environ["PATH"]
     tools = BuildContext(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from services.build.api.flaky_tests import flaky_router
 from services.build.api.page_views import BuildPages
@@ -14,7 +15,7 @@ from services.build.builds.memory_store import MemoryBuildStore
 from services.build.config import Settings
 from services.build.gates.flaky import FlakyTest, Quarantine
 from services.build.gates.gate import GateResult
-from services.build.gates.history_store import MemoryHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.logs.build_log import BuildLogs
 from services.build.reports.metric import Offender
 from shared.registry import RedisRegistry
@@ -29,23 +30,23 @@ LATER = AT + timedelta(days=30)
 
 
 @pytest.fixture
-def history() -> MemoryHistoryStore:
-    return MemoryHistoryStore()
+def history(redis: Redis) -> HistoryStore:
+    return HistoryStore(redis)
 
 
 @pytest.fixture
-async def client(history: MemoryHistoryStore, redis: object, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def client(history: HistoryStore, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     store = MemoryBuildStore()
     await store.add_app(new_app("notes", AT))
     settings = Settings(home=tmp_path, token="a-token")
     routers = [flaky_router(store, history, lambda: AT)]
-    app = create_app("build", settings, RedisRegistry(redis), description="", routers=routers)  # type: ignore[arg-type]
+    app = create_app("build", settings, RedisRegistry(redis), description="", routers=routers)
     headers = {"Authorization": "Bearer a-token"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
         yield http
 
 
-async def test_a_person_quarantines_a_test_and_ends_it(client: httpx.AsyncClient, history: MemoryHistoryStore) -> None:
+async def test_a_person_quarantines_a_test_and_ends_it(client: httpx.AsyncClient, history: HistoryStore) -> None:
     assert (await client.get(PATH)).json() == {"items": [], "next": None}
     made = await client.put(AT_PATH, json={"reason": "moving the server", "until": LATER.isoformat()})
     assert (made.status_code, made.json()["test"], made.json()["step"]) == (200, TEST, None)
@@ -57,7 +58,7 @@ async def test_a_person_quarantines_a_test_and_ends_it(client: httpx.AsyncClient
     assert (gone.status_code, PATH in gone.json()["detail"]) == (404, True)
 
 
-async def test_what_was_found_out_before_is_kept(client: httpx.AsyncClient, history: MemoryHistoryStore) -> None:
+async def test_what_was_found_out_before_is_kept(client: httpx.AsyncClient, history: HistoryStore) -> None:
     since = AT - timedelta(days=9)
     await history.put_quarantine(
         "notes", Quarantine(test=TEST, step="test", until=AT, reason="flips", since=since, flips=3)
@@ -79,7 +80,7 @@ async def test_what_was_found_out_before_is_kept(client: httpx.AsyncClient, hist
     ],
 )
 async def test_a_quarantine_wants_a_reason_and_an_end(
-    client: httpx.AsyncClient, history: MemoryHistoryStore, body: object, field: str
+    client: httpx.AsyncClient, history: HistoryStore, body: object, field: str
 ) -> None:
     answer = await client.put(AT_PATH, json=body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)

@@ -20,7 +20,7 @@ from services.build.builds.build import Expired
 from services.build.builds.memory_store import MemoryBuildStore
 from services.build.config import Settings
 from services.build.forges.delivery_store import MemoryDeliveryStore
-from services.build.gates.history_store import MemoryHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.git_fetch import Fetcher
 from services.build.git.repository import Repositories
@@ -47,8 +47,8 @@ def store() -> MemoryBuildStore:
 
 
 @pytest.fixture
-def history() -> MemoryHistoryStore:
-    return MemoryHistoryStore()
+def history(redis: Redis) -> HistoryStore:
+    return HistoryStore(redis)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def logs(tmp_path: Path) -> BuildLogs:
 
 @pytest.fixture
 async def client(
-    store: MemoryBuildStore, history: MemoryHistoryStore, logs: BuildLogs, redis: Redis, tmp_path: Path
+    store: MemoryBuildStore, history: HistoryStore, logs: BuildLogs, redis: Redis, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
     intake = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
