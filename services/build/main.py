@@ -19,7 +19,7 @@ from services.build.api.webhooks import webhooks_router
 from services.build.builds.build_store import RedisBuildStore
 from services.build.builds.lease_store import Lease
 from services.build.builds.status_store import RedisStatusStore
-from services.build.cache.cache_store import RedisPassedStore
+from services.build.cache.cache_store import CacheStore
 from services.build.config import Settings
 from services.build.executors.executor import Executor, Stop
 from services.build.executors.process.executor import ProcessExecutor, passed_on
@@ -80,7 +80,7 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     store = RedisBuildStore(redis)
     history = HistoryStore(redis)
-    passed = RedisPassedStore(redis)
+    passed = CacheStore(redis)
     secrets, secret_vault = SecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(

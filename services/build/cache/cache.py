@@ -7,7 +7,7 @@ from services.build.builds.app import App
 from services.build.builds.build import Build
 from services.build.builds.build_recorder import BuildRecorder
 from services.build.cache.cache_key import Passed, judgement_key, may_be_reused
-from services.build.cache.cache_store import PassedStore
+from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import BRANCH, Executor
 from services.build.gates.baseline import Baseline
 from services.build.gates.gate import effective
@@ -35,7 +35,7 @@ class BuildCache:
     def __init__(
         self,
         ledger: BuildRecorder,
-        store: PassedStore,
+        store: CacheStore,
         history: HistoryStore,
         executor: Executor,
         repositories: Repositories,

@@ -15,7 +15,7 @@ from services.build.builds.build_recorder import BuildRecorder
 from services.build.builds.build_store import BuildStore
 from services.build.cache import cache_key
 from services.build.cache.cache import BuildCache
-from services.build.cache.cache_store import PassedStore
+from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import Executor, SealRequest, Stop, Stopped, Unsealed, Workspace
 from services.build.gates.baseline import Baseline
 from services.build.gates.code_analysis import Analysis
@@ -54,7 +54,7 @@ class BuildContext:
 
     store: BuildStore
     history: HistoryStore
-    passed: PassedStore
+    passed: CacheStore
     secrets: SecretStore
     vault: Vault
     repositories: Repositories

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from services.build.builds.app import App
 from services.build.builds.build import Build
 from services.build.builds.memory_store import MemoryBuildStore
-from services.build.cache.cache_store import MemoryPassedStore
+from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import Executor, Stop
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.gates.code_analysis import Analysis
@@ -100,7 +100,7 @@ async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platf
     tools = BuildContext(
         store=store,
         history=history,
-        passed=MemoryPassedStore(),
+        passed=CacheStore(redis),
         secrets=secrets,
         vault=Vault(folder / "key", "build:secrets"),
         repositories=Repositories(folder / "repositories", path),

@@ -1,25 +1,23 @@
-"""What every PassedStore does."""
-
 import pytest
 from redis.asyncio import Redis
 
 from services.build.cache.cache_key import KEPT, Passed
-from services.build.cache.cache_store import MemoryPassedStore, PassedStore, RedisPassedStore
+from services.build.cache.cache_store import CacheStore
 from services.build.gates.baseline import Baseline
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory", "redis"])
-def store(request: pytest.FixtureRequest, redis: Redis) -> PassedStore:
-    return MemoryPassedStore() if request.param == "memory" else RedisPassedStore(redis)
+@pytest.fixture
+def store(redis: Redis) -> CacheStore:
+    return CacheStore(redis)
 
 
 def passed(number: int) -> Passed:
     return Passed(build=f"notes-{number}", baseline=Baseline(build=f"notes-{number}", commit="a" * 40))
 
 
-async def test_what_was_put_is_found_until_it_is_dropped(store: PassedStore) -> None:
+async def test_what_was_put_is_found_until_it_is_dropped(store: CacheStore) -> None:
     await store.put("notes", "key", passed(1))
     await store.put("notes", "key", passed(2))
     assert await store.passed("notes", "key") == passed(2)
@@ -30,7 +28,7 @@ async def test_what_was_put_is_found_until_it_is_dropped(store: PassedStore) -> 
     assert await store.passed("notes", "key") is None
 
 
-async def test_the_newest_are_kept(store: PassedStore) -> None:
+async def test_the_newest_are_kept(store: CacheStore) -> None:
     for number in range(KEPT + 1):
         await store.put("notes", f"key-{number}", passed(number))
         await store.put("notes", "key-0", passed(0))  # again: it is the newest
@@ -39,7 +37,7 @@ async def test_the_newest_are_kept(store: PassedStore) -> None:
     assert found == [0, *range(3, KEPT + 1)]
 
 
-async def test_a_deleted_app_is_forgotten(store: PassedStore, redis: Redis) -> None:
+async def test_a_deleted_app_is_forgotten(store: CacheStore, redis: Redis) -> None:
     for app in ("notes", "other"):
         await store.put(app, "key", passed(1))
     await store.forget("notes")
