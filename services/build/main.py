@@ -23,7 +23,7 @@ from services.build.cache.cache_store import CacheStore
 from services.build.config import Settings
 from services.build.executors.executor import Executor, Stop
 from services.build.executors.process.executor import ProcessExecutor, passed_on
-from services.build.forges.delivery_store import RedisDeliveryStore
+from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
 from services.build.forges.webhook_handler import WebhookHandler
 from services.build.gates.code_analysis import Analysis
@@ -131,7 +131,7 @@ def build_app(settings: Settings) -> FastAPI:
     door.left = at_door.wake
     pushes = PushSocket(settings.push_socket, intake.tell, door.judge)
     loopback = settings.build_loopback_sources
-    vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
+    vault, deliveries = Vault(settings.home / "key", "build:sources"), DeliveryStore(redis)
     fetches, tellings = KeyedTasks("fetch", at_a_time=FETCHES), KeyedTasks("statuses", at_a_time=TELLINGS)
     fetcher = Fetcher(repositories, vault, path, loopback=loopback)
     mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now)

@@ -19,7 +19,7 @@ from services.build.builds.app import new_app
 from services.build.builds.build import Expired
 from services.build.builds.memory_store import MemoryBuildStore
 from services.build.config import Settings
-from services.build.forges.delivery_store import MemoryDeliveryStore
+from services.build.forges.delivery_store import DeliveryStore
 from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.git_fetch import Fetcher
@@ -62,7 +62,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
     intake = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
-    vault, deliveries = Vault(tmp_path / "key", "trial"), MemoryDeliveryStore()
+    vault, deliveries = Vault(tmp_path / "key", "trial"), DeliveryStore(redis)
     fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
     upkeep = RepositoryGc(store, repositories, "/usr/bin:/bin")
     mirror = RemoteSync(store, deliveries, intake, fetcher, KeyedTasks("fetch"), lambda: AT)

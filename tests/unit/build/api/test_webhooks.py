@@ -1,4 +1,4 @@
-"""Webhooks through the API, over both kinds of stores; nothing is fetched here."""
+"""Webhooks through the API; nothing is fetched here."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from services.build.api.webhooks import webhooks_router
 from services.build.builds.app import App, new_app
 from services.build.builds.memory_store import MemoryBuildStore
 from services.build.config import Settings
-from services.build.forges.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
+from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import LARGEST_BYTES
 from services.build.forges.webhook_handler import WebhookHandler
 from services.build.git.remote_source import Forge, Source
@@ -31,17 +31,17 @@ FORGES = list(Forge)
 
 
 class World:
-    def __init__(self, deliveries: DeliveryStore, folder: Path, redis: Redis) -> None:
-        self.store, self.deliveries = MemoryBuildStore(), deliveries
+    def __init__(self, folder: Path, redis: Redis) -> None:
+        self.store, self.deliveries = MemoryBuildStore(), DeliveryStore(redis)
         self.vault = Vault(folder / "key", "trial")
         self.woken = 0
-        receiver = WebhookHandler(self.store, deliveries, self.vault, wake=self._wake, now=lambda: AT)
+        receiver = WebhookHandler(self.store, self.deliveries, self.vault, wake=self._wake, now=lambda: AT)
         self.app = create_app(
             "build",
             Settings(home=folder, token=TOKEN),
             RedisRegistry(redis),
             description="",
-            routers=[webhooks_router(self.store, deliveries, receiver)],
+            routers=[webhooks_router(self.store, self.deliveries, receiver)],
             public=PUBLIC,
         )
         self.http: httpx.AsyncClient
@@ -68,10 +68,9 @@ class World:
         return items
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def world(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
-    deliveries = RedisDeliveryStore(redis) if request.param == "redis" else MemoryDeliveryStore()
-    world = World(deliveries, tmp_path, redis)
+@pytest.fixture
+async def world(redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path, redis)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url="http://build") as world.http:
         yield world
 
