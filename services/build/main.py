@@ -16,9 +16,9 @@ from services.build.api.reports import report_router
 from services.build.api.rest import PUBLIC, apps_router, builds_router
 from services.build.api.secrets import secrets_router
 from services.build.api.webhooks import webhooks_router
-from services.build.builds.build_store import RedisBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.builds.lease_store import Lease
-from services.build.builds.status_store import RedisStatusStore
+from services.build.builds.status_store import StatusStore
 from services.build.cache.cache_store import CacheStore
 from services.build.config import Settings
 from services.build.executors.executor import Executor, Stop
@@ -78,7 +78,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     registry = RedisRegistry(redis)
     http = httpx.AsyncClient(trust_env=False)
-    store = RedisBuildStore(redis)
+    store = BuildStore(redis)
     history = HistoryStore(redis)
     passed = CacheStore(redis)
     secrets, secret_vault = SecretStore(redis), Vault(settings.home / "key", "build:secrets")
@@ -138,7 +138,7 @@ def build_app(settings: Settings) -> FastAPI:
     deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
     fetches.on_end = mirror.wake = deliver.wake
     receiver = WebhookHandler(store, deliveries, vault, wake=mirror.heard, now=now)
-    outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
+    outbox = StatusOutbox(store, StatusStore(redis), vault, http, tellings, url)
 
     async def forget(deleted: str) -> None:
         await history.forget(deleted)

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from services.build.builds.build import Build
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.git.pre_receive_objects import PreReceiveObjects
 from services.build.git.repository import Repositories
 from services.build.retention.repository_gc import KEPT, RepositoryGc
@@ -27,9 +28,9 @@ RECEIVE_PACK = "git -c receive.unpackLimit=1 -c receive.autogc=false receive-pac
 class Hosted:
     """A repository, and a developer who pushes to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, redis: Redis) -> None:
         self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
-        self.store = MemoryBuildStore()
+        self.store = BuildStore(redis)
         self.path = self.repositories.path(APP)
         self._work = folder / "work"
         self._folder = folder
@@ -87,8 +88,8 @@ class Hosted:
 
 
 @pytest.fixture
-def hosted(tmp_path: Path) -> Hosted:
-    return Hosted(tmp_path)
+def hosted(tmp_path: Path, redis: Redis) -> Hosted:
+    return Hosted(tmp_path, redis)
 
 
 async def test_what_many_pushes_left_is_packed_and_every_builds_commit_is_there(hosted: Hosted) -> None:

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.build.builds.app import new_app
-from services.build.builds.build_store import BuildStore, RedisBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.forges.delivery import TRIES, WebhookDelivery, again, new_delivery
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import Notice
@@ -73,7 +73,7 @@ class World:
 
 @pytest.fixture
 async def world(redis: Redis, tmp_path: Path, forge: OutsideForge, developer: OutsideDeveloper) -> AsyncIterator[World]:
-    world = World(RedisBuildStore(redis), DeliveryStore(redis), tmp_path, forge)
+    world = World(BuildStore(redis), DeliveryStore(redis), tmp_path, forge)
     await world.has_source()
     await world.step()  # the first one, which looks at every source
     forge.runs = 0

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from services.build.builds.app import App
 from services.build.builds.build import Build
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import Executor, Stop
 from services.build.executors.process.executor import ProcessExecutor, passed_on
@@ -37,7 +37,7 @@ class Platform:
     """With the app `notes`."""
 
     tools: BuildContext
-    store: MemoryBuildStore
+    store: BuildStore
     history: HistoryStore
     secrets: SecretStore
     work: Path
@@ -94,7 +94,7 @@ async def processes(folder: Path, redis: Redis) -> Platform:
 
 
 async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:
-    store, history, secrets = MemoryBuildStore(), HistoryStore(redis), SecretStore(redis)
+    store, history, secrets = BuildStore(redis), HistoryStore(redis), SecretStore(redis)
     await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
     path = os.environ["PATH"]
     tools = BuildContext(

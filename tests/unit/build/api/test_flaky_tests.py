@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from services.build.api.flaky_tests import flaky_router
 from services.build.api.page_views import BuildPages
 from services.build.builds.app import new_app
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.gates.flaky import FlakyTest, Quarantine
 from services.build.gates.gate import GateResult
@@ -36,7 +36,7 @@ def history(redis: Redis) -> HistoryStore:
 
 @pytest.fixture
 async def client(history: HistoryStore, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    store = MemoryBuildStore()
+    store = BuildStore(redis)
     await store.add_app(new_app("notes", AT))
     settings = Settings(home=tmp_path, token="a-token")
     routers = [flaky_router(store, history, lambda: AT)]

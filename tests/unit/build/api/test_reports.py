@@ -15,7 +15,7 @@ from services.build.api.page_views import BuildPages
 from services.build.api.reports import report_router
 from services.build.builds import build as domain
 from services.build.builds.build import Build, Expired
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.gates.gate import GateResult
 from services.build.gates.report_archive import ReportFiles
@@ -63,12 +63,7 @@ def _repository(folder: Path) -> str:
 
 
 @pytest.fixture
-def store() -> MemoryBuildStore:
-    return MemoryBuildStore()
-
-
-@pytest.fixture
-async def client(store: MemoryBuildStore, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def client(store: BuildStore, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Two failed builds of one branch, `notes-1` and `notes-2`; the second has a report."""
     reports, repositories = ReportFiles(tmp_path / "reports"), Repositories(tmp_path / "git", "/usr/bin:/bin")
     commit = _repository(tmp_path / "git" / "work")
@@ -103,7 +98,7 @@ async def got(client: httpx.AsyncClient, path: str) -> Any:
     return answer.json()
 
 
-async def test_builds_are_filtered_and_paged(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_builds_are_filtered_and_paged(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add(build(3, branch="dev"), is_head=False)
     await store.add(build(1, app="other"), is_head=False)
     every = await got(client, "/builds")
@@ -169,7 +164,7 @@ async def test_pages_show_it_escaped(client: httpx.AsyncClient, path: str, shown
 
 
 async def test_a_comparison_is_with_the_build_before_or_one_that_is_named(
-    client: httpx.AsyncClient, store: MemoryBuildStore
+    client: httpx.AsyncClient, store: BuildStore
 ) -> None:
     told = await got(client, "/builds/notes-2/comparison")
     assert (told["before"], told["gates"][0]["delta"], told["newly_failing"]) == ("notes-1", 10, ["unit: t::<b>"])
@@ -182,7 +177,7 @@ async def test_a_comparison_is_with_the_build_before_or_one_that_is_named(
     assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "with")
 
 
-async def test_what_is_not_there_is_said(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_what_is_not_there_is_said(client: httpx.AsyncClient, store: BuildStore) -> None:
     assert (await client.get("/builds/notes-2/source?file=nope")).status_code == 404
     await store.add(build(3), is_head=False)
     assert (await got(client, "/builds/notes-3/tests"))["known"] is False

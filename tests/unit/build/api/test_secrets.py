@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from services.build.api.secrets import secrets_router
 from services.build.builds.app import new_app
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.secrets.secret import opened
 from services.build.secrets.secret_store import SecretStore
@@ -37,7 +37,7 @@ def vault(tmp_path: Path) -> Vault:
 
 @pytest.fixture
 async def client(secrets: SecretStore, vault: Vault, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    store = MemoryBuildStore()
+    store = BuildStore(redis)
     await store.add_app(new_app("notes", AT))
     settings = Settings(home=tmp_path, token="a-token")
     times = iter(AT + timedelta(seconds=passed) for passed in range(100))

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from services.build.api.rest import PUBLIC
 from services.build.api.webhooks import webhooks_router
 from services.build.builds.app import App, new_app
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import LARGEST_BYTES
@@ -32,7 +32,7 @@ FORGES = list(Forge)
 
 class World:
     def __init__(self, folder: Path, redis: Redis) -> None:
-        self.store, self.deliveries = MemoryBuildStore(), DeliveryStore(redis)
+        self.store, self.deliveries = BuildStore(redis), DeliveryStore(redis)
         self.vault = Vault(folder / "key", "trial")
         self.woken = 0
         receiver = WebhookHandler(self.store, self.deliveries, self.vault, wake=self._wake, now=lambda: AT)

@@ -12,10 +12,9 @@ from redis.asyncio import Redis
 
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
-from services.build.builds.build_store import BuildStore, RedisBuildStore
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.builds.status import wanted
-from services.build.builds.status_store import MemoryStatusStore, RedisStatusStore, StatusStore
+from services.build.builds.status_store import StatusStore
 from services.build.forges.status_outbox import GIVE_UP_S, StatusOutbox
 from services.build.git.remote_source import Forge, Source
 from shared.manifest import Stage
@@ -30,11 +29,11 @@ API = "https://api.github.com/repos/octo/notes/statuses/"
 
 
 class World:
-    """Both stores, of Redis or in memory; a clock by hand; the outbox."""
+    """Both stores, a clock by hand, and the outbox."""
 
-    def __init__(self, store: BuildStore, statuses: StatusStore, folder: Path, http: httpx.AsyncClient) -> None:
-        self.store = store
-        self.statuses = statuses
+    def __init__(self, redis: Redis, folder: Path, http: httpx.AsyncClient) -> None:
+        self.store = BuildStore(redis)
+        self.statuses = StatusStore(redis)
         self.vault = Vault(folder / "key", "trial")
         self.at = 0.0
         self.http = http
@@ -61,14 +60,10 @@ class World:
             await asyncio.wait_for(done.wait(), 10)
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def world(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
-    memory = MemoryBuildStore()
-    stores: tuple[BuildStore, StatusStore] = (memory, MemoryStatusStore(memory.statuses))
-    if request.param == "redis":
-        stores = RedisBuildStore(redis), RedisStatusStore(redis)
+@pytest.fixture
+async def world(redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
     async with httpx.AsyncClient(trust_env=False) as http:
-        world = World(*stores, tmp_path, http)
+        world = World(redis, tmp_path, http)
         yield world
         await world.tasks.close()
 

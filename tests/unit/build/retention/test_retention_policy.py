@@ -1,17 +1,17 @@
 """What expires: by the rule, and what of it is removed."""
 
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from redis.asyncio import Redis
 
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
 from services.build.builds.build import Build, Expired
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.executors.executor import Images
 from services.build.gates.report_archive import ReportFiles
 from services.build.gates.report_record import BuildReport
@@ -21,6 +21,7 @@ from services.build.retention.retention_policy import RetentionPolicy, due
 from shared.errors import Unavailable
 from shared.http import ServiceClient
 from shared.models import Artifact, BuildState
+from shared.store import RedisError
 from tests.support.build.builds import AT, build
 
 RULE = RetentionPolicy(days=90, logs=2, artifacts=2, records=100)
@@ -70,11 +71,23 @@ def test_records_go_last_and_never_the_judged_one_of_a_branch() -> None:
     assert (ids(found.records), ids(found.logs), ids(found.artifacts)) == ([2], [1], [1])
 
 
+class Store(BuildStore):
+    """A store that is out of reach after `notes_left` notes."""
+
+    notes_left = 99
+
+    async def note(self, build_id: str, expired: Expired) -> Build:
+        self.notes_left -= 1
+        if self.notes_left < 0:
+            raise RedisError("away")
+        return await super().note(build_id, expired)
+
+
 class World:
     """Builds with real folders, logs and reports; a deployer that knows `released`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = MemoryBuildStore()
+    def __init__(self, folder: Path, redis: Redis) -> None:
+        self.store = Store(redis)
         self.logs, self.reports = BuildLogs(folder / "logs"), ReportFiles(folder / "reports")
         self.releases = folder / "releases"
         self.released: list[str] = []
@@ -109,12 +122,13 @@ class World:
         ]
         return {"items": items, "next": str(at + 1) if at + 1 < len(self.released) else None}
 
-    async def add(self, number: int, **changes: Any) -> None:
+    async def add(self, number: int, artifact: Artifact | None = None) -> None:
+        """Adds a build that passed; its artifact is a folder unless another is given."""
         folder = self.releases / "notes" / f"notes-{number}"
         folder.mkdir(parents=True)
         self.logs.say(f"notes-{number}", "said")
         self.reports.write(f"notes-{number}", BuildReport())
-        artifact = Artifact(kind="directory", ref=str(folder), digest="sha256:0")
+        artifact = artifact or Artifact(kind="directory", ref=str(folder), digest="sha256:0")
         await self.store.add(build(number), is_head=False)
         await self.store.update(f"notes-{number}", lambda stored: domain.started(stored, OLD))
         await self.store.update(f"notes-{number}", lambda stored: domain.sealed(stored, artifact, OLD))
@@ -133,12 +147,17 @@ def _ending(stored: Build) -> Build:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> World:
-    world = World(tmp_path)
+async def empty_world(tmp_path: Path, redis: Redis) -> World:
+    world = World(tmp_path, redis)
     await world.store.add_app(new_app("notes", AT))
-    for number in range(1, 6):
-        await world.add(number)
     return world
+
+
+@pytest.fixture
+async def world(empty_world: World) -> World:
+    for number in range(1, 6):
+        await empty_world.add(number)
+    return empty_world
 
 
 @pytest.mark.anyio
@@ -192,28 +211,27 @@ async def test_what_the_deployer_has_removed_is_noted(world: World) -> None:
 
 @pytest.mark.anyio
 async def test_an_image_that_the_deployer_has_removed_is_noted(world: World) -> None:
-    images = {n: Artifact(kind="image", ref=f"slipway/notes:{n}", digest=f"sha256:{n}") for n in (4, 5)}
-    for number, image in images.items():
-        name = f"notes-{number}"
-        world.store._builds[name] = (await world.store.build(name)).model_copy(update={"artifact": image})
+    images = (6, 7)
+    for number in images:
+        await world.add(number, Artifact(kind="image", ref=f"slipway/notes:{number}", digest=f"sha256:{number}"))
     await world.expiry.step()
-    assert (await world.store.build("notes-4")).expired.artifact is None, "the engine did not answer"
-    world.images = frozenset({("slipway/notes:4", "sha256:another"), ("slipway/notes:5", "sha256:5")})
+    assert (await world.store.build("notes-6")).expired.artifact is None, "the engine did not answer"
+    world.images = frozenset({("slipway/notes:6", "sha256:another"), ("slipway/notes:7", "sha256:7")})
     await world.expiry.step()
     expired = [(await world.store.build(f"notes-{number}")).expired.artifact for number in images]
     assert expired == [AT, None]
 
 
 @pytest.mark.anyio
-async def test_a_folder_elsewhere_is_never_removed(world: World, tmp_path: Path) -> None:
-    await world.store.drop([await world.store.build("notes-1")])
-    precious = tmp_path / "precious"
+async def test_a_folder_elsewhere_is_never_removed(empty_world: World, tmp_path: Path) -> None:
+    world, precious = empty_world, tmp_path / "precious"
     precious.mkdir()
-    artifact = Artifact(kind="directory", ref=str(precious), digest="sha256:0")
-    old = (await world.store.build("notes-2")).model_copy(update={"artifact": artifact})
-    world.store._builds["notes-2"] = old
+    await world.add(1, Artifact(kind="directory", ref=str(precious), digest="sha256:0"))
+    for number in (2, 3):
+        await world.add(number)
     await world.expiry.step()
     await world.later()
+    assert (await world.store.build("notes-1")).expired.artifact == AT
     assert precious.is_dir()
 
 
@@ -232,18 +250,10 @@ async def test_files_without_a_record_go_when_they_are_old(world: World) -> None
 @pytest.mark.parametrize("calls", range(1, 6))
 async def test_a_step_may_end_anywhere_and_is_repeated(world: World, calls: int) -> None:
     """The store breaks off at each of its notes in turn."""
-    note, left = world.store.note, [calls]
-
-    async def breaking(build_id: str, expired: Expired) -> Build:
-        left[0] -= 1
-        if left[0] < 0:
-            raise ConnectionError
-        return await note(build_id, expired)
-
-    world.store.note = cast(Callable[..., Any], breaking)  # type: ignore[method-assign]
-    with pytest.raises(ConnectionError):
+    world.store.notes_left = calls
+    with pytest.raises(RedisError):
         await world.expiry.step()
-    left[0] = 99
+    world.store.notes_left = 99
     await world.expiry.step()
     await world.later()
     assert world.folders() == ["notes-4", "notes-5"]
