@@ -1,7 +1,6 @@
 """Compares figures with thresholds. Gates fail closed: without a readable figure none passes. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
@@ -64,32 +63,9 @@ class GateResult(View):
         return [{"message": each} if isinstance(each, str) else each for each in offenders]
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Describes a fault of a manifest: field, line, and detail with the remedy."""
-
-    field: str
-    detail: str
-    line: int | None = None
-
-    def __str__(self) -> str:
-        at = f" (line {self.line})" if self.line else ""
-        return f"{self.field}{at}: {self.detail}"
-
-
 def minimum(app: Gates) -> Gates:
     """Returns the gates that hold if the manifest names none: the app's own minimum, else the platform's default."""
     return DEFAULTS.model_copy(update=_given(app))
-
-
-def loosened(app: Gates, asked: Gates) -> list[Fault]:
-    """Returns a fault for each of the manifest's gates that demands less than the app's minimum."""
-    return _loosened("gates", minimum(app), asked, _given(app).keys())
-
-
-def loosened_flaky(app: Flaky, asked: Flaky) -> list[Fault]:
-    """Returns a fault for each value of the manifest's `flaky` that tolerates more failing tests than the app's."""
-    return _loosened("flaky", FLAKY_DEFAULTS.model_copy(update=_given(app)), asked, _given(app).keys())
 
 
 def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
@@ -153,21 +129,3 @@ def _told(offenders: list[Offender]) -> str:
 
 def _given(settings: Gates | Flaky) -> dict[str, float]:
     return settings.model_dump(exclude_none=True)
-
-
-def _loosened(key: str, floor: Gates | Flaky, asked: Gates | Flaky, own: Any) -> list[Fault]:
-    faults = []
-    for name, least in floor:
-        value = getattr(asked, name)
-        if least is None or value is None:
-            continue
-        if value < least if name in AT_LEAST else value > least:
-            whose = "the app's minimum" if name in own else "the platform's default"
-            faults.append(
-                Fault(
-                    f"{key}.{name}",
-                    f"{number(value)} loosens {whose} of {number(least)}; a manifest may only tighten "
-                    f"{'a gate' if key == 'gates' else 'it'}. Set the app's own minimum by PUT /apps/{{app}}",
-                )
-            )
-    return faults

@@ -10,11 +10,10 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import Field, SecretStr
 
-from services.build.gates.gate import Fault
 from services.build.logs.line_splitter import cleaned
 from services.build.logs.mask import SHORTEST, Mask
 from shared.errors import Invalid
-from shared.manifest import Manifest, Service, Step
+from shared.manifest import Service, Step
 from shared.models import Model, View
 from shared.security.vault import Vault, VaultError
 
@@ -56,20 +55,6 @@ class Secrets:
     def of(self, step: Step | Service) -> dict[str, str]:
         """Returns the variables that the step, or a service of it, gets in its environment."""
         return {name: self.values[name] for name in step.secrets}
-
-    def faults(self, manifest: Manifest) -> list[Fault]:
-        """Returns a fault for each secret that a step names and cannot be given."""
-        found = []
-        for place, step in enumerate(manifest.steps):
-            services = [(f"steps.{place}.services.{position}", each) for position, each in enumerate(step.services)]
-            for where, named in [(f"steps.{place}", step), *services]:
-                for position, name in enumerate(named.secrets):
-                    if name not in self.values:
-                        why = "cannot be decrypted with the platform's key" if name in self.lost else "is not set"
-                        remedy = f"PUT /apps/{manifest.app}/secrets/{name} sets it"
-                        detail = f"the step {step.name} wants the secret {name}, which {why}; {remedy}"
-                        found.append(Fault(f"{where}.secrets.{position}", detail))
-        return found
 
 
 def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
