@@ -74,7 +74,7 @@ class Suite:
 
     failures: int
     """Number of failures that count against the gate."""
-    places: tuple[Offender, ...] = ()
+    offenders: tuple[Offender, ...] = ()
     """Places of the failures that count."""
     excused: frozenset[str] = frozenset()
     """Tests that failed and do not count."""
@@ -134,10 +134,10 @@ def weigh(
     excused = failed & (held | (flipped & passed))
     counted = failed - excused
     failures = sum(max(run.failed.get(test, 0) for run in runs) for test in counted) + max(run.unnamed for run in runs)
-    places = [_place(test, runs) for test in sorted(counted)]
-    if unnamed := next((run for run in runs if run.unnamed and "" in run.places), None):
-        places.append(unnamed.places[""])
-    touched = sorted(flipped | excused)
+    offenders = [_offender(test, runs) for test in sorted(counted)]
+    if unnamed := next((run for run in runs if run.unnamed and "" in run.offenders), None):
+        offenders.append(unnamed.offenders[""])
+    influential = sorted(flipped | excused)
     flaky = [
         FlakyTest(
             test=test,
@@ -145,9 +145,9 @@ def weigh(
             until=_until(known.get(test), test in flipped, now),
             what=_what(test, runs) + ("" if test not in flipped or test in failed & passed else NOT_SO_BEFORE),
         )
-        for test in touched
+        for test in influential
     ]
-    return Suite(failures, tuple(places), excused, frozenset(flipped), tuple(flaky), too_many)
+    return Suite(failures, tuple(offenders), excused, frozenset(flipped), tuple(flaky), too_many)
 
 
 def quarantined(
@@ -215,5 +215,5 @@ def _what(test: str, runs: Sequence[CaseCount]) -> str:
     return ", then ".join(outcomes) if len(outcomes) == 2 else f"{outcomes[0]} here"
 
 
-def _place(test: str, runs: Sequence[CaseCount]) -> Offender:
-    return next(run.places[test] for run in reversed(runs) if test in run.places)
+def _offender(test: str, runs: Sequence[CaseCount]) -> Offender:
+    return next(run.offenders[test] for run in reversed(runs) if test in run.offenders)

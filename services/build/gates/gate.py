@@ -50,16 +50,16 @@ class GateResult(View):
         return "better" if (self.figure > self.previous) is (self.bound == "at least") else "worse"
 
     def masked(self, mask: Callable[[str], str]) -> "GateResult":
-        places = [
-            place.model_copy(update={"file": place.file and mask(place.file), "message": mask(place.message)})
-            for place in self.offenders
+        offenders = [
+            each.model_copy(update={"file": each.file and mask(each.file), "message": mask(each.message)})
+            for each in self.offenders
         ]
-        return self.model_copy(update={"reason": mask(self.reason), "offenders": places})
+        return self.model_copy(update={"reason": mask(self.reason), "offenders": offenders})
 
     @field_validator("offenders", mode="before")
     @classmethod
     def _were_once_text(cls, offenders: Any) -> Any:
-        """Converts strings, which builds of earlier versions hold, to places."""
+        """Converts strings, which builds of earlier versions hold, to objects."""
         return [{"message": each} if isinstance(each, str) else each for each in offenders]
 
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from services.build.gates.code_metrics import Collected, Reported
+from services.build.gates.report_collection import Collected, Reported
 from services.build.reports.metric import Measure
 from services.build.reports.test_case import Case
 from shared.models import View

@@ -11,11 +11,11 @@ from services.build.cache.cache import compared_with
 from services.build.executors.executor import Executor, Stopped, Workspace
 from services.build.gates.baseline import Baseline, fingerprints, new_findings
 from services.build.gates.code_analysis import Analysis
-from services.build.gates.code_metrics import GATE_OF_REPORT, Collected
 from services.build.gates.diff_coverage import coverage_since
 from services.build.gates.flaky import FlakyTest, limits
 from services.build.gates.gate import GateResult, effective, evaluate
 from services.build.gates.history_store import HistoryStore
+from services.build.gates.report_collection import GATE_OF_REPORT, Collected
 from services.build.gates.report_record import ReportDraft
 from services.build.git.repository import Repositories, TrackedFile
 from services.build.logs.build_log import BuildLog

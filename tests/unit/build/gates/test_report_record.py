@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.build.api.source_view import source_view
-from services.build.gates.code_metrics import Collected, Reported
 from services.build.gates.report_archive import ReportFiles
+from services.build.gates.report_collection import Collected, Reported
 from services.build.gates.report_record import Bounds, BuildReport, ReportDraft
 from services.build.logs.mask import Mask
 from services.build.reports.metric import Finding, Measure, Offender
