@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 import httpx
 from fastapi import FastAPI
 
-from services.build.api.builds import listing_router
-from services.build.api.flaky_tests import flaky_router
+from services.build.api.builds import builds_router
+from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.manifest import manifest_router
 from services.build.api.page_views import BuildPages
-from services.build.api.reports import report_router
-from services.build.api.rest import PUBLIC, apps_router, builds_router
+from services.build.api.reports import reports_router
+from services.build.api.rest import PUBLIC, apps_router, build_router
 from services.build.api.secrets import secrets_router
 from services.build.api.webhooks import webhooks_router
 from services.build.builds.build_store import BuildStore
@@ -167,12 +167,12 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
-            listing_router(store, pages),
-            builds_router(store, intake, mirror, logs, pages, schedule.wake),
-            report_router(store, reports, repositories, pages),
+            builds_router(store, pages),
+            build_router(store, intake, mirror, logs, pages, schedule.wake),
+            reports_router(store, reports, repositories, pages),
             apps_router(store, repositories, mirror, upkeep, vault, forget, now, loopback=loopback),
             manifest_router(),
-            flaky_router(store, history, now),
+            flaky_tests_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
             webhooks_router(store, deliveries, receiver),
         ],

@@ -23,7 +23,7 @@ class QuarantineRequest(Model):
     step: str | None = Field(None, description="Name of a step; null: in any step.")
 
 
-def flaky_router(store: BuildStore, history: HistoryStore, now: Callable[[], datetime]) -> APIRouter:
+def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[], datetime]) -> APIRouter:
     router = APIRouter(prefix="/apps/{app}/tests/flaky", tags=["flaky tests"])
 
     @router.get("", response_model=Page[Quarantine], summary="Flaky tests of an app")

@@ -32,7 +32,7 @@ class Part(View, Generic[Item]):
     cut: list[str]
 
 
-def report_router(store: BuildStore, reports: ReportFiles, repositories: Repositories, pages: BuildPages) -> APIRouter:
+def reports_router(store: BuildStore, reports: ReportFiles, repositories: Repositories, pages: BuildPages) -> APIRouter:
     router = APIRouter(prefix="/builds/{build_id}", tags=["reports"])
 
     async def found(build_id: str) -> Build:

@@ -53,8 +53,8 @@ class BuildRequest(Model):
 def apps_router(
     store: BuildStore,
     repositories: Repositories,
-    mirror: RemoteSync,
-    upkeep: RepositoryGc,
+    remote_sync: RemoteSync,
+    repository_gc: RepositoryGc,
     vault: Vault,
     forget: Callable[[str], Awaitable[None]],
     now: Callable[[], datetime],
@@ -70,7 +70,7 @@ def apps_router(
         """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
         app = new.make(now(), vault, loopback=loopback)
         await store.add_app(app)
-        mirror.want(app)
+        remote_sync.want(app)
         return app.view()
 
     @router.get("", response_model=Page[AppView], summary="All apps")
@@ -97,14 +97,14 @@ def apps_router(
         await store.put_app(changed)
         if changed.gate is None and repositories.exists(app):
             await asyncio.to_thread(repositories.gate, app, False)
-        mirror.want(changed)
+        remote_sync.want(changed)
         return changed.view()
 
     @router.delete("/{app}", status_code=204, summary="Delete an app")
     async def delete(app: str) -> None:
         """Removes the app, its repository, its deliveries and its cache. Its builds stay readable, and what is deployed
         keeps running. 409 while a build has not ended."""
-        async with mirror.undisturbed(app), upkeep.undisturbed(app):
+        async with remote_sync.undisturbed(app), repository_gc.undisturbed(app):
             await store.app(app)
             if waiting := [build.id for build in await store.unended() if build.app == app]:
                 raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
@@ -122,10 +122,10 @@ def apps_router(
     return router
 
 
-def builds_router(
+def build_router(
     store: BuildStore,
-    intake: PushHandler,
-    mirror: RemoteSync,
+    push_handler: PushHandler,
+    remote_sync: RemoteSync,
     logs: BuildLogs,
     pages: BuildPages,
     wake: Callable[[], None],
@@ -141,7 +141,7 @@ def builds_router(
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
         """Queues a build of a branch's head, or of one commit, whatever its message says. An app's source is fetched
         first: 503 if that fails."""
-        return await mirror.build(app, body.branch, body.commit)
+        return await remote_sync.build(app, body.branch, body.commit)
 
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
@@ -210,7 +210,7 @@ def builds_router(
     @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
     async def retry(request: Request, build: Found) -> Any:
         """Queues a new build of the same commit. 409 while this one has not ended."""
-        again = await intake.retry(build)
+        again = await push_handler.retry(build)
         return _see(again) if _wants_page(request) else again
 
     return router

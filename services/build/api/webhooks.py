@@ -28,7 +28,7 @@ class Answer(View):
     known: bool = Field(False, description="It came before, and was not taken a second time.")
 
 
-def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: WebhookHandler) -> APIRouter:
+def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handler: WebhookHandler) -> APIRouter:
     router = APIRouter(tags=["webhooks"])
 
     @router.post(
@@ -45,7 +45,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: Webh
         came before. 401 without saying what is wrong, 413 above 5 MB.
         """
         body = await _body(request)
-        delivery, new = await receiver.receive(forge, app, request.headers, body)
+        delivery, new = await webhook_handler.receive(forge, app, request.headers, body)
         if not new:
             return Answer(id=delivery.id, state=delivery.state, reason="known already", known=True)
         response.status_code = 202 if delivery.waits else 200
@@ -66,7 +66,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: Webh
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
         """Fetches again, and builds the branch's head if that was not queued before. 409 for a delivery that was not a
         push."""
-        return await receiver.again(app, delivery_id)
+        return await webhook_handler.again(app, delivery_id)
 
     return router
 

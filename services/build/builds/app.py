@@ -17,8 +17,8 @@ Gate = Literal["push"]  # a push to a branch of production is accepted only once
 DEFAULT_BRANCHES: Branches = {"release": Environment.PRODUCTION, "dev": Environment.CANARY}
 _BRANCH = re.compile(r"^(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._/@+-]{1,200}$")
 
-_NO_DOOR = (
-    "gate: push and a source exclude each other: what is pushed to a forge does not pass this door. Either set "
+_GATE_AND_SOURCE = (
+    "gate: push and a source exclude each other: what is pushed to a forge does not pass this gate. Either set "
     "source to null, or gate to null and have the forge protect the branch by the statuses slipway/build, /test "
     "and /analysis"
 )
@@ -48,7 +48,7 @@ class App(View):
     source: Source | None = None
     created_at: datetime
 
-    def is_behind_the_door(self, branch: str) -> bool:
+    def is_gated(self, branch: str) -> bool:
         """Returns True if a push to the branch is judged before it is accepted."""
         return self.gate == "push" and self.branches.get(branch) is Environment.PRODUCTION
 
@@ -91,7 +91,7 @@ class AppSettings(Model):
             update["gate"] = None if self.gate == "none" else self.gate
         changed = app.model_copy(update=update)
         if changed.gate is not None and changed.source is not None:
-            raise Invalid("gate" if self.gate == "push" else "source", _NO_DOOR)
+            raise Invalid("gate" if self.gate == "push" else "source", _GATE_AND_SOURCE)
         return changed
 
 

@@ -67,7 +67,7 @@ class Comparison(View):
 
 def compare(before: Build, after: Build, was: BuildReport | None, now: BuildReport | None) -> Comparison:
     """Compares two builds. `was` and `now` are their reports; None if a report is not known."""
-    told = Comparison(
+    comparison = Comparison(
         before=before.id,
         after=after.id,
         from_commit=before.commit,
@@ -77,14 +77,14 @@ def compare(before: Build, after: Build, was: BuildReport | None, now: BuildRepo
         details_known=was is not None and now is not None,
     )
     if was is None or now is None:
-        return told
+        return comparison
     lists: dict[str, Sequence[Any]] = {
         **_tests(was.tests, now.tests),
         **_findings(was.findings, now.findings),
         "coverage": _coverage(was.coverage, now.coverage),
     }
     cut = {name: items[:LISTED] for name, items in lists.items()}
-    return told.model_copy(update={**cut, "counts": {name: len(items) for name, items in lists.items()}})
+    return comparison.model_copy(update={**cut, "counts": {name: len(items) for name, items in lists.items()}})
 
 
 def _gates(before: Build, after: Build) -> list[GateChange]:

@@ -34,7 +34,7 @@ class BuildRecorder:
         self.now = now
         self.mask = Mask()
         self._id = build_id
-        self._one = asyncio.Lock()  # steps run beside each other, and `build` is what was stored last
+        self._lock = asyncio.Lock()  # steps run concurrently, and `build` is what was stored last
         self.build: Build
 
     async def load(self) -> None:
@@ -43,7 +43,7 @@ class BuildRecorder:
     async def update(self, change: Change) -> None:
         """Stores `change(stored)`. Raises Stopped if a stop of the build was requested meanwhile; then nothing is
         changed."""
-        async with self._one:
+        async with self._lock:
             self.build = await self.patiently(
                 lambda: self.store.update(
                     self._id, lambda stored: stored if stored.stop else self._masked(change(stored))

@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from services.build.builds.build import Build
-from services.build.builds.status import Wanted, wanted
+from services.build.builds.status import PendingStatuses, statuses_of
 
 STATUSES = "build:statuses"
 # Unless the build has changed meanwhile.
@@ -15,8 +15,8 @@ _DONE = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.ca
 
 def mark(pipe: Pipeline, before: Build | None, after: Build) -> None:
     """Queues the statuses on the pipeline if the change alters them. A newer state replaces the older one."""
-    statuses = wanted(after)
-    if before is None or wanted(before) != statuses:
+    statuses = statuses_of(after)
+    if before is None or statuses_of(before) != statuses:
         pipe.hset(STATUSES, after.id, statuses.model_dump_json())
 
 
@@ -30,11 +30,11 @@ class StatusStore:
         self._redis = redis
         self._done: Any = redis.register_script(_DONE)
 
-    async def wanted(self) -> dict[str, Wanted]:
+    async def pending(self) -> dict[str, PendingStatuses]:
         """Returns build → its pending statuses: all of them, not the difference."""
         kept: dict[Any, Any] = await self._redis.hgetall(STATUSES)
-        return {build: Wanted.model_validate_json(text) for build, text in kept.items()}
+        return {build: PendingStatuses.model_validate_json(text) for build, text in kept.items()}
 
-    async def done(self, build: str, sent: Wanted) -> None:
+    async def done(self, build: str, sent: PendingStatuses) -> None:
         """Removes the build's entry, unless it has changed from `sent`. Idempotent."""
         await self._done([STATUSES], [build, sent.model_dump_json()])

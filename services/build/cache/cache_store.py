@@ -4,7 +4,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from services.build.cache.cache_key import KEPT, Passed
+from services.build.cache.cache_key import KEPT, CacheEntry
 
 
 class CacheStore:
@@ -17,17 +17,17 @@ class CacheStore:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def passed(self, app: str, key: str) -> Passed | None:
+    async def get(self, app: str, key: str) -> CacheEntry | None:
         text: Any = await self._redis.hget(f"build:passed:{app}", key)
-        return Passed.model_validate_json(text) if text else None
+        return CacheEntry.model_validate_json(text) if text else None
 
-    async def put(self, app: str, key: str, passed: Passed) -> None:
+    async def put(self, app: str, key: str, entry: CacheEntry) -> None:
         """Stores an entry; the newest 100 of an app are kept."""
         turns: Any = await self._redis.zrange(f"build:passed-turn:{app}", 0, -1, withscores=True)
         last = turns[-1][1] if turns else 0
         old = [each for each, _ in turns if each != key][: -KEPT + 1]
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(f"build:passed:{app}", key, passed.model_dump_json())
+            pipe.hset(f"build:passed:{app}", key, entry.model_dump_json())
             pipe.zadd(f"build:passed-turn:{app}", {key: last + 1})
             if old:
                 pipe.hdel(f"build:passed:{app}", *old)

@@ -11,7 +11,7 @@ from shared.errors import NotFound
 
 Item = TypeVar("Item")
 KEPT = 200
-AT_ONCE = 50
+BATCH = 50
 REMEMBERED_S = 8 * 86400  # a forge sends again for hours, a person for days; each id takes some 100 bytes
 WAITING = "build:deliveries-waiting"
 
@@ -135,8 +135,8 @@ class DeliveryStore:
 
 def _chunks(items: Sequence[Item]) -> Iterator[list[Item]]:
     """Yields 50 items at a time, so that no request waits while a thousand deliveries are read or written."""
-    for start in range(0, len(items), AT_ONCE):
-        yield list(items[start : start + AT_ONCE])
+    for start in range(0, len(items), BATCH):
+        yield list(items[start : start + BATCH])
 
 
 def _key(app: str) -> str:

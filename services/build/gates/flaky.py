@@ -88,14 +88,14 @@ class Suite:
     @property
     def remark(self) -> str:
         """Returns a remark for the verdict; empty if no flaky test influenced it."""
-        said = []
+        remarks = []
         if self.flaky:
             tests = "1 flaky test" if len(self.flaky) == 1 else f"{len(self.flaky)} flaky tests"
             listed = "; ".join(str(each) for each in self.flaky)
-            said.append(f"{'beside' if self.failures else 'passed with'} {tests}: {listed}")
+            remarks.append(f"{'beside' if self.failures else 'passed with'} {tests}: {listed}")
         if self.too_many:
-            said.append(f"{self.too_many} tests failed and passed on this commit: too many to be taken as flaky")
-        return "; ".join(said)
+            remarks.append(f"{self.too_many} tests failed and passed on this commit: too many to be taken as flaky")
+        return "; ".join(remarks)
 
 
 def limits(app: Flaky, asked: Flaky) -> Flaky:

@@ -23,7 +23,7 @@ UNITS = {
     "secrets": "secrets",
 }
 OFFENDERS_KEPT = 20
-OFFENDERS_TOLD = 2
+OFFENDERS_LISTED = 2
 
 
 class GateResult(View):
@@ -114,8 +114,8 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
 
 def refusal(results: list[GateResult]) -> str:
     """Returns why the build failed, naming each gate that did not pass; empty if all passed."""
-    said_no = [result for result in results if not result.passed]
-    return "; ".join(f"gate {result.name}: {result.reason}{_told(result.offenders)}" for result in said_no)
+    failed = [result for result in results if not result.passed]
+    return "; ".join(f"gate {result.name}: {result.reason}{_listed(result.offenders)}" for result in failed)
 
 
 def number(value: float) -> str:
@@ -123,8 +123,8 @@ def number(value: float) -> str:
     return f"{int(value * 100) / 100:.12g}"
 
 
-def _told(offenders: list[Offender]) -> str:
-    return f" ({', '.join(str(each) for each in offenders[:OFFENDERS_TOLD])})" if offenders else ""
+def _listed(offenders: list[Offender]) -> str:
+    return f" ({', '.join(str(each) for each in offenders[:OFFENDERS_LISTED])})" if offenders else ""
 
 
 def _given(settings: Gates | Flaky) -> dict[str, float]:

@@ -162,8 +162,8 @@ def _mask(element: Element, mask: Callable[[str], str]) -> None:
 def _case_offender(element: Element, case: TestCase) -> Offender:
     """Returns the place of a failed case, with the first line of its first failure as the message."""
     line, name = element.get("line", ""), case_id(case.classname, case.name) or "a test without a name"
-    said = next((child.get("message") or child.text for child in element if child.tag in ("failure", "error")), None)
-    first = (said or "").strip().partition("\n")[0]
+    text = next((child.get("message") or child.text for child in element if child.tag in ("failure", "error")), None)
+    first = (text or "").strip().partition("\n")[0]
     return Offender(
         file=element.get("file") or None,
         line=int(line) if _is_count(line) else None,

@@ -39,7 +39,7 @@ class RetentionJob:
         releases: Path,
         deployer: ServiceClient,
         images: Callable[[], Awaitable[Images | None]],
-        rule: RetentionPolicy,
+        policy: RetentionPolicy,
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -48,7 +48,7 @@ class RetentionJob:
         self._releases = releases
         self._deployer = deployer
         self._images = images
-        self._rule = rule
+        self._policy = policy
         self._now = now
 
     async def step(self) -> None:
@@ -58,7 +58,7 @@ class RetentionJob:
         for app, builds in by_app.items():
             judged = await self._store.judged(app)
             now = self._now()
-            found = due(builds, self._rule, judged, now, deleted=app not in apps)
+            found = due(builds, self._policy, judged, now, deleted=app not in apps)
             for build in found.logs:
                 await self._store.note(build.id, Expired(log=now))
             await self._note_images(builds, images, now)
@@ -145,7 +145,7 @@ class RetentionJob:
 
     def _remove_strays(self, known: set[str], *, now: datetime) -> None:
         """Removes old files of builds without a record."""
-        oldest = (now - timedelta(days=self._rule.days)).timestamp()
+        oldest = (now - timedelta(days=self._policy.days)).timestamp()
         files = [*self._logs.folder.glob("*.log"), *self._reports.folder.glob(f"*{SUFFIX}")]
         for path in files:
             build = path.name.removesuffix(SUFFIX).removesuffix(".log")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.build.api.flaky_tests import flaky_router
+from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.page_views import BuildPages
 from services.build.builds.app import new_app
 from services.build.builds.build_store import BuildStore
@@ -39,7 +39,7 @@ async def client(history: HistoryStore, redis: Redis, tmp_path: Path) -> AsyncIt
     store = BuildStore(redis)
     await store.add_app(new_app("notes", AT))
     settings = Settings(home=tmp_path, token="a-token")
-    routers = [flaky_router(store, history, lambda: AT)]
+    routers = [flaky_tests_router(store, history, lambda: AT)]
     app = create_app("build", settings, RedisRegistry(redis), description="", routers=routers)
     headers = {"Authorization": "Bearer a-token"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.build.api.builds import listing_router
+from services.build.api.builds import builds_router
 from services.build.api.page_views import BuildPages
-from services.build.api.reports import report_router
+from services.build.api.reports import reports_router
 from services.build.builds import build as domain
 from services.build.builds.build import Build, Expired
 from services.build.builds.build_store import BuildStore
@@ -85,7 +85,7 @@ async def client(store: BuildStore, redis: Redis, tmp_path: Path) -> AsyncIterat
         settings,
         RedisRegistry(redis),
         description="",
-        routers=[listing_router(store, pages), report_router(store, reports, repositories, pages)],
+        routers=[builds_router(store, pages), reports_router(store, reports, repositories, pages)],
     )
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:

@@ -8,12 +8,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.build.api.builds import listing_router
-from services.build.api.flaky_tests import flaky_router
+from services.build.api.builds import builds_router
+from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.manifest import manifest_router
 from services.build.api.page_views import BuildPages
-from services.build.api.reports import report_router
-from services.build.api.rest import PUBLIC, apps_router, builds_router
+from services.build.api.reports import reports_router
+from services.build.api.rest import PUBLIC, apps_router, build_router
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
 from services.build.builds.build import Expired
@@ -56,11 +56,11 @@ async def client(
     store: BuildStore, history: HistoryStore, logs: BuildLogs, redis: Redis, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
-    intake = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
+    push_handler = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
     vault, deliveries = Vault(tmp_path / "key", "trial"), DeliveryStore(redis)
     fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
-    upkeep = RepositoryGc(store, repositories, "/usr/bin:/bin")
-    mirror = RemoteSync(store, deliveries, intake, fetcher, KeyedTasks("fetch"), lambda: AT)
+    repository_gc = RepositoryGc(store, repositories, "/usr/bin:/bin")
+    remote_sync = RemoteSync(store, deliveries, push_handler, fetcher, KeyedTasks("fetch"), lambda: AT)
     pages = BuildPages(logs, Settings(home=tmp_path, token=TOKEN))
 
     async def forget(deleted: str) -> None:
@@ -73,11 +73,11 @@ async def client(
         RedisRegistry(redis),
         description="",
         routers=[
-            listing_router(store, pages),
-            report_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
-            builds_router(store, intake, mirror, logs, pages, lambda: None),
-            apps_router(store, repositories, mirror, upkeep, vault, forget, lambda: AT),
-            flaky_router(store, history, lambda: AT),
+            builds_router(store, pages),
+            reports_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
+            build_router(store, push_handler, remote_sync, logs, pages, lambda: None),
+            apps_router(store, repositories, remote_sync, repository_gc, vault, forget, lambda: AT),
+            flaky_tests_router(store, history, lambda: AT),
             manifest_router(),
         ],
         public=PUBLIC,

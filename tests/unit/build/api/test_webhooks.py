@@ -35,13 +35,13 @@ class World:
         self.store, self.deliveries = BuildStore(redis), DeliveryStore(redis)
         self.vault = Vault(folder / "key", "trial")
         self.woken = 0
-        receiver = WebhookHandler(self.store, self.deliveries, self.vault, wake=self._wake, now=lambda: AT)
+        webhook_handler = WebhookHandler(self.store, self.deliveries, self.vault, wake=self._wake, now=lambda: AT)
         self.app = create_app(
             "build",
             Settings(home=folder, token=TOKEN),
             RedisRegistry(redis),
             description="",
-            routers=[webhooks_router(self.store, self.deliveries, receiver)],
+            routers=[webhooks_router(self.store, self.deliveries, webhook_handler)],
             public=PUBLIC,
         )
         self.http: httpx.AsyncClient

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.build.builds.build import Build, StepRun
-from services.build.builds.status import Status, StatusVerdict, wanted
+from services.build.builds.status import Status, StatusVerdict, statuses_of
 from services.build.forges.forge_status import status_request
 from services.build.gates.gate import GateResult
 from services.build.git.remote_source import Forge, Source
@@ -23,11 +23,11 @@ COMMIT = "a" * 40
 
 
 def told(one: Build) -> dict[str, str]:
-    return {status.stage: status.verdict for status in wanted(one).statuses}
+    return {status.stage: status.verdict for status in statuses_of(one).statuses}
 
 
 def said(one: Build, stage: Stage) -> str:
-    return next(status.description for status in wanted(one).statuses if status.stage is stage)
+    return next(status.description for status in statuses_of(one).statuses if status.stage is stage)
 
 
 def failed(*gates: GateResult, **changes: Any) -> Build:

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
 from services.build.builds.build_store import BuildStore
-from services.build.builds.status import wanted
+from services.build.builds.status import statuses_of
 from services.build.builds.status_store import StatusStore
 from services.build.forges.status_outbox import GIVE_UP_S, StatusOutbox
 from services.build.git.remote_source import Forge, Source
@@ -90,7 +90,7 @@ async def test_a_build_is_told_stage_by_stage_and_nothing_twice(world: World, re
     assert sent(respx_mock, 4) == [(stage, "success") for stage in ("build", "test", "analysis", "deploy")]
     await world.step()
     assert sent(respx_mock, 8) == []
-    assert await world.statuses.wanted() == {}
+    assert await world.statuses.pending() == {}
 
 
 async def test_only_stages_that_changed_are_told(world: World, respx_mock: respx.MockRouter) -> None:
@@ -110,7 +110,7 @@ async def test_what_nobody_could_see_is_not_told(world: World, respx_mock: respx
     await world.store.add(build(), is_head=True)
     await world.step()
     await world.store.update("notes-1", lambda stored: domain.with_changes(stored, excerpt="x"))
-    assert await world.statuses.wanted() == {}
+    assert await world.statuses.pending() == {}
 
 
 @pytest.mark.parametrize("has_source", [False, True])
@@ -119,7 +119,7 @@ async def test_without_a_source_or_token_nobody_is_told(world: World, has_source
         await world.with_source(token="")
     await world.store.add(build(), is_head=True)
     await world.step()
-    assert await world.statuses.wanted() == {}
+    assert await world.statuses.pending() == {}
 
 
 async def test_a_forge_that_is_down_is_told_the_newest_when_it_is_back(
@@ -148,7 +148,7 @@ async def test_after_an_hour_it_is_given_up(
     await world.store.add(build(), is_head=True)
     await world.step()
     tries = 1
-    while await world.statuses.wanted():
+    while await world.statuses.pending():
         world.at += 60
         await world.step()
         tries += 1
@@ -163,7 +163,7 @@ async def test_what_a_forge_refuses_is_not_asked_again(
     await world.with_source()
     await world.store.add(build(), is_head=True)
     await world.step()
-    assert (route.call_count, await world.statuses.wanted()) == (4, {})
+    assert (route.call_count, await world.statuses.pending()) == (4, {})
     assert "slipway/test of notes-1 was refused by the forge: 401" in caplog.text
     assert TOKEN not in caplog.text
 
@@ -177,19 +177,19 @@ async def test_the_newest_build_of_a_commit_tells_of_it(world: World, respx_mock
     told = len(respx_mock.calls)
     await world.store.update("notes-1", lambda stored: domain.ended(stored, BuildState.ERROR, "late", AT))
     await world.step()
-    assert (sent(respx_mock, told), await world.statuses.wanted()) == ([], {})
+    assert (sent(respx_mock, told), await world.statuses.pending()) == ([], {})
 
 
 async def test_what_changed_meanwhile_is_still_to_be_told(world: World) -> None:
     await world.store.add(build(), is_head=True)
-    told = wanted(build())
+    sent = statuses_of(build())
     await world.store.update("notes-1", lambda stored: domain.started(stored, AT))
-    await world.statuses.done("notes-1", told)
-    (kept,) = (await world.statuses.wanted()).values()
+    await world.statuses.done("notes-1", sent)
+    (kept,) = (await world.statuses.pending()).values()
     assert kept.statuses[0].verdict == "running"
     for _ in range(2):
         await world.statuses.done("notes-1", kept)
-    assert await world.statuses.wanted() == {}
+    assert await world.statuses.pending() == {}
 
 
 async def test_a_redirect_is_not_followed(world: World, respx_mock: respx.MockRouter) -> None:
@@ -199,4 +199,4 @@ async def test_a_redirect_is_not_followed(world: World, respx_mock: respx.MockRo
     await world.store.add(build(), is_head=True)
     await world.step()
     assert (route.call_count, len(respx_mock.calls)) == (1, 1)
-    assert list(await world.statuses.wanted()) == ["notes-1"]
+    assert list(await world.statuses.pending()) == ["notes-1"]
