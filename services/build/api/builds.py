@@ -14,9 +14,9 @@ from services.build.builds.build_store import BuildStore
 from shared.models import BuildState, Environment, Page
 
 PAGE = 30
-Limit = Annotated[int, Query(ge=1, le=100, description="How many, at most.")]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="`next` of the page before.")]
-App = Annotated[str | None, Query(max_length=39, description="Builds of this app.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Largest number of builds to return.")]
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="Value of `next` in the page before.")]
+App = Annotated[str | None, Query(max_length=39, description="Name of an app.")]
 
 
 def _given(text: str | None) -> str | None:
@@ -24,10 +24,14 @@ def _given(text: str | None) -> str | None:
 
 
 def build_filter(
-    branch: Annotated[str | None, Query(max_length=200, description="Its very name.")] = None,
-    state: Annotated[list[BuildState] | None, Query(description="One or several.")] = None,
-    environment: Annotated[Environment | None, BeforeValidator(_given), Query(description="That it was for.")] = None,
-    commit: Annotated[str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="Its first digits.")] = None,
+    branch: Annotated[str | None, Query(max_length=200, description="Exact name of a branch.")] = None,
+    state: Annotated[list[BuildState] | None, Query(description="One or several states.")] = None,
+    environment: Annotated[
+        Environment | None, BeforeValidator(_given), Query(description="Environment that the build is for.")
+    ] = None,
+    commit: Annotated[
+        str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="First digits of the commit's id.")
+    ] = None,
 ) -> Filter:
     """Returns the filter of a request. A field that is empty, as a form sends it, matches every build."""
     return Filter(

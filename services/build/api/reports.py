@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
+from pydantic import Field
 
 from services.build.api.page_views import BuildPages
 from services.build.api.source_view import LARGEST_BYTES, FileView, source_view
@@ -24,12 +25,11 @@ Item = TypeVar("Item")
 
 
 class Part(View, Generic[Item]):
-    """Holds one part of a build's reports. `cut` says what was left out; `known` is false while the build runs its
-    steps, and if it did not reach them."""
+    """Holds one part of a build's reports."""
 
-    known: bool
+    known: bool = Field(description="False while the build runs its steps, and if it did not reach them.")
     items: list[Item]
-    cut: list[str]
+    cut: list[str] = Field(description="Descriptions of what was left out because of its size.")
 
 
 def reports_router(store: BuildStore, reports: ReportFiles, repositories: Repositories, pages: BuildPages) -> APIRouter:
@@ -83,12 +83,12 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         view = source_view(file, data, await report_of(build) or BuildReport())
         return shown(request, "source.html", build, view=view) if wants_page(request.headers.get("accept")) else view
 
-    @router.get("/comparison", response_model=Comparison, summary="A build beside an earlier one")
+    @router.get("/comparison", response_model=Comparison, summary="A build compared with an earlier one")
     async def comparison(
         request: Request,
         build: Found,
         other: Annotated[
-            str | None, Query(alias="with", max_length=80, description="Id of a build of the app.")
+            str | None, Query(alias="with", max_length=80, description="Id of another build of the app.")
         ] = None,
     ) -> Any:
         """Compares the build with the last judged build of its branch before it, or with another build of its app."""

@@ -38,10 +38,14 @@ APP_EXAMPLE = {
 
 
 class BuildRequest(Model):
-    """Requests a build, of exactly one of the two."""
+    """Requests a build, of either a branch or a commit."""
 
-    branch: str | None = Field(None, max_length=200, description="Its head is built, and deployed if it is mapped.")
-    commit: Commit | None = Field(None, description="Built and judged, but not deployed.")
+    branch: str | None = Field(
+        None,
+        max_length=200,
+        description="Branch whose head is built, and deployed if the branch is mapped to an environment.",
+    )
+    commit: Commit | None = Field(None, description="Commit that is built and judged, but not deployed.")
 
     @model_validator(mode="after")
     def _one(self) -> "BuildRequest":
@@ -153,8 +157,8 @@ def build_router(
     async def log(
         request: Request,
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0,
-        line: Annotated[int, Query(ge=1, le=10**9, description="Of the page: one of the lines to show.")] = 1,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
+        line: Annotated[int, Query(ge=1, le=10**9, description="For the page: a line that it shows.")] = 1,
     ) -> Response:
         """Returns the present log as plain text, from byte `from` on. 410 if it has expired.
 

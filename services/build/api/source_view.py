@@ -20,11 +20,12 @@ class SourceLine:
 
 @dataclass(frozen=True)
 class FileView:
-    """Holds the lines of a file. `why_not` says why there are none, or not all."""
+    """Holds the lines of a file."""
 
     file: str
     lines: list[SourceLine]
     why_not: str = ""
+    """Reason why there are no lines, or not all."""
 
 
 def source_view(file: str, data: bytes | None, report: BuildReport) -> FileView:

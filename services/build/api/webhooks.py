@@ -25,7 +25,7 @@ class Answer(View):
     id: str
     state: WebhookDeliveryState
     reason: str
-    known: bool = Field(False, description="It came before, and was not taken a second time.")
+    known: bool = Field(False, description="True if the delivery was received before; it is not processed again.")
 
 
 def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handler: WebhookHandler) -> APIRouter:
@@ -51,7 +51,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         response.status_code = 202 if delivery.waits else 200
         return Answer(id=delivery.id, state=delivery.state, reason=delivery.reason)
 
-    @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="What webhooks said")
+    @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="Deliveries of webhooks")
     async def log(app: str) -> Page[WebhookDelivery]:
         """Lists the newest 200 deliveries, each with its outcome."""
         await store.app(app)
@@ -61,7 +61,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         "/apps/{app}/deliveries/{delivery_id}/redeliver",
         status_code=202,
         response_model=WebhookDelivery,
-        summary="Run it again",
+        summary="Process a delivery again",
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
         """Fetches again, and builds the branch's head if that was not queued before. 409 for a delivery that was not a

@@ -25,14 +25,13 @@ _GATE_AND_SOURCE = (
 
 
 class AppView(View):
-    """Shows an app. `gates` are its own minimum and `flaky` its limits for flaky tests: a manifest may only tighten
-    them."""
+    """Shows an app."""
 
     name: AppName
     branches: Branches
-    gates: Gates = Gates()
-    flaky: Flaky = Flaky()
-    gate: Gate | None = None
+    gates: Gates = Field(Gates(), description="Minimum of the gates; a manifest may only tighten them.")
+    flaky: Flaky = Field(Flaky(), description="Limits for flaky tests; a manifest may only tighten them.")
+    gate: Gate | None = Field(None, description="`push`: pushes to production's branches are judged first.")
     source: SourceView | None = None
     created_at: datetime
 
@@ -59,18 +58,19 @@ class App(View):
 class AppSettings(Model):
     """Changes an app, as the body of `PUT /apps/{app}`: a field that is left out stays as it is."""
 
-    branches: Branches | None = Field(None, description="Branch → environment. Other branches are kept, not built.")
+    branches: Branches | None = Field(
+        None, description="Environment by branch. Pushes to other branches are stored and not built."
+    )
     gates: Gates | None = Field(
-        None, description="The app's own minimum; null in a gate means the platform's default. May loosen that default."
+        None, description="Minimum of the app's gates; null means the platform's default, which the app may loosen."
     )
-    flaky: Flaky | None = Field(
-        None, description="What is done about tests that fail; null in it means the platform's default."
-    )
+    flaky: Flaky | None = Field(None, description="Limits for flaky tests; null means the platform's default.")
     gate: Literal["push", "none"] | None = Field(
-        None, description="push: a push to a branch of production is refused until its commit has passed; null: none."
+        None,
+        description="`push`: a push to a branch of production is accepted once its commit has passed. `none`: always.",
     )
     source: SourceSettings | None = Field(
-        None, description="An outside repository that it is fetched from; null: none."
+        None, description="Repository of a forge that the app is fetched from; null: it is pushed here."
     )
 
     @field_validator("branches")

@@ -18,7 +18,9 @@ class GateChange(View):
     unit: str = ""
     before: float | None = None
     after: float | None = None
-    delta: float | None = Field(None, description="Null where one of the two is missing.")
+    delta: float | None = Field(
+        None, description="Figure of this build minus that of the other; null if one is missing."
+    )
 
 
 class StepChange(View):
@@ -40,29 +42,25 @@ class CoverageChange(View):
 
 
 class Comparison(View):
-    """Compares two builds. The lists of changes hold at most 100 entries each.
+    """Compares two builds. The lists of changes hold at most 100 entries each."""
 
-    `details_known` is false if one of the builds has no report (it kept none, or it has expired): then the lists of
-    tests, findings and coverage say nothing.
-    """
-
-    before: str = Field(description="Id of the build that this one is compared with.")
-    after: str
+    before: str = Field(description="Id of the earlier build.")
+    after: str = Field(description="Id of the later build.")
     from_commit: str
     to_commit: str
     gates: list[GateChange]
     steps: list[StepChange]
     details_known: bool = Field(
-        description="Whether both kept what their reports said; else the lists below are empty."
+        description="False if one of the two has no report, or it expired; then the lists below are empty."
     )
-    newly_failing: list[str] = Field([])
-    fixed: list[str] = Field([])
-    added: list[str] = Field([])
-    gone: list[str] = Field([])
+    newly_failing: list[str] = Field([], description="Tests that fail in the later build only, as `<step>: <id>`.")
+    fixed: list[str] = Field([], description="Tests that failed in the earlier build and passed in the later one.")
+    added: list[str] = Field([], description="Tests that only the later build reports.")
+    gone: list[str] = Field([], description="Tests that only the earlier build reports.")
     new_findings: list[FoundPlace] = Field([])
     gone_findings: list[FoundPlace] = Field([])
     coverage: list[CoverageChange] = Field([])
-    counts: dict[str, int] = Field({}, description="How many each list would hold, uncut.")
+    counts: dict[str, int] = Field({}, description="Number of entries of each list before it was cut to 100.")
 
 
 def compare(before: Build, after: Build, was: BuildReport | None, now: BuildReport | None) -> Comparison:

@@ -20,11 +20,12 @@ FINDING_GATES = ("findings", "complexity", "function_length", "secrets")
 
 
 class Baseline(View):
-    """Holds what later builds are compared with. `findings` maps a fingerprint to its number of occurrences."""
+    """Holds what later builds are compared with."""
 
     build: str
     commit: str
     findings: dict[str, int] = Field({})
+    """Number of occurrences by fingerprint."""
 
 
 def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:

@@ -27,33 +27,30 @@ NOT_SO_BEFORE = ", but not in an earlier build of this commit"
 
 
 class Quarantine(View):
-    """Represents a flaky test of an app. Until `until` its failures are listed and do not count. `step` null means any
-    step."""
+    """Represents a flaky test of an app. Until `until` its failures are listed and do not count."""
 
     test: str
-    step: str | None = Field(None, description="Where it is quarantined; null: in any step.")
+    step: str | None = Field(None, description="Step in which it is quarantined; null: every step.")
     until: datetime
     reason: str
     since: datetime
-    flips: int = Field(0, description="How often it was seen to fail and pass on one commit.")
+    flips: int = Field(0, description="Number of times that it failed and passed on one commit.")
 
     def holds(self, step: str, now: datetime) -> bool:
         return now < self.until and self.step in (None, step)
 
 
 class PastRun(View):
-    """Records what a step's tests did in one build. A test that is in neither list proves nothing.
-
-    `failed`: ids that failed at least once, at most 200; `passed`: marks of those that passed at least once, at most
-    5000.
-    """
+    """Records the outcomes of a step's tests in one build. A test that is in neither list proves nothing."""
 
     build: str
     commit: str
     step: str
     at: datetime
     failed: list[str]
+    """Ids of tests that failed at least once, at most 200."""
     passed: list[str]
+    """Marks of tests that passed at least once, at most 5000."""
 
 
 class FlakyTest(View):
@@ -62,7 +59,7 @@ class FlakyTest(View):
     test: str
     step: str
     until: datetime
-    what: str = Field(description="What it did in this build.")
+    what: str = Field(description="Its outcomes in this build: `failed, then passed`.")
 
     def __str__(self) -> str:
         return f"{self.test}, {self.what}, quarantined until {self.until:%Y-%m-%d}"

@@ -27,20 +27,21 @@ OFFENDERS_LISTED = 2
 
 
 class GateResult(View):
-    """Holds the result of one gate. `threshold` and `figure` are null for a gate without a number (`steps`,
-    `manifest`); `figure` also if none could be read."""
+    """Holds the result of one gate."""
 
     name: str
     passed: bool
-    threshold: float | None = None
-    figure: float | None = None
-    unit: str = Field("", description="Of figure and threshold; empty where it is a bare number.")
-    bound: Literal["at least", "at most"] | None = Field(None, description="How the figure must lie to the threshold.")
-    previous: float | None = Field(None, description="The figure of the branch's last build that was judged.")
+    threshold: float | None = Field(None, description="Null for a gate without a number: `steps`, `manifest`.")
+    figure: float | None = Field(None, description="Null for a gate without a number, and if none could be read.")
+    unit: str = Field("", description="Unit of `figure` and `threshold`; empty for a bare number.")
+    bound: Literal["at least", "at most"] | None = Field(
+        None, description="Side of the threshold on which the figure passes."
+    )
+    previous: float | None = Field(None, description="Figure of the branch's last judged build.")
     reason: str = ""
-    offenders: list[Offender] = Field([], description="The places that the figure is made of, worst first; at most 20.")
+    offenders: list[Offender] = Field([], description="Places that the figure is made of, worst first, at most 20.")
 
-    @computed_field(description="Against `previous`; null where one of the two is missing.")  # type: ignore[prop-decorator]
+    @computed_field(description="Change since `previous`; null if one of the two figures is missing.")  # type: ignore[prop-decorator]
     @property
     def trend(self) -> Literal["better", "worse", "same"] | None:
         if self.figure is None or self.previous is None:

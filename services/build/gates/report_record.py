@@ -1,4 +1,4 @@
-"""Records what the reports of a build said, for its pages: tests, lines that ran, findings. Pure."""
+"""Records the reports of a build for its pages: tests, lines that ran, findings. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Bounds:
 
 
 class TestRun(View):
-    """Records one test of one step. `output` is what it printed, and why it failed."""
+    """Records one test of one step."""
 
     __test__ = False  # not one of pytest's
 
@@ -37,7 +37,7 @@ class TestRun(View):
     outcome: Literal["passed", "failed", "skipped"]
     seconds: float | None = None
     message: str = ""
-    output: str = ""
+    output: str = Field("", description="Failure text and printed output of a test that failed.")
 
 
 class FileCoverage(View):
@@ -53,22 +53,23 @@ class FileCoverage(View):
 
 
 class FoundPlace(View):
-    """Records one finding. `rule` names the tool and its rule."""
+    """Records one finding."""
 
-    rule: str
+    rule: str = Field(description="Name of the tool and its rule.")
     file: str | None = None
     line: int | None = None
     message: str = ""
 
 
 class BuildReport(View):
-    """Records what a build's reports said. `cut` says what was left out, for a person; it is empty if the record is
-    whole."""
+    """Records the reports of a build."""
 
     tests: list[TestRun] = Field([])
     coverage: list[FileCoverage] = Field([])
     findings: list[FoundPlace] = Field([])
-    cut: list[str] = Field([], description="What was too much to be kept.")
+    cut: list[str] = Field(
+        [], description="Descriptions of what was left out because of its size; empty if the record is whole."
+    )
 
 
 class ReportDraft:

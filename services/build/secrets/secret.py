@@ -27,7 +27,7 @@ _CAN_BE_HELD = re.compile(r"[^\0\ud800-\udfff]*")
 
 
 class SecretValue(Model):
-    value: SecretStr = Field(description="Write-only. Without NUL, at most 64 KiB.")
+    value: SecretStr = Field(description="Value, at most 64 KiB, without NUL. It is never shown.")
 
 
 class SecretView(View):
@@ -36,10 +36,11 @@ class SecretView(View):
 
 
 class Secret(View):
-    """Holds a secret as it is stored. `set_at` is when it was last set."""
+    """Holds a secret as it is stored."""
 
     sealed: str = Field(repr=False)
     set_at: datetime
+    """Time at which it was last set."""
 
 
 @dataclass(frozen=True)
