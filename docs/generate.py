@@ -51,13 +51,6 @@ MEANINGS = {
     "public_port": "Envoy's port that splits visitors between production and canary.",
     "production_port": "Envoy's port that leads to production only.",
     "canary_port": "Envoy's port that leads to the canary only.",
-    "build_concurrency": "The number of builds that run steps at the same time. Builds that deploy do not count.",
-    "build_limit_s": "The time in seconds that a build may take until its artifact is sealed.",
-    "build_files": "The number of files and folders that a commit may hold.",
-    "build_checkout_mb": "The size in MiB that a commit may unpack to.",
-    "build_push_mb": "The size in MiB that one push may carry.",
-    "build_steps": "The number of steps of one build that run at the same time, where the manifest allows it.",
-    "build_loopback_sources": "For tests only: a source may use `http://` on a loopback address.",
 }
 
 
