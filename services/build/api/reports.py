@@ -43,7 +43,10 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
     async def report_of(build: Build) -> BuildReport | None:
         """Returns the build's report. Raises a Problem 410 if it has expired."""
         if build.expired.log is not None:
-            raise Problem(f"the reports of {build.id} were removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
+            raise Problem(
+                f"the reports of {build.id} were deleted by the retention policy on {build.expired.log:%Y-%m-%d}",
+                status=410,
+            )
         return await asyncio.to_thread(reports.read, ran(build))
 
     def shown(request: Request, template: str, build: Build, **context: Any) -> HTMLResponse:
@@ -79,7 +82,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         try:
             data = await asyncio.to_thread(_content, repositories, build, file)
         except (GitFailed, BadTree) as error:
-            raise NotFound(f"the commit {build.commit[:10]} of {build.app} is not here any longer") from error
+            raise NotFound(f"the commit {build.commit[:10]} is no longer in the repository of {build.app}") from error
         view = source_view(file, data, await report_of(build) or BuildReport())
         return shown(request, "source.html", build, view=view) if wants_page(request.headers.get("accept")) else view
 
@@ -97,7 +100,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
             raise Invalid("with", f"{before.id} is a build of {before.app}, not of {build.app}")
         as_page = wants_page(request.headers.get("accept"))
         if before is None and not as_page:
-            raise NotFound(f"no build of the same branch was judged before {build.id}; `with` names another one")
+            raise NotFound(f"no build of the same branch was judged before {build.id}; name one with `with`")
         told = None
         if before is not None:
             was, now = [await asyncio.to_thread(reports.read, ran(each)) for each in (before, build)]

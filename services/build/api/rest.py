@@ -165,7 +165,9 @@ def build_router(
         If `Accept` begins with `text/html` it is a page of a thousand numbered lines: `?line=120#L120` links to a line.
         """
         if build.expired.log is not None:
-            raise Problem(f"the log of {build.id} was removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
+            raise Problem(
+                f"the log of {build.id} was deleted by the retention policy on {build.expired.log:%Y-%m-%d}", status=410
+            )
         if _wants_page(request):
             return HTMLResponse(await asyncio.to_thread(pages.log, build, line, request.url.hostname))
         return PlainTextResponse(await asyncio.to_thread(logs.read, build.id, start, limit=-1))

@@ -83,7 +83,7 @@ async def _body(request: Request) -> bytes:
             if len(body) > LARGEST_BYTES:
                 raise _too_large()
     except ClientDisconnect:
-        raise Problem("the body ended before its end", status=400) from None
+        raise Problem("the connection ended before the body did", status=400) from None
     return bytes(body)
 
 

@@ -93,7 +93,7 @@ def _deploy(build: Build) -> Status:
     elif build.state is S.SUCCESS:
         verdict, description = V.SUCCESS, build.reason
     elif build.state is S.FAILURE:
-        verdict, description = (V.FAILURE, build.reason) if build.passed else (V.ERROR, "not deployed: a gate said no")
+        verdict, description = (V.FAILURE, build.reason) if build.passed else (V.ERROR, "not deployed: a gate failed")
     else:
         verdict, description = (V.ERROR if build.state is S.ERROR else V.CANCELLED), build.reason
     return Status(stage=Stage.DEPLOY, verdict=verdict, description=description)

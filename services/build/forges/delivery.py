@@ -89,7 +89,7 @@ def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
         return delivery
     if delivery.commit is None:
         raise Conflict(f"{delivery.id} has nothing to run again: {delivery.reason}")
-    return became(delivery, S.RECEIVED, "asked for again").model_copy(update={"asked_at": now, "tries": 0})
+    return became(delivery, S.RECEIVED, "redelivered by hand").model_copy(update={"asked_at": now, "tries": 0})
 
 
 def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:

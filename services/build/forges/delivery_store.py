@@ -81,7 +81,7 @@ class DeliveryStore:
         number = delivery_id.removeprefix(f"{app}-d")
         stored: Any = await self._redis.hget(_key(app), number) if number.isdecimal() else None
         if stored is None:
-            raise NotFound(f"{app} has no delivery {delivery_id}, or not any more")
+            raise NotFound(f"{app} has no delivery {delivery_id}; the newest {KEPT} are kept")
         return _numbered(WebhookDelivery.model_validate_json(stored), number)
 
     async def deliveries(self, app: str) -> list[WebhookDelivery]:

@@ -67,7 +67,7 @@ class RetentionJob:
             await asyncio.to_thread(self._remove_logs, expired)
             if found.records:
                 await self._store.drop(found.records)
-                log.info("%d records of builds of %s are not kept any longer", len(found.records), app)
+                log.info("%d records of builds of %s were deleted", len(found.records), app)
         known = {build.id for builds in by_app.values() for build in builds}
         await asyncio.to_thread(self._remove_strays, known, now=self._now())
 
@@ -108,7 +108,7 @@ class RetentionJob:
         try:
             released = await self._released(app)
         except Problem as problem:
-            log.info("artifacts of %s are kept: the deployer does not tell which it needs (%s)", app, problem.detail)
+            log.info("artifacts of %s are kept: the deployer did not say which it needs (%s)", app, problem.detail)
             return
         used = {held[build.id] for build in builds if build.id in held and build.id in released}
         for build in candidates:
@@ -119,7 +119,7 @@ class RetentionJob:
             since, path = build.expired.artifact, Path(held[build.id])
             if since and since < now - SLACK and held[build.id] not in used and path.parent == self._releases / app:
                 await asyncio.to_thread(remove, path)
-                log.info("the artifact of %s is not kept any longer", build.id)
+                log.info("the artifact of %s was deleted", build.id)
 
     async def _released(self, app: str) -> set[str]:
         """Returns the builds that have a release of the app, in any state: the deployer removes their artifacts. Raises

@@ -65,13 +65,13 @@ def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, 
     if _OWN_NAMES.fullmatch(name):
         raise Invalid("name", f"{name} is set by the platform itself; choose another name")
     if not _CAN_BE_HELD.fullmatch(value):
-        raise Invalid("value", "holds NUL or half a surrogate pair, which no environment can; encode it")
-    if (length := len(value.encode())) > VALUE_BYTES:
-        raise Invalid("value", f"has {length} bytes, at most {VALUE_BYTES} can be; keep it elsewhere")
-    if (length := sum(len(text.encode()) for text in {**others, name: value}.values())) > ALL_BYTES:
         raise Invalid(
-            "value", f"with it the app's secrets would have {length} bytes, at most {ALL_BYTES} can be; remove some"
+            "value", "holds NUL or half a surrogate pair, which an environment variable cannot hold; encode it"
         )
+    if (length := len(value.encode())) > VALUE_BYTES:
+        raise Invalid("value", f"has {length} bytes, the limit is {VALUE_BYTES}; keep it elsewhere")
+    if (length := sum(len(text.encode()) for text in {**others, name: value}.values())) > ALL_BYTES:
+        raise Invalid("value", f"with it the app's secrets have {length} bytes, the limit is {ALL_BYTES}; remove some")
     return Secret(sealed=vault.seal(value), set_at=now)
 
 

@@ -184,7 +184,7 @@ async def test_what_is_not_there_is_said(client: httpx.AsyncClient, store: Build
     assert (await client.get("/builds/notes-3/source?file=a")).status_code == 404  # no such commit
     await store.note("notes-2", Expired(log=AT))
     gone = await client.get("/builds/notes-2/tests")
-    assert (gone.status_code, "removed by rule" in gone.json()["detail"]) == (410, True)
+    assert (gone.status_code, "deleted by the retention policy" in gone.json()["detail"]) == (410, True)
 
 
 async def test_nothing_of_it_is_public(client: httpx.AsyncClient) -> None:

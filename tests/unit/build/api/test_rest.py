@@ -289,10 +289,13 @@ async def test_a_log_that_expired_is_gone_and_the_build_says_so(
     await store.update("notes-1", lambda stored: domain.ended(stored, BuildState.ERROR, "x", AT))
     await store.note("notes-1", Expired(log=AT, artifact=AT))
     answer = await client.get("/builds/notes-1/log")
-    assert (answer.status_code, "removed by rule on 2026-01-01" in answer.json()["detail"]) == (410, True)
+    assert (answer.status_code, "deleted by the retention policy on 2026-01-01" in answer.json()["detail"]) == (
+        410,
+        True,
+    )
     assert (await client.get("/builds/notes-1")).json()["expired"]["log"] == "2026-01-01T12:00:00Z"
     page = (await client.get("/builds/notes-1", headers=HTML)).text
-    assert "removed by rule at" in page
+    assert "deleted by the retention policy at" in page
     assert "Its artifact is gone since" in page
 
 
