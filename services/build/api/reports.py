@@ -14,7 +14,7 @@ from services.build.builds.build_comparison import Comparison, compare
 from services.build.builds.build_query import judged_before
 from services.build.builds.build_store import BuildStore
 from services.build.gates.report_archive import ReportFiles
-from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
 from services.build.git.repository import GitFailed, Repositories
 from services.build.git.tree_limits import BadTree
 from shared.errors import Invalid, NotFound, Problem
@@ -52,29 +52,28 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
     def shown(request: Request, template: str, build: Build, **context: Any) -> HTMLResponse:
         return HTMLResponse(pages.part(template, build, request.url.hostname, **context))
 
+    async def part(request: Request, build: Build, name: str) -> Any:
+        """Returns the part `name` of the build's report, as a page if a browser asks."""
+        report = await report_of(build)
+        if wants_page(request.headers.get("accept")):
+            return shown(request, f"{name}.html", build, report=report)
+        whole = report or BuildReport()
+        return {"known": report is not None, "items": getattr(whole, name), "cut": whole.cut}
+
     @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
     async def tests(request: Request, build: Found) -> Any:
         """Lists the tests of the build, by the last run of each step; failed ones first, with their output."""
-        report = await report_of(build)
-        if wants_page(request.headers.get("accept")):
-            return shown(request, "tests.html", build, report=report)
-        return Part[TestRun](known=report is not None, items=report.tests if report else [], cut=cut_of(report))
+        return await part(request, build, "tests")
 
     @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
     async def coverage(request: Request, build: Found) -> Any:
         """Lists the files of the commit with their covered and missed lines, most missed lines first."""
-        report = await report_of(build)
-        if wants_page(request.headers.get("accept")):
-            return shown(request, "coverage.html", build, report=report)
-        return Part[FileCoverage](known=report is not None, items=report.coverage if report else [], cut=cut_of(report))
+        return await part(request, build, "coverage")
 
-    @router.get("/findings", response_model=Part[FoundPlace], summary="Findings of a build")
+    @router.get("/findings", response_model=Part[RecordedFinding], summary="Findings of a build")
     async def findings(request: Request, build: Found) -> Any:
         """Lists the findings of the reports and of the platform's own analysis."""
-        report = await report_of(build)
-        if wants_page(request.headers.get("accept")):
-            return shown(request, "findings.html", build, report=report)
-        return Part[FoundPlace](known=report is not None, items=report.findings if report else [], cut=cut_of(report))
+        return await part(request, build, "findings")
 
     @router.get("/source", response_model=FileView, summary="A file of a build's commit")
     async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
@@ -101,17 +100,13 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         as_page = wants_page(request.headers.get("accept"))
         if before is None and not as_page:
             raise NotFound(f"no build of the same branch was judged before {build.id}; name one with `with`")
-        told = None
+        compared = None
         if before is not None:
             was, now = [await asyncio.to_thread(reports.read, ran(each)) for each in (before, build)]
-            told = await asyncio.to_thread(compare, before, build, was, now)
-        return shown(request, "comparison.html", build, told=told) if as_page else told
+            compared = await asyncio.to_thread(compare, before, build, was, now)
+        return shown(request, "comparison.html", build, comparison=compared) if as_page else compared
 
     return router
-
-
-def cut_of(report: BuildReport | None) -> list[str]:
-    return report.cut if report else []
 
 
 def ran(build: Build) -> str:

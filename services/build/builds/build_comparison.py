@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from services.build.builds.build import Build
-from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
 from shared.models import View
 
 LISTED = 100
@@ -57,8 +57,8 @@ class Comparison(View):
     fixed: list[str] = Field([], description="Tests that failed in the earlier build and passed in the later one.")
     added: list[str] = Field([], description="Tests that only the later build reports.")
     gone: list[str] = Field([], description="Tests that only the earlier build reports.")
-    new_findings: list[FoundPlace] = Field([])
-    gone_findings: list[FoundPlace] = Field([])
+    new_findings: list[RecordedFinding] = Field([])
+    gone_findings: list[RecordedFinding] = Field([])
     coverage: list[CoverageChange] = Field([])
     counts: dict[str, int] = Field({}, description="Number of entries of each list before it was cut to 100.")
 
@@ -126,11 +126,11 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
     return failed
 
 
-def _findings(was: Sequence[FoundPlace], now: Sequence[FoundPlace]) -> dict[str, list[FoundPlace]]:
+def _findings(was: Sequence[RecordedFinding], now: Sequence[RecordedFinding]) -> dict[str, list[RecordedFinding]]:
     return {"new_findings": _beyond(now, was), "gone_findings": _beyond(was, now)}
 
 
-def _beyond(these: Sequence[FoundPlace], those: Sequence[FoundPlace]) -> list[FoundPlace]:
+def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
     """Returns the findings that `those` lack, or have less often; their lines may have moved."""
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []

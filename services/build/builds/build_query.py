@@ -38,7 +38,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Holds one page of results."""
 
     builds: list[Build]
@@ -56,7 +56,7 @@ async def find(
     before: int | None = None,
     batch_size: int = BATCH,
     scanned_at_most: int = SCANNED,
-) -> Found:
+) -> SearchResult:
     """Returns at most `limit` builds, newest first, from the next 1 000 or so: this bounds the work of a request, and
     each cursor is behind the one before it. Raises RedisError."""
     found: list[tuple[int, Build]] = []
@@ -64,15 +64,15 @@ async def find(
     while scanned < scanned_at_most:
         batch = await store.builds(wanted.app, limit=batch_size if wanted.narrows else limit + 1, before=before)
         if not batch:
-            return Found([build for _, build in found], None, scanned)
+            return SearchResult([build for _, build in found], None, scanned)
         for position, build in batch:
             scanned += 1
             if wanted.holds(build):
                 if len(found) == limit:  # there is one more: the next page begins with it
-                    return Found([build for _, build in found], found[-1][0], scanned)
+                    return SearchResult([build for _, build in found], found[-1][0], scanned)
                 found.append((position, build))
         before = batch[-1][0]
-    return Found([build for _, build in found], before, scanned)
+    return SearchResult([build for _, build in found], before, scanned)
 
 
 async def judged_before(store: BuildStore, build: Build) -> Build | None:

@@ -59,22 +59,19 @@ class DeliveryStore:
 
     async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
         """Replaces stored deliveries. One that was removed stays so."""
-        for some in _chunks(deliveries):
-            await self._save(some)
-
-    async def _save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for delivery in deliveries:
-                pipe.hexists(_key(delivery.app), _number(delivery.id))
-            kept = await pipe.execute()
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for delivery, is_kept in zip(deliveries, kept, strict=True):
-                number = _number(delivery.id)
-                if is_kept:
-                    pipe.hset(_key(delivery.app), number, delivery.model_dump_json(exclude={"id"}))
-                waits = delivery.waits and is_kept
-                (pipe.sadd if waits else pipe.srem)(WAITING, f"{delivery.app} {number}")
-            await pipe.execute()
+        for batch in _batches(deliveries):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for delivery in batch:
+                    pipe.hexists(_key(delivery.app), _number(delivery.id))
+                kept = await pipe.execute()
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for delivery, is_kept in zip(batch, kept, strict=True):
+                    number = _number(delivery.id)
+                    if is_kept:
+                        pipe.hset(_key(delivery.app), number, delivery.model_dump_json(exclude={"id"}))
+                    waits = delivery.waits and is_kept
+                    (pipe.sadd if waits else pipe.srem)(WAITING, f"{delivery.app} {number}")
+                await pipe.execute()
 
     async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
         """Returns a delivery. Raises NotFound."""
@@ -123,17 +120,17 @@ class DeliveryStore:
 
     async def _get(self, app: str, numbers: Sequence[str]) -> list[WebhookDelivery]:
         found = []
-        for some in _chunks(numbers):
-            texts: Any = await self._redis.hmget(_key(app), some)
+        for batch in _batches(numbers):
+            texts: Any = await self._redis.hmget(_key(app), batch)
             found += [
                 _numbered(WebhookDelivery.model_validate_json(text), number)
-                for number, text in zip(some, texts, strict=True)
+                for number, text in zip(batch, texts, strict=True)
                 if text
             ]
         return found
 
 
-def _chunks(items: Sequence[Item]) -> Iterator[list[Item]]:
+def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
     """Yields 50 items at a time, so that no request waits while a thousand deliveries are read or written."""
     for start in range(0, len(items), BATCH):
         yield list(items[start : start + BATCH])

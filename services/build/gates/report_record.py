@@ -52,7 +52,7 @@ class FileCoverage(View):
         return 100 * len(self.covered) / (len(self.covered) + len(self.missed))
 
 
-class FoundPlace(View):
+class RecordedFinding(View):
     """Records one finding."""
 
     rule: str = Field(description="Name of the tool and its rule.")
@@ -66,7 +66,7 @@ class BuildReport(View):
 
     tests: list[TestRun] = Field([])
     coverage: list[FileCoverage] = Field([])
-    findings: list[FoundPlace] = Field([])
+    findings: list[RecordedFinding] = Field([])
     cut: list[str] = Field(
         [], description="Descriptions of what was left out because of its size; empty if the record is whole."
     )
@@ -97,7 +97,7 @@ class ReportDraft:
             finding for name, measure in self._measures.items() if name != "findings" for finding in measure.findings
         ]
         findings = [
-            FoundPlace(
+            RecordedFinding(
                 rule=self._mask(finding.rule.strip()),
                 file=finding.offender.file and self._mask(finding.offender.file),
                 line=finding.offender.line,

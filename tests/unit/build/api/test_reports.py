@@ -19,7 +19,7 @@ from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.gates.gate import GateResult
 from services.build.gates.report_archive import ReportFiles
-from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from shared.models import BuildState
@@ -35,7 +35,7 @@ FAILED = TestRun(step="unit", id="t::<b>", outcome="failed", seconds=1, message=
 REPORT = BuildReport(
     tests=[FAILED, TestRun(step="unit", id="t::good", outcome="passed")],
     coverage=[FileCoverage(file="src/a.py", covered=[1], missed=[2])],
-    findings=[FoundPlace(rule="ruff E1", file="src/a.py", line=2, message="<i>bad")],
+    findings=[RecordedFinding(rule="ruff E1", file="src/a.py", line=2, message="<i>bad")],
     cut=["5 of 9 tests"],
 )
 FILES = {"src/a.py": b"one\n<two>\n", "blob": b"a\0b", "large": b"x" * (2**20 + 1)}

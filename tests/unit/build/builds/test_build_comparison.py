@@ -6,7 +6,7 @@ from services.build.builds.build import StepRun
 from services.build.builds.build_comparison import compare
 from services.build.builds.timeline import timeline
 from services.build.gates.gate import GateResult
-from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
 from shared.manifest import Stage
 from shared.models import BuildState
 from tests.support.build.builds import AT, build
@@ -42,12 +42,12 @@ def test_gates_and_steps_have_before_now_and_change() -> None:
 
 
 def test_tests_findings_and_files_that_changed() -> None:
-    def at(line: int) -> FoundPlace:
-        return FoundPlace(rule="ruff E1", file="a.py", line=line, message="bad")
+    def at(line: int) -> RecordedFinding:
+        return RecordedFinding(rule="ruff E1", file="a.py", line=line, message="bad")
 
     was = BuildReport(
         tests=[ran("breaks", "passed"), ran("mends", "failed"), ran("goes", "passed"), ran("stays", "failed")],
-        findings=[at(3), FoundPlace(rule="ruff E2", file="b.py", message="gone")],
+        findings=[at(3), RecordedFinding(rule="ruff E2", file="b.py", message="gone")],
         coverage=[
             FileCoverage(file="a.py", covered=[1], missed=[2]),
             FileCoverage(file="same.py", covered=[1], missed=[]),
