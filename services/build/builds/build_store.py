@@ -5,7 +5,6 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import WatchError
 
 from services.build.builds.app import App
 from services.build.builds.build import JUDGED, Build, Expired, event_of, noted_expiry
@@ -67,9 +66,13 @@ class BuildStore:
         return int(await self._redis.incr(f"build:number:{app}"))
 
     async def add(self, build: Build, *, is_head: bool) -> None:
-        """Adds a queued build; with `is_head`, its commit becomes the one last queued for its branch."""
+        """Adds a queued build; with `is_head`, its commit becomes the one last queued for its branch. Idempotent."""
         position = await self._redis.incr("build:place")
-        async with self._redis.pipeline(transaction=True) as pipe:
+
+        async def write(pipe: Pipeline) -> None:
+            if await pipe.exists(_build(build.id)):
+                return
+            pipe.multi()  # type: ignore[no-untyped-call]
             pipe.set(_build(build.id), build.model_dump_json())
             for index in ("build:all", f"build:of:{build.app}", "build:unended"):
                 pipe.zadd(index, {build.id: position})
@@ -77,27 +80,27 @@ class BuildStore:
                 pipe.hset(f"build:heads:{build.app}", build.branch, f"{build.commit} {build.id}")
             events.append(pipe, event_of(build))
             mark(pipe, None, build)
-            await pipe.execute()
+
+        # Begins again if the connection is lost in the middle; what is stored decides.
+        await self._redis.transaction(write, _build(build.id))
 
     async def update(self, build_id: str, change: Change) -> Build:
         """Stores `change(stored)` and returns it; `change` is called again if another writer was first, and may raise.
 
         A build that has ended is returned unchanged. Raises NotFound.
         """
-        async with self._redis.pipeline(transaction=True) as pipe:
-            while True:
-                try:
-                    await pipe.watch(_build(build_id))
-                    stored: Any = await pipe.get(_build(build_id))
-                    before = _parse(build_id, stored)
-                    after = before if before.ended else change(before)
-                    if after != before:
-                        pipe.multi()  # type: ignore[no-untyped-call]
-                        _write(pipe, before, after)
-                        await pipe.execute()
-                    return after
-                except WatchError:  # another writer, or a connection lost in the middle: what is stored decides
-                    continue
+
+        async def write(pipe: Pipeline) -> Build:
+            stored: Any = await pipe.get(_build(build_id))
+            before = _parse(build_id, stored)
+            after = before if before.ended else change(before)
+            pipe.multi()  # type: ignore[no-untyped-call]
+            if after != before:
+                _write(pipe, before, after)
+            return after
+
+        updated: Build = await self._redis.transaction(write, _build(build_id), value_from_callable=True)
+        return updated
 
     async def build(self, build_id: str) -> Build:
         """Returns a build. Raises NotFound."""

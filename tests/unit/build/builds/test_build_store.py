@@ -1,7 +1,9 @@
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from services.build.builds import build as domain
@@ -63,6 +65,31 @@ async def test_builds_are_listed_newest_first_page_by_page(store: BuildStore) ->
     assert [one.id for _, one in first] == ["notes-3", "notes-2"]
     assert [one.id for _, one in await store.builds("notes", limit=2, before=first[-1][0])] == ["notes-1"]
     assert [one.id for _, one in await store.builds(None, limit=9)] == ["notes-3", "notes-2", "other-1", "notes-1"]
+
+
+async def test_a_build_that_is_added_again_stays_as_it_is(store: BuildStore, redis: Redis) -> None:
+    await store.add(build(), is_head=True)
+    await store.update("notes-1", lambda stored: domain.started(stored, AT))
+    stored = await store.builds("notes", limit=9)
+    await store.add(build(), is_head=True)
+    assert await store.builds("notes", limit=9) == stored
+    assert await event_types(redis) == ["build.queued", "build.running"]
+
+
+async def test_a_change_is_made_again_if_another_writer_was_first(store: BuildStore, redis_socket: Path) -> None:
+    await store.add(build(), is_head=True)
+    found = []
+
+    def change(stored: Build) -> Build:
+        found.append(stored.excerpt)
+        if len(found) == 1:
+            with SyncRedis(unix_socket_path=str(redis_socket)) as other:
+                other.set("build:build:notes-1", build(excerpt="of the other").model_dump_json())
+        return domain.with_changes(stored, reason="changed")
+
+    changed = await store.update("notes-1", change)
+    assert (found, changed) == (["", "of the other"], build(excerpt="of the other", reason="changed"))
+    assert await store.build("notes-1") == changed
 
 
 async def test_a_change_of_state_comes_with_one_event(store: BuildStore, redis: Redis) -> None:
