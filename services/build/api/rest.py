@@ -96,7 +96,7 @@ def apps_router(
         left out.
         """
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
-        if changed.gate is not None:  # the hook asks from now on; whoever is asked goes by the app
+        if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await asyncio.to_thread(repositories.gate, app, True)
         await store.put_app(changed)
         if changed.gate is None and repositories.exists(app):

@@ -131,9 +131,9 @@ class Build(BuildView):
         return self.state is S.RUNNING and self.passed
 
 
-def noted_expiry(build: Build, expired: Expired) -> Build:
-    """Returns the build with `expired` noted; a time that is already noted stays. Raises ValueError for a build that
-    has not ended."""
+def with_expiry(build: Build, expired: Expired) -> Build:
+    """Returns the build with `expired` recorded; a time that is already recorded stays. Raises ValueError for a build
+    that has not ended."""
     if not build.ended:
         raise ValueError(f"{build.id} has not ended")
     before = build.expired

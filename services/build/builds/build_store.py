@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from services.build.builds.app import App
-from services.build.builds.build import JUDGED, Build, Expired, event_of, noted_expiry
+from services.build.builds.build import JUDGED, Build, Expired, event_of, with_expiry
 from services.build.builds.status_store import mark
 from shared import events
 from shared.errors import Conflict, NotFound
@@ -130,7 +130,7 @@ class BuildStore:
     async def note(self, build_id: str, expired: Expired) -> Build:
         """Records which of the build's files (log, artifact) retention has deleted. Raises NotFound, and ValueError for
         a build that has not ended."""
-        noted = noted_expiry(await self.build(build_id), expired)  # only this writes to a build that has ended
+        noted = with_expiry(await self.build(build_id), expired)  # only this writes to a build that has ended
         await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
         return noted
 

@@ -57,8 +57,8 @@ def changed_coverage(
 ) -> Measure:
     """Returns the percentage of the coverable changed lines that ran.
 
-    `hits`: file → line → number of runs; `changed`: file → its changed lines; `against` tells a person since when. The
-    figure is 100 if no changed line is coverable, and None if the report names no file of the commit.
+    `hits`: file → line → number of runs; `changed`: file → its changed lines; `against` says since when, for a person.
+    The figure is 100 if no changed line is coverable, and None if the report names no file of the commit.
     """
     if not hits:
         return Measure(None, "the coverage report names no file of the commit")

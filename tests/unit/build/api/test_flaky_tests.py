@@ -95,7 +95,7 @@ async def test_an_app_that_is_not_there_has_no_tests(client: httpx.AsyncClient) 
 
 
 def test_the_page_shows_figure_threshold_trend_places_and_flaky_tests(tmp_path: Path) -> None:
-    places = [Offender(file="src/<a>.py", line=line, message="f") for line in range(1, 9)]
+    offenders = [Offender(file="src/<a>.py", line=line, message="f") for line in range(1, 9)]
     gates = [
         GateResult(
             name="complexity",
@@ -105,7 +105,7 @@ def test_the_page_shows_figure_threshold_trend_places_and_flaky_tests(tmp_path: 
             bound="at most",
             previous=14.999,
             reason="16, at most 15",
-            offenders=places,
+            offenders=offenders,
         ),
         GateResult(name="secrets", passed=True, figure=0, threshold=0, unit="secrets", reason="0, at most 0"),
     ]

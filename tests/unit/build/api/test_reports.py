@@ -166,8 +166,12 @@ async def test_pages_show_it_escaped(client: httpx.AsyncClient, path: str, shown
 async def test_a_comparison_is_with_the_build_before_or_one_that_is_named(
     client: httpx.AsyncClient, store: BuildStore
 ) -> None:
-    told = await got(client, "/builds/notes-2/comparison")
-    assert (told["before"], told["gates"][0]["delta"], told["newly_failing"]) == ("notes-1", 10, ["unit: t::<b>"])
+    comparison = await got(client, "/builds/notes-2/comparison")
+    assert (comparison["before"], comparison["gates"][0]["delta"], comparison["newly_failing"]) == (
+        "notes-1",
+        10,
+        ["unit: t::<b>"],
+    )
     back = await got(client, "/builds/notes-1/comparison?with=notes-2")
     assert (back["before"], back["fixed"]) == ("notes-2", ["unit: t::<b>"])
     assert (await client.get("/builds/notes-1/comparison")).status_code == 404

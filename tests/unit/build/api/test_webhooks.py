@@ -154,8 +154,8 @@ async def test_garbage_that_is_signed_is_told_so(world: World, forge: Forge) -> 
     assert await world.listed() == []
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["with its length", "in chunks"])
-async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, told: bool) -> None:
+@pytest.mark.parametrize("has_length", [True, False], ids=["with its length", "in chunks"])
+async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, has_length: bool) -> None:
     await world.has_app(Forge.GITHUB)
     sent = 0
 
@@ -165,10 +165,10 @@ async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, told: bo
             sent += 2**16
             yield b"x" * 2**16
 
-    given = call(Forge.GITHUB).headers | ({"content-length": str(LARGEST_BYTES + 1)} if told else {})
+    given = call(Forge.GITHUB).headers | ({"content-length": str(LARGEST_BYTES + 1)} if has_length else {})
     answer = await world.http.post("/webhooks/github/notes", headers=given, content=chunks())
     assert (answer.status_code, "more than 5 MB" in answer.json()["detail"]) == (413, True)
-    assert sent <= (0 if told else LARGEST_BYTES + 2**16)
+    assert sent <= (0 if has_length else LARGEST_BYTES + 2**16)
 
 
 @pytest.mark.parametrize("forge", FORGES)

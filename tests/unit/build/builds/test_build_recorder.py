@@ -85,8 +85,8 @@ async def test_what_is_hidden_is_not_stored_nor_told(store: BuildStore, redis: R
     word = "hunter2"
     recorder = await recorder_of(store, build())
     recorder.mask = Mask([word])
-    place = Offender(file=f"{word}.py", line=1, message=f"is {word}")
-    gate = GateResult(name="findings", passed=False, reason=f"1 ({word})", offenders=[place, Offender(message=word)])
+    offender = Offender(file=f"{word}.py", line=1, message=f"is {word}")
+    gate = GateResult(name="findings", passed=False, reason=f"1 ({word})", offenders=[offender, Offender(message=word)])
     flaky = FlakyTest(test=f"a[{word}]", step="test", until=AT, what=f"says {word}")
     await recorder.update(lambda stored: domain.started(stored, AT))
     await recorder.update(lambda stored: domain.step_started(stored, "test", Stage.TEST, AT))

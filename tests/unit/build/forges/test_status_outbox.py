@@ -174,10 +174,10 @@ async def test_the_newest_build_of_a_commit_tells_of_it(world: World, respx_mock
     await world.store.add(build(1), is_head=True)
     await world.store.add(build(2, commit=build(1).commit), is_head=True)
     await world.step()
-    told = len(respx_mock.calls)
+    before = len(respx_mock.calls)
     await world.store.update("notes-1", lambda stored: domain.ended(stored, BuildState.ERROR, "late", AT))
     await world.step()
-    assert (sent(respx_mock, told), await world.statuses.pending()) == ([], {})
+    assert (sent(respx_mock, before), await world.statuses.pending()) == ([], {})
 
 
 async def test_what_changed_meanwhile_is_still_to_be_told(world: World) -> None:

@@ -73,10 +73,10 @@ def test_the_trend_knows_which_way_is_better(
 
 
 def test_a_result_says_what_it_is_made_of_also_where_it_passes() -> None:
-    places = tuple(Offender(file="a.py", line=line) for line in range(100))
-    result = judge("complexity", 15, Measure(9, offenders=places))
+    offenders = tuple(Offender(file="a.py", line=line) for line in range(100))
+    result = judge("complexity", 15, Measure(9, offenders=offenders))
     assert (result.passed, result.unit, result.bound) == (True, "", "at most")
-    assert result.offenders == list(places[:OFFENDERS_KEPT])
+    assert result.offenders == list(offenders[:OFFENDERS_KEPT])
     assert judge("coverage", 70, Measure(9)).unit == "%"
 
 

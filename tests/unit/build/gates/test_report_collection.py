@@ -51,7 +51,7 @@ def test_the_files_with_most_lines_uncovered_come_first() -> None:
     lcov = b"SF:/w/a.py\nDA:1,1\nDA:2,0\nend_of_record\nSF:/w/b.py\nDA:7,0\nDA:8,0\nend_of_record\n"
     collected = Collected(PathResolver(["a.py", "b.py"]))
     collected.add(reported(coverage=lcov))
-    assert [str(place) for place in collected.measures()["coverage"].offenders] == [
+    assert [str(each) for each in collected.measures()["coverage"].offenders] == [
         "b.py:7 2 of 2 lines not covered",
         "a.py:2 1 of 2 lines not covered",
     ]
