@@ -177,6 +177,13 @@ def past_run(runs: Sequence[CaseCount], build: str, commit: str, step: str, now:
     return PastRun(build=build, commit=commit, step=step, at=now, failed=failed, passed=passed)
 
 
+def merged(earlier: PastRun, run: PastRun) -> PastRun:
+    """Returns one record of the two: a build that is resumed runs its steps again."""
+    failed = sorted({*earlier.failed, *run.failed})[:FAILED_KEPT]
+    passed = sorted({*earlier.passed, *run.passed})[:PASSED_KEPT]
+    return run.model_copy(update={"failed": failed, "passed": passed})
+
+
 def failed_lately(past: Sequence[PastRun], step: str) -> list[str]:
     """Returns the ids of the step's tests that failed in its last runs, newest first, at most 50. `past` is newest
     first."""

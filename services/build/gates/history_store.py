@@ -6,7 +6,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from services.build.gates.baseline import Baseline
-from services.build.gates.flaky import RUNS_KEPT, PastRun, Quarantine
+from services.build.gates.flaky import RUNS_KEPT, PastRun, Quarantine, merged
 from shared.errors import NotFound
 
 
@@ -34,18 +34,18 @@ class HistoryStore:
         return [PastRun.model_validate_json(text) for text in texts]
 
     async def record(self, app: str, run: PastRun, put: Sequence[Quarantine], drop: Sequence[str]) -> None:
-        """Adds a run, and puts and drops quarantines in the same transaction.
-
-        The run replaces that of the same build and step: a build that is resumed runs its steps again.
-        """
-        runs, text = f"build:runs:{app}", run.model_dump_json()
+        """Adds a run, and puts and drops quarantines in the same transaction. An earlier run of the same build and step
+        is merged with it."""
+        runs = f"build:runs:{app}"
         kept: Any = await self._redis.lrange(runs, 0, -1)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.lrem(runs, 0, text)  # the client repeats a transaction whose answer was lost
-            for each in kept:
-                earlier = PastRun.model_validate_json(each)
+            for text in kept:
+                earlier = PastRun.model_validate_json(text)
                 if (earlier.build, earlier.step) == (run.build, run.step):
-                    pipe.lrem(runs, 0, each)
+                    pipe.lrem(runs, 0, text)
+                    run = merged(earlier, run)
+            text = run.model_dump_json()
+            pipe.lrem(runs, 0, text)  # the client repeats a transaction whose answer was lost
             pipe.lpush(runs, text)
             pipe.ltrim(runs, 0, RUNS_KEPT - 1)
             for quarantine in put:

@@ -15,8 +15,8 @@ def store(redis: Redis) -> HistoryStore:
     return HistoryStore(redis)
 
 
-def run(number: int, step: str = "test", failed: str = "a::b") -> PastRun:
-    return PastRun(build=f"notes-{number}", commit="c", step=step, at=AT, failed=[failed], passed=["0123"])
+def run(number: int, step: str = "test", failed: tuple[str, ...] = ("a::b",)) -> PastRun:
+    return PastRun(build=f"notes-{number}", commit="c", step=step, at=AT, failed=list(failed), passed=["0123"])
 
 
 def quarantine(test: str, reason: str = "flips") -> Quarantine:
@@ -41,10 +41,10 @@ async def test_the_last_runs_are_kept_newest_first(store: HistoryStore) -> None:
     assert await store.runs("other") == []
 
 
-async def test_a_run_that_is_recorded_again_replaces_the_first(store: HistoryStore) -> None:
-    for each in (run(1), run(1, step="lint"), run(2), run(1), run(1, failed="c::d"), run(1, failed="c::d")):
+async def test_a_run_that_is_recorded_again_is_merged_with_the_first(store: HistoryStore) -> None:
+    for each in (run(1), run(1, step="lint"), run(2), run(1), run(1, failed=("c::d",)), run(1, failed=("c::d",))):
         await store.record("notes", each, [], [])
-    assert await store.runs("notes") == [run(1, failed="c::d"), run(2), run(1, step="lint")]
+    assert await store.runs("notes") == [run(1, failed=("a::b", "c::d")), run(2), run(1, step="lint")]
 
 
 async def test_quarantines_come_and_go_with_a_run_or_by_hand(store: HistoryStore) -> None:
