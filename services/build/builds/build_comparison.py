@@ -78,7 +78,8 @@ def compare(before: Build, after: Build, was: BuildReport | None, now: BuildRepo
         return comparison
     lists: dict[str, Sequence[Any]] = {
         **_tests(was.tests, now.tests),
-        **_findings(was.findings, now.findings),
+        "new_findings": _beyond(now.findings, was.findings),
+        "gone_findings": _beyond(was.findings, now.findings),
         "coverage": _coverage(was.coverage, now.coverage),
     }
     cut = {name: items[:LISTED] for name, items in lists.items()}
@@ -124,10 +125,6 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
         name = f"{test.step}: {test.id}"
         failed[name] = failed.get(name, False) or test.outcome == "failed"
     return failed
-
-
-def _findings(was: Sequence[RecordedFinding], now: Sequence[RecordedFinding]) -> dict[str, list[RecordedFinding]]:
-    return {"new_findings": _beyond(now, was), "gone_findings": _beyond(was, now)}
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:

@@ -1,6 +1,6 @@
 """Stores apps and builds, in Redis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -12,6 +12,7 @@ from services.build.builds.status_store import mark
 from shared import events
 from shared.errors import Conflict, NotFound
 
+BATCH = 100
 Change = Callable[[Build], Build]
 Head = tuple[str, str]  # commit, id of the build that was queued for it (empty: it is not to be built)
 
@@ -119,6 +120,14 @@ class BuildStore:
             for (_, position), text in zip(found, texts, strict=True)
             if text is not None
         ]
+
+    async def every(self, app: str | None = None) -> AsyncIterator[Build]:
+        """Yields all builds of one app, or of all, newest first; they are read 100 at a time."""
+        before: int | None = None
+        while batch := await self.builds(app, limit=BATCH, before=before):
+            before = batch[-1][0]
+            for _, build in batch:
+                yield build
 
     async def position(self, build_id: str) -> int:
         """Returns the build's position in the order of queueing. Raises NotFound."""

@@ -28,7 +28,6 @@ PACKS, LOOSE = 50, 6700  # git's own figures
 TIMEOUT_S = 900.0
 PAUSE_S = 3600.0
 STALE_S = 24 * 3600.0  # nothing of git's writes so long
-BATCH = 100
 REASON_BYTES = 2000
 _CONFIG = {
     "safe.directory": "*",
@@ -76,7 +75,7 @@ class RepositoryGc:
         self._not_before[app] = time.monotonic() + PAUSE_S
         async with self._locks[app]:
             stop = self._stops[app] = Stop()
-            commits = await self._commits(app)
+            commits = {build.commit async for build in self._store.every(app)}
             try:
                 await asyncio.to_thread(keep, self._repositories, app, commits)
                 await self._pack(app, stop)
@@ -100,15 +99,6 @@ class RepositoryGc:
             for app, count in packs.items()
             if count > self._most_packs or _loose(self._repositories.path(app)) > self._most_loose
         }
-
-    async def _commits(self, app: str) -> set[str]:
-        """Returns the commits of all builds of the app."""
-        commits: set[str] = set()
-        before: int | None = None
-        while batch := await self._store.builds(app, limit=BATCH, before=before):
-            before = batch[-1][0]
-            commits |= {build.commit for _, build in batch}
-        return commits
 
     async def _pack(self, app: str, stop: Stop) -> None:
         """Runs git gc. Ends it when stopped, cancelled, or over its time. Raises GitFailed."""

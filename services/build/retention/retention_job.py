@@ -20,7 +20,6 @@ from shared.models import Environment, ReleaseView
 
 log = logging.getLogger(__name__)
 
-BATCH = 100
 SLACK = timedelta(minutes=10)  # a release that was asked for before the note has been stored by then
 
 
@@ -74,12 +73,8 @@ class RetentionJob:
     async def _builds(self) -> dict[str, list[Build]]:
         """Returns the builds of each app, newest first, without the fields that do not matter here."""
         by_app: dict[str, list[Build]] = defaultdict(list)
-        before: int | None = None
-        while batch := await self._store.builds(None, limit=BATCH, before=before):
-            before = batch[-1][0]
-            for _, build in batch:
-                slim = build.model_copy(update={"steps": [], "gates": [], "flaky": [], "manifest": None})
-                by_app[build.app].append(slim)
+        async for build in self._store.every():
+            by_app[build.app].append(build.model_copy(update={"steps": [], "gates": [], "flaky": [], "manifest": None}))
         return by_app
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
