@@ -18,8 +18,7 @@ from services.build.gates.gate import GateResult
 from services.build.gates.history_store import HistoryStore
 from services.build.logs.build_log import BuildLogs
 from services.build.reports.metric import Offender
-from shared.registry import RedisRegistry
-from shared.web.app import create_app
+from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
 
 pytestmark = pytest.mark.anyio
@@ -38,12 +37,10 @@ def history(redis: Redis) -> HistoryStore:
 async def client(history: HistoryStore, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     store = BuildStore(redis)
     await store.add_app(new_app("notes", AT))
-    settings = Settings(home=tmp_path, token="a-token")
-    routers = [flaky_tests_router(store, history, lambda: AT)]
-    app = create_app("build", settings, RedisRegistry(redis), description="", routers=routers)
-    headers = {"Authorization": "Bearer a-token"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
-        yield http
+    async with client_of(
+        [flaky_tests_router(store, history, lambda: AT)], Settings(home=tmp_path, token=TOKEN), redis
+    ) as client:
+        yield client
 
 
 async def test_a_person_quarantines_a_test_and_ends_it(client: httpx.AsyncClient, history: HistoryStore) -> None:
@@ -110,7 +107,7 @@ def test_the_page_shows_figure_threshold_trend_places_and_flaky_tests(tmp_path: 
         GateResult(name="secrets", passed=True, figure=0, threshold=0, unit="secrets", reason="0, at most 0"),
     ]
     flaky = [FlakyTest(test="t::<b>", step="test", until=LATER, what="failed in both runs")]
-    pages = BuildPages(BuildLogs(tmp_path), Settings(home=tmp_path, token="a-token"))
+    pages = BuildPages(BuildLogs(tmp_path), Settings(home=tmp_path, token=TOKEN))
     page = pages.build(build(gates=gates, flaky=flaky), "localhost")
     for words in ("16, at most 15", "worse, was 14.99", "src/&lt;a&gt;.py:5 f", "3 more", "in secrets"):
         assert words in page

@@ -23,13 +23,11 @@ from services.build.gates.report_record import BuildReport, FileCoverage, Record
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from shared.models import BuildState
-from shared.registry import RedisRegistry
-from shared.web.app import create_app
+from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
 from tests.support.build.service import git_environment
 
 pytestmark = pytest.mark.anyio
-TOKEN = "a-token"
 HTML = {"Accept": "text/html,*/*"}
 FAILED = TestRun(step="unit", id="t::<b>", outcome="failed", seconds=1, message="1 != 2", output="<script>trace")
 REPORT = BuildReport(
@@ -80,16 +78,9 @@ async def client(store: BuildStore, redis: Redis, tmp_path: Path) -> AsyncIterat
     reports.write("notes-2", REPORT)
     settings = Settings(home=tmp_path, token=TOKEN)
     pages = BuildPages(BuildLogs(tmp_path / "logs"), settings)
-    app = create_app(
-        "build",
-        settings,
-        RedisRegistry(redis),
-        description="",
-        routers=[builds_router(store, pages), reports_router(store, reports, repositories, pages)],
-    )
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
-        yield http
+    routers = [builds_router(store, pages), reports_router(store, reports, repositories, pages)]
+    async with client_of(routers, settings, redis) as client:
+        yield client
 
 
 async def got(client: httpx.AsyncClient, path: str) -> Any:

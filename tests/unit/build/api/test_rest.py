@@ -13,7 +13,7 @@ from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.manifest import manifest_router
 from services.build.api.page_views import BuildPages
 from services.build.api.reports import reports_router
-from services.build.api.rest import PUBLIC, apps_router, build_router
+from services.build.api.rest import apps_router, build_router
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
 from services.build.builds.build import Expired
@@ -30,14 +30,12 @@ from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.manifest import Stage
 from shared.models import BuildState
-from shared.registry import RedisRegistry
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
-from shared.web.app import create_app
+from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
 
 pytestmark = pytest.mark.anyio
-TOKEN = "a-token"
 HTML = {"Accept": "text/html,*/*"}
 
 
@@ -67,24 +65,16 @@ async def client(
         await history.forget(deleted)
         await deliveries.forget(deleted)
 
-    app = create_app(
-        "build",
-        Settings(home=tmp_path, token=TOKEN),
-        RedisRegistry(redis),
-        description="",
-        routers=[
-            builds_router(store, pages),
-            reports_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
-            build_router(store, push_handler, remote_sync, logs, pages, lambda: None),
-            apps_router(store, repositories, remote_sync, repository_gc, vault, forget, lambda: AT),
-            flaky_tests_router(store, history, lambda: AT),
-            manifest_router(),
-        ],
-        public=PUBLIC,
-    )
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
-        yield http
+    routers = [
+        builds_router(store, pages),
+        reports_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
+        build_router(store, push_handler, remote_sync, logs, pages, lambda: None),
+        apps_router(store, repositories, remote_sync, repository_gc, vault, forget, lambda: AT),
+        flaky_tests_router(store, history, lambda: AT),
+        manifest_router(),
+    ]
+    async with client_of(routers, Settings(home=tmp_path, token=TOKEN), redis) as client:
+        yield client
 
 
 async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> None:

@@ -15,9 +15,8 @@ from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.secrets.secret import opened
 from services.build.secrets.secret_store import SecretStore
-from shared.registry import RedisRegistry
 from shared.security.vault import Vault
-from shared.web.app import create_app
+from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT
 
 pytestmark = pytest.mark.anyio
@@ -39,13 +38,11 @@ def vault(tmp_path: Path) -> Vault:
 async def client(secrets: SecretStore, vault: Vault, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     store = BuildStore(redis)
     await store.add_app(new_app("notes", AT))
-    settings = Settings(home=tmp_path, token="a-token")
     times = iter(AT + timedelta(seconds=passed) for passed in range(100))
-    routers = [secrets_router(store, secrets, vault, lambda: next(times))]
-    app = create_app("build", settings, RedisRegistry(redis), description="", routers=routers)
-    headers = {"Authorization": "Bearer a-token"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
-        yield http
+    async with client_of(
+        [secrets_router(store, secrets, vault, lambda: next(times))], Settings(home=tmp_path, token=TOKEN), redis
+    ) as client:
+        yield client
 
 
 async def test_a_secret_is_set_changed_listed_and_removed(

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.build.api.rest import PUBLIC
 from services.build.api.webhooks import webhooks_router
 from services.build.builds.app import App, new_app
 from services.build.builds.build_store import BuildStore
@@ -18,15 +17,12 @@ from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import LARGEST_BYTES
 from services.build.forges.webhook_handler import WebhookHandler
 from services.build.git.remote_source import Forge, Source
-from shared.registry import RedisRegistry
 from shared.security.vault import Vault
-from shared.web.app import create_app
+from tests.support.build.api import AUTHORIZED, TOKEN, client_of
 from tests.support.build.builds import AT
 from tests.support.build.webhooks import SECRET, Call, call, headers
 
 pytestmark = pytest.mark.anyio
-TOKEN = "a-token"
-AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 FORGES = list(Forge)
 
 
@@ -35,15 +31,8 @@ class World:
         self.store, self.deliveries = BuildStore(redis), DeliveryStore(redis)
         self.vault = Vault(folder / "key", "trial")
         self.woken = 0
-        webhook_handler = WebhookHandler(self.store, self.deliveries, self.vault, wake=self._wake, now=lambda: AT)
-        self.app = create_app(
-            "build",
-            Settings(home=folder, token=TOKEN),
-            RedisRegistry(redis),
-            description="",
-            routers=[webhooks_router(self.store, self.deliveries, webhook_handler)],
-            public=PUBLIC,
-        )
+        handler = WebhookHandler(self.store, self.deliveries, self.vault, wake=self._wake, now=lambda: AT)
+        self.router = webhooks_router(self.store, self.deliveries, handler)
         self.http: httpx.AsyncClient
 
     def _wake(self, app: str) -> None:
@@ -71,7 +60,8 @@ class World:
 @pytest.fixture
 async def world(redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path, redis)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url="http://build") as world.http:
+    settings = Settings(home=tmp_path, token=TOKEN)
+    async with client_of([world.router], settings, redis, headers={}) as world.http:
         yield world
 
 
