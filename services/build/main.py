@@ -1,9 +1,11 @@
 """Assembles the build service: the composition root."""
 
+import asyncio
 import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -21,7 +23,7 @@ from services.build.builds.lease_store import Lease
 from services.build.builds.status_store import StatusStore
 from services.build.cache.cache_store import CacheStore
 from services.build.config import Settings
-from services.build.executors.executor import Executor, Stop
+from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
@@ -29,7 +31,7 @@ from services.build.forges.webhook_handler import WebhookHandler
 from services.build.gates.code_analysis import Analysis
 from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
-from services.build.git.config_isolation import wall_off
+from services.build.git.config_isolation import isolate
 from services.build.git.git_fetch import Fetcher
 from services.build.git.git_http import GitHttp
 from services.build.git.pre_receive_objects import PreReceiveObjects
@@ -37,12 +39,13 @@ from services.build.git.push_socket import PushSocket, install_hooks
 from services.build.git.repository import Repositories
 from services.build.git.tree_limits import TreeLimits
 from services.build.logs.build_log import BuildLogs
+from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
-from services.build.pipeline.run import BuildContext, run_build
+from services.build.pipeline.run import run_build
 from services.build.queue.workers import Workers
 from services.build.retention.executor_gc import ExecutorGc
-from services.build.retention.repository_gc import TIMEOUT_S as UPKEEP_TIMEOUT_S
+from services.build.retention.repository_gc import TIMEOUT_S as GC_TIMEOUT_S
 from services.build.retention.repository_gc import RepositoryGc
 from services.build.retention.retention_job import RetentionJob
 from services.build.retention.retention_policy import RetentionPolicy
@@ -63,12 +66,12 @@ from shared.web.app import configure_logging, create_app, serve
 
 SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
-SWEEP_S = 60.0
-DOOR_S = 2.0
-EXPIRE_S = 1800.0
-UPKEEP_S = 60.0
+EXECUTOR_GC_S = 60.0
+PRE_RECEIVE_S = 2.0
+RETENTION_S = 1800.0
+REPOSITORY_GC_S = 60.0
 DELIVER_S = 1.0
-FETCHES, TELLINGS = 4, 8  # apps at a time
+FETCHES, STATUSES = 4, 8  # apps at a time
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -89,7 +92,7 @@ def build_app(settings: Settings) -> FastAPI:
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
     deployer = ServiceClient("deployer", settings, registry, http)
     executor = _executor(settings, environment)
-    tools = BuildContext(
+    context = BuildContext(
         store=store,
         history=history,
         passed=passed,
@@ -100,7 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
         analysis=Analysis(environment),
         logs=logs,
         reports=reports,
-        handover=DeployerClient(deployer),
+        deployer=DeployerClient(deployer),
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
@@ -110,53 +113,57 @@ def build_app(settings: Settings) -> FastAPI:
         steps_at_a_time=settings.build_steps,
     )
 
-    async def run(build_id: str, stop: Stop) -> None:
-        await run_build(tools, build_id, stop)
-
     lease = Lease(redis, settings.stack_id())
-    workers = Workers(store, logs, run, settings.build_concurrency, now, lease.hold)
-    schedule = Loop("schedule", workers.step, every_s=SCHEDULE_S)
-    workers.wake = schedule.wake
-    sweep = Loop("leftovers", ExecutorGc(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
-    expiry = RetentionJob(
-        store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now
+    schedule_due, pre_receive_due, fetch_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    workers = Workers(
+        store, logs, partial(run_build, context), settings.build_concurrency, now, lease.hold, wake=schedule_due.set
     )
-    upkeep = RepositoryGc(store, repositories, path)
-    intake = PushHandler(store, repositories, logs, wake=schedule.wake, url=url, now=now)
+    leftovers = Loop("leftovers", ExecutorGc(store, executor).step, every_s=EXECUTOR_GC_S, stale_s=3 * EXECUTOR_GC_S)
+    policy = RetentionPolicy(
+        settings.build_keep_days, settings.build_keep_logs, settings.build_keep_artifacts, settings.build_keep_records
+    )
+    retention = RetentionJob(store, logs, reports, settings.build_releases, deployer, executor.images, policy, now)
+    repository_gc = RepositoryGc(store, repositories, path)
+    push_handler = PushHandler(store, repositories, logs, wake=schedule_due.set, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
     spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
-    git = GitHttp(settings.repositories, settings.hooks, spool, intake.admit, variables, largest_push)
-    door = PreReceiveGate(store, intake, PreReceiveObjects(repositories), logs, wake=schedule.wake, is_here=git.is_here)
-    at_door = Loop("door", door.step, every_s=DOOR_S)
-    door.left = at_door.wake
-    pushes = PushSocket(settings.push_socket, intake.tell, door.judge)
+    git = GitHttp(settings.repositories, settings.hooks, spool, push_handler.admit, variables, largest_push)
+    pre_receive = PreReceiveGate(
+        store,
+        push_handler,
+        PreReceiveObjects(repositories),
+        logs,
+        wake=schedule_due.set,
+        on_abandoned=pre_receive_due.set,
+        is_connected=git.is_connected,
+    )
+    pushes = PushSocket(settings.push_socket, push_handler.report, pre_receive.judge)
     loopback = settings.build_loopback_sources
     vault, deliveries = Vault(settings.home / "key", "build:sources"), DeliveryStore(redis)
-    fetches, tellings = KeyedTasks("fetch", at_a_time=FETCHES), KeyedTasks("statuses", at_a_time=TELLINGS)
+    fetches = KeyedTasks("fetch", fetch_due.set, at_a_time=FETCHES)
+    statuses = KeyedTasks("statuses", at_a_time=STATUSES)
     fetcher = Fetcher(repositories, vault, path, loopback=loopback)
-    mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now)
-    deliver = Loop("deliveries", mirror.step, every_s=DELIVER_S)
-    fetches.on_end = mirror.wake = deliver.wake
-    receiver = WebhookHandler(store, deliveries, vault, wake=mirror.heard, now=now)
-    outbox = StatusOutbox(store, StatusStore(redis), vault, http, tellings, url)
+    remote_sync = RemoteSync(store, deliveries, push_handler, fetcher, fetches, now, wake=fetch_due.set)
+    webhook_handler = WebhookHandler(store, deliveries, vault, wake=remote_sync.on_delivery, now=now)
+    outbox = StatusOutbox(store, StatusStore(redis), vault, http, statuses, url)
 
-    async def forget(deleted: str) -> None:
-        await history.forget(deleted)
-        await passed.forget(deleted)
-        await secrets.forget(deleted)
-        await deliveries.forget(deleted)
-        sweep.wake()
+    async def forget_app(app: str) -> None:
+        await history.forget(app)
+        await passed.forget(app)
+        await secrets.forget(app)
+        await deliveries.forget(app)
+        leftovers.wake()
 
     pages = BuildPages(logs, settings)
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         install_hooks(settings.hooks)
-        wall_off(settings.build_releases)
+        isolate(settings.build_releases)
         async with redis, http, workers.working(), pushes.listening():
             yield
             await fetches.close()
-            await tellings.close()
+            await statuses.close()
 
     async def git_is_there() -> str | None:
         return None if shutil.which("git", path=environment.get("PATH")) else "git is not installed"
@@ -168,24 +175,24 @@ def build_app(settings: Settings) -> FastAPI:
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
             builds_router(store, pages),
-            build_router(store, intake, mirror, logs, pages, schedule.wake),
+            build_router(store, push_handler, remote_sync, logs, pages, schedule_due.set),
             reports_router(store, reports, repositories, pages),
-            apps_router(store, repositories, mirror, upkeep, vault, forget, now, loopback=loopback),
+            apps_router(store, repositories, remote_sync, repository_gc, vault, forget_app, now, loopback=loopback),
             manifest_router(),
             flaky_tests_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
-            webhooks_router(store, deliveries, receiver),
+            webhooks_router(store, deliveries, webhook_handler),
         ],
         loops=[
-            schedule,
-            Loop("reconcile", intake.reconcile, every_s=RECONCILE_S),
-            at_door,
-            deliver,
+            Loop("schedule", workers.step, every_s=SCHEDULE_S, woken=schedule_due),
+            Loop("reconcile", push_handler.reconcile, every_s=RECONCILE_S),
+            Loop("door", pre_receive.step, every_s=PRE_RECEIVE_S, woken=pre_receive_due),
+            Loop("deliveries", remote_sync.step, every_s=DELIVER_S, woken=fetch_due),
             Loop("statuses", outbox.step, every_s=DELIVER_S),
-            sweep,
+            leftovers,
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),
-            Loop("expiry", expiry.step, every_s=EXPIRE_S, stale_s=3 * EXPIRE_S),
-            Loop("upkeep", upkeep.step, every_s=UPKEEP_S, stale_s=UPKEEP_TIMEOUT_S + 3 * UPKEEP_S),
+            Loop("expiry", retention.step, every_s=RETENTION_S, stale_s=3 * RETENTION_S),
+            Loop("upkeep", repository_gc.step, every_s=REPOSITORY_GC_S, stale_s=GC_TIMEOUT_S + 3 * REPOSITORY_GC_S),
         ],
         checks={"git": git_is_there, "engine": executor.check, "lease": lease.refusal},
         public=PUBLIC,
@@ -194,15 +201,6 @@ def build_app(settings: Settings) -> FastAPI:
     )
     app.mount("/git", git)
     return app
-
-
-def _rule(settings: Settings) -> RetentionPolicy:
-    return RetentionPolicy(
-        settings.build_keep_days,
-        settings.build_keep_logs,
-        settings.build_keep_artifacts,
-        settings.build_keep_records,
-    )
 
 
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:

@@ -21,7 +21,7 @@ class KeyedTasks:
     """
 
     def __init__(self, name: str, on_end: Callable[[], None] = lambda: None, *, at_a_time: float = math.inf) -> None:
-        self.on_end = on_end
+        self._on_end = on_end
         self._name = name
         self._at_a_time = at_a_time
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
@@ -63,4 +63,4 @@ class KeyedTasks:
             if self._tasks.get(key) is asyncio.current_task():
                 del self._tasks[key]
                 self._not_before[key] = time.monotonic() + pause_s
-                self.on_end()
+                self._on_end()

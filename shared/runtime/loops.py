@@ -5,12 +5,16 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Runs `step` every `every_s` seconds, and at once after `wake()`.
+    """Runs `step` every `every_s` seconds, and at once after `wake()` or after `woken` is set.
+
+    `woken` is one loop's alone, for each step clears it. Whoever has to wake the loop, and is made before it, gets
+    `woken.set` in its constructor.
 
     A step that raises is run again after a back-off (doubling from `every_s`, at least 0.1 s, at most 5 s); the first
     failure of a row is logged. The loop is stale when no step has succeeded for `stale_s` seconds; `/ready` then says
@@ -18,7 +22,13 @@ class Loop:
     """
 
     def __init__(
-        self, name: str, step: Callable[[], Awaitable[None]], *, every_s: float, stale_s: float = 15.0
+        self,
+        name: str,
+        step: Callable[[], Awaitable[None]],
+        *,
+        every_s: float,
+        stale_s: float = 15.0,
+        woken: asyncio.Event | None = None,
     ) -> None:
         self.name = name
         self.error: str | None = None
@@ -26,7 +36,7 @@ class Loop:
         self._every_s = every_s
         self._stale_s = stale_s
         self._well_at = time.monotonic()
-        self._woken = asyncio.Event()
+        self._woken = woken or asyncio.Event()
 
     def wake(self) -> None:
         """Ends the current wait, so that the next step runs at once."""
@@ -58,7 +68,7 @@ class Loop:
                 await asyncio.wait_for(self._woken.wait(), wait_s)
 
 
-async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancels each task, repeatedly, and returns when all are done. (redis-py on Python 3.11 can swallow a
     cancellation, so that one `cancel()` is not enough.)
     """

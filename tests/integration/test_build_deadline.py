@@ -3,15 +3,15 @@
 import asyncio
 import dataclasses
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.build.executors.executor import Stop
-from services.build.pipeline.deadline import OverTime, TimeLimits, told, within
+from services.build.git.repository import GitTooSlow, Repositories
+from services.build.pipeline.deadline import OverTime, TimeLimits, in_words, within
 from services.build.pipeline.deployer_client import DeployerClient
+from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import BuildState, Environment, ReleaseState, ReleaseView
 from tests.support.build.platform import Platform
@@ -40,13 +40,10 @@ async def test_a_time_out_of_the_phases_own_is_no_end_of_the_phase() -> None:
     with pytest.raises(TimeoutError):
         async with within(60, "the checkout"):
             raise TimeoutError
-    with pytest.raises(OverTime, match="the checkout took longer than its limit of 2 min"):
-        async with within(600, "the checkout"):
-            raise subprocess.TimeoutExpired("git", 120)
 
 
 def test_limits_are_told_in_the_largest_unit_that_fits() -> None:
-    assert [told(seconds) for seconds in (7200, 5400, 90, 0.5)] == ["2 h", "90 min", "90 s", "0.5 s"]
+    assert [in_words(seconds) for seconds in (7200, 5400, 90, 0.5)] == ["2 h", "90 min", "90 s", "0.5 s"]
 
 
 async def test_a_build_that_takes_too_long_fails_and_leaves_no_process(platform: Platform, tmp_path: Path) -> None:
@@ -67,6 +64,22 @@ async def test_a_checkout_that_takes_too_long_is_an_error_of_the_platform(platfo
     assert (build.state, build.reason) == (
         BuildState.ERROR, "the reading of the commit took longer than its limit of 0 s",
     )  # fmt: skip
+
+
+async def test_a_git_that_takes_too_long_is_an_error_of_the_platform(platform: Platform, tmp_path: Path) -> None:
+    queued = await platform.queue({"slipway.yml": MANIFEST % "exit 0"})
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text("#!/bin/sh\nexec sleep 60\n")
+    git.chmod(0o755)
+    repositories = Repositories(platform.tools.repositories.folder, f"{git.parent}:{os.environ['PATH']}", timeout_s=0.2)
+    platform.tools = dataclasses.replace(platform.tools, repositories=repositories)
+    build = await platform.run(queued)
+    assert (build.state, build.reason) == (
+        BuildState.ERROR, "an error of the platform: GitTooSlow: git took longer than its limit of 0.2 s",
+    )  # fmt: skip
+    with pytest.raises(GitTooSlow):  # which is not: there is no such commit
+        repositories.commit("notes", queued.commit)
 
 
 async def test_sealing_has_a_limit(platform: Platform) -> None:
@@ -92,7 +105,7 @@ class Undecided(DeployerClient):
 
 
 async def test_a_deploy_that_gets_nowhere_is_not_waited_for_without_end(platform: Platform) -> None:
-    platform.tools = dataclasses.replace(platform.tools, handover=Undecided())
+    platform.tools = dataclasses.replace(platform.tools, deployer=Undecided())
     limit(platform, deploy_s=0.3)
     first = await platform.queue({"slipway.yml": MANIFEST % "exit 0"})
     build = await platform.again(first, environment=Environment.PRODUCTION)

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 
 from services.build.builds import build as domain
 from services.build.executors.docker.dockerfile import PYTHON
-from services.build.executors.executor import Stop
 from services.build.pipeline.run import run_build
+from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import BuildState
 from tests.support.build.executors import Engine, found_engine

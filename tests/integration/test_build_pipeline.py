@@ -7,8 +7,8 @@ import pytest
 
 from services.build.builds import build as domain
 from services.build.builds.build import Build
-from services.build.executors.executor import Stop
 from services.build.pipeline.deadline import TimeLimits
+from services.build.system.stop import Stop
 from shared.models import BuildState
 from tests.support.build.platform import Platform
 

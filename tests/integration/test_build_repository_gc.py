@@ -175,7 +175,7 @@ async def test_what_is_at_the_door_stays_and_nothing_is_packed_there(hosted: Hos
     hosted.repositories.git(APP, "config", "gc.autoDetach", "false")
     objects, commits = PreReceiveObjects(hosted.repositories), [hosted.push() for _ in range(5)]
     for commit in commits:
-        objects.take_in(APP, commit, "")
+        objects.add(APP, commit, "")
     assert hosted.packs() == 5, "git packed while a pusher waited"
     hosted.age()
     await hosted.gc().step()

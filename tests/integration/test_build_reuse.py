@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.build.builds.build import Build
-from services.build.executors.executor import Stop
 from services.build.pipeline.deployer_client import DeployerClient, ReleaseRefused
+from services.build.system.stop import Stop
 from shared.clock import now
 from shared.host.directory_digest import directory_digest
 from shared.manifest import Gates
@@ -166,7 +166,7 @@ class Housekeeper(DeployerClient):
 async def test_what_is_cleaned_up_before_it_is_released_is_built_anew(platform: Platform, ran: Path) -> None:
     first = await platform.build(files(ran))
     deployer = Housekeeper()
-    platform.tools = dataclasses.replace(platform.tools, handover=deployer)
+    platform.tools = dataclasses.replace(platform.tools, deployer=deployer)
     second = await platform.again(first, fresh=False, environment=Environment.PRODUCTION)
     assert (second.state, second.reused, times(ran)) == (BuildState.SUCCESS, None, 2)
     assert [build.reused for build in deployer.asked] == [first.id, None]
@@ -182,7 +182,7 @@ async def test_what_is_refused_with_its_artifact_in_place_stays_refused(platform
             raise ReleaseRefused("a volume is another app's")
 
     first = await platform.build(files(ran))
-    platform.tools = dataclasses.replace(platform.tools, handover=Refusing())
+    platform.tools = dataclasses.replace(platform.tools, deployer=Refusing())
     second = await platform.again(first, fresh=False, environment=Environment.PRODUCTION)
     assert (second.state, second.reused, times(ran)) == (BuildState.FAILURE, first.id, 1)
     assert second.reason == "the deployer refused it: a volume is another app's"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.build.executors.executor import Order, Outcome, ServiceOrder, Stop, Workspace
+from services.build.executors.executor import Order, Outcome, ServiceOrder, Workspace
+from services.build.system.stop import Stop
 from tests.support.build.executors import Engine, Printed, found_engine, workspace_in
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from services.build.executors.docker.dockerfile import PYTHON
-from services.build.executors.executor import Leavings, Order, ServiceOrder, Stop, Workspace
+from services.build.executors.executor import Leavings, Order, ServiceOrder, Workspace
 from services.build.reports import report_file
 from services.build.reports.report import Unreadable
+from services.build.system.stop import Stop
 from tests.support.build.executors import Case, Engine, Printed, found_engine, process_case, workspace_in
 
 pytestmark = pytest.mark.anyio

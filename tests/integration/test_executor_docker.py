@@ -15,17 +15,8 @@ import pytest
 
 from services.build.executors.docker.container_step import CACHE
 from services.build.executors.docker.dockerfile import NODE, PYTHON
-from services.build.executors.executor import (
-    Executor,
-    Leavings,
-    Order,
-    SealRequest,
-    ServiceOrder,
-    Stop,
-    Stopped,
-    Unsealed,
-    Workspace,
-)
+from services.build.executors.executor import Executor, Leavings, Order, SealRequest, ServiceOrder, Unsealed, Workspace
+from services.build.system.stop import Stop, Stopped
 from shared.manifest import MIB
 from shared.models import Artifact
 from tests.support.build.executors import Engine, Printed, found_engine, workspace_in

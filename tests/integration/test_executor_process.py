@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.build.executors.executor import Order, SealRequest, Stop, Workspace
+from services.build.executors.executor import Order, SealRequest, Workspace
 from services.build.executors.process.executor import MARKER, ProcessExecutor, passed_on
+from services.build.system.stop import Stop
 from shared.host.directory_digest import directory_digest
 from tests.support.build.executors import Printed, workspace_in
 

@@ -34,13 +34,16 @@ class World:
         self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
         self.vault = Vault(folder / "key", "trial")
         self.logs = BuildLogs(folder / "logs")
-        self.tasks = KeyedTasks("fetch", at_a_time=4)
+        self.fetched = asyncio.Event()
+        self.tasks = KeyedTasks("fetch", self.fetched.set, at_a_time=4)
         self.intake = PushHandler(store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now)
         self.restart()
 
     def restart(self) -> None:
         fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
-        self.mirror = RemoteSync(self.store, self.deliveries, self.intake, fetcher, self.tasks, now, apart_s=0)
+        self.mirror = RemoteSync(
+            self.store, self.deliveries, self.intake, fetcher, self.tasks, now, wake=lambda: None, interval_s=0
+        )
 
     async def has_source(self) -> None:
         source = Source(forge=Forge.GITEA, url=self.forge.url(), token=self.vault.seal(FORGE_TOKEN))
@@ -57,11 +60,10 @@ class World:
 
     async def step(self) -> None:
         """And what it began."""
-        done = asyncio.Event()
-        self.tasks.on_end = done.set
+        self.fetched.clear()
         await self.mirror.step()
         if not self.tasks.has_room_for("notes"):
-            await asyncio.wait_for(done.wait(), 60)
+            await asyncio.wait_for(self.fetched.wait(), 60)
 
     async def delivery(self, delivery_id: str) -> WebhookDelivery:
         return await self.deliveries.delivery("notes", delivery_id)
@@ -229,7 +231,7 @@ async def test_a_build_by_hand_fetches_first(world: World, developer: OutsideDev
 
 async def test_a_source_that_is_set_is_fetched_without_a_delivery(world: World, developer: OutsideDeveloper) -> None:
     commit = developer.push()
-    world.mirror.want(await world.store.app("notes"))
+    world.mirror.request_fetch(await world.store.app("notes"))
     await world.step()
     assert await world.built() == [(commit, "release")]
     runs = world.forge.runs

@@ -79,7 +79,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
     async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
         """Shows a file line by line, with the lines that tests ran and the findings in it."""
         try:
-            data = await asyncio.to_thread(_content, repositories, build, file)
+            data = await repositories.in_thread(_content, repositories, build, file)
         except (GitFailed, BadTree) as error:
             raise NotFound(f"the commit {build.commit[:10]} is no longer in the repository of {build.app}") from error
         view = source_view(file, data, await report_of(build) or BuildReport())

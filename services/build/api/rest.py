@@ -74,7 +74,7 @@ def apps_router(
         """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
         app = new.make(now(), vault, loopback=loopback)
         await store.add_app(app)
-        remote_sync.want(app)
+        remote_sync.request_fetch(app)
         return app.view()
 
     @router.get("", response_model=Page[AppView], summary="All apps")
@@ -97,11 +97,11 @@ def apps_router(
         """
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
-            await asyncio.to_thread(repositories.gate, app, True)
+            await repositories.in_thread(repositories.gate, app, True)
         await store.put_app(changed)
         if changed.gate is None and repositories.exists(app):
-            await asyncio.to_thread(repositories.gate, app, False)
-        remote_sync.want(changed)
+            await repositories.in_thread(repositories.gate, app, False)
+        remote_sync.request_fetch(changed)
         return changed.view()
 
     @router.delete("/{app}", status_code=204, summary="Delete an app")
@@ -112,7 +112,7 @@ def apps_router(
             await store.app(app)
             if waiting := [build.id for build in await store.unended() if build.app == app]:
                 raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
-            repositories.delete(app)
+            await repositories.in_thread(repositories.delete, app)
             await store.delete_app(app)
             await forget(app)
 

@@ -1,5 +1,5 @@
 """Defines apps and builds: their states and stores, commit statuses, queries and comparisons.
 
-May import `executors.executor`, `gates`, `git` and `logs`. Imported by `api`, `cache`, `forges`, `manifest`,
+May import `gates`, `git`, `logs` and `system`. Imported by `api`, `cache`, `forges`, `manifest`,
 `pipeline`, `queue`, `retention`, `triggers` and `main`.
 """

@@ -10,8 +10,8 @@ from typing import TypeVar
 from services.build.builds import build as domain
 from services.build.builds.build import Build
 from services.build.builds.build_store import BuildStore, Change
-from services.build.executors.executor import Stop, Stopped
 from services.build.logs.mask import Mask
+from services.build.system.stop import Stop, Stopped
 from shared.models import BuildState
 from shared.store import RedisError
 

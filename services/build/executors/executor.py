@@ -3,18 +3,15 @@
 `process/executor.py` runs steps as processes, `docker/executor.py` in containers.
 """
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from services.build.system.pipe import Output
+from services.build.system.stop import Stop
 from shared.models import Artifact
-
-
-class Stopped(Exception):
-    """Reports that work was stopped on request, and that everything it started has ended."""
 
 
 class Unsealed(Exception):
@@ -24,9 +21,7 @@ class Unsealed(Exception):
 
 BRANCH = "CI_COMMIT_BRANCH"  # where a step finds its branch's name
 
-Output = Callable[[bytes], None]
 Images = frozenset[tuple[str, str]]  # ref and digest of artifacts
-Stop = asyncio.Event
 
 
 @dataclass(frozen=True)

@@ -44,18 +44,17 @@ class Analysis:
             return {gate: Measure(None, reason) for gate in GATES}
         prefix = f"{source.name}/"
         functions, secrets = await asyncio.gather(
-            asyncio.to_thread(self._read, LIZARD, source, lambda text: lizard_measures(text, prefix), GATES[:2]),
-            asyncio.to_thread(
-                self._read, DETECT_SECRETS, source, lambda text: {"secrets": secrets_measure(text, prefix)}, GATES[2:]
-            ),
+            self._read(LIZARD, source, lambda text: lizard_measures(text, prefix), GATES[:2]),
+            self._read(DETECT_SECRETS, source, lambda text: {"secrets": secrets_measure(text, prefix)}, GATES[2:]),
         )
         return functions | secrets
 
-    def _read(
+    async def _read(
         self, tool: list[str], source: Path, parse: Callable[[str], dict[str, Measure]], gates: tuple[str, ...]
     ) -> dict[str, Measure]:
         try:
-            return parse(answer([sys.executable, "-I", "-m", *tool, source.name], source.parent, self._environment))
+            command = [sys.executable, "-I", "-m", *tool, source.name]
+            return await asyncio.to_thread(parse, await answer(command, source.parent, self._environment))
         except ToolFailed as failure:
             reason = str(failure)
         except (ValueError, KeyError, TypeError, IndexError) as error:

@@ -1,5 +1,5 @@
 """Serves and keeps the git repositories: smart HTTP, hooks and their socket, fetching from sources, limits of a commit.
 
-May import `executors.executor` (types), `logs` and `system`. Imported by `api`, `builds`, `cache`, `forges`, `gates`,
+May import `logs` and `system`. Imported by `api`, `builds`, `cache`, `forges`, `gates`,
 `manifest`, `pipeline`, `reports`, `retention`, `triggers` and `main`.
 """

@@ -1,11 +1,13 @@
-"""Keeps the bare git repositories, `<folder>/<app>.git`. Methods block for some milliseconds: call them in a thread."""
+"""Keeps the bare git repositories, `<folder>/<app>.git`. Methods block: call them by `Repositories.in_thread`."""
 
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +17,10 @@ from services.build.git.tree_limits import SUBMODULE as SUBMODULE
 from services.build.git.tree_limits import TrackedFile as TrackedFile
 from services.build.git.tree_limits import TreeLimits, files_of
 from services.build.system.safe_remove import remove
+from services.build.system.thread_pool import ThreadPool
 
-TIMEOUT_S = 120
+TIMEOUT_S = 120.0
+THREADS = 16
 GATED = "gated"  # a file in the repository: its hook is to ask the service before git accepts a push
 NOT_FOUND = 1  # what `git grep` ends with
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
@@ -44,15 +48,26 @@ class GitFailed(RuntimeError):
     """Reports that git answered with an error; the message is git's."""
 
 
+class GitTooSlow(GitFailed):
+    """Reports that git was killed after its time; the message says the limit."""
+
+
 class AnswerTooLarge(GitFailed):
     """Reports that git's answer is larger than this service holds in memory; the message says the limit."""
 
 
 class Repositories:
-    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH of git."""
+    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH of git.
 
-    def __init__(self, folder: Path, path_variable: str, limits: TreeLimits | None = None) -> None:
+    `in_thread` calls methods, and what else works on checkouts, in threads of its own.
+    """
+
+    def __init__(
+        self, folder: Path, path_variable: str, limits: TreeLimits | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self.folder = folder
+        self._timeout_s = timeout_s
+        self.in_thread = ThreadPool(THREADS, "git")
         self._limits = limits or TreeLimits()
         self._environment = {**GIT_ENVIRONMENT, "PATH": path_variable}
 
@@ -112,9 +127,11 @@ class Repositories:
         return heads
 
     def commit(self, app: str, name: str) -> str | None:
-        """Returns the full id of a commit (a prefix of one serves), or None if there is none."""
+        """Returns the full id of a commit (a prefix of one serves), or None if there is none. Raises GitTooSlow."""
         try:
             return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
+        except GitTooSlow:
+            raise
         except GitFailed:
             return None
 
@@ -144,7 +161,7 @@ class Repositories:
     def mentions(self, app: str, commit: str, text: str) -> bool:
         """Returns True if a file of the commit contains the text."""
         search = ["grep", "--quiet", "--text", "--fixed-strings", "-e", text, commit]
-        with self._started("--git-dir", str(self.path(app)), *search, fine=(0, NOT_FOUND)) as git:
+        with self._started("--git-dir", str(self.path(app)), *search, ok_codes=(0, NOT_FOUND)) as git:
             return git.wait() != NOT_FOUND
 
     def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
@@ -178,19 +195,24 @@ class Repositories:
         finally:
             index.unlink(missing_ok=True)
 
-    def git(self, app: str, *arguments: str, given: str = "", **variables: str) -> str:
-        """Runs git on the app's repository, with `given` as its input, and returns its output. Raises GitFailed."""
-        return self._git(app, *arguments, cwd=None, given=given, **variables)
+    def git(self, app: str, *arguments: str, stdin: str = "", **variables: str) -> str:
+        """Runs git on the app's repository, with `stdin` as its input, and returns its output. Raises GitFailed."""
+        return self._git(app, *arguments, cwd=None, stdin=stdin, **variables)
 
-    def _git(self, app: str, *arguments: str, cwd: Path | None = None, given: str = "", **variables: str) -> str:
-        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, given=given, **variables)
+    def _git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:
+        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, stdin=stdin, **variables)
         return output.decode(errors="surrogateescape")
 
     def _run(
-        self, *arguments: str, cwd: Path | None = None, first: int | None = None, given: str = "", **variables: str
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        first: int | None = None,
+        stdin: str = "",
+        **variables: str,
     ) -> bytes:
         """Returns git's output; with `first` at most that many bytes of it."""
-        with self._started(*arguments, cwd=cwd, fine=(0,), given=given, **variables) as git:
+        with self._started(*arguments, cwd=cwd, ok_codes=(0,), stdin=stdin, **variables) as git:
             assert git.stdout is not None
             limit = first if first is not None else LARGEST_ANSWER_BYTES
             answer = git.stdout.read(limit + 1)
@@ -205,38 +227,41 @@ class Repositories:
         self,
         *arguments: str,
         cwd: Path | None = None,
-        fine: Collection[int] = (0,),
-        given: str = "",
+        ok_codes: Collection[int] = (0,),
+        stdin: str = "",
         **variables: str,
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """Starts git, whose output is read in the block.
 
-        If the output was read to its end, git must have exited with a `fine` code, else GitFailed is raised. Otherwise
-        git is killed, also after 120 s.
+        If the output was read to its end, git must have exited with one of `ok_codes`, else GitFailed is raised.
+        Otherwise git is killed, also when its time is over, and then GitTooSlow is raised.
         """
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
-        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as asked:
-            asked.write(given.encode())
-            asked.seek(0)
+        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as stdin_file:
+            stdin_file.write(stdin.encode())
+            stdin_file.seek(0)
             git = subprocess.Popen(
                 ["git", *settings, *arguments],
                 cwd=cwd,
                 env={**self._environment, **variables},
-                stdin=asked,
+                stdin=stdin_file,
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
-            late = threading.Timer(TIMEOUT_S, git.kill)
-            late.start()
+            deadline = time.monotonic() + self._timeout_s
+            timer = threading.Timer(self._timeout_s, git.kill)
+            timer.start()
             try:
                 yield git
                 assert git.stdout is not None
-                if not git.stdout.read(1) and git.wait() not in fine:
+                if not git.stdout.read(1) and git.wait() not in ok_codes:
                     errors.seek(0)
                     said = errors.read(LONGEST_MESSAGE_BYTES).decode(errors="replace").strip()
+                    if time.monotonic() >= deadline and git.returncode == -signal.SIGKILL:
+                        raise GitTooSlow(f"git took longer than its limit of {self._timeout_s:g} s")
                     raise GitFailed(said or f"git ended with {git.returncode}")
             finally:
-                late.cancel()
+                timer.cancel()
                 git.kill()
                 git.communicate()
 

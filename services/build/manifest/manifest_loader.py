@@ -33,7 +33,7 @@ async def read_manifest(
     for file in at_root:
         if file.size > LARGEST_AT_ROOT_BYTES:
             raise BadManifest([Fault(file.path, f"is larger than {LARGEST_AT_ROOT_BYTES // MIB} MiB; make it smaller")])
-    files = {file.path: await asyncio.to_thread(repositories.read, app.name, file) for file in at_root}
+    files = {file.path: await repositories.in_thread(repositories.read, app.name, file) for file in at_root}
     if NAME not in files:
         log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
         return manifest_of(app.name, files, images=images)

@@ -8,26 +8,27 @@ from services.build.builds import build as domain
 from services.build.builds.app import App
 from services.build.builds.build_recorder import BuildRecorder
 from services.build.cache.cache import compared_with
-from services.build.executors.executor import Executor, Stopped, Workspace
+from services.build.executors.executor import Workspace
 from services.build.gates.baseline import Baseline, fingerprints, new_findings
-from services.build.gates.code_analysis import Analysis
 from services.build.gates.diff_coverage import coverage_since
 from services.build.gates.flaky import FlakyTest, limits
 from services.build.gates.gate import GateResult, effective, evaluate
-from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_collection import GATE_OF_REPORT, Collected
 from services.build.gates.report_record import ReportDraft
-from services.build.git.repository import Repositories, TrackedFile
+from services.build.git.repository import TrackedFile
 from services.build.logs.build_log import BuildLog
-from services.build.manifest.step_graph import beside, in_order, selected, why_not
+from services.build.manifest.step_graph import concurrent_pairs, in_order, reason_to_skip, selected
+from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.step_runner import StepEnd, StepRunner
 from services.build.pipeline.step_scheduler import run_steps
 from services.build.reports.metric import Finding, Measure
 from services.build.reports.path_resolver import PathResolver
 from services.build.secrets.secret import Secrets
-from services.build.system.command import to_its_end
+from services.build.system.command import uncancelled
 from services.build.system.safe_remove import remove
+from services.build.system.stop import Stopped
 from shared.manifest import Gates, Manifest, Step
+from shared.runtime.loops import cancel
 
 LARGEST_READ_BYTES = 2**20  # of a file whose lines tell findings apart
 Ends = Sequence[tuple[Step, StepEnd]]
@@ -46,53 +47,44 @@ class Verdict:
 
 
 class Pipeline:
-    """Runs the steps and evaluates the gates. `at_most` is the number of steps that run at the same time.
+    """Runs the steps of one build and evaluates its gates.
 
     A failing step ends the run: further steps are not begun, gates without a figure are not judged, and the gate
     `steps` fails.
     """
 
     def __init__(
-        self,
-        executor: Executor,
-        analysis: Analysis,
-        repositories: Repositories,
-        history: HistoryStore,
-        ledger: BuildRecorder,
-        log: BuildLog,
-        secrets: Secrets,
-        draft: ReportDraft,
-        at_most: int,
+        self, context: BuildContext, recorder: BuildRecorder, log: BuildLog, secrets: Secrets, draft: ReportDraft
     ) -> None:
-        self._draft = draft
-        self._at_most = at_most
-        self._executor = executor
-        self._analysis = analysis
-        self._repositories = repositories
-        self._history = history
-        self._ledger = ledger
+        self._context = context
+        self._git = context.repositories
+        self._recorder = recorder
         self._log = log
         self._secrets = secrets
+        self._draft = draft
 
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
         """Returns the verdict on the commit. Raises Stopped."""
-        steps = selected(in_order(manifest.steps), workspace.branch, self._ledger.build.judged_for)
-        prepared, measures = await asyncio.gather(
-            self._executor.prepare(workspace, self._log.output, self._ledger.stop), self._look_at_source(workspace)
-        )
-        if self._ledger.stop.is_set():
-            raise Stopped
-        if prepared.reason:
-            raise RuntimeError(f"the workspace could not be made: it {prepared.reason}")
+        steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.judged_for)
+        analysing = asyncio.create_task(self._analyse_source(workspace))
+        try:
+            prepared = await self._context.executor.prepare(workspace, self._log.output, self._recorder.stop)
+            if self._recorder.stop.is_set():
+                raise Stopped
+            if prepared.reason:
+                raise RuntimeError(f"the workspace could not be made: it {prepared.reason}")
+            measures = await analysing
+        finally:
+            await cancel([analysing])
         tested = any(step.reports.junit for step in steps)
         gates = effective(app.gates, manifest.gates, tested=tested)
         previous = await self._previous(workspace)
         runner = StepRunner(
-            self._executor,
-            self._ledger,
-            self._history,
+            self._context.executor,
+            self._recorder,
+            self._context.history,
             self._log,
             workspace,
             {file.blob for file in tracked},
@@ -108,19 +100,20 @@ class Pipeline:
         if failed := next(((step, end) for step, end in ends if end.failure), None):
             reached = collected.measures()
             results = [result for result in evaluate(gates, reached, previous) if result.name in reached]
-            return Verdict([*results, await self._no(runner, steps, ends, *failed)], flaky, collected.tests == 0)
+            results.append(await self._failed_steps(runner, steps, ends, *failed))
+            return Verdict(results, flaky, collected.tests == 0)
         measures |= missing | collected.measures()
         findings = await self._with_texts(workspace, measures, tracked)
         measures |= await self._compare(workspace, app, gates, measures, collected, findings)
         results = evaluate(gates, measures, previous)
         baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
-        return Verdict([*results, _yes(ends)], flaky, collected.tests == 0, baseline)
+        return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
 
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
         """Records the steps that do not run in this build; returns the gates that lose their figures by that."""
-        build, missing = self._ledger.build, dict[str, Measure]()
+        build, missing = self._recorder.build, dict[str, Measure]()
         for step in in_order(steps):
-            if reason := why_not(step, build.branch, build.judged_for):
+            if reason := reason_to_skip(step, build.branch, build.judged_for):
                 await runner.skip(step, reason)
                 for kind, path in step.reports:
                     if path is not None:
@@ -131,23 +124,23 @@ class Pipeline:
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
         """Runs the steps. Each step's reports are collected when it ends: the build may be stopped before the others
         end."""
-        together = {step.name for pair in beside(steps) for step in pair}
+        together = {step.name for pair in concurrent_pairs(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
 
         async def run(step: Step) -> StepEnd:
             end = await runner.run(step, f"{step.name} | " if step.name in together else "")
             async with one_at_a_time:
-                await to_its_end(asyncio.to_thread(collected.add, end.reported, end.suite))
+                await uncancelled(asyncio.to_thread(collected.add, end.reported, end.suite))
                 self._draft.ran(step.name, end.reported)
             return end
 
-        return await run_steps(steps, run, self._at_most)
+        return await run_steps(steps, run, self._context.steps_at_a_time)
 
-    async def _no(
+    async def _failed_steps(
         self, runner: StepRunner, steps: Sequence[Step], ends: Ends, failed: Step, end: StepEnd
     ) -> GateResult:
         """Returns the failed gate `steps`, by the first step that failed."""
-        await self._ledger.update(lambda build: domain.with_changes(build, excerpt=end.excerpt))
+        await self._recorder.update(lambda build: domain.with_changes(build, excerpt=end.excerpt))
         ran = {step.name for step, _ in ends}
         for step in steps:
             if step.name not in ran:
@@ -159,7 +152,7 @@ class Pipeline:
         branch = workspace.branch
         if branch is None:
             return {}
-        last = await self._ledger.patiently(lambda: self._ledger.store.last_judged(workspace.app, branch))
+        last = await self._recorder.patiently(lambda: self._recorder.store.last_judged(workspace.app, branch))
         return {gate.name: gate.figure for gate in last.gates if gate.figure is not None} if last is not None else {}
 
     async def _compare(
@@ -175,12 +168,17 @@ class Pipeline:
         found: dict[str, Measure] = {}
         if gates.changed_coverage is None and gates.new_findings is None:
             return found
-        baseline = await compared_with(self._ledger, self._history, app)
+        baseline = await compared_with(self._recorder, self._context.history, app)
         if gates.changed_coverage is not None and "coverage" in measures:
             found["changed_coverage"] = measures["coverage"]
             if measures["coverage"].figure is not None:
-                found["changed_coverage"] = await asyncio.to_thread(
-                    coverage_since, self._repositories, workspace.app, workspace.commit, baseline, collected.hits
+                found["changed_coverage"] = await self._git.in_thread(
+                    coverage_since,
+                    self._git,
+                    workspace.app,
+                    workspace.commit,
+                    baseline,
+                    collected.hits,
                 )
         if gates.new_findings is not None:
             found["new_findings"] = new_findings(findings, measures, baseline)
@@ -195,21 +193,21 @@ class Pipeline:
         lines: dict[str | None, list[str]] = {}
         for file in tracked:
             if file.path in named and file.size <= LARGEST_READ_BYTES:
-                data = await asyncio.to_thread(self._repositories.read, workspace.app, file)
+                data = await self._git.in_thread(self._git.read, workspace.app, file)
                 lines[file.path] = data.decode(errors="replace").split("\n")
         return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
 
-    async def _look_at_source(self, workspace: Workspace) -> dict[str, Measure]:
+    async def _analyse_source(self, workspace: Workspace) -> dict[str, Measure]:
         """Runs the platform's own analysis on a second checkout, which no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
-            await asyncio.to_thread(self._repositories.checkout, workspace.app, workspace.commit, source)
-            return await self._analysis.measure(source)
+            await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source)
+            return await self._context.analysis.measure(source)
         finally:
-            await asyncio.to_thread(remove, source)
+            await uncancelled(self._git.in_thread(remove, source))
 
 
-def _yes(ends: Ends) -> GateResult:
+def _passed_steps(ends: Ends) -> GateResult:
     """Returns the passed gate `steps`; it names the ignored failures."""
     ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
     reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from services.build.builds import build as domain
 from services.build.builds.build_recorder import BuildRecorder
-from services.build.executors.executor import Executor, Order, Outcome, ServiceOrder, Stopped, Workspace
+from services.build.executors.executor import Executor, Order, Outcome, ServiceOrder, Workspace
 from services.build.gates.flaky import (
     PastRun,
     Quarantine,
@@ -25,9 +25,10 @@ from services.build.reports import report_file
 from services.build.reports.report import CaseCount
 from services.build.secrets.secret import Secrets
 from services.build.system.safe_remove import own_folder
+from services.build.system.stop import Stopped
 from shared.manifest import Flaky, Service, Step
 
-NAMED = 5
+NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class StepRunner:
     def __init__(
         self,
         executor: Executor,
-        ledger: BuildRecorder,
+        recorder: BuildRecorder,
         history: HistoryStore,
         log: BuildLog,
         workspace: Workspace,
@@ -63,7 +64,7 @@ class StepRunner:
         reruns: bool,
     ) -> None:
         self._executor = executor
-        self._ledger = ledger
+        self._recorder = recorder
         self._history = history
         self._log = log
         self._workspace = workspace
@@ -75,11 +76,11 @@ class StepRunner:
     async def run(self, step: Step, prefix: str = "") -> StepEnd:
         """Runs the step and returns its result; `prefix` precedes each line of its output. Raises Stopped."""
         log = self._log.channel(prefix)
-        end = await self._judged(step, log)
+        end = await self._run_and_rerun(step, log)
         if not end.failure:
             return end
         if step.failure == "ignore":
-            await self._ledger.update(lambda build: domain.step_ignored(build, step.name))
+            await self._recorder.update(lambda build: domain.step_ignored(build, step.name))
             log.say(f"    {step.name} {end.failure}; this is ignored")
             return replace(end, failure="", ignored=end.failure)
         return replace(end, excerpt=domain.excerpt(log.tail()))
@@ -87,44 +88,44 @@ class StepRunner:
     async def skip(self, step: Step, reason: str) -> None:
         """Records that the step is not run. Raises Stopped."""
         self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
-        line, now = self._log.lines, self._ledger.now()
-        await self._ledger.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
+        line, now = self._log.lines, self._recorder.now()
+        await self._recorder.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
 
-    async def _judged(self, step: Step, log: Channel) -> StepEnd:
+    async def _run_and_rerun(self, step: Step, log: Channel) -> StepEnd:
         app = self._workspace.app
-        past = await self._ledger.patiently(lambda: self._history.runs(app)) if step.reports.junit else []
+        past = await self._recorder.patiently(lambda: self._history.runs(app)) if step.reports.junit else []
         name = step.name
-        outcome, reported = await self._once(step, name, past, log)
+        outcome, reported = await self._run_once(step, name, past, log)
         if reported.cases is None:
             return StepEnd(outcome.reason, reported, None)
         runs = [reported.cases]
-        known = await self._ledger.patiently(lambda: self._history.quarantines(app))
+        known = await self._recorder.patiently(lambda: self._history.quarantines(app))
         if self._reruns and is_worth_a_rerun(reported.cases, step.name, known, self._limits):
             log.say(f"    run again, to see whether this is flaky: {_names(reported.cases.failed)}")
             name = domain.again(step.name)
-            outcome, reported = await self._once(step, name, past, log)
+            outcome, reported = await self._run_once(step, name, past, log)
             runs += [reported.cases] if reported.cases is not None else []
-        suite = await self._weigh(step, runs, past, known, log)
+        suite = await self._judge_tests(step, runs, past, known, log)
         if outcome.reason and self._is_excused(outcome, runs[-1], reported, suite):
             reason = f"{outcome.reason}, for flaky tests only: {_names(suite.excused)}"
-            await self._ledger.update(lambda build: domain.step_excused(build, name, reason))
+            await self._recorder.update(lambda build: domain.step_excused(build, name, reason))
             log.say(f"    {step.name} {reason}; this does not count")
             outcome = Outcome(outcome.exit_code)
         reported.cases = runs[-1]
         return StepEnd(outcome.reason, reported, suite)
 
-    async def _once(self, step: Step, name: str, past: Sequence[PastRun], log: Channel) -> tuple[Outcome, Reported]:
-        ledger, workspace = self._ledger, self._workspace
+    async def _run_once(self, step: Step, name: str, past: Sequence[PastRun], log: Channel) -> tuple[Outcome, Reported]:
+        recorder, workspace = self._recorder, self._workspace
         log.say(f"--- {step.stage}: {name}")
         line = self._log.lines
-        await ledger.update(lambda build: domain.step_started(build, name, step.stage, ledger.now(), line))
+        await recorder.update(lambda build: domain.step_started(build, name, step.stage, recorder.now(), line))
         start = await asyncio.to_thread(_before, step, workspace)
         log.forget()
         try:
-            outcome = await self._executor.run(workspace, self._order(step, past), log.output, ledger.stop)
+            outcome = await self._executor.run(workspace, self._order(step, past), log.output, recorder.stop)
         finally:
             log.flush()
-        if ledger.stop.is_set():
+        if recorder.stop.is_set():
             raise Stopped
         reported = await asyncio.to_thread(
             collect, step.reports, workspace.folder, start, self._committed, self._secrets.mask
@@ -133,12 +134,12 @@ class StepRunner:
             log.say(f"    the report does not count: {refused}")
         if outcome.reason:
             log.say(f"    {name} {outcome.reason}")
-        await ledger.update(
-            lambda build: domain.step_finished(build, name, outcome.exit_code, outcome.reason, ledger.now())
+        await recorder.update(
+            lambda build: domain.step_finished(build, name, outcome.exit_code, outcome.reason, recorder.now())
         )
         return outcome, reported
 
-    async def _weigh(
+    async def _judge_tests(
         self,
         step: Step,
         runs: Sequence[CaseCount],
@@ -147,13 +148,13 @@ class StepRunner:
         log: Channel,
     ) -> Suite:
         """Judges the tests and stores the result at once: it holds whatever becomes of the build."""
-        workspace, now = self._workspace, self._ledger.now()
+        workspace, now = self._workspace, self._recorder.now()
         earlier = [run for run in past if run.commit == workspace.commit and run.step == step.name]
         suite = weigh(runs, earlier, step.name, known, self._limits.at_most or 0, now)
         run = past_run(runs, workspace.build, workspace.commit, step.name, now)
         put = quarantined(suite.flipped, known, workspace.build, step.name, now)
         drop = forgotten(known, now)
-        await self._ledger.patiently(lambda: self._history.record(workspace.app, run, put, drop))
+        await self._recorder.patiently(lambda: self._history.record(workspace.app, run, put, drop))
         for flaky in suite.flaky:
             log.say(f"    flaky: {flaky}")
         return suite
@@ -195,5 +196,5 @@ def _before(step: Step, workspace: Workspace) -> report_file.StepStart:
 
 def _names(tests: Collection[str]) -> str:
     ordered = sorted(tests)
-    more = f" and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
-    return ", ".join(ordered[:NAMED]) + more
+    more = f" and {len(ordered) - NAMES_SHOWN} more" if len(ordered) > NAMES_SHOWN else ""
+    return ", ".join(ordered[:NAMES_SHOWN]) + more

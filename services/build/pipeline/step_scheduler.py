@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from graphlib import TopologicalSorter
 
-from services.build.manifest import step_graph
+from services.build.manifest.step_graph import in_order, waits_for
 from services.build.pipeline.step_runner import StepEnd
 from shared.manifest import Step
 
@@ -16,22 +17,24 @@ async def run_steps(
     After the first failure none is begun; running steps go on to their end. If `run` raises, the other steps are
     cancelled, and the exception is raised once all have ended.
     """
-    waits = step_graph.waits_for(steps)
+    graph = TopologicalSorter(waits_for(steps))
+    graph.prepare()
+    ready: set[str] = set()
     running: dict[asyncio.Future[StepEnd], Step] = {}
     ended: list[tuple[Step, StepEnd]] = []
     try:
         while True:
+            ready.update(graph.get_ready())
             if not any(end.failure for _, end in ended):
-                done = [step.name for step, _ in ended]
-                begun = [*done, *(step.name for step in running.values())]
-                for step in step_graph.startable(steps, waits, begun, done)[: at_most - len(running)]:
+                for step in [step for step in in_order(steps) if step.name in ready][: at_most - len(running)]:
+                    ready.remove(step.name)
                     running[asyncio.ensure_future(run(step))] = step
             if not running:
                 return ended
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for each in [each for each in running if each.done()]:
                 ended.append((running[each], each.result()))
-                del running[each]
+                graph.done(running.pop(each).name)
     finally:
         for each in running:
             each.cancel()

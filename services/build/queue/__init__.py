@@ -1,4 +1,4 @@
 """Schedules builds, and runs them by workers.
 
-May import `builds`, `executors.executor` and `logs`. Imported by `api`, `triggers` and `main`.
+May import `builds`, `logs` and `system`. Imported by `api`, `triggers` and `main`.
 """

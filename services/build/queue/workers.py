@@ -10,21 +10,21 @@ from datetime import datetime
 from services.build.builds import build as domain
 from services.build.builds.build import Build, StopRequest
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Stop
 from services.build.logs.build_log import BuildLogs
 from services.build.queue.schedule import End, Start, plan
+from services.build.system.stop import Stop
 from shared.models import BuildState
 
 log = logging.getLogger(__name__)
 
-LEAVE_S = 10.0
+STOP_TIMEOUT_S = 10.0
 RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 
 class Workers:
     """Starts, stops and ends builds. A loop calls `step`, which looks at all builds that have not ended.
 
-    `may_work` returns False while another service owns the builds.
+    `may_work` returns False while another service owns the builds; `wake` asks for the next step.
     """
 
     def __init__(
@@ -35,6 +35,8 @@ class Workers:
         concurrency: int,
         now: Callable[[], datetime],
         may_work: Callable[[], Awaitable[bool]],
+        *,
+        wake: Callable[[], None],
     ) -> None:
         self._store = store
         self._may_work = may_work
@@ -46,11 +48,11 @@ class Workers:
         self._stops: dict[str, Stop] = {}
         self._served: dict[str, int] = {}  # a new service has served nobody: the oldest begins
         self._turns = itertools.count(1)
-        self.wake: Callable[[], None] = lambda: None
+        self._wake = wake
 
     async def step(self) -> None:
         if not await self._may_work():
-            self._leave_all()
+            self._stop_all()
             return
         unended = await self._store.unended()
         apps = {build.id: build.app for build in unended}
@@ -70,13 +72,13 @@ class Workers:
         try:
             yield
         finally:
-            self._leave_all()
+            self._stop_all()
             if self._tasks:
-                _, late = await asyncio.wait(list(self._tasks.values()), timeout=LEAVE_S)
+                _, late = await asyncio.wait(list(self._tasks.values()), timeout=STOP_TIMEOUT_S)
                 for task in late:
                     task.cancel()
 
-    def _leave_all(self) -> None:
+    def _stop_all(self) -> None:
         for stop in self._stops.values():
             stop.set()
 
@@ -95,7 +97,7 @@ class Workers:
     def _done(self, build_id: str) -> None:
         del self._tasks[build_id], self._stops[build_id]
         self._logs.wake(build_id)
-        self.wake()
+        self._wake()
 
     async def _end(self, build_id: str, stop: StopRequest) -> None:
         self._logs.say(build_id, f"{build_id} {stop.state}: {stop.reason}")

@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Stop
 from services.build.git.pre_receive_objects import HIDDEN
 from services.build.git.repository import GIT_ENVIRONMENT, GitFailed, Repositories, config_variables
-from services.build.system.command import end, ended, piped, start, to_its_end
+from services.build.system.command import piped, start, terminate, wait_for_exit
+from services.build.system.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class RepositoryGc:
             stop = self._stops[app] = Stop()
             commits = {build.commit async for build in self._store.every(app)}
             try:
-                await asyncio.to_thread(keep, self._repositories, app, commits)
+                await self._repositories.in_thread(keep, self._repositories, app, commits)
                 await self._pack(app, stop)
             except (GitFailed, OSError) as error:  # the other repositories are none the worse
                 log.warning("the repository of %s was not packed: %s", app, error)
@@ -109,9 +109,9 @@ class RepositoryGc:
         async with piped(printed.append) as output:
             process = start(["nice", "-n", "19", "git", "--git-dir", str(path), "gc"], path, self._environment, output)
             try:
-                late = await ended(process, begun + self._timeout_s, self._timeout_s, stop)
+                late = await wait_for_exit(process, begun + self._timeout_s, self._timeout_s, stop)
             finally:
-                await to_its_end(asyncio.to_thread(end, process))
+                await terminate(process)
         if late:
             raise GitFailed(f"git gc {late}")
         if process.returncode:
@@ -127,12 +127,12 @@ def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None
     refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in listed)]
     kept = {commit for commit, ref in refs if ref.startswith(f"{KEPT}/")}
     asked = "".join(f"{commit}\n" for commit in sorted(commits))
-    listed = repositories.git(app, "cat-file", "--batch-check=%(objectname) %(objecttype)", given=asked).splitlines()
+    listed = repositories.git(app, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).splitlines()
     there = {line.removesuffix(" commit") for line in listed if line.endswith(" commit")}
     wanted = there | {commit for commit, ref in refs if not ref.startswith(f"{KEPT}/")}
     made = [f"create {KEPT}/{commit} {commit}\n" for commit in sorted(wanted - kept)]
     gone = [f"delete {KEPT}/{commit}\n" for commit in sorted(kept - wanted)]
-    repositories.git(app, "update-ref", "--stdin", given="".join(made + gone))
+    repositories.git(app, "update-ref", "--stdin", stdin="".join(made + gone))
 
 
 def _packs(path: Path) -> int:

@@ -1,5 +1,5 @@
-"""Wraps the operating system: commands, pipes, sandboxed tools, safe removal, background tasks.
+"""Wraps the operating system: commands, pipes, sandboxed tools, safe removal.
 
-May import `executors.executor` for its types `Output` and `Stop`, and no other package of the service. Imported by
-`executors.docker`, `executors.process`, `forges`, `gates`, `git`, `pipeline`, `retention`, `triggers` and `main`.
+Imports no other package of the service. Imported by `builds`, `executors`, `gates`, `git`, `pipeline`, `queue`,
+`retention` and `main`.
 """

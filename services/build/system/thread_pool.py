@@ -11,8 +11,9 @@ T = TypeVar("T")
 class ThreadPool:
     """Runs blocking calls in threads of its own.
 
-    Reading a step's output takes a thread for as long as the step runs. The event loop's default pool has six threads
-    on two cores: six steps would fill it, and everything else in the service would wait for them.
+    Reading a step's output takes a thread for as long as the step runs, and so does a git that hangs. The event loop's
+    default pool has six threads on two cores: six of them would fill it, and everything else in the service would wait
+    for them, also each look-up of a host's name.
     """
 
     def __init__(self, size: int, name: str) -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,7 +22,7 @@ from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-REFS_TOLD = 20
+REFS_SHOWN = 20
 _app_name = TypeAdapter[str](AppName)
 
 
@@ -46,7 +46,7 @@ class PushHandler:
         self._url = url
         self._now = now
         self._one_at_a_time = asyncio.Lock()
-        self._unwell: dict[str, str] = {}
+        self._failing: dict[str, str] = {}
 
     async def admit(self, app: str, pushing: bool) -> None:
         """Makes the app and its repository at the first push. Raises Invalid for a name that cannot be an app's, and
@@ -55,12 +55,12 @@ class PushHandler:
             _app_name.validate_python(app)
         except ValidationError as error:
             raise Invalid("app", "begins with a letter; then letters, digits and single -; at most 39") from error
-        if await asyncio.to_thread(self._repositories.exists, app):
+        if await self._repositories.in_thread(self._repositories.exists, app):
             return
         if not pushing:
             raise NotFound(f"there is no app {app}; a push makes it")
         made = await self._ensure_app(app)
-        await asyncio.to_thread(self._repositories.ensure, app, gated=made.gate is not None)
+        await self._repositories.in_thread(partial(self._repositories.ensure, app, gated=made.gate is not None))
 
     async def reconcile(self) -> None:
         """Queues the pushes that the hooks could not report, so that none is lost. A loop calls it.
@@ -68,19 +68,19 @@ class PushHandler:
         An app whose repository cannot be read does not delay the others; the step raises RuntimeError at its end, so
         that the loop counts as unhealthy.
         """
-        unwell: dict[str, str] = {}
-        for app in await asyncio.to_thread(self._repositories.apps):
+        failing: dict[str, str] = {}
+        for app in await self._repositories.in_thread(self._repositories.apps):
             try:
                 await self.queue_heads(app)
             except RedisError:
                 raise  # nor would any other
             except Exception as error:
-                unwell[app] = f"{type(error).__name__}: {error}"
-                if self._unwell.get(app) != unwell[app]:
+                failing[app] = f"{type(error).__name__}: {error}"
+                if self._failing.get(app) != failing[app]:
                     log.exception("what was pushed to %s cannot be queued", app)
-        self._unwell = unwell
-        if unwell:
-            raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in unwell.items()))
+        self._failing = failing
+        if failing:
+            raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in failing.items()))
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
         """Queues each mapped branch whose head differs from the commit last queued for it, unless its message says [CI
@@ -90,7 +90,7 @@ class PushHandler:
         """
         async with self._one_at_a_time:
             app = await self._ensure_app(name)
-            heads = await asyncio.to_thread(self._repositories.heads, name)
+            heads = await self._repositories.in_thread(self._repositories.heads, name)
             known = await self._store.heads(name)
             for gone in known.keys() - heads.keys():
                 await self._store.forget_head(name, gone)
@@ -103,29 +103,29 @@ class PushHandler:
             return queued
 
     async def _queue_head(self, app: App, branch: str, commit: str) -> str:
-        if skips(await asyncio.to_thread(self._repositories.message, app.name, commit)):
+        if skips(await self._repositories.in_thread(self._repositories.message, app.name, commit)):
             await self._store.skip_head(app.name, branch, commit)
             return ""
         return (await self._add(app, branch, commit, is_head=True)).id
 
     async def has(self, name: str, commit: str) -> bool:
         """Returns True if the app's repository holds the commit."""
-        return await asyncio.to_thread(self._repositories.commit, name, commit) is not None
+        return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """Queues a build by hand: of a branch's head, or of a commit (without a branch it is built, but not deployed).
         Raises NotFound and Invalid."""
         app = await self._store.app(name)
         if branch is not None and commit is None:
-            commit = (await asyncio.to_thread(self._repositories.heads, name)).get(branch)
+            commit = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch)
             if commit is None:
                 raise Invalid("branch", f"{name} has no branch {branch}; push it first")
-        found = await asyncio.to_thread(self._repositories.commit, name, commit or "")
+        found = await self._repositories.in_thread(self._repositories.commit, name, commit or "")
         if found is None:
             raise Invalid("commit", f"{name} has no commit {commit}; push it first")
         return await self._add(app, branch, found, is_head=False, fresh=True)
 
-    async def queue_at_door(self, app: App, branch: str, commit: str) -> Build:
+    async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
         """Queues a pre-receive build, which judges a commit before it is the branch's head. It is not deployed."""
         return await self._add(app, branch, commit, is_head=False, door=True)
 
@@ -136,7 +136,7 @@ class PushHandler:
             raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
         return await self.queue(build.app, branch=build.speaks_for, commit=build.commit)
 
-    async def tell(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
+    async def report(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """Yields what the pusher reads: the outcome for each ref, then the logs of its builds as they grow."""
         try:
             heads = await self.queue_heads(app)
@@ -158,13 +158,13 @@ class PushHandler:
                 follow.append(heads[branch][1])
             else:
                 lines.append(f"{branch} is not mapped to an environment; nothing to build (mapped: {mapped})")
-        more = len(lines) - REFS_TOLD
+        more = len(lines) - REFS_SHOWN
         if more > 0:
-            lines = [*lines[:REFS_TOLD], f"and {more} more refs, with nothing to build"]
+            lines = [*lines[:REFS_SHOWN], f"and {more} more refs, with nothing to build"]
         for line in lines:
             yield f"{cleaned(line)}\n".encode(errors="replace")  # git takes names in any encoding
         for build_id in follow:
-            async for data in self._logs.follow(build_id, functools.partial(self._ended, build_id)):
+            async for data in self._logs.follow(build_id, partial(self._ended, build_id)):
                 yield data
             if not await self._ended(build_id):
                 raise ConnectionAbortedError("this service ends before the build does")  # the hook says so

@@ -14,18 +14,20 @@ from services.build.builds.app import App
 from services.build.builds.build import Build
 from services.build.builds.build_store import BuildStore
 from services.build.cache.cache_store import CacheStore
-from services.build.executors.executor import Executor, Stop
+from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.gates.code_analysis import Analysis
 from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
+from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
-from services.build.pipeline.run import BuildContext, run_build
+from services.build.pipeline.run import run_build
 from services.build.secrets.secret import new_secret
 from services.build.secrets.secret_store import SecretStore
+from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import Environment
 from shared.security.vault import Vault
@@ -108,7 +110,7 @@ async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platf
         analysis=Analysis({"PATH": path}),
         logs=BuildLogs(folder / "logs"),
         reports=ReportFiles(folder / "reports"),
-        handover=cast(DeployerClient, None),  # no environment, no deploy
+        deployer=cast(DeployerClient, None),  # no environment, no deploy
         releases=folder / "releases",
         urls=lambda app, environment: [],
         git_url=lambda app: f"http://127.0.0.1/git/{app}.git",

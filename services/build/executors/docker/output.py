@@ -6,7 +6,7 @@ from typing import Any
 
 from docker.utils import socket as engine_socket
 
-from services.build.executors.executor import Output
+from services.build.system.pipe import Output
 
 CHUNK = 64 * 1024
 HEAD = 8  # bytes before each frame: one for the stream, three of nothing, four for the length
@@ -36,7 +36,7 @@ class Frames:
         return b"".join(found)
 
 
-def told_in(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes], None]:
+def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes], None]:
     """Returns a version of `output` for threads, which returns once `output` has been called in the loop.
 
     So output that comes faster than it is passed on waits in the container, not in this process, and the loop has its

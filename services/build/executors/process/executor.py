@@ -14,20 +14,13 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.build.executors.executor import (
-    BRANCH,
-    Leavings,
-    Order,
-    Outcome,
-    Output,
-    SealRequest,
-    Stop,
-    Unsealed,
-    Workspace,
-)
+from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
-from services.build.system.command import caught_up, end, ended, piped, start, to_its_end
+from services.build.system.command import drained, piped, start, terminate, uncancelled, wait_for_exit
+from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
+from services.build.system.stop import Stop
+from services.build.system.thread_pool import ThreadPool
 from shared.host.directory_digest import directory_digest
 from shared.host.process_search import marked_pids
 from shared.models import Artifact
@@ -36,6 +29,7 @@ GRACE_S = 5.0
 # In the environment of all that a step starts: what its build is, by a folder unique on the machine, and which step.
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
+THREADS = 8  # of those that read or remove whole folders
 VIRTUALENV = "virtualenv"  # beside the apps' caches, of all of them
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
@@ -67,17 +61,18 @@ class ProcessExecutor:
         self._environment = dict(environment)
         self._caches = caches
         self._grace_s = grace_s
+        self._in_thread = ThreadPool(THREADS, "folders")
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
         """Creates `.venv` with pip in it. A `.venv` of the commit is removed first: if it is, or holds, a link, writes
         to it would land elsewhere."""
-        await asyncio.to_thread(remove, workspace.folder / ".venv")
+        await self._in_thread(remove, workspace.folder / ".venv")
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-I", "-m", "virtualenv"]
         options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / VIRTUALENV)]
         command = [*program, *options, str(workspace.folder / ".venv")]
         environment = self._step_environment(workspace)
-        return await self._carry_out(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
+        return await self._run_commands(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
         commands = [(f"$ {command}\n", ["sh", "-e", "-c", command]) for command in order.commands]
@@ -88,19 +83,19 @@ class ProcessExecutor:
             if reason := await services.start(order.services, stop):
                 return Outcome(None, reason)
             environment = {**own, **services.addresses, **order.environment, **marks}
-            outcome = await self._carry_out(workspace, commands, environment, order.timeout_s, output, stop)
+            outcome = await self._run_commands(workspace, commands, environment, order.timeout_s, output, stop)
             if workspace.folder.is_symlink():  # nobody is to look for reports behind it, or seal it
                 return Outcome(None, "replaced its checkout by a link")
             return outcome
         finally:
-            await to_its_end(self._end_all(STEP, own[STEP]))
+            await uncancelled(self._end_marked(STEP, own[STEP]))
             await services.close()
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         """Returns the workspace's folder, in place, as a directory artifact with the digest of its content."""
         await self.discard(workspace)
         try:
-            digest = await asyncio.to_thread(directory_digest, workspace.folder)
+            digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
             raise Unsealed(
                 f"its folder cannot be read whole ({type(error).__name__}); see what its steps left there"
@@ -109,17 +104,17 @@ class ProcessExecutor:
 
     async def has(self, artifact: Artifact) -> bool:
         with contextlib.suppress(OSError):
-            return await asyncio.to_thread(directory_digest, Path(artifact.ref)) == artifact.digest
+            return await self._in_thread(directory_digest, Path(artifact.ref)) == artifact.digest
         return False
 
     async def images(self) -> None:
         return None
 
     async def end_leftovers(self, workspace: Workspace) -> int:
-        return await self._end_all(MARKER, str(workspace.folder))
+        return await self._end_marked(MARKER, str(workspace.folder))
 
     async def discard(self, workspace: Workspace) -> None:
-        await asyncio.to_thread(remove, workspace.scratch)
+        await self._in_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
         """Returns the apps that have a cache folder, and no builds: the next run of a build, or the removal of its
@@ -129,12 +124,12 @@ class ProcessExecutor:
 
     async def remove(self, leavings: Leavings) -> None:
         for app in leavings.apps:
-            await asyncio.to_thread(remove, self._caches / app)
+            await self._in_thread(remove, self._caches / app)
 
     async def check(self) -> str | None:
         return None
 
-    async def _carry_out(
+    async def _run_commands(
         self,
         workspace: Workspace,
         commands: list[tuple[str, list[str]]],
@@ -148,21 +143,21 @@ class ProcessExecutor:
         async with piped(output) as end_of_pipe:
             try:
                 for place, (shown, command) in enumerate(commands, 1):
-                    await caught_up(end_of_pipe)  # the command before it
+                    await drained(end_of_pipe)  # the command before it
                     output(shown.encode())
                     process = start(command, workspace.folder, environment, end_of_pipe)
-                    reason = await ended(process, deadline, timeout_s, stop)
+                    reason = await wait_for_exit(process, deadline, timeout_s, stop)
                     if reason:
                         return Outcome(None, reason)
                     if code := process.returncode:
-                        return Outcome(code, _told(code), skipped=len(commands) - place)
+                        return Outcome(code, _exit_reason(code), skipped=len(commands) - place)
                 return Outcome(0, skipped=0)
             except OSError as error:  # the step before it may have removed the folder
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:
-                await to_its_end(self._end_all(STEP, environment[STEP]))
+                await uncancelled(self._end_marked(STEP, environment[STEP]))
                 if process is not None:  # collects its exit code; and `exec env -i` takes the mark off
-                    await to_its_end(asyncio.to_thread(end, process))
+                    await terminate(process)
 
     def _step_environment(self, workspace: Workspace) -> dict[str, str]:
         folder, cache = workspace.folder, self._caches / workspace.app
@@ -187,7 +182,7 @@ class ProcessExecutor:
             STEP: uuid.uuid4().hex,
         }
 
-    async def _end_all(self, mark: str, value: str) -> int:
+    async def _end_marked(self, mark: str, value: str) -> int:
         """Sends SIGTERM to every process that carries the mark, SIGKILL after the grace period, and returns their
         number when all are gone."""
         seen: set[int] = set()
@@ -205,7 +200,7 @@ class ProcessExecutor:
         return len(seen)
 
 
-def _told(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"exited with {code}"

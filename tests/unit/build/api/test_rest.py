@@ -58,7 +58,9 @@ async def client(
     vault, deliveries = Vault(tmp_path / "key", "trial"), DeliveryStore(redis)
     fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
     repository_gc = RepositoryGc(store, repositories, "/usr/bin:/bin")
-    remote_sync = RemoteSync(store, deliveries, push_handler, fetcher, KeyedTasks("fetch"), lambda: AT)
+    remote_sync = RemoteSync(
+        store, deliveries, push_handler, fetcher, KeyedTasks("fetch"), lambda: AT, wake=lambda: None
+    )
     pages = BuildPages(logs, Settings(home=tmp_path, token=TOKEN))
 
     async def forget(deleted: str) -> None:

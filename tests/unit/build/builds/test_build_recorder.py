@@ -7,12 +7,12 @@ from services.build.builds import build as domain
 from services.build.builds.build import Build, StopRequest
 from services.build.builds.build_recorder import BuildRecorder
 from services.build.builds.build_store import BuildStore, Change
-from services.build.executors.executor import Stop as StopEvent
-from services.build.executors.executor import Stopped
 from services.build.gates.flaky import FlakyTest
 from services.build.gates.gate import GateResult
 from services.build.logs.mask import Mask
 from services.build.reports.metric import Offender
+from services.build.system.stop import Stop as StopEvent
+from services.build.system.stop import Stopped
 from shared.manifest import Stage
 from shared.models import BuildState
 from shared.store import RedisError

@@ -37,7 +37,8 @@ class World:
         self.vault = Vault(folder / "key", "trial")
         self.at = 0.0
         self.http = http
-        self.tasks = KeyedTasks("statuses")
+        self.told = asyncio.Event()
+        self.tasks = KeyedTasks("statuses", self.told.set)
         self.outbox = self.another_outbox()
 
     def another_outbox(self) -> StatusOutbox:
@@ -53,11 +54,10 @@ class World:
 
     async def step(self) -> None:
         """And what it began."""
-        done = asyncio.Event()
-        self.tasks.on_end = done.set
+        self.told.clear()
         await self.outbox.step()
         if not self.tasks.has_room_for("notes"):
-            await asyncio.wait_for(done.wait(), 10)
+            await asyncio.wait_for(self.told.wait(), 10)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 from services.build.builds.build import ended
 from services.build.builds.build_store import BuildStore
 from services.build.builds.lease_store import KEY, LEASE_S, Lease
-from services.build.executors.executor import Stop
 from services.build.logs.build_log import BuildLogs
 from services.build.queue.workers import Workers
+from services.build.system.stop import Stop
 from shared.models import BuildState
 from tests.support.build.builds import AT, build
 
@@ -38,7 +38,7 @@ def run() -> Run:
 
 
 def workers_of(store: BuildStore, run: Run, folder: Path, lease: Lease, concurrency: int = 2) -> Workers:
-    return Workers(store, BuildLogs(folder), run, concurrency, lambda: AT, lease.hold)
+    return Workers(store, BuildLogs(folder), run, concurrency, lambda: AT, lease.hold, wake=lambda: None)
 
 
 async def settled(workers: Workers) -> None:

@@ -55,7 +55,15 @@ def store(redis: Redis) -> Store:
 def door(tmp_path: Path, store: Store, repositories: Repositories, objects: PreReceiveObjects) -> PreReceiveGate:
     logs = BuildLogs(tmp_path / "logs")
     intake = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
-    return PreReceiveGate(store, intake, objects, logs, wake=lambda: None, is_here=lambda push: push != "gone")
+    return PreReceiveGate(
+        store,
+        intake,
+        objects,
+        logs,
+        wake=lambda: None,
+        on_abandoned=lambda: None,
+        is_connected=lambda push: push != "gone",
+    )
 
 
 @pytest.fixture
@@ -166,11 +174,11 @@ async def test_pushes_of_one_commit_wait_for_one_build(store: Store, door: PreRe
 def test_what_is_kept_is_whole_and_hidden(
     repositories: Repositories, objects: PreReceiveObjects, commit: str, tmp_path: Path
 ) -> None:
-    objects.take_in("notes", commit, "")
-    objects.take_in("notes", commit, "")
+    objects.add("notes", commit, "")
+    objects.add("notes", commit, "")
     checked = subprocess.run(["git", "fsck", "--strict"], cwd=repositories.path("notes"), capture_output=True)
     assert checked.returncode == 0
     assert repositories.heads("notes") == {}
-    objects.let_go("notes", commit)
-    objects.let_go("notes", commit)
+    objects.remove("notes", commit)
+    objects.remove("notes", commit)
     assert objects.kept() == set()

@@ -1,7 +1,9 @@
 """From repositories to queued builds, whatever one of them holds."""
 
+import asyncio
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from redis.asyncio import Redis
 from services.build.builds.build_store import BuildStore
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
-from services.build.triggers.push_handler import REFS_TOLD, PushHandler
+from services.build.triggers.push_handler import REFS_SHOWN, PushHandler
 
 pytestmark = pytest.mark.anyio
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +41,7 @@ class World:
 
     async def told(self, app: str, *refs: bytes) -> str:
         updates = [f"{'0' * 40} {'1' * 40} {ref.decode(errors='surrogateescape')}" for ref in refs]
-        return b"".join([data async for data in self.intake.tell(app, updates)]).decode()
+        return b"".join([data async for data in self.intake.report(app, updates)]).decode()
 
     def _git(self, app: str, *arguments: str) -> str:
         command = ["git", "--git-dir", str(self.repositories.path(app)), *arguments]
@@ -85,5 +87,24 @@ async def test_refs_in_any_encoding_are_told_as_a_terminal_may_show_them(world: 
 async def test_of_many_refs_some_are_told_and_the_others_counted(world: World) -> None:
     world.commit("notes")
     shown = (await world.told("notes", *(b"refs/heads/b%d" % number for number in range(10_000)))).splitlines()
-    assert len(shown) == REFS_TOLD + 1
-    assert shown[-1] == f"and {10_000 - REFS_TOLD} more refs, with nothing to build"
+    assert len(shown) == REFS_SHOWN + 1
+    assert shown[-1] == f"and {10_000 - REFS_SHOWN} more refs, with nothing to build"
+
+
+async def test_a_git_that_hangs_holds_up_no_other_work_of_the_service(world: World, tmp_path: Path) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    world.repositories.ensure("notes")
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text(f"#!/bin/sh\ntouch {tmp_path}/hangs\nwhile [ ! -e {tmp_path}/over ]; do sleep 0.05; done\nexit 1\n")
+    git.chmod(0o755)
+    hanging = Repositories(world.repositories.folder, f"{git.parent}:{os.environ['PATH']}")
+    intake = PushHandler(
+        world.store, hanging, BuildLogs(tmp_path / "logs"), wake=lambda: None, url="http://build", now=lambda: AT
+    )
+    asked = asyncio.gather(*(intake.has("notes", "a" * 40) for _ in range(4)))
+    while not (tmp_path / "hangs").exists():
+        await asyncio.sleep(0.02)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 5) == "answered"
+    (tmp_path / "over").touch()
+    assert await asked == [False] * 4

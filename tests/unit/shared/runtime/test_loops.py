@@ -31,7 +31,7 @@ async def test_a_step_that_raises_is_run_again_and_its_error_is_kept_until_one_e
 
 
 @pytest.mark.anyio
-async def test_wake_runs_the_next_step_at_once() -> None:
+async def test_wake_and_the_loops_event_run_the_next_step_at_once() -> None:
     steps = 0
     stepped = asyncio.Event()
 
@@ -40,13 +40,15 @@ async def test_wake_runs_the_next_step_at_once() -> None:
         steps += 1
         stepped.set()
 
-    loop = Loop("rare", step, every_s=3600)
+    due = asyncio.Event()
+    loop = Loop("rare", step, every_s=3600, woken=due)
     async with running([loop]):
+        for wake in (loop.wake, due.set):
+            await asyncio.wait_for(stepped.wait(), 5)
+            stepped.clear()
+            wake()
         await asyncio.wait_for(stepped.wait(), 5)
-        stepped.clear()
-        loop.wake()
-        await asyncio.wait_for(stepped.wait(), 5)
-    assert steps == 2
+    assert steps == 3
 
 
 @pytest.mark.anyio
