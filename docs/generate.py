@@ -26,7 +26,7 @@ from services.monitor.config import Settings as MonitorSettings
 from services.monitor.main import build_app as monitor
 from services.proxy.config import Settings as ProxySettings
 from services.proxy.main import build_app as proxy
-from shared.config import SERVICES, SharedSettings
+from shared.config import SharedSettings
 from shared.manifest import Manifest
 
 DOCS = Path(__file__).parent
@@ -39,18 +39,6 @@ SETTINGS: dict[str, type[SharedSettings]] = {
     "monitor": MonitorSettings,
     "flags": FlagsSettings,
     "proxy": ProxySettings,
-}
-# Descriptions of settings whose fields carry none.
-MEANINGS = {
-    "home": "The folder with the platform's data. The docs call it `<home>`.",
-    "token": "The platform's token. Without it, the first start makes one and keeps it in the file `token`.",
-    "redis_url": "The address of Redis. Without a password in it, services read the file `redis/password`.",
-    "driver": "Where steps and instances run: as processes or as Docker containers.",
-    "domain": "The domain below which every app has a host name: `<app>.<domain>`.",
-    **{f"{service}_port": f"The port of the service {service}." for service in SERVICES},
-    "public_port": "Envoy's port that splits visitors between production and canary.",
-    "production_port": "Envoy's port that leads to production only.",
-    "canary_port": "Envoy's port that leads to the canary only.",
 }
 
 
@@ -165,7 +153,7 @@ def _fields(settings: type[SharedSettings], without: set[str]) -> list[str]:
     def rows() -> Iterator[Sequence[str]]:
         for name, field in settings.model_fields.items():
             if name not in without:
-                yield f"`{prefix}{name.upper()}`", _default(field), field.description or MEANINGS.get(name, "")
+                yield f"`{prefix}{name.upper()}`", _default(field), field.description or ""
 
     return _table(("variable", "default", "meaning"), rows())
 

@@ -4,6 +4,7 @@ It is stored as `received` before the forge is answered. From there on the app's
 one fetch serves all waiting deliveries, and the newest commit is built.
 """
 
+import math
 from datetime import datetime
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ from services.build.forges.webhook import Notice
 from services.build.git.remote_source import Forge
 from shared.errors import Conflict
 from shared.models import View
+from shared.runtime.backoff import backoff_s
 from shared.state import Table, transition
 
 
@@ -34,7 +36,6 @@ DELIVERY_TABLE: Table[WebhookDeliveryState] = {
     S.FAILED: frozenset({S.RECEIVED}),
 }
 TRIES = 4
-FIRST_WAIT_S = 1.0
 
 
 class WebhookDelivery(View):
@@ -102,7 +103,7 @@ def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
 
 def wait_s(tries: int) -> float:
     """Returns the back-off in seconds after `tries` failed fetches: 1, 5, 25."""
-    return FIRST_WAIT_S * 5.0 ** max(0, tries - 1)
+    return backoff_s(max(tries, 1), first_s=1.0, longest_s=math.inf, factor=5.0)
 
 
 def judged(delivery: WebhookDelivery, head: str, build: str, queued_at: datetime) -> WebhookDelivery:

@@ -16,6 +16,7 @@ from services.build.builds.status_store import StatusStore
 from services.build.forges.forge_status import status_request
 from services.build.git.remote_source import Source
 from shared.errors import NotFound
+from shared.runtime.backoff import backoff_s
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault, VaultError
 
@@ -141,5 +142,5 @@ class StatusOutbox:
         if self._failures[app] == 0:
             log.warning("the forge of %s has not taken the statuses yet: %s", app, reason)
         self._failures[app] += 1
-        self._due[app] = self._clock() + min(LONGEST_WAIT_S, 2.0 ** self._failures[app])
+        self._due[app] = self._clock() + backoff_s(self._failures[app], first_s=2.0, longest_s=LONGEST_WAIT_S)
         return False
