@@ -24,28 +24,27 @@ _GATE_AND_SOURCE = (
 )
 
 
-class AppView(View):
-    """Shows an app."""
+class _AppFields(View):
+    """Holds the fields that are stored and shown alike."""
 
     name: AppName
     branches: Branches
     gates: Gates = Field(Gates(), description="Minimum of the gates; a manifest may only tighten them.")
     flaky: Flaky = Field(Flaky(), description="Limits for flaky tests; a manifest may only tighten them.")
     gate: Gate | None = Field(None, description="`push`: pushes to production's branches are judged first.")
-    source: SourceView | None = None
     created_at: datetime
 
 
-class App(View):
+class AppView(_AppFields):
+    """Shows an app."""
+
+    source: SourceView | None = None
+
+
+class App(_AppFields):
     """Holds an app as it is stored; `view` returns what is shown of it."""
 
-    name: AppName
-    branches: Branches
-    gates: Gates = Gates()
-    flaky: Flaky = Flaky()
-    gate: Gate | None = None
     source: Source | None = None
-    created_at: datetime
 
     def is_gated(self, branch: str) -> bool:
         """Returns True if a push to the branch is judged before it is accepted."""

@@ -52,7 +52,7 @@ class Collected:
     hits: dict[str, dict[int, int]] = field(default_factory=dict)
     """Number of runs, by file of the commit and line."""
     findings: list[Finding] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
+    reports_of_findings: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, reported: Reported, suite: Suite | None = None) -> None:
@@ -60,29 +60,27 @@ class Collected:
         if reported.cases is not None and suite is not None:
             self.tests += reported.cases.ran
             self.suites.append(suite)
-            self.seen.add("test_failures")
         if reported.lines is not None:
             self._add_lines(reported.lines)
-            self.seen.add("coverage")
         if reported.findings is not None:
+            self.reports_of_findings += 1
             self.findings += [_resolved(finding, self.paths) for finding in reported.findings]
-            self.seen.add("findings")
         for gate, reason in reported.unreadable.items():
             self.unreadable.setdefault(gate, reason)
 
     def measures(self) -> dict[str, Measure]:
         """Returns the measure of each gate that a report was read or refused for; other gates have none."""
         found: dict[str, Measure] = {}
-        if "test_failures" in self.seen:
+        if self.suites:
             failing = tuple(offender for suite in self.suites for offender in suite.offenders)
             remarks = "; ".join(suite.remark for suite in self.suites if suite.remark)
             found["test_failures"] = Measure(sum(suite.failures for suite in self.suites), remarks, failing)
-        if "coverage" in self.seen:
+        if self.lines:
             worst = sorted(self.uncovered, key=lambda each: -each[0])
             found["coverage"] = Measure(
                 100 * self.covered / self.lines, offenders=tuple(offender for _, offender in worst)
             )
-        if "findings" in self.seen:
+        if self.reports_of_findings:
             offenders = tuple(finding.offender for finding in self.findings)
             found["findings"] = Measure(len(offenders), offenders=offenders, findings=tuple(self.findings))
         return found | {gate: Measure(None, reason) for gate, reason in self.unreadable.items()}

@@ -72,7 +72,7 @@ class BuildReport(View):
     )
 
 
-class ReportDraft:
+class ReportRecorder:
     """Gathers the record while the steps run. Texts are masked by `mask`."""
 
     def __init__(self, mask: Callable[[str], str] = str, bounds: Bounds | None = None) -> None:
@@ -118,20 +118,11 @@ class ReportDraft:
         ordered = sorted(self._cases, key=lambda each: rank[each[1].outcome])
         kept, left, dropped = [], self._bounds.output_bytes, 0
         for step, case in _first(ordered, self._bounds.tests, "tests", cut):
-            output = case.output
-            left -= len(output.encode(errors="replace"))
-            if left < 0 and output:
-                output, dropped = "", dropped + 1
-            kept.append(
-                TestRun(
-                    step=step,
-                    id=case.id,
-                    outcome=case.outcome,
-                    seconds=case.seconds,
-                    message=case.message,
-                    output=output,
-                )
-            )
+            run = TestRun(step=step, **vars(case))
+            left -= len(run.output.encode(errors="replace"))
+            if left < 0 and run.output:
+                run, dropped = run.model_copy(update={"output": ""}), dropped + 1
+            kept.append(run)
         if dropped:
             cut.append(f"the output of {dropped} tests: more than {self._bounds.output_bytes // 2**20} MiB in all")
         return kept
