@@ -83,7 +83,7 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     store = BuildStore(redis)
     history = HistoryStore(redis)
-    passed = CacheStore(redis)
+    cache = CacheStore(redis)
     secrets, secret_vault = SecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(
@@ -95,7 +95,7 @@ def build_app(settings: Settings) -> FastAPI:
     context = BuildContext(
         store=store,
         history=history,
-        passed=passed,
+        cache=cache,
         secrets=secrets,
         vault=secret_vault,
         repositories=repositories,
@@ -149,7 +149,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     async def forget_app(app: str) -> None:
         await history.forget(app)
-        await passed.forget(app)
+        await cache.forget(app)
         await secrets.forget(app)
         await deliveries.forget(app)
         leftovers.wake()

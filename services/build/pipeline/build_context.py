@@ -26,7 +26,7 @@ class BuildContext:
 
     store: BuildStore
     history: HistoryStore
-    passed: CacheStore
+    cache: CacheStore
     secrets: SecretStore
     vault: Vault
     """Decrypts `secrets`."""

@@ -67,7 +67,7 @@ class _Run:
         self._secrets = secrets
         self._recorder = recorder
         self._log = build_log
-        self._cache = BuildCache(recorder, context.passed, context.history, context.executor, self._git)
+        self._cache = BuildCache(recorder, context.cache, context.history, context.executor, self._git)
 
     async def carry_out(self) -> None:
         context, recorder, limits = self._context, self._recorder, self._context.limits

@@ -102,7 +102,7 @@ async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platf
     tools = BuildContext(
         store=store,
         history=history,
-        passed=CacheStore(redis),
+        cache=CacheStore(redis),
         secrets=secrets,
         vault=Vault(folder / "key", "build:secrets"),
         repositories=Repositories(folder / "repositories", path),
