@@ -39,7 +39,7 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git doc
 USER 10000:10000
 
 FROM base AS first-run
-COPY stack/__init__.py stack/redis_conf.py stack/
+COPY stack/__init__.py stack/private_file.py stack/redis_conf.py stack/
 COPY stack/compose/__init__.py stack/compose/first_run.py stack/compose/
 COPY shared/ shared/
 COPY --from=packages /opt/slipway/venv venv

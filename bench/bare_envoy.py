@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stack.clients.probe_client import look
+from stack.local.local_stack import free_ports
 
 UP_WITHIN_S = 10
 STATIC = MappingProxyType({"type": "STATIC"})
@@ -22,9 +22,7 @@ def bare_envoy(folder: Path, upstream: str) -> Iterator[str]:
     """Runs Envoy in front of `upstream` (`host:port`), yields its URL once it answers, then ends it. Raises
     RuntimeError if it does not answer within 10 s.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     written = folder / "envoy.json"
     written.write_text(json.dumps(configuration(f"127.0.0.1:{port}", upstream)))
     envoy = str(Path(sys.executable).parent / "envoy")

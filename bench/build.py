@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.build_overhead import HEAD, Goals, Overhead, are_met, overhead, table
 from bench.long_log import long_log
+from shared.host import docker_engine
 from shared.models import Environment
 from stack.clients.delivery import BRANCH, LIVE_WITHIN_S, Deployable, RequestRefused, indented
 from stack.compose import engine
@@ -106,7 +107,7 @@ def main() -> int:
     if engine.answers():
         name = f"{APP}-{uuid.uuid4().hex[:6]}"
         with contextlib.ExitStack() as ending:
-            ending.callback(engine.remove_images, f"{engine.APP}={name}")
+            ending.callback(engine.remove_images, f"{docker_engine.APP}={name}")
             stack, folder = ending.enter_context(own_container_stack(name)), ending.enter_context(_folder())
             held &= measure(BuildBench(stack, name, folder), pushes, "steps in containers", IN_CONTAINERS)
     else:

@@ -135,18 +135,7 @@ def _service(name: str, node: str, images: Images, *options: str) -> Iterator[No
     """Runs a service on this node, the only one that has the images."""
     try:
         here = ("--constraint", f"node.id=={node}")
-        docker(
-            "service",
-            "create",
-            "--quiet",
-            "--detach",
-            "--no-resolve-image",
-            "--name",
-            name,
-            *here,
-            *options,
-            images[0].id,
-        )
+        docker("service", "create", *QUIETLY, "--name", name, *here, *options, images[0].id)
         yield
     finally:
         if docker("service", "ls", "--quiet", "--filter", f"name={name}"):

@@ -20,6 +20,7 @@ from statistics import median
 from bench.comparison import Contestant, Ordered, contest
 from bench.competitors import Image, Images, Rival, compose, swarm_start_first, swarm_stop_first
 from bench.switchover import HEAD, Takeover, line
+from shared.host import docker_engine
 from stack.clients.delivery import NOTES, Deployable, RequestRefused, indented
 from stack.compose import engine
 from stack.compose.engine import EngineError
@@ -108,7 +109,7 @@ def compare(updates: int, rate: float) -> bool:
 
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-bench-")))
-        ending.callback(engine.remove_images, f"{engine.APP}={name}")
+        ending.callback(engine.remove_images, f"{docker_engine.APP}={name}")
         with own_container_stack(name) as stack:
             slipway = Slipway(stack, name, folder / "app")
             slipway.update()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared.host import docker_engine
 from shared.models import Environment
 from stack.clients.delivery import BRANCH, LIVE_WITHIN_S, Deployable, RequestRefused, indented
 from stack.clients.load_report import percentile
@@ -225,7 +226,7 @@ def long_log() -> None:
         return
     name = f"{APP}-{uuid.uuid4().hex[:6]}"
     with contextlib.ExitStack() as ending:
-        ending.callback(engine.remove_images, f"{engine.APP}={name}")
+        ending.callback(engine.remove_images, f"{docker_engine.APP}={name}")
         stack = ending.enter_context(own_container_stack(name))
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-bench-"))
         measure(LogBench(stack, name, Path(folder)), "steps in containers", rival=True)

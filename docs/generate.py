@@ -3,12 +3,15 @@
 `tests/unit/test_docs.py` fails where a committed page is not what this script writes.
 """
 
+import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 from fastapi import FastAPI
+from prometheus_client import Metric
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -23,11 +26,12 @@ from services.monitor.config import Settings as MonitorSettings
 from services.monitor.main import build_app as monitor
 from services.proxy.config import Settings as ProxySettings
 from services.proxy.main import build_app as proxy
-from shared.config import SERVICES, SharedSettings
+from shared.config import SharedSettings
 from shared.manifest import Manifest
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py. Change the code that it reads, then run `make docs`. -->\n"
+METRIC = ("name", "type", "labels", "meaning")
 METHODS = ("get", "put", "post", "patch", "delete")
 SETTINGS: dict[str, type[SharedSettings]] = {
     "build": BuildSettings,
@@ -35,25 +39,6 @@ SETTINGS: dict[str, type[SharedSettings]] = {
     "monitor": MonitorSettings,
     "flags": FlagsSettings,
     "proxy": ProxySettings,
-}
-# Descriptions of settings whose fields carry none.
-MEANINGS = {
-    "home": "The folder with the platform's data. The docs call it `<home>`.",
-    "token": "The platform's token. Without it, the first start makes one and keeps it in the file `token`.",
-    "redis_url": "The address of Redis. Without a password in it, services read the file `redis/password`.",
-    "driver": "Where steps and instances run: as processes or as Docker containers.",
-    "domain": "The domain below which every app has a host name: `<app>.<domain>`.",
-    **{f"{service}_port": f"The port of the service {service}." for service in SERVICES},
-    "public_port": "Envoy's port that splits visitors between production and canary.",
-    "production_port": "Envoy's port that leads to production only.",
-    "canary_port": "Envoy's port that leads to the canary only.",
-    "build_concurrency": "The number of builds that run steps at the same time. Builds that deploy do not count.",
-    "build_limit_s": "The time in seconds that a build may take until its artifact is sealed.",
-    "build_files": "The number of files and folders that a commit may hold.",
-    "build_checkout_mb": "The size in MiB that a commit may unpack to.",
-    "build_push_mb": "The size in MiB that one push may carry.",
-    "build_steps": "The number of steps of one build that run at the same time, where the manifest allows it.",
-    "build_loopback_sources": "For tests only: a source may use `http://` on a loopback address.",
 }
 
 
@@ -68,6 +53,7 @@ def pages() -> dict[str, str]:
         "reference/manifest.md": _manifest(),
         "reference/settings.md": _settings(),
         "reference/rest.md": _rest(),
+        "reference/metrics.md": _metrics(),
         "decisions/index.md": _decisions(),
     }
 
@@ -116,7 +102,7 @@ def _json_default(field: dict[str, Any], required: bool) -> str:
     if required:
         return "required"
     default = field.get("default")
-    return f"`{default}`" if isinstance(default, str | int | float) else ""
+    return f"`{default}`" if isinstance(default, str | int | float) and default != "" else ""
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -167,7 +153,7 @@ def _fields(settings: type[SharedSettings], without: set[str]) -> list[str]:
     def rows() -> Iterator[Sequence[str]]:
         for name, field in settings.model_fields.items():
             if name not in without:
-                yield f"`{prefix}{name.upper()}`", _default(field), field.description or MEANINGS.get(name, "")
+                yield f"`{prefix}{name.upper()}`", _default(field), field.description or ""
 
     return _table(("variable", "default", "meaning"), rows())
 
@@ -181,25 +167,56 @@ def _default(field: FieldInfo) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
-def _rest() -> str:
-    lines: list[str] = []
+def _apps() -> dict[str, FastAPI]:
+    """Every service's app, assembled as its `main.py` does, but not started."""
     with tempfile.TemporaryDirectory() as home:
         made: dict[str, Any] = {"home": Path(home), "token": SecretStr("of-no-stack"), "driver": "process"}
-        apps: dict[str, Callable[[], FastAPI]] = {
-            "build": lambda: build(BuildSettings(**made)),
-            "deployer": lambda: deployer(DeployerSettings(**made)),
-            "monitor": lambda: monitor(MonitorSettings(**made)),
-            "flags": lambda: flags(FlagsSettings(**made)),
-            "proxy": lambda: proxy(ProxySettings(**made)),
+        return {
+            "build": build(BuildSettings(**made)),
+            "deployer": deployer(DeployerSettings(**made)),
+            "monitor": monitor(MonitorSettings(**made)),
+            "flags": flags(FlagsSettings(**made)),
+            "proxy": proxy(ProxySettings(**made)),
         }
-        for service, make in apps.items():
-            lines += [f"## {service}", "", *_table(("call", "summary"), _calls(make().openapi()))]
+
+
+def _rest() -> str:
+    lines: list[str] = []
+    for service, app in _apps().items():
+        lines += [f"## {service}", "", *_table(("call", "summary"), _calls(app.openapi()))]
     introduction = (
         "This page lists the calls in the OpenAPI documents of the five services. It leaves out git's own calls. Each "
-        "service shows its document, with parameters and answers, at `/docs`. [The architecture]"
-        "(../architecture.md#rest) fixes the conventions: errors, pages of lists, times and authentication."
+        "service shows its document, with parameters and answers, at `/docs`. [The contract]"
+        "(../architecture/contract.md#rest) fixes the conventions: errors, pages of lists, times and authentication."
     )
     return _page("REST", introduction, lines)
+
+
+def _metrics() -> str:
+    families = {service: asyncio.run(_collected(app)) for service, app in _apps().items()}
+    everywhere = families["flags"]
+    lines = ["## Every service", "", *_table(METRIC, map(_metric, everywhere.values()))]
+    for service, own in families.items():
+        if further := [family for name, family in own.items() if name not in everywhere]:
+            lines += [f"## {service}", "", *_table(METRIC, map(_metric, further))]
+    introduction = (
+        "Every service answers `GET /metrics` in Prometheus' text format. The call needs the platform's token, as a "
+        "bearer token or as the password of HTTP Basic. Metrics of instances have the names that cAdvisor gives them."
+    )
+    return _page("Metrics", introduction, lines)
+
+
+async def _collected(app: FastAPI) -> dict[str, Metric]:
+    """The app's metrics by name, after one request: those about requests have no labels before the first."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        (await client.get("/health")).raise_for_status()
+    return {family.name: family for family in app.state.metrics.collect()}
+
+
+def _metric(family: Metric) -> Sequence[str]:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    labels = family.samples[-1].labels if family.samples else vars(family)["_labelnames"]
+    return f"`{name}`", family.type, " ".join(f"`{label}`" for label in labels), family.documentation
 
 
 def _calls(document: dict[str, Any]) -> Iterator[Sequence[str]]:

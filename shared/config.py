@@ -21,29 +21,44 @@ class SharedSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
 
-    home: Path = Path(".slipway")
-    secrets: Path | None = Field(None, description="The folder of `token` and `redis/password`, if not `home`.")
+    home: Path = Field(Path(".slipway"), description="The folder with the platform's data. The docs call it `<home>`.")
+    secrets: Path | None = Field(None, description="The folder of `token` and `redis/password`, if not `<home>`.")
     host: str = Field("127.0.0.1", description="The address that the services and Envoy bind to.")
-    address: str = Field("", description="Where services are for each other, if not `host`; `{service}`: the name.")
-    outside: str = Field("", description="The host name in links that people follow, if not `host`.")
-    token: SecretStr | None = None
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    driver: Literal["process", "docker"] = "process"
+    address: str = Field(
+        "",
+        description="The host name by which services and apps reach a service; `{service}` stands for its name. "
+        "Without it, they use the address that the services bind to.",
+    )
+    outside: str = Field(
+        "", description="The host name in links for people. Without it, links have the address that services bind to."
+    )
+    token: SecretStr | None = Field(
+        None,
+        description="The platform's token. Without it, the first start makes one and keeps it in the file `token`.",
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="The address of Redis. Without a password in it, services read the file `redis/password`.",
+    )
+    driver: Literal["process", "docker"] = Field(
+        "process", description="Where steps and instances run: as processes or as Docker containers."
+    )
     stack: str = Field(
         "",
         pattern=r"^([a-z0-9][a-z0-9_-]{0,30})?$",
-        description="Names what is this stack's on a Docker Engine; empty: a random name, kept in `<home>/stack`.",
+        description="The name that marks this stack's containers, images, networks and volumes on a Docker Engine. "
+        "Without it, the first start makes a random name and keeps it in `<home>/stack`.",
     )
-    domain: str = "localhost"
-    notify: str = Field("", description="apprise URLs, separated by spaces.")
-    build_port: int = 3000
-    deployer_port: int = 3001
-    monitor_port: int = 3002
-    flags_port: int = 3003
-    proxy_port: int = 3004
-    public_port: int = 3456
-    production_port: int = 50000
-    canary_port: int = 50100
+    domain: str = Field("localhost", description="The domain of the apps' host names, `<app>.<domain>`.")
+    notify: str = Field("", description="Apprise URLs that get messages about every app, separated by spaces.")
+    build_port: int = Field(3000, description="The port of the service build.")
+    deployer_port: int = Field(3001, description="The port of the service deployer.")
+    monitor_port: int = Field(3002, description="The port of the service monitor.")
+    flags_port: int = Field(3003, description="The port of the service flags.")
+    proxy_port: int = Field(3004, description="The port of the service proxy.")
+    public_port: int = Field(3456, description="Envoy's port that splits visitors between production and canary.")
+    production_port: int = Field(50000, description="Envoy's port that leads to production only.")
+    canary_port: int = Field(50100, description="Envoy's port that leads to the canary only.")
 
     @field_validator("home", "secrets")
     @classmethod

@@ -1,6 +1,6 @@
 """Appends to and follows the Redis stream `events`, which keeps about the last 10 000 entries."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -11,16 +11,11 @@ STREAM = "events"
 KEPT = 10_000
 
 
-class Appender(Protocol):
-    """A Redis client or a pipeline; with a pipeline, the event is stored in the same transaction as its cause."""
-
-    def xadd(self, name: Any, fields: Any, *, maxlen: int, approximate: bool) -> Any: ...
-
-
-def append(target: Appender, event: Event) -> Any:
-    """Queues `event` on a pipeline, or returns the awaitable of a client."""
-    fields = {"event": event.model_dump_json(exclude_none=True)}
-    return target.xadd(STREAM, fields, maxlen=KEPT, approximate=True)
+def append(target: Redis, event: Event) -> Any:
+    """Queues `event` on a pipeline, to be stored in the same transaction as its cause, or returns the awaitable of a
+    client.
+    """
+    return target.xadd(STREAM, {"event": event.model_dump_json(exclude_none=True)}, maxlen=KEPT, approximate=True)
 
 
 class EventFollower:

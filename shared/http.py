@@ -12,11 +12,12 @@ from redis.exceptions import RedisError
 from shared.config import ServiceName, SharedSettings
 from shared.errors import Problem, Unavailable
 from shared.registry import Registry
+from shared.runtime.backoff import backoff_s
 
 log = logging.getLogger(__name__)
 
 LOOKUP_KEPT_S = 5.0
-BACKOFF_S = (0.05, 0.2, 0.5)
+TRIES = 4
 
 
 class ServiceClient:
@@ -58,7 +59,8 @@ class ServiceClient:
     ) -> Any:
         if repeatable is None:
             repeatable = method in ("GET", "PUT", "DELETE")
-        for wait_s in (*BACKOFF_S, None):
+        failures = 0
+        while True:
             try:
                 answer = await self._http.request(
                     method,
@@ -70,14 +72,14 @@ class ServiceClient:
                 )
                 return _read(answer)
             except (httpx.TransportError, Unavailable) as error:
+                failures += 1
                 self._looked_up_at = float("-inf")  # it may have moved
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                if wait_s is None or not (repeatable or unsent):
+                if failures == TRIES or not (repeatable or unsent):
                     if isinstance(error, Unavailable):
                         raise
                     raise Unavailable(f"{self.name} does not answer: {type(error).__name__}") from error
-            await asyncio.sleep(wait_s)
-        raise AssertionError("unreachable")
+            await asyncio.sleep(backoff_s(failures, first_s=0.05, longest_s=0.5, factor=4))
 
     async def _base_url(self) -> str:
         if time.monotonic() - self._looked_up_at > LOOKUP_KEPT_S:

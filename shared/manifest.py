@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from shared.manifest_step import Reports, Service, Stage, Step, Strict
+from shared.manifest_step import Reports, Service, Stage, Step, Strict, repeated
 
 __all__ = ["Manifest", "Reports", "Service", "Stage", "Step"]
 
@@ -40,42 +40,47 @@ Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | s
 
 
 class Gates(Strict):
-    """A gate has a threshold, or null if it is not asked for. `coverage` and `changed_coverage` are lower bounds in
-    percent; all others are upper bounds.
+    """A gate has a threshold; null switches it off. `coverage` and `changed_coverage` are lower bounds, all others are
+    upper bounds.
     """
 
-    test_failures: int | None = Field(None, ge=0, description="Tests that fail, by JUnit reports.")
-    coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="Percent of lines, at least.")
+    test_failures: int | None = Field(None, ge=0, description="Number of failed tests in the JUnit reports.")
+    coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="Percent of covered lines.")
     changed_coverage: float | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="Of the lines changed since the last build that passed."
+        None, ge=0, le=100, allow_inf_nan=False, description="Percent of the lines changed since the last passed build."
     )
-    findings: int | None = Field(None, ge=0, description="Of all SARIF reports.")
-    new_findings: int | None = Field(None, ge=0, description="Those that the last build that passed had not.")
-    complexity: int | None = Field(None, ge=1, description="Cyclomatic, of the worst function.")
-    function_length: int | None = Field(None, ge=1, description="Lines of the longest function.")
-    secrets: int | None = Field(None, ge=0, description="Found in the commit's files.")
+    findings: int | None = Field(None, ge=0, description="Number of findings in all SARIF reports.")
+    new_findings: int | None = Field(None, ge=0, description="Findings that the last passed build did not have.")
+    complexity: int | None = Field(None, ge=1, description="Highest cyclomatic complexity of a function.")
+    function_length: int | None = Field(None, ge=1, description="Number of lines of the longest function.")
+    secrets: int | None = Field(None, ge=0, description="Number of secrets found in the commit's files.")
 
 
 class Flaky(Strict):
-    """Failing tests may be run again, by these rules. Null: the app's value, else the platform's (1 and 5)."""
+    """These rules say when failed tests are run again. Null stands for the app's setting, else for the platform's
+    (1 and 5).
+    """
 
     reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")
     at_most: int | None = Field(
-        None, ge=0, le=20, description="With more failing tests that are not known as flaky it is not run again."
+        None,
+        ge=0,
+        le=20,
+        description="Largest number of failed tests, known flaky ones left out, with which a step is run again.",
     )
 
 
 class Run(Strict):
-    command: str | None = Field(None, description="Run by `sh -c`, with $PORT set.")
-    port: int = Field(8000, ge=1, le=65535, description="Of the container; a process is told its own PORT.")
-    health: str = Field("/up", pattern=r"^/[^\s]*$", description="Answers 200 when the app can serve.")
+    command: str | None = Field(None, description="Command that starts the app: `sh -c` runs it with $PORT set.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the app in a container; a process gets its own $PORT.")
+    health: str = Field("/up", pattern=r"^/[^\s]*$", description="Path that answers 200 once the app can serve.")
 
 
 class Resources(Strict):
-    memory: Size = Field(64 * MIB, description="That an instance begins with: bytes, or like 64m.")
-    max_memory: Size = Field(512 * MIB, description="That it may grow to.")
-    replicas: int = Field(1, ge=1, le=64, description="Instances that it begins with.")
-    max_replicas: int = Field(4, ge=1, le=64, description="Instances, at most.")
+    memory: Size = Field(64 * MIB, description="Memory limit that an instance starts with: bytes, or a text like 64m.")
+    max_memory: Size = Field(512 * MIB, description="Largest memory limit, whether by scaling or by hand.")
+    replicas: int = Field(1, ge=1, le=64, description="Number of instances that the app starts with.")
+    max_replicas: int = Field(4, ge=1, le=64, description="Largest number of instances, whether by scaling or by hand.")
 
     @model_validator(mode="after")
     def _bounds(self) -> "Resources":
@@ -87,14 +92,14 @@ class Resources(Strict):
 
 
 class Canary(Strict):
-    weight: int = Field(33, ge=0, le=100, description="Percent of new visitors.")
+    weight: int = Field(33, ge=0, le=100, description="Percent of new visitors that get the canary.")
 
 
 class Volume(Strict):
     """A volume is a folder that outlives the app's instances; `path` is its mount point in a container."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Differs from the app's other volumes'.")
-    path: str = Field(description="Absolute, like /data.")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Name of the volume, unique in the app.")
+    path: str = Field(description="Absolute path of the mount point, like /data.")
 
     @field_validator("path")
     @classmethod
@@ -104,7 +109,7 @@ class Volume(Strict):
                 "is not a plain absolute path; write it like /data, without `..`, `//` or a `/` at its end"
             )
         if path == WORKDIR or path.split("/")[1] in _SYSTEM:
-            raise ValueError(f"is the system's or the app's own; choose another, like /data or {WORKDIR}/data")
+            raise ValueError(f"belongs to the system or holds the app; choose another, like /data or {WORKDIR}/data")
         return path
 
 
@@ -114,34 +119,31 @@ Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9](
 class Manifest(Strict):
     """The manifest says how Slipway builds, judges and runs a commit of an app."""
 
-    app: str = Field(description="The app's name, as in the URL that it is pushed to.")
-    steps: list[Step] = Field([], max_length=100, description="What is run of each commit.")
-    gates: Gates = Field(Gates(), description="What a commit must keep to go any further; tightens the app's own.")
-    flaky: Flaky = Field(Flaky(), description="What is done about tests that fail.")
-    run: Run = Field(Run(), description="How the app is run.")
-    hosts: list[Host] = Field([], description="Host names of the app, beside its own.")
+    app: str = Field(description="Name of the app, the same as in the URL that it is pushed to.")
+    steps: list[Step] = Field([], max_length=100, description="Steps that build, test and analyse each commit.")
+    gates: Gates = Field(Gates(), description="Thresholds that a commit must keep; they only tighten the app's own.")
+    flaky: Flaky = Field(Flaky(), description="Rules for running failed tests again.")
+    run: Run = Field(Run(), description="The way to run the app.")
+    hosts: list[Host] = Field([], description="Further host names of the app; `<app>.<domain>` is always one.")
     volumes: list[Volume] = Field([], max_length=8, description="Folders that outlive the app's instances.")
     # After `volumes`, which its validator looks at.
-    resources: Resources = Field(Resources(), validate_default=True, description="Memory and instances.")
-    canary: Canary = Field(Canary(), description="How visitors are led to a canary.")
-    notify: list[str] = Field([], description="Addresses (apprise) that are told of failures.")
+    resources: Resources = Field(Resources(), validate_default=True, description="Memory and number of instances.")
+    canary: Canary = Field(Canary(), description="Share of visitors that a canary gets.")
+    notify: list[str] = Field([], description="Addresses that get messages about the app: apprise URLs.")
 
     @field_validator("steps")
     @classmethod
     def _names_differ(cls, steps: list[Step]) -> list[Step]:
-        names = [step.name for step in steps]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ValueError(f"two steps are named {', '.join(sorted(twice))}; give each its own name")
+        if names := repeated([step.name for step in steps]):
+            raise ValueError(f"two steps are named {names}; give each its own name")
         return steps
 
     @field_validator("volumes")
     @classmethod
     def _volumes_differ(cls, volumes: list[Volume]) -> list[Volume]:
         for field in ("name", "path"):
-            values = [getattr(volume, field) for volume in volumes]
-            if twice := {value for value in values if values.count(value) > 1}:
-                raise ValueError(f"two volumes have the {field} {', '.join(sorted(twice))}; give each its own {field}")
+            if values := repeated([getattr(volume, field) for volume in volumes]):
+                raise ValueError(f"two volumes have the {field} {values}; give each its own {field}")
         return volumes
 
     @field_validator("resources")

@@ -17,6 +17,11 @@ class Stage(StrEnum):
     DEPLOY = "deploy"
 
 
+def repeated(names: list[str]) -> str:
+    """Returns the names that occur more than once, separated by commas; empty if there are none."""
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -28,16 +33,16 @@ Environment = Literal["production", "canary"]  # `shared.models.Environment`, wh
 Environments = Annotated[
     list[Environment], BeforeValidator(_as_list, json_schema_input_type=Environment | list[Environment])
 ]
-Variables = Annotated[dict[str, str], Field(description="Environment variables, beside the platform's own.")]
-SecretNames = Annotated[list[str], Field(description="Names of the app's secrets that it finds in its environment.")]
+Variables = Annotated[dict[str, str], Field(description="Environment variables, in addition to the platform's own.")]
+SecretNames = Annotated[list[str], Field(description="Names of the app's secrets that become environment variables.")]
 
 
 class Reports(Strict):
-    """Reports are files that a step writes, by paths relative to the repository's root."""
+    """Reports are files that a step writes for gates, by paths relative to the repository's root."""
 
-    junit: str | None = Field(None, description="JUnit XML: for the gate `test_failures`.")
-    coverage: str | None = Field(None, description="Cobertura XML or LCOV: for `coverage` and `changed_coverage`.")
-    sarif: str | None = Field(None, description="SARIF: for `findings` and `new_findings`.")
+    junit: str | None = Field(None, description="JUnit XML, for `test_failures`.")
+    coverage: str | None = Field(None, description="Cobertura XML or LCOV, for `coverage` and `changed_coverage`.")
+    sarif: str | None = Field(None, description="SARIF, for `findings` and `new_findings`.")
 
     @field_validator("junit", "coverage", "sarif")
     @classmethod
@@ -50,16 +55,17 @@ class Reports(Strict):
 class When(Strict):
     """The step runs only if all given conditions hold."""
 
-    branch: Globs = Field([], description="Of these branches only; `*` stands for all but a `/`, `**` for that too.")
-    environment: Environments = Field([], description="If the build goes to one of these environments.")
+    branch: Globs = Field([], description="Branches on which it runs; `*` matches all but a `/`, `**` that too.")
+    environment: Environments = Field([], description="Environments for whose builds the step runs.")
 
 
 class Ready(Strict):
-    """A readiness check tells when a service can be used. With neither field: its image's HEALTHCHECK, else the port
-    that it exposes."""
+    """A readiness check determines when a service can be used. Without both fields it is the image's HEALTHCHECK, else
+    the port that the image exposes.
+    """
 
-    port: int | None = Field(None, ge=1, le=65535, description="It listens there, in a container; also $<NAME>_PORT.")
-    command: str | None = Field(None, min_length=1, description="It succeeds; run by `sh -c` beside the service.")
+    port: int | None = Field(None, ge=1, le=65535, description="Port it listens on in a container; also $<NAME>_PORT.")
+    command: str | None = Field(None, min_length=1, description="`sh -c` command that exits with 0 once it is ready.")
 
 
 class _Equipped(Strict):
@@ -78,33 +84,33 @@ class Service(_Equipped):
     """A service runs alongside one step and ends with it: a database for tests."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Its host name, for a step in a container.")
-    image: str | None = Field(None, min_length=1, description="What it runs in; needs a platform with containers.")
+    image: str | None = Field(None, min_length=1, description="Image of the service; needs a platform with containers.")
     command: str | None = Field(
         None,
         min_length=1,
-        description="Run by `sh -c` in place of the image's own; without containers, with $PORT set.",
+        description="Command that `sh -c` runs instead of the image's own; without containers it gets $PORT.",
     )
-    ready: Ready = Field(Ready(), description="How it is told that it can be used; the step begins then.")
-    timeout: int = Field(60, ge=1, le=600, description="Seconds until it must be ready.")
+    ready: Ready = Field(Ready(), description="Readiness check; the step starts once it passes.")
+    timeout: int = Field(60, ge=1, le=600, description="Seconds within which the service must be ready.")
 
 
 class Step(_Equipped):
     """A step runs commands in the checkout, one after the other, until one fails."""
 
-    name: StepName = Field(description="Differs from all others.")
+    name: StepName = Field(description="Name of the step, unique in the manifest.")
     stage: Stage = Field(Stage.BUILD, description="build, then test, then analysis; each waits for the one before.")
-    image: str | None = Field(None, description="What it runs in, where steps run in containers.")
-    commands: list[str] = Field(min_length=1, description="Each is run by `sh -e -c`.")
+    image: str | None = Field(None, description="Image that the step runs in, where steps run in containers.")
+    commands: list[str] = Field(min_length=1, description="Commands, each run by an `sh -e -c` of its own.")
     depends_on: list[str] | None = Field(
         None,
-        description="Steps that it waits for, of its own or an earlier stage; it may run beside all others of its "
-        "stage. Left out: all that are written before it.",
+        description="Steps that this one waits for, of its own or an earlier stage; it may run at the same time as all "
+        "others of its stage. Without it, the step waits for all that stand before it.",
     )
-    when: When = Field(When(), description="Whether it is run at all.")
-    failure: Literal["fail", "ignore"] = Field("fail", description="`ignore`: shown, but the build goes on.")
-    services: list[Service] = Field([], max_length=8, description="What runs beside it, ready before it begins.")
-    reports: Reports = Field(Reports(), description="What it writes for gates.")
-    timeout: int = Field(600, ge=1, le=7200, description="Seconds.")
+    when: When = Field(When(), description="Conditions under which the step runs.")
+    failure: Literal["fail", "ignore"] = Field("fail", description="`ignore`: a failure is shown, but stops nothing.")
+    services: list[Service] = Field([], max_length=8, description="Services that are ready before the step starts.")
+    reports: Reports = Field(Reports(), description="Report files that the step writes, for gates.")
+    timeout: int = Field(600, ge=1, le=7200, description="Seconds after which the step fails.")
 
     @field_validator("stage")
     @classmethod
@@ -116,7 +122,6 @@ class Step(_Equipped):
     @field_validator("services")
     @classmethod
     def _services_differ(cls, services: list[Service]) -> list[Service]:
-        names = [service.name for service in services]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two services are named {', '.join(sorted(twice))}; give each its own name")
+        if names := repeated([service.name for service in services]):
+            raise ValueError(f"two services are named {names}; give each its own name")
         return services

@@ -151,8 +151,8 @@ class ReleaseFailure(View):
     instance: str
     reason: str
     at: datetime
-    exit_code: int | None = Field(None, description="128 and more: ended by signal (code - 128). Null: still ran.")
-    probe: str = Field("", description="What the last probe of the health path saw.")
+    exit_code: int | None = Field(None, description="128 and more: a signal (code - 128) ended it. Null: it ran on.")
+    probe: str = Field("", description="Result of the last probe of the health path.")
     log: list[str] = Field([], description="The last 50 lines.")
 
 
@@ -166,15 +166,15 @@ class ReleaseView(View):
     commit: Commit
     state: ReleaseState
     reason: str = ""
-    unchanged: bool = Field(False, description="The answer to a request that asked for what is live already.")
+    unchanged: bool = Field(False, description="True if the requested build was live already.")
     created_at: datetime
     live_at: datetime | None = None
     ended_at: datetime | None = None
     previous: str | None = Field(None, description="The release that was live before this one.")
-    failure: ReleaseFailure | None = Field(None, description="Of an instance, while it started or was watched.")
+    failure: ReleaseFailure | None = Field(None, description="Failure of an instance that started or was watched.")
     strategy: Literal["start-first", "stop-first"] = "start-first"
     down_s: float | None = Field(
-        None, description="How long stop-first left no instance in the route; null: not known."
+        None, description="Seconds in which stop-first left no instance in the route; null: unknown."
     )
 
 

@@ -9,7 +9,7 @@ from shared.models import Model, Track, View
 
 
 class SyncRequest(Model):
-    hosts: list[str] = Field(description="Host names of the app; `<app>.<SLIPWAY_DOMAIN>` always among them.")
+    hosts: list[str] = Field(description="Further host names of the app; `<app>.<SLIPWAY_DOMAIN>` is always one.")
     health: str = Field("/up", description="Health path of the app's instances.")
 
 
@@ -21,7 +21,7 @@ class RouteState(StrEnum):
 
 class InstanceRoute(View):
     route: RouteState
-    active: int = Field(0, description="Requests that Envoy has in flight to it.")
+    active: int = Field(0, description="Number of requests in flight from Envoy to the instance.")
 
 
 class SyncResult(View):
@@ -43,7 +43,7 @@ class RolloutRequest(Model):
 
     release: str
     weight: int | None = Field(None, ge=0, le=100)
-    notify: list[str] = Field([], description="The manifest's addresses, for the rollout's events.")
+    notify: list[str] = Field([], description="Addresses for the rollout's events, from the manifest.")
 
 
 class RolloutAction(Model):

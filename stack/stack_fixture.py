@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from shared.config import SharedSettings
+from shared.host import docker_engine
 from stack.compose import engine
 from stack.local.local_stack import LocalStack, local_stack
 from stack.local.programs import ROOT
@@ -28,26 +29,37 @@ def running_stack() -> LocalStack | None:
 
 
 @contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Makes TERM and HUP raise SystemExit for the length of the block, so that everything ends by way of every `with`.
+    Call it from the main thread only.
+    """
+    handlers = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def own_stack(network: str = "") -> Iterator[LocalStack]:
     """Starts a stack on free ports in a temporary home; deletes the home at the end, but keeps it after an error, for
-    its logs.
+    its logs. Call it from the main thread only (`ended_by_signals`).
 
-    With a `network` apps are containers on it, which the caller removes. Call it from the main thread only: it makes
-    TERM and HUP raise SystemExit, so that the stack ends by way of every `with`.
+    With a `network` apps are containers on it, which the caller removes.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
     home = Path(tempfile.mkdtemp(prefix="slipway-"))
     failed = False
-    try:
-        with local_stack(home, network=network) as stack:
-            yield stack
-    except Exception:
-        failed = True
-        raise
-    finally:
-        if not failed:
-            shutil.rmtree(home, ignore_errors=True)
+    with ended_by_signals():
+        try:
+            with local_stack(home, network=network) as stack:
+                yield stack
+        except Exception:
+            failed = True
+            raise
+        finally:
+            if not failed:
+                shutil.rmtree(home, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -59,7 +71,7 @@ def own_container_stack(app: str) -> Iterator[LocalStack]:
     """
     with contextlib.ExitStack() as ending:
         ending.callback(engine.remove_network, app)
-        ending.callback(engine.remove_made, f"{engine.APP}={app}")
+        ending.callback(engine.remove_made, f"{docker_engine.APP}={app}")
         yield ending.enter_context(own_stack(network=app))
 
 

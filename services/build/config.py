@@ -9,27 +9,35 @@ from shared.models import Environment
 
 
 class Settings(SharedSettings):
-    """Holds the settings, read from environment variables `SLIPWAY_*`.
+    """Holds the settings, read from environment variables `SLIPWAY_*`."""
 
-    `SLIPWAY_BUILD_CONCURRENCY`: number of builds that run steps at a time (builds in their deploy stage do not count).
-    `SLIPWAY_BUILD_LIMIT_S`: seconds from the start of a build until its artifact is sealed. `SLIPWAY_BUILD_FILES`:
-    number of files and folders that a commit may hold. `SLIPWAY_BUILD_CHECKOUT_MB`: unpacked size of a commit, in MiB.
-    `SLIPWAY_BUILD_PUSH_MB`: size of one push, in MiB. `SLIPWAY_BUILD_STEPS`: number of steps of one build that run at a
-    time, where its manifest allows that. `SLIPWAY_BUILD_LOOPBACK_SOURCES`: allows http:// sources on a loopback
-    address, for tests only.
-    """
-
-    build_concurrency: int = Field(2, ge=1)
-    build_limit_s: float = Field(7200.0, gt=0)
-    build_files: int = Field(50_000, ge=1)
-    build_checkout_mb: int = Field(512, ge=1)
-    build_push_mb: int = Field(512, ge=1)
-    build_steps: int = Field(2, ge=1)
-    build_loopback_sources: bool = False
-    build_keep_days: int = Field(90, ge=1, description="Logs of builds and details of their reports.")
-    build_keep_logs: int = Field(20, ge=1, description="Last builds of a branch whose logs stay, however old.")
-    build_keep_artifacts: int = Field(10, ge=1, description="Of the last builds that passed, per app.")
-    build_keep_records: int = Field(1000, ge=100, description="Builds of an app that are known at all.")
+    build_concurrency: int = Field(
+        2, ge=1, description="The number of builds that run steps at the same time. Builds that deploy do not count."
+    )
+    build_limit_s: float = Field(
+        7200.0, gt=0, description="The time in seconds that a build may take until its artifact is sealed."
+    )
+    build_files: int = Field(50_000, ge=1, description="The number of files and folders that a commit may hold.")
+    build_checkout_mb: int = Field(512, ge=1, description="The size in MiB that a commit may unpack to.")
+    build_push_mb: int = Field(512, ge=1, description="The size in MiB that one push may carry.")
+    build_steps: int = Field(
+        2, ge=1, description="The number of steps of one build that run at the same time, where the manifest allows it."
+    )
+    build_loopback_sources: bool = Field(
+        False, description="For tests only: a source may use `http://` on a loopback address."
+    )
+    build_keep_days: int = Field(
+        90, ge=1, description="The number of days for which logs of builds and the details of their reports are kept."
+    )
+    build_keep_logs: int = Field(
+        20, ge=1, description="The number of last builds of a branch whose logs are kept longer."
+    )
+    build_keep_artifacts: int = Field(
+        10, ge=1, description="The number of last builds of an app that passed whose artifacts are kept."
+    )
+    build_keep_records: int = Field(
+        1000, ge=100, description="The number of last builds of an app whose records are kept."
+    )
 
     @property
     def repositories(self) -> Path:

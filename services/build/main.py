@@ -10,26 +10,26 @@ from functools import partial
 import httpx
 from fastapi import FastAPI
 
-from services.build.api.builds import listing_router
-from services.build.api.flaky_tests import flaky_router
+from services.build.api.builds import builds_router
+from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.manifest import manifest_router
 from services.build.api.page_views import BuildPages
-from services.build.api.reports import report_router
-from services.build.api.rest import PUBLIC, apps_router, builds_router
+from services.build.api.reports import reports_router
+from services.build.api.rest import PUBLIC, apps_router, build_router
 from services.build.api.secrets import secrets_router
 from services.build.api.webhooks import webhooks_router
-from services.build.builds.build_store import RedisBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.builds.lease_store import Lease
-from services.build.builds.status_store import RedisStatusStore
-from services.build.cache.cache_store import RedisPassedStore
+from services.build.builds.status_store import StatusStore
+from services.build.cache.cache_store import CacheStore
 from services.build.config import Settings
 from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
-from services.build.forges.delivery_store import RedisDeliveryStore
+from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
 from services.build.forges.webhook_handler import WebhookHandler
 from services.build.gates.code_analysis import Analysis
-from services.build.gates.history_store import RedisHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.config_isolation import isolate
 from services.build.git.git_fetch import Fetcher
@@ -49,7 +49,7 @@ from services.build.retention.repository_gc import TIMEOUT_S as GC_TIMEOUT_S
 from services.build.retention.repository_gc import RepositoryGc
 from services.build.retention.retention_job import RetentionJob
 from services.build.retention.retention_policy import RetentionPolicy
-from services.build.secrets.secret_store import RedisSecretStore
+from services.build.secrets.secret_store import SecretStore
 from services.build.triggers.pre_receive import PreReceiveGate
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
@@ -81,10 +81,10 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     registry = RedisRegistry(redis)
     http = httpx.AsyncClient(trust_env=False)
-    store = RedisBuildStore(redis)
-    history = RedisHistoryStore(redis)
-    passed = RedisPassedStore(redis)
-    secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
+    store = BuildStore(redis)
+    history = HistoryStore(redis)
+    cache = CacheStore(redis)
+    secrets, secret_vault = SecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(
         settings.repositories, path, TreeLimits(settings.build_files, settings.build_checkout_mb * MIB)
@@ -95,7 +95,7 @@ def build_app(settings: Settings) -> FastAPI:
     context = BuildContext(
         store=store,
         history=history,
-        passed=passed,
+        cache=cache,
         secrets=secrets,
         vault=secret_vault,
         repositories=repositories,
@@ -139,17 +139,17 @@ def build_app(settings: Settings) -> FastAPI:
     )
     pushes = PushSocket(settings.push_socket, push_handler.report, pre_receive.judge)
     loopback = settings.build_loopback_sources
-    vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
+    vault, deliveries = Vault(settings.home / "key", "build:sources"), DeliveryStore(redis)
     fetches = KeyedTasks("fetch", fetch_due.set, at_a_time=FETCHES)
     statuses = KeyedTasks("statuses", at_a_time=STATUSES)
     fetcher = Fetcher(repositories, vault, path, loopback=loopback)
     remote_sync = RemoteSync(store, deliveries, push_handler, fetcher, fetches, now, wake=fetch_due.set)
     webhook_handler = WebhookHandler(store, deliveries, vault, wake=remote_sync.on_delivery, now=now)
-    outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, statuses, url)
+    outbox = StatusOutbox(store, StatusStore(redis), vault, http, statuses, url)
 
     async def forget_app(app: str) -> None:
         await history.forget(app)
-        await passed.forget(app)
+        await cache.forget(app)
         await secrets.forget(app)
         await deliveries.forget(app)
         leftovers.wake()
@@ -174,12 +174,12 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
-            listing_router(store, pages),
-            builds_router(store, push_handler, remote_sync, logs, pages, schedule_due.set),
-            report_router(store, reports, repositories, pages),
+            builds_router(store, pages),
+            build_router(store, push_handler, remote_sync, logs, pages, schedule_due.set),
+            reports_router(store, reports, repositories, pages),
             apps_router(store, repositories, remote_sync, repository_gc, vault, forget_app, now, loopback=loopback),
             manifest_router(),
-            flaky_router(store, history, now),
+            flaky_tests_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
             webhooks_router(store, deliveries, webhook_handler),
         ],

@@ -13,15 +13,28 @@ class Settings(SharedSettings):
     except for the watch after going live.
     """
 
-    ready_deadline_s: float = Field(30, gt=0, description="A new instance must be ready within this time.")
-    watch_s: float = Field(10, ge=0, description="After going live, a crash or failing health rolls back by itself.")
-    grace_s: float = Field(10, ge=0, description="From SIGTERM to SIGKILL.")
-    unhealthy_kept_s: float = Field(30, gt=0, description="An instance unhealthy for longer is replaced.")
-    releases_kept: int = Field(5, ge=1, description="Per app and environment, with their artifacts.")
-    memory_limits: Literal["auto", "cgroup", "guard"] = Field(
-        "auto", description="What holds processes to their memory: control groups, a guard, or the first that works."
+    ready_deadline_s: float = Field(30, gt=0, description="The seconds within which a new instance must be ready.")
+    watch_s: float = Field(
+        10,
+        ge=0,
+        description="The seconds after going live in which a crash or a failing health check rolls the release back.",
     )
-    network: str = Field("slipway", description="The Docker network of the instances; made if it is missing.")
+    grace_s: float = Field(
+        10, ge=0, description="The seconds that an instance has to end after SIGTERM, before it gets SIGKILL."
+    )
+    unhealthy_kept_s: float = Field(
+        30, gt=0, description="The seconds after which an instance that stays unhealthy is replaced."
+    )
+    releases_kept: int = Field(
+        5, ge=1, description="The number of releases that are kept per app and environment, with their artifacts."
+    )
+    memory_limits: Literal["auto", "cgroup", "guard"] = Field(
+        "auto",
+        description="The means that holds processes to their memory limit: control groups (`cgroup`), a loop that "
+        "kills what exceeds it (`guard`), or the first of both that works here (`auto`).",
+    )
+    network: str = Field("slipway", description="The Docker network of the instances, which is made if it is missing.")
     host_cgroups: Path = Field(
-        Path("/sys/fs/cgroup"), description="The machine's control groups, read for what containers use."
+        Path("/sys/fs/cgroup"),
+        description="The folder of the machine's control groups, to read the usage of containers.",
     )

@@ -18,17 +18,26 @@ GRACE_S = 10
 
 def end_instances(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
     """Ends every instance after the deployer has ended: SIGTERM, and SIGKILL after `timeout_s` seconds. Returns the
-    number of instances that ran. With the docker driver, records the time in `<home>/stopped`. Raises DriverError if
-    the engine refuses or does not answer.
+    number of instances that ran. Raises DriverError if the engine refuses or does not answer.
     """
-    if settings.driver == "process":
-        return stop_instances(settings.home, timeout_s)
+    return ENDS[settings.driver](settings, environment, timeout_s)
+
+
+def _end_processes(settings: SharedSettings, _: Mapping[str, str], timeout_s: float) -> int:
+    return stop_instances(settings.home, timeout_s)
+
+
+def _end_containers(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
+    """Ends the containers and records the time in `<home>/stopped`."""
     from services.deployer.drivers.docker.container import Stack
     from services.deployer.drivers.docker.end import stop_containers  # needs a package that processes do without
 
     ran = stop_containers(Stack(settings.stack_id(), ""), environment, timeout_s)
     (settings.home / NAME).write_text(now().isoformat())
     return ran
+
+
+ENDS = {"process": _end_processes, "docker": _end_containers}
 
 
 def ended_at(home: Path) -> datetime | None:

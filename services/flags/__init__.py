@@ -8,8 +8,7 @@ flag, validation         a flag's definition and mirrors; every fault of a defin
 change, diff             writes with `If-Match`, the switch, rules set aside; readable differences
 import_export            flagd files
 evaluation               flag and context → value, by flagd's reference evaluator
-store, memory_store      the store's contract with its implementation in Redis; a store in memory
-app_user_store           the Redis user of apps
+store, app_user_store    flags in Redis; the Redis user of apps
 cache, last_used, auth   the copy in memory; last evaluation of a flag; tokens, stream tickets, the actor
 view, page               flags as JSON and as pages (templates/)
 *api                     REST; OFREP; export and import; pages and the switch

@@ -24,7 +24,7 @@ EXAMPLE = {
     "targeting": {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on", None]},
     "metadata": {"owner": "notes", "mirror": "featureFlag"},
 }
-Where = Annotated[Environment | None, Query(description="One environment; every one, if absent.")]
+Where = Annotated[Environment | None, Query(description="The environment; without it, every one.")]
 In = Annotated[Environment, Query(description="The environment that is read.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str | None, Query(pattern=r"^\d{1,20}(-\d{1,20})?$", description="`next` of a page.")]
@@ -36,7 +36,9 @@ def page_response(page: str | None) -> Response:
 
 
 def precondition(
-    if_match: Annotated[str | None, Header(description="ETag of what you read: 412 if it is another by now.")] = None,
+    if_match: Annotated[
+        str | None, Header(description="ETag of the flag as you read it: 412 if it has changed.")
+    ] = None,
     if_none_match: Annotated[str | None, Header(description="`*`: 412 if there is such a flag already.")] = None,
 ) -> Precondition:
     return Precondition(if_match, if_none_match)

@@ -1,7 +1,5 @@
 """Access rights: the token of an app, the ticket in a stream's address, the actor of a change."""
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl, urlencode
@@ -10,7 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.models import Environment
-from shared.security.auth import derived_secret, same_secret
+from shared.security.auth import basic_login, derived_secret, same_secret
 
 OFREP = "/ofrep/"
 STREAM = "/ofrep/v1/stream"
@@ -72,11 +70,5 @@ class TicketInAddress:
 
 def actor(headers: Mapping[str, str]) -> str:
     """Returns the user of HTTP Basic, else `platform`. All users share one token: the name is a note, no proof."""
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return ANYBODY
-    try:
-        user = base64.b64decode(value.strip(), validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
-        return ANYBODY
+    user, _ = basic_login(headers.get("authorization", ""))
     return re.sub(r"[^\w.@+ -]", "", user).strip()[:64] or ANYBODY

@@ -32,14 +32,14 @@ class Definition(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     state: Literal["ENABLED", "DISABLED"] = Field(
-        description="A disabled flag has no value: a client takes its own default, the mirror of a boolean is 0."
+        description="A disabled flag has no value: clients use their own default, a boolean's mirror is 0."
     )
-    variants: dict[str, JsonValue] = Field(min_length=1, description="Name → value; all of one type.")
+    variants: dict[str, JsonValue] = Field(min_length=1, description="Values by name, all of one type.")
     default_variant: str | None = Field(
-        None, alias="defaultVariant", description="Served where no rule says otherwise."
+        None, alias="defaultVariant", description="The variant that is served unless a rule chooses another."
     )
-    targeting: dict[str, JsonValue] | None = Field(None, description="JsonLogic; its result is a variant's name.")
-    metadata: Metadata = Field({}, description="`mirror`: a plain Redis key that has production's value too.")
+    targeting: dict[str, JsonValue] | None = Field(None, description="JsonLogic rule whose result is a variant's name.")
+    metadata: Metadata = Field({}, description="`mirror`: name of a plain Redis key with production's value.")
 
     @property
     def mirror(self) -> str | None:
@@ -81,6 +81,10 @@ class Change(BaseModel):
     actor: str
     before: Definition | None
     after: Definition | None
+
+    @property
+    def kind(self) -> Literal["made", "changed", "deleted"]:
+        return "deleted" if self.after is None else "changed" if self.before else "made"
 
 
 def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValue] | None:
@@ -133,14 +137,19 @@ def plain_value(definition: Definition | None) -> str | None:
     return json.dumps(value, separators=(",", ":"))
 
 
+def mirror_key(environment: Environment, key: str) -> str:
+    """Returns the Redis key that mirrors the flag, whatever its owner asked for."""
+    return f"flag:{key}" if environment == Environment.PRODUCTION else f"flag:{environment}:{key}"
+
+
 def mirrored(change: Change) -> dict[str, str | None]:
     """Returns Redis keys with their texts after the change (None: the key is deleted). `metadata.mirror` applies to
     production alone.
     """
     value = plain_value(change.after)
+    keys = {mirror_key(change.environment, change.key): value}
     if change.environment != Environment.PRODUCTION:
-        return {f"flag:{change.environment}:{change.key}": value}
-    keys: dict[str, str | None] = {f"flag:{change.key}": value}
+        return keys
     if change.before and change.before.mirror:
         keys[change.before.mirror] = None
     if change.after and change.after.mirror:

@@ -50,7 +50,7 @@ def parse(document: Mapping[str, JsonValue], environment: Environment) -> Parsed
         _read_file(document, environment, "", parsed)
         return parsed
     for name in sorted(document.keys() - {"environments"}):
-        parsed.faults.append((name, "no member beside environments; leave it out"))
+        parsed.faults.append((name, "not allowed beside environments; leave it out"))
     if not isinstance(several, dict) or not several:
         parsed.faults.append(("environments", "an object: environment → flagd file"))
         return parsed
@@ -68,7 +68,7 @@ def parse(document: Mapping[str, JsonValue], environment: Environment) -> Parsed
 def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: str, parsed: Parsed) -> None:
     parsed.prefixes[environment] = prefix
     for name in sorted(file.keys() - {"$schema", "flags", "$evaluators", "metadata"}):
-        parsed.faults.append((f"{prefix}{name}", "no member of a flagd file; leave it out"))
+        parsed.faults.append((f"{prefix}{name}", "not a member of a flagd file; leave it out"))
     parts = {name: file.get(name, {}) for name in ("flags", "$evaluators", "metadata")}
     if "flags" not in file:
         parsed.faults.append((f"{prefix}flags", "missing; an empty object means no flags"))
@@ -126,7 +126,7 @@ class _Reader:
         """Returns the rule with its evaluators expanded; `within`: the evaluators around it. Raises _NoEnd."""
         self._parts += 1
         if self._parts > MAX_PARTS:
-            raise _NoEnd("too large with its evaluators put in; use fewer references")
+            raise _NoEnd("too large once its evaluators are inserted; use fewer references")
         if isinstance(rule, list):
             return [self._with_evaluators(part, within) for part in rule]
         if not isinstance(rule, dict):

@@ -45,7 +45,7 @@ class ImportView(View):
 def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
     router = APIRouter(tags=["flags"])
 
-    @router.get("/export", response_model=File, summary="All flags as a file")
+    @router.get("/export", response_model=File, summary="Export all flags as a file")
     async def export(
         environment: Annotated[
             Literal["production", "canary", "all"], Query(description="`all`: one file for each environment.")
@@ -57,15 +57,16 @@ def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
         files = {each: flagd_file(cache.flags(each).flags()) for each in Environment}
         return {"environments": files} if environment == ALL else files[Environment(environment)]
 
-    @router.post("/import", summary="Flags from a file")
+    @router.post("/import", summary="Import flags from a file")
     async def import_flags(
         request: Request,
         document: Annotated[File, Body(examples=[FILE_EXAMPLE])],
         environment: Annotated[
-            Environment, Query(description="Where a flagd file goes; a document of `environments` names them itself.")
+            Environment,
+            Query(description="The environment of a flagd file; a document with `environments` names its own."),
         ] = Environment.PRODUCTION,
         mode: Annotated[Mode, Query(description="`replace` deletes flags that the file does not name.")] = "merge",
-        dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
+        dry_run: Annotated[bool, Query(description="Returns what would change, and writes nothing.")] = False,
     ) -> ImportView:
         """Imports the file as a whole or not at all: 422 names every fault with its path
         (`flags.set-message.targeting.if.0.wat`), and nothing is written. `$evaluators` and the file's `metadata` are
@@ -96,8 +97,5 @@ def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
 
 
 def _imported(change: Change) -> ImportedView:
-    what: Literal["made", "changed", "deleted"] = "changed"
-    if change.before is None or change.after is None:
-        what = "deleted" if change.before else "made"
-    given = {"before": change.before, "after": change.after}
-    return ImportedView(key=change.key, environment=change.environment, what=what, **given)
+    given = change.model_dump(exclude={"at", "actor", "before", "after"})
+    return ImportedView(**given, what=change.kind, before=change.before, after=change.after)

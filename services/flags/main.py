@@ -17,7 +17,7 @@ from services.flags.last_used import LastUsed
 from services.flags.ofrep_api import ofrep_router
 from services.flags.page import FlagPages
 from services.flags.page_api import page_router
-from services.flags.store import FlagStore, RedisFlagStore
+from services.flags.store import FlagStore
 from services.flags.view import Views
 from shared.clock import now
 from shared.registry import RedisRegistry, Registry
@@ -35,7 +35,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     app_user = RedisAppUser(redis, derived_secret(settings.platform_token(), "redis:app"))
     user_loop = Loop("app user", app_user.ensure, every_s=APP_USER_S)
-    store = RedisFlagStore(redis)
+    store = FlagStore(redis)
     cache = FlagCache(store, now, on_change=user_loop.wake)  # a new mirror is readable at once
     return assemble(settings, RedisRegistry(redis), store, cache, loops=[user_loop], resources=lambda: redis)
 

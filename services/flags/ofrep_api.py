@@ -30,7 +30,9 @@ In = Annotated[Environment, Query(description="For the platform's token; an app'
 
 
 class OfrepRequest(View):
-    context: dict[str, JsonValue] = Field({}, description="May be empty; `targetingKey` and whatever rules look at.")
+    context: dict[str, JsonValue] = Field(
+        {}, description="`targetingKey` and the attributes that rules use; may be empty."
+    )
 
 
 class OfrepEvaluation(View):
@@ -117,7 +119,11 @@ def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIR
     @router.post(
         "/evaluate/flags",
         response_model=OfrepBulk,
-        responses={304: {"description": "What If-None-Match names still holds."}, 400: errors[400], 503: errors[503]},
+        responses={
+            304: {"description": "The ETag in If-None-Match is still current."},
+            400: errors[400],
+            503: errors[503],
+        },
         summary="Evaluate all flags",
     )
     async def evaluate_all(
@@ -154,7 +160,7 @@ def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIR
         }
         return JSONResponse(answer, headers=headers)
 
-    @router.get("/stream", response_class=EventSourceResponse, summary="Be told of changes")
+    @router.get("/stream", response_class=EventSourceResponse, summary="Follow changes")
     async def stream(
         request: Request,
         environment: In = Environment.PRODUCTION,

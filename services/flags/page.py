@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from services.flags.change import FlagPlace, places, tag
 from services.flags.diff import Difference, differences
-from services.flags.flag import Change, Flag, plain_value, rules_aside
+from services.flags.flag import Change, Flag, mirror_key, plain_value, rules_aside
 from services.flags.last_used import LastUsed
 from services.flags.view import Views
 from shared.config import SharedSettings
@@ -39,7 +39,6 @@ class Told(NamedTuple):
     """One entry of the history, as the page shows it."""
 
     change: Change
-    what: str
     differences: list[Difference]
 
 
@@ -69,7 +68,7 @@ class FlagPages:
         panels = self._panels(key)
         if not changes and not any(panel.flag for panel in panels):
             raise NotFound(f"there has never been a flag {key}; the page / lists those there are")
-        told = [Told(change, _what(change), differences(change)) for _, change in changes]
+        told = [Told(change, differences(change)) for _, change in changes]
         following = changes[-1][0] if len(changes) == HISTORY_SHOWN else None
         return self._unless_seen(
             seen, "flag.html", hostname, key=key, panels=panels, history=told, following=following, newest=newest
@@ -92,11 +91,6 @@ class FlagPages:
         aside = rules_aside(definition.targeting) if definition else None
         rules = aside or (definition.targeting if definition else None)
         value = plain_value(definition)
-        own = (
-            f"flag:{place.key}"
-            if place.environment == Environment.PRODUCTION
-            else f"flag:{place.environment}:{place.key}"
-        )
         named = definition.mirror if definition and place.environment == Environment.PRODUCTION else None
         return Panel(
             place.environment,
@@ -105,7 +99,7 @@ class FlagPages:
             value=value if value is not None else "no key",
             rules=json.dumps(rules, indent=2, ensure_ascii=False) if rules else "",
             aside=aside is not None,
-            mirrors=[own, *([named] if named else [])],
+            mirrors=[mirror_key(*place), *([named] if named else [])],
             evaluated=_coarse(self._usage.last(*place)),
             evaluated_alone=_coarse(self._usage.last_alone(*place)),
         )
@@ -117,7 +111,3 @@ class FlagPages:
 def _coarse(at: datetime | None) -> datetime | None:
     """Rounds down to ten seconds, so that the page does not change with every evaluation."""
     return at and at.replace(second=at.second // 10 * 10, microsecond=0)
-
-
-def _what(change: Change) -> str:
-    return "deleted" if change.after is None else "changed" if change.before else "made"

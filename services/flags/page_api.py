@@ -37,7 +37,8 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
         to: Annotated[str, Query(max_length=200, description="The variant's name.")],
         environment: Where = None,
         rules: Annotated[
-            Rules, Query(description="`keep` deciding first, set them `aside` so that everybody gets `to`, or `back`.")
+            Rules,
+            Query(description="`keep`: rules decide first; `aside`: everybody gets `to`; `back`: rules are restored."),
         ] = "keep",
         seen: Annotated[str | None, Query(max_length=64, description="As If-Match, for forms; without quotes.")] = None,
     ) -> FlagView | Response:

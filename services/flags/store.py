@@ -1,8 +1,8 @@
-"""Store of flags: the contract, and its implementation in Redis. See also memory_store.py and app_user_store.py."""
+"""Store of flags in Redis. See also app_user_store.py."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline, PubSub
@@ -19,51 +19,9 @@ MIRRORS = "flags:mirror"  # hash: plain key that an owner asked for → key of t
 HISTORY_KEPT = 1000
 
 
-class FlagStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; a write is atomic."""
-
-    async def version(self) -> int:
-        """Returns a number that differs after every change."""
-        ...
-
-    async def load(self) -> tuple[int, list[Flag]]:
-        """Returns all flags with their version, consistently."""
-        ...
-
-    async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Calls `decide` with the flags of these keys in every environment (None: all flags), and stores what it
-        returns (None in a place: no flag) with version, history, mirrors and events, atomically.
-
-        Returns the changes, an empty list if nothing differs. An exception of `decide` ends the call without a change;
-        `decide` is called again if another writer was first. Raises Conflict if a mirror's name belongs to another
-        flag.
-        """
-        ...
-
-    async def announced(self, timeout_s: float) -> None:
-        """Returns soon after any change, and after `timeout_s` at the latest; sometimes without a change.
-
-        A change during an outage or before the first call may go unannounced: compare `version()`.
-        """
-        ...
-
-    async def history(self, key: str, *, limit: int, before: str | None = None) -> list[tuple[str, Change]]:
-        """Returns the changes of a flag with their ids, newest first, those older than the id `before`. The history
-        outlives the flag.
-        """
-        ...
-
-    async def note_evaluated(self, times: Mapping[FlagPlace, datetime]) -> None:
-        """Stores when the flags in these places were last evaluated."""
-        ...
-
-    async def evaluated(self) -> dict[FlagPlace, datetime]:
-        """Returns what `note_evaluated` stored; a flag's entry is deleted with the flag."""
-        ...
-
-
-class RedisFlagStore:
-    """Implements FlagStore with these keys:
+class FlagStore:
+    """Stores flags; several copies of the service may write at once. A write is atomic; every method raises RedisError
+    when Redis is out of reach. Keys:
 
     `flags:flag:<environment>`: hash key → Flag.
     `flags:evaluated:<environment>`: hash key → time.
@@ -76,9 +34,11 @@ class RedisFlagStore:
         self._channel: PubSub | None = None
 
     async def version(self) -> int:
+        """Returns a number that differs after every change."""
         return int(await self._redis.get(VERSION) or 0)
 
     async def load(self) -> tuple[int, list[Flag]]:
+        """Returns all flags with their version, consistently."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(VERSION)
             for environment in Environment:
@@ -87,10 +47,17 @@ class RedisFlagStore:
         return int(version or 0), [Flag.model_validate_json(text) for texts in flags for text in texts]
 
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
+        """Calls `decide` with the flags of these keys in every environment (None: all flags), and stores what it
+        returns (None in a place: no flag) with version, history, mirrors and events.
+
+        Returns the changes, an empty list if nothing differs. An exception of `decide` ends the call without a change;
+        `decide` is called again if another writer was first. Raises Conflict if a mirror's name belongs to another
+        flag.
+        """
         async with self._redis.pipeline(transaction=True) as pipe:
             while True:
                 try:
-                    await pipe.watch(VERSION)  # every write bumps it: whoever was second starts again
+                    await pipe.watch(VERSION)  # every write increments it: a writer that comes second starts again
                     flags = await _read(pipe, keys)
                     changes = changes_of(flags, decide(flags), actor, at)
                     if changes:
@@ -105,6 +72,10 @@ class RedisFlagStore:
                     continue
 
     async def announced(self, timeout_s: float) -> None:
+        """Returns soon after any change, and after `timeout_s` at the latest; sometimes without a change.
+
+        A change during an outage or before the first call may go unannounced: compare `version()`.
+        """
         if self._channel is None:
             channel = self._redis.pubsub()
             await channel.subscribe(CHANGED)
@@ -112,17 +83,22 @@ class RedisFlagStore:
         await self._channel.get_message(timeout=timeout_s)
 
     async def history(self, key: str, *, limit: int, before: str | None = None) -> list[tuple[str, Change]]:
+        """Returns the changes of a flag with their ids, newest first, those older than the id `before`. The history
+        outlives the flag.
+        """
         newest = f"({before}" if before else "+"
         entries: Any = await self._redis.xrevrange(_history(key), max=newest, count=limit)
         return [(entry_id, Change.model_validate_json(fields["change"])) for entry_id, fields in entries]
 
     async def note_evaluated(self, times: Mapping[FlagPlace, datetime]) -> None:
+        """Stores when the flags in these places were last evaluated."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for place, at in times.items():
                 pipe.hset(_evaluated(place.environment), place.key, at.isoformat())
             await pipe.execute()
 
     async def evaluated(self) -> dict[FlagPlace, datetime]:
+        """Returns what `note_evaluated` stored; a flag's entry is deleted with the flag."""
         found: dict[FlagPlace, datetime] = {}
         for environment in Environment:
             times: Any = await self._redis.hgetall(_evaluated(environment))
@@ -173,8 +149,7 @@ def _write_owners(pipe: Pipeline, before: Mapping[str, str], after: Mapping[str,
 
 
 def _event(change: Change) -> Event:
-    what = "deleted" if change.after is None else "changed" if change.before else "made"
-    reason = f"flag {change.key} was {what} in {change.environment} by {change.actor}"
+    reason = f"flag {change.key} was {change.kind} in {change.environment} by {change.actor}"
     return Event(
         type="flag.changed", app="", at=change.at, id=change.key, reason=reason, environment=change.environment
     )

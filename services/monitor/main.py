@@ -91,7 +91,7 @@ def build_app(settings: Settings) -> FastAPI:
         async with redis, http, telling.outbox:
             yield
 
-    app = create_app(
+    return create_app(
         "monitor",
         settings,
         registry,
@@ -117,10 +117,9 @@ def build_app(settings: Settings) -> FastAPI:
             *telling.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
+        collectors=[MonitorCollector(samples, alerts, now)],
         resources=resources,
     )
-    app.state.metrics.register(MonitorCollector(samples, alerts, now))
-    return app
 
 
 def run() -> None:

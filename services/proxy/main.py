@@ -1,5 +1,6 @@
 """Composition root of the proxy service."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -21,7 +22,7 @@ from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
 from services.proxy.envoy.files import EnvoyFiles, admin_socket, envoy_folder, prepare
 from services.proxy.metrics import TrafficCollector
-from services.proxy.routes.route_store import RedisRouteStore
+from services.proxy.routes.route_store import RouteStore
 from services.proxy.traffic import RequestCounts
 from shared.clock import now
 from shared.http import ServiceClient
@@ -40,32 +41,36 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     admin_http = admin_client(admin_socket(settings))
     http = httpx.AsyncClient()
-    registry, store, ledger = RedisRegistry(redis), RedisRouteStore(redis), RequestCounts()
+    registry, store, ledger = RedisRegistry(redis), RouteStore(redis), RequestCounts()
+    save_due, tasks_due = asyncio.Event(), asyncio.Event()
+
+    def wake() -> None:
+        save_due.set()
+        tasks_due.set()
+
     control = ControlPlane(
-        EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder), EnvoyAdmin(admin_http), store, ledger.view, now
+        EnvoyFiles(folder),
+        Snapshot(folder),
+        AbortedReleases(folder),
+        EnvoyAdmin(admin_http),
+        store,
+        ledger.view,
+        now,
+        wake=wake,
     )
     sync = RegistrySync(control, registry, ledger, settings.domain)
     watch, reader = EnvoyWatch(control), TrafficReader(control, ledger)
     rollouts, pages = RolloutService(control), ProxyPages(control, ledger, reader, settings)
     deployer = ServiceClient("deployer", settings, registry, http)
-    handover = DeployerTasks(control, deployer)
-    saving = Loop("save", control.save, every_s=1.0)
-    handing_over = Loop("handover", handover.step, every_s=1.0)
     loops = [
-        saving,
-        handing_over,
+        Loop("save", control.save, every_s=1.0, woken=save_due),
+        Loop("handover", DeployerTasks(control, deployer).step, every_s=1.0, woken=tasks_due),
         Loop("registry", sync.step, every_s=1.0),
         Loop("drain", sync.drain_step, every_s=0.5),
         Loop("envoy", watch.step, every_s=2.0),
         Loop("traffic", reader.step, every_s=1.0),
         Loop("pauses", AutoPause(control, partial(answers, deployer)).step, every_s=1.0),
     ]
-
-    def on_change() -> None:
-        saving.wake()
-        handing_over.wake()
-
-    control.on_change = on_change
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
@@ -75,7 +80,7 @@ def build_app(settings: Settings) -> FastAPI:
             yield
         await redis.aclose()
 
-    app = create_app(
+    return create_app(
         "proxy",
         settings,
         registry,
@@ -83,10 +88,9 @@ def build_app(settings: Settings) -> FastAPI:
         routers=[router(sync, rollouts, reader, pages), pages_router(rollouts, pages)],
         loops=loops,
         checks={"envoy": watch.check, "redis": store.check},
+        collectors=[TrafficCollector(control, ledger)],
         resources=resources,
     )
-    app.state.metrics.register(TrafficCollector(control, ledger))
-    return app
 
 
 def run() -> None:

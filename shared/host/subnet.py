@@ -8,9 +8,12 @@ SMALLEST = 25  # bits: an eighth of a smaller subnet is too little for the platf
 
 def range_of(subnet: str) -> str | None:
     """Returns the eighth of `subnet` (CIDR) from which the engine gives addresses; None if the subnet is smaller than
-    a /25 or is IPv6. Raises ValueError if it is no subnet.
+    a /25 or is IPv6. Raises ValueError, with the remedy, if it is no subnet.
     """
-    whole = ip_network(subnet)
+    try:
+        whole = ip_network(subnet)
+    except ValueError as error:
+        raise ValueError(f"{error}; write a subnet like 172.30.0.0/16, whose address ends with zero bits") from None
     if whole.version == 6 or whole.prefixlen > SMALLEST:
         return None
     return str(next(whole.subnets(EIGHTH)))

@@ -1,4 +1,4 @@
-"""Runs the background work of a service: loops with back-off and liveness, and work at shutdown.
+"""Runs the background work of a service: loops and keyed tasks, back-off, work at shutdown.
 
-Imports nothing of shared. Imported by all five services, and by `host` and `web`.
+Imports nothing of shared. Imported by all five services, and by `http`, `host` and `web`.
 """

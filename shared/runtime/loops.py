@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from shared.runtime.backoff import backoff_s
+
 log = logging.getLogger(__name__)
 
 
@@ -60,10 +62,10 @@ class Loop:
                 self._well_at, self.error, failures = time.monotonic(), None, 0
             except Exception as error:
                 self.error = f"{type(error).__name__}: {error}"
-                if failures == 0:
+                failures += 1
+                if failures == 1:
                     log.exception("loop %s failed", self.name)
-                wait_s = min(5.0, max(self._every_s, 0.1) * 2**failures)
-                failures = min(failures + 1, 10)
+                wait_s = backoff_s(failures, first_s=max(self._every_s, 0.1), longest_s=5.0)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), wait_s)
 

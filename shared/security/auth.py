@@ -69,10 +69,11 @@ class TokenAuth:
 
     def _check(self, scope: Scope) -> None:
         headers = HTTPConnection(scope).headers
-        scheme, _, value = headers.get("authorization", "").partition(" ")
+        authorization = headers.get("authorization", "")
+        scheme, _, value = authorization.partition(" ")
         given = value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         if scheme.lower() == "basic":
-            given = _basic_password(value.strip())
+            given = basic_login(authorization)[1]
         if not given:
             raise Unauthorized("this needs the platform's token: Authorization: Bearer <token>")
         if not (same_secret(given, self._token) or self._accepts(scope, given)):
@@ -81,11 +82,15 @@ class TokenAuth:
             raise Forbidden("a page of another origin may not change state here; use the platform's own pages")
 
 
-def _basic_password(value: str) -> str:
+def basic_login(authorization: str) -> tuple[str, str]:
+    """Returns user and password from a header `Authorization: Basic`; two empty texts from any other header."""
+    scheme, _, value = authorization.partition(" ")
     try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        login = base64.b64decode(value.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
     except (binascii.Error, UnicodeDecodeError):
-        return ""
+        return "", ""
+    user, _, password = login.partition(":")
+    return user, password
 
 
 def _is_cross_site(headers: Mapping[str, str]) -> bool:

@@ -20,6 +20,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 from pydantic import Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
@@ -64,6 +65,7 @@ def create_app(
     routers: Sequence[APIRouter],
     loops: Sequence[Loop] = (),
     checks: dict[str, Check] | None = None,
+    collectors: Sequence[Collector] = (),
     public: str | None = None,
     accepts: Callable[[Scope, str], bool] = lambda scope, token: False,
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
@@ -71,10 +73,11 @@ def create_app(
 ) -> FastAPI:
     """Returns a service's app.
 
-    `/ready` runs `checks`: each returns the reason why its dependency is not well, or None. `public` is a regular
-    expression of paths that need no token, in addition to those that need none in every service. `accepts` lets
-    further tokens in. `resources` is entered before the loops start and left after they have ended. `at_end` is called
-    on SIGTERM or SIGINT and again after the loops have ended; it ends open streams.
+    `/ready` runs `checks`: each returns the reason why its dependency is not well, or None. `collectors` add the
+    service's own metrics. `public` is a regular expression of paths that need no token, in addition to those that need
+    none in every service. `accepts` lets further tokens in. `resources` is entered before the loops start and left
+    after they have ended. `at_end` is called on SIGTERM or SIGINT and again after the loops have ended; it ends open
+    streams.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(
@@ -101,8 +104,9 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    metrics = CollectorRegistry()
-    app.state.metrics = metrics  # a service adds its own gauges here
+    app.state.metrics = metrics = CollectorRegistry()  # the reference of the docs reads them there
+    for collector in collectors:
+        metrics.register(collector)
     app.include_router(_platform_router(service, all_loops, checks or {}, metrics))
     for router in routers:
         app.include_router(router)

@@ -3,7 +3,6 @@
 import contextlib
 import email
 import email.policy
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from urllib.parse import quote
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from stack.local.local_stack import free_ports
 
 HOST = "127.0.0.1"
 
@@ -35,7 +36,7 @@ class MailSink:
     def __init__(self, host: str = HOST, known_as: str = HOST) -> None:
         self.messages: list[Mail] = []
         self._host, self._known_as = host, known_as
-        self.port = _free_port(host)
+        [self.port] = free_ports(1, host)
         self._arrived = threading.Condition()
         self._controller: Controller | None = None
 
@@ -103,10 +104,3 @@ def mail_sink(host: str = HOST, known_as: str = HOST) -> Iterator[MailSink]:
 def _part(message: EmailMessage, kind: str) -> str:
     body = message.get_body((kind,))
     return str(body.get_content()) if body is not None else ""
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port

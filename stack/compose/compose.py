@@ -3,7 +3,6 @@
 Runs on the machine's own Python 3.11, without packages.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 
 from stack.compose import network
 from stack.compose.engine import EngineError
+from stack.private_file import write_private
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
@@ -78,7 +78,8 @@ def up(compose: Compose, home: Path) -> None:
     if changed:
         compose.run("restart", *SERVICES)
     token = compose.run("exec", "-T", "flags", "cat", TOKEN).strip()
-    _keep(home / "token", token)
+    home.mkdir(exist_ok=True, mode=0o700)
+    write_private(home / "token", f"{token}\n")
     ports = compose.ports()
     _wait_until_ready(ports, token)
     _greet(ports, home, time.monotonic() - started, told)
@@ -116,14 +117,6 @@ def _setting(text: str, name: str) -> str:
 
 def _read(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
-
-
-def _keep(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True, mode=0o700)
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{text}\n")
 
 
 def _wait_until_ready(ports: dict[str, int], token: str) -> None:

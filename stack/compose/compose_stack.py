@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.config import SharedSettings
+from shared.host import docker_engine
 from stack.clients.mail_sink import MailSink, mail_sink
 from stack.compose import engine
 from stack.compose.compose import SOCKET
@@ -66,8 +67,8 @@ def compose_stack(home: Path) -> Iterator[ComposeStack]:
     finally:
         command(home, "down", timeout_s=120)
         engine.remove_made(f"com.docker.compose.project={project}")
-        engine.remove_made(f"{engine.STACK}={project}")
-        engine.remove_images(f"{engine.STACK}={project}")
+        engine.remove_made(f"{docker_engine.STACK}={project}")
+        engine.remove_images(f"{docker_engine.STACK}={project}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from types import MappingProxyType
 
 ANSWER_S = 60
 GONE_WITHIN_S = 15
-APP, STACK = "io.slipway.app", "io.slipway.stack"  # labels of what Slipway makes
 
 
 class EngineError(Exception):

@@ -7,8 +7,9 @@ Plain Python: `make up` has no packages.
 import json
 from typing import Any
 
+from shared.host.docker_engine import STACK
 from shared.host.subnet import range_of
-from stack.compose.engine import STACK, EngineError, docker
+from stack.compose.engine import EngineError, docker
 
 TRIES = 10
 INSTANCE = "io.slipway.instance"
@@ -22,7 +23,7 @@ def ensure(name: str, project: str) -> str:
         return _make(name, project)
     if any(pool.get("IPRange") for pool in found["IPAM"]["Config"] or []):
         return ""
-    if not _is_ours(found, project) or range_of(_subnet(found)) is None:
+    if not _is_ours(found, project) or _range_of(found) is None:
         return f"{WITHOUT.format(name)} make it with --subnet and --ip-range."
     if _is_needed(name):
         return f"{WITHOUT.format(name)} `make down`, then `make up` makes it anew."
@@ -38,8 +39,9 @@ def _make(name: str, project: str) -> str:
     """
     for attempt in range(1, TRIES + 1):
         _create(name, project)
-        subnet = _subnet(_inspected(name))
-        if (given := range_of(subnet)) is None:
+        made = _inspected(name)
+        subnet, given = _subnet(made), _range_of(made)
+        if given is None:
             break
         docker("network", "rm", name)
         try:
@@ -53,6 +55,14 @@ def _make(name: str, project: str) -> str:
 
 def _subnet(network: dict[str, Any]) -> str:
     return str(network["IPAM"]["Config"][0]["Subnet"])
+
+
+def _range_of(network: dict[str, Any]) -> str | None:
+    try:
+        return range_of(_subnet(network))
+    except ValueError as error:
+        remedy = f"`docker network rm {network['Name']}`, then `make up` makes it anew"
+        raise EngineError(f"network {network['Name']}: {error}; {remedy}") from error
 
 
 def _create(name: str, project: str, *chosen: str) -> None:

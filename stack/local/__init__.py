@@ -1,4 +1,5 @@
 """The stack on one machine without containers: the launcher, its supervisor's configuration, a handle on the stack.
 
-May import `redis_conf` of `stack`. Imported by `clients`, `compose`, `stack_fixture`, `demo`, `bench` and the tests.
+May import `redis_conf` and `private_file` of `stack`. Imported by `clients`, `compose`, `stack_fixture`, `demo`,
+`bench` and the tests.
 """

@@ -4,14 +4,12 @@ It keeps supervisor running, and supervisor keeps Redis, Envoy and the five serv
 supervisor, then the apps, within 15 s.
 """
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
@@ -24,6 +22,7 @@ from shared import __version__
 from shared.config import SERVICES, SharedSettings, secret_file
 from shared.web.app import exclusive
 from stack.local.programs import bound_to_parent, supervisor_conf
+from stack.private_file import write_private
 from stack.redis_conf import redis_conf
 
 READY_WITHIN_S = 60
@@ -157,16 +156,9 @@ def _write_files(settings: SharedSettings) -> None:
     settings.platform_token()
     url, kept = urlsplit(settings.redis_url), secret_file(home / "redis" / "password")
     conf = redis_conf(settings.host, url.port or 6379, home / "redis", url.password or kept)
-    _write_private(home / "redis" / "redis.conf", conf)
-    _write_private(home / "supervisord.conf", supervisor_conf(settings))
+    write_private(home / "redis" / "redis.conf", conf)
+    write_private(home / "supervisord.conf", supervisor_conf(settings))
     prepare(settings)
-
-
-def _write_private(path: Path, text: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
 
 
 def _greet(settings: SharedSettings, seconds: float) -> None:

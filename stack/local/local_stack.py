@@ -153,15 +153,15 @@ def end_launcher(process: "subprocess.Popen[bytes]") -> None:
         raise
 
 
-def free_ports(count: int) -> list[int]:
-    """Returns TCP ports of 127.0.0.1 that are free now, outside Linux' ephemeral range."""
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Returns TCP ports of `host` that are free now, outside Linux' ephemeral range."""
     found: list[int] = []
     candidates = iter(random.sample(range(10_000, 20_000), 2_000))
     while len(found) < count:
         port = next(candidates)
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((host, port))
             except OSError:
                 continue
             found.append(port)

@@ -15,15 +15,10 @@ from services.build.pipeline.deployer_client import DeployerClient
 from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import BuildState, Environment, ReleaseState, ReleaseView
-from tests.support.build.platform import Platform, processes
+from tests.support.build.platform import Platform
 
 pytestmark = pytest.mark.anyio
 MANIFEST = "app: notes\nsteps: [{name: wait, commands: [%s]}]\nrun: {command: x}\n"
-
-
-@pytest.fixture
-async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
-    return await processes(tmp_path)
 
 
 def limit(platform: Platform, **limits: float) -> None:

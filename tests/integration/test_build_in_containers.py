@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from services.build.builds import build as domain
 from services.build.executors.docker.dockerfile import PYTHON
@@ -30,8 +31,8 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-async def platform(engine: Engine, tmp_path: Path, anyio_backend: str) -> Platform:
-    return await platform_with(engine.executor(), tmp_path)
+async def platform(engine: Engine, tmp_path: Path, redis: Redis) -> Platform:
+    return await platform_with(engine.executor(), tmp_path, redis)
 
 
 async def test_what_passed_is_an_image_of_the_commit(engine: Engine, platform: Platform) -> None:

@@ -9,10 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from services.build.builds.app import new_app
-from services.build.builds.build_store import BuildStore, RedisBuildStore
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.forges.delivery import TRIES, WebhookDelivery, again, new_delivery
-from services.build.forges.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
+from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import Notice
 from services.build.git.git_fetch import Fetcher
 from services.build.git.remote_source import Forge, Source
@@ -74,14 +73,9 @@ class World:
         return [(build.commit, build.branch) for _, build in reversed(await self.store.builds("notes", limit=100))]
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def world(
-    request: pytest.FixtureRequest, redis: Redis, tmp_path: Path, forge: OutsideForge, developer: OutsideDeveloper
-) -> AsyncIterator[World]:
-    in_redis = request.param == "redis"
-    store: BuildStore = RedisBuildStore(redis) if in_redis else MemoryBuildStore()
-    deliveries: DeliveryStore = RedisDeliveryStore(redis) if in_redis else MemoryDeliveryStore()
-    world = World(store, deliveries, tmp_path, forge)
+@pytest.fixture
+async def world(redis: Redis, tmp_path: Path, forge: OutsideForge, developer: OutsideDeveloper) -> AsyncIterator[World]:
+    world = World(BuildStore(redis), DeliveryStore(redis), tmp_path, forge)
     await world.has_source()
     await world.step()  # the first one, which looks at every source
     forge.runs = 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.host import docker_engine
 from stack.compose import engine as client
 from tests.support.deployer.engine import BASE
 
@@ -22,8 +23,8 @@ def apps(engine: "DockerClient") -> Iterator[tuple[str, str]]:
     """Two apps, each with a container that runs, a volume, an image, and a network of its name."""
     made = f"slipway-test-{uuid.uuid4().hex[:8]}", f"slipway-test-{uuid.uuid4().hex[:8]}"
     for app in made:
-        labels = {client.APP: app}
-        recipe = io.BytesIO(f"FROM {BASE}\nLABEL {client.APP}={app}\n".encode())
+        labels = {docker_engine.APP: app}
+        recipe = io.BytesIO(f"FROM {BASE}\nLABEL {docker_engine.APP}={app}\n".encode())
         engine.images.build(fileobj=recipe, tag=app, rm=True)
         engine.volumes.create(app, labels=labels)
         network = engine.networks.create(app).name
@@ -31,8 +32,8 @@ def apps(engine: "DockerClient") -> Iterator[tuple[str, str]]:
         engine.containers.run(BASE, "sleep 60", name=app, labels=labels, network=network, volumes=volumes, detach=True)
     yield made
     for app in made:
-        client.remove_made(f"{client.APP}={app}")
-        client.remove_images(f"{client.APP}={app}")
+        client.remove_made(f"{docker_engine.APP}={app}")
+        client.remove_images(f"{docker_engine.APP}={app}")
         client.remove_network(app)
 
 
@@ -47,8 +48,8 @@ def names(engine: "DockerClient") -> dict[str, set[str | None]]:
 
 def test_only_what_is_the_apps_own_is_removed(engine: "DockerClient", apps: tuple[str, str]) -> None:
     mine, other = apps
-    client.remove_made(f"{client.APP}={mine}")
-    client.remove_images(f"{client.APP}={mine}")
+    client.remove_made(f"{docker_engine.APP}={mine}")
+    client.remove_images(f"{docker_engine.APP}={mine}")
     client.remove_network(mine)
     left = names(engine)
     assert {kind for kind, found in left.items() if mine in found} == set()
@@ -58,7 +59,7 @@ def test_only_what_is_the_apps_own_is_removed(engine: "DockerClient", apps: tupl
 def test_removing_may_be_repeated(engine: "DockerClient") -> None:
     nothing = f"slipway-test-{uuid.uuid4().hex[:8]}"
     for remove in (client.remove_made, client.remove_images):
-        remove(f"{client.APP}={nothing}")
+        remove(f"{docker_engine.APP}={nothing}")
     client.remove_network(nothing)
     client.remove_container(nothing)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.host import docker_engine
 from stack.compose import engine as client
 from stack.compose.engine import docker
 from stack.compose.network import INSTANCE, ensure
@@ -27,7 +28,7 @@ def name(engine: "DockerClient") -> Iterator[str]:
     project = f"slipway-test-{uuid.uuid4().hex[:8]}"
     yield project
     client.remove_made(f"test={project}")
-    client.remove_made(f"{client.STACK}={project}")
+    client.remove_made(f"{docker_engine.STACK}={project}")
     client.remove_network(project)
 
 
@@ -101,7 +102,7 @@ def test_a_persons_own_is_never_removed(engine: "DockerClient", name: str) -> No
 
 
 def test_one_that_was_cut_off_is_completed(engine: "DockerClient", name: str) -> None:
-    docker("network", "create", "--label", f"{client.STACK}={name}", name)
+    docker("network", "create", "--label", f"{docker_engine.STACK}={name}", name)
     assert ensure(name, name) == ""
     assert pool(engine, name)["IPRange"]
 

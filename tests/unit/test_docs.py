@@ -14,6 +14,7 @@ MOST_WORDS = 700
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(r"^(`{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")
+_PATH = re.compile(r"`((?:services|shared|stack|bench|tests|docs)/[\w./-]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
@@ -42,14 +43,21 @@ def generated() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["reference/manifest.md", "reference/settings.md", "reference/rest.md", "decisions/index.md"]
+    "page",
+    [
+        "reference/manifest.md",
+        "reference/settings.md",
+        "reference/rest.md",
+        "reference/metrics.md",
+        "decisions/index.md",
+    ],
 )
 def test_a_generated_page_is_what_the_code_says(page: str, generated: dict[str, str]) -> None:
     assert (ROOT / "docs" / page).read_text() == generated[page], "run `make docs` and commit what it writes"
 
 
 def test_every_generated_page_is_compared(generated: dict[str, str]) -> None:
-    assert len(generated) == 4
+    assert len(generated) == 5
 
 
 def test_the_readme_is_short() -> None:
@@ -64,3 +72,9 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
         assert file.exists(), f"{name_of(page)} links to {target}"
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), f"{name_of(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "decisions" not in page.parts], ids=name_of)
+def test_every_file_of_the_tree_that_a_page_names_exists(page: Path) -> None:
+    for path in _PATH.findall(_FENCE.sub("", page.read_text())):
+        assert (ROOT / path).exists(), f"{name_of(page)} names {path}"

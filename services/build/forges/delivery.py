@@ -4,6 +4,7 @@ It is stored as `received` before the forge is answered. From there on the app's
 one fetch serves all waiting deliveries, and the newest commit is built.
 """
 
+import math
 from datetime import datetime
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ from services.build.forges.webhook import Notice
 from services.build.git.remote_source import Forge
 from shared.errors import Conflict
 from shared.models import View
+from shared.runtime.backoff import backoff_s
 from shared.state import Table, transition
 
 
@@ -34,26 +36,24 @@ DELIVERY_TABLE: Table[WebhookDeliveryState] = {
     S.FAILED: frozenset({S.RECEIVED}),
 }
 TRIES = 4
-FIRST_WAIT_S = 1.0
 
 
 class WebhookDelivery(View):
-    """Records a delivery, as `GET /apps/{app}/deliveries` shows it. The state `fetched` means that the fetch brought no
-    new commit to build."""
+    """Records a delivery, as `GET /apps/{app}/deliveries` shows it."""
 
-    id: str = Field("", description="`notes-d12`: counts up per app.")
+    id: str = Field("", description="Counts up per app: `notes-d12`.")
     app: str
     forge: Forge
-    forge_id: str = Field(description="The forge's own id of it.")
+    forge_id: str = Field(description="Id that the forge gave the delivery.")
     event: str
     branch: str | None = None
     commit: str | None = None
     received_at: datetime
-    asked_at: datetime = Field(description="When it was received, or last asked for again.")
-    state: WebhookDeliveryState
+    asked_at: datetime = Field(description="When it was received, or last redelivered.")
+    state: WebhookDeliveryState = Field(description="`fetched`: the fetch brought no new commit to build.")
     reason: str = ""
-    builds: list[str] = Field([], description="The build of the branch's head.")
-    tries: int = Field(0, description="Fetches that failed since it was asked for.")
+    builds: list[str] = Field([], description="Id of the build of the branch's head.")
+    tries: int = Field(0, description="Failed fetches since `asked_at`.")
 
     @property
     def waits(self) -> bool:
@@ -90,7 +90,7 @@ def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
         return delivery
     if delivery.commit is None:
         raise Conflict(f"{delivery.id} has nothing to run again: {delivery.reason}")
-    return became(delivery, S.RECEIVED, "asked for again").model_copy(update={"asked_at": now, "tries": 0})
+    return became(delivery, S.RECEIVED, "redelivered by hand").model_copy(update={"asked_at": now, "tries": 0})
 
 
 def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
@@ -103,7 +103,7 @@ def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
 
 def wait_s(tries: int) -> float:
     """Returns the back-off in seconds after `tries` failed fetches: 1, 5, 25."""
-    return FIRST_WAIT_S * 5.0 ** max(0, tries - 1)
+    return backoff_s(max(tries, 1), first_s=1.0, longest_s=math.inf, factor=5.0)
 
 
 def judged(delivery: WebhookDelivery, head: str, build: str, queued_at: datetime) -> WebhookDelivery:

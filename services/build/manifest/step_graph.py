@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
 
-from services.build.gates.gate import Fault
+from services.build.manifest.manifest_faults import Fault
 from shared.manifest import Stage, Step
 
 STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)

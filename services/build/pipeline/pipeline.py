@@ -10,11 +10,11 @@ from services.build.builds.build_recorder import BuildRecorder
 from services.build.cache.cache import compared_with
 from services.build.executors.executor import Workspace
 from services.build.gates.baseline import Baseline, fingerprints, new_findings
-from services.build.gates.code_metrics import GATE_OF_REPORT, Collected
 from services.build.gates.diff_coverage import coverage_since
 from services.build.gates.flaky import FlakyTest, limits
 from services.build.gates.gate import GateResult, effective, evaluate
-from services.build.gates.report_record import ReportDraft
+from services.build.gates.report_collection import GATE_OF_REPORT, Collected
+from services.build.gates.report_record import ReportRecorder
 from services.build.git.repository import TrackedFile
 from services.build.logs.build_log import BuildLog
 from services.build.manifest.step_graph import concurrent_pairs, in_order, reason_to_skip, selected
@@ -54,14 +54,19 @@ class Pipeline:
     """
 
     def __init__(
-        self, context: BuildContext, recorder: BuildRecorder, log: BuildLog, secrets: Secrets, draft: ReportDraft
+        self,
+        context: BuildContext,
+        recorder: BuildRecorder,
+        log: BuildLog,
+        secrets: Secrets,
+        report_recorder: ReportRecorder,
     ) -> None:
         self._context = context
         self._git = context.repositories
         self._recorder = recorder
         self._log = log
         self._secrets = secrets
-        self._draft = draft
+        self._report_recorder = report_recorder
 
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
@@ -94,7 +99,7 @@ class Pipeline:
         )
         missing = await self._skip(runner, manifest.steps)
         collected = Collected(PathResolver(file.path for file in tracked))
-        self._draft.begin(collected, measures)
+        self._report_recorder.begin(collected, measures)
         ends = await self._run(runner, steps, collected)
         flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
         if failed := next(((step, end) for step, end in ends if end.failure), None):
@@ -131,7 +136,7 @@ class Pipeline:
             end = await runner.run(step, f"{step.name} | " if step.name in together else "")
             async with one_at_a_time:
                 await uncancelled(asyncio.to_thread(collected.add, end.reported, end.suite))
-                self._draft.ran(step.name, end.reported)
+                self._report_recorder.ran(step.name, end.reported)
             return end
 
         return await run_steps(steps, run, self._context.steps_at_a_time)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from services.build.builds import build as domain
 from services.build.builds.build_recorder import BuildRecorder
 from services.build.executors.executor import Executor, Order, Outcome, ServiceOrder, Workspace
-from services.build.gates.code_metrics import Reported
 from services.build.gates.flaky import (
     PastRun,
     Quarantine,
@@ -20,7 +19,7 @@ from services.build.gates.flaky import (
     weigh,
 )
 from services.build.gates.history_store import HistoryStore
-from services.build.gates.report_collection import collect
+from services.build.gates.report_collection import Reported, collect
 from services.build.logs.build_log import BuildLog, Channel
 from services.build.reports import report_file
 from services.build.reports.report import CaseCount

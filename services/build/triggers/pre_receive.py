@@ -168,6 +168,6 @@ def _gated_updates(app: App, push: IncomingPush) -> list[tuple[str, str]]:
     for update in push.updates:
         _, commit, ref = update.split(" ", 2)
         branch = ref.removeprefix(BRANCHES)
-        if ref.startswith(BRANCHES) and commit != NO_COMMIT and app.is_behind_the_door(branch):
+        if ref.startswith(BRANCHES) and commit != NO_COMMIT and app.is_gated(branch):
             wanted.append((branch, commit))
     return wanted

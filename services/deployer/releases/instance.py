@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from services.deployer.releases.environment import EnvironmentId
 from shared.models import Environment, InstanceRecord, InstanceState
+from shared.runtime.backoff import backoff_s
 from shared.state import Table, transition
 
 S = InstanceState
@@ -96,8 +97,8 @@ def may_restart_at(failed: Instance, memory: int) -> datetime:
     """
     if is_helped_by(failed, memory):
         return failed.changed_at
-    doublings = min(crashes_in_a_row(failed) - 1, 10)
-    return failed.changed_at + timedelta(seconds=min(FIRST_DELAY_S * 2**doublings, LONGEST_DELAY_S))
+    delay_s = backoff_s(crashes_in_a_row(failed), first_s=FIRST_DELAY_S, longest_s=LONGEST_DELAY_S)
+    return failed.changed_at + timedelta(seconds=delay_s)
 
 
 def registry_record(instance: Instance) -> InstanceRecord:

@@ -16,6 +16,7 @@ from services.monitor.notify.event_message import Notification
 from services.monitor.notify.message import Message
 from services.monitor.notify.notifier import Address
 from shared.models import View
+from shared.runtime.backoff import backoff_s
 from shared.state import Table, transition
 
 
@@ -126,7 +127,7 @@ def tried(delivery: MessageDelivery, error: str | None, patience: Patience, now:
         return _moved(delivery, S.DELIVERED, "", now)
     if (now - delivery.created_at).total_seconds() >= patience.give_up_s:
         return _moved(delivery, S.FAILED, f"given up after {delivery.attempts} tries: {error}", now)
-    wait_s = min(patience.longest_s, patience.first_s * 2 ** min(delivery.attempts - 1, 30))
+    wait_s = backoff_s(delivery.attempts, first_s=patience.first_s, longest_s=patience.longest_s)
     waiting = _moved(delivery, S.QUEUED, error, now)
     return waiting.model_copy(update={"due_at": now + timedelta(seconds=wait_s)})
 

@@ -48,7 +48,7 @@ class ProxyPages:
         """Renders every app with its rollout, active rollouts first."""
         problem = None
         try:
-            routes = sorted(self._control.routes.values(), key=lambda route: (not _on_its_way(route), route.app))
+            routes = sorted(self._control.routes.values(), key=lambda route: (route.active_rollout is None, route.app))
         except Unavailable as error:
             routes, problem = [], error.detail
         rows = [RolloutRow(route, self._figures(route)) for route in routes]
@@ -83,10 +83,6 @@ class ProxyPages:
 
     def _figures(self, route: Route) -> TrafficFigures:
         return figures(self._ledger.view(route), route.weight)
-
-
-def _on_its_way(route: Route) -> bool:
-    return route.rollout is not None and route.rollout.active
 
 
 def _key(route: Route) -> str:

@@ -28,13 +28,13 @@ ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
 MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
 ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
 OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
-Shown = Annotated[str | None, Query(description="The page's own: leaves out what the reader has.", max_length=64)]
+Shown = Annotated[str | None, Query(description="For the page itself: the version that the reader has.", max_length=64)]
 
 
 class RolloutSettings(Model):
     """The settings of an app's split. A missing field keeps its value."""
 
-    enabled: bool | None = Field(None, description="false: no share for the canary; its own port still serves it.")
+    enabled: bool | None = Field(None, description="False gives the canary no share; its own port still serves it.")
     weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
 
 

@@ -11,7 +11,6 @@ from services.proxy.routes.deployer_liveness import (
     after_listening,
     listened,
 )
-from services.proxy.routes.rollout import rollout_event
 from shared.errors import Problem
 from shared.http import ServiceClient
 
@@ -43,7 +42,7 @@ class AutoPause:
 
     async def step(self) -> None:
         """Sends one probe; without an active rollout it sends none and forgets what it knows of the deployer."""
-        if not any(route.rollout and route.rollout.active for route in self._control.routes.values()):
+        if not any(route.active_rollout for route in self._control.routes.values()):
             self._hearing, self._silent_s = None, SILENT_S
             return
         hearing = self._hearing or DeployerLiveness(self._control.now(), self._silent_s)
@@ -55,5 +54,4 @@ class AutoPause:
                 continue
             rollout = after_listening(route.rollout, self._hearing, now)
             if rollout is not route.rollout:
-                event = rollout_event(route.app, rollout, route.weight)
-                self._control.put(route.model_copy(update={"rollout": rollout}), event)
+                self._control.put_rollout(route.app, rollout)

@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -12,7 +13,7 @@ from services.proxy.control.disk_state import AbortedReleases, Routes, Snapshot
 from services.proxy.envoy.admin import Clusters, EnvoyAdmin, files_of, version_stat
 from services.proxy.envoy.clusters import cluster_name, split_name
 from services.proxy.envoy.files import EnvoyFiles
-from services.proxy.routes.rollout import ended, retire_request, rollout_event
+from services.proxy.routes.rollout import Rollout, ended, retire_request, rollout_event
 from services.proxy.routes.rollout_evidence import evidence, figures
 from services.proxy.routes.route import Retirement, Route, drain_aborted
 from services.proxy.routes.route_store import RouteStore
@@ -38,15 +39,18 @@ class ControlPlane:
         store: RouteStore,
         traffic: Callable[[Route], TrafficView],
         now: Callable[[], datetime],
+        *,
+        wake: Callable[[], None],
     ) -> None:
+        """Takes the routes from the disk, if there is a copy; `wake` is called after each change."""
         self.admin = admin
         self.now = now
-        self.on_change: Callable[[], None] = lambda: None
         self._files = files
         self._snapshot = snapshot
         self._aborted_file = aborted
         self._store = store
         self._traffic = traffic
+        self._wake = wake
         self._aborted = aborted.read()
         self._dirty: set[str] = set()
         self._routes: Routes | None = None
@@ -69,7 +73,7 @@ class ControlPlane:
         try:
             return self.routes[app]
         except KeyError:
-            raise NotFound(f"no release of {app} has been routed yet; its deployer calls sync first") from None
+            raise NotFound(f"no release of {app} has been routed yet; release a build of it first") from None
 
     def put(self, route: Route, *events: Event) -> None:
         """Applies `route` if it differs from the current one, or if there are events.
@@ -81,6 +85,11 @@ class ControlPlane:
             return
         self._keep(route, events)
         self._write()
+
+    def put_rollout(self, app: str, rollout: Rollout, **changes: Any) -> None:
+        """Applies the rollout and other changes of the app's route, with the rollout's event."""
+        route = self.route(app).model_copy(update={"rollout": rollout, **changes})
+        self.put(route, rollout_event(app, rollout, route.weight))
 
     def abort(self, app: str, reason: str, given: dict[str, JsonValue] | None = None) -> Route:
         """Ends the traffic of the app's active rollout for good: writes the file `aborted` first, then Envoy's files,
@@ -183,9 +192,8 @@ class ControlPlane:
         self._routes = routes
         self._dirty.update(routes)
         for route in list(routes.values()):
-            if route.rollout and route.rollout.active and route.rollout.release in self._aborted:
-                reason = self._aborted[route.rollout.release]
-                self._keep(*self._aborted_route(route, reason, {}))
+            if (rollout := route.active_rollout) and rollout.release in self._aborted:
+                self._keep(*self._aborted_route(route, self._aborted[rollout.release], {}))
         self._write()
 
     def _aborted_route(self, route: Route, reason: str, given: dict[str, JsonValue]) -> tuple[Route, list[Event]]:
@@ -210,4 +218,4 @@ class ControlPlane:
     def _write(self) -> None:
         self._snapshot.write(self.routes)
         self._files.write(self.routes.values())
-        self.on_change()
+        self._wake()

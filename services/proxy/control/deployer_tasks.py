@@ -5,7 +5,7 @@ The route stores the intent before the call, and every step first checks what ha
 
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import for_each
-from services.proxy.routes.rollout import Promotion, Rollout, ended, moved, rollout_event
+from services.proxy.routes.rollout import Promotion, Rollout, ended, moved
 from services.proxy.routes.route import Retirement
 from shared.errors import Problem
 from shared.http import ServiceClient
@@ -105,8 +105,7 @@ class DeployerTasks:
         reason = f"promoted as {production}"
         retirement = Retirement(release=rollout.release, body=RetireRequest(state="retired", reason=reason))
         done = ended(rollout, RolloutState.PROMOTED, reason, self._control.evidence(route, {}), now)
-        update = {"rollout": done, "retirements": [*route.retirements, retirement]}
-        self._control.put(route.model_copy(update=update), rollout_event(app, done, route.weight))
+        self._control.put_rollout(app, done, retirements=[*route.retirements, retirement])
 
     def _pause(self, app: str, rollout: Rollout, reason: str) -> None:
         now = self._control.now()
@@ -115,8 +114,7 @@ class DeployerTasks:
             paused = rollout.model_copy(update=update)
         else:
             paused = moved(rollout, RolloutState.PAUSED, reason, now)
-        route = self._control.route(app).model_copy(update={"rollout": paused})
-        self._control.put(route, rollout_event(app, paused, route.weight))
+        self._control.put_rollout(app, paused)
 
     def _store(self, app: str, rollout: Rollout, promotion: Promotion) -> None:
         update = {"rollout": rollout.model_copy(update={"promotion": promotion})}

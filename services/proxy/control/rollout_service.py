@@ -9,7 +9,6 @@ from services.proxy.routes.rollout import (
     Rollout,
     moved,
     release_number,
-    rollout_event,
     with_earlier,
 )
 from services.proxy.routes.route import DEFAULT_WEIGHT
@@ -32,16 +31,8 @@ class RolloutService:
     def view(self, app: str) -> RolloutView:
         route = self._control.route(app)
         rollout = route.rollout
-        return RolloutView(
-            app=app,
-            enabled=route.enabled,
-            weight=route.weight,
-            release=rollout.release if rollout else None,
-            state=rollout.state if rollout else None,
-            reason=rollout.reason if rollout else None,
-            at=rollout.at if rollout else None,
-            evidence=rollout.evidence if rollout else {},
-        )
+        shown = rollout.model_dump(include={"release", "state", "reason", "at", "evidence"}) if rollout else {}
+        return RolloutView(app=app, enabled=route.enabled, weight=route.weight, **shown)
 
     def earlier(self, app: str) -> list[Rollout]:
         """Returns the rollouts before the current one, newest first, the last 20."""
@@ -69,8 +60,7 @@ class RolloutService:
             rollout = Rollout(release=release, commit=commit, reason="the canary is ready", at=now, notify=notify)
             weight = DEFAULT_WEIGHT if weight is None else weight
             earlier = with_earlier(route.rollout, route.earlier)
-            update = {"rollout": rollout, "weight": weight, "earlier": earlier}
-            self._control.put(route.model_copy(update=update), rollout_event(app, rollout, weight))
+            self._control.put_rollout(app, rollout, weight=weight, earlier=earlier)
         return await self._confirmed(app)
 
     async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
@@ -101,8 +91,7 @@ class RolloutService:
         if rollout.state is RolloutState.PAUSED:
             now = self._control.now()
             resumed = moved(rollout, RolloutState.PROGRESSING, _text(reason) or "resumed by hand", now)
-            route = self._control.route(app).model_copy(update={"rollout": resumed})
-            self._control.put(route, rollout_event(app, resumed, route.weight))
+            self._control.put_rollout(app, resumed)
         return await self._confirmed(app)
 
     def promote(self, app: str, release: str) -> RolloutView:

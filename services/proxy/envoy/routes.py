@@ -59,7 +59,7 @@ def _public(route: Route) -> list[Json]:
         return [_page(503, f"{route.app} {NO_PRODUCTION}")]
     stable = {"cluster": cluster_name(route.app, Track.STABLE)}
     routes: list[Json] = []
-    if route.canary_open:
+    if route.serves(Track.CANARY):
         split = {"cluster": split_name(route.app)}
         routes += _forward(split, headers=[_header(OVERRIDE_HEADER, "always")])
         routes += _forward(stable, headers=[_header(OVERRIDE_HEADER, "never")])
@@ -106,7 +106,7 @@ def _production(route: Route) -> list[Json]:
 
 
 def _canary(route: Route) -> list[Json]:
-    if not route.canary_open:
+    if not route.serves(Track.CANARY):
         return [_page(503, f"{route.app} {NO_CANARY}")]
     return _forward({"cluster": cluster_name(route.app, Track.CANARY)})
 

@@ -24,7 +24,6 @@ class Promotion(View):
     """The intent to make the canary's build production, and its progress. Stored before each step."""
 
     asked_at: datetime
-    build: str | None = None
     release: str | None = None
 
 
@@ -44,10 +43,10 @@ class Rollout(View):
     reason: str = ""
     at: datetime
     opened_at: datetime = Field(default_factory=_at)
-    notify: list[str] = Field(default_factory=list)
+    notify: list[str] = Field([])
     promotion: Promotion | None = None
     resumes_by_itself: bool = False
-    evidence: dict[str, JsonValue] = Field(default_factory=dict)
+    evidence: dict[str, JsonValue] = Field({})
 
     @property
     def active(self) -> bool:

@@ -40,11 +40,6 @@ class Endpoint(View):
 Endpoints = dict[str, Endpoint]
 
 
-def no_endpoints() -> dict[Track, Endpoints]:
-    """Returns an empty mapping for both tracks."""
-    return {track: {} for track in Track}
-
-
 class Retirement(View):
     """A retirement that the deployer has not confirmed yet."""
 
@@ -63,14 +58,14 @@ class Route(View):
     health: str
     catch_all: bool = False
     clusters: bool = False
-    endpoints: dict[Track, Endpoints] = Field(default_factory=no_endpoints)
+    endpoints: dict[Track, Endpoints] = Field({track: {} for track in Track})
     enabled: bool = True
     weight: int = DEFAULT_WEIGHT
     rollout: Rollout | None = None
-    earlier: list[Rollout] = Field(default_factory=list)
-    retirements: list[Retirement] = Field(default_factory=list)
+    earlier: list[Rollout] = Field([])
+    retirements: list[Retirement] = Field([])
     revision: int = 0
-    unsent: list[Event] = Field(default_factory=list)
+    unsent: list[Event] = Field([])
 
     def ready(self, track: Track) -> list[Endpoint]:
         """Returns the track's ready endpoints."""
@@ -81,20 +76,19 @@ class Route(View):
         return any(endpoint.state is not EndpointState.DRAINING for endpoint in self.endpoints[track].values())
 
     @property
-    def canary_open(self) -> bool:
-        """True if the canary can be reached: by share, override header or its own port."""
-        return self.serves(Track.CANARY)
+    def active_rollout(self) -> Rollout | None:
+        """The rollout that is on its way, progressing or paused."""
+        return self.rollout if self.rollout is not None and self.rollout.active else None
 
     def split_weight(self) -> int:
         """Returns the percentage of new visitors that go to the canary now; 0 means that there is no split."""
-        running = self.rollout is not None and self.rollout.active and self.enabled
         both = self.ready(Track.STABLE) and self.serves(Track.CANARY)
-        return self.weight if running and both else 0
+        return self.weight if self.active_rollout and self.enabled and both else 0
 
     def release_of(self, track: Track) -> str | None:
         """Returns the release that the track's figures belong to: the rollout's, else the newest endpoint's."""
-        if track is Track.CANARY and self.rollout is not None and self.rollout.active:
-            return self.rollout.release
+        if track is Track.CANARY and self.active_rollout:
+            return self.active_rollout.release
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return newest.release if newest else None
 

@@ -1,4 +1,4 @@
-"""Whole runs of builds without a service: real git, steps and analysis, stores in memory. Nothing is deployed."""
+"""Whole runs of builds without a service: real git, steps, analysis and stores. Nothing is deployed."""
 
 import asyncio
 import os
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from redis.asyncio import Redis
+
 from services.build.builds.app import App
 from services.build.builds.build import Build
-from services.build.builds.memory_store import MemoryBuildStore
-from services.build.cache.cache_store import MemoryPassedStore
+from services.build.builds.build_store import BuildStore
+from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.gates.code_analysis import Analysis
-from services.build.gates.history_store import MemoryHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
@@ -24,7 +26,7 @@ from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
 from services.build.pipeline.run import run_build
 from services.build.secrets.secret import new_secret
-from services.build.secrets.secret_store import MemorySecretStore
+from services.build.secrets.secret_store import SecretStore
 from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import Environment
@@ -37,9 +39,9 @@ class Platform:
     """With the app `notes`."""
 
     tools: BuildContext
-    store: MemoryBuildStore
-    history: MemoryHistoryStore
-    secrets: MemorySecretStore
+    store: BuildStore
+    history: HistoryStore
+    secrets: SecretStore
     work: Path
 
     async def set_secret(self, name: str, value: str) -> None:
@@ -88,19 +90,19 @@ class Platform:
         return (self.tools.releases.parent / "logs" / f"{build.id}.log").read_text()
 
 
-async def processes(folder: Path) -> Platform:
+async def processes(folder: Path, redis: Redis) -> Platform:
     """Its steps are processes."""
-    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder)
+    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder, redis)
 
 
-async def platform_with(executor: Executor, folder: Path) -> Platform:
-    store, history, secrets = MemoryBuildStore(), MemoryHistoryStore(), MemorySecretStore()
+async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:
+    store, history, secrets = BuildStore(redis), HistoryStore(redis), SecretStore(redis)
     await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
     path = os.environ["PATH"]
     tools = BuildContext(
         store=store,
         history=history,
-        passed=MemoryPassedStore(),
+        cache=CacheStore(redis),
         secrets=secrets,
         vault=Vault(folder / "key", "build:secrets"),
         repositories=Repositories(folder / "repositories", path),

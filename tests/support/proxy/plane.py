@@ -1,4 +1,4 @@
-"""A control plane on a folder and a memory store, with a clock to be set, and an Envoy that accepts every file."""
+"""A control plane on a folder and real Redis, with a clock to be set, and an Envoy that accepts every file."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from services.proxy.control.auto_pause import AutoPause
 from services.proxy.control.control_plane import ControlPlane
@@ -15,12 +16,13 @@ from services.proxy.control.rollout_service import RolloutService
 from services.proxy.envoy.admin import EnvoyAdmin, version_stat
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder, prepare
 from services.proxy.routes.route import Route
-from services.proxy.routes.route_store import MemoryRouteStore
+from services.proxy.routes.route_store import RouteStore
 from services.proxy.traffic import RequestCounts
 from shared.config import SharedSettings
 from shared.http import ServiceClient
 from shared.models import Event, ServiceRecord
 from shared.registry import RedisRegistry
+from tests.support.events import stored_events
 from tests.support.proxy.routes import NOW
 
 
@@ -35,11 +37,11 @@ class EmptyRegistry(RedisRegistry):
 class Plane:
     """`deployer`: what a deployer answers, `(status, document)` by `METHOD path`, else 404. `answers`: does it live?"""
 
-    def __init__(self, home: Path, *routes: Route) -> None:
+    def __init__(self, home: Path, redis: Redis, *routes: Route) -> None:
         self.settings = SharedSettings(home=home, token=SecretStr("token"))
         prepare(self.settings)
         self.now = NOW
-        self.store = MemoryRouteStore()
+        self._redis = redis
         self.ledger = RequestCounts(lambda: "epoch")
         self.answers = True
         self.asked = 0
@@ -53,7 +55,14 @@ class Plane:
         self._files, snapshot, aborted = EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder)
         admin = EnvoyAdmin(httpx.AsyncClient(transport=httpx.MockTransport(self._envoy), base_url="http://envoy"))
         self.control = ControlPlane(
-            self._files, snapshot, aborted, admin, self.store, self.ledger.view, lambda: self.now
+            self._files,
+            snapshot,
+            aborted,
+            admin,
+            RouteStore(self._redis),
+            self.ledger.view,
+            lambda: self.now,
+            wake=lambda: None,
         )
         self.rollouts = RolloutService(self.control)
         self.pauses = AutoPause(self.control, self._ask)
@@ -68,7 +77,7 @@ class Plane:
 
     async def told(self) -> list[Event]:
         await self.control.save()
-        return self.store.events
+        return await stored_events(self._redis)
 
     async def _ask(self) -> bool:
         self.asked += 1

@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from redis.asyncio import Redis
 
 from services.flags.last_used import LastUsed
-from services.flags.memory_store import MemoryFlagStore
+from services.flags.store import FlagStore
 from shared.models import Environment
 from shared.store import RedisError
 
@@ -22,7 +23,7 @@ class Clock:
         return self.at
 
 
-class AwayStore(MemoryFlagStore):
+class AwayStore(FlagStore):
     away = True
 
     async def note_evaluated(self, *args: object) -> None:
@@ -31,9 +32,9 @@ class AwayStore(MemoryFlagStore):
         await super().note_evaluated(*args)  # type: ignore[arg-type]
 
 
-async def test_one_flag_and_all_flags_are_told_apart() -> None:
+async def test_one_flag_and_all_flags_are_told_apart(redis: Redis) -> None:
     clock = Clock()
-    usage = LastUsed(MemoryFlagStore(), clock)
+    usage = LastUsed(FlagStore(redis), clock)
     assert usage.last(PRODUCTION, "k") is None
     usage.note(PRODUCTION, "k")
     clock.at += timedelta(seconds=5)
@@ -44,8 +45,8 @@ async def test_one_flag_and_all_flags_are_told_apart() -> None:
     assert usage.last(CANARY, "k") is None
 
 
-async def test_it_is_written_behind_and_read_by_another_copy() -> None:
-    store = MemoryFlagStore()
+async def test_it_is_written_behind_and_read_by_another_copy(redis: Redis) -> None:
+    store = FlagStore(redis)
     mine, other = LastUsed(store, Clock()), LastUsed(store, Clock())
     mine.note(CANARY, "k")
     await other.write()
@@ -55,8 +56,8 @@ async def test_it_is_written_behind_and_read_by_another_copy() -> None:
     assert other.last(CANARY, "k") == mine.last(CANARY, "k") == START
 
 
-async def test_what_could_not_be_written_is_written_later() -> None:
-    store = AwayStore()
+async def test_what_could_not_be_written_is_written_later(redis: Redis) -> None:
+    store = AwayStore(redis)
     usage = LastUsed(store, Clock())
     usage.note(CANARY, "k")
     with pytest.raises(RedisError):

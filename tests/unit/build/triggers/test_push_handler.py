@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.triggers.push_handler import REFS_SHOWN, PushHandler
@@ -20,8 +21,8 @@ NOBODY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME
 
 
 class World:
-    def __init__(self, folder: Path) -> None:
-        self.store = MemoryBuildStore()
+    def __init__(self, folder: Path, redis: Redis) -> None:
+        self.store = BuildStore(redis)
         self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
         logs = BuildLogs(folder / "logs")
         self.intake = PushHandler(
@@ -51,8 +52,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path, redis: Redis) -> World:
+    return World(tmp_path, redis)
 
 
 async def test_an_app_whose_repository_cannot_be_read_keeps_no_other_waiting(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from services.proxy.routes.rollout import Promotion, Rollout
 from shared.errors import Conflict
@@ -26,9 +27,9 @@ def rollout(plane: Plane, app: str = "notes") -> Rollout:
 
 
 @pytest.fixture
-async def plane(tmp_path: Path) -> Plane:
+async def plane(tmp_path: Path, redis: Redis) -> Plane:
     """That has heard the deployer."""
-    plane = Plane(tmp_path, ROUTE)
+    plane = Plane(tmp_path, redis, ROUTE)
     await plane.listen(True)
     return plane
 
@@ -66,20 +67,20 @@ async def test_the_platforms_pause_outlives_a_restart_of_the_service(plane: Plan
     assert rollout(plane).state is PROGRESSING
 
 
-async def test_a_deployer_that_starts_with_the_platform_has_longer(tmp_path: Path) -> None:
-    plane = Plane(tmp_path, ROUTE)
+async def test_a_deployer_that_starts_with_the_platform_has_longer(tmp_path: Path, redis: Redis) -> None:
+    plane = Plane(tmp_path, redis, ROUTE)
     await plane.listen(*[False] * 14)
     assert rollout(plane) == ROUTE.rollout
     await plane.listen(False, False)
     assert rollout(plane).state is PAUSED
 
 
-async def test_only_rollouts_that_silence_paused_go_on(tmp_path: Path) -> None:
+async def test_only_rollouts_that_silence_paused_go_on(tmp_path: Path, redis: Redis) -> None:
     failed = Rollout(release="shop-r2", state=PAUSED, reason="promotion failed", at=NOW)
     shop = route(app="shop").model_copy(update={"rollout": failed})
     ended = Rollout(release="blog-r2", state=RolloutState.PROMOTED, at=NOW)
     blog = route(app="blog").model_copy(update={"rollout": ended})
-    plane = Plane(tmp_path, ROUTE, shop, blog)
+    plane = Plane(tmp_path, redis, ROUTE, shop, blog)
     await plane.listen(True, *SILENCE)
     assert [rollout(plane, app).state for app in ("notes", "shop", "blog")] == [PAUSED, PAUSED, RolloutState.PROMOTED]
     await plane.listen(*ANSWERS)
@@ -87,8 +88,8 @@ async def test_only_rollouts_that_silence_paused_go_on(tmp_path: Path) -> None:
     assert (rollout(plane, "shop"), rollout(plane, "blog")) == (failed, ended)
 
 
-async def test_nobody_is_asked_without_a_rollout_on_its_way(tmp_path: Path) -> None:
-    plane = Plane(tmp_path, route(STABLE))
+async def test_nobody_is_asked_without_a_rollout_on_its_way(tmp_path: Path, redis: Redis) -> None:
+    plane = Plane(tmp_path, redis, route(STABLE))
     await plane.listen(*SILENCE)
     assert plane.asked == 0
     plane.control.put(ROUTE)  # opened by a deployer that lives

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from pydantic import JsonValue
+from redis.asyncio import Redis
 
 from services.proxy.envoy.admin import Clusters, Host, Latency
 from shared.proxy_models import RolloutState, RolloutView
-from shared.store import RedisError
+from shared.store import connect
 from tests.support.proxy.plane import Plane
 from tests.support.proxy.routes import NOW, endpoint, record, route
 
@@ -24,8 +25,8 @@ OTHER: dict[str, JsonValue] = {"rule": "health"}
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Plane:
-    return Plane(tmp_path, ROUTE)
+def plane(tmp_path: Path, redis: Redis) -> Plane:
+    return Plane(tmp_path, redis, ROUTE)
 
 
 async def opened(plane: Plane, release: str = "notes-r2", weight: int = 40) -> RolloutView:
@@ -99,14 +100,16 @@ async def test_a_repeated_abort_keeps_the_first_evidence(plane: Plane) -> None:
     assert await plane.rollouts.abort("notes", "notes-r2", "other", OTHER) == first
 
 
-async def test_evidence_needs_no_redis_and_outlives_a_restart(plane: Plane) -> None:
+async def test_evidence_needs_no_redis_and_outlives_a_restart(tmp_path: Path) -> None:
+    away = connect("redis://127.0.0.1:1/0")
+    plane = Plane(tmp_path, away, ROUTE)
     await opened(plane)
-    plane.store.fault = RedisError("gone")
     await plane.rollouts.abort("notes", "notes-r2", "errors", MEASURED)
     kept = plane.rollouts.view("notes")
     plane.start()
     assert plane.rollouts.view("notes") == kept
     assert kept.evidence["rule"] == "errors"
+    await away.aclose()
 
 
 @pytest.mark.parametrize("reason", ["", "half a pair \ud800"])

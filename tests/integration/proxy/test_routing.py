@@ -3,14 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
 from shared.models import Track
-from tests.support.proxy.proxy_stack import Stack, running_stack, until
+from tests.support.proxy.proxy_stack import Stack, until
 
 pytestmark = pytest.mark.anyio
 
@@ -18,17 +17,10 @@ ALWAYS = {"x-canary": "always"}
 
 
 @pytest.fixture
-async def stack(tmp_path: Path, redis_server: str, redis: Redis) -> AsyncIterator[Stack]:
-    with running_stack(tmp_path, redis_server, redis) as stack:
-        async with stack.service():
-            yield stack
-
-
-@pytest.fixture
-async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A client without a cookie jar of its own: each request is a new visitor unless it sends cookies."""
-    async with httpx.AsyncClient(base_url=stack.url(), limits=httpx.Limits(max_connections=20)) as client:
-        yield client
+async def stack(stack: Stack) -> AsyncIterator[Stack]:
+    """The proxy service runs too."""
+    async with stack.service():
+        yield stack
 
 
 async def visit(http: httpx.AsyncClient, count: int) -> list[httpx.Response]:

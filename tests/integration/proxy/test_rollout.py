@@ -1,7 +1,6 @@
 """Rollouts through a real Envoy: open, abort, promote; with Redis, the deployer or the service itself away."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,6 @@ pytestmark = pytest.mark.anyio
 
 ALWAYS = {"x-canary": "always"}
 ABORT = {"release": "notes-r2", "reason": "errors above 1 %"}
-
-
-@pytest.fixture
-def stack(tmp_path: Path, redis_server: str, redis: Redis) -> Iterator[Stack]:
-    with running_stack(tmp_path, redis_server, redis) as stack:
-        yield stack
-
-
-@pytest.fixture
-async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=stack.url()) as client:
-        yield client
 
 
 async def assert_canary_unreachable(stack: Stack, http: httpx.AsyncClient) -> None:

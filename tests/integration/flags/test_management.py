@@ -1,24 +1,15 @@
 """Two people at one flag, and all flags out and in, over HTTP."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.flags.main import build_app
 from shared.events import STREAM
-from tests.support.flags_stack import SWITCH, TOKEN, evaluate, running, settings_for
+from tests.support.flags_stack import SWITCH, TOKEN, evaluate
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def http(tmp_path: Path, redis_server: str, redis: Redis) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(build_app(settings_for(tmp_path, redis_server))) as client:
-        yield client
 
 
 RULE = {"if": [{"==": [{"var": "plan"}, "pro"]}, "on"]}

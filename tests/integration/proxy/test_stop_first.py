@@ -1,22 +1,14 @@
 """Production without an instance for a while, as stop-first wants it, on a real Envoy."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
-from tests.support.proxy.proxy_stack import Stack, running_stack
+from tests.support.proxy.proxy_stack import Stack
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def stack(redis: Redis, redis_server: str, tmp_path: Path) -> Iterator[Stack]:
-    with running_stack(tmp_path, redis_server, redis) as running:
-        yield running
 
 
 @pytest.fixture

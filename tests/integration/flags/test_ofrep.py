@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +13,7 @@ from redis.asyncio import Redis
 
 from services.flags.auth import app_token, stream_ticket
 from services.flags.cache import FlagCache
-from services.flags.main import build_app
-from services.flags.store import RedisFlagStore
+from services.flags.store import FlagStore
 from shared.clock import now
 from shared.models import Environment
 from shared.security.auth import derived_secret
@@ -25,26 +23,13 @@ from tests.support.flags_stack import (
     client_of,
     copy_of_the_service,
     evaluate,
-    running,
     served,
-    settings_for,
 )
 
 pytestmark = pytest.mark.anyio
 
 PRODUCTION, CANARY = Environment
 ALL = "/ofrep/v1/evaluate/flags"
-
-
-@pytest.fixture
-def app(tmp_path: Path, redis_server: str, redis: Redis) -> Any:
-    return build_app(settings_for(tmp_path, redis_server))
-
-
-@pytest.fixture
-async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(app) as client:
-        yield client
 
 
 async def test_ofrep_takes_no_context_and_an_empty_one(http: httpx.AsyncClient) -> None:
@@ -150,10 +135,10 @@ async def test_a_rule_that_goes_by_the_time_is_not_said_to_hold_when_its_time_ha
 
 
 async def test_a_copy_that_was_told_later_than_its_client_looks_before_it_answers(redis: Redis) -> None:
-    caches = [FlagCache(RedisFlagStore(redis), now) for _ in range(2)]
+    caches = [FlagCache(FlagStore(redis), now) for _ in range(2)]
     for cache in caches:
         await cache.refresh()
-    mine, other = (copy_of_the_service(cache, RedisFlagStore(redis), redis) for cache in caches)
+    mine, other = (copy_of_the_service(cache, FlagStore(redis), redis) for cache in caches)
     async with client_of(mine) as here, client_of(other) as there:
         await here.put("/flags/k", json=SWITCH)
         assert (await there.post(ALL)).json()["flags"] == []
@@ -276,11 +261,11 @@ async def test_a_stream_begins_with_what_its_client_does_not_know(url: str) -> N
 
 @pytest.mark.quiet
 async def test_another_copys_changes_reach_the_stream_within_100_ms(url: str, redis: Redis) -> None:
-    other = FlagCache(RedisFlagStore(redis), now)
+    other = FlagCache(FlagStore(redis), now)
     listener, task = listening(f"{url}/ofrep/v1/stream", {"Authorization": f"Bearer {app_token(TOKEN, PRODUCTION)}"})
     await listener.next()
     took_s = []
-    async with client_of(copy_of_the_service(other, RedisFlagStore(redis), redis)) as http:
+    async with client_of(copy_of_the_service(other, FlagStore(redis), redis)) as http:
         for number in range(9):
             started_at = time.perf_counter()
             await http.put("/flags/k", json=SWITCH | {"metadata": {"number": number}})

@@ -1,4 +1,4 @@
-"""The contract of FlagStore, run against both; then what only Redis has: mirrors, events, the user of apps."""
+"""The contract of FlagStore, with its mirrors and events; the Redis user of apps."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,12 +14,11 @@ from services.flags.app_user_store import RedisAppUser
 from services.flags.change import Decide, FlagPlace, Flags, Precondition, Wanted, places, tag
 from services.flags.change import put as putting
 from services.flags.flag import Change, Definition
-from services.flags.memory_store import MemoryFlagStore
-from services.flags.store import FlagStore, RedisFlagStore
+from services.flags.store import FlagStore
 from shared.errors import Conflict, NotFound
-from shared.events import STREAM
-from shared.models import Environment, Event
+from shared.models import Environment
 from shared.store import connect
+from tests.support.events import stored_events
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
@@ -29,19 +28,16 @@ BOTH = tuple(Environment)
 PRODUCTION, CANARY = BOTH
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def store(request: pytest.FixtureRequest, redis: Redis) -> FlagStore:
-    return RedisFlagStore(redis) if request.param == "redis" else MemoryFlagStore()
+@pytest.fixture
+def store(redis: Redis) -> FlagStore:
+    return FlagStore(redis)
 
 
 @pytest.fixture
-async def other(store: FlagStore, redis_server: str) -> AsyncIterator[FlagStore]:
-    """Another copy of the service's, or the same where there can be only one."""
-    if isinstance(store, MemoryFlagStore):
-        yield store
-        return
+async def other(redis_server: str) -> AsyncIterator[FlagStore]:
+    """The store of another copy of the service."""
     client = connect(redis_server)
-    yield RedisFlagStore(client)
+    yield FlagStore(client)
     await client.aclose()
 
 
@@ -187,11 +183,8 @@ async def test_when_flags_were_evaluated_is_kept_until_they_go(store: FlagStore)
     assert await store.evaluated() == {there: AT, every: AT}
 
 
-# --- Redis ----------------------------------------------------------------------------------------------------------
-
-
-async def test_two_writers_at_once_lose_neither_change(redis: Redis, redis_server: str) -> None:
-    await put(RedisFlagStore(redis), "k", switch(metadata={"count": 0}), (PRODUCTION,))
+async def test_two_writers_at_once_lose_neither_change(store: FlagStore, redis_server: str) -> None:
+    await put(store, "k", switch(metadata={"count": 0}), (PRODUCTION,))
     clients = [connect(redis_server) for _ in range(4)]
 
     def count(flags: Flags) -> Wanted:
@@ -202,7 +195,7 @@ async def test_two_writers_at_once_lose_neither_change(redis: Redis, redis_serve
             )
         }
 
-    stores = [RedisFlagStore(client) for client in clients]
+    stores = [FlagStore(client) for client in clients]
     await asyncio.gather(*(each.change(["k"], count, actor="a", at=AT) for each in stores for _ in range(5)))
     _, [flag] = await stores[0].load()
     assert flag.definition.metadata == {"count": 20}
@@ -210,22 +203,19 @@ async def test_two_writers_at_once_lose_neither_change(redis: Redis, redis_serve
         await client.aclose()
 
 
-async def test_mirrors_and_event_come_with_the_change(redis: Redis) -> None:
-    store = RedisFlagStore(redis)
+async def test_mirrors_and_event_come_with_the_change(store: FlagStore, redis: Redis) -> None:
     await put(store, "k", switch("on", metadata={"mirror": "featureFlag"}))
     assert await redis.mget("flag:k", "flag:canary:k", "featureFlag") == ["1", "1", "1"]
     await put(store, "k", switch("off", metadata={"mirror": "featureFlag"}), (PRODUCTION,))
     assert await redis.mget("flag:k", "flag:canary:k", "featureFlag") == ["0", "1", "0"]
     await put(store, "k", None)
     assert await redis.exists("flag:k", "flag:canary:k", "featureFlag") == 0
-    entries: Any = await redis.xrange(STREAM)
-    told = [Event.model_validate_json(fields["event"]) for _, fields in entries]
-    assert [(event.type, event.app, event.id) for event in told] == [("flag.changed", "", "k")] * 5
-    assert told[-1].reason == "flag k was deleted in canary by ann"
+    events = await stored_events(redis)
+    assert [(event.type, event.app, event.id) for event in events] == [("flag.changed", "", "k")] * 5
+    assert events[-1].reason == "flag k was deleted in canary by ann"
 
 
-async def test_a_mirror_passes_from_one_flag_to_another_in_one_go(redis: Redis) -> None:
-    store = RedisFlagStore(redis)
+async def test_a_mirror_passes_from_one_flag_to_another_in_one_go(store: FlagStore, redis: Redis) -> None:
     await put(store, "a", switch("on", metadata={"mirror": "first"}))
     await put(store, "b", switch("off", metadata={"mirror": "second"}))
     swapped = {
@@ -239,15 +229,14 @@ async def test_a_mirror_passes_from_one_flag_to_another_in_one_go(redis: Redis) 
     assert await redis.mget("first", "second", "flag:a") == [None, "0", None]
 
 
-async def test_of_two_who_read_the_same_one_is_told(redis: Redis, redis_server: str) -> None:
-    store = RedisFlagStore(redis)
+async def test_of_two_who_read_the_same_one_is_told(store: FlagStore, redis_server: str) -> None:
     await put(store, "k", switch())
     _, flags = await store.load()
     there = {FlagPlace(flag.environment, flag.key): flag for flag in flags}
     seen = Precondition(if_match=tag(there, places("k", None)))
     clients = [connect(redis_server) for _ in range(4)]
     writes = [
-        RedisFlagStore(client).change(
+        FlagStore(client).change(
             ["k"], putting(places("k", None), switch(metadata={"by": number}), seen), actor="a", at=AT
         )
         for number, client in enumerate(clients)
@@ -260,7 +249,7 @@ async def test_of_two_who_read_the_same_one_is_told(redis: Redis, redis_server: 
 
 async def test_a_store_that_is_out_of_reach_raises() -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0")
-    store = RedisFlagStore(client)
+    store = FlagStore(client)
     with pytest.raises(RedisError):
         await store.load()
     with pytest.raises(RedisError):
@@ -277,8 +266,10 @@ async def app_client(redis: Redis, redis_server: str) -> AsyncIterator[Redis]:
     await redis.acl_deluser("app")
 
 
-async def test_an_app_reads_mirrors_and_nothing_else(redis: Redis, app_client: Redis, redis_server: str) -> None:
-    await put(RedisFlagStore(redis), "k", switch(metadata={"mirror": "featureFlag"}))
+async def test_an_app_reads_mirrors_and_nothing_else(
+    store: FlagStore, redis: Redis, app_client: Redis, redis_server: str
+) -> None:
+    await put(store, "k", switch(metadata={"mirror": "featureFlag"}))
     await redis.set("featureFlag2", "secret")
     assert await app_client.mget("flag:k", "flag:canary:k") == ["1", "1"]
     forbidden: list[tuple[str, ...]] = [
@@ -307,8 +298,10 @@ async def test_an_app_reads_mirrors_and_nothing_else(redis: Redis, app_client: R
     await wrong.aclose()
 
 
-async def test_a_named_mirror_is_readable_from_the_next_look_on(redis: Redis, app_client: Redis) -> None:
-    store, user = RedisFlagStore(redis), RedisAppUser(redis, "secret")
+async def test_a_named_mirror_is_readable_from_the_next_look_on(
+    store: FlagStore, redis: Redis, app_client: Redis
+) -> None:
+    user = RedisAppUser(redis, "secret")
     await put(store, "k", switch(metadata={"mirror": "featureFlag"}))
     with pytest.raises(NoPermissionError):
         await app_client.get("featureFlag")

@@ -6,24 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import IO
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from shared.models import Track
 from tests.support.ports import wait_for_port
-from tests.support.proxy.proxy_stack import TOKEN, Stack, running_stack, until
+from tests.support.proxy.proxy_stack import TOKEN, Stack, until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def stack(tmp_path: Path, redis_server: str, redis: Redis) -> AsyncIterator[Stack]:
-    with running_stack(tmp_path, redis_server, redis) as stack:
-        yield stack
 
 
 def start_service(environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -1,7 +1,5 @@
 """The flags service over HTTP, with a real Redis: REST, OFREP, who may do what, and life without Redis."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,25 +7,12 @@ import pytest
 from redis.asyncio import Redis
 
 from services.flags.cache import FlagCache
-from services.flags.main import build_app
-from services.flags.memory_store import MemoryFlagStore
-from services.flags.store import RedisFlagStore
+from services.flags.store import FlagStore
 from shared.clock import now
-from shared.store import RedisError, connect
-from tests.support.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate, running, settings_for
+from shared.store import RedisError
+from tests.support.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def app(tmp_path: Path, redis_server: str, redis: Redis) -> Any:
-    return build_app(settings_for(tmp_path, redis_server))
-
-
-@pytest.fixture
-async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(app) as client:
-        yield client
 
 
 async def test_a_flag_from_its_making_to_its_end(http: httpx.AsyncClient, redis: Redis) -> None:
@@ -122,18 +107,18 @@ async def test_a_nested_bomb_is_refused(http: httpx.AsyncClient) -> None:
 
 
 async def test_another_copy_of_the_service_sees_a_change(redis: Redis) -> None:
-    mine, other = FlagCache(RedisFlagStore(redis), now), FlagCache(RedisFlagStore(redis), now)
+    mine, other = FlagCache(FlagStore(redis), now), FlagCache(FlagStore(redis), now)
     await other.refresh()
-    async with client_of(copy_of_the_service(mine, RedisFlagStore(redis), redis)) as http:
+    async with client_of(copy_of_the_service(mine, FlagStore(redis), redis)) as http:
         await http.put("/flags/k", json=SWITCH)
         assert (await evaluate(http))["value"] is True
-    async with client_of(copy_of_the_service(other, RedisFlagStore(redis), redis)) as http:
+    async with client_of(copy_of_the_service(other, FlagStore(redis), redis)) as http:
         assert (await evaluate(http))["errorCode"] == "FLAG_NOT_FOUND"
         await other.refresh()
         assert (await evaluate(http))["value"] is True
 
 
-class FailingStore(MemoryFlagStore):
+class FailingStore(FlagStore):
     """A store whose server can go away."""
 
     away = False
@@ -149,10 +134,9 @@ class FailingStore(MemoryFlagStore):
         return await super().change(*args, **kwargs)
 
 
-async def test_without_redis_evaluation_goes_on_and_writes_say_so() -> None:
-    store = FailingStore()
+async def test_without_redis_evaluation_goes_on_and_writes_say_so(redis: Redis) -> None:
+    store = FailingStore(redis)
     cache = FlagCache(store, now)
-    redis = connect("redis://127.0.0.1:1/0")
     async with client_of(copy_of_the_service(cache, store, redis)) as http:
         early = await http.post("/ofrep/v1/evaluate/flags/k")
         assert (early.status_code, early.json()["errorCode"]) == (503, "GENERAL")
@@ -168,7 +152,6 @@ async def test_without_redis_evaluation_goes_on_and_writes_say_so() -> None:
         store.away = False
         await cache.refresh()
         assert (await evaluate(http))["metadata"] == {}
-    await redis.aclose()
 
 
 async def test_the_service_is_ready_and_describes_itself(http: httpx.AsyncClient, redis: Redis) -> None:

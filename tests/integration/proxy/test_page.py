@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from shared.models import Track
-from tests.support.proxy.proxy_stack import TOKEN, Stack, running_stack
+from tests.support.proxy.proxy_stack import TOKEN, Stack
 
 pytestmark = pytest.mark.anyio
 
@@ -19,10 +17,10 @@ MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.42, "threshold
 
 
 @pytest.fixture
-async def stack(tmp_path: Path, redis_server: str, redis: Redis) -> AsyncIterator[Stack]:
-    with running_stack(tmp_path, redis_server, redis) as stack:
-        async with stack.service():
-            yield stack
+async def stack(stack: Stack) -> AsyncIterator[Stack]:
+    """The proxy service runs too."""
+    async with stack.service():
+        yield stack
 
 
 @pytest.fixture

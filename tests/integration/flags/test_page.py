@@ -3,26 +3,17 @@
 import re
 from collections.abc import AsyncIterator
 from html import unescape
-from pathlib import Path
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
-from services.flags.main import build_app
-from tests.support.flags_stack import SWITCH, TOKEN, evaluate, running, settings_for
+from tests.support.flags_stack import SWITCH, TOKEN, evaluate
 
 pytestmark = pytest.mark.anyio
 
 RULE = {"if": [{"==": [{"var": "plan"}, "<pro>"]}, "on"]}
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 OWN = {"Sec-Fetch-Site": "same-origin", "Origin": "http://flags"}
-
-
-@pytest.fixture
-async def http(tmp_path: Path, redis_server: str, redis: Redis) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(build_app(settings_for(tmp_path, redis_server))) as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A deployer that dies, comes back, or only seems to be away because Redis is: with real sockets and real seconds."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PAGE = "/apps/notes/rollout"
 NOTIFY = ["mailto://team@example.com"]
-
-
-@pytest.fixture
-def stack(tmp_path: Path, redis_server: str, redis: Redis) -> Iterator[Stack]:
-    with running_stack(tmp_path, redis_server, redis) as stack:
-        yield stack
 
 
 async def state(stack: Stack) -> str:
