@@ -10,28 +10,28 @@ from functools import partial
 import httpx
 from fastapi import FastAPI
 
-from services.build.api.builds import listing_router
-from services.build.api.flaky_tests import flaky_router
+from services.build.api.builds import builds_router
+from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.manifest import manifest_router
 from services.build.api.page_views import BuildPages
-from services.build.api.reports import report_router
-from services.build.api.rest import PUBLIC, apps_router, builds_router
+from services.build.api.reports import reports_router
+from services.build.api.rest import PUBLIC, apps_router, build_router
 from services.build.api.secrets import secrets_router
 from services.build.api.webhooks import webhooks_router
-from services.build.builds.build_store import RedisBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.builds.lease_store import Lease
-from services.build.builds.status_store import RedisStatusStore
-from services.build.cache.cache_store import RedisPassedStore
+from services.build.builds.status_store import StatusStore
+from services.build.cache.cache_store import CacheStore
 from services.build.config import Settings
 from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
-from services.build.forges.delivery_store import RedisDeliveryStore
+from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
 from services.build.forges.webhook_handler import WebhookHandler
 from services.build.gates.code_analysis import Analysis
-from services.build.gates.history_store import RedisHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
-from services.build.git.config_isolation import wall_off
+from services.build.git.config_isolation import isolate
 from services.build.git.git_fetch import Fetcher
 from services.build.git.git_http import GitHttp
 from services.build.git.pre_receive_objects import PreReceiveObjects
@@ -45,11 +45,11 @@ from services.build.pipeline.deployer_client import DeployerClient
 from services.build.pipeline.run import run_build
 from services.build.queue.workers import Workers
 from services.build.retention.executor_gc import ExecutorGc
-from services.build.retention.repository_gc import TIMEOUT_S as UPKEEP_TIMEOUT_S
+from services.build.retention.repository_gc import TIMEOUT_S as GC_TIMEOUT_S
 from services.build.retention.repository_gc import RepositoryGc
 from services.build.retention.retention_job import RetentionJob
 from services.build.retention.retention_policy import RetentionPolicy
-from services.build.secrets.secret_store import RedisSecretStore
+from services.build.secrets.secret_store import SecretStore
 from services.build.triggers.pre_receive import PreReceiveGate
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
@@ -66,12 +66,12 @@ from shared.web.app import configure_logging, create_app, serve
 
 SCHEDULE_S = 0.5
 RECONCILE_S = 3.0
-SWEEP_S = 60.0
-DOOR_S = 2.0
-EXPIRE_S = 1800.0
-UPKEEP_S = 60.0
+EXECUTOR_GC_S = 60.0
+PRE_RECEIVE_S = 2.0
+RETENTION_S = 1800.0
+REPOSITORY_GC_S = 60.0
 DELIVER_S = 1.0
-FETCHES, TELLINGS = 4, 8  # apps at a time
+FETCHES, STATUSES = 4, 8  # apps at a time
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -81,10 +81,10 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     registry = RedisRegistry(redis)
     http = httpx.AsyncClient(trust_env=False)
-    store = RedisBuildStore(redis)
-    history = RedisHistoryStore(redis)
-    passed = RedisPassedStore(redis)
-    secrets, secret_vault = RedisSecretStore(redis), Vault(settings.home / "key", "build:secrets")
+    store = BuildStore(redis)
+    history = HistoryStore(redis)
+    cache = CacheStore(redis)
+    secrets, secret_vault = SecretStore(redis), Vault(settings.home / "key", "build:secrets")
     path = environment.get("PATH", os.defpath)
     repositories = Repositories(
         settings.repositories, path, TreeLimits(settings.build_files, settings.build_checkout_mb * MIB)
@@ -95,7 +95,7 @@ def build_app(settings: Settings) -> FastAPI:
     context = BuildContext(
         store=store,
         history=history,
-        passed=passed,
+        cache=cache,
         secrets=secrets,
         vault=secret_vault,
         repositories=repositories,
@@ -114,55 +114,56 @@ def build_app(settings: Settings) -> FastAPI:
     )
 
     lease = Lease(redis, settings.stack_id())
-    schedule_due, door_due, fetch_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    schedule_due, pre_receive_due, fetch_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
     workers = Workers(
         store, logs, partial(run_build, context), settings.build_concurrency, now, lease.hold, wake=schedule_due.set
     )
-    sweep = Loop("leftovers", ExecutorGc(store, executor).step, every_s=SWEEP_S, stale_s=3 * SWEEP_S)
-    expiry = RetentionJob(
-        store, logs, reports, settings.build_releases, deployer, executor.images, _rule(settings), now
+    leftovers = Loop("leftovers", ExecutorGc(store, executor).step, every_s=EXECUTOR_GC_S, stale_s=3 * EXECUTOR_GC_S)
+    policy = RetentionPolicy(
+        settings.build_keep_days, settings.build_keep_logs, settings.build_keep_artifacts, settings.build_keep_records
     )
-    upkeep = RepositoryGc(store, repositories, path)
-    intake = PushHandler(store, repositories, logs, wake=schedule_due.set, url=url, now=now)
+    retention = RetentionJob(store, logs, reports, settings.build_releases, deployer, executor.images, policy, now)
+    repository_gc = RepositoryGc(store, repositories, path)
+    push_handler = PushHandler(store, repositories, logs, wake=schedule_due.set, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
     spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
-    git = GitHttp(settings.repositories, settings.hooks, spool, intake.admit, variables, largest_push)
-    door = PreReceiveGate(
+    git = GitHttp(settings.repositories, settings.hooks, spool, push_handler.admit, variables, largest_push)
+    pre_receive = PreReceiveGate(
         store,
-        intake,
+        push_handler,
         PreReceiveObjects(repositories),
         logs,
         wake=schedule_due.set,
-        left=door_due.set,
-        is_here=git.is_here,
+        on_abandoned=pre_receive_due.set,
+        is_connected=git.is_connected,
     )
-    pushes = PushSocket(settings.push_socket, intake.tell, door.judge)
+    pushes = PushSocket(settings.push_socket, push_handler.report, pre_receive.judge)
     loopback = settings.build_loopback_sources
-    vault, deliveries = Vault(settings.home / "key", "build:sources"), RedisDeliveryStore(redis)
+    vault, deliveries = Vault(settings.home / "key", "build:sources"), DeliveryStore(redis)
     fetches = KeyedTasks("fetch", fetch_due.set, at_a_time=FETCHES)
-    tellings = KeyedTasks("statuses", at_a_time=TELLINGS)
+    statuses = KeyedTasks("statuses", at_a_time=STATUSES)
     fetcher = Fetcher(repositories, vault, path, loopback=loopback)
-    mirror = RemoteSync(store, deliveries, intake, fetcher, fetches, now, wake=fetch_due.set)
-    receiver = WebhookHandler(store, deliveries, vault, wake=mirror.heard, now=now)
-    outbox = StatusOutbox(store, RedisStatusStore(redis), vault, http, tellings, url)
+    remote_sync = RemoteSync(store, deliveries, push_handler, fetcher, fetches, now, wake=fetch_due.set)
+    webhook_handler = WebhookHandler(store, deliveries, vault, wake=remote_sync.on_delivery, now=now)
+    outbox = StatusOutbox(store, StatusStore(redis), vault, http, statuses, url)
 
-    async def forget(deleted: str) -> None:
-        await history.forget(deleted)
-        await passed.forget(deleted)
-        await secrets.forget(deleted)
-        await deliveries.forget(deleted)
-        sweep.wake()
+    async def forget_app(app: str) -> None:
+        await history.forget(app)
+        await cache.forget(app)
+        await secrets.forget(app)
+        await deliveries.forget(app)
+        leftovers.wake()
 
     pages = BuildPages(logs, settings)
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         install_hooks(settings.hooks)
-        wall_off(settings.build_releases)
+        isolate(settings.build_releases)
         async with redis, http, workers.working(), pushes.listening():
             yield
             await fetches.close()
-            await tellings.close()
+            await statuses.close()
 
     async def git_is_there() -> str | None:
         return None if shutil.which("git", path=environment.get("PATH")) else "git is not installed"
@@ -173,25 +174,25 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
-            listing_router(store, pages),
-            builds_router(store, intake, mirror, logs, pages, schedule_due.set),
-            report_router(store, reports, repositories, pages),
-            apps_router(store, repositories, mirror, upkeep, vault, forget, now, loopback=loopback),
+            builds_router(store, pages),
+            build_router(store, push_handler, remote_sync, logs, pages, schedule_due.set),
+            reports_router(store, reports, repositories, pages),
+            apps_router(store, repositories, remote_sync, repository_gc, vault, forget_app, now, loopback=loopback),
             manifest_router(),
-            flaky_router(store, history, now),
+            flaky_tests_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
-            webhooks_router(store, deliveries, receiver),
+            webhooks_router(store, deliveries, webhook_handler),
         ],
         loops=[
             Loop("schedule", workers.step, every_s=SCHEDULE_S, woken=schedule_due),
-            Loop("reconcile", intake.reconcile, every_s=RECONCILE_S),
-            Loop("door", door.step, every_s=DOOR_S, woken=door_due),
-            Loop("deliveries", mirror.step, every_s=DELIVER_S, woken=fetch_due),
+            Loop("reconcile", push_handler.reconcile, every_s=RECONCILE_S),
+            Loop("door", pre_receive.step, every_s=PRE_RECEIVE_S, woken=pre_receive_due),
+            Loop("deliveries", remote_sync.step, every_s=DELIVER_S, woken=fetch_due),
             Loop("statuses", outbox.step, every_s=DELIVER_S),
-            sweep,
+            leftovers,
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),
-            Loop("expiry", expiry.step, every_s=EXPIRE_S, stale_s=3 * EXPIRE_S),
-            Loop("upkeep", upkeep.step, every_s=UPKEEP_S, stale_s=UPKEEP_TIMEOUT_S + 3 * UPKEEP_S),
+            Loop("expiry", retention.step, every_s=RETENTION_S, stale_s=3 * RETENTION_S),
+            Loop("upkeep", repository_gc.step, every_s=REPOSITORY_GC_S, stale_s=GC_TIMEOUT_S + 3 * REPOSITORY_GC_S),
         ],
         checks={"git": git_is_there, "engine": executor.check, "lease": lease.refusal},
         public=PUBLIC,
@@ -200,15 +201,6 @@ def build_app(settings: Settings) -> FastAPI:
     )
     app.mount("/git", git)
     return app
-
-
-def _rule(settings: Settings) -> RetentionPolicy:
-    return RetentionPolicy(
-        settings.build_keep_days,
-        settings.build_keep_logs,
-        settings.build_keep_artifacts,
-        settings.build_keep_records,
-    )
 
 
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:

@@ -63,18 +63,18 @@ def service(tmp_path: Path, redis_server: str, build_settings: dict[str, str]) -
 
 
 @pytest.fixture
-async def platform(tmp_path: Path, anyio_backend: str) -> Platform:
+async def platform(tmp_path: Path, redis: Redis) -> Platform:
     """Builds without a service, whose steps are processes."""
-    return await processes(tmp_path)
+    return await processes(tmp_path, redis)
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
-async def everywhere(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> Platform:
+async def everywhere(request: pytest.FixtureRequest, tmp_path: Path, redis: Redis) -> Platform:
     """Builds without a service, by each executor; the module says which `engine`."""
     if request.param == "process":
-        return await processes(tmp_path)
+        return await processes(tmp_path, redis)
     engine: Engine = request.getfixturevalue("engine")
-    return await platform_with(engine.executor(), tmp_path)
+    return await platform_with(engine.executor(), tmp_path, redis)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.build.git.config_isolation import wall_off
+from services.build.git.config_isolation import isolate
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = project / "home" / "releases" / "notes" / "notes-1"
     folder.mkdir(parents=True)
     (folder / "test_app.py").write_text("import os\n\n\ndef test_it():\n    print('fine')\n")
-    wall_off(project / "home" / "releases")
+    isolate(project / "home" / "releases")
     return folder
 
 

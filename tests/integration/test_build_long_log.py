@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from services.build.builds.build import Build
 from shared.models import BuildState
@@ -167,13 +168,13 @@ async def followed(platform: Platform, build: Build) -> str:
     async def ended() -> bool:
         return (await platform.store.build(build.id)).ended
 
-    return b"".join([lines async for lines in platform.tools.logs.follow(build.id, ended)]).decode()
+    return b"".join([lines async for lines in platform.context.logs.follow(build.id, ended)]).decode()
 
 
 @pytest.mark.anyio
 @pytest.mark.docker
-async def test_a_container_prints_as_much(engine: Engine, tmp_path: Path) -> None:
-    platform = await platform_with(engine.executor(), tmp_path)
+async def test_a_container_prints_as_much(engine: Engine, tmp_path: Path, redis: Redis) -> None:
+    platform = await platform_with(engine.executor(), tmp_path, redis)
     await platform.set_secret("TOKEN", SECRET)
     queued = await platform.queue(FILES)
     following = asyncio.create_task(followed(platform, queued))

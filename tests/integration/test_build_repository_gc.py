@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from services.build.builds.build import Build
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.git.pre_receive_objects import PreReceiveObjects
 from services.build.git.repository import Repositories
 from services.build.retention.repository_gc import KEPT, RepositoryGc
@@ -27,9 +28,9 @@ RECEIVE_PACK = "git -c receive.unpackLimit=1 -c receive.autogc=false receive-pac
 class Hosted:
     """A repository, and a developer who pushes to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, redis: Redis) -> None:
         self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
-        self.store = MemoryBuildStore()
+        self.store = BuildStore(redis)
         self.path = self.repositories.path(APP)
         self._work = folder / "work"
         self._folder = folder
@@ -79,7 +80,7 @@ class Hosted:
         for path in self.path.glob("objects/*/*"):
             os.utime(path, (at, at))
 
-    def upkeep(self, *, most_packs: int = 3, path: str = os.environ["PATH"], timeout_s: float = 60.0) -> RepositoryGc:
+    def gc(self, *, most_packs: int = 3, path: str = os.environ["PATH"], timeout_s: float = 60.0) -> RepositoryGc:
         return RepositoryGc(self.store, self.repositories, path, most_packs=most_packs, timeout_s=timeout_s)
 
     def kept(self) -> set[str]:
@@ -87,8 +88,8 @@ class Hosted:
 
 
 @pytest.fixture
-def hosted(tmp_path: Path) -> Hosted:
-    return Hosted(tmp_path)
+def hosted(tmp_path: Path, redis: Redis) -> Hosted:
+    return Hosted(tmp_path, redis)
 
 
 async def test_what_many_pushes_left_is_packed_and_every_builds_commit_is_there(hosted: Hosted) -> None:
@@ -96,7 +97,7 @@ async def test_what_many_pushes_left_is_packed_and_every_builds_commit_is_there(
     builds = [await hosted.build_of(number, commit) for number, commit in enumerate(commits[:6], 1)]
     hosted.age()
     assert hosted.packs() == 8
-    await hosted.upkeep().step()
+    await hosted.gc().step()
     assert hosted.packs() == 1
     assert [hosted.has(commit) for commit in commits] == [True] * 6 + [False, True], "one had no build and no branch"
     assert hosted.kept() == {build.commit for build in builds} | {commits[-1]}
@@ -107,11 +108,11 @@ async def test_what_no_branch_has_goes_once_its_build_is_forgotten_and_it_is_old
     made = await hosted.build_of(1, forced_away)
     for _ in range(4):
         hosted.push()
-    await hosted.upkeep().step()
+    await hosted.gc().step()
     hosted.age()
     await hosted.store.drop([made])
     newest = [hosted.push() for _ in range(4)]
-    await hosted.upkeep().step()
+    await hosted.gc().step()
     assert not hosted.has(forced_away)
     assert all(hosted.has(commit) for commit in newest), "two weeks have not passed since"
     assert hosted.kept() == {newest[-1]}
@@ -120,15 +121,15 @@ async def test_what_no_branch_has_goes_once_its_build_is_forgotten_and_it_is_old
 async def test_few_packs_are_left_alone_and_a_repository_rests_after_it_was_packed(hosted: Hosted) -> None:
     hosted.push()
     hosted.push()
-    upkeep = hosted.upkeep(most_packs=1)
-    await hosted.upkeep(most_packs=2).step()
+    gc = hosted.gc(most_packs=1)
+    await hosted.gc(most_packs=2).step()
     assert (hosted.packs(), hosted.kept()) == (2, set())
-    await upkeep.step()
+    await gc.step()
     assert hosted.packs() < 3
     for _ in range(3):
         hosted.push()
     before = hosted.packs()
-    await upkeep.step()
+    await gc.step()
     assert hosted.packs() == before
 
 
@@ -138,7 +139,7 @@ async def test_many_loose_objects_are_a_reason_too(hosted: Hosted, tmp_path: Pat
     for path in files:
         path.write_text(f"{path.name}\n")
     asked = "".join(f"{path}\n" for path in files)
-    hosted.repositories.git(APP, "hash-object", "-w", "--stdin-paths", given=asked)
+    hosted.repositories.git(APP, "hash-object", "-w", "--stdin-paths", stdin=asked)
     await RepositoryGc(hosted.store, hosted.repositories, os.environ["PATH"], most_loose=0).step()
     assert list(hosted.path.glob("objects/??/*")) == []
     assert (hosted.packs(), hosted.has(commit)) == (2, True), "the second has what no ref leads to"
@@ -160,7 +161,7 @@ async def test_a_push_that_waits_for_its_hook_meanwhile_loses_nothing(hosted: Ho
         )
     )
     await asyncio.to_thread(eventually, told.exists)
-    await hosted.upkeep().step()
+    await hosted.gc().step()
     packed = hosted.packs()
     free.touch()
     await pushing
@@ -174,10 +175,10 @@ async def test_what_is_at_the_door_stays_and_nothing_is_packed_there(hosted: Hos
     hosted.repositories.git(APP, "config", "gc.autoDetach", "false")
     objects, commits = PreReceiveObjects(hosted.repositories), [hosted.push() for _ in range(5)]
     for commit in commits:
-        objects.take_in(APP, commit, "")
+        objects.add(APP, commit, "")
     assert hosted.packs() == 5, "git packed while a pusher waited"
     hosted.age()
-    await hosted.upkeep().step()
+    await hosted.gc().step()
     assert (hosted.packs(), objects.kept()) == (1, {(APP, commit) for commit in commits})
     assert all(hosted.has(commit) for commit in commits)
 
@@ -191,10 +192,10 @@ async def test_a_repository_that_cannot_be_packed_keeps_no_other_waiting(hosted:
     (broken / "refs" / "heads" / "release").write_text("0" * 39 + "1\n")
     for _ in range(4):
         hosted.push()
-    upkeep = hosted.upkeep()
-    await upkeep.step()
+    gc = hosted.gc()
+    await gc.step()
     assert hosted.packs() == 4, "the other one has more packs"
-    await upkeep.step()
+    await gc.step()
     assert hosted.packs() < 4
 
 
@@ -216,7 +217,7 @@ async def test_git_is_ended_when_it_takes_too_long(hosted: Hosted, tmp_path: Pat
     for _ in range(4):
         hosted.push()
     programs, begun = a_git_that_hangs(tmp_path)
-    await hosted.upkeep(path=f"{programs}:{os.environ['PATH']}", timeout_s=1.0).step()
+    await hosted.gc(path=f"{programs}:{os.environ['PATH']}", timeout_s=1.0).step()
     eventually(lambda: is_gone(begun))
     assert hosted.packs() == 4
 
@@ -230,7 +231,7 @@ async def test_what_a_killed_git_left_half_written_goes_when_nobody_can_write_it
         (folder / name).touch()
         os.utime(folder / name, (0, time.time() - 2 * 24 * 3600))
     (folder / "tmp_pack_fresh").touch()
-    await hosted.upkeep().step()
+    await hosted.gc().step()
     assert [path.name for path in folder.iterdir() if "tmp" in path.name] == ["tmp_pack_fresh"]
 
 
@@ -238,10 +239,10 @@ async def test_an_app_that_is_deleted_meanwhile_can_be_made_again(hosted: Hosted
     for _ in range(4):
         hosted.push()
     programs, begun = a_git_that_hangs(tmp_path)
-    upkeep = hosted.upkeep(path=f"{programs}:{os.environ['PATH']}")
-    packing = asyncio.create_task(upkeep.step())
+    gc = hosted.gc(path=f"{programs}:{os.environ['PATH']}")
+    packing = asyncio.create_task(gc.step())
     await asyncio.to_thread(eventually, begun.exists)
-    async with asyncio.timeout(20), upkeep.undisturbed(APP):
+    async with asyncio.timeout(20), gc.undisturbed(APP):
         await asyncio.to_thread(eventually, lambda: is_gone(begun))
         await asyncio.to_thread(hosted.repositories.delete, APP)
     await packing

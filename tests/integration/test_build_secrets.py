@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from services.build.builds.build import Build
 from shared.models import BuildState
@@ -61,11 +62,11 @@ def files(manifest: str = MANIFEST) -> dict[str, str]:
     return {"slipway.yml": manifest, "show.py": SHOW, "report.py": REPORT, "app.txt": "an app\n"}
 
 
-async def all_that_is_told(platform: Platform, build: Build) -> str:
+async def all_that_is_told(platform: Platform, build: Build, redis: Redis) -> str:
     """The log, and all that a reader of the API, an event, a forge or the next build is shown."""
     history = [await platform.history.runs("notes"), await platform.history.quarantines("notes")]
-    told = [build.model_dump_json(), platform.store.events, platform.store.statuses, history]
-    return platform.log(build) + "".join(map(str, told))
+    sent = [await redis.xrange("events"), await redis.hgetall("build:statuses")]
+    return platform.log(build) + f"{build.model_dump_json()} {sent} {history}"
 
 
 def assert_hidden(text: str) -> None:
@@ -75,12 +76,12 @@ def assert_hidden(text: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_step_gets_what_it_names_and_nobody_is_told(everywhere: Platform) -> None:
+async def test_a_step_gets_what_it_names_and_nobody_is_told(everywhere: Platform, redis: Redis) -> None:
     platform = everywhere
     for name, value in (("TOKEN", TOKEN), ("KEY", KEY), ("OTHER", OTHER)):
         await platform.set_secret(name, value)
     build = await platform.build(files())
-    assert_hidden(await all_that_is_told(platform, build))
+    assert_hidden(await all_that_is_told(platform, build, redis))
     log = platform.log(build)
     for line in (
         f"token: *** {len(TOKEN)}",
@@ -107,8 +108,8 @@ async def test_a_step_gets_what_it_names_and_nobody_is_told(everywhere: Platform
 
 @pytest.mark.anyio
 @pytest.mark.docker
-async def test_no_image_or_container_that_is_left_has_it(engine: Engine, tmp_path: Path) -> None:
-    platform = await platform_with(engine.executor(), tmp_path)
+async def test_no_image_or_container_that_is_left_has_it(engine: Engine, tmp_path: Path, redis: Redis) -> None:
+    platform = await platform_with(engine.executor(), tmp_path, redis)
     await platform.set_secret("TOKEN", TOKEN)
     steps = "steps:\n- {name: given, commands: ['echo ${#TOKEN}'], secrets: [TOKEN]}\n"
     build = await platform.build(files(f"app: notes\n{steps}run: {{command: cat app.txt}}\n"))
@@ -152,10 +153,10 @@ async def test_a_build_goes_by_the_values_at_its_start(platform: Platform) -> No
     queued = await platform.queue(files(f"app: notes\n{steps}run: {{command: cat app.txt}}\n"))
     running = asyncio.create_task(platform.run(queued))
     async with asyncio.timeout(30):
-        while b"\nbegun" not in platform.tools.logs.read(queued.id, 0):
+        while b"\nbegun" not in platform.context.logs.read(queued.id, 0):
             await asyncio.sleep(0.05)
     await platform.set_secret("TOKEN", "changed-" + TOKEN)
-    (platform.tools.releases / "notes" / "go").touch()
+    (platform.context.releases / "notes" / "go").touch()
     build = await running
     assert (build.state, platform.log(build).count("is ***.")) == (BuildState.SUCCESS, 1)
     again = await platform.again(build)

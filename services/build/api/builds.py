@@ -14,20 +14,24 @@ from services.build.builds.build_store import BuildStore
 from shared.models import BuildState, Environment, Page
 
 PAGE = 30
-Limit = Annotated[int, Query(ge=1, le=100, description="How many, at most.")]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="`next` of the page before.")]
-App = Annotated[str | None, Query(max_length=39, description="Builds of this app.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Largest number of builds to return.")]
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="Value of `next` in the page before.")]
+App = Annotated[str | None, Query(max_length=39, description="Name of an app.")]
 
 
 def _given(text: str | None) -> str | None:
     return text or None
 
 
-def wanted(
-    branch: Annotated[str | None, Query(max_length=200, description="Its very name.")] = None,
-    state: Annotated[list[BuildState] | None, Query(description="One or several.")] = None,
-    environment: Annotated[Environment | None, BeforeValidator(_given), Query(description="That it was for.")] = None,
-    commit: Annotated[str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="Its first digits.")] = None,
+def build_filter(
+    branch: Annotated[str | None, Query(max_length=200, description="Exact name of a branch.")] = None,
+    state: Annotated[list[BuildState] | None, Query(description="One or several states.")] = None,
+    environment: Annotated[
+        Environment | None, BeforeValidator(_given), Query(description="Environment that the build is for.")
+    ] = None,
+    commit: Annotated[
+        str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="First digits of the commit's id.")
+    ] = None,
 ) -> Filter:
     """Returns the filter of a request. A field that is empty, as a form sends it, matches every build."""
     return Filter(
@@ -38,10 +42,10 @@ def wanted(
     )
 
 
-Wanted = Annotated[Filter, Depends(wanted)]
+BuildFilter = Annotated[Filter, Depends(build_filter)]
 
 
-def listing_router(store: BuildStore, pages: BuildPages) -> APIRouter:
+def builds_router(store: BuildStore, pages: BuildPages) -> APIRouter:
     router = APIRouter(tags=["builds"])
 
     async def page(asked: Filter, limit: int, cursor: str | None) -> Page[Build]:
@@ -49,20 +53,20 @@ def listing_router(store: BuildStore, pages: BuildPages) -> APIRouter:
         return Page(items=found.builds, next=str(found.following) if found.following else None)
 
     @router.get("/", response_class=HTMLResponse, summary="The history as a page")
-    async def history(request: Request, asked: Wanted, app: App = None, cursor: Cursor = None) -> HTMLResponse:
+    async def history(request: Request, asked: BuildFilter, app: App = None, cursor: Cursor = None) -> HTMLResponse:
         """Shows builds, newest first, filtered by the query."""
         asked = replace(asked, app=app or None)
         found = await find(store, asked, limit=PAGE, before=int(cursor) if cursor else None)
         return HTMLResponse(pages.history(found, asked, await store.apps(), request.url.hostname))
 
     @router.get("/builds", response_model=Page[Build], summary="Builds of all apps")
-    async def every(asked: Wanted, app: App = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
+    async def every(asked: BuildFilter, app: App = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
         """Lists builds of all apps, newest first. A page may hold fewer than `limit` although `next` is set: a request
         looks at 1 000 builds at most."""
         return await page(replace(asked, app=app or None), limit, cursor)
 
     @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")
-    async def builds(app: str, asked: Wanted, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
+    async def builds(app: str, asked: BuildFilter, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
         """Lists builds of an app, newest first, filtered as in `GET /builds`."""
         return await page(replace(asked, app=app), limit, cursor)
 

@@ -18,12 +18,12 @@ EXAMPLE = {"reason": "fails while the mail server is moved", "until": "2026-01-3
 
 
 class QuarantineRequest(Model):
-    reason: str = Field(min_length=1, max_length=500, description="Why, for whoever reads a verdict.")
-    until: AwareDatetime = Field(description="At most 90 days ahead.")
-    step: str | None = Field(None, description="Name of a step; null: in any step.")
+    reason: str = Field(min_length=1, max_length=500, description="Reason, which every verdict shows.")
+    until: AwareDatetime = Field(description="End of the quarantine, at most 90 days ahead.")
+    step: str | None = Field(None, description="Name of a step; null: every step.")
 
 
-def flaky_router(store: BuildStore, history: HistoryStore, now: Callable[[], datetime]) -> APIRouter:
+def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[], datetime]) -> APIRouter:
     router = APIRouter(prefix="/apps/{app}/tests/flaky", tags=["flaky tests"])
 
     @router.get("", response_model=Page[Quarantine], summary="Flaky tests of an app")
@@ -41,7 +41,7 @@ def flaky_router(store: BuildStore, history: HistoryStore, now: Callable[[], dat
         await store.app(app)
         at = now()
         if not at < body.until <= at + LONGEST:
-            raise Invalid("until", f"must be between now and {at + LONGEST:%Y-%m-%d}; a quarantine is no way to live")
+            raise Invalid("until", f"must be between now and {at + LONGEST:%Y-%m-%d}")
         before = (await history.quarantines(app)).get(test)
         quarantine = Quarantine(
             test=test,

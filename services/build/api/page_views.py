@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from services.build.builds.app import App
 from services.build.builds.build import Build
-from services.build.builds.build_query import Filter, Found
+from services.build.builds.build_query import Filter, SearchResult
 from services.build.builds.timeline import timeline
 from services.build.gates.gate import number
 from services.build.logs.build_log import BuildLogs
@@ -27,7 +27,7 @@ class BuildPages:
         self._logs = logs
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
-    def history(self, found: Found, asked: Filter, apps: list[App], hostname: str | None) -> str:
+    def history(self, found: SearchResult, asked: Filter, apps: list[App], hostname: str | None) -> str:
         """Renders the history. `asked` gives the values that the form shows."""
         given = [
             ("app", asked.app),

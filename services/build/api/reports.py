@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
+from pydantic import Field
 
 from services.build.api.page_views import BuildPages
 from services.build.api.source_view import LARGEST_BYTES, FileView, source_view
@@ -13,7 +14,7 @@ from services.build.builds.build_comparison import Comparison, compare
 from services.build.builds.build_query import judged_before
 from services.build.builds.build_store import BuildStore
 from services.build.gates.report_archive import ReportFiles
-from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
 from services.build.git.repository import GitFailed, Repositories
 from services.build.git.tree_limits import BadTree
 from shared.errors import Invalid, NotFound, Problem
@@ -24,15 +25,14 @@ Item = TypeVar("Item")
 
 
 class Part(View, Generic[Item]):
-    """Holds one part of a build's reports. `cut` says what was left out; `known` is false while the build runs its
-    steps, and if it did not reach them."""
+    """Holds one part of a build's reports."""
 
-    known: bool
+    known: bool = Field(description="False while the build runs its steps, and if it did not reach them.")
     items: list[Item]
-    cut: list[str]
+    cut: list[str] = Field(description="Descriptions of what was left out because of its size.")
 
 
-def report_router(store: BuildStore, reports: ReportFiles, repositories: Repositories, pages: BuildPages) -> APIRouter:
+def reports_router(store: BuildStore, reports: ReportFiles, repositories: Repositories, pages: BuildPages) -> APIRouter:
     router = APIRouter(prefix="/builds/{build_id}", tags=["reports"])
 
     async def found(build_id: str) -> Build:
@@ -43,35 +43,37 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
     async def report_of(build: Build) -> BuildReport | None:
         """Returns the build's report. Raises a Problem 410 if it has expired."""
         if build.expired.log is not None:
-            raise Problem(f"the reports of {build.id} were removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
+            raise Problem(
+                f"the reports of {build.id} were deleted by the retention policy on {build.expired.log:%Y-%m-%d}",
+                status=410,
+            )
         return await asyncio.to_thread(reports.read, ran(build))
 
     def shown(request: Request, template: str, build: Build, **context: Any) -> HTMLResponse:
         return HTMLResponse(pages.part(template, build, request.url.hostname, **context))
 
+    async def part(request: Request, build: Build, name: str) -> Any:
+        """Returns the part `name` of the build's report, as a page if a browser asks."""
+        report = await report_of(build)
+        if wants_page(request.headers.get("accept")):
+            return shown(request, f"{name}.html", build, report=report)
+        whole = report or BuildReport()
+        return {"known": report is not None, "items": getattr(whole, name), "cut": whole.cut}
+
     @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
     async def tests(request: Request, build: Found) -> Any:
         """Lists the tests of the build, by the last run of each step; failed ones first, with their output."""
-        report = await report_of(build)
-        if wants_page(request.headers.get("accept")):
-            return shown(request, "tests.html", build, report=report)
-        return Part[TestRun](known=report is not None, items=report.tests if report else [], cut=cut_of(report))
+        return await part(request, build, "tests")
 
     @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
     async def coverage(request: Request, build: Found) -> Any:
         """Lists the files of the commit with their covered and missed lines, most missed lines first."""
-        report = await report_of(build)
-        if wants_page(request.headers.get("accept")):
-            return shown(request, "coverage.html", build, report=report)
-        return Part[FileCoverage](known=report is not None, items=report.coverage if report else [], cut=cut_of(report))
+        return await part(request, build, "coverage")
 
-    @router.get("/findings", response_model=Part[FoundPlace], summary="Findings of a build")
+    @router.get("/findings", response_model=Part[RecordedFinding], summary="Findings of a build")
     async def findings(request: Request, build: Found) -> Any:
         """Lists the findings of the reports and of the platform's own analysis."""
-        report = await report_of(build)
-        if wants_page(request.headers.get("accept")):
-            return shown(request, "findings.html", build, report=report)
-        return Part[FoundPlace](known=report is not None, items=report.findings if report else [], cut=cut_of(report))
+        return await part(request, build, "findings")
 
     @router.get("/source", response_model=FileView, summary="A file of a build's commit")
     async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
@@ -79,16 +81,16 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
         try:
             data = await repositories.in_thread(_content, repositories, build, file)
         except (GitFailed, BadTree) as error:
-            raise NotFound(f"the commit {build.commit[:10]} of {build.app} is not here any longer") from error
+            raise NotFound(f"the commit {build.commit[:10]} is no longer in the repository of {build.app}") from error
         view = source_view(file, data, await report_of(build) or BuildReport())
         return shown(request, "source.html", build, view=view) if wants_page(request.headers.get("accept")) else view
 
-    @router.get("/comparison", response_model=Comparison, summary="A build beside an earlier one")
+    @router.get("/comparison", response_model=Comparison, summary="A build compared with an earlier one")
     async def comparison(
         request: Request,
         build: Found,
         other: Annotated[
-            str | None, Query(alias="with", max_length=80, description="Id of a build of the app.")
+            str | None, Query(alias="with", max_length=80, description="Id of another build of the app.")
         ] = None,
     ) -> Any:
         """Compares the build with the last judged build of its branch before it, or with another build of its app."""
@@ -97,18 +99,14 @@ def report_router(store: BuildStore, reports: ReportFiles, repositories: Reposit
             raise Invalid("with", f"{before.id} is a build of {before.app}, not of {build.app}")
         as_page = wants_page(request.headers.get("accept"))
         if before is None and not as_page:
-            raise NotFound(f"no build of the same branch was judged before {build.id}; `with` names another one")
-        told = None
+            raise NotFound(f"no build of the same branch was judged before {build.id}; name one with `with`")
+        compared = None
         if before is not None:
             was, now = [await asyncio.to_thread(reports.read, ran(each)) for each in (before, build)]
-            told = await asyncio.to_thread(compare, before, build, was, now)
-        return shown(request, "comparison.html", build, told=told) if as_page else told
+            compared = await asyncio.to_thread(compare, before, build, was, now)
+        return shown(request, "comparison.html", build, comparison=compared) if as_page else compared
 
     return router
-
-
-def cut_of(report: BuildReport | None) -> list[str]:
-    return report.cut if report else []
 
 
 def ran(build: Build) -> str:

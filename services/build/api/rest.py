@@ -38,10 +38,14 @@ APP_EXAMPLE = {
 
 
 class BuildRequest(Model):
-    """Requests a build, of exactly one of the two."""
+    """Requests a build, of either a branch or a commit."""
 
-    branch: str | None = Field(None, max_length=200, description="Its head is built, and deployed if it is mapped.")
-    commit: Commit | None = Field(None, description="Built and judged, but not deployed.")
+    branch: str | None = Field(
+        None,
+        max_length=200,
+        description="Branch whose head is built, and deployed if the branch is mapped to an environment.",
+    )
+    commit: Commit | None = Field(None, description="Commit that is built and judged, but not deployed.")
 
     @model_validator(mode="after")
     def _one(self) -> "BuildRequest":
@@ -53,8 +57,8 @@ class BuildRequest(Model):
 def apps_router(
     store: BuildStore,
     repositories: Repositories,
-    mirror: RemoteSync,
-    upkeep: RepositoryGc,
+    remote_sync: RemoteSync,
+    repository_gc: RepositoryGc,
     vault: Vault,
     forget: Callable[[str], Awaitable[None]],
     now: Callable[[], datetime],
@@ -70,7 +74,7 @@ def apps_router(
         """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
         app = new.make(now(), vault, loopback=loopback)
         await store.add_app(app)
-        mirror.want(app)
+        remote_sync.request_fetch(app)
         return app.view()
 
     @router.get("", response_model=Page[AppView], summary="All apps")
@@ -92,19 +96,19 @@ def apps_router(
         left out.
         """
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
-        if changed.gate is not None:  # the hook asks from now on; whoever is asked goes by the app
+        if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await repositories.in_thread(repositories.gate, app, True)
         await store.put_app(changed)
         if changed.gate is None and repositories.exists(app):
             await repositories.in_thread(repositories.gate, app, False)
-        mirror.want(changed)
+        remote_sync.request_fetch(changed)
         return changed.view()
 
     @router.delete("/{app}", status_code=204, summary="Delete an app")
     async def delete(app: str) -> None:
         """Removes the app, its repository, its deliveries and its cache. Its builds stay readable, and what is deployed
         keeps running. 409 while a build has not ended."""
-        async with mirror.undisturbed(app), upkeep.undisturbed(app):
+        async with remote_sync.undisturbed(app), repository_gc.undisturbed(app):
             await store.app(app)
             if waiting := [build.id for build in await store.unended() if build.app == app]:
                 raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
@@ -122,10 +126,10 @@ def apps_router(
     return router
 
 
-def builds_router(
+def build_router(
     store: BuildStore,
-    intake: PushHandler,
-    mirror: RemoteSync,
+    push_handler: PushHandler,
+    remote_sync: RemoteSync,
     logs: BuildLogs,
     pages: BuildPages,
     wake: Callable[[], None],
@@ -141,7 +145,7 @@ def builds_router(
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
         """Queues a build of a branch's head, or of one commit, whatever its message says. An app's source is fetched
         first: 503 if that fails."""
-        return await mirror.build(app, body.branch, body.commit)
+        return await remote_sync.build(app, body.branch, body.commit)
 
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
@@ -153,15 +157,17 @@ def builds_router(
     async def log(
         request: Request,
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte.")] = 0,
-        line: Annotated[int, Query(ge=1, le=10**9, description="Of the page: one of the lines to show.")] = 1,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
+        line: Annotated[int, Query(ge=1, le=10**9, description="For the page: a line that it shows.")] = 1,
     ) -> Response:
         """Returns the present log as plain text, from byte `from` on. 410 if it has expired.
 
         If `Accept` begins with `text/html` it is a page of a thousand numbered lines: `?line=120#L120` links to a line.
         """
         if build.expired.log is not None:
-            raise Problem(f"the log of {build.id} was removed by rule on {build.expired.log:%Y-%m-%d}", status=410)
+            raise Problem(
+                f"the log of {build.id} was deleted by the retention policy on {build.expired.log:%Y-%m-%d}", status=410
+            )
         if _wants_page(request):
             return HTMLResponse(await asyncio.to_thread(pages.log, build, line, request.url.hostname))
         return PlainTextResponse(await asyncio.to_thread(logs.read, build.id, start, limit=-1))
@@ -210,7 +216,7 @@ def builds_router(
     @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
     async def retry(request: Request, build: Found) -> Any:
         """Queues a new build of the same commit. 409 while this one has not ended."""
-        again = await intake.retry(build)
+        again = await push_handler.retry(build)
         return _see(again) if _wants_page(request) else again
 
     return router

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.build.gates.report_record import BuildReport, FoundPlace
+from services.build.gates.report_record import BuildReport, RecordedFinding
 
 LARGEST_BYTES = 2**20
 LINES_SHOWN = 10_000
@@ -15,16 +15,17 @@ class SourceLine:
     number: int
     text: str
     mark: Literal["covered", "missed", ""] = ""
-    findings: list[FoundPlace] = field(default_factory=list)
+    findings: list[RecordedFinding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class FileView:
-    """Holds the lines of a file. `why_not` says why there are none, or not all."""
+    """Holds the lines of a file."""
 
     file: str
     lines: list[SourceLine]
     why_not: str = ""
+    """Reason why there are no lines, or not all."""
 
 
 def source_view(file: str, data: bytes | None, report: BuildReport) -> FileView:
@@ -38,7 +39,7 @@ def source_view(file: str, data: bytes | None, report: BuildReport) -> FileView:
         if each.file == file:
             marks.update((line, "covered") for line in each.covered)
             marks.update((line, "missed") for line in each.missed)
-    found: dict[int | None, list[FoundPlace]] = {}
+    found: dict[int | None, list[RecordedFinding]] = {}
     for place in report.findings:
         if place.file == file:
             found.setdefault(place.line, []).append(place)

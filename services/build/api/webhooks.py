@@ -25,10 +25,10 @@ class Answer(View):
     id: str
     state: WebhookDeliveryState
     reason: str
-    known: bool = Field(False, description="It came before, and was not taken a second time.")
+    known: bool = Field(False, description="True if the delivery was received before; it is not processed again.")
 
 
-def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: WebhookHandler) -> APIRouter:
+def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handler: WebhookHandler) -> APIRouter:
     router = APIRouter(tags=["webhooks"])
 
     @router.post(
@@ -45,13 +45,13 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: Webh
         came before. 401 without saying what is wrong, 413 above 5 MB.
         """
         body = await _body(request)
-        delivery, new = await receiver.receive(forge, app, request.headers, body)
+        delivery, new = await webhook_handler.receive(forge, app, request.headers, body)
         if not new:
             return Answer(id=delivery.id, state=delivery.state, reason="known already", known=True)
         response.status_code = 202 if delivery.waits else 200
         return Answer(id=delivery.id, state=delivery.state, reason=delivery.reason)
 
-    @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="What webhooks said")
+    @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="Deliveries of webhooks")
     async def log(app: str) -> Page[WebhookDelivery]:
         """Lists the newest 200 deliveries, each with its outcome."""
         await store.app(app)
@@ -61,12 +61,12 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, receiver: Webh
         "/apps/{app}/deliveries/{delivery_id}/redeliver",
         status_code=202,
         response_model=WebhookDelivery,
-        summary="Run it again",
+        summary="Process a delivery again",
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
         """Fetches again, and builds the branch's head if that was not queued before. 409 for a delivery that was not a
         push."""
-        return await receiver.again(app, delivery_id)
+        return await webhook_handler.again(app, delivery_id)
 
     return router
 
@@ -83,7 +83,7 @@ async def _body(request: Request) -> bytes:
             if len(body) > LARGEST_BYTES:
                 raise _too_large()
     except ClientDisconnect:
-        raise Problem("the body ended before its end", status=400) from None
+        raise Problem("the connection ended before the body did", status=400) from None
     return bytes(body)
 
 

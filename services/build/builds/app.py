@@ -17,38 +17,36 @@ Gate = Literal["push"]  # a push to a branch of production is accepted only once
 DEFAULT_BRANCHES: Branches = {"release": Environment.PRODUCTION, "dev": Environment.CANARY}
 _BRANCH = re.compile(r"^(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._/@+-]{1,200}$")
 
-_NO_DOOR = (
-    "gate: push and a source exclude each other: what is pushed to a forge does not pass this door. Either set "
+_GATE_AND_SOURCE = (
+    "gate: push and a source exclude each other: what is pushed to a forge does not pass this gate. Either set "
     "source to null, or gate to null and have the forge protect the branch by the statuses slipway/build, /test "
     "and /analysis"
 )
 
 
-class AppView(View):
-    """Shows an app. `gates` are its own minimum and `flaky` its limits for flaky tests: a manifest may only tighten
-    them."""
+class _AppFields(View):
+    """Holds the fields that are stored and shown alike."""
 
     name: AppName
     branches: Branches
-    gates: Gates = Gates()
-    flaky: Flaky = Flaky()
-    gate: Gate | None = None
-    source: SourceView | None = None
+    gates: Gates = Field(Gates(), description="Minimum of the gates; a manifest may only tighten them.")
+    flaky: Flaky = Field(Flaky(), description="Limits for flaky tests; a manifest may only tighten them.")
+    gate: Gate | None = Field(None, description="`push`: pushes to production's branches are judged first.")
     created_at: datetime
 
 
-class App(View):
+class AppView(_AppFields):
+    """Shows an app."""
+
+    source: SourceView | None = None
+
+
+class App(_AppFields):
     """Holds an app as it is stored; `view` returns what is shown of it."""
 
-    name: AppName
-    branches: Branches
-    gates: Gates = Gates()
-    flaky: Flaky = Flaky()
-    gate: Gate | None = None
     source: Source | None = None
-    created_at: datetime
 
-    def is_behind_the_door(self, branch: str) -> bool:
+    def is_gated(self, branch: str) -> bool:
         """Returns True if a push to the branch is judged before it is accepted."""
         return self.gate == "push" and self.branches.get(branch) is Environment.PRODUCTION
 
@@ -59,18 +57,19 @@ class App(View):
 class AppSettings(Model):
     """Changes an app, as the body of `PUT /apps/{app}`: a field that is left out stays as it is."""
 
-    branches: Branches | None = Field(None, description="Branch → environment. Other branches are kept, not built.")
+    branches: Branches | None = Field(
+        None, description="Environment by branch. Pushes to other branches are stored and not built."
+    )
     gates: Gates | None = Field(
-        None, description="The app's own minimum; null in a gate means the platform's default. May loosen that default."
+        None, description="Minimum of the app's gates; null means the platform's default, which the app may loosen."
     )
-    flaky: Flaky | None = Field(
-        None, description="What is done about tests that fail; null in it means the platform's default."
-    )
+    flaky: Flaky | None = Field(None, description="Limits for flaky tests; null means the platform's default.")
     gate: Literal["push", "none"] | None = Field(
-        None, description="push: a push to a branch of production is refused until its commit has passed; null: none."
+        None,
+        description="`push`: a push to a branch of production is accepted once its commit has passed. `none`: always.",
     )
     source: SourceSettings | None = Field(
-        None, description="An outside repository that it is fetched from; null: none."
+        None, description="Repository of a forge that the app is fetched from; null: it is pushed here."
     )
 
     @field_validator("branches")
@@ -91,7 +90,7 @@ class AppSettings(Model):
             update["gate"] = None if self.gate == "none" else self.gate
         changed = app.model_copy(update=update)
         if changed.gate is not None and changed.source is not None:
-            raise Invalid("gate" if self.gate == "push" else "source", _NO_DOOR)
+            raise Invalid("gate" if self.gate == "push" else "source", _GATE_AND_SOURCE)
         return changed
 
 

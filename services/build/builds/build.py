@@ -28,24 +28,26 @@ EXCERPT_BYTES = 4096
 
 
 class StepRun(View):
-    """Records one step; `exit_code` is null while it runs, when it was ended from outside, and when it was skipped."""
+    """Records one step."""
 
     name: str
     stage: Stage
     state: Literal["running", "success", "failure", "skipped"]
-    line: int = Field(1, description="The log's line at which it begins, from 1.")
+    line: int = Field(1, description="First line of its output in the build's log, from 1.")
     started_at: datetime
     finished_at: datetime | None = None
-    exit_code: int | None = None
+    exit_code: int | None = Field(
+        None, description="Null while the step runs, if it was ended from outside, and if it was skipped."
+    )
     reason: str = ""
-    ignored: bool = Field(False, description="It failed, and by its manifest that does not count.")
+    ignored: bool = Field(False, description="True if it failed and its manifest says `failure: ignore`.")
 
     @property
     def failed(self) -> bool:
         """Returns True if the step failed and that counts for the build."""
         return self.state == "failure" and not self.ignored
 
-    @computed_field(description="How long it ran; null while it does.")  # type: ignore[prop-decorator]
+    @computed_field(description="Duration; null while it runs.")  # type: ignore[prop-decorator]
     @property
     def seconds(self) -> float | None:
         return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
@@ -54,8 +56,10 @@ class StepRun(View):
 class Expired(View):
     """Records which of the build's files (log, artifact) retention has deleted, and when."""
 
-    log: datetime | None = Field(None, description="Its log and the details of its reports.")
-    artifact: datetime | None = Field(None, description="Its artifact; building the commit again makes one.")
+    log: datetime | None = Field(None, description="When its log and the details of its reports were deleted.")
+    artifact: datetime | None = Field(
+        None, description="When its artifact was deleted; a new build of the commit makes another."
+    )
 
 
 class StopRequest(View):
@@ -66,32 +70,39 @@ class StopRequest(View):
 
 
 class Build(BuildView):
-    """Holds a build's record, as `GET /builds/{id}` shows it.
+    """Holds a build's record, as `GET /builds/{id}` shows it."""
 
-    `number` counts up per app; `attempt` grows when a build is resumed after a crash.
-    """
-
-    number: int
+    number: int = Field(description="Counts up per app.")
     reason: str = ""
-    stage: Stage | None = Field(None, description="The stage that it is in, or ended in.")
+    stage: Stage | None = Field(None, description="Stage that it is in, or that it ended in.")
     steps: list[StepRun] = Field([])
     gates: list[GateResult] = Field([])
-    flaky: list[FlakyTest] = Field([], description="Flaky tests that touched the verdict; none of them is hidden.")
-    untested: bool | None = Field(None, description="True if no test reported anything; null before that is known.")
-    release: str | None = Field(None, description="Id of the deployer's release of this build.")
-    urls: list[str] = Field([], description="Where it is live.")
-    recovered: bool = Field(False, description="A success after a failure of the same branch.")
-    excerpt: str = Field("", description="First failing lines, at most 4 KiB.")
-    attempt: int = 0
-    fresh: bool = Field(False, description="Asked for by hand: nothing that passed already is reused.")
-    judgement: str | None = Field(None, description="Digest of what decides its verdict; equal ones, equal verdicts.")
-    reused: str | None = Field(None, description="The build that passed instead: its steps were not run again.")
-    expired: Expired = Field(Expired(), description="What was removed by rule; the record stays.")
+    flaky: list[FlakyTest] = Field([], description="All flaky tests that influenced the verdict.")
+    untested: bool | None = Field(
+        None, description="True if no test report was read; null before the gates have judged."
+    )
+    release: str | None = Field(None, description="Id of the release that deploys it.")
+    urls: list[str] = Field([], description="URLs at which it is live.")
+    recovered: bool = Field(
+        False, description="True if it succeeded and the branch's last judged build before it did not."
+    )
+    excerpt: str = Field("", description="Log lines from the first that looks like a failure, at most 4 KiB.")
+    attempt: int = Field(
+        0, description="Number of times that the build began: it begins again after a crash of the service."
+    )
+    fresh: bool = Field(
+        False, description="True if it was requested by hand: the result of an earlier build is not reused."
+    )
+    judgement: str | None = Field(None, description="Cache key: a digest of everything that decides the verdict.")
+    reused: str | None = Field(None, description="Id of the earlier build whose result is reused; no steps were run.")
+    expired: Expired = Field(Expired(), description="Which of its files retention has deleted.")
     stop: StopRequest | None = None
-    door: bool = Field(False, description="Its commit is judged before a push of it to `branch` is accepted.")
+    door: bool = Field(
+        False, description="True for a pre-receive build: the commit is judged before its push to `branch` is accepted."
+    )
     created_at: datetime
     started_at: datetime | None = None
-    sealed_at: datetime | None = Field(None, description="When what passed was ready to be released.")
+    sealed_at: datetime | None = Field(None, description="When its artifact was sealed.")
     finished_at: datetime | None = None
 
     @property
@@ -120,9 +131,9 @@ class Build(BuildView):
         return self.state is S.RUNNING and self.passed
 
 
-def noted_expiry(build: Build, expired: Expired) -> Build:
-    """Returns the build with `expired` noted; a time that is already noted stays. Raises ValueError for a build that
-    has not ended."""
+def with_expiry(build: Build, expired: Expired) -> Build:
+    """Returns the build with `expired` recorded; a time that is already recorded stays. Raises ValueError for a build
+    that has not ended."""
     if not build.ended:
         raise ValueError(f"{build.id} has not ended")
     before = build.expired

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from services.build.builds.build import Build
-from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
 from shared.models import View
 
 LISTED = 100
@@ -18,7 +18,9 @@ class GateChange(View):
     unit: str = ""
     before: float | None = None
     after: float | None = None
-    delta: float | None = Field(None, description="Null where one of the two is missing.")
+    delta: float | None = Field(
+        None, description="Figure of this build minus that of the other; null if one is missing."
+    )
 
 
 class StepChange(View):
@@ -40,34 +42,30 @@ class CoverageChange(View):
 
 
 class Comparison(View):
-    """Compares two builds. The lists of changes hold at most 100 entries each.
+    """Compares two builds. The lists of changes hold at most 100 entries each."""
 
-    `details_known` is false if one of the builds has no report (it kept none, or it has expired): then the lists of
-    tests, findings and coverage say nothing.
-    """
-
-    before: str = Field(description="Id of the build that this one is compared with.")
-    after: str
+    before: str = Field(description="Id of the earlier build.")
+    after: str = Field(description="Id of the later build.")
     from_commit: str
     to_commit: str
     gates: list[GateChange]
     steps: list[StepChange]
     details_known: bool = Field(
-        description="Whether both kept what their reports said; else the lists below are empty."
+        description="False if one of the two has no report, or it expired; then the lists below are empty."
     )
-    newly_failing: list[str] = Field([])
-    fixed: list[str] = Field([])
-    added: list[str] = Field([])
-    gone: list[str] = Field([])
-    new_findings: list[FoundPlace] = Field([])
-    gone_findings: list[FoundPlace] = Field([])
+    newly_failing: list[str] = Field([], description="Tests that fail in the later build only, as `<step>: <id>`.")
+    fixed: list[str] = Field([], description="Tests that failed in the earlier build and passed in the later one.")
+    added: list[str] = Field([], description="Tests that only the later build reports.")
+    gone: list[str] = Field([], description="Tests that only the earlier build reports.")
+    new_findings: list[RecordedFinding] = Field([])
+    gone_findings: list[RecordedFinding] = Field([])
     coverage: list[CoverageChange] = Field([])
-    counts: dict[str, int] = Field({}, description="How many each list would hold, uncut.")
+    counts: dict[str, int] = Field({}, description="Number of entries of each list before it was cut to 100.")
 
 
 def compare(before: Build, after: Build, was: BuildReport | None, now: BuildReport | None) -> Comparison:
     """Compares two builds. `was` and `now` are their reports; None if a report is not known."""
-    told = Comparison(
+    comparison = Comparison(
         before=before.id,
         after=after.id,
         from_commit=before.commit,
@@ -77,14 +75,15 @@ def compare(before: Build, after: Build, was: BuildReport | None, now: BuildRepo
         details_known=was is not None and now is not None,
     )
     if was is None or now is None:
-        return told
+        return comparison
     lists: dict[str, Sequence[Any]] = {
         **_tests(was.tests, now.tests),
-        **_findings(was.findings, now.findings),
+        "new_findings": _beyond(now.findings, was.findings),
+        "gone_findings": _beyond(was.findings, now.findings),
         "coverage": _coverage(was.coverage, now.coverage),
     }
     cut = {name: items[:LISTED] for name, items in lists.items()}
-    return told.model_copy(update={**cut, "counts": {name: len(items) for name, items in lists.items()}})
+    return comparison.model_copy(update={**cut, "counts": {name: len(items) for name, items in lists.items()}})
 
 
 def _gates(before: Build, after: Build) -> list[GateChange]:
@@ -128,11 +127,7 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
     return failed
 
 
-def _findings(was: Sequence[FoundPlace], now: Sequence[FoundPlace]) -> dict[str, list[FoundPlace]]:
-    return {"new_findings": _beyond(now, was), "gone_findings": _beyond(was, now)}
-
-
-def _beyond(these: Sequence[FoundPlace], those: Sequence[FoundPlace]) -> list[FoundPlace]:
+def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
     """Returns the findings that `those` lack, or have less often; their lines may have moved."""
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []

@@ -38,12 +38,12 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Holds one page of results."""
 
     builds: list[Build]
     following: int | None
-    """Place before which the search goes on; None if no builds are left."""
+    """Position before which the search goes on; None if no builds are left."""
     scanned: int
     """Number of builds that were looked at. Few `builds` with a `following` mean that the search ended at its bound."""
 
@@ -56,7 +56,7 @@ async def find(
     before: int | None = None,
     batch_size: int = BATCH,
     scanned_at_most: int = SCANNED,
-) -> Found:
+) -> SearchResult:
     """Returns at most `limit` builds, newest first, from the next 1 000 or so: this bounds the work of a request, and
     each cursor is behind the one before it. Raises RedisError."""
     found: list[tuple[int, Build]] = []
@@ -64,15 +64,15 @@ async def find(
     while scanned < scanned_at_most:
         batch = await store.builds(wanted.app, limit=batch_size if wanted.narrows else limit + 1, before=before)
         if not batch:
-            return Found([build for _, build in found], None, scanned)
-        for place, build in batch:
+            return SearchResult([build for _, build in found], None, scanned)
+        for position, build in batch:
             scanned += 1
             if wanted.holds(build):
                 if len(found) == limit:  # there is one more: the next page begins with it
-                    return Found([build for _, build in found], found[-1][0], scanned)
-                found.append((place, build))
+                    return SearchResult([build for _, build in found], found[-1][0], scanned)
+                found.append((position, build))
         before = batch[-1][0]
-    return Found([build for _, build in found], before, scanned)
+    return SearchResult([build for _, build in found], before, scanned)
 
 
 async def judged_before(store: BuildStore, build: Build) -> Build | None:
@@ -81,6 +81,6 @@ async def judged_before(store: BuildStore, build: Build) -> Build | None:
     wanted = Filter(app=build.app, branch=build.branch, states=JUDGED)
     if build.branch is None:
         return None
-    place = await store.place(build.id)
-    found = await find(store, wanted, limit=1, before=place)
+    position = await store.position(build.id)
+    found = await find(store, wanted, limit=1, before=position)
     return found.builds[0] if found.builds else None

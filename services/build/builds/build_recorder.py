@@ -22,8 +22,7 @@ Answer = TypeVar("Answer")
 
 
 class BuildRecorder:
-    """Stores the changes of one build; `build` is the last stored state that this process knows. Texts are masked by
-    `mask`.
+    """Stores the changes of one build.
 
     While the store is out of reach every method waits for it, and raises Stopped once `stop` is set.
     """
@@ -33,9 +32,11 @@ class BuildRecorder:
         self.stop = stop
         self.now = now
         self.mask = Mask()
+        """Mask of all texts that are stored."""
         self._id = build_id
-        self._one = asyncio.Lock()  # steps run beside each other, and `build` is what was stored last
+        self._lock = asyncio.Lock()  # steps run concurrently, and `build` is what was stored last
         self.build: Build
+        """Last stored state that this process knows."""
 
     async def load(self) -> None:
         self.build = await self.patiently(lambda: self.store.build(self._id))
@@ -43,7 +44,7 @@ class BuildRecorder:
     async def update(self, change: Change) -> None:
         """Stores `change(stored)`. Raises Stopped if a stop of the build was requested meanwhile; then nothing is
         changed."""
-        async with self._one:
+        async with self._lock:
             self.build = await self.patiently(
                 lambda: self.store.update(
                     self._id, lambda stored: stored if stored.stop else self._masked(change(stored))

@@ -1,127 +1,50 @@
 """Stores apps and builds, in Redis."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import WatchError
 
 from services.build.builds.app import App
-from services.build.builds.build import JUDGED, Build, Expired, event_of, noted_expiry
+from services.build.builds.build import JUDGED, Build, Expired, event_of, with_expiry
 from services.build.builds.status_store import mark
 from shared import events
 from shared.errors import Conflict, NotFound
 
+BATCH = 100
 Change = Callable[[Build], Build]
 Head = tuple[str, str]  # commit, id of the build that was queued for it (empty: it is not to be built)
 
 
-class BuildStore(Protocol):
-    """Stores apps and builds. Every method raises `RedisError` when the store is out of reach; each write is atomic.
-
-    One process writes. A change of a build's state, its event `build.<state>` and its commit statuses (see
-    status_store.py) are stored in one transaction.
-    """
-
-    async def apps(self) -> list[App]:
-        """Returns the apps, sorted by name."""
-        ...
-
-    async def app(self, name: str) -> App:
-        """Returns an app. Raises NotFound."""
-        ...
-
-    async def add_app(self, app: App) -> None:
-        """Adds an app. Raises Conflict if there is one of that name."""
-        ...
-
-    async def put_app(self, app: App) -> None: ...
-
-    async def delete_app(self, name: str) -> None:
-        """Removes the app and its heads. Its builds stay readable, and their ids are not reused."""
-        ...
-
-    async def next_number(self, app: str) -> int:
-        """Returns the app's next build number, from 1; an unused number is not reused."""
-        ...
-
-    async def add(self, build: Build, *, is_head: bool) -> None:
-        """Adds a queued build; with `is_head`, its commit becomes the one last queued for its branch."""
-        ...
-
-    async def update(self, build_id: str, change: Change) -> Build:
-        """Stores `change(stored)` and returns it; `change` is called again if another writer was first, and may raise.
-
-        A build that has ended is returned unchanged. Raises NotFound.
-        """
-        ...
-
-    async def build(self, build_id: str) -> Build:
-        """Returns a build. Raises NotFound."""
-        ...
-
-    async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
-        """Returns builds of one app, or of all, newest first, each with its place in time; only those before the place
-        `before`."""
-        ...
-
-    async def place(self, build_id: str) -> int:
-        """Returns the build's place in time. Raises NotFound."""
-        ...
-
-    async def note(self, build_id: str, expired: Expired) -> Build:
-        """Records which of the build's files (log, artifact) retention has deleted. Raises NotFound, and ValueError for
-        a build that has not ended."""
-        ...
-
-    async def drop(self, builds: Sequence[Build]) -> None:
-        """Removes builds that have ended. Their ids are not reused. Idempotent."""
-        ...
-
-    async def unended(self) -> list[Build]:
-        """Returns queued and running builds, oldest first."""
-        ...
-
-    async def heads(self, app: str) -> dict[str, Head]:
-        """Returns branch → what was last queued for it."""
-        ...
-
-    async def skip_head(self, app: str, branch: str, commit: str) -> None:
-        """Makes the commit the branch's head, without a build."""
-        ...
-
-    async def forget_head(self, app: str, branch: str) -> None: ...
-
-    async def judged(self, app: str) -> set[str]:
-        """Returns the ids of the last judged build of each branch."""
-        ...
-
-    async def last_judged(self, app: str, branch: str) -> Build | None:
-        """Returns the branch's last build that ended in success, failure or error, except pre-receive builds."""
-        ...
-
-
-class RedisBuildStore:
+class BuildStore:
     """Stores `build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`, `build:place` (counter),
-    `build:all` and `build:of:<app>` (sorted sets: id by place), `build:unended` (the same), `build:heads:<app>` and
-    `build:judged:<app>` (hashes by branch)."""
+    `build:all` and `build:of:<app>` (sorted sets: id by position), `build:unended` (the same), `build:heads:<app>` and
+    `build:judged:<app>` (hashes by branch).
+
+    Every method raises `RedisError` when Redis is out of reach; each write is atomic. One process writes. A change of
+    a build's state, its event `build.<state>` and its commit statuses (see status_store.py) are stored in one
+    transaction.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def apps(self) -> list[App]:
+        """Returns the apps, sorted by name."""
         names: list[Any] = sorted(await self._redis.smembers("build:apps"))
         texts = await self._redis.mget([_app(name) for name in names]) if names else []
         return [App.model_validate_json(text) for text in texts if text]
 
     async def app(self, name: str) -> App:
+        """Returns an app. Raises NotFound."""
         text = await self._redis.get(_app(name))
         if text is None:
             raise NotFound(f"there is no app {name}; push to /git/{name}.git or POST /apps makes it")
         return App.model_validate_json(text)
 
     async def add_app(self, app: App) -> None:
+        """Adds an app. Raises Conflict if there is one of that name."""
         if await self._redis.exists(_app(app.name)):
             raise Conflict(f"there is an app {app.name} already; PUT /apps/{app.name} changes it")
         await self.put_app(app)
@@ -133,69 +56,95 @@ class RedisBuildStore:
             await pipe.execute()
 
     async def delete_app(self, name: str) -> None:
+        """Removes the app and its heads. Its builds stay readable, and their ids are not reused."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(_app(name), f"build:heads:{name}")
             pipe.srem("build:apps", name)
             await pipe.execute()
 
     async def next_number(self, app: str) -> int:
+        """Returns the app's next build number, from 1; an unused number is not reused."""
         return int(await self._redis.incr(f"build:number:{app}"))
 
     async def add(self, build: Build, *, is_head: bool) -> None:
-        place = await self._redis.incr("build:place")
-        async with self._redis.pipeline(transaction=True) as pipe:
+        """Adds a queued build; with `is_head`, its commit becomes the one last queued for its branch. Idempotent."""
+        position = await self._redis.incr("build:place")
+
+        async def write(pipe: Pipeline) -> None:
+            if await pipe.exists(_build(build.id)):
+                return
+            pipe.multi()  # type: ignore[no-untyped-call]
             pipe.set(_build(build.id), build.model_dump_json())
             for index in ("build:all", f"build:of:{build.app}", "build:unended"):
-                pipe.zadd(index, {build.id: place})
+                pipe.zadd(index, {build.id: position})
             if is_head and build.branch is not None:
                 pipe.hset(f"build:heads:{build.app}", build.branch, f"{build.commit} {build.id}")
             events.append(pipe, event_of(build))
             mark(pipe, None, build)
-            await pipe.execute()
+
+        # Begins again if the connection is lost in the middle; what is stored decides.
+        await self._redis.transaction(write, _build(build.id))
 
     async def update(self, build_id: str, change: Change) -> Build:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            while True:
-                try:
-                    await pipe.watch(_build(build_id))
-                    stored: Any = await pipe.get(_build(build_id))
-                    before = _parse(build_id, stored)
-                    after = before if before.ended else change(before)
-                    if after != before:
-                        pipe.multi()  # type: ignore[no-untyped-call]
-                        _write(pipe, before, after)
-                        await pipe.execute()
-                    return after
-                except WatchError:  # another writer, or a connection lost in the middle: what is stored decides
-                    continue
+        """Stores `change(stored)` and returns it; `change` is called again if another writer was first, and may raise.
+
+        A build that has ended is returned unchanged. Raises NotFound.
+        """
+
+        async def write(pipe: Pipeline) -> Build:
+            stored: Any = await pipe.get(_build(build_id))
+            before = _parse(build_id, stored)
+            after = before if before.ended else change(before)
+            pipe.multi()  # type: ignore[no-untyped-call]
+            if after != before:
+                _write(pipe, before, after)
+            return after
+
+        updated: Build = await self._redis.transaction(write, _build(build_id), value_from_callable=True)
+        return updated
 
     async def build(self, build_id: str) -> Build:
+        """Returns a build. Raises NotFound."""
         text: Any = await self._redis.get(_build(build_id))
         return _parse(build_id, text)
 
     async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
+        """Returns builds of one app, or of all, newest first, each with its position; only those before the position
+        `before`."""
         index = f"build:of:{app}" if app else "build:all"
         top = f"({before}" if before is not None else "+inf"
         found: Any = await self._redis.zrevrangebyscore(index, top, "-inf", start=0, num=limit, withscores=True)
         texts = await self._redis.mget([_build(build_id) for build_id, _ in found]) if found else []
         return [
-            (int(place), Build.model_validate_json(text))
-            for (_, place), text in zip(found, texts, strict=True)
+            (int(position), Build.model_validate_json(text))
+            for (_, position), text in zip(found, texts, strict=True)
             if text is not None
         ]
 
-    async def place(self, build_id: str) -> int:
-        place: Any = await self._redis.zscore("build:all", build_id)
-        if place is None:
+    async def every(self, app: str | None = None) -> AsyncIterator[Build]:
+        """Yields all builds of one app, or of all, newest first; they are read 100 at a time."""
+        before: int | None = None
+        while batch := await self.builds(app, limit=BATCH, before=before):
+            before = batch[-1][0]
+            for _, build in batch:
+                yield build
+
+    async def position(self, build_id: str) -> int:
+        """Returns the build's position in the order of queueing. Raises NotFound."""
+        position: Any = await self._redis.zscore("build:all", build_id)
+        if position is None:
             raise NotFound(f"there is no build {build_id}")
-        return int(place)
+        return int(position)
 
     async def note(self, build_id: str, expired: Expired) -> Build:
-        noted = noted_expiry(await self.build(build_id), expired)  # nobody else writes to a build that has ended
+        """Records which of the build's files (log, artifact) retention has deleted. Raises NotFound, and ValueError for
+        a build that has not ended."""
+        noted = with_expiry(await self.build(build_id), expired)  # only this writes to a build that has ended
         await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
         return noted
 
     async def drop(self, builds: Sequence[Build]) -> None:
+        """Removes builds that have ended. Their ids are not reused. Idempotent."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for build in builds:
                 pipe.delete(_build(build.id))
@@ -204,25 +153,30 @@ class RedisBuildStore:
             await pipe.execute()
 
     async def unended(self) -> list[Build]:
+        """Returns queued and running builds, oldest first."""
         ids: Any = await self._redis.zrange("build:unended", 0, -1)
         texts = await self._redis.mget([_build(build_id) for build_id in ids]) if ids else []
         return [Build.model_validate_json(text) for text in texts if text]
 
     async def heads(self, app: str) -> dict[str, Head]:
+        """Returns branch → what was last queued for it."""
         stored: Any = await self._redis.hgetall(f"build:heads:{app}")
         return {branch: (text[:40], text[41:]) for branch, text in stored.items()}
 
     async def skip_head(self, app: str, branch: str, commit: str) -> None:
+        """Makes the commit the branch's head, without a build."""
         await self._redis.hset(f"build:heads:{app}", branch, f"{commit} ")
 
     async def forget_head(self, app: str, branch: str) -> None:
         await self._redis.hdel(f"build:heads:{app}", branch)
 
     async def judged(self, app: str) -> set[str]:
+        """Returns the ids of the last judged build of each branch."""
         ids: Any = await self._redis.hvals(f"build:judged:{app}")
         return set(ids)
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
+        """Returns the branch's last build that ended in success, failure or error, except pre-receive builds."""
         build_id: Any = await self._redis.hget(f"build:judged:{app}", branch)
         return await self.build(build_id) if build_id else None
 

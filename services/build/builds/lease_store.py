@@ -17,24 +17,19 @@ class Lease:
     def __init__(self, redis: Redis, home: str) -> None:
         self._redis = redis
         self._home = home
-        self._refusal: str | None = None
+        self._other_home: str | None = None
 
     async def hold(self) -> bool:
         """Takes the lease or renews it; returns False while another home has it. Raises RedisError."""
         holder: Any = await self._redis.set(KEY, self._home, nx=True, get=True, px=int(LEASE_S * 1000))
         if holder == self._home:
             await self._redis.pexpire(KEY, int(LEASE_S * 1000))
-        held = holder is None or holder == self._home
-        self._refusal = None if held else _refusal(str(holder))
-        return held
+        self._other_home = None if holder in (None, self._home) else holder
+        return self._other_home is None
 
     async def refusal(self) -> str | None:
         """Returns why no build runs here, as of the last look, for `/ready`; None if builds run."""
-        return self._refusal
-
-
-def _refusal(holder: str) -> str:
-    return (
-        f"a build service with another home (stack {holder}) works on this Redis; its builds are run there. "
-        "End it, or give each its own SLIPWAY_REDIS_URL"
-    )
+        return self._other_home and (
+            f"a build service with another home (stack {self._other_home}) works on this Redis; its builds are run "
+            "there. End it, or give each its own SLIPWAY_REDIS_URL"
+        )

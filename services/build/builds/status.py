@@ -35,8 +35,8 @@ class Status(View):
         return f"slipway/{self.stage}"
 
 
-class Wanted(View):
-    """Holds the commit statuses that a build's forge is to get."""
+class PendingStatuses(View):
+    """Holds the commit statuses of a build that its forge has to get."""
 
     app: str
     commit: str
@@ -44,11 +44,11 @@ class Wanted(View):
     statuses: list[Status]
 
 
-def wanted(build: Build) -> Wanted:
+def statuses_of(build: Build) -> PendingStatuses:
     """Returns all statuses of the build; `deploy` is among them only if it is to be deployed."""
     judged = [_judged(build, stage) for stage in JUDGED_STAGES]
     statuses = [*judged, _deploy(build)] if build.environment else judged
-    return Wanted(app=build.app, commit=build.commit, number=build.number, statuses=statuses)
+    return PendingStatuses(app=build.app, commit=build.commit, number=build.number, statuses=statuses)
 
 
 def _judged(build: Build, stage: Stage) -> Status:
@@ -70,8 +70,8 @@ def _running(build: Build, stage: Stage) -> Status:
     at = order.index(build.stage or Stage.BUILD)
     if order.index(stage) > at:
         return Status(stage=stage, verdict=V.PENDING, description="waits for its turn")
-    said = "running" if order.index(stage) == at else "its steps passed; the gates judge at the end"
-    return Status(stage=stage, verdict=V.RUNNING, description=said)
+    description = "running" if order.index(stage) == at else "its steps passed; the gates judge at the end"
+    return Status(stage=stage, verdict=V.RUNNING, description=description)
 
 
 def _failure(build: Build, stage: Stage) -> Status:
@@ -79,7 +79,7 @@ def _failure(build: Build, stage: Stage) -> Status:
     stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # none: what passed could not be sealed
     if stage in stages:
         own = [gate for gate in refused if _stage_of(gate, build) is stage]
-        return Status(stage=stage, verdict=V.FAILURE, description=_told(own) or build.reason)
+        return Status(stage=stage, verdict=V.FAILURE, description=_reasons(own) or build.reason)
     ended_at = next((_stage_of(gate, build) for gate in refused if gate.name in ("steps", "manifest")), Stage.DEPLOY)
     order = [*JUDGED_STAGES, Stage.DEPLOY]
     if order.index(stage) > order.index(ended_at):
@@ -89,14 +89,14 @@ def _failure(build: Build, stage: Stage) -> Status:
 
 def _deploy(build: Build) -> Status:
     if build.state in (S.QUEUED, S.RUNNING):
-        verdict, said = (V.RUNNING, "being deployed") if build.passed else (V.PENDING, "waits for the gates")
+        verdict, description = (V.RUNNING, "being deployed") if build.passed else (V.PENDING, "waits for the gates")
     elif build.state is S.SUCCESS:
-        verdict, said = V.SUCCESS, build.reason
+        verdict, description = V.SUCCESS, build.reason
     elif build.state is S.FAILURE:
-        verdict, said = (V.FAILURE, build.reason) if build.passed else (V.ERROR, "not deployed: a gate said no")
+        verdict, description = (V.FAILURE, build.reason) if build.passed else (V.ERROR, "not deployed: a gate failed")
     else:
-        verdict, said = (V.ERROR if build.state is S.ERROR else V.CANCELLED), build.reason
-    return Status(stage=Stage.DEPLOY, verdict=verdict, description=said)
+        verdict, description = (V.ERROR if build.state is S.ERROR else V.CANCELLED), build.reason
+    return Status(stage=Stage.DEPLOY, verdict=verdict, description=description)
 
 
 def _stage_of(gate: GateResult, build: Build) -> Stage:
@@ -109,8 +109,8 @@ def _stage_of(gate: GateResult, build: Build) -> Stage:
 def _passed(build: Build, stage: Stage) -> str:
     own = [gate for gate in build.gates if gate.name != "steps" and _stage_of(gate, build) is stage]
     untested = "untested: no test reported anything" if stage is Stage.TEST and build.untested else ""
-    return _told(own) or untested or "passed"
+    return _reasons(own) or untested or "passed"
 
 
-def _told(gates: Iterable[GateResult]) -> str:
+def _reasons(gates: Iterable[GateResult]) -> str:
     return "; ".join(f"{gate.name}: {gate.reason}" for gate in gates)

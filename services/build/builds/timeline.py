@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from services.build.builds.build import Build
 from shared.models import BuildState
 
-SHORTEST = timedelta(seconds=0.05)  # what is shorter between two spans is not told
+SHORTEST = timedelta(seconds=0.05)  # a shorter gap between two spans is not shown
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,23 @@ def timeline(build: Build, now: datetime) -> Timeline:
     """Returns the spans of a build. A span that has not ended lasts until `now`. Steps may overlap."""
     zero, end = build.created_at, build.finished_at or max(now, build.created_at)
     total_s = (end - zero).total_seconds()
-    told: list[tuple[str, str, datetime, datetime, int | None]] = []
+    spans: list[tuple[str, str, datetime, datetime, int | None]] = []
     begun = build.started_at or end
-    told.append(("waiting in the queue", "queued", zero, begun, None))
+    spans.append(("waiting in the queue", "queued", zero, begun, None))
     at = begun
     for step in sorted((run for run in build.steps if run.state != "skipped"), key=lambda run: run.started_at):
         if step.started_at - at > SHORTEST:
             name = "checkout and preparation" if at == begun else "between steps"
-            told.append((name, "quiet", at, step.started_at, None))
+            spans.append((name, "quiet", at, step.started_at, None))
         finished = step.finished_at or end
-        told.append((step.name, step.state, step.started_at, finished, step.line))
+        spans.append((step.name, step.state, step.started_at, finished, step.line))
         at = max(at, finished)
     last = build.sealed_at or end
     if build.started_at is not None and last - at > SHORTEST:
-        told.append(("gates and artifact", "passed" if build.passed else "quiet", at, last, None))
+        spans.append(("gates and artifact", "passed" if build.passed else "quiet", at, last, None))
     if build.sealed_at is not None and end - build.sealed_at > SHORTEST:
-        told.append(("deploy", _state_of_deploy(build.state), build.sealed_at, end, None))
-    return Timeline([_span(*each, zero, total_s) for each in told], total_s)
+        spans.append(("deploy", _state_of_deploy(build.state), build.sealed_at, end, None))
+    return Timeline([_span(*each, zero, total_s) for each in spans], total_s)
 
 
 def _span(

@@ -5,8 +5,8 @@ from functools import partial
 from services.build.builds.app import App
 from services.build.builds.build import Build
 from services.build.builds.build_recorder import BuildRecorder
-from services.build.cache.cache_key import Passed, judgement_key, may_be_reused
-from services.build.cache.cache_store import PassedStore
+from services.build.cache.cache_key import CacheEntry, judgement_key, may_be_reused
+from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import BRANCH, Executor
 from services.build.gates.baseline import Baseline
 from services.build.gates.gate import effective
@@ -17,29 +17,29 @@ from shared.manifest import Manifest
 from shared.models import Environment
 
 
-async def compared_with(ledger: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
+async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
     """Returns the baseline of the build's branch, else of a branch that goes to production; None if there is none."""
     production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
-    for branch in [ledger.build.branch, *production]:
+    for branch in [recorder.build.branch, *production]:
         if branch is not None:
-            found = await ledger.patiently(partial(history.baseline, app.name, branch))
+            found = await recorder.patiently(partial(history.baseline, app.name, branch))
             if found is not None:
                 return found
     return None
 
 
 class BuildCache:
-    """Looks up and stores the result of one build, whose record `ledger` keeps."""
+    """Looks up and stores the result of one build, whose record `recorder` keeps."""
 
     def __init__(
         self,
-        ledger: BuildRecorder,
-        store: PassedStore,
+        recorder: BuildRecorder,
+        store: CacheStore,
         history: HistoryStore,
         executor: Executor,
         repositories: Repositories,
     ) -> None:
-        self._ledger = ledger
+        self._recorder = recorder
         self._store = store
         self._history = history
         self._executor = executor
@@ -48,48 +48,48 @@ class BuildCache:
     async def key(self, app: App, manifest: Manifest) -> str:
         gates = effective(app.gates, manifest.gates, tested=True)
         compares = gates.changed_coverage is not None or gates.new_findings is not None
-        baseline = await compared_with(self._ledger, self._history, app) if compares else None
-        build, images = self._ledger.build, self._executor.builds_images
+        baseline = await compared_with(self._recorder, self._history, app) if compares else None
+        build, images = self._recorder.build, self._executor.builds_images
         asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.commit, BRANCH)
         return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
         """Returns an earlier build that passed under this one's key and whose artifact still exists unchanged; None if
         there is none."""
-        ledger, passed = self._ledger, await self._passed()
-        if passed is None:
+        recorder, entry = self._recorder, await self._entry()
+        if entry is None:
             return None
         try:
-            earlier = await ledger.patiently(lambda: ledger.store.build(passed.build))
+            earlier = await recorder.patiently(lambda: recorder.store.build(entry.build))
         except NotFound:
             return None
-        if not may_be_reused(earlier, ledger.now()) or earlier.artifact is None:
+        if not may_be_reused(earlier, recorder.now()) or earlier.artifact is None:
             return None
         return earlier if await self._executor.has(earlier.artifact) else None
 
     async def remember(self, baseline: Baseline) -> None:
         """Stores the build under its key. Call it before its record says that it has passed: until then the entry has
         no effect."""
-        build = self._ledger.build
+        build = self._recorder.build
         if (key := build.judgement) is not None:
-            passed = Passed(build=build.id, baseline=baseline)
-            await self._ledger.patiently(lambda: self._store.put(build.app, key, passed))
+            entry = CacheEntry(build=build.id, baseline=baseline)
+            await self._recorder.patiently(lambda: self._store.put(build.app, key, entry))
 
     async def forget(self) -> None:
         """Removes the entry of the key, because the build has failed: an earlier pass is no longer a proof."""
-        build = self._ledger.build
+        build = self._recorder.build
         if (key := build.judgement) is not None:
-            await self._ledger.patiently(lambda: self._store.drop(build.app, key))
+            await self._recorder.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
         """Stores the baseline of a build that has passed, for the branch's next builds. Idempotent."""
-        build, passed = self._ledger.build, await self._passed()
-        if build.branch is not None and passed is not None:
-            put = partial(self._history.put_baseline, build.app, build.branch, passed.baseline)
-            await self._ledger.patiently(put)
+        build, entry = self._recorder.build, await self._entry()
+        if build.branch is not None and entry is not None:
+            put = partial(self._history.put_baseline, build.app, build.branch, entry.baseline)
+            await self._recorder.patiently(put)
 
-    async def _passed(self) -> Passed | None:
-        build = self._ledger.build
+    async def _entry(self) -> CacheEntry | None:
+        build = self._recorder.build
         if (key := build.judgement) is None:
             return None
-        return await self._ledger.patiently(lambda: self._store.passed(build.app, key))
+        return await self._recorder.patiently(lambda: self._store.get(build.app, key))

@@ -20,12 +20,12 @@ from shared.models import View
 KEPT = 100  # of an app
 
 
-class Passed(View):
-    """Records a build that passed, for later ones to find by its key. `baseline` is what the next builds are compared
-    with."""
+class CacheEntry(View):
+    """Records a build that passed, for later ones to find by its key."""
 
     build: str
     baseline: Baseline
+    """Baseline that the next builds are compared with."""
 
 
 def selected_steps(manifest: Manifest, build: Build) -> list[str]:

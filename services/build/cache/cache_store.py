@@ -1,47 +1,33 @@
-"""Stores which builds of an app have passed, by the key under which they were judged (cache_key.py)."""
+"""Stores which builds of an app have passed, by their cache key (cache_key.py), in Redis."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
 
-from services.build.cache.cache_key import KEPT, Passed
+from services.build.cache.cache_key import KEPT, CacheEntry
 
 
-class PassedStore(Protocol):
-    """Stores builds that passed, by their key. It is an index only: a build's own record decides if it has passed.
+class CacheStore:
+    """Stores `build:passed:<app>` (hash by key) and `build:passed-turn:<app>` (sorted set: key by its turn). It is an
+    index only: a build's own record decides if it has passed.
 
-    Every method raises `RedisError` when the store is out of reach; each write is atomic and idempotent.
+    Every method raises `RedisError` when Redis is out of reach; each write is atomic and idempotent.
     """
-
-    async def passed(self, app: str, key: str) -> Passed | None: ...
-
-    async def put(self, app: str, key: str, passed: Passed) -> None:
-        """Stores an entry; the newest 100 of an app are kept."""
-        ...
-
-    async def drop(self, app: str, key: str) -> None: ...
-
-    async def forget(self, app: str) -> None:
-        """Removes all entries of the app."""
-        ...
-
-
-class RedisPassedStore:
-    """Stores `build:passed:<app>` (hash by key) and `build:passed-turn:<app>` (sorted set: key by its turn)."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def passed(self, app: str, key: str) -> Passed | None:
+    async def get(self, app: str, key: str) -> CacheEntry | None:
         text: Any = await self._redis.hget(f"build:passed:{app}", key)
-        return Passed.model_validate_json(text) if text else None
+        return CacheEntry.model_validate_json(text) if text else None
 
-    async def put(self, app: str, key: str, passed: Passed) -> None:
+    async def put(self, app: str, key: str, entry: CacheEntry) -> None:
+        """Stores an entry; the newest 100 of an app are kept."""
         turns: Any = await self._redis.zrange(f"build:passed-turn:{app}", 0, -1, withscores=True)
         last = turns[-1][1] if turns else 0
         old = [each for each, _ in turns if each != key][: -KEPT + 1]
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(f"build:passed:{app}", key, passed.model_dump_json())
+            pipe.hset(f"build:passed:{app}", key, entry.model_dump_json())
             pipe.zadd(f"build:passed-turn:{app}", {key: last + 1})
             if old:
                 pipe.hdel(f"build:passed:{app}", *old)
@@ -55,24 +41,5 @@ class RedisPassedStore:
             await pipe.execute()
 
     async def forget(self, app: str) -> None:
+        """Removes all entries of the app."""
         await self._redis.delete(f"build:passed:{app}", f"build:passed-turn:{app}")
-
-
-class MemoryPassedStore:
-    """Stores passed builds in memory, for tests."""
-
-    def __init__(self) -> None:
-        self._passed: dict[str, dict[str, Passed]] = {}
-
-    async def passed(self, app: str, key: str) -> Passed | None:
-        return self._passed.get(app, {}).get(key)
-
-    async def put(self, app: str, key: str, passed: Passed) -> None:
-        others = {each: value for each, value in self._passed.get(app, {}).items() if each != key}
-        self._passed[app] = dict(list({**others, key: passed}.items())[-KEPT:])
-
-    async def drop(self, app: str, key: str) -> None:
-        self._passed.get(app, {}).pop(key, None)
-
-    async def forget(self, app: str) -> None:
-        self._passed.pop(app, None)

@@ -39,22 +39,21 @@ TRIES = 4
 
 
 class WebhookDelivery(View):
-    """Records a delivery, as `GET /apps/{app}/deliveries` shows it. The state `fetched` means that the fetch brought no
-    new commit to build."""
+    """Records a delivery, as `GET /apps/{app}/deliveries` shows it."""
 
-    id: str = Field("", description="`notes-d12`: counts up per app.")
+    id: str = Field("", description="Counts up per app: `notes-d12`.")
     app: str
     forge: Forge
-    forge_id: str = Field(description="The forge's own id of it.")
+    forge_id: str = Field(description="Id that the forge gave the delivery.")
     event: str
     branch: str | None = None
     commit: str | None = None
     received_at: datetime
-    asked_at: datetime = Field(description="When it was received, or last asked for again.")
-    state: WebhookDeliveryState
+    asked_at: datetime = Field(description="When it was received, or last redelivered.")
+    state: WebhookDeliveryState = Field(description="`fetched`: the fetch brought no new commit to build.")
     reason: str = ""
-    builds: list[str] = Field([], description="The build of the branch's head.")
-    tries: int = Field(0, description="Fetches that failed since it was asked for.")
+    builds: list[str] = Field([], description="Id of the build of the branch's head.")
+    tries: int = Field(0, description="Failed fetches since `asked_at`.")
 
     @property
     def waits(self) -> bool:
@@ -91,7 +90,7 @@ def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
         return delivery
     if delivery.commit is None:
         raise Conflict(f"{delivery.id} has nothing to run again: {delivery.reason}")
-    return became(delivery, S.RECEIVED, "asked for again").model_copy(update={"asked_at": now, "tries": 0})
+    return became(delivery, S.RECEIVED, "redelivered by hand").model_copy(update={"asked_at": now, "tries": 0})
 
 
 def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:

@@ -1,8 +1,8 @@
-"""Stores deliveries of webhooks: the newest 200 of an app, and the forges' ids of the last 8 days."""
+"""Stores deliveries of webhooks: the newest 200 of an app, and the forges' ids of the last 8 days, in Redis."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
@@ -11,7 +11,7 @@ from shared.errors import NotFound
 
 Item = TypeVar("Item")
 KEPT = 200
-AT_ONCE = 50
+BATCH = 50
 REMEMBERED_S = 8 * 86400  # a forge sends again for hours, a person for days; each id takes some 100 bytes
 WAITING = "build:deliveries-waiting"
 
@@ -28,9 +28,17 @@ return 'new ' .. number
 """
 
 
-class DeliveryStore(Protocol):
-    """Stores deliveries. Every method raises `RedisError` when the store is out of reach. Each write is atomic, but
-    `save` writes 50 deliveries at a time."""
+class DeliveryStore:
+    """Stores `build:deliveries:<app>` (hash by number), `build:delivery-number:<app>`, `build:deliveries-waiting` (a
+    set of `<app> <number>`) and `build:delivered:<app>:<digest of the forge's id>` → number.
+
+    Every method raises `RedisError` when Redis is out of reach. Each write is atomic, but `save` writes 50 deliveries
+    at a time.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._add: Any = redis.register_script(_ADD)
 
     async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
         """Stores the delivery under a new id, and remembers the forge's id for 8 days: returns it and True.
@@ -38,46 +46,6 @@ class DeliveryStore(Protocol):
         If the forge's id is known, returns the first delivery under it, or this one under its number if that was
         removed, and False.
         """
-        ...
-
-    async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        """Replaces stored deliveries. One that was removed stays so."""
-        ...
-
-    async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
-        """Returns a delivery. Raises NotFound."""
-        ...
-
-    async def deliveries(self, app: str) -> list[WebhookDelivery]:
-        """Returns the newest 200, newest first."""
-        ...
-
-    async def apps_waiting(self) -> set[str]:
-        """Returns the apps that have a delivery in the state `received`."""
-        ...
-
-    async def waiting(self, app: str) -> list[WebhookDelivery]:
-        """Returns the app's deliveries in the state `received`, oldest first."""
-        ...
-
-    async def trim(self, app: str) -> None:
-        """Removes deliveries beyond the newest 200, except those that wait."""
-        ...
-
-    async def forget(self, app: str) -> None:
-        """Removes all deliveries of the app, also those that wait."""
-        ...
-
-
-class RedisDeliveryStore:
-    """Stores `build:deliveries:<app>` (hash by number), `build:delivery-number:<app>`, `build:deliveries-waiting` (a
-    set of `<app> <number>`) and `build:delivered:<app>:<digest of the forge's id>` → number."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._add: Any = redis.register_script(_ADD)
-
-    async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
         app = delivery.app
         digest = hashlib.sha256(delivery.forge_id.encode()).hexdigest()[:32]
         keys = [f"build:delivered:{app}:{digest}", f"build:delivery-number:{app}", _key(app), WAITING]
@@ -90,49 +58,53 @@ class RedisDeliveryStore:
         return _numbered(WebhookDelivery.model_validate_json(stored) if stored else delivery, number), False
 
     async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        for some in _chunks(deliveries):
-            await self._save(some)
-
-    async def _save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for delivery in deliveries:
-                pipe.hexists(_key(delivery.app), _number(delivery.id))
-            kept = await pipe.execute()
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for delivery, is_kept in zip(deliveries, kept, strict=True):
-                number = _number(delivery.id)
-                if is_kept:
-                    pipe.hset(_key(delivery.app), number, delivery.model_dump_json(exclude={"id"}))
-                waits = delivery.waits and is_kept
-                (pipe.sadd if waits else pipe.srem)(WAITING, f"{delivery.app} {number}")
-            await pipe.execute()
+        """Replaces stored deliveries. One that was removed stays so."""
+        for batch in _batches(deliveries):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for delivery in batch:
+                    pipe.hexists(_key(delivery.app), _number(delivery.id))
+                kept = await pipe.execute()
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for delivery, is_kept in zip(batch, kept, strict=True):
+                    number = _number(delivery.id)
+                    if is_kept:
+                        pipe.hset(_key(delivery.app), number, delivery.model_dump_json(exclude={"id"}))
+                    waits = delivery.waits and is_kept
+                    (pipe.sadd if waits else pipe.srem)(WAITING, f"{delivery.app} {number}")
+                await pipe.execute()
 
     async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
+        """Returns a delivery. Raises NotFound."""
         number = delivery_id.removeprefix(f"{app}-d")
         stored: Any = await self._redis.hget(_key(app), number) if number.isdecimal() else None
         if stored is None:
-            raise NotFound(f"{app} has no delivery {delivery_id}, or not any more")
+            raise NotFound(f"{app} has no delivery {delivery_id}; the newest {KEPT} are kept")
         return _numbered(WebhookDelivery.model_validate_json(stored), number)
 
     async def deliveries(self, app: str) -> list[WebhookDelivery]:
+        """Returns the newest 200, newest first."""
         return await self._get(app, (await self._numbers(app))[:KEPT])
 
     async def apps_waiting(self) -> set[str]:
+        """Returns the apps that have a delivery in the state `received`."""
         members: Any = await self._redis.smembers(WAITING)
         return {member.partition(" ")[0] for member in members}
 
     async def waiting(self, app: str) -> list[WebhookDelivery]:
+        """Returns the app's deliveries in the state `received`, oldest first."""
         members: Any = await self._redis.smembers(WAITING)
         numbers = [member.partition(" ")[2] for member in members if member.startswith(f"{app} ")]
         return [delivery for delivery in await self._get(app, sorted(numbers, key=int)) if delivery.waits]
 
     async def trim(self, app: str) -> None:
+        """Removes deliveries beyond the newest 200, except those that wait."""
         old = (await self._numbers(app))[KEPT:]
         ended = [_number(delivery.id) for delivery in await self._get(app, old) if not delivery.waits]
         if ended:
             await self._redis.hdel(_key(app), *ended)
 
     async def forget(self, app: str) -> None:
+        """Removes all deliveries of the app, also those that wait."""
         members: Any = await self._redis.smembers(WAITING)
         async with self._redis.pipeline(transaction=True) as pipe:
             for member in members:
@@ -148,69 +120,20 @@ class RedisDeliveryStore:
 
     async def _get(self, app: str, numbers: Sequence[str]) -> list[WebhookDelivery]:
         found = []
-        for some in _chunks(numbers):
-            texts: Any = await self._redis.hmget(_key(app), some)
+        for batch in _batches(numbers):
+            texts: Any = await self._redis.hmget(_key(app), batch)
             found += [
                 _numbered(WebhookDelivery.model_validate_json(text), number)
-                for number, text in zip(some, texts, strict=True)
+                for number, text in zip(batch, texts, strict=True)
                 if text
             ]
         return found
 
 
-class MemoryDeliveryStore:
-    """Stores deliveries in memory, for tests."""
-
-    def __init__(self) -> None:
-        self._deliveries: dict[str, WebhookDelivery] = {}
-        self._known: dict[tuple[str, str], str] = {}
-        self._numbers: dict[str, int] = {}
-
-    async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
-        name = (delivery.app, delivery.forge_id)
-        if name in self._known:
-            number = self._known[name]
-            return _numbered(self._deliveries.get(f"{delivery.app}-d{number}", delivery), number), False
-        self._numbers[delivery.app] = self._numbers.get(delivery.app, 0) + 1
-        self._known[name] = str(self._numbers[delivery.app])
-        stored = _numbered(delivery, self._known[name])
-        self._deliveries[stored.id] = stored
-        return stored, True
-
-    async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        self._deliveries |= {each.id: each for each in deliveries if each.id in self._deliveries}
-
-    async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
-        if delivery_id not in self._deliveries or self._deliveries[delivery_id].app != app:
-            raise NotFound(f"{app} has no delivery {delivery_id}, or not any more")
-        return self._deliveries[delivery_id]
-
-    async def deliveries(self, app: str) -> list[WebhookDelivery]:
-        return self._of(app)[:KEPT]
-
-    async def apps_waiting(self) -> set[str]:
-        return {delivery.app for delivery in self._deliveries.values() if delivery.waits}
-
-    async def waiting(self, app: str) -> list[WebhookDelivery]:
-        return [delivery for delivery in self._deliveries.values() if delivery.waits and delivery.app == app]
-
-    async def trim(self, app: str) -> None:
-        for delivery in self._of(app)[KEPT:]:
-            if not delivery.waits:
-                del self._deliveries[delivery.id]
-
-    async def forget(self, app: str) -> None:
-        for delivery in self._of(app):
-            del self._deliveries[delivery.id]
-
-    def _of(self, app: str) -> list[WebhookDelivery]:
-        return [delivery for delivery in reversed(self._deliveries.values()) if delivery.app == app]
-
-
-def _chunks(items: Sequence[Item]) -> Iterator[list[Item]]:
+def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
     """Yields 50 items at a time, so that no request waits while a thousand deliveries are read or written."""
-    for start in range(0, len(items), AT_ONCE):
-        yield list(items[start : start + AT_ONCE])
+    for start in range(0, len(items), BATCH):
+        yield list(items[start : start + BATCH])
 
 
 def _key(app: str) -> str:

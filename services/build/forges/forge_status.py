@@ -28,9 +28,9 @@ class StatusRequest:
 def status_request(source: Source, token: str, commit: str, status: Status, page: str) -> StatusRequest:
     """Returns the request that sends the status. `page` is the URL of the build's page."""
     limit = LIMITS[source.forge]
-    said = status.description if len(status.description) <= limit else f"{status.description[: limit - 1]}…"
+    description = status.description if len(status.description) <= limit else f"{status.description[: limit - 1]}…"
     names = _GITLAB if source.forge is Forge.GITLAB else _USUAL
-    body = {"state": names.get(status.verdict, str(status.verdict)), "target_url": page, "description": said}
+    body = {"state": names.get(status.verdict, str(status.verdict)), "target_url": page, "description": description}
     headers = {"Accept": "application/json"}
     if source.forge is Forge.GITLAB:
         url, named = _gitlab_url(source, commit), {"name": status.context}

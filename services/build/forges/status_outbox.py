@@ -11,7 +11,7 @@ from functools import partial
 import httpx
 
 from services.build.builds.build_store import BuildStore
-from services.build.builds.status import Status, Wanted
+from services.build.builds.status import PendingStatuses, Status
 from services.build.builds.status_store import StatusStore
 from services.build.forges.forge_status import status_request
 from services.build.git.remote_source import Source
@@ -26,20 +26,21 @@ TIMEOUT_S = 10.0
 GIVE_UP_S = 3600.0
 LONGEST_WAIT_S = 300.0
 REMEMBERED = 1000
-REFUSALS = frozenset({400, 401, 404, 410, 422})  # that stay so, however often they are asked
+REFUSALS = frozenset({400, 401, 404, 410, 422})  # permanent: a repeated request is refused too
 
 
-class NotTold(Exception):
-    """Reports that the forge did not take a status, and may take it later."""
+class StatusNotSent(Exception):
+    """Reports that the forge did not take a status now, and may take it later."""
 
 
 @dataclass
-class _Told:
-    """Records what the forge knows of a commit: the number of the build that was reported last, and a status for each
-    stage."""
+class _SentStatuses:
+    """Records what was sent for a commit."""
 
     number: int = 0
+    """Number of the build that was reported last."""
     statuses: dict[str, Status] = field(default_factory=dict)
+    """Last status by stage."""
 
 
 class StatusOutbox:
@@ -64,29 +65,29 @@ class StatusOutbox:
         self._tasks = tasks
         self._url = url
         self._clock = clock
-        self._told: OrderedDict[tuple[str, str], _Told] = OrderedDict()
+        self._sent: OrderedDict[tuple[str, str], _SentStatuses] = OrderedDict()
         self._since: dict[str, float] = {}  # build → its first failure
-        self._failures: defaultdict[str, int] = defaultdict(int)  # of an app, one after the other
-        self._due: dict[str, float] = {}
+        self._failures: defaultdict[str, int] = defaultdict(int)  # app → consecutive failures
+        self._due: dict[str, float] = {}  # app → time of its next try
 
     async def step(self) -> None:
-        waiting: defaultdict[str, dict[str, Wanted]] = defaultdict(dict)
-        for build, wanted in (await self._statuses.wanted()).items():
-            waiting[wanted.app][build] = wanted
+        waiting: defaultdict[str, dict[str, PendingStatuses]] = defaultdict(dict)
+        for build, pending in (await self._statuses.pending()).items():
+            waiting[pending.app][build] = pending
         for app in sorted(waiting):
             if self._due.get(app, 0.0) <= self._clock():
                 self._tasks.start(app, partial(self._serve, app, waiting[app]))
 
-    async def _serve(self, app: str, waiting: dict[str, Wanted]) -> None:
+    async def _serve(self, app: str, waiting: dict[str, PendingStatuses]) -> None:
         source, token = await self._access(app)
-        for build, wanted in sorted(waiting.items(), key=lambda item: item[1].number):
+        for build, pending in sorted(waiting.items(), key=lambda item: item[1].number):
             if source is not None:
                 try:
-                    await self._tell(source, token, build, wanted)
-                except NotTold as error:
+                    await self._send_changed(source, token, build, pending)
+                except StatusNotSent as error:
                     if not self._gives_up(app, build, str(error)):
                         return
-            await self._statuses.done(build, wanted)
+            await self._statuses.done(build, pending)
             self._since.pop(build, None)
         self._failures.pop(app, None)
 
@@ -100,23 +101,23 @@ class StatusOutbox:
         except NotFound:
             return None, ""
         except VaultError as error:
-            log.error("the forge of %s is told nothing: source.token cannot be read: %s", app, error)
+            log.error("the forge of %s gets no statuses: source.token cannot be read: %s", app, error)
             return None, ""
 
-    async def _tell(self, source: Source, token: str, build: str, wanted: Wanted) -> None:
-        """Sends the statuses that the forge does not know yet. Raises NotTold."""
-        told = self._told.setdefault((wanted.app, wanted.commit), _Told())
-        self._told.move_to_end((wanted.app, wanted.commit))
-        if len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
-        if wanted.number < told.number:
+    async def _send_changed(self, source: Source, token: str, build: str, pending: PendingStatuses) -> None:
+        """Sends the statuses that the forge does not know yet. Raises StatusNotSent."""
+        sent = self._sent.setdefault((pending.app, pending.commit), _SentStatuses())
+        self._sent.move_to_end((pending.app, pending.commit))
+        if len(self._sent) > REMEMBERED:
+            self._sent.popitem(last=False)
+        if pending.number < sent.number:
             return
-        if wanted.number > told.number:
-            told.number, told.statuses = wanted.number, {}
-        for status in wanted.statuses:
-            if told.statuses.get(status.stage) != status:
-                await self._send(source, token, build, wanted.commit, status)
-                told.statuses[status.stage] = status
+        if pending.number > sent.number:
+            sent.number, sent.statuses = pending.number, {}
+        for status in pending.statuses:
+            if sent.statuses.get(status.stage) != status:
+                await self._send(source, token, build, pending.commit, status)
+                sent.statuses[status.stage] = status
 
     async def _send(self, source: Source, token: str, build: str, commit: str, status: Status) -> None:
         request = status_request(source, token, commit, status, f"{self._url}/builds/{build}")
@@ -124,13 +125,13 @@ class StatusOutbox:
             async with asyncio.timeout(TIMEOUT_S):
                 answer = await self._http.post(request.url, headers=request.headers, json=request.body)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise NotTold(type(error).__name__) from None
+            raise StatusNotSent(type(error).__name__) from None
         if answer.status_code in REFUSALS:
             # GitLab refuses a state that the commit has already with 400, which is no fault.
             level = logging.DEBUG if "Cannot transition status" in answer.text[:2000] else logging.WARNING
             log.log(level, "%s of %s was refused by the forge: %d", status.context, build, answer.status_code)
         elif not answer.is_success:
-            raise NotTold(f"it answered {answer.status_code}")
+            raise StatusNotSent(f"it answered {answer.status_code}")
 
     def _gives_up(self, app: str, build: str, reason: str) -> bool:
         """Returns True after an hour of failures. Otherwise sets the app's back-off: 2, 4, 8 … 300 s."""
@@ -139,7 +140,7 @@ class StatusOutbox:
             log.warning("the forge was not told of %s: %s", build, reason)
             return True
         if self._failures[app] == 0:
-            log.warning("the forge of %s is not told yet: %s", app, reason)
+            log.warning("the forge of %s has not taken the statuses yet: %s", app, reason)
         self._failures[app] += 1
         self._due[app] = self._clock() + backoff_s(self._failures[app], first_s=2.0, longest_s=LONGEST_WAIT_S)
         return False

@@ -38,7 +38,7 @@ class WebhookHandler:
         self._vault = vault
         self._wake = wake
         self._now = now
-        self._nobodys = secrets.token_hex(32)
+        self._dummy_secret = secrets.token_hex(32)
 
     async def receive(
         self, forge: Forge, name: str, headers: Mapping[str, str], body: bytes
@@ -46,7 +46,7 @@ class WebhookHandler:
         """Returns the stored delivery, and True if it is new. Raises Unauthorized, without why, and Problem 400."""
         app, secret, fault = await self._secret(forge, name)
         # Compared in any case: how long the answer takes is not to tell whether there is such an app.
-        signed = is_signed(forge, headers, body, secret or self._nobodys)
+        signed = is_signed(forge, headers, body, secret or self._dummy_secret)
         if app is None or not secret or not signed:
             log.warning("a webhook of %s for %.40r was refused: %s", forge, name, fault or "its signature is not right")
             raise Unauthorized(REFUSED)

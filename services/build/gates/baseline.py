@@ -20,11 +20,12 @@ FINDING_GATES = ("findings", "complexity", "function_length", "secrets")
 
 
 class Baseline(View):
-    """Holds what later builds are compared with. `findings` maps a fingerprint to its number of occurrences."""
+    """Holds what later builds are compared with."""
 
     build: str
     commit: str
     findings: dict[str, int] = Field({})
+    """Number of occurrences by fingerprint."""
 
 
 def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
@@ -56,8 +57,8 @@ def changed_coverage(
 ) -> Measure:
     """Returns the percentage of the coverable changed lines that ran.
 
-    `hits`: file → line → number of runs; `changed`: file → its changed lines; `against` tells a person since when. The
-    figure is 100 if no changed line is coverable, and None if the report names no file of the commit.
+    `hits`: file → line → number of runs; `changed`: file → its changed lines; `against` says since when, for a person.
+    The figure is 100 if no changed line is coverable, and None if the report names no file of the commit.
     """
     if not hits:
         return Measure(None, "the coverage report names no file of the commit")

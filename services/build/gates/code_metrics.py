@@ -1,107 +1,13 @@
-"""Turns reports and the tools' answers into the measures that gates judge. Pure."""
+"""Turns the answers of analysis tools into the measures that gates judge. Pure."""
 
 import csv
 import heapq
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
-from services.build.gates.flaky import Suite
 from services.build.gates.gate import DEFAULTS, OFFENDERS_KEPT
 from services.build.reports.metric import Finding, Measure, Offender
-from services.build.reports.path_resolver import PathResolver
-from services.build.reports.report import CaseCount, LineCount, read_coverage, read_junit, read_sarif
-
-GATE_OF_REPORT = {"junit": "test_failures", "coverage": "coverage", "sarif": "findings"}
-
-
-@dataclass
-class Reported:
-    """Holds what the reports of one run of a step say."""
-
-    cases: CaseCount | None = None
-    lines: LineCount | None = None
-    findings: tuple[Finding, ...] | None = None
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Gate → why a promised report does not count."""
-
-    def read(self, kind: str, data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> None:
-        """Parses a report of the kind `junit`, `coverage` or `sarif`; names and messages go through `mask`. Raises
-        Unreadable."""
-        if kind == "junit":
-            self.cases = read_junit(data, not_before, mask)
-        elif kind == "coverage":
-            self.lines = read_coverage(data, not_before)
-        else:
-            self.findings = read_sarif(data, mask)
-
-    def refuse(self, kind: str, reason: str) -> None:
-        self.unreadable[GATE_OF_REPORT[kind]] = reason
-
-
-@dataclass
-class Collected:
-    """Adds up the reports of one build. One unreadable report takes its gate's figure away."""
-
-    places: PathResolver = field(default_factory=PathResolver)
-    tests: int = 0
-    suites: list[Suite] = field(default_factory=list)
-    lines: int = 0
-    covered: int = 0
-    uncovered: list[tuple[int, Offender]] = field(default_factory=list)
-    hits: dict[str, dict[int, int]] = field(default_factory=dict)
-    """File of the commit → line → number of runs."""
-    findings: list[Finding] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-    def add(self, reported: Reported, suite: Suite | None = None) -> None:
-        """Adds the reports of a step. `suite` is the result of its tests; None if it reported none."""
-        if reported.cases is not None and suite is not None:
-            self.tests += reported.cases.ran
-            self.suites.append(suite)
-            self.seen.add("test_failures")
-        if reported.lines is not None:
-            self._add_lines(reported.lines)
-            self.seen.add("coverage")
-        if reported.findings is not None:
-            self.findings += [_placed(finding, self.places) for finding in reported.findings]
-            self.seen.add("findings")
-        for gate, reason in reported.unreadable.items():
-            self.unreadable.setdefault(gate, reason)
-
-    def measures(self) -> dict[str, Measure]:
-        """Returns the measure of each gate that a report was read or refused for; other gates have none."""
-        found: dict[str, Measure] = {}
-        if "test_failures" in self.seen:
-            failing = tuple(place for suite in self.suites for place in suite.places)
-            remarks = "; ".join(suite.remark for suite in self.suites if suite.remark)
-            found["test_failures"] = Measure(sum(suite.failures for suite in self.suites), remarks, failing)
-        if "coverage" in self.seen:
-            worst = sorted(self.uncovered, key=lambda each: -each[0])
-            found["coverage"] = Measure(100 * self.covered / self.lines, offenders=tuple(place for _, place in worst))
-        if "findings" in self.seen:
-            places = tuple(finding.offender for finding in self.findings)
-            found["findings"] = Measure(len(places), offenders=places, findings=tuple(self.findings))
-        return found | {gate: Measure(None, reason) for gate, reason in self.unreadable.items()}
-
-    def _add_lines(self, counted: LineCount) -> None:
-        self.lines += counted.lines
-        self.covered += counted.covered
-        files: dict[str, dict[int, int]] = {}
-        for (name, line), count in counted.hits.items():
-            files.setdefault(name, {})[line] = count
-        for name, hits in files.items():
-            file = self.places.find(name, counted.roots)
-            missed = sorted(line for line, count in hits.items() if count == 0)
-            if missed:
-                message = f"{len(missed)} of {len(hits)} lines not covered"
-                self.uncovered.append((len(missed), Offender(file=file or name, line=missed[0], message=message)))
-            if file is not None:
-                known = self.hits.setdefault(file, {})
-                known.update({line: max(count, known.get(line, 0)) for line, count in hits.items()})
 
 
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
@@ -145,9 +51,3 @@ def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
 def _function_place(figure: tuple[int, str, int, str]) -> Offender:
     value, file, line, name = figure
     return Offender(file=file, line=line, message=f"{name} ({value})")
-
-
-def _placed(finding: Finding, places: PathResolver) -> Finding:
-    """Returns the finding with its file named as in the commit, if the commit has it."""
-    file = places.find(finding.offender.file or "")
-    return replace(finding, offender=finding.offender.model_copy(update={"file": file})) if file else finding

@@ -27,33 +27,30 @@ NOT_SO_BEFORE = ", but not in an earlier build of this commit"
 
 
 class Quarantine(View):
-    """Represents a flaky test of an app. Until `until` its failures are listed and do not count. `step` null means any
-    step."""
+    """Represents a flaky test of an app. Until `until` its failures are listed and do not count."""
 
     test: str
-    step: str | None = Field(None, description="Where it is quarantined; null: in any step.")
+    step: str | None = Field(None, description="Step in which it is quarantined; null: every step.")
     until: datetime
     reason: str
     since: datetime
-    flips: int = Field(0, description="How often it was seen to fail and pass on one commit.")
+    flips: int = Field(0, description="Number of times that it failed and passed on one commit.")
 
     def holds(self, step: str, now: datetime) -> bool:
         return now < self.until and self.step in (None, step)
 
 
 class PastRun(View):
-    """Records what a step's tests did in one build. A test that is in neither list proves nothing.
-
-    `failed`: ids that failed at least once, at most 200; `passed`: marks of those that passed at least once, at most
-    5000.
-    """
+    """Records the outcomes of a step's tests in one build. A test that is in neither list proves nothing."""
 
     build: str
     commit: str
     step: str
     at: datetime
     failed: list[str]
+    """Ids of tests that failed at least once, at most 200."""
     passed: list[str]
+    """Marks of tests that passed at least once, at most 5000."""
 
 
 class FlakyTest(View):
@@ -62,7 +59,7 @@ class FlakyTest(View):
     test: str
     step: str
     until: datetime
-    what: str = Field(description="What it did in this build.")
+    what: str = Field(description="Its outcomes in this build: `failed, then passed`.")
 
     def __str__(self) -> str:
         return f"{self.test}, {self.what}, quarantined until {self.until:%Y-%m-%d}"
@@ -74,7 +71,7 @@ class Suite:
 
     failures: int
     """Number of failures that count against the gate."""
-    places: tuple[Offender, ...] = ()
+    offenders: tuple[Offender, ...] = ()
     """Places of the failures that count."""
     excused: frozenset[str] = frozenset()
     """Tests that failed and do not count."""
@@ -88,14 +85,14 @@ class Suite:
     @property
     def remark(self) -> str:
         """Returns a remark for the verdict; empty if no flaky test influenced it."""
-        said = []
+        remarks = []
         if self.flaky:
             tests = "1 flaky test" if len(self.flaky) == 1 else f"{len(self.flaky)} flaky tests"
             listed = "; ".join(str(each) for each in self.flaky)
-            said.append(f"{'beside' if self.failures else 'passed with'} {tests}: {listed}")
+            remarks.append(f"{'beside' if self.failures else 'passed with'} {tests}: {listed}")
         if self.too_many:
-            said.append(f"{self.too_many} tests failed and passed on this commit: too many to be taken as flaky")
-        return "; ".join(said)
+            remarks.append(f"{self.too_many} tests failed and passed on this commit: too many to be taken as flaky")
+        return "; ".join(remarks)
 
 
 def limits(app: Flaky, asked: Flaky) -> Flaky:
@@ -134,10 +131,10 @@ def weigh(
     excused = failed & (held | (flipped & passed))
     counted = failed - excused
     failures = sum(max(run.failed.get(test, 0) for run in runs) for test in counted) + max(run.unnamed for run in runs)
-    places = [_place(test, runs) for test in sorted(counted)]
-    if unnamed := next((run for run in runs if run.unnamed and "" in run.places), None):
-        places.append(unnamed.places[""])
-    touched = sorted(flipped | excused)
+    offenders = [_offender(test, runs) for test in sorted(counted)]
+    if unnamed := next((run for run in runs if run.unnamed and "" in run.offenders), None):
+        offenders.append(unnamed.offenders[""])
+    influential = sorted(flipped | excused)
     flaky = [
         FlakyTest(
             test=test,
@@ -145,9 +142,9 @@ def weigh(
             until=_until(known.get(test), test in flipped, now),
             what=_what(test, runs) + ("" if test not in flipped or test in failed & passed else NOT_SO_BEFORE),
         )
-        for test in touched
+        for test in influential
     ]
-    return Suite(failures, tuple(places), excused, frozenset(flipped), tuple(flaky), too_many)
+    return Suite(failures, tuple(offenders), excused, frozenset(flipped), tuple(flaky), too_many)
 
 
 def quarantined(
@@ -178,6 +175,13 @@ def past_run(runs: Sequence[CaseCount], build: str, commit: str, step: str, now:
     failed = sorted(frozenset[str]().union(*(run.failed for run in runs)))[:FAILED_KEPT]
     passed = sorted(mark(test) for test in frozenset[str]().union(*(run.passed for run in runs)))[:PASSED_KEPT]
     return PastRun(build=build, commit=commit, step=step, at=now, failed=failed, passed=passed)
+
+
+def merged(earlier: PastRun, run: PastRun) -> PastRun:
+    """Returns one record of the two: a build that is resumed runs its steps again."""
+    failed = sorted({*earlier.failed, *run.failed})[:FAILED_KEPT]
+    passed = sorted({*earlier.passed, *run.passed})[:PASSED_KEPT]
+    return run.model_copy(update={"failed": failed, "passed": passed})
 
 
 def failed_lately(past: Sequence[PastRun], step: str) -> list[str]:
@@ -215,5 +219,5 @@ def _what(test: str, runs: Sequence[CaseCount]) -> str:
     return ", then ".join(outcomes) if len(outcomes) == 2 else f"{outcomes[0]} here"
 
 
-def _place(test: str, runs: Sequence[CaseCount]) -> Offender:
-    return next(run.places[test] for run in reversed(runs) if test in run.places)
+def _offender(test: str, runs: Sequence[CaseCount]) -> Offender:
+    return next(run.offenders[test] for run in reversed(runs) if test in run.offenders)

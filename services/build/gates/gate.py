@@ -1,7 +1,6 @@
 """Compares figures with thresholds. Gates fail closed: without a readable figure none passes. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
@@ -24,24 +23,25 @@ UNITS = {
     "secrets": "secrets",
 }
 OFFENDERS_KEPT = 20
-OFFENDERS_TOLD = 2
+OFFENDERS_LISTED = 2
 
 
 class GateResult(View):
-    """Holds the result of one gate. `threshold` and `figure` are null for a gate without a number (`steps`,
-    `manifest`); `figure` also if none could be read."""
+    """Holds the result of one gate."""
 
     name: str
     passed: bool
-    threshold: float | None = None
-    figure: float | None = None
-    unit: str = Field("", description="Of figure and threshold; empty where it is a bare number.")
-    bound: Literal["at least", "at most"] | None = Field(None, description="How the figure must lie to the threshold.")
-    previous: float | None = Field(None, description="The figure of the branch's last build that was judged.")
+    threshold: float | None = Field(None, description="Null for a gate without a number: `steps`, `manifest`.")
+    figure: float | None = Field(None, description="Null for a gate without a number, and if none could be read.")
+    unit: str = Field("", description="Unit of `figure` and `threshold`; empty for a bare number.")
+    bound: Literal["at least", "at most"] | None = Field(
+        None, description="Side of the threshold on which the figure passes."
+    )
+    previous: float | None = Field(None, description="Figure of the branch's last judged build.")
     reason: str = ""
-    offenders: list[Offender] = Field([], description="The places that the figure is made of, worst first; at most 20.")
+    offenders: list[Offender] = Field([], description="Places that the figure is made of, worst first, at most 20.")
 
-    @computed_field(description="Against `previous`; null where one of the two is missing.")  # type: ignore[prop-decorator]
+    @computed_field(description="Change since `previous`; null if one of the two figures is missing.")  # type: ignore[prop-decorator]
     @property
     def trend(self) -> Literal["better", "worse", "same"] | None:
         if self.figure is None or self.previous is None:
@@ -51,45 +51,22 @@ class GateResult(View):
         return "better" if (self.figure > self.previous) is (self.bound == "at least") else "worse"
 
     def masked(self, mask: Callable[[str], str]) -> "GateResult":
-        places = [
-            place.model_copy(update={"file": place.file and mask(place.file), "message": mask(place.message)})
-            for place in self.offenders
+        offenders = [
+            each.model_copy(update={"file": each.file and mask(each.file), "message": mask(each.message)})
+            for each in self.offenders
         ]
-        return self.model_copy(update={"reason": mask(self.reason), "offenders": places})
+        return self.model_copy(update={"reason": mask(self.reason), "offenders": offenders})
 
     @field_validator("offenders", mode="before")
     @classmethod
     def _were_once_text(cls, offenders: Any) -> Any:
-        """Converts strings, which builds of earlier versions hold, to places."""
+        """Converts strings, which builds of earlier versions hold, to objects."""
         return [{"message": each} if isinstance(each, str) else each for each in offenders]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Describes a fault of a manifest: field, line, and detail with the remedy."""
-
-    field: str
-    detail: str
-    line: int | None = None
-
-    def __str__(self) -> str:
-        at = f" (line {self.line})" if self.line else ""
-        return f"{self.field}{at}: {self.detail}"
 
 
 def minimum(app: Gates) -> Gates:
     """Returns the gates that hold if the manifest names none: the app's own minimum, else the platform's default."""
     return DEFAULTS.model_copy(update=_given(app))
-
-
-def loosened(app: Gates, asked: Gates) -> list[Fault]:
-    """Returns a fault for each of the manifest's gates that demands less than the app's minimum."""
-    return _loosened("gates", minimum(app), asked, _given(app).keys())
-
-
-def loosened_flaky(app: Flaky, asked: Flaky) -> list[Fault]:
-    """Returns a fault for each value of the manifest's `flaky` that tolerates more failing tests than the app's."""
-    return _loosened("flaky", FLAKY_DEFAULTS.model_copy(update=_given(app)), asked, _given(app).keys())
 
 
 def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
@@ -138,8 +115,8 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
 
 def refusal(results: list[GateResult]) -> str:
     """Returns why the build failed, naming each gate that did not pass; empty if all passed."""
-    said_no = [result for result in results if not result.passed]
-    return "; ".join(f"gate {result.name}: {result.reason}{_told(result.offenders)}" for result in said_no)
+    failed = [result for result in results if not result.passed]
+    return "; ".join(f"gate {result.name}: {result.reason}{_listed(result.offenders)}" for result in failed)
 
 
 def number(value: float) -> str:
@@ -147,27 +124,9 @@ def number(value: float) -> str:
     return f"{int(value * 100) / 100:.12g}"
 
 
-def _told(offenders: list[Offender]) -> str:
-    return f" ({', '.join(str(each) for each in offenders[:OFFENDERS_TOLD])})" if offenders else ""
+def _listed(offenders: list[Offender]) -> str:
+    return f" ({', '.join(str(each) for each in offenders[:OFFENDERS_LISTED])})" if offenders else ""
 
 
 def _given(settings: Gates | Flaky) -> dict[str, float]:
     return settings.model_dump(exclude_none=True)
-
-
-def _loosened(key: str, floor: Gates | Flaky, asked: Gates | Flaky, own: Any) -> list[Fault]:
-    faults = []
-    for name, least in floor:
-        value = getattr(asked, name)
-        if least is None or value is None:
-            continue
-        if value < least if name in AT_LEAST else value > least:
-            whose = "the app's minimum" if name in own else "the platform's default"
-            faults.append(
-                Fault(
-                    f"{key}.{name}",
-                    f"{number(value)} loosens {whose} of {number(least)}; a manifest may only tighten "
-                    f"{'a gate' if key == 'gates' else 'it'}. Set the app's own minimum by PUT /apps/{{app}}",
-                )
-            )
-    return faults

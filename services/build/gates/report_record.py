@@ -1,4 +1,4 @@
-"""Records what the reports of a build said, for its pages: tests, lines that ran, findings. Pure."""
+"""Records the reports of a build for its pages: tests, lines that ran, findings. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from services.build.gates.code_metrics import Collected, Reported
+from services.build.gates.report_collection import Collected, Reported
 from services.build.reports.metric import Measure
 from services.build.reports.test_case import Case
 from shared.models import View
@@ -28,7 +28,7 @@ class Bounds:
 
 
 class TestRun(View):
-    """Records one test of one step. `output` is what it printed, and why it failed."""
+    """Records one test of one step."""
 
     __test__ = False  # not one of pytest's
 
@@ -37,7 +37,7 @@ class TestRun(View):
     outcome: Literal["passed", "failed", "skipped"]
     seconds: float | None = None
     message: str = ""
-    output: str = ""
+    output: str = Field("", description="Failure text and printed output of a test that failed.")
 
 
 class FileCoverage(View):
@@ -52,26 +52,27 @@ class FileCoverage(View):
         return 100 * len(self.covered) / (len(self.covered) + len(self.missed))
 
 
-class FoundPlace(View):
-    """Records one finding. `rule` names the tool and its rule."""
+class RecordedFinding(View):
+    """Records one finding."""
 
-    rule: str
+    rule: str = Field(description="Name of the tool and its rule.")
     file: str | None = None
     line: int | None = None
     message: str = ""
 
 
 class BuildReport(View):
-    """Records what a build's reports said. `cut` says what was left out, for a person; it is empty if the record is
-    whole."""
+    """Records the reports of a build."""
 
     tests: list[TestRun] = Field([])
     coverage: list[FileCoverage] = Field([])
-    findings: list[FoundPlace] = Field([])
-    cut: list[str] = Field([], description="What was too much to be kept.")
+    findings: list[RecordedFinding] = Field([])
+    cut: list[str] = Field(
+        [], description="Descriptions of what was left out because of its size; empty if the record is whole."
+    )
 
 
-class ReportDraft:
+class ReportRecorder:
     """Gathers the record while the steps run. Texts are masked by `mask`."""
 
     def __init__(self, mask: Callable[[str], str] = str, bounds: Bounds | None = None) -> None:
@@ -96,7 +97,7 @@ class ReportDraft:
             finding for name, measure in self._measures.items() if name != "findings" for finding in measure.findings
         ]
         findings = [
-            FoundPlace(
+            RecordedFinding(
                 rule=self._mask(finding.rule.strip()),
                 file=finding.offender.file and self._mask(finding.offender.file),
                 line=finding.offender.line,
@@ -117,20 +118,11 @@ class ReportDraft:
         ordered = sorted(self._cases, key=lambda each: rank[each[1].outcome])
         kept, left, dropped = [], self._bounds.output_bytes, 0
         for step, case in _first(ordered, self._bounds.tests, "tests", cut):
-            output = case.output
-            left -= len(output.encode(errors="replace"))
-            if left < 0 and output:
-                output, dropped = "", dropped + 1
-            kept.append(
-                TestRun(
-                    step=step,
-                    id=case.id,
-                    outcome=case.outcome,
-                    seconds=case.seconds,
-                    message=case.message,
-                    output=output,
-                )
-            )
+            run = TestRun(step=step, **vars(case))
+            left -= len(run.output.encode(errors="replace"))
+            if left < 0 and run.output:
+                run, dropped = run.model_copy(update={"output": ""}), dropped + 1
+            kept.append(run)
         if dropped:
             cut.append(f"the output of {dropped} tests: more than {self._bounds.output_bytes // 2**20} MiB in all")
         return kept

@@ -13,7 +13,7 @@ FILES = {
 }
 
 
-def wall_off(folder: Path) -> None:
+def isolate(folder: Path) -> None:
     """Ends the search of the usual tools for a configuration at `folder`.
 
     The empty `.git` is where they stop looking for ignore files; git itself does not take it for a repository (its own

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from services.build.git.remote_source import USERNAMES, Source
 from services.build.git.repository import GIT_ENVIRONMENT, Repositories, config_variables
 from services.build.logs.line_splitter import LineSplitter
-from services.build.system.command import end, ended, piped, start
+from services.build.system.command import piped, start, terminate, wait_for_exit
 from services.build.system.stop import Stop
 from shared.security.vault import Vault, VaultError
 
@@ -67,11 +67,11 @@ class Fetcher:
         environment = {**self._environment, **_config(source, token)}
         deadline = time.monotonic() + self._timeout_s
         await self._repositories.in_thread(self._repositories.ensure, app)
-        here = await self._repositories.in_thread(self._repositories.heads, app)
+        local = await self._repositories.in_thread(self._repositories.heads, app)
         names = sorted(f"refs/heads/{branch}" for branch in branches)
         answer = await self._git(app, ["ls-remote", "--quiet", "--", source.url, *names], environment, token, deadline)
-        there = {match[2]: match[1] for line in answer if (match := _HEAD.match(line))}
-        changed = sorted(b for b, commit in there.items() if b in branches and here.get(b) != commit)
+        remote = {match[2]: match[1] for line in answer if (match := _HEAD.match(line))}
+        changed = sorted(b for b, commit in remote.items() if b in branches and local.get(b) != commit)
         if changed:
             refs = [f"+refs/heads/{branch}:refs/heads/{branch}" for branch in changed]
             options = ["--quiet", "--no-tags", "--atomic", "--no-write-fetch-head", "--no-auto-maintenance"]
@@ -84,19 +84,19 @@ class Fetcher:
         lines: list[str] = []
         splitter, size = LineSplitter(), 0
 
-        def heard(data: bytes) -> None:
+        def collect(data: bytes) -> None:
             nonlocal size
             size += len(data)
             if size <= LARGEST_ANSWER_BYTES:
                 lines.extend(splitter.feed(data))
 
         folder = self._repositories.path(app)
-        async with piped(heard) as output:
+        async with piped(collect) as output:
             process = start(["git", "--git-dir", str(folder), *arguments], folder, environment, output)
             try:
-                late = await ended(process, deadline, self._timeout_s, Stop())
+                late = await wait_for_exit(process, deadline, self._timeout_s, Stop())
             finally:
-                await end(process)
+                await terminate(process)
         lines += splitter.end()
         if late:
             raise FetchFailed(f"the fetch {late}; is the forge in reach?")

@@ -58,12 +58,12 @@ class GitHttp:
         self._admit = admit
         self._variables = variables
         self._largest = largest_push_bytes
-        self._here: set[str] = set()
+        self._connected: set[str] = set()
 
-    def is_here(self, push: str) -> bool:
+    def is_connected(self, push: str) -> bool:
         """Returns True while the client of the request with this id is connected. The hooks find the id in
         SLIPWAY_PUSH."""
-        return push in self._here
+        return push in self._connected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -97,13 +97,13 @@ class GitHttp:
             path = f"/{match['app']}.git/{match['action']}"
             push = secrets.token_hex(16)
             git = self._start({**self._cgi(request, path, size), "SLIPWAY_PUSH": push}, body)
-        self._here.add(push)
-        listening = asyncio.create_task(self._until_gone(push, receive))
+        self._connected.add(push)
+        listening = asyncio.create_task(self._watch_client(push, receive))
         try:
             await _answer(git, send)
         finally:
             listening.cancel()
-            self._here.discard(push)
+            self._connected.discard(push)
 
     def _too_large(self, body: IO[bytes]) -> ASGIApp:
         most = f"a push may carry {self._largest // MIB} MB"
@@ -113,10 +113,10 @@ class GitHttp:
             return _refuse(Problem(reason, status=413))
         return lambda _, receive, send: refuse(refs, reason, most, self._largest, receive, send)
 
-    async def _until_gone(self, push: str, receive: Receive) -> None:
+    async def _watch_client(self, push: str, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._here.discard(push)
+        self._connected.discard(push)
 
     def _cgi(self, request: Request, path: str, size: int) -> dict[str, str]:
         headers = request.headers

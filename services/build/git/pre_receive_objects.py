@@ -10,7 +10,7 @@ from pathlib import Path
 from services.build.git.repository import GitFailed, Repositories
 
 HIDDEN = "refs/slipway"
-DOOR = f"{HIDDEN}/door"
+PRE_RECEIVE = f"{HIDDEN}/door"
 # What it starts sees nothing of our command line, and no hook: those are set where pushes over HTTP are served.
 # As for those, a pack stays a pack, and nothing is packed while somebody waits.
 _RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.autogc=false receive-pack"
@@ -24,7 +24,7 @@ class PreReceiveObjects:
         self._repositories = repositories
         self.in_thread = repositories.in_thread
 
-    def take_in(self, app: str, commit: str, objects: str) -> None:
+    def add(self, app: str, commit: str, objects: str) -> None:
         """Keeps the commit, which is in the repository or in git's quarantine object directory `objects`. Idempotent.
         Raises GitFailed, also for an object that is not a commit."""
         path = self._repositories.path(app)
@@ -37,17 +37,17 @@ class PreReceiveObjects:
         if self._repositories.git(app, "cat-file", "-t", commit, **variables).strip() != "commit":
             raise GitFailed(f"{commit[:10]} is no commit, so it cannot be a branch's")
         options = ["--quiet", "--force", "--no-verify", f"--receive-pack={_RECEIVE_PACK}"]
-        self._repositories.git(app, "push", *options, str(path), f"{commit}:{DOOR}/{commit}", **variables)
+        self._repositories.git(app, "push", *options, str(path), f"{commit}:{PRE_RECEIVE}/{commit}", **variables)
 
     def kept(self) -> set[tuple[str, str]]:
         """Returns app and commit of every ref that is kept."""
         return {
             (app, commit)
             for app in self._repositories.apps()
-            for commit in self._repositories.git(app, "for-each-ref", "--format=%(objectname)", DOOR).split()
+            for commit in self._repositories.git(app, "for-each-ref", "--format=%(objectname)", PRE_RECEIVE).split()
         }
 
-    def let_go(self, app: str, commit: str) -> None:
+    def remove(self, app: str, commit: str) -> None:
         """Removes the commit's ref. Idempotent."""
         if self._repositories.exists(app):
-            self._repositories.git(app, "update-ref", "-d", f"{DOOR}/{commit}")
+            self._repositories.git(app, "update-ref", "-d", f"{PRE_RECEIVE}/{commit}")

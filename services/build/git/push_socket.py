@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.build.git.hooks import receive
-from services.build.git.hooks.receive import HEARD_TO_THE_END, REFUSED
+from services.build.git.hooks.receive import COMPLETE, REFUSED
 from services.build.git.repository import GATED
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class PushRefused(Exception):
     """Reports why a push is not accepted, and the remedy: for the pusher."""
 
 
-Tell = Callable[[str, Sequence[str]], AsyncGenerator[bytes, None]]
-Judge = Callable[[IncomingPush], AsyncGenerator[bytes, None]]
+ReportPush = Callable[[str, Sequence[str]], AsyncGenerator[bytes, None]]
+JudgePush = Callable[[IncomingPush], AsyncGenerator[bytes, None]]
 
 
 def install_hooks(folder: Path) -> None:
@@ -59,16 +59,16 @@ def install_hooks(folder: Path) -> None:
 
 class PushSocket:
     """Answers the hooks. Each connection sends the hook's report, then reads what `judge` yields before a push is
-    accepted, or `tell` afterwards.
+    accepted, or `report` afterwards.
 
     A last byte says that this is the whole answer, or that the push is refused.
     """
 
-    def __init__(self, path: Path, tell: Tell, judge: Judge) -> None:
+    def __init__(self, path: Path, report: ReportPush, judge: JudgePush) -> None:
         self._path = path
         # A unix socket's address holds about 100 bytes; the way from here may be the shorter one.
         self._address = min(str(path), os.path.relpath(path), key=len)
-        self._tell = tell
+        self._report = report
         self._judge = judge
 
     @contextlib.asynccontextmanager
@@ -86,15 +86,15 @@ class PushSocket:
             self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        last = HEARD_TO_THE_END
+        last = COMPLETE
         try:
             hook, app, push, objects, *updates = (await reader.read()).decode(errors="surrogateescape").splitlines()
             before = hook == "pre-receive"
-            told = self._judge(IncomingPush(app, push, objects, updates)) if before else self._tell(app, updates)
+            answering = self._judge(IncomingPush(app, push, objects, updates)) if before else self._report(app, updates)
             try:
-                async with contextlib.aclosing(told) as answer:
+                async with contextlib.aclosing(answering) as answer:
                     async for data in answer:
-                        writer.write(data.translate(None, HEARD_TO_THE_END + REFUSED))
+                        writer.write(data.translate(None, COMPLETE + REFUSED))
                         await writer.drain()
             except PushRefused as refused:
                 writer.write(f"{refused}\n".encode())

@@ -161,7 +161,7 @@ class Repositories:
     def mentions(self, app: str, commit: str, text: str) -> bool:
         """Returns True if a file of the commit contains the text."""
         search = ["grep", "--quiet", "--text", "--fixed-strings", "-e", text, commit]
-        with self._started("--git-dir", str(self.path(app)), *search, fine=(0, NOT_FOUND)) as git:
+        with self._started("--git-dir", str(self.path(app)), *search, ok_codes=(0, NOT_FOUND)) as git:
             return git.wait() != NOT_FOUND
 
     def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
@@ -195,19 +195,24 @@ class Repositories:
         finally:
             index.unlink(missing_ok=True)
 
-    def git(self, app: str, *arguments: str, given: str = "", **variables: str) -> str:
-        """Runs git on the app's repository, with `given` as its input, and returns its output. Raises GitFailed."""
-        return self._git(app, *arguments, cwd=None, given=given, **variables)
+    def git(self, app: str, *arguments: str, stdin: str = "", **variables: str) -> str:
+        """Runs git on the app's repository, with `stdin` as its input, and returns its output. Raises GitFailed."""
+        return self._git(app, *arguments, cwd=None, stdin=stdin, **variables)
 
-    def _git(self, app: str, *arguments: str, cwd: Path | None = None, given: str = "", **variables: str) -> str:
-        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, given=given, **variables)
+    def _git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:
+        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, stdin=stdin, **variables)
         return output.decode(errors="surrogateescape")
 
     def _run(
-        self, *arguments: str, cwd: Path | None = None, first: int | None = None, given: str = "", **variables: str
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        first: int | None = None,
+        stdin: str = "",
+        **variables: str,
     ) -> bytes:
         """Returns git's output; with `first` at most that many bytes of it."""
-        with self._started(*arguments, cwd=cwd, fine=(0,), given=given, **variables) as git:
+        with self._started(*arguments, cwd=cwd, ok_codes=(0,), stdin=stdin, **variables) as git:
             assert git.stdout is not None
             limit = first if first is not None else LARGEST_ANSWER_BYTES
             answer = git.stdout.read(limit + 1)
@@ -222,24 +227,24 @@ class Repositories:
         self,
         *arguments: str,
         cwd: Path | None = None,
-        fine: Collection[int] = (0,),
-        given: str = "",
+        ok_codes: Collection[int] = (0,),
+        stdin: str = "",
         **variables: str,
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """Starts git, whose output is read in the block.
 
-        If the output was read to its end, git must have exited with a `fine` code, else GitFailed is raised. Otherwise
-        git is killed, also when its time is over, and then GitTooSlow is raised.
+        If the output was read to its end, git must have exited with one of `ok_codes`, else GitFailed is raised.
+        Otherwise git is killed, also when its time is over, and then GitTooSlow is raised.
         """
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
-        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as asked:
-            asked.write(given.encode())
-            asked.seek(0)
+        with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as stdin_file:
+            stdin_file.write(stdin.encode())
+            stdin_file.seek(0)
             git = subprocess.Popen(
                 ["git", *settings, *arguments],
                 cwd=cwd,
                 env={**self._environment, **variables},
-                stdin=asked,
+                stdin=stdin_file,
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
@@ -249,7 +254,7 @@ class Repositories:
             try:
                 yield git
                 assert git.stdout is not None
-                if not git.stdout.read(1) and git.wait() not in fine:
+                if not git.stdout.read(1) and git.wait() not in ok_codes:
                     errors.seek(0)
                     said = errors.read(LONGEST_MESSAGE_BYTES).decode(errors="replace").strip()
                     if time.monotonic() >= deadline and git.returncode == -signal.SIGKILL:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from services.build.gates.gate import Fault
+from services.build.manifest.manifest_faults import Fault
 from services.build.manifest.manifest_parser import BadManifest
 from shared.manifest import Manifest, Run, Stage, Step
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from services.build.builds.app import App
-from services.build.gates.gate import Fault, loosened, loosened_flaky
 from services.build.git.repository import Repositories, TrackedFile
 from services.build.logs.build_log import BuildLog
+from services.build.manifest.manifest_faults import Fault, loosened, loosened_flaky, missing_secrets
 from services.build.manifest.manifest_inference import DOCKERFILE, READ, manifest_of, run_command
 from services.build.manifest.manifest_parser import NAME, BadManifest, parse_manifest, with_lines
 from services.build.manifest.step_graph import service_faults
@@ -39,7 +39,7 @@ async def read_manifest(
         return manifest_of(app.name, files, images=images)
     manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
     faults = loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky)
-    if faults := faults + secrets.faults(manifest) + service_faults(manifest.steps, containers=images):
+    if faults := faults + missing_secrets(manifest, secrets) + service_faults(manifest.steps, containers=images):
         raise with_lines(files[NAME], faults)
     if manifest.run.command is None:
         command = run_command(files, images=images)

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from services.build.gates.gate import Fault
 from services.build.manifest import step_graph
+from services.build.manifest.manifest_faults import Fault
 from shared.manifest import Manifest, Service, Step
 
 NAME = "slipway.yml"

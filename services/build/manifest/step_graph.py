@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
 
-from services.build.gates.gate import Fault
+from services.build.manifest.manifest_faults import Fault
 from shared.manifest import Stage, Step
 
 STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
-FAULTS_TOLD = 20
+FAULTS_SHOWN = 20
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:
@@ -19,10 +19,10 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
 
 def selected(steps: Sequence[Step], branch: str | None, environment: str | None) -> list[Step]:
     """Returns the steps whose `when` holds for a build of this branch that goes to this environment."""
-    return [step for step in steps if not why_not(step, branch, environment)]
+    return [step for step in steps if not reason_to_skip(step, branch, environment)]
 
 
-def why_not(step: Step, branch: str | None, environment: str | None) -> str:
+def reason_to_skip(step: Step, branch: str | None, environment: str | None) -> str:
     """Returns why the step is not run; empty if it is."""
     when = step.when
     if when.branch and not any(_matches(branch or "", glob) for glob in when.branch):
@@ -47,7 +47,7 @@ def waits_for(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
     return known
 
 
-def beside(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
+def concurrent_pairs(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
     """Returns the pairs of steps that may run at the same time."""
     waits = waits_for(steps)
     return [
@@ -61,7 +61,7 @@ def faults(steps: Sequence[Step]) -> list[Fault]:
     """Returns the faults of `depends_on`, and of reports that steps could overwrite for each other; at most 20 of the
     former."""
     named = (fault for place, step in enumerate(steps) for fault in _of_dependencies(place, step, steps))
-    return list(islice(named, FAULTS_TOLD)) or [*_cycles(steps), *_shared_reports(steps)]
+    return list(islice(named, FAULTS_SHOWN)) or [*_cycles(steps), *_shared_reports(steps)]
 
 
 def service_faults(steps: Sequence[Step], *, containers: bool) -> list[Fault]:
@@ -106,7 +106,7 @@ def _cycles(steps: Sequence[Step]) -> Iterator[Fault]:
 
 
 def _shared_reports(steps: Sequence[Step]) -> Iterator[Fault]:
-    for one, other in beside(steps):
+    for one, other in concurrent_pairs(steps):
         for kind, path in other.reports:
             if path is not None and path in [own for _, own in one.reports]:
                 detail = f"{one.name} writes {path} too, and may run at the same time"

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from services.build.builds.build_store import BuildStore
-from services.build.cache.cache_store import PassedStore
+from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import Executor
 from services.build.gates.code_analysis import Analysis
 from services.build.gates.history_store import HistoryStore
@@ -26,7 +26,7 @@ class BuildContext:
 
     store: BuildStore
     history: HistoryStore
-    passed: PassedStore
+    cache: CacheStore
     secrets: SecretStore
     vault: Vault
     """Decrypts `secrets`."""

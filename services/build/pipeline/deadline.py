@@ -22,13 +22,14 @@ class OverTime(Exception):
     """Reports that a phase exceeded its limit; the message names both."""
 
     def __init__(self, phase: str, limit_s: float) -> None:
-        super().__init__(f"{phase} took longer than its limit of {told(limit_s)}")
+        super().__init__(f"{phase} took longer than its limit of {in_words(limit_s)}")
         self.phase = phase
 
 
 @contextlib.asynccontextmanager
 async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
-    """Cancels the block when the time is over, and raises OverTime. (A git in a thread goes on to its own limit.)"""
+    """Cancels the block when the time is over, and raises OverTime. (A git in a
+    thread goes on to its own limit; what writes is waited for.)"""
     try:
         async with asyncio.timeout(limit_s) as timer:
             yield
@@ -38,7 +39,7 @@ async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
         raise OverTime(phase, limit_s) from error
 
 
-def told(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """Returns the time as a person says it: 7200 → `2 h`."""
     for unit_s, unit in ((3600, "h"), (60, "min")):
         if seconds >= unit_s and seconds % unit_s == 0:

@@ -4,7 +4,7 @@ from services.build.builds import build as domain
 from services.build.builds.build_recorder import BuildRecorder
 from services.build.logs.build_log import BuildLog
 from services.build.pipeline.build_context import BuildContext
-from services.build.pipeline.deployer_client import ReleaseRefused, Unreachable, loss, went_live
+from services.build.pipeline.deployer_client import ReleaseRefused, Unreachable, downtime_text, went_live
 from shared.models import BuildState
 
 End = tuple[BuildState, str]  # with its reason
@@ -50,7 +50,7 @@ class DeployStage:
         where = f"{release.id} {how} in {release.environment}: {' and '.join(urls)}"
         manifest = recorder.build.manifest
         names = [volume.name for volume in manifest.volumes] if manifest else []
-        return BuildState.SUCCESS, f"{where}{loss(release, names)}"
+        return BuildState.SUCCESS, f"{where}{downtime_text(release, names)}"
 
     async def _has_lost_its_artifact(self) -> bool:
         """Returns True if the reused artifact is gone: retention may have removed it since this service checked it."""

@@ -44,7 +44,7 @@ class DeployerClient:
         """
         path = f"/apps/{build.app}/environments/{build.environment}/releases"
         body = {"build": build.id}
-        answer = await self._patiently(lambda: self._deployer.post(path, body, repeatable=True), waiting, stop)
+        answer = await self._retried(lambda: self._deployer.post(path, body, repeatable=True), waiting, stop)
         return ReleaseView.model_validate(answer)
 
     async def follow(self, release: ReleaseView, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
@@ -57,9 +57,9 @@ class DeployerClient:
     async def look(self, release_id: str, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
         """Returns the release as it is now. Raises ReleaseRefused, Unreachable and Stopped."""
         path = f"/releases/{release_id}"
-        return ReleaseView.model_validate(await self._patiently(lambda: self._deployer.get(path), waiting, stop))
+        return ReleaseView.model_validate(await self._retried(lambda: self._deployer.get(path), waiting, stop))
 
-    async def _patiently(self, call: Callable[[], Awaitable[Any]], waiting: Callable[[str], None], stop: Stop) -> Any:
+    async def _retried(self, call: Callable[[], Awaitable[Any]], waiting: Callable[[str], None], stop: Stop) -> Any:
         deadline = time.monotonic() + self._patience_s
         told = False
         while True:
@@ -84,7 +84,7 @@ def went_live(release: ReleaseView) -> bool:
     return release.state is ReleaseState.LIVE
 
 
-def loss(release: ReleaseView, volumes: Sequence[str]) -> str:
+def downtime_text(release: ReleaseView, volumes: Sequence[str]) -> str:
     """Returns the downtime of a stop-first release, in words to follow another sentence; empty if there was none.
     `volumes` holds the names of its own volumes."""
     if release.unchanged or release.down_s is None:

@@ -10,21 +10,21 @@ from services.build.builds.build_recorder import BuildRecorder
 from services.build.cache.cache import compared_with
 from services.build.executors.executor import Workspace
 from services.build.gates.baseline import Baseline, fingerprints, new_findings
-from services.build.gates.code_metrics import GATE_OF_REPORT, Collected
 from services.build.gates.diff_coverage import coverage_since
 from services.build.gates.flaky import FlakyTest, limits
 from services.build.gates.gate import GateResult, effective, evaluate
-from services.build.gates.report_record import ReportDraft
+from services.build.gates.report_collection import GATE_OF_REPORT, Collected
+from services.build.gates.report_record import ReportRecorder
 from services.build.git.repository import TrackedFile
 from services.build.logs.build_log import BuildLog
-from services.build.manifest.step_graph import beside, in_order, selected, why_not
+from services.build.manifest.step_graph import concurrent_pairs, in_order, reason_to_skip, selected
 from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.step_runner import StepEnd, StepRunner
 from services.build.pipeline.step_scheduler import run_steps
 from services.build.reports.metric import Finding, Measure
 from services.build.reports.path_resolver import PathResolver
 from services.build.secrets.secret import Secrets
-from services.build.system.command import to_its_end
+from services.build.system.command import uncancelled
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stopped
 from shared.manifest import Gates, Manifest, Step
@@ -54,21 +54,26 @@ class Pipeline:
     """
 
     def __init__(
-        self, context: BuildContext, recorder: BuildRecorder, log: BuildLog, secrets: Secrets, draft: ReportDraft
+        self,
+        context: BuildContext,
+        recorder: BuildRecorder,
+        log: BuildLog,
+        secrets: Secrets,
+        report_recorder: ReportRecorder,
     ) -> None:
         self._context = context
         self._git = context.repositories
         self._recorder = recorder
         self._log = log
         self._secrets = secrets
-        self._draft = draft
+        self._report_recorder = report_recorder
 
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
         """Returns the verdict on the commit. Raises Stopped."""
         steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.judged_for)
-        analysing = asyncio.create_task(self._look_at_source(workspace))
+        analysing = asyncio.create_task(self._analyse_source(workspace))
         try:
             prepared = await self._context.executor.prepare(workspace, self._log.output, self._recorder.stop)
             if self._recorder.stop.is_set():
@@ -94,25 +99,26 @@ class Pipeline:
         )
         missing = await self._skip(runner, manifest.steps)
         collected = Collected(PathResolver(file.path for file in tracked))
-        self._draft.begin(collected, measures)
+        self._report_recorder.begin(collected, measures)
         ends = await self._run(runner, steps, collected)
         flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
         if failed := next(((step, end) for step, end in ends if end.failure), None):
             reached = collected.measures()
             results = [result for result in evaluate(gates, reached, previous) if result.name in reached]
-            return Verdict([*results, await self._no(runner, steps, ends, *failed)], flaky, collected.tests == 0)
+            results.append(await self._failed_steps(runner, steps, ends, *failed))
+            return Verdict(results, flaky, collected.tests == 0)
         measures |= missing | collected.measures()
         findings = await self._with_texts(workspace, measures, tracked)
         measures |= await self._compare(workspace, app, gates, measures, collected, findings)
         results = evaluate(gates, measures, previous)
         baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
-        return Verdict([*results, _yes(ends)], flaky, collected.tests == 0, baseline)
+        return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
 
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
         """Records the steps that do not run in this build; returns the gates that lose their figures by that."""
         build, missing = self._recorder.build, dict[str, Measure]()
         for step in in_order(steps):
-            if reason := why_not(step, build.branch, build.judged_for):
+            if reason := reason_to_skip(step, build.branch, build.judged_for):
                 await runner.skip(step, reason)
                 for kind, path in step.reports:
                     if path is not None:
@@ -123,19 +129,19 @@ class Pipeline:
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
         """Runs the steps. Each step's reports are collected when it ends: the build may be stopped before the others
         end."""
-        together = {step.name for pair in beside(steps) for step in pair}
+        together = {step.name for pair in concurrent_pairs(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
 
         async def run(step: Step) -> StepEnd:
             end = await runner.run(step, f"{step.name} | " if step.name in together else "")
             async with one_at_a_time:
-                await to_its_end(asyncio.to_thread(collected.add, end.reported, end.suite))
-                self._draft.ran(step.name, end.reported)
+                await uncancelled(asyncio.to_thread(collected.add, end.reported, end.suite))
+                self._report_recorder.ran(step.name, end.reported)
             return end
 
         return await run_steps(steps, run, self._context.steps_at_a_time)
 
-    async def _no(
+    async def _failed_steps(
         self, runner: StepRunner, steps: Sequence[Step], ends: Ends, failed: Step, end: StepEnd
     ) -> GateResult:
         """Returns the failed gate `steps`, by the first step that failed."""
@@ -196,17 +202,17 @@ class Pipeline:
                 lines[file.path] = data.decode(errors="replace").split("\n")
         return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
 
-    async def _look_at_source(self, workspace: Workspace) -> dict[str, Measure]:
+    async def _analyse_source(self, workspace: Workspace) -> dict[str, Measure]:
         """Runs the platform's own analysis on a second checkout, which no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
-            await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source)
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
             return await self._context.analysis.measure(source)
         finally:
-            await to_its_end(self._git.in_thread(remove, source))
+            await uncancelled(self._git.in_thread(remove, source))
 
 
-def _yes(ends: Ends) -> GateResult:
+def _passed_steps(ends: Ends) -> GateResult:
     """Returns the passed gate `steps`; it names the ignored failures."""
     ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
     reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"

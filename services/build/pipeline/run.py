@@ -14,7 +14,7 @@ from services.build.cache.cache import BuildCache
 from services.build.executors.executor import SealRequest, Unsealed, Workspace
 from services.build.gates.baseline import Baseline
 from services.build.gates.gate import GateResult, number, refusal
-from services.build.gates.report_record import ReportDraft
+from services.build.gates.report_record import ReportRecorder
 from services.build.git.repository import SUBMODULE, TrackedFile
 from services.build.git.tree_limits import BadTree
 from services.build.logs.build_log import BuildLog
@@ -26,6 +26,7 @@ from services.build.pipeline.deploy_stage import ArtifactLost, DeployStage
 from services.build.pipeline.pipeline import Pipeline
 from services.build.reports.metric import Offender
 from services.build.secrets.secret import Secrets, opened
+from services.build.system.command import uncancelled
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop, Stopped
 from shared.manifest import Manifest, Stage
@@ -67,7 +68,7 @@ class _Run:
         self._secrets = secrets
         self._recorder = recorder
         self._log = build_log
-        self._cache = BuildCache(recorder, context.passed, context.history, context.executor, self._git)
+        self._cache = BuildCache(recorder, context.cache, context.history, context.executor, self._git)
 
     async def carry_out(self) -> None:
         context, recorder, limits = self._context, self._recorder, self._context.limits
@@ -125,16 +126,17 @@ class _Run:
     async def _builds(self, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]) -> bool:
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         async with within(context.limits.checkout_s, "the checkout"):
-            await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, workspace.folder)
+            folder = workspace.folder
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, folder))
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
-        draft = ReportDraft(self._secrets.mask)
-        pipeline = Pipeline(context, recorder, self._log, self._secrets, draft)
+        report_recorder = ReportRecorder(self._secrets.mask)
+        pipeline = Pipeline(context, recorder, self._log, self._secrets, report_recorder)
         try:
             verdict = await pipeline.judge(workspace, app, manifest, tracked)
         finally:  # also of a build that is stopped
-            if draft.begun:
-                await asyncio.to_thread(lambda: context.reports.write(workspace.build, draft.report()))
+            if report_recorder.begun:
+                await asyncio.to_thread(lambda: context.reports.write(workspace.build, report_recorder.report()))
         await recorder.update(lambda build: domain.with_changes(build, flaky=verdict.flaky))
         return await self._judged(verdict.gates, verdict.untested, verdict.baseline)
 
@@ -192,7 +194,7 @@ class _Run:
         try:
             if context.executor.builds_images:
                 self._log.say(f"--- image: of commit {workspace.commit}")
-                await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source)
+                await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
             return await context.executor.seal(workspace, request, self._log.output, self._recorder.stop)
         finally:
             await self._git.in_thread(remove, source)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from services.build.builds import build as domain
 from services.build.builds.build_recorder import BuildRecorder
 from services.build.executors.executor import Executor, Order, Outcome, ServiceOrder, Workspace
-from services.build.gates.code_metrics import Reported
 from services.build.gates.flaky import (
     PastRun,
     Quarantine,
@@ -20,7 +19,7 @@ from services.build.gates.flaky import (
     weigh,
 )
 from services.build.gates.history_store import HistoryStore
-from services.build.gates.report_collection import collect
+from services.build.gates.report_collection import Reported, collect
 from services.build.logs.build_log import BuildLog, Channel
 from services.build.reports import report_file
 from services.build.reports.report import CaseCount
@@ -29,7 +28,7 @@ from services.build.system.safe_remove import own_folder
 from services.build.system.stop import Stopped
 from shared.manifest import Flaky, Service, Step
 
-NAMED = 5
+NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class StepRunner:
     async def run(self, step: Step, prefix: str = "") -> StepEnd:
         """Runs the step and returns its result; `prefix` precedes each line of its output. Raises Stopped."""
         log = self._log.channel(prefix)
-        end = await self._judged(step, log)
+        end = await self._run_and_rerun(step, log)
         if not end.failure:
             return end
         if step.failure == "ignore":
@@ -92,11 +91,11 @@ class StepRunner:
         line, now = self._log.lines, self._recorder.now()
         await self._recorder.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
 
-    async def _judged(self, step: Step, log: Channel) -> StepEnd:
+    async def _run_and_rerun(self, step: Step, log: Channel) -> StepEnd:
         app = self._workspace.app
         past = await self._recorder.patiently(lambda: self._history.runs(app)) if step.reports.junit else []
         name = step.name
-        outcome, reported = await self._once(step, name, past, log)
+        outcome, reported = await self._run_once(step, name, past, log)
         if reported.cases is None:
             return StepEnd(outcome.reason, reported, None)
         runs = [reported.cases]
@@ -104,9 +103,9 @@ class StepRunner:
         if self._reruns and is_worth_a_rerun(reported.cases, step.name, known, self._limits):
             log.say(f"    run again, to see whether this is flaky: {_names(reported.cases.failed)}")
             name = domain.again(step.name)
-            outcome, reported = await self._once(step, name, past, log)
+            outcome, reported = await self._run_once(step, name, past, log)
             runs += [reported.cases] if reported.cases is not None else []
-        suite = await self._weigh(step, runs, past, known, log)
+        suite = await self._judge_tests(step, runs, past, known, log)
         if outcome.reason and self._is_excused(outcome, runs[-1], reported, suite):
             reason = f"{outcome.reason}, for flaky tests only: {_names(suite.excused)}"
             await self._recorder.update(lambda build: domain.step_excused(build, name, reason))
@@ -115,7 +114,7 @@ class StepRunner:
         reported.cases = runs[-1]
         return StepEnd(outcome.reason, reported, suite)
 
-    async def _once(self, step: Step, name: str, past: Sequence[PastRun], log: Channel) -> tuple[Outcome, Reported]:
+    async def _run_once(self, step: Step, name: str, past: Sequence[PastRun], log: Channel) -> tuple[Outcome, Reported]:
         recorder, workspace = self._recorder, self._workspace
         log.say(f"--- {step.stage}: {name}")
         line = self._log.lines
@@ -140,7 +139,7 @@ class StepRunner:
         )
         return outcome, reported
 
-    async def _weigh(
+    async def _judge_tests(
         self,
         step: Step,
         runs: Sequence[CaseCount],
@@ -197,5 +196,5 @@ def _before(step: Step, workspace: Workspace) -> report_file.StepStart:
 
 def _names(tests: Collection[str]) -> str:
     ordered = sorted(tests)
-    more = f" and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
-    return ", ".join(ordered[:NAMED]) + more
+    more = f" and {len(ordered) - NAMES_SHOWN} more" if len(ordered) > NAMES_SHOWN else ""
+    return ", ".join(ordered[:NAMES_SHOWN]) + more

@@ -52,7 +52,7 @@ def plan(
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None}
     blocked: set[tuple[str, str | None, bool]] = set()
-    judged: set[tuple[str, str]] = set()
+    in_progress: set[tuple[str, str]] = set()
     waiting: list[Build] = []
     busy = Counter(build.app for build in unended if build.id in working and not build.deploying)
     for build in unended:
@@ -77,14 +77,14 @@ def plan(
         if build.state is BuildState.RUNNING or build.id in working:
             blocked.add(group)
             if not build.deploying:
-                judged.add((build.app, build.commit))
-    return actions + [Start(build.id) for build in _in_turn(waiting, busy, judged, concurrency, served or {})]
+                in_progress.add((build.app, build.commit))
+    return actions + [Start(build.id) for build in _in_turn(waiting, busy, in_progress, concurrency, served or {})]
 
 
 def _in_turn(
     waiting: Sequence[Build],
     busy: Counter[str],
-    judged: set[tuple[str, str]],
+    in_progress: set[tuple[str, str]],
     concurrency: int,
     served: Mapping[str, int],
 ) -> Iterator[Build]:
@@ -93,12 +93,14 @@ def _in_turn(
     The next is of the app with the fewest running builds, then of the app served longest ago; within an app it is the
     oldest: an app with many builds does not delay the others.
     """
-    turns, judged = dict(served), set(judged)
-    left = [build for build in waiting if build.fresh or (build.app, build.commit) not in judged]
+    turns, in_progress = dict(served), set(in_progress)
+    left = [build for build in waiting if build.fresh or (build.app, build.commit) not in in_progress]
     while left and busy.total() < concurrency:
         build = min(left, key=lambda each: (busy[each.app], turns.get(each.app, 0)))  # the first of equals: the oldest
-        judged.add((build.app, build.commit))
-        left = [each for each in left if each.id != build.id and (each.fresh or (each.app, each.commit) not in judged)]
+        in_progress.add((build.app, build.commit))
+        left = [
+            each for each in left if each.id != build.id and (each.fresh or (each.app, each.commit) not in in_progress)
+        ]
         busy[build.app] += 1
         turns[build.app] = max(turns.values(), default=0) + 1
         yield build

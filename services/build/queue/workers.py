@@ -17,7 +17,7 @@ from shared.models import BuildState
 
 log = logging.getLogger(__name__)
 
-LEAVE_S = 10.0
+STOP_TIMEOUT_S = 10.0
 RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 
@@ -52,7 +52,7 @@ class Workers:
 
     async def step(self) -> None:
         if not await self._may_work():
-            self._leave_all()
+            self._stop_all()
             return
         unended = await self._store.unended()
         apps = {build.id: build.app for build in unended}
@@ -72,13 +72,13 @@ class Workers:
         try:
             yield
         finally:
-            self._leave_all()
+            self._stop_all()
             if self._tasks:
-                _, late = await asyncio.wait(list(self._tasks.values()), timeout=LEAVE_S)
+                _, late = await asyncio.wait(list(self._tasks.values()), timeout=STOP_TIMEOUT_S)
                 for task in late:
                     task.cancel()
 
-    def _leave_all(self) -> None:
+    def _stop_all(self) -> None:
         for stop in self._stops.values():
             stop.set()
 

@@ -44,8 +44,8 @@ class CaseCount:
     """Number of failed cases, by test id."""
     passed: frozenset[str] = frozenset()
     """Ids of the tests that ran without a failed case."""
-    places: Mapping[str, Offender] = field(default_factory=dict)
-    """Place of a failure, by test id."""
+    offenders: Mapping[str, Offender] = field(default_factory=dict)
+    """Place of a failed case, by test id."""
     cases: tuple[Case, ...] = ()
 
     @property
@@ -99,7 +99,7 @@ def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = s
         failures=max(len(failing), claimed),
         failed=failed,
         passed=frozenset(names - failed.keys() - {""}),
-        places={case_id(case.classname, case.name): _case_place(element, case) for element, case in failing},
+        offenders={case_id(case.classname, case.name): _case_offender(element, case) for element, case in failing},
         cases=tuple(
             read_case(each, case_id(case.classname, case.name), passed=case.is_passed, skipped=case.is_skipped)
             for each, case in pairs
@@ -159,11 +159,11 @@ def _mask(element: Element, mask: Callable[[str], str]) -> None:
         element.text = mask(element.text)
 
 
-def _case_place(element: Element, case: TestCase) -> Offender:
+def _case_offender(element: Element, case: TestCase) -> Offender:
     """Returns the place of a failed case, with the first line of its first failure as the message."""
     line, name = element.get("line", ""), case_id(case.classname, case.name) or "a test without a name"
-    said = next((child.get("message") or child.text for child in element if child.tag in ("failure", "error")), None)
-    first = (said or "").strip().partition("\n")[0]
+    text = next((child.get("message") or child.text for child in element if child.tag in ("failure", "error")), None)
+    first = (text or "").strip().partition("\n")[0]
     return Offender(
         file=element.get("file") or None,
         line=int(line) if _is_count(line) else None,

@@ -24,11 +24,11 @@ class Case:
 def read_case(element: Element, id: str, *, passed: bool, skipped: bool) -> Case:
     """Returns the case of a `<testcase>` element whose texts are masked already; `id` is its test id."""
     outcome: Literal["passed", "failed", "skipped"] = "skipped" if skipped else "passed" if passed else "failed"
-    said = [child for child in element if child.tag in ("failure", "error", "skipped")]
-    message = next((text for child in said if (text := child.get("message") or (child.text or "").strip())), "")
+    reasons = [child for child in element if child.tag in ("failure", "error", "skipped")]
+    message = next((text for child in reasons if (text := child.get("message") or (child.text or "").strip())), "")
     output = ""
     if outcome == "failed":
-        parts = [child.text.strip() for child in said if child.text and child.text.strip()]
+        parts = [child.text.strip() for child in reasons if child.text and child.text.strip()]
         for child in element:
             if child.tag in ("system-out", "system-err") and child.text and child.text.strip():
                 parts.append(f"--- {child.tag.removeprefix('system-')}\n{child.text.strip()}")

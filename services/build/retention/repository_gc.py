@@ -18,7 +18,7 @@ from pathlib import Path
 from services.build.builds.build_store import BuildStore
 from services.build.git.pre_receive_objects import HIDDEN
 from services.build.git.repository import GIT_ENVIRONMENT, GitFailed, Repositories, config_variables
-from services.build.system.command import end, ended, piped, start
+from services.build.system.command import piped, start, terminate, wait_for_exit
 from services.build.system.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,8 @@ log = logging.getLogger(__name__)
 KEPT = f"{HIDDEN}/kept"
 PACKS, LOOSE = 50, 6700  # git's own figures
 TIMEOUT_S = 900.0
-RESTS_S = 3600.0
+PAUSE_S = 3600.0
 STALE_S = 24 * 3600.0  # nothing of git's writes so long
-BATCH = 100
 REASON_BYTES = 2000
 _CONFIG = {
     "safe.directory": "*",
@@ -69,14 +68,14 @@ class RepositoryGc:
     async def step(self) -> None:
         """Packs one repository: the one with the most packs among those that need it and were not tried in the last
         hour."""
-        worn = await asyncio.to_thread(self._worn)
-        if not worn:
+        in_need = await asyncio.to_thread(self._in_need)
+        if not in_need:
             return
-        app = max(worn, key=lambda each: worn[each])
-        self._not_before[app] = time.monotonic() + RESTS_S
+        app = max(in_need, key=lambda each: in_need[each])
+        self._not_before[app] = time.monotonic() + PAUSE_S
         async with self._locks[app]:
             stop = self._stops[app] = Stop()
-            commits = await self._commits(app)
+            commits = {build.commit async for build in self._store.every(app)}
             try:
                 await self._repositories.in_thread(keep, self._repositories, app, commits)
                 await self._pack(app, stop)
@@ -91,7 +90,7 @@ class RepositoryGc:
         async with self._locks[app]:
             yield
 
-    def _worn(self) -> dict[str, int]:
+    def _in_need(self) -> dict[str, int]:
         now = time.monotonic()
         apps = [app for app in self._repositories.apps() if self._not_before.get(app, 0.0) <= now]
         packs = {app: _packs(self._repositories.path(app)) for app in apps}
@@ -101,31 +100,22 @@ class RepositoryGc:
             if count > self._most_packs or _loose(self._repositories.path(app)) > self._most_loose
         }
 
-    async def _commits(self, app: str) -> set[str]:
-        """Returns the commits of all builds of the app."""
-        commits: set[str] = set()
-        before: int | None = None
-        while batch := await self._store.builds(app, limit=BATCH, before=before):
-            before = batch[-1][0]
-            commits |= {build.commit for _, build in batch}
-        return commits
-
     async def _pack(self, app: str, stop: Stop) -> None:
         """Runs git gc. Ends it when stopped, cancelled, or over its time. Raises GitFailed."""
         path = self._repositories.path(app)
         await asyncio.to_thread(_remove_stale, path)
-        said: deque[bytes] = deque(maxlen=4)
+        printed: deque[bytes] = deque(maxlen=4)
         begun = time.monotonic()
-        async with piped(said.append) as output:
+        async with piped(printed.append) as output:
             process = start(["nice", "-n", "19", "git", "--git-dir", str(path), "gc"], path, self._environment, output)
             try:
-                late = await ended(process, begun + self._timeout_s, self._timeout_s, stop)
+                late = await wait_for_exit(process, begun + self._timeout_s, self._timeout_s, stop)
             finally:
-                await end(process)
+                await terminate(process)
         if late:
             raise GitFailed(f"git gc {late}")
         if process.returncode:
-            reason = b"".join(said)[-REASON_BYTES:].decode(errors="replace").strip()
+            reason = b"".join(printed)[-REASON_BYTES:].decode(errors="replace").strip()
             raise GitFailed(reason or f"git gc ended with {process.returncode}")
         log.info("the repository of %s is packed: %.1f s", app, time.monotonic() - begun)
 
@@ -133,16 +123,16 @@ class RepositoryGc:
 def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None:
     """Sets hidden refs for what refs point to now and for those of `commits` that still exist, and removes all other
     hidden ones. Blocks. Idempotent. Raises GitFailed."""
-    told = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
-    refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in told)]
+    listed = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
+    refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in listed)]
     kept = {commit for commit, ref in refs if ref.startswith(f"{KEPT}/")}
     asked = "".join(f"{commit}\n" for commit in sorted(commits))
-    told = repositories.git(app, "cat-file", "--batch-check=%(objectname) %(objecttype)", given=asked).splitlines()
-    there = {line.removesuffix(" commit") for line in told if line.endswith(" commit")}
+    listed = repositories.git(app, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).splitlines()
+    there = {line.removesuffix(" commit") for line in listed if line.endswith(" commit")}
     wanted = there | {commit for commit, ref in refs if not ref.startswith(f"{KEPT}/")}
     made = [f"create {KEPT}/{commit} {commit}\n" for commit in sorted(wanted - kept)]
     gone = [f"delete {KEPT}/{commit}\n" for commit in sorted(kept - wanted)]
-    repositories.git(app, "update-ref", "--stdin", given="".join(made + gone))
+    repositories.git(app, "update-ref", "--stdin", stdin="".join(made + gone))
 
 
 def _packs(path: Path) -> int:

@@ -20,7 +20,6 @@ from shared.models import Environment, ReleaseView
 
 log = logging.getLogger(__name__)
 
-BATCH = 100
 SLACK = timedelta(minutes=10)  # a release that was asked for before the note has been stored by then
 
 
@@ -39,7 +38,7 @@ class RetentionJob:
         releases: Path,
         deployer: ServiceClient,
         images: Callable[[], Awaitable[Images | None]],
-        rule: RetentionPolicy,
+        policy: RetentionPolicy,
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -48,7 +47,7 @@ class RetentionJob:
         self._releases = releases
         self._deployer = deployer
         self._images = images
-        self._rule = rule
+        self._policy = policy
         self._now = now
 
     async def step(self) -> None:
@@ -58,7 +57,7 @@ class RetentionJob:
         for app, builds in by_app.items():
             judged = await self._store.judged(app)
             now = self._now()
-            found = due(builds, self._rule, judged, now, deleted=app not in apps)
+            found = due(builds, self._policy, judged, now, deleted=app not in apps)
             for build in found.logs:
                 await self._store.note(build.id, Expired(log=now))
             await self._note_images(builds, images, now)
@@ -67,19 +66,15 @@ class RetentionJob:
             await asyncio.to_thread(self._remove_logs, expired)
             if found.records:
                 await self._store.drop(found.records)
-                log.info("%d records of builds of %s are not kept any longer", len(found.records), app)
+                log.info("%d records of builds of %s were deleted", len(found.records), app)
         known = {build.id for builds in by_app.values() for build in builds}
         await asyncio.to_thread(self._remove_strays, known, now=self._now())
 
     async def _builds(self) -> dict[str, list[Build]]:
         """Returns the builds of each app, newest first, without the fields that do not matter here."""
         by_app: dict[str, list[Build]] = defaultdict(list)
-        before: int | None = None
-        while batch := await self._store.builds(None, limit=BATCH, before=before):
-            before = batch[-1][0]
-            for _, build in batch:
-                slim = build.model_copy(update={"steps": [], "gates": [], "flaky": [], "manifest": None})
-                by_app[build.app].append(slim)
+        async for build in self._store.every():
+            by_app[build.app].append(build.model_copy(update={"steps": [], "gates": [], "flaky": [], "manifest": None}))
         return by_app
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
@@ -108,7 +103,7 @@ class RetentionJob:
         try:
             released = await self._released(app)
         except Problem as problem:
-            log.info("artifacts of %s are kept: the deployer does not tell which it needs (%s)", app, problem.detail)
+            log.info("artifacts of %s are kept: the deployer did not say which it needs (%s)", app, problem.detail)
             return
         used = {held[build.id] for build in builds if build.id in held and build.id in released}
         for build in candidates:
@@ -119,7 +114,7 @@ class RetentionJob:
             since, path = build.expired.artifact, Path(held[build.id])
             if since and since < now - SLACK and held[build.id] not in used and path.parent == self._releases / app:
                 await asyncio.to_thread(remove, path)
-                log.info("the artifact of %s is not kept any longer", build.id)
+                log.info("the artifact of %s was deleted", build.id)
 
     async def _released(self, app: str) -> set[str]:
         """Returns the builds that have a release of the app, in any state: the deployer removes their artifacts. Raises
@@ -145,7 +140,7 @@ class RetentionJob:
 
     def _remove_strays(self, known: set[str], *, now: datetime) -> None:
         """Removes old files of builds without a record."""
-        oldest = (now - timedelta(days=self._rule.days)).timestamp()
+        oldest = (now - timedelta(days=self._policy.days)).timestamp()
         files = [*self._logs.folder.glob("*.log"), *self._reports.folder.glob(f"*{SUFFIX}")]
         for path in files:
             build = path.name.removesuffix(SUFFIX).removesuffix(".log")

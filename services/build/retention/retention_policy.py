@@ -32,7 +32,7 @@ class ExpiredItems:
 
 
 def due(
-    builds: Sequence[Build], rule: RetentionPolicy, judged: Collection[str], now: datetime, *, deleted: bool
+    builds: Sequence[Build], policy: RetentionPolicy, judged: Collection[str], now: datetime, *, deleted: bool
 ) -> ExpiredItems:
     """Returns what is due. `builds` are all of one app, newest first; `judged` holds the ids of its branches' last
     judged builds; `deleted` is True if the app no longer exists.
@@ -46,22 +46,22 @@ def due(
         of_branch[build.branch] += 1
         if not build.ended:
             continue
-        old = (build.finished_at or build.created_at) < now - timedelta(days=rule.days)
-        recent = of_branch[build.branch] <= rule.logs and not deleted
+        old = (build.finished_at or build.created_at) < now - timedelta(days=policy.days)
+        recent = of_branch[build.branch] <= policy.logs and not deleted
         bare = build.artifact is None or build.expired.artifact is not None
-        if place >= rule.records and bare and build.id not in judged:
+        if place >= policy.records and bare and build.id not in judged:
             records.append(build)
-        if build.expired.log is None and (place >= rule.records or (old and not recent)):
+        if build.expired.log is None and (place >= policy.records or (old and not recent)):
             logs.append(build)
-    return ExpiredItems(logs, _artifacts(builds, rule), records)
+    return ExpiredItems(logs, _artifacts(builds, policy), records)
 
 
-def _artifacts(builds: Sequence[Build], rule: RetentionPolicy) -> list[Build]:
+def _artifacts(builds: Sequence[Build], policy: RetentionPolicy) -> list[Build]:
     """Returns the builds whose directory artifact is due. Images are removed by the deployer, which asks the engine
     what uses them."""
     holding = [build for build in builds if build.artifact is not None and build.artifact.kind == "directory"]
     present = [build for build in holding if build.expired.artifact is None]
-    spare = [build for build in [each for each in present if each.ended][rule.artifacts :]]
+    spare = [build for build in [each for each in present if each.ended][policy.artifacts :]]
     ids = {build.id for build in spare}
     kept = {build.artifact.ref for build in present if build.artifact is not None and build.id not in ids}
     return [build for build in spare if build.artifact is not None and build.artifact.ref not in kept]

@@ -1,4 +1,4 @@
 """Manages the secrets of apps: encrypted in storage, given to the steps that name them, masked in all output.
 
-May import `gates` (the type of faults) and `logs`. Imported by `api`, `manifest`, `pipeline` and `main`.
+May import `logs`. Imported by `api`, `manifest`, `pipeline` and `main`.
 """

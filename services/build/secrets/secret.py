@@ -10,11 +10,10 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import Field, SecretStr
 
-from services.build.gates.gate import Fault
 from services.build.logs.line_splitter import cleaned
 from services.build.logs.mask import SHORTEST, Mask
 from shared.errors import Invalid
-from shared.manifest import Manifest, Service, Step
+from shared.manifest import Service, Step
 from shared.models import Model, View
 from shared.security.vault import Vault, VaultError
 
@@ -28,7 +27,7 @@ _CAN_BE_HELD = re.compile(r"[^\0\ud800-\udfff]*")
 
 
 class SecretValue(Model):
-    value: SecretStr = Field(description="Write-only. Without NUL, at most 64 KiB.")
+    value: SecretStr = Field(description="Value, at most 64 KiB, without NUL. It is never shown.")
 
 
 class SecretView(View):
@@ -37,10 +36,11 @@ class SecretView(View):
 
 
 class Secret(View):
-    """Holds a secret as it is stored. `set_at` is when it was last set."""
+    """Holds a secret as it is stored."""
 
     sealed: str = Field(repr=False)
     set_at: datetime
+    """Time at which it was last set."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,6 @@ class Secrets:
         """Returns the variables that the step, or a service of it, gets in its environment."""
         return {name: self.values[name] for name in step.secrets}
 
-    def faults(self, manifest: Manifest) -> list[Fault]:
-        """Returns a fault for each secret that a step names and cannot be given."""
-        found = []
-        for place, step in enumerate(manifest.steps):
-            services = [(f"steps.{place}.services.{position}", each) for position, each in enumerate(step.services)]
-            for where, named in [(f"steps.{place}", step), *services]:
-                for position, name in enumerate(named.secrets):
-                    if name not in self.values:
-                        why = "cannot be decrypted with the platform's key" if name in self.lost else "is not set"
-                        remedy = f"PUT /apps/{manifest.app}/secrets/{name} sets it"
-                        detail = f"the step {step.name} wants the secret {name}, which {why}; {remedy}"
-                        found.append(Fault(f"{where}.secrets.{position}", detail))
-        return found
-
 
 def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
     """Encrypts a new value. `others` are the app's present values. Raises Invalid, without the value in it."""
@@ -79,13 +65,13 @@ def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, 
     if _OWN_NAMES.fullmatch(name):
         raise Invalid("name", f"{name} is set by the platform itself; choose another name")
     if not _CAN_BE_HELD.fullmatch(value):
-        raise Invalid("value", "holds NUL or half a surrogate pair, which no environment can; encode it")
-    if (length := len(value.encode())) > VALUE_BYTES:
-        raise Invalid("value", f"has {length} bytes, at most {VALUE_BYTES} can be; keep it elsewhere")
-    if (length := sum(len(text.encode()) for text in {**others, name: value}.values())) > ALL_BYTES:
         raise Invalid(
-            "value", f"with it the app's secrets would have {length} bytes, at most {ALL_BYTES} can be; remove some"
+            "value", "holds NUL or half a surrogate pair, which an environment variable cannot hold; encode it"
         )
+    if (length := len(value.encode())) > VALUE_BYTES:
+        raise Invalid("value", f"has {length} bytes, the limit is {VALUE_BYTES}; keep it elsewhere")
+    if (length := sum(len(text.encode()) for text in {**others, name: value}.values())) > ALL_BYTES:
+        raise Invalid("value", f"with it the app's secrets have {length} bytes, the limit is {ALL_BYTES}; remove some")
     return Secret(sealed=vault.seal(value), set_at=now)
 
 

@@ -17,8 +17,8 @@ from services.build.system.pipe import Output, PipeEnd
 from services.build.system.process_exit import exit_code
 from services.build.system.stop import Stop
 
-CAUGHT_UP_S = 5.0
-END_S = 1.0
+DRAIN_TIMEOUT_S = 5.0
+TERMINATE_TIMEOUT_S = 1.0
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
@@ -35,34 +35,41 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
     )
 
 
-async def end(process: subprocess.Popen[bytes]) -> None:
+async def terminate(process: subprocess.Popen[bytes]) -> None:
     """Ends the session of a process that `start` started: SIGTERM first, so that programs remove their lock files,
     SIGKILL after one second. Returns when the process has ended, even when cancelled."""
-    await to_its_end(_end(process))
+    await uncancelled(_terminate(process))
 
 
-async def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
+async def _terminate(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, TimeoutError):
         if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exit_code(process), END_S)
-    await exit_code(process)
+            os.killpg(process.pid, signal.SIGTERM)
+            await asyncio.wait_for(exit_code(process), TERMINATE_TIMEOUT_S)
+    if process.poll() is None:
+        await kill(process)
 
 
-async def ended(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
+async def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills the session of a process that `start` started, also what the process left in it. Returns when the process
+    has ended, even when cancelled."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await uncancelled(exit_code(process))
+
+
+async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
     """Waits for `process` and returns the reason why the wait was given up, or an empty string if the process ended by
     itself. The process itself is left running. `deadline` is by the monotonic clock; `timeout_s` appears in the reason.
     """
     end = asyncio.ensure_future(exit_code(process))
     try:
-        return await first_of(end, deadline, timeout_s, stop)
+        return await wait_until_done(end, deadline, timeout_s, stop)
     finally:
         end.cancel()
 
 
-async def first_of(end: "asyncio.Future[Any]", deadline: float, timeout_s: float, stop: Stop) -> str:
+async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s: float, stop: Stop) -> str:
     """Waits for `end` and returns the reason why the wait was given up, or an empty string if `end` is done. `end`
     itself is left alone."""
     stopped = asyncio.ensure_future(stop.wait())
@@ -76,7 +83,7 @@ async def first_of(end: "asyncio.Future[Any]", deadline: float, timeout_s: float
         stopped.cancel()
 
 
-async def to_its_end(work: Awaitable[Any]) -> None:
+async def uncancelled(work: Awaitable[Any]) -> None:
     """Waits for `work` even when cancelled, however often, then raises CancelledError. Re-raises an exception of
     `work`."""
     task, cancelled = asyncio.ensure_future(work), False
@@ -93,24 +100,24 @@ async def to_its_end(work: Awaitable[Any]) -> None:
 @contextlib.asynccontextmanager
 async def piped(output: Output) -> AsyncIterator[int]:
     """Yields the write end of a pipe whose content is passed to `output`. At the end it waits until every holder has
-    closed the pipe, at most one second longer than `caught_up`."""
+    closed the pipe, at most one second longer than `drained`."""
     read_end, write_end = os.pipe()
     copying = asyncio.create_task(_copy(read_end, output))
     try:
         yield write_end
     finally:
         try:
-            await caught_up(write_end)
+            await drained(write_end)
         finally:
             os.close(write_end)
             await asyncio.wait([copying], timeout=1.0)
             copying.cancel()
 
 
-async def caught_up(pipe: int) -> None:
+async def drained(pipe: int) -> None:
     """Returns once everything written into a pipe of `piped` has been read from it, after 5 s at the latest: a program
     that still runs may write for ever."""
-    deadline = time.monotonic() + CAUGHT_UP_S
+    deadline = time.monotonic() + DRAIN_TIMEOUT_S
     while int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
         if time.monotonic() > deadline:
             return

@@ -37,18 +37,18 @@ class PipeEnd:
         loop = asyncio.get_running_loop()
         if (early_s := self._not_before - loop.time()) > 0:
             await asyncio.sleep(early_s)
-        readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._descriptor, _settle, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(self._descriptor)
+        await readable(self._descriptor)
         data = os.read(self._descriptor, CHUNK)
         if len(data) < CHUNK:
             self._not_before = loop.time() + GATHER_S
         return data
 
 
-def _settle(readable: "asyncio.Future[None]") -> None:
-    if not readable.done():
-        readable.set_result(None)
+async def readable(descriptor: int) -> None:
+    """Waits until there is something to read; for a pidfd, until its process has ended. It may be cancelled."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, event.set)
+    try:
+        await event.wait()
+    finally:
+        loop.remove_reader(descriptor)

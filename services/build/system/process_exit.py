@@ -1,9 +1,10 @@
 """Waits for the end of a process without taking a thread."""
 
-import asyncio
 import contextlib
 import os
 import subprocess
+
+from services.build.system.pipe import readable
 
 
 async def exit_code(process: "subprocess.Popen[bytes]") -> int:
@@ -17,17 +18,7 @@ async def exit_code(process: "subprocess.Popen[bytes]") -> int:
         pidfd = os.pidfd_open(process.pid)
         try:
             if process.poll() is None:
-                await _readable(pidfd)
+                await readable(pidfd)
         finally:
             os.close(pidfd)
     return process.wait()  # at once: the process has ended
-
-
-async def _readable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(fd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(fd)

@@ -4,15 +4,13 @@ The kernel enforces these limits (`ulimit`), so they hold even if this service i
 """
 
 import asyncio
-import contextlib
 import os
-import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from services.build.system.command import start, to_its_end
+from services.build.system.command import kill, start
 from services.build.system.process_exit import exit_code
 from shared.manifest import MIB
 
@@ -49,9 +47,7 @@ async def answer(
             remedy = "leave out of the commit what is made by a build"
             raise ToolFailed(f"the tool took longer than {timeout_s:g} s; {remedy}") from None
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(tool.pid, signal.SIGKILL)
-            await to_its_end(exit_code(tool))
+            await kill(tool)
         if printed.seek(0, os.SEEK_END) >= LARGEST_ANSWER_BYTES:
             raise ToolFailed(f"the tool's answer is larger than {LARGEST_ANSWER_BYTES // MIB} MB")
         if code:

@@ -21,7 +21,7 @@ from shared.store import RedisError
 
 S = BuildState
 BRANCHES = "refs/heads/"
-GONE = StopRequest(
+ABANDONED = StopRequest(
     state=S.CANCELLED, reason="nobody waits for it any more: its pusher has gone, or the service was restarted"
 )
 NOTHING_ACCEPTED = "Nothing of this push was accepted"
@@ -34,8 +34,8 @@ REMEDIES = {
 
 
 class PreReceiveGate:
-    """Judges pushes before git accepts them. `is_here` returns True while the client of a push is connected; `left` is
-    called when the last push that waits for a build leaves.
+    """Judges pushes before git accepts them. `is_connected` returns True while the client of a push is connected;
+    `on_abandoned` is called when the last push that waits for a build leaves.
 
     A pre-receive build lives while a push waits for it in this process: `step` cancels all others, also those of a
     killed service.
@@ -44,21 +44,21 @@ class PreReceiveGate:
     def __init__(
         self,
         store: BuildStore,
-        intake: PushHandler,
+        push_handler: PushHandler,
         objects: PreReceiveObjects,
         logs: BuildLogs,
         *,
         wake: Callable[[], None],
-        left: Callable[[], None],
-        is_here: Callable[[str], bool],
+        on_abandoned: Callable[[], None],
+        is_connected: Callable[[str], bool],
     ) -> None:
         self._store = store
-        self._intake = intake
+        self._push_handler = push_handler
         self._objects = objects
         self._logs = logs
         self._wake = wake
-        self._is_here = is_here
-        self._left = left
+        self._is_connected = is_connected
+        self._on_abandoned = on_abandoned
         self._waiting: Counter[str] = Counter()  # build → pushes
         self._builds: dict[str, Build] = {}  # of those, as they were queued
         self._kept: set[tuple[str, str]] = set()  # app, commit
@@ -75,11 +75,11 @@ class PreReceiveGate:
             ) from None
         except NotFound as error:
             raise PushRefused(f"{error}. {NOTHING_ACCEPTED}") from None
-        wanted = _at_the_door(app, push)
+        wanted = _gated_updates(app, push)
         entered: list[Build] = []
         try:
             for branch, commit in wanted:
-                entered.append(await self._enter(app, branch, commit, push.objects))
+                entered.append(await self._join(app, branch, commit, push.objects))
             for build in entered:
                 async for data in self._passing(build, push, others=len(push.updates) > len(wanted)):
                     yield data
@@ -97,31 +97,31 @@ class PreReceiveGate:
         if not self._begun:
             self._kept |= await self._objects.in_thread(self._objects.kept)
             self._begun = True
-        at_door = [build for build in await self._store.unended() if build.door]
-        for build in at_door:
+        gated = [build for build in await self._store.unended() if build.door]
+        for build in gated:
             async with self._locks[build.app]:
                 if build.id not in self._waiting:
-                    await self._store.update(build.id, lambda stored: with_stop(stored, GONE))
+                    await self._store.update(build.id, lambda stored: with_stop(stored, ABANDONED))
                     self._wake()
-        judged = {(build.app, build.commit) for build in at_door}
+        judged = {(build.app, build.commit) for build in gated}
         for app, commit in self._kept - judged:
             async with self._locks[app]:
                 if (app, commit) not in {(build.app, build.commit) for build in self._builds.values()}:
-                    await self._objects.in_thread(self._objects.let_go, app, commit)
+                    await self._objects.in_thread(self._objects.remove, app, commit)
                     self._kept.discard((app, commit))
 
-    async def _enter(self, app: App, branch: str, commit: str, objects: str) -> Build:
+    async def _join(self, app: App, branch: str, commit: str, objects: str) -> Build:
         """Returns the build that judges the commit for the branch: one that another push waits for, or a new one.
         Raises PushRefused."""
         async with self._locks[app.name]:
             build = await self._waited_for(app, branch, commit)
             if build is None:
                 try:
-                    await self._objects.in_thread(self._objects.take_in, app.name, commit, objects)
+                    await self._objects.in_thread(self._objects.add, app.name, commit, objects)
                 except GitFailed as error:
                     raise PushRefused(f"{branch}: the commit cannot be judged: {error}. {NOTHING_ACCEPTED}") from None
                 self._kept.add((app.name, commit))
-                build = await self._intake.queue_at_door(app, branch, commit)
+                build = await self._push_handler.queue_pre_receive(app, branch, commit)
             self._waiting[build.id] += 1
             self._builds[build.id] = build
             return build
@@ -138,7 +138,7 @@ class PreReceiveGate:
         self._waiting[build_id] -= 1
         if not self._waiting[build_id]:
             del self._waiting[build_id], self._builds[build_id]
-            self._left()
+            self._on_abandoned()
 
     async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
         """Yields the build's log; a normal end lets the push in. Raises PushRefused."""
@@ -151,7 +151,7 @@ class PreReceiveGate:
             return now.ended
 
         async for data in self._logs.follow(build.id, ended):
-            if not self._is_here(push.id):
+            if not self._is_connected(push.id):
                 raise PushRefused(f"its pusher has gone. {NOTHING_ACCEPTED}")
             yield data
         if not now.ended:
@@ -162,12 +162,12 @@ class PreReceiveGate:
             raise PushRefused(f"Refused at the door of {build.branch}. {NOTHING_ACCEPTED}: {remedy}{also}")
 
 
-def _at_the_door(app: App, push: IncomingPush) -> list[tuple[str, str]]:
+def _gated_updates(app: App, push: IncomingPush) -> list[tuple[str, str]]:
     """Returns branch and commit of the updates that are judged. Deletions of branches are not."""
     wanted = []
     for update in push.updates:
         _, commit, ref = update.split(" ", 2)
         branch = ref.removeprefix(BRANCHES)
-        if ref.startswith(BRANCHES) and commit != NO_COMMIT and app.is_behind_the_door(branch):
+        if ref.startswith(BRANCHES) and commit != NO_COMMIT and app.is_gated(branch):
             wanted.append((branch, commit))
     return wanted

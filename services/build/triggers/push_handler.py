@@ -22,7 +22,7 @@ from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-REFS_TOLD = 20
+REFS_SHOWN = 20
 _app_name = TypeAdapter[str](AppName)
 
 
@@ -46,7 +46,7 @@ class PushHandler:
         self._url = url
         self._now = now
         self._one_at_a_time = asyncio.Lock()
-        self._unwell: dict[str, str] = {}
+        self._failing: dict[str, str] = {}
 
     async def admit(self, app: str, pushing: bool) -> None:
         """Makes the app and its repository at the first push. Raises Invalid for a name that cannot be an app's, and
@@ -68,19 +68,19 @@ class PushHandler:
         An app whose repository cannot be read does not delay the others; the step raises RuntimeError at its end, so
         that the loop counts as unhealthy.
         """
-        unwell: dict[str, str] = {}
+        failing: dict[str, str] = {}
         for app in await self._repositories.in_thread(self._repositories.apps):
             try:
                 await self.queue_heads(app)
             except RedisError:
                 raise  # nor would any other
             except Exception as error:
-                unwell[app] = f"{type(error).__name__}: {error}"
-                if self._unwell.get(app) != unwell[app]:
+                failing[app] = f"{type(error).__name__}: {error}"
+                if self._failing.get(app) != failing[app]:
                     log.exception("what was pushed to %s cannot be queued", app)
-        self._unwell = unwell
-        if unwell:
-            raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in unwell.items()))
+        self._failing = failing
+        if failing:
+            raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in failing.items()))
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
         """Queues each mapped branch whose head differs from the commit last queued for it, unless its message says [CI
@@ -125,7 +125,7 @@ class PushHandler:
             raise Invalid("commit", f"{name} has no commit {commit}; push it first")
         return await self._add(app, branch, found, is_head=False, fresh=True)
 
-    async def queue_at_door(self, app: App, branch: str, commit: str) -> Build:
+    async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
         """Queues a pre-receive build, which judges a commit before it is the branch's head. It is not deployed."""
         return await self._add(app, branch, commit, is_head=False, door=True)
 
@@ -136,7 +136,7 @@ class PushHandler:
             raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
         return await self.queue(build.app, branch=build.speaks_for, commit=build.commit)
 
-    async def tell(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
+    async def report(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """Yields what the pusher reads: the outcome for each ref, then the logs of its builds as they grow."""
         try:
             heads = await self.queue_heads(app)
@@ -158,9 +158,9 @@ class PushHandler:
                 follow.append(heads[branch][1])
             else:
                 lines.append(f"{branch} is not mapped to an environment; nothing to build (mapped: {mapped})")
-        more = len(lines) - REFS_TOLD
+        more = len(lines) - REFS_SHOWN
         if more > 0:
-            lines = [*lines[:REFS_TOLD], f"and {more} more refs, with nothing to build"]
+            lines = [*lines[:REFS_SHOWN], f"and {more} more refs, with nothing to build"]
         for line in lines:
             yield f"{cleaned(line)}\n".encode(errors="replace")  # git takes names in any encoding
         for build_id in follow:

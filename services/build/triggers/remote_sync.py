@@ -30,8 +30,8 @@ from shared.runtime.keyed_tasks import KeyedTasks
 
 log = logging.getLogger(__name__)
 
-APART_S = 1.0  # between the beginnings of two fetches of an app: a burst of deliveries is served by a few
-ASKED_TIMEOUT_S = 30.0
+INTERVAL_S = 1.0  # between the beginnings of two fetches of an app: a burst of deliveries is served by a few
+REQUEST_TIMEOUT_S = 30.0
 
 
 class RemoteSync:
@@ -42,85 +42,85 @@ class RemoteSync:
         self,
         store: BuildStore,
         deliveries: DeliveryStore,
-        intake: PushHandler,
+        push_handler: PushHandler,
         fetcher: Fetcher,
         tasks: KeyedTasks,
         now: Callable[[], datetime],
         *,
         wake: Callable[[], None],
-        apart_s: float = APART_S,
+        interval_s: float = INTERVAL_S,
     ) -> None:
         self._store = store
         self._deliveries = deliveries
-        self._intake = intake
+        self._push_handler = push_handler
         self._fetcher = fetcher
         self._tasks = tasks
         self._now = now
-        self._apart_s = apart_s
+        self._interval_s = interval_s
         self._wake = wake
         self._begun = False
-        self._missed: dict[str, int] = {}  # app to be fetched without a delivery → fetches that failed
+        self._unprompted: dict[str, int] = {}  # app to be fetched without a delivery → fetches that failed
         self._due: dict[str, float] = {}  # by the monotonic clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> None:
         if not self._begun:
-            self._missed |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
+            self._unprompted |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
             self._begun = True
-        for app in sorted(await self._deliveries.apps_waiting() | self._missed.keys()):
+        for app in sorted(await self._deliveries.apps_waiting() | self._unprompted.keys()):
             if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
-                self._due[app] = time.monotonic() + self._apart_s
+                self._due[app] = time.monotonic() + self._interval_s
                 self._tasks.start(app, partial(self._serve, app))
 
-    def heard(self, app: str) -> None:
+    def on_delivery(self, app: str) -> None:
         """Handles a new delivery of the app: it is processed at once or, in a burst, together with the next ones."""
         if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
             self._wake()
 
-    def want(self, app: App) -> None:
+    def request_fetch(self, app: App) -> None:
         """Requests a fetch of the app without a delivery, because its source or its branches have changed. Does nothing
         if it has no source."""
         if app.source is not None:
-            self._missed[app.name] = 0
+            self._unprompted[app.name] = 0
             self._due.pop(app.name, None)
             self._wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
         """Queues a build by hand, of what the source has now. Raises NotFound, Invalid, Unavailable and Timeout."""
-        app, asked_at = await self._store.app(name), self._now()
-        if app.source is None or (commit and await self._intake.has(name, commit)):
-            return await self._intake.queue(name, branch=branch, commit=commit)
+        app, requested_at = await self._store.app(name), self._now()
+        if app.source is None or (commit and await self._push_handler.has(name, commit)):
+            return await self._push_handler.queue(name, branch=branch, commit=commit)
         if branch is not None:
             try:
                 check_branch(branch)
             except ValueError as error:
                 raise Invalid("branch", str(error)) from None
-        await self._fetch_for_a_person(app, [branch] if branch else [])
-        _, build_id = (await self._intake.queue_heads(name)).get(branch or "", ("", ""))
-        if build_id and (queued := await self._store.build(build_id)).created_at >= asked_at:
+        await self._fetch_on_request(app, [branch] if branch else [])
+        _, build_id = (await self._push_handler.queue_heads(name)).get(branch or "", ("", ""))
+        if build_id and (queued := await self._store.build(build_id)).created_at >= requested_at:
             return queued
-        return await self._intake.queue(name, branch=branch, commit=commit)
+        return await self._push_handler.queue(name, branch=branch, commit=commit)
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, name: str) -> AsyncIterator[None]:
         """Lets no fetch of the app run in the block, which has 30 s in all. Raises Timeout."""
         try:
-            async with asyncio.timeout(ASKED_TIMEOUT_S), self._locks[name]:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S), self._locks[name]:
                 yield
         except TimeoutError:
-            raise Timeout(f"the source of {name} was not fetched within {ASKED_TIMEOUT_S:g} s; try again") from None
+            raise Timeout(f"the source of {name} was not fetched within {REQUEST_TIMEOUT_S:g} s; try again") from None
 
-    async def _fetch_for_a_person(self, app: App, more: Sequence[str]) -> None:
+    async def _fetch_on_request(self, app: App, extra_branches: Sequence[str]) -> None:
         try:
             async with self.undisturbed(app.name):
-                await self._fetch(app, more)
+                await self._fetch(app, extra_branches)
         except FetchFailed as error:
             raise Unavailable(f"the source of {app.name} could not be fetched: {error}") from None
 
-    async def _fetch(self, app: App, more: Sequence[str] = ()) -> None:
+    async def _fetch(self, app: App, extra_branches: Sequence[str] = ()) -> None:
         if app.source is None:
             raise FetchFailed("the app has no source any more; set one by PUT /apps/{app}")
-        await self._fetcher.fetch(app.name, app.source, {*app.branches, *more})
+        await self._fetcher.fetch(app.name, app.source, {*app.branches, *extra_branches})
 
     async def _serve(self, name: str) -> None:
         """Fetches once for all deliveries of the app that wait at the beginning."""
@@ -129,7 +129,7 @@ class RemoteSync:
             try:
                 app = await self._store.app(name)
             except NotFound:
-                self._missed.pop(name, None)
+                self._unprompted.pop(name, None)
                 await self._deliveries.forget(name)
                 return
             try:
@@ -137,24 +137,24 @@ class RemoteSync:
             except FetchFailed as error:
                 await self._failed(name, batch, str(error))
                 return
-        self._missed.pop(name, None)
+        self._unprompted.pop(name, None)
         await self._deliveries.save(await self._outcomes(name, batch))
         await self._deliveries.trim(name)
 
     async def _failed(self, name: str, batch: Sequence[WebhookDelivery], reason: str) -> None:
         log.warning("the source of %s could not be fetched: %s", name, reason)
-        if name in self._missed:
-            self._missed[name] += 1
-            if self._missed[name] >= TRIES:
-                del self._missed[name]
+        if name in self._unprompted:
+            self._unprompted[name] += 1
+            if self._unprompted[name] >= TRIES:
+                del self._unprompted[name]
         after = [failed_try(delivery, reason) for delivery in batch]
-        tries = min([delivery.tries for delivery in after] or [self._missed.get(name, 0)])
+        tries = min([delivery.tries for delivery in after] or [self._unprompted.get(name, 0)])
         self._due[name] = time.monotonic() + wait_s(tries)
         await self._deliveries.save(after)
         await self._deliveries.trim(name)
 
     async def _outcomes(self, name: str, batch: Sequence[WebhookDelivery]) -> list[WebhookDelivery]:
-        heads = await self._intake.queue_heads(name)
+        heads = await self._push_handler.queue_heads(name)
         builds = {build: await self._store.build(build) for _, build in heads.values() if build}
         after = []
         for delivery in batch:

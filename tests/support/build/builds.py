@@ -3,8 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from redis.asyncio import Redis
+
 from services.build.builds.build import Build
-from shared.models import BuildState, Environment
+from shared.models import BuildState, Environment, Event
 
 AT = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -21,3 +23,9 @@ def build(number: int = 1, *, state: BuildState = BuildState.QUEUED, app: str = 
         "created_at": AT,
     }
     return Build(**{**fields, **changes})
+
+
+async def events_in(redis: Redis) -> list[Event]:
+    """Returns the events of the stream, oldest first."""
+    entries: Any = await redis.xrange("events")
+    return [Event.model_validate_json(fields["event"]) for _, fields in entries]

@@ -1,4 +1,4 @@
-"""Whole runs of builds without a service: real git, steps and analysis, stores in memory. Nothing is deployed."""
+"""Whole runs of builds without a service: real git, steps, analysis and stores. Nothing is deployed."""
 
 import asyncio
 import os
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from redis.asyncio import Redis
+
 from services.build.builds.app import App
 from services.build.builds.build import Build
-from services.build.builds.memory_store import MemoryBuildStore
-from services.build.cache.cache_store import MemoryPassedStore
+from services.build.builds.build_store import BuildStore
+from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.gates.code_analysis import Analysis
-from services.build.gates.history_store import MemoryHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
@@ -24,7 +26,7 @@ from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
 from services.build.pipeline.run import run_build
 from services.build.secrets.secret import new_secret
-from services.build.secrets.secret_store import MemorySecretStore
+from services.build.secrets.secret_store import SecretStore
 from services.build.system.stop import Stop
 from shared.clock import now
 from shared.models import Environment
@@ -37,14 +39,14 @@ from tests.support.build.executors import WITHOUT_PIP
 class Platform:
     """With the app `notes`."""
 
-    tools: BuildContext
-    store: MemoryBuildStore
-    history: MemoryHistoryStore
-    secrets: MemorySecretStore
+    context: BuildContext
+    store: BuildStore
+    history: HistoryStore
+    secrets: SecretStore
     work: Path
 
     async def set_secret(self, name: str, value: str) -> None:
-        await self.secrets.put("notes", name, new_secret(name, value, {}, now(), self.tools.vault))
+        await self.secrets.put("notes", name, new_secret(name, value, {}, now(), self.context.vault))
 
     async def build(self, files: Mapping[str, str], stop: Stop | None = None, branch: str = "release") -> Build:
         """Commits `files` and runs a build of that commit."""
@@ -56,7 +58,7 @@ class Platform:
         return await self.run(await self._queued(build.commit, branch, **{"fresh": True, **changes}))
 
     async def run(self, queued: Build, stop: Stop | None = None) -> Build:
-        await run_build(self.tools, queued.id, stop or Stop())
+        await run_build(self.context, queued.id, stop or Stop())
         return await self.store.build(queued.id)
 
     async def queue(self, files: Mapping[str, str], branch: str = "release") -> Build:
@@ -69,7 +71,7 @@ class Platform:
         return queued
 
     def _commit(self, files: Mapping[str, str]) -> str:
-        self.tools.repositories.ensure("notes")
+        self.context.repositories.ensure("notes")
         self.work.mkdir(exist_ok=True)
         for name, text in files.items():
             path = self.work / name
@@ -78,7 +80,7 @@ class Platform:
         self._git("init", "--quiet", "--initial-branch=release")
         self._git("add", "--all", "--force")
         self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "--message=change")
-        self._git("push", "--quiet", "--force", str(self.tools.repositories.path("notes")), "HEAD:release")
+        self._git("push", "--quiet", "--force", str(self.context.repositories.path("notes")), "HEAD:release")
         return self._git("rev-parse", "HEAD").strip()
 
     def _git(self, *arguments: str) -> str:
@@ -86,23 +88,23 @@ class Platform:
         return done.stdout
 
     def log(self, build: Build) -> str:
-        return (self.tools.releases.parent / "logs" / f"{build.id}.log").read_text()
+        return (self.context.releases.parent / "logs" / f"{build.id}.log").read_text()
 
 
-async def processes(folder: Path) -> Platform:
+async def processes(folder: Path, redis: Redis) -> Platform:
     """Its steps are processes."""
     environment = passed_on(os.environ) | WITHOUT_PIP
-    return await platform_with(ProcessExecutor(environment, folder / "cache", grace_s=0.2), folder)
+    return await platform_with(ProcessExecutor(environment, folder / "cache", grace_s=0.2), folder, redis)
 
 
-async def platform_with(executor: Executor, folder: Path) -> Platform:
-    store, history, secrets = MemoryBuildStore(), MemoryHistoryStore(), MemorySecretStore()
+async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:
+    store, history, secrets = BuildStore(redis), HistoryStore(redis), SecretStore(redis)
     await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
     path = os.environ["PATH"]
-    tools = BuildContext(
+    context = BuildContext(
         store=store,
         history=history,
-        passed=MemoryPassedStore(),
+        cache=CacheStore(redis),
         secrets=secrets,
         vault=Vault(folder / "key", "build:secrets"),
         repositories=Repositories(folder / "repositories", path),
@@ -119,4 +121,4 @@ async def platform_with(executor: Executor, folder: Path) -> Platform:
         steps_at_a_time=2,
         limits=TimeLimits(),
     )
-    return Platform(tools, store, history, secrets, folder / "work")
+    return Platform(context, store, history, secrets, folder / "work")

@@ -30,10 +30,10 @@ def moment(text: str) -> datetime:
 
 
 def place(
-    folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], born: datetime, start: StepStart
+    folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], created_at: datetime, start: StepStart
 ) -> None:
     """Copies a report from the container to the same path here, `name` in `folder`. Its modification time is as long
-    after `start` as it was in the container after the container was `born`.
+    after `start` as it was in the container after `created_at`.
 
     A file that is not plain, or is larger than a report may be, becomes an empty stand-in of its kind, which
     `report_file` refuses. If the commit has a link on the way to the path, which could lead out of `folder`, nothing is
@@ -53,7 +53,7 @@ def place(
                 file.truncate(status["size"])
             else:
                 file.write(only_file(chunks))
-        age = moment(status["mtime"]) - born
+        age = moment(status["mtime"]) - created_at
         at_ns = start.at_ns + (age.days * 86400 + age.seconds) * 10**9 + age.microseconds * 1000
         os.utime(report, ns=(at_ns, at_ns))
 

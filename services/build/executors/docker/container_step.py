@@ -89,7 +89,7 @@ def step_environment(workspace: Workspace, environment: Mapping[str, str], image
     }
 
 
-def told(code: int, memory_bytes: int | None) -> str:
+def exit_reason(code: int, memory_bytes: int | None) -> str:
     """Returns why a step failed, by the exit code of its container, or an empty string. `memory_bytes` is the memory
     limit if the step exceeded it."""
     if code == 0:

@@ -8,7 +8,7 @@ from docker.models.containers import Container
 from services.build.executors.docker import container_files
 
 
-def born(container: Container) -> datetime:
+def created_at(container: Container) -> datetime:
     """Returns when the engine made the container, by the clock of its file system: the modification time of a file that
     the engine makes in every container."""
     chunks, status = container.get_archive("/.dockerenv")

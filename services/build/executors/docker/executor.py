@@ -29,20 +29,20 @@ from services.build.executors.docker.container_step import (
     SCRIPT,
     SKIPPED,
     WORKSPACE,
+    exit_reason,
     kept_venv,
     step_environment,
-    told,
 )
-from services.build.executors.docker.docker_inspect import born, ran_out_of_memory
+from services.build.executors.docker.docker_inspect import created_at, ran_out_of_memory
 from services.build.executors.docker.dockerfile import base_image
 from services.build.executors.docker.image_builder import ImageBuilder, image_tag, root_files
 from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers, remove_container
-from services.build.executors.docker.output import read_to_end, told_in
+from services.build.executors.docker.output import read_to_end, threadsafe
 from services.build.executors.docker.pull import NotStarted, image_named
 from services.build.executors.docker.services import DockerServices
 from services.build.executors.executor import Images, Leavings, Order, Outcome, SealRequest, Workspace
 from services.build.reports import report_file
-from services.build.system.command import first_of, to_its_end
+from services.build.system.command import uncancelled, wait_until_done
 from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
@@ -62,13 +62,14 @@ KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds a container to be started, with its output attached. `born` is when it was made by the engine's clock,
-    `start` the same moment by the clock of this machine's file system."""
+    """Holds a container to be started, with its output attached."""
 
     container: Container
     output: Any
-    born: datetime
+    created_at: datetime
+    """By the engine's clock."""
     start: report_file.StepStart
+    """The same moment by the clock of this machine's file system."""
 
 
 class DockerExecutor:
@@ -110,26 +111,26 @@ class DockerExecutor:
         return Outcome(0)
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
-        given_up, say = threading.Event(), told_in(asyncio.get_running_loop(), output)
+        given_up, say = threading.Event(), threadsafe(asyncio.get_running_loop(), output)
         services = self._services(workspace)
         making = self._in_thread(self._make_ready, workspace, order, services, say, given_up)
         reading: asyncio.Future[None] | None = None
         try:
             ready_s = READY_TIMEOUT_S + sum(service.timeout_s for service in order.services)
-            if reason := await first_of(making, time.monotonic() + ready_s, ready_s, stop):
+            if reason := await wait_until_done(making, time.monotonic() + ready_s, ready_s, stop):
                 return Outcome(None, reason)
             ready = making.result()
             reading = self._in_thread(read_to_end, ready.output, say)
             deadline = time.monotonic() + order.timeout_s
             await self._in_thread(ready.container.start)
-            if reason := await first_of(reading, deadline, order.timeout_s, stop):
+            if reason := await wait_until_done(reading, deadline, order.timeout_s, stop):
                 return Outcome(None, reason)
             return await self._in_thread(self._ended, workspace, order, ready)
         except NotStarted as error:
             return Outcome(None, f"could not be started: {error}")
         finally:
             given_up.set()
-            await to_its_end(self._clear_away(making, reading, services))
+            await uncancelled(self._clear_away(making, reading, services))
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         await self._builder.build(workspace, delivery, output, stop)
@@ -223,7 +224,7 @@ class DockerExecutor:
             # Attached before the start, nothing is lost; `logs` loses lines of a fast step.
             attached = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
             start = report_file.begin(workspace.scratch)
-            return _Ready(container, attached, born(container), start)
+            return _Ready(container, attached, created_at(container), start)
         except BaseException:
             remove_container(self._engine, str(container.id))
             raise
@@ -252,11 +253,10 @@ class DockerExecutor:
         for report in order.reports:
             with contextlib.suppress(NotFound):
                 chunks, status = ready.container.get_archive(f"{WORKSPACE}/{report}")
-                container_files.place(workspace.folder, report, status or {}, chunks, ready.born, ready.start)
+                container_files.place(workspace.folder, report, status or {}, chunks, ready.created_at, ready.start)
         too_much = code == KILLED and ran_out_of_memory(self._engine, ready.container)
-        return Outcome(
-            code, told(code, self._memory_bytes if too_much else None), self._skipped(ready.container) if code else 0
-        )
+        reason = exit_reason(code, self._memory_bytes if too_much else None)
+        return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
         """Returns the number of skipped commands; None if the step wrote none, or something else."""

@@ -1,11 +1,8 @@
 """Builds an app's image by `docker buildx build`. It uses BuildKit so that `RUN --mount` works."""
 
 import asyncio
-import contextlib
 import os
-import signal
 import stat
-import subprocess
 import time
 import uuid
 from collections.abc import Mapping
@@ -14,9 +11,8 @@ from pathlib import Path
 
 from services.build.executors.docker.dockerfile import NAME, READ, dockerfile
 from services.build.executors.executor import SealRequest, Unsealed, Workspace
-from services.build.system.command import ended, piped, start, to_its_end
+from services.build.system.command import kill, piped, start, wait_for_exit
 from services.build.system.pipe import Output
-from services.build.system.process_exit import exit_code
 from services.build.system.stop import Stop, Stopped
 from shared.host.docker_engine import APP, STACK
 
@@ -79,9 +75,9 @@ class ImageBuilder:
         async with piped(output) as end_of_pipe:
             process = start(command, workspace.scratch, environment, end_of_pipe)
             try:
-                reason = await ended(process, deadline, TIMEOUT_S, stop)
+                reason = await wait_for_exit(process, deadline, TIMEOUT_S, stop)
             finally:
-                await to_its_end(_end(process))
+                await kill(process)  # with its plug-in, which shares its session
         if stop.is_set():
             raise Stopped
         if reason or process.returncode:
@@ -123,11 +119,3 @@ def _settle(folder: Path, at: datetime) -> None:
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
             os.utime(path, (at.timestamp(), at.timestamp()), follow_symlinks=False)
-
-
-async def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills the client together with its plug-in, which shares its session."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    await exit_code(process)

@@ -36,7 +36,7 @@ class Frames:
         return b"".join(found)
 
 
-def told_in(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes], None]:
+def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes], None]:
     """Returns a version of `output` for threads, which returns once `output` has been called in the loop.
 
     So output that comes faster than it is passed on waits in the container, not in this process, and the loop has its

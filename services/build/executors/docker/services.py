@@ -17,7 +17,7 @@ from services.build.executors.docker.pull import GivenUp, NotStarted, image_name
 from services.build.executors.executor import ServiceOrder
 
 LOOK_AGAIN_S = 0.1
-LINES_TOLD = 20
+LINES_SHOWN = 20
 PROCESSES = 4096
 _LOGS = LogConfig(type="json-file", config={"max-size": "1m"})
 
@@ -80,7 +80,7 @@ class DockerServices:
             if given_up.is_set():
                 raise GivenUp from error
             say(f"the last lines of the service {order.name}:\n".encode())
-            say(container.logs(tail=LINES_TOLD))
+            say(container.logs(tail=LINES_SHOWN))
             raise NotStarted(f"the service {order.name} {error}") from error
 
     def _wait(

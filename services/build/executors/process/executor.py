@@ -16,7 +16,7 @@ from pathlib import Path
 
 from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
-from services.build.system.command import caught_up, end, ended, piped, start, to_its_end
+from services.build.system.command import drained, piped, start, terminate, uncancelled, wait_for_exit
 from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
@@ -72,7 +72,7 @@ class ProcessExecutor:
         options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / VIRTUALENV)]
         command = [*program, *options, str(workspace.folder / ".venv")]
         environment = self._step_environment(workspace)
-        return await self._carry_out(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
+        return await self._run_commands(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
         commands = [(f"$ {command}\n", ["sh", "-e", "-c", command]) for command in order.commands]
@@ -83,12 +83,12 @@ class ProcessExecutor:
             if reason := await services.start(order.services, stop):
                 return Outcome(None, reason)
             environment = {**own, **services.addresses, **order.environment, **marks}
-            outcome = await self._carry_out(workspace, commands, environment, order.timeout_s, output, stop)
+            outcome = await self._run_commands(workspace, commands, environment, order.timeout_s, output, stop)
             if workspace.folder.is_symlink():  # nobody is to look for reports behind it, or seal it
                 return Outcome(None, "replaced its checkout by a link")
             return outcome
         finally:
-            await to_its_end(self._end_all(STEP, own[STEP]))
+            await uncancelled(self._end_marked(STEP, own[STEP]))
             await services.close()
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
@@ -111,7 +111,7 @@ class ProcessExecutor:
         return None
 
     async def end_leftovers(self, workspace: Workspace) -> int:
-        return await self._end_all(MARKER, str(workspace.folder))
+        return await self._end_marked(MARKER, str(workspace.folder))
 
     async def discard(self, workspace: Workspace) -> None:
         await self._in_thread(remove, workspace.scratch)
@@ -129,7 +129,7 @@ class ProcessExecutor:
     async def check(self) -> str | None:
         return None
 
-    async def _carry_out(
+    async def _run_commands(
         self,
         workspace: Workspace,
         commands: list[tuple[str, list[str]]],
@@ -143,21 +143,21 @@ class ProcessExecutor:
         async with piped(output) as end_of_pipe:
             try:
                 for place, (shown, command) in enumerate(commands, 1):
-                    await caught_up(end_of_pipe)  # the command before it
+                    await drained(end_of_pipe)  # the command before it
                     output(shown.encode())
                     process = start(command, workspace.folder, environment, end_of_pipe)
-                    reason = await ended(process, deadline, timeout_s, stop)
+                    reason = await wait_for_exit(process, deadline, timeout_s, stop)
                     if reason:
                         return Outcome(None, reason)
                     if code := process.returncode:
-                        return Outcome(code, _told(code), skipped=len(commands) - place)
+                        return Outcome(code, _exit_reason(code), skipped=len(commands) - place)
                 return Outcome(0, skipped=0)
             except OSError as error:  # the step before it may have removed the folder
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:
-                await to_its_end(self._end_all(STEP, environment[STEP]))
+                await uncancelled(self._end_marked(STEP, environment[STEP]))
                 if process is not None:  # collects its exit code; and `exec env -i` takes the mark off
-                    await end(process)
+                    await terminate(process)
 
     def _step_environment(self, workspace: Workspace) -> dict[str, str]:
         folder, cache = workspace.folder, self._caches / workspace.app
@@ -182,7 +182,7 @@ class ProcessExecutor:
             STEP: uuid.uuid4().hex,
         }
 
-    async def _end_all(self, mark: str, value: str) -> int:
+    async def _end_marked(self, mark: str, value: str) -> int:
         """Sends SIGTERM to every process that carries the mark, SIGKILL after the grace period, and returns their
         number when all are gone."""
         seen: set[int] = set()
@@ -200,7 +200,7 @@ class ProcessExecutor:
         return len(seen)
 
 
-def _told(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"exited with {code}"

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from services.build.executors.executor import ServiceOrder, Workspace
-from services.build.system.command import ended, piped, start
+from services.build.system.command import piped, start, wait_for_exit
 from services.build.system.pipe import Output
 from services.build.system.process_exit import exit_code
 from services.build.system.stop import Stop
 
 LOOK_AGAIN_S = 0.1
 CHECK_TIMEOUT_S = 10.0
-LINES_TOLD = 20
+LINES_SHOWN = 20
 LOCALHOST = "127.0.0.1"
 
 
@@ -68,7 +68,7 @@ class ServiceProcesses:
         if reason and not stop.is_set():
             await asyncio.sleep(LOOK_AGAIN_S)  # what it printed at its end may be on its way
             self._output(f"the last lines of the service {order.name}:\n".encode())
-            self._output(b"\n".join(b"".join(tail).splitlines()[-LINES_TOLD:]) + b"\n")
+            self._output(b"\n".join(b"".join(tail).splitlines()[-LINES_SHOWN:]) + b"\n")
         return reason
 
     async def _until_ready(
@@ -99,7 +99,7 @@ class ServiceProcesses:
         if order.ready is None:
             return await asyncio.to_thread(_listens, port)
         check = start(["sh", "-c", order.ready], self._workspace.folder, environment, subprocess.DEVNULL)
-        if await ended(check, time.monotonic() + CHECK_TIMEOUT_S, CHECK_TIMEOUT_S, stop):
+        if await wait_for_exit(check, time.monotonic() + CHECK_TIMEOUT_S, CHECK_TIMEOUT_S, stop):
             check.kill()
         return await exit_code(check) == 0
 

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 
-HEARD_TO_THE_END = b"\0"  # after pre-receive: let in
+COMPLETE = b"\0"  # after pre-receive: let in
 REFUSED = b"\1"
 
 
@@ -29,9 +29,9 @@ def follow(address: str, message: bytes) -> bytes:
         service.shutdown(socket.SHUT_WR)
         while data := service.recv(65536):
             last = data[-1:]
-            sys.stdout.buffer.write(data.rstrip(HEARD_TO_THE_END + REFUSED))
+            sys.stdout.buffer.write(data.rstrip(COMPLETE + REFUSED))
             sys.stdout.buffer.flush()
-    return last if last in (HEARD_TO_THE_END, REFUSED) else b""
+    return last if last in (COMPLETE, REFUSED) else b""
 
 
 def answer(hook: str) -> bytes:
@@ -53,7 +53,7 @@ def pre_receive() -> int:
     if said == b"":
         why = "Refused: this app's releases are judged before they are accepted, and the build service was interrupted."
         print(f"{why} Nothing of this push was accepted; push again.", flush=True)
-    return 0 if said == HEARD_TO_THE_END else 1
+    return 0 if said == COMPLETE else 1
 
 
 def post_receive() -> int:

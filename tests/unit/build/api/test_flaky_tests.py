@@ -6,19 +6,19 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
-from services.build.api.flaky_tests import flaky_router
+from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.page_views import BuildPages
 from services.build.builds.app import new_app
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.gates.flaky import FlakyTest, Quarantine
 from services.build.gates.gate import GateResult
-from services.build.gates.history_store import MemoryHistoryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.logs.build_log import BuildLogs
 from services.build.reports.metric import Offender
-from shared.registry import RedisRegistry
-from shared.web.app import create_app
+from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
 
 pytestmark = pytest.mark.anyio
@@ -29,23 +29,21 @@ LATER = AT + timedelta(days=30)
 
 
 @pytest.fixture
-def history() -> MemoryHistoryStore:
-    return MemoryHistoryStore()
+def history(redis: Redis) -> HistoryStore:
+    return HistoryStore(redis)
 
 
 @pytest.fixture
-async def client(history: MemoryHistoryStore, redis: object, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    store = MemoryBuildStore()
+async def client(history: HistoryStore, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    store = BuildStore(redis)
     await store.add_app(new_app("notes", AT))
-    settings = Settings(home=tmp_path, token="a-token")
-    routers = [flaky_router(store, history, lambda: AT)]
-    app = create_app("build", settings, RedisRegistry(redis), description="", routers=routers)  # type: ignore[arg-type]
-    headers = {"Authorization": "Bearer a-token"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
-        yield http
+    async with client_of(
+        [flaky_tests_router(store, history, lambda: AT)], Settings(home=tmp_path, token=TOKEN), redis
+    ) as client:
+        yield client
 
 
-async def test_a_person_quarantines_a_test_and_ends_it(client: httpx.AsyncClient, history: MemoryHistoryStore) -> None:
+async def test_a_person_quarantines_a_test_and_ends_it(client: httpx.AsyncClient, history: HistoryStore) -> None:
     assert (await client.get(PATH)).json() == {"items": [], "next": None}
     made = await client.put(AT_PATH, json={"reason": "moving the server", "until": LATER.isoformat()})
     assert (made.status_code, made.json()["test"], made.json()["step"]) == (200, TEST, None)
@@ -57,7 +55,7 @@ async def test_a_person_quarantines_a_test_and_ends_it(client: httpx.AsyncClient
     assert (gone.status_code, PATH in gone.json()["detail"]) == (404, True)
 
 
-async def test_what_was_found_out_before_is_kept(client: httpx.AsyncClient, history: MemoryHistoryStore) -> None:
+async def test_what_was_found_out_before_is_kept(client: httpx.AsyncClient, history: HistoryStore) -> None:
     since = AT - timedelta(days=9)
     await history.put_quarantine(
         "notes", Quarantine(test=TEST, step="test", until=AT, reason="flips", since=since, flips=3)
@@ -79,7 +77,7 @@ async def test_what_was_found_out_before_is_kept(client: httpx.AsyncClient, hist
     ],
 )
 async def test_a_quarantine_wants_a_reason_and_an_end(
-    client: httpx.AsyncClient, history: MemoryHistoryStore, body: object, field: str
+    client: httpx.AsyncClient, history: HistoryStore, body: object, field: str
 ) -> None:
     answer = await client.put(AT_PATH, json=body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
@@ -94,7 +92,7 @@ async def test_an_app_that_is_not_there_has_no_tests(client: httpx.AsyncClient) 
 
 
 def test_the_page_shows_figure_threshold_trend_places_and_flaky_tests(tmp_path: Path) -> None:
-    places = [Offender(file="src/<a>.py", line=line, message="f") for line in range(1, 9)]
+    offenders = [Offender(file="src/<a>.py", line=line, message="f") for line in range(1, 9)]
     gates = [
         GateResult(
             name="complexity",
@@ -104,12 +102,12 @@ def test_the_page_shows_figure_threshold_trend_places_and_flaky_tests(tmp_path: 
             bound="at most",
             previous=14.999,
             reason="16, at most 15",
-            offenders=places,
+            offenders=offenders,
         ),
         GateResult(name="secrets", passed=True, figure=0, threshold=0, unit="secrets", reason="0, at most 0"),
     ]
     flaky = [FlakyTest(test="t::<b>", step="test", until=LATER, what="failed in both runs")]
-    pages = BuildPages(BuildLogs(tmp_path), Settings(home=tmp_path, token="a-token"))
+    pages = BuildPages(BuildLogs(tmp_path), Settings(home=tmp_path, token=TOKEN))
     page = pages.build(build(gates=gates, flaky=flaky), "localhost")
     for words in ("16, at most 15", "worse, was 14.99", "src/&lt;a&gt;.py:5 f", "3 more", "in secrets"):
         assert words in page

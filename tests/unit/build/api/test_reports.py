@@ -10,32 +10,30 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.build.api.builds import listing_router
+from services.build.api.builds import builds_router
 from services.build.api.page_views import BuildPages
-from services.build.api.reports import report_router
+from services.build.api.reports import reports_router
 from services.build.builds import build as domain
 from services.build.builds.build import Build, Expired
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.gates.gate import GateResult
 from services.build.gates.report_archive import ReportFiles
-from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from shared.models import BuildState
-from shared.registry import RedisRegistry
-from shared.web.app import create_app
+from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
 from tests.support.build.service import git_environment
 
 pytestmark = pytest.mark.anyio
-TOKEN = "a-token"
 HTML = {"Accept": "text/html,*/*"}
 FAILED = TestRun(step="unit", id="t::<b>", outcome="failed", seconds=1, message="1 != 2", output="<script>trace")
 REPORT = BuildReport(
     tests=[FAILED, TestRun(step="unit", id="t::good", outcome="passed")],
     coverage=[FileCoverage(file="src/a.py", covered=[1], missed=[2])],
-    findings=[FoundPlace(rule="ruff E1", file="src/a.py", line=2, message="<i>bad")],
+    findings=[RecordedFinding(rule="ruff E1", file="src/a.py", line=2, message="<i>bad")],
     cut=["5 of 9 tests"],
 )
 FILES = {"src/a.py": b"one\n<two>\n", "blob": b"a\0b", "large": b"x" * (2**20 + 1)}
@@ -63,12 +61,7 @@ def _repository(folder: Path) -> str:
 
 
 @pytest.fixture
-def store() -> MemoryBuildStore:
-    return MemoryBuildStore()
-
-
-@pytest.fixture
-async def client(store: MemoryBuildStore, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def client(store: BuildStore, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Two failed builds of one branch, `notes-1` and `notes-2`; the second has a report."""
     reports, repositories = ReportFiles(tmp_path / "reports"), Repositories(tmp_path / "git", "/usr/bin:/bin")
     commit = _repository(tmp_path / "git" / "work")
@@ -85,16 +78,9 @@ async def client(store: MemoryBuildStore, redis: Redis, tmp_path: Path) -> Async
     reports.write("notes-2", REPORT)
     settings = Settings(home=tmp_path, token=TOKEN)
     pages = BuildPages(BuildLogs(tmp_path / "logs"), settings)
-    app = create_app(
-        "build",
-        settings,
-        RedisRegistry(redis),
-        description="",
-        routers=[listing_router(store, pages), report_router(store, reports, repositories, pages)],
-    )
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
-        yield http
+    routers = [builds_router(store, pages), reports_router(store, reports, repositories, pages)]
+    async with client_of(routers, settings, redis) as client:
+        yield client
 
 
 async def got(client: httpx.AsyncClient, path: str) -> Any:
@@ -103,7 +89,7 @@ async def got(client: httpx.AsyncClient, path: str) -> Any:
     return answer.json()
 
 
-async def test_builds_are_filtered_and_paged(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_builds_are_filtered_and_paged(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add(build(3, branch="dev"), is_head=False)
     await store.add(build(1, app="other"), is_head=False)
     every = await got(client, "/builds")
@@ -169,10 +155,14 @@ async def test_pages_show_it_escaped(client: httpx.AsyncClient, path: str, shown
 
 
 async def test_a_comparison_is_with_the_build_before_or_one_that_is_named(
-    client: httpx.AsyncClient, store: MemoryBuildStore
+    client: httpx.AsyncClient, store: BuildStore
 ) -> None:
-    told = await got(client, "/builds/notes-2/comparison")
-    assert (told["before"], told["gates"][0]["delta"], told["newly_failing"]) == ("notes-1", 10, ["unit: t::<b>"])
+    comparison = await got(client, "/builds/notes-2/comparison")
+    assert (comparison["before"], comparison["gates"][0]["delta"], comparison["newly_failing"]) == (
+        "notes-1",
+        10,
+        ["unit: t::<b>"],
+    )
     back = await got(client, "/builds/notes-1/comparison?with=notes-2")
     assert (back["before"], back["fixed"]) == ("notes-2", ["unit: t::<b>"])
     assert (await client.get("/builds/notes-1/comparison")).status_code == 404
@@ -182,14 +172,14 @@ async def test_a_comparison_is_with_the_build_before_or_one_that_is_named(
     assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "with")
 
 
-async def test_what_is_not_there_is_said(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_what_is_not_there_is_said(client: httpx.AsyncClient, store: BuildStore) -> None:
     assert (await client.get("/builds/notes-2/source?file=nope")).status_code == 404
     await store.add(build(3), is_head=False)
     assert (await got(client, "/builds/notes-3/tests"))["known"] is False
     assert (await client.get("/builds/notes-3/source?file=a")).status_code == 404  # no such commit
     await store.note("notes-2", Expired(log=AT))
     gone = await client.get("/builds/notes-2/tests")
-    assert (gone.status_code, "removed by rule" in gone.json()["detail"]) == (410, True)
+    assert (gone.status_code, "deleted by the retention policy" in gone.json()["detail"]) == (410, True)
 
 
 async def test_nothing_of_it_is_public(client: httpx.AsyncClient) -> None:

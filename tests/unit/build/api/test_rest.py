@@ -1,4 +1,4 @@
-"""The API over a store in memory; nothing is built here."""
+"""The API; nothing is built here."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -8,19 +8,19 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.build.api.builds import listing_router
-from services.build.api.flaky_tests import flaky_router
+from services.build.api.builds import builds_router
+from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.manifest import manifest_router
 from services.build.api.page_views import BuildPages
-from services.build.api.reports import report_router
-from services.build.api.rest import PUBLIC, apps_router, builds_router
+from services.build.api.reports import reports_router
+from services.build.api.rest import apps_router, build_router
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
 from services.build.builds.build import Expired
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
-from services.build.forges.delivery_store import MemoryDeliveryStore
-from services.build.gates.history_store import MemoryHistoryStore
+from services.build.forges.delivery_store import DeliveryStore
+from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.git_fetch import Fetcher
 from services.build.git.repository import Repositories
@@ -30,25 +30,18 @@ from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.manifest import Stage
 from shared.models import BuildState
-from shared.registry import RedisRegistry
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
-from shared.web.app import create_app
+from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
 
 pytestmark = pytest.mark.anyio
-TOKEN = "a-token"
 HTML = {"Accept": "text/html,*/*"}
 
 
 @pytest.fixture
-def store() -> MemoryBuildStore:
-    return MemoryBuildStore()
-
-
-@pytest.fixture
-def history() -> MemoryHistoryStore:
-    return MemoryHistoryStore()
+def history(redis: Redis) -> HistoryStore:
+    return HistoryStore(redis)
 
 
 @pytest.fixture
@@ -58,38 +51,32 @@ def logs(tmp_path: Path) -> BuildLogs:
 
 @pytest.fixture
 async def client(
-    store: MemoryBuildStore, history: MemoryHistoryStore, logs: BuildLogs, redis: Redis, tmp_path: Path
+    store: BuildStore, history: HistoryStore, logs: BuildLogs, redis: Redis, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
-    intake = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
-    vault, deliveries = Vault(tmp_path / "key", "trial"), MemoryDeliveryStore()
+    push_handler = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
+    vault, deliveries = Vault(tmp_path / "key", "trial"), DeliveryStore(redis)
     fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
-    upkeep = RepositoryGc(store, repositories, "/usr/bin:/bin")
-    mirror = RemoteSync(store, deliveries, intake, fetcher, KeyedTasks("fetch"), lambda: AT, wake=lambda: None)
+    repository_gc = RepositoryGc(store, repositories, "/usr/bin:/bin")
+    remote_sync = RemoteSync(
+        store, deliveries, push_handler, fetcher, KeyedTasks("fetch"), lambda: AT, wake=lambda: None
+    )
     pages = BuildPages(logs, Settings(home=tmp_path, token=TOKEN))
 
     async def forget(deleted: str) -> None:
         await history.forget(deleted)
         await deliveries.forget(deleted)
 
-    app = create_app(
-        "build",
-        Settings(home=tmp_path, token=TOKEN),
-        RedisRegistry(redis),
-        description="",
-        routers=[
-            listing_router(store, pages),
-            report_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
-            builds_router(store, intake, mirror, logs, pages, lambda: None),
-            apps_router(store, repositories, mirror, upkeep, vault, forget, lambda: AT),
-            flaky_router(store, history, lambda: AT),
-            manifest_router(),
-        ],
-        public=PUBLIC,
-    )
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
-        yield http
+    routers = [
+        builds_router(store, pages),
+        reports_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
+        build_router(store, push_handler, remote_sync, logs, pages, lambda: None),
+        apps_router(store, repositories, remote_sync, repository_gc, vault, forget, lambda: AT),
+        flaky_tests_router(store, history, lambda: AT),
+        manifest_router(),
+    ]
+    async with client_of(routers, Settings(home=tmp_path, token=TOKEN), redis) as client:
+        yield client
 
 
 async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> None:
@@ -123,7 +110,7 @@ async def test_a_wrong_app_names_its_field(client: httpx.AsyncClient, body: obje
 
 
 async def test_what_is_secret_of_a_source_is_written_and_never_read(
-    client: httpx.AsyncClient, store: MemoryBuildStore
+    client: httpx.AsyncClient, store: BuildStore
 ) -> None:
     await client.post("/apps", json={"name": "notes"})
     source = {"forge": "gitea", "url": "https://forge.example/octo/notes.git"}
@@ -163,7 +150,7 @@ async def test_a_fault_in_a_source_does_not_tell_its_secrets(client: httpx.Async
     assert answer.json()["detail"] == "source.url: holds credentials; give them as username and token"
 
 
-async def test_an_app_with_an_unended_build_is_not_deleted(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_an_app_with_an_unended_build_is_not_deleted(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add_app(new_app("notes", AT))
     await store.add(build(), is_head=True)
     answer = await client.delete("/apps/notes")
@@ -172,19 +159,19 @@ async def test_an_app_with_an_unended_build_is_not_deleted(client: httpx.AsyncCl
 
 @pytest.mark.parametrize("body", [{}, {"branch": "a", "commit": "0" * 40}, {"commit": "main"}, {"tag": "x"}])
 async def test_a_build_is_of_a_branch_or_of_a_commit(
-    client: httpx.AsyncClient, store: MemoryBuildStore, body: object
+    client: httpx.AsyncClient, store: BuildStore, body: object
 ) -> None:
     await store.add_app(new_app("notes", AT))
     assert (await client.post("/apps/notes/builds", json=body)).status_code == 422
 
 
-async def test_a_branch_that_was_not_pushed_is_said(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_a_branch_that_was_not_pushed_is_said(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add_app(new_app("notes", AT))
     answer = await client.post("/apps/notes/builds", json={"branch": "dev"})
     assert answer.json()["detail"] == "branch: notes has no branch dev; push it first"
 
 
-async def test_builds_are_paged(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_builds_are_paged(client: httpx.AsyncClient, store: BuildStore) -> None:
     for number in (1, 2, 3):
         await store.add(build(number), is_head=True)
     first = (await client.get("/apps/notes/builds?limit=2")).json()
@@ -193,9 +180,7 @@ async def test_builds_are_paged(client: httpx.AsyncClient, store: MemoryBuildSto
     assert ([item["id"] for item in second["items"]], second["next"]) == (["notes-1"], None)
 
 
-async def test_cancelling_is_an_intent_and_not_for_what_deploys(
-    client: httpx.AsyncClient, store: MemoryBuildStore
-) -> None:
+async def test_cancelling_is_an_intent_and_not_for_what_deploys(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add(build(1, state=BuildState.RUNNING), is_head=True)
     await store.add(build(2, state=BuildState.RUNNING, passed=True), is_head=True)
     asked = await client.post("/builds/notes-1/cancel")
@@ -204,14 +189,12 @@ async def test_cancelling_is_an_intent_and_not_for_what_deploys(
     assert (refused.status_code, refused.json()["detail"]) == (409, "notes-2 is being deployed")
 
 
-async def test_a_running_build_is_not_retried(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_a_running_build_is_not_retried(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add(build(), is_head=True)
     assert (await client.post("/builds/notes-1/retry")).status_code == 409
 
 
-async def test_the_log_is_text_from_any_byte(
-    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
-) -> None:
+async def test_the_log_is_text_from_any_byte(client: httpx.AsyncClient, store: BuildStore, logs: BuildLogs) -> None:
     await store.add(build(), is_head=True)
     assert (await client.get("/builds/notes-1/log")).text == ""
     logs.say("notes-1", "hello")
@@ -221,7 +204,7 @@ async def test_the_log_is_text_from_any_byte(
 
 
 async def test_events_end_with_the_build_and_resume(
-    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+    client: httpx.AsyncClient, store: BuildStore, logs: BuildLogs
 ) -> None:
     await store.add(build(), is_head=True)
     logs.say("notes-1", "first")
@@ -236,7 +219,7 @@ async def test_events_end_with_the_build_and_resume(
 
 
 async def test_a_browser_gets_pages_without_markup_from_the_log(
-    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+    client: httpx.AsyncClient, store: BuildStore, logs: BuildLogs
 ) -> None:
     await store.add(build(state=BuildState.RUNNING, reason="<i>"), is_head=True)
     logs.say("notes-1", "<script>alert(1)</script>")
@@ -251,7 +234,7 @@ async def test_a_page_without_builds_says_how_to_begin(client: httpx.AsyncClient
     assert "/git/&lt;app&gt;.git" in (await client.get("/")).text
 
 
-async def test_only_badge_and_schema_are_public(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_only_badge_and_schema_are_public(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add(build(), is_head=True)
     del client.headers["Authorization"]
     badge = await client.get("/apps/notes/badge.svg")
@@ -262,7 +245,7 @@ async def test_only_badge_and_schema_are_public(client: httpx.AsyncClient, store
         assert (await client.get(path)).status_code == 401, path
 
 
-async def test_a_form_of_the_page_leads_back_to_the_build(client: httpx.AsyncClient, store: MemoryBuildStore) -> None:
+async def test_a_form_of_the_page_leads_back_to_the_build(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add(build(state=BuildState.RUNNING), is_head=True)
     password = base64.b64encode(f"any:{TOKEN}".encode()).decode()
     browser = {**HTML, "Authorization": f"Basic {password}", "Sec-Fetch-Site": "same-origin"}
@@ -278,9 +261,7 @@ async def test_every_operation_is_described(client: httpx.AsyncClient) -> None:
     assert all(operation.get("description") and operation.get("summary") for operation in operations)
 
 
-async def test_a_log_is_a_page_of_numbered_lines(
-    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
-) -> None:
+async def test_a_log_is_a_page_of_numbered_lines(client: httpx.AsyncClient, store: BuildStore, logs: BuildLogs) -> None:
     await store.add(build(), is_head=False)
     with logs.open("notes-1") as log:
         log.output(b"".join(b"<%d>\n" % number for number in range(1, 2501)))
@@ -294,21 +275,24 @@ async def test_a_log_is_a_page_of_numbered_lines(
 
 
 async def test_a_log_that_expired_is_gone_and_the_build_says_so(
-    client: httpx.AsyncClient, store: MemoryBuildStore, logs: BuildLogs
+    client: httpx.AsyncClient, store: BuildStore, logs: BuildLogs
 ) -> None:
     await store.add(build(), is_head=False)
     await store.update("notes-1", lambda stored: domain.ended(stored, BuildState.ERROR, "x", AT))
     await store.note("notes-1", Expired(log=AT, artifact=AT))
     answer = await client.get("/builds/notes-1/log")
-    assert (answer.status_code, "removed by rule on 2026-01-01" in answer.json()["detail"]) == (410, True)
+    assert (answer.status_code, "deleted by the retention policy on 2026-01-01" in answer.json()["detail"]) == (
+        410,
+        True,
+    )
     assert (await client.get("/builds/notes-1")).json()["expired"]["log"] == "2026-01-01T12:00:00Z"
     page = (await client.get("/builds/notes-1", headers=HTML)).text
-    assert "removed by rule at" in page
+    assert "deleted by the retention policy at" in page
     assert "Its artifact is gone since" in page
 
 
 async def test_steps_that_did_not_run_or_do_not_count_are_shown_as_such(
-    client: httpx.AsyncClient, store: MemoryBuildStore
+    client: httpx.AsyncClient, store: BuildStore
 ) -> None:
     begun = domain.step_started(build(state=BuildState.RUNNING), "lint", Stage.BUILD, AT)
     ignored = domain.step_ignored(domain.step_finished(begun, "lint", 4, "exited with 4", AT), "lint")

@@ -7,16 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from services.build.api.secrets import secrets_router
 from services.build.builds.app import new_app
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.secrets.secret import opened
-from services.build.secrets.secret_store import MemorySecretStore
-from shared.registry import RedisRegistry
+from services.build.secrets.secret_store import SecretStore
 from shared.security.vault import Vault
-from shared.web.app import create_app
+from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT
 
 pytestmark = pytest.mark.anyio
@@ -25,8 +25,8 @@ VALUE = "hunter2-and-more"
 
 
 @pytest.fixture
-def secrets() -> MemorySecretStore:
-    return MemorySecretStore()
+def secrets(redis: Redis) -> SecretStore:
+    return SecretStore(redis)
 
 
 @pytest.fixture
@@ -35,22 +35,18 @@ def vault(tmp_path: Path) -> Vault:
 
 
 @pytest.fixture
-async def client(
-    secrets: MemorySecretStore, vault: Vault, redis: object, tmp_path: Path
-) -> AsyncIterator[httpx.AsyncClient]:
-    store = MemoryBuildStore()
+async def client(secrets: SecretStore, vault: Vault, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    store = BuildStore(redis)
     await store.add_app(new_app("notes", AT))
-    settings = Settings(home=tmp_path, token="a-token")
     times = iter(AT + timedelta(seconds=passed) for passed in range(100))
-    routers = [secrets_router(store, secrets, vault, lambda: next(times))]
-    app = create_app("build", settings, RedisRegistry(redis), description="", routers=routers)  # type: ignore[arg-type]
-    headers = {"Authorization": "Bearer a-token"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://build", headers=headers) as http:
-        yield http
+    async with client_of(
+        [secrets_router(store, secrets, vault, lambda: next(times))], Settings(home=tmp_path, token=TOKEN), redis
+    ) as client:
+        yield client
 
 
 async def test_a_secret_is_set_changed_listed_and_removed(
-    client: httpx.AsyncClient, secrets: MemorySecretStore, vault: Vault
+    client: httpx.AsyncClient, secrets: SecretStore, vault: Vault
 ) -> None:
     assert (await client.get(PATH)).json() == {"items": [], "next": None}
     for name, value in (("TOKEN", "first"), ("ANOTHER", "x"), ("TOKEN", VALUE)):
@@ -88,7 +84,7 @@ async def test_a_secret_is_set_changed_listed_and_removed(
     ],
 )
 async def test_what_cannot_be_a_secret_is_refused_without_a_word_of_it(
-    client: httpx.AsyncClient, secrets: MemorySecretStore, name: str, body: Any, field: str
+    client: httpx.AsyncClient, secrets: SecretStore, name: str, body: Any, field: str
 ) -> None:
     answer = await client.put(f"{PATH}/{name}", json=body)
     assert (answer.status_code, await secrets.all("notes")) == (422, {})
@@ -96,7 +92,7 @@ async def test_what_cannot_be_a_secret_is_refused_without_a_word_of_it(
     assert VALUE not in answer.text
 
 
-async def test_an_app_that_is_not_there_has_no_secrets(client: httpx.AsyncClient, secrets: MemorySecretStore) -> None:
+async def test_an_app_that_is_not_there_has_no_secrets(client: httpx.AsyncClient, secrets: SecretStore) -> None:
     path = "/apps/other/secrets"
     answers = [
         await client.get(path),

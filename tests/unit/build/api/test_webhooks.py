@@ -1,4 +1,4 @@
-"""Webhooks through the API, over both kinds of stores; nothing is fetched here."""
+"""Webhooks through the API; nothing is fetched here."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -9,41 +9,30 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from services.build.api.rest import PUBLIC
 from services.build.api.webhooks import webhooks_router
 from services.build.builds.app import App, new_app
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
-from services.build.forges.delivery_store import DeliveryStore, MemoryDeliveryStore, RedisDeliveryStore
+from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import LARGEST_BYTES
 from services.build.forges.webhook_handler import WebhookHandler
 from services.build.git.remote_source import Forge, Source
-from shared.registry import RedisRegistry
 from shared.security.vault import Vault
-from shared.web.app import create_app
+from tests.support.build.api import AUTHORIZED, TOKEN, client_of
 from tests.support.build.builds import AT
 from tests.support.build.webhooks import SECRET, Call, call, headers
 
 pytestmark = pytest.mark.anyio
-TOKEN = "a-token"
-AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 FORGES = list(Forge)
 
 
 class World:
-    def __init__(self, deliveries: DeliveryStore, folder: Path, redis: Redis) -> None:
-        self.store, self.deliveries = MemoryBuildStore(), deliveries
+    def __init__(self, folder: Path, redis: Redis) -> None:
+        self.store, self.deliveries = BuildStore(redis), DeliveryStore(redis)
         self.vault = Vault(folder / "key", "trial")
         self.woken = 0
-        receiver = WebhookHandler(self.store, deliveries, self.vault, wake=self._wake, now=lambda: AT)
-        self.app = create_app(
-            "build",
-            Settings(home=folder, token=TOKEN),
-            RedisRegistry(redis),
-            description="",
-            routers=[webhooks_router(self.store, deliveries, receiver)],
-            public=PUBLIC,
-        )
+        handler = WebhookHandler(self.store, self.deliveries, self.vault, wake=self._wake, now=lambda: AT)
+        self.router = webhooks_router(self.store, self.deliveries, handler)
         self.http: httpx.AsyncClient
 
     def _wake(self, app: str) -> None:
@@ -68,11 +57,11 @@ class World:
         return items
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def world(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
-    deliveries = RedisDeliveryStore(redis) if request.param == "redis" else MemoryDeliveryStore()
-    world = World(deliveries, tmp_path, redis)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url="http://build") as world.http:
+@pytest.fixture
+async def world(redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path, redis)
+    settings = Settings(home=tmp_path, token=TOKEN)
+    async with client_of([world.router], settings, redis, headers={}) as world.http:
         yield world
 
 
@@ -155,8 +144,8 @@ async def test_garbage_that_is_signed_is_told_so(world: World, forge: Forge) -> 
     assert await world.listed() == []
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["with its length", "in chunks"])
-async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, told: bool) -> None:
+@pytest.mark.parametrize("has_length", [True, False], ids=["with its length", "in chunks"])
+async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, has_length: bool) -> None:
     await world.has_app(Forge.GITHUB)
     sent = 0
 
@@ -166,10 +155,10 @@ async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, told: bo
             sent += 2**16
             yield b"x" * 2**16
 
-    given = call(Forge.GITHUB).headers | ({"content-length": str(LARGEST_BYTES + 1)} if told else {})
+    given = call(Forge.GITHUB).headers | ({"content-length": str(LARGEST_BYTES + 1)} if has_length else {})
     answer = await world.http.post("/webhooks/github/notes", headers=given, content=chunks())
     assert (answer.status_code, "more than 5 MB" in answer.json()["detail"]) == (413, True)
-    assert sent <= (0 if told else LARGEST_BYTES + 2**16)
+    assert sent <= (0 if has_length else LARGEST_BYTES + 2**16)
 
 
 @pytest.mark.parametrize("forge", FORGES)

@@ -6,7 +6,7 @@ from services.build.builds.build import StepRun
 from services.build.builds.build_comparison import compare
 from services.build.builds.timeline import timeline
 from services.build.gates.gate import GateResult
-from services.build.gates.report_record import BuildReport, FileCoverage, FoundPlace, TestRun
+from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
 from shared.manifest import Stage
 from shared.models import BuildState
 from tests.support.build.builds import AT, build
@@ -31,10 +31,10 @@ def ran(name: str, outcome: str) -> TestRun:
 def test_gates_and_steps_have_before_now_and_change() -> None:
     before = build(1, gates=[coverage_gate(80)], steps=[step("unit", 0, 2), step("old", 2, 1)])
     after = build(2, gates=[coverage_gate(82.5)], steps=[step("unit", 0, 3), step("new", 3, None)])
-    told = compare(before, after, None, None)
-    assert (told.before, told.after, told.details_known) == ("notes-1", "notes-2", False)
-    assert [(each.before, each.after, each.delta) for each in told.gates] == [(80, 82.5, 2.5)]
-    assert [(each.name, each.before, each.after, each.delta) for each in told.steps] == [
+    comparison = compare(before, after, None, None)
+    assert (comparison.before, comparison.after, comparison.details_known) == ("notes-1", "notes-2", False)
+    assert [(each.before, each.after, each.delta) for each in comparison.gates] == [(80, 82.5, 2.5)]
+    assert [(each.name, each.before, each.after, each.delta) for each in comparison.steps] == [
         ("unit", 2, 3, 1),
         ("new", None, None, None),
         ("old", 1, None, None),
@@ -42,12 +42,12 @@ def test_gates_and_steps_have_before_now_and_change() -> None:
 
 
 def test_tests_findings_and_files_that_changed() -> None:
-    def at(line: int) -> FoundPlace:
-        return FoundPlace(rule="ruff E1", file="a.py", line=line, message="bad")
+    def at(line: int) -> RecordedFinding:
+        return RecordedFinding(rule="ruff E1", file="a.py", line=line, message="bad")
 
     was = BuildReport(
         tests=[ran("breaks", "passed"), ran("mends", "failed"), ran("goes", "passed"), ran("stays", "failed")],
-        findings=[at(3), FoundPlace(rule="ruff E2", file="b.py", message="gone")],
+        findings=[at(3), RecordedFinding(rule="ruff E2", file="b.py", message="gone")],
         coverage=[
             FileCoverage(file="a.py", covered=[1], missed=[2]),
             FileCoverage(file="same.py", covered=[1], missed=[]),
@@ -62,18 +62,22 @@ def test_tests_findings_and_files_that_changed() -> None:
             FileCoverage(file="new.py", covered=[], missed=[1]),
         ],
     )
-    told = compare(build(1), build(2), was, now)
-    assert told.newly_failing == ["unit: breaks", "unit: comes"]
-    assert (told.fixed, told.added, told.gone) == (["unit: mends"], ["unit: comes"], ["unit: goes"])
-    assert [each.line for each in told.new_findings] == [10]  # the one that moved is none
-    assert [each.rule for each in told.gone_findings] == ["ruff E2"]
-    assert [(each.file, each.delta) for each in told.coverage] == [("a.py", 50), ("new.py", None)]
+    comparison = compare(build(1), build(2), was, now)
+    assert comparison.newly_failing == ["unit: breaks", "unit: comes"]
+    assert (comparison.fixed, comparison.added, comparison.gone) == (["unit: mends"], ["unit: comes"], ["unit: goes"])
+    assert [each.line for each in comparison.new_findings] == [10]  # the one that moved is none
+    assert [each.rule for each in comparison.gone_findings] == ["ruff E2"]
+    assert [(each.file, each.delta) for each in comparison.coverage] == [("a.py", 50), ("new.py", None)]
 
 
 def test_lists_are_cut_and_counted() -> None:
     now = BuildReport(tests=[ran(f"t{n:03}", "failed") for n in range(150)])
-    told = compare(build(1), build(2), BuildReport(), now)
-    assert (len(told.newly_failing), told.counts["newly_failing"], told.counts["fixed"]) == (100, 150, 0)
+    comparison = compare(build(1), build(2), BuildReport(), now)
+    assert (len(comparison.newly_failing), comparison.counts["newly_failing"], comparison.counts["fixed"]) == (
+        100,
+        150,
+        0,
+    )
 
 
 def test_a_timeline_tells_waiting_steps_side_by_side_and_deploy() -> None:

@@ -4,21 +4,19 @@ import pytest
 
 from services.build.builds.build import Build
 from services.build.builds.build_query import Filter, find, judged_before
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from shared.models import BuildState, Environment
 from tests.support.build.builds import build
 
 pytestmark = pytest.mark.anyio
 
 
-async def store_of(*builds: Build) -> MemoryBuildStore:
-    store = MemoryBuildStore()
+async def add(store: BuildStore, *builds: Build) -> None:
     for each in builds:
         await store.add(each, is_head=False)
-    return store
 
 
-async def pages_of(store: MemoryBuildStore, wanted: Filter, limit: int, **bounds: int) -> list[list[str]]:
+async def pages_of(store: BuildStore, wanted: Filter, limit: int, **bounds: int) -> list[list[str]]:
     pages, before = [], None
     while True:
         found = await find(store, wanted, limit=limit, before=before, **bounds)
@@ -40,8 +38,9 @@ async def pages_of(store: MemoryBuildStore, wanted: Filter, limit: int, **bounds
         (Filter(app="other", branch="dev"), []),
     ],
 )
-async def test_each_filter_finds_its_builds(wanted: Filter, ids: list[str]) -> None:
-    store = await store_of(
+async def test_each_filter_finds_its_builds(store: BuildStore, wanted: Filter, ids: list[str]) -> None:
+    await add(
+        store,
         build(1),
         build(2, branch="dev", environment=Environment.CANARY, state=BuildState.SUCCESS),
         build(3, commit="ab" * 20, state=BuildState.FAILURE),
@@ -50,21 +49,22 @@ async def test_each_filter_finds_its_builds(wanted: Filter, ids: list[str]) -> N
     assert [each.id for each in (await find(store, wanted, limit=9)).builds] == ids
 
 
-async def test_pages_under_a_filter_hold_each_build_once_and_end() -> None:
-    store = await store_of(*(build(n, branch="dev" if n % 3 == 0 else "release") for n in range(1, 13)))
+async def test_pages_under_a_filter_hold_each_build_once_and_end(store: BuildStore) -> None:
+    await add(store, *(build(n, branch="dev" if n % 3 == 0 else "release") for n in range(1, 13)))
     assert await pages_of(store, Filter(branch="dev"), 2) == [["notes-12", "notes-9"], ["notes-6", "notes-3"]]
 
 
-async def test_a_search_that_finds_little_ends_at_its_bound_and_goes_on() -> None:
+async def test_a_search_that_finds_little_ends_at_its_bound_and_goes_on(store: BuildStore) -> None:
     bounds = {"batch_size": 2, "scanned_at_most": 4}
-    store = await store_of(build(1, branch="dev"), *(build(n) for n in range(2, 10)))
+    await add(store, build(1, branch="dev"), *(build(n) for n in range(2, 10)))
     first = await find(store, Filter(branch="dev"), limit=5, **bounds)
     assert (first.builds, first.scanned, first.following is not None) == ([], 4, True)
     assert await pages_of(store, Filter(branch="dev"), 5, **bounds) == [[], [], ["notes-1"]]
 
 
-async def test_the_build_before_is_the_last_judged_one_of_the_branch() -> None:
-    store = await store_of(
+async def test_the_build_before_is_the_last_judged_one_of_the_branch(store: BuildStore) -> None:
+    await add(
+        store,
         build(1, state=BuildState.FAILURE),
         build(2, state=BuildState.CANCELLED),
         build(3, branch="dev", state=BuildState.SUCCESS),

@@ -1,11 +1,11 @@
-"""What a forge is told of a build, stage by stage, and how each forge wants it."""
+"""What a forge is verdicts_of of a build, stage by stage, and how each forge wants it."""
 
 from typing import Any
 
 import pytest
 
 from services.build.builds.build import Build, StepRun
-from services.build.builds.status import Status, StatusVerdict, wanted
+from services.build.builds.status import Status, StatusVerdict, statuses_of
 from services.build.forges.forge_status import status_request
 from services.build.gates.gate import GateResult
 from services.build.git.remote_source import Forge, Source
@@ -22,12 +22,12 @@ GATES = [
 COMMIT = "a" * 40
 
 
-def told(one: Build) -> dict[str, str]:
-    return {status.stage: status.verdict for status in wanted(one).statuses}
+def verdicts_of(one: Build) -> dict[str, str]:
+    return {status.stage: status.verdict for status in statuses_of(one).statuses}
 
 
-def said(one: Build, stage: Stage) -> str:
-    return next(status.description for status in wanted(one).statuses if status.stage is stage)
+def description_of(one: Build, stage: Stage) -> str:
+    return next(status.description for status in statuses_of(one).statuses if status.stage is stage)
 
 
 def failed(*gates: GateResult, **changes: Any) -> Build:
@@ -61,15 +61,15 @@ def refused(name: str, reason: str = "why") -> GateResult:
     ],
 )
 def test_each_stage_has_a_verdict(one: Build, verdicts: str) -> None:
-    assert list(told(one).values()) == verdicts.split()
+    assert list(verdicts_of(one).values()) == verdicts.split()
 
 
 def test_a_step_that_fails_is_its_stages_and_what_follows_was_not_run() -> None:
     step = StepRun(name="unit", stage=Stage.TEST, state="failure", started_at=AT, reason="exited with 1")
     one = failed(refused("steps", "unit exited with 1"), steps=[step])
-    assert list(told(one).values()) == ["success", "failure", "error", "error"]
-    assert said(one, Stage.TEST) == "steps: unit exited with 1"
-    assert said(one, Stage.ANALYSIS) == "not run: test failed"
+    assert list(verdicts_of(one).values()) == ["success", "failure", "error", "error"]
+    assert description_of(one, Stage.TEST) == "steps: unit exited with 1"
+    assert description_of(one, Stage.ANALYSIS) == "not run: test failed"
 
 
 def test_a_step_that_passed_when_it_was_run_again_is_not_the_one_that_failed() -> None:
@@ -78,17 +78,20 @@ def test_a_step_that_passed_when_it_was_run_again_is_not_the_one_that_failed() -
 
     steps = [ran("unit", Stage.TEST, "failure"), ran("unit (again)", Stage.TEST, "success")]
     one = failed(refused("steps", "lint exited with 1"), steps=[*steps, ran("lint", Stage.ANALYSIS, "failure")])
-    assert " ".join(told(one).values()) == "success success failure error"
+    assert " ".join(verdicts_of(one).values()) == "success success failure error"
 
 
 def test_the_description_is_the_reason() -> None:
     passed = build(state=S.SUCCESS, passed=True, gates=GATES, reason="notes-r1 is live in production")
-    assert said(passed, Stage.TEST) == "coverage: 80, at least 70"
-    assert said(passed, Stage.BUILD) == "passed"
-    assert said(passed, Stage.DEPLOY) == "notes-r1 is live in production"
+    assert description_of(passed, Stage.TEST) == "coverage: 80, at least 70"
+    assert description_of(passed, Stage.BUILD) == "passed"
+    assert description_of(passed, Stage.DEPLOY) == "notes-r1 is live in production"
     untested = build(state=S.SUCCESS, passed=True, untested=True)
-    assert said(untested, Stage.TEST) == "untested: no test reported anything"
-    assert said(build(state=S.SUPERSEDED, reason="superseded by notes-2"), Stage.BUILD) == "superseded by notes-2"
+    assert description_of(untested, Stage.TEST) == "untested: no test reported anything"
+    assert (
+        description_of(build(state=S.SUPERSEDED, reason="superseded by notes-2"), Stage.BUILD)
+        == "superseded by notes-2"
+    )
 
 
 def source(forge: str, url: str, api_url: str | None = None) -> Source:

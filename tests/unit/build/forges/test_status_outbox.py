@@ -12,10 +12,9 @@ from redis.asyncio import Redis
 
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
-from services.build.builds.build_store import BuildStore, RedisBuildStore
-from services.build.builds.memory_store import MemoryBuildStore
-from services.build.builds.status import wanted
-from services.build.builds.status_store import MemoryStatusStore, RedisStatusStore, StatusStore
+from services.build.builds.build_store import BuildStore
+from services.build.builds.status import statuses_of
+from services.build.builds.status_store import StatusStore
 from services.build.forges.status_outbox import GIVE_UP_S, StatusOutbox
 from services.build.git.remote_source import Forge, Source
 from shared.manifest import Stage
@@ -30,11 +29,11 @@ API = "https://api.github.com/repos/octo/notes/statuses/"
 
 
 class World:
-    """Both stores, of Redis or in memory; a clock by hand; the outbox."""
+    """Both stores, a clock by hand, and the outbox."""
 
-    def __init__(self, store: BuildStore, statuses: StatusStore, folder: Path, http: httpx.AsyncClient) -> None:
-        self.store = store
-        self.statuses = statuses
+    def __init__(self, redis: Redis, folder: Path, http: httpx.AsyncClient) -> None:
+        self.store = BuildStore(redis)
+        self.statuses = StatusStore(redis)
         self.vault = Vault(folder / "key", "trial")
         self.at = 0.0
         self.http = http
@@ -61,14 +60,10 @@ class World:
             await asyncio.wait_for(self.told.wait(), 10)
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def world(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
-    memory = MemoryBuildStore()
-    stores: tuple[BuildStore, StatusStore] = (memory, MemoryStatusStore(memory.statuses))
-    if request.param == "redis":
-        stores = RedisBuildStore(redis), RedisStatusStore(redis)
+@pytest.fixture
+async def world(redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
     async with httpx.AsyncClient(trust_env=False) as http:
-        world = World(*stores, tmp_path, http)
+        world = World(redis, tmp_path, http)
         yield world
         await world.tasks.close()
 
@@ -95,7 +90,7 @@ async def test_a_build_is_told_stage_by_stage_and_nothing_twice(world: World, re
     assert sent(respx_mock, 4) == [(stage, "success") for stage in ("build", "test", "analysis", "deploy")]
     await world.step()
     assert sent(respx_mock, 8) == []
-    assert await world.statuses.wanted() == {}
+    assert await world.statuses.pending() == {}
 
 
 async def test_only_stages_that_changed_are_told(world: World, respx_mock: respx.MockRouter) -> None:
@@ -115,7 +110,7 @@ async def test_what_nobody_could_see_is_not_told(world: World, respx_mock: respx
     await world.store.add(build(), is_head=True)
     await world.step()
     await world.store.update("notes-1", lambda stored: domain.with_changes(stored, excerpt="x"))
-    assert await world.statuses.wanted() == {}
+    assert await world.statuses.pending() == {}
 
 
 @pytest.mark.parametrize("has_source", [False, True])
@@ -124,7 +119,7 @@ async def test_without_a_source_or_token_nobody_is_told(world: World, has_source
         await world.with_source(token="")
     await world.store.add(build(), is_head=True)
     await world.step()
-    assert await world.statuses.wanted() == {}
+    assert await world.statuses.pending() == {}
 
 
 async def test_a_forge_that_is_down_is_told_the_newest_when_it_is_back(
@@ -153,7 +148,7 @@ async def test_after_an_hour_it_is_given_up(
     await world.store.add(build(), is_head=True)
     await world.step()
     tries = 1
-    while await world.statuses.wanted():
+    while await world.statuses.pending():
         world.at += 60
         await world.step()
         tries += 1
@@ -168,7 +163,7 @@ async def test_what_a_forge_refuses_is_not_asked_again(
     await world.with_source()
     await world.store.add(build(), is_head=True)
     await world.step()
-    assert (route.call_count, await world.statuses.wanted()) == (4, {})
+    assert (route.call_count, await world.statuses.pending()) == (4, {})
     assert "slipway/test of notes-1 was refused by the forge: 401" in caplog.text
     assert TOKEN not in caplog.text
 
@@ -179,22 +174,22 @@ async def test_the_newest_build_of_a_commit_tells_of_it(world: World, respx_mock
     await world.store.add(build(1), is_head=True)
     await world.store.add(build(2, commit=build(1).commit), is_head=True)
     await world.step()
-    told = len(respx_mock.calls)
+    before = len(respx_mock.calls)
     await world.store.update("notes-1", lambda stored: domain.ended(stored, BuildState.ERROR, "late", AT))
     await world.step()
-    assert (sent(respx_mock, told), await world.statuses.wanted()) == ([], {})
+    assert (sent(respx_mock, before), await world.statuses.pending()) == ([], {})
 
 
 async def test_what_changed_meanwhile_is_still_to_be_told(world: World) -> None:
     await world.store.add(build(), is_head=True)
-    told = wanted(build())
+    sent = statuses_of(build())
     await world.store.update("notes-1", lambda stored: domain.started(stored, AT))
-    await world.statuses.done("notes-1", told)
-    (kept,) = (await world.statuses.wanted()).values()
+    await world.statuses.done("notes-1", sent)
+    (kept,) = (await world.statuses.pending()).values()
     assert kept.statuses[0].verdict == "running"
     for _ in range(2):
         await world.statuses.done("notes-1", kept)
-    assert await world.statuses.wanted() == {}
+    assert await world.statuses.pending() == {}
 
 
 async def test_a_redirect_is_not_followed(world: World, respx_mock: respx.MockRouter) -> None:
@@ -204,4 +199,4 @@ async def test_a_redirect_is_not_followed(world: World, respx_mock: respx.MockRo
     await world.store.add(build(), is_head=True)
     await world.step()
     assert (route.call_count, len(respx_mock.calls)) == (1, 1)
-    assert list(await world.statuses.wanted()) == ["notes-1"]
+    assert list(await world.statuses.pending()) == ["notes-1"]

@@ -123,7 +123,7 @@ def test_a_ping_is_heard() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "fault"),
     [
         (b"", "is not JSON"),
         (b"{", "is not JSON"),
@@ -138,8 +138,8 @@ def test_a_ping_is_heard() -> None:
         (b'{"ref": "refs/heads/a", "after": "HEAD"}', "`after` is missing"),
     ],
 )
-def test_a_bad_payload_is_told(body: bytes, said: str) -> None:
-    with pytest.raises(BadPayload, match=said):
+def test_a_bad_payload_is_refused_with_its_fault(body: bytes, fault: str) -> None:
+    with pytest.raises(BadPayload, match=fault):
         read(Forge.GITHUB, headers(Forge.GITHUB, body), body)
 
 

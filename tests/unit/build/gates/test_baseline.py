@@ -116,7 +116,7 @@ def test_coverage_of_changed_lines(
 ) -> None:
     measure = changed_coverage({"a.py": {1: 3, 2: 0, 3: 0}}, changed, "since notes-1")
     assert (measure.figure, measure.reason) == (figure, reason)
-    assert [str(place) for place in measure.offenders] == offenders
+    assert [str(each) for each in measure.offenders] == offenders
 
 
 def test_a_report_about_other_files_is_no_good_news() -> None:

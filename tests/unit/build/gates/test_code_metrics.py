@@ -1,53 +1,5 @@
-"""From reports and tools' output to figures; what could not be read takes the figure away."""
-
-from datetime import UTC, datetime
-
-import pytest
-
-from services.build.gates.code_metrics import Collected, Reported, lizard_measures, secrets_measure
-from services.build.gates.flaky import Suite, weigh
+from services.build.gates.code_metrics import lizard_measures, secrets_measure
 from services.build.reports.metric import Offender
-from services.build.reports.path_resolver import PathResolver
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-JUNIT = b'<testsuite tests="2"><testcase name="a"/><testcase name="b"><failure/></testcase></testsuite>'
-LCOV = b"SF:a.py\nDA:1,1\nDA:2,0\nend_of_record\n"
-SARIF = b'{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "t"}}, "results": [{"message": {"text": "x"}}]}]}'
-
-
-def figures(collected: Collected) -> dict[str, float | None]:
-    return {name: measure.figure for name, measure in collected.measures().items()}
-
-
-def reported(**reports: bytes) -> Reported:
-    found = Reported()
-    for kind, data in reports.items():
-        found.read(kind, data, NOW)
-    return found
-
-
-def suite_of(found: Reported) -> Suite | None:
-    return weigh([found.cases], [], "test", {}, 5, NOW) if found.cases else None
-
-
-def test_reports_of_several_steps_add_up() -> None:
-    collected = Collected()
-    for _ in range(2):
-        found = reported(junit=JUNIT, coverage=LCOV, sarif=SARIF)
-        collected.add(found, suite_of(found))
-    assert collected.tests == 4
-    assert figures(collected) == {"test_failures": 2, "coverage": 50, "findings": 2}
-
-
-def test_what_no_step_reported_has_no_measure_and_one_bad_report_takes_the_figure_of_all() -> None:
-    collected = Collected()
-    assert figures(collected) == {}
-    collected.add(reported(coverage=LCOV))
-    refused = Reported()
-    refused.refuse("coverage", "reports/coverage.xml was not written by its step")
-    collected.add(refused)
-    assert collected.measures()["coverage"].figure is None
-    assert "not written" in collected.measures()["coverage"].reason
 
 
 def test_the_worst_function_counts_and_is_named() -> None:
@@ -66,35 +18,6 @@ def test_a_function_above_the_platforms_default_is_a_finding_whatever_the_app_al
     measures = lizard_measures(row, "src/")
     assert [finding.rule for finding in measures["complexity"].findings] == ["lizard complexity"]
     assert measures["function_length"].findings == ()
-
-
-def test_the_files_with_most_lines_uncovered_come_first() -> None:
-    lcov = b"SF:/w/a.py\nDA:1,1\nDA:2,0\nend_of_record\nSF:/w/b.py\nDA:7,0\nDA:8,0\nend_of_record\n"
-    collected = Collected(PathResolver(["a.py", "b.py"]))
-    collected.add(reported(coverage=lcov))
-    assert [str(place) for place in collected.measures()["coverage"].offenders] == [
-        "b.py:7 2 of 2 lines not covered",
-        "a.py:2 1 of 2 lines not covered",
-    ]
-    assert collected.hits == {"a.py": {1: 1, 2: 0}, "b.py": {7: 0, 8: 0}}
-
-
-@pytest.mark.parametrize(
-    ("path", "roots", "found"),
-    [
-        ("/build/notes-3/src/a.py", [], "src/a.py"),
-        ("file:///build/notes-3/src/a%20b.py", [], "src/a b.py"),
-        ("src/a.py", [], "src/a.py"),
-        ("./src/a.py", [], "src/a.py"),
-        ("a.py", ["/build/notes-3/src"], "src/a.py"),
-        ("a.py", ["/build/notes-3"], "a.py"),
-        ("github.com/me/notes/src/a.py", [], "src/a.py"),
-        ("other.py", ["/build/notes-3"], None),
-        ("", [], None),
-    ],
-)
-def test_a_file_is_found_as_the_commit_names_it(path: str, roots: list[str], found: str | None) -> None:
-    assert PathResolver(["a.py", "src/a.py", "src/a b.py"]).find(path, roots) == found
 
 
 def test_secrets_are_counted_and_only_their_places_named() -> None:

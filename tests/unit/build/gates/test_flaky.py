@@ -28,8 +28,10 @@ LIMITS = Flaky(reruns=1, at_most=2)
 
 def cases(failed: str = "", passed: str = "", unnamed: int = 0) -> CaseCount:
     """Each letter is a test."""
-    places = {test: Offender(message=test) for test in failed}
-    return CaseCount(len(failed + passed), len(failed) + unnamed, dict.fromkeys(failed, 1), frozenset(passed), places)
+    offenders = {test: Offender(message=test) for test in failed}
+    return CaseCount(
+        len(failed + passed), len(failed) + unnamed, dict.fromkeys(failed, 1), frozenset(passed), offenders
+    )
 
 
 def record(test: str, until: timedelta = DAY, **changes: Any) -> Quarantine:
@@ -110,7 +112,7 @@ def test_the_verdict_names_every_flaky_test_that_touched_it() -> None:
     assert passed.remark == "passed with 1 flaky test: a, failed, then passed, quarantined until 2026-01-15"
     both = weighed(cases("ab", ""), cases("ab", ""), known=(record("a"),))
     assert both.remark == "beside 1 flaky test: a, failed in both runs, quarantined until 2026-01-02"
-    assert [str(place) for place in both.places] == ["b"]
+    assert [str(each) for each in both.offenders] == ["b"]
     retried = weighed(cases("", "a"), earlier=(past("a"),))
     assert "a, passed here, but not in an earlier build of this commit, quarantined" in retried.remark
     assert weighed(cases("abc"), cases("", "abc")).remark.startswith(

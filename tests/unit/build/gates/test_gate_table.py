@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from services.build.gates.baseline import Baseline, changed_coverage, new_findings
-from services.build.gates.code_metrics import Collected
 from services.build.gates.flaky import weigh
 from services.build.gates.gate import GateResult, evaluate
-from services.build.gates.report_collection import collect
+from services.build.gates.report_collection import Collected, collect
 from services.build.reports.metric import Measure
 from services.build.reports.path_resolver import PathResolver
 from services.build.reports.report_file import LARGEST_BYTES, StepStart, blob_id

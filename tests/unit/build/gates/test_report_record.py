@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.build.api.source_view import source_view
-from services.build.gates.code_metrics import Collected, Reported
 from services.build.gates.report_archive import ReportFiles
-from services.build.gates.report_record import Bounds, BuildReport, ReportDraft
+from services.build.gates.report_collection import Collected, Reported
+from services.build.gates.report_record import Bounds, BuildReport, ReportRecorder
 from services.build.logs.mask import Mask
 from services.build.reports.metric import Finding, Measure, Offender
 from services.build.reports.path_resolver import PathResolver
@@ -26,14 +26,14 @@ def report_of(
     *kinds: tuple[str, bytes], measures: dict[str, Measure] | None = None, bounds: Bounds | None = None
 ) -> BuildReport:
     mask = Mask([SECRET])
-    draft, collected = ReportDraft(mask, bounds), Collected(PathResolver(["src/a.py"]))
-    draft.begin(collected, measures or {})
+    report_recorder, collected = ReportRecorder(mask, bounds), Collected(PathResolver(["src/a.py"]))
+    report_recorder.begin(collected, measures or {})
     for kind, data in kinds:
         reported = Reported()
         reported.read(kind, data, LONG_AGO, mask)
         collected.add(reported)
-        draft.ran("unit", reported)
-    return draft.report()
+        report_recorder.ran("unit", reported)
+    return report_recorder.report()
 
 
 def test_failed_tests_come_first_with_what_they_printed_and_no_secret() -> None:

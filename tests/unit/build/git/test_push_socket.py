@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.build.git.push_socket import IncomingPush, Judge, PushRefused, PushSocket, install_hooks
+from services.build.git.push_socket import IncomingPush, JudgePush, PushRefused, PushSocket, install_hooks
 
 pytestmark = pytest.mark.anyio
 OBJECTS = "/home/notes.git/objects/tmp_objdir-incoming-1"
@@ -114,7 +114,7 @@ async def breaking(push: IncomingPush) -> AsyncGenerator[bytes, None]:
     ],
 )
 async def test_only_the_service_lets_a_push_in(
-    tmp_path: Path, run_hook: Callable[..., "subprocess.Popen[bytes]"], judge: Judge, shown: bytes, code: int
+    tmp_path: Path, run_hook: Callable[..., "subprocess.Popen[bytes]"], judge: JudgePush, shown: bytes, code: int
 ) -> None:
     async def tell(app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
         raise AssertionError("it was not accepted yet")

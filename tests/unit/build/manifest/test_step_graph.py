@@ -16,13 +16,13 @@ def step(name: str, stage: str = "build", **more: Any) -> Step:
 def test_without_depends_on_each_waits_for_those_before_it() -> None:
     steps = [step("t", "test"), step("a"), step("b")]
     assert step_graph.waits_for(steps) == {"a": set(), "b": {"a"}, "t": {"a", "b"}}
-    assert step_graph.beside(steps) == []
+    assert step_graph.concurrent_pairs(steps) == []
 
 
 def test_depends_on_waits_for_these_only_and_stages_stay_barriers() -> None:
     steps = [step("a"), step("b", depends_on=[]), step("c", depends_on=["a"]), step("t", "test", depends_on=[])]
     assert step_graph.waits_for(steps) == {"a": set(), "b": set(), "c": {"a"}, "t": {"a", "b", "c"}}
-    assert [(one.name, other.name) for one, other in step_graph.beside(steps)] == [("a", "b"), ("b", "c")]
+    assert [(one.name, other.name) for one, other in step_graph.concurrent_pairs(steps)] == [("a", "b"), ("b", "c")]
 
 
 def test_a_step_that_was_left_out_is_not_waited_for() -> None:
@@ -54,7 +54,7 @@ def test_a_step_that_was_left_out_is_not_waited_for() -> None:
 def test_when(when: dict[str, Any], branch: str | None, environment: str | None, runs: bool) -> None:
     given = step("a", when=when)
     assert bool(step_graph.selected([given], branch, environment)) is runs
-    assert (step_graph.why_not(given, branch, environment) == "") is runs
+    assert (step_graph.reason_to_skip(given, branch, environment) == "") is runs
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,10 @@ def test_when(when: dict[str, Any], branch: str | None, environment: str | None,
         (
             "- {name: a, commands: [x], depends_on: [b]}\n- {name: b, commands: [x]}",
             "steps.0.depends_on (line 3): a, b wait for each other; take one out of a depends_on, or give",
+        ),
+        (
+            "- {name: a, commands: [x], depends_on: [c]}\n- {name: b, commands: [x]}\n- {name: c, commands: [x]}",
+            "steps.0.depends_on (line 3): a, b, c wait for each other; take one out of a depends_on, or give",
         ),
         (
             "- {name: a, commands: [x], reports: {junit: j}}\n"

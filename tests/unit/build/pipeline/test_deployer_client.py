@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.build.pipeline.deployer_client import loss
+from services.build.pipeline.deployer_client import downtime_text
 from shared.clock import now
 from shared.models import ReleaseView
 
@@ -35,4 +35,4 @@ def a_view(**changes: Any) -> ReleaseView:
     ],
 )
 def test_a_loss_is_said_with_its_cause_and_length(changes: dict[str, Any], volumes: list[str], said: str) -> None:
-    assert loss(a_view(**changes), volumes) == said
+    assert downtime_text(a_view(**changes), volumes) == said

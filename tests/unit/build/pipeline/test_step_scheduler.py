@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.build.gates.code_metrics import Reported
+from services.build.gates.report_collection import Reported
 from services.build.pipeline.step_runner import StepEnd
 from services.build.pipeline.step_scheduler import run_steps
 from shared.manifest import Step

@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from services.build.builds.build import ended
+from services.build.builds.build_store import BuildStore
 from services.build.builds.lease_store import KEY, LEASE_S, Lease
-from services.build.builds.memory_store import MemoryBuildStore
 from services.build.logs.build_log import BuildLogs
 from services.build.queue.workers import Workers
 from services.build.system.stop import Stop
@@ -37,12 +37,7 @@ def run() -> Run:
     return Run()
 
 
-@pytest.fixture
-def store() -> MemoryBuildStore:
-    return MemoryBuildStore()
-
-
-def workers_of(store: MemoryBuildStore, run: Run, folder: Path, lease: Lease, concurrency: int = 2) -> Workers:
+def workers_of(store: BuildStore, run: Run, folder: Path, lease: Lease, concurrency: int = 2) -> Workers:
     return Workers(store, BuildLogs(folder), run, concurrency, lambda: AT, lease.hold, wake=lambda: None)
 
 
@@ -53,7 +48,7 @@ async def settled(workers: Workers) -> None:
 
 
 async def test_builds_are_run_by_one_home_and_taken_up_at_once_by_its_next_service(
-    store: MemoryBuildStore, run: Run, redis: Redis, tmp_path: Path
+    store: BuildStore, run: Run, redis: Redis, tmp_path: Path
 ) -> None:
     await store.add(build(1), is_head=True)
     await settled(workers_of(store, run, tmp_path, Lease(redis, "home-a")))  # and is killed
@@ -80,7 +75,7 @@ async def test_a_lease_lasts_as_long_as_it_is_renewed(redis: Redis) -> None:
 
 
 async def test_what_runs_is_left_when_the_builds_become_another_ones(
-    store: MemoryBuildStore, run: Run, redis: Redis, tmp_path: Path
+    store: BuildStore, run: Run, redis: Redis, tmp_path: Path
 ) -> None:
     await store.add(build(1), is_head=True)
     workers = workers_of(store, run, tmp_path, Lease(redis, "home-a"))
@@ -92,7 +87,7 @@ async def test_what_runs_is_left_when_the_builds_become_another_ones(
 
 
 async def test_the_turn_goes_to_the_app_that_was_served_longest_ago(
-    store: MemoryBuildStore, run: Run, redis: Redis, tmp_path: Path
+    store: BuildStore, run: Run, redis: Redis, tmp_path: Path
 ) -> None:
     for number in range(1, 4):
         await store.add(build(number, app="many", branch=f"topic-{number}"), is_head=True)

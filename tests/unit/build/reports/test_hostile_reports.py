@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.build.gates.code_metrics import Collected, Reported
 from services.build.gates.gate import GateResult, evaluate, refusal
+from services.build.gates.report_collection import Collected, Reported
 from services.build.reports.path_resolver import PathResolver
 from services.build.reports.report import Unreadable
 from shared.manifest import Gates

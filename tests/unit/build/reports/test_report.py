@@ -28,7 +28,7 @@ def test_junit_counts_cases_in_nested_suites() -> None:
 def test_a_failing_test_says_where_and_why() -> None:
     case = b'<testcase classname="m" name="b" file="m.py" line="7"><failure message="no&#10;more"/></testcase>'
     counted = read_junit(b"<testsuite>" + case + b"</testsuite>", START)
-    assert counted.places["m::b"] == Offender(file="m.py", line=7, message="m::b: no")
+    assert counted.offenders["m::b"] == Offender(file="m.py", line=7, message="m::b: no")
 
 
 def test_a_test_fails_if_one_of_its_cases_does_and_those_without_a_name_are_nobodys() -> None:
@@ -158,7 +158,7 @@ def test_what_tests_say_is_masked_before_it_is_cut() -> None:
     case = f'<testcase classname="m" name="%sb[{word}]" file="{word}.py"><failure%s</failure></testcase>'
     cases = case % ("", f">got {word}\n") + case % ("x" * 290, f' message="{"x" * 190}{word}">')
     counted = read_junit(f"<testsuite>{cases}</testsuite>".encode(), START, mask)
-    assert counted.places["m::b[***]"] == Offender(file="***.py", message="m::b[***]: got ***")
+    assert counted.offenders["m::b[***]"] == Offender(file="***.py", message="m::b[***]: got ***")
     assert (counted.ran, counted.failures, counted.unnamed) == (2, 2, 0)
     assert "hunt" not in str(counted)
 

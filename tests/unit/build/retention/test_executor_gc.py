@@ -7,7 +7,7 @@ import pytest
 
 from services.build.builds import build as domain
 from services.build.builds.app import App
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.executors.executor import Executor, Leavings
 from services.build.retention.executor_gc import ExecutorGc
 from shared.models import BuildState
@@ -34,8 +34,7 @@ class Left:
         self.removed = leavings
 
 
-async def test_only_what_has_ended_or_was_deleted_is_removed() -> None:
-    store = MemoryBuildStore()
+async def test_only_what_has_ended_or_was_deleted_is_removed(store: BuildStore) -> None:
     await store.add_app(App(name="notes", branches={}, created_at=AT))
     for number in (1, 2):
         await store.add(a_build(number), is_head=False)
@@ -45,8 +44,7 @@ async def test_only_what_has_ended_or_was_deleted_is_removed() -> None:
     assert executor.removed == Leavings(frozenset({"notes-1", "gone-1"}), frozenset({"gone"}))
 
 
-async def test_a_build_that_begins_meanwhile_is_left_alone() -> None:
-    store = MemoryBuildStore()
+async def test_a_build_that_begins_meanwhile_is_left_alone(store: BuildStore) -> None:
     executor = Left({"notes-1"}, set())
 
     async def begin() -> None:

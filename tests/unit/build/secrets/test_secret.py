@@ -10,7 +10,7 @@ import pytest
 from services.build.logs.mask import Mask
 from services.build.secrets.secret import ALL_BYTES, VALUE_BYTES, Secrets, forms, new_secret, opened
 from shared.errors import Invalid
-from shared.manifest import Manifest
+from shared.manifest import Step
 from shared.security.vault import Vault
 from tests.support.build.builds import AT
 
@@ -59,23 +59,13 @@ def test_all_values_together_have_a_limit(vault: Vault) -> None:
         new_secret("ONE_MORE", "y", full, AT, vault)
 
 
-def test_a_step_gets_what_it_names_and_a_fault_says_what_it_cannot_get(vault: Vault, tmp_path: Path) -> None:
+def test_a_step_gets_what_it_names_and_nothing_is_shown(vault: Vault, tmp_path: Path) -> None:
     other = Vault(tmp_path / "other", "build:secrets")
     stored = {"A": new_secret("A", "value of a", {}, AT, vault), "B": new_secret("B", "value of b", {}, AT, other)}
     secrets = opened(stored, vault)
-    steps = [
-        {"name": "free", "commands": ["true"]},
-        {"name": "push", "commands": ["true"], "secrets": ["A", "B", "C"]},
-    ]
-    manifest = Manifest.model_validate({"app": "notes", "steps": steps})
-    assert secrets.of(manifest.steps[0]) == {}
-    assert [str(fault) for fault in secrets.faults(manifest)] == [
-        "steps.1.secrets.1: the step push wants the secret B, which cannot be decrypted with the platform's key; "
-        "PUT /apps/notes/secrets/B sets it",
-        "steps.1.secrets.2: the step push wants the secret C, which is not set; PUT /apps/notes/secrets/C sets it",
-    ]
-    manifest.steps[1].secrets = ["A"]
-    assert (secrets.of(manifest.steps[1]), secrets.faults(manifest)) == ({"A": "value of a"}, [])
+    free, named = (Step(name="push", commands=["true"], secrets=names) for names in ([], ["A"]))
+    assert (secrets.of(free), secrets.of(named)) == ({}, {"A": "value of a"})
+    assert secrets.lost == {"B"}
     assert "value of a" not in repr(secrets)
     assert secrets.mask("value of a, value of b") == "***, value of b"
     assert Secrets().mask("anything") == "anything"

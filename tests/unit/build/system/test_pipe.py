@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from services.build.system.command import caught_up, ended, piped, start
+from services.build.system.command import drained, piped, start, wait_for_exit
 from services.build.system.pipe import PipeEnd
 from services.build.system.stop import Stop
 
@@ -51,9 +51,9 @@ def test_what_was_printed_so_far_can_be_waited_for(loop_factory: Callable[[], as
         async with piped(told.append) as end:
             await asyncio.sleep(0)  # it is being read
             os.write(end, b"first ")
-            await caught_up(end)
+            await drained(end)
             os.write(end, b"x" * 100_000)
-            await caught_up(end)
+            await drained(end)
             told.append(b" then ")
             os.write(end, b"y" * 100_000)
         return told
@@ -86,7 +86,7 @@ def test_a_programs_pipe_costs_nobody_else_a_descriptor(
 
         async with piped(output) as end:
             process = start(["sh", "-c", f"echo {number}"], tmp_path, {"PATH": os.environ["PATH"]}, end)
-            assert await ended(process, sys.maxsize, 60, Stop()) == ""
+            assert await wait_for_exit(process, sys.maxsize, 60, Stop()) == ""
         return printed
 
     async def run_many() -> list[bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from services.build.system.command import end, ended, start
+from services.build.system.command import start, terminate, wait_for_exit
 from services.build.system.process_exit import exit_code
 from services.build.system.stop import Stop
 
@@ -51,7 +51,7 @@ def test_many_programs_are_waited_for_and_the_pool_of_threads_stays_free(run: Ru
         processes, stop = [program(tmp_path, "sleep 60") for _ in range(MANY)], Stop()
         files = open_files()
         try:
-            waits = asyncio.gather(*(ended(each, time.monotonic() + 60, 60, stop) for each in processes))
+            waits = asyncio.gather(*(wait_for_exit(each, time.monotonic() + 60, 60, stop) for each in processes))
             await asyncio.sleep(0.05)
             assert await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 5) == "answered"
             stop.set()
@@ -60,7 +60,7 @@ def test_many_programs_are_waited_for_and_the_pool_of_threads_stays_free(run: Ru
             assert open_files() <= files + 2  # the pool's own wake-up
         finally:
             for each in processes:
-                await end(each)
+                await terminate(each)
 
     run(act())
 
@@ -69,11 +69,11 @@ def test_programs_that_overrun_are_given_up_together(run: Runner, tmp_path: Path
     async def act() -> None:
         processes, begun = [program(tmp_path, "sleep 60") for _ in range(MANY)], time.monotonic()
         try:
-            waits = asyncio.gather(*(ended(each, begun + 0.3, 0.3, Stop()) for each in processes))
+            waits = asyncio.gather(*(wait_for_exit(each, begun + 0.3, 0.3, Stop()) for each in processes))
             assert await asyncio.wait_for(waits, 5) == ["took longer than its time-out of 0.3 s"] * MANY
         finally:
             for each in processes:
-                await end(each)
+                await terminate(each)
 
     run(act())
 
@@ -90,7 +90,7 @@ def test_a_program_that_is_slow_to_end_holds_up_nobody(run: Runner, tmp_path: Pa
             order.append("other work")
 
         async def ending() -> None:
-            await end(process)
+            await terminate(process)
             order.append(f"ended by {-process.returncode}")
 
         await asyncio.gather(ending(), other_work())

@@ -1,15 +1,16 @@
-"""The door over a store in memory and a real repository; builds end as the test says."""
+"""The gate for pushes over a real repository; builds end as the test says."""
 
 import asyncio
 import subprocess
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from services.build.builds import build as domain
 from services.build.builds.app import App, new_app
 from services.build.builds.build import Build
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from services.build.git.pre_receive_objects import PreReceiveObjects
 from services.build.git.push_socket import IncomingPush, PushRefused
 from services.build.git.repository import Repositories
@@ -18,13 +19,13 @@ from services.build.triggers.pre_receive import PreReceiveGate
 from services.build.triggers.push_handler import PushHandler
 from shared.models import BuildState
 from shared.store import RedisError
-from tests.support.build.builds import AT, build
+from tests.support.build.builds import AT, build, events_in
 
 pytestmark = pytest.mark.anyio
 S = BuildState
 
 
-class Store(MemoryBuildStore):
+class Store(BuildStore):
     is_away = False
 
     async def app(self, name: str) -> App:
@@ -46,16 +47,22 @@ def objects(repositories: Repositories) -> PreReceiveObjects:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store(redis: Redis) -> Store:
+    return Store(redis)
 
 
 @pytest.fixture
 def door(tmp_path: Path, store: Store, repositories: Repositories, objects: PreReceiveObjects) -> PreReceiveGate:
     logs = BuildLogs(tmp_path / "logs")
-    intake = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
+    push_handler = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
     return PreReceiveGate(
-        store, intake, objects, logs, wake=lambda: None, left=lambda: None, is_here=lambda push: push != "gone"
+        store,
+        push_handler,
+        objects,
+        logs,
+        wake=lambda: None,
+        on_abandoned=lambda: None,
+        is_connected=lambda push: push != "gone",
     )
 
 
@@ -93,7 +100,9 @@ async def gated(store: Store) -> None:
 
 
 @pytest.mark.parametrize("state", [state for state in S if state in domain.ENDED])
-async def test_only_success_opens_the_door(store: Store, door: PreReceiveGate, commit: str, state: S) -> None:
+async def test_only_success_opens_the_door(
+    store: Store, redis: Redis, door: PreReceiveGate, commit: str, state: S
+) -> None:
     await gated(store)
     pushing = asyncio.create_task(said(door, push(commit)))
     build = await queued(store)
@@ -105,7 +114,7 @@ async def test_only_success_opens_the_door(store: Store, door: PreReceiveGate, c
     text = await pushing
     assert "notes-1 queued" in text
     assert ("refused: " in text) is (state is not S.SUCCESS)
-    assert all(event.notify == [] for event in store.events)
+    assert all(event.notify == [] for event in await events_in(redis))
 
 
 async def test_without_redis_nothing_goes_in(store: Store, door: PreReceiveGate, commit: str) -> None:
@@ -165,11 +174,11 @@ async def test_pushes_of_one_commit_wait_for_one_build(store: Store, door: PreRe
 def test_what_is_kept_is_whole_and_hidden(
     repositories: Repositories, objects: PreReceiveObjects, commit: str, tmp_path: Path
 ) -> None:
-    objects.take_in("notes", commit, "")
-    objects.take_in("notes", commit, "")
+    objects.add("notes", commit, "")
+    objects.add("notes", commit, "")
     checked = subprocess.run(["git", "fsck", "--strict"], cwd=repositories.path("notes"), capture_output=True)
     assert checked.returncode == 0
     assert repositories.heads("notes") == {}
-    objects.let_go("notes", commit)
-    objects.let_go("notes", commit)
+    objects.remove("notes", commit)
+    objects.remove("notes", commit)
     assert objects.kept() == set()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.build.executors.docker.container_step import container_side, step_environment, told
+from services.build.executors.docker.container_step import container_side, exit_reason, step_environment
 from services.build.executors.docker.dockerfile import NODE, PYTHON, base_image, dockerfile
 from services.build.executors.executor import Unsealed, Workspace
 from services.build.executors.process.executor import passed_on
@@ -142,5 +142,5 @@ def test_an_images_own_path_stays_behind_the_workspaces(workspace: Workspace) ->
         (255, None, "exited with 255"),
     ],
 )
-def test_an_exit_code_is_told(code: int, memory: int | None, reason: str) -> None:
-    assert told(code, memory) == reason
+def test_an_exit_code_is_exit_reason(code: int, memory: int | None, reason: str) -> None:
+    assert exit_reason(code, memory) == reason

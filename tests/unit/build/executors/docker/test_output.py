@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from services.build.executors.docker.output import Frames, read_to_end, told_in
+from services.build.executors.docker.output import Frames, read_to_end, threadsafe
 
 
 def frame(data: bytes) -> bytes:
@@ -31,7 +31,7 @@ def test_all_is_told_in_order_in_the_loops_own_thread() -> None:
             there.sendall(b"".join(map(frame, printed)))
 
     async def run() -> int:
-        say = told_in(asyncio.get_running_loop(), lambda data: told.append((data, threading.get_ident())))
+        say = threadsafe(asyncio.get_running_loop(), lambda data: told.append((data, threading.get_ident())))
         writing = threading.Thread(target=engine)
         writing.start()
         with here:
@@ -48,7 +48,7 @@ def test_a_thread_goes_on_only_when_what_it_says_was_told() -> None:
     told: list[bytes] = []
 
     def say_two(loop: asyncio.AbstractEventLoop) -> list[int]:
-        say, seen = told_in(loop, told.append), []
+        say, seen = threadsafe(loop, told.append), []
         for data in (b"one", b"two"):
             say(data)
             seen.append(len(told))

@@ -1,35 +1,25 @@
-"""What every BuildStore does."""
-
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
 
 import pytest
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
 from services.build.builds.build import Build, Expired
-from services.build.builds.build_store import BuildStore, RedisBuildStore
-from services.build.builds.memory_store import MemoryBuildStore
+from services.build.builds.build_store import BuildStore
 from shared.errors import Conflict, NotFound
-from shared.models import BuildState, Event
-from tests.support.build.builds import AT, build
+from shared.models import BuildState
+from tests.support.build.builds import AT, build, events_in
 
 pytestmark = pytest.mark.anyio
 S = BuildState
 
 
-@pytest.fixture(params=["redis", "memory"])
-def store(request: pytest.FixtureRequest, redis: Redis) -> BuildStore:
-    return RedisBuildStore(redis) if request.param == "redis" else MemoryBuildStore()
-
-
-async def events_of(store: BuildStore, redis: Redis) -> list[str]:
-    if isinstance(store, MemoryBuildStore):
-        return [event.type for event in store.events]
-    entries: Any = await redis.xrange("events")
-    return [Event.model_validate_json(fields["event"]).type for _, fields in entries]
+async def event_types(redis: Redis) -> list[str]:
+    return [event.type for event in await events_in(redis)]
 
 
 def ending(state: BuildState) -> Callable[[Build], Build]:
@@ -77,12 +67,37 @@ async def test_builds_are_listed_newest_first_page_by_page(store: BuildStore) ->
     assert [one.id for _, one in await store.builds(None, limit=9)] == ["notes-3", "notes-2", "other-1", "notes-1"]
 
 
+async def test_a_build_that_is_added_again_stays_as_it_is(store: BuildStore, redis: Redis) -> None:
+    await store.add(build(), is_head=True)
+    await store.update("notes-1", lambda stored: domain.started(stored, AT))
+    stored = await store.builds("notes", limit=9)
+    await store.add(build(), is_head=True)
+    assert await store.builds("notes", limit=9) == stored
+    assert await event_types(redis) == ["build.queued", "build.running"]
+
+
+async def test_a_change_is_made_again_if_another_writer_was_first(store: BuildStore, redis_socket: Path) -> None:
+    await store.add(build(), is_head=True)
+    found = []
+
+    def change(stored: Build) -> Build:
+        found.append(stored.excerpt)
+        if len(found) == 1:
+            with SyncRedis(unix_socket_path=str(redis_socket)) as other:
+                other.set("build:build:notes-1", build(excerpt="of the other").model_dump_json())
+        return domain.with_changes(stored, reason="changed")
+
+    changed = await store.update("notes-1", change)
+    assert (found, changed) == (["", "of the other"], build(excerpt="of the other", reason="changed"))
+    assert await store.build("notes-1") == changed
+
+
 async def test_a_change_of_state_comes_with_one_event(store: BuildStore, redis: Redis) -> None:
     await store.add(build(), is_head=True)
     await store.update("notes-1", lambda stored: domain.started(stored, AT))
     await store.update("notes-1", lambda stored: domain.with_changes(stored, excerpt="x"))
     await store.update("notes-1", ending(S.FAILURE))
-    assert await events_of(store, redis) == ["build.queued", "build.running", "build.failure"]
+    assert await event_types(redis) == ["build.queued", "build.running", "build.failure"]
 
 
 async def test_a_build_that_has_ended_is_not_changed(store: BuildStore, redis: Redis) -> None:
@@ -91,7 +106,7 @@ async def test_a_build_that_has_ended_is_not_changed(store: BuildStore, redis: R
     await store.update("notes-1", ending(S.SUCCESS))
     again = await store.update("notes-1", ending(S.FAILURE))
     assert (again.state, (await store.build("notes-1")).state) == (S.SUCCESS, S.SUCCESS)
-    assert (await events_of(store, redis)).count("build.failure") == 0
+    assert (await event_types(redis)).count("build.failure") == 0
 
 
 async def test_what_a_change_raises_changes_nothing(store: BuildStore) -> None:
@@ -128,14 +143,14 @@ async def test_what_is_not_there_is_not_found(store: BuildStore) -> None:
         await store.update("notes-1", ending(S.ERROR))
 
 
-async def test_a_place_orders_builds(store: BuildStore) -> None:
+async def test_a_position_orders_builds(store: BuildStore) -> None:
     for one in (build(1), build(1, app="other"), build(2)):
         await store.add(one, is_head=False)
-    places = [await store.place(each) for each in ("notes-1", "other-1", "notes-2")]
-    assert places == sorted(set(places))
-    assert [place for place, _ in await store.builds("notes", limit=9)] == [places[2], places[0]]
+    positions = [await store.position(each) for each in ("notes-1", "other-1", "notes-2")]
+    assert positions == sorted(set(positions))
+    assert [position for position, _ in await store.builds("notes", limit=9)] == [positions[2], positions[0]]
     with pytest.raises(NotFound):
-        await store.place("notes-9")
+        await store.position("notes-9")
 
 
 async def test_what_expired_is_noted_once_and_only_of_an_ended_build(store: BuildStore, redis: Redis) -> None:
@@ -143,12 +158,12 @@ async def test_what_expired_is_noted_once_and_only_of_an_ended_build(store: Buil
     with pytest.raises(ValueError, match="has not ended"):
         await store.note("notes-1", Expired(log=AT))
     await store.update("notes-1", ending(S.ERROR))
-    told = await events_of(store, redis)
+    before = await event_types(redis)
     await store.note("notes-1", Expired(log=AT))
     await store.note("notes-1", Expired(log=AT + timedelta(days=1), artifact=AT))
     kept = await store.build("notes-1")
     assert (kept.expired, kept.state) == (Expired(log=AT, artifact=AT), S.ERROR)
-    assert await events_of(store, redis) == told
+    assert await event_types(redis) == before
 
 
 async def test_a_build_that_is_dropped_is_known_no_more(store: BuildStore) -> None:

@@ -1,18 +1,10 @@
-"""What every DeliveryStore does."""
-
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from services.build.forges.delivery import WebhookDelivery, WebhookDeliveryState, became
-from services.build.forges.delivery_store import (
-    KEPT,
-    REMEMBERED_S,
-    DeliveryStore,
-    MemoryDeliveryStore,
-    RedisDeliveryStore,
-)
+from services.build.forges.delivery_store import KEPT, REMEMBERED_S, DeliveryStore
 from services.build.forges.webhook import Notice
 from shared.errors import NotFound
 from tests.unit.build.forges.test_delivery import delivery
@@ -21,9 +13,9 @@ pytestmark = pytest.mark.anyio
 S = WebhookDeliveryState
 
 
-@pytest.fixture(params=["redis", "memory"])
-def store(request: pytest.FixtureRequest, redis: Redis) -> DeliveryStore:
-    return RedisDeliveryStore(redis) if request.param == "redis" else MemoryDeliveryStore()
+@pytest.fixture
+def store(redis: Redis) -> DeliveryStore:
+    return DeliveryStore(redis)
 
 
 async def added(store: DeliveryStore, forge_id: str, **changes: Any) -> WebhookDelivery:
@@ -98,8 +90,8 @@ async def test_what_is_not_there_is_not_found(store: DeliveryStore, name: str) -
         await store.delivery("notes", name)
 
 
-async def test_ids_are_remembered_for_a_week_and_not_for_ever(redis: Redis) -> None:
-    await added(RedisDeliveryStore(redis), "a" * 10_000)
+async def test_ids_are_remembered_for_a_week_and_not_for_ever(store: DeliveryStore, redis: Redis) -> None:
+    await added(store, "a" * 10_000)
     (key,) = await redis.keys("build:delivered:*")
     assert 7 * 86400 < await redis.ttl(key) <= REMEMBERED_S
     assert len(key) < 100

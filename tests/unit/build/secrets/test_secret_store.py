@@ -1,19 +1,17 @@
-"""What every SecretStore does."""
-
 import pytest
 from redis.asyncio import Redis
 
 from services.build.secrets.secret import Secret
-from services.build.secrets.secret_store import MemorySecretStore, RedisSecretStore, SecretStore
+from services.build.secrets.secret_store import SecretStore
 from shared.errors import NotFound
 from tests.support.build.builds import AT
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["redis", "memory"])
-def store(request: pytest.FixtureRequest, redis: Redis) -> SecretStore:
-    return RedisSecretStore(redis) if request.param == "redis" else MemorySecretStore()
+@pytest.fixture
+def store(redis: Redis) -> SecretStore:
+    return SecretStore(redis)
 
 
 def secret(sealed: str) -> Secret:

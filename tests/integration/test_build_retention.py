@@ -97,9 +97,9 @@ def test_old_builds_go_by_rule_and_the_newest_stay(service: BuildService, databa
         assert all(service.build(build)["expired"].values())
         for part in ("log", "tests"):
             answer = service.http.get(f"/builds/{build}/{part}")
-            assert (answer.status_code, "removed by rule on" in answer.json()["detail"]) == (410, True)
+            assert (answer.status_code, "deleted by the retention policy on" in answer.json()["detail"]) == (410, True)
         page = service.http.get(f"/builds/{build}", headers=HTML).text
-        assert "were removed by rule" in page and "Its artifact is gone since" in page
+        assert "were deleted by the retention policy" in page and "Its artifact is gone since" in page
     for build in (RELEASED, NEWEST):
         assert service.build(build)["expired"] == {"log": None, "artifact": None}
         assert "success" in service.log(build) and kept_of(service, build) == [True, True]

@@ -1,24 +1,22 @@
-"""What every HistoryStore does."""
-
 import pytest
 from redis.asyncio import Redis
 
 from services.build.gates.baseline import Baseline
 from services.build.gates.flaky import RUNS_KEPT, PastRun, Quarantine
-from services.build.gates.history_store import HistoryStore, MemoryHistoryStore, RedisHistoryStore
+from services.build.gates.history_store import HistoryStore
 from shared.errors import NotFound
 from tests.support.build.builds import AT
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["redis", "memory"])
-def store(request: pytest.FixtureRequest, redis: Redis) -> HistoryStore:
-    return RedisHistoryStore(redis) if request.param == "redis" else MemoryHistoryStore()
+@pytest.fixture
+def store(redis: Redis) -> HistoryStore:
+    return HistoryStore(redis)
 
 
-def run(number: int) -> PastRun:
-    return PastRun(build=f"notes-{number}", commit="c", step="test", at=AT, failed=["a::b"], passed=["0123"])
+def run(number: int, step: str = "test", failed: tuple[str, ...] = ("a::b",)) -> PastRun:
+    return PastRun(build=f"notes-{number}", commit="c", step=step, at=AT, failed=list(failed), passed=["0123"])
 
 
 def quarantine(test: str, reason: str = "flips") -> Quarantine:
@@ -41,6 +39,12 @@ async def test_the_last_runs_are_kept_newest_first(store: HistoryStore) -> None:
     kept = await store.runs("notes")
     assert (len(kept), kept[0]) == (RUNS_KEPT, run(RUNS_KEPT + 4))
     assert await store.runs("other") == []
+
+
+async def test_a_run_that_is_recorded_again_is_merged_with_the_first(store: HistoryStore) -> None:
+    for each in (run(1), run(1, step="lint"), run(2), run(1), run(1, failed=("c::d",)), run(1, failed=("c::d",))):
+        await store.record("notes", each, [], [])
+    assert await store.runs("notes") == [run(1, failed=("a::b", "c::d")), run(2), run(1, step="lint")]
 
 
 async def test_quarantines_come_and_go_with_a_run_or_by_hand(store: HistoryStore) -> None:
