@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,21 @@ async def test_a_git_that_takes_too_long_is_an_error_of_the_platform(platform: P
     )  # fmt: skip
     with pytest.raises(GitTooSlow):  # which is not: there is no such commit
         repositories.commit("notes", queued.commit)
+
+
+async def test_a_checkout_that_is_given_up_leaves_nothing(platform: Platform, tmp_path: Path) -> None:
+    queued = await platform.queue({"slipway.yml": MANIFEST % "exit 0"})
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    writes = 'for n in $(seq 300); do mkdir -p "$GIT_WORK_TREE/$n"; sleep 0.01; done'
+    git.write_text(f'#!/bin/sh\ncase "$*" in *checkout-index*) {writes};; *) exec {shutil.which("git")} "$@";; esac\n')
+    git.chmod(0o755)
+    repositories = Repositories(platform.tools.repositories.folder, f"{git.parent}:{os.environ['PATH']}")
+    platform.tools = dataclasses.replace(platform.tools, repositories=repositories)
+    limit(platform, checkout_s=1.5)
+    build = await platform.run(queued)
+    assert build.reason == "the checkout took longer than its limit of 1.5 s"
+    assert list((platform.tools.releases / "notes").iterdir()) == []
 
 
 async def test_sealing_has_a_limit(platform: Platform) -> None:

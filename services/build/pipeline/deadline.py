@@ -28,7 +28,8 @@ class OverTime(Exception):
 
 @contextlib.asynccontextmanager
 async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
-    """Cancels the block when the time is over, and raises OverTime. (A git in a thread goes on to its own limit.)"""
+    """Cancels the block when the time is over, and raises OverTime. (A git in a
+    thread goes on to its own limit; what writes is waited for.)"""
     try:
         async with asyncio.timeout(limit_s) as timer:
             yield

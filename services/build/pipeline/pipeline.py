@@ -206,7 +206,7 @@ class Pipeline:
         """Runs the platform's own analysis on a second checkout, which no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
-            await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source)
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
             return await self._context.analysis.measure(source)
         finally:
             await uncancelled(self._git.in_thread(remove, source))

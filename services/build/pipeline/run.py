@@ -26,6 +26,7 @@ from services.build.pipeline.deploy_stage import ArtifactLost, DeployStage
 from services.build.pipeline.pipeline import Pipeline
 from services.build.reports.metric import Offender
 from services.build.secrets.secret import Secrets, opened
+from services.build.system.command import uncancelled
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop, Stopped
 from shared.manifest import Manifest, Stage
@@ -125,7 +126,8 @@ class _Run:
     async def _builds(self, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]) -> bool:
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         async with within(context.limits.checkout_s, "the checkout"):
-            await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, workspace.folder)
+            folder = workspace.folder
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, folder))
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
         report_recorder = ReportRecorder(self._secrets.mask)
@@ -192,7 +194,7 @@ class _Run:
         try:
             if context.executor.builds_images:
                 self._log.say(f"--- image: of commit {workspace.commit}")
-                await self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source)
+                await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
             return await context.executor.seal(workspace, request, self._log.output, self._recorder.stop)
         finally:
             await self._git.in_thread(remove, source)
