@@ -126,7 +126,7 @@ async def test_a_function_above_the_platforms_bound_is_a_new_finding_where_the_a
 async def test_what_is_too_much_to_be_compared_has_no_figure(
     platform: Platform, changes: dict[str, str], reason: str
 ) -> None:
-    platform.tools = replace(platform.tools, analysis=NothingFound({}))
+    platform.context = replace(platform.context, analysis=NothingFound({}))
     build = await platform.build(files("ran\n", ", changed_coverage: 60") | changes)
     assert build.state is BuildState.FAILURE
     assert reason in gate(build, "changed_coverage").reason

@@ -22,7 +22,7 @@ MANIFEST = "app: notes\nsteps: [{name: wait, commands: [%s]}]\nrun: {command: x}
 
 
 def limit(platform: Platform, **limits: float) -> None:
-    platform.tools = dataclasses.replace(platform.tools, limits=TimeLimits(**limits))
+    platform.context = dataclasses.replace(platform.context, limits=TimeLimits(**limits))
 
 
 async def test_what_takes_too_long_is_cancelled_and_named() -> None:
@@ -56,7 +56,7 @@ async def test_a_build_that_takes_too_long_fails_and_leaves_no_process(platform:
     assert "is slow" in build.excerpt and build.reason in platform.log(build)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
-    assert list((platform.tools.releases / "notes").iterdir()) == []
+    assert list((platform.context.releases / "notes").iterdir()) == []
 
 
 async def test_a_checkout_that_takes_too_long_is_an_error_of_the_platform(platform: Platform) -> None:
@@ -73,8 +73,10 @@ async def test_a_git_that_takes_too_long_is_an_error_of_the_platform(platform: P
     git.parent.mkdir()
     git.write_text("#!/bin/sh\nexec sleep 60\n")
     git.chmod(0o755)
-    repositories = Repositories(platform.tools.repositories.folder, f"{git.parent}:{os.environ['PATH']}", timeout_s=0.2)
-    platform.tools = dataclasses.replace(platform.tools, repositories=repositories)
+    repositories = Repositories(
+        platform.context.repositories.folder, f"{git.parent}:{os.environ['PATH']}", timeout_s=0.2
+    )
+    platform.context = dataclasses.replace(platform.context, repositories=repositories)
     build = await platform.run(queued)
     assert (build.state, build.reason) == (
         BuildState.ERROR, "an error of the platform: GitTooSlow: git took longer than its limit of 0.2 s",
@@ -90,12 +92,12 @@ async def test_a_checkout_that_is_given_up_leaves_nothing(platform: Platform, tm
     writes = 'for n in $(seq 300); do mkdir -p "$GIT_WORK_TREE/$n"; sleep 0.01; done'
     git.write_text(f'#!/bin/sh\ncase "$*" in *checkout-index*) {writes};; *) exec {shutil.which("git")} "$@";; esac\n')
     git.chmod(0o755)
-    repositories = Repositories(platform.tools.repositories.folder, f"{git.parent}:{os.environ['PATH']}")
-    platform.tools = dataclasses.replace(platform.tools, repositories=repositories)
+    repositories = Repositories(platform.context.repositories.folder, f"{git.parent}:{os.environ['PATH']}")
+    platform.context = dataclasses.replace(platform.context, repositories=repositories)
     limit(platform, checkout_s=1.5)
     build = await platform.run(queued)
     assert build.reason == "the checkout took longer than its limit of 1.5 s"
-    assert list((platform.tools.releases / "notes").iterdir()) == []
+    assert list((platform.context.releases / "notes").iterdir()) == []
 
 
 async def test_sealing_has_a_limit(platform: Platform) -> None:
@@ -121,10 +123,10 @@ class Undecided(DeployerClient):
 
 
 async def test_a_deploy_that_gets_nowhere_is_not_waited_for_without_end(platform: Platform) -> None:
-    platform.tools = dataclasses.replace(platform.tools, deployer=Undecided())
+    platform.context = dataclasses.replace(platform.context, deployer=Undecided())
     limit(platform, deploy_s=0.3)
     first = await platform.queue({"slipway.yml": MANIFEST % "exit 0"})
     build = await platform.again(first, environment=Environment.PRODUCTION)
     assert (build.state, build.passed) == (BuildState.ERROR, True)
     assert build.reason == "the deploy took longer than its limit of 0.3 s; see release notes-r1"
-    assert (platform.tools.releases / "notes" / build.id).is_dir()
+    assert (platform.context.releases / "notes" / build.id).is_dir()

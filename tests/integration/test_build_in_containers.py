@@ -43,11 +43,11 @@ async def test_what_passed_is_an_image_of_the_commit(engine: Engine, platform: P
     assert [(step.name, step.state) for step in build.steps] == [("make", "success"), ("test", "success")]
     assert build.artifact is not None
     assert (build.artifact.kind, build.artifact.ref) == ("image", f"slipway/notes:{engine.stack}-{build.commit}")
-    assert (build.artifact.ref, build.artifact.digest) in (await platform.tools.executor.images() or ())
+    assert (build.artifact.ref, build.artifact.digest) in (await platform.context.executor.images() or ())
     printed = engine.client.containers.run(build.artifact.digest, remove=True, network="none")
     assert printed == b"hello\nby the commit\n"
     assert engine.containers() + engine.volumes(build=build.id) == []
-    assert not (platform.tools.releases / "notes" / build.id).exists()
+    assert not (platform.context.releases / "notes" / build.id).exists()
 
 
 async def test_a_report_of_the_commit_does_not_count(engine: Engine, platform: Platform) -> None:
@@ -78,7 +78,7 @@ async def test_what_a_killed_service_left_is_no_part_of_the_next_attempt(engine:
         PYTHON, ["sh", "-c", "touch /workspace/stale; sleep 60"], labels=labels, volumes=[f"{name}:/workspace"]
     )
     left.start()
-    await run_build(platform.tools, queued.id, Stop())
+    await run_build(platform.context, queued.id, Stop())
     build = await platform.store.build(queued.id)
     assert "taken up again from the beginning; 1 leftovers" in platform.log(build)
     assert left.id not in engine.containers()

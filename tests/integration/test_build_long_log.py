@@ -168,7 +168,7 @@ async def followed(platform: Platform, build: Build) -> str:
     async def ended() -> bool:
         return (await platform.store.build(build.id)).ended
 
-    return b"".join([lines async for lines in platform.tools.logs.follow(build.id, ended)]).decode()
+    return b"".join([lines async for lines in platform.context.logs.follow(build.id, ended)]).decode()
 
 
 @pytest.mark.anyio

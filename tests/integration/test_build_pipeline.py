@@ -73,7 +73,7 @@ async def test_a_stop_ends_all_that_run(platform: Platform) -> None:
 """
     running = asyncio.create_task(run(platform, steps, stop=stop))
     async with asyncio.timeout(30):
-        while not {"one", "two"} <= {path.name for path in platform.tools.releases.glob("notes/*/*")}:
+        while not {"one", "two"} <= {path.name for path in platform.context.releases.glob("notes/*/*")}:
             await asyncio.sleep(0.05)
     stop.set()
     assert (await asyncio.wait_for(running, 10)).state is BuildState.RUNNING  # the service ended: to be taken up again
@@ -86,7 +86,7 @@ REPORTS_THEN_WAITS = """steps:
 
 
 def reported(platform: Platform, build: Build) -> list[tuple[str, str, str]]:
-    report = platform.tools.reports.read(build.id)
+    report = platform.context.reports.read(build.id)
     return [(test.step, test.id, test.outcome) for test in report.tests] if report else []
 
 
@@ -98,7 +98,7 @@ async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
     stop, queued = Stop(), await platform.queue(files(REPORTS_THEN_WAITS))
     running = asyncio.create_task(platform.run(queued, stop))
     async with asyncio.timeout(30):
-        while not list(platform.tools.releases.glob("notes/*/slow")):
+        while not list(platform.context.releases.glob("notes/*/slow")):
             await asyncio.sleep(0.05)
     intent = domain.StopRequest(state=state, reason="no longer wanted")
     await platform.store.update(queued.id, lambda build: domain.with_changes(build, stop=intent))
@@ -110,7 +110,7 @@ async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
 
 @pytest.mark.slow
 async def test_what_ended_steps_reported_is_kept_of_a_build_that_took_too_long(platform: Platform) -> None:
-    platform.tools = dataclasses.replace(platform.tools, limits=TimeLimits(whole_s=8.0))
+    platform.context = dataclasses.replace(platform.context, limits=TimeLimits(whole_s=8.0))
     build = await platform.build(files(REPORTS_THEN_WAITS))
     assert (build.state, build.reason) == (
         BuildState.FAILURE, "the build took longer than its limit of 8 s, in the step slow",

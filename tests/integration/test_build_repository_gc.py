@@ -139,7 +139,7 @@ async def test_many_loose_objects_are_a_reason_too(hosted: Hosted, tmp_path: Pat
     for path in files:
         path.write_text(f"{path.name}\n")
     asked = "".join(f"{path}\n" for path in files)
-    hosted.repositories.git(APP, "hash-object", "-w", "--stdin-paths", given=asked)
+    hosted.repositories.git(APP, "hash-object", "-w", "--stdin-paths", stdin=asked)
     await RepositoryGc(hosted.store, hosted.repositories, os.environ["PATH"], most_loose=0).step()
     assert list(hosted.path.glob("objects/??/*")) == []
     assert (hosted.packs(), hosted.has(commit)) == (2, True), "the second has what no ref leads to"

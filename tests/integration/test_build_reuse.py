@@ -55,7 +55,7 @@ async def test_the_same_commit_on_another_branch_runs_no_step_and_has_the_same_a
     assert f"--- reused: {first.id} passed" in platform.log(second)
     assert f"http://127.0.0.1/builds/{first.id}" in platform.log(second)
     assert directory_digest(Path(first.artifact.ref)) == first.artifact.digest
-    assert not (platform.tools.releases / "notes" / second.id).exists()
+    assert not (platform.context.releases / "notes" / second.id).exists()
 
 
 async def test_the_build_that_was_run_is_named_also_by_the_third(platform: Platform, ran: Path) -> None:
@@ -111,7 +111,7 @@ async def test_another_minimum_of_the_app_is_another_verdict(platform: Platform,
 async def test_an_artifact_that_was_changed_or_removed_is_not_reused(platform: Platform, ran: Path) -> None:
     first = await platform.build(files(ran))
     assert first.artifact is not None
-    (platform.tools.releases / "notes" / first.id / "app.txt").write_text("other\n")
+    (platform.context.releases / "notes" / first.id / "app.txt").write_text("other\n")
     second = await platform.again(first, fresh=False)
     assert (second.reused, times(ran)) == (None, 2)
     assert second.artifact is not None
@@ -136,7 +136,7 @@ async def test_a_branch_is_compared_with_what_was_reused_for_it(platform: Platfo
 
 async def test_what_an_attempt_left_that_died_is_no_part_of_what_is_reused(platform: Platform, ran: Path) -> None:
     first = await platform.build(files(ran))
-    folder = platform.tools.releases / "notes" / "notes-2"
+    folder = platform.context.releases / "notes" / "notes-2"
     folder.mkdir()
     (folder / "half").touch()
     second = await platform.again(first, fresh=False, state=BuildState.RUNNING, attempt=1)
@@ -166,7 +166,7 @@ class Housekeeper(DeployerClient):
 async def test_what_is_cleaned_up_before_it_is_released_is_built_anew(platform: Platform, ran: Path) -> None:
     first = await platform.build(files(ran))
     deployer = Housekeeper()
-    platform.tools = dataclasses.replace(platform.tools, deployer=deployer)
+    platform.context = dataclasses.replace(platform.context, deployer=deployer)
     second = await platform.again(first, fresh=False, environment=Environment.PRODUCTION)
     assert (second.state, second.reused, times(ran)) == (BuildState.SUCCESS, None, 2)
     assert [build.reused for build in deployer.asked] == [first.id, None]
@@ -182,7 +182,7 @@ async def test_what_is_refused_with_its_artifact_in_place_stays_refused(platform
             raise ReleaseRefused("a volume is another app's")
 
     first = await platform.build(files(ran))
-    platform.tools = dataclasses.replace(platform.tools, deployer=Refusing())
+    platform.context = dataclasses.replace(platform.context, deployer=Refusing())
     second = await platform.again(first, fresh=False, environment=Environment.PRODUCTION)
     assert (second.state, second.reused, times(ran)) == (BuildState.FAILURE, first.id, 1)
     assert second.reason == "the deployer refused it: a volume is another app's"

@@ -153,10 +153,10 @@ async def test_a_build_goes_by_the_values_at_its_start(platform: Platform) -> No
     queued = await platform.queue(files(f"app: notes\n{steps}run: {{command: cat app.txt}}\n"))
     running = asyncio.create_task(platform.run(queued))
     async with asyncio.timeout(30):
-        while b"\nbegun" not in platform.tools.logs.read(queued.id, 0):
+        while b"\nbegun" not in platform.context.logs.read(queued.id, 0):
             await asyncio.sleep(0.05)
     await platform.set_secret("TOKEN", "changed-" + TOKEN)
-    (platform.tools.releases / "notes" / "go").touch()
+    (platform.context.releases / "notes" / "go").touch()
     build = await running
     assert (build.state, platform.log(build).count("is ***.")) == (BuildState.SUCCESS, 1)
     again = await platform.again(build)

@@ -38,14 +38,14 @@ from tests.support.build.builds import build as a_build
 class Platform:
     """With the app `notes`."""
 
-    tools: BuildContext
+    context: BuildContext
     store: BuildStore
     history: HistoryStore
     secrets: SecretStore
     work: Path
 
     async def set_secret(self, name: str, value: str) -> None:
-        await self.secrets.put("notes", name, new_secret(name, value, {}, now(), self.tools.vault))
+        await self.secrets.put("notes", name, new_secret(name, value, {}, now(), self.context.vault))
 
     async def build(self, files: Mapping[str, str], stop: Stop | None = None, branch: str = "release") -> Build:
         """Commits `files` and runs a build of that commit."""
@@ -57,7 +57,7 @@ class Platform:
         return await self.run(await self._queued(build.commit, branch, **{"fresh": True, **changes}))
 
     async def run(self, queued: Build, stop: Stop | None = None) -> Build:
-        await run_build(self.tools, queued.id, stop or Stop())
+        await run_build(self.context, queued.id, stop or Stop())
         return await self.store.build(queued.id)
 
     async def queue(self, files: Mapping[str, str], branch: str = "release") -> Build:
@@ -70,7 +70,7 @@ class Platform:
         return queued
 
     def _commit(self, files: Mapping[str, str]) -> str:
-        self.tools.repositories.ensure("notes")
+        self.context.repositories.ensure("notes")
         self.work.mkdir(exist_ok=True)
         for name, text in files.items():
             path = self.work / name
@@ -79,7 +79,7 @@ class Platform:
         self._git("init", "--quiet", "--initial-branch=release")
         self._git("add", "--all", "--force")
         self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "--message=change")
-        self._git("push", "--quiet", "--force", str(self.tools.repositories.path("notes")), "HEAD:release")
+        self._git("push", "--quiet", "--force", str(self.context.repositories.path("notes")), "HEAD:release")
         return self._git("rev-parse", "HEAD").strip()
 
     def _git(self, *arguments: str) -> str:
@@ -87,7 +87,7 @@ class Platform:
         return done.stdout
 
     def log(self, build: Build) -> str:
-        return (self.tools.releases.parent / "logs" / f"{build.id}.log").read_text()
+        return (self.context.releases.parent / "logs" / f"{build.id}.log").read_text()
 
 
 async def processes(folder: Path, redis: Redis) -> Platform:
@@ -99,7 +99,7 @@ async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platf
     store, history, secrets = BuildStore(redis), HistoryStore(redis), SecretStore(redis)
     await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
     path = os.environ["PATH"]
-    tools = BuildContext(
+    context = BuildContext(
         store=store,
         history=history,
         cache=CacheStore(redis),
@@ -119,4 +119,4 @@ async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platf
         steps_at_a_time=2,
         limits=TimeLimits(),
     )
-    return Platform(tools, store, history, secrets, folder / "work")
+    return Platform(context, store, history, secrets, folder / "work")

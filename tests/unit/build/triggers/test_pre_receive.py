@@ -54,10 +54,10 @@ def store(redis: Redis) -> Store:
 @pytest.fixture
 def door(tmp_path: Path, store: Store, repositories: Repositories, objects: PreReceiveObjects) -> PreReceiveGate:
     logs = BuildLogs(tmp_path / "logs")
-    intake = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
+    push_handler = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
     return PreReceiveGate(
         store,
-        intake,
+        push_handler,
         objects,
         logs,
         wake=lambda: None,

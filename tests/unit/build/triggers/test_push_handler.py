@@ -25,7 +25,7 @@ class World:
         self.store = BuildStore(redis)
         self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
         logs = BuildLogs(folder / "logs")
-        self.intake = PushHandler(
+        self.push_handler = PushHandler(
             self.store, self.repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT
         )
 
@@ -41,7 +41,7 @@ class World:
 
     async def told(self, app: str, *refs: bytes) -> str:
         updates = [f"{'0' * 40} {'1' * 40} {ref.decode(errors='surrogateescape')}" for ref in refs]
-        return b"".join([data async for data in self.intake.report(app, updates)]).decode()
+        return b"".join([data async for data in self.push_handler.report(app, updates)]).decode()
 
     def _git(self, app: str, *arguments: str) -> str:
         command = ["git", "--git-dir", str(self.repositories.path(app)), *arguments]
@@ -65,13 +65,13 @@ async def test_an_app_whose_repository_cannot_be_read_keeps_no_other_waiting(
         (world.repositories.path(app) / "packed-refs").write_text("no refs\n")
     for _ in range(2):
         with pytest.raises(RuntimeError, match=r"broken: GitFailed: .*; worse: GitFailed: "):
-            await world.intake.reconcile()
+            await world.push_handler.reconcile()
     assert await world.built() == ["notes-1"]
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"what was pushed to {app} cannot be queued" for app in ("broken", "worse")], "once, not every 3 s"
     for app in ("broken", "worse"):
         (world.repositories.path(app) / "packed-refs").unlink()
-    await world.intake.reconcile()
+    await world.push_handler.reconcile()
     assert await world.built() == ["broken-1", "notes-1", "worse-1"]
 
 
@@ -99,10 +99,10 @@ async def test_a_git_that_hangs_holds_up_no_other_work_of_the_service(world: Wor
     git.write_text(f"#!/bin/sh\ntouch {tmp_path}/hangs\nwhile [ ! -e {tmp_path}/over ]; do sleep 0.05; done\nexit 1\n")
     git.chmod(0o755)
     hanging = Repositories(world.repositories.folder, f"{git.parent}:{os.environ['PATH']}")
-    intake = PushHandler(
+    push_handler = PushHandler(
         world.store, hanging, BuildLogs(tmp_path / "logs"), wake=lambda: None, url="http://build", now=lambda: AT
     )
-    asked = asyncio.gather(*(intake.has("notes", "a" * 40) for _ in range(4)))
+    asked = asyncio.gather(*(push_handler.has("notes", "a" * 40) for _ in range(4)))
     while not (tmp_path / "hangs").exists():
         await asyncio.sleep(0.02)
     assert await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 5) == "answered"

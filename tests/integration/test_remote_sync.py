@@ -36,13 +36,15 @@ class World:
         self.logs = BuildLogs(folder / "logs")
         self.fetched = asyncio.Event()
         self.tasks = KeyedTasks("fetch", self.fetched.set, at_a_time=4)
-        self.intake = PushHandler(store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now)
+        self.push_handler = PushHandler(
+            store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now
+        )
         self.restart()
 
     def restart(self) -> None:
         fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
-        self.mirror = RemoteSync(
-            self.store, self.deliveries, self.intake, fetcher, self.tasks, now, wake=lambda: None, interval_s=0
+        self.remote_sync = RemoteSync(
+            self.store, self.deliveries, self.push_handler, fetcher, self.tasks, now, wake=lambda: None, interval_s=0
         )
 
     async def has_source(self) -> None:
@@ -61,7 +63,7 @@ class World:
     async def step(self) -> None:
         """And what it began."""
         self.fetched.clear()
-        await self.mirror.step()
+        await self.remote_sync.step()
         if not self.tasks.has_room_for("notes"):
             await asyncio.wait_for(self.fetched.wait(), 60)
 
@@ -124,10 +126,10 @@ async def test_the_same_commit_is_not_built_twice(world: World, developer: Outsi
 
 
 async def test_a_queued_build_is_told_also_if_another_loop_was_first(world: World, developer: OutsideDeveloper) -> None:
-    """`reconcile` may find the fetched branch before the mirror does; or the service ended between the two."""
+    """`reconcile` may find the fetched branch before the synchronisation does; or the service ended between the two."""
     commit = developer.push()
     delivery = await world.hears_of(commit)
-    await world.mirror.build("notes", "release", None)
+    await world.remote_sync.build("notes", "release", None)
     await world.step()
     assert (await world.delivery(delivery)).builds == ["notes-1"]
     assert len(await world.built()) == 1
@@ -185,10 +187,10 @@ async def test_a_commit_that_asks_to_be_skipped_is_not_built(world: World, devel
     await world.step()
     after = await world.delivery(delivery)
     assert (after.state, after.reason) == ("ignored", f"the message of {commit[:10]} says [CI SKIP]; nothing is built")
-    await world.intake.reconcile()
+    await world.push_handler.reconcile()
     assert await world.built() == []
     assert await world.store.heads("notes") == {"release": (commit, "")}
-    by_hand = await world.mirror.build("notes", "release", None)
+    by_hand = await world.remote_sync.build("notes", "release", None)
     assert (by_hand.commit, by_hand.environment) == (commit, "production")
     following = developer.push()
     await world.hears_of(following)
@@ -209,29 +211,29 @@ async def test_a_branch_that_is_gone_or_not_mapped_any_more_is_said(world: World
 
 async def test_a_build_by_hand_fetches_first(world: World, developer: OutsideDeveloper) -> None:
     first = developer.push()
-    build = await world.mirror.build("notes", "release", None)
+    build = await world.remote_sync.build("notes", "release", None)
     assert (build.commit, build.environment) == (first, "production")
-    await world.intake.reconcile()
+    await world.push_handler.reconcile()
     assert len(await world.built()) == 1
     second = developer.push()
     developer.push_refs("HEAD:refs/heads/feature")
-    feature = await world.mirror.build("notes", "feature", None)
+    feature = await world.remote_sync.build("notes", "feature", None)
     assert (feature.commit, feature.environment) == (second, None)
     runs = world.forge.runs
-    of_commit = await world.mirror.build("notes", None, first)
+    of_commit = await world.remote_sync.build("notes", None, first)
     assert (of_commit.commit, world.forge.runs) == (first, runs)  # it is there
     with pytest.raises(Invalid, match=r"^commit: "):
-        await world.mirror.build("notes", None, "3" * 40)
+        await world.remote_sync.build("notes", None, "3" * 40)
     with pytest.raises(Invalid, match=r"^branch: "):
-        await world.mirror.build("notes", "a:b", None)
+        await world.remote_sync.build("notes", "a:b", None)
     world.forge.down = True
     with pytest.raises(Unavailable, match=r"the source of notes could not be fetched: .*503"):
-        await world.mirror.build("notes", "release", None)
+        await world.remote_sync.build("notes", "release", None)
 
 
 async def test_a_source_that_is_set_is_fetched_without_a_delivery(world: World, developer: OutsideDeveloper) -> None:
     commit = developer.push()
-    world.mirror.request_fetch(await world.store.app("notes"))
+    world.remote_sync.request_fetch(await world.store.app("notes"))
     await world.step()
     assert await world.built() == [(commit, "release")]
     runs = world.forge.runs
