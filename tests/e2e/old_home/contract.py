@@ -58,12 +58,12 @@ def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:
 
 
 def _questions() -> Iterator[tuple[ServiceName, str]]:
-    yield from (("build", path) for path in ("/apps", "/builds"))
+    yield "build", "/apps"
     for app in APPS:
         yield from (("build", f"/apps/{app}{path}") for path in ("", "/builds", "/secrets", "/deliveries"))
     yield from (("build", f"/builds/{build}{path}") for build in BUILDS for path in ("", "/log"))
-    parts = ("tests", "coverage", "findings", "source?file=app.py")
-    yield from (("build", f"/builds/{build}/{part}") for build in JUDGED for part in parts)
+    yield from (("build", f"/builds/{build}/{part}") for build in JUDGED for part in ("tests", "coverage", "findings"))
+    yield "build", "/builds/kept-3/source?file=app.py"
     yield from (("build", f"/builds/{build}/comparison") for build in ("kept-2", "kept-3"))
     yield from (("deployer", f"/releases/{release}") for release in RELEASES)
     for app in ("keeper", "kept"):
