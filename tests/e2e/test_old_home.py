@@ -81,10 +81,12 @@ def clone(old: OldHome, tmp_path: Path) -> Callable[[str], Deployable]:
     return made
 
 
+@pytest.mark.smoke
 def test_every_answer_is_what_it_was(old: OldHome) -> None:
     text = ANSWERS.read_text()
     before = json.loads(text.replace(HOME, str(old.stack.settings.home)))
-    assert list(lost(before, old.first)) == []
+    differences = list(lost(before, old.first))
+    assert differences == [], "\n".join(differences)
 
 
 def test_every_page_shows_it(old: OldHome) -> None:
