@@ -18,7 +18,7 @@ import pytest
 from services.build.git.remote_source import Forge
 from shared.models import Environment
 from stack.clients.delivery import Deployable
-from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for
+from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack, local_stack
 from tests.e2e.old_home.contract import ANSWERS, ARCHIVE, HOME, answers, lost
 from tests.support.build.webhooks import call
@@ -47,7 +47,7 @@ def old() -> Iterator[OldHome]:
             for name in ("kept", "keeper"):
                 app = Deployable(stack, name, home / "clones" / name)
                 for url in (app.production, app.canary):
-                    wait_for(lambda: look(url, "/up", app.host).status == 200, f"{name} on {url}", 30)  # noqa: B023
+                    wait_for(lambda: probe(url, "/up", app.host).status == 200, f"{name} on {url}", 30)  # noqa: B023
             yield OldHome(stack, answers(stack))
     finally:
         shutil.rmtree(home)
@@ -107,7 +107,7 @@ def test_a_webhook_is_signed_with_the_secret_of_before(old: OldHome) -> None:
 
 
 def told(app: Deployable, url: str) -> Any:
-    return json.loads(look(url, "/told", app.host).body)
+    return json.loads(probe(url, "/told", app.host).body)
 
 
 def test_an_app_goes_on_its_canary_is_promoted_and_an_old_release_comes_back(
@@ -144,7 +144,7 @@ def test_an_app_with_a_volume_has_its_data_and_its_gate_and_its_canary_is_aborte
 ) -> None:
     app = clone("keeper")
     for release, url in (("keeper-r1", app.production), ("keeper-r2", app.canary)):
-        assert json.loads(look(url, "/starts", app.host).body) == [release, release]
+        assert json.loads(probe(url, "/starts", app.host).body) == [release, release]
     assert app.rollout("abort", release="keeper-r2", reason="trial")["state"] == "aborted"
     assert tracks_of_new_visitors(app.public, 100, host=app.host) == {"stable": 100}
 
@@ -159,4 +159,4 @@ def test_an_app_with_a_volume_has_its_data_and_its_gate_and_its_canary_is_aborte
     app.repository.replace("app.py", "VERSION = 2", "VERSION = 3")
     app.repository.commit("fourth")
     app.deliver(Environment.PRODUCTION)
-    assert json.loads(look(app.production, "/starts", app.host).body) == ["keeper-r1", "keeper-r1", "keeper-r3"]
+    assert json.loads(probe(app.production, "/starts", app.host).body) == ["keeper-r1", "keeper-r1", "keeper-r3"]
