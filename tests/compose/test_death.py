@@ -16,7 +16,7 @@ from stack.compose.compose_stack import ComposeStack, command
 from stack.compose.engine import docker
 from tests.compose.test_addresses import instances
 from tests.e2e.test_faults import DOWN_S, SERVICES_AND_REDIS, each_dies_and_nothing_is_lost, state_of
-from tests.support.stack.cadence import outlast_the_watch
+from tests.support.stack.cadence import RATE, outlast_the_watch
 from tests.support.stack.new_app import new_app
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def test_any_container_may_die(stack: ComposeStack, settled: Deployable) -> None
     before = state_of(app)
     each_dies_and_nothing_is_lost(stack, app)
 
-    with Load(app.public, host=app.host, limit_s=60) as load:
+    with Load(app.public, rate=RATE, host=app.host, limit_s=60) as load:
         time.sleep(1)
         since = load.now()
         with stack.kept_down("envoy"):

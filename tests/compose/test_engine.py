@@ -16,7 +16,7 @@ from stack.clients.probe_client import probe, wait_for
 from stack.compose.compose_stack import ComposeStack
 from stack.local.programs import ROOT
 from tests.e2e.test_faults import state_of
-from tests.support.stack.cadence import outlast_the_watch
+from tests.support.stack.cadence import RATE, outlast_the_watch
 
 log = logging.getLogger(__name__)
 pytestmark = [
@@ -39,7 +39,7 @@ def test_the_engine_may_be_killed(stack: ComposeStack, make_app: Callable[[str],
     wait_for(lambda: app.rollout()["state"] == "progressing", "rollout", 10)
     outlast_the_watch()
     before = releases(app)
-    with Load(app.public, host=app.host, limit_s=300) as load:
+    with Load(app.public, rate=RATE, host=app.host, limit_s=300) as load:
         time.sleep(2)
         since = load.now()
         os.kill(int(subprocess.check_output(["pgrep", "-x", "dockerd"])), signal.SIGKILL)

@@ -14,6 +14,7 @@ from stack.clients.delivery import Deployable
 from stack.clients.load import Load
 from stack.clients.probe_client import probe, wait_for, wait_for_commit
 from stack.compose.compose_stack import ComposeStack
+from tests.support.stack.cadence import RATE
 
 log = logging.getLogger(__name__)
 pytestmark = pytest.mark.docker
@@ -32,7 +33,7 @@ def test_nothing_is_lost_through_releases_rollbacks_failures_and_more_memory(
     bounds(app, "64m", "128m")
     good = [app.repository.commit("0")]
     app.deliver(PRODUCTION)
-    with Load(app.public, host=app.host) as load:
+    with Load(app.public, rate=RATE, host=app.host) as load:
         for number in range(1, RELEASES):
             (app.repository.folder / "VERSION").write_text(str(number))
             good.append(app.repository.commit(str(number)))

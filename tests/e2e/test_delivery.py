@@ -14,6 +14,7 @@ from stack.clients.load import Load
 from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack
 from stack.local.programs import ROOT
+from tests.support.stack.cadence import RATE
 
 
 def next_commit(app: Deployable, text: str) -> str:
@@ -48,7 +49,7 @@ def test_releases_and_a_canary_lose_no_request(stack: LocalStack, make_app: Call
     public = app.public
     next_commit(app, "1")
     app.deliver(Environment.PRODUCTION)
-    with Load(public, host=app.host, limit_s=240) as load:
+    with Load(public, rate=RATE, host=app.host, limit_s=240) as load:
         for number in ("2", "3"):
             next_commit(app, number)
             app.deliver(Environment.PRODUCTION)

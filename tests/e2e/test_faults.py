@@ -14,7 +14,7 @@ from stack.clients.delivery import Deployable
 from stack.clients.load import Load
 from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack
-from tests.support.stack.cadence import outlast_the_watch
+from tests.support.stack.cadence import RATE, outlast_the_watch
 
 DOWN_S = float(os.environ.get("E2E_DOWN_S", "2.5"))  # 20 where there is time
 NUMBERS = itertools.count(1)
@@ -64,7 +64,7 @@ def each_dies_and_nothing_is_lost(stack: LocalStack, app: Deployable) -> None:
     """Each of SERVICES_AND_REDIS in turn, under load; the state afterwards is the one before."""
     before = state_of(app)
     losses = {}
-    with Load(app.public, host=app.host, limit_s=400) as load:
+    with Load(app.public, rate=RATE, host=app.host, limit_s=400) as load:
         for program in SERVICES_AND_REDIS:
             since = load.now()
             with stack.kept_down(program):
@@ -129,7 +129,7 @@ def test_a_release_that_does_not_start_explains_itself_and_leaves_production_alo
         "app.py", "def main() -> None:\n", "def main() -> None:\n    raise SystemExit('no licence')\n"
     )
     app.repository.commit("ends at once")
-    with Load(app.production, host=app.host, limit_s=60) as load:
+    with Load(app.production, rate=RATE, host=app.host, limit_s=60) as load:
         pushed = app.repository.push("release").finish()
     assert "failure" in pushed.output
     assert "exit code 1" in pushed.output

@@ -11,6 +11,7 @@ from stack.clients.delivery import Deployable
 from stack.clients.load import Load
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
+from tests.support.stack.cadence import RATE
 
 VALUE = "hush-5b1e77"
 PATH = "/apps/secretive/environments/production"
@@ -33,7 +34,7 @@ def test_other_secrets_lose_no_request_and_are_nowhere_to_be_read(
     (app.repository.folder / "slipway.yml").write_text(json.dumps(manifest))
     app.repository.commit("it needs a secret")
     app.deliver(Environment.PRODUCTION)
-    with Load(app.public, host=app.host, limit_s=120) as load:
+    with Load(app.public, rate=RATE, host=app.host, limit_s=120) as load:
         for number in (1, 2, 3):
             set_secret(f"{VALUE}-{number}")
             instance = f"secretive-r1-{number + 1}"
