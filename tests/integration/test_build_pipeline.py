@@ -2,12 +2,15 @@
 
 import asyncio
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from services.build.builds import build as domain
 from services.build.builds.build import Build
+from services.build.gates.code_analysis import Analysis
 from services.build.pipeline.deadline import TimeLimits
+from services.build.reports.metric import Measure
 from services.build.system.stop import Stop
 from shared.models import BuildState
 from tests.support.build.platform import Platform
@@ -92,6 +95,27 @@ def reported(platform: Platform, build: Build) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("state", [BuildState.CANCELLED, BuildState.SUPERSEDED])
 @pytest.mark.slow
+class StopsTheBuild(Analysis):
+    """An analysis that outlasts the making of `.venv`, and in which the build is stopped."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    async def measure(self, source: Path) -> dict[str, Measure]:
+        while not list(source.parent.glob("*/.venv/bin/pip")):
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        self._stop.set()
+        return {}
+
+
+async def test_after_a_stop_in_the_analysis_no_step_begins(platform: Platform) -> None:
+    stop = Stop()
+    platform.context = dataclasses.replace(platform.context, analysis=StopsTheBuild(stop))
+    build = await run(platform, "steps: [{name: never, commands: [echo never]}]", stop=stop)
+    assert (build.state, build.steps) == (BuildState.RUNNING, [])
+
+
 async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
     platform: Platform, state: BuildState
 ) -> None:
