@@ -2,15 +2,19 @@
 
 import asyncio
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
 from services.build.builds import build as domain
 from services.build.builds.build import Build
+from services.build.executors.executor import Outcome, Workspace
+from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.gates.code_analysis import Analysis
 from services.build.pipeline.deadline import TimeLimits
 from services.build.reports.metric import Measure
+from services.build.system.pipe import Output
 from services.build.system.stop import Stop
 from shared.models import BuildState
 from tests.support.build.platform import Platform
@@ -93,29 +97,40 @@ def reported(platform: Platform, build: Build) -> list[tuple[str, str, str]]:
     return [(test.step, test.id, test.outcome) for test in report.tests] if report else []
 
 
-@pytest.mark.parametrize("state", [BuildState.CANCELLED, BuildState.SUPERSEDED])
-@pytest.mark.slow
-class StopsTheBuild(Analysis):
-    """An analysis that outlasts the making of `.venv`, and in which the build is stopped."""
+class TellsWhenPrepared(ProcessExecutor):
+    def __init__(self, folder: Path, prepared: asyncio.Event) -> None:
+        super().__init__(passed_on(os.environ), folder / "cache")
+        self._prepared = prepared
 
-    def __init__(self, stop: Stop) -> None:
+    async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
+        outcome = await super().prepare(workspace, output, stop)
+        self._prepared.set()
+        return outcome
+
+
+class StopsTheBuild(Analysis):
+    """An analysis that lasts longer than the preparation, and in which the build is stopped."""
+
+    def __init__(self, prepared: asyncio.Event, stop: Stop) -> None:
+        self._prepared = prepared
         self._stop = stop
 
     async def measure(self, source: Path) -> dict[str, Measure]:
-        while not list(source.parent.glob("*/.venv/bin/pip")):
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.5)
+        await self._prepared.wait()
         self._stop.set()
         return {}
 
 
-async def test_after_a_stop_in_the_analysis_no_step_begins(platform: Platform) -> None:
-    stop = Stop()
-    platform.context = dataclasses.replace(platform.context, analysis=StopsTheBuild(stop))
+async def test_after_a_stop_in_the_analysis_no_step_begins(platform: Platform, tmp_path: Path) -> None:
+    prepared, stop = asyncio.Event(), Stop()
+    executor, analysis = TellsWhenPrepared(tmp_path, prepared), StopsTheBuild(prepared, stop)
+    platform.context = dataclasses.replace(platform.context, executor=executor, analysis=analysis)
     build = await run(platform, "steps: [{name: never, commands: [echo never]}]", stop=stop)
     assert (build.state, build.steps) == (BuildState.RUNNING, [])
 
 
+@pytest.mark.parametrize("state", [BuildState.CANCELLED, BuildState.SUPERSEDED])
+@pytest.mark.slow
 async def test_what_ended_steps_reported_is_kept_of_a_build_that_is_stopped(
     platform: Platform, state: BuildState
 ) -> None:
