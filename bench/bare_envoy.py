@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from stack.clients.probe_client import look
+from stack.clients.probe_client import probe
 from stack.local.local_stack import free_ports
 
 UP_WITHIN_S = 10
@@ -31,7 +31,7 @@ def bare_envoy(folder: Path, upstream: str) -> Iterator[str]:
     try:
         url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + UP_WITHIN_S
-        while look(url, "/").status != 200:
+        while probe(url, "/").status != 200:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"bare Envoy does not answer:\n{(folder / 'envoy.log').read_text()[-2000:]}")
             time.sleep(0.05)

@@ -1,10 +1,10 @@
-"""Runs update after update under load, in the same way for every contestant."""
+"""Runs update after update under load, in the same way for every platform."""
 
 import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.switchover import QUIET_S, Takeover, is_over, takeover
+from bench.switchover import QUIET_S, Switchover, is_over, switchover
 from stack.clients.load import Load
 from stack.clients.probe_client import wait_for
 
@@ -12,26 +12,28 @@ OVER_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
-class Ordered:
-    """An update that was ordered."""
+class StartedUpdate:
+    """An update that was started."""
 
     version: str
     ready: float
     """Time at which the image of `version` was in the engine, by `time.monotonic()`."""
 
 
-class Contestant(Protocol):
+class Platform(Protocol):
     """Serves an app at `url` (`host`: the Host header, or empty) and can update it."""
 
     url: str
     host: str
 
-    def update(self) -> Ordered:
+    def update(self) -> StartedUpdate:
         """Starts an update to another version. Returns as soon as it is under way, or later."""
         ...
 
 
-def contest(contestant: Contestant, updates: int, rate: float, within_s: float) -> tuple[list[Takeover], list[str]]:
+def measure_updates(
+    platform: Platform, updates: int, rate: float, within_s: float
+) -> tuple[list[Switchover], list[str]]:
     """Returns the measurements of each update, and the reasons of lost requests.
 
     Starts no further update after `within_s` seconds. Raises TimeoutError if one does not end.
@@ -39,16 +41,16 @@ def contest(contestant: Contestant, updates: int, rate: float, within_s: float) 
     began = time.monotonic()
     windows: list[tuple[str, float, float, float]] = []
     limit_s = within_s + 120  # no load is left running by whatever is stuck
-    with Load(contestant.url, rate=rate, host=contestant.host, limit_s=limit_s, slow_share=0) as load:
+    with Load(platform.url, rate=rate, host=platform.host, limit_s=limit_s, slow_share=0) as load:
         time.sleep(QUIET_S)
         while len(windows) < updates and time.monotonic() - began < within_s:
             since = load.now()
-            ordered = contestant.update()
-            _wait_until_over(load, ordered.version)
-            ready = load.now() - (time.monotonic() - ordered.ready)
-            windows.append((ordered.version, ready, since, load.now()))
+            started = platform.update()
+            _wait_until_over(load, started.version)
+            ready = load.now() - (time.monotonic() - started.ready)
+            windows.append((started.version, ready, since, load.now()))
     # Only now has every request its end: some had to wait for an answer, or for the end of their patience.
-    return [takeover(load.results, *window) for window in windows], load.report().reasons
+    return [switchover(load.results, *window) for window in windows], load.report().reasons
 
 
 def _wait_until_over(load: Load, version: str) -> None:

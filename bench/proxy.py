@@ -8,11 +8,12 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from bench.bare_envoy import bare_envoy
-from bench.throughput import Throughput, hammer
+from bench.throughput import Throughput, measure_throughput
 from shared.models import Environment
 from stack.clients.delivery import Deployable, RequestRefused
 from stack.stack_fixture import borrowed_or_own_stack
@@ -36,12 +37,9 @@ def main() -> int:
         upstream = registry["instances"][APP]["stable"][0]["address"]
         with bare_envoy(Path(folder), upstream) as bare:
             targets = {"direct": f"http://{upstream}", "bare Envoy": bare, "Slipway": app.public}
+            measure = partial(measure_throughput, connections=options.connections, seconds=options.seconds)
             rounds = [
-                {
-                    name: hammer(url, host=app.host, connections=options.connections, seconds=options.seconds)
-                    for name, url in targets.items()
-                }
-                for _ in range(options.rounds)
+                {name: measure(url, host=app.host) for name, url in targets.items()} for _ in range(options.rounds)
             ]
     print(
         f"{options.rounds} rounds of {options.seconds:g} s, {options.connections} kept-alive connections, GET / of a "

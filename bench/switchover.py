@@ -11,7 +11,7 @@ HEAD = f"{'':34}{'first':>9}{'all':>9}{'ratio':>8}{'updates':>9}{'requests':>10}
 
 
 @dataclass(frozen=True, slots=True)
-class Takeover:
+class Switchover:
     """The measurements of one update."""
 
     first_s: float
@@ -24,21 +24,21 @@ class Takeover:
     largest_gap_ms: float
 
 
-def takeover(results: Iterable[Result], version: str, ready: float, since: float, until: float) -> Takeover:
+def switchover(results: Iterable[Result], version: str, ready: float, since: float, until: float) -> Switchover:
     """Computes the measurements of one update; moments are seconds on the load's clock.
 
     A lost request counts as an answer of another version; an answer without a version is ignored. Raises ValueError if
     no answer of `version` came from `since` until `until`, or none after the last other one.
     """
-    everything = list(results)
-    told = [each for each in everything if since <= each.done <= until and (each.commit or each.lost)]
-    new = [each.done for each in told if each.commit == version]
-    last_other = max((each.done for each in told if each.commit != version), default=since)
+    results = list(results)
+    answered = [each for each in results if since <= each.done <= until and (each.commit or each.lost)]
+    new = [each.done for each in answered if each.commit == version]
+    last_other = max((each.done for each in answered if each.commit != version), default=since)
     alone = min((moment for moment in new if moment > last_other), default=None)
     if alone is None:
         raise ValueError(f"{version} did not take over")
-    part = report(everything, since, until)
-    return Takeover(min(new) - ready, alone - ready, part.sent, part.lost, part.largest_gap_ms)
+    part = report(results, since, until)
+    return Switchover(min(new) - ready, alone - ready, part.sent, part.lost, part.largest_gap_ms)
 
 
 def is_over(results: Sequence[Result], version: str, now: float) -> bool:
@@ -55,17 +55,17 @@ def is_over(results: Sequence[Result], version: str, now: float) -> bool:
     return False
 
 
-def line(name: str, row: Sequence[Takeover], beside: Sequence[Takeover]) -> str:
+def line(name: str, row: Sequence[Switchover], ours: Sequence[Switchover]) -> str:
     """Returns a line under HEAD: medians of the times, sums of the requests, the largest gap.
 
-    The ratio compares the median of `all` with that of `beside`.
+    The ratio compares the median of `all` with that of `ours`.
     """
     if not row:
         return f"{name:34}no update came to its end"
-    first, everything = median(each.first_s for each in row), median(each.all_s for each in row)
-    ratio = everything / median(each.all_s for each in beside)
+    first_s, all_s = median(each.first_s for each in row), median(each.all_s for each in row)
+    ratio = all_s / median(each.all_s for each in ours)
     requests, lost = sum(each.sent for each in row), sum(each.lost for each in row)
     lost_each = median(each.lost for each in row)
-    times = f"{first:>7.2f} s{everything:>7.2f} s{ratio:>6.1f} x"
+    times = f"{first_s:>7.2f} s{all_s:>7.2f} s{ratio:>6.1f} x"
     gap = max(each.largest_gap_ms for each in row)
     return f"{name:34}{times}{len(row):>9}{requests:>10}{lost:>7}{lost_each:>11g}{gap:>7.0f} ms"

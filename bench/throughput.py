@@ -24,14 +24,14 @@ class Throughput:
     failed: int
 
 
-def hammer(url: str, *, host: str = "", connections: int = 32, seconds: float = 3.0) -> Throughput:
+def measure_throughput(url: str, *, host: str = "", connections: int = 32, seconds: float = 3.0) -> Throughput:
     """Measures GET / for `seconds`, after a warm-up of half a second. Raises OSError without a connection, RuntimeError
     without a single good answer.
     """
-    return uvloop.run(_hammer(url, host or urlsplit(url).netloc, connections, seconds))
+    return uvloop.run(_measure(url, host or urlsplit(url).netloc, connections, seconds))
 
 
-async def _hammer(url: str, host: str, connections: int, seconds: float) -> Throughput:
+async def _measure(url: str, host: str, connections: int, seconds: float) -> Throughput:
     address = urlsplit(url)
     request = request_bytes("GET", "/", host)
     loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 state, clock, errors             transition tables, UTC time, errors as RFC 9457 problem details
 manifest, models, proxy_models   `slipway.yml`; REST bodies, registry entries and events that cross a service's border
+latency                          quantiles of latency histograms
 config                           settings from environment variables `SLIPWAY_*`
 runtime                          background loops and tasks, back-off, work at shutdown
 registry, events, store, http    service discovery, the event stream, the Redis client, calls between services

@@ -39,9 +39,9 @@ class ServiceClient:
         self._token = settings.platform_token()
         self._looked_up_at = float("-inf")
 
-    async def get(self, path: str, *, timeout_s: float = 5.0, **params: Any) -> Any:
+    async def get(self, path: str, *, timeout_s: float = 5.0, repeatable: bool = True, **params: Any) -> Any:
         """Returns the JSON answer of `GET path`; `timeout_s` is for each try."""
-        return await self.call("GET", path, params=params or None, timeout_s=timeout_s)
+        return await self.call("GET", path, params=params or None, timeout_s=timeout_s, repeatable=repeatable)
 
     async def post(self, path: str, body: Any = None, *, timeout_s: float = 5.0, repeatable: bool = False) -> Any:
         """Returns the JSON answer of `POST path`; `timeout_s` is for each try."""

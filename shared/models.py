@@ -141,6 +141,12 @@ class ReleaseState(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
+def release_number(release: str) -> int:
+    """Returns the number in a release id (`notes-r9` → 9): ids count up per app. 0 for other texts."""
+    number = release.rpartition("-r")[2]
+    return int(number) if number.isdecimal() else 0
+
+
 class ReleaseRequest(Model):
     build: str = Field(description="Id of a build that passed every gate, `notes-17`.", examples=["notes-17"])
 

@@ -79,6 +79,11 @@ class LatencyHistogram(View):
     le_ms: list[float | None]
     counts: list[int]
 
+    @property
+    def total(self) -> int:
+        """The number of requests."""
+        return self.counts[-1] if self.counts else 0
+
 
 class TrackTraffic(View):
     """Counters of one track, monotonic within one epoch: all requests that its instances answered, and `errors`, the

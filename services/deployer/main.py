@@ -17,7 +17,7 @@ from services.deployer.drivers.driver import Driver
 from services.deployer.drivers.process.driver import ProcessDriver
 from services.deployer.drivers.process.memory_cgroup import parent_for
 from services.deployer.plan.observe import ObservationLimits
-from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, Setting
+from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.proxy_client import ProxyService
 from services.deployer.reconcile.reconciler import Housekeeping, Reconciler
@@ -26,7 +26,7 @@ from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.override_encryption import OverrideEncryption
 from services.deployer.shutdown import ended_at
-from services.deployer.store import RedisStore
+from services.deployer.store import Store
 from shared.clock import now
 from shared.config import secret_file
 from shared.host.docker_engine import socket_watch
@@ -83,27 +83,29 @@ def build_app(settings: Settings) -> FastAPI:
     """Returns the service with all its parts; no work runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
-    vault = OverrideEncryption(secret_file(settings.home / "key").split())
-    registry, store, driver = RedisRegistry(redis), RedisStore(redis, vault), driver_for(settings)
+    encryption = OverrideEncryption(secret_file(settings.home / "key").split())
+    registry, store, driver = RedisRegistry(redis), Store(redis, encryption), driver_for(settings)
     locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
-    prober = Prober(lambda place: reconciler.wake(place))
+
+    def wake(environment_id: EnvironmentId) -> None:
+        reconciler.wake(environment_id)
+
+    prober = Prober(wake)
     builds = ServiceClient("build", settings, registry, http)
-    orders = ReleaseService(store, driver, builds, locks, lambda place: reconciler.wake(place), now)
+    release_service = ReleaseService(store, driver, builds, locks, wake, now)
     limits = ObservationLimits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
-    setting = Setting(registry, prober, limits, now)
-    tools = WorkContext(
+    reconcile_context = ReconcileContext(registry, prober, limits, now)
+    work_context = WorkContext(
         store=store,
         driver=driver,
         proxy=ProxyService(ServiceClient("proxy", settings, registry, http)),
         facts=app_facts(settings),
         grace_s=settings.grace_s,
         domain=settings.domain,
-        take_back=orders.take_back,
+        auto_rollback=release_service.auto_rollback,
     )
     reconciler = Reconciler(
-        store,
-        driver,
-        lambda place: EnvironmentReconciler(place, setting, tools, locks[place], lambda woken: reconciler.wake(woken)),
+        store, driver, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
     )
     ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept)
@@ -112,11 +114,11 @@ def build_app(settings: Settings) -> FastAPI:
     async def resources() -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
 
-        def ended() -> None:
+        def on_instance_end() -> None:
             loop.call_soon_threadsafe(reconciler.wake_all)
 
         async with redis, http:
-            with driver.telling_ends(ended):
+            with driver.watching_ends(on_instance_end):
                 yield
             await reconciler.close()
             await prober.close()
@@ -126,7 +128,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(orders, setting, tools, ending)],
+        routers=[router(release_service, store, driver, registry, ending)],
         loops=[
             reconciler.loop,
             Loop("memory", driver.enforce, every_s=ENFORCE_S),

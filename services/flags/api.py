@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from services.flags.auth import actor
 from services.flags.cache import FlagCache
-from services.flags.change import Decide, Precondition, deleted, patched, places, put
+from services.flags.change import Decide, Precondition, deleted, flag_ids, patched, put
 from services.flags.flag import Definition, FlagKey, Patch
 from services.flags.page import HISTORY_SHOWN, FlagPages
 from services.flags.store import FlagStore
@@ -94,7 +94,7 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         """Makes or replaces the flag from flagd's flag definition. Answers with production's, if it was written to
         every environment.
         """
-        await write(request, key, put(places(key, environment), body, condition))
+        await write(request, key, put(flag_ids(key, environment), body, condition))
         return found(response, key, environment)
 
     @router.patch("/flags/{key}", summary="Change a flag")
@@ -109,13 +109,13 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         """Changes the given fields, in each environment that has the flag. `defaultVariant` switches it where no rule
         decides; `DISABLED` does not turn it off, but leaves the value to its callers.
         """
-        await write(request, key, patched(places(key, environment), body, condition))
+        await write(request, key, patched(flag_ids(key, environment), body, condition))
         return found(response, key, environment)
 
     @router.delete("/flags/{key}", summary="Delete a flag", status_code=204)
     async def delete_flag(request: Request, key: FlagKey, condition: Condition, environment: Where = None) -> Response:
         """Deletes the flag and its mirrors; its history stays."""
-        if not await write(request, key, deleted(places(key, environment), condition)):
+        if not await write(request, key, deleted(flag_ids(key, environment), condition)):
             views.one(key, environment)
         return Response(status_code=204)
 

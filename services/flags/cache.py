@@ -15,11 +15,11 @@ from shared.errors import Unavailable
 from shared.models import Environment
 from shared.store import RedisError
 
-POLL_S = 0.2  # how long a change may be overlooked that nobody announced
+POLL_S = 0.2  # longest delay of a change whose announcement was lost
 
 
 @dataclass(frozen=True)
-class Edition:
+class FlagSnapshot:
     """The flags of one environment at one moment. `etag` identifies the flags alone, quotes included, whatever the
     context.
     """
@@ -46,10 +46,10 @@ class FlagCache:
         self._now = now
         self._on_change = on_change
         self._version: int | None = None
-        self._editions: dict[Environment, Edition] = {}
+        self._snapshots: dict[Environment, FlagSnapshot] = {}
         self._stale = True
         self._refreshing = asyncio.Lock()
-        self._turn = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
 
     async def follow(self) -> None:
@@ -73,18 +73,18 @@ class FlagCache:
 
     def _take_over(self, sets: dict[Environment, FlagSet]) -> None:
         for environment, flags in sets.items():
-            current = self._editions.get(environment)
+            current = self._snapshots.get(environment)
             if current is None or current.flags.digest != flags.digest:
-                self._editions[environment] = Edition(flags, self._now())
+                self._snapshots[environment] = FlagSnapshot(flags, self._now())
         self._wake_readers()
         self._on_change()
 
     def _wake_readers(self) -> None:
-        turn, self._turn = self._turn, asyncio.Event()
-        turn.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def close(self) -> None:
-        """Ends every waiting `next_edition`."""
+        """Ends every waiting `next_snapshot`."""
         self._closed = True
         self._wake_readers()
 
@@ -100,25 +100,25 @@ class FlagCache:
         """True while Redis is away, so that the flags may have changed."""
         return self._stale
 
-    def edition(self, environment: Environment) -> Edition:
+    def snapshot(self, environment: Environment) -> FlagSnapshot:
         """Returns the environment's flags. Raises Unavailable before the first refresh: unknown is not the same as no
         flags.
         """
-        if not self._editions:
+        if not self._snapshots:
             raise Unavailable("the flags have not been read from Redis yet; try again in a moment")
-        return self._editions[environment]
+        return self._snapshots[environment]
 
-    async def next_edition(self, environment: Environment, seen: str | None) -> Edition | None:
+    async def next_snapshot(self, environment: Environment, seen: str | None) -> FlagSnapshot | None:
         """Waits for flags whose etag is not `seen`, and returns them; None after `close()`."""
         while not self._closed:
-            if self._editions and self._editions[environment].etag != seen:
-                return self._editions[environment]
-            await self._turn.wait()
+            if self._snapshots and self._snapshots[environment].etag != seen:
+                return self._snapshots[environment]
+            await self._changed.wait()
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
         """Returns the environment's flags. Raises Unavailable before the first refresh."""
-        return self.edition(environment).flags
+        return self.snapshot(environment).flags
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
         """Evaluates the flag; while Redis is away by the last known flags, with metadata `stale`. Raises

@@ -16,26 +16,26 @@ from shared.models import Environment
 Rules = Literal["keep", "aside", "back"]
 
 
-class FlagPlace(NamedTuple):
+class FlagId(NamedTuple):
     """Identifies one definition: the same key may exist in several environments."""
 
     environment: Environment
     key: str
 
 
-Flags = Mapping[FlagPlace, Flag]
-Wanted = Mapping[FlagPlace, Definition | None]
+Flags = Mapping[FlagId, Flag]
+Wanted = Mapping[FlagId, Definition | None]
 Decide = Callable[[Flags], Wanted]
 
 
-def places(key: str, environment: Environment | None) -> list[FlagPlace]:
-    """Returns the flag's place in one environment, or in each."""
-    return [FlagPlace(each, key) for each in ([environment] if environment else Environment)]
+def flag_ids(key: str, environment: Environment | None) -> list[FlagId]:
+    """Returns the ids of the flag in one environment, or in each."""
+    return [FlagId(each, key) for each in ([environment] if environment else Environment)]
 
 
-def tag(flags: Flags, where: Iterable[FlagPlace]) -> str | None:
-    """Returns a strong ETag of the flags in these places, quotes included; None if there are none."""
-    there = [flags[place].model_dump_json(by_alias=True) for place in sorted(where) if place in flags]
+def tag(flags: Flags, ids: Iterable[FlagId]) -> str | None:
+    """Returns a strong ETag of these flags, quotes included; None if there are none."""
+    there = [flags[flag_id].model_dump_json(by_alias=True) for flag_id in sorted(ids) if flag_id in flags]
     return f'"{hashlib.sha256("".join(there).encode()).hexdigest()[:20]}"' if there else None
 
 
@@ -46,16 +46,16 @@ class Precondition:
     if_match: str | None = None
     if_none_match: str | None = None
 
-    def hold(self, flags: Flags, where: Sequence[FlagPlace]) -> None:
-        """Raises a Problem (412) if the precondition forbids a write to `where`.
+    def hold(self, flags: Flags, ids: Sequence[FlagId]) -> None:
+        """Raises a Problem (412) if the precondition forbids a write to `ids`.
 
         A tag of the flag in every environment also holds for one of them; a tag of one environment does not hold for
         all.
         """
-        key = where[0].key
-        now = tag(flags, where)
-        current = {now, tag(flags, places(key, None))} - {None}
-        names = " and ".join(place.environment for place in where if place in flags)
+        key = ids[0].key
+        now = tag(flags, ids)
+        current = {now, tag(flags, flag_ids(key, None))} - {None}
+        names = " and ".join(flag_id.environment for flag_id in ids if flag_id in flags)
         if self.if_match is not None and not _names(self.if_match, current):
             found = f"flag {key} is not what it was when you read it" if current else f"there is no flag {key} any more"
             remedy = f"GET /flags/{key} again, decide anew, and send that answer's ETag as If-Match"
@@ -70,14 +70,14 @@ def _names(header: str, current: Iterable[str | None]) -> bool:
     return bool(set(current) & listed) or (listed == {"*"} and bool(current))
 
 
-def put(where: Sequence[FlagPlace], definition: Definition, condition: Precondition) -> Decide:
-    """Returns a change that makes or replaces the flag in each place. Raises Invalid for a faulty definition."""
+def put(ids: Sequence[FlagId], definition: Definition, condition: Precondition) -> Decide:
+    """Returns a change that makes or replaces each of these flags. Raises Invalid for a faulty definition."""
     check(definition)
-    return _each(where, condition, lambda current: definition)
+    return _each(ids, condition, lambda current: definition)
 
 
-def patched(where: Sequence[FlagPlace], patch: Patch, condition: Precondition) -> Decide:
-    """Returns a change that applies the patch in each place that has the flag."""
+def patched(ids: Sequence[FlagId], patch: Patch, condition: Precondition) -> Decide:
+    """Returns a change that applies the patch to each of these flags that exists."""
 
     def after(current: Definition | None) -> Definition | None:
         if current is None:
@@ -86,15 +86,15 @@ def patched(where: Sequence[FlagPlace], patch: Patch, condition: Precondition) -
         check(result)
         return result
 
-    return _each(where, condition, after)
+    return _each(ids, condition, after)
 
 
-def deleted(where: Sequence[FlagPlace], condition: Precondition) -> Decide:
-    return _each(where, condition, lambda current: None)
+def deleted(ids: Sequence[FlagId], condition: Precondition) -> Decide:
+    return _each(ids, condition, lambda current: None)
 
 
-def switched(where: Sequence[FlagPlace], to: str, rules: Rules, condition: Precondition) -> Decide:
-    """Returns a change that serves the variant `to` from now on, in each place that has the flag.
+def switched(ids: Sequence[FlagId], to: str, rules: Rules, condition: Precondition) -> Decide:
+    """Returns a change that serves the variant `to` from now on, for each of these flags that exists.
 
     It enables a disabled flag (which would leave the value to its caller, whose default may be *on*). `rules`: `keep`
     lets them decide before the default does, `aside` disables them so that everybody gets `to`, `back` restores them.
@@ -108,7 +108,7 @@ def switched(where: Sequence[FlagPlace], to: str, rules: Rules, condition: Preco
         targeting = _with_rules(current.targeting, rules)
         return current.model_copy(update={"state": "ENABLED", "default_variant": to, "targeting": targeting})
 
-    return _each(where, condition, after)
+    return _each(ids, condition, after)
 
 
 def _with_rules(targeting: dict[str, JsonValue] | None, rules: Rules) -> dict[str, JsonValue] | None:
@@ -119,11 +119,11 @@ def _with_rules(targeting: dict[str, JsonValue] | None, rules: Rules) -> dict[st
 
 
 def _each(
-    where: Sequence[FlagPlace], condition: Precondition, after: Callable[[Definition | None], Definition | None]
+    ids: Sequence[FlagId], condition: Precondition, after: Callable[[Definition | None], Definition | None]
 ) -> Decide:
     def decide(flags: Flags) -> Wanted:
-        condition.hold(flags, where)
-        return {place: after(flags[place].definition if place in flags else None) for place in where}
+        condition.hold(flags, ids)
+        return {flag_id: after(flags[flag_id].definition if flag_id in flags else None) for flag_id in ids}
 
     return decide
 
@@ -147,12 +147,12 @@ def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[
 def changes_of(flags: Flags, wanted: Wanted, actor: str, at: datetime) -> list[Change]:
     """Returns the changes that turn `flags` into `wanted`."""
     changes = []
-    for place, after in wanted.items():
-        before = flags[place].definition if place in flags else None
+    for flag_id, after in wanted.items():
+        before = flags[flag_id].definition if flag_id in flags else None
         # As JSON: to Python 1, 1.0 and True are equal.
         if (after and after.model_dump_json()) != (before and before.model_dump_json()):
             changes.append(
-                Change(key=place.key, environment=place.environment, at=at, actor=actor, before=before, after=after)
+                Change(key=flag_id.key, environment=flag_id.environment, at=at, actor=actor, before=before, after=after)
             )
     return changes
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from services.flags.change import FlagPlace, Flags, Wanted
+from services.flags.change import FlagId, Flags, Wanted
 from services.flags.flag import Definition, Flag, FlagKey
 from services.flags.validation import faults
 from shared.errors import Problem
@@ -31,7 +31,7 @@ def flagd_file(flags: Sequence[Flag]) -> dict[str, Any]:
 class Parsed:
     """The content of a parsed file."""
 
-    definitions: dict[FlagPlace, Definition] = field(default_factory=dict)
+    definitions: dict[FlagId, Definition] = field(default_factory=dict)
     """The definitions that the file asks for."""
     prefixes: dict[Environment, str] = field(default_factory=dict)
     """The environments in the file, with the path to each."""
@@ -82,7 +82,7 @@ def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: 
         definition = found.read(key, text)
         parsed.faults += found.faults
         if definition:
-            parsed.definitions[FlagPlace(environment, key)] = definition
+            parsed.definitions[FlagId(environment, key)] = definition
 
 
 class _NoEnd(Exception):
@@ -116,8 +116,8 @@ class _Reader:
         try:
             definition = Definition.model_validate(text)
         except ValidationError as error:
-            found = {_place(fault["loc"]): _message(fault) for fault in error.errors()}
-            self.faults += [(".".join([self._path, *place]), message) for place, message in found.items()]
+            found = {_location(fault["loc"]): _message(fault) for fault in error.errors()}
+            self.faults += [(".".join([self._path, *location]), message) for location, message in found.items()]
             return None
         self.faults += [(f"{self._path}.{path}", detail) for path, detail in faults(definition)]
         return definition
@@ -139,7 +139,7 @@ class _Reader:
         return {operator: self._with_evaluators(part, within) for operator, part in rule.items()}
 
 
-def _place(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+def _location(loc: tuple[int | str, ...]) -> tuple[str, ...]:
     """Returns pydantic's location without the type that it tried (`metadata.owner.bool`)."""
     return tuple(str(part) for part in (loc[:2] if loc[:1] == ("metadata",) else loc))
 
@@ -165,23 +165,23 @@ def wanted(parsed: Parsed, flags: Flags, mode: Mode) -> Wanted:
     `merge` keeps flags that the file does not name, `replace` deletes them in the file's environments. Raises a Problem
     (422) with every fault.
     """
-    after: dict[FlagPlace, Definition | None] = {}
+    after: dict[FlagId, Definition | None] = {}
     if mode == "replace":
-        after = {place: None for place in flags if place.environment in parsed.prefixes}
+        after = {flag_id: None for flag_id in flags if flag_id.environment in parsed.prefixes}
     after |= parsed.definitions
     refuse([*parsed.faults, *_twice_mirrored(parsed, flags, after)])
     return after
 
 
 def _twice_mirrored(parsed: Parsed, flags: Flags, after: Wanted) -> Iterator[tuple[str, str]]:
-    left = {place: flag.definition for place, flag in flags.items() if place not in after}
-    owners = {each.mirror: place.key for place, each in left.items() if _is_owner(place, each)}
-    for place, definition in parsed.definitions.items():
-        if _is_owner(place, definition) and owners.setdefault(definition.mirror, place.key) != place.key:
+    left = {flag_id: flag.definition for flag_id, flag in flags.items() if flag_id not in after}
+    owners = {each.mirror: flag_id.key for flag_id, each in left.items() if _is_owner(flag_id, each)}
+    for flag_id, definition in parsed.definitions.items():
+        if _is_owner(flag_id, definition) and owners.setdefault(definition.mirror, flag_id.key) != flag_id.key:
             owner = owners[definition.mirror]
-            path = f"{parsed.prefixes[place.environment]}flags.{place.key}.metadata.mirror"
+            path = f"{parsed.prefixes[flag_id.environment]}flags.{flag_id.key}.metadata.mirror"
             yield path, f"{definition.mirror} is the mirror of flag {owner}; choose another name"
 
 
-def _is_owner(place: FlagPlace, definition: Definition) -> bool:
-    return place.environment == Environment.PRODUCTION and definition.mirror is not None
+def _is_owner(flag_id: FlagId, definition: Definition) -> bool:
+    return flag_id.environment == Environment.PRODUCTION and definition.mirror is not None

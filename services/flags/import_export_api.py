@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from services.flags.auth import actor
 from services.flags.cache import FlagCache
-from services.flags.change import FlagPlace, Flags, Wanted, changes_of
+from services.flags.change import FlagId, Flags, Wanted, changes_of
 from services.flags.flag import Change, Definition
 from services.flags.import_export import Mode, flagd_file, parse, wanted
 from services.flags.store import FlagStore
@@ -42,7 +42,7 @@ class ImportView(View):
     items: list[ImportedView]
 
 
-def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
+def import_export_router(cache: FlagCache, store: FlagStore) -> APIRouter:
     router = APIRouter(tags=["flags"])
 
     @router.get("/export", response_model=File, summary="Export all flags as a file")
@@ -80,11 +80,11 @@ def transfer_router(cache: FlagCache, store: FlagStore) -> APIRouter:
 
         if dry_run:
             _, stored = await store.load()
-            flags = {FlagPlace(flag.environment, flag.key): flag for flag in stored}
+            flags = {FlagId(flag.environment, flag.key): flag for flag in stored}
             changes = changes_of(flags, decide(flags), who, at)
         else:
             changes = await cache.change(None, decide, actor=who, at=at)
-        touched = {FlagPlace(change.environment, change.key) for change in changes}
+        touched = {FlagId(change.environment, change.key) for change in changes}
         return ImportView(
             dry_run=dry_run,
             mode=mode,

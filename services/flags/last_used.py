@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from services.flags.change import FlagPlace
+from services.flags.change import FlagId
 from services.flags.store import FlagStore
 from shared.models import Environment
 
@@ -18,12 +18,12 @@ class LastUsed:
     def __init__(self, store: FlagStore, now: Callable[[], datetime]) -> None:
         self._store = store
         self._now = now
-        self._known: dict[FlagPlace, datetime] = {}
-        self._unwritten: dict[FlagPlace, datetime] = {}
+        self._known: dict[FlagId, datetime] = {}
+        self._unwritten: dict[FlagId, datetime] = {}
 
     def note(self, environment: Environment, key: str = EVERY_FLAG) -> None:
         """Records that one flag was evaluated, or all at once."""
-        self._unwritten[FlagPlace(environment, key)] = self._now()
+        self._unwritten[FlagId(environment, key)] = self._now()
 
     def last(self, environment: Environment, key: str) -> datetime | None:
         """Returns when the flag was last evaluated, by itself or among all."""
@@ -32,8 +32,8 @@ class LastUsed:
 
     def last_alone(self, environment: Environment, key: str) -> datetime | None:
         """Returns when it was last evaluated by itself: a client that fetches all flags does not show which it uses."""
-        place = FlagPlace(environment, key)
-        return self._unwritten.get(place) or self._known.get(place)
+        flag_id = FlagId(environment, key)
+        return self._unwritten.get(flag_id) or self._known.get(flag_id)
 
     async def write(self) -> None:
         """Writes new times and reads those of other copies of the service.
@@ -45,4 +45,4 @@ class LastUsed:
         if times:
             await self._store.note_evaluated(times)
         self._known = await self._store.evaluated()
-        self._unwritten = {place: at for place, at in self._unwritten.items() if times.get(place) != at}
+        self._unwritten = {flag_id: at for flag_id, at in self._unwritten.items() if times.get(flag_id) != at}

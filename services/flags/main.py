@@ -12,7 +12,7 @@ from services.flags.app_user_store import RedisAppUser
 from services.flags.auth import TicketInAddress, accepts_app_tokens
 from services.flags.cache import FlagCache
 from services.flags.config import Settings
-from services.flags.import_export_api import transfer_router
+from services.flags.import_export_api import import_export_router
 from services.flags.last_used import LastUsed
 from services.flags.ofrep_api import ofrep_router
 from services.flags.page import FlagPages
@@ -27,7 +27,7 @@ from shared.store import connect
 from shared.web.app import configure_logging, create_app, serve
 
 APP_USER_S = 1.0
-USAGE_S = 10.0
+LAST_USED_S = 10.0
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -51,9 +51,9 @@ def assemble(
 ) -> FastAPI:
     """Builds the service on any store."""
     token = settings.platform_token()
-    usage = LastUsed(store, now)
-    views = Views(cache, usage)
-    pages = FlagPages(views, usage, settings)
+    last_used = LastUsed(store, now)
+    views = Views(cache, last_used)
+    pages = FlagPages(views, last_used, settings)
 
     app = create_app(
         "flags",
@@ -62,13 +62,13 @@ def assemble(
         description="Feature flags in flagd's format, evaluated over OFREP, mirrored to plain Redis keys.",
         routers=[
             flags_router(cache, store, views, pages),
-            transfer_router(cache, store),
+            import_export_router(cache, store),
             page_router(cache, views, pages),
-            ofrep_router(cache, usage, token),
+            ofrep_router(cache, last_used, token),
         ],
         loops=[
             Loop("flags", cache.follow, every_s=0, stale_s=3.0),
-            Loop("last evaluated", usage.write, every_s=USAGE_S, stale_s=3 * USAGE_S),
+            Loop("last evaluated", last_used.write, every_s=LAST_USED_S, stale_s=3 * LAST_USED_S),
             *loops,
         ],
         accepts=accepts_app_tokens(token),

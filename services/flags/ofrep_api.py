@@ -83,8 +83,8 @@ class OfrepRoute(APIRoute):
             except RequestValidationError as error:
                 fault = error.errors()[0]
                 code = "PARSE_ERROR" if fault["type"] == "json_invalid" else "INVALID_CONTEXT"
-                place = ".".join(str(part) for part in fault["loc"] if part != "body")
-                return JSONResponse(_error(key, code, f"{place or 'body'}: {fault['msg']}"), 400)
+                field = ".".join(str(part) for part in fault["loc"] if part != "body")
+                return JSONResponse(_error(key, code, f"{field or 'body'}: {fault['msg']}"), 400)
             except HTTPException as error:  # a body that could not be read at all: nested too deep, not UTF-8
                 return JSONResponse(_error(key, "PARSE_ERROR", str(error.detail)), error.status_code)
             except EvaluationError as error:
@@ -96,7 +96,7 @@ class OfrepRoute(APIRoute):
         return ofrep
 
 
-def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIRouter:
+def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> APIRouter:
     router = APIRouter(prefix="/ofrep/v1", tags=["OFREP"], route_class=OfrepRoute)
     body = Body(examples=[{"context": {"targetingKey": "visitor-1", "email": "ann@example.com"}}])
     errors: dict[int | str, dict[str, Any]] = {status: {"model": OfrepError} for status in (400, 404, 503)}
@@ -113,7 +113,7 @@ def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIR
         """
         where = _environment(request, environment)
         evaluation = cache.evaluate(where, key, asked.context if asked else {})
-        usage.note(where, key)
+        last_used.note(where, key)
         return JSONResponse(_success(evaluation))
 
     @router.post(
@@ -140,12 +140,12 @@ def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIR
         """
         where = _environment(request, environment)
         context = asked.context if asked else {}
-        if flag_config_etag and flag_config_etag != cache.edition(where).etag:
-            with contextlib.suppress(RedisError):  # told by another copy, which was sooner
+        if flag_config_etag and flag_config_etag != cache.snapshot(where).etag:
+            with contextlib.suppress(RedisError):  # another copy's event came first
                 await cache.refresh()
         flags = cache.flags(where)
         flags.check_context(context)
-        usage.note(where)
+        last_used.note(where)
         parts = [flags.digest, where, str(cache.stale), (await request.body()).decode(errors="replace")]
         if flags.depends_on_time:
             parts.append(json.dumps(_evaluate_all(cache, where, context)))
@@ -173,12 +173,12 @@ def ofrep_router(cache: FlagCache, usage: LastUsed, platform_token: str) -> APIR
         """
         where = _environment(request, environment)
         seen = f'"{last_event_id}"' if last_event_id else None
-        while edition := await cache.next_edition(where, seen):
-            seen = edition.etag
+        while snapshot := await cache.next_snapshot(where, seen):
+            seen = snapshot.etag
             yield ServerSentEvent(
                 event="message",
-                id=edition.flags.digest,
-                data={"type": "refetchEvaluation", "etag": seen, "lastModified": int(edition.since.timestamp())},
+                id=snapshot.flags.digest,
+                data={"type": "refetchEvaluation", "etag": seen, "lastModified": int(snapshot.since.timestamp())},
             )
 
     return router

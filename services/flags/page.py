@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.flags.change import FlagPlace, places, tag
+from services.flags.change import FlagId, flag_ids, tag
 from services.flags.diff import Difference, differences
 from services.flags.flag import Change, Flag, mirror_key, plain_value, rules_aside
 from services.flags.last_used import LastUsed
@@ -35,7 +35,7 @@ class Panel(NamedTuple):
     evaluated_alone: datetime | None
 
 
-class Told(NamedTuple):
+class HistoryEntry(NamedTuple):
     """One entry of the history, as the page shows it."""
 
     change: Change
@@ -49,9 +49,9 @@ class FlagPages:
     digest that a page polls with; methods return None if nothing on it has changed.
     """
 
-    def __init__(self, views: Views, usage: LastUsed, settings: SharedSettings) -> None:
+    def __init__(self, views: Views, last_used: LastUsed, settings: SharedSettings) -> None:
         self._views = views
-        self._usage = usage
+        self._last_used = last_used
         self._settings = settings
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
@@ -68,10 +68,10 @@ class FlagPages:
         panels = self._panels(key)
         if not changes and not any(panel.flag for panel in panels):
             raise NotFound(f"there has never been a flag {key}; the page / lists those there are")
-        told = [Told(change, differences(change)) for _, change in changes]
+        entries = [HistoryEntry(change, differences(change)) for _, change in changes]
         following = changes[-1][0] if len(changes) == HISTORY_SHOWN else None
         return self._unless_seen(
-            seen, "flag.html", hostname, key=key, panels=panels, history=told, following=following, newest=newest
+            seen, "flag.html", hostname, key=key, panels=panels, history=entries, following=following, newest=newest
         )
 
     def problem(self, title: str, detail: str, key: str, hostname: str | None) -> str:
@@ -84,24 +84,24 @@ class FlagPages:
 
     def _panels(self, key: str) -> list[Panel]:
         flags = self._views.everywhere(key)
-        return [self._panel(place, flags.get(place)) for place in places(key, None)]
+        return [self._panel(flag_id, flags.get(flag_id)) for flag_id in flag_ids(key, None)]
 
-    def _panel(self, place: FlagPlace, flag: Flag | None) -> Panel:
+    def _panel(self, flag_id: FlagId, flag: Flag | None) -> Panel:
         definition = flag.definition if flag else None
         aside = rules_aside(definition.targeting) if definition else None
         rules = aside or (definition.targeting if definition else None)
         value = plain_value(definition)
-        named = definition.mirror if definition and place.environment == Environment.PRODUCTION else None
+        named = definition.mirror if definition and flag_id.environment == Environment.PRODUCTION else None
         return Panel(
-            place.environment,
+            flag_id.environment,
             flag,
-            seen=(tag({place: flag}, [place]) or "").strip('"') if flag else "",
+            seen=(tag({flag_id: flag}, [flag_id]) or "").strip('"') if flag else "",
             value=value if value is not None else "no key",
             rules=json.dumps(rules, indent=2, ensure_ascii=False) if rules else "",
             aside=aside is not None,
-            mirrors=[mirror_key(*place), *([named] if named else [])],
-            evaluated=_coarse(self._usage.last(*place)),
-            evaluated_alone=_coarse(self._usage.last_alone(*place)),
+            mirrors=[mirror_key(*flag_id), *([named] if named else [])],
+            evaluated=_coarse(self._last_used.last(*flag_id)),
+            evaluated_alone=_coarse(self._last_used.last_alone(*flag_id)),
         )
 
     def _render(self, template: str, hostname: str | None, **context: Any) -> str:

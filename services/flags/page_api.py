@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from services.flags.api import Condition, Seen, Where, page_response
 from services.flags.auth import actor
 from services.flags.cache import FlagCache
-from services.flags.change import Precondition, Rules, places, switched
+from services.flags.change import Precondition, Rules, flag_ids, switched
 from services.flags.flag import FlagKey
 from services.flags.page import FlagPages
 from services.flags.view import FlagView, Views
@@ -48,14 +48,14 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
         if seen is not None:
             condition = Precondition(if_match=f'"{seen}"')
         try:
-            decide = switched(places(key, environment), to, rules, condition)
+            decide = switched(flag_ids(key, environment), to, rules, condition)
             await cache.change([key], decide, actor=actor(request.headers), at=now())
             view, response.headers["ETag"] = views.one(key, environment)
         except (Problem, RedisError) as error:
             if not _from_page(request):
                 raise
             problem = error if isinstance(error, Problem) else redis_unavailable(error)
-            return _told(pages, problem, key, request)
+            return _problem_page(pages, problem, key, request)
         if _from_page(request):
             return RedirectResponse(_back(request, key), status_code=303)
         return view
@@ -67,7 +67,7 @@ def _from_page(request: Request) -> bool:
     return wants_page(request.headers.get("accept"))
 
 
-def _told(pages: FlagPages, problem: Problem, key: str, request: Request) -> HTMLResponse:
+def _problem_page(pages: FlagPages, problem: Problem, key: str, request: Request) -> HTMLResponse:
     stale = problem.status == 412
     title = "Not switched: somebody was first" if stale else "Not switched"
     page = pages.problem(title, CHANGED_MEANWHILE if stale else problem.detail, key, request.url.hostname)

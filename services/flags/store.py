@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline, PubSub
 from redis.exceptions import WatchError
 
-from services.flags.change import Decide, FlagPlace, changes_of, flag_after, mirrors_after
+from services.flags.change import Decide, FlagId, changes_of, flag_after, mirrors_after
 from services.flags.flag import Change, Flag, mirrored
 from shared import events
 from shared.models import Environment, Event
@@ -48,7 +48,7 @@ class FlagStore:
 
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
         """Calls `decide` with the flags of these keys in every environment (None: all flags), and stores what it
-        returns (None in a place: no flag) with version, history, mirrors and events.
+        returns (None: no such flag) with version, history, mirrors and events.
 
         Returns the changes, an empty list if nothing differs. An exception of `decide` ends the call without a change;
         `decide` is called again if another writer was first. Raises Conflict if a mirror's name belongs to another
@@ -90,30 +90,30 @@ class FlagStore:
         entries: Any = await self._redis.xrevrange(_history(key), max=newest, count=limit)
         return [(entry_id, Change.model_validate_json(fields["change"])) for entry_id, fields in entries]
 
-    async def note_evaluated(self, times: Mapping[FlagPlace, datetime]) -> None:
-        """Stores when the flags in these places were last evaluated."""
+    async def note_evaluated(self, times: Mapping[FlagId, datetime]) -> None:
+        """Stores when these flags were last evaluated."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            for place, at in times.items():
-                pipe.hset(_evaluated(place.environment), place.key, at.isoformat())
+            for flag_id, at in times.items():
+                pipe.hset(_evaluated(flag_id.environment), flag_id.key, at.isoformat())
             await pipe.execute()
 
-    async def evaluated(self) -> dict[FlagPlace, datetime]:
+    async def evaluated(self) -> dict[FlagId, datetime]:
         """Returns what `note_evaluated` stored; a flag's entry is deleted with the flag."""
-        found: dict[FlagPlace, datetime] = {}
+        found: dict[FlagId, datetime] = {}
         for environment in Environment:
             times: Any = await self._redis.hgetall(_evaluated(environment))
-            found |= {FlagPlace(environment, key): datetime.fromisoformat(at) for key, at in times.items()}
+            found |= {FlagId(environment, key): datetime.fromisoformat(at) for key, at in times.items()}
         return found
 
 
-async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[FlagPlace, Flag]:
+async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[FlagId, Flag]:
     flags = {}
     for environment in Environment:
         texts: Any = await (
             pipe.hvals(_flags(environment)) if keys is None else pipe.hmget(_flags(environment), list(keys))
         )
         for flag in (Flag.model_validate_json(text) for text in texts if text):
-            flags[FlagPlace(environment, flag.key)] = flag
+            flags[FlagId(environment, flag.key)] = flag
     return flags
 
 

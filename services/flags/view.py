@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from services.flags.cache import FlagCache
-from services.flags.change import FlagPlace, places, tag
+from services.flags.change import FlagId, flag_ids, tag
 from services.flags.flag import Change, Definition, Flag
 from services.flags.last_used import LastUsed
 from shared.errors import NotFound
@@ -41,9 +41,9 @@ def change_view(entry_id: str, change: Change) -> ChangeView:
 class Views:
     """Builds views from memory. Methods raise Unavailable before the flags were first read from Redis."""
 
-    def __init__(self, cache: FlagCache, usage: LastUsed) -> None:
+    def __init__(self, cache: FlagCache, last_used: LastUsed) -> None:
         self._cache = cache
-        self._usage = usage
+        self._last_used = last_used
 
     def all(self, environment: Environment) -> list[FlagView]:
         """Returns all flags of the environment, last changed first."""
@@ -54,17 +54,18 @@ class Views:
         NotFound.
         """
         flags = self.everywhere(key)
-        where = [place for place in places(key, environment) if place in flags]
-        etag = tag(flags, where)
+        ids = [flag_id for flag_id in flag_ids(key, environment) if flag_id in flags]
+        etag = tag(flags, ids)
         if etag is None:
-            place = environment or "any environment"
-            raise NotFound(f"there is no flag {key} in {place}; GET /flags lists those there are")
-        return self._view(flags[where[0]]), etag
+            raise NotFound(
+                f"there is no flag {key} in {environment or 'any environment'}; GET /flags lists those there are"
+            )
+        return self._view(flags[ids[0]]), etag
 
-    def everywhere(self, key: str) -> dict[FlagPlace, Flag]:
+    def everywhere(self, key: str) -> dict[FlagId, Flag]:
         """Returns the flag in each environment that has it."""
-        found = {place: self._cache.flags(place.environment).get(key) for place in places(key, None)}
-        return {place: flag for place, flag in found.items() if flag}
+        found = {flag_id: self._cache.flags(flag_id.environment).get(key) for flag_id in flag_ids(key, None)}
+        return {flag_id: flag for flag_id, flag in found.items() if flag}
 
     def _view(self, flag: Flag) -> FlagView:
         return FlagView(
@@ -72,6 +73,6 @@ class Views:
             environment=flag.environment,
             updated_at=flag.updated_at,
             updated_by=flag.updated_by,
-            evaluated_at=self._usage.last(flag.environment, flag.key),
+            evaluated_at=self._last_used.last(flag.environment, flag.key),
             **flag.definition.model_dump(),
         )

@@ -4,7 +4,7 @@ Decisions are made from memory; Redis is written behind, so an abort never waits
 import only those above it:
 
 rules/     alert rules: metric, threshold, hysteresis
-samples/   measurements of instances and releases: caches, downsampling, quantiles, storage
+samples/   measurements of instances and releases: caches, downsampling, storage
 notify/    message texts, recipients, silences, the notifier (apprise)
 scaling/   memory limits: input, policy, decision, loop
 alerts/    alert states, traffic windows, the evaluator
@@ -12,6 +12,6 @@ dispatch/  alert groups, deliveries, the outbox, the dispatcher that follows eve
 api/       REST and HTML pages
 
 `loops.py` holds the sampler, the abort loop and the event follower, `metrics.py` the Prometheus collector; `main.py` is
-the composition root. A new message is an entry in `TELLERS` (`notify/event_message.py`); a new metric is a `Metric`
+the composition root. A new message is an entry in `COMPOSERS` (`notify/event_message.py`); a new metric is a `Metric`
 (`rules/rule.py`) with its reading in `alerts/evaluator.py`.
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.monitor.alerts.alert import AbortState, Alert
 from services.monitor.alerts.alert_state import ActiveAlerts
-from services.monitor.alerts.evaluator import CALL_S, Clock, Evaluator, ask
+from services.monitor.alerts.evaluator import CALL_S, Clock, Evaluator
 from services.monitor.samples.inventory import ILL
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
@@ -27,19 +27,19 @@ class Sampler:
         self._deployer = deployer
         self._samples = samples
         self._clock = clock
-        self.silent: str | None = None
+        self.problem: str | None = None
 
     async def step(self) -> None:
         """Takes one sample of all instances; without an answer it stores and concludes nothing."""
         await self._samples.load_if_possible(self._clock())
         try:
-            answer = await ask(self._deployer, "/stats")
+            answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
-            self.silent = problem.detail
+            self.problem = problem.detail
             self._samples.missed()
             return
-        self._samples.take(Page[InstanceStats].model_validate(answer).items, self._clock())
-        self.silent = None
+        self._samples.record(Page[InstanceStats].model_validate(answer).items, self._clock())
+        self.problem = None
 
 
 class Aborts:
@@ -66,18 +66,18 @@ class Aborts:
             if problem.status not in (404, 409):
                 log.warning("the abort of %s is not confirmed, it is repeated: %s", release, problem.detail)
                 return
-            outcome, words = AbortState.OBSOLETE, problem.detail
+            outcome, detail = AbortState.OBSOLETE, problem.detail
         else:
             log.info("%s is aborted: %s", release, reason)
-            outcome, words = AbortState.CONFIRMED, alerts[0].abort_reason
+            outcome, detail = AbortState.CONFIRMED, alerts[0].abort_reason
         for alert in alerts:
-            self._alerts.settle(alert, outcome, self._clock(), words)
+            self._alerts.settle(alert, outcome, self._clock(), detail)
 
 
 class RegistryFollower:
     """Reacts at once to the deployer's events about instances and releases.
 
-    The regular looks find most of it too, a second later; what happened while no monitor ran is found here alone.
+    The evaluator finds most of it too, a second later; what happened while no monitor ran is found here alone.
     `on_kill` gets each OOM kill, possibly more than once.
     """
 
@@ -87,13 +87,13 @@ class RegistryFollower:
     def __init__(
         self,
         events: EventFollower,
-        watch: Evaluator,
+        evaluator: Evaluator,
         samples: SampleCache,
         on_kill: Callable[[EnvironmentKey, Kill], None],
         clock: Clock,
     ) -> None:
         self._events = events
-        self._watch = watch
+        self._evaluator = evaluator
         self._samples = samples
         self._on_kill = on_kill
         self._clock = clock
@@ -106,7 +106,7 @@ class RegistryFollower:
             if event.type in self.ILL:
                 await self._on_ill(event)
             elif event.type in self.ENDED and _environment(event) == Environment.PRODUCTION:
-                self._watch.end(event.id, event.reason or f"{event.id}: {event.type}")
+                self._evaluator.end(event.id, event.reason or f"{event.id}: {event.type}")
             await self._events.confirm(entry_id)
 
     async def _on_ill(self, event: Event) -> None:
@@ -115,12 +115,12 @@ class RegistryFollower:
         reason = event.reason or f"instance {event.id}: {event.type}"
         if extra.get("oom_killed"):
             if extra.get("memory_limit", 0) < extra.get("max_memory", 0):
-                self._watch.excuse(event.id)  # it is given more memory; `restarts` finds it if that does not help
+                self._evaluator.excuse(event.id)  # it is given more memory; `restarts` finds it if that does not help
                 return
-            self._samples.faults.note_kill(release, reason, event.at)
-        await self._watch.strike(event.app, _environment(event), release, reason)
+            self._samples.restart_history.note_kill(release, reason, event.at)
+        await self._evaluator.on_ill_instance(event.app, _environment(event), release, reason)
 
 
 def _environment(event: Event) -> Environment:
-    told = (event.model_extra or {}).get("environment")
-    return Environment.PRODUCTION if told == Environment.PRODUCTION else Environment.CANARY
+    environment = (event.model_extra or {}).get("environment")
+    return Environment.PRODUCTION if environment == Environment.PRODUCTION else Environment.CANARY

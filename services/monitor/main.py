@@ -7,7 +7,7 @@ import httpx
 from fastapi import FastAPI
 
 from services.monitor.alerts.alert_state import ActiveAlerts
-from services.monitor.alerts.alert_store import RedisAlertStore
+from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.api.alerts import alerts_router
 from services.monitor.api.notifications import deliveries_router, notifiers_router, silences_router
@@ -16,16 +16,16 @@ from services.monitor.api.pages import alerts_page, pages_router
 from services.monitor.api.policies import policies_router
 from services.monitor.api.samples import samples_router
 from services.monitor.config import Settings
-from services.monitor.dispatch.outbox_store import GROUP, RedisOutboxStore
+from services.monitor.dispatch.outbox_store import GROUP, OutboxStore
 from services.monitor.dispatch.wiring import notifications
 from services.monitor.loops import Aborts, RegistryFollower, Sampler
 from services.monitor.metrics import MonitorCollector
 from services.monitor.notify.apprise_notifier import AppriseNotifier
-from services.monitor.notify.notifier_store import RedisNotifierStore
-from services.monitor.samples.redis_sample_store import RedisSampleStore
+from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
-from services.monitor.scaling.policy_store import RedisPolicyStore
+from services.monitor.scaling.policy_store import PolicyStore
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill
 from services.monitor.scaling.scaling_loop import Scaling
 from shared.clock import now
@@ -37,7 +37,7 @@ from shared.store import connect
 from shared.web.app import configure_logging, create_app, serve
 
 SAMPLE_S = 2.0
-LOOK_S = 0.5
+EVALUATE_S = 0.5
 REPEAT_S = 1.0
 
 
@@ -48,9 +48,9 @@ def build_app(settings: Settings) -> FastAPI:
     http = httpx.AsyncClient()
     deployer = ServiceClient("deployer", settings, registry, http)
     proxy = ServiceClient("proxy", settings, registry, http)
-    sample_store = RedisSampleStore(redis)
+    sample_store = SampleStore(redis)
     samples, traffic = SampleCache(sample_store), TrafficCache(sample_store)
-    alerts = ActiveAlerts(RedisAlertStore(redis))
+    alerts = ActiveAlerts(AlertStore(redis))
 
     aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
     storing = Loop("storing alerts", alerts.flush, every_s=REPEAT_S)
@@ -60,61 +60,55 @@ def build_app(settings: Settings) -> FastAPI:
         storing.wake()
 
     sampler = Sampler(deployer, samples, now)
-    watch = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
-    telling = notifications(
-        RedisOutboxStore(redis),
-        RedisNotifierStore(redis),
-        AppriseNotifier(),
-        settings,
-        EventFollower(redis, GROUP),
-        now,
-    )
+    evaluator = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
+    deliveries, silences = OutboxStore(redis), NotifierStore(redis)
+    notified = notifications(deliveries, silences, AppriseNotifier(), settings, EventFollower(redis, GROUP), now)
 
-    pages, policies = MonitorPages(settings), RedisPolicyStore(redis)
+    pages, policies = MonitorPages(settings), PolicyStore(redis)
     scaling = Scaling(deployer, samples, policies, now)
     scaling_loop = Loop("scaling", scaling.step, every_s=SAMPLE_S)
 
-    def on_kill(place: EnvironmentKey, kill: Kill) -> None:
-        scaling.killed(place, kill)
+    def on_kill(key: EnvironmentKey, kill: Kill) -> None:
+        scaling.killed(key, kill)
         scaling_loop.wake()
 
-    follower = RegistryFollower(EventFollower(redis, "monitor"), watch, samples, on_kill, now)
+    follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, now)
 
     async def deployer_check() -> str | None:
-        return sampler.silent
+        return sampler.problem
 
     async def proxy_check() -> str | None:
-        return watch.proxy_silent
+        return evaluator.proxy_problem
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
-        async with redis, http, telling.outbox:
+        async with redis, http, notified.outbox:
             yield
 
     return create_app(
         "monitor",
         settings,
         registry,
-        description="Samples, alerts, the abort of canaries that fail, and messages to people.",
+        description="Samples, alerts, the abort of failing canaries, scaling of memory, and messages to people.",
         routers=[
             pages_router(pages, sample_store, policies),
             samples_router(sample_store),
-            alerts_router(alerts, alerts_page(pages, alerts, telling.notifier_store, telling.store)),
-            deliveries_router(telling.store),
-            notifiers_router(telling.book, settings.outside_url("monitor")),
-            silences_router(telling.notifier_store),
+            alerts_router(alerts, alerts_page(pages, alerts, silences, deliveries)),
+            deliveries_router(deliveries),
+            notifiers_router(notified.recipients, settings.outside_url("monitor")),
+            silences_router(silences),
             policies_router(policies),
         ],
         loops=[
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
-            Loop("watch", watch.step, every_s=LOOK_S),
+            Loop("watch", evaluator.step, every_s=EVALUATE_S),
             aborts,
             Loop("events", follower.step, every_s=0.0),
             storing,
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
             Loop("storing traffic", traffic.flush, every_s=REPEAT_S),
             scaling_loop,
-            *telling.loops,
+            *notified.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
         collectors=[MonitorCollector(samples, alerts, now)],

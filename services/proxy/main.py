@@ -41,7 +41,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     admin_http = admin_client(admin_socket(settings))
     http = httpx.AsyncClient()
-    registry, store, ledger = RedisRegistry(redis), RouteStore(redis), RequestCounts()
+    registry, store, counts = RedisRegistry(redis), RouteStore(redis), RequestCounts()
     save_due, tasks_due = asyncio.Event(), asyncio.Event()
 
     def wake() -> None:
@@ -54,13 +54,13 @@ def build_app(settings: Settings) -> FastAPI:
         AbortedReleases(folder),
         EnvoyAdmin(admin_http),
         store,
-        ledger.view,
+        counts.view,
         now,
         wake=wake,
     )
-    sync = RegistrySync(control, registry, ledger, settings.domain)
-    watch, reader = EnvoyWatch(control), TrafficReader(control, ledger)
-    rollouts, pages = RolloutService(control), ProxyPages(control, ledger, reader, settings)
+    sync = RegistrySync(control, registry, counts, settings.domain)
+    watch, reader = EnvoyWatch(control), TrafficReader(control, counts)
+    rollouts, pages = RolloutService(control), ProxyPages(control, counts, reader, settings)
     deployer = ServiceClient("deployer", settings, registry, http)
     loops = [
         Loop("save", control.save, every_s=1.0, woken=save_due),
@@ -88,7 +88,7 @@ def build_app(settings: Settings) -> FastAPI:
         routers=[router(sync, rollouts, reader, pages), pages_router(rollouts, pages)],
         loops=loops,
         checks={"envoy": watch.check, "redis": store.check},
-        collectors=[TrafficCollector(control, ledger)],
+        collectors=[TrafficCollector(control, counts)],
         resources=resources,
     )
 

@@ -13,9 +13,9 @@ from shared.errors import Unavailable
 class TrafficCollector(Collector):
     """Exports gauges rather than counters, since the figures start again at 0 with each epoch."""
 
-    def __init__(self, control: ControlPlane, ledger: RequestCounts) -> None:
+    def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:
         self._control = control
-        self._ledger = ledger
+        self._counts = counts
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         labels = ["app", "track", "release"]
@@ -26,7 +26,7 @@ class TrafficCollector(Collector):
         except Unavailable:
             routes = []
         for route in routes:
-            for track, figures in self._ledger.view(route).tracks.items():
+            for track, figures in self._counts.view(route).tracks.items():
                 values = [route.app, str(track), figures.release or ""]
                 requests.add_metric(values, figures.requests)
                 errors.add_metric(values, figures.errors)

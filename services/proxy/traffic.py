@@ -40,13 +40,13 @@ class RequestCounts:
         self._le_ms: tuple[float, ...] = ()
         self._failing: set[str] = set()
 
-    def restart(self) -> None:
+    def reset(self) -> None:
         """Resets all counts after a restart of Envoy, whose counters began at 0 again."""
         self._tallies.clear()
         self._latencies = {}
         self._hosts = {}
 
-    def count(self, routes: Iterable[Route], clusters: Clusters) -> None:
+    def add_requests(self, routes: Iterable[Route], clusters: Clusters) -> None:
         """Adds the requests and errors of all hosts since the last reading."""
         counters = {(host.cluster, host.address): (host.answered, host.errors) for host in clusters.hosts}
         before = counters if self._hosts is None else self._hosts
@@ -56,12 +56,12 @@ class RequestCounts:
                 for endpoint in route.endpoints[track].values():
                     key = (cluster_name(route.app, track), endpoint.address)
                     if key in counters and endpoint.release == route.release_of(track):
-                        answered, errors = _grown(before.get(key, (0, 0)), counters[key])
+                        answered, errors = _increase(before.get(key, (0, 0)), counters[key])
                         tally.requests[track] += answered
                         tally.errors[track] += errors
         self._hosts = counters
 
-    def time(self, routes: Iterable[Route], clusters: Clusters, latencies: Mapping[str, Latency]) -> None:
+    def add_latencies(self, routes: Iterable[Route], clusters: Clusters, latencies: Mapping[str, Latency]) -> None:
         """Adds the latencies since the last reading.
 
         Latencies of the split are left out of a window in which it failed over to stable, and of the next one, since
@@ -134,7 +134,7 @@ def _failed_over(route: Route, clusters: Clusters, before: Latency | None, after
     return retried or any(endpoint.address not in healthy for endpoint in route.ready(Track.CANARY))
 
 
-def _grown(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
+def _increase(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
     """Returns the increase of both counters; a counter that fell belongs to a new host at the old address."""
     if after[0] < before[0]:
         return after

@@ -16,8 +16,8 @@ RETRY_S = 0.5
 class KeyedTasks:
     """Runs at most one task for each key, and at most `at_a_time` in all.
 
-    `on_end` is called after each. What a task raises is logged, and its key may be begun again after 0.5 s. The keeper
-    begins nothing by itself: whoever is woken while a task runs remembers it, and asks again when `on_end` is called.
+    `on_end` is called after each. What a task raises is logged, and its key may be begun again after 0.5 s. A key that
+    is busy is not queued: the caller starts it again when `on_end` is called.
     """
 
     def __init__(self, name: str, on_end: Callable[[], None] = lambda: None, *, at_a_time: float = math.inf) -> None:

@@ -30,6 +30,6 @@ async def at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for told, handler in handlers.items():
-            signal.signal(told, handler)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
         close()

@@ -8,7 +8,7 @@ from typing import Any
 from shared.config import ServiceName
 from shared.models import Environment
 from stack.clients.git import Pushed, Repository
-from stack.clients.probe_client import look, wait_for
+from stack.clients.probe_client import probe, wait_for
 from stack.local.local_stack import LocalStack
 
 NOTES = Path(__file__).parents[2] / "examples" / "notes"
@@ -67,7 +67,7 @@ class Deployable:
 
     def sees(self, url: str, commit: str) -> bool:
         """Returns whether an outside client now gets an answer of `commit`."""
-        return look(url, "/version", self.host).commit == commit
+        return probe(url, "/version", self.host).commit == commit
 
     def latest_release(self, environment: Environment) -> dict[str, Any]:
         releases = self.call("deployer", "GET", f"/apps/{self.app}/environments/{environment}/releases")

@@ -50,10 +50,10 @@ class Report:
 
 def report(results: Iterable[Result], since: float, until: float) -> Report:
     """Reports on the requests due from `since` until before `until`, and on gaps between completions in that time."""
-    everything = list(results)
-    due = [result for result in everything if since <= result.due < until]
+    results = list(results)
+    due = [result for result in results if since <= result.due < until]
     lost = sorted((result for result in due if result.lost), key=lambda result: result.due)
-    quick = [result for result in everything if result.quick and not result.lost]
+    quick = [result for result in results if result.quick and not result.lost]
     latencies = sorted((result.done - result.due) * 1000 for result in quick if since <= result.due < until)
     return Report(
         sent=len(due),

@@ -31,7 +31,7 @@ class ProbeAnswer:
             return ""
 
 
-def look(url: str, path: str, host: str = "") -> ProbeAnswer:
+def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
     """Sends a GET on a new connection, without a cookie. `host` is the Host header, where several apps share
     the port.
     """
@@ -65,7 +65,7 @@ def wait_for_commit(url: str, commit: str, *, host: str = "", timeout_s: float =
     """Waits until an outside client receives `commit` on the port of `url`, and returns the seconds. Raises
     TimeoutError.
     """
-    return wait_for(lambda: look(url, "/version", host).commit == commit, f"{commit[:8]} on {url}", timeout_s)
+    return wait_for(lambda: probe(url, "/version", host).commit == commit, f"{commit[:8]} on {url}", timeout_s)
 
 
 def tracks_of_new_visitors(url: str, count: int, *, host: str = "", concurrency: int = 32) -> Counter[str]:

@@ -71,7 +71,7 @@ def up(compose: Compose, home: Path) -> None:
     started = time.monotonic()
     compose.run("--profile", "first-run", "build")
     configuration = compose.configuration()
-    told = network.ensure(configuration["networks"]["apps"]["name"], configuration["name"])
+    hint = network.ensure(configuration["networks"]["apps"]["name"], configuration["name"])
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
     changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
     compose.run("up", "--detach", "--wait", "--remove-orphans")
@@ -82,7 +82,7 @@ def up(compose: Compose, home: Path) -> None:
     write_private(home / "token", f"{token}\n")
     ports = compose.ports()
     _wait_until_ready(ports, token)
-    _greet(ports, home, time.monotonic() - started, told)
+    _greet(ports, home, time.monotonic() - started, hint)
 
 
 def down(compose: Compose) -> None:
@@ -140,8 +140,8 @@ def _unready(port: int, token: str) -> str:
         return str(error)
 
 
-def _greet(ports: dict[str, int], home: Path, seconds: float, told: str) -> None:
-    """Prints how to reach the stack; `told` is an additional line, or empty."""
+def _greet(ports: dict[str, int], home: Path, seconds: float, hint: str) -> None:
+    """Prints how to reach the stack; `hint` is an additional line, or empty."""
     only = f"production only :{ports['production']}, canary only :{ports['canary']}"
     build = f"http://127.0.0.1:{ports['build']}"
     lines = [
@@ -152,7 +152,7 @@ def _greet(ports: dict[str, int], home: Path, seconds: float, told: str) -> None
         f"  token     {home / 'token'}",
         "  logs      make logs",
         "make down ends it, and the apps with it; their data stays.",
-        *([told] if told else []),
+        *([hint] if hint else []),
     ]
     print("\n".join(lines), flush=True)
 

@@ -11,71 +11,67 @@ from shared.config import SharedSettings
 from stack.clients.delivery import Deployable, RequestRefused
 from stack.compose.compose_stack import mail_sink_for
 from stack.demo.demo_output import DemoOutput
-from stack.demo.demo_scenario import APP, DemoScenario, NotHeld
+from stack.demo.demo_scenario import APP, DemoScenario, StepFailed
 from stack.local.local_stack import LocalStack
 from stack.stack_fixture import own_stack, running_stack
 
-FAILURES = (NotHeld, RequestRefused, TimeoutError, httpx.HTTPError, RuntimeError, OSError)
+FAILURES = (StepFailed, RequestRefused, TimeoutError, httpx.HTTPError, RuntimeError, OSError)
 
 
-class Ended(Exception):
-    """Raised when a step did not hold and its failure has been printed."""
+class DemoFailed(Exception):
+    """Raised when a step failed and its failure has been printed."""
 
 
 def main() -> int:
-    teller = DemoOutput()
-    teller.say("Slipway: an app's way from git push to production\n")
+    output = DemoOutput()
+    output.say("Slipway: an app's way from git push to production\n")
     started = time.monotonic()
     try:
         with contextlib.ExitStack() as ending:
-            stack = _stack(teller, ending)
+            stack = _stack(output, ending)
             folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="slipway-demo-"))
-            _tell(teller, stack, Path(folder))
+            _run_steps(output, stack, Path(folder))
             runs_on = running_stack()
-    except Ended:
+    except DemoFailed:
         return 1
     except KeyboardInterrupt:
         return 130
-    teller.say(f"\nEvery line held; {time.monotonic() - started:.0f} s in all.\n")
+    output.say(f"\nEvery line held; {time.monotonic() - started:.0f} s in all.\n")
     if runs_on is None:
-        teller.say("Start the stack:  make local, or make up in containers")
-    teller.say(_what_next(runs_on.settings if runs_on else SharedSettings()))
+        output.say("Start the stack:  make local, or make up in containers")
+    output.say(_what_next(runs_on.settings if runs_on else SharedSettings()))
     return 0
 
 
-def _stack(teller: DemoOutput, ending: contextlib.ExitStack) -> LocalStack:
+def _stack(output: DemoOutput, ending: contextlib.ExitStack) -> LocalStack:
     """Returns the running stack, or a new one, which ends with `ending`."""
     stack = running_stack()
     if stack is not None:
-        teller.held("the stack", f"runs already, is used and left running; so is {APP}")
+        output.passed("the stack", f"runs already, is used and left running; so is {APP}")
         return stack
     started = time.monotonic()
     try:
-        with teller.busy("the stack"):
+        with output.busy("the stack"):
             stack = ending.enter_context(own_stack())
     except FAILURES as error:
-        teller.failed("the stack", str(error))
-        raise Ended from error
-    teller.held("the stack", f"Redis, Envoy and five services ready after {time.monotonic() - started:.1f} s")
+        output.failed("the stack", str(error))
+        raise DemoFailed from error
+    output.passed("the stack", f"Redis, Envoy and five services ready after {time.monotonic() - started:.1f} s")
     return stack
 
 
-def _tell(teller: DemoOutput, stack: LocalStack, folder: Path) -> None:
+def _run_steps(output: DemoOutput, stack: LocalStack, folder: Path) -> None:
     with mail_sink_for(stack) as mail:
-        _tell_lines(teller, stack, DemoScenario(Deployable(stack, APP, folder), mail))
-
-
-def _tell_lines(teller: DemoOutput, stack: LocalStack, story: DemoScenario) -> None:
-    for title, line in story.lines():
-        try:
-            with teller.busy(title):
-                measured = line()
-        except FAILURES as error:
-            teller.failed(title, str(error))
-            logs = f"are in {stack.settings.home}/logs/, each build's in logs/builds/"
-            teller.say(f"\nThe logs {'are told by make logs' if stack.in_containers() else logs}.")
-            raise Ended from error
-        teller.held(title, measured)
+        for title, step in DemoScenario(Deployable(stack, APP, folder), mail).steps():
+            try:
+                with output.busy(title):
+                    measured = step()
+            except FAILURES as error:
+                output.failed(title, str(error))
+                logs = f"are in {stack.settings.home}/logs/, each build's in logs/builds/"
+                output.say(f"\nThe logs {'are shown by make logs' if stack.in_containers() else logs}.")
+                raise DemoFailed from error
+            output.passed(title, measured)
 
 
 def _what_next(settings: SharedSettings) -> str:

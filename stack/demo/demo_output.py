@@ -23,7 +23,7 @@ class DemoOutput:
 
     @contextlib.contextmanager
     def busy(self, title: str) -> Iterator[None]:
-        """Shows that `title` is under way. `held` or `failed` prints the result afterwards."""
+        """Shows that `title` is under way. `passed` or `failed` prints the result afterwards."""
         if not self._watched:
             self.say(f"  .... {title}")
             yield
@@ -38,7 +38,7 @@ class DemoOutput:
             spinner.join()
             self._out.write("\r\033[K")
 
-    def held(self, title: str, measured: str) -> None:
+    def passed(self, title: str, measured: str) -> None:
         self.say(f"  ok   {title:{WIDTH}} {measured}")
 
     def failed(self, title: str, why: str) -> None:

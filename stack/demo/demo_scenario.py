@@ -8,7 +8,7 @@ from shared.models import Environment
 from stack.clients.delivery import NOTES, Deployable, RequestRefused, indented
 from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink
-from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for, wait_for_commit
+from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for, wait_for_commit
 
 APP = "slipway-demo"
 FLAG = "set-message"
@@ -21,12 +21,12 @@ MEMORY_RATE = 100.0
 TEAM = "team@example.com"
 
 
-class NotHeld(Exception):
-    """Raised when a step does not hold; the text says what was seen instead."""
+class StepFailed(Exception):
+    """Raised when a step fails; the text says what was seen instead."""
 
 
 class DemoScenario:
-    """Runs the steps. `lines` returns them in order; each does its part and returns its measurement, or raises."""
+    """Runs the demo. `steps` returns its steps in order; each does its part and returns its measurement, or raises."""
 
     def __init__(self, app: Deployable, mail: MailSink) -> None:
         self._app = app
@@ -36,7 +36,7 @@ class DemoScenario:
         self._good = ""  # the newest commit without a fault
         self._version = 0
 
-    def lines(self) -> list[tuple[str, Callable[[], str]]]:
+    def steps(self) -> list[tuple[str, Callable[[], str]]]:
         return [
             ("production live", self.production),
             ("canary live", self.canary),
@@ -69,12 +69,12 @@ class DemoScenario:
     def share(self) -> str:
         app = self._app
         weight = app.rollout()["weight"] / 100
-        wait_for(lambda: look(app.public, "/version", app.host).track == "canary", "a visitor of the canary", 10)
+        wait_for(lambda: probe(app.public, "/version", app.host).track == "canary", "a visitor of the canary", 10)
         seen = tracks_of_new_visitors(app.public, NEW_VISITORS, host=app.host)
         share = seen["canary"] / NEW_VISITORS
         measured = f"{share:.1%} got the canary, {weight:.0%} are set, {seen['lost']} requests lost: {app.public}"
         if seen["lost"] or seen["canary"] + seen["stable"] != NEW_VISITORS or abs(share - weight) > SHARE_TOLERANCE:
-            raise NotHeld(f"{measured}; {dict(seen)}")
+            raise StepFailed(f"{measured}; {dict(seen)}")
         return measured
 
     def flag(self) -> str:
@@ -87,9 +87,9 @@ class DemoScenario:
         wait_for(lambda: self._set_answers() == 403, "/set refused while the flag is off", 5)
         app.call("flags", "PATCH", path, {"defaultVariant": "on"})
         seconds = wait_for(lambda: self._set_answers() == 200, "/set allowed with the flag on", 5)
-        note = look(app.production, "/get", app.host).body.strip()
+        note = probe(app.production, "/get", app.host).body.strip()
         if note != "hello":
-            raise NotHeld(f"/set/hello was allowed, but /get says {note!r}")
+            raise StepFailed(f"/set/hello was allowed, but /get says {note!r}")
         return f"/set/hello: 403 before, 200 {seconds * 1000:.0f} ms after; no deploy"
 
     def failing_test(self) -> str:
@@ -100,7 +100,7 @@ class DemoScenario:
         self._repository.go_back_to(self._good)
         build = self._build_of(commit)
         if build["state"] != "failure" or build.get("passed"):
-            raise NotHeld(f"the build is {build['state']}\n{indented(pushed)}")
+            raise StepFailed(f"the build is {build['state']}\n{indented(pushed)}")
         self._production_is_untouched()
         return f"stopped: {build['reason']}; production untouched"
 
@@ -118,7 +118,7 @@ class DemoScenario:
             try:
                 wait_for(failing, "a visitor whom the canary answers", 5)
             except TimeoutError as error:
-                raise NotHeld(f"{error}\n{indented(push.finish())}") from error
+                raise StepFailed(f"{error}\n{indented(push.finish())}") from error
             wait_for(lambda: app.rollout()["state"] == "aborted", "the rollout aborted", 30)
             time.sleep(0.5)
         push.finish()
@@ -126,10 +126,10 @@ class DemoScenario:
         bad = [result for result in load.results if result.track == "canary" and result.status == 500]
         others = [result for result in load.results if result.lost and result not in bad]
         if others:
-            raise NotHeld(f"{len(others)} requests of others were lost, the first: {others[0].lost}")
+            raise StepFailed(f"{len(others)} requests of others were lost, the first: {others[0].lost}")
         seen = tracks_of_new_visitors(app.public, 300, host=app.host)
         if seen != {"stable": 300}:
-            raise NotHeld(f"after the abort new visitors got {dict(seen)}")
+            raise StepFailed(f"after the abort new visitors got {dict(seen)}")
         seconds = max(result.due for result in bad) - min(result.done for result in bad)
         return f"share 0 after {seconds:.1f} s: {app.rollout()['reason']}"
 
@@ -152,26 +152,28 @@ class DemoScenario:
         with Load(app.public, rate=MEMORY_RATE, host=app.host) as load:
             while (used := self._instance()["working_set"]) < FULL_SHARE * MEMORY:
                 bite = min(BITE_MB, FULL_SHARE * MEMORY / MIB - used / MIB + 0.5)
-                look(app.production, f"/eat?mb={max(1, round(bite))}", app.host)
+                probe(app.production, f"/eat?mb={max(1, round(bite))}", app.host)
                 time.sleep(0.1)
             full = self._instance()
             seconds = wait_for(lambda: self._instance()["memory_limit"] == 2 * MEMORY, "the limit doubled", 30)
             time.sleep(1)
         after = self._instance()
         if (after["id"], after["oom_kills"]) != (full["id"], full["oom_kills"]):
-            raise NotHeld(f"{full['id']} did not live on: {after}")
+            raise StepFailed(f"{full['id']} did not live on: {after}")
         if lost := load.report().lost:
-            raise NotHeld(f"{lost} requests were lost: {load.report().reasons}")
-        told = self._mailed("the doubling", "64 → 128 MiB")
-        return f"64 → 128 MiB {seconds:.1f} s after {full['working_set'] / MIB:.0f} were used, 0 requests lost; {told}"
+            raise StepFailed(f"{lost} requests were lost: {load.report().reasons}")
+        mailed = self._mailed("the doubling", "64 → 128 MiB")
+        return (
+            f"64 → 128 MiB {seconds:.1f} s after {full['working_set'] / MIB:.0f} were used, 0 requests lost; {mailed}"
+        )
 
     def _instance(self) -> dict[str, Any]:
-        """Returns the counters of production's ready instance. Raises NotHeld if there is none."""
+        """Returns the counters of production's ready instance. Raises StepFailed if there is none."""
         for stats in self._app.call("deployer", "GET", "/stats")["items"]:
             if (stats["app"], stats["environment"], stats["state"]) == (self._app.app, "production", "ready"):
                 found: dict[str, Any] = stats
                 return found
-        raise NotHeld("production has no instance that is ready")
+        raise StepFailed("production has no instance that is ready")
 
     def _mailed(self, what: str, *words: str) -> str:
         """Waits for a mail that contains all of the words. Raises TimeoutError."""
@@ -189,12 +191,12 @@ class DemoScenario:
         self._good = self._repository.commit(new)
 
     def _set_answers(self) -> int:
-        return look(self._app.production, "/set/hello", self._app.host).status
+        return probe(self._app.production, "/set/hello", self._app.host).status
 
     def _production_is_untouched(self) -> None:
-        seen = look(self._app.production, "/version", self._app.host)
+        seen = probe(self._app.production, "/version", self._app.host)
         if seen.commit != self._production:
-            raise NotHeld(f"production answers {seen.status} with {seen.commit[:8]}, not {self._production[:8]}")
+            raise StepFailed(f"production answers {seen.status} with {seen.commit[:8]}, not {self._production[:8]}")
 
     def _build_of(self, commit: str) -> dict[str, Any]:
         for build in self._app.call("build", "GET", f"/apps/{self._app.app}/builds")["items"]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
 import httpx
@@ -102,13 +102,13 @@ def environment(settings: SharedSettings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def local_stack(home: Path, ports: Literal["free", "settings"] = "free", network: str = "") -> Iterator[LocalStack]:
+def local_stack(home: Path, network: str = "") -> Iterator[LocalStack]:
     """Starts the launcher of `make local` for `home`, yields the stack once it is ready, then ends it and its apps.
 
     With a `network` apps are containers on it, which the caller has to remove. Raises RuntimeError if it does not
     become ready.
     """
-    settings = settings_on_free_ports(home) if ports == "free" else SharedSettings(home=home)
+    settings = settings_on_free_ports(home)
     if network:
         settings = settings.model_copy(update={"driver": "docker"})
     home.mkdir(parents=True, exist_ok=True)

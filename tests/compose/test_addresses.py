@@ -8,7 +8,7 @@ import pytest
 
 from shared.models import Environment
 from stack.clients.delivery import Deployable
-from stack.clients.probe_client import look, wait_for
+from stack.clients.probe_client import probe, wait_for
 from stack.compose.compose_stack import ComposeStack
 from stack.compose.engine import docker, remove_container
 from tests.support.deployer.engine import BASE
@@ -31,7 +31,7 @@ def instances(stack: ComposeStack, apps: Iterable[Deployable]) -> dict[str, str]
 def crowd(app: Deployable) -> set[str]:
     """What commits ten visitors are answered by at once; nothing where nobody answers, which takes them 5 s."""
     with ThreadPoolExecutor(10) as visitors:
-        return {seen.commit for seen in visitors.map(lambda _: look(app.public, "/version", app.host), range(10))}
+        return {seen.commit for seen in visitors.map(lambda _: probe(app.public, "/version", app.host), range(10))}
 
 
 def killed(stack: ComposeStack, app: Deployable) -> None:

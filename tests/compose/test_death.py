@@ -11,7 +11,7 @@ import pytest
 from shared.models import Environment
 from stack.clients.delivery import Deployable
 from stack.clients.load import Load
-from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for
+from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for
 from stack.compose.compose import Compose
 from stack.compose.compose_stack import ComposeStack, command
 from stack.compose.engine import docker
@@ -46,7 +46,7 @@ def test_any_container_may_die_and_all_may_be_taken_down(stack: ComposeStack, wi
         since = load.now()
         with stack.kept_down("envoy"):
             time.sleep(DOWN_S)
-        wait_for(lambda: look(app.public, "/version", app.host).status == 200, "visitors served again", 20)
+        wait_for(lambda: probe(app.public, "/version", app.host).status == 200, "visitors served again", 20)
         until = load.now()
         time.sleep(2)
     log.warning("Envoy away for %g s: %s", DOWN_S, load.report(since, until).lines())

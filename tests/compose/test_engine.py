@@ -12,7 +12,7 @@ import pytest
 from shared.models import Environment
 from stack.clients.delivery import Deployable
 from stack.clients.load import Load
-from stack.clients.probe_client import look, wait_for
+from stack.clients.probe_client import probe, wait_for
 from stack.compose.compose_stack import ComposeStack
 from stack.local.programs import ROOT
 from tests.e2e.test_faults import state_of
@@ -45,7 +45,7 @@ def test_the_engine_may_be_killed(stack: ComposeStack, make_app: Callable[[str],
         time.sleep(DOWN_S)
         away = load.report(since)
         subprocess.run([ROOT / ".ci" / "docker-engine"], check=True, timeout=120)
-        wait_for(lambda: look(app.public, "/version", app.host).status == 200, "visitors served again", 120)
+        wait_for(lambda: probe(app.public, "/version", app.host).status == 200, "visitors served again", 120)
         served = load.now()
         wait_for(stack.is_ready, "all services ready again", 60)
         time.sleep(5)

@@ -7,7 +7,7 @@ import pytest
 
 from shared.models import Environment
 from stack.clients.delivery import Deployable
-from stack.clients.probe_client import look, wait_for
+from stack.clients.probe_client import probe, wait_for
 from stack.compose.compose_stack import ComposeStack
 
 pytestmark = pytest.mark.docker
@@ -53,17 +53,17 @@ def test_a_node_app_without_a_dockerfile(stack: ComposeStack, tmp_path: Path) ->
     files = {"server.js": NODE, "package.json": json.dumps({"name": "nodeapp", "scripts": {"start": "node server.js"}})}
     write(app, files)
     app.deliver(Environment.PRODUCTION)
-    assert look(app.production, "/user", app.host).body == "10001"
+    assert probe(app.production, "/user", app.host).body == "10001"
     switch = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
     app.call("flags", "PUT", "/flags/loud", switch)
-    wait_for(lambda: look(app.production, "/flag", app.host).body == "true", "the flag seen from the container", 5)
+    wait_for(lambda: probe(app.production, "/flag", app.host).body == "true", "the flag seen from the container", 5)
 
 
 def test_an_app_with_a_dockerfile(stack: ComposeStack, tmp_path: Path) -> None:
     app = Deployable(stack, "dockerapp", tmp_path / "dockerapp")
     write(app, {"Dockerfile": SHELL_APP, "app.py": PYTHON_APP})
     commit = app.deliver(Environment.PRODUCTION).commit
-    seen = json.loads(look(app.production, "/", app.host).body)
+    seen = json.loads(probe(app.production, "/", app.host).body)
     assert seen == {"commit": commit, "made": True, "uid": 12345}
 
 

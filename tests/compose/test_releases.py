@@ -12,7 +12,7 @@ import pytest
 from shared.models import Environment
 from stack.clients.delivery import Deployable
 from stack.clients.load import Load
-from stack.clients.probe_client import look, wait_for, wait_for_commit
+from stack.clients.probe_client import probe, wait_for, wait_for_commit
 from stack.compose.compose_stack import ComposeStack
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def eat_until_doubled(app: Deployable) -> None:
     before = instance()
     assert before["memory_limit"] == 64 * MIB
     while instance()["working_set"] < 0.88 * before["memory_limit"]:
-        assert look(app.production, "/eat?mb=2", app.host).status == 200
+        assert probe(app.production, "/eat?mb=2", app.host).status == 200
         time.sleep(0.2)
     wait_for(lambda: instance()["memory_limit"] == 128 * MIB, "the limit doubled", 30)
     assert (instance()["id"], instance()["oom_kills"]) == (before["id"], before["oom_kills"])

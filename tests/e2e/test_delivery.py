@@ -11,7 +11,7 @@ import pytest
 from shared.models import Environment
 from stack.clients.delivery import Deployable
 from stack.clients.load import Load
-from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for
+from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack
 from stack.local.programs import ROOT
 
@@ -33,8 +33,8 @@ def test_a_push_with_tests_and_coverage_is_live_and_says_so(
     commit = app.repository.commit("first")
     pushed = app.repository.push("release").finish()
     assert pushed.accepted, pushed.output
-    assert look(app.production, "/version", app.host).commit == commit, pushed.output
-    assert look(app.public, "/version", app.host).commit == commit
+    assert probe(app.production, "/version", app.host).commit == commit, pushed.output
+    assert probe(app.public, "/version", app.host).commit == commit
     for words in ("coverage", "test_failures", "complexity", "secrets", str(stack.settings.public_port)):
         assert f"{words}" in pushed.output
     with stack.api("build") as build:
@@ -59,7 +59,7 @@ def test_releases_and_a_canary_lose_no_request(stack: LocalStack, make_app: Call
             before = deployer.get("/apps/steady/environments/production").json()["release"]["commit"]
             deployer.post("/apps/steady/environments/production/rollback", json={}).raise_for_status()
             wait_for(
-                lambda: look(app.production, "/version", app.host).commit != before,
+                lambda: probe(app.production, "/version", app.host).commit != before,
                 "rollback",
                 30,
             )
@@ -81,7 +81,7 @@ def test_releases_and_a_canary_lose_no_request(stack: LocalStack, make_app: Call
             release = app.rollout()["release"]
             proxy.post("/apps/steady/rollout/promote", json={"release": release}).raise_for_status()
             wait_for(lambda: app.rollout()["state"] == "promoted", "promotion", 60)
-            production = look(app.production, "/version", app.host)
+            production = probe(app.production, "/version", app.host)
             assert (production.commit, production.track) == (commit, "stable")
         time.sleep(2)
     report = load.report()

@@ -12,7 +12,7 @@ import pytest
 from shared.models import Environment
 from stack.clients.delivery import Deployable
 from stack.clients.load import Load
-from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for
+from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack
 
 pytestmark = pytest.mark.quiet
@@ -110,7 +110,7 @@ def test_a_build_that_was_running_is_taken_up_and_ends_once(
     with stack.api("deployer") as deployer:
         releases = deployer.get("/apps/taken-up/environments/production/releases").json()["items"]
     assert [release["build"] for release in releases] == ["taken-up-1"]
-    assert look(app.production, "/version", app.host).commit == commit
+    assert probe(app.production, "/version", app.host).commit == commit
 
 
 def test_a_release_that_does_not_start_explains_itself_and_leaves_production_alone(

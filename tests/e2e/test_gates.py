@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from stack.clients.delivery import Deployable
-from stack.clients.probe_client import look
+from stack.clients.probe_client import probe
 from stack.local.local_stack import LocalStack
 
 JUNIT = '<testsuite name="t" tests="1" failures="0" errors="0"><testcase classname="a" name="b"/></testsuite>'
@@ -90,4 +90,4 @@ def test_the_trick_is_refused_and_production_stays(
         newest = build.get("/apps/gated/builds").json()["items"][0]
     assert (newest["commit"], newest["state"], newest["passed"]) == (commit, "failure", False)
     assert newest["reason"]
-    assert look(app.production, "/version", app.host).commit != commit
+    assert probe(app.production, "/version", app.host).commit != commit

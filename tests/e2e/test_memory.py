@@ -12,7 +12,7 @@ from shared.models import Environment
 from stack.clients.delivery import Deployable
 from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink, mail_sink
-from stack.clients.probe_client import look, wait_for
+from stack.clients.probe_client import probe, wait_for
 from stack.local.local_stack import LocalStack
 
 MIB = 2**20
@@ -72,7 +72,7 @@ def test_a_leak_gets_double_the_memory_up_to_its_cap_and_loses_no_request(
                 if rollout["state"] == "aborted" and "production" in firing(app):
                     break
                 for url in (app.production, *([app.canary] if rollout["state"] == "progressing" else [])):
-                    assert look(url, f"/eat?mb={LEAK_MB_S / 2:g}", app.host).status in (200, 503)
+                    assert probe(url, f"/eat?mb={LEAK_MB_S / 2:g}", app.host).status in (200, 503)
                 time.sleep(0.5)
             time.sleep(1)
         report = load.report()

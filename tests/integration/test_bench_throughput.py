@@ -10,10 +10,10 @@ import pytest
 
 from bench.bare_envoy import bare_envoy
 from bench.proxy import SOURCE
-from bench.throughput import hammer
-from stack.clients.probe_client import look
+from bench.throughput import measure_throughput
+from stack.clients.probe_client import probe
 from tests.support.ports import free_port, wait_for_port
-from tests.support.stack.misbehaving import Asked, Told, http, serving
+from tests.support.stack.misbehaving import Reply, Request, http, serving
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def bench_app() -> Iterator[str]:
 
 
 def test_counts_good_answers(bench_app: str) -> None:
-    measured = hammer(f"http://{bench_app}", connections=4, seconds=0.2)
+    measured = measure_throughput(f"http://{bench_app}", connections=4, seconds=0.2)
     assert measured.rate > 0
     assert 0 < measured.p50_ms <= measured.p99_ms
     assert measured.failed == 0
@@ -40,21 +40,21 @@ def test_counts_good_answers(bench_app: str) -> None:
 
 def test_the_same_through_a_bare_envoy(bench_app: str, tmp_path: Path) -> None:
     with bare_envoy(tmp_path, bench_app) as url:
-        assert look(url, "/version").commit == "c" * 40
-        assert hammer(url, connections=4, seconds=0.2).failed == 0
+        assert probe(url, "/version").commit == "c" * 40
+        assert measure_throughput(url, connections=4, seconds=0.2).failed == 0
 
 
 def test_bad_answers_are_counted_apart() -> None:
-    def some_bad(asked: Asked) -> Told:
-        return Told(http(b"", status=503 if asked.number % 2 else 200))
+    def some_bad(request: Request) -> Reply:
+        return Reply(http(b"", status=503 if request.number % 2 else 200))
 
     with serving(some_bad) as server:
-        assert hammer(server.url, connections=2, seconds=0.1).failed > 0
+        assert measure_throughput(server.url, connections=2, seconds=0.1).failed > 0
 
 
 def test_nothing_but_bad_answers_is_no_figure() -> None:
     with (
-        serving(lambda asked: Told(http(b"", status=503))) as server,
+        serving(lambda request: Reply(http(b"", status=503))) as server,
         pytest.raises(RuntimeError, match="no good answer"),
     ):
-        hammer(server.url, connections=2, seconds=0.1)
+        measure_throughput(server.url, connections=2, seconds=0.1)

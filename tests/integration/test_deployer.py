@@ -32,10 +32,10 @@ async def test_a_release_goes_live_and_its_app_knows_what_it_is(deployer: Deploy
     await deployer.until("notes-r1", "live")
     [instance] = await deployer.instances("ready")
     assert instance["id"] == "notes-r1-1"
-    told = await visit(instance)
-    assert "'SLIPWAY_RELEASE': 'notes-r1'" in told
-    assert f"'SLIPWAY_COMMIT': '{1:040x}'" in told
-    assert "'SLIPWAY_TOKEN': None" in told and "instances/notes-r1-1/home" in told
+    answer = await visit(instance)
+    assert "'SLIPWAY_RELEASE': 'notes-r1'" in answer
+    assert f"'SLIPWAY_COMMIT': '{1:040x}'" in answer
+    assert "'SLIPWAY_TOKEN': None" in answer and "instances/notes-r1-1/home" in answer
     assert outside.syncs[0] == {"hosts": ["notes.localhost"], "health": "/up"}
 
 
@@ -55,8 +55,8 @@ async def test_the_old_instance_is_ended_only_after_the_proxy_let_it_go(
     old = await deployer.call("GET", "/releases/notes-r1")
     assert (old["state"], old["reason"]) == ("retired", "replaced by notes-r2")
     assert (await deployer.call("GET", "/releases/notes-r2"))["previous"] == "notes-r1"
-    told = [(event.type, event.id) for event in await events(redis, "release")]
-    assert told[-2:] == [("release.live", "notes-r2"), ("release.retired", "notes-r1")]
+    types = [(event.type, event.id) for event in await events(redis, "release")]
+    assert types[-2:] == [("release.live", "notes-r2"), ("release.retired", "notes-r1")]
     last = (await events(redis, "release"))[-1].model_dump()
     assert last["notify"] == ["mailto://a@b.example"] and last["commit"] == f"{1:040x}"
 
@@ -180,12 +180,12 @@ async def test_a_frozen_canary_is_unhealthy_within_4_s(deployer: Deployer, outsi
     os.killpg(record.pid, signal.SIGSTOP)
     frozen_at = now()
     async with asyncio.timeout(8):
-        while not (told := await events(redis, "instance.unhealthy")):
+        while not (found := await events(redis, "instance.unhealthy")):
             await asyncio.sleep(0.02)
         while (await RedisRegistry(redis).instances("notes", Track.CANARY))[0].state == "ready":
             await asyncio.sleep(0.02)
-    assert 2 < (told[0].at - frozen_at).total_seconds() < 4 and (now() - frozen_at).total_seconds() < 4
-    assert told[0].reason == "3 probes in a row missed: GET /up: no answer within 0.9 s"
+    assert 2 < (found[0].at - frozen_at).total_seconds() < 4 and (now() - frozen_at).total_seconds() < 4
+    assert found[0].reason == "3 probes in a row missed: GET /up: no answer within 0.9 s"
     os.killpg(record.pid, signal.SIGCONT)
 
 
@@ -206,7 +206,7 @@ async def test_a_canary_opens_its_rollout_and_is_retired(deployer: Deployer, out
     await deployer.deployed(outside.build(1), "canary")
     order = ["ready notes-r1-1", "rollout notes-r1 33"]
     assert outside.order(*order) == order
-    assert outside.told == ["mailto://a@b.example"]
+    assert outside.notified == ["mailto://a@b.example"]
     for _ in range(2):
         body = {"state": "rolled_back", "reason": "error rate 12 %"}
         retired = await deployer.call("POST", "/releases/notes-r1/retire", body)
@@ -316,8 +316,8 @@ async def test_lists_streams_and_the_registry(deployer: Deployer, outside: Outsi
     assert rest["next"] is None
 
     async with deployer.client.stream("GET", "/releases/notes-r1/events") as stream:
-        told = [line async for line in stream.aiter_lines() if line.startswith("data:")]
-    assert len(told) == 1 and '"state":"retired"' in told[0]
+        lines = [line async for line in stream.aiter_lines() if line.startswith("data:")]
+    assert len(lines) == 1 and '"state":"retired"' in lines[0]
     await deployer.call("GET", "/releases/notes-r9/events", status=404)
 
     registry = await deployer.call("GET", "/registry")

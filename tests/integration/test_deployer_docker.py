@@ -116,8 +116,8 @@ async def test_a_volume_passes_from_release_to_release_one_instance_at_a_time(
     volumes = [{"name": "data", "path": "/data"}]
     await deployer.deployed(build(outside, image, 1, run=run, volumes=volumes))
     await deployer.deployed(build(outside, image, 2, run=run, volumes=volumes))
-    told = await deployer.call("GET", "/releases/notes-r2")
-    assert told["strategy"] == "stop-first" and told["down_s"] > 0
+    found = await deployer.call("GET", "/releases/notes-r2")
+    assert found["strategy"] == "stop-first" and found["down_s"] > 0
     made = {each.labels["io.slipway.release"]: each for each in containers(engine, settings.network)}
     old, new = made["notes-r1"], made["notes-r2"]
     assert new.logs().decode().splitlines()[:2] == ["notes-r1-1", "notes-r2-1"]

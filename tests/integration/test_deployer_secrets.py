@@ -115,8 +115,8 @@ async def test_a_name_is_moved_by_setting_it_as_the_other(deployer: Deployer, ou
 
 async def test_what_an_app_needs_to_start_is_set_before_its_first_release(deployer: Deployer, outside: Outside) -> None:
     await deployer.call("GET", PRODUCTION, status=404)
-    for wish in ({"replicas": 1}, {"memory": "64m", "secrets": {"GREETING": "hush"}}):
-        refused = await deployer.call("PATCH", PRODUCTION, wish, status=409)
+    for change in ({"replicas": 1}, {"memory": "64m", "secrets": {"GREETING": "hush"}}):
+        refused = await deployer.call("PATCH", PRODUCTION, change, status=409)
         assert "variables and secrets can be set before" in refused["detail"]
     await deployer.call("GET", PRODUCTION, status=404)
 

@@ -64,8 +64,8 @@ async def test_the_old_instance_ends_before_the_new_one_begins_and_its_loss_is_s
     second = await deployer.call("GET", "/releases/notes-r2")
     assert second["strategy"] == "stop-first" and 0 < second["down_s"] < 10
     entries: Any = await redis.xrange("events")
-    told = [Event.model_validate_json(fields["event"]).model_dump() for _, fields in entries]
-    live = [event for event in told if event["type"] == "release.live"]
+    stored = [Event.model_validate_json(fields["event"]).model_dump() for _, fields in entries]
+    live = [event for event in stored if event["type"] == "release.live"]
     assert [(each["strategy"], each.get("down_s")) for each in live] == [
         ("stop-first", None),
         ("stop-first", second["down_s"]),

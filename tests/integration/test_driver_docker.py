@@ -71,8 +71,8 @@ def driver(make: Callable[..., Driver]) -> Driver:
 
 @pytest.fixture
 def spec(image: Artifact) -> InstanceSpec:
-    told = {"SLIPWAY_APP": "notes", "SLIPWAY_ENVIRONMENT": "production", "SLIPWAY_RELEASE": "notes-r1"}
-    return InstanceSpec("notes-r1-1", image, "echo one; sleep 60", told, 64 * MIB, 9090)
+    variables = {"SLIPWAY_APP": "notes", "SLIPWAY_ENVIRONMENT": "production", "SLIPWAY_RELEASE": "notes-r1"}
+    return InstanceSpec("notes-r1-1", image, "echo one; sleep 60", variables, 64 * MIB, 9090)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ async def test_a_childs_kill_is_counted_and_not_taken_for_the_later_end(
     driver: Driver, spec: InstanceSpec, container: "Callable[[], Container]"
 ) -> None:
     follows = threading.Event()
-    with driver.telling_ends(follows.set):
+    with driver.watching_ends(follows.set):
         assert await asyncio.to_thread(follows.wait, 5)
         started = await driver.start(replace(spec, command=PARENT))
         await printed(driver, spec, "child -9")
@@ -255,15 +255,15 @@ async def test_containers_of_others_are_neither_seen_nor_touched(
 async def test_a_crash_is_told_at_once(
     driver: Driver, spec: InstanceSpec, container: "Callable[[], Container]"
 ) -> None:
-    told: list[float] = []
-    with driver.telling_ends(lambda: told.append(time.monotonic())):
+    ends: list[float] = []
+    with driver.watching_ends(lambda: ends.append(time.monotonic())):
         await driver.start(spec)
-        await until(lambda: asyncio.sleep(0, bool(told)))
-        before = len(told)
+        await until(lambda: asyncio.sleep(0, bool(ends)))
+        before = len(ends)
         crashed_at = time.monotonic()
         await asyncio.to_thread(container().kill, "SIGKILL")
-        await until(lambda: asyncio.sleep(0, len(told) > before), within_s=1)
-        assert told[-1] - crashed_at < 1 and not (await driver.statuses())[spec.id].running
+        await until(lambda: asyncio.sleep(0, len(ends) > before), within_s=1)
+        assert ends[-1] - crashed_at < 1 and not (await driver.statuses())[spec.id].running
 
 
 async def test_an_app_that_ignores_sigterm_is_killed_after_its_grace(driver: Driver, spec: InstanceSpec) -> None:

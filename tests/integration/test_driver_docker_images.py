@@ -38,10 +38,10 @@ def build(engine: "DockerClient", stack: Stack) -> Build:
 @pytest.fixture
 def remove(engine: "DockerClient", stack: Stack) -> Callable[..., None]:
     """What housekeeping removes an hour later."""
-    from services.deployer.drivers.docker.images import remove_waste
+    from services.deployer.drivers.docker.images import remove_unneeded
 
     def remove(*needed: str, at: datetime | None = None) -> None:
-        remove_waste(engine, stack, needed, at or now() + timedelta(minutes=61))
+        remove_unneeded(engine, stack, needed, at or now() + timedelta(minutes=61))
 
     return remove
 

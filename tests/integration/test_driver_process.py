@@ -32,6 +32,27 @@ signal.signal(signal.SIGTERM, bye)
 print("up")
 time.sleep(60)
 """
+# Its child uses CPU time, and ends when it is told to.
+CHILD = """
+import os, signal, sys, time
+if sys.argv[1] == "leaves no time to its parent":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    while time.process_time() < 0.3:
+        pass
+    print("used", flush=True)
+    while not os.path.exists("../home/end"):
+        time.sleep(0.01)
+    os._exit(0)
+os.close(writer)
+os.read(reader, 1)
+if sys.argv[1] == "is waited for":
+    os.wait()
+print("ended", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -64,15 +85,15 @@ async def test_an_app_gets_its_own_environment_and_not_the_platforms(driver: Pro
     started = await driver.start(a_spec(tmp_path, "env; pwd; echo done", GREETING="hello", PATH="/evil"))
     await printed(driver, "done")
     lines = await driver.logs("notes-r1-1", 100)
-    told = dict(line.split("=", 1) for line in lines if "=" in line)
+    given = dict(line.split("=", 1) for line in lines if "=" in line)
     artifact, own = tmp_path / "artifact", instances_root(tmp_path) / "notes-r1-1"
-    assert told["PATH"] == f"{artifact}/.venv/bin:{artifact}/node_modules/.bin:{os.environ['PATH']}"
-    assert (told["HOME"], told["TMPDIR"]) == (str(own / "home"), str(own / "tmp"))
+    assert given["PATH"] == f"{artifact}/.venv/bin:{artifact}/node_modules/.bin:{os.environ['PATH']}"
+    assert (given["HOME"], given["TMPDIR"]) == (str(own / "home"), str(own / "tmp"))
     assert (own / "home").is_dir() and (own / "tmp").is_dir()
     host, port = started.address.split(":")
-    assert host == "127.0.0.1" and told["PORT"] == port and 20_000 <= int(port) <= 29_999
-    assert (told["GREETING"], told["LANG"], told["PYTHONDONTWRITEBYTECODE"]) == ("hello", "C.UTF-8", "1")
-    assert not {"SLIPWAY_TOKEN", "PYTHONPATH"} & told.keys()
+    assert host == "127.0.0.1" and given["PORT"] == port and 20_000 <= int(port) <= 29_999
+    assert (given["GREETING"], given["LANG"], given["PYTHONDONTWRITEBYTECODE"]) == ("hello", "C.UTF-8", "1")
+    assert not {"SLIPWAY_TOKEN", "PYTHONPATH"} & given.keys()
     assert str(own / "app") in lines
 
 
@@ -124,6 +145,21 @@ async def test_cancelling_a_stop_leaves_the_sigterm(driver: ProcessDriver, tmp_p
     await asyncio.sleep(0.1)
     stopping.cancel()
     await printed(driver, "bye")
+
+
+@pytest.mark.parametrize("ends", ["is waited for", "is not waited for", "leaves no time to its parent"])
+async def test_cpu_seconds_never_fall_when_a_child_ends(driver: ProcessDriver, tmp_path: Path, ends: str) -> None:
+    spec = a_spec(tmp_path, f"{sys.executable} child.py '{ends}'")
+    (tmp_path / "artifact" / "child.py").write_text(CHILD)
+    await driver.start(spec)
+    await printed(driver, "used")
+    before = (await driver.usage([spec.id]))[spec.id].cpu_seconds
+    (instances_root(tmp_path) / spec.id / "home" / "end").touch()
+    async with asyncio.timeout(5):
+        while "ended" not in await driver.logs(spec.id, 100):
+            assert (await driver.usage([spec.id]))[spec.id].cpu_seconds >= before
+    after = (await driver.usage([spec.id]))[spec.id].cpu_seconds
+    assert before >= 0.3 and after >= before
 
 
 async def test_another_driver_finds_the_instance_again(driver: ProcessDriver, tmp_path: Path) -> None:

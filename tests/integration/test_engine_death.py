@@ -11,25 +11,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from redis.asyncio import Redis
 
 import shared
 from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import Driver, InstanceSpec, NoAnswer
 from services.deployer.plan.apply_changes import Commit
-from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, Setting
+from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.reconciler import Reconciler
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.instance import Instance
-from services.deployer.store import MemoryStore
+from services.deployer.store import Store
 from shared.clock import now
 from shared.manifest import MIB
 from shared.models import Artifact, Environment, InstanceState, ReleaseState
+from shared.registry import RedisRegistry
 from shared.runtime.loops import cancel
 from tests.support.deployer.engine import BASE
-from tests.support.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, MemoryRegistry, a_manifest, a_release
+from tests.support.deployer.fakes import (
+    ENCRYPTION,
+    LIMITS,
+    FakeDriver,
+    FakeProber,
+    FakeProxy,
+    a_manifest,
+    a_release,
+    stored_events,
+)
 from tests.support.second_engine import SecondEngine, a_second_engine
-from tests.unit.deployer.reconcile.test_environment_reconciler import FakeProber
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -39,7 +49,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # as in `collect`
 ]
-PLACE = EnvironmentId("notes", Environment.PRODUCTION)
+PRODUCTION = EnvironmentId("notes", Environment.PRODUCTION)
 STACK = Stack("test", "slipway")
 SHARED = Path(shared.__file__).parent
 
@@ -101,8 +111,8 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
 ) -> None:
     await asyncio.to_thread(second.start, *flags)
     spec = InstanceSpec("notes-r1-1", artifact(second), "sleep 600", {}, 64 * MIB, 9090)
-    told: list[float] = []
-    with driver.telling_ends(lambda: told.append(time.monotonic())):
+    ends: list[float] = []
+    with driver.watching_ends(lambda: ends.append(time.monotonic())):
         started = await driver.start(spec)
         await asyncio.to_thread(second.kill)
         for ask in (driver.statuses(), driver.start(spec), driver.logs(spec.id, 1), driver.verify(spec.artifact)):
@@ -111,19 +121,19 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
                 await ask
             assert time.monotonic() - begun < 2
         assert "start it" in (await driver.check() or "")
-        told.clear()
+        ends.clear()
         await asyncio.to_thread(second.start, *flags)
         assert await driver.check() is None
         status = (await driver.statuses())[spec.id]
-        await until(lambda: asyncio.sleep(0, bool(told)), 5)
+        await until(lambda: asyncio.sleep(0, bool(ends)), 5)
         if flags:
             assert status == started
             return
         assert (status.running, status.interrupted, status.oom_killed) == (False, True, False)
         # What ends by itself from now on is told at once, and as such.
         await driver.start(InstanceSpec("notes-r1-2", spec.artifact, "sleep 1; exit 143", {}, 64 * MIB, 9090))
-        told.clear()
-        await until(lambda: asyncio.sleep(0, bool(told)), 10)
+        ends.clear()
+        await until(lambda: asyncio.sleep(0, bool(ends)), 10)
         other = (await driver.statuses())["notes-r1-2"]
         assert (other.running, other.interrupted, other.exit_code) == (False, False, 143)
 
@@ -193,29 +203,31 @@ async def is_well(driver: Driver) -> bool:
 class Life:
     """One life of the deployer's inside, with a reconciler that runs."""
 
-    def __init__(self, store: MemoryStore, registry: MemoryRegistry, driver: Any) -> None:
+    def __init__(self, store: Store, registry: RedisRegistry, driver: Any) -> None:
         self._driver = driver
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
         self._proxy = FakeProxy(registry, FakeDriver())
-        self._tools = WorkContext(store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01)
-        self._setting = Setting(cast(Any, registry), FakeProber(), LIMITS, now)
+        self._work_context = WorkContext(
+            store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01
+        )
+        self._context = ReconcileContext(registry, FakeProber(), LIMITS, now)
         self._lock = asyncio.Lock()
-        self._reconciler = Reconciler(store, driver, self._runner)
+        self._reconciler = Reconciler(store, driver, self._environment_reconciler)
 
-    def _runner(self, place: EnvironmentId) -> EnvironmentReconciler:
+    def _environment_reconciler(self, environment_id: EnvironmentId) -> EnvironmentReconciler:
         return EnvironmentReconciler(
-            place, self._setting, self._tools, self._lock, lambda woken: self._reconciler.wake(woken)
+            environment_id, self._context, self._work_context, self._lock, lambda woken: self._reconciler.wake(woken)
         )
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._told = self._driver.telling_ends(lambda: loop.call_soon_threadsafe(self._reconciler.wake_all))
-        self._told.__enter__()
+        self._watch = self._driver.watching_ends(lambda: loop.call_soon_threadsafe(self._reconciler.wake_all))
+        self._watch.__enter__()
         self._running = asyncio.create_task(self._reconciler.loop.run())
 
     async def __aexit__(self, *error: object) -> None:
         await cancel([self._running])
-        self._told.__exit__(None, None, None)
+        self._watch.__exit__(None, None, None)
         await self._reconciler.close()
         self._driver.close()
 
@@ -223,16 +235,16 @@ class Life:
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "deployer-too"])
 @pytest.mark.parametrize("end", ["kill", "terminate"])
 async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
-    second: SecondEngine, tmp_path: Path, restarted: bool, end: str
+    second: SecondEngine, redis: Redis, tmp_path: Path, restarted: bool, end: str
 ) -> None:
     await asyncio.to_thread(second.start)
-    store, registry = MemoryStore(VAULT), MemoryRegistry()
+    store, registry = Store(redis, ENCRYPTION), RedisRegistry(redis)
     manifest = a_manifest(replicas=2).model_copy(update={"run": a_manifest().run.model_copy(update=RUN)})
     ordered = a_release(1, ReleaseState.PENDING, artifact=artifact(second), manifest=manifest)
-    await store.commit(PLACE, Commit({ordered.id: ordered}))
+    await store.commit(PRODUCTION, Commit({ordered.id: ordered}))
 
     async def ready() -> list[Instance]:
-        found = (await store.load(PLACE)).instances.values()
+        found = (await store.load(PRODUCTION)).instances.values()
         return [each for each in found if each.state is InstanceState.READY]
 
     async def is_live() -> bool:
@@ -261,7 +273,7 @@ async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
     assert release is not None and (release.state, release.failure) == (ReleaseState.LIVE, None)
     assert {(each.restarts, each.crashes) for each in instances} == {(0, 0)}
     assert "" not in old.values() and not {each.address for each in instances} & set(old.values())
-    assert all("failed" not in event.type for event in store.events)
+    assert all("failed" not in event.type for event in await stored_events(redis))
 
 
 RUN = {"command": "trap 'exit 0' TERM; while true; do sleep 0.1; done", "port": 9090}

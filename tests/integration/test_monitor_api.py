@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from services.monitor.config import Settings
 from services.monitor.main import build_app
 from services.monitor.samples.downsampling import rolled, start_of
-from services.monitor.samples.redis_sample_store import RedisSampleStore
 from services.monitor.samples.sample import Sample, Watched
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 from shared.models import Environment, InstanceState
 from tests.support.ports import free_port
@@ -72,7 +72,7 @@ async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_instances_and_their_samples(http: httpx.AsyncClient, redis: Redis, past: Past) -> None:
-    await RedisSampleStore(redis).add([past.watched(second, second) for second in range(0, 60, 2)])
+    await SampleStore(redis).add([past.watched(second, second) for second in range(0, 60, 2)])
     [instance] = (await http.get("/instances", params={"app": "notes"})).json()["items"]
     assert (instance["id"], instance["sample"]["cpu"]) == ("notes-r9-1", 58)
     assert (await http.get("/instances", params={"app": "other"})).json()["items"] == []
@@ -93,7 +93,7 @@ async def test_instances_and_their_samples(http: httpx.AsyncClient, redis: Redis
 
 
 async def test_what_is_older_than_an_hour_is_told_by_minutes(http: httpx.AsyncClient, redis: Redis, past: Past) -> None:
-    store, old_s = RedisSampleStore(redis), -5 * 3600
+    store, old_s = SampleStore(redis), -5 * 3600
     for first in (old_s, 0):
         samples = [past.watched(first + second, second).sample for second in range(0, 180, 2)]
         await store.add_rollups(rolled("notes-r9-1", samples, 60))
@@ -115,7 +115,7 @@ async def test_a_releases_traffic(http: httpx.AsyncClient, redis: Redis, past: P
         at, p95 = past.after(second), float(second)
         return ReleaseSample(release="notes-r9", sample=TrafficSample(at=at, p50_ms=3.2, p95_ms=p95, **figures))
 
-    await RedisSampleStore(redis).add_traffic([answered(second) for second in range(0, 60, 2)])
+    await SampleStore(redis).add_traffic([answered(second) for second in range(0, 60, 2)])
     raw = (await http.get("/releases/notes-r9/samples", params=past.span(0, 3))).json()["items"]
     assert [(item["requests"], item["p95_ms"]) for item in raw] == [(20, 2.0), (20, 0.0)]
     [minute] = (await http.get("/releases/notes-r9/samples", params=past.span(0, 60, 60))).json()["items"]

@@ -9,7 +9,6 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.monitor.alerts.alert import AlertState
-from services.monitor.alerts.alert_store import MemoryAlertStore
 from services.monitor.config import Settings
 from services.monitor.rules.rule import Metric, Rule
 from shared import events
@@ -25,16 +24,16 @@ def world() -> World:
 
 
 @pytest.fixture
-async def monitor(world: World, tmp_path: Path) -> AsyncIterator[Monitor]:
+async def monitor(world: World, tmp_path: Path, redis: Redis) -> AsyncIterator[Monitor]:
     settings = Settings(home=tmp_path, token=SecretStr("token"))
     async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
-        yield Monitor(world, settings, http, MemoryAlertStore())
+        yield Monitor(world, settings, http, redis)
 
 
 async def tell(monitor: Monitor, redis: Redis, kind: str, subject: str) -> None:
-    told = Event(type=kind, app="notes", at=monitor.clock(), id=subject, reason="told so", environment="production")
+    event = Event(type=kind, app="notes", at=monitor.clock(), id=subject, reason="told so", environment="production")
     follower = monitor.follower(redis)
-    await events.append(redis, told)
+    await events.append(redis, event)
     for _ in range(3):  # makes the group, looks for what was taken before, reads
         await follower.step()
 

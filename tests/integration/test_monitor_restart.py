@@ -10,11 +10,10 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.monitor.alerts.alert import AlertState
-from services.monitor.alerts.alert_store import ALERTS, RULES, RedisAlertStore
+from services.monitor.alerts.alert_store import ALERTS, RULES
 from services.monitor.config import Settings
 from services.monitor.loops import RegistryFollower
 from services.monitor.rules.rule import Metric, Rule
-from services.monitor.samples.redis_sample_store import RedisSampleStore
 from shared import events
 from shared.errors import Unavailable
 from shared.models import Event
@@ -33,7 +32,7 @@ async def start(world: World, tmp_path: Path, redis: Redis) -> AsyncIterator[Cal
     """Makes a monitor on the same Redis as the one before."""
     settings = Settings(home=tmp_path, token=SecretStr("token"))
     async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
-        yield lambda: Monitor(world, settings, http, RedisAlertStore(redis), RedisSampleStore(redis))
+        yield lambda: Monitor(world, settings, http, redis)
 
 
 def followed(monitor: Monitor, redis: Redis) -> RegistryFollower:
@@ -41,8 +40,8 @@ def followed(monitor: Monitor, redis: Redis) -> RegistryFollower:
 
 
 async def flush(monitor: Monitor) -> None:
-    for book in (monitor.alerts, monitor.samples, monitor.traffic):
-        await book.flush()
+    for part in (monitor.alerts, monitor.samples, monitor.traffic):
+        await part.flush()
 
 
 async def test_a_canary_that_died_meanwhile_is_aborted(
@@ -82,7 +81,8 @@ async def test_an_event_waits_until_the_rollout_is_known(
     died = Event(type="instance.failed", app="notes", at=world.time, id="notes-r9-1", reason="it ended")
     await events.append(redis, died)
     for _ in range(2):
-        with pytest.raises(Unavailable, match="nobody knows whether notes-r9 is on its way: proxy does not answer"):
+        unknown = "the proxy does not say whether notes-r9 is being rolled out: proxy does not answer"
+        with pytest.raises(Unavailable, match=unknown):
             await follower.step()
     world.down = set()
     await follower.step()

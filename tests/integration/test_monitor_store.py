@@ -1,23 +1,21 @@
-"""The contracts of SampleStore and AlertStore, run against both implementations of each; what it takes in Redis."""
+"""Samples, their rollups and alerts in Redis, and the memory that they take."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.monitor.alerts.alert import Alert, AlertState
-from services.monitor.alerts.alert_store import AlertStore, MemoryAlertStore, RedisAlertStore
+from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.rules.rule import Metric, Rule
 from services.monitor.samples.downsampling import Rollup, Spread, rolled
-from services.monitor.samples.redis_sample_store import RedisSampleStore
 from services.monitor.samples.sample import Sample, Watched
-from services.monitor.samples.sample_store import MemorySampleStore, SampleStore
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
-from shared.events import STREAM
 from shared.models import Environment, Event, InstanceState
 from shared.store import connect
+from tests.support.monitor.monitor_world import appended_events
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
@@ -71,14 +69,14 @@ def alert(name: str, state: AlertState = AlertState.FIRING) -> Alert:
     )
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def samples(request: pytest.FixtureRequest, redis: Redis) -> SampleStore:
-    return RedisSampleStore(redis) if request.param == "redis" else MemorySampleStore()
+@pytest.fixture
+def samples(redis: Redis) -> SampleStore:
+    return SampleStore(redis)
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def alerts(request: pytest.FixtureRequest, redis: Redis) -> AlertStore:
-    return RedisAlertStore(redis) if request.param == "redis" else MemoryAlertStore()
+@pytest.fixture
+def alerts(redis: Redis) -> AlertStore:
+    return AlertStore(redis)
 
 
 async def test_samples_are_read_back_by_time_oldest_first(samples: SampleStore) -> None:
@@ -143,11 +141,10 @@ async def test_it_knows_of_whom_it_has_anything(samples: SampleStore) -> None:
     assert not await samples.knows("notes-r8", at(0))
 
 
-async def test_redis_keeps_samples_for_an_hour_and_rows_for_a_day(redis: Redis) -> None:
-    store = RedisSampleStore(redis)
-    await store.add([watched("notes-r9-1", 0)])
-    await store.add_traffic([answered(0)])
-    await store.add_rollups([row("notes-r9-1", 0)])
+async def test_redis_keeps_samples_for_an_hour_and_rows_for_a_day(samples: SampleStore, redis: Redis) -> None:
+    await samples.add([watched("notes-r9-1", 0)])
+    await samples.add_traffic([answered(0)])
+    await samples.add_rollups([row("notes-r9-1", 0)])
     for key in ("monitor:samples:notes-r9-1", "monitor:instance:notes-r9-1", "monitor:traffic:notes-r9"):
         assert 3590 < await redis.ttl(key) <= 3600
     [chunk] = await redis.keys("monitor:rollups:*")
@@ -155,18 +152,18 @@ async def test_redis_keeps_samples_for_an_hour_and_rows_for_a_day(redis: Redis) 
     assert 86390 < await redis.ttl(chunk) <= 86400
 
 
-async def test_an_instances_day_takes_less_than_half_a_megabyte(redis: Redis) -> None:
+async def test_an_instances_day_takes_less_than_half_a_megabyte(samples: SampleStore, redis: Redis) -> None:
     """Changing figures, as of a busy app; the bound is what 100 instances may take (about 36 MB), for each."""
-    store, taken = RedisSampleStore(redis), []
+    taken = []
     for index in range(1800):
         sample = watched("notes-r9-1", index * 2, cpu=round(index * 7.31 % 100, 2)).sample
         taken.append(sample.model_copy(update={"working_set": 50_000_000 + index * 12_345, "memory": index / 1800}))
     template = watched("notes-r9-1", 0)
-    await store.add([template.model_copy(update={"sample": sample}) for sample in taken])
+    await samples.add([template.model_copy(update={"sample": sample}) for sample in taken])
     minutes = rolled("notes-r9-1", taken, 60)
     for hour in range(24):
         moved = [item.model_copy(update={"at": item.at + timedelta(hours=hour)}) for item in minutes]
-        await store.add_rollups(moved)
+        await samples.add_rollups(moved)
     sizes = [await redis.memory_usage(key, samples=0) or 0 for key in await redis.keys("monitor:*")]
     assert len(sizes) == 24 + 2
     assert sum(sizes) < 500_000
@@ -191,18 +188,16 @@ async def test_rules_are_put_and_deleted(alerts: AlertStore) -> None:
     assert await alerts.load() == ([], [])
 
 
-async def test_events_come_with_the_alerts(redis: Redis) -> None:
-    told = Event(type="alert.firing", app="notes", at=AT, id="errors:notes-r9", reason="why")
-    await RedisAlertStore(redis).save({"errors:notes-r9": alert("errors")}, [told])
-    entries: Any = await redis.xrange(STREAM)
-    [(_, fields)] = entries
-    assert Event.model_validate_json(fields["event"]) == told
+async def test_events_come_with_the_alerts(alerts: AlertStore, redis: Redis) -> None:
+    event = Event(type="alert.firing", app="notes", at=AT, id="errors:notes-r9", reason="why")
+    await alerts.save({"errors:notes-r9": alert("errors")}, [event])
+    assert await appended_events(redis) == [event]
 
 
 async def test_stores_that_are_out_of_reach_raise() -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(RedisError):
-        await RedisSampleStore(client).add([watched("notes-r9-1", 0)])
+        await SampleStore(client).add([watched("notes-r9-1", 0)])
     with pytest.raises(RedisError):
-        await RedisAlertStore(client).load()
+        await AlertStore(client).load()
     await client.aclose()

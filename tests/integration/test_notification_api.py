@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.monitor.config import Settings
-from services.monitor.dispatch.outbox_store import RedisOutboxStore
+from services.monitor.dispatch.outbox_store import OutboxStore
 from services.monitor.main import build_app
 from stack.clients.mail_sink import MailSink, mail_sink
 from tests.support.monitor.notification_stack import fail_a_build, webhook
@@ -62,13 +62,13 @@ async def test_an_event_becomes_a_mail_and_a_delivery(http: httpx.AsyncClient, r
 async def test_the_end_of_the_service_waits_for_what_is_being_sent(
     tmp_path: Path, redis_server: str, redis: Redis
 ) -> None:
-    with webhook(slow_s=0.7) as (hook, seen):
+    with webhook(slow_s=0.7) as (hook, requests):
         app: Any = build_app(Settings(home=tmp_path, token=SecretStr("token"), redis_url=redis_server, notify=hook))
         async with app.router.lifespan_context(app):
             await fail_a_build(redis)
-            while not seen:
+            while not requests:
                 await asyncio.sleep(0.02)
-    assert [each.state for each in await RedisOutboxStore(redis).deliveries()] == ["delivered"]
+    assert [each.state for each in await OutboxStore(redis).deliveries()] == ["delivered"]
 
 
 async def test_notifiers_are_set_tested_and_kept_without_showing_secrets(

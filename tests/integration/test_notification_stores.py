@@ -1,4 +1,4 @@
-"""The contracts of OutboxStore and NotifierStore, run against both implementations of each."""
+"""Deliveries, alert groups, release contexts, notifiers and silences in Redis."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,19 +9,11 @@ from redis.exceptions import RedisError
 
 from services.monitor.dispatch.alert_group import AlertGroup
 from services.monitor.dispatch.delivery import MessageDelivery, Patience, begun, new_delivery, tried
-from services.monitor.dispatch.outbox_store import (
-    GROUP,
-    KEPT,
-    DueDeliveries,
-    MemoryOutboxStore,
-    OutboxStore,
-    RedisOutboxStore,
-    SendOutcome,
-)
+from services.monitor.dispatch.outbox_store import GROUP, KEPT, DueDeliveries, OutboxStore, SendOutcome
 from services.monitor.notify.event_message import Notification
 from services.monitor.notify.message import compose
 from services.monitor.notify.notifier import Address
-from services.monitor.notify.notifier_store import MemoryNotifierStore, NotifierStore, RedisNotifierStore
+from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipient import Recipient
 from services.monitor.notify.release_context import ReleaseContext
 from services.monitor.notify.silence import SilenceBody, new_silence
@@ -40,8 +32,10 @@ def at(seconds: float) -> datetime:
 
 
 def delivery(cause: str = "1-0", second: float = 0, server: str = "mail server") -> MessageDelivery:
-    told = Notification(event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b"))
-    return new_delivery(cause, told, Address("fake://s/ann", "ann", "ann", server), at(second))
+    notification = Notification(
+        event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b")
+    )
+    return new_delivery(cause, notification, Address("fake://s/ann", "ann", "ann", server), at(second))
 
 
 def ended(found: MessageDelivery) -> MessageDelivery:
@@ -52,14 +46,14 @@ def group(release: str) -> AlertGroup:
     return AlertGroup(app="notes", environment="canary", release=release, look_at=AT)
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def outbox(request: pytest.FixtureRequest, redis: Redis) -> OutboxStore:
-    return RedisOutboxStore(redis) if request.param == "redis" else MemoryOutboxStore()
+@pytest.fixture
+def outbox(redis: Redis) -> OutboxStore:
+    return OutboxStore(redis)
 
 
-@pytest.fixture(params=["redis", "memory"])
-async def notifiers(request: pytest.FixtureRequest, redis: Redis) -> NotifierStore:
-    return RedisNotifierStore(redis) if request.param == "redis" else MemoryNotifierStore()
+@pytest.fixture
+def notifiers(redis: Redis) -> NotifierStore:
+    return NotifierStore(redis)
 
 
 async def test_deliveries_are_listed_newest_first_and_due_longest_first(outbox: OutboxStore) -> None:
@@ -104,17 +98,17 @@ async def test_only_ended_deliveries_beyond_the_newest_500_go(outbox: OutboxStor
 
 
 async def test_groups_and_what_is_known_are_put_and_replaced(outbox: OutboxStore) -> None:
-    known = ReleaseContext(notify=["mailto://x"], commits={"notes-r9": "c" * 40})
+    contexts = ReleaseContext(notify=["mailto://x"], commits={"notes-r9": "c" * 40})
     await outbox.settle(
-        SendOutcome(groups={"a": group("notes-r1"), "b": group("notes-r2")}, known={"notes:canary": known})
+        SendOutcome(groups={"a": group("notes-r1"), "b": group("notes-r2")}, contexts={"notes:canary": contexts})
     )
     await outbox.settle(SendOutcome(groups={"a": None, "c": None, "b": group("notes-r3")}))
     assert await outbox.groups() == {"b": group("notes-r3")}
-    assert await outbox.known() == {"notes:canary": known}
+    assert await outbox.contexts() == {"notes:canary": contexts}
 
 
 async def test_an_event_is_confirmed_with_what_follows_from_it(redis: Redis) -> None:
-    store, follower = RedisOutboxStore(redis), EventFollower(redis, GROUP)
+    store, follower = OutboxStore(redis), EventFollower(redis, GROUP)
     await store.prepare(AT)
     await append(redis, Event(type="build.failure", app="notes", at=AT))
     [(entry_id, _)] = await EventFollower(redis, GROUP).read(1) or await follower.read(1) or await follower.read(1)
@@ -126,7 +120,7 @@ async def test_an_event_is_confirmed_with_what_follows_from_it(redis: Redis) -> 
 
 
 async def test_the_first_time_old_events_are_left_alone_and_later_none_is(redis: Redis) -> None:
-    store = RedisOutboxStore(redis)
+    store = OutboxStore(redis)
     for ms, name in ((1000, "old"), (3000, "new")):
         event = Event(type="build.failure", app="notes", at=AT, id=name)
         await redis.xadd(STREAM, {"event": event.model_dump_json()}, id=f"{ms}-0")
@@ -160,7 +154,7 @@ async def test_silences_come_newest_first_and_go_when_they_are_over(notifiers: N
 async def test_stores_that_are_out_of_reach_raise() -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(RedisError):
-        await RedisOutboxStore(client).settle(SendOutcome(deliveries=[delivery()]))
+        await OutboxStore(client).settle(SendOutcome(deliveries=[delivery()]))
     with pytest.raises(RedisError):
-        await RedisNotifierStore(client).recipients()
+        await NotifierStore(client).recipients()
     await client.aclose()

@@ -105,7 +105,7 @@ async def test_a_mail_server_that_is_down_loses_and_doubles_nothing(
         first = min(await monitor.deliveries(), key=lambda each: each.created_at)
         while first.attempts < 3:
             await asyncio.sleep(0.05)
-            [first] = await monitor.parts.store.get([first.id])
+            [first] = await monitor.store.get([first.id])
         assert "Connection refused" in first.reason
         sink.start()
         got = await mails(sink, 5)
@@ -119,13 +119,13 @@ async def test_a_mail_server_that_hangs_holds_up_neither_other_recipients_nor_ot
 ) -> None:
     sink.stop()
     silent, beat = Silent(sink.port), Beat()
-    with webhook() as (hook, seen):
+    with webhook() as (hook, requests):
         monitor = Monitor(redis, tmp_path, f"{sink.url('a@b.example,c@d.example')} {hook}", timeout_s=1.0)
         async with monitor.up(), running([beat.loop]):
             for number in range(1, 6):
                 await fail_a_build(redis, number)
             started = time.monotonic()
-            while len(seen) < 5:
+            while len(requests) < 5:
                 await asyncio.sleep(0.02)
             assert time.monotonic() - started < 5  # ten mails wait for a server that takes 1 s to fail
             await until(monitor, lambda states: states.count("sending") > 0)
@@ -135,7 +135,7 @@ async def test_a_mail_server_that_hangs_holds_up_neither_other_recipients_nor_ot
             sink.start()
             got = await mails(sink, 10)
     assert len({(mail.to, mail.subject) for mail in got}) == 10
-    assert len(seen) == 5
+    assert len(requests) == 5
     assert beat.late_s < 0.5, f"another loop was {beat.late_s:.2f} s late"
 
 
@@ -171,9 +171,9 @@ async def test_a_delivery_that_was_being_sent_when_the_monitor_was_killed_is_sen
 ) -> None:
     killed = Monitor(redis, tmp_path, sink.url("ops@example.com"))
     await fail_a_build(redis)
-    await killed.parts.teller.step()
+    await killed.parts.dispatcher.step()
     [queued] = await killed.deliveries()
-    await killed.parts.store.save(begun(queued, killed.clock()))
+    await killed.store.save(begun(queued, killed.clock()))
 
     async with Monitor(redis, tmp_path).up():
         [mail] = await mails(sink, 1)
@@ -186,15 +186,15 @@ async def test_an_event_that_is_read_or_settled_twice_makes_no_second_delivery(
     redis: Redis, sink: MailSink, tmp_path: Path
 ) -> None:
     monitor = Monitor(redis, tmp_path, sink.url("ops@example.com"))
-    await monitor.parts.teller.step(block_ms=1)
+    await monitor.parts.dispatcher.step(block_ms=1)
     await fail_a_build(redis)
     reply = await redis.xreadgroup(GROUP, GROUP, {STREAM: ">"})  # its answer was lost on the way
     assert reply
-    await monitor.parts.teller.step(block_ms=1)
+    await monitor.parts.dispatcher.step(block_ms=1)
     deliveries = await monitor.deliveries()
     async with monitor.up():
         await mails(sink, 1)
-        await monitor.parts.store.settle(SendOutcome(deliveries=deliveries), "0-1")
+        await monitor.store.settle(SendOutcome(deliveries=deliveries), "0-1")
         await asyncio.sleep(0.5)
         await mails(sink, 1)
     assert await redis.zcard("monitor:deliveries:due") == 0
@@ -203,16 +203,16 @@ async def test_an_event_that_is_read_or_settled_twice_makes_no_second_delivery(
 async def test_a_delivery_is_given_up_in_the_end_and_stays_visible(
     redis: Redis, sink: MailSink, tmp_path: Path
 ) -> None:
-    with webhook() as (hook, seen):
+    with webhook() as (hook, requests):
         impatient = Patience(first_s=0.05, longest_s=0.05, give_up_s=0.3)
         monitor = Monitor(redis, tmp_path, f"{hook}/broken", patience=impatient)
         async with monitor.up():
             await fail_a_build(redis)
             await until(monitor, lambda states: states == ["failed"])
-            tries = len(seen)
+            tries = len(requests)
             await asyncio.sleep(0.3)
     [delivery] = await monitor.deliveries()
-    assert tries == len(seen) == delivery.attempts > 1
+    assert tries == len(requests) == delivery.attempts > 1
     assert delivery.reason.startswith(f"given up after {tries} tries: ")
     assert "500" in delivery.reason
     assert delivery.recipient.endswith("/****")
@@ -220,12 +220,12 @@ async def test_a_delivery_is_given_up_in_the_end_and_stays_visible(
 
 
 async def test_a_webhook_gets_plain_text_and_the_delivery_s_id(redis: Redis, tmp_path: Path) -> None:
-    with webhook() as (hook, seen):
+    with webhook() as (hook, requests):
         monitor = Monitor(redis, tmp_path, hook)
         async with monitor.up():
             await fail_a_build(redis)
             await until(monitor, lambda states: states == ["delivered"])
-    [request], [delivery] = seen, await monitor.deliveries()
+    [request], [delivery] = requests, await monitor.deliveries()
     assert request["headers"]["x-slipway-delivery"] == delivery.id
     assert request["body"]["title"].startswith("notes: build notes-17 failed")
     assert "assert '<b>' == 2" in request["body"]["message"] and "<p>" not in request["body"]["message"]
@@ -254,15 +254,15 @@ async def test_alerts_are_told_together_after_five_seconds_and_again_when_they_a
         for rule in ("memory", "cpu"):
             await alert("pending", rule)
             await alert("firing", rule)
-        while len((await monitor.parts.store.groups()).values()) != 1:
+        while len((await monitor.store.groups()).values()) != 1:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.3)
         assert sink.messages == []
         monitor.clock.ahead += timedelta(seconds=5)
-        [told] = await mails(sink, 1)
-        assert told.subject == "notes canary: notes-r9 firing: cpu, memory"
+        [mail] = await mails(sink, 1)
+        assert mail.subject == "notes canary: notes-r9 firing: cpu, memory"
         for words in ("memory is firing (measured 0.95, limit 0.9)", "http://127.0.0.1:3002/alerts", COMMIT):
-            assert words in told.text
+            assert words in mail.text
 
         await alert("resolved", "memory")
         await alert("gone", "cpu")
@@ -270,13 +270,13 @@ async def test_alerts_are_told_together_after_five_seconds_and_again_when_they_a
         monitor.clock.ahead += timedelta(minutes=5)
         resolved = (await mails(sink, 2))[1]
         assert resolved.subject == "notes canary: notes-r9 resolved: memory"
-        assert await monitor.parts.store.groups() == {}
+        assert await monitor.store.groups() == {}
 
 
 async def test_a_muted_message_is_recorded_and_not_sent(redis: Redis, sink: MailSink, tmp_path: Path) -> None:
     monitor = Monitor(redis, tmp_path, sink.url("ops@example.com"))
     body = SilenceBody.model_validate({"app": "notes", "rule": None, "duration_s": 60, "reason": "we know"})
-    await monitor.parts.notifier_store.put_silence(new_silence("silence-1", body, monitor.clock()), monitor.clock())
+    await monitor.silences.put_silence(new_silence("silence-1", body, monitor.clock()), monitor.clock())
     async with monitor.up():
         await fail_a_build(redis)
         await fail_a_build(redis, 3, app="other")

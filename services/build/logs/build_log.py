@@ -13,7 +13,7 @@ LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
 LOOK_AGAIN_S = 1.0
 GATHER_S = 0.02
-TAIL = 2**18  # characters
+TAIL = 2**18  # bytes of a log, characters of a channel
 
 
 class BuildLog:
@@ -80,7 +80,7 @@ class BuildLog:
         """Returns the lines from byte `start` on, at most the last 256 KiB."""
         self.flush()
         with self._path.open("rb") as file:
-            file.seek(max(start, self.size - 2**18))
+            file.seek(max(start, self.size - TAIL))
             return file.read().decode(errors="replace").splitlines()
 
     def close(self) -> None:

@@ -18,36 +18,36 @@ LEADING = (ReleaseState.LIVE, ReleaseState.STARTING, ReleaseState.PENDING)
 
 
 class InstanceDetail(InstanceRecord):
-    reason: str = Field(description="Why it is in its state.")
-    memory_refusal: str = Field(description="Why its limit is not what is wanted; it is tried again every 30 s.")
+    reason: str = Field(description="Reason for its state.")
+    memory_refusal: str = Field(description="Reason why its limit is not the desired one, tried every 30 s.")
 
 
 class EnvironmentSecretView(View):
-    set_at: datetime = Field(description="The last time.")
+    set_at: datetime = Field(description="Time of the last change.")
 
 
 class DesiredDetail(Desired):
-    secrets: dict[str, EnvironmentSecretView] = Field(description="Their values are shown to nobody but the app.")
+    secrets: dict[str, EnvironmentSecretView] = Field(description="By name; only the app receives the values.")
 
 
 class EnvironmentDetail(View):
     """An environment with the names of its secrets, its problem, and the reason of each instance's state."""
 
     desired: DesiredDetail
-    problem: str | None = Field(description="Why no instance can be started, and the remedy; null: they can.")
+    problem: str | None = Field(description="Reason why no instance can be started, and the remedy; else null.")
     release: ReleaseView | None
     instances: list[InstanceDetail]
 
 
-async def environment_view(store: Store, place: EnvironmentId) -> EnvironmentDetail:
+async def environment_view(store: Store, environment_id: EnvironmentId) -> EnvironmentDetail:
     """Returns the environment with its live release, else the starting or pending one, else none. Without one of these,
     the newest release's manifest gives the defaults. Raises NotFound if nothing was ever released or set.
     """
-    stored = await store.load(place)
+    stored = await store.load(environment_id)
     ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]
-    newest = ranked[:1] or await store.releases(place, limit=1)
-    if not newest and place not in await store.places():
-        raise NotFound(f"nothing was ever released to {place}")
+    newest = ranked[:1] or await store.releases(environment_id, limit=1)
+    if not newest and environment_id not in await store.environments():
+        raise NotFound(f"nothing was ever released to {environment_id}")
     return EnvironmentDetail(
         desired=_desired(stored.override, newest[0].manifest.resources if newest else Resources()),
         problem=stored.override.problem or None,
@@ -74,8 +74,8 @@ async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
     """
     instances: dict[str, Instance] = {}
     releases: dict[str, Release] = {}
-    for place in await store.places():
-        stored = await store.load(place)
+    for environment_id in await store.environments():
+        stored = await store.load(environment_id)
         instances |= stored.instances
         releases |= stored.releases
     usage = await driver.usage(instances)

@@ -11,13 +11,12 @@ from fastapi.sse import EventSourceResponse
 from pydantic import Field
 
 from services.deployer.api.environment_view import EnvironmentDetail, environment_view, instance_stats, registry_view
-from services.deployer.drivers.driver import UnknownInstance
-from services.deployer.reconcile.environment_reconciler import Setting
+from services.deployer.drivers.driver import Driver, UnknownInstance
 from services.deployer.reconcile.release_service import ReleaseService
-from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseDetail, view
+from services.deployer.store import Store
 from shared.errors import NotFound
 from shared.models import (
     AppName,
@@ -30,6 +29,7 @@ from shared.models import (
     ReleaseState,
     RetireRequest,
 )
+from shared.registry import Registry
 
 FOLLOW_S = 0.2
 
@@ -38,21 +38,22 @@ class RollbackRequest(Model):
     to: str | None = Field(None, description="Id of the release to go back to; if not given, the last good one.")
 
 
-def place_of(app: AppName, env: Environment) -> EnvironmentId:
+def environment_id_of(app: AppName, env: Environment) -> EnvironmentId:
     return EnvironmentId(app, env)
 
 
-Where = Annotated[EnvironmentId, Depends(place_of)]
+EnvironmentPath = Annotated[EnvironmentId, Depends(environment_id_of)]
 PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such thing.", **PROBLEM}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "It does not exist.", **PROBLEM}}
 CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"description": "It is not in the state that this needs; `detail` says why.", **PROBLEM}
+    409: {"description": "Its state does not allow this; `detail` says why.", **PROBLEM}
 }
 
 
-def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending: asyncio.Event) -> APIRouter:
-    """Returns the routes. `ending` is set when the service is told to end; its event streams end then."""
-    store = tools.store
+def router(
+    release_service: ReleaseService, store: Store, driver: Driver, registry: Registry, ending: asyncio.Event
+) -> APIRouter:
+    """Returns the routes. When `ending` is set, because the service shuts down, its event streams end."""
     routes = APIRouter()
 
     async def release_of(id: str) -> Release:
@@ -61,7 +62,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
             raise NotFound(f"there is no release {id}")
         return release
 
-    Which = Annotated[Release, Depends(release_of)]
+    ReleasePath = Annotated[Release, Depends(release_of)]
 
     @routes.post(
         "/apps/{app}/environments/{env}/releases",
@@ -72,14 +73,16 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         responses={200: {"model": ReleaseDetail, "description": "Unchanged: it is live already."}, **CONFLICT},
     )
     async def create_release(
-        place: Where, body: Annotated[ReleaseRequest, Body(examples=[{"build": "notes-17"}])], response: Response
+        environment_id: EnvironmentPath,
+        body: Annotated[ReleaseRequest, Body(examples=[{"build": "notes-17"}])],
+        response: Response,
     ) -> ReleaseDetail:
         """Answers 202 with the release to follow, or 200 with `unchanged: true` if that artifact and commit are live.
 
         A repeated request answers with the release that waits or starts. A newer build supersedes one that still waits.
         A build that has not passed every gate, or whose artifact differs from what passed, is refused with 409.
         """
-        release, unchanged = await orders.release(place, body.build)
+        release, unchanged = await release_service.release(environment_id, body.build)
         response.status_code = 200 if unchanged else 202
         return view(release, unchanged=unchanged)
 
@@ -90,19 +93,19 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         summary="List releases",
     )
     async def list_releases(
-        place: Where,
-        cursor: Annotated[int | None, Query(description="`next` of the page before.")] = None,
+        environment_id: EnvironmentPath,
+        cursor: Annotated[int | None, Query(description="`next` of the previous page.")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Page[ReleaseDetail]:
         """Lists the environment's releases, newest first."""
-        found = await store.releases(place, before=cursor, limit=limit + 1)
+        found = await store.releases(environment_id, before=cursor, limit=limit + 1)
         shown = found[:limit]
         return Page(items=[view(each) for each in shown], next=str(shown[-1].number) if len(found) > limit else None)
 
     @routes.get(
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
     )
-    async def get_release(release: Which) -> ReleaseDetail:
+    async def get_release(release: ReleasePath) -> ReleaseDetail:
         """Shows its state with the reason, its past and, if an instance failed, exit code, last probe and last 50 log
         lines.
         """
@@ -115,7 +118,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         summary="Follow a release",
         responses=NOT_FOUND,
     )
-    async def follow_release(release: Which) -> AsyncIterator[ReleaseDetail]:
+    async def follow_release(release: ReleasePath) -> AsyncIterator[ReleaseDetail]:
         """Streams the release as it is, and after each change, as server-sent events; ends with the release."""
         sent: Release | None = None
         while True:
@@ -145,7 +148,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
 
         The release that serves production is refused with 409.
         """
-        return view(await orders.retire(id, ReleaseState(body.state), body.reason))
+        return view(await release_service.retire(id, ReleaseState(body.state), body.reason))
 
     @routes.post(
         "/apps/{app}/environments/{env}/rollback",
@@ -156,10 +159,11 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         responses={**NOT_FOUND, **CONFLICT},
     )
     async def roll_back(
-        place: Where, body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None
+        environment_id: EnvironmentPath,
+        body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None,
     ) -> ReleaseDetail:
         """Creates a release of the last good build before the live one, or of what release `to` ran."""
-        return view(await orders.rollback(place, body.to if body else None))
+        return view(await release_service.rollback(environment_id, body.to if body else None))
 
     @routes.get(
         "/apps/{app}/environments/{env}",
@@ -168,9 +172,9 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         summary="Get an environment",
         responses=NOT_FOUND,
     )
-    async def get_environment(place: Where) -> EnvironmentDetail:
+    async def get_environment(environment_id: EnvironmentPath) -> EnvironmentDetail:
         """Shows the desired and the actual state. Secrets are shown by name, never with their values."""
-        return await environment_view(store, place)
+        return await environment_view(store, environment_id)
 
     @routes.patch(
         "/apps/{app}/environments/{env}",
@@ -180,7 +184,7 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         responses=CONFLICT,
     )
     async def patch_environment(
-        place: Where,
+        environment_id: EnvironmentPath,
         body: Annotated[
             EnvironmentPatch,
             Body(
@@ -198,8 +202,8 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         instance uses more than 80 % is refused for it, as its `memory_refusal` says, and tried again every 30 s.
         Variables or secrets: new instances replace the old ones; they may be set before the first release.
         """
-        await orders.wish(place, body)
-        return await environment_view(store, place)
+        await release_service.patch(environment_id, body)
+        return await environment_view(store, environment_id)
 
     @routes.get(
         "/apps/{app}/environments/{env}/logs",
@@ -208,13 +212,14 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
         summary="Read the app's output",
     )
     async def get_logs(
-        place: Where, lines: Annotated[int, Query(ge=1, le=10_000, description="Of each instance, the last.")] = 100
+        environment_id: EnvironmentPath,
+        lines: Annotated[int, Query(ge=1, le=10_000, description="Number of last lines of each instance.")] = 100,
     ) -> PlainTextResponse:
         """Answers with plain text, each line after the id of its instance; includes the last few ended instances."""
         parts = []
-        for instance_id in (await store.load(place)).instances:
+        for instance_id in (await store.load(environment_id)).instances:
             try:
-                tail = await tools.driver.logs(instance_id, lines)
+                tail = await driver.logs(instance_id, lines)
             except UnknownInstance:
                 continue  # not started yet
             parts += [f"{instance_id} | {line}\n" for line in tail]
@@ -225,11 +230,11 @@ def router(orders: ReleaseService, setting: Setting, tools: WorkContext, ending:
     )
     async def get_stats() -> Page[InstanceStats]:
         """Lists the counters of every running instance in one call; an instance that does not run has no item."""
-        return Page(items=await instance_stats(store, tools.driver))
+        return Page(items=await instance_stats(store, driver))
 
     @routes.get("/registry", response_model=RegistryView, tags=["platform"], summary="Services and instances")
     async def get_registry() -> RegistryView:
         """Shows the content of the registry."""
-        return await registry_view(setting.registry)
+        return await registry_view(registry)
 
     return routes

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from shared.models import Artifact
 
-KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell tells it
+KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell reports it
 
 
 class DriverError(Exception):
@@ -185,8 +185,8 @@ class Driver(Protocol):
         """
         ...
 
-    def telling_ends(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
-        """Calls `tell` for the duration of the context, from any thread, soon after an instance has ended, where the
+    def watching_ends(self, on_end: Callable[[], None]) -> AbstractContextManager[None]:
+        """Calls `on_end` for the duration of the context, from any thread, soon after an instance has ended, where the
         engine reports that. Calls may be spurious or missing: `statuses` is authoritative.
         """
         ...

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
-async def uncut(work: Coroutine[Any, Any, Result]) -> Result:
+async def uncancellable(work: Coroutine[Any, Any, Result]) -> Result:
     """Waits for the work even when cancelled, then re-raises the CancelledError: a thread cannot be interrupted."""
     task = asyncio.ensure_future(work)
     try:

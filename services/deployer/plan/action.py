@@ -28,7 +28,7 @@ class MoveInstance:
 
 
 @dataclass(frozen=True)
-class NoteAddress:
+class RecordAddress:
     """Records the instance's address."""
 
     instance: str
@@ -37,7 +37,7 @@ class NoteAddress:
 
 
 @dataclass(frozen=True)
-class NoteEnd:
+class RecordEnd:
     """Records that nothing of the instance runs any more."""
 
     instance: str
@@ -76,22 +76,22 @@ class MakeRoom:
 
 
 @dataclass(frozen=True)
-class NoteDown:
+class RecordDowntime:
     """Records that an instance serves again after the stop-first release left none in the route."""
 
     release: str
 
 
 @dataclass(frozen=True)
-class Say:
-    """Sets the reason of the release to the condition it waits for, in words for a person."""
+class Wait:
+    """Records the condition that the release waits for as its reason, in words for a person."""
 
     release: str
     reason: str
 
 
 @dataclass(frozen=True)
-class WantMemory:
+class RaiseMemory:
     """Raises the memory of the environment's instances, since an instance of the release was killed at its limit."""
 
     release: str
@@ -99,19 +99,9 @@ class WantMemory:
     """Limit of each instance, in bytes."""
 
 
-Change = (
-    AddInstance
-    | MoveInstance
-    | NoteAddress
-    | NoteEnd
-    | DropInstance
-    | MoveRelease
-    | Switch
-    | MakeRoom
-    | NoteDown
-    | Say
-    | WantMemory
-)
+InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
+ReleaseChange = MoveRelease | Switch | MakeRoom | RecordDowntime | Wait | RaiseMemory
+Change = InstanceChange | ReleaseChange
 
 
 @dataclass(frozen=True)
@@ -164,10 +154,10 @@ class AbortRollout:
 
 
 @dataclass(frozen=True)
-class TakeBack:
+class AutoRollback:
     """Creates a new release of the last good build, to replace this faulty release."""
 
     release: str
 
 
-Work = Check | StartInstance | StopInstance | SetMemory | SyncProxy | OpenRollout | AbortRollout | TakeBack
+Work = Check | StartInstance | StopInstance | SetMemory | SyncProxy | OpenRollout | AbortRollout | AutoRollback

@@ -4,20 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.deployer.plan.action import (
-    AddInstance,
-    Change,
-    DropInstance,
-    MakeRoom,
-    MoveInstance,
-    MoveRelease,
-    NoteAddress,
-    NoteDown,
-    NoteEnd,
-    Say,
-    Switch,
-    WantMemory,
-)
+from services.deployer.plan import action
+from services.deployer.plan.action import Change
 from services.deployer.plan.observe import World
 from services.deployer.plan.stop_first import is_stop_first
 from services.deployer.releases import instance as instances
@@ -54,8 +42,8 @@ def release_event(release: Release, at: datetime) -> Event:
         reason=release.reason,
         notify=release.manifest.notify,
         **_subject(release),
-        **_evidence(release),
-        **_loss(release),
+        **_failure_evidence(release),
+        **_downtime(release),
     )
 
 
@@ -81,7 +69,7 @@ def _subject(release: Release) -> dict[str, str]:
     }
 
 
-def _evidence(release: Release) -> dict[str, str | int | None]:
+def _failure_evidence(release: Release) -> dict[str, str | int | None]:
     """Returns exit code, last probe and last log lines (4096 bytes) of the failure that ended the release, if any."""
     failure = release.failure
     if failure is None or release.state not in (ReleaseState.FAILED, ReleaseState.ROLLED_BACK):
@@ -90,7 +78,7 @@ def _evidence(release: Release) -> dict[str, str | int | None]:
     return {"exit_code": failure.exit_code, "probe": failure.probe, "excerpt": last.decode(errors="ignore")}
 
 
-def _loss(release: Release) -> dict[str, str | float | None]:
+def _downtime(release: Release) -> dict[str, str | float | None]:
     """Returns the strategy of a live release, and the seconds for which stop-first left no instance in the route."""
     is_live = release.state is ReleaseState.LIVE
     return {"strategy": release.strategy, "down_s": release.down_s} if is_live else {}
@@ -120,28 +108,28 @@ class _Application:
     def commit_of(self, changes: Iterable[Change]) -> Commit:
         for change in changes:
             match change:
-                case AddInstance():
+                case action.AddInstance():
                     self._add(change)
-                case MoveInstance():
+                case action.MoveInstance():
                     self._move_instance(change)
-                case NoteAddress(instance_id, address):
+                case action.RecordAddress(instance_id, address):
                     self._put(self._instance(instance_id).model_copy(update={"address": address}))
-                case NoteEnd(instance_id):
+                case action.RecordEnd(instance_id):
                     self._put(self._instance(instance_id).model_copy(update={"ended_at": self._now}))
-                case DropInstance(instance_id):
+                case action.DropInstance(instance_id):
                     self._commit.dropped.append(self._instance(instance_id))
-                case MoveRelease():
+                case action.MoveRelease():
                     self._move_release(change)
-                case Switch(release_id):
+                case action.Switch(release_id):
                     self._put_release(self._release(release_id).model_copy(update={"switched_at": self._now}))
-                case MakeRoom(release_id):
+                case action.MakeRoom(release_id):
                     self._make_room(self._release(release_id))
-                case NoteDown(release_id):
-                    self._note_down(self._release(release_id))
-                case Say(release_id, reason):
+                case action.RecordDowntime(release_id):
+                    self._record_downtime(self._release(release_id))
+                case action.Wait(release_id, reason):
                     self._put_release(self._release(release_id).model_copy(update={"reason": reason}))
-                case WantMemory(release_id, memory):
-                    self._want_memory(self._release(release_id), memory)
+                case action.RaiseMemory(release_id, memory):
+                    self._raise_memory(self._release(release_id), memory)
         return self._commit
 
     def _instance(self, instance_id: str) -> Instance:
@@ -156,7 +144,7 @@ class _Application:
     def _put_release(self, release: Release) -> None:
         self._commit.releases[release.id] = release
 
-    def _add(self, change: AddInstance) -> None:
+    def _add(self, change: action.AddInstance) -> None:
         release = self._release(change.release)
         release = release.model_copy(update={"instances_made": release.instances_made + 1})
         self._put_release(release)
@@ -179,7 +167,7 @@ class _Application:
             changed_at=self._now,
             memory=wanted.memory,
             configuration=self._world.override.configuration,
-            told=self._world.told,
+            facts_digest=self._world.facts_digest,
             restarts=restarts,
             crashes=crashes,
             oom_kills=oom_kills,
@@ -187,7 +175,7 @@ class _Application:
         self._put(added)
         self._commit.events.append(_instance_event(added, release, self._now))
 
-    def _move_instance(self, change: MoveInstance) -> None:
+    def _move_instance(self, change: action.MoveInstance) -> None:
         changed = instances.moved(self._instance(change.instance), change.state, change.reason, self._now)
         status = self._world.statuses.get(changed.id)
         if change.state is InstanceState.FAILED and status is not None:
@@ -200,11 +188,11 @@ class _Application:
             self._put_release(release)
         self._commit.events.append(_instance_event(changed, release, self._now))
 
-    def _move_release(self, change: MoveRelease) -> None:
+    def _move_release(self, change: action.MoveRelease) -> None:
         before = self._release(change.release)
         release = releases.moved(before, change.state, change.reason, self._now)
         if before.state is ReleaseState.STARTING and release.state in releases.ENDED:
-            self._give_memory_back(release)
+            self._restore_memory(release)
         if change.state is ReleaseState.STARTING:
             live = self._world.only(ReleaseState.LIVE)
             strategy = "stop-first" if is_stop_first(release, live) else "start-first"
@@ -214,14 +202,14 @@ class _Application:
         self._put_release(release)
         self._commit.events.append(release_event(release, self._now))
 
-    def _want_memory(self, release: Release, memory: int) -> None:
+    def _raise_memory(self, release: Release, memory: int) -> None:
         override = self._world.override
         if release.state is ReleaseState.STARTING:
             raised_from = override.memory if release.raised_to is None else release.raised_from
             self._put_release(release.model_copy(update={"raised_from": raised_from, "raised_to": memory}))
         self._commit.override = override.model_copy(update={"memory": memory})
 
-    def _give_memory_back(self, release: Release) -> None:
+    def _restore_memory(self, release: Release) -> None:
         """Undoes the memory raise of a release that was never live, unless the memory was changed since."""
         override = self._world.override
         if release.raised_to is not None and override.memory == release.raised_to:
@@ -232,7 +220,7 @@ class _Application:
         update = {"room_at": self._now, "down_from": self._now if served else None}
         self._put_release(release.model_copy(update=update))
 
-    def _note_down(self, release: Release) -> None:
+    def _record_downtime(self, release: Release) -> None:
         assert release.down_from is not None
         down_s = round((self._now - release.down_from).total_seconds(), 3)
         self._put_release(release.model_copy(update={"down_s": down_s}))

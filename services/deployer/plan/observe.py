@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.deployer.drivers.driver import InstanceStatus
-from services.deployer.plan.action import Change, MoveInstance, NoteAddress, NoteEnd, WantMemory
+from services.deployer.plan.action import Change, MoveInstance, RaiseMemory, RecordAddress, RecordEnd
 from services.deployer.releases.environment import Override, desired
 from services.deployer.releases.instance import RUNNING, Instance
 from services.deployer.releases.out_of_memory import kill_reason, memory_after_kill
@@ -70,7 +70,7 @@ class World:
     """Ids of the instances whose memory limit the engine cannot change."""
     memory_refused: Mapping[str, int] = field(default_factory=dict)
     """Memory limit in bytes that was refused a short while ago, by instance id."""
-    told: str = ""
+    facts_digest: str = ""
     """Digest of the platform's facts that instances receive now (`AppFacts.digest`)."""
 
     def route(self, instance_id: str) -> RouteState | None:
@@ -91,7 +91,7 @@ class World:
         return health is not None and health.misses == 0
 
 
-def observed(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
+def observe(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
     """Returns the changes that instances went through without an order: crashes, health, new addresses, ends."""
     return [change for instance in world.instances.values() for change in _of_one(world, instance, limits, now)]
 
@@ -100,22 +100,22 @@ def _of_one(world: World, instance: Instance, limits: ObservationLimits, now: da
     if instance.state in RUNNING:
         status = world.statuses.get(instance.id)
         if status is not None and status.address not in ("", instance.address):
-            yield NoteAddress(instance.id, status.address)
-        if (end := _end(world, instance, limits, now)) is not None:
+            yield RecordAddress(instance.id, status.address)
+        if (end := _new_state(world, instance, limits, now)) is not None:
             state, reason = end
-            fault = state in (S.FAILED, S.UNHEALTHY) and _counts(world, instance, limits, now)
-            if fault and (memory := _remedy(world, instance)) is not None:
+            fault = state in (S.FAILED, S.UNHEALTHY) and _counts_against_release(world, instance, limits, now)
+            if fault and (memory := _memory_after_kill(world, instance)) is not None:
                 fault = False
                 if memory > desired(world.override, world.releases[instance.release].manifest.resources).memory:
-                    yield WantMemory(instance.release, memory)
+                    yield RaiseMemory(instance.release, memory)
             yield MoveInstance(instance.id, state, reason, fault)
     elif instance.id in world.stopped and instance.ended_at is None:
         if instance.state is S.DRAINING:
             yield MoveInstance(instance.id, S.STOPPED, instance.reason)
-        yield NoteEnd(instance.id)
+        yield RecordEnd(instance.id)
 
 
-def _end(
+def _new_state(
     world: World, instance: Instance, limits: ObservationLimits, now: datetime
 ) -> tuple[InstanceState, str] | None:
     """Returns the instance's new state and the reason; None if the stored one still holds. Readiness of a starting
@@ -145,7 +145,7 @@ def _end(
     return None
 
 
-def _remedy(world: World, instance: Instance) -> int | None:
+def _memory_after_kill(world: World, instance: Instance) -> int | None:
     """Returns the memory in bytes for the replacement of an instance that was killed at its limit; None if it was not,
     or is at the manifest's maximum.
     """
@@ -158,7 +158,7 @@ def _max_memory(world: World, instance: Instance) -> int:
     return world.releases[instance.release].manifest.resources.max_memory
 
 
-def _counts(world: World, instance: Instance, limits: ObservationLimits, now: datetime) -> bool:
+def _counts_against_release(world: World, instance: Instance, limits: ObservationLimits, now: datetime) -> bool:
     """Returns True if a failure now counts against the release: while it starts, and within `watch_s` of going live."""
     release = world.releases[instance.release]
     if release.state is ReleaseState.LIVE and release.live_at is not None:

@@ -8,10 +8,10 @@ A deployer that was killed at any point continues from the facts.
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, Say, Switch
-from services.deployer.plan.observe import ObservationLimits, World, observed
+from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, Switch, Wait
+from services.deployer.plan.observe import ObservationLimits, World, observe
 from services.deployer.plan.plan_work import is_settled
-from services.deployer.plan.stop_first import BEGUN, awaited, down_noted, in_the_way, out, room_made
+from services.deployer.plan.stop_first import BEGUN, awaited_condition, blockers, make_room, record_downtime, take_out
 from services.deployer.releases.environment import desired
 from services.deployer.releases.instance import ENDED, RUNNING, Instance, may_restart_at
 from services.deployer.releases.release import ENDED as RELEASE_ENDED
@@ -25,32 +25,32 @@ ENDED_KEPT = 5
 
 def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
     """Returns the observed changes of the instances or, if there are none, the decided ones. Call it again after the
-    changes are stored; when it returns none, `plan_work.work` yields the work to do.
+    changes are stored; when it returns none, `plan_work` yields the work to do.
     """
-    return observed(world, limits, now) or decided(world, limits, now)
+    return observe(world, limits, now) or decide(world, limits, now)
 
 
-def decided(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
+def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
     """Returns the changes of the first decider that has any: later deciders must see the world as changed by it."""
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
     deciders: list[Iterable[Change]] = [
-        _queue(world, starting),
-        _verdicts(world, starting, live),
-        _without_ended_releases(world),
-        down_noted(world),
+        _start_newest(world, starting),
+        _end_faulty(world, starting, live),
+        _stop_ended(world),
+        record_downtime(world),
     ]
     if starting is not None:
-        deciders += [_begun(world, starting, now), _taken_over(world, starting, live)]
+        deciders += [_fill_starting(world, starting, now), _switch_over(world, starting, live)]
     if live is not None and (starting is None or not (starting.switched_at or starting.room_at)):
-        fresh = _fresh(world, live, limits, now)
-        deciders += [_filled(world, live, fresh, now), _kept_up(world, live, fresh)]
+        fresh = _up_to_date(world, live, limits, now)
+        deciders += [_add_missing(world, live, fresh, now), _maintain_live(world, live, fresh)]
     if starting is not None:
-        deciders.append(_said(world, starting))
-    deciders.append(_forgotten(world))
+        deciders.append(_explain_wait(world, starting))
+    deciders.append(_drop_ended(world))
     return next((changes for decider in deciders if (changes := list(decider))), [])
 
 
-def _queue(world: World, starting: Release | None) -> Iterator[Change]:
+def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
     """Retires all pending releases but the newest, which starts unless another release is starting."""
     pending = [release for release in world.releases.values() if release.state is ReleaseState.PENDING]
     if not pending:
@@ -63,7 +63,7 @@ def _queue(world: World, starting: Release | None) -> Iterator[Change]:
         yield MoveRelease(newest.id, ReleaseState.STARTING, BEGUN)
 
 
-def _verdicts(world: World, starting: Release | None, live: Release | None) -> Iterator[Change]:
+def _end_faulty(world: World, starting: Release | None, live: Release | None) -> Iterator[Change]:
     if starting is not None and starting.switched_at is None:
         failure = f"{starting.failure.instance}: {starting.failure.reason}" if starting.failure else ""
         if why := failure or world.refused or (world.checked.get(starting.id, "") if starting.room_at is None else ""):
@@ -75,31 +75,31 @@ def _verdicts(world: World, starting: Release | None, live: Release | None) -> I
         yield MoveRelease(live.id, ReleaseState.ROLLED_BACK, why, abort_rollout=True)
 
 
-def _without_ended_releases(world: World) -> Iterator[Change]:
+def _stop_ended(world: World) -> Iterator[Change]:
     for instance in world.instances.values():
         release = world.releases[instance.release]
         if instance.state in RUNNING and release.state in RELEASE_ENDED:
-            yield out(instance, f"{release.id} is {release.state}: {release.reason}")
+            yield take_out(instance, f"{release.id} is {release.state}: {release.reason}")
 
 
-def _begun(world: World, starting: Release, now: datetime) -> Iterator[Change]:
+def _fill_starting(world: World, starting: Release, now: datetime) -> Iterator[Change]:
     if starting.strategy == "stop-first":
-        yield from room_made(world, starting)
+        yield from make_room(world, starting)
     if starting.strategy == "start-first" or starting.room_at is not None:
-        yield from _filled(world, starting, _running(world, starting), now)
+        yield from _add_missing(world, starting, _running(world, starting), now)
 
 
-def _said(world: World, starting: Release) -> Iterator[Change]:
-    waits_for = world.waits_for or awaited(world, starting)
+def _explain_wait(world: World, starting: Release) -> Iterator[Change]:
+    waits_for = world.waits_for or awaited_condition(world, starting)
     if waits_for and starting.reason != waits_for:
-        yield Say(starting.id, waits_for)
+        yield Wait(starting.id, waits_for)
 
 
 def _running(world: World, release: Release) -> list[Instance]:
     return [instance for instance in world.of(release) if instance.state in RUNNING]
 
 
-def _fresh(world: World, live: Release, limits: ObservationLimits, now: datetime) -> list[Instance]:
+def _up_to_date(world: World, live: Release, limits: ObservationLimits, now: datetime) -> list[Instance]:
     """Returns the running instances that need no replacement: with the current configuration, the platform's current
     facts and a memory limit that is right or can be changed, and not unhealthy for `unhealthy_kept_s`.
     """
@@ -109,17 +109,17 @@ def _fresh(world: World, live: Release, limits: ObservationLimits, now: datetime
         instance
         for instance in _running(world, live)
         if instance.configuration == world.override.configuration
-        and instance.told in ("", world.told)
+        and instance.facts_digest in ("", world.facts_digest)
         and (instance.memory == wanted.memory or instance.id not in world.fixed_memory)
         and not (instance.state is S.UNHEALTHY and now - instance.changed_at >= patience)
     ]
 
 
-def _filled(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
+def _add_missing(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
     """Adds the missing instances: a failed one is replaced after its back-off, and none is added while another instance
     is in the way (stop-first).
     """
-    if in_the_way(world, release):
+    if blockers(world, release):
         return
     wanted = desired(world.override, release.manifest.resources)
     missing = wanted.replicas - len(have)
@@ -132,7 +132,7 @@ def _filled(world: World, release: Release, have: list[Instance], now: datetime)
         yield AddInstance(release.id, replaces=instance.id)
 
 
-def _taken_over(world: World, starting: Release, live: Release | None) -> Iterator[Change]:
+def _switch_over(world: World, starting: Release, live: Release | None) -> Iterator[Change]:
     mine = _running(world, starting)
     wanted = desired(world.override, starting.manifest.resources).replicas
     fresh = [instance for instance in mine if instance.state is S.STARTING]
@@ -147,20 +147,20 @@ def _taken_over(world: World, starting: Release, live: Release | None) -> Iterat
     leaving = [instance for instance in others if instance.state in RUNNING]
     if leaving:
         ready = sum(instance.state is S.READY for instance in mine)
-        yield from _drained(leaving, ready - _draining(world), f"replaced by {starting.id}")
+        yield from _drain(leaving, ready - _draining(world), f"replaced by {starting.id}")
     elif all(world.route(i.id) in (RouteState.DRAINING, RouteState.ABSENT) for i in others if i.state is S.DRAINING):
         yield MoveRelease(starting.id, ReleaseState.LIVE, "its instances are in the route, the old ones out of it")
         if live is not None:
-            yield _succeeded(live, starting)
+            yield _end_replaced(live, starting)
 
 
-def _succeeded(live: Release, by: Release) -> MoveRelease:
+def _end_replaced(live: Release, by: Release) -> MoveRelease:
     if by.takes_back == live.id and live.failure is not None:
         return MoveRelease(live.id, ReleaseState.ROLLED_BACK, f"{live.failure.reason}; {by.id} took its place")
     return MoveRelease(live.id, ReleaseState.RETIRED, f"replaced by {by.id}")
 
 
-def _kept_up(world: World, live: Release, fresh: list[Instance]) -> Iterator[Change]:
+def _maintain_live(world: World, live: Release, fresh: list[Instance]) -> Iterator[Change]:
     """Maintains the live release: brings started instances into the route, takes surplus and outdated ones out."""
     ready_by_now = [i for i in fresh if i.state is S.STARTING and world.passes(i)]
     if ready_by_now:
@@ -173,30 +173,30 @@ def _kept_up(world: World, live: Release, fresh: list[Instance]) -> Iterator[Cha
             fresh, key=lambda i: (i.state is S.READY, i.state is S.UNHEALTHY, -i.created_at.timestamp())
         )
         surplus = worst_first[: len(fresh) - wanted]
-        yield from _drained(surplus, (ready - _draining(world)) // 2, f"{wanted} instances are wanted")
+        yield from _drain(surplus, (ready - _draining(world)) // 2, f"{wanted} instances are wanted")
         return
     outdated = [instance for instance in _running(world, live) if instance not in fresh]
     if live.manifest.volumes:
-        yield from (out(instance, "makes room for another instance") for instance in outdated)
+        yield from (take_out(instance, "makes room for another instance") for instance in outdated)
         return
     in_route = [i for i in fresh if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     if len(in_route) >= wanted:
-        yield from _drained(outdated, ready - _draining(world), "another instance took its place")
+        yield from _drain(outdated, ready - _draining(world), "another instance took its place")
 
 
 def _draining(world: World) -> int:
     return sum(instance.state is S.DRAINING for instance in world.instances.values())
 
 
-def _drained(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
+def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
     """Takes instances out: starting ones at once, and at most `room` of the others, so that enough stay ready."""
     in_route = [instance for instance in leaving if instance.state is not S.STARTING]
     for instance in leaving:
         if instance.state is S.STARTING or instance in in_route[: max(0, room)]:
-            yield out(instance, reason)
+            yield take_out(instance, reason)
 
 
-def _forgotten(world: World) -> Iterator[Change]:
+def _drop_ended(world: World) -> Iterator[Change]:
     """Drops ended instances that are not needed any more, except the newest five, which are kept for their logs."""
     over = [
         instance

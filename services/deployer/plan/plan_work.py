@@ -2,17 +2,8 @@
 
 from collections.abc import Iterator
 
-from services.deployer.plan.action import (
-    AbortRollout,
-    Check,
-    OpenRollout,
-    SetMemory,
-    StartInstance,
-    StopInstance,
-    SyncProxy,
-    TakeBack,
-    Work,
-)
+from services.deployer.plan import action
+from services.deployer.plan.action import Work
 from services.deployer.plan.observe import World
 from services.deployer.releases.environment import desired
 from services.deployer.releases.instance import ENDED, RUNNING, Instance
@@ -24,32 +15,32 @@ from shared.proxy_models import RouteState
 S = InstanceState
 
 
-def work(world: World) -> Iterator[Work]:
+def plan_work(world: World) -> Iterator[Work]:
     """Yields the pieces of work that should run in the background now."""
     for instance in world.instances.values():
         if instance.state is S.STARTING and instance.id not in world.statuses:
-            yield StartInstance(instance.id)
+            yield action.StartInstance(instance.id)
         drained = instance.state is S.DRAINING and world.route(instance.id) is RouteState.ABSENT
         gone = instance.state in ENDED and instance.ended_at is None
         if (drained or gone) and instance.id not in world.stopped:
-            yield StopInstance(instance.id)
-        if (memory := _other_memory(world, instance)) is not None:
-            yield SetMemory(instance.id, memory)
+            yield action.StopInstance(instance.id)
+        if (memory := _new_memory(world, instance)) is not None:
+            yield action.SetMemory(instance.id, memory)
     if world.published and not _is_confirmed(world):
-        yield SyncProxy()
+        yield action.SyncProxy()
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
-    if starting is not None and _is_to_be_checked(world, starting):
-        yield Check(starting.id)
+    if starting is not None and _needs_check(world, starting):
+        yield action.Check(starting.id)
     if starting is not None and _is_routable(world, starting) and not _has_rollout(starting):
-        yield OpenRollout(starting.id)
+        yield action.OpenRollout(starting.id)
     for release in world.releases.values():
         if release.abort_rollout:
-            yield AbortRollout(release.id)
-    if live is not None and _is_to_be_taken_back(world, live):
-        yield TakeBack(live.id)
+            yield action.AbortRollout(release.id)
+    if live is not None and _needs_rollback(world, live):
+        yield action.AutoRollback(live.id)
 
 
-def _other_memory(world: World, instance: Instance) -> int | None:
+def _new_memory(world: World, instance: Instance) -> int | None:
     """Returns the new memory limit of a running instance in bytes; None if it needs none, or the engine cannot change
     it or refused it a short while ago.
     """
@@ -66,7 +57,7 @@ def is_settled(world: World, starting: Release) -> bool:
     return _is_routable(world, starting) and _has_rollout(starting)
 
 
-def _is_to_be_checked(world: World, starting: Release) -> bool:
+def _needs_check(world: World, starting: Release) -> bool:
     """Returns True for a stop-first release that is not checked yet, while the old instances still serve."""
     return starting.strategy == "stop-first" and starting.room_at is None and starting.id not in world.checked
 
@@ -90,7 +81,7 @@ def _is_confirmed(world: World) -> bool:
     )
 
 
-def _is_to_be_taken_back(world: World, live: Release) -> bool:
+def _needs_rollback(world: World, live: Release) -> bool:
     """Returns True if the live release is to be rolled back automatically: production only, once for each release,
     never a release that is itself an automatic rollback, and only while no other release is on its way.
     """

@@ -7,7 +7,7 @@ proxy confirms, SIGTERM, their end is seen → the new one starts. If it fails, 
 
 from collections.abc import Iterator
 
-from services.deployer.plan.action import Change, MakeRoom, MoveInstance, NoteDown
+from services.deployer.plan.action import Change, MakeRoom, MoveInstance, RecordDowntime
 from services.deployer.plan.observe import World
 from services.deployer.releases.instance import RUNNING, Instance
 from services.deployer.releases.release import ENDED, Release
@@ -23,7 +23,7 @@ def is_stop_first(release: Release, live: Release | None) -> bool:
     return bool(release.manifest.volumes) or (live is not None and bool(live.manifest.volumes))
 
 
-def in_the_way(world: World, release: Release) -> list[Instance]:
+def blockers(world: World, release: Release) -> list[Instance]:
     """Returns the instances whose end must be seen before another instance of the release is started. A failed one
     counts until it is certain that nothing of it runs.
     """
@@ -43,7 +43,7 @@ def is_ready_for_room(world: World, starting: Release) -> bool:
     return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
 
 
-def room_made(world: World, starting: Release) -> Iterator[Change]:
+def make_room(world: World, starting: Release) -> Iterator[Change]:
     """Marks the start of the outage once all checks have passed, and then takes the old instances out."""
     if starting.room_at is None:
         if is_ready_for_room(world, starting):
@@ -51,27 +51,27 @@ def room_made(world: World, starting: Release) -> Iterator[Change]:
         return
     for instance in world.instances.values():
         if instance.release != starting.id and instance.state in RUNNING:
-            yield out(instance, f"makes room for {starting.id}")
+            yield take_out(instance, f"makes room for {starting.id}")
 
 
-def out(instance: Instance, reason: str) -> MoveInstance:
+def take_out(instance: Instance, reason: str) -> MoveInstance:
     """Returns the change that takes an instance out: to draining, or at once to stopped for a starting one, which was
     never in the route.
     """
     return MoveInstance(instance.id, S.STOPPED if instance.state is S.STARTING else S.DRAINING, reason)
 
 
-def down_noted(world: World) -> Iterator[Change]:
+def record_downtime(world: World) -> Iterator[Change]:
     """Records the end of an outage: an instance of the release serves or, when the release has ended, any other."""
     serving = [i for i in world.instances.values() if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     for release in world.releases.values():
         if release.is_down and any(i.release == release.id or release.state in ENDED for i in serving):
-            yield NoteDown(release.id)
+            yield RecordDowntime(release.id)
 
 
-def awaited(world: World, starting: Release) -> str:
+def awaited_condition(world: World, starting: Release) -> str:
     """Returns the condition that a release after `MakeRoom` waits for, in words for a person; empty for any other."""
     if starting.room_at is None:
         return ""
-    leaving = [i.id for i in in_the_way(world, starting) if i.release != starting.id or i.state not in RUNNING]
+    leaving = [i.id for i in blockers(world, starting) if i.release != starting.id or i.state not in RUNNING]
     return f"waits for the end of {', '.join(leaving)}" if leaving else BEGUN

@@ -1,11 +1,11 @@
-"""Carries out the plans of one environment: looks, stores the changes, tells the registry, keeps the work going."""
+"""Reconciles one environment: observes, stores the planned changes, updates the registry, starts the work."""
 
 import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.deployer.drivers.driver import DriverError, InstanceStatus
@@ -13,7 +13,7 @@ from services.deployer.plan.action import Change, MoveInstance, MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply
 from services.deployer.plan.observe import ObservationLimits, World
 from services.deployer.plan.plan import plan
-from services.deployer.plan.plan_work import work
+from services.deployer.plan.plan_work import plan_work
 from services.deployer.plan.registry_diff import to_delete, to_put
 from services.deployer.reconcile.prober import Prober, ProbeTarget
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
@@ -33,8 +33,8 @@ ROUNDS = 50
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What the runners share besides the tools of their work."""
+class ReconcileContext:
+    """Holds what the reconcilers of all environments need besides the dependencies of their work (`WorkContext`)."""
 
     registry: Registry
     prober: Prober
@@ -43,135 +43,138 @@ class Setting:
 
 
 class EnvironmentReconciler:
-    """Of one environment. `lock` is held while its releases and instances are read and changed. `due_at`, monotonic:
-    when to step again; to be set to infinity before a step, so that who sets it to 0 meanwhile is heard.
+    """Runs the rounds of one environment, and holds `lock` while it reads and changes its releases and instances. The
+    next step is due at `due_at` (monotonic); set it to infinity before a step, so that a wake-up meanwhile is kept.
     """
 
     def __init__(
         self,
-        place: EnvironmentId,
-        setting: Setting,
-        tools: WorkContext,
+        environment_id: EnvironmentId,
+        context: ReconcileContext,
+        work_context: WorkContext,
         lock: asyncio.Lock,
         wake: Callable[[EnvironmentId], None],
     ) -> None:
-        self.place = place
+        self.environment_id = environment_id
         self.due_at = 0.0
-        self._track = TRACK_OF[place.environment]
-        self._setting = setting
-        self._tools = tools
+        self._track = TRACK_OF[environment_id.environment]
+        self._context = context
+        self._work_context = work_context
         self._lock = lock
         self._problem = ""
-        self._worker = WorkExecutor(
-            place, tools, lambda: wake(place), self._rollout_answered, self._rollout_aborted, self._resized
+        self._executor = WorkExecutor(
+            environment_id,
+            work_context,
+            lambda: wake(environment_id),
+            self._rollout_answered,
+            self._rollout_aborted,
+            self._resized,
         )
 
     async def step(self, statuses: Mapping[str, InstanceStatus]) -> None:
-        """Goes on until nothing is left to change; the work goes on in the background. Raises RedisError."""
+        """Stores planned changes until there are none, then starts the work in the background. Raises RedisError."""
         async with self._lock:
             for _ in range(ROUNDS):
-                world, entries = await self._look(statuses)
-                changes = plan(world, self._setting.limits, self._setting.now())
+                world, entries = await self._observe(statuses)
+                changes = plan(world, self._context.limits, self._context.now())
                 if changes:
                     await self._commit(changes, world)
                 elif not await self._publish(world, entries):
                     break
             else:
-                raise RuntimeError(f"the plan of {self.place} does not settle: {changes}")
-            self._tell(world.override.problem)
-            self._follow(world)
-            pieces = list(work(world))
-            self._worker.keep_going(pieces, world)
+                raise RuntimeError(f"the plan of {self.environment_id} does not settle: {changes}")
+            self._log_problem(world.override.problem)
+            self._update_probes(world)
+            work = list(plan_work(world))
+            self._executor.start(work, world)
             await self._unpublish(world, entries)
-        is_busy = bool(pieces) or world.only(ReleaseState.STARTING) is not None
+        is_busy = bool(work) or world.only(ReleaseState.STARTING) is not None
         self.due_at = min(self.due_at, time.monotonic() + (BUSY_S if is_busy else IDLE_S))
 
     async def close(self) -> None:
         """Ends the background work; the instances run on."""
-        await self._worker.close()
+        await self._executor.close()
 
-    async def _look(self, statuses: Mapping[str, InstanceStatus]) -> tuple[World, list[InstanceRecord]]:
-        stored = await self._tools.store.load(self.place)
-        entries = await self._setting.registry.instances(self.place.app, self._track)
-        world = World(
-            releases=stored.releases,
-            instances=stored.instances,
-            override=stored.override,
+    async def _observe(self, statuses: Mapping[str, InstanceStatus]) -> tuple[World, list[InstanceRecord]]:
+        stored = await self._work_context.store.load(self.environment_id)
+        entries = await self._context.registry.instances(self.environment_id.app, self._track)
+        world = replace(
+            stored,
             published=frozenset(entry.id for entry in entries),
             statuses={each: statuses[each] for each in stored.instances if each in statuses},
-            start_errors=self._worker.start_errors,
-            stopped=frozenset(self._worker.stopped),
-            health=self._setting.prober.health(),
-            routes=self._worker.routes,
-            checked=self._worker.checked,
-            waits_for=self._worker.waits_for,
-            refused=self._worker.refused,
-            fixed_memory=frozenset(self._worker.fixed_memory),
-            memory_refused=self._worker.memory_refused(),
-            told=self._tools.facts.digest(self.place.environment),
+            start_errors=self._executor.start_errors,
+            stopped=frozenset(self._executor.stopped),
+            health=self._context.prober.health(),
+            routes=self._executor.routes,
+            checked=self._executor.checked,
+            waits_for=self._executor.waits_for,
+            refused=self._executor.refused,
+            fixed_memory=frozenset(self._executor.fixed_memory),
+            memory_refused=self._executor.memory_refused(),
+            facts_digest=self._work_context.facts.digest(self.environment_id.environment),
         )
         return world, entries
 
     async def _commit(self, changes: Sequence[Change], world: World) -> None:
         faults = [change for change in changes if isinstance(change, MoveInstance) and change.fault]
         failures = {change.instance: await self._failure(change, world) for change in faults}
-        commit = apply(changes, world, failures, self._setting.now())
+        commit = apply(changes, world, failures, self._context.now())
         for instance in commit.dropped:
-            with contextlib.suppress(DriverError):  # its folder stays behind, which harms nobody
-                await self._tools.driver.forget(instance.id)
-            self._worker.forget(instance.id)
-        await self._tools.store.commit(self.place, commit)
+            with contextlib.suppress(DriverError):  # its folder stays behind, which does no harm
+                await self._work_context.driver.forget(instance.id)
+            self._executor.forget(instance.id)
+        await self._work_context.store.commit(self.environment_id, commit)
         begun = [c.release for c in changes if isinstance(c, MoveRelease) and c.state is ReleaseState.STARTING]
         if any(commit.releases[each].strategy == "stop-first" for each in begun):
-            self._worker.registry_changed()  # so that the proxy is asked about the release before anything leaves
+            self._executor.registry_changed()  # so that the proxy is asked about the release before anything leaves
         for event in commit.events:
             log.info("%s %s: %s", event.id, event.type, event.reason)
 
     async def _failure(self, change: MoveInstance, world: World) -> ReleaseFailure:
         status, health = world.statuses.get(change.instance), world.health.get(change.instance)
         try:
-            lines = await self._tools.driver.logs(change.instance, LOG_LINES)
+            lines = await self._work_context.driver.logs(change.instance, LOG_LINES)
         except DriverError as error:
             lines = [f"no log: {error}"]
         return ReleaseFailure(
             instance=change.instance,
             reason=change.reason,
-            at=self._setting.now(),
+            at=self._context.now(),
             exit_code=status.exit_code if status else None,
             probe=health.detail if health else "",
             log=lines,
         )
 
     async def _publish(self, world: World, entries: Sequence[InstanceRecord]) -> bool:
-        """Whether the registry said something else before."""
+        """Writes changed entries to the registry; returns True if there were any."""
         records = to_put(world, entries)
         for record in records:
-            await self._setting.registry.put_instance(self.place.app, self._track, record)
+            await self._context.registry.put_instance(self.environment_id.app, self._track, record)
         if records:
-            self._worker.registry_changed()
+            self._executor.registry_changed()
         return bool(records)
 
     async def _unpublish(self, world: World, entries: Sequence[InstanceRecord]) -> None:
         for instance_id in to_delete(world, entries):
-            await self._setting.registry.delete_instance(self.place.app, self._track, instance_id)
+            await self._context.registry.delete_instance(self.environment_id.app, self._track, instance_id)
 
-    def _tell(self, problem: str) -> None:
-        """Once: what runs is left alone, and nothing else would say so before an instance has to be started."""
+    def _log_problem(self, problem: str) -> None:
+        """Logs a new problem once: instances run on, so nothing else would report it before the next start."""
         if problem and problem != self._problem:
-            log.error("%s: %s", self.place, problem)
+            log.error("%s: %s", self.environment_id, problem)
         self._problem = problem
 
-    def _follow(self, world: World) -> None:
+    def _update_probes(self, world: World) -> None:
         targets = {}
         for instance in world.instances.values():
             if instance.state in RUNNING and instance.address:
                 path = world.releases[instance.release].manifest.run.health
                 targets[instance.id] = ProbeTarget(instance.address, path, instance.state is InstanceState.STARTING)
-        self._setting.prober.follow(self.place, targets)
+        self._context.prober.follow(self.environment_id, targets)
 
     async def _rollout_answered(self, release_id: str, refusal: str) -> None:
         async with self._lock:
-            world, _ = await self._look({})
+            world, _ = await self._observe({})
             release = world.releases.get(release_id)
             if release is None or release.state is not ReleaseState.STARTING:
                 return
@@ -183,21 +186,21 @@ class EnvironmentReconciler:
 
     async def _rollout_aborted(self, release_id: str) -> None:
         async with self._lock:
-            release = await self._tools.store.release(release_id)
+            release = await self._work_context.store.release(release_id)
             if release is not None:
                 await self._store_release(release.model_copy(update={"abort_rollout": False}))
 
     async def _resized(self, instance_id: str, memory: int, refusal: str) -> None:
         async with self._lock:
-            instance = (await self._tools.store.load(self.place)).instances.get(instance_id)
+            instance = (await self._work_context.store.load(self.environment_id)).instances.get(instance_id)
             if instance is None or instance.state not in RUNNING:
                 return
             if refusal:
                 changed = instance.model_copy(update={"memory_refusal": refusal})
             else:
-                changed = resized(instance, memory, self._setting.now())
+                changed = resized(instance, memory, self._context.now())
             log.info("%s: %s", instance_id, refusal or f"its memory limit is {size(memory)} now")
-            await self._tools.store.commit(self.place, Commit(instances={instance_id: changed}))
+            await self._work_context.store.commit(self.environment_id, Commit(instances={instance_id: changed}))
 
     async def _store_release(self, release: Release) -> None:
-        await self._tools.store.commit(self.place, Commit(releases={release.id: release}))
+        await self._work_context.store.commit(self.environment_id, Commit(releases={release.id: release}))

@@ -52,14 +52,14 @@ class Prober:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._health: dict[str, InstanceHealth] = {}
 
-    def follow(self, place: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
+    def follow(self, environment_id: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
         """Makes `targets` (by instance id) the instances of the environment that are probed; others are forgotten."""
-        for gone in self._targets.get(place, {}).keys() - targets.keys():
+        for gone in self._targets.get(environment_id, {}).keys() - targets.keys():
             self._tasks.pop(gone).cancel()
             self._health.pop(gone, None)
-        self._targets[place] = dict(targets)
+        self._targets[environment_id] = dict(targets)
         for instance_id in targets.keys() - self._tasks.keys():
-            self._tasks[instance_id] = asyncio.create_task(self._probe(place, instance_id))
+            self._tasks[instance_id] = asyncio.create_task(self._probe(environment_id, instance_id))
 
     def health(self) -> Mapping[str, InstanceHealth]:
         """Returns the health of the instances that were probed at least once, by id."""
@@ -71,16 +71,16 @@ class Prober:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._http.aclose()
 
-    async def _probe(self, place: EnvironmentId, instance_id: str) -> None:
+    async def _probe(self, environment_id: EnvironmentId, instance_id: str) -> None:
         while True:
-            target = self._targets[place][instance_id]
+            target = self._targets[environment_id][instance_id]
             started = time.monotonic()
             detail = await self._ask(target)
             before = self._health.get(instance_id)
             misses = 0 if detail is None else (before.misses if before else 0) + 1
             self._health[instance_id] = InstanceHealth(misses, detail or f"GET {target.path} answered")
             if (misses == 0) != (before is not None and before.misses == 0) or misses == MISSES_ALLOWED + 1:
-                self._on_change(place)
+                self._on_change(environment_id)
             await asyncio.sleep(max(0.0, started + target.every_s - time.monotonic()))
 
     async def _ask(self, target: ProbeTarget) -> str | None:

@@ -1,10 +1,11 @@
-"""The background steps: every environment kept as it is wanted, logs and artifacts kept within bounds."""
+"""Runs the background steps: the rounds of all environments, and the removal of old logs and artifacts."""
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,89 +21,93 @@ from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.05
+STEP_S = 0.05
 HANGS_S = 15.0
+SEAL_WITHIN_S = 1.0
 
 
 class Reconciler:
-    """Runs the environments' rounds, each when it is due: one that is slow, hangs or fails holds up no other."""
+    """Runs each environment's rounds when they are due; one that is slow, hangs or fails delays no other."""
 
     def __init__(
-        self, store: Store, driver: Driver, make_runner: Callable[[EnvironmentId], EnvironmentReconciler]
+        self, store: Store, driver: Driver, make_reconciler: Callable[[EnvironmentId], EnvironmentReconciler]
     ) -> None:
-        self.loop = Loop("reconcile", self.step, every_s=LOOK_S)
+        self.loop = Loop("reconcile", self.step, every_s=STEP_S)
         self.problems: dict[EnvironmentId, str] = {}
         self._store = store
         self._driver = driver
-        self._make_runner = make_runner
-        self._runners: dict[EnvironmentId, EnvironmentReconciler] = {}
+        self._make_reconciler = make_reconciler
+        self._reconcilers: dict[EnvironmentId, EnvironmentReconciler] = {}
         self._rounds = KeyedTasks("reconcile", self.loop.wake)
         self._begun_at: dict[EnvironmentId, float] = {}
-        self._places_known = False
+        self._are_loaded = False
 
-    def wake(self, place: EnvironmentId) -> None:
-        """The environment is due at once."""
-        self._runner(place).due_at = 0.0
+    def wake(self, environment_id: EnvironmentId) -> None:
+        """Makes the environment due at once."""
+        self._reconciler(environment_id).due_at = 0.0
         self.loop.wake()
 
     def wake_all(self) -> None:
-        """Every environment is due at once."""
-        for runner in self._runners.values():
-            runner.due_at = 0.0
+        """Makes every environment due at once."""
+        for reconciler in self._reconcilers.values():
+            reconciler.due_at = 0.0
         self.loop.wake()
 
     async def step(self) -> None:
         """Begins the rounds that are due, and waits for none. An environment that is woken during its round has another
         one after it.
         """
-        if not self._places_known:
-            for place in await self._store.places():
-                self._runner(place)
-            self._places_known = True
-        idle = [runner for place, runner in self._runners.items() if not self._rounds.runs(place)]
-        due = [runner for runner in idle if runner.due_at <= time.monotonic()]
+        if not self._are_loaded:
+            for environment_id in await self._store.environments():
+                self._reconciler(environment_id)
+            self._are_loaded = True
+        idle = [each for each in self._reconcilers.values() if not self._rounds.runs(each.environment_id)]
+        due = [each for each in idle if each.due_at <= time.monotonic()]
         if not due:
             return
         statuses = await self._driver.statuses()
-        for runner in due:
-            runner.due_at = float("inf")  # whoever wakes it from now on is heard
-            self._rounds.start(runner.place, partial(self._round, runner, statuses))
+        for reconciler in due:
+            reconciler.due_at = float("inf")  # a wake-up from now on is kept
+            self._rounds.start(reconciler.environment_id, partial(self._round, reconciler, statuses))
 
     async def check(self) -> str | None:
-        """For /ready: which environments cannot be reconciled, and why."""
-        ages = {place: time.monotonic() - begun_at for place, begun_at in self._begun_at.items()}
-        hanging = {place: f"its round still runs after {age:.0f} s" for place, age in ages.items() if age > HANGS_S}
-        return "; ".join(f"{place}: {why}" for place, why in (self.problems | hanging).items()) or None
+        """Returns for `/ready` which environments cannot be reconciled, and why; else None."""
+        ages = {each: time.monotonic() - begun_at for each, begun_at in self._begun_at.items()}
+        hanging = {each: f"its round still runs after {age:.0f} s" for each, age in ages.items() if age > HANGS_S}
+        return "; ".join(f"{each}: {why}" for each, why in (self.problems | hanging).items()) or None
 
     async def close(self) -> None:
         """Ends the rounds and the background work; instances run on."""
         await self._rounds.close()
-        await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+        await asyncio.gather(*(reconciler.close() for reconciler in self._reconcilers.values()))
 
-    async def _round(self, runner: EnvironmentReconciler, statuses: Mapping[str, InstanceStatus]) -> None:
-        place = runner.place
-        self._begun_at[place] = time.monotonic()
+    async def _round(self, reconciler: EnvironmentReconciler, statuses: Mapping[str, InstanceStatus]) -> None:
+        environment_id = reconciler.environment_id
+        self._begun_at[environment_id] = time.monotonic()
         try:
-            await runner.step(statuses)
-            self.problems.pop(place, None)
+            await reconciler.step(statuses)
+            self.problems.pop(environment_id, None)
         except Exception as error:
-            runner.due_at = time.monotonic() + 1.0
+            reconciler.due_at = time.monotonic() + 1.0
             why = f"{type(error).__name__}: {error}"
-            if self.problems.get(place) != why:
-                log.error("%s cannot be reconciled: %s", place, why, exc_info=not isinstance(error, RedisError))
-            self.problems[place] = why
+            if self.problems.get(environment_id) != why:
+                log.error(
+                    "%s cannot be reconciled: %s", environment_id, why, exc_info=not isinstance(error, RedisError)
+                )
+            self.problems[environment_id] = why
         finally:
-            del self._begun_at[place]
+            del self._begun_at[environment_id]
 
-    def _runner(self, place: EnvironmentId) -> EnvironmentReconciler:
-        if place not in self._runners:
-            self._runners[place] = self._make_runner(place)
-        return self._runners[place]
+    def _reconciler(self, environment_id: EnvironmentId) -> EnvironmentReconciler:
+        if environment_id not in self._reconcilers:
+            self._reconcilers[environment_id] = self._make_reconciler(environment_id)
+        return self._reconcilers[environment_id]
 
 
 class Housekeeping:
-    """Removes the artifacts that nothing needs any more, and keeps logs short. Once in its life it stores variables and
-    secrets anew: those that an older version left in plain text, or an older key encrypted, are encrypted then.
+    """Removes unneeded artifacts and keeps logs short. It encrypts the stored variables and secrets of each environment
+    again, once in its life: an older version left them in plain text, or an older key encrypted them. An environment
+    whose lock is taken is left to a later step.
     """
 
     def __init__(
@@ -112,38 +117,58 @@ class Housekeeping:
         self._driver = driver
         self._locks = locks
         self._releases_kept = releases_kept
-        self._sealed = False
+        self._sealed: set[EnvironmentId] = set()
 
     async def step(self) -> None:
-        if not self._sealed:
-            for place in await self._store.places():
-                await self._seal(place)
-            self._sealed = True
+        environment_ids = await self._store.environments()
+        for environment_id in environment_ids:
+            if environment_id not in self._sealed:
+                await self._seal(environment_id)
         needed: list[Artifact] = []
-        for app in sorted({place.app for place in await self._store.places()}):
+        for app in sorted({each.app for each in environment_ids}):
             of_app, folders = await self._set_aside(app)
             needed += of_app
             for path in folders:
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         await self._driver.tidy(needed)
 
-    async def _seal(self, place: EnvironmentId) -> None:
-        async with self._locks[place]:
-            override = (await self._store.load(place)).override
-            if override.variables or override.secrets:
-                await self._store.save_override(place, override)
+    async def _seal(self, environment_id: EnvironmentId) -> None:
+        async with self._locked([environment_id], SEAL_WITHIN_S) as is_locked:
+            if is_locked:
+                override = (await self._store.load(environment_id)).override
+                if override.variables or override.secrets:
+                    await self._store.save_override(environment_id, override)
+                self._sealed.add(environment_id)
 
     async def _set_aside(self, app: str) -> tuple[list[Artifact], list[Path]]:
-        """What the app needs; and folders of its own releases that it does not, renamed while no release of it can be
-        ordered. (An image that goes while its release is being ordered is that release's failure: it says so.)
+        """Returns the artifacts that the app needs, and its unneeded artifact folders, which are renamed while no
+        release of the app can be created. (If an image is removed while a release of it is created, that release
+        fails and says so.)
         """
-        places = [EnvironmentId(app, environment) for environment in Environment]
-        async with self._locks[places[0]], self._locks[places[1]]:
-            by_environment = [await self._store.releases(place) for place in places]
-            in_use = {i.release for place in places for i in (await self._store.load(place)).instances.values()}
+        environment_ids = [EnvironmentId(app, environment) for environment in Environment]
+        async with self._locked(environment_ids, 0) as is_locked:
+            by_environment = [await self._store.releases(each) for each in environment_ids]
+            stored = [await self._store.load(each) for each in environment_ids]
+            in_use = {instance.release for each in stored for instance in each.instances.values()}
             needed = [a for r in by_environment for a in needed_artifacts(r, self._releases_kept, in_use)]
-            refs = unneeded_folders(by_environment, needed)
+            refs = unneeded_folders(by_environment, needed) if is_locked else ()
             return needed, await asyncio.to_thread(_set_aside, sorted(refs))
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, environment_ids: Sequence[EnvironmentId], within_s: float) -> AsyncIterator[bool]:
+        """Holds the locks of all these environments; if one is not free within `within_s`, holds none and yields False.
+        For several that is 0: waiting for one while holding another would let a slow environment hold up the other.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            is_locked = True
+            try:
+                async with asyncio.timeout(within_s):  # a free lock is acquired without suspension, so even with 0
+                    for environment_id in environment_ids:
+                        await held.enter_async_context(self._locks[environment_id])
+            except TimeoutError:
+                await held.aclose()
+                is_locked = False
+            yield is_locked
 
 
 def _set_aside(refs: list[str]) -> list[Path]:

@@ -1,5 +1,5 @@
-"""Takes the orders of people and other services: releases, rollbacks, retirements, changes of an environment. Each
-order is stored first; the environment's reconciler then carries it out.
+"""Accepts the requests of people and other services: releases, rollbacks, retirements, changes of an environment. Each
+is stored first; the environment's reconciler then carries it out.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from services.deployer.plan.observe import World
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseTransition, is_same, rollback_target
-from services.deployer.store import Store, Stored
+from services.deployer.store import Store
 from shared.errors import Conflict, NotFound, Unavailable
 from shared.http import ServiceClient
 from shared.manifest import Manifest
@@ -23,7 +23,7 @@ WAITING = (ReleaseState.PENDING, ReleaseState.STARTING)
 
 
 class ReleaseService:
-    """Stores orders. `locks` holds the lock of each environment, shared with its reconciler; `wake` makes the
+    """Stores requests. `locks` holds the lock of each environment, shared with its reconciler; `wake` makes the
     reconciler step at once.
     """
 
@@ -43,71 +43,73 @@ class ReleaseService:
         self._wake = wake
         self._now = now
 
-    async def release(self, place: EnvironmentId, build_id: str) -> tuple[Release, bool]:
+    async def release(self, environment_id: EnvironmentId, build_id: str) -> tuple[Release, bool]:
         """Creates a release of the build. Idempotent: returns the existing release while one of this build is pending
         or starting, and the live one, with True for unchanged, if that runs the same commit and artifact. Raises
         Conflict if the build may not be released, Unavailable if the build service or the engine does not answer.
         """
         build = BuildView.model_validate(await self._builds.get(f"/builds/{build_id}"))
-        artifact, manifest = _releasable(build, place)
-        async with self._locks[place]:
-            stored = await self._store.load(place)
-        if (known := _known(stored, build, artifact)) is None:
+        artifact, manifest = _releasable(build, environment_id)
+        async with self._locks[environment_id]:
+            stored = await self._store.load(environment_id)
+        if (existing := _existing(stored, build, artifact)) is None:
             await self._verify(artifact, build.id)
-            async with self._locks[place]:
-                stored = await self._store.load(place)
-                if (known := _known(stored, build, artifact)) is None:
+            async with self._locks[environment_id]:
+                stored = await self._store.load(environment_id)
+                if (existing := _existing(stored, build, artifact)) is None:
                     reason = f"build {build.id} was ordered"
-                    return await self._create(place, build.id, build.commit, artifact, manifest, reason), False
-        return known, known.state is ReleaseState.LIVE
+                    return await self._create(environment_id, build.id, build.commit, artifact, manifest, reason), False
+        return existing, existing.state is ReleaseState.LIVE
 
-    async def rollback(self, place: EnvironmentId, to: str | None) -> Release:
+    async def rollback(self, environment_id: EnvironmentId, to: str | None) -> Release:
         """Creates a release of the last good build before the live one, or of what release `to` ran; returns a pending
         or starting one if that runs the same. Raises NotFound if there is no release `to` here, Conflict if there is
         no earlier release, `to` runs already, or the artifact is gone.
         """
-        async with self._locks[place]:
-            stored = await self._store.load(place)
-            live = _only(stored, ReleaseState.LIVE)
-            target = rollback_target(await self._store.releases(place), live)
+        async with self._locks[environment_id]:
+            stored = await self._store.load(environment_id)
+            live = stored.only(ReleaseState.LIVE)
+            target = rollback_target(await self._store.releases(environment_id), live)
         if to is not None:
             target = await self._store.release(to)
-            if target is None or target.place != place:
-                raise NotFound(f"{place} has no release {to}; its list of releases says which there are")
+            if target is None or target.environment_id != environment_id:
+                raise NotFound(f"{environment_id} has no release {to}; its list of releases says which there are")
             if live is not None and is_same(live, target.commit, target.artifact.digest):
                 raise Conflict(f"{to} is what {live.id} runs already; there is nothing to roll back")
         if target is None:
-            raise Conflict(f"{place} has no earlier release to go back to; release a build instead")
+            raise Conflict(f"{environment_id} has no earlier release to go back to; release a build instead")
         await self._verify(target.artifact, target.id)
-        async with self._locks[place]:
-            waiting = next((r for r in (await self._store.load(place)).releases.values() if r.state in WAITING), None)
+        async with self._locks[environment_id]:
+            waiting = next(
+                (r for r in (await self._store.load(environment_id)).releases.values() if r.state in WAITING), None
+            )
             if waiting is not None and is_same(waiting, target.commit, target.artifact.digest):
                 return waiting
             return await self._again(target, f"rolled back by hand to {target.id}")
 
-    async def take_back(self, release_id: str) -> None:
+    async def auto_rollback(self, release_id: str) -> None:
         """Creates a release of the last good build to replace the faulty live one, or records on that why it is not
         possible. Does nothing if another release is on its way or live.
         """
-        faulty = await self._known_release(release_id)
-        place = faulty.place
-        target = rollback_target(await self._store.releases(place), faulty)
+        faulty = await self._get(release_id)
+        environment_id = faulty.environment_id
+        target = rollback_target(await self._store.releases(environment_id), faulty)
         refusal = "there is no earlier release to go back to"
         if target is not None:
             try:
                 await self._verify(target.artifact, target.id)
             except Conflict as conflict:
                 target, refusal = None, conflict.detail
-        async with self._locks[place]:
-            stored = await self._store.load(place)
-            live = _only(stored, ReleaseState.LIVE)
+        async with self._locks[environment_id]:
+            stored = await self._store.load(environment_id)
+            live = stored.only(ReleaseState.LIVE)
             if live is None or live.id != release_id or live.failure is None or live.taken_back:
                 return
             if any(release.state in WAITING for release in stored.releases.values()):
                 return  # a newer one comes anyway
             if target is None:
                 noted = live.model_copy(update={"taken_back": refusal, "reason": f"{live.failure.reason}; {refusal}"})
-                await self._store.commit(place, Commit(releases={live.id: noted}))
+                await self._store.commit(environment_id, Commit(releases={live.id: noted}))
                 return
             await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", taking_back=live)
 
@@ -115,39 +117,38 @@ class ReleaseService:
         """Ends a release; its instances drain and stop. Idempotent: an ended release stays as it is. Raises NotFound,
         and Conflict for a release that serves production.
         """
-        place = (await self._known_release(release_id)).place
-        async with self._locks[place]:
-            release = await self._known_release(release_id)
+        environment_id = (await self._get(release_id)).environment_id
+        async with self._locks[environment_id]:
+            release = await self._get(release_id)
             if release.state in ENDED:
                 return release
             serves = release.state is ReleaseState.LIVE or release.switched_at is not None
             if serves and release.environment is Environment.PRODUCTION:
                 raise Conflict(f"{release_id} serves production; release another build, or roll back")
-            stored = await self._store.load(place)
-            world = World(stored.releases, stored.instances, stored.override)
-            commit = apply([MoveRelease(release_id, state, reason or "retired by order")], world, {}, self._now())
-            await self._store.commit(place, commit)
-        self._wake(place)
+            stored = await self._store.load(environment_id)
+            commit = apply([MoveRelease(release_id, state, reason or "retired by order")], stored, {}, self._now())
+            await self._store.commit(environment_id, commit)
+        self._wake(environment_id)
         return commit.releases[release_id]
 
-    async def wish(self, place: EnvironmentId, patch: EnvironmentPatch) -> None:
+    async def patch(self, environment_id: EnvironmentId, patch: EnvironmentPatch) -> None:
         """Changes replicas, memory, variables or secrets of the environment. Raises Invalid if a value is out of bounds
         or wrong, and Conflict if replicas or memory are given while no live or starting release gives their bounds.
         """
-        async with self._locks[place]:
-            stored = await self._store.load(place)
+        async with self._locks[environment_id]:
+            stored = await self._store.load(environment_id)
             if patch.replicas is not None or patch.memory is not None:
-                live = _only(stored, ReleaseState.LIVE) or _only(stored, ReleaseState.STARTING)
+                live = stored.only(ReleaseState.LIVE) or stored.only(ReleaseState.STARTING)
                 if live is None:
                     raise Conflict(
-                        f"{place} has no release whose manifest gives the bounds of replicas and memory; release a "
-                        "build first (variables and secrets can be set before)"
+                        f"{environment_id} has no release whose manifest gives the bounds of replicas and memory; "
+                        "release a build first (variables and secrets can be set before)"
                     )
                 patch.check_bounds(live.manifest)
-            await self._store.save_override(place, patch.applied(stored.override, self._now()))
-        self._wake(place)
+            await self._store.save_override(environment_id, patch.applied(stored.override, self._now()))
+        self._wake(environment_id)
 
-    async def _known_release(self, release_id: str) -> Release:
+    async def _get(self, release_id: str) -> Release:
         release = await self._store.release(release_id)
         if release is None:
             raise NotFound(f"there is no release {release_id}")
@@ -171,12 +172,12 @@ class ReleaseService:
 
     async def _again(self, target: Release, reason: str, taking_back: Release | None = None) -> Release:
         return await self._create(
-            target.place, target.build, target.commit, target.artifact, target.manifest, reason, taking_back
+            target.environment_id, target.build, target.commit, target.artifact, target.manifest, reason, taking_back
         )
 
     async def _create(
         self,
-        place: EnvironmentId,
+        environment_id: EnvironmentId,
         build: str,
         commit: str,
         artifact: Artifact,
@@ -185,12 +186,12 @@ class ReleaseService:
         taking_back: Release | None = None,
     ) -> Release:
         """Stores a new pending release and wakes the reconciler. The caller holds the environment's lock."""
-        number, now, pending = await self._store.next_number(place.app), self._now(), ReleaseState.PENDING
+        number, now, pending = await self._store.next_number(environment_id.app), self._now(), ReleaseState.PENDING
         created = Release(
-            id=f"{place.app}-r{number}",
+            id=f"{environment_id.app}-r{number}",
             number=number,
-            app=place.app,
-            environment=place.environment,
+            app=environment_id.app,
+            environment=environment_id.environment,
             build=build,
             commit=commit,
             artifact=artifact,
@@ -204,29 +205,25 @@ class ReleaseService:
         releases = {created.id: created}
         if taking_back is not None:
             releases[taking_back.id] = taking_back.model_copy(update={"taken_back": created.id})
-        await self._store.commit(place, Commit(releases=releases, events=[release_event(created, now)]))
-        self._wake(place)
+        await self._store.commit(environment_id, Commit(releases=releases, events=[release_event(created, now)]))
+        self._wake(environment_id)
         return created
 
 
-def _only(stored: Stored, state: ReleaseState) -> Release | None:
-    return next((release for release in stored.releases.values() if release.state is state), None)
-
-
-def _known(stored: Stored, build: BuildView, artifact: Artifact) -> Release | None:
+def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | None:
     """Returns the release that makes another one of this build unnecessary: the newest pending or starting one if it is
     of this build or, if none is on its way, the live one if it runs the same commit and artifact. Else None.
     """
     waiting = sorted((r for r in stored.releases.values() if r.state in WAITING), key=lambda r: -r.number)
     if waiting:
         return waiting[0] if waiting[0].build == build.id else None
-    live = _only(stored, ReleaseState.LIVE)
+    live = stored.only(ReleaseState.LIVE)
     return live if live is not None and is_same(live, build.commit, artifact.digest) else None
 
 
-def _releasable(build: BuildView, place: EnvironmentId) -> tuple[Artifact, Manifest]:
-    if build.app != place.app:
-        raise Conflict(f"build {build.id} is of app {build.app}, not of {place.app}")
+def _releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifact, Manifest]:
+    if build.app != environment_id.app:
+        raise Conflict(f"build {build.id} is of app {build.app}, not of {environment_id.app}")
     if not build.passed:
         raise Conflict(
             f"build {build.id} has not passed its gates (it is {build.state}); only one that has is released"
@@ -234,5 +231,5 @@ def _releasable(build: BuildView, place: EnvironmentId) -> tuple[Artifact, Manif
     if build.artifact is None or build.manifest is None:
         raise Conflict(f"build {build.id} has no artifact and manifest; build its commit again")
     if not build.manifest.run.command and build.artifact.kind == "directory":
-        raise Conflict(f"build {build.id} says in no way how to run it; set run.command in slipway.yml")
+        raise Conflict(f"build {build.id} does not say how to run the app; set run.command in slipway.yml")
     return build.artifact, build.manifest

@@ -15,17 +15,8 @@ from services.deployer.drivers.driver import (
     Unsupported,
     VolumeMount,
 )
-from services.deployer.plan.action import (
-    AbortRollout,
-    Check,
-    OpenRollout,
-    SetMemory,
-    StartInstance,
-    StopInstance,
-    SyncProxy,
-    TakeBack,
-    Work,
-)
+from services.deployer.plan import action
+from services.deployer.plan.action import Work
 from services.deployer.plan.observe import World
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import AppFacts, EnvironmentId, sync_body
@@ -54,7 +45,7 @@ class WorkContext:
     """Seconds from SIGTERM to SIGKILL."""
     domain: str
     """Domain of the app's default host, `<app>.<domain>`."""
-    take_back: Callable[[str], Awaitable[None]]
+    auto_rollback: Callable[[str], Awaitable[None]]
     """Replaces the faulty release (by id) with a new release of the last good build."""
     poll_s: float = 0.05
     """Seconds between two syncs of the proxy while it answers."""
@@ -63,15 +54,15 @@ class WorkContext:
 
 
 class WorkExecutor:
-    """Runs each piece of work at most once at a time. `on_opened(release, refusal)` and `on_aborted(release)` store the
+    """Runs each item of work at most once at a time. `on_opened(release, refusal)` and `on_aborted(release)` store the
     proxy's answer about a rollout, `on_resized(instance, memory, refusal)` the result of a changed memory limit (bytes;
-    an empty refusal means success). `wake` asks for the next plan after each piece.
+    an empty refusal means success). `wake` asks for the next plan after each item.
     """
 
     def __init__(
         self,
-        place: EnvironmentId,
-        tools: WorkContext,
+        environment_id: EnvironmentId,
+        context: WorkContext,
         wake: Callable[[], None],
         on_opened: Callable[[str, str], Awaitable[None]],
         on_aborted: Callable[[str], Awaitable[None]],
@@ -85,18 +76,18 @@ class WorkExecutor:
         self.refused = ""
         self.fixed_memory: set[str] = set()
         self._memory_refused: dict[str, tuple[int, float]] = {}
-        self._place = place
-        self._tools = tools
+        self._environment_id = environment_id
+        self._context = context
         self._on_opened = on_opened
         self._on_aborted = on_aborted
         self._on_resized = on_resized
-        self._jobs = KeyedTasks(str(place), wake)
+        self._tasks = KeyedTasks(str(environment_id), wake)
         self._registry_version = 0
 
     def registry_changed(self) -> None:
         """Discards the proxy's answer and cancels a running sync: both are about an older registry."""
         self._registry_version += 1
-        self._jobs.cancel(SYNC)
+        self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
 
     def forget(self, instance_id: str) -> None:
@@ -107,39 +98,39 @@ class WorkExecutor:
 
     def memory_refused(self) -> dict[str, int]:
         """Returns the memory limits refused within the last `memory_retry_s`, in bytes by instance id."""
-        late = time.monotonic() - self._tools.memory_retry_s
+        late = time.monotonic() - self._context.memory_retry_s
         return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
 
     async def close(self) -> None:
-        await self._jobs.close()
+        await self._tasks.close()
 
-    def keep_going(self, pieces: Iterable[Work], world: World) -> None:
-        """Begins each piece of work that does not run already and whose pause is over."""
-        for piece in pieces:
-            match piece:
-                case Check(release_id):
-                    self._jobs.start(piece, partial(self._check, world.releases[release_id], world))
-                case StartInstance(instance_id):
-                    self._jobs.start(piece, partial(self._run, world.instances[instance_id], world))
-                case StopInstance(instance_id):
+    def start(self, work: Iterable[Work], world: World) -> None:
+        """Begins each item of work that does not run already and whose pause is over."""
+        for item in work:
+            match item:
+                case action.Check(release_id):
+                    self._tasks.start(item, partial(self._check, world.releases[release_id], world))
+                case action.StartInstance(instance_id):
+                    self._tasks.start(item, partial(self._run, world.instances[instance_id], world))
+                case action.StopInstance(instance_id):
                     # A start that is on its way would else come after the stop, when the instance counts as gone.
-                    if not self._jobs.runs(StartInstance(instance_id)):
-                        self._jobs.start(piece, partial(self._stop, instance_id))
-                case SetMemory(instance_id, memory):
-                    self._jobs.start(("memory", instance_id), partial(self._set_memory, instance_id, memory))
-                case SyncProxy():
-                    pause_s = RETRY_S if self.waits_for else self._tools.poll_s
-                    self._jobs.start(SYNC, partial(self._sync, world), pause_s=pause_s)
-                case OpenRollout(release_id):
-                    self._jobs.start(piece, partial(self._open_rollout, world.releases[release_id]), pause_s=RETRY_S)
-                case AbortRollout(release_id):
-                    self._jobs.start(piece, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
-                case TakeBack(release_id):
-                    self._jobs.start(piece, partial(self._tools.take_back, release_id), pause_s=RETRY_S)
+                    if not self._tasks.runs(action.StartInstance(instance_id)):
+                        self._tasks.start(item, partial(self._stop, instance_id))
+                case action.SetMemory(instance_id, memory):
+                    self._tasks.start(("memory", instance_id), partial(self._set_memory, instance_id, memory))
+                case action.SyncProxy():
+                    pause_s = RETRY_S if self.waits_for else self._context.poll_s
+                    self._tasks.start(SYNC, partial(self._sync, world), pause_s=pause_s)
+                case action.OpenRollout(release_id):
+                    self._tasks.start(item, partial(self._open_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                case action.AbortRollout(release_id):
+                    self._tasks.start(item, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                case action.AutoRollback(release_id):
+                    self._tasks.start(item, partial(self._context.auto_rollback, release_id), pause_s=RETRY_S)
 
     async def _check(self, release: Release, world: World) -> None:
         try:
-            await self._tools.driver.preflight(self._spec(release, f"{release.id}-1", 0, world))
+            await self._context.driver.preflight(self._spec(release, f"{release.id}-1", 0, world))
         except NoAnswer:
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
@@ -153,7 +144,7 @@ class WorkExecutor:
             return
         spec = self._spec(world.releases[instance.release], instance.id, instance.memory, world)
         try:
-            await self._tools.driver.start(spec)
+            await self._context.driver.start(spec)
         except NoAnswer:
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
@@ -161,13 +152,13 @@ class WorkExecutor:
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
         """Returns the spec of an instance of the release; `memory` is in bytes."""
-        app, environment = self._place.app, self._place.environment
+        app, environment = self._environment_id.app, self._environment_id.environment
         return InstanceSpec(
             id=instance_id,
             artifact=release.artifact,
             command=release.manifest.run.command or "",
-            environment=self._tools.facts.environment_of(
-                self._place, release.id, release.commit, world.override.told()
+            environment=self._context.facts.environment_of(
+                self._environment_id, release.id, release.commit, world.override.all_variables()
             ),
             memory=memory,
             port=release.manifest.run.port,
@@ -176,14 +167,14 @@ class WorkExecutor:
 
     async def _stop(self, instance_id: str) -> None:
         try:
-            await self._tools.driver.stop(instance_id, self._tools.grace_s)
+            await self._context.driver.stop(instance_id, self._context.grace_s)
         except UnknownInstance:
             log.info("%s is not known to the engine, so there is nothing to stop", instance_id)
         self.stopped.add(instance_id)
 
     async def _set_memory(self, instance_id: str, memory: int) -> None:
         try:
-            await self._tools.driver.set_memory(instance_id, memory)
+            await self._context.driver.set_memory(instance_id, memory)
         except Unsupported:
             self.fixed_memory.add(instance_id)
         except NoAnswer:
@@ -201,7 +192,7 @@ class WorkExecutor:
         routes = None
         try:
             body = await self._sync_body(world)
-            routes = await self._tools.proxy.sync(self._place.app, body) if body else None
+            routes = await self._context.proxy.sync(self._environment_id.app, body) if body else None
         except NotYet as problem:
             waits_for = f"waits for the proxy: {problem}"
         except ProxyRefused as problem:
@@ -217,16 +208,16 @@ class WorkExecutor:
         """
         own = _leading(world.releases.values())
         production = own
-        if self._place.environment is not Environment.PRODUCTION:
-            stored = await self._tools.store.load(EnvironmentId(self._place.app, Environment.PRODUCTION))
+        if self._environment_id.environment is not Environment.PRODUCTION:
+            stored = await self._context.store.load(EnvironmentId(self._environment_id.app, Environment.PRODUCTION))
             production = _leading(stored.releases.values()) or own
         if own is None or production is None:
             return None
-        return sync_body(production.manifest, own.manifest, self._place.app, self._tools.domain)
+        return sync_body(production.manifest, own.manifest, self._environment_id.app, self._context.domain)
 
     async def _open_rollout(self, release: Release) -> None:
         try:
-            await self._tools.proxy.open_rollout(
+            await self._context.proxy.open_rollout(
                 release.app, release.id, release.manifest.canary.weight, release.manifest.notify
             )
         except NotYet as problem:
@@ -239,7 +230,7 @@ class WorkExecutor:
 
     async def _abort_rollout(self, release: Release) -> None:
         try:
-            await self._tools.proxy.abort_rollout(release.app, release.id, release.reason)
+            await self._context.proxy.abort_rollout(release.app, release.id, release.reason)
         except NotYet as problem:
             log.info("the rollout of %s is still to be aborted: %s", release.id, problem)
         except ProxyRefused as problem:

@@ -41,21 +41,21 @@ class Locked(BaseModel):
 
 
 class Override(BaseModel):
-    """Settings of an environment that override its manifest; None leaves the manifest's value. `memory` is in bytes.
-    `locked` holds the variables and secrets that the present key cannot decrypt. `configuration` is a digest of
-    variables and secrets, computed when the store loads them: an instance that was started with another is out of date.
-    """
+    """Settings of an environment that override its manifest; None leaves the manifest's value."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     replicas: int | None = None
     memory: int | None = None
+    """Bytes."""
     variables: dict[str, str] = Field({}, repr=False)
     secrets: dict[str, SecretOverride] = {}
     locked: dict[str, Locked] = {}
+    """Variables and secrets that the present key cannot decrypt."""
     configuration: str = NOTHING
+    """Digest of variables and secrets, set when the store loads them: an instance with another one is out of date."""
 
-    def told(self) -> dict[str, str]:
+    def all_variables(self) -> dict[str, str]:
         """Returns the environment variables that this override adds, secrets included, by name."""
         return self.variables | {name: secret.value.get_secret_value() for name, secret in self.secrets.items()}
 
@@ -92,20 +92,20 @@ class AppFacts:
     flags_tokens: Mapping[Environment, str] = field(repr=False)
 
     def environment_of(
-        self, place: EnvironmentId, release: str, commit: str, variables: Mapping[str, str]
+        self, environment_id: EnvironmentId, release: str, commit: str, variables: Mapping[str, str]
     ) -> dict[str, str]:
         """Returns the environment variables of an instance; its driver adds its own (PORT, and for processes PATH, HOME
         and TMPDIR).
         """
         return {
             **variables,
-            "SLIPWAY_APP": place.app,
-            "SLIPWAY_ENVIRONMENT": place.environment,
-            "SLIPWAY_TRACK": TRACK_OF[place.environment],
+            "SLIPWAY_APP": environment_id.app,
+            "SLIPWAY_ENVIRONMENT": environment_id.environment,
+            "SLIPWAY_TRACK": TRACK_OF[environment_id.environment],
             "SLIPWAY_RELEASE": release,
             "SLIPWAY_COMMIT": commit,
             "OFREP_ENDPOINT": self.ofrep_endpoint,
-            "FLAGS_TOKEN": self.flags_tokens[place.environment],
+            "FLAGS_TOKEN": self.flags_tokens[environment_id.environment],
             "REDIS_URL": self.redis_url,
         }
 

@@ -34,14 +34,14 @@ class EnvironmentPatch(Model):
     variables: dict[str, str | None] = Field({}, repr=False, description="The app's environment variables.")
     secrets: dict[str, SecretStr | None] = Field(
         {},
-        description="Variables whose values only the app is shown. At most 64 KiB each, 256 KiB all.",
+        description="Variables whose values only the app receives. At most 64 KiB each, 256 KiB with all variables.",
     )
 
     def check_bounds(self, manifest: Manifest) -> None:
         """Raises Invalid if replicas or memory are not within the manifest's bounds."""
         resources = manifest.resources
         if manifest.volumes and self.replicas not in (None, 1):
-            remedy = "must be 1: an app with a volume runs as one instance; give up its volumes for more"
+            remedy = "must be 1: an app with a volume runs as one instance; remove its volumes to run more"
             raise Invalid("replicas", remedy)
         for name, asked, least, most in (
             ("replicas", self.replicas, resources.replicas, resources.max_replicas),
@@ -80,7 +80,7 @@ class EnvironmentPatch(Model):
             }
         )
         if variables or secrets:
-            _check_all("secrets" if secrets else "variables", changed.told())
+            _check_all("secrets" if secrets else "variables", changed.all_variables())
         return changed
 
 
@@ -88,20 +88,20 @@ def _check_each(kind: str, values: Mapping[str, str]) -> None:
     for name, value in values.items():
         field = f"{kind}.{name.encode(errors='replace').decode()}"
         if not NAME.fullmatch(name):
-            raise Invalid(field, "is not a name; use letters, digits and _, no digit first")
+            raise Invalid(field, "is not a name; use letters, digits and _, and do not begin with a digit")
         if OWN_NAMES.fullmatch(name):
             raise Invalid(field, "is set by the platform itself; choose another name")
         if not CAN_BE_HELD.fullmatch(value):
-            raise Invalid(field, "holds NUL or half a surrogate pair, which no environment can; encode it")
+            raise Invalid(field, "contains NUL or half a surrogate pair, which no variable can hold; encode it")
         if (length := len(value.encode())) > VALUE_BYTES:
-            raise Invalid(field, f"has {length} bytes, at most {VALUE_BYTES} can be; keep it in a file")
+            raise Invalid(field, f"has {length} bytes, at most {VALUE_BYTES} are allowed; keep it in a file")
 
 
-def _check_all(kind: str, told: Mapping[str, str]) -> None:
-    length = sum(len(name) + len(value.encode()) for name, value in told.items())
+def _check_all(kind: str, variables: Mapping[str, str]) -> None:
+    length = sum(len(name) + len(value.encode()) for name, value in variables.items())
     if length > ALL_BYTES:
         raise Invalid(
             kind,
-            f"with it, variables and secrets would have {length} bytes in all, names included; "
-            f"at most {ALL_BYTES} can be; remove some, or keep large ones in a file",
+            f"variables and secrets would have {length} bytes in total, names included; "
+            f"at most {ALL_BYTES} are allowed; remove some, or keep large ones in a file",
         )

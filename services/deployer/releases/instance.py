@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.deployer.releases.environment import EnvironmentId
 from shared.models import Environment, InstanceRecord, InstanceState
@@ -29,14 +29,9 @@ WELL_AFTER_S = 60.0
 
 
 class Instance(BaseModel):
-    """An instance as it is stored.
+    """An instance as it is stored."""
 
-    `memory` is its limit in bytes, changed last at `memory_at`; `memory_refusal` is the reason why the last change was
-    refused. `restarts` and `oom_kills` include the instances that this one replaced, and its own kills once it has
-    failed; `crashes` counts only those in a row. `oom_killed`: it was killed at its limit. `ended_at` is the time at
-    which its end was certain. `replaced`: another one was started in its place. `told` is the digest of the platform's
-    addresses and secrets in its environment (`AppFacts.digest`); empty in records of versions without it.
-    """
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     id: str
     release: str
@@ -49,20 +44,29 @@ class Instance(BaseModel):
     changed_at: datetime
     ready_at: datetime | None = None
     ended_at: datetime | None = None
+    """Time at which its end was certain."""
     address: str = ""
     memory: int
+    """Memory limit in bytes, changed last at `memory_at`."""
     memory_at: datetime | None = None
     memory_refusal: str = ""
+    """Reason why the last change of the limit was refused."""
     configuration: str
-    told: str = ""
+    facts_digest: str = Field("", alias="told")
+    """Digest of the platform's facts that it received (`AppFacts.digest`); empty in records of older versions."""
     restarts: int = 0
+    """Number of failed instances before this one, each replaced by the next."""
     crashes: int = 0
+    """Number of those failures that followed each other in a row."""
     oom_kills: int = 0
+    """Number of kills at the limit, of those instances and, once it has failed, of itself."""
     oom_killed: bool = False
+    """True if a kill at its limit ended it."""
     replaced: bool = False
+    """True if another instance was started in its place."""
 
     @property
-    def place(self) -> EnvironmentId:
+    def environment_id(self) -> EnvironmentId:
         return EnvironmentId(self.app, self.environment)
 
 

@@ -52,7 +52,7 @@ class OverrideEncryption:
             memory=override.memory,
             variables=dict(variables),
             secrets=secrets,
-            configuration=override.configuration if override.locked else self._configuration(override.told()),
+            configuration=override.configuration if override.locked else self._configuration(override.all_variables()),
         ).model_dump_json()
 
     def open(self, text: str) -> Override:
@@ -74,16 +74,16 @@ class OverrideEncryption:
             else:
                 override.secrets[name] = SecretOverride.model_validate({"value": value, "set_at": locked.set_at})
         if not override.locked:
-            override.configuration = self._configuration(override.told())
+            override.configuration = self._configuration(override.all_variables())
         return override
 
-    def _configuration(self, told: Mapping[str, str]) -> str:
+    def _configuration(self, variables: Mapping[str, str]) -> str:
         """Returns the digest of the variables and secrets, 16 hex digits. It is stored in the clear, so it is keyed:
         without the key, guessed values cannot be compared with it.
         """
-        if not told:
+        if not variables:
             return NOTHING
-        text = json.dumps(told, sort_keys=True).encode()
+        text = json.dumps(variables, sort_keys=True).encode()
         return hmac.new(self._digest_key, text, hashlib.sha256).hexdigest()[:16]
 
     def _encrypt(self, value: str) -> str:

@@ -33,15 +33,7 @@ class ReleaseTransition(BaseModel):
 
 
 class Release(BaseModel):
-    """A release as it is stored.
-
-    From `switched_at` on the old instances are taken out, and only a rollback leads back. `takes_back` is the id of the
-    faulty release that this one replaces automatically; `taken_back` is, on the faulty one, the id of its replacement
-    or the reason why there is none. With stop-first, the old instances are taken out from `room_at` on, before any of
-    this release is started; until `switched_at` a failure brings them back. `down_from` is the time at which the
-    serving instances left, `down_s` the seconds until another one served. `raised_to` is the memory in bytes to which
-    the release raised its environment's before it was live, `raised_from` the value before (None: the manifest's).
-    """
+    """A release as it is stored."""
 
     id: str
     number: int
@@ -61,19 +53,28 @@ class Release(BaseModel):
     instances_made: int = 0
     strategy: Literal["start-first", "stop-first"] = "start-first"
     room_at: datetime | None = None
+    """Stop-first: time from which the old instances leave, before any of this release starts. A failure brings them
+    back until `switched_at`.
+    """
     down_from: datetime | None = None
+    """Time at which the serving instances left."""
     down_s: float | None = None
+    """Seconds from then until another instance served."""
     raised_from: int | None = None
+    """The environment's memory in bytes before the release raised it to `raised_to`; None: the manifest's."""
     raised_to: int | None = None
     switched_at: datetime | None = None
+    """Time from which the old instances leave, and only a rollback leads back."""
     rollout_opened: bool = False
     abort_rollout: bool = False
     takes_back: str | None = None
+    """Id of the faulty release that this one replaces automatically."""
     taken_back: str = ""
+    """On a faulty release: id of the release that replaces it automatically, or the reason why none does."""
     failure: ReleaseFailure | None = None
 
     @property
-    def place(self) -> EnvironmentId:
+    def environment_id(self) -> EnvironmentId:
         return EnvironmentId(self.app, self.environment)
 
     @property
@@ -146,5 +147,5 @@ def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection
 def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
     """Returns the artifact directories of an app's releases that none of its environments needs."""
     artifacts = [release.artifact for releases in by_environment for release in releases]
-    known = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
-    return known - {artifact.ref for artifact in needed}
+    folders = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
+    return folders - {artifact.ref for artifact in needed}

@@ -97,10 +97,10 @@ def new_alert(rule: Rule, app: str, environment: Environment, release: str, now:
 
 
 def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:
-    """Returns the alert after one more look. No data (None) neither fires nor resolves it.
+    """Returns the alert after one more reading. No data (None) neither fires nor resolves it.
 
     It fires when it has been pending for `for_s` seconds, at once if that is 0. It resolves `keep_firing_for_s` seconds
-    after the first look that found it well, if none in between found it bad. (After Prometheus, rules/alerting.go.)
+    after the first reading that found it well, if none in between found it bad. (After Prometheus, rules/alerting.go.)
     """
     if breaching is None:
         return alert
@@ -116,12 +116,12 @@ def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, 
 
 def _calmer(alert: Alert, rule: Rule, now: datetime, reading: Reading) -> Alert:
     if alert.state == AlertState.PENDING:
-        return _moved(alert, AlertState.INACTIVE, now, reading.words)
+        return _moved(alert, AlertState.INACTIVE, now, reading.description)
     if alert.state != AlertState.FIRING:
         return alert
     well_since = alert.well_since or now
     if (now - well_since).total_seconds() >= rule.keep_firing_for_s:
-        return _moved(alert, AlertState.RESOLVED, now, reading.words)
+        return _moved(alert, AlertState.RESOLVED, now, reading.description)
     return alert.model_copy(update={"well_since": well_since})
 
 
@@ -150,10 +150,10 @@ def _breached(alert: Alert, state: AlertState, rule: Rule, now: datetime, readin
         "metric": rule.metric,
         "value": reading.value,
         "threshold": rule.threshold,
-        "seen": dict(reading.seen),
+        "seen": dict(reading.evidence),
         "aborts": rule.aborts and alert.environment == Environment.CANARY,
     }
-    return _moved(alert, state, now, reading.words).model_copy(update=evidence)
+    return _moved(alert, state, now, reading.description).model_copy(update=evidence)
 
 
 def _moved(alert: Alert, state: AlertState, now: datetime, reason: str) -> Alert:

@@ -17,6 +17,7 @@ from services.monitor.alerts.alert import (
 )
 from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.rules.rule import DEFAULTS, Reading, Rule, is_breaching
+from shared.events import KEPT
 from shared.models import Environment, Event
 from shared.store import RedisError
 
@@ -72,7 +73,7 @@ class ActiveAlerts:
             key=lambda alert: alert.abort_at or alert.since,
         )
 
-    def look(
+    def apply(
         self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
     ) -> bool:
         """Applies one reading to the rule's alert about the release; returns whether that changed it."""
@@ -140,48 +141,34 @@ class ActiveAlerts:
         """Restores what an earlier run stored; newer state of this run wins. Raises RedisError."""
         if self._loaded:
             return
-        try:
-            rules, alerts = await self._store.load()
-            self._rules |= {rule.name: rule for rule in rules}
-            self._alerts = {alert.id: alert for alert in alerts} | self._alerts
-            self._loaded = True
-        finally:
-            self._tried = True
+        rules, alerts = await self._store.load()
+        self._rules |= {rule.name: rule for rule in rules}
+        self._alerts = {alert.id: alert for alert in alerts} | self._alerts
+        self._loaded = True
 
     async def load_if_possible(self) -> None:
         """Tries once, for at most 2 s, to restore from Redis before the first decision; else starts empty."""
         if not self._tried:
+            self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(), FIRST_LOAD_S)
-            self._tried = True
 
     async def flush(self) -> None:
         """Stores changed alerts with their events. Raises RedisError, and then keeps them for the next try."""
         async with self._flushing:
             await self.load()
-            unsaved, told = self._unsaved, self._events
+            unsaved, events = self._unsaved, self._events
             self._unsaved, self._events = set(), []
             try:
-                known = {name: self._alerts.get(name) for name in unsaved}
-                if known or told:
-                    await self._store.save(known, told)
+                alerts = {name: self._alerts.get(name) for name in unsaved}
+                if alerts or events:
+                    await self._store.save(alerts, events)
             except BaseException:
                 self._unsaved |= unsaved
-                self._events = told + self._events
+                self._events = (events + self._events)[-KEPT:]
                 raise
 
 
 def _event(alert: Alert) -> Event:
-    return Event(
-        type=f"alert.{alert.state}",
-        app=alert.app,
-        at=alert.since,
-        id=alert.id,
-        reason=alert.reason,
-        release=alert.release,
-        rule=alert.rule,
-        environment=alert.environment,
-        value=alert.value,
-        threshold=alert.threshold,
-        aborts=alert.aborts,
-    )
+    same = {"app", "id", "reason", "release", "rule", "environment", "value", "threshold", "aborts"}
+    return Event(type=f"alert.{alert.state}", at=alert.since, **alert.model_dump(include=same))

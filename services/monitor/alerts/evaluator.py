@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.traffic_window import Window
-from services.monitor.rules.rule import Metric, Reading
+from services.monitor.rules.rule import Metric, Reading, Rule
 from services.monitor.samples.inventory import Inventory
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.traffic_cache import TrafficCache
@@ -23,14 +23,9 @@ Clock = Callable[[], datetime]
 Wake = Callable[[], None]
 Answer = TypeVar("Answer")
 Readings = dict[Metric, Callable[[], Reading]]
-CALL_S = 1.5  # time-out of one try; a part that hangs must not hold up the next look for long
-SELDOM = timedelta(seconds=1.9)  # between looks at an app without a canary; steps are never quite on time
+CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again, and waits for no old answer
+PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # for apps without a canary; steps are never quite on time
 CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
-
-
-async def ask(client: ServiceClient, path: str) -> Any:
-    """Sends a GET without a retry: the loop asks again anyway, and a new question is worth more than an old answer."""
-    return await client.call("GET", path, timeout_s=CALL_S, repeatable=False)
 
 
 class Evaluator:
@@ -56,68 +51,69 @@ class Evaluator:
         self._alerts = alerts
         self._clock = clock
         self._wake = wake
-        self._fleet = Inventory()
+        self._inventory = Inventory()
         self._rollouts: dict[str, RolloutView] = {}
         self._windows: dict[str, Window] = {}
-        self._looked_at: dict[str, datetime] = {}
-        self._silent: dict[str, str] = {}
-        self._broken: set[str] = set()
+        self._evaluated_at: dict[str, datetime] = {}
+        self._unanswered: dict[str, str] = {}
+        self._unevaluated: list[Rule] = []
 
     @property
-    def proxy_silent(self) -> str | None:
+    def proxy_problem(self) -> str | None:
         """The reason why the proxy's last answers are missing; None also while there is nothing to ask it for."""
-        return next(iter(self._silent.values()), None)
+        return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
-        """Looks at each app with a canary, and every 2 s at each other app. An empty registry ends no watch."""
+        """Evaluates each app with a canary, and every 2 s each other app. An empty registry ends nothing."""
         await self._alerts.load_if_possible()
         await self._find_instances()
-        rolling = self._rolling()
-        apps = self._fleet.apps() | rolling
+        with_canary = self._with_canary()
+        apps = self._inventory.apps() | with_canary
         self._windows = {app: window for app, window in self._windows.items() if app in apps}
         self._rollouts = {app: rollout for app, rollout in self._rollouts.items() if app in apps}
-        self._looked_at = {app: at for app, at in self._looked_at.items() if app in apps}
-        self._silent = {app: why for app, why in self._silent.items() if app in apps}
-        now = self._clock()
-        seldom = {app for app, at in self._looked_at.items() if now - at < SELDOM} - rolling
-        await _all(self._look(app, app in rolling) for app in apps - seldom)
+        self._evaluated_at = {app: at for app, at in self._evaluated_at.items() if app in apps}
+        self._unanswered = {app: why for app, why in self._unanswered.items() if app in apps}
+        rules, now = self._alerts.rules(), self._clock()
+        self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
+        not_due = {app for app, at in self._evaluated_at.items() if now - at < PRODUCTION_INTERVAL} - with_canary
+        await _all(self._evaluate(app, app in with_canary) for app in apps - not_due)
 
-    async def strike(self, app: str, environment: Environment, release: str, reason: str) -> None:
-        """Handles an event about an ill instance at once instead of at the next look.
+    async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
+        """Handles an event about an ill instance at once instead of at the next step.
 
         Raises Unavailable if it cannot find out whether the release is on its way; then the event must be read again.
         """
         if environment == Environment.CANARY:
-            silent = await self._ask_for_rollout(app)
+            problem = await self._read_rollout(app)
             rollout = self._rollouts.get(app)
-            if silent and (rollout is None or rollout.release != release):
-                raise Unavailable(f"nobody knows whether {release} is on its way: {silent}")
+            if problem and (rollout is None or rollout.release != release):
+                raise Unavailable(f"the proxy does not say whether {release} is being rolled out: {problem}")
             if rollout is None or rollout.release != release or rollout.state not in CURRENT:
                 return
-        elif self._fleet.live(app) != release:
+        elif self._inventory.live(app) != release:
             return
         ill: Readings = {
             Metric.HEALTH: lambda: Reading(1, reason),
             Metric.MEMORY_AT_CAP: lambda: self._samples.memory_at_cap(release, self._clock()),
         }
-        self._judge(app, environment, release, ill)
+        self._apply(app, environment, release, ill)
 
     def excuse(self, instance: str) -> None:
         """Excludes the instance from the health check: it had an OOM kill, and its limit can still be raised."""
-        self._fleet.excuse(instance, self._clock())
+        self._inventory.excuse(instance, self._clock())
 
     def end(self, release: str, reason: str) -> None:
         """Handles an event that says that production's release has ended."""
-        self._fleet.end(release)
+        self._inventory.end(release)
         if self._alerts.end_release(release, self._clock(), reason):
             self._wake()
 
-    def _rolling(self) -> set[str]:
+    def _with_canary(self) -> set[str]:
         """Returns the apps with a canary, or with one whose end has not been seen."""
-        current = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
-        opened = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
+        under_way = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
+        alerted = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
         routed = {app for app, window in self._windows.items() if window.release(Track.CANARY)}
-        return self._fleet.with_canary() | current | opened | routed
+        return self._inventory.with_canary() | under_way | alerted | routed
 
     async def _find_instances(self) -> None:
         """Reads the registry. Without an answer the instances stay known, their health does not.
@@ -126,43 +122,46 @@ class Evaluator:
         """
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
-                self._fleet.remember(alert.app, alert.release)
+                self._inventory.remember(alert.app, alert.release)
         try:
-            answer = await ask(self._deployer, "/registry")
+            answer = await self._deployer.get("/registry", timeout_s=CALL_S, repeatable=False)
         except Problem:
-            self._fleet.missed()
+            self._inventory.missed()
         else:
-            self._fleet.take(RegistryView.model_validate(answer).instances, self._clock())
+            self._inventory.record(RegistryView.model_validate(answer).instances, self._clock())
 
-    async def _look(self, app: str, rolling: bool) -> None:
+    async def _evaluate(self, app: str, with_canary: bool) -> None:
         """Judges each release of the app by whatever could be read."""
-        self._looked_at[app] = self._clock()
+        self._evaluated_at[app] = self._clock()
         try:
-            questions = [self._ask_for_traffic(app), *([self._ask_for_rollout(app)] if rolling else [])]
-            silent = [why for why in await _all(questions) if why]
-            if silent:
-                self._silent[app] = silent[0]
+            questions = [self._read_traffic(app), *([self._read_rollout(app)] if with_canary else [])]
+            problems = [why for why in await _all(questions) if why]
+            if problems:
+                self._unanswered[app] = problems[0]
             else:
-                self._silent.pop(app, None)
+                self._unanswered.pop(app, None)
         finally:
-            self._look_at_canary(app)
-            self._look_at_production(app)
+            self._evaluate_canary(app)
+            self._evaluate_production(app)
 
-    async def _ask_for_traffic(self, app: str) -> str | None:
+    async def _read_traffic(self, app: str) -> str | None:
         """Reads the app's traffic; returns why there is no answer, else None."""
         try:
-            answer = await ask(self._proxy, f"/apps/{app}/traffic")
+            answer = await self._proxy.get(f"/apps/{app}/traffic", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
-            return None if problem.status == 404 else problem.detail
+            if problem.status != 404:
+                return problem.detail
+            self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
+            return None
         view = TrafficView.model_validate(answer)
         self._windows.setdefault(app, Window()).add(view, self._clock())
-        self._traffic.take(app, view, self._clock())
+        self._traffic.record(view, self._clock())
         return None
 
-    async def _ask_for_rollout(self, app: str) -> str | None:
+    async def _read_rollout(self, app: str) -> str | None:
         """Reads the app's rollout; returns why there is no answer, and then keeps the last one."""
         try:
-            answer = await ask(self._proxy, f"/apps/{app}/rollout")
+            answer = await self._proxy.get(f"/apps/{app}/rollout", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
             if problem.status != 404:
                 return problem.detail
@@ -170,25 +169,25 @@ class Evaluator:
         self._rollouts[app] = RolloutView.model_validate(answer)
         return None
 
-    def _look_at_canary(self, app: str) -> None:
+    def _evaluate_canary(self, app: str) -> None:
         rollout = self._rollouts.get(app)
         if rollout is None:
             return
         release = rollout.release if rollout.state in CURRENT else None
-        watched = {release} if release else set()
-        if self._alerts.end_others(app, Environment.CANARY, watched, self._clock(), _ending(rollout)):
+        current = {release} if release else set()
+        if self._alerts.end_others(app, Environment.CANARY, current, self._clock(), _ending(rollout)):
             self._wake()
         if release:
-            self._judge(app, Environment.CANARY, release, self._canary(app, release))
+            self._apply(app, Environment.CANARY, release, self._canary(app, release))
 
-    def _look_at_production(self, app: str) -> None:
-        release = self._fleet.live(app)
-        ready = self._fleet.ready(app) if self._fleet.answers else set()
+    def _evaluate_production(self, app: str) -> None:
+        release = self._inventory.live(app)
+        ready = self._inventory.ready(app) if self._inventory.answers else set()
         reason = f"production runs {release} now"
         if self._alerts.end_others(app, Environment.PRODUCTION, ready or None, self._clock(), reason):
             self._wake()
         if release:
-            self._judge(app, Environment.PRODUCTION, release, self._production(app, release))
+            self._apply(app, Environment.PRODUCTION, release, self._production(app, release))
 
     def _canary(self, app: str, release: str) -> Readings:
         now, window = self._clock(), self._windows.get(app, Window())
@@ -196,29 +195,29 @@ class Evaluator:
             Metric.ERROR_SHARE: lambda: window.canary_errors(release, now),
             Metric.LATENCY: lambda: window.slowness(release, now),
             Metric.LATENCY_MS: lambda: window.p95_ms(Track.CANARY, release, now),
-        } | self._wear(app, Environment.CANARY, release, now)
+        } | self._instance_readings(app, Environment.CANARY, release, now)
 
     def _production(self, app: str, release: str) -> Readings:
         now, window = self._clock(), self._windows.get(app, Window())
         return {
             Metric.ERROR_SHARE: lambda: window.stable_errors(release, now),
             Metric.LATENCY_MS: lambda: window.p95_ms(Track.STABLE, release, now),
-        } | self._wear(app, Environment.PRODUCTION, release, now)
+        } | self._instance_readings(app, Environment.PRODUCTION, release, now)
 
-    def _wear(self, app: str, environment: Environment, release: str, now: datetime) -> Readings:
+    def _instance_readings(self, app: str, environment: Environment, release: str, now: datetime) -> Readings:
         """Returns the readings that are measured on the instances themselves."""
-        ready = self._fleet.ready_instances(app, environment, release)
+        ready = self._inventory.ready_instances(app, environment, release)
         unknown = Reading(None, "the deployer does not answer")
         return {
-            Metric.HEALTH: lambda: self._fleet.health(app, environment, release, now),
-            Metric.NO_SAMPLES: lambda: self._samples.silence(ready, now) if self._fleet.answers else unknown,
+            Metric.HEALTH: lambda: self._inventory.health(app, environment, release, now),
+            Metric.NO_SAMPLES: lambda: self._samples.silence(ready, now) if self._inventory.answers else unknown,
             Metric.RESTARTS: lambda: self._samples.restarts(release, now),
             Metric.CPU: lambda: self._samples.cpu(release),
             Metric.MEMORY: lambda: self._samples.memory(release),
             Metric.MEMORY_AT_CAP: lambda: self._samples.memory_at_cap(release, now),
         }
 
-    def _judge(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
+    def _apply(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
         """Applies the readings. A rule that cannot be judged is logged once, and the other rules are still judged."""
         now = self._clock()
         changed = False
@@ -226,11 +225,11 @@ class Evaluator:
             if rule.metric not in readings or not rule.concerns(app, environment):
                 continue
             try:
-                changed |= self._alerts.look(app, environment, release, rule, readings[rule.metric](), now)
+                changed |= self._alerts.apply(app, environment, release, rule, readings[rule.metric](), now)
             except Exception:
-                if rule.name not in self._broken:
+                if rule not in self._unevaluated:
                     log.exception("rule %s cannot be judged about %s; replace or delete it", rule.name, release)
-                self._broken.add(rule.name)
+                    self._unevaluated.append(rule)
         if changed:
             self._wake()
 

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from services.monitor.rules.rule import Reading
-from services.monitor.samples.latency import NOTHING, Buckets, buckets_of, excess_z, quantile_ms, share_above, since
+from services.monitor.samples.latency import excess_z, share_above, since
+from shared.latency import quantile_ms
 from shared.models import Track
-from shared.proxy_models import TrafficView
+from shared.proxy_models import LatencyHistogram, TrafficView
 
 WINDOW = timedelta(seconds=10)
 LATENCY_WINDOW = timedelta(seconds=30)
@@ -25,21 +26,21 @@ SILENT = Reading(None, "the proxy gave no traffic figures")
 
 @dataclass(frozen=True)
 class Point:
-    """The counters of both tracks at one look."""
+    """The counters of both tracks in one reading."""
 
     at: datetime
     requests: dict[Track, int]
     errors: dict[Track, int]
-    latency: dict[Track, Buckets]
+    latency: dict[Track, LatencyHistogram]
 
 
 @dataclass(frozen=True)
 class TrafficReading:
-    """The traffic of one track between two looks."""
+    """The traffic of one track between two readings."""
 
     requests: int
     errors: int
-    latency: Buckets
+    latency: LatencyHistogram
     seconds: float
 
     @property
@@ -53,65 +54,65 @@ class TrafficReading:
 
 
 class Window:
-    """The looks at one app's traffic. Counters are compared within one epoch only; a new epoch begins again at 0."""
+    """The readings of one app's traffic. Counters are compared within one epoch only; a new epoch begins again at 0."""
 
     def __init__(self) -> None:
         self._points: list[Point] = []
         self._epoch: tuple[str, dict[Track, str | None]] | None = None
-        self._looked_at: datetime | None = None
+        self._read_at: datetime | None = None
 
     def add(self, traffic: TrafficView, now: datetime) -> None:
-        """Records one look."""
+        """Records one reading."""
         if traffic.tracks.keys() != set(Track):
             return
         epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
         if self._epoch != epoch:
             zero = dict.fromkeys(Track, 0)
-            # Without an earlier look nobody knows how old the epoch is: then counting starts here.
-            nothing = Point(self._looked_at, zero, zero, dict.fromkeys(Track, NOTHING)) if self._looked_at else None
-            self._points = [nothing] if nothing else []
+            # Without an earlier reading the age of the epoch is unknown: then counting starts here.
+            untimed = dict.fromkeys(Track, LatencyHistogram(le_ms=[], counts=[]))
+            self._points = [Point(self._read_at, zero, zero, untimed)] if self._read_at else []
             self._epoch = epoch
         requests = {track: figures.requests for track, figures in traffic.tracks.items()}
         errors = {track: figures.errors for track, figures in traffic.tracks.items()}
-        latency = {track: buckets_of(figures.latency) for track, figures in traffic.tracks.items()}
+        latency = {track: figures.latency for track, figures in traffic.tracks.items()}
         self._points.append(Point(now, requests, errors, latency))
         self._points = [point for point in self._points if point.at >= now - LONGEST]
-        self._looked_at = now
+        self._read_at = now
 
     def release(self, track: Track) -> str | None:
-        """Returns the release whose counters the last look found on the track."""
+        """Returns the release whose counters the last reading found on the track."""
         return self._epoch[1].get(track) if self._epoch else None
 
     def canary_errors(self, release: str, now: datetime) -> Reading:
         """Returns the canary's share of 5xx answers over the last 10 s, or as far back as 20 requests reach.
 
         The share counts as 0 where stable is at least half as bad, or the difference may be chance. (Stable is an
-        excuse only with 20 requests of its own.) There is no reading without a look within the last 10 s, with fewer
+        excuse only with 20 requests of its own.) There is no reading without data within the last 10 s, with fewer
         than 20 requests, or with one or two errors among fewer than 100.
         """
         start = self._start(Track.CANARY, release, now)
         if start is None:
             return SILENT
-        canary, stable = self._seen(Track.CANARY, start), self._seen(Track.STABLE, start)
-        words = f"{_answers(canary)}; stable {stable.errors} of {stable.requests}"
-        seen = canary.figures(Track.CANARY) | stable.figures(Track.STABLE)
+        canary, stable = self._traffic_since(Track.CANARY, start), self._traffic_since(Track.STABLE, start)
+        description = f"{_answers(canary)}; stable {stable.errors} of {stable.requests}"
+        evidence = canary.figures(Track.CANARY) | stable.figures(Track.STABLE)
         if canary.requests < ENOUGH:
-            return Reading(None, f"{words}: fewer than {ENOUGH} requests", seen)
+            return Reading(None, f"{description}: fewer than {ENOUGH} requests", evidence)
         share = canary.errors / canary.requests
         if stable.requests >= ENOUGH and not _surely_worse(canary, stable):
-            return Reading(0.0, words, seen)
-        return Reading(None if canary.too_few_errors else share, words, seen)
+            return Reading(0.0, description, evidence)
+        return Reading(None if canary.too_few_errors else share, description, evidence)
 
     def stable_errors(self, release: str, now: datetime) -> Reading:
         """Returns production's share of 5xx answers over the same window; no reading where there are too few."""
         start = self._start(Track.STABLE, release, now)
         if start is None:
             return SILENT
-        stable = self._seen(Track.STABLE, start)
-        words, seen = _answers(stable), stable.figures(Track.STABLE)
+        stable = self._traffic_since(Track.STABLE, start)
+        description, evidence = _answers(stable), stable.figures(Track.STABLE)
         if stable.requests < ENOUGH:
-            return Reading(None, f"{words}: fewer than {ENOUGH} requests", seen)
-        return Reading(None if stable.too_few_errors else stable.errors / stable.requests, words, seen)
+            return Reading(None, f"{description}: fewer than {ENOUGH} requests", evidence)
+        return Reading(None if stable.too_few_errors else stable.errors / stable.requests, description, evidence)
 
     def slowness(self, release: str, now: datetime) -> Reading:
         """Returns the canary's p95 as a multiple of stable's over the last 30 s.
@@ -122,34 +123,35 @@ class Window:
         start = self._latency_start(Track.CANARY, release, now)
         if start is None:
             return SILENT
-        canary, stable = self._seen(Track.CANARY, start), self._seen(Track.STABLE, start)
+        canary, stable = self._traffic_since(Track.CANARY, start), self._traffic_since(Track.STABLE, start)
         if min(canary.latency.total, stable.latency.total) < ENOUGH_TO_COMPARE:
             return Reading(None, f"fewer than {ENOUGH_TO_COMPARE} requests were timed on each side")
-        slow, usual = quantile_ms(canary.latency, P95) or 0.0, quantile_ms(stable.latency, P95) or 0.0
-        words = (
-            f"its p95 is {slow:.0f} ms of {canary.latency.total} requests in {canary.seconds:.0f} s; "
-            f"stable's {usual:.0f} ms of {stable.latency.total}"
+        canary_p95, stable_p95 = quantile_ms(canary.latency, P95) or 0.0, quantile_ms(stable.latency, P95) or 0.0
+        description = (
+            f"its p95 is {canary_p95:.0f} ms of {canary.latency.total} requests in {canary.seconds:.0f} s; "
+            f"stable's {stable_p95:.0f} ms of {stable.latency.total}"
         )
-        seen: dict[str, JsonValue] = {
-            **{"canary_p95_ms": slow, "canary_requests": canary.latency.total},
-            **{"stable_p95_ms": usual, "stable_requests": stable.latency.total, "seconds": round(canary.seconds, 1)},
+        evidence: dict[str, JsonValue] = {
+            **{"canary_p95_ms": canary_p95, "canary_requests": canary.latency.total},
+            **{"stable_p95_ms": stable_p95, "stable_requests": stable.latency.total},
+            "seconds": round(canary.seconds, 1),
         }
-        is_slower = slow - usual >= SLOWER_MS and _surely_slower(canary.latency, stable.latency, usual)
-        return Reading(slow / max(usual, LEAST_MS) if is_slower else 1.0, words, seen)
+        is_slower = canary_p95 - stable_p95 >= SLOWER_MS and _surely_slower(canary.latency, stable.latency, stable_p95)
+        return Reading(canary_p95 / max(stable_p95, LEAST_MS) if is_slower else 1.0, description, evidence)
 
     def p95_ms(self, track: Track, release: str, now: datetime) -> Reading:
         """Returns the p95 in milliseconds over the last 30 s; no reading with fewer than 20 requests."""
         start = self._latency_start(track, release, now)
         if start is None:
             return SILENT
-        own = self._seen(track, start)
+        own = self._traffic_since(track, start)
         p95 = quantile_ms(own.latency, P95)
         if p95 is None or own.latency.total < ENOUGH:
             return Reading(None, f"fewer than {ENOUGH} requests were timed")
-        words = f"its p95 is {p95:.0f} ms of {own.latency.total} requests in {own.seconds:.0f} s"
-        return Reading(p95, words, {"requests": own.latency.total, "seconds": round(own.seconds, 1)})
+        description = f"its p95 is {p95:.0f} ms of {own.latency.total} requests in {own.seconds:.0f} s"
+        return Reading(p95, description, {"requests": own.latency.total, "seconds": round(own.seconds, 1)})
 
-    def _seen(self, track: Track, start: Point) -> TrafficReading:
+    def _traffic_since(self, track: Track, start: Point) -> TrafficReading:
         last = self._points[-1]
         return TrafficReading(
             requests=last.requests[track] - start.requests[track],
@@ -175,21 +177,21 @@ class Window:
         return early[-1] if early else self._points[0]
 
     def _is_about(self, track: Track, release: str, now: datetime) -> bool:
-        """Returns whether the last look is at most 10 s old and its counters are this release's."""
+        """Returns whether the last reading is at most 10 s old and its counters are this release's."""
         return self.release(track) == release and bool(self._points) and self._points[-1].at >= now - WINDOW
 
 
 def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
     """Returns whether the canary's share of errors is more than twice stable's, and too far above it to be chance."""
-    share, usual = canary.errors / canary.requests, stable.errors / stable.requests
-    return share > 2 * usual and excess_z(share, canary.requests, usual, stable.requests) >= SURE_Z
+    share, stable_share = canary.errors / canary.requests, stable.errors / stable.requests
+    return share > 2 * stable_share and excess_z(share, canary.requests, stable_share, stable.requests) >= SURE_Z
 
 
-def _surely_slower(canary: Buckets, stable: Buckets, usual_ms: float) -> bool:
+def _surely_slower(canary: LatencyHistogram, stable: LatencyHistogram, stable_p95_ms: float) -> bool:
     """Returns whether too many of the canary's answers lie well above stable's p95 for that to be chance."""
-    own, usual = (share_above(buckets, usual_ms + SLOWER_MS / 2) for buckets in (canary, stable))
-    return excess_z(own, canary.total, usual, stable.total) >= SURE_Z
+    share, stable_share = (share_above(each, stable_p95_ms + SLOWER_MS / 2) for each in (canary, stable))
+    return excess_z(share, canary.total, stable_share, stable.total) >= SURE_Z
 
 
-def _answers(seen: TrafficReading) -> str:
-    return f"answered {seen.errors} of {seen.requests} requests with 5xx in {seen.seconds:.0f} s"
+def _answers(traffic: TrafficReading) -> str:
+    return f"answered {traffic.errors} of {traffic.requests} requests with 5xx in {traffic.seconds:.0f} s"

@@ -15,11 +15,11 @@ from shared.web.pages import wants_page
 EXAMPLE = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30, "app": "notes", "aborts": False}
 
 
-def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
+def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
     """Returns the routes; `page` renders the alerts for a browser."""
     router = APIRouter(tags=["alerts"])
 
-    @router.get("/alerts", response_model=Page[Alert], summary="Alerts, those that are over too")
+    @router.get("/alerts", response_model=Page[Alert], summary="Open and ended alerts")
     async def list_alerts(
         request: Request,
         app: str | None = None,
@@ -34,7 +34,7 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
         return Page(
             items=[
                 alert
-                for alert in book.alerts()
+                for alert in alerts.alerts()
                 if app in (None, alert.app)
                 and environment in (None, alert.environment)
                 and state in (None, alert.state)
@@ -44,32 +44,32 @@ def alerts_router(book: ActiveAlerts, page: Callable[[Request], Awaitable[Respon
     @router.get("/rules", summary="All rules")
     async def list_rules() -> Page[Rule]:
         """Returns all rules by name; the default ones exist without being set."""
-        return Page(items=book.rules())
+        return Page(items=alerts.rules())
 
     @router.get("/rules/{name}", summary="One rule")
     async def get_rule(name: RuleName) -> Rule:
         """Returns the rule that is in force."""
-        for rule in book.rules():
+        for rule in alerts.rules():
             if rule.name == name:
                 return rule
         raise _not_found(name)
 
     @router.put("/rules/{name}", summary="Make or replace a rule")
     async def put_rule(name: RuleName, body: Annotated[RuleBody, Body(examples=[EXAMPLE])]) -> Rule:
-        """Makes or replaces the rule. Rules look at canary releases on their way and at production; `app` and
+        """Makes or replaces the rule. Rules apply to canary releases on their way and to production; `app` and
         `environment` narrow that. `aborts` ends canaries, never production. Replace a default rule by one with
         `enabled: false` to put it out of force.
         """
         rule = Rule(name=name, **body.model_dump())
-        await book.put_rule(rule)
+        await alerts.put_rule(rule)
         return rule
 
     @router.delete("/rules/{name}", summary="Delete a rule", status_code=204)
     async def delete_rule(name: RuleName) -> Response:
         """Deletes the rule and ends its open alerts. A default rule goes back to its default."""
-        if name not in {rule.name for rule in book.rules()}:
+        if name not in {rule.name for rule in alerts.rules()}:
             raise _not_found(name)
-        await book.delete_rule(name)
+        await alerts.delete_rule(name)
         return Response(status_code=204)
 
     return router

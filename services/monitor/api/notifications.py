@@ -28,7 +28,7 @@ class TestRequest(Model):
 def deliveries_router(store: OutboxStore) -> APIRouter:
     router = APIRouter(tags=["notifications"])
 
-    @router.get("/deliveries", summary="Messages and what became of them")
+    @router.get("/deliveries", summary="Messages and the state of their delivery")
     async def list_deliveries(
         app: str | None = None,
         state: MessageDeliveryState | None = None,
@@ -43,22 +43,22 @@ def deliveries_router(store: OutboxStore) -> APIRouter:
     return router
 
 
-def notifiers_router(book: Recipients, monitor_url: str) -> APIRouter:
+def notifiers_router(recipients: Recipients, monitor_url: str) -> APIRouter:
     router = APIRouter(prefix="/notifiers", tags=["notifications"])
 
-    @router.get("", summary="Whom the platform tells")
+    @router.get("", summary="Notifiers, who get messages about every app")
     async def list_notifiers() -> Page[NotifierView]:
         """Returns the notifiers, without secrets. They add to the addresses in each app's manifest. Those of
         SLIPWAY_NOTIFY are read-only.
         """
-        return Page(items=await book.views())
+        return Page(items=await recipients.views())
 
     @router.put("", summary="Replace the list of notifiers")
     async def put_notifiers(body: Annotated[NotifierList, Body(examples=[NOTIFIERS_EXAMPLE])]) -> Page[NotifierView]:
         """Replaces the whole list, except those from SLIPWAY_NOTIFY. An item without `url`, or with the one that GET
         shows, keeps the URL it had under its name.
         """
-        return Page(items=await book.replace(body))
+        return Page(items=await recipients.replace(body))
 
     @router.post("/test", summary="Send a test message now")
     async def test_notifiers(
@@ -68,11 +68,11 @@ def notifiers_router(book: Recipients, monitor_url: str) -> APIRouter:
         result for each recipient; a server that hangs takes up to half a minute.
         """
         at, name = now(), body.name if body else None
-        words = "This message was asked for by hand, to see whether it arrives. Nothing has happened."
+        text = "This message was asked for by hand, to see whether it arrives. Nothing has happened."
         message = compose(
-            "Slipway: a test message", [words], [("at", f"{at:%Y-%m-%d %H:%M:%S} UTC")], f"{monitor_url}/docs"
+            "Slipway: a test message", [text], [("at", f"{at:%Y-%m-%d %H:%M:%S} UTC")], f"{monitor_url}/docs"
         )
-        return Page(items=await book.test(name, message, f"test-{secrets.token_hex(4)}"))
+        return Page(items=await recipients.test(name, message, f"test-{secrets.token_hex(4)}"))
 
     return router
 
@@ -100,7 +100,7 @@ def silences_router(store: NotifierStore) -> APIRouter:
 
     @router.delete("/{id}", summary="End a silence", status_code=204)
     async def delete_silence(id: str) -> Response:
-        """Ends the silence. An alert that still fires is notified at the next look at its group, within 5 min."""
+        """Ends the silence. An alert that still fires is notified when its group is flushed next, within 5 min."""
         if not await store.delete_silence(id):
             raise NotFound(f"there is no silence {id}; GET /silences lists those in force")
         return Response(status_code=204)

@@ -25,7 +25,7 @@ MESSAGES_SHOWN = 30
 class InstanceListRow:
     """An instance as it was last seen."""
 
-    seen: Watched
+    instance: Watched
     runs: bool
     highest: Sample | None
     """Its highest figures of the last hour."""
@@ -41,17 +41,17 @@ class EnvironmentRow:
     decisions: Sequence[Decision] = ()
 
 
-def places(instances: Sequence[Watched], highest: Mapping[str, Sample], now: datetime) -> list[EnvironmentRow]:
+def by_environment(instances: Sequence[Watched], highest: Mapping[str, Sample], now: datetime) -> list[EnvironmentRow]:
     """Groups instances by app and environment, production first. Of those that have gone, the last three are kept."""
     found: dict[tuple[str, bool, Environment], EnvironmentRow] = {}
-    for seen in instances:
-        key = (seen.app, seen.environment is not Environment.PRODUCTION, seen.environment)
-        place = found.setdefault(key, EnvironmentRow(seen.app, seen.environment))
-        runs = now - seen.sample.at <= SILENT
-        if runs or sum(not row.runs for row in place.rows) < GONE_SHOWN:
-            place.rows.append(InstanceListRow(seen, runs, highest.get(seen.id)))
-    for place in found.values():
-        place.rows.sort(key=lambda row: not row.runs)
+    for instance in instances:
+        key = (instance.app, instance.environment is not Environment.PRODUCTION, instance.environment)
+        environment = found.setdefault(key, EnvironmentRow(instance.app, instance.environment))
+        runs = now - instance.sample.at <= SILENT
+        if runs or sum(not row.runs for row in environment.rows) < GONE_SHOWN:
+            environment.rows.append(InstanceListRow(instance, runs, highest.get(instance.id)))
+    for environment in found.values():
+        environment.rows.sort(key=lambda row: not row.runs)
     return [found[key] for key in sorted(found)]
 
 
@@ -62,7 +62,7 @@ class MonitorPages:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def instances(self, shown: Sequence[EnvironmentRow], hostname: str | None) -> str:
-        return self._templates.render("instances.html", here="Instances", hostname=hostname, places=shown)
+        return self._templates.render("instances.html", here="Instances", hostname=hostname, environments=shown)
 
     def alerts(
         self,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from services.monitor.alerts.alert_state import ActiveAlerts
-from services.monitor.api.page_views import MonitorPages, places
+from services.monitor.api.page_views import MonitorPages, by_environment
 from services.monitor.api.samples import rows_of
 from services.monitor.dispatch.outbox_store import OutboxStore
 from services.monitor.notify.notifier_store import NotifierStore
@@ -28,12 +28,10 @@ def pages_router(pages: MonitorPages, samples: SampleStore, policies: PolicyStor
     async def instances(request: Request) -> HTMLResponse:
         """Shows every instance with memory and CPU over the last hour, and the decisions about its memory."""
         at = now()
-        seen = await samples.instances()
-        shown = places(seen, {each.id: await _highest(samples, each, at) for each in seen}, at)
-        for place in shown:
-            place.decisions = await policies.decisions(
-                EnvironmentKey(place.app, place.environment), limit=DECISIONS_SHOWN
-            )
+        listed = await samples.instances()
+        shown = by_environment(listed, {each.id: await _highest(samples, each, at) for each in listed}, at)
+        for row in shown:
+            row.decisions = await policies.decisions(EnvironmentKey(row.app, row.environment), limit=DECISIONS_SHOWN)
         return HTMLResponse(pages.instances(shown, request.url.hostname))
 
     return router
@@ -53,9 +51,9 @@ def alerts_page(
     return page
 
 
-async def _highest(samples: SampleStore, seen: Watched, at: datetime) -> Sample:
+async def _highest(samples: SampleStore, instance: Watched, at: datetime) -> Sample:
     """Returns the highest figures of the last hour."""
-    rows = [item_of(row) for row in await rows_of(samples, samples.samples, seen.id, at - SPAN, at, 60)]
+    rows = [item_of(row) for row in await rows_of(samples, samples.samples, instance.id, at - SPAN, at, 60)]
     cpus = [row.cpu for row in rows if row.cpu is not None]
-    most: SampleItem | Sample = max(rows, key=lambda row: row.working_set, default=seen.sample)
+    most: SampleItem | Sample = max(rows, key=lambda row: row.working_set, default=instance.sample)
     return most.model_copy(update={"cpu": max(cpus, default=None)})

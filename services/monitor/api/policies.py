@@ -19,29 +19,29 @@ def policies_router(store: PolicyStore) -> APIRouter:
     @router.get("/{app}/{env}", summary="How an environment's memory is scaled")
     async def get_policy(app: AppName, env: Environment) -> Policy:
         """Returns the policy in force: the defaults, enabled, where none was set."""
-        place = EnvironmentKey(app, env)
-        return next((each for each in await store.policies() if each.place == place), default_policy(place))
+        key = EnvironmentKey(app, env)
+        return next((each for each in await store.policies() if each.key == key), default_policy(key))
 
     @router.put("/{app}/{env}", summary="Set how an environment's memory is scaled")
     async def put_policy(
         app: AppName, env: Environment, body: Annotated[PolicyBody, Body(examples=[EXAMPLE])]
     ) -> Policy:
-        """Replaces the policy; a missing field has its default. In force from the next look on, within 2 s. The limit
-        itself moves between the manifest's `memory` and `max_memory`.
+        """Replaces the policy; a missing field has its default. In force within 2 s. The limit itself moves between the
+        manifest's `memory` and `max_memory`.
         """
         policy = Policy(app=app, environment=env, **body.model_dump())
         await store.put_policy(policy)
         return policy
 
-    @router.get("/{app}/{env}/decisions", summary="What was decided about an environment's memory")
+    @router.get("/{app}/{env}/decisions", summary="Decisions about an environment's memory")
     async def list_decisions(
         app: AppName,
         env: Environment,
         cursor: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Page[Decision]:
-        """Returns the last 500 decisions, newest first, including changes that were not made, and why. Looks with the
-        same result are one entry with a `count`; the newest entry may be 10 s behind.
+        """Returns the last 500 decisions, newest first, including changes that were not made, and why. Repetitions are
+        one entry with a `count`; the newest entry may be 10 s behind.
         """
         found = await store.decisions(EnvironmentKey(app, env), limit=limit + 1, before=cursor)
         shown = found[:limit]

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
-from services.monitor.samples.downsampling import MINUTE_S, Rollup, Taken, merged, rolled, start_of
+from services.monitor.samples.downsampling import MINUTE_S, Measured, Rollup, merged, rolled, start_of
 from services.monitor.samples.sample import SampleItem, Watched, item_of
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_sample import TrafficItem, traffic_item_of
@@ -20,8 +20,8 @@ ROWS_KEPT = timedelta(hours=24)
 
 From = Annotated[AwareDatetime | None, Query(alias="from", description="An hour ago, if absent.")]
 To = Annotated[AwareDatetime | None, Query(alias="to", description="Now, if absent.")]
-Step = Annotated[int, Query(ge=1, le=3600, description="Seconds; the highest figures of each step.")]
-Read = Callable[[str, datetime, datetime], Awaitable[list[Taken]]]
+Step = Annotated[int, Query(ge=1, le=3600, description="Seconds for each item, which has their highest figures.")]
+Read = Callable[[str, datetime, datetime], Awaitable[list[Measured]]]
 
 
 def samples_router(store: SampleStore) -> APIRouter:
@@ -55,7 +55,7 @@ def samples_router(store: SampleStore) -> APIRouter:
 
 
 async def rows_of(
-    store: SampleStore, read: Read[Taken], of: str, since: datetime | None, until: datetime | None, step_s: int
+    store: SampleStore, read: Read[Measured], of: str, since: datetime | None, until: datetime | None, step_s: int
 ) -> list[Rollup]:
     """Returns one row for each step, oldest first. Raises Invalid and NotFound."""
     moment = now()

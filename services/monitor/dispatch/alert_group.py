@@ -35,7 +35,7 @@ class GroupedAlert(View):
 
 class AlertGroup(View):
     """The open alerts of one release. `told`: ids of the alerts that people were notified of as firing; `muted`: ids of
-    those recorded as silenced; `look_at`: time of the next look.
+    those recorded as silenced; `look_at`: time of the next flush.
     """
 
     app: str
@@ -57,7 +57,7 @@ class Bulletin:
     """A message about a group."""
 
     id: str
-    """Stays the same however often the group is looked at before the outcome is stored."""
+    """Stays the same however often the group is flushed before the outcome is stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
     muted: bool = False
@@ -89,10 +89,8 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
     return _with_alerts(group, {name: alert for name, alert in group.alerts.items() if name != event.id})
 
 
-def looked_at(
-    group: AlertGroup, muted_rules: Collection[str], now: datetime
-) -> tuple[AlertGroup | None, list[Bulletin]]:
-    """Returns the group after a due look (None: it is over) and the messages to send.
+def flushed(group: AlertGroup, muted_rules: Collection[str], now: datetime) -> tuple[AlertGroup | None, list[Bulletin]]:
+    """Returns the group after a due flush (None: it is over) and the messages to send.
 
     `muted_rules`: rules whose alerts are silenced. A silenced alert is notified once its silence is over, if it still
     fires.
@@ -100,12 +98,12 @@ def looked_at(
     firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
     muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]
     resolved = [alert for alert in group.alerts.values() if not alert.firing]
-    told_resolved = [alert for alert in resolved if alert.rule not in muted_rules]
-    is_news = bool(told_resolved) or any(alert.id not in group.told for alert in firing)
+    notified_resolved = [alert for alert in resolved if alert.rule not in muted_rules]
+    is_news = bool(notified_resolved) or any(alert.id not in group.told for alert in firing)
     is_repeat = bool(firing) and group.told_at is not None and now - group.told_at >= REPEAT_INTERVAL
     bulletins = []
     if is_news or is_repeat:
-        bulletins.append(Bulletin(_id(group, "told"), firing, told_resolved))
+        bulletins.append(Bulletin(_id(group, "told"), firing, notified_resolved))
     if newly := [alert for alert in muted if alert.id not in group.muted]:
         bulletins.append(Bulletin(_id(group, "muted"), newly, [], muted=True))
     left = group.model_copy(
@@ -121,22 +119,22 @@ def looked_at(
 
 def bulletin_message(group: AlertGroup, bulletin: Bulletin, commit: str, link: str) -> Message:
     """Returns the message for the bulletin; `commit` is 40 hex digits, or empty if unknown."""
-    what = f"{group.app} {group.environment}"
+    target = f"{group.app} {group.environment}"
     parts = [
         f"{word}: {', '.join(sorted({alert.rule for alert in alerts}))}"
         for word, alerts in (("firing", bulletin.firing), ("resolved", bulletin.resolved))
         if alerts
     ]
     facts: list[Fact] = [("app", group.app), ("environment", group.environment), ("release", group.release)]
-    words = []
+    texts = []
     for alert in [*bulletin.firing, *bulletin.resolved]:
         state = "fires" if alert.firing else "is resolved"
         measured = f" (measured {alert.value}, limit {alert.threshold})" if alert.value and alert.threshold else ""
-        words.append(f"{alert.rule} {state} since {alert.at:%H:%M:%S} UTC: {alert.reason}{measured}")
-    subject = f"{what}: {group.release} {'; '.join(parts)}"
+        texts.append(f"{alert.rule} {state} since {alert.at:%H:%M:%S} UTC: {alert.reason}{measured}")
+    subject = f"{target}: {group.release} {'; '.join(parts)}"
     if len(bulletin.firing) == 1 and not bulletin.resolved:
         subject += f": {bulletin.firing[0].reason}"
-    return compose(subject, words, [*facts, ("commit", commit)], link)
+    return compose(subject, texts, [*facts, ("commit", commit)], link)
 
 
 def due(groups: Mapping[str, AlertGroup], now: datetime) -> list[AlertGroup]:

@@ -57,17 +57,17 @@ class DeliveryView(View):
     """
 
     id: str
-    event: str = Field(description="Type of the event, `build.failure`.")
+    event: str = Field(description="Type of the event, for example `build.failure`.")
     app: str
     environment: str
     subject: str
-    recipient: str = Field(description="Without its secrets.")
+    recipient: str = Field(description="The address without its secrets.")
     state: MessageDeliveryState
     reason: str
     attempts: int = 0
     created_at: datetime
     since: datetime
-    due_at: datetime | None = Field(None, description="When it is tried next; null if it has ended.")
+    due_at: datetime | None = Field(None, description="Time of the next try; null once the delivery has ended.")
 
 
 class MessageDelivery(DeliveryView):
@@ -87,14 +87,14 @@ def delivery_id(cause: str, address: Address) -> str:
     return hashlib.sha256(f"{cause} {address.key}".encode()).hexdigest()[:16]
 
 
-def new_delivery(cause: str, told: Notification, address: Address, now: datetime) -> MessageDelivery:
+def new_delivery(cause: str, notification: Notification, address: Address, now: datetime) -> MessageDelivery:
     """Returns a queued delivery, or a failed one if apprise does not know the address."""
     delivery = MessageDelivery(
         id=delivery_id(cause, address),
-        event=told.event,
-        app=told.app,
-        environment=told.environment,
-        subject=told.message.subject,
+        event=notification.event,
+        app=notification.app,
+        environment=notification.environment,
+        subject=notification.message.subject,
         recipient=address.shown,
         state=S.QUEUED,
         reason="",
@@ -103,7 +103,7 @@ def new_delivery(cause: str, told: Notification, address: Address, now: datetime
         due_at=now,
         server=address.server,
         url=address.url,
-        message=told.message,
+        message=notification.message,
     )
     return _moved(delivery, S.FAILED, address.problem, now) if address.problem else delivery
 

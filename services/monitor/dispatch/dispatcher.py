@@ -4,26 +4,26 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from services.monitor.dispatch.alert_group import AlertGroup, bulletin_message, due, group_name, looked_at, regrouped
+from services.monitor.dispatch.alert_group import AlertGroup, bulletin_message, due, flushed, group_name, regrouped
 from services.monitor.dispatch.delivery import MessageDelivery, new_delivery, silenced
 from services.monitor.dispatch.outbox_store import OutboxStore, SendOutcome
-from services.monitor.notify.event_message import Links, Notification, notification, plain_notification
+from services.monitor.notify.event_message import Links, Notification, notification_of, plain_notification
 from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipients import Recipients
-from services.monitor.notify.release_context import Places, addresses, addresses_of, commit_of, learned
+from services.monitor.notify.release_context import ReleaseContexts, addresses, addresses_of, commit_of, learned
 from services.monitor.notify.silence import Silence, muting
 from shared.events import EventFollower
 from shared.models import Event
 
 log = logging.getLogger(__name__)
 
-FIRST_LOOK_BACK = timedelta(hours=1)
+FIRST_READS_BACK = timedelta(hours=1)
 BLOCK_MS = 1000
 
 
 class Dispatcher:
     """Follows `events` in the consumer group `notifications`. One loop, so that alert groups have one writer; all state
-    is in the store, so a restart loses nothing.
+    is in the store, so a restart loses nothing. `wake` is called when there are deliveries to send.
     """
 
     def __init__(
@@ -31,18 +31,19 @@ class Dispatcher:
         events: EventFollower,
         store: OutboxStore,
         silences: NotifierStore,
-        book: Recipients,
+        recipients: Recipients,
         links: Links,
         now: Callable[[], datetime],
+        wake: Callable[[], None],
     ) -> None:
         self._events = events
         self._store = store
         self._silences = silences
-        self._book = book
+        self._recipients = recipients
         self._links = links
         self._now = now
+        self._wake = wake
         self._prepared = False
-        self.on_delivery: Callable[[], None] = lambda: None
 
     async def step(self, block_ms: int = BLOCK_MS) -> None:
         """Handles the next events, waiting up to `block_ms` milliseconds, then the groups that are due.
@@ -50,74 +51,75 @@ class Dispatcher:
         Raises RedisError; the current event is then read again.
         """
         if not self._prepared:
-            await self._store.prepare(self._now() - FIRST_LOOK_BACK)
+            await self._store.prepare(self._now() - FIRST_READS_BACK)
             self._prepared = True
         for entry_id, event in await self._events.read(block_ms):
             await self._settle(await self._outcome(entry_id, event), entry_id)
-        await self._look_at_groups()
+        await self._flush_groups()
 
     async def _settle(self, outcome: SendOutcome, entry_id: str | None) -> None:
         await self._store.settle(outcome, entry_id)
         for delivery in outcome.deliveries:
             log.info("delivery %s of %s to %s: %s", delivery.id, delivery.event, delivery.recipient, delivery.state)
         if outcome.deliveries:
-            self.on_delivery()
+            self._wake()
 
     async def _outcome(self, entry_id: str, event: Event) -> SendOutcome:
-        places = await self._store.known()
-        known = learned(places, event)
+        contexts = await self._store.contexts()
+        changed = learned(contexts, event)
         if event.type.startswith("alert."):
             name = group_name(event)
             before = (await self._store.groups()).get(name)
             after = regrouped(before, event, self._now())
-            return SendOutcome(groups={} if after == before else {name: after}, known=known)
-        told = self._told(event, {**places, **known})
-        if told is None:
-            return SendOutcome(known=known)
-        silence = muting(await self._silences.silences(), told.app, told.environment, None, self._now())
-        manifest = addresses({**places, **known}, event)
-        return SendOutcome(deliveries=await self._deliveries(entry_id, told, manifest, silence), known=known)
+            return SendOutcome(groups={} if after == before else {name: after}, contexts=changed)
+        notification = self._compose(event, {**contexts, **changed})
+        if notification is None:
+            return SendOutcome(contexts=changed)
+        silence = muting(await self._silences.silences(), notification.app, notification.environment, None, self._now())
+        manifest = addresses({**contexts, **changed}, event)
+        return SendOutcome(
+            deliveries=await self._deliveries(entry_id, notification, manifest, silence), contexts=changed
+        )
 
-    def _told(self, event: Event, places: Places) -> Notification | None:
+    def _compose(self, event: Event, contexts: ReleaseContexts) -> Notification | None:
         try:
-            return notification(event, places, self._links)
+            return notification_of(event, contexts, self._links)
         except Exception:  # one event that nobody foresaw must not hold up all that come after it
             log.exception("%s %s could not be put into words", event.type, event.id)
             return plain_notification(event, self._links)
 
-    async def _look_at_groups(self) -> None:
+    async def _flush_groups(self) -> None:
         for group in due(await self._store.groups(), self._now()):
-            await self._look_at(group)
+            await self._flush(group)
 
-    async def _look_at(self, group: AlertGroup) -> None:
-        now, places = self._now(), await self._store.known()
+    async def _flush(self, group: AlertGroup) -> None:
+        now, contexts = self._now(), await self._store.contexts()
         silences = await self._silences.silences()
         rules = {alert.rule for alert in group.alerts.values()}
         muted = {
             rule: silence for rule in rules if (silence := muting(silences, group.app, group.environment, rule, now))
         }
-        after, bulletins = looked_at(group, muted.keys(), now)
+        after, bulletins = flushed(group, muted.keys(), now)
         outcome = SendOutcome(groups={group.name: after})
-        commit = commit_of(places, group.app, group.environment, group.release)
-        manifest = addresses_of(places, group.app, group.environment)
+        commit = commit_of(contexts, group.app, group.environment, group.release)
+        manifest = addresses_of(contexts, group.app, group.environment)
         for bulletin in bulletins:
-            told = Notification(
+            notification = Notification(
                 event=bulletin.event,
                 app=group.app,
                 environment=group.environment,
                 message=bulletin_message(group, bulletin, commit, f"{self._links.monitor}/alerts"),
             )
             silence = muted[bulletin.firing[0].rule] if bulletin.muted else None
-            outcome.deliveries += await self._deliveries(bulletin.id, told, manifest, silence)
+            outcome.deliveries += await self._deliveries(bulletin.id, notification, manifest, silence)
         await self._settle(outcome, None)
 
     async def _deliveries(
-        self, cause: str, told: Notification, manifest: Sequence[str], silence: Silence | None
+        self, cause: str, notification: Notification, manifest: Sequence[str], silence: Silence | None
     ) -> list[MessageDelivery]:
         now = self._now()
-        deliveries = [
-            new_delivery(cause, told, address, now) for address in await self._book.addresses(told.event, manifest)
-        ]
+        addresses = await self._recipients.addresses(notification.event, manifest)
+        deliveries = [new_delivery(cause, notification, address, now) for address in addresses]
         if silence is None:
             return deliveries
         return [silenced(delivery, f"silence {silence.id}: {silence.reason}", now) for delivery in deliveries]

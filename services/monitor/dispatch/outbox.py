@@ -24,7 +24,8 @@ class Outbox:
     """Sends deliveries in tasks of their own; `step` runs in a loop and waits for no recipient's server.
 
     The result of a send is kept until the store has it, so that an outage of Redis never causes a second send. At the
-    end of the block, running sends get 5 s; those without a result by then are sent again after the next start.
+    end of the block, running sends get 5 s; those without a result by then are sent again after the next start. `wake`
+    is called when a send has ended.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Outbox:
         store: OutboxStore,
         notifier: Notifier,
         now: Callable[[], datetime],
+        wake: Callable[[], None],
         *,
         patience: Patience | None = None,
         at_a_time: int = AT_A_TIME,
@@ -40,13 +42,13 @@ class Outbox:
         self._store = store
         self._notifier = notifier
         self._now = now
+        self._wake = wake
         self._patience = patience or Patience()
         self._at_a_time = at_a_time
         self._of_a_server = of_a_server
         self._sends: dict[str, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
         self._unsaved: dict[str, MessageDelivery] = {}
-        self.wake: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,7 +92,7 @@ class Outbox:
         error: str | None = None
         try:
             if delivery.url is None or delivery.message is None:
-                raise NotSent("its message is not there any more")
+                raise NotSent("its address or message is missing in the store")
             await self._notifier.send(delivery.url, delivery.message, delivery.id)
         except NotSent as refused:
             error = str(refused)
@@ -100,9 +102,9 @@ class Outbox:
         done = tried(delivery, error, self._patience, self._now())
         log.info("delivery %s to %s: %s %s", done.id, done.recipient, done.state, done.reason)
         self._unsaved[done.id] = done
-        self._busy[done.server] -= 1
+        self._busy -= Counter([done.server])  # also removes a server at 0
         del self._sends[done.id]
-        self.wake()
+        self._wake()
 
     async def _save_outcomes(self) -> None:
         for delivery in list(self._unsaved.values()):

@@ -1,5 +1,6 @@
 """Wires the parts that notify people, for main.py."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,17 +17,15 @@ from shared.config import SharedSettings
 from shared.events import EventFollower
 from shared.runtime.loops import Loop
 
-LOOK_S = 1.0
+SEND_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class Notifications:
     """The wired parts."""
 
-    store: OutboxStore
-    notifier_store: NotifierStore
-    book: Recipients
-    teller: Dispatcher
+    recipients: Recipients
+    dispatcher: Dispatcher
     outbox: Outbox
     """A context manager: entered before the loops start, left after they have ended."""
     loops: list[Loop]
@@ -42,13 +41,14 @@ def notifications(
     patience: Patience | None = None,
 ) -> Notifications:
     """Wires recipients, dispatcher and outbox; `events` follows in the consumer group `notifications`."""
-    book = Recipients(notifier_store, notifier, settings.notify.split())
+    recipients = Recipients(notifier_store, notifier, settings.notify.split())
     outside = settings.outside_url
     links = Links(build=outside("build"), proxy=outside("proxy"), monitor=outside("monitor"))
-    teller = Dispatcher(events, store, notifier_store, book, links, now)
-    outbox = Outbox(store, notifier, now, patience=patience)
-    sending = Loop("sending", outbox.step, every_s=LOOK_S)
-    teller.on_delivery = sending.wake
-    outbox.wake = sending.wake
-    telling = Loop("telling", teller.step, every_s=0.0)
-    return Notifications(store, notifier_store, book, teller, outbox, [telling, sending])
+    due = asyncio.Event()
+    dispatcher = Dispatcher(events, store, notifier_store, recipients, links, now, due.set)
+    outbox = Outbox(store, notifier, now, due.set, patience=patience)
+    loops = [
+        Loop("telling", dispatcher.step, every_s=0.0),
+        Loop("sending", outbox.step, every_s=SEND_EVERY_S, woken=due),
+    ]
+    return Notifications(recipients, dispatcher, outbox, loops)

@@ -31,9 +31,9 @@ Answer = TypeVar("Answer")
 SEND_S = 15.0
 THREADS = 4
 ERROR_LONGEST = 300
-LOADING = threading.Lock()
+LOAD_LOCK = threading.Lock()
 WEBHOOKS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
-EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DEBUG, beside what it is about
+EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DEBUG, besides its own lines
 
 
 class AppriseNotifier:
@@ -44,13 +44,13 @@ class AppriseNotifier:
 
     def __init__(self, *, timeout_s: float = SEND_S, threads: int = THREADS) -> None:
         self._timeout_s = timeout_s
-        self._room = asyncio.Semaphore(threads)
+        self._slots = asyncio.Semaphore(threads)
 
     async def addresses(self, url: str) -> list[Address]:
         return await asyncio.to_thread(_addresses, url)
 
     async def send(self, url: str, message: Message, delivery_id: str) -> None:
-        async with self._room:
+        async with self._slots:
             await _in_daemon(lambda: _send(url, message, delivery_id, self._timeout_s))
 
 
@@ -80,52 +80,52 @@ async def _in_daemon(call: Callable[[], Answer]) -> Answer:
     return await done
 
 
-class _Caught(logging.Handler):
+class _LogCapture(logging.Handler):
     """Collects what apprise logs in each thread, for the reason of a failure, and keeps it out of the
     platform's log.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
-        self._of = threading.local()
+        self._thread = threading.local()
 
     def begin(self) -> list[str]:
         """Returns a list that collects the lines that this thread logs from now on."""
-        self._of.lines = []
-        return self._of.lines  # type: ignore[no-any-return]
+        self._thread.lines = []
+        return self._thread.lines  # type: ignore[no-any-return]
 
     def emit(self, record: logging.LogRecord) -> None:
-        lines: list[str] = getattr(self._of, "lines", [])
+        lines: list[str] = getattr(self._thread, "lines", [])
         text = record.getMessage()
         if record.levelno >= logging.WARNING or (record.levelno == logging.DEBUG and EXCEPTION.match(text)):
             lines.append(text)
 
 
-def _apprise() -> tuple[Any, _Caught]:
-    with LOADING:  # while another thread loads plugins, a kind of address may seem unknown
+def _apprise() -> tuple[Any, _LogCapture]:
+    with LOAD_LOCK:  # while another thread loads plugins, a kind of address may seem unknown
         return _loaded()
 
 
 @functools.cache
-def _loaded() -> tuple[Any, _Caught]:
-    caught = _Caught()
+def _loaded() -> tuple[Any, _LogCapture]:
+    capture = _LogCapture()
     logger = logging.getLogger("apprise")
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
-    logger.addHandler(caught)
+    logger.addHandler(capture)
     with warnings.catch_warnings():
         # On Python 3.11 its mail plugin imports `imghdr`; where warnings are errors it would be missing.
         warnings.simplefilter("ignore", DeprecationWarning)
         import apprise
 
         apprise.Apprise.instantiate("json://localhost")  # loads every plugin
-    return apprise, caught
+    return apprise, capture
 
 
 def _plugin(url: str) -> Any:
     """Returns apprise's plugin for the URL; None if apprise does not understand the URL."""
-    apprise, caught = _apprise()
-    caught.begin()
+    apprise, capture = _apprise()
+    capture.begin()
     try:
         return apprise.Apprise.instantiate(url, suppress_exceptions=True)
     except Exception as error:
@@ -136,7 +136,7 @@ def _plugin(url: str) -> Any:
 def _addresses(url: str) -> list[Address]:
     plugin = _plugin(url)
     try:
-        found = [_address(single) for single in _singles(plugin)] if plugin else []
+        found = [_address(one) for one in _single_targets(plugin)] if plugin else []
     except Exception as error:  # a plugin that cannot tell its own URL must not hold up all other messages
         log.warning("apprise could not split an address: %s", type(error).__name__)
         found = []
@@ -146,25 +146,25 @@ def _addresses(url: str) -> list[Address]:
     return list({address.key: address for address in reversed(found)}.values())[::-1]
 
 
-def _singles(plugin: Any) -> list[Any]:
+def _single_targets(plugin: Any) -> list[Any]:
     """Returns one plugin per target; the plugin itself if it does not keep its targets as a list."""
     targets = getattr(plugin, "targets", None)
     if not isinstance(targets, list) or not targets:
         return [plugin]
-    everyone = list(targets)
+    all_targets = list(targets)
     if _is_mail(plugin):
         copies = sorted(plugin.cc) + sorted(plugin.bcc)
         plugin.cc, plugin.bcc = set(), set()
-        everyone += [(plugin.names.get(copy, False), copy) for copy in copies]
-    singles = []
-    for target in everyone:
+        all_targets += [(plugin.names.get(copy, False), copy) for copy in copies]
+    plugins = []
+    for target in all_targets:
         plugin.targets = [target]
-        single = _plugin(plugin.url())
-        if single is None or getattr(single, "targets", None) != [target]:
+        one = _plugin(plugin.url())
+        if one is None or getattr(one, "targets", None) != [target]:
             plugin.targets = targets
             return [plugin]
-        singles.append(single)
-    return singles
+        plugins.append(one)
+    return plugins
 
 
 def _address(plugin: Any) -> Address:
@@ -176,10 +176,10 @@ def _address(plugin: Any) -> Address:
         server = f"{parts.scheme}://{plugin.smtp_host}:{plugin.port}"
     else:
         key = url
-    return Address(url, _hash(key), _shown(plugin), _hash(server)[:8])
+    return Address(url, _hash(key), _redacted_url(plugin), _hash(server)[:8])
 
 
-def _shown(plugin: Any) -> str:
+def _redacted_url(plugin: Any) -> str:
     """Returns the readable URL without secrets: parameters and a webhook's path are left out, as either may be
     a token.
     """
@@ -198,7 +198,7 @@ def _is_mail(plugin: Any) -> bool:
 
 def _send(url: str, message: Message, delivery_id: str, timeout_s: float) -> None:
     """Sends the message, blocking the thread. Raises NotSent."""
-    apprise, caught = _apprise()
+    apprise, capture = _apprise()
     plugin = _plugin(url)
     if plugin is None:
         raise NotSent("this is not an address that apprise knows")
@@ -210,23 +210,23 @@ def _send(url: str, message: Message, delivery_id: str, timeout_s: float) -> Non
         plugin.headers["X-Slipway-Delivery"] = delivery_id
     message = signed(message, delivery_id)
     html = plugin.resolve_format() == apprise.NotifyFormat.HTML
-    lines = caught.begin()
+    lines = capture.begin()
     try:
-        taken = plugin.notify(
+        accepted = plugin.notify(
             title=message.subject,
             body=message.html if html else message.text,
             body_format=apprise.NotifyFormat.HTML if html else apprise.NotifyFormat.TEXT,
         )
     except Exception as error:
-        taken = False
+        accepted = False
         lines.append(f"{type(error).__name__}: {error}")
-    if not taken:
-        raise NotSent(_why(lines, plugin))
+    if not accepted:
+        raise NotSent(_reason(lines, plugin))
 
 
-def _why(lines: list[str], plugin: Any) -> str:
+def _reason(lines: list[str], plugin: Any) -> str:
     text = "; ".join(dict.fromkeys(" ".join(cleaned(line).split()) for line in lines))
-    return redacted(text or "the service did not take it", str(plugin.url()), _shown(plugin))
+    return redacted(text or "the service did not take it", str(plugin.url()), _redacted_url(plugin))
 
 
 def redacted(text: str, url: str, shown: str) -> str:
@@ -235,9 +235,9 @@ def redacted(text: str, url: str, shown: str) -> str:
     Parameter values count from 8 characters on: shorter ones are words like `yes`.
     """
     parts = urlsplit(url)
-    place = re.split(r"[/:@]", f"{parts.netloc}{parts.path}")
+    path = re.split(r"[/:@]", f"{parts.netloc}{parts.path}")
     values = [value for _, value in parse_qsl(parts.query) if len(value) >= 8]
-    secrets = {unquote(part) for part in [*place, *values] if len(part) >= 3} - {*re.split(r"[/:@]", shown), "upstream"}
+    secrets = {unquote(part) for part in [*path, *values] if len(part) >= 3} - {*re.split(r"[/:@]", shown), "upstream"}
     for secret in sorted(secrets, key=len, reverse=True):
         for form in (secret, quote(secret), quote(secret, safe="")):
             text = text.replace(form, "****")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.monitor.notify.message import Fact, Message, compose
-from services.monitor.notify.release_context import Places, commit_of, environment_of, extra, release_of
+from services.monitor.notify.release_context import ReleaseContexts, commit_of, environment_of, extra, release_of
 from shared.manifest import Stage, size
 from shared.models import Environment, Event, View
 
@@ -43,17 +43,17 @@ class Subject:
     """An event with the context that its message needs."""
 
     event: Event
-    places: Places
+    contexts: ReleaseContexts
     links: Links
 
     @property
-    def what(self) -> str:
+    def target(self) -> str:
         """App and environment, for example `notes canary`."""
         return f"{self.event.app} {environment_of(self.event)}".rstrip()
 
     def facts(self, *more: Fact) -> list[Fact]:
         environment, release = environment_of(self.event), release_of(self.event)
-        commit = extra(self.event, "commit") or commit_of(self.places, self.event.app, environment, release)
+        commit = extra(self.event, "commit") or commit_of(self.contexts, self.event.app, environment, release)
         return [
             ("app", self.event.app),
             ("environment", environment),
@@ -64,10 +64,10 @@ class Subject:
         ]
 
 
-def notification(event: Event, places: Places, links: Links) -> Notification | None:
+def notification_of(event: Event, contexts: ReleaseContexts, links: Links) -> Notification | None:
     """Returns the notification for the event; None for most types."""
-    tell = TELLERS.get(event.type)
-    message = tell(Subject(event, places, links)) if tell else None
+    compose_for = COMPOSERS.get(event.type)
+    message = compose_for(Subject(event, contexts, links)) if compose_for else None
     if message is None:
         return None
     return Notification(event=event.type, app=event.app, environment=environment_of(event), message=message)
@@ -75,7 +75,7 @@ def notification(event: Event, places: Places, links: Links) -> Notification | N
 
 def plain_notification(event: Event, links: Links) -> Notification | None:
     """Returns the bare facts of an event whose message could not be composed; None for types without a message."""
-    if event.type not in TELLERS:
+    if event.type not in COMPOSERS:
         return None
     message = compose(f"{event.app}: {event.type} {event.id}", [event.reason], [], links.build)
     return Notification(event=event.type, app=event.app, environment=environment_of(event), message=message)
@@ -95,10 +95,10 @@ def _build(subject: Subject) -> Message | None:
         return None
     outcome = {"build.success": "has recovered", "build.failure": "failed"}.get(event.type, "could not be run")
     branch = extra(event, "branch")
-    words = ["It is the platform's fault, not the commit's."] if event.type == "build.error" else []
+    texts = ["It is the platform's fault, not the commit's."] if event.type == "build.error" else []
     return compose(
         f"{event.app}: build {event.id} {outcome}" + (f" on {branch}" if branch else "") + f": {event.reason}",
-        [event.reason, *words],
+        [event.reason, *texts],
         subject.facts(("branch", branch), ("stage", extra(event, "stage"))),
         f"{subject.links.build}/builds/{event.id}",
         excerpt=extra(event, "excerpt"),
@@ -118,7 +118,7 @@ def _release(subject: Subject) -> Message | None:
         return None
     build = extra(event, "build")
     return compose(
-        f"{subject.what}: release {event.id} {'failed' if failed else 'was rolled back'}: {event.reason}",
+        f"{subject.target}: release {event.id} {'failed' if failed else 'was rolled back'}: {event.reason}",
         [event.reason],
         subject.facts(("build", build), ("exit code", extra(event, "exit_code")), ("probe", extra(event, "probe"))),
         f"{subject.links.build}/builds/{build}" if build else f"{subject.links.build}/?app={event.app}",
@@ -135,11 +135,11 @@ def _aborted(subject: Subject) -> Message | None:
     fields = event.model_extra or {}
     evidence = _mapping(fields.get("evidence"))
     traffic = _mapping(evidence.pop("traffic", None)) or _mapping(fields.get("traffic"))
-    words = str(evidence.pop("words", ""))
+    description = str(evidence.pop("words", ""))
     return compose(
-        f"{subject.what}: {event.id} was aborted: {event.reason}",
-        [event.reason, words if words not in event.reason else ""],
-        subject.facts(*_told(evidence), *_told(_mapping(traffic.get("tracks", traffic)))),
+        f"{subject.target}: {event.id} was aborted: {event.reason}",
+        [event.reason, description if description not in event.reason else ""],
+        subject.facts(*_facts(evidence), *_facts(_mapping(traffic.get("tracks", traffic)))),
         f"{subject.links.proxy}/apps/{event.app}/rollout",
         excerpt=extra(event, "excerpt"),
         excerpt_of="Its last lines",
@@ -152,7 +152,7 @@ def _paused(subject: Subject) -> Message | None:
     if not event.reason.startswith(PROMOTION):
         return None
     return compose(
-        f"{subject.what}: {event.id} is paused: {event.reason}",
+        f"{subject.target}: {event.id} is paused: {event.reason}",
         [event.reason, "The canary keeps its visitors. Promote it again, resume the rollout, or abort it."],
         subject.facts(),
         f"{subject.links.proxy}/apps/{event.app}/rollout",
@@ -164,14 +164,14 @@ def _scaled(subject: Subject) -> Message | None:
     fields = event.model_extra or {}
     before, after = figure(fields.get("from")), figure(fields.get("to"))
     return compose(
-        f"{subject.what}: scaled from {before} to {after}: {event.reason}",
+        f"{subject.target}: scaled from {before} to {after}: {event.reason}",
         [event.reason],
-        subject.facts(("from", before), ("to", after), *_told(_by_instance(fields.get("inputs")))),
+        subject.facts(("from", before), ("to", after), *_facts(_by_instance(fields.get("inputs")))),
         f"{subject.links.monitor}/policies/{event.app}/{environment_of(event)}/decisions",
     )
 
 
-TELLERS: Mapping[str, Callable[[Subject], Message | None]] = {
+COMPOSERS: Mapping[str, Callable[[Subject], Message | None]] = {
     "build.failure": _build,
     "build.error": _build,
     "build.success": _build,
@@ -181,7 +181,7 @@ TELLERS: Mapping[str, Callable[[Subject], Message | None]] = {
     "rollout.paused": _paused,
     "scaling.decided": _scaled,
 }
-TOLD = (*TELLERS, "alert.firing", "alert.resolved")
+NOTIFIED = (*COMPOSERS, "alert.firing", "alert.resolved")
 
 
 def figure(value: Any) -> str:
@@ -191,7 +191,7 @@ def figure(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else "" if value is None else str(value)
 
 
-def _told(fields: Mapping[str, Any]) -> list[Fact]:
+def _facts(fields: Mapping[str, Any]) -> list[Fact]:
     """Returns each field as a fact, a mapping on one line (`requests 100, errors 31`). Null and deeper values are left
     out.
     """

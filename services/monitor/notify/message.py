@@ -8,7 +8,7 @@ from markupsafe import Markup
 from shared.models import View
 
 SUBJECT_LONGEST = 150  # characters; what mail programs and phones show of it
-WORDS_LONGEST = 2000
+TEXT_LONGEST = 2000
 EXCERPT_LONGEST = 4096
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -24,7 +24,7 @@ class Message(View):
 
 
 def compose(
-    subject: str, words: Sequence[str], facts: Sequence[Fact], link: str, *, excerpt: str = "", excerpt_of: str = ""
+    subject: str, texts: Sequence[str], facts: Sequence[Fact], link: str, *, excerpt: str = "", excerpt_of: str = ""
 ) -> Message:
     """Composes a message from a subject, sentences (one a paragraph), facts (label and value) and a link.
 
@@ -33,12 +33,12 @@ def compose(
     escaped in the HTML, and control characters are removed.
     """
     subject = on_one_line(subject)
-    words = [cleaned(each)[:WORDS_LONGEST] for each in words if each.strip()]
+    texts = [cleaned(each)[:TEXT_LONGEST] for each in texts if each.strip()]
     facts = [(label, on_one_line(value)) for label, value in facts if value]
     excerpt = cleaned(excerpt)[:EXCERPT_LONGEST].rstrip()
     width = max((len(label) for label, _ in facts), default=0)
-    text = [*words, "\n".join(f"{label:<{width}}  {value}" for label, value in facts)]
-    html = [Markup("<p>{}</p>").format(each) for each in words]
+    text = [*texts, "\n".join(f"{label:<{width}}  {value}" for label, value in facts)]
+    html = [Markup("<p>{}</p>").format(each) for each in texts]
     if facts:
         lines = [Markup("<b>{}</b> {}").format(label, value) for label, value in facts]
         html.append(Markup("<p>{}</p>").format(Markup("<br>").join(lines)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -13,43 +13,23 @@ NOTIFIERS = "monitor:notifiers"
 SILENCES = "monitor:silences"
 
 
-class NotifierStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; writes are idempotent."""
-
-    async def recipients(self) -> list[Recipient]:
-        """Returns the notifiers in the order in which they were put."""
-        ...
-
-    async def put_recipients(self, recipients: Sequence[Recipient]) -> None:
-        """Replaces all notifiers."""
-        ...
-
-    async def silences(self) -> list[Silence]:
-        """Returns all silences, newest first, expired ones too."""
-        ...
-
-    async def put_silence(self, silence: Silence, now: datetime) -> None:
-        """Stores the silence and deletes those that have expired by `now`."""
-        ...
-
-    async def delete_silence(self, silence_id: str) -> bool:
-        """Deletes the silence; returns whether it existed."""
-        ...
-
-
-class RedisNotifierStore:
+class NotifierStore:
     """Uses `monitor:notifiers`, a list of Recipient with the secrets in their URLs, and `monitor:silences`, a hash by
     id.
+
+    Every method raises `redis.RedisError` when Redis is out of reach; writes are idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def recipients(self) -> list[Recipient]:
+        """Returns the notifiers in the order in which they were put."""
         texts: list[Any] = await self._redis.lrange(NOTIFIERS, 0, -1)
         return [Recipient.model_validate_json(text) for text in texts]
 
     async def put_recipients(self, recipients: Sequence[Recipient]) -> None:
+        """Replaces all notifiers."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(NOTIFIERS)
             if recipients:
@@ -57,9 +37,12 @@ class RedisNotifierStore:
             await pipe.execute()
 
     async def silences(self) -> list[Silence]:
-        return _newest_first([Silence.model_validate_json(text) for text in await self._redis.hvals(SILENCES)])
+        """Returns all silences, newest first, expired ones too."""
+        found = [Silence.model_validate_json(text) for text in await self._redis.hvals(SILENCES)]
+        return sorted(found, key=lambda each: each.created_at, reverse=True)
 
     async def put_silence(self, silence: Silence, now: datetime) -> None:
+        """Stores the silence and deletes those that have expired by `now`."""
         over = [each.id for each in await self.silences() if not each.is_active(now)]
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(SILENCES, silence.id, silence.model_dump_json())
@@ -68,32 +51,5 @@ class RedisNotifierStore:
             await pipe.execute()
 
     async def delete_silence(self, silence_id: str) -> bool:
+        """Deletes the silence; returns whether it existed."""
         return bool(await self._redis.hdel(SILENCES, silence_id))
-
-
-class MemoryNotifierStore:
-    """Implements NotifierStore in memory, for tests."""
-
-    def __init__(self) -> None:
-        self._recipients: list[Recipient] = []
-        self._silences: dict[str, Silence] = {}
-
-    async def recipients(self) -> list[Recipient]:
-        return list(self._recipients)
-
-    async def put_recipients(self, recipients: Sequence[Recipient]) -> None:
-        self._recipients = list(recipients)
-
-    async def silences(self) -> list[Silence]:
-        return _newest_first(list(self._silences.values()))
-
-    async def put_silence(self, silence: Silence, now: datetime) -> None:
-        self._silences = {name: each for name, each in self._silences.items() if each.is_active(now)}
-        self._silences[silence.id] = silence
-
-    async def delete_silence(self, silence_id: str) -> bool:
-        return self._silences.pop(silence_id, None) is not None
-
-
-def _newest_first(silences: list[Silence]) -> list[Silence]:
-    return sorted(silences, key=lambda each: each.created_at, reverse=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from services.monitor.notify.event_message import TOLD
+from services.monitor.notify.event_message import NOTIFIED
 from services.monitor.notify.message import Message
 from services.monitor.notify.notifier import Address, Notifier, NotSent
 from services.monitor.notify.notifier_store import NotifierStore
@@ -17,6 +17,7 @@ from shared.models import Model, View
 
 NotifierName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 PLATFORM = "platform"  # begins the names of those from SLIPWAY_NOTIFY
+PARSED_KEPT = 500  # URLs; more than are in use, and those of manifests that are gone have to go
 REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; https://appriseit.com/services/ has all"
 
 
@@ -24,8 +25,10 @@ class NotifierItem(Model):
     """One item of `PUT /notifiers`. Without `url` (or with the URL that GET shows) it keeps its previous URL."""
 
     name: NotifierName
-    url: str | None = Field(None, min_length=1, max_length=2000, description="An apprise URL.")
-    events: list[str] = Field([], description="Types of events, with * and ?; none means all.", examples=[["build.*"]])
+    url: str | None = Field(None, min_length=1, max_length=2000, description="An apprise URL, for one or more people.")
+    events: list[str] = Field(
+        [], description="Patterns of event types, with * and ?; an empty list means all.", examples=[["build.*"]]
+    )
     enabled: bool = True
 
 
@@ -61,7 +64,7 @@ class Recipients:
     def __init__(self, store: NotifierStore, notifier: Notifier, platform_urls: Sequence[str]) -> None:
         self._store = store
         self._notifier = notifier
-        self._fixed = [
+        self._platform = [
             Recipient(name=f"{PLATFORM}-{number}", url=url) for number, url in enumerate(platform_urls, start=1)
         ]
         self._parsed: dict[str, list[Address]] = {}
@@ -69,7 +72,7 @@ class Recipients:
     async def views(self) -> list[NotifierView]:
         """Returns all notifiers, those from SLIPWAY_NOTIFY first."""
         kept = await self._store.recipients()
-        return [await self._view(each, True) for each in self._fixed] + [await self._view(each, False) for each in kept]
+        return [await self._view(each) for each in [*self._platform, *kept]]
 
     async def replace(self, body: NotifierList) -> list[NotifierView]:
         """Replaces the notifiers set over REST. Raises Invalid, and then nothing has changed."""
@@ -78,12 +81,12 @@ class Recipients:
         for number, item in enumerate(body.items):
             at = f"items.{number}"
             if item.name.startswith(f"{PLATFORM}-"):
-                raise Invalid(f"{at}.name", "is kept for SLIPWAY_NOTIFY, which is read at the start; leave it out")
+                raise Invalid(f"{at}.name", "is reserved for addresses from SLIPWAY_NOTIFY; choose another name")
             if item.name in after:
                 raise Invalid(f"{at}.name", f"`{item.name}` is there twice; give each its own name")
             for pattern in item.events:
-                if not any(fnmatchcase(event, pattern) for event in TOLD):
-                    raise Invalid(f"{at}.events", f"`{pattern}` fits nothing that is told; that is {', '.join(TOLD)}")
+                if not any(fnmatchcase(event, pattern) for event in NOTIFIED):
+                    raise Invalid(f"{at}.events", f"`{pattern}` matches none of the events {', '.join(NOTIFIED)}")
             url = await self._url(item, before.get(item.name), at)
             after[item.name] = Recipient(name=item.name, url=url, events=item.events, enabled=item.enabled)
         await self._store.put_recipients(list(after.values()))
@@ -92,14 +95,14 @@ class Recipients:
     async def addresses(self, event: str, manifest: Iterable[str]) -> list[Address]:
         """Returns the recipients of an event of this type, deduplicated: the platform's own, then the manifest's."""
         found: dict[str, Address] = {}
-        for url in [*wanted([*self._fixed, *await self._store.recipients()], event), *manifest]:
+        for url in [*wanted([*self._platform, *await self._store.recipients()], event), *manifest]:
             for address in await self._addresses(url):
                 found.setdefault(address.key, address)
         return list(found.values())
 
     async def test(self, name: str | None, message: Message, message_id: str) -> list[TestResult]:
         """Sends the message now, to one notifier or to all enabled ones. Raises NotFound."""
-        everyone = [*self._fixed, *await self._store.recipients()]
+        everyone = [*self._platform, *await self._store.recipients()]
         chosen = [each for each in everyone if (each.enabled if name is None else each.name == name)]
         if name is not None and not chosen:
             raise NotFound(f"there is no notifier {name}; GET /notifiers lists those there are")
@@ -120,20 +123,20 @@ class Recipients:
             return before.url
         if item.url is None:
             raise Invalid(
-                f"{at}.url", f"is missing, and there is no notifier `{item.name}` yet to keep it of; {REMEDY}"
+                f"{at}.url", f"is missing, and there is no notifier `{item.name}` whose URL could be kept; {REMEDY}"
             )
         if (await self._addresses(item.url))[0].problem:
             raise Invalid(f"{at}.url", f"is not an address that apprise knows; {REMEDY}")
         return item.url
 
-    async def _view(self, each: Recipient, read_only: bool) -> NotifierView:
+    async def _view(self, each: Recipient) -> NotifierView:
         addresses = await self._addresses(each.url)
         return NotifierView(
             name=each.name,
             url=await self._shown(each.url),
             events=each.events,
             enabled=each.enabled,
-            read_only=read_only,
+            read_only=each in self._platform,
             problem=addresses[0].problem,
         )
 
@@ -141,6 +144,10 @@ class Recipients:
         return " ".join(address.shown for address in await self._addresses(url))
 
     async def _addresses(self, url: str) -> list[Address]:
-        if url not in self._parsed:
-            self._parsed[url] = await self._notifier.addresses(url)
-        return self._parsed[url]
+        found = self._parsed.get(url)
+        if found is None:
+            found = await self._notifier.addresses(url)
+            if len(self._parsed) >= PARSED_KEPT:
+                self._parsed.clear()
+            self._parsed[url] = found
+        return found

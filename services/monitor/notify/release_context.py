@@ -16,7 +16,7 @@ class ReleaseContext(View):
     commits: dict[str, str] = Field({})
 
 
-Places = Mapping[str, ReleaseContext]  # `<app>:<environment>` → what is known of it
+ReleaseContexts = Mapping[str, ReleaseContext]  # `<app>:<environment>` → what is known of it
 
 
 def extra(event: Event, name: str) -> str:
@@ -39,39 +39,39 @@ def release_of(event: Event) -> str:
     return event.id if event.type.startswith(("rollout.", "release.")) else extra(event, "release")
 
 
-def learned(places: Places, event: Event) -> dict[str, ReleaseContext]:
+def learned(contexts: ReleaseContexts, event: Event) -> dict[str, ReleaseContext]:
     """Returns the contexts that the event changes, with the change applied."""
     environment = extra(event, "environment")
     if not event.type.startswith("release.") or not environment:
         return {}
-    name = _place(event.app, environment)
-    before = places.get(name, ReleaseContext())
+    name = _key(event.app, environment)
+    before = contexts.get(name, ReleaseContext())
     commits = {**before.commits, event.id: extra(event, "commit")}
     after = ReleaseContext(notify=event.notify, commits=dict(list(commits.items())[-COMMITS_KEPT:]))
     return {} if after == before else {name: after}
 
 
-def addresses(places: Places, event: Event) -> list[str]:
+def addresses(contexts: ReleaseContexts, event: Event) -> list[str]:
     """Returns the manifest's addresses: those in the event, else those of the environment's last release.
 
     A build event has none before its manifest could be read: then an environment of its app supplies them.
     """
     environment = environment_of(event)
     for each in [environment] if environment else list(Environment):
-        if not event.notify and (known := places.get(_place(event.app, each))):
-            return known.notify
+        if not event.notify and (context := contexts.get(_key(event.app, each))):
+            return context.notify
     return event.notify
 
 
-def addresses_of(places: Places, app: str, environment: str) -> list[str]:
+def addresses_of(contexts: ReleaseContexts, app: str, environment: str) -> list[str]:
     """Returns the addresses in the manifest of the environment's last release."""
-    return places.get(_place(app, environment), ReleaseContext()).notify
+    return contexts.get(_key(app, environment), ReleaseContext()).notify
 
 
-def commit_of(places: Places, app: str, environment: str, release: str) -> str:
+def commit_of(contexts: ReleaseContexts, app: str, environment: str, release: str) -> str:
     """Returns the commit of the release, 40 hex digits, or empty."""
-    return places.get(_place(app, environment), ReleaseContext()).commits.get(release, "")
+    return contexts.get(_key(app, environment), ReleaseContext()).commits.get(release, "")
 
 
-def _place(app: str, environment: str) -> str:
+def _key(app: str, environment: str) -> str:
     return f"{app}:{environment}"

@@ -19,8 +19,8 @@ class SilenceBody(Model):
     app: AppName | None = None
     environment: Environment | None = None
     rule: RuleName | None = None
-    duration_s: float | None = Field(None, gt=0, le=LONGEST_S, description="Seconds from now; or else `until`.")
-    until: AwareDatetime | None = Field(None, description="RFC 3339.")
+    duration_s: float | None = Field(None, gt=0, le=LONGEST_S, description="Seconds from now; give this or `until`.")
+    until: AwareDatetime | None = Field(None, description="End of the silence, RFC 3339.")
     reason: str = Field(min_length=1, max_length=500, examples=["we move the database until four"])
 
     @model_validator(mode="after")
@@ -47,15 +47,8 @@ class Silence(View):
 
 def new_silence(silence_id: str, body: SilenceBody, now: datetime) -> Silence:
     until = body.until or now + timedelta(seconds=body.duration_s or 0)
-    return Silence(
-        id=silence_id,
-        app=body.app,
-        environment=body.environment,
-        rule=body.rule,
-        reason=body.reason,
-        created_at=now,
-        until=until,
-    )
+    same = body.model_dump(include={"app", "environment", "rule", "reason"})
+    return Silence(id=silence_id, created_at=now, until=until, **same)
 
 
 def muting(silences: Iterable[Silence], app: str, environment: str, rule: str | None, now: datetime) -> Silence | None:

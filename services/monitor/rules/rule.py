@@ -32,21 +32,23 @@ class RuleBody(Model):
     """
 
     metric: Metric
-    threshold: float = Field(gt=0, allow_inf_nan=False, description="From this figure on it is bad.")
+    threshold: float = Field(gt=0, allow_inf_nan=False, description="The rule is breached at or above this value.")
     clear: float | None = Field(
-        None, ge=0, description="A firing alert resolves at or below it; half of the threshold."
+        None, ge=0, description="A firing alert resolves at or below this value; null: half of the threshold."
     )
-    for_s: float = Field(0, ge=0, le=3600, description="Seconds that it must last.")
-    keep_firing_for_s: float = Field(0, ge=0, le=3600, description="Seconds for which it fires on once it is well.")
-    app: AppName | None = Field(None, description="The app that it looks at; all, if null.")
-    environment: Environment | None = Field(None, description="The environment that it looks at; both, if null.")
-    aborts: bool = Field(False, description="Whether its alert ends the rollout of a canary; production goes on.")
+    for_s: float = Field(0, ge=0, le=3600, description="Seconds that a breach must last before the alert fires.")
+    keep_firing_for_s: float = Field(
+        0, ge=0, le=3600, description="Seconds without a breach after which a firing alert resolves."
+    )
+    app: AppName | None = Field(None, description="The app that the rule applies to; null: every app.")
+    environment: Environment | None = Field(None, description="The environment that the rule applies to; null: both.")
+    aborts: bool = Field(False, description="True: a firing alert aborts the canary's rollout. Never ends production.")
     enabled: bool = True
 
     @model_validator(mode="after")
     def _hysteresis(self) -> "RuleBody":
         if self.clear is not None and self.clear >= self.threshold:
-            raise ValueError("clear is not below threshold; the alert would flap, lower clear")
+            raise ValueError("clear is not below threshold, so the alert would flap; lower clear")
         return self
 
     def concerns(self, app: str, environment: Environment) -> bool:
@@ -87,9 +89,9 @@ class Reading:
 
     value: float | None
     """None if there are no data."""
-    words: str
+    description: str
     """The value as a sentence for people."""
-    seen: Mapping[str, JsonValue] = field(default_factory=dict)
+    evidence: Mapping[str, JsonValue] = field(default_factory=dict)
     """The figures that the value was computed from, kept as evidence."""
 
 

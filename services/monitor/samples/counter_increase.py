@@ -2,64 +2,84 @@
 
 from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 
+@dataclass
+class _Counter:
+    """The last reading of one instance's counter."""
+
+    count: int
+    read_at: datetime
+    is_replaced: bool = False
+    """True if another instance has continued the count."""
+
+
 class CounterIncrease:
-    """Counter increase over all instances of one release. The first reading only sets the baseline."""
+    """Counter increase over all instances of one release. The first reading only sets the baseline.
+
+    `kept`: how long an increase, and an instance without a reading, are remembered.
+    """
 
     def __init__(self, kept: timedelta) -> None:
         self._kept = kept
-        self._known: dict[str, int] = {}
-        self._succeeded: set[str] = set()
-        self._grown: deque[tuple[datetime, int]] = deque()
-        self.looked_at: datetime | None = None
+        self._counters: dict[str, _Counter] = {}
+        self._increases: deque[tuple[datetime, int]] = deque()
+        self.read_at: datetime | None = None
 
-    def look(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
+    def record(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
         """Records the counts of the running instances; `leaving` names those among them that are ill or draining.
 
         Returns the instances to which an increase is attributed: the instance itself, or the predecessor that it
         replaced.
         """
-        first, self.looked_at = self.looked_at is None, now
+        first, self.read_at = self.read_at is None, now
         staying = counts.keys() - set(leaving)
-        culprits, grown = [], 0
+        sources, increase = [], 0
         for name, count in sorted(counts.items(), key=lambda item: item[1]):
-            culprit, more = self._grew(name, count, staying, first)
-            self._known[name] = count
+            source, more = self._increase(name, count, staying, first)
+            own = self._counters.setdefault(name, _Counter(count, now))
+            own.count, own.read_at = count, now
             if more > 0:
-                culprits.append(culprit)
-                grown += more
-        if grown:
-            self._grown.append((now, grown))
-        while self._grown and self._grown[0][0] <= now - self._kept:
-            self._grown.popleft()
-        return culprits
+                sources.append(source)
+                increase += more
+        if increase:
+            self._increases.append((now, increase))
+        while self._increases and self._increases[0][0] <= now - self._kept:
+            self._increases.popleft()
+        self._counters = {name: own for name, own in self._counters.items() if own.read_at > now - self._kept}
+        return sources
+
+    def knows(self, instance: str) -> bool:
+        """Returns whether the instance was read within the time `kept`."""
+        return instance in self._counters
 
     def within(self, span: timedelta, now: datetime) -> int:
         """Returns the increase in the time `span` before `now`, at most as far back as `kept`."""
-        return sum(grown for at, grown in self._grown if at > now - span)
+        return sum(increase for at, increase in self._increases if at > now - span)
 
-    def _grew(self, name: str, count: int, staying: Collection[str], first: bool) -> tuple[str, int]:
-        if name in self._known:
-            return name, count - self._known[name]
+    def _increase(self, name: str, count: int, staying: Collection[str], first: bool) -> tuple[str, int]:
+        if name in self._counters:
+            return name, count - self._counters[name].count
         if first or count == 0:
             return name, 0
         predecessor = self._predecessor(count, staying)
         if predecessor is None:
-            return name, 1  # it came and went between two looks
-        self._succeeded.add(predecessor)
-        return predecessor, count - self._known[predecessor]
+            return name, 1  # it came and went between two readings
+        replaced = self._counters[predecessor]
+        replaced.is_replaced = True
+        return predecessor, count - replaced.count
 
     def _predecessor(self, count: int, staying: Collection[str]) -> str | None:
         """Returns the instance that a new one most likely replaced, or None.
 
         It prefers one that is gone over one that stays; a replacement without a fault has the same count.
         """
-        free = [name for name, known in self._known.items() if known <= count and name not in self._succeeded]
+        free = {name: own.count for name, own in self._counters.items() if own.count <= count and not own.is_replaced}
         for before in (count - 1, count):
             for name in free:
-                if self._known[name] == before and name not in staying:
+                if free[name] == before and name not in staying:
                     return name
-        lower = [name for name in free if self._known[name] < count]
-        return max(lower, key=lambda name: self._known[name], default=None)
+        lower = [name for name in free if free[name] < count]
+        return max(lower, key=lambda name: free[name], default=None)

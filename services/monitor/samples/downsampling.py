@@ -12,7 +12,7 @@ from pydantic import Field
 from shared.models import View
 
 MINUTE_S = 60
-Taken = TypeVar("Taken", bound="Figures")
+Measured = TypeVar("Measured", bound="Figures")
 
 
 class Spread(View):
@@ -47,7 +47,7 @@ class Figures(Protocol):
     def sums(self) -> dict[str, int]: ...
 
 
-def rolled(of: str, samples: Iterable[Taken], step_s: int) -> list[Rollup]:
+def rolled(of: str, samples: Iterable[Measured], step_s: int) -> list[Rollup]:
     """Returns one row for each `step_s` seconds that have samples; samples and rows are ordered oldest first."""
     return merged([_row(of, sample) for sample in samples], step_s)
 

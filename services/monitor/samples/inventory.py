@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from services.monitor.rules.rule import Reading
-from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, Track
+from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, Track, release_number
 
 ILL = frozenset({InstanceState.UNHEALTHY, InstanceState.FAILED})
 EMPTY_FOR = timedelta(seconds=5)
@@ -26,12 +26,12 @@ class Inventory:
         self._excused: dict[str, datetime] = {}
         self.answers = False
 
-    def take(self, instances: Instances, now: datetime) -> None:
+    def record(self, instances: Instances, now: datetime) -> None:
         """Stores one answer of the registry: app → track → instances."""
         self._instances, self.answers = instances, True
         for app in instances:
             if ready := self.ready(app):
-                self._live[app] = max(ready, key=_number)
+                self._live[app] = max(ready, key=release_number)
         empty = {app for app in self._live if not self._records(app, Environment.PRODUCTION)}
         self._empty_since = {app: self._empty_since.get(app, now) for app in empty}
         self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}
@@ -86,8 +86,8 @@ class Inventory:
         own = self._own(app, environment, release)
         if own:
             ill = {record.id: record.state for record in own if record.state in ILL and record.id not in self._excused}
-            words = ", ".join(f"{name} is {state}" for name, state in ill.items())
-            return Reading(len(ill), f"instance {words}" if ill else "every instance is well", {"ill": [*ill]})
+            states = ", ".join(f"{name} is {state}" for name, state in ill.items())
+            return Reading(len(ill), f"instance {states}" if ill else "every instance is well", {"ill": [*ill]})
         since = self._empty_since.get(app)
         if environment == Environment.PRODUCTION and since is not None and now - since >= EMPTY_FOR:
             return Reading(1, f"no instance of {release} is in the registry", {"empty_since": since.isoformat()})
@@ -98,9 +98,3 @@ class Inventory:
 
     def _records(self, app: str, environment: Environment) -> list[InstanceRecord]:
         return self._instances.get(app, {}).get(TRACK_OF[environment], [])
-
-
-def _number(release: str) -> int:
-    """Returns the number in a release id (`notes-r9` → 9, else 0): ids count up per app."""
-    number = release.rpartition("-r")[2]
-    return int(number) if number.isdecimal() else 0

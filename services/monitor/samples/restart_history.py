@@ -19,52 +19,53 @@ class RestartHistory:
     def __init__(self) -> None:
         self._restarts: dict[str, CounterIncrease] = {}
         self._oom_kills: dict[str, CounterIncrease] = {}
-        self._at_cap: dict[str, set[str]] = {}
+        self._at_cap: dict[str, dict[str, bool]] = {}
         self._killed: dict[str, tuple[datetime, str]] = {}
 
-    def take(self, items: Iterable[InstanceStats], now: datetime) -> None:
+    def record(self, items: Iterable[InstanceStats], now: datetime) -> None:
         """Records one answer of the deployer, which lists everything that runs."""
         releases: dict[str, list[InstanceStats]] = {}
         for stats in items:
             releases.setdefault(stats.release, []).append(stats)
         for release, own in releases.items():
             leaving = {stats.id for stats in own if stats.state not in STAYING}
-            growth = self._restarts.setdefault(release, CounterIncrease(RESTARTS_IN))
-            growth.look({stats.id: stats.restarts for stats in own}, now, leaving)
-            kills = self._oom_kills.setdefault(release, CounterIncrease(RESTARTS_IN))
-            for name in kills.look({stats.id: stats.oom_kills for stats in own}, now, leaving):
-                if name in self._at_cap.get(release, ()):
+            increase = self._restarts.setdefault(release, CounterIncrease(RESTARTS_IN))
+            increase.record({stats.id: stats.restarts for stats in own}, now, leaving)
+            oom_kills = self._oom_kills.setdefault(release, CounterIncrease(RESTARTS_IN))
+            for name in oom_kills.record({stats.id: stats.oom_kills for stats in own}, now, leaving):
+                if self._at_cap.get(release, {}).get(name):
                     self.note_kill(release, f"instance {name} was killed at its largest memory limit", now)
-            self._at_cap.setdefault(release, set()).update(stats.id for stats in own if is_at_cap(stats))
+            kept = {name: cap for name, cap in self._at_cap.get(release, {}).items() if oom_kills.knows(name)}
+            self._at_cap[release] = kept | {stats.id: is_at_cap(stats) for stats in own}
         self._forget(now)
 
-    def take_up(self, past: Sequence[tuple[Watched, Sequence[Sample]]]) -> None:
+    def restore(self, past: Sequence[tuple[Watched, Sequence[Sample]]]) -> None:
         """Restores the restarts that an earlier run stored, for releases that this run has not read yet."""
-        looks: dict[tuple[datetime, str], dict[str, int]] = {}
+        counts_at: dict[tuple[datetime, str], dict[str, int]] = {}
         for instance, samples in past:
             if instance.release not in self._restarts:
                 for sample in samples:
-                    looks.setdefault((sample.at, instance.release), {})[instance.id] = sample.restarts
-        for (at, release), counts in sorted(looks.items()):
-            self._restarts.setdefault(release, CounterIncrease(RESTARTS_IN)).look(counts, at)
+                    counts_at.setdefault((sample.at, instance.release), {})[instance.id] = sample.restarts
+        for (at, release), counts in sorted(counts_at.items()):
+            self._restarts.setdefault(release, CounterIncrease(RESTARTS_IN)).record(counts, at)
 
-    def note_kill(self, release: str, words: str, at: datetime) -> None:
+    def note_kill(self, release: str, description: str, at: datetime) -> None:
         """Records an OOM kill of an instance whose limit was the largest that the manifest allows."""
-        known = self._killed.get(release)
-        if known is None or known[0] < at:
-            self._killed[release] = (at, words)
+        last = self._killed.get(release)
+        if last is None or last[0] < at:
+            self._killed[release] = (at, description)
 
     def killed(self, release: str, now: datetime) -> Reading | None:
         """Returns 1 for a minute after such a kill, else None."""
-        at, words = self._killed.get(release, (now - OOM_COUNTS_FOR, ""))
-        return Reading(1.0, words, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
+        at, description = self._killed.get(release, (now - OOM_COUNTS_FOR, ""))
+        return Reading(1.0, description, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
 
     def restarts(self, release: str, now: datetime) -> Reading:
         """Returns the restarts of all instances of the release within the last 10 min."""
-        growth = self._restarts.get(release)
-        if growth is None:
+        increase = self._restarts.get(release)
+        if increase is None:
             return Reading(None, "there is no sample")
-        count = growth.within(RESTARTS_IN, now)
+        count = increase.within(RESTARTS_IN, now)
         minutes = RESTARTS_IN // timedelta(minutes=1)
         return Reading(count, f"restarted {count} times within {minutes} min", {"restarts": count})
 
@@ -80,5 +81,5 @@ def is_at_cap(stats: InstanceStats) -> bool:
     return stats.memory_limit >= stats.max_memory
 
 
-def _fresh(growths: Mapping[str, CounterIncrease], now: datetime) -> dict[str, CounterIncrease]:
-    return {name: kept for name, kept in growths.items() if kept.looked_at and kept.looked_at > now - RESTARTS_IN}
+def _fresh(increases: Mapping[str, CounterIncrease], now: datetime) -> dict[str, CounterIncrease]:
+    return {name: kept for name, kept in increases.items() if kept.read_at and kept.read_at > now - RESTARTS_IN}

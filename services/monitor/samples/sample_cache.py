@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
@@ -18,6 +18,7 @@ from shared.models import InstanceStats
 from shared.store import RedisError
 
 UNSAVED_MOST = 20_000  # about ten minutes of 60 instances; older ones are let go while Redis is away
+ABSENCE_KEPT = timedelta(minutes=1)  # rules ask for every instance of the registry each 2 s
 FIRST_LOAD_S = 2.0
 
 
@@ -26,11 +27,11 @@ class SampleCache:
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
-        self.faults = RestartHistory()
+        self.restart_history = RestartHistory()
         self._frames: dict[str, Frame] = {}
         self._latest: dict[str, Sample] = {}
         self._series: dict[str, TimeSeries[Sample]] = {}
-        self._absent_since: dict[str, datetime] = {}
+        self._absent: dict[str, tuple[datetime, datetime]] = {}  # instance → since when, and when it was last asked for
         self._answered_at: datetime | None = None
         self.sampled_at: datetime | None = None
         self._unsaved: WriteBuffer[Watched] = WriteBuffer(UNSAVED_MOST)
@@ -38,7 +39,7 @@ class SampleCache:
         self._loaded = self._tried = False
         self._loading = asyncio.Lock()
 
-    def take(self, items: Iterable[InstanceStats], now: datetime) -> None:
+    def record(self, items: Iterable[InstanceStats], now: datetime) -> None:
         """Records one answer of the deployer, which lists everything that runs. A missing instance counts as silent
         from now on.
         """
@@ -50,14 +51,20 @@ class SampleCache:
         for series in self._series.values():
             self._unsaved_rows.add(series.due(now))
         self._series = {name: series for name, series in self._series.items() if not series.empty}
-        self._absent_since = {name: since for name, since in self._absent_since.items() if name not in frames}
+        asked_since = now - ABSENCE_KEPT
+        self._absent = {name: at for name, at in self._absent.items() if name not in frames and at[1] > asked_since}
         self._answered_at = self.sampled_at = now
-        self.faults.take([frame.stats for frame in frames.values()], now)
+        self.restart_history.record([frame.stats for frame in frames.values()], now)
         self._unsaved.add(_watched(frame.stats, self._latest[name]) for name, frame in frames.items())
+
+    @property
+    def answers(self) -> bool:
+        """True if the deployer answered the last time."""
+        return self._answered_at is not None
 
     def stats(self) -> list[InstanceStats]:
         """Returns the counters of the deployer's last answer; empty while it does not answer."""
-        return [frame.stats for frame in self._frames.values()] if self._answered_at else []
+        return [frame.stats for frame in self._frames.values()] if self.answers else []
 
     def recent(self, instance_id: str) -> list[Sample]:
         """Returns the instance's samples of the last 5 min, oldest first, including an earlier run's; gaps
@@ -69,7 +76,7 @@ class SampleCache:
     def missed(self) -> None:
         """Records that the deployer did not answer; that time does not count as an instance's silence."""
         self._answered_at = None
-        self._absent_since.clear()
+        self._absent.clear()
 
     # --- readings
 
@@ -78,54 +85,57 @@ class SampleCache:
         answered_at = self._answered_at
         if answered_at is None:
             return Reading(None, "the deployer does not answer")
-        absent = {name: self._absent_since.setdefault(name, now) for name in instances if name not in self._latest}
-        silent = {name: max(0.0, (answered_at - since).total_seconds()) for name, since in absent.items()}
+        absent = {name: (self._absent.get(name, (now,))[0], now) for name in instances if name not in self._latest}
+        self._absent |= absent
+        silent = {name: max(0.0, (answered_at - since).total_seconds()) for name, (since, _) in absent.items()}
         if not silent:
             return Reading(0.0, "every instance gives samples")
         worst = max(silent, key=lambda name: silent[name])
-        words = f"instance {worst} gave no samples for {silent[worst]:.0f} s"
-        return Reading(silent[worst], words, {"instance": worst})
+        description = f"instance {worst} gave no samples for {silent[worst]:.0f} s"
+        return Reading(silent[worst], description, {"instance": worst})
 
     def cpu(self, release: str) -> Reading:
         """Returns the CPU use of the release's busiest instance, in percent of one core."""
-        return self._highest({name: item.cpu for name, item in self._of(release)}, "uses {:.0f} % of a core")
+        return self._highest({name: item.cpu for name, item in self._own(release)}, "uses {:.0f} % of a core")
 
     def memory(self, release: str) -> Reading:
         """Returns the memory use of the release's fullest instance, as a share of its limit."""
-        return self._highest({name: item.memory for name, item in self._of(release)}, "uses {:.0%} of its memory limit")
+        shares = {name: item.memory for name, item in self._own(release)}
+        return self._highest(shares, "uses {:.0%} of its memory limit")
 
     def memory_at_cap(self, release: str, now: datetime) -> Reading:
         """Returns the memory use where the limit is the largest that the manifest allows, else 0; 1 for a minute after
         an OOM kill there.
         """
-        killed = self.faults.killed(release, now)
+        killed = self.restart_history.killed(release, now)
         if killed is not None:
             return killed
-        shares = {name: item.memory if is_at_cap(self._frames[name].stats) else 0.0 for name, item in self._of(release)}
+        own = self._own(release)
+        shares = {name: item.memory if is_at_cap(self._frames[name].stats) else 0.0 for name, item in own}
         return self._highest(shares, "uses {:.0%} of its largest memory limit")
 
     def restarts(self, release: str, now: datetime) -> Reading:
         """Returns the restarts of all instances of the release within the last 10 min."""
         if self._answered_at is None:
             return Reading(None, "the deployer does not answer")
-        return self.faults.restarts(release, now)
+        return self.restart_history.restarts(release, now)
 
-    def _of(self, release: str) -> list[tuple[str, Sample]]:
+    def _own(self, release: str) -> list[tuple[str, Sample]]:
         """Returns the last samples of the release's instances by name; empty while the deployer does not answer."""
         own = [name for name, frame in self._frames.items() if frame.stats.release == release]
         return [(name, self._latest[name]) for name in own] if self._answered_at else []
 
-    def _highest(self, figures: dict[str, float | None] | dict[str, float], words: str) -> Reading:
-        known = {name: figure for name, figure in figures.items() if figure is not None}
-        if not known:
+    def _highest(self, figures: dict[str, float | None] | dict[str, float], description: str) -> Reading:
+        measured = {name: figure for name, figure in figures.items() if figure is not None}
+        if not measured:
             return Reading(None, "there is no sample")
-        worst = max(known, key=lambda name: known[name])
+        worst = max(measured, key=lambda name: measured[name])
         latest = self._latest[worst]
-        seen: dict[str, JsonValue] = {
+        evidence: dict[str, JsonValue] = {
             **{"instance": worst, "cpu": latest.cpu},
             **{"working_set": latest.working_set, "memory_limit": latest.memory_limit},
         }
-        return Reading(known[worst], f"instance {worst} {words.format(known[worst])}", seen)
+        return Reading(measured[worst], f"instance {worst} {description.format(measured[worst])}", evidence)
 
     # --- Redis
 
@@ -142,8 +152,8 @@ class SampleCache:
             ]
             for item, samples in past:
                 recent = [sample for sample in samples if sample.at >= begin]
-                self._series.setdefault(item.id, TimeSeries(item.id)).take_up(recent)
-            self.faults.take_up(past)
+                self._series.setdefault(item.id, TimeSeries(item.id)).restore(recent)
+            self.restart_history.restore(past)
             self._loaded = True
 
     async def load_if_possible(self, now: datetime) -> None:

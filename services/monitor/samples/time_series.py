@@ -5,29 +5,29 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Generic
 
-from services.monitor.samples.downsampling import MINUTE_S, Rollup, Taken, rolled, start_of
+from services.monitor.samples.downsampling import MINUTE_S, Measured, Rollup, rolled, start_of
 
 RECENT = timedelta(minutes=5)
 
 
-class TimeSeries(Generic[Taken]):
+class TimeSeries(Generic[Measured]):
     """Samples of one instance or release, oldest first; a time without samples stays a gap."""
 
     def __init__(self, of: str) -> None:
         self._of = of
-        self._samples: deque[Taken] = deque()
+        self._samples: deque[Measured] = deque()
         self._rolled_to: datetime | None = None
 
-    def add(self, sample: Taken) -> None:
+    def add(self, sample: Measured) -> None:
         """Appends a sample that is later than all before it."""
         self._samples.append(sample)
 
-    def take_up(self, older: Iterable[Taken]) -> None:
+    def restore(self, older: Iterable[Measured]) -> None:
         """Restores samples that an earlier run stored, except where this run has newer ones."""
         begin = self._samples[0].at if self._samples else None
         self._samples.extendleft(reversed([item for item in older if begin is None or item.at < begin]))
 
-    def recent(self, now: datetime) -> list[Taken]:
+    def recent(self, now: datetime) -> list[Measured]:
         """Returns the samples of the last 5 min."""
         return [sample for sample in self._samples if sample.at >= now - RECENT]
 

@@ -9,7 +9,7 @@ from services.monitor.samples.traffic_sample import Counted, ReleaseSample, Traf
 from services.monitor.samples.write_buffer import WriteBuffer
 from shared.proxy_models import TrafficView
 
-SAMPLE = timedelta(seconds=1.9)  # looks are every 0.5 or 2 s, and never quite on time
+SAMPLE = timedelta(seconds=1.9)  # readings come every 0.5 or 2 s, and never quite on time
 GAP = timedelta(seconds=10)  # counters further apart tell no rate of either moment: a gap stays a gap
 UNSAVED_MOST = 20_000
 
@@ -19,27 +19,23 @@ class TrafficCache:
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
-        self._epochs: dict[str, str] = {}
         self._before: dict[str, Counted] = {}
         self._series: dict[str, TimeSeries[TrafficSample]] = {}
-        self._taken_up: set[str] = set()
+        self._restored: set[str] = set()
         self._unsaved: WriteBuffer[ReleaseSample] = WriteBuffer(UNSAVED_MOST)
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
-    def take(self, app: str, traffic: TrafficView, now: datetime) -> None:
+    def record(self, traffic: TrafficView, now: datetime) -> None:
         """Records one answer of the proxy. Counters of another epoch begin a new series of differences."""
-        releases = {figures.release: figures for figures in traffic.tracks.values() if figures.release}
-        if self._epochs.get(app) != traffic.epoch:
-            self._epochs[app] = traffic.epoch
-            for release in releases:
-                self._before.pop(release, None)
-        for release, figures in releases.items():
-            after, before = counted(figures, now), self._before.get(release)
-            if before is None or now - before.at >= GAP:
-                self._before[release] = after
-            elif now - before.at >= SAMPLE:
-                self._before[release] = after
-                self._add(release, traffic_sample(before, after))
+        self._before = {release: before for release, before in self._before.items() if now - before.at < GAP}
+        for figures in traffic.tracks.values():
+            if release := figures.release:
+                after, before = counted(figures, traffic.epoch, now), self._before.get(release)
+                if before is None or before.epoch != traffic.epoch:
+                    self._before[release] = after
+                elif now - before.at >= SAMPLE:
+                    self._before[release] = after
+                    self._add(release, traffic_sample(before, after))
         self._roll_up(now)
 
     def _add(self, release: str, sample: TrafficSample) -> None:
@@ -51,20 +47,19 @@ class TrafficCache:
             self._unsaved_rows.add(series.due(now))
             if series.empty:
                 del self._series[release]
-                self._before.pop(release, None)
 
     async def flush(self) -> None:
         """Stores what is not stored yet. Raises RedisError, and then keeps it for the next try."""
-        for release in self._series.keys() - self._taken_up:
-            await self._take_up(release)
-        self._taken_up &= self._series.keys()
+        for release in self._series.keys() - self._restored:
+            await self._restore(release)
+        self._restored &= self._series.keys()
         await self._unsaved.flush(self._store.add_traffic)
         await self._unsaved_rows.flush(self._store.add_rollups)
 
-    async def _take_up(self, release: str) -> None:
+    async def _restore(self, release: str) -> None:
         """Restores what an earlier run stored, so that the minute of a restart is rolled up as a whole."""
         now = self._series[release].last_at
         older = await self._store.traffic(release, start_of(now - RECENT, MINUTE_S), now)
         if release in self._series:
-            self._series[release].take_up(older)
-        self._taken_up.add(release)
+            self._series[release].restore(older)
+        self._restored.add(release)

@@ -1,14 +1,13 @@
-"""Traffic samples of a release: requests, errors and latencies between two looks."""
+"""Traffic samples of a release: requests, errors and latencies between two readings."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.monitor.samples.downsampling import Rollup, Spread
-from services.monitor.samples.latency import Buckets, buckets_of, quantiles_ms, since
+from services.monitor.samples.latency import since
+from shared.latency import quantile_ms
 from shared.models import View
-from shared.proxy_models import TrackTraffic
-
-QUANTILES = (0.5, 0.95, 0.99)
+from shared.proxy_models import LatencyHistogram, TrackTraffic
 
 
 class TrafficSample(View):
@@ -51,32 +50,33 @@ class TrafficItem(TrafficSample):
 
 @dataclass(frozen=True)
 class Counted:
-    """The counters of one release at one look."""
+    """The counters of one release in one reading."""
 
     at: datetime
+    epoch: str
     requests: int
     errors: int
-    latency: Buckets
+    latency: LatencyHistogram
 
 
-def counted(traffic: TrackTraffic, now: datetime) -> Counted:
-    return Counted(now, traffic.requests, traffic.errors, buckets_of(traffic.latency))
+def counted(traffic: TrackTraffic, epoch: str, now: datetime) -> Counted:
+    return Counted(now, epoch, traffic.requests, traffic.errors, traffic.latency)
 
 
 def traffic_sample(before: Counted, after: Counted) -> TrafficSample:
-    """Returns the sample at `after`; both looks are of one epoch, `before` is the earlier one."""
+    """Returns the sample at `after`; both readings are of one epoch, `before` is the earlier one."""
     seconds = (after.at - before.at).total_seconds()
     requests, errors = after.requests - before.requests, after.errors - before.errors
-    p50, p95, p99 = quantiles_ms(since(before.latency, after.latency), QUANTILES)
+    latency = since(before.latency, after.latency)
     return TrafficSample(
         at=after.at,
         requests=requests,
         errors=errors,
         request_rate=round(requests / seconds, 3),
         error_rate=round(errors / seconds, 3),
-        p50_ms=p50,
-        p95_ms=p95,
-        p99_ms=p99,
+        p50_ms=quantile_ms(latency, 0.5),
+        p95_ms=quantile_ms(latency, 0.95),
+        p99_ms=quantile_ms(latency, 0.99),
     )
 
 

@@ -9,13 +9,13 @@ Item = TypeVar("Item")
 class WriteBuffer(Generic[Item]):
     """Holds at most `most` items; the oldest are dropped first."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._items: list[Item] = []
 
     def add(self, items: Iterable[Item]) -> None:
         self._items += items
-        del self._items[: -self._most]
+        del self._items[: -self._capacity]
 
     async def flush(self, write: Callable[[Sequence[Item]], Awaitable[None]]) -> None:
         """Writes all items; if that raises, keeps them for the next try, so `write` must be idempotent."""
@@ -23,5 +23,5 @@ class WriteBuffer(Generic[Item]):
         try:
             await write(batch)
         except BaseException:
-            self._items = (batch + self._items)[-self._most :]
+            self._items = (batch + self._items)[-self._capacity :]
             raise

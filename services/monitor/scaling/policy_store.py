@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
 
 from services.monitor.scaling.scaling_decision import Action, Decision, Past
 from services.monitor.scaling.scaling_input import EnvironmentKey
@@ -18,23 +17,38 @@ SCALING = "monitor:scaling"
 DECISIONS_KEPT = 500
 
 
-class PolicyStore(Protocol):
-    """Every method raises `redis.RedisError` when the store is out of reach; a write is atomic.
+class PolicyStore:
+    """Uses three kinds of hashes: `monitor:policies` (`<app>:<environment>` → Policy),
+    `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of
+    the newest entry and newest change).
 
-    One process decides (the monitor holds a lock on its home), so the caller numbers the entries, without a gap.
+    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic. One process decides (the
+    monitor holds a lock on its home), so the caller numbers the entries, without a gap.
     """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
 
     async def policies(self) -> list[Policy]:
         """Returns the policies that were set."""
-        ...
+        return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
 
-    async def put_policy(self, policy: Policy) -> None: ...
+    async def put_policy(self, policy: Policy) -> None:
+        await self._redis.hset(POLICIES, _field(policy.key), policy.model_dump_json())
 
-    async def places(self) -> list[EnvironmentKey]:
+    async def environments(self) -> list[EnvironmentKey]:
         """Returns every environment that has decisions, by name."""
-        ...
+        names: Any = await self._redis.hkeys(SCALING)
+        pairs = (name.split(":") for name in names)
+        return sorted((EnvironmentKey(app, Environment(environment)) for app, environment in pairs), key=str)
 
-    async def past(self, place: EnvironmentKey) -> Past: ...
+    async def past(self, key: EnvironmentKey) -> Past:
+        text: Any = await self._redis.hget(SCALING, _field(key))
+        if text is None:
+            return Past()
+        numbers = json.loads(text)
+        last, change = await self._read(key, [numbers["last"], numbers["change"]])
+        return Past(last, change)
 
     async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
         """Stores a new entry, its event, and the final form of the entry before it (`before`), atomically.
@@ -42,132 +56,50 @@ class PolicyStore(Protocol):
         Idempotent: it does nothing if the entry exists, so the event is published once. The last 500 entries of an
         environment are kept.
         """
-        ...
+        key = EnvironmentKey(decision.app, decision.environment)
+        name = _decisions(key)
+
+        async def write(pipe: Any) -> None:
+            if await pipe.hexists(name, str(decision.number)):
+                return
+            numbers = json.loads(await pipe.hget(SCALING, _field(key)) or '{"change": 0}')
+            numbers["last"] = decision.number
+            if decision.action is not Action.NONE:
+                numbers["change"] = decision.number
+            pipe.multi()
+            if before is not None:
+                pipe.hset(name, str(before.number), before.model_dump_json())
+            pipe.hset(name, str(decision.number), decision.model_dump_json())
+            pipe.hdel(name, str(decision.number - DECISIONS_KEPT))
+            pipe.hset(SCALING, _field(key), json.dumps(numbers))
+            if event is not None:
+                events.append(pipe, event)
+
+        await self._redis.transaction(write, name)  # after a connection lost in the middle, what is stored decides
 
     async def update(self, decision: Decision) -> None:
         """Replaces an existing entry, for example with its outcome. Idempotent."""
-        ...
+        name = _decisions(EnvironmentKey(decision.app, decision.environment))
+        await self._redis.hset(name, str(decision.number), decision.model_dump_json())
 
-    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
+    async def decisions(self, key: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
         """Returns decisions, newest first, with a lower number than `before`."""
-        ...
-
-
-class RedisPolicyStore:
-    """Uses three kinds of hashes: `monitor:policies` (`<app>:<environment>` → Policy),
-    `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of
-    the newest entry and newest change).
-    """
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def policies(self) -> list[Policy]:
-        return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
-
-    async def put_policy(self, policy: Policy) -> None:
-        await self._redis.hset(POLICIES, _field(policy.place), policy.model_dump_json())
-
-    async def places(self) -> list[EnvironmentKey]:
-        names: Any = await self._redis.hkeys(SCALING)
-        pairs = (name.split(":") for name in names)
-        return sorted((EnvironmentKey(app, Environment(environment)) for app, environment in pairs), key=str)
-
-    async def past(self, place: EnvironmentKey) -> Past:
-        text: Any = await self._redis.hget(SCALING, _field(place))
-        if text is None:
-            return Past()
-        numbers = json.loads(text)
-        last, change = await self._read(place, [numbers["last"], numbers["change"]])
-        return Past(last, change)
-
-    async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
-        place = EnvironmentKey(decision.app, decision.environment)
-        key = _decisions(place)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            while True:
-                try:
-                    await pipe.watch(key)  # with a watch redis-py does not repeat the transaction by itself
-                    if await pipe.hexists(key, str(decision.number)):
-                        return
-                    numbers = json.loads(await pipe.hget(SCALING, _field(place)) or '{"change": 0}')
-                    numbers["last"] = decision.number
-                    if decision.action is not Action.NONE:
-                        numbers["change"] = decision.number
-                    pipe.multi()  # type: ignore[no-untyped-call]
-                    if before is not None:
-                        pipe.hset(key, str(before.number), before.model_dump_json())
-                    pipe.hset(key, str(decision.number), decision.model_dump_json())
-                    pipe.hdel(key, str(decision.number - DECISIONS_KEPT))
-                    pipe.hset(SCALING, _field(place), json.dumps(numbers))
-                    if event is not None:
-                        events.append(pipe, event)
-                    await pipe.execute()
-                    return
-                except WatchError:  # a connection lost in the middle: what is stored decides
-                    continue
-
-    async def update(self, decision: Decision) -> None:
-        key = _decisions(EnvironmentKey(decision.app, decision.environment))
-        await self._redis.hset(key, str(decision.number), decision.model_dump_json())
-
-    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
-        text: Any = await self._redis.hget(SCALING, _field(place))
+        text: Any = await self._redis.hget(SCALING, _field(key))
         last = json.loads(text)["last"] if text else 0
         top = last if before is None else min(last, before - 1)
-        found = await self._read(place, range(top, max(top - limit, 0), -1))
+        found = await self._read(key, range(top, max(top - limit, 0), -1))
         return [decision for decision in found if decision is not None]
 
-    async def _read(self, place: EnvironmentKey, numbers: Sequence[int]) -> list[Decision | None]:
+    async def _read(self, key: EnvironmentKey, numbers: Sequence[int]) -> list[Decision | None]:
         if not numbers:
             return []
-        texts = await self._redis.hmget(_decisions(place), [str(number) for number in numbers])
+        texts = await self._redis.hmget(_decisions(key), [str(number) for number in numbers])
         return [Decision.model_validate_json(text) if text else None for text in texts]
 
 
-class MemoryPolicyStore:
-    """Implements PolicyStore in memory, for tests."""
-
-    def __init__(self) -> None:
-        self._policies: dict[EnvironmentKey, Policy] = {}
-        self._decisions: dict[EnvironmentKey, dict[int, Decision]] = {}
-        self.told: list[Event] = []
-
-    async def policies(self) -> list[Policy]:
-        return list(self._policies.values())
-
-    async def put_policy(self, policy: Policy) -> None:
-        self._policies[policy.place] = policy
-
-    async def places(self) -> list[EnvironmentKey]:
-        return sorted(self._decisions, key=str)
-
-    async def past(self, place: EnvironmentKey) -> Past:
-        newest = await self.decisions(place, limit=DECISIONS_KEPT)
-        changes = (decision for decision in newest if decision.action is not Action.NONE)
-        return Past(next(iter(newest), None), next(changes, None))
-
-    async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
-        kept = self._decisions.setdefault(EnvironmentKey(decision.app, decision.environment), {})
-        if decision.number in kept:
-            return
-        if before is not None:
-            kept[before.number] = before
-        kept[decision.number] = decision
-        kept.pop(decision.number - DECISIONS_KEPT, None)
-        self.told += [event] if event else []
-
-    async def update(self, decision: Decision) -> None:
-        self._decisions[EnvironmentKey(decision.app, decision.environment)][decision.number] = decision
-
-    async def decisions(self, place: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
-        kept = sorted(self._decisions.get(place, {}).values(), key=lambda decision: -decision.number)
-        return [decision for decision in kept if before is None or decision.number < before][:limit]
+def _field(key: EnvironmentKey) -> str:
+    return f"{key.app}:{key.environment}"
 
 
-def _field(place: EnvironmentKey) -> str:
-    return f"{place.app}:{place.environment}"
-
-
-def _decisions(place: EnvironmentKey) -> str:
-    return f"monitor:decisions:{place.app}:{place.environment}"
+def _decisions(key: EnvironmentKey) -> str:
+    return f"monitor:decisions:{key.app}:{key.environment}"

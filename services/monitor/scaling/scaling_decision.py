@@ -64,14 +64,14 @@ class Input(View):
     highest: int
     oom_kills: int
     pressure: float | None
-    samples: int = Field(description="How many samples of the last 5 min there were.")
+    samples: int = Field(description="Number of samples within the last 5 min.")
 
 
 class Decision(View):
     """One entry of an environment's decisions. `reason` is a sentence for people; `from` and `to` are bytes, equal
     where nothing changes. Only changes have `state`, `outcome` (why it is in that state) and `settled_at` (since when).
-    Looks with the same `cause` and no change share one entry: `count` of them from `first_at` to `at`, with the latest
-    `inputs`.
+    Verdicts with the same `cause` and no change share one entry: `count` of them from `first_at` to `at`, with the
+    latest `inputs`.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
@@ -102,7 +102,7 @@ class Decision(View):
 
 @dataclass(frozen=True)
 class ScalingVerdict:
-    """The result of one look."""
+    """The result of one step of the scaling loop."""
 
     action: Action
     cause: Cause
@@ -125,29 +125,23 @@ class Past:
     """The newest entry with a change."""
 
 
-def new_decision(place: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: datetime) -> Decision:
+def new_decision(key: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: datetime) -> Decision:
     """Returns the next entry. The entries of an environment count up from 1."""
     number = past.last.number + 1 if past.last else 1
     return Decision(
-        id=f"{place.app}-{place.environment}-{number}",
+        id=f"{key.app}-{key.environment}-{number}",
         number=number,
-        app=place.app,
-        environment=place.environment,
-        release=verdict.release,
-        action=verdict.action,
-        cause=verdict.cause,
-        reason=verdict.reason,
-        from_=verdict.from_,
-        to=verdict.to,
+        app=key.app,
+        environment=key.environment,
+        **vars(verdict),
         state=None if verdict.action is Action.NONE else DecisionState.DECIDED,
         at=now,
         first_at=now,
-        inputs=list(verdict.inputs),
     )
 
 
 def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> Decision | None:
-    """Returns the last entry with one more look, if this look has the same result without a change; else None."""
+    """Returns the last entry counted once more, if this verdict has the same result without a change; else None."""
     if last is None or verdict.action is not Action.NONE or last.action is not Action.NONE:
         return None
     if (last.cause, last.release) != (verdict.cause, verdict.release):
@@ -162,26 +156,12 @@ def settled(decision: Decision, state: DecisionState, outcome: str, now: datetim
     Raises IllegalTransition if it is closed already, ValueError if it changes nothing.
     """
     if decision.state is None:
-        raise ValueError(f"{decision.id} changes nothing, there is nothing to carry out")
+        raise ValueError(f"{decision.id} is not a change, so it has no outcome")
     state = transition(DECISION_TABLE, decision.state, state)
     return decision.model_copy(update={"state": state, "outcome": outcome, "settled_at": now})
 
 
 def scaling_event(decision: Decision) -> Event:
     """Returns the event `scaling.decided`, published once for each change."""
-    return Event.model_validate(
-        {
-            "type": "scaling.decided",
-            "app": decision.app,
-            "at": decision.at,
-            "id": decision.id,
-            "reason": decision.reason,
-            "environment": decision.environment,
-            "release": decision.release,
-            "action": decision.action,
-            "cause": decision.cause,
-            "from": decision.from_,
-            "to": decision.to,
-            "inputs": [each.model_dump(mode="json") for each in decision.inputs],
-        }
-    )
+    same = {"app", "at", "id", "reason", "environment", "release", "action", "cause", "from_", "to", "inputs"}
+    return Event.model_validate({"type": "scaling.decided", **decision.model_dump(mode="json", include=same)})

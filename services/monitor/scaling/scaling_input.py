@@ -39,7 +39,7 @@ class ScalingInput:
     samples: Sequence[Sample]
     """Samples of the last 5 min, oldest first."""
     ready_at: datetime | None = None
-    """Time of the first look that found it serving; None if it does not serve."""
+    """Time of the first reading that found it serving; None if it does not serve."""
 
     @property
     def id(self) -> str:
@@ -81,6 +81,10 @@ class ScalingInput:
             since = sample.at
         return (now - since).total_seconds()
 
+    def silent_s(self, now: datetime) -> float:
+        """Returns the seconds since the last sample; infinite without one."""
+        return (now - self.samples[-1].at).total_seconds() if self.samples else float("inf")
+
     def highest(self, since: datetime) -> int:
         """Returns the highest use since then in bytes, including the last counters."""
         return max([self.stats.working_set, *(item.working_set for item in self.samples if item.at >= since)])
@@ -119,19 +123,20 @@ def kill_of(event: Event, now: datetime) -> tuple[EnvironmentKey, Kill] | None:
     if event.type != FAILED or not (event.model_extra or {}).get("oom_killed") or event.at <= now - NEWS:
         return None
     try:
-        told = OomKill.model_validate(event.model_extra)
+        fields = OomKill.model_validate(event.model_extra)
     except ValidationError as error:
         log.warning("an OOM kill that is not understood, event of %s: %s", event.id, error)
         return None
-    return EnvironmentKey(event.app, told.environment), Kill(event.id, told.release, told.memory_limit, told.max_memory)
+    kill = Kill(event.id, fields.release, fields.memory_limit, fields.max_memory)
+    return EnvironmentKey(event.app, fields.environment), kill
 
 
 @dataclass(frozen=True)
-class InstanceReading:
+class LiveRelease:
     """The state of one environment's live release."""
 
     release: str
-    looks: Sequence[ScalingInput] = ()
+    instances: Sequence[ScalingInput] = ()
     """Its instances that serve or start."""
     under_way: bool = False
     """Another release is present, or no instance of this one serves yet."""
@@ -139,51 +144,57 @@ class InstanceReading:
 
     @property
     def serving(self) -> list[ScalingInput]:
-        return [look for look in self.looks if look.stats.state in SERVING]
+        return [instance for instance in self.instances if instance.stats.state in SERVING]
+
+    @property
+    def limit(self) -> int:
+        """The largest memory limit of an instance, bytes; 0 without instances."""
+        return max((instance.limit for instance in self.instances), default=0)
 
 
-def see(looks: Iterable[ScalingInput]) -> InstanceReading:
+def live_release(instances: Iterable[ScalingInput]) -> LiveRelease:
     """Finds the live release of one environment among all its instances: the oldest that serves.
 
     Draining and ended instances are ignored, and those without a limit. Release ids count up.
     """
-    present = [look for look in looks if look.stats.state in PRESENT and look.limit > 0]
-    releases = sorted({look.stats.release for look in present}, key=lambda release: (len(release), release))
+    present = [each for each in instances if each.stats.state in PRESENT and each.limit > 0]
+    releases = sorted({each.stats.release for each in present}, key=lambda release: (len(release), release))
     serve = [name for name in releases if any(x.stats.release == name and x.stats.state in SERVING for x in present)]
     live = next(iter(serve or releases), "")
-    return InstanceReading(
+    return LiveRelease(
         release=live,
-        looks=[look for look in present if look.stats.release == live],
+        instances=[each for each in present if each.stats.release == live],
         under_way=bool(releases) and (len(releases) > 1 or not serve),
     )
 
 
 @dataclass(frozen=True)
 class OomKillCounter:
-    """An instance's OOM kill counter at the last look."""
+    """The last reading of an instance's OOM kill counter."""
 
     oom_kills: int
     limit: int
-    """Its memory limit at that look, bytes."""
+    """Its memory limit at that time, bytes."""
 
 
 def count_kills(
-    known: Mapping[str, OomKillCounter], looks: Iterable[ScalingInput]
+    earlier: Mapping[str, OomKillCounter], instances: Iterable[ScalingInput]
 ) -> tuple[dict[str, OomKillCounter], list[Kill]]:
-    """Returns the counters after these looks at one release, and the kills since `known`.
+    """Returns the counters after these readings of one release, and the kills since the `earlier` ones.
 
     A new instance continues the counter of the one that it replaces: of those that are gone, the one with the highest
     counter that is not above its own. Where none fits, the first reading only sets the baseline.
     """
-    present = {look.id: look for look in looks}
-    tallies = {name: tally for name, tally in known.items() if name not in present}
+    present = {instance.id: instance for instance in instances}
+    gone = {name: counter for name, counter in earlier.items() if name not in present}
     kills = []
-    for name, look in present.items():
-        before = known.get(name)
+    for name, instance in present.items():
+        before = earlier.get(name)
         if before is None:
-            fitting = [gone for gone, tally in tallies.items() if tally.oom_kills <= look.stats.oom_kills]
-            replaced = max(fitting, key=lambda gone: tallies[gone].oom_kills, default=None)
-            before = tallies.pop(replaced) if replaced else None
-        if before is not None and look.stats.oom_kills > before.oom_kills:
-            kills.append(Kill(name, look.stats.release, before.limit, look.stats.max_memory))
-    return tallies | {name: OomKillCounter(look.stats.oom_kills, look.limit) for name, look in present.items()}, kills
+            fitting = [other for other, counter in gone.items() if counter.oom_kills <= instance.stats.oom_kills]
+            replaced = max(fitting, key=lambda other: gone[other].oom_kills, default=None)
+            before = gone.pop(replaced) if replaced else None
+        if before is not None and instance.stats.oom_kills > before.oom_kills:
+            kills.append(Kill(name, instance.stats.release, before.limit, instance.stats.max_memory))
+    now = {name: OomKillCounter(instance.stats.oom_kills, instance.limit) for name, instance in present.items()}
+    return gone | now, kills

@@ -1,8 +1,8 @@
-"""The scaling loop: looks, decides, stores the decision, has the deployer apply it, stores the outcome.
+"""The scaling loop reads, decides, stores the decision, has the deployer apply it, stores the outcome.
 
 Nothing is changed without a stored decision (rule 7), so while Redis is away nothing is scaled, however urgent. That
 costs at most one instance, which the deployer replaces; an unrecorded change could neither be explained nor resumed by
-the next start. The looks go on, and the first one after Redis is back decides.
+the next start. The reading goes on, and the first one after Redis is back decides.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from services.monitor.scaling.scaling_input import (
     PRESENT,
     SERVING,
     EnvironmentKey,
-    InstanceReading,
     Kill,
+    LiveRelease,
     OomKillCounter,
     ScalingInput,
     count_kills,
-    see,
+    live_release,
 )
 from services.monitor.scaling.scaling_policy import Policy, decide, default_policy, outdated, still_idle
 from shared.errors import Problem
@@ -44,12 +44,12 @@ from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-CALL_S = 1.5  # time-out of one try; the next step tries again
+CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again
 WRITTEN_S = 10  # how often an entry that only counts on is stored
 
 
 @dataclass
-class _Desk:
+class _EnvironmentState:
     """The loop's state for one environment."""
 
     past: Past | None = None
@@ -59,16 +59,20 @@ class _Desk:
     runs: bool = True
     """True if the deployer's last answer had instances of it."""
     release: str = ""
-    tallies: dict[str, OomKillCounter] = field(default_factory=dict)
+    kill_counters: dict[str, OomKillCounter] = field(default_factory=dict)
     """OOM kill counters by instance."""
     kills: list[Kill] = field(default_factory=list)
     """OOM kills that no decision has considered yet."""
+
+    @property
+    def is_needed(self) -> bool:
+        return self.runs or bool(self.kills) or self.past is None or _open(self.past)
 
 
 class Scaling:
     """Decides about every environment with instances, independently of each other.
 
-    A failure in one affects no other (a deployer that hangs delays the next look by `CALL_S`).
+    A failure in one affects no other (a deployer that hangs delays the next step by `CALL_S`).
     """
 
     def __init__(
@@ -78,37 +82,37 @@ class Scaling:
         self._samples = samples
         self._store = store
         self._clock = clock
-        self._desks: dict[EnvironmentKey, _Desk] = {}
+        self._environments: dict[EnvironmentKey, _EnvironmentState] = {}
         self._ready: dict[tuple[str, datetime], datetime] = {}
         self._resumed = False
 
-    def killed(self, place: EnvironmentKey, kill: Kill) -> None:
+    def killed(self, key: EnvironmentKey, kill: Kill) -> None:
         """Records an OOM kill from an event; the next step handles it. Repeated reports of one kill have no effect."""
-        self._desks.setdefault(place, _Desk()).kills.append(kill)
+        self._environments.setdefault(key, _EnvironmentState()).kills.append(kill)
 
     async def step(self) -> None:
-        """Looks at each environment once. Raises the first error, after all had their turn."""
-        looks = self._looks()
+        """Decides about each environment once. Raises the first error, after all had their turn."""
+        instances = self._by_environment()
         if not self._resumed:
-            for place in await self._store.places():
-                self._desks.setdefault(place, _Desk(past=await self._store.past(place), runs=False))
+            for key in await self._store.environments():
+                self._environments.setdefault(key, _EnvironmentState(past=await self._store.past(key), runs=False))
             self._resumed = True
-        policies = {policy.place: policy for policy in await self._store.policies()}
-        for place in looks:
-            self._desks.setdefault(place, _Desk())
-        for place, desk in self._desks.items():
-            if looks:  # else the deployer does not answer, and what ran may run still
-                desk.runs = place in looks
+        policies = {policy.key: policy for policy in await self._store.policies()}
+        for key in instances:
+            self._environments.setdefault(key, _EnvironmentState())
+        if self._samples.answers:  # else what ran may run still
+            for key, state in self._environments.items():
+                state.runs = key in instances
+        self._environments = {key: state for key, state in self._environments.items() if state.is_needed}
         turns = [
-            self._turn(place, desk, looks.get(place, []), policies.get(place) or default_policy(place))
-            for place, desk in self._desks.items()
-            if desk.runs or desk.kills or desk.past is None or _open(desk.past)
+            self._turn(key, state, instances.get(key, []), policies.get(key) or default_policy(key))
+            for key, state in self._environments.items()
         ]
         for outcome in await asyncio.gather(*turns, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def _looks(self) -> dict[EnvironmentKey, list[ScalingInput]]:
+    def _by_environment(self) -> dict[EnvironmentKey, list[ScalingInput]]:
         """Returns the sampler's current figures by environment."""
         found: dict[EnvironmentKey, list[ScalingInput]] = {}
         ready = {}
@@ -117,58 +121,60 @@ class Scaling:
             key = (stats.id, stats.started_at)
             if stats.state in SERVING and samples:
                 ready[key] = self._ready.get(key, samples[-1].at)
-            look = ScalingInput(stats, samples, ready.get(key))
-            found.setdefault(EnvironmentKey(stats.app, stats.environment), []).append(look)
+            instance = ScalingInput(stats, samples, ready.get(key))
+            found.setdefault(EnvironmentKey(stats.app, stats.environment), []).append(instance)
         self._ready = ready
         return found
 
-    async def _turn(self, place: EnvironmentKey, desk: _Desk, looks: Sequence[ScalingInput], policy: Policy) -> None:
-        seen = see(looks)
+    async def _turn(
+        self, key: EnvironmentKey, state: _EnvironmentState, instances: Sequence[ScalingInput], policy: Policy
+    ) -> None:
+        live = live_release(instances)
         try:
-            if desk.past is None:
-                desk.past = await self._store.past(place)
-            self._count_kills(desk, seen)
-            if not _open(desk.past) and not await self._decide(place, desk, seen, policy):
+            if state.past is None:
+                state.past = await self._store.past(key)
+            self._count_kills(state, live)
+            if not _open(state.past) and not await self._decide(key, state, live, policy):
                 return
-            if _open(desk.past):
-                await self._carry_out(desk, seen, policy)
+            if _open(state.past):
+                await self._carry_out(state, live, policy)
         except RedisError:
-            desk.past = None  # nobody knows what was written
+            state.past = None  # what was written is unknown
             raise
 
-    def _count_kills(self, desk: _Desk, seen: InstanceReading) -> None:
+    def _count_kills(self, state: _EnvironmentState, live: LiveRelease) -> None:
         """Records new OOM kills; after a start, those since the last stored entry."""
-        if not seen.looks:
+        if not live.instances:
             return
-        if desk.release != seen.release:
-            last = desk.past.last if desk.past else None
-            known = last.inputs if last and last.release == seen.release else []
-            desk.tallies = {item.id: OomKillCounter(item.oom_kills, item.limit) for item in known}
-            desk.release = seen.release
-        desk.tallies, kills = count_kills(desk.tallies, seen.looks)
-        desk.kills += kills
+        if state.release != live.release:
+            last = state.past.last if state.past else None
+            inputs = last.inputs if last and last.release == live.release else []
+            state.kill_counters = {item.id: OomKillCounter(item.oom_kills, item.limit) for item in inputs}
+            state.release = live.release
+        state.kill_counters, kills = count_kills(state.kill_counters, live.instances)
+        state.kills += kills
 
-    async def _decide(self, place: EnvironmentKey, desk: _Desk, seen: InstanceReading, policy: Policy) -> bool:
+    async def _decide(self, key: EnvironmentKey, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> bool:
         """Decides and records; returns False if the deployer could not say whether an OOM kill still counts.
 
         Kills that are reported meanwhile stay for the next step.
         """
-        assert desk.past is not None
-        considered = list(desk.kills)
-        kills = await self._unanswered(place, considered) if considered else []
+        assert state.past is not None
+        considered = list(state.kills)
+        kills = await self._unanswered(key, considered) if considered else []
         if kills is None:
             return False
         if kills:
-            own = [look for look in seen.looks if look.stats.release == kills[0].release]
-            seen = replace(seen, release=kills[0].release, looks=own, kills=kills)
-        elif not seen.looks and desk.past.last is not None:
-            seen = replace(seen, release=desk.past.last.release)
-        if kills or desk.runs:
-            await self._record(place, desk, decide(seen, policy, desk.past, self._clock()))
-        del desk.kills[: len(considered)]
+            own = [instance for instance in live.instances if instance.stats.release == kills[0].release]
+            live = replace(live, release=kills[0].release, instances=own, kills=kills)
+        elif not live.instances and state.past.last is not None:
+            live = replace(live, release=state.past.last.release)
+        if kills or state.runs:
+            await self._record(key, state, decide(live, policy, state.past, self._clock()))
+        del state.kills[: len(considered)]
         return True
 
-    async def _unanswered(self, place: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
+    async def _unanswered(self, key: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
         """Returns the kills that hit the live release at the limit that is wanted now; None if the deployer does not
         answer.
 
@@ -176,7 +182,7 @@ class Scaling:
         starts.
         """
         try:
-            answer = await self._get(_path(place))
+            answer = await self._deployer.get(_path(key), timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
             return [] if problem.status == 404 else None
         view = EnvironmentView.model_validate(answer)
@@ -184,72 +190,68 @@ class Scaling:
             return []
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
-    async def _record(self, place: EnvironmentKey, desk: _Desk, verdict: ScalingVerdict) -> None:
+    async def _record(self, key: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
         """Stores the verdict, a change together with its event. A repetition is counted in memory, and stored every 10
         s.
         """
-        assert desk.past is not None
-        now, past = self._clock(), desk.past
+        assert state.past is not None
+        now, past = self._clock(), state.past
         again = repeated(past.last, verdict, now)
         if again is not None:
-            if desk.written_at is None or (now - desk.written_at).total_seconds() >= WRITTEN_S:
+            if state.written_at is None or (now - state.written_at).total_seconds() >= WRITTEN_S:
                 await self._store.update(again)
-                desk.written_at = now
-            desk.past = Past(again, past.change)
+                state.written_at = now
+            state.past = Past(again, past.change)
         else:
-            decision = new_decision(place, past, verdict, now)
+            decision = new_decision(key, past, verdict, now)
             changes = verdict.action is not Action.NONE
             await self._store.add(decision, scaling_event(decision) if changes else None, before=past.last)
-            desk.written_at = now
-            desk.past = Past(decision, decision if changes else past.change)
-            log.info("%s: %s", place, verdict.reason)
+            state.written_at = now
+            state.past = Past(decision, decision if changes else past.change)
+            log.info("%s: %s", key, verdict.reason)
 
-    async def _carry_out(self, desk: _Desk, seen: InstanceReading, policy: Policy) -> None:
+    async def _carry_out(self, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> None:
         """Applies the open decision, or closes it with a reason.
 
         Where the deployer does not answer, the next step tries again: the call may arrive twice, and a restarted
         monitor repeats it.
         """
-        assert desk.past is not None and desk.past.change is not None
-        decision = desk.past.change
+        assert state.past is not None and state.past.change is not None
+        decision = state.past.change
         try:
-            state, outcome = outdated(decision, seen, policy, self._clock()) or await self._ask(decision, policy)
+            final, outcome = outdated(decision, live, policy, self._clock()) or await self._apply(decision, policy)
         except Problem as problem:
             log.warning("%s is not carried out, it is tried again: %s", decision.id, problem.detail)
             return
-        after = settled(decision, state, outcome, self._clock())
+        after = settled(decision, final, outcome, self._clock())
         await self._store.update(after)
-        desk.past = Past(after, after)
-        log.info("%s is %s: %s", decision.id, state, outcome)
+        state.past = Past(after, after)
+        log.info("%s is %s: %s", decision.id, final, outcome)
 
-    async def _ask(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
+    async def _apply(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
         """Asks the deployer to apply the decision; returns the outcome. Raises Problem for no answer or a 5xx."""
-        place = EnvironmentKey(decision.app, decision.environment)
+        key = EnvironmentKey(decision.app, decision.environment)
         if decision.action is Action.DOWN:
-            answer = await self._get("/stats")
+            answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)
             items = Page[InstanceStats].model_validate(answer).items
             if why := still_idle(decision, [item for item in items if _is_of(item, decision)], policy):
                 return DecisionState.SUPERSEDED, why
         body: dict[str, Any] = {"memory": decision.to}
         try:
-            await self._deployer.call("PATCH", _path(place), body=body, timeout_s=CALL_S)
+            await self._deployer.call("PATCH", _path(key), body=body, timeout_s=CALL_S)
         except Problem as problem:
             if problem.status >= 500:
                 raise
             return DecisionState.REFUSED, f"the deployer refused: {problem.detail}"
         return DecisionState.APPLIED, "the deployer has taken it over"
 
-    async def _get(self, path: str) -> Any:
-        """Reads from the deployer without a retry: the next step asks again."""
-        return await self._deployer.call("GET", path, timeout_s=CALL_S, repeatable=False)
-
 
 def _open(past: Past) -> bool:
     return past.change is not None and past.change.is_open
 
 
-def _path(place: EnvironmentKey) -> str:
-    return f"/apps/{place.app}/environments/{place.environment}"
+def _path(key: EnvironmentKey) -> str:
+    return f"/apps/{key.app}/environments/{key.environment}"
 
 
 def _is_of(stats: InstanceStats, decision: Decision) -> bool:

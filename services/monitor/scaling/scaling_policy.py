@@ -4,7 +4,7 @@ The start at 64 MB that doubles under high use is the original's; the shares and
 `down` stays below `up`, so that a halved limit is not doubled again by the same use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ from services.monitor.scaling.scaling_decision import (
     Past,
     ScalingVerdict,
 )
-from services.monitor.scaling.scaling_input import GAP_S, EnvironmentKey, InstanceReading, Kill, ScalingInput
+from services.monitor.scaling.scaling_input import GAP_S, EnvironmentKey, LiveRelease, ScalingInput
 from shared.models import Environment, InstanceStats, Model
 
 STALE_S = 2 * GAP_S  # figures older than this are no figures
@@ -29,23 +29,34 @@ MIB = 2**20
 class PolicyBody(Model):
     """Shares of the limit from 0 to 1, durations in seconds. A missing field has its default."""
 
-    enabled: bool = Field(True, description="False: what would have been done is recorded, and not done.")
-    up: float = Field(0.85, gt=0, le=1, description="Doubled from this share on, in `samples` samples running.")
+    enabled: bool = Field(True, description="False: changes are recorded as decisions, and not made.")
+    up: float = Field(
+        0.85, gt=0, le=1, description="The limit is doubled once `samples` consecutive samples reach this share of it."
+    )
     up_soon: float = Field(
-        0.75, gt=0, le=1, validate_default=True, description="From this share on, doubled if it grows to the limit."
+        0.75, gt=0, le=1, validate_default=True, description="The same, if growth reaches the limit within `horizon_s`."
     )
     down: float = Field(
-        0.40, gt=0, lt=1, validate_default=True, description="Halved if all use stays below this share of the half."
+        0.40,
+        gt=0,
+        lt=1,
+        validate_default=True,
+        description="The limit is halved if use stays below this share of half of it.",
     )
-    samples: int = Field(
-        3, ge=2, le=10, description="Samples (2 s apart) that must agree, and that growth is taken of."
+    samples: int = Field(3, ge=2, le=10, description="Consecutive samples (2 s apart) that `up` and growth consider.")
+    horizon_s: float = Field(6, gt=0, le=60, description="Time within which growth must reach the limit.")
+    pressure: float = Field(
+        10, gt=0, le=100, description="The limit is doubled from this memory pressure on: PSI `some avg10`, percent."
     )
-    horizon_s: float = Field(6, gt=0, le=60, description="Growth that reaches the limit within this time counts.")
-    pressure: float = Field(10, gt=0, le=100, description="Doubled from this PSI (some avg10) on, percent.")
     cooldown_s: float = Field(
-        30, ge=10, le=3600, description="Not doubled so soon after a change, but for an OOM kill."
+        30, ge=10, le=3600, description="Time between a change and the next doubling, except after an OOM kill."
     )
-    idle_s: float = Field(300, ge=30, le=300, description="How long use must be low; samples go back 5 min.")
+    idle_s: float = Field(
+        300,
+        ge=30,
+        le=300,
+        description="Time for which use must be low before the limit is halved; samples go back 300 s.",
+    )
 
     @field_validator("up_soon")
     @classmethod
@@ -72,71 +83,68 @@ class Policy(PolicyBody):
     environment: Environment
 
     @property
-    def place(self) -> EnvironmentKey:
+    def key(self) -> EnvironmentKey:
         return EnvironmentKey(self.app, self.environment)
 
 
-def default_policy(place: EnvironmentKey) -> Policy:
+def default_policy(key: EnvironmentKey) -> Policy:
     """Returns the policy of an environment for which none was set."""
-    return Policy(app=place.app, environment=place.environment)
+    return Policy(app=key.app, environment=key.environment)
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """A change that the figures call for, before obstacles are checked; `most` is the manifest's maximum, bytes."""
+class _Proposal:
+    """A change that the figures ask for, before obstacles are checked; `most` is the manifest's maximum, bytes."""
 
     action: Action
     cause: Cause
-    words: str
+    reason: str
     from_: int
     to: int
     most: int = 0
 
+    @property
+    def change(self) -> str:
+        return f"{_mib(self.from_)} → {_mib(self.to)} MiB"
 
-def decide(seen: InstanceReading, policy: Policy, past: Past, now: datetime) -> ScalingVerdict:
-    """Decides about the memory limit that the instances of `seen` share.
+
+def decide(live: LiveRelease, policy: Policy, past: Past, now: datetime) -> ScalingVerdict:
+    """Decides about the memory limit that the instances of `live` share.
 
     Up to twice the limit of the instance that needs it (at most its manifest's `max_memory`, never below what another
     instance has): after an OOM kill, when it is full, soon full, or under memory pressure. Down to half of it (not
     below `min_memory`) when use was low for `idle_s`. `past` holds earlier decisions: a refused or superseded change
     delays the next one like an applied one.
     """
-    inputs = [_input(look, policy, now) for look in seen.looks]
-    limit = max((look.limit for look in seen.looks), default=0)
+    inputs = [_input(instance, policy, now) for instance in live.instances]
 
-    def stays(cause: Cause, reason: str, at: int = limit) -> ScalingVerdict:
-        return ScalingVerdict(Action.NONE, cause, reason, at, at, seen.release, inputs)
+    def stays(cause: Cause, reason: str, limit: int) -> ScalingVerdict:
+        return ScalingVerdict(Action.NONE, cause, reason, limit, limit, live.release, inputs)
 
-    if not seen.kills:
-        if not seen.looks:
-            return stays(Cause.NO_DATA, "the deployer gives no figures of any instance")
-        if not seen.serving:
-            return stays(Cause.RELEASE_UNDER_WAY, f"no instance of {seen.release} serves yet")
-        silent_s = min(_silent_s(look, now) for look in seen.serving)
-        if silent_s > STALE_S:
-            return stays(Cause.NO_DATA, f"no instance gave a sample for {silent_s:.0f} s")
-    wish = _up(seen, policy) or _down(seen, policy)
-    if wish is None:
-        fullest = max(seen.serving, key=lambda look: look.share)
-        return stays(Cause.WITHIN_BAND, f"{_uses(fullest)}, the most of {_instances(seen)}")
-    obstacle = _obstacle(wish, seen, policy, past, now)
-    if obstacle is not None:
-        return stays(obstacle[0], obstacle[1], wish.from_)
-    words = wish.words if wish.action is Action.UP else _was_idle(wish, seen, policy, now)
-    return ScalingVerdict(
-        wish.action, wish.cause, f"{words}: {_change(wish)}", wish.from_, wish.to, seen.release, inputs
-    )
+    if not live.kills and (lack := _lack_of_figures(live, now)):
+        return stays(*lack, live.limit)
+    proposal = _up(live, policy) or _down(live, policy)
+    if proposal is None:
+        fullest = max(live.serving, key=lambda instance: instance.share)
+        count = f"{len(live.serving)} instances" if len(live.serving) > 1 else "its one instance"
+        return stays(Cause.WITHIN_BAND, f"{_uses(fullest)}, the most of {count}", live.limit)
+    if obstacle := _obstacle(proposal, live, inputs, policy, past, now):
+        return stays(*obstacle, proposal.from_)
+    reason = proposal.reason
+    if proposal.action is Action.DOWN:
+        top = max(inputs, key=lambda item: item.highest)
+        reason = f"{top.id} used most in {policy.idle_s:g} s, {_mib(top.highest)} MiB, {_low(policy, proposal.to)}"
+    reason = f"{reason}: {proposal.change}"
+    return ScalingVerdict(proposal.action, proposal.cause, reason, proposal.from_, proposal.to, live.release, inputs)
 
 
-def outdated(
-    decision: Decision, seen: InstanceReading, policy: Policy, now: datetime
-) -> tuple[DecisionState, str] | None:
+def outdated(decision: Decision, live: LiveRelease, policy: Policy, now: datetime) -> tuple[DecisionState, str] | None:
     """Returns the final state and reason of an open decision that is obsolete; None: carry it out."""
-    limits = [look.limit for look in seen.looks if seen.release == decision.release]
+    limits = [instance.limit for instance in live.instances if live.release == decision.release]
     if not policy.enabled:
         return DecisionState.SUPERSEDED, "the policy was disabled meanwhile"
-    if seen.serving and seen.release != decision.release:
-        return DecisionState.SUPERSEDED, f"{seen.release} is live now"
+    if live.serving and live.release != decision.release:
+        return DecisionState.SUPERSEDED, f"{live.release} is live now"
     if limits and all(limit == decision.to for limit in limits):
         return DecisionState.APPLIED, "every instance has that limit already"
     if limits and max(limits) > max(decision.from_, decision.to):
@@ -152,144 +160,118 @@ def still_idle(decision: Decision, stats: Sequence[InstanceStats], policy: Polic
         return f"no instance of {decision.release} gives figures"
     top = max(stats, key=lambda item: item.working_set)
     if top.working_set >= policy.down * decision.to:
-        return f"read again, {top.id} uses {_mib(top.working_set)} MiB, {_low(policy, decision.to, is_below=False)}"
+        return f"read again, {top.id} uses {_mib(top.working_set)} MiB, not {_low(policy, decision.to)}"
     return None
 
 
-def _up(seen: InstanceReading, policy: Policy) -> _Wish | None:
-    highest = max((look.limit for look in seen.looks), default=0)
-
-    def wish(cause: Cause, words: str, limit: int, most: int) -> _Wish:
-        return _Wish(Action.UP, cause, words, limit, max(highest, min(most, 2 * limit)), most)
-
-    if seen.kills:
-        kill = max(seen.kills, key=lambda each: each.limit)
-        return wish(Cause.OOM_KILL, _killed(kill), kill.limit, kill.max_memory)
-    for cause, asks in ((Cause.FULL, _full), (Cause.FULL_SOON, _full_soon), (Cause.PRESSURE, _pressed)):
-        asking = [(look, words) for look in seen.serving if (words := asks(look, policy))]
-        if asking:
-            look, words = max(asking, key=lambda pair: pair[0].share)
-            return wish(cause, words, look.limit, look.stats.max_memory)
-    return None
+def _lack_of_figures(live: LiveRelease, now: datetime) -> tuple[Cause, str] | None:
+    if not live.instances:
+        return Cause.NO_DATA, "the deployer gives no figures of any instance"
+    if not live.serving:
+        return Cause.RELEASE_UNDER_WAY, f"no instance of {live.release} serves yet"
+    silent_s = min(instance.silent_s(now) for instance in live.serving)
+    return (Cause.NO_DATA, f"no instance gave a sample for {silent_s:.0f} s") if silent_s > STALE_S else None
 
 
-def _full(look: ScalingInput, policy: Policy) -> str | None:
-    running = look.last(policy.samples)
-    if len(running) < policy.samples or min(sample.working_set for sample in running) < policy.up * look.limit:
+def _up(live: LiveRelease, policy: Policy) -> _Proposal | None:
+    def proposal(cause: Cause, reason: str, limit: int, most: int) -> _Proposal:
+        return _Proposal(Action.UP, cause, reason, limit, max(live.limit, min(most, 2 * limit)), most)
+
+    if live.kills:
+        kill = max(live.kills, key=lambda each: each.limit)
+        reason = f"{kill.instance} was killed for want of memory (OOM) at its limit of {_mib(kill.limit)} MiB"
+        return proposal(Cause.OOM_KILL, reason, kill.limit, kill.max_memory)
+    asking = [(cause, instance, why) for instance in live.serving for cause, why in _demands(instance, policy)]
+    if not asking:
         return None
-    return f"{_uses(look)}, {policy.samples} samples running at {_percent(policy.up)} or more"
+    order = list(Cause)  # of two causes, the one that stands first there is named
+    cause, instance, why = min(asking, key=lambda each: (order.index(each[0]), -each[1].share))
+    return proposal(cause, why, instance.limit, instance.stats.max_memory)
 
 
-def _full_soon(look: ScalingInput, policy: Policy) -> str | None:
-    growth = look.growth(policy.samples)
-    if look.share < policy.up_soon or growth is None or growth <= 0:
+def _demands(instance: ScalingInput, policy: Policy) -> Iterator[tuple[Cause, str]]:
+    """Yields why the instance needs a higher limit."""
+    running, growth = instance.last(policy.samples), instance.growth(policy.samples)
+    pressure = instance.stats.memory_pressure
+    if len(running) == policy.samples and min(sample.working_set for sample in running) >= policy.up * instance.limit:
+        yield Cause.FULL, f"{_uses(instance)}, {policy.samples} samples running at {_percent(policy.up)} or more"
+    if instance.share >= policy.up_soon and growth is not None and growth > 0:
+        left_s = max(0.0, (instance.limit - instance.stats.working_set) / growth)
+        if left_s <= policy.horizon_s:
+            soon = f"grows by {_mib(growth)} MiB a second, at its limit in {left_s:.0f} s"
+            yield Cause.FULL_SOON, f"{_uses(instance)} and {soon}"
+    if pressure is not None and pressure >= policy.pressure:
+        waits = f"waits for memory {pressure:.0f} % of the time, {policy.pressure:g} % or more is too much"
+        yield Cause.PRESSURE, f"{_uses(instance)} and {waits}"
+
+
+def _down(live: LiveRelease, policy: Policy) -> _Proposal | None:
+    to = max(live.limit // 2, *(instance.stats.min_memory for instance in live.instances))
+    top = max(live.instances, key=lambda instance: instance.stats.working_set)
+    if to >= live.limit or top.stats.working_set >= policy.down * to:
         return None
-    left_s = max(0.0, (look.limit - look.stats.working_set) / growth)
-    if left_s > policy.horizon_s:
-        return None
-    return f"{_uses(look)} and grows by {_mib(growth)} MiB a second, at its limit in {left_s:.0f} s"
-
-
-def _pressed(look: ScalingInput, policy: Policy) -> str | None:
-    pressure = look.stats.memory_pressure
-    if pressure is None or pressure < policy.pressure:
-        return None
-    return f"{_uses(look)} and waits for memory {pressure:.0f} % of the time, {policy.pressure:g} % or more is too much"
-
-
-def _down(seen: InstanceReading, policy: Policy) -> _Wish | None:
-    limit = max(look.limit for look in seen.looks)
-    to = max(limit // 2, *(look.stats.min_memory for look in seen.looks))
-    top = max(seen.looks, key=lambda look: look.stats.working_set)
-    if to >= limit or top.stats.working_set >= policy.down * to:
-        return None
-    return _Wish(Action.DOWN, Cause.IDLE, f"{_uses(top)}, {_low(policy, to)}", limit, to)
+    return _Proposal(Action.DOWN, Cause.IDLE, f"{_uses(top)}, {_low(policy, to)}", live.limit, to)
 
 
 def _obstacle(
-    wish: _Wish, seen: InstanceReading, policy: Policy, past: Past, now: datetime
+    proposal: _Proposal, live: LiveRelease, inputs: Sequence[Input], policy: Policy, past: Past, now: datetime
 ) -> tuple[Cause, str] | None:
-    up, killed = wish.action is Action.UP, wish.cause is Cause.OOM_KILL
-    if up and wish.to <= wish.from_:
-        return Cause.AT_CAP, f"{wish.words}; {_mib(wish.most)} MiB is the most that resources.max_memory allows"
-    asks = f"{wish.words} asks for {_change(wish)}"
+    up, killed = proposal.action is Action.UP, proposal.cause is Cause.OOM_KILL
+    if up and proposal.to <= proposal.from_:
+        most = f"{_mib(proposal.most)} MiB is the most that resources.max_memory allows"
+        return Cause.AT_CAP, f"{proposal.reason}; {most}"
+    asks = f"{proposal.reason} asks for {proposal.change}"
     if not policy.enabled:
         return Cause.DISABLED, f"{asks}; the policy is not enabled"
-    if seen.under_way and not killed:
+    if live.under_way and not killed:
         return Cause.RELEASE_UNDER_WAY, f"{asks}; it waits for the release that is under way"
-    since_s = _since_change_s(past, now)
-    if up and not killed and since_s < policy.cooldown_s:
-        return Cause.COOLDOWN, f"{asks}; the last change is {since_s:.0f} s ago, {policy.cooldown_s:g} s must pass"
-    if up:
-        return None
-    if since_s < policy.idle_s:
-        return Cause.SETTLING, f"{asks}; the last change is {since_s:.0f} s ago, {policy.idle_s:g} s must pass"
-    used, top = _most_used(seen, policy, now)
-    if used >= policy.down * wish.to:
-        words = f"{top.id} used {_mib(used)} MiB within {policy.idle_s:g} s, {_low(policy, wish.to, is_below=False)}"
-        return Cause.USE_TOO_HIGH, words
+    pause_s = policy.cooldown_s if up else policy.idle_s
+    if past.change and not killed:
+        since_s = (now - (past.change.settled_at or past.change.at)).total_seconds()
+        if since_s < pause_s:
+            cause = Cause.COOLDOWN if up else Cause.SETTLING
+            return cause, f"{asks}; the last change is {since_s:.0f} s ago, {pause_s:g} s must pass"
+    return None if up else _not_idle(proposal, asks, live, inputs, policy, now)
+
+
+def _not_idle(
+    proposal: _Proposal, asks: str, live: LiveRelease, inputs: Sequence[Input], policy: Policy, now: datetime
+) -> tuple[Cause, str] | None:
+    """Returns why the last `idle_s` seconds do not show that use is low."""
+    within = f"within {policy.idle_s:g} s"
+    top = max(inputs, key=lambda item: item.highest)
+    if top.highest >= policy.down * proposal.to:
+        return Cause.USE_TOO_HIGH, f"{top.id} used {_mib(top.highest)} MiB {within}, not {_low(policy, proposal.to)}"
     since = now - timedelta(seconds=policy.idle_s)
-    if killed_one := next((look for look in seen.looks if look.killed_since(since)), None):
-        return Cause.USE_TOO_HIGH, f"{killed_one.id} had an OOM kill within {policy.idle_s:g} s"
-    newest = min(seen.looks, key=lambda look: look.covered_s(now))
+    if killed := next((instance for instance in live.instances if instance.killed_since(since)), None):
+        return Cause.USE_TOO_HIGH, f"{killed.id} had an OOM kill {within}"
+    newest = min(live.instances, key=lambda instance: instance.covered_s(now))
     if (covered_s := newest.covered_s(now)) < policy.idle_s - GAP_S:
         return Cause.NO_DATA, f"{asks}; the samples of {newest.id} cover {covered_s:.0f} of {policy.idle_s:g} s"
     return None
 
 
-def _since_change_s(past: Past, now: datetime) -> float:
-    if past.change is None:
-        return float("inf")
-    return (now - (past.change.settled_at or past.change.at)).total_seconds()
-
-
-def _input(look: ScalingInput, policy: Policy, now: datetime) -> Input:
+def _input(instance: ScalingInput, policy: Policy, now: datetime) -> Input:
     return Input(
-        id=look.id,
-        working_set=look.stats.working_set,
-        limit=look.limit,
-        share=round(look.share, 4),
-        growth=look.growth(policy.samples),
-        highest=look.highest(now - timedelta(seconds=policy.idle_s)),
-        oom_kills=look.stats.oom_kills,
-        pressure=look.stats.memory_pressure,
-        samples=len(look.samples),
+        id=instance.id,
+        working_set=instance.stats.working_set,
+        limit=instance.limit,
+        share=round(instance.share, 4),
+        growth=instance.growth(policy.samples),
+        highest=instance.highest(now - timedelta(seconds=policy.idle_s)),
+        oom_kills=instance.stats.oom_kills,
+        pressure=instance.stats.memory_pressure,
+        samples=len(instance.samples),
     )
 
 
-def _most_used(seen: InstanceReading, policy: Policy, now: datetime) -> tuple[int, ScalingInput]:
-    since = now - timedelta(seconds=policy.idle_s)
-    top = max(seen.looks, key=lambda look: look.highest(since))
-    return top.highest(since), top
+def _uses(instance: ScalingInput) -> str:
+    used, limit = _mib(instance.stats.working_set), _mib(instance.limit)
+    return f"{instance.id} uses {used} of {limit} MiB ({_percent(instance.share)})"
 
 
-def _was_idle(wish: _Wish, seen: InstanceReading, policy: Policy, now: datetime) -> str:
-    used, top = _most_used(seen, policy, now)
-    return f"{top.id} used most in {policy.idle_s:g} s, {_mib(used)} MiB, {_low(policy, wish.to)}"
-
-
-def _silent_s(look: ScalingInput, now: datetime) -> float:
-    return (now - look.samples[-1].at).total_seconds() if look.samples else float("inf")
-
-
-def _killed(kill: Kill) -> str:
-    return f"{kill.instance} was killed for want of memory (OOM) at its limit of {_mib(kill.limit)} MiB"
-
-
-def _uses(look: ScalingInput) -> str:
-    return f"{look.id} uses {_mib(look.stats.working_set)} of {_mib(look.limit)} MiB ({_percent(look.share)})"
-
-
-def _low(policy: Policy, to: int, is_below: bool = True) -> str:
-    return f"{'below' if is_below else 'not below'} {_percent(policy.down)} of {_mib(to)} MiB"
-
-
-def _instances(seen: InstanceReading) -> str:
-    return f"{len(seen.serving)} instances" if len(seen.serving) > 1 else "its one instance"
-
-
-def _change(wish: _Wish) -> str:
-    return f"{_mib(wish.from_)} → {_mib(wish.to)} MiB"
+def _low(policy: Policy, limit: int) -> str:
+    return f"below {_percent(policy.down)} of {_mib(limit)} MiB"
 
 
 def _mib(size: float) -> str:

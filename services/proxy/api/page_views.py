@@ -2,13 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
 from services.proxy.api import format
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.routes.rollout_evidence import TrafficFigures, figures
-from services.proxy.routes.route import Endpoint, Route
+from services.proxy.routes.route import Route
 from services.proxy.traffic import RequestCounts
 from shared.config import SharedSettings
 from shared.errors import Unavailable
@@ -18,18 +17,6 @@ from shared.web.pages import Templates
 HERE = "Canaries"
 
 
-class RolloutRow(NamedTuple):
-    """An app in the overview."""
-
-    route: Route
-    traffic: TrafficFigures
-
-
-class InstanceRow(NamedTuple):
-    track: Track
-    endpoint: Endpoint
-
-
 class ProxyPages:
     """Renders the pages; `hostname` is that of the request's URL.
 
@@ -37,10 +24,10 @@ class ProxyPages:
     """
 
     def __init__(
-        self, control: ControlPlane, ledger: RequestCounts, reader: TrafficReader, settings: SharedSettings
+        self, control: ControlPlane, counts: RequestCounts, reader: TrafficReader, settings: SharedSettings
     ) -> None:
         self._control = control
-        self._ledger = ledger
+        self._counts = counts
         self._reader = reader
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
@@ -51,9 +38,9 @@ class ProxyPages:
             routes = sorted(self._control.routes.values(), key=lambda route: (route.active_rollout is None, route.app))
         except Unavailable as error:
             routes, problem = [], error.detail
-        rows = [RolloutRow(route, self._figures(route)) for route in routes]
+        rows = [(route, self._figures(route)) for route in routes]
         return self._templates.render(
-            "rollouts.html", here=HERE, hostname=hostname, rows=rows, problem=problem, words=format
+            "rollouts.html", here=HERE, hostname=hostname, rows=rows, problem=problem, format=format
         )
 
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
@@ -63,7 +50,7 @@ class ProxyPages:
         parts are then left out, and stay open or focused as they are.
         """
         route = self._control.route(app)
-        instances = [InstanceRow(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
+        instances = [(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
         key = _key(route)
         return self._templates.render(
             "rollout.html",
@@ -78,11 +65,11 @@ class ProxyPages:
             key=key,
             same=key == shown,
             problem=problem,
-            words=format,
+            format=format,
         )
 
     def _figures(self, route: Route) -> TrafficFigures:
-        return figures(self._ledger.view(route), route.weight)
+        return figures(self._counts.view(route), route.weight)
 
 
 def _key(route: Route) -> str:

@@ -8,13 +8,12 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from services.proxy.api.page_views import ProxyPages
+from services.proxy.api.rest import App
 from services.proxy.control.rollout_service import RolloutService
 from shared.errors import Invalid, NotFound, Problem
-from shared.models import AppName
 from shared.proxy_models import RolloutView
 from shared.web.pages import wants_page
 
-App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
 Release = Annotated[
     str, Path(pattern=r"^[a-z][a-z0-9-]*-r\d+$", description="The rollout's id, which is its release's.")
 ]
@@ -93,11 +92,7 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
     async def promote(request: Request, release: Release) -> Response:
         """Makes the canary's build production; the page shows what has become of it."""
         app = _app(release)
-
-        async def ask() -> RolloutView:
-            return rollouts.promote(app, release)
-
-        return await answer(request, app, ask())
+        return await answer(request, app, rollouts.promote(app, release))
 
     return router
 

@@ -112,7 +112,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """Has the deployer make the canary's build production; then the canary is retired and the state is `promoted`.
         Follow it with `GET rollout`; if production refuses the build, the state is `paused` with the reason.
         """
-        return rollouts.promote(app, body.release)
+        return await rollouts.promote(app, body.release)
 
     @routes.get("/traffic", tags=["traffic"], summary="Requests, errors and latencies per track")
     async def traffic(app: App) -> TrafficView:

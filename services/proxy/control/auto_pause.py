@@ -8,13 +8,13 @@ from services.proxy.routes.deployer_liveness import (
     SILENT_AT_START_S,
     SILENT_S,
     DeployerLiveness,
-    after_listening,
-    listened,
+    after_probe,
+    paused_or_resumed,
 )
 from shared.errors import Problem
 from shared.http import ServiceClient
 
-ASK_S = 1.5
+PROBE_S = 1.5
 
 
 async def answers(deployer: ServiceClient) -> bool:
@@ -24,7 +24,7 @@ async def answers(deployer: ServiceClient) -> bool:
     the seconds on looking up the address in a registry that is down.
     """
     try:
-        async with asyncio.timeout(ASK_S):
+        async with asyncio.timeout(PROBE_S):
             await deployer.get("/health", timeout_s=1.0)
     except (Problem, TimeoutError):
         return False
@@ -32,26 +32,26 @@ async def answers(deployer: ServiceClient) -> bool:
 
 
 class AutoPause:
-    """Pauses rollouts while the deployer is silent. `asks` sends one probe, and returns whether it was answered."""
+    """Pauses rollouts while the deployer is silent. `probe` sends one probe, and returns whether it was answered."""
 
-    def __init__(self, control: ControlPlane, asks: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, control: ControlPlane, probe: Callable[[], Awaitable[bool]]) -> None:
         self._control = control
-        self._asks = asks
-        self._hearing: DeployerLiveness | None = None
+        self._probe = probe
+        self._liveness: DeployerLiveness | None = None
         self._silent_s = SILENT_AT_START_S
 
     async def step(self) -> None:
         """Sends one probe; without an active rollout it sends none and forgets what it knows of the deployer."""
         if not any(route.active_rollout for route in self._control.routes.values()):
-            self._hearing, self._silent_s = None, SILENT_S
+            self._liveness, self._silent_s = None, SILENT_S
             return
-        hearing = self._hearing or DeployerLiveness(self._control.now(), self._silent_s)
-        answered = await self._asks()
+        liveness = self._liveness or DeployerLiveness(self._control.now(), self._silent_s)
+        answered = await self._probe()
         now = self._control.now()
-        self._hearing = listened(hearing, answered, now)
+        self._liveness = after_probe(liveness, answered, now)
         for route in list(self._control.routes.values()):
             if route.rollout is None:
                 continue
-            rollout = after_listening(route.rollout, self._hearing, now)
+            rollout = paused_or_resumed(route.rollout, self._liveness, now)
             if rollout is not route.rollout:
                 self._control.put_rollout(route.app, rollout)

@@ -21,8 +21,8 @@ from shared.errors import NotFound, Timeout, Unavailable
 from shared.models import Event, Track
 from shared.proxy_models import RolloutState, TrafficView
 
-LOOK_S = 0.005
-LONGEST_LOOK_S = 0.05
+POLL_S = 0.005
+LONGEST_POLL_S = 0.05
 
 
 class ControlPlane:
@@ -55,13 +55,13 @@ class ControlPlane:
         self._dirty: set[str] = set()
         self._routes: Routes | None = None
         if (routes := snapshot.read()) is not None:
-            self._take_up(routes)
+            self._adopt(routes)
 
     @property
     def routes(self) -> Routes:
         """Routes by app. Raises Unavailable until they were loaded from the disk or from Redis."""
         if self._routes is None:
-            raise Unavailable("the routes are not known yet: there is no copy on disk, and Redis does not answer")
+            raise Unavailable("the routes are not known: neither is a copy on disk, nor does Redis answer; start Redis")
         return self._routes
 
     @property
@@ -83,7 +83,7 @@ class ControlPlane:
         """
         if self.routes.get(route.app) == route and not events:
             return
-        self._keep(route, events)
+        self._set_route(route, events)
         self._write()
 
     def put_rollout(self, app: str, rollout: Rollout, **changes: Any) -> None:
@@ -101,7 +101,7 @@ class ControlPlane:
         if release not in self._aborted:
             self._aborted_file.append(release, reason)
             self._aborted[release] = reason
-        self._keep(*self._aborted_route(route, reason, given or {}))
+        self._set_route(*self._aborted_route(route, reason, given or {}))
         self._write()
         return self.routes[app]
 
@@ -118,7 +118,7 @@ class ControlPlane:
         Raises Timeout, which names what is missing.
         """
         deadline = time.monotonic() + timeout_s
-        look_s = LOOK_S
+        poll_s = POLL_S
         while True:
             try:
                 accepted = await self.admin.versions()
@@ -130,8 +130,8 @@ class ControlPlane:
                 missing = [error.detail]
             if time.monotonic() >= deadline:
                 raise Timeout(f"after {timeout_s:g} s: {'; '.join(missing)}", missing=missing)
-            await asyncio.sleep(look_s)
-            look_s = min(look_s * 1.5, LONGEST_LOOK_S)
+            await asyncio.sleep(poll_s)
+            poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
 
     def version(self, app: str) -> str:
         """Returns a version of the app's whole configuration; equal content has an equal version."""
@@ -150,7 +150,7 @@ class ControlPlane:
     async def load(self) -> None:
         """Takes the routes from Redis if there is no copy on disk. Raises RedisError."""
         if self._routes is None:
-            self._take_up(await self._store.load())
+            self._adopt(await self._store.load())
 
     async def save(self) -> None:
         """Stores all changed routes in Redis. Raises RedisError; the caller then calls it again."""
@@ -188,12 +188,12 @@ class ControlPlane:
             ]
         return missing
 
-    def _take_up(self, routes: Routes) -> None:
+    def _adopt(self, routes: Routes) -> None:
         self._routes = routes
         self._dirty.update(routes)
         for route in list(routes.values()):
             if (rollout := route.active_rollout) and rollout.release in self._aborted:
-                self._keep(*self._aborted_route(route, self._aborted[rollout.release], {}))
+                self._set_route(*self._aborted_route(route, self._aborted[rollout.release], {}))
         self._write()
 
     def _aborted_route(self, route: Route, reason: str, given: dict[str, JsonValue]) -> tuple[Route, list[Event]]:
@@ -210,7 +210,7 @@ class ControlPlane:
         }
         return route.model_copy(update=update), [rollout_event(route.app, rollout, route.weight)]
 
-    def _keep(self, route: Route, events: Sequence[Event]) -> None:
+    def _set_route(self, route: Route, events: Sequence[Event]) -> None:
         update = {"revision": route.revision + 1, "unsent": [*route.unsent, *events]}
         self.routes[route.app] = route.model_copy(update=update)
         self._dirty.add(route.app)

@@ -25,12 +25,12 @@ class DeployerTasks:
     async def step(self) -> None:
         """Tries each outstanding task once; raises the first Problem after every app had its turn."""
 
-        async def hand_over(app: str) -> None:
+        async def run_tasks(app: str) -> None:
             await self._retire(app)
             await self._promote(app)
             await self._follow(app)
 
-        await for_each(self._control.routes, hand_over)
+        await for_each(self._control.routes, run_tasks)
 
     async def _retire(self, app: str) -> None:
         for retirement in self._control.route(app).retirements:
@@ -63,7 +63,9 @@ class DeployerTasks:
         elif asked.state in ENDED:
             self._pause(app, current, f"promotion failed: {asked.id} {asked.state}: {asked.reason}")
         elif current.promotion.release is None:
-            self._store(app, current, current.promotion.model_copy(update={"release": asked.id}))
+            promotion = current.promotion.model_copy(update={"release": asked.id})
+            update = {"rollout": current.model_copy(update={"promotion": promotion})}
+            self._control.put(self._control.route(app).model_copy(update=update))
 
     async def _ask_for_production(self, app: str, rollout: Rollout, promotion: Promotion) -> ReleaseView | None:
         """Returns the production release of the canary's build: an earlier try's, or else a new one; None if
@@ -86,7 +88,7 @@ class DeployerTasks:
             return None
 
     async def _follow(self, app: str) -> None:
-        """Ends the rollout of a release that the deployer has ended; asks only when no instance is left."""
+        """Ends the rollout of a release that the deployer has ended; asks it only when no instance is left."""
         route = self._control.route(app)
         rollout = route.rollout
         if rollout is None or not rollout.active or rollout.promotion or route.endpoints[Track.CANARY]:
@@ -115,7 +117,3 @@ class DeployerTasks:
         else:
             paused = moved(rollout, RolloutState.PAUSED, reason, now)
         self._control.put_rollout(app, paused)
-
-    def _store(self, app: str, rollout: Rollout, promotion: Promotion) -> None:
-        update = {"rollout": rollout.model_copy(update={"promotion": promotion})}
-        self._control.put(self._control.route(app).model_copy(update=update))

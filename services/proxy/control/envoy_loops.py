@@ -49,9 +49,9 @@ class EnvoyWatch:
 class TrafficReader:
     """Reads Envoy's counters into the request counts. `read_at`: time of the last reading."""
 
-    def __init__(self, control: ControlPlane, ledger: RequestCounts) -> None:
+    def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:
         self._control = control
-        self._ledger = ledger
+        self._counts = counts
         self.read_at: datetime | None = None
         self._uptime_s = 0
         self._one_reading = asyncio.Lock()
@@ -60,22 +60,19 @@ class TrafficReader:
         """Returns the app's current figures. Raises NotFound, and Unavailable when Envoy does not answer."""
         self._control.route(app)
         await self.step()
-        return self._ledger.view(self._control.route(app))
+        return self._counts.view(self._control.route(app))
 
     async def step(self) -> None:
         """Reads Envoy's counters once. Raises Unavailable when Envoy does not answer."""
         async with self._one_reading:
-            await self._read()
-
-    async def _read(self) -> None:
-        admin = self._control.admin
-        before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
-        uptime_s = await admin.uptime_s()
-        latencies = await admin.latencies()
-        clusters = await admin.clusters()
-        if uptime_s < self._uptime_s:
-            self._ledger.restart()
-        self._uptime_s = uptime_s
-        self._ledger.count(self._control.routes.values(), clusters)
-        self._ledger.time(before, clusters, latencies)
-        self.read_at = self._control.now()
+            admin = self._control.admin
+            before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
+            uptime_s = await admin.uptime_s()
+            latencies = await admin.latencies()
+            clusters = await admin.clusters()
+            if uptime_s < self._uptime_s:
+                self._counts.reset()
+            self._uptime_s = uptime_s
+            self._counts.add_requests(self._control.routes.values(), clusters)
+            self._counts.add_latencies(before, clusters, latencies)
+            self.read_at = self._control.now()

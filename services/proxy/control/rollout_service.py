@@ -8,11 +8,11 @@ from services.proxy.routes.rollout import (
     Promotion,
     Rollout,
     moved,
-    release_number,
     with_earlier,
 )
 from services.proxy.routes.route import DEFAULT_WEIGHT
 from shared.errors import Conflict, Invalid, Timeout
+from shared.models import release_number
 from shared.proxy_models import RolloutState, RolloutView
 
 CONFIRM_S = 3.0
@@ -94,7 +94,7 @@ class RolloutService:
             self._control.put_rollout(app, resumed)
         return await self._confirmed(app)
 
-    def promote(self, app: str, release: str) -> RolloutView:
+    async def promote(self, app: str, release: str) -> RolloutView:
         """Stores the intent to promote; a loop then has the deployer make the canary's build production."""
         rollout = self._current(app, release)
         if rollout.state is RolloutState.ABORTED:
@@ -107,7 +107,7 @@ class RolloutService:
     def _current(self, app: str, release: str) -> Rollout:
         current = self._control.route(app).rollout
         if current is None:
-            raise Conflict(f"{app} has no rollout")
+            raise Conflict(f"{app} has no rollout; release a build to its canary first")
         if current.release != release:
             raise Conflict(f"{release} is not the current rollout of {app}, which is {current.release}")
         return current

@@ -29,8 +29,8 @@ from shared.registry import Registry
 
 CONFIRM_S = 5.0
 SETTLE_S = 0.01
-IDLE_LOOKS = 3
-LOOK_S = 0.005
+IDLE_READINGS = 3
+POLL_S = 0.005
 HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 GONE = (InstanceState.FAILED, InstanceState.STOPPED)
 
@@ -40,10 +40,10 @@ Records = dict[Track, list[InstanceRecord]]
 class RegistrySync:
     """Applies the registry's instances to the routes, one app at a time."""
 
-    def __init__(self, control: ControlPlane, registry: Registry, ledger: RequestCounts, domain: str) -> None:
+    def __init__(self, control: ControlPlane, registry: Registry, counts: RequestCounts, domain: str) -> None:
         self._control = control
         self._registry = registry
-        self._ledger = ledger
+        self._counts = counts
         self._domain = domain
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -65,7 +65,7 @@ class RegistrySync:
             self._observe(route.model_copy(update={"hosts": hosts, "health": request.health}), records, request.health)
         deadline = time.monotonic() + CONFIRM_S
         clusters = await self._control.confirm(app, CONFIRM_S, healthy=True)
-        if await self._take_out_drained(app):
+        if await self._remove_drained(app):
             clusters = await self._control.confirm(app, deadline - time.monotonic(), healthy=True)
         return self._result(app, records, clusters)
 
@@ -86,7 +86,7 @@ class RegistrySync:
         async def drain_app(app: str) -> None:
             if _draining(self._control.route(app)):
                 await self._control.confirm(app, CONFIRM_S)
-                await self._take_out_drained(app)
+                await self._remove_drained(app)
 
         await for_each(self._control.routes, drain_app)
 
@@ -102,7 +102,7 @@ class RegistrySync:
         leaving = {record.id for track in Track for record in records[track] if record.state in GONE}
         if route and any(leaving & route.endpoints[track].keys() for track in Track):
             with contextlib.suppress(Unavailable):
-                self._ledger.count(self._control.routes.values(), await self._control.admin.clusters())
+                self._counts.add_requests(self._control.routes.values(), await self._control.admin.clusters())
 
     def _observe(self, route: Route, records: Records, health: str | None) -> None:
         now = self._control.now()
@@ -120,7 +120,7 @@ class RegistrySync:
             endpoints = {track: without_replaced(route.endpoints[track], claimed) for track in Track}
             self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
-    async def _take_out_drained(self, app: str) -> bool:
+    async def _remove_drained(self, app: str) -> bool:
         """Removes drained endpoints, and returns whether there were any. Call it after Envoy has accepted that they
         drain.
         """
@@ -128,15 +128,15 @@ class RegistrySync:
         if not draining:
             return False
         await asyncio.sleep(SETTLE_S)  # the workers follow the main thread, of which the admin speaks, within 6 ms
-        looks = [await self._control.admin.clusters()]
-        while len(looks) < IDLE_LOOKS:
-            await asyncio.sleep(LOOK_S)
-            looks.append(await self._control.admin.clusters())
+        readings = [await self._control.admin.clusters()]
+        while len(readings) < IDLE_READINGS:
+            await asyncio.sleep(POLL_S)
+            readings.append(await self._control.admin.clusters())
         route = self._control.route(app)
-        self._ledger.count(self._control.routes.values(), looks[-1])
+        self._counts.add_requests(self._control.routes.values(), readings[-1])
         now = self._control.now()
         endpoints = {
-            track: without_drained(route.endpoints[track], draining, _most_active(looks, app, track), now)
+            track: without_drained(route.endpoints[track], draining, _most_active(readings, app, track), now)
             for track in Track
         }
         self._control.put(route.model_copy(update={"endpoints": endpoints}))
@@ -172,10 +172,10 @@ def _draining(route: Route) -> frozenset[str]:
     return frozenset(endpoint.id for endpoint in endpoints if endpoint.state is EndpointState.DRAINING)
 
 
-def _most_active(looks: list[Clusters], app: str, track: Track) -> dict[str, int]:
-    """Returns the maximum of requests in flight over all looks, by address; an address that one look lacks is
+def _most_active(readings: list[Clusters], app: str, track: Track) -> dict[str, int]:
+    """Returns the maximum of requests in flight over all readings, by address; an address that one reading lacks is
     left out.
     """
-    active = [look.active(cluster_name(app, track)) for look in looks]
-    seen = set.intersection(*(set(look) for look in active))
-    return {address: max(look[address] for look in active) for address in seen}
+    active = [reading.active(cluster_name(app, track)) for reading in readings]
+    seen = set.intersection(*(set(reading) for reading in active))
+    return {address: max(reading[address] for reading in active) for address in seen}

@@ -1,12 +1,10 @@
 """Envoy's bootstrap: three listeners whose routes, and all clusters, come from files. Pure."""
 
 from pathlib import Path
-from typing import Any
 
+from services.proxy.envoy.clusters import Json, file_source
 from services.proxy.envoy.routes import rds_file
 from shared.config import SharedSettings
-
-Json = dict[str, Any]
 
 CDS_FILE = "cds.json"
 OWNER_ONLY = 0o600
@@ -22,7 +20,7 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Jso
     return {
         "node": {"id": "slipway", "cluster": "slipway"},
         "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": OWNER_ONLY}}},
-        "dynamic_resources": {"cds_config": _file(folder / CDS_FILE)},
+        "dynamic_resources": {"cds_config": file_source(folder / CDS_FILE)},
         "static_resources": {
             "listeners": [_listener(name, settings.host, port, folder) for name, port in ports.items()]
         },
@@ -42,17 +40,12 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Jso
     }
 
 
-def _file(path: Path) -> Json:
-    """Returns a config source that Envoy reloads when another file is moved onto it; it misses writes into the file."""
-    return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
-
-
 def _listener(name: str, host: str, port: int, folder: Path) -> Json:
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network."
         "http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
-        "rds": {"route_config_name": name, "config_source": _file(folder / rds_file(name))},
+        "rds": {"route_config_name": name, "config_source": file_source(folder / rds_file(name))},
         "use_remote_address": True,
         "server_header_transformation": "PASS_THROUGH",
         "http_protocol_options": {"accept_http_10": True},

@@ -37,6 +37,11 @@ def eds_file(app: str, track: Track) -> str:
     return f"eds/{app}.{track}.json"
 
 
+def file_source(path: Path) -> Json:
+    """Returns a config source that Envoy reloads when another file is moved onto it; it misses writes into the file."""
+    return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
+
+
 def clusters(route: Route, folder: Path) -> list[Json]:
     """Returns the app's clusters; `folder` is where Envoy finds its files."""
     tracks = [_track_cluster(route, track, folder) for track in (Track.CANARY, Track.STABLE)]
@@ -57,7 +62,7 @@ def endpoints(route: Route, track: Track) -> list[Json]:
 
 def _endpoint(endpoint: Endpoint, track: Track, path: str) -> Json:
     host, _, port = endpoint.address.rpartition(":")
-    told = {"track": str(track), "release": endpoint.release, "instance": endpoint.id}
+    metadata = {"track": str(track), "release": endpoint.release, "instance": endpoint.id}
     # A release with another health path would fail the track's check; the deployer's probe still watches it.
     unchecked = endpoint.health not in (None, path)
     return {
@@ -66,7 +71,7 @@ def _endpoint(endpoint: Endpoint, track: Track, path: str) -> Json:
             "health_check_config": {"disable_active_health_check": unchecked},
         },
         "health_status": EDS_HEALTH[endpoint.state],
-        "metadata": {"filter_metadata": {"slipway": told}},
+        "metadata": {"filter_metadata": {"slipway": metadata}},
     }
 
 
@@ -77,12 +82,11 @@ def _track_cluster(route: Route, track: Track, folder: Path) -> Json:
         "max_requests": 4096,
         "max_retries": 1024,  # the default, 3, overflows at once when an instance dies
     }
-    source = {"resource_api_version": "V3", "path_config_source": {"path": str(folder / eds_file(route.app, track))}}
     return {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": cluster_name(route.app, track),
         "type": "EDS",
-        "eds_cluster_config": {"eds_config": source},
+        "eds_cluster_config": {"eds_config": file_source(folder / eds_file(route.app, track))},
         "connect_timeout": "0.25s",
         "lb_policy": "LEAST_REQUEST",
         "ignore_health_on_host_removal": True,

@@ -5,16 +5,13 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from services.proxy.envoy.bootstrap import CDS_FILE, bootstrap
-from services.proxy.envoy.clusters import clusters, eds_file, endpoints
+from services.proxy.envoy.clusters import Json, clusters, eds_file, endpoints
 from services.proxy.envoy.routes import LISTENERS, rds_file, route_configuration
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
 from shared.models import Track
-
-Json = dict[str, Any]
 
 SUN_PATH = 103  # bytes of a unix socket's path: 107 on Linux, 103 on macOS
 

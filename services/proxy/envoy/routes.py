@@ -6,13 +6,10 @@ canary       the canary's instances only
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from services.proxy.envoy.clusters import cluster_name, split_name
+from services.proxy.envoy.clusters import Json, cluster_name, split_name
 from services.proxy.routes.route import Route
 from shared.models import Track
-
-Json = dict[str, Any]
 
 LISTENERS = ("public", "production", "canary")
 TRACK_HEADER = "x-slipway-track"

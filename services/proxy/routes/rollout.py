@@ -82,19 +82,13 @@ def with_earlier(ended_one: Rollout | None, earlier: list[Rollout]) -> list[Roll
     return ([ended_one] if ended_one else []) + earlier[: KEPT - bool(ended_one)]
 
 
-def release_number(release: str) -> int:
-    """Returns the number in a release id (`notes-r9` → 9): ids count up per app. 0 for other texts."""
-    number = release.rpartition("-r")[2]
-    return int(number) if number.isdecimal() else 0
-
-
 def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
     """Returns the event `rollout.<state>`; `weight` in percent; with `evidence` if the rollout has ended."""
-    told: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
+    details: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
     if rollout.commit:
-        told["commit"] = rollout.commit
+        details["commit"] = rollout.commit
     if not rollout.active:
-        told["evidence"] = rollout.evidence
+        details["evidence"] = rollout.evidence
     return Event(
         type=f"rollout.{rollout.state}",
         app=app,
@@ -102,7 +96,7 @@ def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
         id=rollout.release,
         reason=rollout.reason,
         notify=rollout.notify,
-        **told,
+        **details,
     )
 
 

@@ -6,8 +6,9 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from services.proxy.routes.rollout import Rollout
+from shared.latency import quantile_ms
 from shared.models import Track, View
-from shared.proxy_models import LatencyHistogram, TrafficView
+from shared.proxy_models import TrafficView
 
 LONGEST_GIVEN = 16 * 1024
 
@@ -33,25 +34,6 @@ class TrafficFigures(View):
     tracks: dict[Track, TrackFigures]
 
 
-def quantile_ms(histogram: LatencyHistogram, share: float) -> float | None:
-    """Returns the latency in milliseconds that `share` (0 to 1) of the requests did not exceed; None without a request.
-
-    Interpolated linearly within its bucket, as Prometheus' `histogram_quantile` does; above the last bound, that bound.
-    """
-    total = histogram.counts[-1] if histogram.counts else 0
-    if not total:
-        return None
-    rank = share * total
-    lower, below = 0.0, 0
-    for bound, count in zip(histogram.le_ms, histogram.counts, strict=False):
-        if bound is None:
-            break
-        if count >= rank:
-            return round(lower + (bound - lower) * (rank - below) / (count - below), 1)
-        lower, below = bound, count
-    return lower
-
-
 def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
     """Summarizes the traffic; `weight` is the app's setting in percent, even while there is no split."""
     tracks = {
@@ -59,9 +41,9 @@ def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
             release=one.release,
             requests=one.requests,
             errors=one.errors,
-            p50_ms=quantile_ms(one.latency, 0.5),
-            p95_ms=quantile_ms(one.latency, 0.95),
-            p99_ms=quantile_ms(one.latency, 0.99),
+            p50_ms=quantile_ms(one.latency, 0.5, digits=1),
+            p95_ms=quantile_ms(one.latency, 0.95, digits=1),
+            p99_ms=quantile_ms(one.latency, 0.99, digits=1),
         )
         for track, one in traffic.tracks.items()
     }

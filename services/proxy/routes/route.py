@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from services.proxy.routes.rollout import Rollout, release_number
-from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View
+from services.proxy.routes.rollout import Rollout
+from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View, release_number
 from shared.proxy_models import RouteState
 
 DRAIN_S = 30.0
@@ -161,15 +161,17 @@ def drain_aborted(endpoints: Endpoints, aborted: frozenset[str], known: Endpoint
     return result
 
 
-def without_drained(endpoints: Endpoints, told: frozenset[str], active: Mapping[str, int], now: datetime) -> Endpoints:
+def without_drained(
+    endpoints: Endpoints, draining: frozenset[str], active: Mapping[str, int], now: datetime
+) -> Endpoints:
     """Removes draining endpoints that are idle or have drained for 30 s.
 
-    `told`: ids that Envoy knew as draining before it was looked at. `active`: requests in flight by address, the
-    maximum of several looks; an address that is missing was not seen, which does not mean idle.
+    `draining`: ids that Envoy knew as draining before it was read. `active`: requests in flight by address, the
+    maximum of several readings; an address that is missing was not seen, which does not mean idle.
     """
 
     def stays(endpoint: Endpoint) -> bool:
-        if endpoint.state is not EndpointState.DRAINING or endpoint.id not in told:
+        if endpoint.state is not EndpointState.DRAINING or endpoint.id not in draining:
             return True
         return active.get(endpoint.address) != 0 and (now - endpoint.since).total_seconds() < DRAIN_S
 

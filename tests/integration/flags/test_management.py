@@ -152,8 +152,8 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(http: httpx.
     await http.put("/flags/both", json=SWITCH)
     document = {"flags": {"both": SWITCH | {"defaultVariant": "off"}, "new": SWITCH}}
     params = {"mode": "replace", "dry_run": "true"}
-    told = (await http.post("/import", json=document, params=params)).json()
-    assert {item["key"]: item["what"] for item in told["items"]} == {
+    imported = (await http.post("/import", json=document, params=params)).json()
+    assert {item["key"]: item["what"] for item in imported["items"]} == {
         "both": "changed",
         "new": "made",
         "old": "deleted",
@@ -161,7 +161,7 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(http: httpx.
     assert (await http.get("/flags/both")).json()["defaultVariant"] == "on"
     done = (await http.post("/import", json=document, params=params | {"dry_run": "false"})).json()
     assert {(item["key"], item["environment"]) for item in done["items"]} == {
-        (item["key"], item["environment"]) for item in told["items"]
+        (item["key"], item["environment"]) for item in imported["items"]
     }
     assert [flag["key"] for flag in (await http.get("/flags", params=CANARY)).json()["items"]] == ["both", "old"]
     assert (await http.get("/flags/old/history")).json()["items"][0]["after"] is None

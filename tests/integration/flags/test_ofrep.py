@@ -142,8 +142,8 @@ async def test_a_copy_that_was_told_later_than_its_client_looks_before_it_answer
     async with client_of(mine) as here, client_of(other) as there:
         await here.put("/flags/k", json=SWITCH)
         assert (await there.post(ALL)).json()["flags"] == []
-        told = caches[0].edition(PRODUCTION).etag
-        assert len((await there.post(ALL, params={"flagConfigEtag": told})).json()["flags"]) == 1
+        etag = caches[0].snapshot(PRODUCTION).etag
+        assert len((await there.post(ALL, params={"flagConfigEtag": etag})).json()["flags"]) == 1
 
 
 async def test_a_context_that_is_none_is_an_error_of_the_whole(http: httpx.AsyncClient) -> None:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from services.flags.app_user_store import RedisAppUser
-from services.flags.change import Decide, FlagPlace, Flags, Precondition, Wanted, places, tag
+from services.flags.change import Decide, FlagId, Flags, Precondition, Wanted, flag_ids, tag
 from services.flags.change import put as putting
 from services.flags.flag import Change, Definition
 from services.flags.store import FlagStore
@@ -47,7 +47,7 @@ def switch(variant: str = "on", **changes: Any) -> Definition:
 
 
 def after(key: str, definition: Definition | None, where: tuple[Environment, ...] = BOTH) -> Decide:
-    return lambda flags: {FlagPlace(environment, key): definition for environment in where}
+    return lambda flags: {FlagId(environment, key): definition for environment in where}
 
 
 async def put(
@@ -94,14 +94,14 @@ async def test_a_decision_is_told_the_flags_of_its_keys_everywhere_or_all(store:
 
     def decide(flags: Flags) -> Wanted:
         seen.append(flags)
-        return {place: switch("off") for place in flags}
+        return {flag_id: switch("off") for flag_id in flags}
 
     changes = await store.change(["k", "none"], decide, actor="ann", at=AT)
     assert [(change.environment, change.key) for change in changes] == [(PRODUCTION, "k")]
     await store.change(None, decide, actor="ann", at=AT)
     named = [set(flags) for flags in seen]
     assert named == [{(PRODUCTION, "k")}, {(PRODUCTION, "k"), (PRODUCTION, "other"), (CANARY, "other")}]
-    assert seen[0][FlagPlace(PRODUCTION, "k")].definition == switch("on")
+    assert seen[0][FlagId(PRODUCTION, "k")].definition == switch("on")
 
 
 async def test_many_flags_change_at_once_or_none_does(store: FlagStore) -> None:
@@ -174,7 +174,7 @@ async def test_a_change_is_announced_whoever_made_it(store: FlagStore, other: Fl
 async def test_when_flags_were_evaluated_is_kept_until_they_go(store: FlagStore) -> None:
     assert await store.evaluated() == {}
     await put(store, "k", switch())
-    here, there, every = FlagPlace(PRODUCTION, "k"), FlagPlace(CANARY, "k"), FlagPlace(CANARY, "*")
+    here, there, every = FlagId(PRODUCTION, "k"), FlagId(CANARY, "k"), FlagId(CANARY, "*")
     later = AT + timedelta(seconds=1.5)
     await store.note_evaluated({here: AT, there: AT, every: AT})
     await store.note_evaluated({here: later})
@@ -188,9 +188,9 @@ async def test_two_writers_at_once_lose_neither_change(store: FlagStore, redis_s
     clients = [connect(redis_server) for _ in range(4)]
 
     def count(flags: Flags) -> Wanted:
-        current = flags[FlagPlace(PRODUCTION, "k")].definition
+        current = flags[FlagId(PRODUCTION, "k")].definition
         return {
-            FlagPlace(PRODUCTION, "k"): current.model_copy(
+            FlagId(PRODUCTION, "k"): current.model_copy(
                 update={"metadata": {"count": int(current.metadata["count"]) + 1}}
             )
         }
@@ -232,12 +232,12 @@ async def test_a_mirror_passes_from_one_flag_to_another_in_one_go(store: FlagSto
 async def test_of_two_who_read_the_same_one_is_told(store: FlagStore, redis_server: str) -> None:
     await put(store, "k", switch())
     _, flags = await store.load()
-    there = {FlagPlace(flag.environment, flag.key): flag for flag in flags}
-    seen = Precondition(if_match=tag(there, places("k", None)))
+    there = {FlagId(flag.environment, flag.key): flag for flag in flags}
+    seen = Precondition(if_match=tag(there, flag_ids("k", None)))
     clients = [connect(redis_server) for _ in range(4)]
     writes = [
         FlagStore(client).change(
-            ["k"], putting(places("k", None), switch(metadata={"by": number}), seen), actor="a", at=AT
+            ["k"], putting(flag_ids("k", None), switch(metadata={"by": number}), seen), actor="a", at=AT
         )
         for number, client in enumerate(clients)
     ]

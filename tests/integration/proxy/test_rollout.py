@@ -66,10 +66,10 @@ async def test_abort_takes_the_canary_out_of_every_route_for_good(
         await until(lambda: stack.deployer.calls == expected)
         ended = [("rollout.progressing", "notes-r2", "the canary is ready"), ("rollout.aborted", *ABORT.values())]
 
-        async def told() -> bool:
+        async def event_stored() -> bool:
             return await events(redis) == ended
 
-        await until(told)
+        await until(event_stored)
     assert (stack.settings.home / "envoy" / "aborted").read_text() == "notes-r2 errors above 1 %\n"
 
 
@@ -101,10 +101,10 @@ async def test_a_newer_release_supersedes_the_older_rollout(
         call = ("/releases/notes-r2/retire", {"state": "retired", "reason": "superseded"})
         await until(lambda: stack.deployer.calls == [call])
 
-        async def told() -> bool:
+        async def event_stored() -> bool:
             return ("rollout.aborted", "notes-r2", "superseded") in await events(redis)
 
-        await until(told)
+        await until(event_stored)
 
 
 async def test_promotion_makes_the_build_production_and_retires_the_canary(
@@ -245,10 +245,10 @@ async def test_an_abort_needs_neither_redis_nor_a_service_that_had_it(tmp_path: 
                     assert (await http.get("/")).text == "stable"
                     own.start()
 
-                    async def told() -> bool:
+                    async def event_stored() -> bool:
                         return ("rollout.aborted", *ABORT.values()) in await events(redis)
 
-                    await until(told, 10)
+                    await until(event_stored, 10)
                     assert (await stack.sync())["instances"]["notes-r2-canary"]["route"] == "absent"
                     await assert_canary_unreachable(stack, http)
     finally:

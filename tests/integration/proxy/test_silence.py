@@ -47,7 +47,7 @@ async def test_a_silent_deployer_pauses_over_restarts_and_an_answering_one_resum
         ask = ("/apps/notes/environments/production/releases", {"build": "notes-7"})
         await until(lambda: ask in stack.deployer.calls)
 
-        async def told() -> bool:
+        async def event_stored() -> bool:
             stream: Any = await redis.xrange("events")
             events = [json.loads(fields["event"]) for _, fields in stream]
             assert all((event["notify"], event["weight"]) == (NOTIFY, 100) for event in events)
@@ -57,7 +57,7 @@ async def test_a_silent_deployer_pauses_over_restarts_and_an_answering_one_resum
                 "rollout.progressing",
             ]
 
-        await until(told)
+        await until(event_stored)
 
 
 async def test_the_outage_of_redis_is_not_the_deployers(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ async def test_the_outage_of_redis_is_not_the_deployers(tmp_path: Path) -> None:
             async with stack.service():
                 await stack.with_canary(100)
                 own.kill()
-                asked = stack.deployer.asked
-                await until(lambda: stack.deployer.asked >= asked + 6, 30)  # more questions than silence takes
+                probes = stack.deployer.health_probes
+                await until(lambda: stack.deployer.health_probes >= probes + 6, 30)  # more questions than silence takes
                 view = (await stack.api.get(PAGE)).json()
                 assert (view["state"], view["reason"]) == ("progressing", "the canary is ready")
     finally:

@@ -57,7 +57,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 
 class Outside:
     """Build and proxy. `seen` is what the proxy was told, in order: `ready <id>`, `draining <id>`, `absent <id>` (its
-    answer), `term <id>` (the app itself says that it got SIGTERM), and calls about rollouts. `told`: whom
+    answer), `term <id>` (the app itself says that it got SIGTERM), and calls about rollouts. `notified`: whom
     rollouts are to be told to.
     """
 
@@ -65,7 +65,7 @@ class Outside:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.seen: list[str] = []
-        self.told: list[str] = []
+        self.notified: list[str] = []
         self.builds: dict[str, dict[str, Any]] = {}
         self.syncs: list[dict[str, Any]] = []
         self.rollout_status = 200
@@ -115,7 +115,7 @@ class Outside:
         async def open_rollout(name: str, request: Request) -> Any:
             body = await request.json()
             self.seen.append(f"rollout {body['release']} {body['weight']}")
-            self.told += body["notify"]
+            self.notified += body["notify"]
             return JSONResponse({"detail": "it was aborted"}, self.rollout_status)
 
         @app.post("/apps/{name}/rollout/abort")

@@ -11,7 +11,7 @@ from shared.manifest import MIB
 from shared.models import Artifact
 
 ID = "notes-r1-1"
-LOOK_S = 0.1
+POLL_S = 0.1
 # Holds as many MiB as the file `wanted` in its HOME says; `held` says how many it does.
 EATER = """
 import os, time
@@ -77,7 +77,7 @@ async def overeat(driver: ProcessDriver, home: Path, mib: int) -> InstanceStatus
     async with asyncio.timeout(10):
         while (status := (await driver.statuses())[ID]).running:
             await driver.enforce()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
     return status
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from redis.asyncio import Redis
+
 from services.deployer.drivers.driver import (
     ArtifactGone,
     DriverError,
@@ -17,27 +19,29 @@ from services.deployer.drivers.driver import (
     Usage,
     VolumeMount,
 )
-from services.deployer.plan.observe import ObservationLimits, World
-from services.deployer.releases.environment import NOTHING, Override, desired
+from services.deployer.plan.observe import InstanceHealth, ObservationLimits, World
+from services.deployer.reconcile.prober import Prober, ProbeTarget
+from services.deployer.releases.environment import NOTHING, EnvironmentId, Override, desired
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.override_encryption import OverrideEncryption
 from services.deployer.releases.release import Release, ReleaseTransition
+from shared.events import STREAM
 from shared.manifest import Manifest
 from shared.models import (
     TRACK_OF,
     Artifact,
     Environment,
+    Event,
     InstanceRecord,
     InstanceState,
     ReleaseFailure,
     ReleaseState,
-    ServiceRecord,
-    Track,
 )
 from shared.proxy_models import RouteState
+from shared.registry import RedisRegistry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-VAULT = OverrideEncryption(["a key for tests"])
+ENCRYPTION = OverrideEncryption(["a key for tests"])
 LIMITS = ObservationLimits(ready_deadline_s=30, watch_s=10, unhealthy_kept_s=30)
 
 
@@ -107,7 +111,7 @@ def a_failure(instance: str = "notes-r1-1") -> ReleaseFailure:
 
 
 def a_world(
-    releases: Iterable[Release], instances: Iterable[Instance], *, routable: Iterable[str] = (), **known: Any
+    releases: Iterable[Release], instances: Iterable[Instance], *, routable: Iterable[str] = (), **facts: Any
 ) -> World:
     """All instances run; the proxy sends visitors to `routable`, all that is not starting is in the registry."""
     all_instances = list(instances)
@@ -119,8 +123,14 @@ def a_world(
     return World(
         releases={release.id: release for release in releases},
         instances={instance.id: instance for instance in all_instances},
-        **{**given, **known},
+        **{**given, **facts},
     )
+
+
+async def stored_events(redis: Redis) -> list[Event]:
+    """Returns the events of the stream, oldest first."""
+    entries: Any = await redis.xrange(STREAM)
+    return [Event.model_validate_json(fields["event"]) for _, fields in entries]
 
 
 class FakeDriver:
@@ -241,7 +251,7 @@ class FakeDriver:
     async def check(self) -> str | None:
         return "it does not answer" if self.is_away else None
 
-    def telling_ends(self, tell: Callable[[], None]) -> AbstractContextManager[None]:
+    def watching_ends(self, on_end: Callable[[], None]) -> AbstractContextManager[None]:
         return nullcontext()
 
     def _known(self, instance_id: str) -> InstanceStatus:
@@ -250,37 +260,13 @@ class FakeDriver:
         return self._statuses[instance_id]
 
 
-class MemoryRegistry:
-    def __init__(self) -> None:
-        self.entries: dict[tuple[str, Track], dict[str, InstanceRecord]] = {}
-
-    async def announce(self, record: ServiceRecord) -> None: ...
-
-    async def withdraw(self, record: ServiceRecord) -> None: ...
-
-    async def services(self) -> list[ServiceRecord]:
-        return []
-
-    async def put_instance(self, app: str, track: Track, record: InstanceRecord) -> None:
-        self.entries.setdefault((app, track), {})[record.id] = record
-
-    async def delete_instance(self, app: str, track: Track, instance_id: str) -> None:
-        self.entries.get((app, track), {}).pop(instance_id, None)
-
-    async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
-        return sorted(self.entries.get((app, track), {}).values(), key=lambda record: record.id)
-
-    async def tracks(self) -> list[tuple[str, Track]]:
-        return sorted(key for key, records in self.entries.items() if records)
-
-
 class FakeProxy:
     """Routes as the registry says; a draining instance leaves at the second look. `violations`: where a release broke
     what none may break (an assertion here would end in a background job, and be logged, not seen). `stop_first`: it may
     have more draining than ready.
     """
 
-    def __init__(self, registry: MemoryRegistry, driver: FakeDriver) -> None:
+    def __init__(self, registry: RedisRegistry, driver: FakeDriver) -> None:
         self.rollouts: list[str] = []
         self.aborted: list[str] = []
         self.violations: list[str] = []
@@ -322,3 +308,16 @@ class FakeProxy:
     def _before_stop(self, instance_id: str) -> None:
         if instance_id in self._in_route:
             self.violations.append(f"{instance_id} was stopped while visitors were sent to it")
+
+
+class FakeProber(Prober):
+    """Finds everybody well."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, InstanceHealth] = {}
+
+    def follow(self, environment_id: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
+        self._found = dict.fromkeys(targets, InstanceHealth(0, "well"))
+
+    def health(self) -> Mapping[str, InstanceHealth]:
+        return self._found

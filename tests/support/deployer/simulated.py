@@ -10,7 +10,7 @@ from services.deployer.plan.action import Change, Check, MoveRelease, StartInsta
 from services.deployer.plan.apply_changes import apply
 from services.deployer.plan.observe import InstanceHealth, World
 from services.deployer.plan.plan import plan
-from services.deployer.plan.plan_work import work
+from services.deployer.plan.plan_work import plan_work
 from services.deployer.plan.registry_diff import to_delete, to_put
 from services.deployer.releases.environment import Override
 from services.deployer.releases.instance import Instance
@@ -44,7 +44,7 @@ class Simulation:
     def now(self) -> datetime:
         return after(self.now_s)
 
-    def order(self, *, volumes: bool, bad: bool) -> Release:
+    def create_release(self, *, volumes: bool, bad: bool) -> Release:
         """A release that waits; the instances of a bad one end at once."""
         number = len(self.releases) + 1
         given = [{"name": "data", "path": "/data"}] if volumes else []
@@ -58,13 +58,13 @@ class Simulation:
     def happen(self) -> None:
         """One thing, whatever comes next."""
         kind = self.chance.choices(
-            ["think", "begin", "finish", "crash", "fall ill", "restart", "order", "variables", "retire"],
+            ["reconcile", "begin", "finish", "crash", "fall ill", "restart", "order", "variables", "retire"],
             [30, 20, 30, 2, 2, 2, 3, 1, 1],
         )[0]
         self.now_s += self.chance.choice([0, 0.1, 1, 5])
         match kind:
-            case "think":
-                self._think()
+            case "reconcile":
+                self._reconcile()
             case "begin":
                 self._begin()
             case "finish" if self._in_flight:
@@ -79,7 +79,7 @@ class Simulation:
                         self._finish(piece)
                 self._forget()
             case "order":
-                self.order(volumes=self.chance.random() < 0.8, bad=self.chance.random() < 0.3)
+                self.create_release(volumes=self.chance.random() < 0.8, bad=self.chance.random() < 0.3)
             case "variables":
                 self._override = Override(variables={"A": str(self.now_s)})
             case "retire":
@@ -93,7 +93,7 @@ class Simulation:
         self.ill.clear()
         for _ in range(400):
             self.now_s += 1
-            self._think()
+            self._reconcile()
             self._begin()
             for piece in sorted(self._in_flight, key=str):
                 self._finish(piece)
@@ -131,8 +131,8 @@ class Simulation:
             checked=dict(self._checked),
         )
 
-    def _think(self) -> None:
-        """As the runner does, and sometimes only the half of it."""
+    def _reconcile(self) -> None:
+        """As the reconciler does, and sometimes only the half of it."""
         for _ in range(ROUNDS):
             world = self._world()
             if changes := plan(world, LIMITS, self.now):
@@ -162,10 +162,10 @@ class Simulation:
             self._changed()
 
     def _begin(self) -> None:
-        for piece in work(self._world()):
+        for piece in plan_work(self._world()):
             late = (
                 isinstance(piece, StopInstance) and StartInstance(piece.instance) in self._in_flight
-            )  # as the worker does
+            )  # as the executor does
             if not late:
                 self._in_flight.setdefault(piece, self._version)
 

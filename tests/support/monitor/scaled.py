@@ -7,13 +7,13 @@ from typing import Any
 
 from services.monitor.samples.sample import Sample
 from services.monitor.scaling.scaling_decision import Action, Cause, Decision, DecisionState
-from services.monitor.scaling.scaling_input import EnvironmentKey, InstanceReading, ScalingInput, see
+from services.monitor.scaling.scaling_input import EnvironmentKey, LiveRelease, ScalingInput, live_release
 from services.monitor.scaling.scaling_policy import Policy
 from shared.models import Environment, InstanceState, InstanceStats
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 2**20
-PLACE = EnvironmentKey("notes", Environment.PRODUCTION)
+KEY = EnvironmentKey("notes", Environment.PRODUCTION)
 
 
 def at(seconds: float) -> datetime:
@@ -21,14 +21,14 @@ def at(seconds: float) -> datetime:
 
 
 def policy(**changes: Any) -> Policy:
-    return Policy(app=PLACE.app, environment=PLACE.environment, **changes)
+    return Policy(app=KEY.app, environment=KEY.environment, **changes)
 
 
 def counters(id: str = "notes-r3-1", used: float = 16, limit: int = 64, **changes: Any) -> InstanceStats:
     given: dict[str, Any] = {
         "id": id,
-        "app": PLACE.app,
-        "environment": PLACE.environment,
+        "app": KEY.app,
+        "environment": KEY.environment,
         "release": id.rpartition("-")[0],
         "state": InstanceState.READY,
         "started_at": AT,
@@ -43,7 +43,7 @@ def counters(id: str = "notes-r3-1", used: float = 16, limit: int = 64, **change
     return InstanceStats.model_validate(given | changes)
 
 
-def look(
+def instance(
     used: Sequence[float],
     limit: int = 64,
     id: str = "notes-r3-1",
@@ -69,8 +69,8 @@ def look(
     return ScalingInput(stats, samples, None if ready_s is None else at(ready_s))
 
 
-def seen(*looks: ScalingInput) -> InstanceReading:
-    return see(looks)
+def live(*instances: ScalingInput) -> LiveRelease:
+    return live_release(instances)
 
 
 def change(seconds: float, action: Action = Action.UP, from_: int = 64, to: int = 128, **update: Any) -> Decision:
@@ -78,8 +78,8 @@ def change(seconds: float, action: Action = Action.UP, from_: int = 64, to: int 
     decided = Decision(
         id="notes-production-1",
         number=1,
-        app=PLACE.app,
-        environment=PLACE.environment,
+        app=KEY.app,
+        environment=KEY.environment,
         release="notes-r3",
         action=action,
         cause=Cause.FULL if action is Action.UP else Cause.IDLE,

@@ -35,22 +35,24 @@ class EmptyRegistry(RedisRegistry):
 
 
 class Plane:
-    """`deployer`: what a deployer answers, `(status, document)` by `METHOD path`, else 404. `answers`: does it live?"""
+    """A control plane with its services. `deployer`: the deployer's answers, `(status, document)` by `METHOD path`, or
+    404. `answers`: True if the deployer answers probes; `probes` counts them.
+    """
 
     def __init__(self, home: Path, redis: Redis, *routes: Route) -> None:
         self.settings = SharedSettings(home=home, token=SecretStr("token"))
         prepare(self.settings)
         self.now = NOW
         self._redis = redis
-        self.ledger = RequestCounts(lambda: "epoch")
+        self.counts = RequestCounts(lambda: "epoch")
         self.answers = True
-        self.asked = 0
+        self.probes = 0
         self.deployer: dict[str, tuple[int, Any]] = {}
         Snapshot(envoy_folder(self.settings)).write({route.app: route for route in routes})
         self.start()
 
     def start(self) -> None:
-        """The service's start, or its restart: what was in memory is gone."""
+        """Starts the service, or restarts it: its memory is lost."""
         folder = envoy_folder(self.settings)
         self._files, snapshot, aborted = EnvoyFiles(folder), Snapshot(folder), AbortedReleases(folder)
         admin = EnvoyAdmin(httpx.AsyncClient(transport=httpx.MockTransport(self._envoy), base_url="http://envoy"))
@@ -60,27 +62,28 @@ class Plane:
             aborted,
             admin,
             RouteStore(self._redis),
-            self.ledger.view,
+            self.counts.view,
             lambda: self.now,
             wake=lambda: None,
         )
         self.rollouts = RolloutService(self.control)
-        self.pauses = AutoPause(self.control, self._ask)
+        self.auto_pause = AutoPause(self.control, self._probe)
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._deployer))
-        self.handover = DeployerTasks(self.control, ServiceClient("deployer", self.settings, EmptyRegistry(), http))
+        deployer = ServiceClient("deployer", self.settings, EmptyRegistry(), http)
+        self.deployer_tasks = DeployerTasks(self.control, deployer)
 
-    async def listen(self, *answers: bool) -> None:
-        """One question a second."""
+    async def probe_deployer(self, *answers: bool) -> None:
+        """Sends one probe a second, each answered or not."""
         for self.answers in answers:
             self.now += timedelta(seconds=1)
-            await self.pauses.step()
+            await self.auto_pause.step()
 
-    async def told(self) -> list[Event]:
+    async def events(self) -> list[Event]:
         await self.control.save()
         return await stored_events(self._redis)
 
-    async def _ask(self) -> bool:
-        self.asked += 1
+    async def _probe(self) -> bool:
+        self.probes += 1
         return self.answers
 
     def _envoy(self, request: httpx.Request) -> httpx.Response:

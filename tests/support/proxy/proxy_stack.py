@@ -95,13 +95,13 @@ class App(Server):
 
 class Deployer(Server):
     """Notes what it is asked in `calls`; `releases` are its answers to `GET /releases/{id}`. Alive until `close`;
-    `asked`: how often whether it is.
+    `health_probes` counts the requests of its health.
     """
 
     def __init__(self, port: int = 0) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.releases: dict[str, dict[str, Any]] = {}
-        self.asked = 0
+        self.health_probes = 0
         self._alive = True
         deployer = self
 
@@ -110,7 +110,7 @@ class Deployer(Server):
                 if not deployer._alive:
                     self.close_connection = True  # one that was kept open
                 elif self.path == "/health":
-                    deployer.asked += 1
+                    deployer.health_probes += 1
                     self.json(200, {"status": "ok"})
                 elif self.path.endswith("/environments/production/releases"):
                     items = [r for r in deployer.releases.values() if r["environment"] == "production"]

@@ -1,4 +1,4 @@
-"""A server that answers as a test tells it to, and remembers what it was asked."""
+"""A server that answers as a test tells it to, and keeps the requests that it got."""
 
 import contextlib
 import itertools
@@ -14,7 +14,7 @@ COMMIT = "c" * 40
 
 
 @dataclass
-class Asked:
+class Request:
     """One request; `connection` counts the connections up from 0."""
 
     connection: int
@@ -26,8 +26,8 @@ class Asked:
 
 
 @dataclass
-class Told:
-    """What the server does: sends `data` and, if told so, closes the connection without a word about it."""
+class Reply:
+    """What the server does: sends `data`; with `close` it then closes the connection without announcing it."""
 
     data: bytes
     close: bool = False
@@ -39,13 +39,13 @@ def http(body: bytes, status: int = 200, **headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def good(asked: Asked, track: str = "stable") -> Told:
+def good(request: Request, track: str = "stable") -> Reply:
     """As examples/notes behind Slipway answers."""
-    body = json.dumps({"commit": COMMIT}).encode() if asked.path == "/version" else asked.body
-    return Told(http(body, x_slipway_track=track))
+    body = json.dumps({"commit": COMMIT}).encode() if request.path == "/version" else request.body
+    return Reply(http(body, x_slipway_track=track))
 
 
-Behaviour = Callable[[Asked], Told]
+Behaviour = Callable[[Request], Reply]
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -57,7 +57,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.behaviour = behaviour
         self.connections = itertools.count()
         self.numbers = itertools.count()
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -75,11 +75,11 @@ class _Handler(socketserver.StreamRequestHandler):
                 method, path, _ = line.decode().split()
                 headers = {name.lower(): value for name, value in parse_headers(_head(self.rfile)).items()}
                 body = self.rfile.read(int(headers.get("content-length", 0)))
-                asked = Asked(connection, next(self.server.numbers), method, path, headers, body)
-                self.server.asked.append(asked)
-                told = self.server.behaviour(asked)
-                self.wfile.write(told.data)
-                if told.close:
+                request = Request(connection, next(self.server.numbers), method, path, headers, body)
+                self.server.requests.append(request)
+                reply = self.server.behaviour(request)
+                self.wfile.write(reply.data)
+                if reply.close:
                     return
 
 

@@ -20,7 +20,7 @@ def build(*steps: tuple[float, float], sealed: float) -> dict[str, Any]:
     return {"steps": ran, "sealed_at": at(sealed)}
 
 
-def words(text: str) -> str:
+def single_spaced(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -45,17 +45,17 @@ def test_times_as_the_service_writes_them() -> None:
 def test_the_table_has_median_p90_max_and_goal() -> None:
     builds = [Overhead(each / 10, each / 10 + 1, each / 5, each / 20) for each in range(1, 12)]
     first, ended, sealed, inside, outside = table(builds, GOALS)
-    assert words(HEAD) == "median p90 max goal"
-    assert words(first) == "push → first step begins 0.60 s 1.00 s 1.10 s < 1 s"
-    assert words(ended) == "push → first step has ended 1.60 s 2.00 s 2.10 s"
-    assert words(sealed) == "push → sealed 1.20 s 2.00 s 2.20 s < 2 s"
-    assert words(inside) == "of it in the steps 0.30 s 0.50 s 0.55 s"
-    assert words(outside) == "of it outside them 0.90 s 1.50 s 1.65 s"
+    assert single_spaced(HEAD) == "median p90 max goal"
+    assert single_spaced(first) == "push → first step begins 0.60 s 1.00 s 1.10 s < 1 s"
+    assert single_spaced(ended) == "push → first step has ended 1.60 s 2.00 s 2.10 s"
+    assert single_spaced(sealed) == "push → sealed 1.20 s 2.00 s 2.20 s < 2 s"
+    assert single_spaced(inside) == "of it in the steps 0.30 s 0.50 s 0.55 s"
+    assert single_spaced(outside) == "of it outside them 0.90 s 1.50 s 1.65 s"
 
 
 def test_one_slow_push_of_twenty_is_the_maximum_and_not_the_p90() -> None:
     first = table([*same(0.5, 18), *same(0.75), *same(3.0)], GOALS)[0]
-    assert words(first) == "push → first step begins 0.50 s 0.75 s 3.00 s < 1 s"
+    assert single_spaced(first) == "push → first step begins 0.50 s 0.75 s 3.00 s < 1 s"
 
 
 def test_columns_stand_below_their_heads() -> None:

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from services.flags.change import (
-    FlagPlace,
+    FlagId,
     Flags,
     Precondition,
     Rules,
     changes_of,
     deleted,
+    flag_ids,
     mirrors_after,
     patched,
-    places,
     put,
     switched,
     tag,
@@ -26,7 +26,7 @@ from shared.models import Environment
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PRODUCTION, CANARY = Environment
-BOTH = places("k", None)
+BOTH = flag_ids("k", None)
 RULE: dict[str, Any] = {"if": [{"==": [{"var": "plan"}, "pro"]}, "on"]}
 ASIDE = {"if": [False, RULE]}
 
@@ -38,19 +38,19 @@ def definition(**changes: Any) -> Definition:
 
 def stored(environment: Environment = PRODUCTION, key: str = "k", at: datetime = AT, **changes: Any) -> Flags:
     flag = Flag(key=key, environment=environment, definition=definition(**changes), updated_at=at)
-    return {FlagPlace(environment, key): flag}
+    return {FlagId(environment, key): flag}
 
 
 EVERYWHERE = {**stored(PRODUCTION), **stored(CANARY)}
 
 
 def test_a_tag_is_of_the_flag_in_those_places_and_of_its_last_change() -> None:
-    one, all_of_it = tag(EVERYWHERE, places("k", PRODUCTION)), tag(EVERYWHERE, BOTH)
+    one, all_of_it = tag(EVERYWHERE, flag_ids("k", PRODUCTION)), tag(EVERYWHERE, BOTH)
     assert one and one.startswith('"') and one.endswith('"')
     tags = [
         one,
         all_of_it,
-        tag(EVERYWHERE, places("k", CANARY)),
+        tag(EVERYWHERE, flag_ids("k", CANARY)),
         tag(stored(defaultVariant="off"), BOTH),
         tag(stored(at=AT.replace(year=2027)), BOTH),
     ]
@@ -68,20 +68,18 @@ def test_a_tag_is_of_the_flag_in_those_places_and_of_its_last_change() -> None:
         (Precondition(if_match="*"), BOTH, True),
         (Precondition(if_match='"other"'), BOTH, False),
         (Precondition(if_match=f"W/{tag(EVERYWHERE, BOTH)}"), BOTH, False),
-        (Precondition(if_match=tag(EVERYWHERE, BOTH)), places("k", CANARY), True),
-        (Precondition(if_match=tag(EVERYWHERE, places("k", CANARY))), places("k", CANARY), True),
-        (Precondition(if_match=tag(EVERYWHERE, places("k", PRODUCTION))), places("k", CANARY), False),
-        (Precondition(if_match=tag(EVERYWHERE, places("k", PRODUCTION))), BOTH, False),
+        (Precondition(if_match=tag(EVERYWHERE, BOTH)), flag_ids("k", CANARY), True),
+        (Precondition(if_match=tag(EVERYWHERE, flag_ids("k", CANARY))), flag_ids("k", CANARY), True),
+        (Precondition(if_match=tag(EVERYWHERE, flag_ids("k", PRODUCTION))), flag_ids("k", CANARY), False),
+        (Precondition(if_match=tag(EVERYWHERE, flag_ids("k", PRODUCTION))), BOTH, False),
         (Precondition(if_none_match="*"), BOTH, False),
-        (Precondition(if_none_match="*"), places("other", None), True),
+        (Precondition(if_none_match="*"), flag_ids("other", None), True),
         (Precondition(if_none_match=tag(EVERYWHERE, BOTH)), BOTH, False),
         (Precondition(if_none_match='"other"'), BOTH, True),
-        (Precondition(if_match="*"), places("other", None), False),
+        (Precondition(if_match="*"), flag_ids("other", None), False),
     ],
 )
-def test_a_write_goes_on_only_if_its_precondition_holds(
-    given: Precondition, where: list[FlagPlace], holds: bool
-) -> None:
+def test_a_write_goes_on_only_if_its_precondition_holds(given: Precondition, where: list[FlagId], holds: bool) -> None:
     decide = deleted(where, given)
     if holds:
         assert decide(EVERYWHERE) == dict.fromkeys(where)
@@ -95,7 +93,7 @@ def test_a_write_goes_on_only_if_its_precondition_holds(
 def test_created_only_where_it_is_not_yet() -> None:
     only_canary = stored(CANARY)
     new = Precondition(if_none_match="*")
-    assert put(places("k", PRODUCTION), definition(), new)(only_canary)
+    assert put(flag_ids("k", PRODUCTION), definition(), new)(only_canary)
     with pytest.raises(Problem, match="already in canary"):
         put(BOTH, definition(), new)(only_canary)
 
@@ -107,7 +105,7 @@ def test_put_and_patch_are_checked_before_anything_is_wanted() -> None:
     with pytest.raises(Invalid, match="defaultVariant"):
         patched(BOTH, patch, Precondition())(EVERYWHERE)
     off = patched(BOTH, Patch.model_validate({"defaultVariant": "off"}), Precondition())(stored(CANARY))
-    assert off == {FlagPlace(PRODUCTION, "k"): None, FlagPlace(CANARY, "k"): definition(defaultVariant="off")}
+    assert off == {FlagId(PRODUCTION, "k"): None, FlagId(CANARY, "k"): definition(defaultVariant="off")}
 
 
 @pytest.mark.parametrize(
@@ -128,12 +126,12 @@ def test_put_and_patch_are_checked_before_anything_is_wanted() -> None:
 def test_a_switch_serves_the_variant_from_then_on(
     before: dict[str, Any], to: str, rules: Rules, after: dict[str, Any]
 ) -> None:
-    result = switched(places("k", PRODUCTION), to, rules, Precondition())(stored(**before))
-    assert result == {FlagPlace(PRODUCTION, "k"): definition(**after)}
+    result = switched(flag_ids("k", PRODUCTION), to, rules, Precondition())(stored(**before))
+    assert result == {FlagId(PRODUCTION, "k"): definition(**after)}
 
 
 def test_with_its_rules_aside_everybody_gets_the_variant_and_back_they_decide() -> None:
-    killed = switched(places("k", PRODUCTION), "off", "aside", Precondition())(stored(targeting=RULE))
+    killed = switched(flag_ids("k", PRODUCTION), "off", "aside", Precondition())(stored(targeting=RULE))
     [after] = killed.values()
     assert after and rules_aside(after.targeting) == RULE
 
@@ -199,8 +197,8 @@ def test_two_flags_cannot_have_one_mirror(changes: list[Change]) -> None:
 
 def test_a_change_is_what_is_another_as_json() -> None:
     wanted = {
-        FlagPlace(PRODUCTION, "k"): definition(variants={"on": 1, "off": 0}),
-        FlagPlace(CANARY, "k"): definition(),
+        FlagId(PRODUCTION, "k"): definition(variants={"on": 1, "off": 0}),
+        FlagId(CANARY, "k"): definition(),
     }
     [found] = changes_of(EVERYWHERE, wanted, "ann", AT)
     assert (found.environment, found.actor, found.at) == (PRODUCTION, "ann", AT)

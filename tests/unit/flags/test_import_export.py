@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.flags.change import FlagPlace, Flags, Wanted
+from services.flags.change import FlagId, Flags, Wanted
 from services.flags.flag import Definition, Flag
 from services.flags.import_export import Mode, flagd_file, parse, wanted
 from shared.errors import Problem
@@ -18,7 +18,7 @@ SWITCH: dict[str, Any] = {"state": "ENABLED", "variants": {"on": True, "off": Fa
 
 def stored(environment: Environment, **flags: dict[str, Any]) -> Flags:
     return {
-        FlagPlace(environment, key): Flag(
+        FlagId(environment, key): Flag(
             key=key, environment=environment, definition=Definition.model_validate(given), updated_at=AT
         )
         for key, given in flags.items()
@@ -53,24 +53,24 @@ def test_what_goes_out_comes_in_without_loss() -> None:
     file = flagd_file(list(flags.values()))
     assert list(file["flags"]) == sorted(EVERY_KIND)
     back = take_in(file)
-    dumped = {place: flag.definition.model_dump_json() for place, flag in flags.items()}
-    assert {place: after and after.model_dump_json() for place, after in back.items()} == dumped
+    dumped = {flag_id: flag.definition.model_dump_json() for flag_id, flag in flags.items()}
+    assert {flag_id: after and after.model_dump_json() for flag_id, after in back.items()} == dumped
 
 
 def test_a_merge_leaves_what_the_file_does_not_name_and_replace_deletes_it_there_alone() -> None:
     flags = {**stored(PRODUCTION, old=SWITCH, both=SWITCH), **stored(CANARY, old=SWITCH)}
     new = {"both": SWITCH | {"defaultVariant": "off"}}
     after = Definition.model_validate(new["both"])
-    assert take_in({"flags": new}, flags) == {FlagPlace(PRODUCTION, "both"): after}
+    assert take_in({"flags": new}, flags) == {FlagId(PRODUCTION, "both"): after}
     assert take_in({"flags": new}, flags, "replace") == {
-        FlagPlace(PRODUCTION, "both"): after,
-        FlagPlace(PRODUCTION, "old"): None,
+        FlagId(PRODUCTION, "both"): after,
+        FlagId(PRODUCTION, "old"): None,
     }
     everywhere = {"environments": {"production": {"flags": new}, "canary": {"flags": {}}}}
     assert take_in(everywhere, flags, "replace") == {
-        FlagPlace(PRODUCTION, "both"): after,
-        FlagPlace(PRODUCTION, "old"): None,
-        FlagPlace(CANARY, "old"): None,
+        FlagId(PRODUCTION, "both"): after,
+        FlagId(PRODUCTION, "old"): None,
+        FlagId(CANARY, "old"): None,
     }
 
 

@@ -34,15 +34,15 @@ class AwayStore(FlagStore):
 
 async def test_one_flag_and_all_flags_are_told_apart(redis: Redis) -> None:
     clock = Clock()
-    usage = LastUsed(FlagStore(redis), clock)
-    assert usage.last(PRODUCTION, "k") is None
-    usage.note(PRODUCTION, "k")
+    last_used = LastUsed(FlagStore(redis), clock)
+    assert last_used.last(PRODUCTION, "k") is None
+    last_used.note(PRODUCTION, "k")
     clock.at += timedelta(seconds=5)
-    usage.note(PRODUCTION)
-    assert usage.last(PRODUCTION, "k") == usage.last(PRODUCTION, "other") == START + timedelta(seconds=5)
-    assert usage.last_alone(PRODUCTION, "k") == START
-    assert usage.last_alone(PRODUCTION, "other") is None
-    assert usage.last(CANARY, "k") is None
+    last_used.note(PRODUCTION)
+    assert last_used.last(PRODUCTION, "k") == last_used.last(PRODUCTION, "other") == START + timedelta(seconds=5)
+    assert last_used.last_alone(PRODUCTION, "k") == START
+    assert last_used.last_alone(PRODUCTION, "other") is None
+    assert last_used.last(CANARY, "k") is None
 
 
 async def test_it_is_written_behind_and_read_by_another_copy(redis: Redis) -> None:
@@ -58,11 +58,11 @@ async def test_it_is_written_behind_and_read_by_another_copy(redis: Redis) -> No
 
 async def test_what_could_not_be_written_is_written_later(redis: Redis) -> None:
     store = AwayStore(redis)
-    usage = LastUsed(store, Clock())
-    usage.note(CANARY, "k")
+    last_used = LastUsed(store, Clock())
+    last_used.note(CANARY, "k")
     with pytest.raises(RedisError):
-        await usage.write()
-    assert usage.last(CANARY, "k") == START
+        await last_used.write()
+    assert last_used.last(CANARY, "k") == START
     store.away = False
-    await usage.write()
+    await last_used.write()
     assert list((await store.evaluated()).values()) == [START]

@@ -9,7 +9,7 @@ from tests.support.proxy.routes import endpoint, route
 ROUTE = route(endpoint("notes-r1-1"), canary=(endpoint("notes-r2-1", port=20001),), rollout="notes-r2")
 
 
-def ledger() -> RequestCounts:
+def new_counts() -> RequestCounts:
     epochs = count(1)
     return RequestCounts(lambda: f"epoch {next(epochs)}")
 
@@ -22,53 +22,53 @@ def clusters(stable: int, canary: int, errors: int = 0, *, healthy: bool = True)
     return Clusters(frozenset({"notes/stable", "notes/canary", "notes/split"}), hosts)
 
 
-def figures(book: RequestCounts, given: Route = ROUTE) -> list[tuple[int, int]]:
-    tracks = book.view(given).tracks
+def figures(counts: RequestCounts, given: Route = ROUTE) -> list[tuple[int, int]]:
+    tracks = counts.view(given).tracks
     return [(tracks[track].requests, tracks[track].errors) for track in (Track.STABLE, Track.CANARY)]
 
 
 def test_counting_starts_with_the_first_reading() -> None:
-    book = ledger()
-    book.count([ROUTE], clusters(100, 50, 5))
-    assert figures(book) == [(0, 0), (0, 0)]
-    book.count([ROUTE], clusters(102, 51, 6))
-    assert figures(book) == [(2, 0), (1, 1)]
-    assert book.view(ROUTE).share_seen == 1 / 3
+    counts = new_counts()
+    counts.add_requests([ROUTE], clusters(100, 50, 5))
+    assert figures(counts) == [(0, 0), (0, 0)]
+    counts.add_requests([ROUTE], clusters(102, 51, 6))
+    assert figures(counts) == [(2, 0), (1, 1)]
+    assert counts.view(ROUTE).share_seen == 1 / 3
 
 
 def test_what_an_instance_answered_stays_counted_when_it_has_gone() -> None:
-    book = ledger()
+    counts = new_counts()
     second = endpoint("notes-r1-2", port=20002)
     both = route(endpoint("notes-r1-1"), second, canary=(endpoint("notes-r2-1", port=20001),), rollout="notes-r2")
-    book.count([both], clusters(0, 0))
+    counts.add_requests([both], clusters(0, 0))
     two = Clusters(frozenset(), (*clusters(3, 0).hosts, Host("notes/stable", "127.0.0.1:20002", True, 0, 4, 1)))
-    book.count([both], two)
-    book.count([ROUTE], clusters(5, 0))
-    assert figures(book) == [(9, 1), (0, 0)]
-    book.count([both], Clusters(frozenset(), (*clusters(5, 0).hosts, two.hosts[-1])))  # it comes back, from 0
-    assert figures(book, both) == [(13, 2), (0, 0)]
+    counts.add_requests([both], two)
+    counts.add_requests([ROUTE], clusters(5, 0))
+    assert figures(counts) == [(9, 1), (0, 0)]
+    counts.add_requests([both], Clusters(frozenset(), (*clusters(5, 0).hosts, two.hosts[-1])))  # it comes back, from 0
+    assert figures(counts, both) == [(13, 2), (0, 0)]
 
 
 def test_a_new_release_begins_an_epoch_at_zero() -> None:
-    book = ledger()
-    book.count([ROUTE], clusters(0, 0))
-    book.count([ROUTE], clusters(10, 5))
+    counts = new_counts()
+    counts.add_requests([ROUTE], clusters(0, 0))
+    counts.add_requests([ROUTE], clusters(10, 5))
     newer = route(endpoint("notes-r3-1", port=20003), canary=(endpoint("notes-r2-1", port=20001),), rollout="notes-r2")
-    before, after = book.view(ROUTE), book.view(newer)
+    before, after = counts.view(ROUTE), counts.view(newer)
     assert before.epoch != after.epoch
     assert after.share_seen is None
-    assert figures(book, newer) == [(0, 0), (0, 0)]
+    assert figures(counts, newer) == [(0, 0), (0, 0)]
 
 
 def test_a_restart_of_envoy_begins_an_epoch_and_counts_from_zero() -> None:
-    book = ledger()
-    book.count([ROUTE], clusters(0, 0))
-    book.count([ROUTE], clusters(10, 5))
-    before = book.view(ROUTE).epoch
-    book.restart()
-    book.count([ROUTE], clusters(2, 1))
-    assert book.view(ROUTE).epoch != before
-    assert figures(book) == [(2, 0), (1, 0)]
+    counts = new_counts()
+    counts.add_requests([ROUTE], clusters(0, 0))
+    counts.add_requests([ROUTE], clusters(10, 5))
+    before = counts.view(ROUTE).epoch
+    counts.reset()
+    counts.add_requests([ROUTE], clusters(2, 1))
+    assert counts.view(ROUTE).epoch != before
+    assert figures(counts) == [(2, 0), (1, 0)]
 
 
 def latencies(stable: int, split: int, retries: int = 0) -> dict[str, Latency]:
@@ -79,12 +79,12 @@ def latencies(stable: int, split: int, retries: int = 0) -> dict[str, Latency]:
 
 
 def test_latency_of_the_canary_is_that_of_the_split_but_for_windows_with_failover() -> None:
-    book = ledger()
-    book.count([ROUTE], clusters(0, 0))
+    counts = new_counts()
+    counts.add_requests([ROUTE], clusters(0, 0))
 
     def seen(stable: int, split: int, retries: int = 0, *, healthy: bool = True) -> list[int]:
-        book.time([ROUTE], clusters(0, 0, healthy=healthy), latencies(stable, split, retries))
-        tracks = book.view(ROUTE).tracks
+        counts.add_latencies([ROUTE], clusters(0, 0, healthy=healthy), latencies(stable, split, retries))
+        tracks = counts.view(ROUTE).tracks
         return [tracks[track].latency.counts[-1] for track in (Track.STABLE, Track.CANARY)]
 
     assert seen(5, 5) == [0, 0]  # the first reading
@@ -93,5 +93,5 @@ def test_latency_of_the_canary_is_that_of_the_split_but_for_windows_with_failove
     assert seen(8, 13, retries=1) == [3, 3]  # what came late
     assert seen(9, 15, retries=1) == [4, 5]
     assert seen(9, 16, retries=1, healthy=False) == [4, 5]
-    histogram = book.view(ROUTE).tracks[Track.CANARY].latency
+    histogram = counts.view(ROUTE).tracks[Track.CANARY].latency
     assert (histogram.le_ms, histogram.counts) == ([1.0, 5.0, None], [5, 5, 5])

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from services.build.reports.report_file import LARGEST_BYTES, StepStart
 
-# Bits of the mode as the engine tells it, which is Go's and not POSIX'.
 _TAR_ROOM = 64 * 1024
+# Bits of the mode as the engine reports it, which is Go's and not POSIX'.
 _GO_SYMLINK, _GO_TYPE = 1 << 27, 0x8F280000
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Room:
+class AddressRange:
     """The addresses from `first` to `last`, which the engine never gives by itself."""
 
     first: IPv4Address
@@ -27,25 +27,25 @@ class Room:
         return next((each for each in candidates if each not in taken and each not in self.reserved), None)
 
 
-def room_of(network: Mapping[str, Any]) -> Room | None:
-    """Returns the room of a network, from the engine's inspection; None if it has no IPv4 range, so that the engine may
-    give any address to any container.
+def free_range(network: Mapping[str, Any]) -> AddressRange | None:
+    """Returns the larger range of a network beside its `IPRange`, from the engine's inspection; None if it has no IPv4
+    `IPRange`, so that the engine may give any address to any container.
     """
     for pool in network["IPAM"]["Config"] or []:
         given = pool.get("IPRange")
         if given and ":" not in given:
-            return _beside(pool)
+            return _outside(pool)
     return None
 
 
-def _beside(pool: Mapping[str, Any]) -> Room | None:
+def _outside(pool: Mapping[str, Any]) -> AddressRange | None:
     subnet, given = IPv4Network(pool["Subnet"]), IPv4Network(pool["IPRange"], strict=False)
     below = subnet.network_address + 1, given.network_address - 1
     above = given.broadcast_address + 1, subnet.broadcast_address - 1
     first, last = max(below, above, key=lambda ends: int(ends[1]) - int(ends[0]))
     named = [pool.get("Gateway"), *(pool.get("AuxiliaryAddresses") or {}).values()]
     reserved = frozenset(IPv4Address(each.partition("/")[0]) for each in named if each)
-    return Room(first, last, reserved) if first <= last else None
+    return AddressRange(first, last, reserved) if first <= last else None
 
 
 def taken(containers: Iterable[Mapping[str, Any]], network: str) -> set[IPv4Address]:

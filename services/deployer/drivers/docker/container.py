@@ -10,13 +10,13 @@ from shared.host.docker_engine import APP, STACK
 
 INSTANCE = "io.slipway.instance"
 ENVIRONMENT = "io.slipway.environment"
-TOLD = {APP: "SLIPWAY_APP", ENVIRONMENT: "SLIPWAY_ENVIRONMENT"}
+VARIABLE_OF_LABEL = {APP: "SLIPWAY_APP", ENVIRONMENT: "SLIPWAY_ENVIRONMENT"}
 RELEASE = "io.slipway.release"
 CREATED = "created"
 PIDS = 512
 LOGS = {"max-size": "8m", "max-file": "2"}
-# What an app ends with that is told to end (0, 143), does not (137), or whose engine vanished under it (255).
-TAKEN_DOWN = (0, 137, 143, 255)
+# Exit codes of an app that ends on SIGTERM (0, 143), ignores it (137), or whose engine vanished (255).
+SHUTDOWN_EXIT_CODES = (0, 137, 143, 255)
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
     Without `memswap_limit` the engine would allow as much swap again. `init` is needed, since an app without a handler
     ignores SIGTERM as the first process.
     """
-    told = {label: spec.environment.get(name, "") for label, name in TOLD.items()}
+    app_labels = {label: spec.environment.get(name, "") for label, name in VARIABLE_OF_LABEL.items()}
     release = spec.environment.get("SLIPWAY_RELEASE", "")
-    places = {volume.variable: volume.path for volume in spec.volumes}
+    volume_paths = {volume.variable: volume.path for volume in spec.volumes}
     mounts = [{"Type": "volume", "Source": stack.volume_name(volume), "Target": volume.path} for volume in spec.volumes]
     return {
         "image": spec.artifact.digest,
         "name": stack.container_name(spec.id),
         "entrypoint": ["sh", "-c", spec.command] if spec.command else None,
-        "environment": {**spec.environment, **places, "PORT": str(spec.port), "SLIPWAY_INSTANCE": spec.id},
-        "labels": {STACK: stack.id, INSTANCE: spec.id, RELEASE: release, **told},
+        "environment": {**spec.environment, **volume_paths, "PORT": str(spec.port), "SLIPWAY_INSTANCE": spec.id},
+        "labels": {STACK: stack.id, INSTANCE: spec.id, RELEASE: release, **app_labels},
         "network": stack.network,
         "mounts": mounts,
         "init": True,
@@ -80,11 +80,11 @@ def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
 def status_of(
     attributes: Mapping[str, Any],
     network: str,
-    taken_down_until: datetime | None,
+    shut_down_until: datetime | None,
     oom_kills: int,
     was_oom: bool | None,
 ) -> InstanceStatus:
-    """Returns the status of a container that has been started, from the engine's inspection. `taken_down_until` is the
+    """Returns the status of a container that has been started, from the engine's inspection. `shut_down_until` is the
     last time at which the engine was started or the platform stopped. `oom_kills` is the number of kills seen in the
     engine's events; `was_oom` says whether its end was one, None if that was not seen. The engine's own `OOMKilled` is
     not enough: it stays true for any later end once a child was killed at the limit.
@@ -93,7 +93,7 @@ def status_of(
     running = bool(state["Running"])
     exit_code = None if running else int(state["ExitCode"])
     had_oom = not running and bool(state["OOMKilled"])
-    interrupted = not running and not was_oom and _was_taken_down(state, taken_down_until)
+    interrupted = not running and not was_oom and _was_shut_down(state, shut_down_until)
     oom_killed = had_oom and exit_code == KILLED and was_oom is not False and not interrupted
     return InstanceStatus(
         id=labels[INSTANCE],
@@ -137,9 +137,9 @@ def _address(attributes: Mapping[str, Any], network: str) -> str:
     return f"{ip}:{port}" if ip else ""
 
 
-def _was_taken_down(state: Mapping[str, Any], taken_down_until: datetime | None) -> bool:
-    """Returns True if the engine, its machine or the platform took the container down: it ended by `taken_down_until`,
-    with an exit code in TAKEN_DOWN.
+def _was_shut_down(state: Mapping[str, Any], shut_down_until: datetime | None) -> bool:
+    """Returns True if the engine, its machine or the platform took the container down: it ended by `shut_down_until`,
+    with an exit code in SHUTDOWN_EXIT_CODES.
     """
-    ended_before = taken_down_until is not None and moment(state["FinishedAt"]) <= taken_down_until
-    return ended_before and state["ExitCode"] in TAKEN_DOWN
+    ended_before = shut_down_until is not None and moment(state["FinishedAt"]) <= shut_down_until
+    return ended_before and state["ExitCode"] in SHUTDOWN_EXIT_CODES

@@ -28,7 +28,7 @@ from services.deployer.drivers.docker.container import (
     status_of,
 )
 from services.deployer.drivers.docker.events import Deaths, EngineEventFollower, Stream
-from services.deployer.drivers.docker.images import remove_waste
+from services.deployer.drivers.docker.images import remove_unneeded
 from services.deployer.drivers.docker.usage import HostGroups, use_of
 from services.deployer.drivers.driver import (
     ArtifactGone,
@@ -39,20 +39,20 @@ from services.deployer.drivers.driver import (
     Usage,
 )
 from services.deployer.drivers.memory_use import MemoryUse, check_headroom
-from services.deployer.drivers.uncancellable import uncut
+from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.docker_engine import STACK, engine_check
 from shared.models import Artifact
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.05
+POLL_S = 0.05
 ADDRESSES_TRIED = 5
 
 
 class DockerDriver:
     """`Driver` for images. `environment` locates the engine (`DOCKER_HOST` and its like). All its state is in the
-    engine, by labels; the engine's events only refine it. `platform_ended_at` returns the last time at which all
+    engine, by labels; the engine's events only refine it. `platform_stopped_at` returns the last time at which all
     instances were stopped with the platform.
     """
 
@@ -61,12 +61,12 @@ class DockerDriver:
         stack: Stack,
         environment: Mapping[str, str],
         host_cgroups: Path,
-        platform_ended_at: Callable[[], datetime | None] = lambda: None,
+        platform_stopped_at: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self._stack = stack
         self._connection = EngineConnection(environment)
         self._groups = HostGroups(host_cgroups)
-        self._platform_ended_at = platform_ended_at
+        self._platform_stopped_at = platform_stopped_at
         self._deaths = Deaths()
         # Held from looking whether there is a container to having started it.
         self._starting = threading.Lock()
@@ -75,7 +75,7 @@ class DockerDriver:
         await asyncio.to_thread(self._preflight, spec)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        return await uncut(asyncio.to_thread(self._start, spec))
+        return await uncancellable(asyncio.to_thread(self._start, spec))
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         deadline = time.monotonic() + grace_s
@@ -83,7 +83,7 @@ class DockerDriver:
         while await asyncio.to_thread(self._runs, instance_id):
             if time.monotonic() >= deadline:
                 await asyncio.to_thread(self._signal, instance_id, "SIGKILL")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     async def statuses(self) -> dict[str, InstanceStatus]:
         return await asyncio.to_thread(self._statuses)
@@ -95,13 +95,13 @@ class DockerDriver:
         return await asyncio.to_thread(self._usages, set(instance_ids))
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
+        await uncancellable(asyncio.to_thread(self._set_memory, instance_id, memory))
 
     async def enforce(self) -> None:
         """Does nothing: the kernel enforces the limits."""
 
     async def forget(self, instance_id: str) -> None:
-        await uncut(asyncio.to_thread(self._forget, instance_id))
+        await uncancellable(asyncio.to_thread(self._forget, instance_id))
 
     async def verify(self, artifact: Artifact) -> None:
         """Raises ArtifactGone if the image is missing; an image is started by its id, so it cannot have changed."""
@@ -110,14 +110,14 @@ class DockerDriver:
     async def tidy(self, needed: Collection[Artifact]) -> None:
         """Removes images that are not needed; the engine itself keeps logs within bounds."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
-            await uncut(asyncio.to_thread(self._remove_images, images))
+            await uncancellable(asyncio.to_thread(self._remove_images, images))
 
     async def check(self) -> str | None:
         return await engine_check(self._connection.ask)
 
     @contextlib.contextmanager
-    def telling_ends(self, tell: Callable[[], None]) -> Iterator[None]:
-        follower = EngineEventFollower(self._events, self._deaths, tell, time.time_ns)
+    def watching_ends(self, on_end: Callable[[], None]) -> Iterator[None]:
+        follower = EngineEventFollower(self._events, self._deaths, on_end, time.time_ns)
         follower.start()
         try:
             yield
@@ -167,7 +167,7 @@ class DockerDriver:
                 container = self._create(spec)
             if not has_started(container.attrs):
                 container = self._begin(container, spec)
-            return self._status(container, None if container.attrs["State"]["Running"] else self._taken_down_until())
+            return self._status(container, None if container.attrs["State"]["Running"] else self._shut_down_until())
 
     def _begin(self, container: Container, spec: InstanceSpec) -> Container:
         """Starts the container; if its address was taken meanwhile, makes it anew with another one."""
@@ -182,7 +182,7 @@ class DockerDriver:
             else:
                 container.reload()
                 return container
-        raise DriverError(f"{spec.id}: others were quicker to take each of its addresses")
+        raise DriverError(f"{spec.id}: other containers took each of its addresses first; release again")
 
     def _create(self, spec: InstanceSpec) -> Container:
         address = network.address(self._client(), self._stack)
@@ -194,7 +194,7 @@ class DockerDriver:
     def _verify(self, artifact: Artifact) -> None:
         if artifact.kind != "image":
             raise ArtifactGone(f"containers run from an image, not from a {artifact.kind}")
-        with engine_trouble(f"the image {artifact.ref} cannot be looked for"):
+        with engine_trouble(f"the image {artifact.ref} cannot be inspected"):
             try:
                 self._client().images.get(artifact.digest)
             except ImageNotFound as error:
@@ -202,7 +202,7 @@ class DockerDriver:
 
     def _remove_images(self, needed: Collection[str]) -> None:
         with engine_trouble("old images cannot be removed"):
-            remove_waste(self._client(), self._stack, needed, now())
+            remove_unneeded(self._client(), self._stack, needed, now())
 
     def _own(self, all_of_them: bool) -> list[Container]:
         """Returns the stack's instances; one that is removed between listing and inspection is left out."""
@@ -213,16 +213,16 @@ class DockerDriver:
         with engine_trouble("the containers cannot be listed"):
             containers = [each for each in self._own(True) if has_started(each.attrs)]
             ended = any(not each.attrs["State"]["Running"] for each in containers)
-            taken_down_until = self._taken_down_until() if ended else None
-        return {each.labels[INSTANCE]: self._status(each, taken_down_until) for each in containers}
+            shut_down_until = self._shut_down_until() if ended else None
+        return {each.labels[INSTANCE]: self._status(each, shut_down_until) for each in containers}
 
-    def _status(self, container: Container, taken_down_until: datetime | None) -> InstanceStatus:
+    def _status(self, container: Container, shut_down_until: datetime | None) -> InstanceStatus:
         kills, was_oom = self._deaths.kills(container.id or ""), self._deaths.was_oom(container.id or "")
-        return status_of(container.attrs, self._stack.network, taken_down_until, kills, was_oom)
+        return status_of(container.attrs, self._stack.network, shut_down_until, kills, was_oom)
 
-    def _taken_down_until(self) -> datetime | None:
+    def _shut_down_until(self) -> datetime | None:
         started = engine_start(each.attrs for each in self._client().networks.list(names=["bridge"]))
-        return max((each for each in (started, self._platform_ended_at()) if each), default=None)
+        return max((each for each in (started, self._platform_stopped_at()) if each), default=None)
 
     def _signal(self, instance_id: str, signal: str) -> None:
         """Signals the instance, unless it has ended, also meanwhile (a conflict). Raises UnknownInstance."""
@@ -233,7 +233,7 @@ class DockerDriver:
                     container.kill(signal)
 
     def _runs(self, instance_id: str) -> bool:
-        with engine_trouble(f"{instance_id} cannot be looked at"):
+        with engine_trouble(f"{instance_id} cannot be inspected"):
             container = self._find(instance_id)
             return container is not None and bool(container.attrs["State"]["Running"])
 

@@ -8,7 +8,7 @@ from docker.errors import NotFound
 from services.deployer.drivers.docker.connection import EngineConnection, engine_trouble, unless_conflict
 from services.deployer.drivers.docker.container import Stack
 
-LOOK_S = 0.1
+POLL_S = 0.1
 KILL_S = 5.0
 
 
@@ -23,7 +23,7 @@ def stop_containers(stack: Stack, environment: Mapping[str, str], timeout_s: flo
             for wait_s, signal in ((timeout_s, "SIGKILL"), (KILL_S, None)):
                 deadline = time.monotonic() + wait_s
                 while (left := _running(connection, stack)) and time.monotonic() < deadline:
-                    time.sleep(LOOK_S)
+                    time.sleep(POLL_S)
                 if left and signal:
                     _signalled(connection, stack, signal)
             return running

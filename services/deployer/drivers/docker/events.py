@@ -62,16 +62,16 @@ class Deaths:
 
 
 class EngineEventFollower:
-    """Calls `tell`, in its own thread, at each end of a container and after each (re)connection. `connect` may raise
+    """Calls `on_end`, in its own thread, at each end of a container and after each (re)connection. `connect` may raise
     any error of the engine's client; it is retried every second.
     """
 
     def __init__(
-        self, connect: Callable[[], Stream], deaths: Deaths, tell: Callable[[], None], now_ns: Callable[[], int]
+        self, connect: Callable[[], Stream], deaths: Deaths, on_end: Callable[[], None], now_ns: Callable[[], int]
     ) -> None:
         self._connect = connect
         self._deaths = deaths
-        self._tell = tell
+        self._on_end = on_end
         self._now_ns = now_ns
         self._stream: Stream | None = None
         self._ending = threading.Event()
@@ -103,10 +103,10 @@ class EngineEventFollower:
 
     def _listen(self, stream: Stream) -> None:
         self._deaths.follow(self._now_ns())
-        self._tell()
+        self._on_end()
         if self._ending.is_set():
             stream.close()
         for event in stream:
             self._deaths.note(event)
             if event["Action"] == "die":
-                self._tell()
+                self._on_end()

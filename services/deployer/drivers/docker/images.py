@@ -22,7 +22,7 @@ KEPT = timedelta(hours=1)
 OWN = "slipway/"  # before every tag that build gives
 
 
-def is_waste(image: Mapping[str, Any], kept: Collection[str], now: datetime) -> bool:
+def is_unneeded(image: Mapping[str, Any], kept: Collection[str], now: datetime) -> bool:
     """Returns True if an image of this stack may be removed, by the engine's inspection: it is not in `kept` (ids), was
     not built within the last hour, and has no tag of a person's. The time of its tag is that of its last build; an
     unchanged commit gives the same image with its first date.
@@ -34,14 +34,14 @@ def is_waste(image: Mapping[str, Any], kept: Collection[str], now: datetime) -> 
     return all(now - moment(date) >= KEPT for date in dates if date)
 
 
-def remove_waste(client: docker.DockerClient, stack: Stack, needed: Collection[str], now: datetime) -> None:
+def remove_unneeded(client: docker.DockerClient, stack: Stack, needed: Collection[str], now: datetime) -> None:
     """Removes the stack's unneeded images; `needed` are ids. An image that is missing or in use (409) is skipped."""
     listed = client.api.images(filters={"label": stack.label})
     used = {container["ImageID"] for container in client.api.containers(all=True)}
     for image_id in {image["Id"] for image in listed}:
         with contextlib.suppress(ImageNotFound), unless_conflict():
             image = client.images.get(image_id).attrs
-            if is_waste(image, {*needed, *used}, now):
+            if is_unneeded(image, {*needed, *used}, now):
                 # Forced only where it has several tags, which the engine asks for; it never takes one that runs.
                 client.api.remove_image(image_id, force=len(image["RepoTags"] or []) > 1)
                 log.info("the image %s of %s is not needed any more", image_id, image["Config"]["Labels"].get(APP))

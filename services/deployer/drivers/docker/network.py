@@ -8,7 +8,7 @@ import docker
 from docker.errors import APIError
 from docker.types import IPAMConfig, IPAMPool
 
-from services.deployer.drivers.docker.address import room_of, taken
+from services.deployer.drivers.docker.address import free_range, taken
 from services.deployer.drivers.docker.connection import unless_conflict
 from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import DriverError
@@ -25,13 +25,13 @@ def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
     missing network. Raises DriverError if no address is left.
     """
     name = stack.network
-    room = room_of(_found(client, name) or _made(client, stack))
-    if room is None:
+    free = free_range(_found(client, name) or _made(client, stack))
+    if free is None:
         return {}
     there = client.api.containers(all=True, filters={"network": name})
-    chosen = room.choose(taken(there, name), random.random())
+    chosen = free.choose(taken(there, name), random.random())
     if chosen is None:
-        raise DriverError(f"the network {name} has no address left from {room.first} to {room.last}")
+        raise DriverError(f"the network {name} has no address left from {free.first} to {free.last}; enlarge it")
     return {"networking_config": {name: client.api.create_endpoint_config(ipv4_address=str(chosen))}}
 
 
@@ -50,7 +50,7 @@ def _made(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
     machine's. So the engine chooses one for a temporary network. If another network takes it first, the engine chooses
     again, up to 10 times. Raises DriverError or APIError.
     """
-    log.info("the network %s is made", stack.network)
+    log.info("the network %s is created", stack.network)
     for attempt in range(1, TRIES + 1):
         subnet = _free_subnet(client, stack)
         given = range_of(subnet)
@@ -63,7 +63,7 @@ def _made(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
                 raise
         if (made := _found(client, stack.network)) is not None:
             return made
-    raise DriverError(f"the network {stack.network} is removed as soon as it is made")
+    raise DriverError(f"the network {stack.network} is removed again and again after its creation; find out by what")
 
 
 def _free_subnet(client: docker.DockerClient, stack: Stack) -> str:

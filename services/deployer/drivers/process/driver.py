@@ -20,15 +20,15 @@ from services.deployer.drivers.driver import (
     UnknownInstance,
     Usage,
 )
-from services.deployer.drivers.process.end import LOOK_S, kill, remains, terminate
+from services.deployer.drivers.process.end import POLL_S, kill, remains, terminate
 from services.deployer.drivers.process.linux_process import TICKS_S, Sessions, boot_id
 from services.deployer.drivers.process.memory_cgroup import CgroupLimits
 from services.deployer.drivers.process.memory_guard import GuardLimits
 from services.deployer.drivers.process.memory_limit import MemoryLimits
 from services.deployer.drivers.process.port import PortPicker
 from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, folders, instances_root
-from services.deployer.drivers.process.start import harmless, spawn
-from services.deployer.drivers.uncancellable import uncut
+from services.deployer.drivers.process.start import inherited_environment, spawn
+from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.directory_digest import directory_digest
 from shared.models import Artifact
@@ -47,18 +47,19 @@ class ProcessDriver:
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
         self._volumes = home / "volumes"
-        self._passed_on = harmless(platform_environment)
+        self._inherited = inherited_environment(platform_environment)
         self._ports = PortPicker(self._root / ".port")
         self._cgroups = CgroupLimits(groups)
         self._guard = GuardLimits()
-        # Held while a record is changed; nor does anybody read one while its process is being started.
+        self._cpu_s: dict[str, float] = {}
+        # Held while a record is changed, and from writing it to having started its process.
         self._records = threading.Lock()
 
     async def preflight(self, spec: InstanceSpec) -> None:
         await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        return await uncut(asyncio.to_thread(self._start, spec))
+        return await uncancellable(asyncio.to_thread(self._start, spec))
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         record = await asyncio.to_thread(self._record, instance_id)
@@ -67,7 +68,7 @@ class ProcessDriver:
         while await asyncio.to_thread(remains, record):
             if time.monotonic() >= deadline:
                 await asyncio.to_thread(kill, record)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         await asyncio.to_thread(self._release_memory, instance_id)
 
     async def statuses(self) -> dict[str, InstanceStatus]:
@@ -80,7 +81,7 @@ class ProcessDriver:
         return await asyncio.to_thread(self._usage, set(instance_ids))
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        await uncut(asyncio.to_thread(self._set_memory, instance_id, memory))
+        await uncancellable(asyncio.to_thread(self._set_memory, instance_id, memory))
 
     async def enforce(self) -> None:
         await asyncio.to_thread(self._enforce)
@@ -98,7 +99,7 @@ class ProcessDriver:
     async def check(self) -> str | None:
         return None
 
-    def telling_ends(self, tell: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    def watching_ends(self, on_end: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def _folder(self, instance_id: str) -> InstanceFolder:
@@ -130,7 +131,7 @@ class ProcessDriver:
             used = {record.port for other in folders(self._root) if (record := other.read())}
             try:
                 folder.make(Path(spec.artifact.ref))
-                entrance = self._cgroups.make(spec.id, spec.memory)
+                cgroup_procs = self._cgroups.make(spec.id, spec.memory)
                 record = ProcessRecord(
                     id=spec.id,
                     marker=f"SLIPWAY_INSTANCE_FOLDER={folder.path}",
@@ -138,26 +139,26 @@ class ProcessDriver:
                     memory=spec.memory,
                     started_at=now(),
                     boot_id=boot_id(),
-                    group=str(entrance.parent) if entrance else "",
+                    group=str(cgroup_procs.parent) if cgroup_procs else "",
                 )
                 folder.write(record)
-                record = spawn(spec, folder, record, entrance, {**self._passed_on, **self._make_volumes(spec)})
+                record = spawn(spec, folder, record, cgroup_procs, {**self._inherited, **self._make_volumes(spec)})
             except OSError as error:
                 raise DriverError(f"{spec.id} cannot be started: {error}") from error
             folder.write(record)
             started = folder.status(self._oom_kills)
         if started is None:
-            raise DriverError(f"{spec.id}: its record vanished")
+            raise DriverError(f"{spec.id}: its folder was removed while it was started; release again")
         return started
 
     def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
         """Creates missing volumes; returns the path of each by the name of its environment variable. Raises OSError."""
-        places = {}
+        paths = {}
         for volume in spec.volumes:
-            place = self._volumes / volume.app / volume.environment / volume.name
-            place.mkdir(parents=True, exist_ok=True)
-            places[volume.variable] = str(place)
-        return places
+            path = self._volumes / volume.app / volume.environment / volume.name
+            path.mkdir(parents=True, exist_ok=True)
+            paths[volume.variable] = str(path)
+        return paths
 
     def _statuses(self) -> dict[str, InstanceStatus]:
         with self._records:
@@ -184,7 +185,9 @@ class ProcessDriver:
             record = by_session[session]
             with contextlib.suppress(OSError):  # it ended meanwhile
                 memory = self._limits(record).use(record, members)
-                cpu_s = sum(stat.cpu_ticks for stat in members) / TICKS_S
+                # The sum falls when a process ends that no other of the session waits for.
+                summed_s = sum(stat.cpu_ticks for stat in members) / TICKS_S
+                cpu_s = self._cpu_s[record.id] = max(summed_s, self._cpu_s.get(record.id, 0.0))
                 found[record.id] = Usage(
                     record.started_at, record.memory, memory.working_set, cpu_s, memory.oom_kills, memory.pressure
                 )
@@ -227,6 +230,7 @@ class ProcessDriver:
                 raise DriverError(f"{instance_id} runs; stop it first")
             if record is not None:
                 self._limits(record).remove(record)
+            self._cpu_s.pop(instance_id, None)
             shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:

@@ -11,7 +11,7 @@ from services.deployer.drivers.process.linux_process import marked_with
 from services.deployer.drivers.process.memory_cgroup import remove_parents
 from services.deployer.drivers.process.record import ProcessRecord, folders, instances_root
 
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 def remains(record: ProcessRecord) -> bool:
@@ -64,5 +64,5 @@ def _until_gone(records: list[ProcessRecord], act: Callable[[ProcessRecord], Non
         act(record)
     deadline = time.monotonic() + wait_s
     while left and time.monotonic() < deadline:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
         left = [record for record in left if remains(record)]

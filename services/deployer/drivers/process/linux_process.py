@@ -35,15 +35,20 @@ def boot_id() -> str:
 
 def process_stat(pid: int) -> ProcessStat | None:
     """Returns the process's figures; None if it does not exist or is a zombie (a child's zombie is reaped)."""
+    stat = _read(pid)
+    if stat is not None and stat.state in "ZX":
+        with contextlib.suppress(ChildProcessError):  # only if it is our own child does it wait for us
+            os.waitpid(pid, os.WNOHANG)
+        return None
+    return stat
+
+
+def _read(pid: int) -> ProcessStat | None:
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
-    if fields[0] in "ZX":
-        with contextlib.suppress(ChildProcessError):  # only if it is our own child does it wait for us
-            os.waitpid(pid, os.WNOHANG)
-        return None
     cpu_ticks = sum(int(ticks) for ticks in fields[11:15])
     return ProcessStat(pid, fields[0], int(fields[3]), int(fields[19]), cpu_ticks, int(fields[21]) * PAGE)
 
@@ -58,7 +63,9 @@ class Sessions:
         self._strangers: set[int] = set()
 
     def members(self, sessions: Collection[int]) -> dict[int, list[ProcessStat]]:
-        """Returns the processes of each session, by the session's id (its leader's pid)."""
+        """Returns the processes of each session, by the session's id (its leader's pid); also zombies, whose CPU time
+        is their parent's only once it has waited for them.
+        """
         if not self._sessions.issuperset(sessions):  # a member of a new session may have been taken for a stranger
             self._strangers = set()
         self._sessions = set(sessions)
@@ -67,7 +74,7 @@ class Sessions:
         for pid in map(int, filter(str.isdigit, os.listdir(PROC))):
             if pid in self._strangers:
                 strangers.add(pid)
-            elif (stat := process_stat(pid)) is not None:
+            elif (stat := _read(pid)) is not None:
                 found[stat.session].append(stat) if stat.session in found else strangers.add(pid)
         self._strangers = strangers
         return found

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 MOUNTS = Path("/proc/self/mountinfo")
 TRIED_BYTES = 16 * 2**20
-LOOK_S = 0.02
+POLL_S = 0.02
 LEAVE_WITHIN_S = 1.0
 
 
@@ -55,10 +55,10 @@ class CgroupLimits:
     def remove(self, record: ProcessRecord) -> None:
         _remove(Path(record.group), LEAVE_WITHIN_S)
 
-    def sweep(self, known: Collection[str]) -> None:
-        """Removes the groups of instances that are not in `known` (ids)."""
+    def sweep(self, instance_ids: Collection[str]) -> None:
+        """Removes the groups of instances that are not in `instance_ids`."""
         for group in _groups_in(self._parent):
-            if group.name not in known:
+            if group.name not in instance_ids:
                 _remove(group, 0)
 
 
@@ -157,4 +157,4 @@ def _remove(group: Path, within_s: float) -> None:
             if time.monotonic() >= deadline:
                 log.info("the control group %s cannot be removed: %s", group, error.strerror)
                 return None
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)

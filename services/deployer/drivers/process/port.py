@@ -15,14 +15,14 @@ class NoPort(OSError):
 
 class PortPicker:
     """Picks ports round-robin, so that one is reused as late as possible: a stale endpoint must not lead visitors to
-    another app. The file `memory` keeps the position across restarts; a new one begins at random.
+    another app. The file `position` keeps the position across restarts; a new one begins at random.
     """
 
-    def __init__(self, memory: Path) -> None:
-        self._memory = memory
+    def __init__(self, position: Path) -> None:
+        self._position = position
 
     def pick(self, taken: Collection[int]) -> int:
-        """Returns a port that is not in `taken` and can be bound. Raises NoPort if there is none, OSError if `memory`
+        """Returns a port that is not in `taken` and can be bound. Raises NoPort if there is none, OSError if `position`
         cannot be written.
         """
         for _ in range(LAST - FIRST + 1):
@@ -34,9 +34,9 @@ class PortPicker:
     def _next(self) -> int:
         port = random.randint(FIRST, LAST)
         with contextlib.suppress(FileNotFoundError, ValueError):
-            port = int(self._memory.read_text()) + 1
+            port = int(self._position.read_text()) + 1
         port = port if FIRST <= port <= LAST else FIRST
-        self._memory.write_text(str(port))
+        self._position.write_text(str(port))
         return port
 
 

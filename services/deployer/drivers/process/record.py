@@ -16,23 +16,24 @@ SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large
 
 
 class ProcessRecord(BaseModel):
-    """The record of an instance, written before the process is started (without `pid`) and again after. `marker`
-    (`NAME=value`) is in the environment of every process of the instance, and of no other home's. `memory` is the limit
-    in bytes; `group` is the control group that enforces it, empty if there is none. `oom_kills` counts the kills that
-    the group does not report (any more). `stopped`: the platform ended it.
-    """
+    """The record of an instance, written before the process is started (without `pid`) and again after."""
 
     id: str
     marker: str
+    """`NAME=value` in the environment of every process of the instance, and of no other home's."""
     port: int
     memory: int
+    """Memory limit in bytes."""
     started_at: datetime
     boot_id: str
     pid: int | None = None
     start_ticks: int | None = None
     group: str = ""
+    """The control group that enforces the limit; empty if there is none."""
     oom_kills: int = 0
+    """Number of kills at the limit that the group does not report (any more)."""
     stopped: bool = False
+    """True if the platform ended it."""
 
     def runs(self) -> bool:
         stat = process_stat(self.pid) if self.pid and self.boot_id == boot_id() else None

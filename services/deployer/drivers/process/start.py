@@ -20,29 +20,29 @@ else echo "its control group cannot be entered"; (exit 126)
 fi
 echo $? > "$2"
 """
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 
-def harmless(platform_environment: Mapping[str, str]) -> dict[str, str]:
+def inherited_environment(platform_environment: Mapping[str, str]) -> dict[str, str]:
     """Returns the part of the platform's environment that is passed on to apps."""
-    return {name: platform_environment[name] for name in PASSED_ON if name in platform_environment}
+    return {name: platform_environment[name] for name in INHERITED if name in platform_environment}
 
 
 def spawn(
     spec: InstanceSpec,
     folder: InstanceFolder,
     record: ProcessRecord,
-    entrance: Path | None,
-    passed_on: Mapping[str, str],
+    cgroup_procs: Path | None,
+    inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the shim and returns the record with its process. `entrance` is the file by which it enters its control
-    group, if it has one. Raises OSError.
+    """Starts the shim and returns the record with its process. It writes to `cgroup_procs` to enter its control group,
+    if it has one. Raises OSError.
     """
     artifact = spec.artifact.ref
-    path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", passed_on.get("PATH", os.defpath)]
+    path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
     environment = {
-        **passed_on,
+        **inherited,
         **spec.environment,
         "PATH": ":".join(path),
         "PORT": str(record.port),
@@ -53,7 +53,7 @@ def spawn(
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    shim = ["/bin/sh", "-c", SHIM, "slipway-instance", spec.command, str(folder.exit_code), str(entrance or "")]
+    shim = ["/bin/sh", "-c", SHIM, "slipway-instance", spec.command, str(folder.exit_code), str(cgroup_procs or "")]
     with folder.log.open("ab") as log:
         process = subprocess.Popen(
             shim,

@@ -7,42 +7,42 @@ from services.deployer.api.environment_view import environment_view, instance_st
 from services.deployer.drivers.driver import InstanceSpec
 from services.deployer.plan.apply_changes import Commit
 from services.deployer.releases.environment import Locked, Override, SecretOverride
-from services.deployer.store import MemoryStore
+from services.deployer.store import Store
 from shared.errors import NotFound
 from shared.manifest import MIB
 from shared.models import InstanceState
-from tests.support.deployer.fakes import T0, VAULT, FakeDriver, a_release, an_instance
+from tests.support.deployer.fakes import T0, FakeDriver, a_release, an_instance
 
 pytestmark = pytest.mark.anyio
 RELEASE = a_release(1)
 
 
-async def test_counters_count_on_and_pressure_is_passed_on() -> None:
-    store, driver = MemoryStore(VAULT), FakeDriver()
+async def test_counters_count_on_and_pressure_is_passed_on(store: Store) -> None:
+    driver = FakeDriver()
     runs = an_instance(RELEASE, 2, oom_kills=3, restarts=4)
     failed = an_instance(RELEASE, 1, InstanceState.FAILED)
-    await store.commit(RELEASE.place, Commit({RELEASE.id: RELEASE}, {each.id: each for each in (failed, runs)}))
+    await store.commit(
+        RELEASE.environment_id, Commit({RELEASE.id: RELEASE}, {each.id: each for each in (failed, runs)})
+    )
     await driver.start(InstanceSpec(runs.id, RELEASE.artifact, "run", {}, 64 * MIB, 8000))
     [item] = await instance_stats(store, driver)
     assert (item.id, item.oom_kills, item.restarts, item.memory_pressure) == (runs.id, 3, 4, 1.5)
     assert (item.memory_limit, item.min_memory, item.max_memory) == (64 * MIB, 64 * MIB, 512 * MIB)
 
 
-async def test_an_instance_says_why_its_limit_is_not_what_is_wanted() -> None:
-    store = MemoryStore(VAULT)
+async def test_an_instance_says_why_its_limit_is_not_what_is_wanted(store: Store) -> None:
     instance = an_instance(RELEASE, 1, memory_refusal="it uses more")
-    await store.commit(RELEASE.place, Commit({RELEASE.id: RELEASE}, {instance.id: instance}))
-    [shown] = (await environment_view(store, RELEASE.place)).instances
+    await store.commit(RELEASE.environment_id, Commit({RELEASE.id: RELEASE}, {instance.id: instance}))
+    [shown] = (await environment_view(store, RELEASE.environment_id)).instances
     assert (shown.id, shown.reason, shown.memory_refusal) == (instance.id, "a reason", "it uses more")
 
 
-async def test_before_the_first_release_what_was_set_is_shown_secrets_by_name() -> None:
-    store = MemoryStore(VAULT)
+async def test_before_the_first_release_what_was_set_is_shown_secrets_by_name(store: Store) -> None:
     with pytest.raises(NotFound):
-        await environment_view(store, RELEASE.place)
+        await environment_view(store, RELEASE.environment_id)
     secrets = {name: SecretOverride(value=SecretStr("hush"), set_at=T0) for name in ("B", "A")}
-    await store.save_override(RELEASE.place, Override(variables={"GREETING": "hello"}, secrets=secrets))
-    shown = await environment_view(store, RELEASE.place)
+    await store.save_override(RELEASE.environment_id, Override(variables={"GREETING": "hello"}, secrets=secrets))
+    shown = await environment_view(store, RELEASE.environment_id)
     assert (shown.desired.variables, shown.problem, shown.release) == ({"GREETING": "hello"}, None, None)
     assert shown.model_dump(mode="json")["desired"]["secrets"] == {
         "A": {"set_at": "2026-01-01T00:00:00Z"},
@@ -51,10 +51,9 @@ async def test_before_the_first_release_what_was_set_is_shown_secrets_by_name() 
     assert "hush" not in shown.model_dump_json()
 
 
-async def test_values_that_are_lost_are_told_as_the_environments_problem() -> None:
-    store = MemoryStore(VAULT)
+async def test_values_that_are_lost_are_told_as_the_environments_problem(store: Store) -> None:
     locked = {"A": Locked(sealed="x"), "B": Locked(sealed="x", set_at=T0)}
-    await store.save_override(RELEASE.place, Override(locked=locked))
-    shown = await environment_view(store, RELEASE.place)
+    await store.save_override(RELEASE.environment_id, Override(locked=locked))
+    shown = await environment_view(store, RELEASE.environment_id)
     assert shown.problem and "A, B cannot be decrypted" in shown.problem
     assert (shown.desired.variables, list(shown.desired.secrets)) == ({}, ["B"])

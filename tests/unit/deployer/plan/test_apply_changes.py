@@ -2,7 +2,15 @@
 
 import pytest
 
-from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, NoteEnd, Switch
+from services.deployer.plan.action import (
+    AddInstance,
+    Change,
+    DropInstance,
+    MoveInstance,
+    MoveRelease,
+    RecordEnd,
+    Switch,
+)
 from services.deployer.plan.apply_changes import apply
 from services.deployer.plan.registry_diff import to_delete, to_put
 from services.deployer.releases.environment import Override
@@ -18,13 +26,13 @@ R, S = ReleaseState, InstanceState
 def test_added_instances_are_numbered_and_get_what_is_wanted() -> None:
     release = a_release(9, R.STARTING, instances_made=1)
     override = Override(memory=128 * MIB, variables={"A": "b"}, configuration="of A")
-    world = a_world([release], [], override=override, told="of now")
+    world = a_world([release], [], override=override, facts_digest="of now")
     commit = apply([AddInstance("notes-r9"), AddInstance("notes-r9")], world, {}, after(1))
     assert list(commit.instances) == ["notes-r9-2", "notes-r9-3"]
     assert commit.releases["notes-r9"].instances_made == 3
     added = commit.instances["notes-r9-2"]
     assert (added.state, added.memory, added.commit) == (S.STARTING, 128 * MIB, release.commit)
-    assert (added.configuration, added.told) == ("of A", "of now")
+    assert (added.configuration, added.facts_digest) == ("of A", "of now")
     assert [event.type for event in commit.events] == ["instance.starting"] * 2
 
 
@@ -59,7 +67,7 @@ def test_a_starting_release_remembers_what_was_live() -> None:
 def test_ends_and_drops() -> None:
     release = a_release(1)
     ended, old = an_instance(release, 1, S.FAILED), an_instance(release, 2, S.STOPPED)
-    commit = apply([NoteEnd(ended.id), DropInstance(old.id)], a_world([release], [ended, old]), {}, after(1))
+    commit = apply([RecordEnd(ended.id), DropInstance(old.id)], a_world([release], [ended, old]), {}, after(1))
     assert commit.instances[ended.id].ended_at == after(1) and commit.dropped == [old]
 
 
@@ -91,10 +99,10 @@ def test_a_release_that_ends_by_a_failure_tells_the_evidence(state: ReleaseState
     failure = a_failure().model_copy(update={"probe": "GET /up answered 500", "log": ["first", "x" * 5000, "last"]})
     release = a_release(1, R.STARTING, failure=failure)
     [event] = apply([MoveRelease(release.id, state, "why")], a_world([release], []), {}, after(1)).events
-    told = event.model_dump()
-    assert (told["exit_code"], told["probe"]) == (3, "GET /up answered 500")
-    assert len(told["excerpt"]) == 4096 and told["excerpt"].endswith("x\nlast")
-    assert (told["release"], told["build"], told["notify"]) == ("notes-r1", "notes-1", [])
+    fields = event.model_dump()
+    assert (fields["exit_code"], fields["probe"]) == (3, "GET /up answered 500")
+    assert len(fields["excerpt"]) == 4096 and fields["excerpt"].endswith("x\nlast")
+    assert (fields["release"], fields["build"], fields["notify"]) == ("notes-r1", "notes-1", [])
 
 
 def test_an_excerpt_is_cut_between_letters() -> None:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.deployer.plan.action import AddInstance, MoveInstance, MoveRelease, SetMemory, WantMemory
+from services.deployer.plan.action import AddInstance, MoveInstance, MoveRelease, RaiseMemory, SetMemory
 from services.deployer.plan.apply_changes import apply
 from services.deployer.plan.observe import World
 from services.deployer.plan.plan import plan
-from services.deployer.plan.plan_work import work
+from services.deployer.plan.plan_work import plan_work
 from services.deployer.releases.environment import Override
 from services.deployer.releases.instance import registry_record
 from services.deployer.releases.out_of_memory import kill_reason, memory_after_kill
@@ -25,14 +25,14 @@ AT_LIMIT = "killed: out of memory at its limit of 64 MiB"
 AT_MAXIMUM = "killed: out of memory at its maximum of 256 MiB; raise resources.max_memory or mend the app"
 
 
-def killed(release: Release, memory: int, state: InstanceState = S.STARTING, **known: object) -> World:
+def killed(release: Release, memory: int, state: InstanceState = S.STARTING, **facts: object) -> World:
     """An instance of the release was killed at that limit, after a child of it had been, and the one before it."""
     instance = an_instance(release, 1, state, memory=memory, oom_kills=1)
     status = a_status(instance, running=False, exit_code=137, oom_killed=True, oom_kills=2)
-    return replace(a_world([release], [instance], statuses={instance.id: status}), **known)  # type: ignore[arg-type]
+    return replace(a_world([release], [instance], statuses={instance.id: status}), **facts)  # type: ignore[arg-type]
 
 
-def told(event: Event) -> dict[str, object]:
+def fields_of(event: Event) -> dict[str, object]:
     return event.model_dump()
 
 
@@ -43,15 +43,15 @@ def test_a_running_instance_gets_the_memory_that_is_wanted_without_being_replace
     instance = an_instance(LIVE, 1)
     world = a_world([LIVE], [instance], routable=[instance.id], override=Override(memory=128 * MIB))
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == [SetMemory(instance.id, 128 * MIB)]
-    assert list(work(replace(world, override=Override()))) == []
+    assert list(plan_work(world)) == [SetMemory(instance.id, 128 * MIB)]
+    assert list(plan_work(replace(world, override=Override()))) == []
 
 
 @pytest.mark.parametrize("state", [S.STARTING, S.READY, S.UNHEALTHY])
 def test_of_a_starting_release_too_and_in_every_state_in_which_it_runs(state: InstanceState) -> None:
     instance = an_instance(STARTING, 1, state)
     world = a_world([STARTING], [instance], override=Override(memory=128 * MIB))
-    assert SetMemory(instance.id, 128 * MIB) in list(work(world))
+    assert SetMemory(instance.id, 128 * MIB) in list(plan_work(world))
 
 
 def test_what_is_leaving_or_has_no_process_is_let_alone() -> None:
@@ -67,13 +67,13 @@ def test_what_is_leaving_or_has_no_process_is_let_alone() -> None:
             of_ended.id: a_status(of_ended),
         },
     )
-    assert not [piece for piece in work(world) if isinstance(piece, SetMemory)]
+    assert not [piece for piece in plan_work(world) if isinstance(piece, SetMemory)]
 
 
 def test_the_limit_is_within_the_bounds_of_the_instances_own_manifest() -> None:
     instance = an_instance(LIVE, 1)
     world = a_world([LIVE], [instance], routable=[instance.id], override=Override(memory=999 * MIB))
-    assert list(work(world)) == [SetMemory(instance.id, 256 * MIB)]
+    assert list(plan_work(world)) == [SetMemory(instance.id, 256 * MIB)]
 
 
 def test_where_the_engine_cannot_change_a_limit_instances_are_replaced_start_first() -> None:
@@ -85,7 +85,7 @@ def test_where_the_engine_cannot_change_a_limit_instances_are_replaced_start_fir
         override=Override(memory=128 * MIB),
         fixed_memory=frozenset({instance.id}),
     )
-    assert list(work(world)) == []
+    assert list(plan_work(world)) == []
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
     assert plan(replace(world, override=Override()), LIMITS, NOW) == []
 
@@ -99,9 +99,9 @@ def test_what_was_refused_a_short_while_ago_is_not_asked_again_but_another_limit
         override=Override(memory=128 * MIB),
         memory_refused={instance.id: 128 * MIB},
     )
-    assert list(work(world)) == []
+    assert list(plan_work(world)) == []
     other = replace(world, override=Override(memory=192 * MIB))
-    assert list(work(other)) == [SetMemory(instance.id, 192 * MIB)]
+    assert list(plan_work(other)) == [SetMemory(instance.id, 192 * MIB)]
 
 
 def test_the_registry_says_when_a_limit_was_changed() -> None:
@@ -135,7 +135,7 @@ def test_memory_doubles_up_to_the_maximum() -> None:
 def test_a_kill_while_starting_or_watched_doubles_the_memory_and_is_no_fault(release: Release, at: object) -> None:
     changes = plan(killed(release, 64 * MIB), LIMITS, at)  # type: ignore[arg-type]
     assert changes == [
-        WantMemory(release.id, 128 * MIB),
+        RaiseMemory(release.id, 128 * MIB),
         MoveInstance(f"{release.id}-1", S.FAILED, AT_LIMIT, fault=False),
     ]
 
@@ -168,7 +168,7 @@ def test_a_kill_is_stored_with_its_memory_and_told_with_the_evidence() -> None:
     assert commit.override == Override(replicas=1, memory=128 * MIB, variables={"A": "b"})
     failed = commit.instances["notes-r2-1"]
     assert (failed.oom_killed, failed.oom_kills, failed.memory) == (True, 3, 64 * MIB)
-    event = told(commit.events[0])
+    event = fields_of(commit.events[0])
     assert (event["type"], event["reason"]) == ("instance.failed", AT_LIMIT)
     assert (event["oom_killed"], event["memory_limit"], event["max_memory"]) == (True, 64 * MIB, 256 * MIB)
 
@@ -231,5 +231,5 @@ def test_an_end_that_was_no_kill_says_so() -> None:
     changes = plan(world, LIMITS, NOW)
     assert changes == [MoveInstance("notes-r2-1", S.FAILED, "it ended with exit code 1", fault=True)]
     commit = apply(changes, world, {instance.id: a_failure(instance.id)}, NOW)
-    assert told(commit.events[0])["oom_killed"] is False
+    assert fields_of(commit.events[0])["oom_killed"] is False
     assert (commit.instances[instance.id].oom_killed, commit.instances[instance.id].oom_kills) == (False, 1)

@@ -7,22 +7,22 @@ import pytest
 from services.deployer.plan.action import (
     AbortRollout,
     AddInstance,
+    AutoRollback,
     DropInstance,
     MoveInstance,
     MoveRelease,
-    NoteAddress,
-    NoteEnd,
     OpenRollout,
-    Say,
+    RecordAddress,
+    RecordEnd,
     StartInstance,
     StopInstance,
     Switch,
     SyncProxy,
-    TakeBack,
+    Wait,
 )
 from services.deployer.plan.observe import InstanceHealth, World
 from services.deployer.plan.plan import plan
-from services.deployer.plan.plan_work import work
+from services.deployer.plan.plan_work import plan_work
 from services.deployer.releases.environment import Override
 from services.deployer.releases.release import Release
 from shared.models import Environment, InstanceState, ReleaseState
@@ -80,13 +80,13 @@ def test_the_live_number_is_inherited_within_the_manifests_bounds() -> None:
 def test_an_instance_without_a_process_is_run() -> None:
     world = a_world([NEW], [an_instance(NEW, 1, S.STARTING)], statuses={})
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == [StartInstance("notes-r2-1")]
+    assert list(plan_work(world)) == [StartInstance("notes-r2-1")]
 
 
 def test_the_address_of_a_process_is_noted() -> None:
     instance = an_instance(NEW, 1, S.STARTING, address="")
     world = a_world([NEW], [instance], statuses={instance.id: a_status(instance, address="127.0.0.1:1")})
-    assert plan(world, LIMITS, NOW) == [NoteAddress("notes-r2-1", "127.0.0.1:1")]
+    assert plan(world, LIMITS, NOW) == [RecordAddress("notes-r2-1", "127.0.0.1:1")]
 
 
 def test_one_that_ended_and_has_no_address_any_more_keeps_the_one_it_had() -> None:
@@ -111,7 +111,7 @@ def test_new_instances_become_ready_together() -> None:
 def test_old_ones_stay_until_the_proxy_says_that_the_new_ones_are_routable() -> None:
     world = a_world([OLD, NEW], [an_instance(OLD, 1), an_instance(NEW, 1)], routes=None)
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == [SyncProxy()]
+    assert list(plan_work(world)) == [SyncProxy()]
     routable = replace(world, routes={"notes-r2-1": RouteState.ROUTABLE, "notes-r1-1": RouteState.ROUTABLE})
     assert plan(routable, LIMITS, NOW) == [Switch("notes-r2")]
 
@@ -125,21 +125,21 @@ def test_the_order_after_the_switch_is_drain_then_live_then_stop() -> None:
     draining = old.model_copy(update={"state": S.DRAINING})
     world = a_world([OLD, switched], [draining, new], routes=None)
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == [SyncProxy()]
+    assert list(plan_work(world)) == [SyncProxy()]
 
     world = replace(world, routes={"notes-r1-1": RouteState.DRAINING, "notes-r2-1": RouteState.ROUTABLE})
     assert plan(world, LIMITS, NOW) == [
         MoveRelease("notes-r2", R.LIVE, "its instances are in the route, the old ones out of it"),
         MoveRelease("notes-r1", R.RETIRED, "replaced by notes-r2"),
     ]
-    assert list(work(world)) == [SyncProxy()]
+    assert list(plan_work(world)) == [SyncProxy()]
 
     live, retired = a_release(2), a_release(1, R.RETIRED)
     gone = a_world([retired, live], [draining, new], routable=["notes-r2-1"])
     assert plan(gone, LIMITS, NOW) == []
-    assert list(work(gone)) == [StopInstance("notes-r1-1")]
+    assert list(plan_work(gone)) == [StopInstance("notes-r1-1")]
     stopped = replace(gone, stopped=frozenset({"notes-r1-1"}))
-    assert plan(stopped, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.STOPPED, "a reason"), NoteEnd("notes-r1-1")]
+    assert plan(stopped, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.STOPPED, "a reason"), RecordEnd("notes-r1-1")]
 
 
 def test_never_more_draining_than_ready() -> None:
@@ -157,7 +157,7 @@ def test_never_more_draining_than_ready() -> None:
 
 def test_what_a_release_waits_for_is_said_once() -> None:
     world = a_world([OLD, NEW], [an_instance(OLD, 1), an_instance(NEW, 1)], routes=None, waits_for="no proxy")
-    assert plan(world, LIMITS, NOW) == [Say("notes-r2", "no proxy")]
+    assert plan(world, LIMITS, NOW) == [Wait("notes-r2", "no proxy")]
     said = NEW.model_copy(update={"reason": "no proxy"})
     assert plan(replace(world, releases={"notes-r1": OLD, "notes-r2": said}), LIMITS, NOW) == []
 
@@ -165,8 +165,8 @@ def test_what_a_release_waits_for_is_said_once() -> None:
 # --- failing ----------------------------------------------------------------------------------------------------------
 
 
-def failing(world: World, **known: object) -> list[object]:
-    return list(plan(replace(world, **known), LIMITS, after(40)))  # type: ignore[arg-type]
+def failing(world: World, **facts: object) -> list[object]:
+    return list(plan(replace(world, **facts), LIMITS, after(40)))  # type: ignore[arg-type]
 
 
 def test_an_instance_that_ends_or_is_late_fails_and_counts_against_its_release() -> None:
@@ -227,7 +227,9 @@ def test_a_faulty_live_release_is_taken_back_once_and_never_one_that_came_by_its
     instances = [an_instance(faulty, 1)]
 
     def asked(release: Release, *others: Release) -> bool:
-        return TakeBack("notes-r2") in list(work(a_world([release, *others], instances, routable=["notes-r2-1"])))
+        return AutoRollback("notes-r2") in list(
+            plan_work(a_world([release, *others], instances, routable=["notes-r2-1"]))
+        )
 
     assert asked(faulty)
     assert not asked(faulty.model_copy(update={"taken_back": "notes-r3"}))
@@ -252,7 +254,7 @@ def test_a_canary_opens_its_rollout_before_the_old_one_leaves() -> None:
     new = canary(2, R.STARTING)
     world = a_world([new], [an_instance(new, 1)], routable=["notes-r2-1"])
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == [OpenRollout("notes-r2")]
+    assert list(plan_work(world)) == [OpenRollout("notes-r2")]
     opened = new.model_copy(update={"rollout_opened": True})
     assert plan(replace(world, releases={new.id: opened}), LIMITS, NOW) == [Switch("notes-r2")]
 
@@ -263,7 +265,7 @@ def test_a_faulty_canary_is_rolled_back_and_its_rollout_aborted() -> None:
     world = a_world([faulty], [an_instance(faulty, 2)], routable=["notes-r2-2"])
     assert plan(world, LIMITS, NOW) == [MoveRelease("notes-r2", R.ROLLED_BACK, why, abort_rollout=True)]
     ended = canary(2, R.ROLLED_BACK, abort_rollout=True)
-    assert list(work(a_world([ended], []))) == [AbortRollout("notes-r2")]
+    assert list(plan_work(a_world([ended], []))) == [AbortRollout("notes-r2")]
 
 
 # --- staying live -----------------------------------------------------------------------------------------------------
@@ -315,11 +317,14 @@ def test_other_variables_replace_instances_start_first() -> None:
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
 
 
-def test_what_was_told_otherwise_about_the_platform_is_replaced_start_first() -> None:
-    told_otherwise, told_before_it_was_kept = an_instance(OLD, 1, told="before"), an_instance(OLD, 1, told="")
-    world = a_world([OLD], [told_otherwise], routable=["notes-r1-1"], told="now")
+def test_an_instance_with_outdated_facts_of_the_platform_is_replaced_start_first() -> None:
+    outdated, unrecorded = (
+        an_instance(OLD, 1, facts_digest="before"),
+        an_instance(OLD, 1, facts_digest=""),
+    )
+    world = a_world([OLD], [outdated], routable=["notes-r1-1"], facts_digest="now")
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
-    assert plan(a_world([OLD], [told_before_it_was_kept], routable=["notes-r1-1"], told="now"), LIMITS, NOW) == []
+    assert plan(a_world([OLD], [unrecorded], routable=["notes-r1-1"], facts_digest="now"), LIMITS, NOW) == []
 
 
 def test_fewer_replicas_drain_the_newest_and_never_more_than_stay_ready() -> None:
@@ -341,12 +346,12 @@ def test_the_live_release_is_kept_up_while_a_newer_one_waits() -> None:
 def test_a_quiet_environment_asks_for_nothing() -> None:
     world = a_world([OLD], [an_instance(OLD, 1)], routable=["notes-r1-1"])
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == []
+    assert list(plan_work(world)) == []
 
 
 def test_a_failed_instance_is_cleaned_up_at_once() -> None:
     world = a_world([OLD], [an_instance(OLD, 1, S.FAILED, changed_at=NOW)], routes={})
-    assert list(work(world)) == [StopInstance("notes-r1-1")]
+    assert list(plan_work(world)) == [StopInstance("notes-r1-1")]
 
 
 def test_the_newest_few_ended_instances_are_kept() -> None:

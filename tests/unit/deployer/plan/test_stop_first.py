@@ -10,17 +10,17 @@ from services.deployer.plan.action import (
     MakeRoom,
     MoveInstance,
     MoveRelease,
-    NoteDown,
-    Say,
+    RecordDowntime,
     StartInstance,
     StopInstance,
     Switch,
     SyncProxy,
+    Wait,
 )
 from services.deployer.plan.apply_changes import apply
 from services.deployer.plan.observe import InstanceHealth
 from services.deployer.plan.plan import plan
-from services.deployer.plan.plan_work import work
+from services.deployer.plan.plan_work import plan_work
 from services.deployer.releases.environment import Override
 from services.deployer.releases.release import Release, view
 from services.deployer.store import is_open
@@ -68,12 +68,12 @@ def test_a_release_that_has_a_volume_or_replaces_one_that_has_goes_stop_first(
 def test_it_is_checked_and_the_proxy_asked_while_the_old_one_serves() -> None:
     world = a_world([OLD, NEW], [FIRST], routes=None)
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == [SyncProxy(), Check("notes-r2")]
+    assert list(plan_work(world)) == [SyncProxy(), Check("notes-r2")]
     assert plan(replace(world, checked={"notes-r2": ""}), LIMITS, NOW) == []
     assert plan(replace(world, routes=IN_ROUTE), LIMITS, NOW) == []
     both = replace(world, routes=IN_ROUTE, checked={"notes-r2": ""})
     assert plan(both, LIMITS, NOW) == [MakeRoom("notes-r2")]
-    assert Check("notes-r2") not in list(work(both))
+    assert Check("notes-r2") not in list(plan_work(both))
 
 
 def test_what_cannot_start_fails_before_anything_is_stopped() -> None:
@@ -103,12 +103,12 @@ def test_the_order_is_drain_then_stop_then_start_then_live() -> None:
 
     draining = FIRST.model_copy(update={"state": S.DRAINING})
     world = a_world([OLD, ROOM], [draining], routes={"notes-r1-1": RouteState.DRAINING})
-    assert plan(world, LIMITS, NOW) == [Say("notes-r2", "waits for the end of notes-r1-1")]
-    assert list(work(world)) == [SyncProxy()]
+    assert plan(world, LIMITS, NOW) == [Wait("notes-r2", "waits for the end of notes-r1-1")]
+    assert list(plan_work(world)) == [SyncProxy()]
     said = ROOM.model_copy(update={"reason": "waits for the end of notes-r1-1"})
     world = replace(world, routes={}, releases={OLD.id: OLD, ROOM.id: said})
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == [StopInstance("notes-r1-1")]
+    assert list(plan_work(world)) == [StopInstance("notes-r1-1")]
 
     ended = a_world([OLD, ROOM], [draining.model_copy(update={"state": S.STOPPED})], routes={})
     assert AddInstance("notes-r2") not in plan(ended, LIMITS, NOW)  # nobody has seen its end
@@ -116,11 +116,11 @@ def test_the_order_is_drain_then_stop_then_start_then_live() -> None:
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r2")]
 
     starting = a_world([OLD, said], [GONE, an_instance(NEW, 1, S.STARTING)], routes={})
-    assert plan(starting, LIMITS, NOW) == [Say("notes-r2", "its instances are being started")]
+    assert plan(starting, LIMITS, NOW) == [Wait("notes-r2", "its instances are being started")]
 
     world = a_world([OLD, ROOM], [GONE, SECOND], routable=["notes-r2-1"])
-    assert plan(world, LIMITS, NOW) == [NoteDown("notes-r2")]
-    served = apply([NoteDown("notes-r2")], world, {}, after(91.4)).releases["notes-r2"]
+    assert plan(world, LIMITS, NOW) == [RecordDowntime("notes-r2")]
+    served = apply([RecordDowntime("notes-r2")], world, {}, after(91.4)).releases["notes-r2"]
     assert (served.down_s, view(served).down_s, served.is_down) == (1.4, 1.4, False)
     world = replace(world, releases={OLD.id: OLD, served.id: served})
     assert plan(world, LIMITS, NOW) == [Switch("notes-r2")]
@@ -131,15 +131,15 @@ def test_the_order_is_drain_then_stop_then_start_then_live() -> None:
         MoveRelease("notes-r2", R.LIVE, "its instances are in the route, the old ones out of it"),
         MoveRelease("notes-r1", R.RETIRED, "replaced by notes-r2"),
     ]
-    told = [event.model_dump() for event in apply(changes, world, {}, NOW).events]
-    assert (told[0]["strategy"], told[0]["down_s"]) == ("stop-first", 1.4)
-    assert "down_s" not in told[1]
+    events = [event.model_dump() for event in apply(changes, world, {}, NOW).events]
+    assert (events[0]["strategy"], events[0]["down_s"]) == ("stop-first", 1.4)
+    assert "down_s" not in events[1]
 
 
 def test_a_killed_one_is_replaced_only_when_nothing_of_it_runs_any_more() -> None:
     failed = an_instance(OLD, 1, S.FAILED, changed_at=T0)
     assert plan(a_world([OLD], [failed], routes={}), LIMITS, NOW) == []
-    assert list(work(a_world([OLD], [failed], routes={}))) == [StopInstance("notes-r1-1")]
+    assert list(plan_work(a_world([OLD], [failed], routes={}))) == [StopInstance("notes-r1-1")]
     gone = failed.model_copy(update={"ended_at": T0})
     assert plan(a_world([OLD], [gone], routes={}), LIMITS, NOW) == [AddInstance("notes-r1", "notes-r1-1")]
 
@@ -157,15 +157,15 @@ def test_when_the_new_one_fails_the_old_release_is_started_again_after_its_end()
     ended = faulty.model_copy(update={"state": R.FAILED})
     world = replace(world, releases={OLD.id: OLD, ended.id: ended})
     assert plan(world, LIMITS, NOW) == []
-    assert list(work(world)) == [StopInstance("notes-r2-1")]
+    assert list(plan_work(world)) == [StopInstance("notes-r2-1")]
     world = replace(world, instances={GONE.id: GONE, failed.id: failed.model_copy(update={"ended_at": NOW})})
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
 
     assert is_open(ended)  # until it is known how long nobody was served
     back = an_instance(OLD, 2)
     world = a_world([OLD, ended], [GONE, back], routable=["notes-r1-2"])
-    assert plan(world, LIMITS, NOW) == [NoteDown("notes-r2")]
-    assert not is_open(apply([NoteDown("notes-r2")], world, {}, NOW).releases["notes-r2"])
+    assert plan(world, LIMITS, NOW) == [RecordDowntime("notes-r2")]
+    assert not is_open(apply([RecordDowntime("notes-r2")], world, {}, NOW).releases["notes-r2"])
 
 
 def test_the_old_one_that_is_about_to_leave_does_not_count_as_serving_again() -> None:
@@ -176,8 +176,8 @@ def test_the_old_one_that_is_about_to_leave_does_not_count_as_serving_again() ->
 # --- replaced within its release --------------------------------------------------------------------------------------
 
 
-def fresh_again(release: Release, *instances: object, **known: object) -> object:
-    return plan(a_world([release], instances, **known), LIMITS, NOW)  # type: ignore[arg-type]
+def fresh_again(release: Release, *instances: object, **facts: object) -> object:
+    return plan(a_world([release], instances, **facts), LIMITS, NOW)  # type: ignore[arg-type]
 
 
 def test_an_unhealthy_or_outdated_instance_makes_room_for_the_next() -> None:
@@ -196,7 +196,7 @@ def test_without_volumes_nothing_is_checked_and_nothing_waits() -> None:
     world = a_world([live, starting], [an_instance(live, 1)], routes=None)
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r2")]
     added = replace(world, instances={**world.instances, SECOND.id: an_instance(starting, 1, S.STARTING)}, statuses={})
-    assert StartInstance("notes-r2-1") in list(work(added)) and Check("notes-r2") not in list(work(added))
+    assert StartInstance("notes-r2-1") in list(plan_work(added)) and Check("notes-r2") not in list(plan_work(added))
 
 
 # --- whatever happens -------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_without_volumes_nothing_is_checked_and_nothing_waits() -> None:
 @pytest.mark.slow
 def test_two_instances_never_have_one_volume_whatever_happens_in_which_order(seed: int) -> None:
     world = Simulation(seed)
-    world.order(volumes=True, bad=False)
+    world.create_release(volumes=True, bad=False)
     world.settle()
     for _ in range(250):
         world.happen()

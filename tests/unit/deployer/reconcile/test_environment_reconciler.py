@@ -1,42 +1,28 @@
 """Plans carried out, on stand-ins for the outside; and the same with the deployer dying at every single step."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+from redis.asyncio import Redis
 
 from services.deployer.drivers.driver import Driver
 from services.deployer.plan.apply_changes import Commit
-from services.deployer.plan.observe import InstanceHealth
-from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, Setting
-from services.deployer.reconcile.prober import Prober, ProbeTarget
+from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.proxy_client import Proxy
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId, Override
 from services.deployer.releases.override_encryption import OverrideEncryption
-from services.deployer.store import MemoryStore, Store
+from services.deployer.store import Store
 from shared.clock import now
 from shared.manifest import MIB
-from shared.models import TRACK_OF, Environment, InstanceState, ReleaseState, Track
-from shared.registry import Registry
-from tests.support.deployer.fakes import LIMITS, VAULT, FakeDriver, FakeProxy, MemoryRegistry, a_release
+from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, ReleaseState
+from shared.registry import RedisRegistry, Registry
+from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProber, FakeProxy, a_release, stored_events
 
 pytestmark = pytest.mark.anyio
-Condition = Callable[["World"], bool]
-
-
-class FakeProber(Prober):
-    """Finds everybody well."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, InstanceHealth] = {}
-
-    def follow(self, place: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
-        self._found = dict.fromkeys(targets, InstanceHealth(0, "well"))
-
-    def health(self) -> Mapping[str, InstanceHealth]:
-        return self._found
+Condition = Callable[["World"], Awaitable[bool]]
 
 
 class Killed(Exception):
@@ -76,107 +62,125 @@ class Fused:
 class World:
     """What outlives the deployer, and one life of it after the other."""
 
-    def __init__(self, environment: Environment = Environment.PRODUCTION, *, sets_memory: bool = True) -> None:
-        self.place = EnvironmentId("notes", environment)
-        self.store = MemoryStore(VAULT)
+    def __init__(
+        self, redis: Redis, environment: Environment = Environment.PRODUCTION, *, sets_memory: bool = True
+    ) -> None:
+        self.environment_id = EnvironmentId("notes", environment)
+        self.store = Store(redis, ENCRYPTION)
         self.driver = FakeDriver(sets_memory=sets_memory)
-        self.registry = MemoryRegistry()
+        self.registry = RedisRegistry(redis)
         self.proxy = FakeProxy(self.registry, self.driver)
-        self.state: dict[str, ReleaseState] = {}
-        self.down_s: dict[str, float | None] = {}
-        self.refusals = [""]
 
-    async def order(self, number: int, **changes: Any) -> None:
-        release = a_release(number, ReleaseState.PENDING, environment=self.place.environment, **changes)
-        await self.store.commit(self.place, Commit({release.id: release}))
+    async def release(self, number: int, **changes: Any) -> None:
+        release = a_release(number, ReleaseState.PENDING, environment=self.environment_id.environment, **changes)
+        await self.store.commit(self.environment_id, Commit({release.id: release}))
 
     async def live_until(self, condition: Condition, fuse: Fuse) -> bool:
         """One life of the deployer; whether it saw the condition come true."""
-        runner = self._runner(fuse)
+        reconciler = self._reconciler(fuse)
         try:
             async with asyncio.timeout(5):
-                while not condition(self):
+                while not await condition(self):
                     statuses = await cast(Driver, Fused(self.driver, fuse)).statuses()
-                    await runner.step(statuses)
+                    await reconciler.step(statuses)
                     await asyncio.sleep(0.001)
-                    await self._look()
                     if fuse.left < 0:
                         return False
             return True
         except Killed:
             return False
         finally:
-            await runner.close()
+            await reconciler.close()
 
-    def _runner(self, fuse: Fuse) -> EnvironmentReconciler:
+    def _reconciler(self, fuse: Fuse) -> EnvironmentReconciler:
         async def nothing(release: str) -> None: ...
 
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
-        tools = WorkContext(
+        work_context = WorkContext(
             store=cast(Store, Fused(self.store, fuse)),
             driver=cast(Driver, Fused(self.driver, fuse)),
             proxy=cast(Proxy, Fused(self.proxy, fuse)),
             facts=facts,
             grace_s=1,
             domain="localhost",
-            take_back=nothing,
+            auto_rollback=nothing,
             poll_s=0.001,
         )
-        setting = Setting(cast(Registry, Fused(self.registry, fuse)), FakeProber(), LIMITS, now)
-        return EnvironmentReconciler(self.place, setting, tools, asyncio.Lock(), lambda place: None)
+        context = ReconcileContext(cast(Registry, Fused(self.registry, fuse)), FakeProber(), LIMITS, now)
+        return EnvironmentReconciler(
+            self.environment_id, context, work_context, asyncio.Lock(), lambda environment_id: None
+        )
 
-    async def _look(self) -> None:
-        releases = await self.store.releases(self.place)
-        self.state = {release.id: release.state for release in releases}
-        self.down_s = {release.id: release.down_s for release in releases}
-        instances = (await self.store.load(self.place)).instances.values()
-        self.refusals = [instance.memory_refusal for instance in instances]
+    async def states(self) -> dict[str, ReleaseState]:
+        """States of all releases by id, newest first."""
+        return {release.id: release.state for release in await self.store.releases(self.environment_id)}
 
-    def entries(self) -> dict[str, InstanceState]:
-        found = self.registry.entries.get(("notes", TRACK_OF[self.place.environment]), {})
-        return {record.id: record.state for record in found.values()}
+    async def records(self) -> dict[str, InstanceRecord]:
+        """Instances in the registry by id."""
+        found = await self.registry.instances("notes", TRACK_OF[self.environment_id.environment])
+        return {record.id: record for record in found}
+
+    async def entries(self) -> dict[str, InstanceState]:
+        """States of the instances in the registry by id."""
+        return {each: record.state for each, record in (await self.records()).items()}
 
 
 def is_done(number: int) -> Condition:
     """Live, and nothing of others left."""
 
-    def condition(world: World) -> bool:
-        live = world.state.get(f"notes-r{number}") is ReleaseState.LIVE
-        return live and all(each.startswith(f"notes-r{number}-") for each in world.entries())
+    async def condition(world: World) -> bool:
+        release = await world.store.release(f"notes-r{number}")
+        live = release is not None and release.state is ReleaseState.LIVE
+        return live and all(each.startswith(f"notes-r{number}-") for each in await world.entries())
 
     return condition
 
 
-async def test_releases_follow_each_other() -> None:
-    world = World()
+def has_states(states: dict[str, ReleaseState]) -> Condition:
+    async def condition(world: World) -> bool:
+        return await world.states() == states
+
+    return condition
+
+
+def has_instances(*ids: str) -> Condition:
+    async def condition(world: World) -> bool:
+        return list(await world.entries()) == [*ids]
+
+    return condition
+
+
+async def test_releases_follow_each_other(redis: Redis) -> None:
+    world = World(redis)
     for number in (1, 2):
-        await world.order(number)
+        await world.release(number)
         assert await world.live_until(is_done(number), Fuse(float("inf")))
-    assert world.state == {"notes-r2": ReleaseState.LIVE, "notes-r1": ReleaseState.RETIRED}
+    assert await world.states() == {"notes-r2": ReleaseState.LIVE, "notes-r1": ReleaseState.RETIRED}
     assert world.driver.started == ["notes-r1-1", "notes-r2-1"]
     assert world.driver.stopped == ["notes-r1-1"]
     assert world.proxy.violations == []
-    assert world.entries() == {"notes-r2-1": InstanceState.READY}
-    told = [event.type for event in world.store.events if event.id == "notes-r2"]
-    assert told == ["release.starting", "release.live"]
+    assert await world.entries() == {"notes-r2-1": InstanceState.READY}
+    types = [event.type for event in await stored_events(redis) if event.id == "notes-r2"]
+    assert types == ["release.starting", "release.live"]
 
 
 @pytest.mark.parametrize("environment", list(Environment))
 @pytest.mark.slow
-async def test_the_deployer_may_die_after_any_call_it_makes(environment: Environment) -> None:
+async def test_the_deployer_may_die_after_any_call_it_makes(redis: Redis, environment: Environment) -> None:
     """Nothing is stopped before it is out of the route, nothing started twice, and it ends as if nothing had been."""
     calls = 0
     while True:
-        world = World(environment)
-        await world.order(1)
+        await redis.flushdb()
+        world = World(redis, environment)
+        await world.release(1)
         assert await world.live_until(is_done(1), Fuse(float("inf")))
-        await world.order(2)
+        await world.release(2)
         unharmed = await world.live_until(is_done(2), Fuse(calls))
         assert unharmed or await world.live_until(is_done(2), Fuse(float("inf"))), f"not taken up after {calls} calls"
         assert world.driver.started == ["notes-r1-1", "notes-r2-1"], f"killed after {calls} calls"
         assert world.driver.stopped == ["notes-r1-1"], f"killed after {calls} calls"
         assert world.proxy.violations == [], f"killed after {calls} calls"
-        assert world.entries() == {"notes-r2-1": InstanceState.READY}
+        assert await world.entries() == {"notes-r2-1": InstanceState.READY}
         if unharmed:
             break
         calls += 1
@@ -184,45 +188,45 @@ async def test_the_deployer_may_die_after_any_call_it_makes(environment: Environ
     assert world.proxy.rollouts == (["notes-r1", "notes-r2"] if environment is Environment.CANARY else [])
 
 
-async def test_a_crash_is_followed_by_a_new_instance() -> None:
-    world = World()
-    await world.order(1)
+async def test_a_crash_is_followed_by_a_new_instance(redis: Redis) -> None:
+    world = World(redis)
+    await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
-    await world.store.save_override(world.place, Override(replicas=2))
-    assert await world.live_until(lambda w: list(w.entries()) == ["notes-r1-1", "notes-r1-2"], Fuse(float("inf")))
+    await world.store.save_override(world.environment_id, Override(replicas=2))
+    assert await world.live_until(has_instances("notes-r1-1", "notes-r1-2"), Fuse(float("inf")))
     world.driver.end("notes-r1-1", 3)
-    assert await world.live_until(lambda w: list(w.entries()) == ["notes-r1-2", "notes-r1-3"], Fuse(float("inf")))
-    assert "notes-r1-1" not in world.entries()
+    assert await world.live_until(has_instances("notes-r1-2", "notes-r1-3"), Fuse(float("inf")))
+    assert "notes-r1-1" not in await world.entries()
 
 
 async def started(world: World, override: Override) -> None:
     """One release is live; then something else is wanted."""
-    await world.order(1)
+    await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
-    await world.store.save_override(world.place, override)
+    await world.store.save_override(world.environment_id, override)
 
 
 def has_limit(instance_id: str, memory: int) -> Condition:
-    def condition(world: World) -> bool:
-        records = world.registry.entries[("notes", TRACK_OF[world.place.environment])]
-        return {record.id: record.memory_limit for record in records.values()} == {instance_id: memory}
+    async def condition(world: World) -> bool:
+        return {each: record.memory_limit for each, record in (await world.records()).items()} == {instance_id: memory}
 
     return condition
 
 
-async def test_other_memory_is_given_to_what_runs() -> None:
-    world = World()
+async def test_other_memory_is_given_to_what_runs(redis: Redis) -> None:
+    world = World(redis)
     await started(world, Override(memory=128 * MIB))
-    before = world.registry.entries[("notes", Track.STABLE)]["notes-r1-1"].updated_at
+    before = (await world.records())["notes-r1-1"].updated_at
     assert await world.live_until(has_limit("notes-r1-1", 128 * MIB), Fuse(float("inf")))
     assert (world.driver.started, world.driver.limits["notes-r1-1"]) == (["notes-r1-1"], 128 * MIB)
-    assert world.registry.entries[("notes", Track.STABLE)]["notes-r1-1"].updated_at > before
+    assert (await world.records())["notes-r1-1"].updated_at > before
 
 
-async def test_other_memory_may_be_cut_off_after_any_call() -> None:
+async def test_other_memory_may_be_cut_off_after_any_call(redis: Redis) -> None:
     calls = 0
     while True:
-        world = World()
+        await redis.flushdb()
+        world = World(redis)
         await started(world, Override(memory=128 * MIB))
         changed = has_limit("notes-r1-1", 128 * MIB)
         unharmed = await world.live_until(changed, Fuse(calls))
@@ -234,41 +238,43 @@ async def test_other_memory_may_be_cut_off_after_any_call() -> None:
     assert calls > 5
 
 
-async def test_an_engine_that_cannot_change_limits_gets_new_instances_start_first() -> None:
-    world = World(sets_memory=False)
+async def test_an_engine_that_cannot_change_limits_gets_new_instances_start_first(redis: Redis) -> None:
+    world = World(redis, sets_memory=False)
     await started(world, Override(memory=128 * MIB))
     assert await world.live_until(has_limit("notes-r1-2", 128 * MIB), Fuse(float("inf")))
     assert (world.driver.stopped, world.proxy.violations) == (["notes-r1-1"], [])
 
 
-async def test_a_refused_limit_leaves_the_old_one_and_says_why() -> None:
-    world = World()
+async def test_a_refused_limit_leaves_the_old_one_and_says_why(redis: Redis) -> None:
+    world = World(redis)
     world.driver.working_set = 120 * MIB
     await started(world, Override(memory=128 * MIB))
 
-    assert await world.live_until(lambda w: w.refusals != [""], Fuse(float("inf")))
-    assert world.refusals == ["notes-r1-1 uses more"]
-    assert has_limit("notes-r1-1", 64 * MIB)(world)
+    async def is_refused(world: World) -> bool:
+        [instance] = (await world.store.load(world.environment_id)).instances.values()
+        return instance.memory_refusal == "notes-r1-1 uses more"
+
+    assert await world.live_until(is_refused, Fuse(float("inf")))
+    assert await has_limit("notes-r1-1", 64 * MIB)(world)
 
 
-async def test_a_release_that_is_killed_at_its_limit_gets_more_until_it_lives() -> None:
-    world = World()
+async def test_a_release_that_is_killed_at_its_limit_gets_more_until_it_lives(redis: Redis) -> None:
+    world = World(redis)
     world.driver.needs = 200 * MIB
-    await world.order(1)
+    await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
     assert world.driver.started == ["notes-r1-1", "notes-r1-2", "notes-r1-3"]
-    assert has_limit("notes-r1-3", 256 * MIB)(world)
-    stored = await world.store.load(world.place)
+    assert await has_limit("notes-r1-3", 256 * MIB)(world)
+    stored = await world.store.load(world.environment_id)
     assert stored.override == Override(memory=256 * MIB)
     assert (stored.instances["notes-r1-3"].oom_kills, stored.instances["notes-r1-3"].restarts) == (2, 2)
 
 
-async def test_a_release_that_needs_more_than_its_maximum_fails_and_says_so() -> None:
-    world = World()
+async def test_a_release_that_needs_more_than_its_maximum_fails_and_says_so(redis: Redis) -> None:
+    world = World(redis)
     world.driver.needs = 600 * MIB
-    await world.order(1)
-    failed = {"notes-r1": ReleaseState.FAILED}
-    assert await world.live_until(lambda w: w.state == failed, Fuse(float("inf")))
+    await world.release(1)
+    assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(float("inf")))
     release = await world.store.release("notes-r1")
     assert release is not None and len(world.driver.started) == 4
     assert release.reason == (
@@ -277,21 +283,22 @@ async def test_a_release_that_needs_more_than_its_maximum_fails_and_says_so() ->
 
 
 async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_the_remedy(
-    caplog: pytest.LogCaptureFixture,
+    redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = World()
-    await world.store.save_override(world.place, Override(variables={"GREETING": "hello"}))
-    await world.order(1)
+    world = World(redis)
+    await world.store.save_override(world.environment_id, Override(variables={"GREETING": "hello"}))
+    await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
-    world.store.vault = OverrideEncryption(["another key"])
-    await world.order(2)
-    assert await world.live_until(lambda w: w.state.get("notes-r2") is ReleaseState.FAILED, Fuse(float("inf")))
+    world.store = Store(redis, OverrideEncryption(["another key"]))
+    await world.release(2)
+    states = {"notes-r2": ReleaseState.FAILED, "notes-r1": ReleaseState.LIVE}
+    assert await world.live_until(has_states(states), Fuse(float("inf")))
     failed = await world.store.release("notes-r2")
     assert failed is not None and "GREETING cannot be decrypted; restore <home>/key" in failed.reason
     assert (world.driver.started, world.driver.stopped) == (["notes-r1-1"], [])
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-        f"notes/production: {(await world.store.load(world.place)).override.problem}"
+        f"notes/production: {(await world.store.load(world.environment_id)).override.problem}"
     ]
-    await world.store.save_override(world.place, Override(variables={"GREETING": "again"}))
-    assert await world.live_until(lambda w: list(w.entries()) == ["notes-r1-2"], Fuse(float("inf")))
+    await world.store.save_override(world.environment_id, Override(variables={"GREETING": "again"}))
+    assert await world.live_until(has_instances("notes-r1-2"), Fuse(float("inf")))
     assert world.proxy.violations == []

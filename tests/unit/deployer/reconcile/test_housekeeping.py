@@ -12,12 +12,12 @@ from services.deployer.plan.apply_changes import Commit
 from services.deployer.reconcile.reconciler import Housekeeping
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.release import Release
-from services.deployer.store import MemoryStore, RedisStore
+from services.deployer.store import Store
 from shared.models import Artifact, Environment, ReleaseState
-from tests.support.deployer.fakes import VAULT, FakeDriver, a_release, an_instance
+from tests.support.deployer.fakes import FakeDriver, a_release, an_instance
 
 pytestmark = pytest.mark.anyio
-PLACE = EnvironmentId("notes", Environment.PRODUCTION)
+PRODUCTION = EnvironmentId("notes", Environment.PRODUCTION)
 
 
 def on_disk(root: Path, number: int, state: ReleaseState) -> Release:
@@ -32,39 +32,55 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-async def test_only_what_no_release_needs_is_removed(tmp_path: Path) -> None:
+async def test_only_what_no_release_needs_is_removed(tmp_path: Path, store: Store) -> None:
     (tmp_path / "notes-99").mkdir()  # of a build that was never released
     releases = [on_disk(tmp_path, number, ReleaseState.RETIRED) for number in (1, 2, 3)]
     releases.append(on_disk(tmp_path, 4, ReleaseState.LIVE))
     still_running = an_instance(releases[1], 1)
-    store = MemoryStore(VAULT)
     commit = Commit({each.id: each for each in releases}, {still_running.id: still_running})
-    await store.commit(PLACE, commit)
+    await store.commit(PRODUCTION, commit)
     housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=2)
     for _ in range(2):
         await housekeeping.step()
         assert names(tmp_path) == ["notes-2", "notes-3", "notes-4", "notes-99"]
 
 
-async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path) -> None:
+async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path, store: Store) -> None:
     releases = [on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)]
     (tmp_path / "notes-1").rename(tmp_path / ".removed-notes-1")
-    store = MemoryStore(VAULT)
-    await store.commit(PLACE, Commit({each.id: each for each in releases}))
+    await store.commit(PRODUCTION, Commit({each.id: each for each in releases}))
     await Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1).step()
     assert names(tmp_path) == ["notes-2"]
 
 
-async def test_the_engine_is_told_what_any_environment_of_any_app_needs() -> None:
+@pytest.mark.parametrize("slow", list(Environment))
+async def test_a_slow_environment_holds_up_nothing_and_keeps_its_artifacts_until_it_is_well(
+    store: Store, tmp_path: Path, slow: Environment
+) -> None:
+    releases = [on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)]
+    await store.commit(PRODUCTION, Commit({each.id: each for each in releases}))
+    locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
+    driver = FakeDriver()
+    housekeeping = Housekeeping(store, driver, locks, releases_kept=1)
+    async with asyncio.timeout(5):
+        async with locks[EnvironmentId("notes", slow)]:
+            await housekeeping.step()
+            assert [lock.locked() for lock in locks.values()].count(True) == 1
+        assert (driver.needed, names(tmp_path)) == ([releases[1].artifact], ["notes-1", "notes-2"])
+        await housekeeping.step()
+    assert names(tmp_path) == ["notes-2"]
+
+
+async def test_the_engine_is_told_what_any_environment_of_any_app_needs(store: Store) -> None:
     canary, other = EnvironmentId("notes", Environment.CANARY), EnvironmentId("web", Environment.PRODUCTION)
     releases = {
-        PLACE: [image(4, ReleaseState.LIVE), image(3, ReleaseState.RETIRED), image(2, ReleaseState.RETIRED)],
+        PRODUCTION: [image(4, ReleaseState.LIVE), image(3, ReleaseState.RETIRED), image(2, ReleaseState.RETIRED)],
         canary: [image(5, ReleaseState.STARTING, environment=Environment.CANARY)],
         other: [image(6, ReleaseState.LIVE, app="web"), image(1, ReleaseState.FAILED, app="web", live_at=None)],
     }
-    store, driver = MemoryStore(VAULT), FakeDriver()
-    for place, of_place in releases.items():
-        await store.commit(place, Commit({each.id: each for each in of_place}))
+    driver = FakeDriver()
+    for environment_id, of_place in releases.items():
+        await store.commit(environment_id, Commit({each.id: each for each in of_place}))
     await Housekeeping(store, driver, defaultdict(asyncio.Lock), releases_kept=2).step()
     assert sorted(artifact.digest for artifact in driver.needed) == [f"sha256:{number}" for number in (1, 3, 4, 5, 6)]
 
@@ -75,16 +91,15 @@ def image(number: int, state: ReleaseState, **changes: Any) -> Release:
     )
 
 
-async def test_plain_text_of_an_older_version_is_encrypted_once(redis: Redis) -> None:
+async def test_plain_text_of_an_older_version_is_encrypted_once(store: Store, redis: Redis) -> None:
     key = "deployer:override:notes:production"
     await redis.set(key, '{"replicas":2,"memory":null,"variables":{"GREETING":"plainly"}}')
     await redis.sadd("deployer:places", "notes/production", "notes/canary")
-    store = RedisStore(redis, VAULT)
     housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1)
     await housekeeping.step()
     sealed = await redis.get(key)
     assert "plainly" not in str(sealed)
-    assert (await store.load(PLACE)).override.variables == {"GREETING": "plainly"}
+    assert (await store.load(PRODUCTION)).override.variables == {"GREETING": "plainly"}
     await housekeeping.step()
     assert await redis.get(key) == sealed
     assert await redis.keys("deployer:override:*") == [key]

@@ -15,7 +15,7 @@ from shared.models import Environment
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
-PLACE = EnvironmentId("notes", Environment.PRODUCTION)
+PRODUCTION = EnvironmentId("notes", Environment.PRODUCTION)
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ async def probed(target: ProbeTarget, until_misses: int) -> str:
     """The detail of the first probe with that many misses."""
     changed: list[EnvironmentId] = []
     prober = Prober(changed.append)
-    prober.follow(PLACE, {"notes-r1-1": target})
+    prober.follow(PRODUCTION, {"notes-r1-1": target})
     try:
         async with asyncio.timeout(5):
             while "notes-r1-1" not in prober.health() or prober.health()["notes-r1-1"].misses != until_misses:
                 await asyncio.sleep(0.01)
-        assert until_misses in (1, 2) or changed == [PLACE]
+        assert until_misses in (1, 2) or changed == [PRODUCTION]
         return prober.health()["notes-r1-1"].detail
     finally:
         await prober.close()
@@ -70,12 +70,12 @@ async def test_nobody_there_is_a_miss() -> None:
 
 
 async def test_who_is_not_followed_any_more_has_no_health(server: str) -> None:
-    prober = Prober(lambda place: None)
-    prober.follow(PLACE, {"notes-r1-1": ProbeTarget(server, "/200", True)})
+    prober = Prober(lambda environment_id: None)
+    prober.follow(PRODUCTION, {"notes-r1-1": ProbeTarget(server, "/200", True)})
     async with asyncio.timeout(5):
         while not prober.health():
             await asyncio.sleep(0.01)
-    prober.follow(PLACE, {})
+    prober.follow(PRODUCTION, {})
     assert prober.health() == {}
     await prober.close()
 

@@ -12,26 +12,26 @@ from services.deployer.reconcile import reconciler as tested
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler
 from services.deployer.reconcile.reconciler import Reconciler
 from services.deployer.releases.environment import EnvironmentId
-from services.deployer.store import MemoryStore
+from services.deployer.store import Store
 from shared.models import Environment
 from shared.runtime.loops import running
 from shared.store import RedisError
-from tests.support.deployer.fakes import VAULT, FakeDriver
+from tests.support.deployer.fakes import FakeDriver
 
 pytestmark = pytest.mark.anyio
-PLACES = [EnvironmentId("notes", each) for each in Environment]
+ENVIRONMENTS = [EnvironmentId("notes", each) for each in Environment]
 
 
 async def nothing() -> None: ...
 
 
-class Runner:
+class FakeReconciler:
     """Steps when it is woken, and never by itself."""
 
-    def __init__(self, place: EnvironmentId, look: Callable[[], Awaitable[None]] = nothing) -> None:
-        self.place = place
+    def __init__(self, environment_id: EnvironmentId, on_step: Callable[[], Awaitable[None]] = nothing) -> None:
+        self.environment_id = environment_id
         self.due_at = float("inf")
-        self.look = look
+        self.on_step = on_step
         self.steps = 0
         self.at_once = self.most_at_once = 0
         self.closed = False
@@ -41,7 +41,7 @@ class Runner:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await self.look()
+            await self.on_step()
         finally:
             self.at_once -= 1
 
@@ -53,12 +53,14 @@ class Runner:
 class World:
     """Two environments of one app, whose rounds begin as soon as they are woken."""
 
-    def __init__(self) -> None:
-        self.runners = [Runner(place) for place in PLACES]
-        by_place = {runner.place: cast(EnvironmentReconciler, runner) for runner in self.runners}
-        self.reconciler = Reconciler(MemoryStore(VAULT), FakeDriver(), by_place.__getitem__)
-        for place in PLACES:
-            self.reconciler.wake(place)
+    def __init__(self, store: Store) -> None:
+        self.reconcilers = [FakeReconciler(environment_id) for environment_id in ENVIRONMENTS]
+        by_environment = {
+            reconciler.environment_id: cast(EnvironmentReconciler, reconciler) for reconciler in self.reconcilers
+        }
+        self.reconciler = Reconciler(store, FakeDriver(), by_environment.__getitem__)
+        for environment_id in ENVIRONMENTS:
+            self.reconciler.wake(environment_id)
 
     @contextlib.asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:
@@ -69,50 +71,50 @@ class World:
     async def until(self, *steps: int) -> None:
         """The environments have begun so many rounds."""
         async with asyncio.timeout(1):
-            while tuple(runner.steps for runner in self.runners) != steps:
+            while tuple(reconciler.steps for reconciler in self.reconcilers) != steps:
                 await asyncio.sleep(0.01)
 
 
-async def test_when_the_engine_tells_of_an_end_every_environment_is_due_at_once() -> None:
-    world = World()
+async def test_when_the_engine_tells_of_an_end_every_environment_is_due_at_once(store: Store) -> None:
+    world = World(store)
     async with world.alive():
         for steps in (1, 2):
             await world.until(steps, steps)
             world.reconciler.wake_all()
 
 
-async def test_an_idle_environment_is_left_alone() -> None:
-    world = World()
-    world.runners[1].due_at = float("inf")
+async def test_an_idle_environment_is_left_alone(store: Store) -> None:
+    world = World(store)
+    world.reconcilers[1].due_at = float("inf")
     for _ in range(3):
         await world.reconciler.step()
         await asyncio.sleep(0.01)
-    assert [runner.steps for runner in world.runners] == [1, 0]
+    assert [reconciler.steps for reconciler in world.reconcilers] == [1, 0]
 
 
-async def test_a_slow_environment_delays_no_other() -> None:
-    world, go_on = World(), asyncio.Event()
-    slow, quick = world.runners
+async def test_a_slow_environment_delays_no_other(store: Store) -> None:
+    world, go_on = World(store), asyncio.Event()
+    slow, quick = world.reconcilers
 
-    async def look() -> None:
+    async def on_step() -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(go_on.wait(), 5)
 
-    slow.look = look
+    slow.on_step = on_step
     async with world.alive():
         for steps in (1, 2, 3):
             await world.until(1, steps)
-            world.reconciler.wake(quick.place)
+            world.reconciler.wake(quick.environment_id)
 
 
-async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_it() -> None:
-    world, go_on = World(), asyncio.Event()
-    slow, _ = world.runners
-    slow.look = cast(Callable[[], Awaitable[None]], go_on.wait)
+async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_it(store: Store) -> None:
+    world, go_on = World(store), asyncio.Event()
+    slow, _ = world.reconcilers
+    slow.on_step = cast(Callable[[], Awaitable[None]], go_on.wait)
     async with world.alive():
         await world.until(1, 1)
         for _ in range(3):
-            world.reconciler.wake(slow.place)
+            world.reconciler.wake(slow.environment_id)
             await asyncio.sleep(0.01)
         assert slow.steps == 1
         go_on.set()
@@ -123,47 +125,47 @@ async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), RedisError("no")], ids=["bug", "redis"])
 async def test_a_failing_environment_is_logged_once_told_and_tried_again(
-    caplog: pytest.LogCaptureFixture, error: Exception
+    store: Store, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    world = World()
-    failing, other = world.runners
-    why = f"{failing.place}: {type(error).__name__}: no"
+    world = World(store)
+    failing, other = world.reconcilers
+    why = f"{failing.environment_id}: {type(error).__name__}: no"
 
     async def fail() -> None:
         raise error
 
-    failing.look = fail
+    failing.on_step = fail
     async with world.alive():
         await world.until(1, 1)
-        world.reconciler.wake(other.place)
+        world.reconciler.wake(other.environment_id)
         await world.until(1, 2)
         assert await world.reconciler.check() == why
-        world.reconciler.wake(failing.place)
+        world.reconciler.wake(failing.environment_id)
         await world.until(2, 2)
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-        assert str(failing.place) in caplog.text
-        failing.look = nothing
-        world.reconciler.wake(failing.place)
+        assert str(failing.environment_id) in caplog.text
+        failing.on_step = nothing
+        world.reconciler.wake(failing.environment_id)
         await world.until(3, 2)
         assert await world.reconciler.check() is None
 
 
-async def test_a_round_that_hangs_is_told_with_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, go_on = World(), asyncio.Event()
-    hanging, _ = world.runners
-    hanging.look = cast(Callable[[], Awaitable[None]], go_on.wait)
+async def test_a_round_that_hangs_is_told_with_its_environment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, go_on = World(store), asyncio.Event()
+    hanging, _ = world.reconcilers
+    hanging.on_step = cast(Callable[[], Awaitable[None]], go_on.wait)
     async with world.alive():
         await world.until(1, 1)
         assert await world.reconciler.check() is None
         monkeypatch.setattr(tested, "HANGS_S", 0)
-        assert await world.reconciler.check() == f"{hanging.place}: its round still runs after 0 s"
+        assert await world.reconciler.check() == f"{hanging.environment_id}: its round still runs after 0 s"
         go_on.set()
         await asyncio.sleep(0.01)
         assert await world.reconciler.check() is None
 
 
-async def test_at_the_end_rounds_are_cancelled_and_waited_for() -> None:
-    world = World()
+async def test_at_the_end_rounds_are_cancelled_and_waited_for(store: Store) -> None:
+    world = World(store)
     ended = []
 
     async def slow_to_end() -> None:
@@ -173,9 +175,9 @@ async def test_at_the_end_rounds_are_cancelled_and_waited_for() -> None:
             await asyncio.sleep(0.02)
             ended.append(1)
 
-    for runner in world.runners:
-        runner.look = slow_to_end
+    for reconciler in world.reconcilers:
+        reconciler.on_step = slow_to_end
     async with world.alive():
         await world.until(1, 1)
     assert ended == [1, 1]
-    assert all(runner.closed for runner in world.runners)
+    assert all(reconciler.closed for reconciler in world.reconcilers)

@@ -1,4 +1,4 @@
-"""What the worker makes of the proxy's answers, above all of late ones."""
+"""What the executor makes of the proxy's answers, above all of late ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,11 +11,11 @@ from services.deployer.plan.action import SetMemory, StartInstance, StopInstance
 from services.deployer.reconcile.proxy_client import NotYet, ProxyRefused
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
 from services.deployer.releases.environment import AppFacts, EnvironmentId
-from services.deployer.store import MemoryStore
+from services.deployer.store import Store
 from shared.manifest import MIB
 from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
-from tests.support.deployer.fakes import VAULT, FakeDriver, FakeProxy, a_release, a_world, an_instance
+from tests.support.deployer.fakes import FakeDriver, FakeProxy, a_release, a_world, an_instance
 
 pytestmark = pytest.mark.anyio
 RETRY_S = 0.3
@@ -57,13 +57,13 @@ def driver() -> FakeDriver:
 
 @pytest.fixture
 def resized() -> list[tuple[str, int, str]]:
-    """What the worker said of memory limits."""
+    """What the executor said of memory limits."""
     return []
 
 
 @pytest.fixture
-async def worker(
-    proxy: SlowProxy, driver: FakeDriver, resized: list[tuple[str, int, str]]
+async def executor(
+    store: Store, proxy: SlowProxy, driver: FakeDriver, resized: list[tuple[str, int, str]]
 ) -> AsyncIterator[WorkExecutor]:
     async def nothing(*args: str) -> None: ...
 
@@ -71,49 +71,49 @@ async def worker(
         resized.append((instance, memory, refusal))
 
     facts = AppFacts("", "", dict.fromkeys(Environment, ""))
-    tools = WorkContext(
-        MemoryStore(VAULT), driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
+    context = WorkContext(
+        store, driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
     )
-    made = WorkExecutor(EnvironmentId("notes", Environment.PRODUCTION), tools, lambda: None, nothing, nothing, note)
+    made = WorkExecutor(EnvironmentId("notes", Environment.PRODUCTION), context, lambda: None, nothing, nothing, note)
     yield made
     proxy.go_on.set()
     await made.close()
 
 
-async def synced(worker: WorkExecutor, proxy: SlowProxy) -> None:
-    worker.keep_going([SyncProxy()], WORLD)
+async def synced(executor: WorkExecutor, proxy: SlowProxy) -> None:
+    executor.start([SyncProxy()], WORLD)
     await asyncio.sleep(0)
     proxy.go_on.set()
     await asyncio.sleep(0.01)
 
 
-async def test_an_answer_is_known_until_the_registry_changes(worker: WorkExecutor, proxy: SlowProxy) -> None:
-    await synced(worker, proxy)
-    assert worker.routes == ROUTABLE
-    worker.registry_changed()
-    assert worker.routes is None
+async def test_an_answer_is_known_until_the_registry_changes(executor: WorkExecutor, proxy: SlowProxy) -> None:
+    await synced(executor, proxy)
+    assert executor.routes == ROUTABLE
+    executor.registry_changed()
+    assert executor.routes is None
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
 async def test_an_answer_about_an_older_registry_is_not_taken(
-    worker: WorkExecutor, proxy: SlowProxy, stubborn: bool
+    executor: WorkExecutor, proxy: SlowProxy, stubborn: bool
 ) -> None:
     proxy.stubborn = stubborn
-    worker.keep_going([SyncProxy()], WORLD)
+    executor.start([SyncProxy()], WORLD)
     await asyncio.sleep(0)
-    worker.registry_changed()
+    executor.registry_changed()
     proxy.go_on.set()
     await asyncio.sleep(0.01)
-    assert (proxy.calls, worker.routes) == (1, None)
+    assert (proxy.calls, executor.routes) == (1, None)
 
 
 async def test_after_a_change_the_proxy_is_asked_again_without_waiting_for_the_last_answer(
-    worker: WorkExecutor, proxy: SlowProxy
+    executor: WorkExecutor, proxy: SlowProxy
 ) -> None:
-    worker.keep_going([SyncProxy()], WORLD)
+    executor.start([SyncProxy()], WORLD)
     await asyncio.sleep(0)
-    worker.registry_changed()
-    worker.keep_going([SyncProxy()], WORLD)
+    executor.registry_changed()
+    executor.start([SyncProxy()], WORLD)
     await asyncio.sleep(0)
     assert proxy.calls == 2
 
@@ -126,25 +126,25 @@ def fails_with(error: Exception) -> Callable[[], dict[str, RouteState]]:
 
 
 async def test_what_is_missing_is_waited_for_and_forgotten_when_it_is_there(
-    worker: WorkExecutor, proxy: SlowProxy
+    executor: WorkExecutor, proxy: SlowProxy
 ) -> None:
     proxy.answer = fails_with(NotYet("Envoy has not confirmed"))
-    await synced(worker, proxy)
-    assert (worker.waits_for, worker.refused) == ("waits for the proxy: Envoy has not confirmed", "")
-    assert not worker.routes
-    worker.registry_changed()
+    await synced(executor, proxy)
+    assert (executor.waits_for, executor.refused) == ("waits for the proxy: Envoy has not confirmed", "")
+    assert not executor.routes
+    executor.registry_changed()
     proxy.answer = lambda: ROUTABLE
-    await synced(worker, proxy)
-    assert worker.waits_for == ""
-    assert worker.routes == ROUTABLE
+    await synced(executor, proxy)
+    assert executor.waits_for == ""
+    assert executor.routes == ROUTABLE
 
 
-async def test_a_refusal_counts_until_the_registry_changes(worker: WorkExecutor, proxy: SlowProxy) -> None:
+async def test_a_refusal_counts_until_the_registry_changes(executor: WorkExecutor, proxy: SlowProxy) -> None:
     proxy.answer = fails_with(ProxyRefused("host a.example belongs to app b"))
-    await synced(worker, proxy)
-    assert worker.refused == "the proxy refuses the route: host a.example belongs to app b"
-    worker.registry_changed()
-    assert worker.refused == ""
+    await synced(executor, proxy)
+    assert executor.refused == "the proxy refuses the route: host a.example belongs to app b"
+    executor.registry_changed()
+    assert executor.refused == ""
 
 
 # --- starting and stopping -----------------------------------------------------------------------------------------
@@ -164,18 +164,18 @@ class SlowDriver(FakeDriver):
 
 @pytest.mark.parametrize("driver", [SlowDriver()], ids=["slow"])
 async def test_nothing_counts_as_stopped_whose_start_is_still_on_its_way(
-    worker: WorkExecutor, driver: SlowDriver
+    executor: WorkExecutor, driver: SlowDriver
 ) -> None:
-    worker.keep_going([StartInstance("notes-r1-1")], WORLD)
+    executor.start([StartInstance("notes-r1-1")], WORLD)
     await asyncio.sleep(0)
-    worker.keep_going([StopInstance("notes-r1-1")], WORLD)
+    executor.start([StopInstance("notes-r1-1")], WORLD)
     await asyncio.sleep(0.01)
-    assert worker.stopped == set()
+    assert executor.stopped == set()
     driver.go_on.set()
     await asyncio.sleep(0.01)
-    worker.keep_going([StopInstance("notes-r1-1")], WORLD)
+    executor.start([StopInstance("notes-r1-1")], WORLD)
     await asyncio.sleep(0.01)
-    assert (driver.started, driver.stopped, worker.stopped) == (["notes-r1-1"], ["notes-r1-1"], {"notes-r1-1"})
+    assert (driver.started, driver.stopped, executor.stopped) == (["notes-r1-1"], ["notes-r1-1"], {"notes-r1-1"})
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -183,62 +183,62 @@ async def test_nothing_counts_as_stopped_whose_start_is_still_on_its_way(
 INSTANCE = "notes-r1-1"
 
 
-async def set_memory(worker: WorkExecutor, driver: FakeDriver, memory: int) -> None:
+async def set_memory(executor: WorkExecutor, driver: FakeDriver, memory: int) -> None:
     await driver.start(InstanceSpec(INSTANCE, RELEASE.artifact, "run", {}, 64 * MIB, 8000))
-    worker.keep_going([SetMemory(INSTANCE, memory)], WORLD)
+    executor.start([SetMemory(INSTANCE, memory)], WORLD)
     await asyncio.sleep(0.01)
 
 
 async def test_a_limit_that_was_changed_is_told(
-    worker: WorkExecutor, driver: FakeDriver, resized: list[tuple[str, int, str]]
+    executor: WorkExecutor, driver: FakeDriver, resized: list[tuple[str, int, str]]
 ) -> None:
-    await set_memory(worker, driver, 128 * MIB)
+    await set_memory(executor, driver, 128 * MIB)
     assert driver.limits[INSTANCE] == 128 * MIB
     assert resized == [(INSTANCE, 128 * MIB, "")]
-    assert (worker.memory_refused(), worker.fixed_memory) == ({}, set())
+    assert (executor.memory_refused(), executor.fixed_memory) == ({}, set())
 
 
 async def test_a_refusal_is_told_and_remembered_until_a_limit_is_accepted(
-    worker: WorkExecutor, driver: FakeDriver, resized: list[tuple[str, int, str]]
+    executor: WorkExecutor, driver: FakeDriver, resized: list[tuple[str, int, str]]
 ) -> None:
     driver.working_set = 60 * MIB
-    await set_memory(worker, driver, 32 * MIB)
+    await set_memory(executor, driver, 32 * MIB)
     assert resized == [(INSTANCE, 32 * MIB, "notes-r1-1 uses more")]
-    assert worker.memory_refused() == {INSTANCE: 32 * MIB} and driver.limits[INSTANCE] == 64 * MIB
-    await set_memory(worker, driver, 128 * MIB)
-    assert worker.memory_refused() == {}
+    assert executor.memory_refused() == {INSTANCE: 32 * MIB} and driver.limits[INSTANCE] == 64 * MIB
+    await set_memory(executor, driver, 128 * MIB)
+    assert executor.memory_refused() == {}
 
 
-async def test_a_refusal_is_tried_again_after_a_while(worker: WorkExecutor, driver: FakeDriver) -> None:
+async def test_a_refusal_is_tried_again_after_a_while(executor: WorkExecutor, driver: FakeDriver) -> None:
     driver.working_set = 60 * MIB
-    await set_memory(worker, driver, 32 * MIB)
+    await set_memory(executor, driver, 32 * MIB)
     await asyncio.sleep(RETRY_S / 2)
-    assert worker.memory_refused() == {INSTANCE: 32 * MIB}
+    assert executor.memory_refused() == {INSTANCE: 32 * MIB}
     await asyncio.sleep(RETRY_S)
-    assert worker.memory_refused() == {}
+    assert executor.memory_refused() == {}
 
 
 async def test_an_engine_that_cannot_change_limits_is_not_asked_about_that_instance_again(
-    worker: WorkExecutor, driver: FakeDriver, resized: list[tuple[str, int, str]]
+    executor: WorkExecutor, driver: FakeDriver, resized: list[tuple[str, int, str]]
 ) -> None:
     driver.sets_memory = False
-    await set_memory(worker, driver, 128 * MIB)
-    assert (worker.fixed_memory, resized) == ({INSTANCE}, [])
-    worker.forget(INSTANCE)
-    assert worker.fixed_memory == set()
+    await set_memory(executor, driver, 128 * MIB)
+    assert (executor.fixed_memory, resized) == ({INSTANCE}, [])
+    executor.forget(INSTANCE)
+    assert executor.fixed_memory == set()
 
 
-async def test_an_engine_that_is_away_speaks_against_no_release(worker: WorkExecutor, driver: FakeDriver) -> None:
+async def test_an_engine_that_is_away_speaks_against_no_release(executor: WorkExecutor, driver: FakeDriver) -> None:
     release = a_release(1, ReleaseState.STARTING)
     instance = an_instance(release, 1, InstanceState.STARTING)
     world = a_world([release], [instance], statuses={})
     driver.is_away = True
-    worker.keep_going([StartInstance(instance.id)], world)
+    executor.start([StartInstance(instance.id)], world)
     await asyncio.sleep(0.05)
-    assert worker.start_errors == {}
+    assert executor.start_errors == {}
     driver.is_away = False
     async with asyncio.timeout(5):
         while not driver.started:
-            worker.keep_going([StartInstance(instance.id)], world)
+            executor.start([StartInstance(instance.id)], world)
             await asyncio.sleep(0.01)
-    assert (driver.started, worker.start_errors) == ([instance.id], {})
+    assert (driver.started, executor.start_errors) == ([instance.id], {})

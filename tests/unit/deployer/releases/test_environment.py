@@ -28,7 +28,7 @@ def test_what_nobody_is_to_see_is_in_no_repr_and_no_error() -> None:
         secrets={"B": SecretOverride(value=SecretStr("hidden"), set_at=T0)},
         locked={"C": Locked(sealed="hidden")},
     )
-    assert override.told() == {"A": "hidden", "B": "hidden"}
+    assert override.all_variables() == {"A": "hidden", "B": "hidden"}
     assert "hidden" not in repr(override) + repr(desired(override, RESOURCES))
     assert "hidden" not in override.model_copy(update={"variables": {}}).model_dump_json(exclude={"locked"})
     with pytest.raises(ValidationError) as wrong:
@@ -47,8 +47,8 @@ def test_a_value_that_cannot_be_decrypted_is_a_problem_that_names_the_remedy() -
 
 def test_an_app_is_told_its_facts_and_they_are_not_shown_in_logs() -> None:
     facts = AppFacts("http://flags", "redis://app:hidden@x/0", {Environment.CANARY: "canary.hidden"})
-    told = facts.environment_of(EnvironmentId("notes", Environment.CANARY), "notes-r1", "c0ffee", {"A": "b"})
-    assert told == {
+    variables = facts.environment_of(EnvironmentId("notes", Environment.CANARY), "notes-r1", "c0ffee", {"A": "b"})
+    assert variables == {
         "A": "b",
         "SLIPWAY_APP": "notes",
         "SLIPWAY_ENVIRONMENT": "canary",

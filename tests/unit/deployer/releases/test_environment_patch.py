@@ -1,4 +1,4 @@
-"""What may be wished for, and what a wish makes of the one before."""
+"""Which changes of an environment are accepted, and the override that results."""
 
 import re
 from typing import Any
@@ -60,15 +60,15 @@ def test_a_secret_has_the_time_when_it_was_last_set() -> None:
 
 
 def test_null_removes_only_what_it_is_said_of() -> None:
-    assert applied(variables={"SHOWN": None, "HIDDEN": None}).told() == {"HIDDEN": "old"}
-    assert applied(secrets={"SHOWN": None, "HIDDEN": None}).told() == {"SHOWN": "yes"}
+    assert applied(variables={"SHOWN": None, "HIDDEN": None}).all_variables() == {"HIDDEN": "old"}
+    assert applied(secrets={"SHOWN": None, "HIDDEN": None}).all_variables() == {"SHOWN": "yes"}
 
 
 def test_a_name_is_moved_by_setting_it_as_the_other() -> None:
     shown = applied(variables={"HIDDEN": "new"})
     assert (shown.variables, shown.secrets) == ({"SHOWN": "yes", "HIDDEN": "new"}, {})
     hidden = applied(secrets={"SHOWN": "no"}, variables={"SHOWN": None})
-    assert (hidden.variables, hidden.told()) == ({}, {"HIDDEN": "old", "SHOWN": "no"})
+    assert (hidden.variables, hidden.all_variables()) == ({}, {"HIDDEN": "old", "SHOWN": "no"})
 
 
 @pytest.mark.parametrize("kind", ["variables", "secrets"])
@@ -119,13 +119,13 @@ def test_a_value_that_is_lost_stays_until_it_is_set_again_or_removed() -> None:
     assert applied(before, variables={"S": None}, secrets={"V": None}, replicas=2).locked == lost
     assert applied(before, variables={"V": None}, secrets={"S": None}).locked == {}
     again = applied(before, variables={"V": "v"}, secrets={"S": "s"})
-    assert (again.locked, again.told(), again.problem) == ({}, {"V": "v", "S": "s"}, "")
+    assert (again.locked, again.all_variables(), again.problem) == ({}, {"V": "v", "S": "s"}, "")
     assert applied(before, secrets={"V": "v"}).locked == {"S": lost["S"]}
 
 
 def test_a_wish_shows_no_value() -> None:
-    wish = patch(variables={"A": "hush"}, secrets={"B": "hush"})
-    assert "hush" not in repr(wish)
+    given = patch(variables={"A": "hush"}, secrets={"B": "hush"})
+    assert "hush" not in repr(given)
 
 
 def test_an_app_with_a_volume_cannot_be_scaled_and_is_told_why() -> None:

@@ -10,7 +10,7 @@ from services.deployer.releases.override_encryption import OverrideEncryption
 from tests.support.deployer.fakes import T0
 
 KEY, OTHER_KEY = "first-key", "second-key"
-VAULT = OverrideEncryption([KEY])
+ENCRYPTION = OverrideEncryption([KEY])
 OVERRIDE = Override(
     replicas=2,
     memory=2**27,
@@ -32,10 +32,10 @@ def configuration(override: Override, key: str = KEY) -> str:
 
 
 def test_what_is_sealed_is_opened_and_nothing_of_it_can_be_read() -> None:
-    text = VAULT.seal(OVERRIDE)
-    assert VAULT.open(text) == OVERRIDE.model_copy(update={"configuration": configuration(OVERRIDE)})
+    text = ENCRYPTION.seal(OVERRIDE)
+    assert ENCRYPTION.open(text) == OVERRIDE.model_copy(update={"configuration": configuration(OVERRIDE)})
     assert "hello" not in text
-    assert text != VAULT.seal(OVERRIDE)
+    assert text != ENCRYPTION.seal(OVERRIDE)
 
 
 def test_the_configuration_is_of_the_values_alone_and_lasts() -> None:
@@ -59,38 +59,43 @@ def test_who_has_nothing_set_is_not_replaced_by_an_upgrade() -> None:
 
 def test_plain_text_of_an_older_version_is_read_and_not_written() -> None:
     text = '{"replicas":2,"memory":null,"variables":{"GREETING":"hello-variable"}}'
-    opened = VAULT.open(text)
+    opened = ENCRYPTION.open(text)
     assert (opened.replicas, opened.variables, opened.problem) == (2, {"GREETING": "hello-variable"}, "")
     assert opened.configuration == configuration(variables(GREETING="hello-variable"))
-    assert "hello" not in VAULT.seal(opened)
+    assert "hello" not in ENCRYPTION.seal(opened)
 
 
 def test_without_the_right_key_the_values_are_locked_and_the_rest_goes_on() -> None:
-    text = VAULT.seal(OVERRIDE)
+    text = ENCRYPTION.seal(OVERRIDE)
     lost = reopened(text, OTHER_KEY)
-    assert (lost.replicas, lost.memory, lost.told(), set(lost.locked)) == (2, 2**27, {}, {"GREETING", "DATABASE_URL"})
+    assert (lost.replicas, lost.memory, lost.all_variables(), set(lost.locked)) == (
+        2,
+        2**27,
+        {},
+        {"GREETING", "DATABASE_URL"},
+    )
     assert lost.configuration == configuration(OVERRIDE)
 
 
 def test_another_wish_without_the_right_key_keeps_what_is_locked_for_the_day_when_it_is_back() -> None:
-    lost = reopened(VAULT.seal(OVERRIDE), OTHER_KEY)
+    lost = reopened(ENCRYPTION.seal(OVERRIDE), OTHER_KEY)
     text = OverrideEncryption([OTHER_KEY]).seal(lost.model_copy(update={"replicas": 3, "variables": {"NEW": "n"}}))
     assert reopened(text, OTHER_KEY).configuration == configuration(OVERRIDE)
     both = reopened(text, KEY, OTHER_KEY)
     assert (both.replicas, both.problem) == (3, "")
-    assert both.told() == {"GREETING": "hello-variable", "DATABASE_URL": "hello-secret", "NEW": "n"}
+    assert both.all_variables() == {"GREETING": "hello-variable", "DATABASE_URL": "hello-secret", "NEW": "n"}
     assert both.secrets == OVERRIDE.secrets
 
 
 def test_what_was_tampered_with_is_locked() -> None:
-    stored = json.loads(VAULT.seal(variables(A="b")))
+    stored = json.loads(ENCRYPTION.seal(variables(A="b")))
     stored["variables"]["A"]["sealed"] = stored["variables"]["A"]["sealed"][:-8] + "AAAAAAA="
-    assert set(VAULT.open(json.dumps(stored)).locked) == {"A"}
+    assert set(ENCRYPTION.open(json.dumps(stored)).locked) == {"A"}
 
 
 def test_a_new_key_before_the_old_one_encrypts_from_now_on() -> None:
-    text = OverrideEncryption([OTHER_KEY, KEY]).seal(reopened(VAULT.seal(OVERRIDE), OTHER_KEY, KEY))
-    assert reopened(text, OTHER_KEY).told() == OVERRIDE.told()
+    text = OverrideEncryption([OTHER_KEY, KEY]).seal(reopened(ENCRYPTION.seal(OVERRIDE), OTHER_KEY, KEY))
+    assert reopened(text, OTHER_KEY).all_variables() == OVERRIDE.all_variables()
     assert reopened(text, KEY).problem != ""
 
 

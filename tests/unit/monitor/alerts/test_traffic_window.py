@@ -3,14 +3,16 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from redis.asyncio import Redis
 
 from services.monitor.alerts.traffic_window import Window
 from services.monitor.rules.rule import Reading
-from services.monitor.samples.sample_store import MemorySampleStore
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
 from services.monitor.samples.traffic_sample import TrafficSample
 from shared.models import Track
 from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
+from tests.support.monitor.memory import kept_items
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 NONE = LatencyHistogram(le_ms=[None], counts=[0])
@@ -73,7 +75,7 @@ def test_the_share_of_errors(canary: tuple[int, int], stable: tuple[int, int], s
 
 
 def test_a_reading_says_its_figures() -> None:
-    assert after((41, 41), (80, 0)).words == "answered 41 of 41 requests with 5xx in 4 s; stable 0 of 80"
+    assert after((41, 41), (80, 0)).description == "answered 41 of 41 requests with 5xx in 4 s; stable 0 of 80"
 
 
 def test_without_a_look_there_is_no_reading() -> None:
@@ -92,7 +94,7 @@ def test_only_the_last_ten_seconds_count_if_they_have_enough_requests() -> None:
         errors = 0 if second <= 20 else (second - 20) * 10
         window.add(traffic((second * 10, errors)), at(second))
     assert window.canary_errors("notes-r9", at(30)).value == 1.0
-    assert "100 of 100 requests with 5xx in 10 s" in window.canary_errors("notes-r9", at(30)).words
+    assert "100 of 100 requests with 5xx in 10 s" in window.canary_errors("notes-r9", at(30)).description
 
 
 def test_with_few_visitors_the_window_reaches_further_back() -> None:
@@ -101,7 +103,7 @@ def test_with_few_visitors_the_window_reaches_further_back() -> None:
     for second in range(1, 61):
         window.add(traffic((second // 2, second // 2)), at(second))
     reading = window.canary_errors("notes-r9", at(60))
-    assert (reading.value, reading.words.split(";")[0]) == (1.0, "answered 20 of 20 requests with 5xx in 39 s")
+    assert (reading.value, reading.description.split(";")[0]) == (1.0, "answered 20 of 20 requests with 5xx in 39 s")
 
 
 def test_a_monitor_that_starts_late_counts_from_its_first_look() -> None:
@@ -166,7 +168,7 @@ def test_the_share_of_errors_of_production(stable: tuple[int, int], share: float
     window.add(traffic((100, 100), stable), at(4))
     reading = window.stable_errors("notes-r8", at(4))
     assert reading.value == share
-    assert reading.words.startswith(f"answered {stable[1]} of {stable[0]} requests with 5xx in 4 s")
+    assert reading.description.startswith(f"answered {stable[1]} of {stable[0]} requests with 5xx in 4 s")
     assert window.stable_errors("notes-r7", at(4)).value is None
 
 
@@ -201,7 +203,7 @@ def test_less_than_25_ms_more_is_no_difference() -> None:
     tracks = {Track.CANARY: slow, Track.STABLE: fast}
     window.add(TrafficView(epoch="e1", share_set=0.33, share_seen=None, tracks=tracks), at(4))
     reading = window.slowness("notes-r9", at(4))
-    assert (reading.value, reading.seen["canary_p95_ms"], reading.seen["stable_p95_ms"]) == (1.0, 23.8, 0.95)
+    assert (reading.value, reading.evidence["canary_p95_ms"], reading.evidence["stable_p95_ms"]) == (1.0, 23.8, 0.95)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ def test_latency_is_that_of_the_last_thirty_seconds() -> None:
     window.add(NO_CANARY, at(0))
     for second in range(1, 61):
         window.add(timed((second * 10, 20), (second * 10, 20)), at(second))
-    assert window.p95_ms(Track.CANARY, "notes-r9", at(60)).words == "its p95 is 24 ms of 300 requests in 30 s"
+    assert window.p95_ms(Track.CANARY, "notes-r9", at(60)).description == "its p95 is 24 ms of 300 requests in 30 s"
 
 
 @pytest.mark.parametrize(("requests", "p95"), [(20, 242.5), (19, None), (0, None)])
@@ -244,31 +246,43 @@ def test_p95_alone_wants_twenty_requests(requests: int, p95: float | None) -> No
 # --- samples ---------------------------------------------------------------------------------------------------------
 
 
-async def stored(book: TrafficCache, store: MemorySampleStore, release: str) -> list[TrafficSample]:
-    await book.flush()
+async def stored(cache: TrafficCache, store: SampleStore, release: str) -> list[TrafficSample]:
+    await cache.flush()
     return await store.traffic(release, at(0), at(999))
 
 
 @pytest.mark.anyio
-async def test_a_release_is_sampled_every_two_seconds() -> None:
-    store = MemorySampleStore()
-    book = TrafficCache(store)
+async def test_a_release_is_sampled_every_two_seconds(redis: Redis) -> None:
+    store = SampleStore(redis)
+    cache = TrafficCache(store)
     for half in range(9):
-        book.take("notes", timed((half * 10, 240), (half * 30, 20)), at(half / 2))
-    canary = await stored(book, store, "notes-r9")
+        cache.record(timed((half * 10, 240), (half * 30, 20)), at(half / 2))
+    canary = await stored(cache, store, "notes-r9")
     assert [(item.at, item.requests, item.request_rate, item.p95_ms) for item in canary] == [
         (at(2), 40, 20.0, 242.5),
         (at(4), 40, 20.0, 242.5),
     ]
-    assert [item.requests for item in await stored(book, store, "notes-r8")] == [120, 120]
+    assert [item.requests for item in await stored(cache, store, "notes-r8")] == [120, 120]
 
 
 @pytest.mark.anyio
-async def test_counters_of_two_epochs_or_over_a_gap_make_no_sample() -> None:
-    store = MemorySampleStore()
-    book = TrafficCache(store)
+async def test_counters_of_two_epochs_or_over_a_gap_make_no_sample(redis: Redis) -> None:
+    store = SampleStore(redis)
+    cache = TrafficCache(store)
     looks = ((0, 100, "e1"), (2, 120, "e1"), (4, 10, "e2"), (6, 30, "e2"), (16, 230, "e2"), (18, 231, "e2"))
     for second, requests, epoch in looks:
-        book.take("notes", timed((requests, 20), (0, 0), epoch), at(second))
-    canary = await stored(book, store, "notes-r9")
+        cache.record(timed((requests, 20), (0, 0), epoch), at(second))
+    canary = await stored(cache, store, "notes-r9")
     assert [(item.at, item.requests) for item in canary] == [(at(2), 20), (at(6), 20), (at(18), 1)]
+
+
+@pytest.mark.anyio
+async def test_releases_that_came_and_went_take_no_memory(redis: Redis) -> None:
+    cache, kept = TrafficCache(SampleStore(redis)), []
+    for number in range(5):
+        for second, release in ((0, "r1"), (2, "r1"), (4, "r2")):  # the second one is seen once, and never sampled
+            view = traffic((second, 0), epoch=f"e{number}", release=f"app{number}-{release}")
+            cache.record(view, at(1000 * number + second))
+        await cache.flush()
+        kept.append(kept_items(cache))
+    assert kept == kept[:1] * 5

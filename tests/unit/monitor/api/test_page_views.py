@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.monitor.api.page_views import MonitorPages, places
+from services.monitor.api.page_views import MonitorPages, by_environment
 from services.monitor.samples.sample import Sample, Watched
 from shared.config import SharedSettings
 from shared.models import Environment, InstanceState
@@ -11,7 +11,9 @@ from shared.models import Environment, InstanceState
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def seen(id: str, ago_s: float = 1, app: str = "notes", environment: Environment = Environment.PRODUCTION) -> Watched:
+def watched(
+    id: str, ago_s: float = 1, app: str = "notes", environment: Environment = Environment.PRODUCTION
+) -> Watched:
     sample = Sample(
         at=NOW - timedelta(seconds=ago_s), cpu=None, working_set=32 * 2**20, memory_limit=64 * 2**20, memory=0.5
     )
@@ -27,32 +29,33 @@ def seen(id: str, ago_s: float = 1, app: str = "notes", environment: Environment
     )
 
 
-def test_places_come_by_app_with_production_first_and_what_runs_before_what_has_gone() -> None:
-    shown = places(
+def test_environments_come_by_app_with_production_first_and_what_runs_before_what_has_gone() -> None:
+    shown = by_environment(
         [
-            seen("notes-r2-1", environment=Environment.CANARY),
-            seen("notes-r1-1", ago_s=11),
-            seen("notes-r1-2"),
-            seen("album-r1-1", app="album"),
+            watched("notes-r2-1", environment=Environment.CANARY),
+            watched("notes-r1-1", ago_s=11),
+            watched("notes-r1-2"),
+            watched("album-r1-1", app="album"),
         ],
         {},
         NOW,
     )
-    assert [(place.app, place.environment) for place in shown] == [
+    assert [(row.app, row.environment) for row in shown] == [
         ("album", "production"),
         ("notes", "production"),
         ("notes", "canary"),
     ]
-    assert [(row.seen.id, row.runs) for row in shown[1].rows] == [("notes-r1-2", True), ("notes-r1-1", False)]
+    assert [(row.instance.id, row.runs) for row in shown[1].rows] == [("notes-r1-2", True), ("notes-r1-1", False)]
 
 
 def test_of_the_instances_that_have_gone_the_last_three_are_shown() -> None:
-    (place,) = places([seen(f"notes-r1-{number}", ago_s=60) for number in range(9, 0, -1)], {}, NOW)
-    assert [row.seen.id for row in place.rows] == ["notes-r1-9", "notes-r1-8", "notes-r1-7"]
+    (environment,) = by_environment([watched(f"notes-r1-{number}", ago_s=60) for number in range(9, 0, -1)], {}, NOW)
+    assert [row.instance.id for row in environment.rows] == ["notes-r1-9", "notes-r1-8", "notes-r1-7"]
 
 
 def test_the_page_tells_figures_in_words_and_escapes_them(tmp_path: Path) -> None:
-    page = MonitorPages(SharedSettings(home=tmp_path)).instances(places([seen("<b>notes</b>-1")], {}, NOW), "127.0.0.1")
+    rows = by_environment([watched("<b>notes</b>-1")], {}, NOW)
+    page = MonitorPages(SharedSettings(home=tmp_path)).instances(rows, "127.0.0.1")
     assert "32 MiB (50 %)" in page and "64 MiB" in page
     assert "<b>notes</b>" not in page and "&lt;b&gt;notes&lt;/b&gt;-1" in page
     assert 'href="//127.0.0.1:3003/"' in page

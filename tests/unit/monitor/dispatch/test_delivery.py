@@ -30,7 +30,9 @@ ALLOWED = {
     (S.SENDING, S.QUEUED),
     (S.SENDING, S.FAILED),
 }
-TOLD = Notification(event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b"))
+NOTIFICATION = Notification(
+    event="build.failure", app="notes", environment="", message=compose("s", [], [], "http://b")
+)
 
 
 def address(name: str, problem: str = "") -> Address:
@@ -38,7 +40,7 @@ def address(name: str, problem: str = "") -> Address:
 
 
 def delivery(cause: str = "1-0", name: str = "ann", problem: str = "") -> MessageDelivery:
-    return new_delivery(cause, TOLD, address(name, problem), AT)
+    return new_delivery(cause, NOTIFICATION, address(name, problem), AT)
 
 
 @pytest.mark.parametrize(("current", "new"), list(itertools.product(S, S)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.monitor.notify.event_message import TELLERS, Links, figure, notification, plain_notification
+from services.monitor.notify.event_message import COMPOSERS, Links, figure, notification_of, plain_notification
 from services.monitor.notify.message import Message
 from services.monitor.notify.release_context import ReleaseContext, addresses, learned
 from shared.models import Event
@@ -13,7 +13,7 @@ from shared.models import Event
 AT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 LINKS = Links(build="http://build", proxy="http://proxy", monitor="http://monitor")
 COMMIT = "c" * 40
-PLACES = {
+CONTEXTS = {
     "notes:canary": ReleaseContext(notify=["a"], commits={"notes-r9": COMMIT}),
     "notes:production": ReleaseContext(notify=["p"]),
 }
@@ -23,8 +23,8 @@ def event(kind: str, reason: str = "why", **fields: Any) -> Event:
     return Event(**{"type": kind, "app": "notes", "at": AT, "id": "notes-r9", "reason": reason, **fields})
 
 
-def told(kind: str, reason: str = "why", **fields: Any) -> Message | None:
-    said = notification(event(kind, reason, **fields), PLACES, LINKS)
+def composed(kind: str, reason: str = "why", **fields: Any) -> Message | None:
+    said = notification_of(event(kind, reason, **fields), CONTEXTS, LINKS)
     return said.message if said else None
 
 
@@ -32,7 +32,7 @@ PRODUCTION, CANARY = {"environment": "production"}, {"environment": "canary"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason", "fields", "is_told"),
+    ("kind", "reason", "fields", "is_notified"),
     [
         ("build.failure", "gate", {"stage": "test"}, True),
         ("build.failure", "the deployer refused it", {"stage": "deploy"}, True),
@@ -66,28 +66,28 @@ PRODUCTION, CANARY = {"environment": "production"}, {"environment": "canary"}
         ("flag.changed", "", {}, False),
     ],
 )
-def test_what_is_told(kind: str, reason: str, fields: dict[str, Any], is_told: bool) -> None:
-    assert (told(kind, reason, **fields) is not None) is is_told
+def test_what_is_told(kind: str, reason: str, fields: dict[str, Any], is_notified: bool) -> None:
+    assert (composed(kind, reason, **fields) is not None) is is_notified
 
 
 def test_a_failed_build_says_where_and_why() -> None:
-    message = told(
+    message = composed(
         "build.failure", "gate coverage: 61", id="notes-17", branch="dev", commit=COMMIT, excerpt="E  1 == 2"
     )
     assert message is not None
     assert message.subject == "notes: build notes-17 failed on dev: gate coverage: 61"
-    for words in (
+    for line in (
         "dev",
         COMMIT,
         "First failing lines:\n\n    E  1 == 2",
         "http://build/builds/notes-17",
         "2026-01-01 12:30",
     ):
-        assert words in message.text
+        assert line in message.text
 
 
 def test_a_release_that_was_rolled_back_gives_its_evidence() -> None:
-    message = told(
+    message = composed(
         "release.rolled_back",
         "notes-r9-1: exited",
         **{"environment": "production", "build": "notes-17", "commit": COMMIT, "exit_code": 0},
@@ -96,8 +96,8 @@ def test_a_release_that_was_rolled_back_gives_its_evidence() -> None:
     )
     assert message is not None
     assert message.subject == "notes production: release notes-r9 was rolled back: notes-r9-1: exited"
-    for words in ("exit code    0", "probe        refused", COMMIT, "    Traceback", "http://build/builds/notes-17"):
-        assert words in message.text
+    for line in ("exit code    0", "probe        refused", COMMIT, "    Traceback", "http://build/builds/notes-17"):
+        assert line in message.text
 
 
 def test_the_proxy_s_evidence_is_told_without_what_is_null_or_too_deep() -> None:
@@ -107,15 +107,15 @@ def test_the_proxy_s_evidence_is_told_without_what_is_null_or_too_deep() -> None
         **{"seen": {"canary_requests": 100, "seconds": 10.0}, "ran_s": 61.5},
         "traffic": {"epoch": "e1", "share_set": 0.33, "tracks": {"canary": canary, "stable": {"requests": 200}}},
     }
-    message = told("rollout.aborted", "errors: answered 31 of 100", evidence=evidence)
+    message = composed("rollout.aborted", "errors: answered 31 of 100", evidence=evidence)
     assert message is not None
-    for words in (
+    for line in (
         "seen         canary requests 100, seconds 10",
         "canary       release notes-r9, requests 100, errors 31, p95 ms 12.3\n",
         "stable       requests 200",
         "ran s        61.5",
     ):
-        assert words in message.text
+        assert line in message.text
     assert message.text.count("answered 31 of 100") == 1 and "e1" not in message.text
 
 
@@ -124,7 +124,7 @@ def test_a_step_of_scaling_tells_each_instance() -> None:
         {"id": f"notes-r9-{number}", "working_set": 60 * 2**20, "limit": 2**26, "growth": None} for number in (1, 2)
     ]
     fields: dict[str, Any] = {"from": 2**26, "to": 2**27, "inputs": looks}
-    message = told("scaling.decided", environment="canary", **fields)
+    message = composed("scaling.decided", environment="canary", **fields)
     assert message is not None
     for number in (1, 2):
         assert f"notes-r9-{number}   working set 60 MiB, limit 64 MiB\n" in message.text
@@ -136,9 +136,9 @@ def test_an_aborted_rollout_gives_its_evidence_and_both_tracks() -> None:
         "canary": {"requests": 100, "errors": 31, "latency": {"le_ms": []}},
         "stable": {"requests": 200, "errors": 0},
     }
-    message = told("rollout.aborted", "errors", evidence=evidence, traffic=traffic)
+    message = composed("rollout.aborted", "errors", evidence=evidence, traffic=traffic)
     assert message is not None
-    for words in (
+    for line in (
         "answered 31 of 100 with 5xx",
         "value        0.312",
         "threshold    0.05",
@@ -148,17 +148,17 @@ def test_an_aborted_rollout_gives_its_evidence_and_both_tracks() -> None:
         "environment  canary",
         "http://proxy/apps/notes/rollout",
     ):
-        assert words in message.text
+        assert line in message.text
 
 
 @pytest.mark.parametrize("odd", ["a string", 7, None, ["list"], {"nested": {"deeper": {}}}])
 def test_evidence_of_another_shape_harms_nothing(odd: Any) -> None:
-    assert told("rollout.aborted", "errors", evidence=odd, traffic=odd) is not None
+    assert composed("rollout.aborted", "errors", evidence=odd, traffic=odd) is not None
 
 
 def test_a_step_of_scaling_gives_both_limits_and_what_it_was_decided_on() -> None:
     inputs = {"working_set": 60 * 2**20, "pressure": 0.5}
-    message = told(
+    message = composed(
         "scaling.decided", "uses 94 %", environment="production", **{"from": 2**26, "to": 2**27, "inputs": inputs}
     )
     assert message is not None
@@ -167,13 +167,13 @@ def test_a_step_of_scaling_gives_both_limits_and_what_it_was_decided_on() -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0.123456, "0.123"), (2**26, "64 MiB"), (31, "31"), (True, "True"), (None, "")]
+    ("value", "text"), [(0.123456, "0.123"), (2**26, "64 MiB"), (31, "31"), (True, "True"), (None, "")]
 )
-def test_figures(value: Any, words: str) -> None:
-    assert figure(value) == words
+def test_figures(value: Any, text: str) -> None:
+    assert figure(value) == text
 
 
-@pytest.mark.parametrize("kind", TELLERS)
+@pytest.mark.parametrize("kind", COMPOSERS)
 def test_a_plain_notification_is_there_for_all_that_is_told(kind: str) -> None:
     plain = plain_notification(event(kind), LINKS)
     assert plain is not None and kind in plain.message.subject
@@ -184,17 +184,17 @@ def test_a_plain_notification_is_there_for_all_that_is_told(kind: str) -> None:
 
 
 def test_a_release_tells_its_place_s_addresses_and_commit() -> None:
-    new = learned(PLACES, event("release.pending", id="notes-r10", notify=["b"], commit="d" * 40, **CANARY))
+    new = learned(CONTEXTS, event("release.pending", id="notes-r10", notify=["b"], commit="d" * 40, **CANARY))
     assert new == {"notes:canary": ReleaseContext(notify=["b"], commits={"notes-r9": COMMIT, "notes-r10": "d" * 40})}
-    assert learned(PLACES, event("release.live", id="notes-r9", notify=["a"], commit=COMMIT, **CANARY)) == {}
-    assert learned(PLACES, event("instance.ready", notify=["b"], **CANARY)) == {}
+    assert learned(CONTEXTS, event("release.live", id="notes-r9", notify=["a"], commit=COMMIT, **CANARY)) == {}
+    assert learned(CONTEXTS, event("instance.ready", notify=["b"], **CANARY)) == {}
 
 
 def test_only_the_last_twenty_commits_are_kept() -> None:
-    places: dict[str, ReleaseContext] = {}
+    contexts: dict[str, ReleaseContext] = {}
     for number in range(30):
-        places |= learned(places, event("release.live", id=f"notes-r{number}", commit=COMMIT, **CANARY))
-    assert list(places["notes:canary"].commits) == [f"notes-r{number}" for number in range(10, 30)]
+        contexts |= learned(contexts, event("release.live", id=f"notes-r{number}", commit=COMMIT, **CANARY))
+    assert list(contexts["notes:canary"].commits) == [f"notes-r{number}" for number in range(10, 30)]
 
 
 @pytest.mark.parametrize(
@@ -209,4 +209,4 @@ def test_only_the_last_twenty_commits_are_kept() -> None:
     ],
 )
 def test_whom_the_manifest_names(kind: str, fields: dict[str, Any], people: list[str]) -> None:
-    assert addresses(PLACES, event(kind, **fields)) == people
+    assert addresses(CONTEXTS, event(kind, **fields)) == people

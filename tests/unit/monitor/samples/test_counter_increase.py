@@ -15,7 +15,7 @@ def at(seconds: float) -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("looks", "grown"),
+    ("readings", "expected"),
     [
         ([{"a": 7}], 0),  # happened before anyone looked
         ([{"a": 7}, {"a": 7}], 0),
@@ -34,27 +34,27 @@ def at(seconds: float) -> datetime:
         ([{"a": 3}, {"a": 1}], 0),
     ],
 )
-def test_growth_over_some_looks(looks: list[dict[str, int]], grown: int) -> None:
-    growth = CounterIncrease(KEPT)
-    for second, counts in enumerate(looks):
+def test_growth_over_some_looks(readings: list[dict[str, int]], expected: int) -> None:
+    increase = CounterIncrease(KEPT)
+    for second, counts in enumerate(readings):
         leaving = {name[0] for name in counts if name.endswith("leaves")}
-        growth.look({name[0]: count for name, count in counts.items()}, at(second), leaving)
-    assert growth.within(KEPT, at(len(looks))) == grown
+        increase.record({name[0]: count for name, count in counts.items()}, at(second), leaving)
+    assert increase.within(KEPT, at(len(readings))) == expected
 
 
 def test_growth_is_forgotten_with_time() -> None:
-    growth = CounterIncrease(KEPT)
+    increase = CounterIncrease(KEPT)
     for second, count in ((0, 0), (10, 1), (100, 3)):
-        growth.look({"a": count}, at(second))
-    assert growth.within(timedelta(seconds=60), at(100)) == 2
-    assert growth.within(KEPT, at(609)) == 3
-    assert growth.within(KEPT, at(610)) == 2
-    growth.look({"a": 3}, at(701))
-    assert growth.within(timedelta(days=1), at(701)) == 0
+        increase.record({"a": count}, at(second))
+    assert increase.within(timedelta(seconds=60), at(100)) == 2
+    assert increase.within(KEPT, at(609)) == 3
+    assert increase.within(KEPT, at(610)) == 2
+    increase.record({"a": 3}, at(701))
+    assert increase.within(timedelta(days=1), at(701)) == 0
 
 
 def test_it_names_the_instance_that_ended() -> None:
-    growth = CounterIncrease(KEPT)
-    assert growth.look({"a": 0}, at(0)) == []
-    assert growth.look({"b": 1}, at(2)) == ["a"]
-    assert growth.look({"b": 2}, at(4)) == ["b"]
+    increase = CounterIncrease(KEPT)
+    assert increase.record({"a": 0}, at(0)) == []
+    assert increase.record({"b": 1}, at(2)) == ["a"]
+    assert increase.record({"b": 2}, at(4)) == ["b"]

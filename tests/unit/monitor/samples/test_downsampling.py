@@ -109,13 +109,13 @@ def test_a_series_keeps_five_minutes_and_ends_empty() -> None:
 def test_older_samples_are_put_before_those_that_are_there() -> None:
     series: TimeSeries[Sample] = TimeSeries("notes-r9-1")
     series.add(one(100, 3.0))
-    series.take_up([one(10, 1.0), one(20, 2.0), one(100, 9.0), one(110, 9.0)])
+    series.restore([one(10, 1.0), one(20, 2.0), one(100, 9.0), one(110, 9.0)])
     assert [(item.at, item.cpu) for item in series.recent(at(100))] == [(at(10), 1.0), (at(20), 2.0), (at(100), 3.0)]
 
 
 @pytest.mark.anyio
 async def test_what_could_not_be_written_waits_within_bounds() -> None:
-    backlog: WriteBuffer[int] = WriteBuffer(most=4)
+    backlog: WriteBuffer[int] = WriteBuffer(capacity=4)
     written: list[int] = []
 
     async def fail(batch: Sequence[int]) -> None:

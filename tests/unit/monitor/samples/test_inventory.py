@@ -44,24 +44,24 @@ def registry(states: dict[str, str], track: Track = Track.STABLE) -> dict[str, d
     ],
 )
 def test_the_newest_ready_release_is_live_or_the_one_before(states: dict[str, str], live: str) -> None:
-    fleet = Inventory()
-    fleet.take(registry({"r7-1": "ready"}), at(0))
-    fleet.take(registry(states), at(1))
-    assert fleet.live("notes") == live
-    fleet.missed()
-    fleet.take({}, at(2))
-    assert (fleet.live("notes"), fleet.apps()) == (live, {"notes"})
-    fleet.end(live)
-    assert (fleet.live("notes"), fleet.apps()) == (None, set())
+    inventory = Inventory()
+    inventory.record(registry({"r7-1": "ready"}), at(0))
+    inventory.record(registry(states), at(1))
+    assert inventory.live("notes") == live
+    inventory.missed()
+    inventory.record({}, at(2))
+    assert (inventory.live("notes"), inventory.apps()) == (live, {"notes"})
+    inventory.end(live)
+    assert (inventory.live("notes"), inventory.apps()) == (None, set())
 
 
 def test_a_canary_is_not_production() -> None:
-    fleet = Inventory()
-    fleet.take(registry({"r9-1": "ready", "r9-2": "failed"}, Track.CANARY), at(0))
-    assert (fleet.live("notes"), fleet.with_canary()) == (None, {"notes"})
-    assert fleet.ready_instances("notes", CANARY, "notes-r9") == ["notes-r9-1"]
-    assert fleet.health("notes", CANARY, "notes-r9", at(0)).words == "instance notes-r9-2 is failed"
-    assert fleet.health("notes", PRODUCTION, "notes-r9", at(0)).value is None
+    inventory = Inventory()
+    inventory.record(registry({"r9-1": "ready", "r9-2": "failed"}, Track.CANARY), at(0))
+    assert (inventory.live("notes"), inventory.with_canary()) == (None, {"notes"})
+    assert inventory.ready_instances("notes", CANARY, "notes-r9") == ["notes-r9-1"]
+    assert inventory.health("notes", CANARY, "notes-r9", at(0)).description == "instance notes-r9-2 is failed"
+    assert inventory.health("notes", PRODUCTION, "notes-r9", at(0)).value is None
 
 
 @pytest.mark.parametrize(
@@ -75,37 +75,37 @@ def test_a_canary_is_not_production() -> None:
     ],
 )
 def test_health_counts_the_ill_ones(states: dict[str, str], value: float | None) -> None:
-    fleet = Inventory()
-    fleet.take(registry(states), at(0))
-    assert fleet.health("notes", PRODUCTION, "notes-r8", at(0)).value == value
-    fleet.missed()
-    assert fleet.health("notes", PRODUCTION, "notes-r8", at(0)).value is None
+    inventory = Inventory()
+    inventory.record(registry(states), at(0))
+    assert inventory.health("notes", PRODUCTION, "notes-r8", at(0)).value == value
+    inventory.missed()
+    assert inventory.health("notes", PRODUCTION, "notes-r8", at(0)).value is None
 
 
 def test_nothing_at_all_counts_after_five_seconds() -> None:
-    fleet = Inventory()
-    fleet.take(registry({"r8-1": "ready"}), at(0))
+    inventory = Inventory()
+    inventory.record(registry({"r8-1": "ready"}), at(0))
     values = []
     for second in range(1, 8):
-        fleet.take({}, at(second))
-        values.append(fleet.health("notes", PRODUCTION, "notes-r8", at(second)).value)
+        inventory.record({}, at(second))
+        values.append(inventory.health("notes", PRODUCTION, "notes-r8", at(second)).value)
     assert values == [None, None, None, None, None, 1, 1]
-    fleet.missed()
-    fleet.take({}, at(20))
-    assert fleet.health("notes", PRODUCTION, "notes-r8", at(20)).value is None  # counted anew
+    inventory.missed()
+    inventory.record({}, at(20))
+    assert inventory.health("notes", PRODUCTION, "notes-r8", at(20)).value is None  # counted anew
 
 
 def test_an_excused_instance_is_not_ill_for_ten_minutes() -> None:
-    fleet = Inventory()
-    fleet.excuse("notes-r8-1", at(0))
+    inventory = Inventory()
+    inventory.excuse("notes-r8-1", at(0))
     for second, value in ((0, 0), (599, 0), (600, 1)):
-        fleet.take(registry({"r8-1": "failed"}), at(second))
-        assert fleet.health("notes", PRODUCTION, "notes-r8", at(second)).value == value
+        inventory.record(registry({"r8-1": "failed"}), at(second))
+        assert inventory.health("notes", PRODUCTION, "notes-r8", at(second)).value == value
 
 
 def test_what_is_remembered_gives_way_to_what_is_known() -> None:
-    fleet = Inventory()
-    fleet.take(registry({"r9-1": "ready"}), at(0))
-    fleet.remember("notes", "notes-r8")
-    fleet.remember("other", "other-r1")
-    assert (fleet.live("notes"), fleet.live("other")) == ("notes-r9", "other-r1")
+    inventory = Inventory()
+    inventory.record(registry({"r9-1": "ready"}), at(0))
+    inventory.remember("notes", "notes-r8")
+    inventory.remember("other", "other-r1")
+    assert (inventory.live("notes"), inventory.live("other")) == ("notes-r9", "other-r1")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.monitor.scaling.scaling_input import Kill, OomKillCounter, count_kills, see
+from services.monitor.scaling.scaling_input import Kill, OomKillCounter, ScalingInput, count_kills, live_release
 from shared.models import InstanceState
-from tests.support.monitor.scaled import MIB, at, look, seen
+from tests.support.monitor.scaled import MIB, at, instance, live
 
 READY, STARTING, DRAINING, FAILED = (
     InstanceState.READY,
@@ -32,28 +32,29 @@ READY, STARTING, DRAINING, FAILED = (
 def test_the_live_release_is_the_oldest_that_serves(
     states: dict[str, InstanceState], release: str, ids: list[str], under_way: bool
 ) -> None:
-    found = see(look([10], id=name, state=state) for name, state in states.items())
-    assert (found.release, [item.id for item in found.looks], found.under_way) == (release, ids, under_way)
+    found = live_release(instance([10], id=name, state=state) for name, state in states.items())
+    assert (found.release, [item.id for item in found.instances], found.under_way) == (release, ids, under_way)
 
 
 def test_an_instance_without_a_limit_is_left_out() -> None:
-    assert seen(look([10]).__class__(look([10]).stats.model_copy(update={"memory_limit": 0}), [])).looks == []
+    unlimited = instance([10]).stats.model_copy(update={"memory_limit": 0})
+    assert live(ScalingInput(unlimited, [])).instances == []
 
 
 def test_growth_is_bytes_per_second_over_the_last_samples() -> None:
-    assert look([0, 10, 12, 18]).growth(3) == 2 * MIB
-    assert look([0, 10, 12, 18]).growth(4) == 3 * MIB
-    assert look([18, 12]).growth(2) == -3 * MIB
-    assert look([10, 12]).growth(3) is None
-    assert look([10, 12, 18], ready_s=597).growth(3) is None
+    assert instance([0, 10, 12, 18]).growth(3) == 2 * MIB
+    assert instance([0, 10, 12, 18]).growth(4) == 3 * MIB
+    assert instance([18, 12]).growth(2) == -3 * MIB
+    assert instance([10, 12]).growth(3) is None
+    assert instance([10, 12, 18], ready_s=597).growth(3) is None
 
 
 def test_covered_time_ends_at_the_last_gap() -> None:
-    whole = look([10.0] * 31)
+    whole = instance([10.0] * 31)
     assert whole.covered_s(at(600)) == 60
     assert whole.covered_s(at(604)) == 64
     assert whole.covered_s(at(606)) == 0  # nothing is known of the last seconds
-    holed = look([10.0] * 31)
+    holed = instance([10.0] * 31)
     assert len(holed.last(31)) == 31
     samples = [sample for sample in holed.samples if not at(569) < sample.at < at(575)]
     assert type(holed)(holed.stats, samples).covered_s(at(600)) == 24
@@ -64,8 +65,9 @@ def test_covered_time_ends_at_the_last_gap() -> None:
 
 def kills(known: dict[str, int], now: dict[str, int]) -> list[str]:
     """Names of instances by which kills show; the known ones had 64 MiB, and 128 now."""
-    tallies = {name: OomKillCounter(count, 64 * MIB) for name, count in known.items()}
-    after, found = count_kills(tallies, [look([10], 128, id=name, oom_kills=count) for name, count in now.items()])
+    before = {name: OomKillCounter(count, 64 * MIB) for name, count in known.items()}
+    instances = [instance([10], 128, id=name, oom_kills=count) for name, count in now.items()]
+    after, found = count_kills(before, instances)
     assert {name: after[name] for name in now} == {
         name: OomKillCounter(count, 128 * MIB) for name, count in now.items()
     }
@@ -94,8 +96,8 @@ def test_what_an_instance_counts_on_is_no_kill_of_its_own(
 
 
 def test_a_count_is_remembered_while_nothing_runs() -> None:
-    tallies, _ = count_kills({"r-1": OomKillCounter(2, MIB)}, [])
-    assert count_kills(tallies, [look([10], id="r-2", oom_kills=2)])[1] == []
-    assert len(count_kills(tallies, [look([10], id="r-2", oom_kills=3)])[1]) == 1
-    again, _ = count_kills(tallies, [look([10], id="r-2", oom_kills=3)])
+    counters, _ = count_kills({"r-1": OomKillCounter(2, MIB)}, [])
+    assert count_kills(counters, [instance([10], id="r-2", oom_kills=2)])[1] == []
+    assert len(count_kills(counters, [instance([10], id="r-2", oom_kills=3)])[1]) == 1
+    again, _ = count_kills(counters, [instance([10], id="r-2", oom_kills=3)])
     assert set(again) == {"r-2"}  # the one that it replaced counts for nobody else

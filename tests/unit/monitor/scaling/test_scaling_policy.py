@@ -7,18 +7,18 @@ import pytest
 from pydantic import ValidationError
 
 from services.monitor.scaling.scaling_decision import Action, Cause, DecisionState, Past, ScalingVerdict
-from services.monitor.scaling.scaling_input import InstanceReading, Kill, ScalingInput
+from services.monitor.scaling.scaling_input import Kill, LiveRelease, ScalingInput
 from services.monitor.scaling.scaling_policy import PolicyBody, decide, outdated, still_idle
 from shared.models import InstanceState
-from tests.support.monitor.scaled import MIB, at, change, counters, look, policy, seen
+from tests.support.monitor.scaled import MIB, at, change, counters, instance, live, policy
 
 NOW = at(600)
 IDLE = [10.0] * 151  # five minutes
 KILL = Kill("notes-r3-1", "notes-r3", 64 * MIB, 512 * MIB)
 
 
-def decided(*looks: ScalingInput, past: Past = Past(), **changes: Any) -> ScalingVerdict:  # noqa: B008
-    return decide(seen(*looks), policy(**changes), past, NOW)
+def decided(*instances: ScalingInput, past: Past = Past(), **changes: Any) -> ScalingVerdict:  # noqa: B008
+    return decide(live(*instances), policy(**changes), past, NOW)
 
 
 def mib(verdict: ScalingVerdict) -> tuple[Action, Cause, float, float]:
@@ -50,32 +50,32 @@ STAYS = (NONE, Cause.WITHIN_BAND, 64, 64)
     ],
 )
 def test_use_and_growth(used: list[float], expected: tuple[Any, ...]) -> None:
-    assert mib(decided(look(used))) == expected
+    assert mib(decided(instance(used))) == expected
 
 
 def test_the_words_name_instance_use_and_limit() -> None:
-    full = decided(look([56, 56, 56]))
+    full = decided(instance([56, 56, 56]))
     assert full.reason == "notes-r3-1 uses 56 of 64 MiB (88 %), 3 samples running at 85 % or more: 64 → 128 MiB"
-    soon = decided(look([44, 48, 52]))
+    soon = decided(instance([44, 48, 52]))
     assert soon.reason == (
         "notes-r3-1 uses 52 of 64 MiB (81 %) and grows by 2 MiB a second, at its limit in 6 s: 64 → 128 MiB"
     )
-    calm = decided(look([16.5]))
+    calm = decided(instance([16.5]))
     assert calm.reason == "notes-r3-1 uses 16.5 of 64 MiB (26 %), the most of its one instance"
 
 
 def test_samples_from_before_it_was_ready_are_no_growth() -> None:
     used = [10.0, 30, 50, 50]
-    assert decided(look(used, ready_s=0)).cause is Cause.FULL_SOON
-    assert decided(look(used, ready_s=598)).cause is Cause.WITHIN_BAND
-    assert decided(look(used, ready_s=None)).cause is Cause.WITHIN_BAND
+    assert decided(instance(used, ready_s=0)).cause is Cause.FULL_SOON
+    assert decided(instance(used, ready_s=598)).cause is Cause.WITHIN_BAND
+    assert decided(instance(used, ready_s=None)).cause is Cause.WITHIN_BAND
 
 
 def test_samples_with_a_gap_between_them_do_not_run_on() -> None:
-    whole = look([56] * 4)
+    whole = instance([56] * 4)
     holed = replace(whole, samples=[*whole.samples[:2], whole.samples[3]])
     assert decided(holed).cause is Cause.FULL  # one is missing: 4 s
-    assert decided(replace(whole, samples=[look([56], now_s=590).samples[0], *whole.samples[2:]])).action is NONE
+    assert decided(replace(whole, samples=[instance([56], now_s=590).samples[0], *whole.samples[2:]])).action is NONE
 
 
 @pytest.mark.parametrize(
@@ -83,43 +83,43 @@ def test_samples_with_a_gap_between_them_do_not_run_on() -> None:
     [(None, Cause.WITHIN_BAND), (9.9, Cause.WITHIN_BAND), (10.0, Cause.PRESSURE), (80.0, Cause.PRESSURE)],
 )
 def test_waiting_for_memory(pressure: float | None, cause: Cause) -> None:
-    verdict = decided(look([30, 30, 30], memory_pressure=pressure))
+    verdict = decided(instance([30, 30, 30], memory_pressure=pressure))
     assert verdict.cause is cause
     assert verdict.to == (128 if cause is Cause.PRESSURE else 64) * MIB
 
 
 def test_any_instance_can_ask_and_the_fullest_is_named() -> None:
-    looks = [look([used] * 3, id=f"notes-r3-{number}") for number, used in ((1, 12), (2, 58), (3, 56))]
-    verdict = decided(*looks)
+    instances = [instance([used] * 3, id=f"notes-r3-{number}") for number, used in ((1, 12), (2, 58), (3, 56))]
+    verdict = decided(*instances)
     assert (verdict.cause, verdict.to) == (Cause.FULL, 128 * MIB)
     assert verdict.reason.startswith("notes-r3-2 uses 58 of 64 MiB")
     assert [item.id for item in verdict.inputs] == ["notes-r3-1", "notes-r3-2", "notes-r3-3"]
 
 
 def test_what_one_instance_asks_for_takes_nothing_from_another() -> None:
-    behind = look([60] * 3)
-    assert mib(decided(behind, look([20] * 3, limit=128, id="notes-r3-2"))) == (UP, Cause.FULL, 64, 128)
-    assert mib(decided(behind, look([20] * 3, limit=256, id="notes-r3-2"))) == (UP, Cause.FULL, 64, 256)
+    behind = instance([60] * 3)
+    assert mib(decided(behind, instance([20] * 3, limit=128, id="notes-r3-2"))) == (UP, Cause.FULL, 64, 128)
+    assert mib(decided(behind, instance([20] * 3, limit=256, id="notes-r3-2"))) == (UP, Cause.FULL, 64, 256)
 
 
 @pytest.mark.parametrize(("limit", "to"), [(256, 300), (299, 300), (128, 256)])
 def test_it_goes_to_the_maximum_at_most(limit: int, to: int) -> None:
-    verdict = decided(look([0.9 * limit] * 3, limit=limit, max_memory=300 * MIB))
+    verdict = decided(instance([0.9 * limit] * 3, limit=limit, max_memory=300 * MIB))
     assert (verdict.action, verdict.to) == (UP, to * MIB)
 
 
 def test_at_the_cap_it_stays_and_says_so() -> None:
-    verdict = decided(look([500] * 3, limit=512))
+    verdict = decided(instance([500] * 3, limit=512))
     assert mib(verdict) == (NONE, Cause.AT_CAP, 512, 512)
     assert "512 MiB is the most that resources.max_memory allows" in verdict.reason
-    killed = decide(replace(InstanceReading("notes-r3"), kills=[replace(KILL, limit=512 * MIB)]), policy(), Past(), NOW)
+    killed = decide(replace(LiveRelease("notes-r3"), kills=[replace(KILL, limit=512 * MIB)]), policy(), Past(), NOW)
     assert mib(killed) == (NONE, Cause.AT_CAP, 512, 512)
 
 
 @pytest.mark.parametrize(("ago", "cause"), [(29.9, Cause.COOLDOWN), (30, Cause.FULL)])
 def test_the_cool_down(ago: float, cause: Cause) -> None:
     past = Past(None, change(600 - ago))
-    verdict = decided(look([120] * 3, limit=128), past=past)
+    verdict = decided(instance([120] * 3, limit=128), past=past)
     assert verdict.cause is cause
     if cause is Cause.COOLDOWN:
         assert verdict.reason.endswith("asks for 128 → 256 MiB; the last change is 30 s ago, 30 s must pass")
@@ -127,29 +127,29 @@ def test_the_cool_down(ago: float, cause: Cause) -> None:
 
 def test_the_cool_down_begins_when_the_change_was_made() -> None:
     late = change(500, settled_at=at(580))
-    assert decided(look([120] * 3, limit=128), past=Past(None, late)).cause is Cause.COOLDOWN
+    assert decided(instance([120] * 3, limit=128), past=Past(None, late)).cause is Cause.COOLDOWN
 
 
 @pytest.mark.parametrize("state", [DecisionState.REFUSED, DecisionState.SUPERSEDED])
 def test_a_change_that_was_not_made_is_not_asked_for_at_once_again(state: DecisionState) -> None:
     past = Past(None, change(590, state=state))
-    assert decided(look([60] * 3), past=past).cause is Cause.COOLDOWN
+    assert decided(instance([60] * 3), past=past).cause is Cause.COOLDOWN
 
 
 # --- OOM kills ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("looks", [[], [look([8], state=InstanceState.STARTING)], [look([8, 8, 8])]])
-def test_an_oom_kill_doubles_at_once(looks: list[ScalingInput]) -> None:
+@pytest.mark.parametrize("instances", [[], [instance([8], state=InstanceState.STARTING)], [instance([8, 8, 8])]])
+def test_an_oom_kill_doubles_at_once(instances: list[ScalingInput]) -> None:
     past = Past(None, change(599))
-    verdict = decide(replace(seen(*looks), release="notes-r3", kills=[KILL]), policy(), past, NOW)
+    verdict = decide(replace(live(*instances), release="notes-r3", kills=[KILL]), policy(), past, NOW)
     assert mib(verdict) == (UP, Cause.OOM_KILL, 64, 128)
     assert verdict.reason == ("notes-r3-1 was killed for want of memory (OOM) at its limit of 64 MiB: 64 → 128 MiB")
 
 
 def test_an_oom_kill_is_answered_while_a_release_is_under_way() -> None:
-    starting = look([60] * 3, id="notes-r4-1", state=InstanceState.STARTING)
-    both = seen(look([60] * 3), starting)
+    starting = instance([60] * 3, id="notes-r4-1", state=InstanceState.STARTING)
+    both = live(instance([60] * 3), starting)
     held = decide(both, policy(), Past(), NOW)
     assert (held.cause, held.release) == (Cause.RELEASE_UNDER_WAY, "notes-r3")
     assert decide(replace(both, kills=[KILL]), policy(), Past(), NOW).cause is Cause.OOM_KILL
@@ -157,7 +157,7 @@ def test_an_oom_kill_is_answered_while_a_release_is_under_way() -> None:
 
 def test_of_several_kills_the_one_with_the_highest_limit_counts() -> None:
     kills = [KILL, replace(KILL, limit=128 * MIB)]
-    assert decide(InstanceReading("notes-r3", kills=kills), policy(), Past(), NOW).to == 256 * MIB
+    assert decide(LiveRelease("notes-r3", kills=kills), policy(), Past(), NOW).to == 256 * MIB
 
 
 # --- whose figures count --------------------------------------------------------------------------------------------
@@ -165,9 +165,9 @@ def test_of_several_kills_the_one_with_the_highest_limit_counts() -> None:
 
 def test_other_releases_and_draining_instances_count_for_nothing() -> None:
     full: dict[str, Any] = {"used": [60] * 3, "limit": 64}
-    old = look(**full, id="notes-r3-1", state=InstanceState.DRAINING)
-    failed = look(**full, id="notes-r4-1", state=InstanceState.FAILED)
-    live = look([20] * 3, id="notes-r4-2")
+    old = instance(**full, id="notes-r3-1", state=InstanceState.DRAINING)
+    failed = instance(**full, id="notes-r4-1", state=InstanceState.FAILED)
+    live = instance([20] * 3, id="notes-r4-2")
     verdict = decided(old, failed, live)
     assert (verdict.cause, verdict.release) == (Cause.WITHIN_BAND, "notes-r4")
     assert [item.id for item in verdict.inputs] == ["notes-r4-2"]
@@ -175,33 +175,33 @@ def test_other_releases_and_draining_instances_count_for_nothing() -> None:
 
 @pytest.mark.parametrize("state", [InstanceState.READY, InstanceState.STARTING])
 def test_while_a_release_starts_nothing_is_decided_that_somebody_asks_for(state: InstanceState) -> None:
-    coming = look([20] * 3, id="notes-r10-1", state=state)  # r10 is newer than r9
+    coming = instance([20] * 3, id="notes-r10-1", state=state)  # r10 is newer than r9
     for used, cause in ((60, Cause.RELEASE_UNDER_WAY), (20, Cause.WITHIN_BAND)):
-        verdict = decided(coming, look([used] * 3, id="notes-r9-1"))
+        verdict = decided(coming, instance([used] * 3, id="notes-r9-1"))
         assert (verdict.action, verdict.cause, verdict.release) == (NONE, cause, "notes-r9")
 
 
 def test_before_the_first_instance_serves_nothing_is_decided() -> None:
-    verdict = decided(look([60] * 3, state=InstanceState.STARTING))
+    verdict = decided(instance([60] * 3, state=InstanceState.STARTING))
     assert (verdict.cause, verdict.reason) == (Cause.RELEASE_UNDER_WAY, "no instance of notes-r3 serves yet")
 
 
 def test_an_unhealthy_instance_still_asks() -> None:
-    assert decided(look([60] * 3, state=InstanceState.UNHEALTHY)).cause is Cause.FULL
+    assert decided(instance([60] * 3, state=InstanceState.UNHEALTHY)).cause is Cause.FULL
 
 
 def test_without_figures_nothing_is_decided() -> None:
-    assert decide(InstanceReading("notes-r3"), policy(), Past(), NOW).cause is Cause.NO_DATA
-    old = decided(look([60] * 3, now_s=585))
+    assert decide(LiveRelease("notes-r3"), policy(), Past(), NOW).cause is Cause.NO_DATA
+    old = decided(instance([60] * 3, now_s=585))
     assert (old.cause, old.reason) == (Cause.NO_DATA, "no instance gave a sample for 15 s")
 
 
 def test_a_policy_that_is_not_enabled_says_what_it_would_have_done() -> None:
-    verdict = decided(look([56] * 3), enabled=False)
+    verdict = decided(instance([56] * 3), enabled=False)
     assert mib(verdict) == (NONE, Cause.DISABLED, 64, 64)
     assert verdict.reason.endswith("asks for 64 → 128 MiB; the policy is not enabled")
-    assert decided(look([20] * 3), enabled=False).cause is Cause.WITHIN_BAND
-    assert decided(look(IDLE, limit=128), enabled=False).cause is Cause.DISABLED
+    assert decided(instance([20] * 3), enabled=False).cause is Cause.WITHIN_BAND
+    assert decided(instance(IDLE, limit=128), enabled=False).cause is Cause.DISABLED
 
 
 # --- down -----------------------------------------------------------------------------------------------------------
@@ -219,35 +219,35 @@ def test_a_policy_that_is_not_enabled_says_what_it_would_have_done() -> None:
 )
 def test_down_to_the_half_when_the_highest_use_is_low(limit: int, top: float, expected: tuple[Any, ...]) -> None:
     used = [*IDLE[:70], top, *IDLE[71:]]
-    assert mib(decided(look(used, limit=limit))) == expected
+    assert mib(decided(instance(used, limit=limit))) == expected
 
 
 def test_its_words() -> None:
-    assert decided(look([*IDLE[:-5], 20, *IDLE[-4:]], limit=128)).reason == (
+    assert decided(instance([*IDLE[:-5], 20, *IDLE[-4:]], limit=128)).reason == (
         "notes-r3-1 used most in 300 s, 20 MiB, below 40 % of 64 MiB: 128 → 64 MiB"
     )
-    assert decided(look([*IDLE[:-5], 90, *IDLE[-4:]], limit=128)).reason == (
+    assert decided(instance([*IDLE[:-5], 90, *IDLE[-4:]], limit=128)).reason == (
         "notes-r3-1 used 90 MiB within 300 s, not below 40 % of 64 MiB"
     )
 
 
 def test_use_that_is_high_now_does_not_ask_to_go_down() -> None:
-    assert decided(look([*IDLE[:-1], 26], limit=128)).cause is Cause.WITHIN_BAND
+    assert decided(instance([*IDLE[:-1], 26], limit=128)).cause is Cause.WITHIN_BAND
 
 
 def test_what_was_high_before_the_five_minutes_does_not_count() -> None:
-    assert decided(look([100, 100, *IDLE], limit=128)).action is DOWN
+    assert decided(instance([100, 100, *IDLE], limit=128)).action is DOWN
 
 
 def test_every_instance_must_be_idle() -> None:
-    idle, busy = look(IDLE, limit=128), look([*IDLE[:9], 60, *IDLE[10:]], limit=128, id="notes-r3-2")
+    idle, busy = instance(IDLE, limit=128), instance([*IDLE[:9], 60, *IDLE[10:]], limit=128, id="notes-r3-2")
     assert decided(idle, busy).cause is Cause.USE_TOO_HIGH
-    assert decided(idle, look(IDLE, limit=128, id="notes-r3-2")).action is DOWN
+    assert decided(idle, instance(IDLE, limit=128, id="notes-r3-2")).action is DOWN
 
 
 @pytest.mark.parametrize("missing", [slice(0, 4), slice(60, 63), slice(148, 151)])
 def test_a_gap_in_the_samples_is_no_good_news(missing: slice) -> None:
-    whole = look(IDLE, limit=128)
+    whole = instance(IDLE, limit=128)
     samples = list(whole.samples)
     del samples[missing]
     verdict = decided(replace(whole, samples=samples))
@@ -257,21 +257,21 @@ def test_a_gap_in_the_samples_is_no_good_news(missing: slice) -> None:
 
 
 def test_an_instance_that_was_replaced_has_yet_to_show_that_it_is_idle() -> None:
-    verdict = decided(look(IDLE, limit=128), look([10] * 61, limit=128, id="notes-r3-3"))
+    verdict = decided(instance(IDLE, limit=128), instance([10] * 61, limit=128, id="notes-r3-3"))
     assert verdict.cause is Cause.NO_DATA
     assert "the samples of notes-r3-3 cover 120 of 300 s" in verdict.reason
-    starting = look([10] * 3, limit=128, id="notes-r3-3", state=InstanceState.STARTING)
-    assert decided(look(IDLE, limit=128), starting).cause is Cause.NO_DATA
+    starting = instance([10] * 3, limit=128, id="notes-r3-3", state=InstanceState.STARTING)
+    assert decided(instance(IDLE, limit=128), starting).cause is Cause.NO_DATA
 
 
 def test_an_oom_kill_within_the_five_minutes_is_no_idleness() -> None:
-    whole = look(IDLE, limit=128)
+    whole = instance(IDLE, limit=128)
     assert decided(replace(whole, stats=whole.stats.model_copy(update={"oom_kills": 1}))).cause is Cause.USE_TOO_HIGH
 
 
 @pytest.mark.parametrize(("ago", "cause"), [(299, Cause.SETTLING), (300, Cause.IDLE)])
 def test_after_a_change_it_waits_five_minutes(ago: float, cause: Cause) -> None:
-    assert decided(look(IDLE, limit=128), past=Past(None, change(600 - ago))).cause is cause
+    assert decided(instance(IDLE, limit=128), past=Past(None, change(600 - ago))).cause is cause
 
 
 # --- what is open ---------------------------------------------------------------------------------------------------
@@ -281,31 +281,35 @@ OPEN_DOWN = change(595, DOWN, 128, 64, state=DecisionState.DECIDED)
 
 
 def test_an_open_decision_is_carried_out_while_it_fits() -> None:
-    assert outdated(OPEN_UP, seen(look([60] * 3)), policy(), NOW) is None
-    assert outdated(OPEN_UP, InstanceReading(""), policy(), at(5000)) is None  # nothing runs at the moment: killed
-    assert outdated(OPEN_UP, seen(look([20], 128), look([60], id="notes-r3-2")), policy(), NOW) is None  # half done
-    assert outdated(OPEN_DOWN, seen(look([20], 128)), policy(), NOW) is None
+    assert outdated(OPEN_UP, live(instance([60] * 3)), policy(), NOW) is None
+    assert outdated(OPEN_UP, LiveRelease(""), policy(), at(5000)) is None  # nothing runs at the moment: killed
+    half_done = live(instance([20], 128), instance([60], id="notes-r3-2"))
+    assert outdated(OPEN_UP, half_done, policy(), NOW) is None
+    assert outdated(OPEN_DOWN, live(instance([20], 128)), policy(), NOW) is None
 
 
 def test_an_open_decision_that_does_not_fit_any_more() -> None:
     superseded = DecisionState.SUPERSEDED
-    low = seen(look([10], 64))
-    assert outdated(OPEN_UP, seen(look([60], 128)), policy(), NOW) == (
+    low = live(instance([10], 64))
+    assert outdated(OPEN_UP, live(instance([60], 128)), policy(), NOW) == (
         DecisionState.APPLIED,
         "every instance has that limit already",
     )
-    assert outdated(OPEN_UP, seen(look([60], id="notes-r4-1")), policy(), NOW) == (superseded, "notes-r4 is live now")
-    assert outdated(OPEN_UP, seen(look([60], 256)), policy(), NOW) == (
+    assert outdated(OPEN_UP, live(instance([60], id="notes-r4-1")), policy(), NOW) == (
+        superseded,
+        "notes-r4 is live now",
+    )
+    assert outdated(OPEN_UP, live(instance([60], 256)), policy(), NOW) == (
         superseded,
         "the limit was raised to 256 MiB meanwhile",
     )
-    assert outdated(OPEN_DOWN, seen(look([10], 256)), policy(), NOW) is not None
+    assert outdated(OPEN_DOWN, live(instance([10], 256)), policy(), NOW) is not None
     assert outdated(OPEN_UP, low, policy(enabled=False), NOW) == (superseded, "the policy was disabled meanwhile")
-    assert outdated(OPEN_DOWN, seen(look([10], 128)), policy(), at(896)) == (
+    assert outdated(OPEN_DOWN, live(instance([10], 128)), policy(), at(896)) == (
         superseded,
         "the figures that it was decided on are too old",
     )
-    assert outdated(OPEN_UP, seen(look([60])), policy(), at(5000)) is None
+    assert outdated(OPEN_UP, live(instance([60])), policy(), at(5000)) is None
 
 
 def test_use_is_read_again_before_going_down() -> None:
@@ -356,10 +360,10 @@ def test_bounds(given: dict[str, Any], field: str, remedy: str) -> None:
 
 
 def test_a_policy_of_ones_own_is_what_counts() -> None:
-    assert decided(look([40] * 3), up=0.6, up_soon=0.6, down=0.2).cause is Cause.FULL
-    assert decided(look([56] * 3), samples=4).cause is Cause.WITHIN_BAND
-    assert decided(look([44, 46, 48]), horizon_s=20).cause is Cause.FULL_SOON
-    assert decided(look([20] * 3, memory_pressure=4.0), pressure=3).cause is Cause.PRESSURE
+    assert decided(instance([40] * 3), up=0.6, up_soon=0.6, down=0.2).cause is Cause.FULL
+    assert decided(instance([56] * 3), samples=4).cause is Cause.WITHIN_BAND
+    assert decided(instance([44, 46, 48]), horizon_s=20).cause is Cause.FULL_SOON
+    assert decided(instance([20] * 3, memory_pressure=4.0), pressure=3).cause is Cause.PRESSURE
     past = Past(None, change(540))
-    assert decided(look([120] * 3, limit=128), past=past, cooldown_s=120).cause is Cause.COOLDOWN
-    assert decided(look([10] * 31, limit=128), past=past, idle_s=60).action is DOWN
+    assert decided(instance([120] * 3, limit=128), past=past, cooldown_s=120).cause is Cause.COOLDOWN
+    assert decided(instance([10] * 31, limit=128), past=past, idle_s=60).action is DOWN

@@ -30,48 +30,48 @@ def rollout(plane: Plane, app: str = "notes") -> Rollout:
 async def plane(tmp_path: Path, redis: Redis) -> Plane:
     """That has heard the deployer."""
     plane = Plane(tmp_path, redis, ROUTE)
-    await plane.listen(True)
+    await plane.probe_deployer(True)
     return plane
 
 
 async def test_silence_pauses_and_answers_resume_each_with_reason_time_and_event(plane: Plane) -> None:
-    await plane.listen(*SILENCE)
+    await plane.probe_deployer(*SILENCE)
     paused = rollout(plane)
     assert (paused.state, paused.resumes_by_itself) == (PAUSED, True)
     assert paused.reason.startswith("the deployer does not answer")
     assert (paused.at - NOW).total_seconds() == 1 + 5  # seconds after the last answer
     assert plane.control.route("notes").split_weight() == 33
-    await plane.listen(*ANSWERS)
+    await plane.probe_deployer(*ANSWERS)
     assert (rollout(plane).state, rollout(plane).reason) == (PROGRESSING, "the deployer answers again")
-    told = [(event.type, event.id, event.reason, event.at) for event in await plane.told()]
-    assert told == [
+    events = [(event.type, event.id, event.reason, event.at) for event in await plane.events()]
+    assert events == [
         ("rollout.paused", "notes-r2", paused.reason, paused.at),
         ("rollout.progressing", "notes-r2", "the deployer answers again", rollout(plane).at),
     ]
 
 
 async def test_a_slow_answer_now_and_then_pauses_nothing(plane: Plane) -> None:
-    await plane.listen(*[False, True, False, False, True] * 10)
+    await plane.probe_deployer(*[False, True, False, False, True] * 10)
     assert rollout(plane) == ROUTE.rollout
-    assert plane.asked == 51
+    assert plane.probes == 51
 
 
 async def test_the_platforms_pause_outlives_a_restart_of_the_service(plane: Plane) -> None:
-    await plane.listen(*SILENCE)
+    await plane.probe_deployer(*SILENCE)
     paused = rollout(plane)
     plane.start()
     assert rollout(plane) == paused
-    await plane.listen(*SILENCE)
+    await plane.probe_deployer(*SILENCE)
     assert rollout(plane) == paused  # its reason and time are the first ones
-    await plane.listen(*ANSWERS)
+    await plane.probe_deployer(*ANSWERS)
     assert rollout(plane).state is PROGRESSING
 
 
 async def test_a_deployer_that_starts_with_the_platform_has_longer(tmp_path: Path, redis: Redis) -> None:
     plane = Plane(tmp_path, redis, ROUTE)
-    await plane.listen(*[False] * 14)
+    await plane.probe_deployer(*[False] * 14)
     assert rollout(plane) == ROUTE.rollout
-    await plane.listen(False, False)
+    await plane.probe_deployer(False, False)
     assert rollout(plane).state is PAUSED
 
 
@@ -81,54 +81,54 @@ async def test_only_rollouts_that_silence_paused_go_on(tmp_path: Path, redis: Re
     ended = Rollout(release="blog-r2", state=RolloutState.PROMOTED, at=NOW)
     blog = route(app="blog").model_copy(update={"rollout": ended})
     plane = Plane(tmp_path, redis, ROUTE, shop, blog)
-    await plane.listen(True, *SILENCE)
+    await plane.probe_deployer(True, *SILENCE)
     assert [rollout(plane, app).state for app in ("notes", "shop", "blog")] == [PAUSED, PAUSED, RolloutState.PROMOTED]
-    await plane.listen(*ANSWERS)
+    await plane.probe_deployer(*ANSWERS)
     assert rollout(plane).state is PROGRESSING
     assert (rollout(plane, "shop"), rollout(plane, "blog")) == (failed, ended)
 
 
 async def test_nobody_is_asked_without_a_rollout_on_its_way(tmp_path: Path, redis: Redis) -> None:
     plane = Plane(tmp_path, redis, route(STABLE))
-    await plane.listen(*SILENCE)
-    assert plane.asked == 0
+    await plane.probe_deployer(*SILENCE)
+    assert plane.probes == 0
     plane.control.put(ROUTE)  # opened by a deployer that lives
-    await plane.listen(*SILENCE)
+    await plane.probe_deployer(*SILENCE)
     assert rollout(plane).state is PAUSED
 
 
 async def test_a_promotion_waits_and_goes_on(plane: Plane) -> None:
     promotion = Promotion(asked_at=plane.now)
-    plane.rollouts.promote("notes", "notes-r2")
-    await plane.listen(*SILENCE)
+    await plane.rollouts.promote("notes", "notes-r2")
+    await plane.probe_deployer(*SILENCE)
     assert (rollout(plane).state, rollout(plane).promotion) == (PAUSED, promotion)
-    await plane.listen(*ANSWERS)
+    await plane.probe_deployer(*ANSWERS)
     assert (rollout(plane).state, rollout(plane).promotion) == (PROGRESSING, promotion)
 
 
 async def test_a_promotion_that_is_refused_makes_the_pause_one_that_stays(plane: Plane) -> None:
-    plane.rollouts.promote("notes", "notes-r2")
-    await plane.listen(*SILENCE)
+    await plane.rollouts.promote("notes", "notes-r2")
+    await plane.probe_deployer(*SILENCE)
     canary = {"id": "notes-r2", "app": "notes", "environment": "canary", "build": "notes-7", "commit": "0" * 40}
     plane.deployer["GET /releases/notes-r2"] = (200, {**canary, "state": "live", "created_at": NOW.isoformat()})
     plane.deployer["GET /apps/notes/environments/production/releases"] = (200, {"items": []})
     plane.deployer["POST /apps/notes/environments/production/releases"] = (409, {"detail": "not passed"})
-    await plane.handover.step()
-    await plane.listen(*ANSWERS)
+    await plane.deployer_tasks.step()
+    await plane.probe_deployer(*ANSWERS)
     assert (rollout(plane).state, rollout(plane).reason) == (PAUSED, "promotion refused: not passed")
 
 
 async def test_a_paused_rollout_is_aborted_at_once_and_stays_so(plane: Plane) -> None:
-    await plane.listen(*SILENCE)
+    await plane.probe_deployer(*SILENCE)
     answer = await plane.rollouts.abort("notes", "notes-r2", "errors", {})
     assert answer.state is RolloutState.ABORTED
     assert not plane.control.route("notes").ready(Track.CANARY)
-    await plane.listen(*ANSWERS)
+    await plane.probe_deployer(*ANSWERS)
     assert rollout(plane).state is RolloutState.ABORTED
 
 
 async def test_a_person_does_not_resume_what_goes_on_by_itself(plane: Plane) -> None:
-    await plane.listen(*SILENCE)
+    await plane.probe_deployer(*SILENCE)
     with pytest.raises(Conflict, match="goes on by itself"):
         await plane.rollouts.resume("notes", "notes-r2", "")
     assert rollout(plane).state is PAUSED

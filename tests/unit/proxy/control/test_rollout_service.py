@@ -40,9 +40,11 @@ def read_envoy(plane: Plane, stable: int, canary: int, errors: int) -> None:
         Host("notes/canary", "127.0.0.1:20001", True, 0, canary, errors),
     )
     routes, clusters = list(plane.control.routes.values()), Clusters(frozenset(), hosts)
-    plane.ledger.count(routes, clusters)
+    plane.counts.add_requests(routes, clusters)
     counts = {"notes/stable": stable, "notes/split": canary}
-    plane.ledger.time(routes, clusters, {key: Latency((1.0, 5.0), (0, count), 0) for key, count in counts.items()})
+    plane.counts.add_latencies(
+        routes, clusters, {key: Latency((1.0, 5.0), (0, count), 0) for key, count in counts.items()}
+    )
 
 
 async def test_an_abort_keeps_what_was_measured_and_the_traffic_of_the_last_reading(plane: Plane) -> None:
@@ -81,7 +83,7 @@ async def test_an_abort_keeps_what_was_measured_and_the_traffic_of_the_last_read
         },
     }
     assert view.evidence == evidence
-    event = (await plane.told())[-1].model_dump(mode="json", exclude={"app", "at", "id", "reason"})
+    event = (await plane.events())[-1].model_dump(mode="json", exclude={"app", "at", "id", "reason"})
     assert event == {
         "type": "rollout.aborted",
         "notify": NOTIFY,
@@ -138,13 +140,13 @@ async def test_a_newer_release_makes_the_older_rollout_an_earlier_one_with_why_i
 
 async def test_a_promotion_keeps_its_traffic_too(plane: Plane) -> None:
     await opened(plane)
-    plane.rollouts.promote("notes", "notes-r2")
+    await plane.rollouts.promote("notes", "notes-r2")
     release: dict[str, Any] = {"app": "notes", "build": "notes-7", "commit": COMMIT, "created_at": NOW.isoformat()}
     canary = {**release, "id": "notes-r2", "environment": "canary", "state": "live"}
     production = {**release, "id": "notes-r9", "environment": "production", "state": "live"}
     plane.deployer["GET /releases/notes-r2"] = (200, canary)
     plane.deployer["GET /apps/notes/environments/production/releases"] = (200, {"items": [production]})
-    await plane.handover.step()
+    await plane.deployer_tasks.step()
     view = plane.rollouts.view("notes")
     assert (view.state, view.reason) == (RolloutState.PROMOTED, "promoted as notes-r9")
     assert view.evidence.keys() == {"traffic", "ran_s"}

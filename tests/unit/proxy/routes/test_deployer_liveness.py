@@ -2,18 +2,18 @@ from datetime import timedelta
 
 import pytest
 
-from services.proxy.routes.deployer_liveness import DeployerLiveness, after_listening, listened
+from services.proxy.routes.deployer_liveness import DeployerLiveness, after_probe, paused_or_resumed
 from services.proxy.routes.rollout import Rollout
 from shared.proxy_models import RolloutState
 from tests.support.proxy.routes import NOW
 
 
-def heard(*answers: tuple[float, bool]) -> DeployerLiveness:
-    """After questions at so many seconds, each answered or not."""
-    hearing = DeployerLiveness(heard_at=NOW)
+def after_probes(*answers: tuple[float, bool]) -> DeployerLiveness:
+    """The liveness after probes at so many seconds, each answered or not."""
+    liveness = DeployerLiveness(answered_at=NOW)
     for seconds, answered in answers:
-        hearing = listened(hearing, answered, NOW + timedelta(seconds=seconds))
-    return hearing
+        liveness = after_probe(liveness, answered, NOW + timedelta(seconds=seconds))
+    return liveness
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def heard(*answers: tuple[float, bool]) -> DeployerLiveness:
 def test_silence_is_five_seconds_and_more_than_one_question(
     answers: list[tuple[float, bool]], seconds: float, silent: bool
 ) -> None:
-    assert heard(*answers).silent(NOW + timedelta(seconds=seconds)) is silent
+    assert after_probes(*answers).silent(NOW + timedelta(seconds=seconds)) is silent
 
 
 @pytest.mark.parametrize(
-    ("answers", "well"),
+    ("answers", "recovered"),
     [
         ([(1, True)], False),
         ([(1, True), (2, True)], False),
@@ -44,35 +44,35 @@ def test_silence_is_five_seconds_and_more_than_one_question(
         ([], False),
     ],
 )
-def test_well_is_two_seconds_of_answers(answers: list[tuple[float, bool]], well: bool) -> None:
-    assert heard(*answers).well is well
+def test_recovered_is_two_seconds_of_answers(answers: list[tuple[float, bool]], recovered: bool) -> None:
+    assert after_probes(*answers).recovered is recovered
 
 
-SILENT, WELL = heard((1, False), (6, False)), heard((1, True), (6, True))
+SILENT, RECOVERED = after_probes((1, False), (6, False)), after_probes((1, True), (6, True))
 PROGRESSING = Rollout(release="notes-r2", at=NOW)
 PAUSED = PROGRESSING.model_copy(update={"state": RolloutState.PAUSED})
 OWN_PAUSE = PAUSED.model_copy(update={"resumes_by_itself": True})
 
 
 @pytest.mark.parametrize(
-    ("rollout", "hearing", "state"),
+    ("rollout", "liveness", "state"),
     [
         (PROGRESSING, SILENT, RolloutState.PAUSED),
-        (PROGRESSING, WELL, None),
-        (PAUSED, WELL, None),
+        (PROGRESSING, RECOVERED, None),
+        (PAUSED, RECOVERED, None),
         (PAUSED, SILENT, None),
-        (OWN_PAUSE, WELL, RolloutState.PROGRESSING),
+        (OWN_PAUSE, RECOVERED, RolloutState.PROGRESSING),
         (OWN_PAUSE, SILENT, None),
-        (OWN_PAUSE, heard((1, False), (6, True)), None),
+        (OWN_PAUSE, after_probes((1, False), (6, True)), None),
         (PROGRESSING.model_copy(update={"state": RolloutState.ABORTED}), SILENT, None),
-        (OWN_PAUSE.model_copy(update={"state": RolloutState.PROMOTED}), WELL, None),
+        (OWN_PAUSE.model_copy(update={"state": RolloutState.PROMOTED}), RECOVERED, None),
     ],
 )
 def test_only_what_silence_paused_goes_on(
-    rollout: Rollout, hearing: DeployerLiveness, state: RolloutState | None
+    rollout: Rollout, liveness: DeployerLiveness, state: RolloutState | None
 ) -> None:
     now = NOW + timedelta(seconds=6)
-    after = after_listening(rollout, hearing, now)
+    after = paused_or_resumed(rollout, liveness, now)
     if state is None:
         assert after is rollout
     else:
@@ -81,6 +81,6 @@ def test_only_what_silence_paused_goes_on(
 
 def test_the_reason_says_who_is_silent_and_for_how_long() -> None:
     now = NOW + timedelta(seconds=6)
-    reason = after_listening(PROGRESSING, SILENT, now).reason
+    reason = paused_or_resumed(PROGRESSING, SILENT, now).reason
     assert reason == "the deployer does not answer: nothing for 6 s; the rollout goes on when it does"
-    assert after_listening(OWN_PAUSE, WELL, now).reason == "the deployer answers again"
+    assert paused_or_resumed(OWN_PAUSE, RECOVERED, now).reason == "the deployer answers again"

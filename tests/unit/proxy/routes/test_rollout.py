@@ -9,7 +9,6 @@ from services.proxy.routes.rollout import (
     Rollout,
     moved,
     paused_by_platform,
-    release_number,
     resumed_by_platform,
     retire_request,
     rollout_event,
@@ -62,8 +61,8 @@ def test_the_last_twenty_ended_rollouts_are_kept_newest_first() -> None:
 
 def test_an_event_says_whom_to_tell_and_what_it_is_about() -> None:
     rollout = Rollout(release="notes-r9", commit="c" * 40, reason="why", at=NOW, notify=["mailto://a@example.com"])
-    told = rollout_event("notes", rollout, 33).model_dump(mode="json")
-    assert told == {
+    event = rollout_event("notes", rollout, 33).model_dump(mode="json")
+    assert event == {
         "type": "rollout.progressing",
         "app": "notes",
         "at": "2026-01-01T00:00:00Z",
@@ -76,18 +75,13 @@ def test_an_event_says_whom_to_tell_and_what_it_is_about() -> None:
         "weight": 33,
     }
     aborted = rollout.model_copy(update={"state": A, "commit": None, "evidence": {"rule": "errors"}})
-    told = rollout_event("notes", aborted, 33).model_dump(mode="json")
-    assert (told["type"], told["evidence"], "commit" in told) == ("rollout.aborted", {"rule": "errors"}, False)
+    event = rollout_event("notes", aborted, 33).model_dump(mode="json")
+    assert (event["type"], event["evidence"], "commit" in event) == ("rollout.aborted", {"rule": "errors"}, False)
 
 
 def test_an_abort_ends_a_promotion_under_way() -> None:
     rollout = Rollout(release="notes-r9", at=NOW, promotion=Promotion(asked_at=NOW))
     assert moved(rollout, A, "errors", NOW).promotion is None
-
-
-@pytest.mark.parametrize(("release", "number"), [("notes-r9", 9), ("a-r2-r10", 10), ("notes", 0), ("notes-rx", 0)])
-def test_releases_are_ordered_by_number(release: str, number: int) -> None:
-    assert release_number(release) == number
 
 
 @pytest.mark.parametrize(("reason", "state"), [("superseded", "retired"), ("errors above 1 %", "rolled_back")])

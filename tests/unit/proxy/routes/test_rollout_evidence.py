@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from services.proxy.routes.rollout import Rollout
-from services.proxy.routes.rollout_evidence import LONGEST_GIVEN, evidence, figures, quantile_ms
+from services.proxy.routes.rollout_evidence import LONGEST_GIVEN, evidence, figures
 from shared.models import Track
 from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 from tests.support.proxy.routes import NOW
@@ -25,27 +25,10 @@ TRAFFIC = TrafficView(
 )
 
 
-@pytest.mark.parametrize(
-    ("counts", "share", "expected"),
-    [
-        ([0, 0, 0], 0.5, None),
-        ([], 0.5, None),
-        ([10, 10, 10], 0.5, 0.5),  # the middle of the first bucket
-        ([5, 10, 10], 0.5, 1.0),  # its upper bound
-        ([0, 10, 10], 0.5, 5.5),
-        ([5, 5, 10], 0.99, 10.0),  # above every bound: the last one
-        ([50, 100, 100], 0.95, 9.1),
-    ],
-)
-def test_quantiles_are_interpolated_in_their_bucket(counts: list[int], share: float, expected: float | None) -> None:
-    le_ms: list[float | None] = [1.0, 10.0, None]
-    assert quantile_ms(LatencyHistogram(le_ms=le_ms[: len(counts)], counts=counts), share) == expected
-
-
 def test_the_traffic_in_few_numbers() -> None:
-    told = figures(TRAFFIC, 40)
-    assert (told.weight, told.share_set, told.share_seen, told.epoch) == (40, 0.33, 0.25, "e1")
-    assert told.tracks[Track.CANARY].model_dump() == {
+    summary = figures(TRAFFIC, 40)
+    assert (summary.weight, summary.share_set, summary.share_seen, summary.epoch) == (40, 0.33, 0.25, "e1")
+    assert summary.tracks[Track.CANARY].model_dump() == {
         "release": "notes-r2",
         "requests": 10,
         "errors": 4,
@@ -53,7 +36,7 @@ def test_the_traffic_in_few_numbers() -> None:
         "p95_ms": 9.1,
         "p99_ms": 9.8,
     }
-    assert told.tracks[Track.STABLE].p50_ms is None
+    assert summary.tracks[Track.STABLE].p50_ms is None
 
 
 def test_evidence_is_what_was_given_with_traffic_and_how_long_it_ran() -> None:

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from stack.clients.connection import Connection, Lost, request_bytes
-from tests.support.stack.misbehaving import Told, good, http, serving
+from tests.support.stack.misbehaving import Reply, good, http, serving
 
 pytestmark = pytest.mark.anyio
 REQUEST = request_bytes("GET", "/", "any")
@@ -13,16 +13,16 @@ REQUEST = request_bytes("GET", "/", "any")
 
 async def test_answers_in_chunks_are_put_together() -> None:
     chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-    with serving(lambda asked: Told(chunked)) as server:
+    with serving(lambda request: Reply(chunked)) as server:
         connection = await Connection.open(server.url)
         assert (await connection.request(REQUEST)).body == b"abcde"
         assert (await connection.request(REQUEST)).body == b"abcde"
         connection.close()
-    assert {asked.connection for asked in server.asked} == {0}
+    assert {request.connection for request in server.requests} == {0}
 
 
 async def test_a_connection_that_the_answer_ends_is_closed() -> None:
-    with serving(lambda asked: Told(http(b"", connection="close"))) as server:
+    with serving(lambda request: Reply(http(b"", connection="close"))) as server:
         connection = await Connection.open(server.url)
         await connection.request(REQUEST)
         assert connection.closed
@@ -31,9 +31,9 @@ async def test_a_connection_that_the_answer_ends_is_closed() -> None:
 async def test_no_answer_in_time_is_lost() -> None:
     release = threading.Event()
 
-    def wait(asked: object) -> Told:
+    def wait(request: object) -> Reply:
         release.wait(5)
-        return Told(b"", close=True)
+        return Reply(b"", close=True)
 
     with serving(wait) as server:
         connection = await Connection.open(server.url)
@@ -44,7 +44,7 @@ async def test_no_answer_in_time_is_lost() -> None:
 
 
 async def test_an_answer_that_nobody_asked_for_closes_the_connection() -> None:
-    with serving(lambda asked: Told(good(asked).data * 2)) as server:
+    with serving(lambda request: Reply(good(request).data * 2)) as server:
         connection = await Connection.open(server.url)
         await connection.request(REQUEST)
         assert connection.closed

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from stack.clients.git import Repository
-from tests.support.stack.misbehaving import Asked, Told, http, serving
+from tests.support.stack.misbehaving import Reply, Request, http, serving
 
 TOKEN = "of-the-test"
 
@@ -66,16 +66,16 @@ def test_what_the_app_made_is_not_copied(tmp_path: Path, bare: Path) -> None:
 def test_the_token_is_sent_but_stands_on_no_command_line(tmp_path: Path) -> None:
     looked = threading.Event()
 
-    def refuse(asked: Asked) -> Told:
+    def refuse(request: Request) -> Reply:
         looked.wait(5)
-        return Told(http(b"", status=403), close=True)
+        return Reply(http(b"", status=403), close=True)
 
     login = base64.b64encode(f"slipway:{TOKEN}".encode()).decode()
     with serving(refuse) as server:
         repository = Repository(tmp_path / "work", f"{server.url}/git/notes.git", TOKEN)
         repository.commit("one")
         push = repository.push("release")
-        while not server.asked:
+        while not server.requests:
             assert not push.ended
         lines = []
         for child in psutil.Process().children(recursive=True):
@@ -85,7 +85,7 @@ def test_the_token_is_sent_but_stands_on_no_command_line(tmp_path: Path) -> None
         pushed = push.finish()
     assert any("push" in line for line in lines)
     assert not any(TOKEN in line or login in line for line in lines)
-    assert server.asked[0].headers["authorization"] == f"Basic {login}"
+    assert server.requests[0].headers["authorization"] == f"Basic {login}"
     assert not pushed.accepted
     assert "403" in pushed.output
     assert TOKEN not in pushed.output

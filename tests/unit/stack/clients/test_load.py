@@ -7,7 +7,7 @@ import pytest
 
 from stack.clients.load import Client, Load
 from tests.support.ports import free_port
-from tests.support.stack.misbehaving import COMMIT, Asked, Behaviour, Told, good, http, serving
+from tests.support.stack.misbehaving import COMMIT, Behaviour, Reply, Request, good, http, serving
 
 RATE = 400.0
 SENT = 60
@@ -21,8 +21,8 @@ def load_of(url: str, host: str = "") -> Load:
     return load
 
 
-def every_fifth(told: Behaviour) -> Behaviour:
-    return lambda asked: told(asked) if asked.number % 5 == 4 else good(asked)
+def every_fifth(behaviour: Behaviour) -> Behaviour:
+    return lambda request: behaviour(request) if request.number % 5 == 4 else good(request)
 
 
 def test_nothing_is_lost_where_all_is_well() -> None:
@@ -30,17 +30,17 @@ def test_nothing_is_lost_where_all_is_well() -> None:
         summary = load_of(server.url).report()
     assert (summary.sent, summary.lost, summary.reasons) == (SENT, 0, [])
     assert summary.tracks == {"stable": SENT}
-    assert summary.commits == {COMMIT: sum(asked.path == "/version" for asked in server.asked)}
-    assert len(server.asked) == SENT
+    assert summary.commits == {COMMIT: sum(request.path == "/version" for request in server.requests)}
+    assert len(server.requests) == SENT
 
 
 def test_the_mix_has_bodies_slow_answers_and_both_kinds_of_connection() -> None:
     with serving(good) as server:
         load_of(server.url)
-    assert {asked.path for asked in server.asked} == {"/version", "/echo", "/slow?seconds=1"}
-    connections = {asked.connection for asked in server.asked}
+    assert {request.path for request in server.requests} == {"/version", "/echo", "/slow?seconds=1"}
+    connections = {request.connection for request in server.requests}
     assert 1 < len(connections) < SENT
-    assert any(asked.body for asked in server.asked)
+    assert any(request.body for request in server.requests)
 
 
 @pytest.mark.slow
@@ -49,31 +49,34 @@ def test_the_mix_can_do_without_slow_answers() -> None:
         load = Load(server.url, rate=RATE, limit_s=1.0, slow_share=0)
         with load:
             time.sleep(1.05)
-    assert {asked.path for asked in server.asked} == {"/version", "/echo"}
+    assert {request.path for request in server.requests} == {"/version", "/echo"}
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("behaviour", "reason"),
     [
-        (lambda asked: Told(http(b"no", status=500)), "status 500"),
-        (lambda asked: Told(http(b"", status=302)), "status 302"),
-        (lambda asked: Told(b"", close=True), "closed without a whole answer"),
-        (lambda asked: Told(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", close=True), "without a whole answer"),
-        (lambda asked: Told(b"nonsense\r\n\r\n"), "not HTTP"),
+        (lambda request: Reply(http(b"no", status=500)), "status 500"),
+        (lambda request: Reply(http(b"", status=302)), "status 302"),
+        (lambda request: Reply(b"", close=True), "closed without a whole answer"),
+        (
+            lambda request: Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", close=True),
+            "without a whole answer",
+        ),
+        (lambda request: Reply(b"nonsense\r\n\r\n"), "not HTTP"),
     ],
 )
-def test_every_bad_answer_is_lost_and_not_tried_again(told: Behaviour, reason: str) -> None:
-    with serving(every_fifth(told)) as server:
+def test_every_bad_answer_is_lost_and_not_tried_again(behaviour: Behaviour, reason: str) -> None:
+    with serving(every_fifth(behaviour)) as server:
         summary = load_of(server.url).report()
     assert (summary.sent, summary.lost) == (SENT, SENT // 5)
-    assert len(server.asked) == SENT
+    assert len(server.requests) == SENT
     assert all(reason in line for line in summary.reasons)
 
 
 def test_wrong_bodies_are_lost() -> None:
-    with serving(lambda asked: Told(http(b"something else"))) as server:
+    with serving(lambda request: Reply(http(b"something else"))) as server:
         summary = load_of(server.url).report()
-    checked = sum(asked.path in ("/version", "/echo") for asked in server.asked)
+    checked = sum(request.path in ("/version", "/echo") for request in server.requests)
     assert summary.lost == checked > 0
     assert {reason.split(": ")[1].split(",")[0] for reason in summary.reasons} == {
         "another body than the one that was sent",
@@ -83,14 +86,14 @@ def test_wrong_bodies_are_lost() -> None:
 
 @pytest.mark.anyio
 async def test_an_idle_connection_that_the_server_closed_is_no_loss() -> None:
-    with serving(lambda asked: Told(good(asked).data, close=True)) as server:
+    with serving(lambda request: Reply(good(request).data, close=True)) as server:
         client = Client(server.url, "any")
         for _ in range(3):
             assert (await client.request("GET", "/version")).status == 200
             async with asyncio.timeout(5):
                 while client.is_open:
                     await asyncio.sleep(0.001)
-    assert [asked.connection for asked in server.asked] == [0, 1, 2]
+    assert [request.connection for request in server.requests] == [0, 1, 2]
 
 
 def test_no_connection_is_a_loss() -> None:
@@ -100,22 +103,24 @@ def test_no_connection_is_a_loss() -> None:
 
 
 def test_kept_alive_clients_return_their_cookie_and_new_visitors_have_none() -> None:
-    def give_cookie(asked: Asked) -> Told:
-        return Told(http(b'{"commit": "c"}' if asked.path == "/version" else asked.body, set_cookie="seat=1; Path=/"))
+    def give_cookie(request: Request) -> Reply:
+        return Reply(
+            http(b'{"commit": "c"}' if request.path == "/version" else request.body, set_cookie="seat=1; Path=/")
+        )
 
     with serving(give_cookie) as server:
         load_of(server.url, host="notes.localhost")
-    assert {asked.headers["host"] for asked in server.asked} == {"notes.localhost"}
+    assert {request.headers["host"] for request in server.requests} == {"notes.localhost"}
     seen: set[int] = set()
-    for asked in server.asked:
-        assert asked.headers.get("cookie") == ("seat=1" if asked.connection in seen else None)
-        seen.add(asked.connection)
+    for request in server.requests:
+        assert request.headers.get("cookie") == ("seat=1" if request.connection in seen else None)
+        seen.add(request.connection)
 
 
 def test_a_stop_waits_for_answers_and_a_report_can_be_had_meanwhile() -> None:
-    def slow(asked: Asked) -> Told:
+    def slow(request: Request) -> Reply:
         time.sleep(0.3)
-        return good(asked)
+        return good(request)
 
     with serving(slow) as server:
         load = Load(server.url, rate=RATE)
@@ -124,5 +129,5 @@ def test_a_stop_waits_for_answers_and_a_report_can_be_had_meanwhile() -> None:
         assert load.report().sent == 0
         load.stop()
         load.stop()
-        assert load.report().sent == len(server.asked) > 0
+        assert load.report().sent == len(server.requests) > 0
         assert load.report().lost == 0

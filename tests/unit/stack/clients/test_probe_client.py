@@ -4,31 +4,31 @@ import json
 
 import pytest
 
-from stack.clients.probe_client import look, tracks_of_new_visitors, wait_for_commit
+from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for_commit
 from tests.support.ports import free_port
-from tests.support.stack.misbehaving import Asked, Told, good, http, serving
+from tests.support.stack.misbehaving import Reply, Request, good, http, serving
 
 
 def test_looks_without_a_cookie_at_the_host_it_is_told() -> None:
-    with serving(lambda asked: good(asked, track="canary")) as server:
-        seen = look(server.url, "/version", "notes.localhost")
+    with serving(lambda request: good(request, track="canary")) as server:
+        seen = probe(server.url, "/version", "notes.localhost")
     assert (seen.status, seen.track, seen.commit) == (200, "canary", "c" * 40)
-    assert server.asked[0].headers["host"] == "notes.localhost"
-    assert "cookie" not in server.asked[0].headers
+    assert server.requests[0].headers["host"] == "notes.localhost"
+    assert "cookie" not in server.requests[0].headers
 
 
 def test_no_answer_is_not_an_answer() -> None:
-    seen = look(f"http://127.0.0.1:{free_port()}", "/version")
+    seen = probe(f"http://127.0.0.1:{free_port()}", "/version")
     assert (seen.status, seen.track, seen.commit) == (0, "", "")
 
 
 def test_waits_until_the_commit_is_there() -> None:
-    def later(asked: Asked) -> Told:
-        return Told(http(json.dumps({"commit": "new" if asked.number == 3 else "old"}).encode()))
+    def later(request: Request) -> Reply:
+        return Reply(http(json.dumps({"commit": "new" if request.number == 3 else "old"}).encode()))
 
     with serving(later) as server:
         assert wait_for_commit(server.url, "new", timeout_s=5) > 0
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
 
 
 def test_a_commit_that_never_comes_is_named() -> None:
@@ -37,15 +37,15 @@ def test_a_commit_that_never_comes_is_named() -> None:
 
 
 def test_counts_the_tracks_of_new_visitors() -> None:
-    def third_canary(asked: Asked) -> Told:
-        if asked.number == 0:
-            return Told(http(b"", status=503))
-        if asked.number == 1:
-            return Told(b"", close=True)
-        told = good(asked, track="canary" if asked.number % 3 == 0 else "stable")
-        return Told(told.data.replace(b"\r\n\r\n", b"\r\nset-cookie: seat=1\r\n\r\n", 1))
+    def third_canary(request: Request) -> Reply:
+        if request.number == 0:
+            return Reply(http(b"", status=503))
+        if request.number == 1:
+            return Reply(b"", close=True)
+        reply = good(request, track="canary" if request.number % 3 == 0 else "stable")
+        return Reply(reply.data.replace(b"\r\n\r\n", b"\r\nset-cookie: seat=1\r\n\r\n", 1))
 
     with serving(third_canary) as server:
         seen = tracks_of_new_visitors(server.url, 90, concurrency=4)
     assert seen == {"canary": 29, "stable": 59, "lost": 2}
-    assert not any("cookie" in asked.headers for asked in server.asked)
+    assert not any("cookie" in request.headers for request in server.requests)

@@ -1,6 +1,8 @@
 """What the platform's containers share: made once, kept, readable to those who need it."""
 
+import ast
 import io
+import re
 import stat
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from shared.config import SharedSettings
 from stack.compose import first_run
+from stack.local.programs import ROOT
 
 
 @pytest.fixture
@@ -54,3 +57,12 @@ def test_a_given_token_takes_the_place_of_the_kept_one_and_that_is_said(
     run(monkeypatch, "second\n")
     assert capsys.readouterr().out == "changed\n"
     assert SharedSettings().platform_token() == "second"
+
+
+def test_its_image_holds_what_it_imports() -> None:
+    tree = ast.parse((ROOT / "stack/compose/first_run.py").read_text())
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    needed = {f"{module.replace('.', '/')}.py" for module in modules if module.startswith("stack.")}
+    copied = set(re.findall(r"stack/\S+\.py", (ROOT / "Dockerfile").read_text()))
+    allowed = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    assert needed <= copied <= allowed

@@ -15,10 +15,10 @@ class Terminal(io.StringIO):
 
 def test_a_file_gets_plain_lines() -> None:
     out = io.StringIO()
-    teller = DemoOutput(out)
-    with teller.busy("canary live"):
+    output = DemoOutput(out)
+    with output.busy("canary live"):
         pass
-    teller.held("canary live", "1.2 s")
+    output.passed("canary live", "1.2 s")
     assert out.getvalue().splitlines() == ["  .... canary live", f"  ok   {'canary live':34} 1.2 s"]
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from services.deployer.drivers.docker.address import Room, room_of, taken
+from services.deployer.drivers.docker.address import AddressRange, free_range, taken
 from shared.host.subnet import range_of
 
-THREE = Room(IPv4Address("10.0.0.4"), IPv4Address("10.0.0.6"))
+THREE = AddressRange(IPv4Address("10.0.0.4"), IPv4Address("10.0.0.6"))
 
 
 def network(*pools: dict[str, Any]) -> dict[str, Any]:
@@ -21,9 +21,9 @@ def test_chance_alone_says_which(chance: float, last: int) -> None:
 
 
 def test_of_a_wide_room_all_is_used() -> None:
-    room = room_of(network({"Subnet": "172.18.0.0/16", "IPRange": "172.18.0.0/19"}))
-    assert room is not None
-    chosen = [str(room.choose([], chance)) for chance in (0, 0.5, 0.999999)]
+    addresses = free_range(network({"Subnet": "172.18.0.0/16", "IPRange": "172.18.0.0/19"}))
+    assert addresses is not None
+    chosen = [str(addresses.choose([], chance)) for chance in (0, 0.5, 0.999999)]
     assert chosen == ["172.18.32.0", "172.18.143.255", "172.18.255.254"]
 
 
@@ -40,15 +40,15 @@ def test_what_is_taken_is_left_to_who_has_it(others: list[int], chance: float, l
     [("10.0.0.0/27", 32, 254), ("10.0.0.224/27", 1, 223), ("10.0.0.64/27", 96, 254), ("10.0.0.192/27", 1, 191)],
 )
 def test_the_larger_part_beside_the_range_is_the_instances(given: str, first: int, last: int) -> None:
-    room = room_of(network({"Subnet": "10.0.0.0/24", "IPRange": given}))
-    assert room == Room(IPv4Address(f"10.0.0.{first}"), IPv4Address(f"10.0.0.{last}"))
+    addresses = free_range(network({"Subnet": "10.0.0.0/24", "IPRange": given}))
+    assert addresses == AddressRange(IPv4Address(f"10.0.0.{first}"), IPv4Address(f"10.0.0.{last}"))
 
 
 def test_the_gateway_and_what_a_person_set_aside_are_nobodys() -> None:
     pool = {"Subnet": "10.0.0.0/29", "IPRange": "10.0.0.0/30", "AuxiliaryAddresses": {"router": "10.0.0.5"}}
-    room = room_of(network({**pool, "Gateway": "10.0.0.4"}))
-    assert room is not None
-    assert {room.choose([], each / 3) for each in range(3)} == {IPv4Address("10.0.0.6")}
+    addresses = free_range(network({**pool, "Gateway": "10.0.0.4"}))
+    assert addresses is not None
+    assert {addresses.choose([], each / 3) for each in range(3)} == {IPv4Address("10.0.0.6")}
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_the_gateway_and_what_a_person_set_aside_are_nobodys() -> None:
     ],
 )
 def test_where_the_engine_may_give_every_address_none_is_chosen(pools: list[dict[str, Any]]) -> None:
-    assert room_of(network(*pools)) is None
-    assert room_of({"IPAM": {"Config": pools or None}}) is None
+    assert free_range(network(*pools)) is None
+    assert free_range({"IPAM": {"Config": pools or None}}) is None
 
 
 def test_of_two_pools_that_of_version_four_counts() -> None:
     six = {"Subnet": "fd00::/64", "IPRange": "fd00::/67"}
-    room = room_of(network(six, {"Subnet": "10.0.0.0/24", "IPRange": "10.0.0.0/27"}))
-    assert room is not None and room.first == IPv4Address("10.0.0.32")
+    addresses = free_range(network(six, {"Subnet": "10.0.0.0/24", "IPRange": "10.0.0.0/27"}))
+    assert addresses is not None and addresses.first == IPv4Address("10.0.0.32")
 
 
 def test_addresses_are_taken_also_of_what_does_not_run_and_only_on_this_network() -> None:

@@ -161,7 +161,7 @@ class Finite:
 @pytest.mark.slow
 def test_lost_events_are_followed_again_and_whoever_listens_looks_for_what_was_missed() -> None:
     attempts: list[OSError | Finite] = [OSError("no"), Finite("oom", "die"), Finite()]
-    told, deaths = threading.Semaphore(0), Deaths()
+    ends, deaths = threading.Semaphore(0), Deaths()
     tried: list[OSError | Finite] = []
 
     def connect() -> Finite:
@@ -170,12 +170,12 @@ def test_lost_events_are_followed_again_and_whoever_listens_looks_for_what_was_m
             raise tried[-1]
         return tried[-1]
 
-    follower = EngineEventFollower(connect, deaths, lambda: told.release(), lambda: 0)
+    follower = EngineEventFollower(connect, deaths, lambda: ends.release(), lambda: 0)
     follower.start()
     for _ in ("connected", "an end", "connected again"):
-        assert told.acquire(timeout=5)
+        assert ends.acquire(timeout=5)
     follower.close()
     assert tried[:3] == attempts and (deaths.kills("c"), deaths.was_oom("c")) == (1, True)
     seen = len(tried)
-    assert not told.acquire(timeout=1.2) and len(tried) == seen
+    assert not ends.acquire(timeout=1.2) and len(tried) == seen
     assert isinstance(attempts[2], Finite) and attempts[2].is_closed

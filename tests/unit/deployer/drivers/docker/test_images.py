@@ -9,7 +9,7 @@ OLD, NEW, NEVER = "2026-01-01T10:59:59.123456789Z", "2026-01-01T11:00:01Z", "000
 
 
 @pytest.mark.parametrize(
-    ("tags", "created", "tagged", "is_waste"),
+    ("tags", "created", "tagged", "is_unneeded"),
     [
         (["slipway/notes:one-a"], OLD, NEVER, True),
         (["slipway/notes:one-a"], OLD, OLD, True),
@@ -22,10 +22,10 @@ OLD, NEW, NEVER = "2026-01-01T10:59:59.123456789Z", "2026-01-01T11:00:01Z", "000
     ],
 )
 def test_an_old_image_of_ours_is_waste_unless_somebody_named_it(
-    tags: list[str] | None, created: str, tagged: str | None, is_waste: bool
+    tags: list[str] | None, created: str, tagged: str | None, is_unneeded: bool
 ) -> None:
     from services.deployer.drivers.docker import images
 
     image = {"Id": "sha256:1", "RepoTags": tags, "Created": created, "Metadata": {"LastTagTime": tagged}}
-    assert images.is_waste(image, {"sha256:2"}, NOW) is is_waste
-    assert not images.is_waste(image, {"sha256:1"}, NOW)
+    assert images.is_unneeded(image, {"sha256:2"}, NOW) is is_unneeded
+    assert not images.is_unneeded(image, {"sha256:1"}, NOW)
