@@ -2,12 +2,19 @@
 
 import asyncio
 import dataclasses
+import os
+from pathlib import Path
 
 import pytest
 
 from services.build.builds import build as domain
 from services.build.builds.build import Build
+from services.build.executors.executor import Outcome, Workspace
+from services.build.executors.process.executor import ProcessExecutor, passed_on
+from services.build.gates.code_analysis import Analysis
 from services.build.pipeline.deadline import TimeLimits
+from services.build.reports.metric import Measure
+from services.build.system.pipe import Output
 from services.build.system.stop import Stop
 from shared.models import BuildState
 from tests.support.build.platform import Platform
@@ -88,6 +95,38 @@ REPORTS_THEN_WAITS = """steps:
 def reported(platform: Platform, build: Build) -> list[tuple[str, str, str]]:
     report = platform.context.reports.read(build.id)
     return [(test.step, test.id, test.outcome) for test in report.tests] if report else []
+
+
+class TellsWhenPrepared(ProcessExecutor):
+    def __init__(self, folder: Path, prepared: asyncio.Event) -> None:
+        super().__init__(passed_on(os.environ), folder / "cache")
+        self._prepared = prepared
+
+    async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
+        outcome = await super().prepare(workspace, output, stop)
+        self._prepared.set()
+        return outcome
+
+
+class StopsTheBuild(Analysis):
+    """An analysis that lasts longer than the preparation, and in which the build is stopped."""
+
+    def __init__(self, prepared: asyncio.Event, stop: Stop) -> None:
+        self._prepared = prepared
+        self._stop = stop
+
+    async def measure(self, source: Path) -> dict[str, Measure]:
+        await self._prepared.wait()
+        self._stop.set()
+        return {}
+
+
+async def test_after_a_stop_in_the_analysis_no_step_begins(platform: Platform, tmp_path: Path) -> None:
+    prepared, stop = asyncio.Event(), Stop()
+    executor, analysis = TellsWhenPrepared(tmp_path, prepared), StopsTheBuild(prepared, stop)
+    platform.context = dataclasses.replace(platform.context, executor=executor, analysis=analysis)
+    build = await run(platform, "steps: [{name: never, commands: [echo never]}]", stop=stop)
+    assert (build.state, build.steps) == (BuildState.RUNNING, [])
 
 
 @pytest.mark.parametrize("state", [BuildState.CANCELLED, BuildState.SUPERSEDED])

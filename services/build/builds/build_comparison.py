@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from services.build.builds.build import Build
 from services.build.gates.report_record import BuildReport, FileCoverage, RecordedFinding, TestRun
@@ -13,32 +13,33 @@ from shared.models import View
 LISTED = 100
 
 
-class GateChange(View):
-    name: str
-    unit: str = ""
+class _Change(View):
     before: float | None = None
     after: float | None = None
-    delta: float | None = Field(
-        None, description="Figure of this build minus that of the other; null if one is missing."
-    )
+
+    @computed_field(description="`after` minus `before`; null if one is missing.")  # type: ignore[prop-decorator]
+    @property
+    def delta(self) -> float | None:
+        return None if self.before is None or self.after is None else self.after - self.before
 
 
-class StepChange(View):
+class GateChange(_Change):
+    """Compares the figure of a gate."""
+
+    name: str
+    unit: str = ""
+
+
+class StepChange(_Change):
     """Compares the duration of a step, in seconds; null where the step was not run, or has not ended."""
 
     name: str
-    before: float | None = None
-    after: float | None = None
-    delta: float | None = None
 
 
-class CoverageChange(View):
+class CoverageChange(_Change):
     """Compares the coverage of a file, in percent; null where the build does not have the file."""
 
     file: str
-    before: float | None = None
-    after: float | None = None
-    delta: float | None = None
 
 
 class Comparison(View):
@@ -94,17 +95,14 @@ def _gates(before: Build, after: Build) -> list[GateChange]:
         old, new = (gates[name].figure if name in gates else None for gates in (was, now))
         if old is not None or new is not None:
             unit = (now.get(name) or was[name]).unit
-            changes.append(GateChange(name=name, unit=unit, before=old, after=new, delta=_delta(old, new)))
+            changes.append(GateChange(name=name, unit=unit, before=old, after=new))
     return changes
 
 
 def _steps(before: Build, after: Build) -> list[StepChange]:
     was = {step.name: step.seconds for step in before.steps}
     now = {step.name: step.seconds for step in after.steps}
-    return [
-        StepChange(name=name, before=was.get(name), after=now.get(name), delta=_delta(was.get(name), now.get(name)))
-        for name in dict.fromkeys([*now, *was])
-    ]
+    return [StepChange(name=name, before=was.get(name), after=now.get(name)) for name in dict.fromkeys([*now, *was])]
 
 
 def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str]]:
@@ -144,12 +142,8 @@ def _coverage(was: Sequence[FileCoverage], now: Sequence[FileCoverage]) -> list[
     """Returns the files whose coverage changed, the largest change first; files of one build only come last."""
     old, new = ({each.file: each.percent for each in files} for files in (was, now))
     changes = [
-        CoverageChange(file=file, before=old.get(file), after=new.get(file), delta=_delta(old.get(file), new.get(file)))
+        CoverageChange(file=file, before=old.get(file), after=new.get(file))
         for file in sorted(old.keys() | new.keys())
         if old.get(file) != new.get(file)
     ]
     return sorted(changes, key=lambda change: -abs(change.delta or 0))
-
-
-def _delta(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before

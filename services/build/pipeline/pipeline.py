@@ -73,16 +73,16 @@ class Pipeline:
     ) -> Verdict:
         """Returns the verdict on the commit. Raises Stopped."""
         steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.judged_for)
-        analysing = asyncio.create_task(self._analyse_source(workspace))
+        analysing, stop = asyncio.create_task(self._analyse_source(workspace)), self._recorder.stop
         try:
-            prepared = await self._context.executor.prepare(workspace, self._log.output, self._recorder.stop)
-            if self._recorder.stop.is_set():
-                raise Stopped
-            if prepared.reason:
+            prepared = await self._context.executor.prepare(workspace, self._log.output, stop)
+            if prepared.reason and not stop.is_set():
                 raise RuntimeError(f"the workspace could not be made: it {prepared.reason}")
-            measures = await analysing
+            measures = {} if stop.is_set() else await analysing
         finally:
             await cancel([analysing])
+        if stop.is_set():
+            raise Stopped
         tested = any(step.reports.junit for step in steps)
         gates = effective(app.gates, manifest.gates, tested=tested)
         previous = await self._previous(workspace)
