@@ -1,7 +1,5 @@
 """Implements service discovery: the addresses of services, and the instances of each app."""
 
-from typing import Protocol
-
 from redis.asyncio import Redis
 
 from shared.models import InstanceRecord, ServiceRecord, Track
@@ -10,33 +8,12 @@ SERVICE_TTL_S = 15
 HEARTBEAT_S = 5
 
 
-class Registry(Protocol):
-    """Services announce themselves with a TTL of 15 s. Only the deployer writes instances, which stay until it deletes
-    them. Every method raises `redis.RedisError` when the registry is out of reach: callers keep their last answer.
-    """
-
-    async def announce(self, record: ServiceRecord) -> None: ...
-
-    async def withdraw(self, record: ServiceRecord) -> None: ...
-
-    async def services(self) -> list[ServiceRecord]: ...
-
-    async def put_instance(self, app: str, track: Track, record: InstanceRecord) -> None: ...
-
-    async def delete_instance(self, app: str, track: Track, instance_id: str) -> None: ...
-
-    async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
-        """Returns the registered instances of one track, sorted by id."""
-        ...
-
-    async def tracks(self) -> list[tuple[str, Track]]:
-        """Returns every (app, track) that has at least one entry, sorted."""
-        ...
-
-
-class RedisRegistry:
-    """Keeps the registry in the keys `registry:service:<name>:<id>` (JSON, with a TTL) and
+class Registry:
+    """Keeps the registry in the keys `registry:service:<name>:<id>` (JSON, with a TTL of 15 s) and
     `registry:instance:<app>:<track>` (a hash of JSON by instance id).
+
+    Services announce themselves again and again. Only the deployer writes instances, which stay until it deletes them.
+    Every method raises RedisError when Redis is out of reach: callers keep their last answer.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -61,10 +38,12 @@ class RedisRegistry:
         await self._redis.hdel(_instance_key(app, track), instance_id)
 
     async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
+        """Returns the registered instances of one track, sorted by id."""
         values = await self._redis.hvals(_instance_key(app, track))
         return sorted((InstanceRecord.model_validate_json(value) for value in values), key=lambda item: item.id)
 
     async def tracks(self) -> list[tuple[str, Track]]:
+        """Returns every (app, track) that has at least one entry, sorted."""
         keys = [key async for key in self._redis.scan_iter("registry:instance:*", count=500)]
         pairs = (key.split(":")[2:4] for key in keys)
         return sorted((app, Track(track)) for app, track in pairs)

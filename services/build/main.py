@@ -57,7 +57,7 @@ from shared.clock import now
 from shared.host.docker_engine import socket_watch
 from shared.http import ServiceClient
 from shared.manifest import MIB
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.runtime.loops import Loop
 from shared.security.vault import Vault
@@ -79,7 +79,7 @@ def build_app(settings: Settings) -> FastAPI:
     environment = passed_on(os.environ)
     url = settings.outside_url("build")
     redis = connect(settings.redis_connection_url())
-    registry = RedisRegistry(redis)
+    registry = Registry(redis)
     http = httpx.AsyncClient(trust_env=False)
     store = BuildStore(redis)
     history = HistoryStore(redis)

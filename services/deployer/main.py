@@ -32,7 +32,7 @@ from shared.config import secret_file
 from shared.host.docker_engine import socket_watch
 from shared.http import ServiceClient
 from shared.models import Environment
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
@@ -84,7 +84,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
     encryption = OverrideEncryption(secret_file(settings.home / "key").split())
-    registry, store, driver = RedisRegistry(redis), Store(redis, encryption), driver_for(settings)
+    registry, store, driver = Registry(redis), Store(redis, encryption), driver_for(settings)
     locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def wake(environment_id: EnvironmentId) -> None:

@@ -20,7 +20,7 @@ from services.flags.page_api import page_router
 from services.flags.store import FlagStore
 from services.flags.view import Views
 from shared.clock import now
-from shared.registry import RedisRegistry, Registry
+from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
@@ -37,7 +37,7 @@ def build_app(settings: Settings) -> FastAPI:
     user_loop = Loop("app user", app_user.ensure, every_s=APP_USER_S)
     store = FlagStore(redis)
     cache = FlagCache(store, now, on_change=user_loop.wake)  # a new mirror is readable at once
-    return assemble(settings, RedisRegistry(redis), store, cache, loops=[user_loop], resources=lambda: redis)
+    return assemble(settings, Registry(redis), store, cache, loops=[user_loop], resources=lambda: redis)
 
 
 def assemble(

@@ -31,7 +31,7 @@ from services.monitor.scaling.scaling_loop import Scaling
 from shared.clock import now
 from shared.events import EventFollower
 from shared.http import ServiceClient
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.store import connect
 from shared.web.app import configure_logging, create_app, serve
@@ -44,7 +44,7 @@ REPEAT_S = 1.0
 def build_app(settings: Settings) -> FastAPI:
     """Builds the service with all its dependencies; nothing runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
-    registry = RedisRegistry(redis)
+    registry = Registry(redis)
     http = httpx.AsyncClient()
     deployer = ServiceClient("deployer", settings, registry, http)
     proxy = ServiceClient("proxy", settings, registry, http)

@@ -26,7 +26,7 @@ from services.proxy.routes.route_store import RouteStore
 from services.proxy.traffic import RequestCounts
 from shared.clock import now
 from shared.http import ServiceClient
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.store import RedisError, connect
 from shared.web.app import configure_logging, create_app, serve
@@ -41,7 +41,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     admin_http = admin_client(admin_socket(settings))
     http = httpx.AsyncClient()
-    registry, store, counts = RedisRegistry(redis), RouteStore(redis), RequestCounts()
+    registry, store, counts = Registry(redis), RouteStore(redis), RequestCounts()
     save_due, tasks_due = asyncio.Event(), asyncio.Event()
 
     def wake() -> None:

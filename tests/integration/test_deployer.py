@@ -13,7 +13,7 @@ from services.deployer.drivers.process.end import stop_instances
 from services.deployer.drivers.process.record import InstanceFolder, instances_root
 from shared.clock import now
 from shared.models import Event, Track
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from tests.support.deployer.deployer_stack import Deployer, Outside, visit
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ async def test_the_old_instance_is_ended_only_after_the_proxy_let_it_go(
     async with asyncio.timeout(5):
         while "term notes-r1-1" not in outside.seen:
             await asyncio.sleep(0.02)
-        while len(await RedisRegistry(redis).instances("notes", Track.STABLE)) > 1:
+        while len(await Registry(redis).instances("notes", Track.STABLE)) > 1:
             await asyncio.sleep(0.02)
 
     order = ["ready notes-r2-1", "draining notes-r1-1", "absent notes-r1-1", "term notes-r1-1"]
@@ -182,7 +182,7 @@ async def test_a_frozen_canary_is_unhealthy_within_4_s(deployer: Deployer, outsi
     async with asyncio.timeout(8):
         while not (found := await events(redis, "instance.unhealthy")):
             await asyncio.sleep(0.02)
-        while (await RedisRegistry(redis).instances("notes", Track.CANARY))[0].state == "ready":
+        while (await Registry(redis).instances("notes", Track.CANARY))[0].state == "ready":
             await asyncio.sleep(0.02)
     assert 2 < (found[0].at - frozen_at).total_seconds() < 4 and (now() - frozen_at).total_seconds() < 4
     assert found[0].reason == "3 probes in a row missed: GET /up: no answer within 0.9 s"
@@ -299,7 +299,7 @@ async def test_after_a_stop_of_the_platform_live_releases_start_again_at_once(
         async with asyncio.timeout(3):
             while [i["id"] for i in await second.instances("ready")] != ["notes-r1-2"]:
                 await asyncio.sleep(0.02)
-            while len(await RedisRegistry(redis).instances("notes", Track.STABLE)) > 1:
+            while len(await Registry(redis).instances("notes", Track.STABLE)) > 1:
                 await asyncio.sleep(0.02)
         assert not await events(redis, "instance.failed")
         [stats] = (await second.call("GET", "/stats"))["items"]

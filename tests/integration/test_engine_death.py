@@ -26,7 +26,7 @@ from services.deployer.store import Store
 from shared.clock import now
 from shared.manifest import MIB
 from shared.models import Artifact, Environment, InstanceState, ReleaseState
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from shared.runtime.loops import cancel
 from tests.support.deployer.engine import BASE
 from tests.support.deployer.fakes import (
@@ -203,7 +203,7 @@ async def is_well(driver: Driver) -> bool:
 class Life:
     """One life of the deployer's inside, with a reconciler that runs."""
 
-    def __init__(self, store: Store, registry: RedisRegistry, driver: Any) -> None:
+    def __init__(self, store: Store, registry: Registry, driver: Any) -> None:
         self._driver = driver
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
         self._proxy = FakeProxy(registry, FakeDriver())
@@ -238,7 +238,7 @@ async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
     second: SecondEngine, redis: Redis, tmp_path: Path, restarted: bool, end: str
 ) -> None:
     await asyncio.to_thread(second.start)
-    store, registry = Store(redis, ENCRYPTION), RedisRegistry(redis)
+    store, registry = Store(redis, ENCRYPTION), Registry(redis)
     manifest = a_manifest(replicas=2).model_copy(update={"run": a_manifest().run.model_copy(update=RUN)})
     ordered = a_release(1, ReleaseState.PENDING, artifact=artifact(second), manifest=manifest)
     await store.commit(PRODUCTION, Commit({ordered.id: ordered}))

@@ -21,7 +21,7 @@ from services.monitor.scaling.scaling_loop import Scaling
 from services.monitor.scaling.scaling_policy import Policy
 from shared.http import ServiceClient
 from shared.models import Environment, Event, InstanceStats
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from shared.store import connect
 from shared.web.app import create_app
 from tests.support.monitor.memory import kept_items
@@ -341,7 +341,7 @@ async def test_a_fresh_event_of_an_oom_kill_is_one(killed: bool, age_s: float, l
 def app(store: PolicyStore, redis: Redis, tmp_path: Any) -> FastAPI:
     settings = Settings(home=tmp_path, token=TOKEN)
     routers = [policies_router(store)]
-    return create_app("monitor", settings, RedisRegistry(redis), description="", routers=routers)
+    return create_app("monitor", settings, Registry(redis), description="", routers=routers)
 
 
 async def test_policies_have_defaults_are_set_and_say_what_is_wrong_with_them(app: FastAPI, store: PolicyStore) -> None:

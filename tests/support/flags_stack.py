@@ -15,7 +15,7 @@ from services.flags.cache import FlagCache
 from services.flags.config import Settings
 from services.flags.main import assemble
 from services.flags.store import FlagStore
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from tests.support.ports import free_port
 
 TOKEN = "platform-token"
@@ -53,7 +53,7 @@ async def evaluate(http: httpx.AsyncClient, key: str = "k", **context: Any) -> A
 
 def copy_of_the_service(cache: FlagCache, store: FlagStore, redis: Redis) -> Any:
     """Without its loops: it takes over what other copies changed when the test says `refresh()`."""
-    return assemble(Settings(token=SecretStr(TOKEN)), RedisRegistry(redis), store, cache)
+    return assemble(Settings(token=SecretStr(TOKEN)), Registry(redis), store, cache)
 
 
 @contextlib.asynccontextmanager

@@ -20,7 +20,7 @@ from services.deployer.config import Settings
 from services.deployer.main import build_app
 from shared.host.directory_digest import directory_digest
 from shared.models import InstanceState, Track
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from tests.support.ports import free_port, wait_for_port
 
 APP = """
@@ -70,7 +70,7 @@ class Outside:
         self.syncs: list[dict[str, Any]] = []
         self.rollout_status = 200
         self.works = True
-        self._registry = RedisRegistry(redis)
+        self._registry = Registry(redis)
         self._folder = folder
         self._drains: set[str] = set()
 

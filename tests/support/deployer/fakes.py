@@ -38,7 +38,7 @@ from shared.models import (
     ReleaseState,
 )
 from shared.proxy_models import RouteState
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ENCRYPTION = OverrideEncryption(["a key for tests"])
@@ -266,7 +266,7 @@ class FakeProxy:
     have more draining than ready.
     """
 
-    def __init__(self, registry: RedisRegistry, driver: FakeDriver) -> None:
+    def __init__(self, registry: Registry, driver: FakeDriver) -> None:
         self.rollouts: list[str] = []
         self.aborted: list[str] = []
         self.violations: list[str] = []

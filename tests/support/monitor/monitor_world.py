@@ -21,7 +21,7 @@ from services.monitor.scaling.scaling_input import Kill
 from shared.events import STREAM, EventFollower
 from shared.http import ServiceClient
 from shared.models import Event, ServiceRecord
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from shared.store import RedisError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ async def appended_events(redis: Redis) -> list[Event]:
     return [Event.model_validate_json(fields["event"]) for _, fields in entries]
 
 
-class NoRegistry(RedisRegistry):
+class NoRegistry(Registry):
     """Redis is away: services are called where the settings say."""
 
     def __init__(self) -> None:

@@ -21,12 +21,12 @@ from services.proxy.traffic import RequestCounts
 from shared.config import SharedSettings
 from shared.http import ServiceClient
 from shared.models import Event, ServiceRecord
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from tests.support.events import stored_events
 from tests.support.proxy.routes import NOW
 
 
-class EmptyRegistry(RedisRegistry):
+class EmptyRegistry(Registry):
     def __init__(self) -> None:
         pass
 

@@ -23,7 +23,7 @@ from services.proxy.envoy.files import prepare
 from services.proxy.main import build_app
 from shared.clock import now
 from shared.models import InstanceRecord, InstanceState, Track
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from tests.support.ports import free_port, wait_for_port
 
 TOKEN = "token-of-this-test"
@@ -148,7 +148,7 @@ class Stack:
 
     def __init__(self, home: Path, redis_url: str, redis: Redis) -> None:
         self.deployer = Deployer()
-        self.registry = RedisRegistry(redis)
+        self.registry = Registry(redis)
         self.settings = Settings(
             home=home,
             token=SecretStr(TOKEN),

@@ -12,7 +12,7 @@ from shared.config import SharedSettings
 from shared.errors import Problem, Unavailable
 from shared.http import ServiceClient
 from shared.models import ServiceRecord
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ def settings(tmp_path: Path) -> SharedSettings:
 async def test_the_registry_says_where_a_service_is_and_the_call_carries_the_token(
     settings: SharedSettings, redis: Redis
 ) -> None:
-    registry = RedisRegistry(redis)
+    registry = Registry(redis)
     record = ServiceRecord(name="deployer", id="1", url="http://elsewhere:9", version="1", started_at=now())
     await registry.announce(record)
     async with httpx.AsyncClient() as http:
@@ -39,7 +39,7 @@ async def test_an_empty_registry_leaves_the_address_of_the_settings(settings: Sh
     async with httpx.AsyncClient() as http:
         with respx.mock:
             respx.get("http://127.0.0.1:4001/stats").respond(json=1)
-            assert await ServiceClient("deployer", settings, RedisRegistry(redis), http).get("/stats") == 1
+            assert await ServiceClient("deployer", settings, Registry(redis), http).get("/stats") == 1
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ async def test_only_what_may_arrive_twice_is_sent_twice(
     settings: SharedSettings, redis: Redis, method: str, repeatable: bool | None, fault: Exception, tries: int
 ) -> None:
     async with httpx.AsyncClient() as http:
-        client = ServiceClient("deployer", settings, RedisRegistry(redis), http)
+        client = ServiceClient("deployer", settings, Registry(redis), http)
         with respx.mock:
             route = respx.route(path="/x").mock(side_effect=fault)
             with pytest.raises(Unavailable, match="deployer does not answer"):
@@ -66,7 +66,7 @@ async def test_only_what_may_arrive_twice_is_sent_twice(
 async def test_the_other_sides_problem_is_raised_as_it_was_described(settings: SharedSettings, redis: Redis) -> None:
     document = {"type": "about:blank", "title": "Conflict", "status": 409, "detail": "not passed", "build": "notes-1"}
     async with httpx.AsyncClient() as http:
-        client = ServiceClient("deployer", settings, RedisRegistry(redis), http)
+        client = ServiceClient("deployer", settings, Registry(redis), http)
         with respx.mock:
             respx.post("http://127.0.0.1:4001/x").respond(409, json=document)
             with pytest.raises(Problem) as caught:

@@ -18,7 +18,7 @@ from services.deployer.store import Store
 from shared.clock import now
 from shared.manifest import MIB
 from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, ReleaseState
-from shared.registry import RedisRegistry, Registry
+from shared.registry import Registry
 from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProber, FakeProxy, a_release, stored_events
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ class World:
         self.environment_id = EnvironmentId("notes", environment)
         self.store = Store(redis, ENCRYPTION)
         self.driver = FakeDriver(sets_memory=sets_memory)
-        self.registry = RedisRegistry(redis)
+        self.registry = Registry(redis)
         self.proxy = FakeProxy(self.registry, self.driver)
 
     async def release(self, number: int, **changes: Any) -> None:

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError
 
 from shared.config import SharedSettings
 from shared.errors import Invalid
-from shared.registry import RedisRegistry
+from shared.registry import Registry
 from shared.web.app import create_app
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ def make(tmp_path: Path, redis: Redis) -> tuple[FastAPI, httpx.AsyncClient]:
     app = create_app(
         "build",
         settings,
-        RedisRegistry(redis),
+        Registry(redis),
         description="Trial.",
         routers=[router],
         checks={"envoy": unwell},
