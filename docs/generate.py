@@ -22,12 +22,15 @@ from services.deployer.config import Settings as DeployerSettings
 from services.deployer.main import build_app as deployer
 from services.flags.config import Settings as FlagsSettings
 from services.flags.main import build_app as flags
+from services.monitor.alerts.alert import AlertState
 from services.monitor.config import Settings as MonitorSettings
 from services.monitor.main import build_app as monitor
 from services.proxy.config import Settings as ProxySettings
 from services.proxy.main import build_app as proxy
 from shared.config import SharedSettings
 from shared.manifest import Manifest
+from shared.models import BuildState, Event, InstanceState, ReleaseState
+from shared.proxy_models import RolloutState
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py. Change the code that it reads, then run `make docs`. -->\n"
@@ -54,6 +57,7 @@ def pages() -> dict[str, str]:
         "reference/settings.md": _settings(),
         "reference/rest.md": _rest(),
         "reference/metrics.md": _metrics(),
+        "reference/events.md": _events(),
         "decisions/index.md": _decisions(),
     }
 
@@ -225,6 +229,25 @@ def _calls(document: dict[str, Any]) -> Iterator[Sequence[str]]:
             if method in calls:
                 summary = calls[method].get("summary", "")
                 yield f"`{method.upper()} {path}`", " ".join(summary.split()).replace("<", "&lt;")
+
+
+def _events() -> str:
+    states = {"build": BuildState, "release": ReleaseState, "instance": InstanceState, "rollout": RolloutState}
+    kinds = {**states, "alert": AlertState}
+    rows = [(f"`{kind}.*`", " ".join(f"`{kind}.{state}`" for state in kinds[kind])) for kind in kinds]
+    others = [("`scaling.*`", "`scaling.decided`"), ("`flag.*`", "`flag.changed`")]
+    fields = Event.model_json_schema()["properties"]
+    lines = _table(("kind", "types"), iter([*rows, *others]))
+    lines += [
+        "## Fields of every event",
+        "",
+        *_table(("field", "meaning"), ((f"`{n}`", _plain(fields[n])) for n in fields)),
+    ]
+    introduction = (
+        "The services append events to the Redis stream `events`. The type of an event ends in the state that was "
+        "reached. [The contract](../architecture/contract.md#events) lists the further fields of each type."
+    )
+    return _page("Events", introduction, lines)
 
 
 def _decisions() -> str:

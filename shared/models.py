@@ -78,18 +78,16 @@ class InstanceRecord(View):
 
 
 class Event(View):
-    """An event tells that something changed: `type` is `<thing>.<state>` (`build.failure`, `release.live`), `notify`
-    holds the manifest's addresses; further fields depend on the type.
-    """
+    """An event tells that something changed. Its further fields depend on its type."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str
-    app: str
-    at: datetime
-    id: str = ""
-    reason: str = ""
-    notify: list[str] = []
+    type: str = Field(description="Kind and state that was reached: `build.failure`, `release.live`.")
+    app: str = Field(description="The app that the event is about; empty for flags.")
+    at: datetime = Field(description="When the state was reached.")
+    id: str = Field("", description="The id of the build, release, instance, rollout, alert, decision or flag.")
+    reason: str = Field("", description="Why the state was reached, for people.")
+    notify: list[str] = Field([], description="Addresses from the manifest, for messages.")
 
 
 # --- build ----------------------------------------------------------------------------------------------------------
