@@ -62,5 +62,7 @@ class KeyedTasks:
         finally:
             if self._tasks.get(key) is asyncio.current_task():
                 del self._tasks[key]
-                self._not_before[key] = time.monotonic() + pause_s
+                now = time.monotonic()
+                self._not_before = {each: at for each, at in self._not_before.items() if at > now}
+                self._not_before[key] = now + pause_s
                 self._on_end()

@@ -17,7 +17,7 @@ from services.monitor.rules.rule import Metric, Rule
 from shared import events
 from shared.models import Event
 from shared.store import RedisError
-from tests.support.monitor.memory import kept_items
+from tests.support.kept_items import kept_items
 from tests.support.monitor.monitor_world import START, Monitor, World, appended_events
 
 pytestmark = pytest.mark.anyio

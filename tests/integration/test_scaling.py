@@ -24,7 +24,7 @@ from shared.models import Environment, Event, InstanceStats
 from shared.registry import Registry
 from shared.store import connect
 from shared.web.app import create_app
-from tests.support.monitor.memory import kept_items
+from tests.support.kept_items import kept_items
 from tests.support.monitor.monitor_world import NoRegistry, appended_events
 from tests.support.monitor.scaled import KEY, MIB, at, change, counters
 from tests.support.ports import free_port

@@ -22,7 +22,7 @@ ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
 DETECT_SECRETS = ["detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
 # Comments by which a file would excuse itself from lizard, and what is read instead: a commit is not its own judge.
 EXCUSES = {b"lizard forgive": b"lizard-forgive", b"GENERATED CODE": b"GENERATED-CODE"}
-GATES = ("complexity", "function_length", "secrets")
+LIZARD_GATES, SECRETS_GATES = ("complexity", "function_length"), ("secrets",)
 _BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git has it
 
 
@@ -41,11 +41,11 @@ class Analysis:
             reason = (
                 f"{shown} is a text of more than {LARGEST_TEXT_BYTES // MIB} MB, which is not read; keep it elsewhere"
             )
-            return {gate: Measure(None, reason) for gate in GATES}
+            return {gate: Measure(None, reason) for gate in (*LIZARD_GATES, *SECRETS_GATES)}
         prefix = f"{source.name}/"
         functions, secrets = await asyncio.gather(
-            self._read(LIZARD, source, lambda text: lizard_measures(text, prefix), GATES[:2]),
-            self._read(DETECT_SECRETS, source, lambda text: {"secrets": secrets_measure(text, prefix)}, GATES[2:]),
+            self._read(LIZARD, source, lambda text: lizard_measures(text, prefix), LIZARD_GATES),
+            self._read(DETECT_SECRETS, source, lambda text: {"secrets": secrets_measure(text, prefix)}, SECRETS_GATES),
         )
         return functions | secrets
 

@@ -12,7 +12,7 @@ from services.monitor.samples.traffic_cache import TrafficCache
 from services.monitor.samples.traffic_sample import TrafficSample
 from shared.models import Track
 from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
-from tests.support.monitor.memory import kept_items
+from tests.support.kept_items import kept_items
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 NONE = LatencyHistogram(le_ms=[None], counts=[0])

@@ -13,8 +13,8 @@ from services.monitor.notify.event_message import Notification
 from services.monitor.notify.message import Message, compose
 from services.monitor.notify.notifier import Address
 from shared.store import RedisError
+from tests.support.kept_items import kept_items
 from tests.support.monitor.fakes import FakeNotifier
-from tests.support.monitor.memory import kept_items
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipient import Recipient, wanted
 from services.monitor.notify.recipients import PARSED_KEPT, NotifierList, Recipients
 from shared.errors import Invalid, NotFound
+from tests.support.kept_items import kept_items
 from tests.support.monitor.fakes import FakeNotifier
-from tests.support.monitor.memory import kept_items
 
 pytestmark = pytest.mark.anyio
 

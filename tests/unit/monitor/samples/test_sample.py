@@ -11,7 +11,7 @@ from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
 from shared.models import Environment, InstanceState, InstanceStats
 from shared.store import RedisError
-from tests.support.monitor.memory import kept_items
+from tests.support.kept_items import kept_items
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 2**20

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 from shared.runtime.keyed_tasks import KeyedTasks
+from tests.support.kept_items import kept_items
 
 pytestmark = pytest.mark.anyio
 
@@ -130,3 +131,12 @@ async def test_closing_ends_a_piece_that_has_swallowed_that_it_was_cut_off() -> 
     assert ended == []
     await tasks.close()
     assert ended == [1]
+
+
+async def test_nothing_is_kept_of_keys_that_may_begin_again() -> None:
+    tasks = KeyedTasks("trial")
+    for key in range(100):
+        tasks.start(key, lambda: asyncio.sleep(0))
+        await asyncio.sleep(0.001)
+
+    assert kept_items(tasks) < 10

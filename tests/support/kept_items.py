@@ -1,4 +1,4 @@
-"""Counts what a part of the monitor keeps in memory."""
+"""Counts what a part of a service keeps in memory."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ def kept_items(part: object) -> int:
         return len(part) + sum(map(kept_items, part.values()))
     if isinstance(part, list | set | tuple | deque):
         return len(part) + sum(map(kept_items, part))
-    if type(part).__module__.startswith("services.monitor"):
+    if type(part).__module__.startswith(("services.", "shared.")):
         own: Iterable[object] = getattr(part, "__dict__", {}).values()
         return sum(map(kept_items, own))
     return 0
