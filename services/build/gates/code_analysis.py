@@ -1,7 +1,6 @@
 """Analyses the source of a commit: complexity and length of functions (lizard), secrets (detect-secrets).
 
-Both read a fresh checkout of the commit, which no step has touched, and run isolated (`-I`): a commit cannot bring its
-own tool.
+The tools read a fresh checkout and run in Python's isolated mode, so that a commit cannot bring its own tool.
 """
 
 import asyncio
@@ -27,14 +26,14 @@ _BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git h
 
 
 class Analysis:
-    """Runs the analysis tools. They get PATH from `environment`, and nothing else of it."""
+    """Runs the analysis tools. They get PATH from `environment`, and no other variable."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
     async def measure(self, source: Path) -> dict[str, Measure]:
-        """Returns the measures of the files in `source`, which is changed: see `_made_plain`. A tool that fails gives
-        no figure; a text above 10 MiB gives none for any of the gates."""
+        """Returns gate → measure for the files in `source`, which it also modifies. A measure has no figure if its tool
+        fails; none has one if a text file exceeds 10 MiB."""
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
             shown = ascii(str(too_large.relative_to(source)))
@@ -63,10 +62,10 @@ class Analysis:
 
 
 def _made_plain(source: Path) -> Path | None:
-    """Prepares the folder for the tools; returns a text that is too large, if there is one.
+    """Prepares the files for the tools; returns the path of a text file above 10 MiB, or None.
 
-    Removes links (they may lead anywhere, to a device even; a target in the commit is read itself), large binary files,
-    and what excuses a text from being read: comments, and bytes that are not UTF-8.
+    It deletes links and large binary files, and replaces bytes that are not UTF-8 and comments that exempt code from
+    analysis.
     """
     for folder, folders, files in os.walk(source):
         for name in [*folders, *files]:
@@ -79,7 +78,7 @@ def _made_plain(source: Path) -> Path | None:
 
 
 def _file_made_plain(path: Path) -> bool:
-    """Prepares one file; returns False for a text that is too large."""
+    """Prepares one file; returns False if it is a text above 10 MiB."""
     large = path.stat().st_size > LARGEST_TEXT_BYTES
     with path.open("rb") as file:
         data = before = file.read(_BINARY_BYTES if large else -1)

@@ -1,7 +1,5 @@
-"""Runs steps as processes of this machine.
-
-The processes run as the platform's own user, so builds are separated by convention and not by force.
-"""
+"""Runs steps as processes of this machine. They run as the platform's own user, so nothing enforces that builds leave
+each other alone."""
 
 import asyncio
 import contextlib
@@ -38,7 +36,7 @@ _PASSED_ON_SUFFIX = "_PROXY"
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns the part of the platform's environment that steps get; it never holds the token."""
+    """Returns the variables of the platform's environment that steps get. The platform's token is not among them."""
     return {
         name: value
         for name, value in environ.items()
@@ -49,10 +47,10 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class ProcessExecutor:
-    """Runs steps as processes, in place, and seals the checkout folder as the artifact.
+    """Runs steps as processes in the checkout, which becomes the artifact.
 
-    `environment` is the result of `passed_on`; `caches` holds a folder for each app. After `grace_s` seconds a process
-    that ignores SIGTERM is killed.
+    `environment` is the result of `passed_on`; `caches` holds one folder for each app. A process that ignores SIGTERM
+    is killed after `grace_s` seconds.
     """
 
     builds_images = False
@@ -64,8 +62,8 @@ class ProcessExecutor:
         self._in_thread = ThreadPool(THREADS, "folders")
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates `.venv` with pip in it. A `.venv` of the commit is removed first: if it is, or holds, a link, writes
-        to it would land elsewhere."""
+        """Creates `.venv` with pip. First removes a `.venv` that the commit brings, because links in it could lead
+        writes elsewhere."""
         await self._in_thread(remove, workspace.folder / ".venv")
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-I", "-m", "virtualenv"]
@@ -92,7 +90,7 @@ class ProcessExecutor:
             await services.close()
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Returns the workspace's folder, in place, as a directory artifact with the digest of its content."""
+        """Returns the checkout folder, which stays in place, as an artifact with the digest of its content."""
         await self.discard(workspace)
         try:
             digest = await self._in_thread(directory_digest, workspace.folder)
@@ -117,8 +115,8 @@ class ProcessExecutor:
         await self._in_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
-        """Returns the apps that have a cache folder, and no builds: the next run of a build, or the removal of its
-        folder, takes everything else along."""
+        """Returns the apps that have a cache folder. It returns no builds, because their leftovers go with the checkout
+        folder."""
         folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
         return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
 
@@ -183,8 +181,8 @@ class ProcessExecutor:
         }
 
     async def _end_marked(self, mark: str, value: str) -> int:
-        """Sends SIGTERM to every process that carries the mark, SIGKILL after the grace period, and returns their
-        number when all are gone."""
+        """Ends every process whose environment has `mark` set to `value`: by SIGTERM, then SIGKILL after the grace
+        period. Returns their number once all are gone."""
         seen: set[int] = set()
         deadline = time.monotonic() + self._grace_s
         wait_s = 0.01
