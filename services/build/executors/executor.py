@@ -50,7 +50,8 @@ class ServiceOrder:
     port: int | None
     """Port on which a service in a container listens. A service that is a process gets a free port in $PORT instead."""
     ready: str | None
-    """Command that succeeds once the service is ready; None: the service is ready when it listens on its port."""
+    """Command that succeeds once the service is ready; None: the service is ready when it listens on its port, or when
+    its image's HEALTHCHECK passes."""
     timeout_s: float
     """Seconds within which the service has to be ready."""
 

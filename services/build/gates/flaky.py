@@ -116,12 +116,12 @@ def weigh(
     at_most: int,
     now: datetime,
 ) -> Suite:
-    """Judges the tests of a step. A failure is excused if its test is in quarantine, or both failed and passed on this
-    commit.
+    """Judges the tests of a step. A failure is excused if its test is in quarantine, or passed in the other run of this
+    build.
 
     `runs` are the step's one or two runs in this build, `earlier` those of the same step and commit in other builds,
-    `known` the quarantines by test. If more than `at_most` tests outside a quarantine flipped, something else is wrong,
-    and none of them is excused.
+    `known` the quarantines by test. If more than `at_most` tests outside a quarantine both failed and passed, something
+    else is wrong: none of them is excused or quarantined.
     """
     failed = frozenset[str]().union(*(run.failed for run in runs))
     passed = frozenset[str]().union(*(run.passed for run in runs))
@@ -152,7 +152,7 @@ def quarantined(
     flipped: Collection[str], known: Mapping[str, Quarantine], build: str, step: str, now: datetime
 ) -> list[Quarantine]:
     """Returns quarantines for the tests that flipped in this build: for 14 days from now, or until their earlier end if
-    that is later. A lasting quarantine for all steps, which a person has set, keeps its step and reason."""
+    that is later. A quarantine for all steps that a person has set and that still lasts keeps its step and reason."""
     records = []
     for test in sorted(flipped):
         before = known.get(test)

@@ -1,4 +1,4 @@
-"""Loads a commit's manifest, or infers it from its files."""
+"""Loads the manifest of a commit, or infers it if the commit has none."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ async def read_manifest(
     *,
     images: bool,
 ) -> Manifest:
-    """Returns the manifest of a commit, checked against the app's gates and secrets. Raises BadManifest.
+    """Returns the manifest of a commit, checked against the app's gates and `secrets`. Raises BadManifest.
 
     `tracked` holds the commit's files; `images` is True if artifacts are images.
     """

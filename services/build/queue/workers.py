@@ -1,4 +1,4 @@
-"""Carries the schedule out: one task for each build that runs."""
+"""Carries out the schedule, with one task for each running build."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,8 @@ RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 
 class Workers:
-    """Starts, stops and ends builds. A loop calls `step`, which looks at all builds that have not ended.
-
-    `may_work` returns False while another service owns the builds; `wake` asks for the next step.
-    """
+    """Starts, stops and ends builds. A loop calls `step`. `may_work` returns False while another service runs the
+    builds; `wake` makes the loop call `step` soon."""
 
     def __init__(
         self,
@@ -67,8 +65,8 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Stops the processes of running builds at the end; the builds stay as they are, and the next start resumes
-        them."""
+        """Stops all running builds when the block ends. Their records stay as they are, so that the next service
+        resumes them."""
         try:
             yield
         finally:
@@ -107,14 +105,16 @@ class Workers:
         self._logs.wake(build_id)
 
     async def _halt(self, build_id: str, stop: StopRequest | None) -> None:
-        """Stores the intent before it stops the processes: the service may die before they have ended."""
+        """Stores the stop request, then stops the build's processes: if the service dies in between, the next one knows
+        of it."""
         build = await self._store.update(build_id, lambda stored: with_stop(stored, stop) if stop else stored)
         if build.stop is not None and build_id in self._stops:
             self._stops[build_id].set()
 
 
 def with_stop(build: Build, stop: StopRequest) -> Build:
-    """Returns the build with the stop request. A build in its deploy stage is not stopped; the first request counts."""
+    """Returns the build with the stop request; unchanged if it has passed its gates, or if an earlier request is
+    stored."""
     return build if build.passed or build.stop else domain.with_changes(build, stop=stop)
 
 

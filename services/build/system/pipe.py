@@ -1,7 +1,7 @@
-"""Reads the read end of a pipe in the event loop.
+"""Reads a pipe in the event loop.
 
-`connect_read_pipe` is not used: under uvloop its transport closes the descriptor twice (libuv does, then the file
-object). In between another thread may have been given the same number, and then that thread's file is closed.
+asyncio's `connect_read_pipe` is not used: under uvloop its transport closes the descriptor twice, and the second close
+may hit another file that has the same number by then.
 """
 
 import asyncio
@@ -17,11 +17,10 @@ GATHER_S = 0.005
 
 
 class PipeEnd:
-    """Reads a pipe, and gathers small pieces: after a short read the next one waits 5 ms.
+    """Reads a pipe. After a short read the next one waits 5 ms, so that the output of a program that prints line by
+    line is read in larger pieces.
 
-    The caller keeps the ownership of `descriptor` and closes it after the last `read` has returned. When a program
-    prints line by line, the first piece is read at once and the others together: each read costs as much as a thousand
-    lines.
+    The caller owns `descriptor`, and closes it after the last `read` has returned.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -32,8 +31,8 @@ class PipeEnd:
         self._not_before = 0.0
 
     async def read(self) -> bytes:
-        """Waits for data and returns it, at most 64 KiB; returns empty bytes when every writer has closed the pipe. One
-        call at a time; it may be cancelled."""
+        """Waits for data and returns at most 64 KiB; empty bytes once all writers have closed the pipe. May be
+        cancelled. Calls must not overlap."""
         loop = asyncio.get_running_loop()
         if (early_s := self._not_before - loop.time()) > 0:
             await asyncio.sleep(early_s)
@@ -45,7 +44,7 @@ class PipeEnd:
 
 
 async def readable(descriptor: int) -> None:
-    """Waits until there is something to read; for a pidfd, until its process has ended. It may be cancelled."""
+    """Waits until the descriptor is readable, which for a pidfd means that the process has ended. May be cancelled."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(descriptor, event.set)
     try:
