@@ -90,11 +90,9 @@ def apps_router(
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
         """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate or the source; omitted fields stay
-        unchanged.
-
-        A newly mapped branch is built. With `gate: push`, pushes to production's branches are judged before they are
-        accepted. `source: null` removes the source; a new source without token or webhook_secret keeps the stored ones.
-        """
+        unchanged. A newly mapped branch is built. With `gate: push`, pushes to production's branches are judged before
+        they are accepted. `source: null` removes the source; a new source without token or webhook_secret keeps the
+        stored ones."""
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await repositories.in_thread(repositories.gate, app, True)
@@ -160,11 +158,8 @@ def build_router(
         start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
         line: Annotated[int, Query(ge=1, le=10**9, description="For the page: a line that it shows.")] = 1,
     ) -> Response:
-        """Returns the log so far as plain text, from byte `from` on. 410 if retention has deleted it.
-
-        If `Accept` begins with `text/html`, it returns a page of a thousand numbered lines: `?line=120#L120` links to a
-        line.
-        """
+        """Returns the log so far as plain text, from byte `from` on. 410 if retention has deleted it. If `Accept`
+        begins with `text/html`, it returns a page of a thousand numbered lines: `?line=120#L120` links to a line."""
         if build.expired.log is not None:
             raise Problem(
                 f"the log of {build.id} was deleted by the retention policy on {build.expired.log:%Y-%m-%d}", status=410

@@ -27,10 +27,8 @@ def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: C
     @router.put("/{name}", status_code=204, summary="Set a secret")
     async def put(app: str, name: str, body: Annotated[SecretValue, Body(examples=[{"value": "…"}])]) -> None:
         """Sets a secret. From the next build on, steps that list it (`secrets: [NAME]` in the manifest) get it as an
-        environment variable, and `***` replaces it in all output of the app's builds.
-
-        A name has letters, digits and `_`. A value has at most 64 KiB; all values of an app have at most 256 KiB.
-        """
+        environment variable, and `***` replaces it in all output of the app's builds. A name has letters, digits and
+        `_`. A value has at most 64 KiB; all values of an app have at most 256 KiB."""
         await store.app(app)
         known = await asyncio.to_thread(opened, await secrets.all(app), vault)
         await secrets.put(app, name, new_secret(name, body.value.get_secret_value(), known.values, now(), vault))

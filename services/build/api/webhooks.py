@@ -40,10 +40,8 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
     )
     async def webhook(forge: Forge, app: str, request: Request, response: Response) -> Answer:
         """Receives a webhook call of a forge. Needs no token, but a signature by the app's `source.webhook_secret`.
-
         202: a push, which is fetched and built in the background. 200: nothing to do, with the reason; also for a
-        repeated delivery. 401: the signature, the app or its secret is wrong. 413: the body exceeds 5 MB.
-        """
+        repeated delivery. 401: the signature, the app or its secret is wrong. 413: the body exceeds 5 MB."""
         body = await _body(request)
         delivery, new = await webhook_handler.receive(forge, app, request.headers, body)
         if not new:

@@ -86,10 +86,8 @@ class BuildStore:
         await self._redis.transaction(write, _build(build.id))
 
     async def update(self, build_id: str, change: Change) -> Build:
-        """Stores `change(stored)` and returns it. After a concurrent write `change` is called again.
-
-        A build that has ended is returned unchanged. Raises NotFound, and what `change` raises.
-        """
+        """Stores `change(stored)` and returns it. After a concurrent write `change` is called again. A build that has
+        ended is returned unchanged. Raises NotFound, and what `change` raises."""
 
         async def write(pipe: Pipeline) -> Build:
             stored: Any = await pipe.get(_build(build_id))

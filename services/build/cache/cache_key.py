@@ -1,8 +1,6 @@
-"""Computes a build's cache key, and decides whether an earlier build may be reused. Pure.
-
-The key is a digest of everything that decides the verdict: commit, manifest, steps, gates. If a build passed, and its
-artifact still exists, a later build with the same key may take over the artifact.
-"""
+"""Computes a build's cache key, and decides whether an earlier build may be reused. Pure. The key is a digest of
+everything that decides the verdict: commit, manifest, steps, gates. If a build passed, and its artifact still exists, a
+later build with the same key may take over the artifact."""
 
 import hashlib
 import json
@@ -36,11 +34,9 @@ def selected_steps(manifest: Manifest, build: Build) -> list[str]:
 def judgement_key(
     build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool, asks_branch: bool
 ) -> str:
-    """Returns the cache key as a hex digest. It covers names of secrets, but not their values.
-
-    `baseline` counts if a gate compares with it; `images` is True if artifacts are images; `asks_branch` is True if a
-    file of the commit mentions the variable with the branch's name.
-    """
+    """Returns the cache key as a hex digest. It covers names of secrets, but not their values. `baseline` counts if a
+    gate compares with it; `images` is True if artifacts are images; `asks_branch` is True if a file of the commit
+    mentions the variable with the branch's name."""
     steps = selected_steps(manifest, build)
     tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
     gates = effective(app.gates, manifest.gates, tested=tested)

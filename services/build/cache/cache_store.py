@@ -9,11 +9,8 @@ from services.build.cache.cache_key import KEPT, CacheEntry
 
 class CacheStore:
     """Stores `build:passed:<app>` (hash by cache key) and `build:passed-turn:<app>` (sorted set: keys in the order of
-    storing).
-
-    An entry alone proves nothing: the build's record says if it passed. Every method raises `RedisError` when Redis is
-    unreachable; each write is atomic and idempotent.
-    """
+    storing). An entry alone proves nothing: the build's record says if it passed. Every method raises `RedisError` when
+    Redis is unreachable; each write is atomic and idempotent."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -1,7 +1,5 @@
-"""Defines the executor port: how steps are run and how a build that passed becomes an artifact.
-
-`process/executor.py` runs steps as processes, `docker/executor.py` in containers.
-"""
+"""Defines the executor port: how steps are run and how a build that passed becomes an artifact. `process/executor.py`
+runs steps as processes, `docker/executor.py` in containers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,10 +62,8 @@ class ServiceOrder:
 
 @dataclass(frozen=True)
 class Order:
-    """Describes the commands of one step. They run one after the other in the workspace's folder until one fails.
-
-    The services are ready before the first command, and end after the last one.
-    """
+    """Describes the commands of one step. They run one after the other in the workspace's folder until one fails. The
+    services are ready before the first command, and end after the last one."""
 
     commands: Sequence[str]
     timeout_s: float
@@ -121,11 +117,9 @@ class Leavings:
 
 class Executor(Protocol):
     """Runs the steps of a build and seals its artifact: `prepare` once, `run` for each step (also in parallel), `seal`
-    if the build passed, `discard` at the end in any case.
-
-    `output` gets the printed bytes as they arrive. A call ends all processes that it started before it returns:
-    normally, on a time-out, when `stop` is set, and when it is cancelled.
-    """
+    if the build passed, `discard` at the end in any case. `output` gets the printed bytes as they arrive. A call ends
+    all processes that it started before it returns: normally, on a time-out, when `stop` is set, and when it is
+    cancelled."""
 
     @property
     def builds_images(self) -> bool:
@@ -138,10 +132,8 @@ class Executor(Protocol):
         ...
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
-        """Runs one step. Returns an Outcome, also if a command fails or a service does not become ready.
-
-        Afterwards its reports are in the workspace's folder, with the modification times that the step gave them.
-        """
+        """Runs one step. Returns an Outcome, also if a command fails or a service does not become ready. Afterwards its
+        reports are in the workspace's folder, with the modification times that the step gave them."""
         ...
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:

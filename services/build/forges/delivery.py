@@ -1,8 +1,6 @@
-"""Defines a delivery: one call of a forge's webhook, its states and its outcome. Pure.
-
-A delivery is stored as `received` before the forge gets its answer. One fetch then serves all waiting deliveries of an
-app, and builds the head of each branch, which may be newer than the delivered commit.
-"""
+"""Defines a delivery: one call of a forge's webhook, its states and its outcome. Pure. A delivery is stored as
+`received` before the forge gets its answer. One fetch then serves all waiting deliveries of an app, and builds the head
+of each branch, which may be newer than the delivered commit."""
 
 import math
 from datetime import datetime

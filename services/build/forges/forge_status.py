@@ -1,7 +1,5 @@
-"""Translates a commit status into the request that each forge expects. Pure.
-
-Sources: GitHub's REST API ("Commit statuses"), Gitea's swagger (`repoCreateStatus`), GitLab's "Commits API".
-"""
+"""Translates a commit status into the request that each forge expects. Pure. Sources: GitHub's REST API ("Commit
+statuses"), Gitea's swagger (`repoCreateStatus`), GitLab's "Commits API"."""
 
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit

@@ -1,8 +1,6 @@
-"""Reads a forge's webhook call: its signature, its delivery id, and what was pushed. Pure.
-
-GitHub signs in X-Hub-Signature-256, Gitea also in X-Gitea-Signature (without prefix); GitLab sends the secret itself in
-X-Gitlab-Token.
-"""
+"""Reads a forge's webhook call: its signature, its delivery id, and what was pushed. Pure. GitHub signs in
+X-Hub-Signature-256, Gitea also in X-Gitea-Signature (without prefix); GitLab sends the secret itself in
+X-Gitlab-Token."""
 
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
-"""Compares a build with its baseline, the last build of the branch that passed. Pure.
-
-Failed builds are no baseline: a new finding would fail one build and then pass in the next as an old one.
-"""
+"""Compares a build with its baseline, the last build of the branch that passed. Pure. Failed builds are no baseline: a
+new finding would fail one build and then pass in the next as an old one."""
 
 import re
 from collections import Counter
@@ -33,11 +31,8 @@ def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
-    """Returns, as a measure, the findings that the baseline lacks or has fewer times.
-
-    If a gate in `measures` whose findings count has no figure, the result has none either. Without a baseline all
-    findings are new.
-    """
+    """Returns, as a measure, the findings that the baseline lacks or has fewer times. If a gate in `measures` whose
+    findings count has no figure, the result has none either. Without a baseline all findings are new."""
     for gate in FINDING_GATES:
         if gate in measures and measures[gate].figure is None:
             return Measure(None, f"{gate}: {measures[gate].reason}")
@@ -56,10 +51,8 @@ def changed_coverage(
     hits: Mapping[str, Mapping[int, int]], changed: Mapping[str, Sequence[range]], against: str
 ) -> Measure:
     """Returns, as a measure, the percentage of changed coverable lines that ran; 100 if no changed line is coverable.
-
     `hits` is file → line → number of runs, `changed` file → changed lines; `against` names the baseline in messages.
-    The figure is None if `hits` is empty.
-    """
+    The figure is None if `hits` is empty."""
     if not hits:
         return Measure(None, "the coverage report names no file of the commit")
     lines, covered, gaps = 0, 0, []

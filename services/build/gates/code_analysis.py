@@ -1,7 +1,5 @@
-"""Analyses the source of a commit: complexity and length of functions (lizard), secrets (detect-secrets).
-
-The tools read a fresh checkout and run in Python's isolated mode, so that a commit cannot bring its own tool.
-"""
+"""Analyses the source of a commit: complexity and length of functions (lizard), secrets (detect-secrets). The tools
+read a fresh checkout and run in Python's isolated mode, so that a commit cannot bring its own tool."""
 
 import asyncio
 import os
@@ -62,11 +60,8 @@ class Analysis:
 
 
 def _made_plain(source: Path) -> Path | None:
-    """Prepares the files for the tools; returns the path of a text file above 10 MiB, or None.
-
-    It deletes links and large binary files, and replaces bytes that are not UTF-8 and comments that exempt code from
-    analysis.
-    """
+    """Prepares the files for the tools; returns the path of a text file above 10 MiB, or None. It deletes links and
+    large binary files, and replaces bytes that are not UTF-8 and comments that exempt code from analysis."""
     for folder, folders, files in os.walk(source):
         for name in [*folders, *files]:
             path = Path(folder, name)

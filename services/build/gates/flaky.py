@@ -1,8 +1,6 @@
 """Detects flaky tests, which both fail and pass on one commit, from earlier builds and from a second run. They are
-quarantined, and verdicts always list them. Pure.
-
-A test is identified by its id and its step: steps may run the same test with different Pythons.
-"""
+quarantined, and verdicts always list them. Pure. A test is identified by its id and its step: steps may run the same
+test with different Pythons."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -117,12 +115,9 @@ def weigh(
     now: datetime,
 ) -> Suite:
     """Judges the tests of a step. A failure is excused if its test is in quarantine, or passed in the other run of this
-    build.
-
-    `runs` are the step's one or two runs in this build, `earlier` those of the same step and commit in other builds,
-    `known` the quarantines by test. If more than `at_most` tests outside a quarantine both failed and passed, something
-    else is wrong: none of them is excused or quarantined.
-    """
+    build. `runs` are the step's one or two runs in this build, `earlier` those of the same step and commit in other
+    builds, `known` the quarantines by test. If more than `at_most` tests outside a quarantine both failed and passed,
+    something else is wrong: none of them is excused or quarantined."""
     failed = frozenset[str]().union(*(run.failed for run in runs))
     passed = frozenset[str]().union(*(run.passed for run in runs))
     held = {test for test in failed | passed if test in known and known[test].holds(step, now)}

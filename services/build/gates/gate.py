@@ -70,10 +70,8 @@ def minimum(app: Gates) -> Gates:
 
 
 def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
-    """Returns the thresholds of one build: the manifest's, else the app's, else the platform's defaults.
-
-    With `tested` False no step reports tests; `test_failures` is then judged only if the app or the manifest sets it.
-    """
+    """Returns the thresholds of one build: the manifest's, else the app's, else the platform's defaults. With `tested`
+    False no step reports tests; `test_failures` is then judged only if the app or the manifest sets it."""
     gates = minimum(app).model_copy(update=_given(asked))
     if not tested and app.test_failures is None and asked.test_failures is None:
         gates = gates.model_copy(update={"test_failures": None})

@@ -12,10 +12,7 @@ from shared.errors import NotFound
 
 class HistoryStore:
     """Stores `build:baselines:<app>` (hash by branch), `build:runs:<app>` (list) and `build:flaky:<app>` (hash by
-    test).
-
-    Every method raises `RedisError` when Redis is unreachable. Each write is atomic and idempotent.
-    """
+    test). Every method raises `RedisError` when Redis is unreachable. Each write is atomic and idempotent."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -107,11 +107,8 @@ def collect(
     reports: Reports, folder: Path, start: StepStart, committed: Collection[str], mask: Callable[[str], str] = str
 ) -> Reported:
     """Reads the reports that the step wrote in `folder` after `start`; the result's `unreadable` says which were
-    refused.
-
-    `committed` holds the blob ids of the commit's files, copies of which are refused. `mask` masks secrets in names and
-    messages.
-    """
+    refused. `committed` holds the blob ids of the commit's files, copies of which are refused. `mask` masks secrets in
+    names and messages."""
     reported = Reported()
     for kind, path in reports:
         if path is not None:

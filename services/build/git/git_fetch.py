@@ -28,10 +28,8 @@ class FetchFailed(Exception):
 
 class Fetcher:
     """Fetches from sources by git. For ssh it uses the keys and known hosts of the user that runs the service.
-
     `path_variable` is git's PATH; `loopback` also allows http://, for sources on a loopback address (tests);
-    `timeout_s` limits a whole fetch.
-    """
+    `timeout_s` limits a whole fetch."""
 
     def __init__(
         self,
@@ -56,10 +54,8 @@ class Fetcher:
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
         """Updates those of `branches` that exist in the source and differ here: all of them, or none if it fails.
-        Branches deleted in the source stay here.
-
-        Idempotent. Calls for one app must not overlap. Ends git when cancelled. Raises FetchFailed.
-        """
+        Branches deleted in the source stay here. Idempotent. Calls for one app must not overlap. Ends git when
+        cancelled. Raises FetchFailed."""
         try:
             token = self._vault.open(source.token) if source.token else ""
         except VaultError as error:

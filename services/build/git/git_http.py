@@ -1,8 +1,6 @@
-"""Serves git's smart HTTP protocol: an ASGI app around `git http-backend`.
-
-A push is received in full before git sees it, so that a client that disconnects half-way changes nothing. git's output
-is sent as it comes, so that the pusher can follow the build's log.
-"""
+"""Serves git's smart HTTP protocol: an ASGI app around `git http-backend`. A push is received in full before git sees
+it, so that a client that disconnects half-way changes nothing. git's output is sent as it comes, so that the pusher can
+follow the build's log."""
 
 import asyncio
 import logging
@@ -38,10 +36,8 @@ class ClientGone(Exception):
 
 
 class GitHttp:
-    """Serves `/git/<app>.git/…`. `variables` are added to the environment of the hooks.
-
-    `admit(app, pushing)` makes the repository for the first push; a Problem that it raises is the answer to the client.
-    """
+    """Serves `/git/<app>.git/…`. `variables` are added to the environment of the hooks. `admit(app, pushing)` makes the
+    repository for the first push; a Problem that it raises is the answer to the client."""
 
     def __init__(
         self,

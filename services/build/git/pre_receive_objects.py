@@ -1,9 +1,7 @@
 """Keeps commits of pushes that await a verdict in the repository, under refs that clients can neither see nor push.
-
 Until the hook pre-receive ends, git keeps the objects of a push in a quarantine object directory, to which no ref may
 point. So git itself pushes the commit from there into the repository. After a refusal the objects stay unreachable,
-until git's garbage collection removes them.
-"""
+until git's garbage collection removes them."""
 
 from pathlib import Path
 

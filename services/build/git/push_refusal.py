@@ -1,8 +1,6 @@
-"""Refuses a push that is too large while it arrives, in a way that lets the pusher read why.
-
-git shows nothing of an HTTP error but its number. So the status is 200, and the body is what git's own server sends: a
-line for the terminal and, after the client has sent its data, a report that rejects every ref.
-"""
+"""Refuses a push that is too large while it arrives, in a way that lets the pusher read why. git shows nothing of an
+HTTP error but its number. So the status is 200, and the body is what git's own server sends: a line for the terminal
+and, after the client has sent its data, a report that rejects every ref."""
 
 from collections.abc import Iterator
 from typing import IO

@@ -40,11 +40,9 @@ JudgePush = Callable[[IncomingPush], AsyncGenerator[bytes, None]]
 
 
 def install_hooks(folder: Path) -> None:
-    """Writes the hooks `pre-receive` and `post-receive` to `folder`, for `core.hooksPath`.
-
-    They run a copy of the script, so that their command line lacks the name of this package: a `pkill` by that name,
-    meant for the service, does not hit them. `pre-receive` accepts everything in repositories without a gate.
-    """
+    """Writes the hooks `pre-receive` and `post-receive` to `folder`, for `core.hooksPath`. They run a copy of the
+    script, so that their command line lacks the name of this package: a `pkill` by that name, meant for the service,
+    does not hit them. `pre-receive` accepts everything in repositories without a gate."""
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "receive.py"
     shutil.copyfile(receive.__file__, script)
@@ -57,10 +55,7 @@ def install_hooks(folder: Path) -> None:
 
 class PushSocket:
     """Answers the hooks: a hook's connection sends its report, then receives what `judge` (pre-receive) or `report`
-    (post-receive) yields.
-
-    A last byte, COMPLETE or REFUSED, ends the answer.
-    """
+    (post-receive) yields. A last byte, COMPLETE or REFUSED, ends the answer."""
 
     def __init__(self, path: Path, report: ReportPush, judge: JudgePush) -> None:
         self._path = path

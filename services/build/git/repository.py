@@ -58,9 +58,7 @@ class AnswerTooLarge(GitFailed):
 
 class Repositories:
     """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is git's PATH.
-
-    `in_thread` runs a method, or other blocking work on checkouts, in a pool of threads.
-    """
+    `in_thread` runs a method, or other blocking work on checkouts, in a pool of threads."""
 
     def __init__(
         self, folder: Path, path_variable: str, limits: TreeLimits | None = None, *, timeout_s: float = TIMEOUT_S
@@ -170,11 +168,8 @@ class Repositories:
         return {file.path for tree in trees for file in self.tracked(app, tree) if file.size > size}
 
     def diff(self, app: str, base: str | None, commit: str, without: Collection[str] = ()) -> str:
-        """Returns the diff from `base` without context lines; from an empty tree if `base` is None or gone.
-
-        Every file counts as text, whatever the commit's attributes say. Paths in `without` are left out. Raises
-        AnswerTooLarge.
-        """
+        """Returns the diff from `base` without context lines; from an empty tree if `base` is None or gone. Every file
+        counts as text, whatever the commit's attributes say. Paths in `without` are left out. Raises AnswerTooLarge."""
         options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
         trees = ["--src-prefix=a/", "--dst-prefix=b/", self._tree(app, base), commit]
         paths = [":/", *(f":(top,exclude,literal){path}" for path in sorted(without))]
@@ -232,11 +227,9 @@ class Repositories:
         stdin: str = "",
         **variables: str,
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """Starts git; the caller reads its output in the block.
-
-        Raises GitFailed if git ends with a code that is not in `ok_codes`, and GitTooSlow if it exceeds the time limit.
-        If the caller leaves output unread, git is killed without an error.
-        """
+        """Starts git; the caller reads its output in the block. Raises GitFailed if git ends with a code that is not in
+        `ok_codes`, and GitTooSlow if it exceeds the time limit. If the caller leaves output unread, git is killed
+        without an error."""
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as stdin_file:
             stdin_file.write(stdin.encode())

@@ -1,8 +1,6 @@
-"""Limits the trees of commits: number, total size, depth and names of files. Pure.
-
-A pack of a few kilobytes can name ten thousand million files. So entries are checked while git lists them, and git is
-ended at the first one beyond a limit.
-"""
+"""Limits the trees of commits: number, total size, depth and names of files. Pure. A pack of a few kilobytes can name
+ten thousand million files. So entries are checked while git lists them, and git is ended at the first one beyond a
+limit."""
 
 import re
 from collections.abc import Iterator

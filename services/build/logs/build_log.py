@@ -45,10 +45,8 @@ class BuildLog:
         return self._lines
 
     def say(self, line: str) -> None:
-        """Writes one or several lines of the platform, after ending a line that `output` left open.
-
-        Terminal escapes are dropped, because a line may quote foreign text. Each line is cut at 4 000 characters.
-        """
+        """Writes one or several lines of the platform, after ending a line that `output` left open. Terminal escapes
+        are dropped, because a line may quote foreign text. Each line is cut at 4 000 characters."""
         self.flush()
         self._append("".join(f"{cleaned(self._mask(part))[:LONGEST]}\n" for part in line.split("\n")))
 
@@ -193,11 +191,8 @@ class BuildLogs:
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
         """Yields whole lines from byte `start` on as they come, and b"" whenever all are read and the build's state may
-        have changed.
-
-        Ends when `ended` returns True and all lines are read, or when the service ends. Lines within 20 ms are yielded
-        together.
-        """
+        have changed. Ends when `ended` returns True and all lines are read, or when the service ends. Lines within 20
+        ms are yielded together."""
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)
         try:

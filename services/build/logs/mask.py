@@ -10,11 +10,8 @@ FEW = 40
 
 class Mask:
     """Replaces each of the texts `hidden` by `***`, also where they overlap. Each has at least 4 characters and no line
-    feed.
-
-    Up to 40 texts are searched one by one. For more, a regular expression finds the first 4 characters of any of them,
-    and only there the full texts are compared.
-    """
+    feed. Up to 40 texts are searched one by one. For more, a regular expression finds the first 4 characters of any of
+    them, and only there the full texts are compared."""
 
     def __init__(self, hidden: Iterable[str] = ()) -> None:
         self._hidden: dict[str, list[str]] = {}

@@ -31,11 +31,8 @@ class Unreachable(Exception):
 
 class DeployerClient:
     """Calls the deployer. Each method retries while the deployer does not answer, and is idempotent: the deployer makes
-    one release for a build.
-
-    `waiting` is called once with the reason if the deployer does not answer. All methods raise ReleaseRefused,
-    Unreachable and Stopped.
-    """
+    one release for a build. `waiting` is called once with the reason if the deployer does not answer. All methods raise
+    ReleaseRefused, Unreachable and Stopped."""
 
     def __init__(self, deployer: ServiceClient, *, patience_s: float = PATIENCE_S, poll_s: float = POLL_S) -> None:
         self._deployer = deployer

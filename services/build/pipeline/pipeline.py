@@ -47,10 +47,8 @@ class Verdict:
 
 
 class Pipeline:
-    """Runs the steps of one build and evaluates its gates.
-
-    After a step has failed no further step begins, gates without a figure are not judged, and the gate `steps` fails.
-    """
+    """Runs the steps of one build and evaluates its gates. After a step has failed no further step begins, gates
+    without a figure are not judged, and the gate `steps` fails."""
 
     def __init__(
         self,

@@ -41,10 +41,8 @@ WHOLE = "the build"
 
 async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
     """Runs the build to its end; one that an earlier run left unfinished is run again or, if it has passed, deployed.
-
     When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be resumed by
-    the next service.
-    """
+    the next service."""
     recorder = BuildRecorder(context.store, build_id, stop, context.now)
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
         await recorder.load()

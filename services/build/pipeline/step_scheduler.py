@@ -13,11 +13,8 @@ async def run_steps(
     steps: Sequence[Step], run: Callable[[Step], Awaitable[StepEnd]], at_most: int
 ) -> list[tuple[Step, StepEnd]]:
     """Runs the steps, at most `at_most` at a time, and returns them with their results in the order in which they
-    ended.
-
-    After a failure no further step begins, but running ones go on to their end. If `run` raises, the running steps are
-    cancelled, and the exception is raised once they have ended.
-    """
+    ended. After a failure no further step begins, but running ones go on to their end. If `run` raises, the running
+    steps are cancelled, and the exception is raised once they have ended."""
     graph = TopologicalSorter(waits_for(steps))
     graph.prepare()
     ready: set[str] = set()

@@ -85,11 +85,8 @@ def _in_turn(
     concurrency: int,
     served: Mapping[str, int],
 ) -> Iterator[Build]:
-    """Yields the builds that start now.
-
-    The next one is from the app with the fewest running builds, then from the app that was served longest ago; within
-    an app it is the oldest.
-    """
+    """Yields the builds that start now. The next one is from the app with the fewest running builds, then from the app
+    that was served longest ago; within an app it is the oldest."""
     turns, in_progress = dict(served), set(in_progress)
     left = [build for build in waiting if build.fresh or (build.app, build.commit) not in in_progress]
     while left and busy.total() < concurrency:

@@ -71,10 +71,8 @@ class LineCount:
 
 
 def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> CaseCount:
-    """Counts the test cases of a JUnit report. Raises Unreadable, also for one with a time before `not_before`.
-
-    `mask` masks secrets in names and messages, before these are cut.
-    """
+    """Counts the test cases of a JUnit report. Raises Unreadable, also for one with a time before `not_before`. `mask`
+    masks secrets in names and messages, before these are cut."""
     root = _xml(data)
     for element in root.iter():
         _mask(element, mask)
@@ -123,10 +121,8 @@ def read_coverage(data: bytes, not_before: datetime) -> LineCount:
 
 
 def read_sarif(data: bytes, mask: Callable[[str], str] = str) -> tuple[Finding, ...]:
-    """Returns the failures in a SARIF 2.1.0 report that are not suppressed: errors, then warnings, then notes.
-
-    Files are named as in the report; `mask` masks secrets in messages. Raises Unreadable.
-    """
+    """Returns the failures in a SARIF 2.1.0 report that are not suppressed: errors, then warnings, then notes. Files
+    are named as in the report; `mask` masks secrets in messages. Raises Unreadable."""
     try:
         document: Any = json.loads(data)
         if not str(document["version"]).startswith("2.1") or not document["runs"]:

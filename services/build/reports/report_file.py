@@ -33,10 +33,8 @@ def begin(scratch: Path) -> StepStart:
 
 
 def clear(folder: Path, report: str) -> None:
-    """Removes the file at the report's path before its step runs, because a file of the commit is no result.
-
-    Follows no links; `read_fresh` refuses reports behind links.
-    """
+    """Removes the file at the report's path before its step runs, because a file of the commit is no result. Follows no
+    links; `read_fresh` refuses reports behind links."""
     path = folder / report
     if _link_on_the_way(folder, report) is None and path.is_file():
         path.unlink()

@@ -1,9 +1,7 @@
-"""Packs the repositories by `git gc`, and protects the commits of builds from it.
-
-Each push leaves a pack; force-pushes and refused pushes leave commits without a branch. `git gc` removes such commits
-when their files are two weeks old, even if a build of one was requested since. So hidden refs first protect everything
-that refs point to at that moment, and the commits of all known builds.
-"""
+"""Packs the repositories by `git gc`, and protects the commits of builds from it. Each push leaves a pack; force-pushes
+and refused pushes leave commits without a branch. `git gc` removes such commits when their files are two weeks old,
+even if a build of one was requested since. So hidden refs first protect everything that refs point to at that moment,
+and the commits of all known builds."""
 
 import asyncio
 import contextlib

@@ -25,11 +25,9 @@ SLACK = timedelta(minutes=10)  # a release that was asked for before the note ha
 
 
 class RetentionJob:
-    """Applies the retention policy. A loop calls `step`, which may be interrupted at any point.
-
-    An artifact is deleted only after the deployer has said that no release uses it. `images` returns ref and digest of
-    the existing images, or None if unknown.
-    """
+    """Applies the retention policy. A loop calls `step`, which may be interrupted at any point. An artifact is deleted
+    only after the deployer has said that no release uses it. `images` returns ref and digest of the existing images, or
+    None if unknown."""
 
     def __init__(
         self,

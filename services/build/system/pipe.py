@@ -1,8 +1,5 @@
-"""Reads a pipe in the event loop.
-
-asyncio's `connect_read_pipe` is not used: under uvloop its transport closes the descriptor twice, and the second close
-may hit another file that has the same number by then.
-"""
+"""Reads a pipe in the event loop. asyncio's `connect_read_pipe` is not used: under uvloop its transport closes the
+descriptor twice, and the second close may hit another file that has the same number by then."""
 
 import asyncio
 import contextlib
@@ -18,10 +15,7 @@ GATHER_S = 0.005
 
 class PipeEnd:
     """Reads a pipe. After a short read the next one waits 5 ms, so that the output of a program that prints line by
-    line is read in larger pieces.
-
-    The caller owns `descriptor`, and closes it after the last `read` has returned.
-    """
+    line is read in larger pieces. The caller owns `descriptor`, and closes it after the last `read` has returned."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)

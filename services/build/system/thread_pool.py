@@ -9,11 +9,8 @@ T = TypeVar("T")
 
 
 class ThreadPool:
-    """Runs blocking calls in a thread pool of its own.
-
-    Calls that last as long as a step would exhaust the event loop's default pool, which has six threads on two cores,
-    and so block everything else that uses it, such as DNS lookups.
-    """
+    """Runs blocking calls in a thread pool of its own. Calls that last as long as a step would exhaust the event loop's
+    default pool, which has six threads on two cores, and so block everything else that uses it, such as DNS lookups."""
 
     def __init__(self, size: int, name: str) -> None:
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=name)

@@ -35,10 +35,8 @@ REMEDIES = {
 
 class PreReceiveGate:
     """Judges pushes before git accepts them. `is_connected` returns True while the client of a push is connected;
-    `on_abandoned` is called when the last push that waits for a build ends.
-
-    `step` cancels each pre-receive build for which no push of this process waits, including those of a killed service.
-    """
+    `on_abandoned` is called when the last push that waits for a build ends. `step` cancels each pre-receive build for
+    which no push of this process waits, including those of a killed service."""
 
     def __init__(
         self,

@@ -63,11 +63,8 @@ class PushHandler:
         await self._repositories.in_thread(partial(self._repositories.ensure, app, gated=made.gate is not None))
 
     async def reconcile(self) -> None:
-        """Queues builds for pushes that no hook has reported. A loop calls it.
-
-        An app whose repository cannot be read does not delay the others, but at the end RuntimeError is raised, so that
-        the loop counts as unhealthy.
-        """
+        """Queues builds for pushes that no hook has reported. A loop calls it. An app whose repository cannot be read
+        does not delay the others, but at the end RuntimeError is raised, so that the loop counts as unhealthy."""
         failing: dict[str, str] = {}
         for app in await self._repositories.in_thread(self._repositories.apps):
             try:
@@ -84,10 +81,8 @@ class PushHandler:
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
         """Queues a build of each mapped branch whose head differs from the commit last queued, unless the commit's
-        message says [CI SKIP].
-
-        Returns branch → its head commit and the id of that commit's build (empty if it is not built).
-        """
+        message says [CI SKIP]. Returns branch → its head commit and the id of that commit's build (empty if it is not
+        built)."""
         async with self._one_at_a_time:
             app = await self._ensure_app(name)
             heads = await self._repositories.in_thread(self._repositories.heads, name)

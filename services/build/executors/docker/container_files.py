@@ -32,11 +32,9 @@ def place(
     folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], created_at: datetime, start: StepStart
 ) -> None:
     """Copies a report from a container (`status` and `chunks` of `get_archive`) to the file `name` in `folder`. Its
-    modification time is as long after `start` as it was, in the container, after `created_at`.
-
-    A report that is too large becomes a sparse file of its size, one that is not a plain file becomes a link or folder:
-    `report_file` refuses them. Nothing is written if a link in the checkout diverts the path `name`.
-    """
+    modification time is as long after `start` as it was, in the container, after `created_at`. A report that is too
+    large becomes a sparse file of its size, one that is not a plain file becomes a link or folder: `report_file`
+    refuses them. Nothing is written if a link in the checkout diverts the path `name`."""
     report = folder / name
     if report.parent.resolve() != folder.resolve() / Path(name).parent:
         return

@@ -1,8 +1,6 @@
-"""Chooses the image in which a repository's steps run, and writes a Dockerfile for a repository without one. Pure.
-
-A Python app installs requirements.txt, or else the package that pyproject.toml describes; a Node app installs its
-dependencies and runs its `build` script. An app that needs more brings its own Dockerfile.
-"""
+"""Chooses the image in which a repository's steps run, and writes a Dockerfile for a repository without one. Pure. A
+Python app installs requirements.txt, or else the package that pyproject.toml describes; a Node app installs its
+dependencies and runs its `build` script. An app that needs more brings its own Dockerfile."""
 
 import json
 import re
@@ -40,11 +38,8 @@ def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
 
 def dockerfile(app: str, files: Mapping[str, bytes], command: str | None, volumes: Sequence[str] = ()) -> str:
     """Returns the text of a Dockerfile. Raises Unsealed without a `command` that runs the app, and if package.json is
-    not JSON.
-
-    Its BuildKit caches are named after `app`. It makes the folders `volumes` with the app's user as owner, which new
-    volumes take over.
-    """
+    not JSON. Its BuildKit caches are named after `app`. It makes the folders `volumes` with the app's user as owner,
+    which new volumes take over."""
     if not command:
         raise Unsealed("has neither a Dockerfile nor `run: {command: …}` in slipway.yml; one of them is needed")
     image = base_image(files, [command])

@@ -38,10 +38,8 @@ class Frames:
 
 
 def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes], None]:
-    """Returns a function for threads that calls `output` in the event loop and waits for it.
-
-    The wait throttles the container: output that comes too fast stays there, not in this process.
-    """
+    """Returns a function for threads that calls `output` in the event loop and waits for it. The wait throttles the
+    container: output that comes too fast stays there, not in this process."""
 
     async def tell(data: bytes) -> None:
         output(data)
@@ -51,10 +49,8 @@ def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[byt
 
 def read_to_end(attached: Any, say: Callable[[bytes], None]) -> None:
     """Reads a container's output until its end and passes it to `say`. Blocks. `attached` is the result of
-    `attach_socket`.
-
-    It reads up to 64 KiB at once: the client's own stream makes two calls for each frame, which may be one line.
-    """
+    `attach_socket`. It reads up to 64 KiB at once: the client's own stream makes two calls for each frame, which may be
+    one line."""
     frames = Frames()
     while (data := engine_socket.read(attached, CHUNK)) != b"":
         if printed := frames.feed(data or b""):

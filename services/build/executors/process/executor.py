@@ -47,11 +47,8 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class ProcessExecutor:
-    """Runs steps as processes in the checkout, which becomes the artifact.
-
-    `environment` is the result of `passed_on`; `caches` holds one folder for each app. A process that ignores SIGTERM
-    is killed after `grace_s` seconds.
-    """
+    """Runs steps as processes in the checkout, which becomes the artifact. `environment` is the result of `passed_on`;
+    `caches` holds one folder for each app. A process that ignores SIGTERM is killed after `grace_s` seconds."""
 
     builds_images = False
 

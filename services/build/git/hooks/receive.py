@@ -1,10 +1,7 @@
 """Implements git's hooks pre-receive and post-receive: reports a push to the build service, and prints the answer for
-the pusher.
-
-It runs outside the service, by Python 3.11 or newer without packages. pre-receive lets a push in only with the
-service's explicit consent. If post-receive cannot reach the service, the service later finds the push in the
-repository.
-"""
+the pusher. It runs outside the service, by Python 3.11 or newer without packages. pre-receive lets a push in only with
+the service's explicit consent. If post-receive cannot reach the service, the service later finds the push in the
+repository."""
 
 import os
 import socket
@@ -15,10 +12,8 @@ REFUSED = b"\1"
 
 
 def follow(address: str, message: bytes) -> bytes:
-    """Sends `message` to the service and copies the answer to stdout as it comes.
-
-    Returns COMPLETE or REFUSED, with which the service ends an answer; empty bytes if the connection broke before.
-    """
+    """Sends `message` to the service and copies the answer to stdout as it comes. Returns COMPLETE or REFUSED, with
+    which the service ends an answer; empty bytes if the connection broke before."""
     last = b""
     with socket.socket(socket.AF_UNIX) as service:
         folder, name = os.path.split(address)
@@ -34,10 +29,8 @@ def follow(address: str, message: bytes) -> bytes:
 
 
 def answer(hook: str) -> bytes:
-    """Reports the push to the service. Returns COMPLETE, REFUSED, or empty bytes if the service is unreachable.
-
-    The message has one line each for hook, app, id of the push and folder of its objects, then lines `old new ref`.
-    """
+    """Reports the push to the service. Returns COMPLETE, REFUSED, or empty bytes if the service is unreachable. The
+    message has one line each for hook, app, id of the push and folder of its objects, then lines `old new ref`."""
     app = os.path.basename(os.getcwd()).removesuffix(".git")
     push, objects = os.environ.get("SLIPWAY_PUSH", ""), os.environ.get("GIT_QUARANTINE_PATH", "")
     head = "\n".join([hook, app, push, objects, ""]).encode(errors="surrogateescape")
