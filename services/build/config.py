@@ -72,7 +72,6 @@ class Settings(SharedSettings):
         return self.home / "build.sock"
 
     def app_urls(self, app: str, environment: Environment) -> list[str]:
-        """Returns two URLs: the public one, which splits visitors between environments, and that of `environment`
-        alone."""
+        """Returns the app's public URL, which splits visitors by weight, and the URL of `environment` alone."""
         own_port = self.production_port if environment is Environment.PRODUCTION else self.canary_port
         return [f"http://{app}.{self.domain}:{port}/" for port in (self.public_port, own_port)]

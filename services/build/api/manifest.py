@@ -21,8 +21,7 @@ def manifest_router() -> APIRouter:
 
 
 def schema() -> dict[str, Any]:
-    """Returns the JSON schema of `slipway.yml`. It omits rules that span several fields, such as `depends_on` and
-    unique names."""
+    """Returns the JSON schema of `slipway.yml`, which lacks the rules that span several fields."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Manifest.model_json_schema(),

@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 class Part(View, Generic[Item]):
     """Response body of `GET /builds/{id}/tests`, `/coverage` and `/findings`."""
 
-    known: bool = Field(description="False while the build runs its steps, and if it did not reach them.")
+    known: bool = Field(description="False until the build has run its steps, and if it never ran any.")
     items: list[Item]
     cut: list[str] = Field(description="Descriptions of what was left out because of its size.")
 
@@ -41,8 +41,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
     Found = Annotated[Build, Depends(found)]
 
     async def report_of(build: Build) -> BuildReport | None:
-        """Returns the build's report; None if there is none. Raises a Problem with status 410 if retention has deleted
-        it."""
+        """Returns the build's report, if any. Raises a Problem with status 410 if retention has deleted it."""
         if build.expired.log is not None:
             raise Problem(
                 f"the reports of {build.id} were deleted by the retention policy on {build.expired.log:%Y-%m-%d}",
@@ -54,8 +53,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         return HTMLResponse(pages.part(template, build, request.url.hostname, **context))
 
     async def part(request: Request, build: Build, name: str) -> Any:
-        """Returns the list `name` of the build's report: as a page if the client accepts HTML, else as the fields of
-        `Part`."""
+        """Returns the list `name` of the build's report: as a page for browsers, else as the fields of `Part`."""
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, f"{name}.html", build, report=report)
@@ -64,8 +62,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
     @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
     async def tests(request: Request, build: Found) -> Any:
-        """Lists the tests of the build, failed ones first, with their output. If a step ran twice, its second run is
-        shown."""
+        """Lists the tests of the build with their output, failed ones first; of a rerun step, the second run."""
         return await part(request, build, "tests")
 
     @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
@@ -118,8 +115,8 @@ def ran(build: Build) -> str:
 
 
 def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
-    """Returns the content of a file of the build's commit; None if it is a link or larger than 1 MiB. Raises NotFound,
-    BadTree and GitFailed."""
+    """Returns a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound, BadTree,
+    GitFailed."""
     tracked = next((each for each in repositories.tracked(build.app, build.commit) if each.path == file), None)
     if tracked is None:
         raise NotFound(f"the commit {build.commit[:10]} has no file {file[:200]}")

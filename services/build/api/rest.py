@@ -89,10 +89,9 @@ def apps_router(
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate or the source; omitted fields stay
-        unchanged. A newly mapped branch is built. With `gate: push`, pushes to production's branches are judged before
-        they are accepted. `source: null` removes the source; a new source without token or webhook_secret keeps the
-        stored ones."""
+        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate or the source; other fields stay.
+        A newly mapped branch is built. With `gate: push`, pushes to production's branches are judged before they are
+        accepted. `source: null` removes the source; a source without token or webhook_secret keeps the stored ones."""
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await repositories.in_thread(repositories.gate, app, True)
@@ -116,8 +115,7 @@ def apps_router(
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:
-        """Returns the badge of the branch's last build that ended in success, failure or error; `unknown` without such
-        a build. Public."""
+        """Returns the badge of the branch's last judged build; `unknown` without such a build. Public."""
         image = badge(await store.last_judged(app, branch))
         return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
 
@@ -147,16 +145,15 @@ def build_router(
 
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
-        """Shows the build: its state with the reason, steps, gates and artifact. Returns a page if `Accept` begins with
-        `text/html`."""
+        """Shows the build: state and reason, steps, gates, artifact. A page if `Accept` begins with `text/html`."""
         return HTMLResponse(pages.build(build, request.url.hostname)) if _wants_page(request) else build
 
     @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
     async def log(
         request: Request,
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
-        line: Annotated[int, Query(ge=1, le=10**9, description="For the page: a line that it shows.")] = 1,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log at which to begin.")] = 0,
+        line: Annotated[int, Query(ge=1, le=10**9, description="Line of the log that the page shows.")] = 1,
     ) -> Response:
         """Returns the log so far as plain text, from byte `from` on. 410 if retention has deleted it. If `Accept`
         begins with `text/html`, it returns a page of a thousand numbered lines: `?line=120#L120` links to a line."""
@@ -171,7 +168,7 @@ def build_router(
     @router.get("/builds/{build_id}/events", response_class=EventSourceResponse, summary="Follow a build")
     async def events(
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log at which to begin.")] = 0,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> AsyncIterator[ServerSentEvent]:
         """Streams server-sent events: `log` (new lines; the event's id is the byte after them), `state` (the build, on
@@ -200,8 +197,7 @@ def build_router(
 
     @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
     async def cancel(request: Request, build: Found) -> Any:
-        """Cancels the build, which becomes `cancelled` once its processes have ended. 409 if it has ended or is being
-        deployed."""
+        """Cancels the build; it is `cancelled` once its processes have ended. 409 if it has ended or is deployed."""
         stop = StopRequest(state=BuildState.CANCELLED, reason="cancelled by hand")
         asked = await store.update(build.id, lambda stored: with_stop(stored, stop))
         if asked.ended or asked.stop is None:

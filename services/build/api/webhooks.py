@@ -62,8 +62,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         summary="Process a delivery again",
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
-        """Fetches the app's source again, and builds the branch's head unless that was queued before. 409 if the
-        delivery was not a push."""
+        """Fetches the source again, and builds the branch's head unless that was queued. 409 if it was no push."""
         return await webhook_handler.again(app, delivery_id)
 
     return router

@@ -31,7 +31,7 @@ class _AppFields(View):
     branches: Branches
     gates: Gates = Field(Gates(), description="Minimum of the gates; a manifest may only tighten them.")
     flaky: Flaky = Field(Flaky(), description="Limits for flaky tests; a manifest may only tighten them.")
-    gate: Gate | None = Field(None, description="`push`: pushes to production's branches are judged first.")
+    gate: Gate | None = Field(None, description="`push`: pushes to production's branches need a verdict first.")
     created_at: datetime
 
 
@@ -66,7 +66,7 @@ class AppSettings(Model):
     flaky: Flaky | None = Field(None, description="Limits for flaky tests; null means the platform's default.")
     gate: Literal["push", "none"] | None = Field(
         None,
-        description="`push`: a push to a branch of production is accepted once its commit has passed. `none`: always.",
+        description="`push`: pushes to production's branches are accepted once their commits have passed; `none`: always.",
     )
     source: SourceSettings | None = Field(
         None, description="Repository of a forge that the app is fetched from; null: it is pushed here."

@@ -56,15 +56,14 @@ class StepRun(View):
 class Expired(View):
     """Records which of the build's files (log, artifact) retention has deleted, and when."""
 
-    log: datetime | None = Field(None, description="When its log and the details of its reports were deleted.")
+    log: datetime | None = Field(None, description="Time at which log and report details were deleted.")
     artifact: datetime | None = Field(
-        None, description="When its artifact was deleted; a new build of the commit makes another."
+        None, description="Time at which the artifact was deleted; a new build of the commit makes another."
     )
 
 
 class StopRequest(View):
-    """Records the request to cancel or supersede a running build. It is stored before the build's processes are
-    stopped."""
+    """Records the request to cancel or supersede a running build. Stored before its processes are stopped."""
 
     state: Literal[BuildState.CANCELLED, BuildState.SUPERSEDED]
     reason: str
@@ -73,9 +72,9 @@ class StopRequest(View):
 class Build(BuildView):
     """Holds a build's record; response body of `GET /builds/{id}`."""
 
-    number: int = Field(description="Counts up per app.")
+    number: int = Field(description="Number of the build, which counts up per app.")
     reason: str = ""
-    stage: Stage | None = Field(None, description="Stage that it is in, or that it ended in.")
+    stage: Stage | None = Field(None, description="Stage that the build is in, or in which it ended.")
     steps: list[StepRun] = Field([])
     gates: list[GateResult] = Field([])
     flaky: list[FlakyTest] = Field([], description="All flaky tests that influenced the verdict.")
@@ -103,25 +102,22 @@ class Build(BuildView):
     )
     created_at: datetime
     started_at: datetime | None = None
-    sealed_at: datetime | None = Field(None, description="When its artifact was sealed.")
+    sealed_at: datetime | None = Field(None, description="Time at which its artifact was sealed.")
     finished_at: datetime | None = None
 
     @property
     def group(self) -> tuple[str, str | None, bool]:
-        """Returns the supersede key: a newer build with the same key supersedes older ones; pre-receive builds never
-        supersede accepted ones."""
+        """Returns the supersede key: a new build supersedes older ones of equal app and branch, and equal `door`."""
         return self.app, self.branch, self.door
 
     @property
     def judged_for(self) -> Environment | None:
-        """Returns the environment whose steps and rules apply: production for a pre-receive build, else
-        `environment`."""
+        """Returns the environment whose rules apply: production for pre-receive builds, else `environment`."""
         return Environment.PRODUCTION if self.door else self.environment
 
     @property
     def speaks_for(self) -> str | None:
-        """Returns the branch on whose badge, gate trends and recovery this build counts; None for a pre-receive
-        build."""
+        """Returns the branch whose badge and gate trends this build updates; None for a pre-receive build."""
         return None if self.door else self.branch
 
     @property
@@ -135,8 +131,8 @@ class Build(BuildView):
 
 
 def with_expiry(build: Build, expired: Expired) -> Build:
-    """Returns the build with the times of `expired` recorded; times that are already recorded stay. Raises ValueError
-    if the build has not ended."""
+    """Returns the build with the times of `expired`; times recorded before stay. Raises ValueError if it has not
+    ended."""
     if not build.ended:
         raise ValueError(f"{build.id} has not ended")
     before = build.expired
@@ -149,8 +145,7 @@ def with_changes(build: Build, **changes: Any) -> Build:
 
 
 def started(build: Build, now: datetime) -> Build:
-    """Returns the build as running, with `attempt` increased and no steps or results: also a running build begins
-    anew."""
+    """Returns the build as running from the start: without steps or results, and with `attempt` increased."""
     state = S.RUNNING if build.state is S.RUNNING else transition(TRANSITIONS, build.state, S.RUNNING)
     return with_changes(
         build,

@@ -106,8 +106,7 @@ def _steps(before: Build, after: Build) -> list[StepChange]:
 
 
 def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str]]:
-    """Returns the tests that changed, as `<step>: <id>`, by kind of change: `newly_failing`, `fixed`, `added`,
-    `gone`."""
+    """Returns lists of changed tests (`<step>: <id>`) under the keys `newly_failing`, `fixed`, `added` and `gone`."""
     old, new = _outcomes(was), _outcomes(now)
     return {
         "newly_failing": sorted(test for test in new if new[test] and not old.get(test, False)),
@@ -127,8 +126,7 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
-    """Returns the findings of `these` that `those` lacks or has fewer times. Findings match by rule, file and message,
-    not by line."""
+    """Returns the findings that `those` lacks or has fewer times. They match by rule, file and message, not by line."""
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []
     for each in these:

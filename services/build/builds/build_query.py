@@ -45,8 +45,7 @@ class SearchResult:
     following: int | None
     """Position to pass as `before` for the next page; None on the last page."""
     scanned: int
-    """Number of builds that were read. A search also ends after a fixed number, so that `builds` may be short although
-    more builds follow."""
+    """Number of builds that were read. The search stops at a limit, even if `builds` is not full."""
 
 
 async def find(
@@ -77,8 +76,8 @@ async def find(
 
 
 async def judged_before(store: BuildStore, build: Build) -> Build | None:
-    """Returns the last judged build of the same app and branch before `build`; None without a branch, or if about 1 000
-    earlier builds hold none."""
+    """Returns the last judged build of the same app and branch before `build`; None if it is too far back, or
+    missing."""
     wanted = Filter(app=build.app, branch=build.branch, states=JUDGED)
     if build.branch is None:
         return None

@@ -22,8 +22,7 @@ Answer = TypeVar("Answer")
 
 
 class BuildRecorder:
-    """Stores the changes of one build. Every method retries while Redis is unreachable, and raises Stopped once `stop`
-    is set."""
+    """Stores the changes of one build. Retries while Redis is unreachable, and raises Stopped once `stop` is set."""
 
     def __init__(self, store: BuildStore, build_id: str, stop: Stop, now: Callable[[], datetime]) -> None:
         self.store = store
@@ -40,8 +39,7 @@ class BuildRecorder:
         self.build = await self.patiently(lambda: self.store.build(self._id))
 
     async def update(self, change: Change) -> None:
-        """Stores `change(stored)`. If a stop of the build was requested meanwhile, it stores nothing and raises
-        Stopped."""
+        """Stores `change(stored)`. Stores nothing and raises Stopped if a stop of the build has been requested."""
         async with self._lock:
             self.build = await self.patiently(
                 lambda: self.store.update(

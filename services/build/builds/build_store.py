@@ -66,8 +66,7 @@ class BuildStore:
         return int(await self._redis.incr(f"build:number:{app}"))
 
     async def add(self, build: Build, *, is_head: bool) -> None:
-        """Adds a queued build; with `is_head`, also records its commit as the last one queued for its branch.
-        Idempotent."""
+        """Adds a queued build; with `is_head`, its commit counts as the last one queued for its branch. Idempotent."""
         position = await self._redis.incr("build:place")
 
         async def write(pipe: Pipeline) -> None:
@@ -135,8 +134,7 @@ class BuildStore:
         return int(position)
 
     async def note(self, build_id: str, expired: Expired) -> Build:
-        """Records which of the build's files (log, artifact) retention has deleted. Raises NotFound; ValueError if the
-        build has not ended."""
+        """Records which files of a build have expired. Raises NotFound; ValueError if the build has not ended."""
         noted = with_expiry(await self.build(build_id), expired)  # only this writes to a build that has ended
         await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
         return noted
@@ -157,8 +155,7 @@ class BuildStore:
         return [Build.model_validate_json(text) for text in texts if text]
 
     async def heads(self, app: str) -> dict[str, Head]:
-        """Returns branch → the commit last queued for it, and that build's id (empty if the commit asked not to be
-        built)."""
+        """Returns branch → the commit last queued for it, and its build's id (empty for [CI SKIP])."""
         stored: Any = await self._redis.hgetall(f"build:heads:{app}")
         return {branch: (text[:40], text[41:]) for branch, text in stored.items()}
 
@@ -175,8 +172,7 @@ class BuildStore:
         return set(ids)
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
-        """Returns the branch's last build that ended in success, failure or error; None without one. Ignores
-        pre-receive builds."""
+        """Returns the branch's last build that ended in success, failure or error, except pre-receive ones, or None."""
         build_id: Any = await self._redis.hget(f"build:judged:{app}", branch)
         return await self.build(build_id) if build_id else None
 

@@ -52,8 +52,8 @@ def statuses_of(build: Build) -> PendingStatuses:
 
 
 def _judged(build: Build, stage: Stage) -> Status:
-    """Returns the status of a stage before the deploy. It succeeds only after the gates, which judge when all these
-    stages have ended."""
+    """Returns the status of a stage before `deploy`. It succeeds only once the gates have judged, after all such
+    stages."""
     if build.passed or build.state is S.SUCCESS:
         return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))
     if build.state is S.QUEUED:
@@ -77,7 +77,7 @@ def _running(build: Build, stage: Stage) -> Status:
 
 def _failure(build: Build, stage: Stage) -> Status:
     refused = [gate for gate in build.gates if not gate.passed]
-    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # none: what passed could not be sealed
+    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # none: sealing failed
     if stage in stages:
         own = [gate for gate in refused if _stage_of(gate, build) is stage]
         return Status(stage=stage, verdict=V.FAILURE, description=_reasons(own) or build.reason)

@@ -14,8 +14,7 @@ _DONE = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.ca
 
 
 def mark(pipe: Pipeline, before: Build | None, after: Build) -> None:
-    """Queues the build's statuses on the transaction `pipe` if the change altered any. They replace those queued
-    before."""
+    """Queues the build's statuses on the transaction `pipe`, if the change altered any. They replace earlier ones."""
     statuses = statuses_of(after)
     if before is None or statuses_of(before) != statuses:
         pipe.hset(STATUSES, after.id, statuses.model_dump_json())

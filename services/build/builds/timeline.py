@@ -15,8 +15,7 @@ class Span:
 
     name: str
     state: str
-    """State of the step; for spans between steps `queued`, `quiet` or `passed`, and for the deploy the build's
-    state."""
+    """State of the step; `queued`, `quiet` or `passed` for other spans; the build's state for the deploy."""
     start_s: float
     """Seconds since the build was queued."""
     seconds: float

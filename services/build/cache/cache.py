@@ -18,8 +18,7 @@ from shared.models import Environment
 
 
 async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
-    """Returns the baseline of the build's branch, else that of a branch mapped to production; None if neither
-    exists."""
+    """Returns the baseline of the build's branch, else of a branch mapped to production; None if neither has one."""
     production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
     for branch in [recorder.build.branch, *production]:
         if branch is not None:
@@ -55,8 +54,7 @@ class BuildCache:
         return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
-        """Returns an earlier build that passed with this build's cache key and whose artifact still exists unchanged;
-        None without one."""
+        """Returns an earlier build with the same cache key that passed and whose artifact still exists, or None."""
         recorder, entry = self._recorder, await self._entry()
         if entry is None:
             return None
@@ -69,22 +67,20 @@ class BuildCache:
         return earlier if await self._executor.has(earlier.artifact) else None
 
     async def remember(self, baseline: Baseline) -> None:
-        """Stores the build under its cache key. Call it before the build's record says `passed`: the entry is ignored
-        until then."""
+        """Stores the build under its cache key. Has no effect until the build's record says `passed`."""
         build = self._recorder.build
         if (key := build.judgement) is not None:
             entry = CacheEntry(build=build.id, baseline=baseline)
             await self._recorder.patiently(lambda: self._store.put(build.app, key, entry))
 
     async def forget(self) -> None:
-        """Removes the entry under the build's cache key. Call it when the build has failed, so that no earlier pass is
-        reused."""
+        """Removes the entry under the cache key of the build, which has failed, so that no pass is reused."""
         build = self._recorder.build
         if (key := build.judgement) is not None:
             await self._recorder.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
-        """Makes the baseline of this build, which has passed, that of its branch. Idempotent."""
+        """Stores the baseline under the build's cache key as that of its branch. Call it once the build has passed."""
         build, entry = self._recorder.build, await self._entry()
         if build.branch is not None and entry is not None:
             put = partial(self._history.put_baseline, build.app, build.branch, entry.baseline)

@@ -58,15 +58,14 @@ def judgement_key(
 
 
 def may_be_reused(earlier: Build, now: datetime) -> bool:
-    """Returns True if `earlier` passed, its artifact has not expired, and the quarantines that influenced its verdict
-    still last."""
+    """Returns True if `earlier` passed, its artifact has not expired, and no quarantine behind its verdict has
+    ended."""
     is_there = earlier.passed and earlier.artifact is not None and earlier.expired.artifact is None
     return is_there and all(now < each.until for each in earlier.flaky)
 
 
 def reused(build: Build, earlier: Build, now: datetime) -> Build:
-    """Returns the build as passed, with artifact and gates of `earlier`. `reused` becomes the id of the build that
-    ran."""
+    """Returns the build as passed, with artifact and gates of `earlier`. Its `reused` names the build that ran."""
     return with_changes(
         build,
         artifact=earlier.artifact,

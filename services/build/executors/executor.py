@@ -13,8 +13,8 @@ from shared.models import Artifact
 
 
 class Unsealed(Exception):
-    """Reports that a commit cannot become an artifact, by its own fault. The message is the rest of a sentence that
-    begins with "it"."""
+    """Reports that a commit cannot become an artifact, by its own fault. The message continues a sentence after
+    "it"."""
 
 
 BRANCH = "CI_COMMIT_BRANCH"  # where a step finds its branch's name
@@ -48,14 +48,12 @@ class ServiceOrder:
     port: int | None
     """Port on which a service in a container listens. A service that is a process gets a free port in $PORT instead."""
     ready: str | None
-    """Command that succeeds once the service is ready; None: the service is ready when it listens on its port, or when
-    its image's HEALTHCHECK passes."""
+    """Command that succeeds once the service is ready; None: it listens, or its image's HEALTHCHECK passes."""
     timeout_s: float
     """Seconds within which the service has to be ready."""
 
     def address(self, host: str, port: int | None) -> dict[str, str]:
-        """Returns the variables by which a step's commands find the service: `<NAME>_HOST` and, with a port,
-        `<NAME>_PORT`."""
+        """Returns the variables that locate the service for commands: `<NAME>_HOST` and perhaps `<NAME>_PORT`."""
         name = self.name.upper().replace("-", "_")
         return {f"{name}_HOST": host, **({f"{name}_PORT": str(port)} if port is not None else {})}
 
@@ -69,8 +67,7 @@ class Order:
     timeout_s: float
     """Seconds that all commands together may take."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Further variables for the commands, which override all others. They may be secrets, so they never appear in a
-    command line."""
+    """Further variables for the commands, which override others. They never appear in a command line."""
     image: str | None = None
     """Image in which the commands run; None lets the executor choose. Executors without images ignore it."""
     reports: Sequence[str] = ()
@@ -117,14 +114,12 @@ class Leavings:
 
 class Executor(Protocol):
     """Runs the steps of a build and seals its artifact: `prepare` once, `run` for each step (also in parallel), `seal`
-    if the build passed, `discard` at the end in any case. `output` gets the printed bytes as they arrive. A call ends
-    all processes that it started before it returns: normally, on a time-out, when `stop` is set, and when it is
-    cancelled."""
+    if the build passed, `discard` in any case. `output` gets the printed bytes as they arrive. Each call ends all
+    processes that it started before it returns, also on a time-out, when `stop` is set, and when it is cancelled."""
 
     @property
     def builds_images(self) -> bool:
-        """Returns True if artifacts are images. Then `seal` needs a `source`, and a Dockerfile may replace the run
-        command."""
+        """Returns True if artifacts are images: `seal` needs a `source`, and a Dockerfile may replace the command."""
         ...
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
@@ -137,18 +132,15 @@ class Executor(Protocol):
         ...
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Returns the artifact with its digest. Idempotent: the same commit gives the same artifact. Raises Unsealed
-        and Stopped."""
+        """Returns the artifact. Idempotent: equal commits give equal artifacts. Raises Unsealed and Stopped."""
         ...
 
     async def has(self, artifact: Artifact) -> bool:
-        """Returns True if the artifact still exists unchanged. Protects it for a while from garbage collection by
-        age."""
+        """Returns True if the artifact exists unchanged. Postpones its garbage collection by age."""
         ...
 
     async def images(self) -> Images | None:
-        """Returns ref and digest of every sealed image that still exists; None if artifacts are not images or the
-        engine does not answer."""
+        """Returns ref and digest of all sealed images; None without images or without an answer of the engine."""
         ...
 
     async def end_leftovers(self, workspace: Workspace) -> int:
@@ -160,7 +152,7 @@ class Executor(Protocol):
         ...
 
     async def leavings(self) -> Leavings:
-        """Returns the builds and apps of which more than artifacts exists, from whichever run of the service."""
+        """Returns the builds and apps for which more than artifacts exists, also from earlier runs of the service."""
         ...
 
     async def remove(self, leavings: Leavings) -> None:

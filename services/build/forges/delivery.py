@@ -47,7 +47,7 @@ class WebhookDelivery(View):
     branch: str | None = None
     commit: str | None = None
     received_at: datetime
-    asked_at: datetime = Field(description="When it was received, or last redelivered.")
+    asked_at: datetime = Field(description="Time of its receipt, or of its last redelivery.")
     state: WebhookDeliveryState = Field(description="`fetched`: the fetch brought no new commit to build.")
     reason: str = ""
     builds: list[str] = Field([], description="Id of the build of the branch's head.")
@@ -83,8 +83,7 @@ def became(
 
 
 def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
-    """Returns the delivery as `received` once more; unchanged if it still waits. Raises Conflict if it was not a
-    push."""
+    """Returns the delivery as `received`, unchanged if it still waits. Raises Conflict if it was not a push."""
     if delivery.waits:
         return delivery
     if delivery.commit is None:

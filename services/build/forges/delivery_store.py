@@ -31,17 +31,16 @@ return 'new ' .. number
 class DeliveryStore:
     """Stores `build:deliveries:<app>` (hash by number), `build:delivery-number:<app>` (counter),
     `build:deliveries-waiting` (set of `<app> <number>`) and `build:delivered:<app>:<digest of the forge's id>` →
-    number. Every method raises `RedisError` when Redis is unreachable. Each write is atomic, but `save` writes 50
-    deliveries at a time."""
+    number. Every method raises `RedisError` when Redis is unreachable. Each write is atomic, except `save`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._add: Any = redis.register_script(_ADD)
 
     async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
-        """Stores the delivery under a new id and returns it, and True. If the forge has sent the same `forge_id` in the
-        last 8 days, nothing is stored: returns the delivery stored then (`delivery` itself with its id, if that one is
-        gone), and False."""
+        """Stores the delivery under a new id and returns it, and True. If the forge sent the same `forge_id` in the
+        last 8 days, stores nothing, and returns the delivery stored then (if removed: `delivery` with its id) and
+        False."""
         app = delivery.app
         digest = hashlib.sha256(delivery.forge_id.encode()).hexdigest()[:32]
         keys = [f"build:delivered:{app}:{digest}", f"build:delivery-number:{app}", _key(app), WAITING]

@@ -55,8 +55,7 @@ def _usual_url(source: Source, commit: str) -> str:
 
 
 def _gitlab_url(source: Source, commit: str) -> str:
-    """Returns the statuses URL of GitLab. If GitLab is served under a path of its host, `api_url` has to hold that
-    path."""
+    """Returns the statuses URL of GitLab. A GitLab below a path of its host needs that path in `api_url`."""
     where = place(source)
     root = (source.api_url or where.root).rstrip("/")
     below = urlsplit(root).path.strip("/")

@@ -134,8 +134,7 @@ class StatusOutbox:
             raise StatusNotSent(f"it answered {answer.status_code}")
 
     def _gives_up(self, app: str, build: str, reason: str) -> bool:
-        """Returns True if sending this build's statuses has failed for an hour; else sets the app's back-off: 2, 4, 8 …
-        300 s."""
+        """Returns True if sending has failed for an hour; else sets the app's back-off: 2, 4, 8 … 300 s."""
         since = self._since.setdefault(build, self._clock())
         if self._clock() - since >= GIVE_UP_S:
             log.warning("the forge was not told of %s: %s", build, reason)

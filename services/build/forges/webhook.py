@@ -1,6 +1,5 @@
 """Reads a forge's webhook call: its signature, its delivery id, and what was pushed. Pure. GitHub signs in
-X-Hub-Signature-256, Gitea also in X-Gitea-Signature (without prefix); GitLab sends the secret itself in
-X-Gitlab-Token."""
+X-Hub-Signature-256, Gitea also in X-Gitea-Signature; GitLab sends the secret itself in X-Gitlab-Token."""
 
 import hashlib
 import hmac

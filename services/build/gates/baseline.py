@@ -31,8 +31,8 @@ def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
-    """Returns, as a measure, the findings that the baseline lacks or has fewer times. If a gate in `measures` whose
-    findings count has no figure, the result has none either. Without a baseline all findings are new."""
+    """Returns, as a measure, the findings that the baseline lacks or has fewer times; all of them without a baseline.
+    If one of the gates that report findings has no figure in `measures`, the result has none either."""
     for gate in FINDING_GATES:
         if gate in measures and measures[gate].figure is None:
             return Measure(None, f"{gate}: {measures[gate].reason}")
@@ -72,8 +72,8 @@ def changed_coverage(
 
 
 def changed_lines(diff: str) -> dict[str, list[range]]:
-    """Returns file → added or changed lines, numbered as in the newer commit, from the output of `git diff -U0`. Raises
-    ValueError."""
+    """Returns file → added or changed lines, as the newer commit numbers them. `diff` is the output of `git diff -U0`.
+    Raises ValueError."""
     changed: dict[str, list[range]] = {}
     file = None
     lines = _lines(diff)

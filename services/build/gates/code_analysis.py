@@ -13,7 +13,7 @@ from services.build.system.sandboxed_tool import ToolFailed, answer
 from shared.manifest import MIB
 
 LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for it, detect-secrets 90
-# Minified files are not source; nobody reads their functions.
+# Minified files are not source.
 LIZARD = ["lizard", "--csv", "--no-gitignore", "-i", "-1", "-x", "*.min.js"]
 ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
 DETECT_SECRETS = ["detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]

@@ -11,9 +11,8 @@ from services.build.reports.metric import Finding, Measure, Offender
 
 
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
-    """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (lines of the longest
-    function) from the output of `lizard --csv`. Functions above the default thresholds are findings. Raises
-    ValueError."""
+    """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (most lines) from the
+    output of `lizard --csv`. Functions above the default thresholds are findings. Raises ValueError."""
     rows = (row for row in csv.reader(io.StringIO(output)) if row)
     # Columns: lines of code, complexity, tokens, parameters, length, location, file, function, long name, start, end.
     functions = [(int(row[1]), int(row[4]), row[6].removeprefix(folder), int(row[9]), row[7]) for row in rows]
@@ -41,8 +40,7 @@ def secrets_measure(output: str, folder: str) -> Measure:
 
 
 def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """Returns the largest value as a measure; 0 without any function. `figures` holds value, file, line and name of
-    each function."""
+    """Returns the largest value, or 0, as a measure. `figures` holds value, file, line and name of each function."""
     above = sorted((each for each in figures if each[0] > getattr(DEFAULTS, gate)), reverse=True)
     worst = heapq.nlargest(OFFENDERS_KEPT, figures)
     findings = tuple(Finding(f"lizard {gate}", _function_place(each)) for each in above)

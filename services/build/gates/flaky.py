@@ -1,6 +1,5 @@
 """Detects flaky tests, which both fail and pass on one commit, from earlier builds and from a second run. They are
-quarantined, and verdicts always list them. Pure. A test is identified by its id and its step: steps may run the same
-test with different Pythons."""
+quarantined, and verdicts always list them. A test is identified by its id and its step. Pure."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence

@@ -81,8 +81,7 @@ def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
 def evaluate(
     gates: Gates, measures: Mapping[str, Measure], previous: Mapping[str, float] | None = None
 ) -> list[GateResult]:
-    """Returns a result for each gate that has a threshold, in the order of `Gates`. `previous` holds figures by gate of
-    the branch's last judged build."""
+    """Returns a result for each gate with a threshold. `previous` holds the last judged build's figures by gate."""
     return [
         judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
         for name, threshold in gates

@@ -26,8 +26,7 @@ class Reported:
     """Gate → reason why the report that it needs was refused."""
 
     def read(self, kind: str, data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> None:
-        """Parses a report of the kind `junit`, `coverage` or `sarif`, with secrets in names and messages masked by
-        `mask`. Raises Unreadable."""
+        """Parses a `junit`, `coverage` or `sarif` report; `mask` masks secrets in its texts. Raises Unreadable."""
         if kind == "junit":
             self.cases = read_junit(data, not_before, mask)
         elif kind == "coverage":
@@ -69,8 +68,7 @@ class Collected:
             self.unreadable.setdefault(gate, reason)
 
     def measures(self) -> dict[str, Measure]:
-        """Returns gate → measure. A gate without any report is missing; one with an unreadable report has a measure
-        without a figure."""
+        """Returns gate → measure; without a figure if a report was unreadable. Gates without reports are missing."""
         found: dict[str, Measure] = {}
         if self.suites:
             failing = tuple(offender for suite in self.suites for offender in suite.offenders)
@@ -106,9 +104,8 @@ class Collected:
 def collect(
     reports: Reports, folder: Path, start: StepStart, committed: Collection[str], mask: Callable[[str], str] = str
 ) -> Reported:
-    """Reads the reports that the step wrote in `folder` after `start`; the result's `unreadable` says which were
-    refused. `committed` holds the blob ids of the commit's files, copies of which are refused. `mask` masks secrets in
-    names and messages."""
+    """Reads the reports that the step wrote in `folder` after `start`, and notes refused ones in `unreadable`.
+    `committed` holds the blob ids of the commit's files, copies of which are refused; `mask` masks secrets in texts."""
     reported = Reported()
     for kind, path in reports:
         if path is not None:

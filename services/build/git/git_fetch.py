@@ -53,9 +53,8 @@ class Fetcher:
         self._timeout_s = timeout_s
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
-        """Updates those of `branches` that exist in the source and differ here: all of them, or none if it fails.
-        Branches deleted in the source stay here. Idempotent. Calls for one app must not overlap. Ends git when
-        cancelled. Raises FetchFailed."""
+        """Updates those of `branches` that exist in the source, all or none. Branches deleted there stay here. Calls
+        for one app must not overlap. Idempotent. Ends git when cancelled. Raises FetchFailed."""
         try:
             token = self._vault.open(source.token) if source.token else ""
         except VaultError as error:
@@ -76,8 +75,7 @@ class Fetcher:
     async def _git(
         self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
     ) -> list[str]:
-        """Runs git and returns the printed lines, of at most 1 MiB. Raises FetchFailed, with `token` masked in git's
-        message."""
+        """Runs git and returns its printed lines, at most 1 MiB. Raises FetchFailed, with `token` masked."""
         lines: list[str] = []
         splitter, size = LineSplitter(), 0
 
@@ -120,8 +118,7 @@ def _config(source: Source, token: str) -> dict[str, str]:
 
 
 def _reason(lines: list[str], token: str) -> str:
-    """Returns git's message on one line, with the token masked, cut to 300 characters, and with a remedy if access was
-    denied."""
+    """Returns git's message, with the token masked, cut to 300 characters, and with a remedy if access was denied."""
     said = "; ".join(line.strip() for line in lines if line.strip())
     said = (said.replace(token, "***") if token else said)[:REASON_CHARACTERS]
     if any(sign in said.lower() for sign in _DENIED):

@@ -1,6 +1,6 @@
 """Serves git's smart HTTP protocol: an ASGI app around `git http-backend`. A push is received in full before git sees
-it, so that a client that disconnects half-way changes nothing. git's output is sent as it comes, so that the pusher can
-follow the build's log."""
+it, so a client that disconnects half-way changes nothing. Output is sent as it comes: the pusher follows the build's
+log."""
 
 import asyncio
 import logging

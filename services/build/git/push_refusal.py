@@ -16,8 +16,8 @@ _TYPE = [(b"content-type", b"application/x-git-receive-pack-result"), (b"connect
 
 
 def refs_of(body: IO[bytes]) -> list[bytes] | None:
-    """Returns the refs that a push updates, from the beginning of its body; None if it is not a push, or if the client
-    does not support reports."""
+    """Returns the refs that a push updates. None if the body is no push, or if its client could not read the
+    refusal."""
     body.seek(0)
     head = body.read(LONGEST_HEAD)
     refs, able = [], set[bytes]()
@@ -30,8 +30,8 @@ def refs_of(body: IO[bytes]) -> list[bytes] | None:
 
 
 async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive: Receive, send: Send) -> None:
-    """Sends the refusal. `reason` is shown on the terminal, `brief` after each ref; `limit` is the largest size of a
-    push, in bytes."""
+    """Sends the refusal: `reason` for the terminal, `brief` for each ref. `limit` is the largest size of a push in
+    bytes."""
     await send({"type": "http.response.start", "status": 200, "headers": _TYPE})
     await send({"type": "http.response.body", "body": _in(_TERMINAL, f"{reason}\n".encode()), "more_body": True})
     drained, more = 0, True

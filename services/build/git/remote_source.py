@@ -24,22 +24,22 @@ class Forge(StrEnum):
     GITLAB = "gitlab"
 
 
-# Any name goes with a personal token; these also go with the tokens of apps and of OAuth.
+# A personal token accepts any name; tokens of apps and of OAuth need these.
 USERNAMES = {Forge.GITHUB: "x-access-token", Forge.GITEA: "slipway", Forge.GITLAB: "oauth2"}
 
 
 class SourceSettings(Model):
-    """Field `source` of `PUT /apps/{app}`. It replaces the whole source, but a token or webhook_secret that is left out
-    stays; null removes it."""
+    """Field `source` of `PUT /apps/{app}`: replaces the source, but keeps a token or webhook_secret that is left
+    out."""
 
     forge: Forge
-    url: str = Field(description="Of the clone: https://…, ssh://… or git@host:path; without credentials in it.")
-    username: str | None = Field(None, max_length=200, description="Beside the token; most forges take any name.")
+    url: str = Field(description="Clone URL: https://…, ssh://… or git@host:path, without credentials.")
+    username: str | None = Field(None, max_length=200, description="User name for the token; most forges accept any.")
     token: SecretStr | None = Field(
         None, max_length=4000, description="Write-only. Reads the repository over https, and reports commit statuses."
     )
     webhook_secret: SecretStr | None = Field(None, max_length=4000, description="Write-only. Signs the forge's calls.")
-    api_url: str | None = Field(None, description="Where the forge's API is, if not where the forge usually has it.")
+    api_url: str | None = Field(None, description="Base URL of the forge's API, if it is an unusual one.")
 
 
 class SourceView(View):

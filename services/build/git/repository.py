@@ -97,8 +97,7 @@ class Repositories:
         fresh.rename(path)
 
     def gate(self, app: str, gated: bool) -> None:
-        """Turns the pre-receive gate of the app's repository on or off; makes the repository if there is none.
-        Idempotent."""
+        """Turns the app's pre-receive gate on or off; makes the repository if there is none. Idempotent."""
         self.ensure(app, gated=gated)
         if gated:
             (self.path(app) / GATED).touch()
@@ -114,8 +113,7 @@ class Repositories:
         remove(gone)
 
     def heads(self, app: str) -> dict[str, str]:
-        """Returns branch → commit. If HEAD names a missing branch, it first points HEAD to an existing one, so that
-        clones check something out."""
+        """Returns branch → commit. Also points HEAD to an existing branch if its own is missing, for clones."""
         if not self.exists(app):
             return {}
         lines = self._git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
@@ -145,8 +143,7 @@ class Repositories:
         return self._run(*command, first=LONGEST_MESSAGE_BYTES).decode(errors="surrogateescape")
 
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
-        """Returns every file, link and submodule of the commit. Raises BadTree, at the first entry, if it exceeds the
-        limits."""
+        """Returns every file, link and submodule of the commit. Raises BadTree if it exceeds the limits."""
         listing = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit]
         with self._started("--git-dir", str(self.path(app)), *listing) as git:
             assert git.stdout is not None
@@ -191,8 +188,7 @@ class Repositories:
             index.unlink(missing_ok=True)
 
     def git(self, app: str, *arguments: str, stdin: str = "", **variables: str) -> str:
-        """Runs git on the app's repository and returns its output. `variables` are added to git's environment. Raises
-        GitFailed."""
+        """Runs git on the app's repository, with `variables` set, and returns its output. Raises GitFailed."""
         return self._git(app, *arguments, cwd=None, stdin=stdin, **variables)
 
     def _git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:
@@ -227,9 +223,8 @@ class Repositories:
         stdin: str = "",
         **variables: str,
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """Starts git; the caller reads its output in the block. Raises GitFailed if git ends with a code that is not in
-        `ok_codes`, and GitTooSlow if it exceeds the time limit. If the caller leaves output unread, git is killed
-        without an error."""
+        """Starts git; the caller reads its output in the block. Raises GitFailed if git's exit code is not in
+        `ok_codes`, GitTooSlow after the time limit. If output is left unread, git is killed without an error."""
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as stdin_file:
             stdin_file.write(stdin.encode())

@@ -1,5 +1,5 @@
-"""Limits the trees of commits: number, total size, depth and names of files. Pure. A pack of a few kilobytes can name
-ten thousand million files. So entries are checked while git lists them, and git is ended at the first one beyond a
+"""Limits the trees of commits: number, total size, depth and names of files. Pure. A pack of kilobytes can name ten
+thousand million files, so entries are checked while git lists them, and git is ended at the first one beyond a
 limit."""
 
 import re
@@ -43,8 +43,8 @@ class TrackedFile:
 
 
 def files_of(entries: Iterator[bytes], limits: TreeLimits) -> list[TrackedFile]:
-    """Returns every file, link and submodule in the output of `git ls-tree -r -t -l -z`. Raises BadTree at the first
-    entry beyond a limit."""
+    """Returns the files, links and submodules that `git ls-tree -r -t -l -z` lists. Raises BadTree at the first beyond
+    a limit."""
     files: list[TrackedFile] = []
     total = 0
     for seen, entry in enumerate(entries, 1):

@@ -190,9 +190,8 @@ class BuildLogs:
             return b""
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
-        """Yields whole lines from byte `start` on as they come, and b"" whenever all are read and the build's state may
-        have changed. Ends when `ended` returns True and all lines are read, or when the service ends. Lines within 20
-        ms are yielded together."""
+        """Yields whole lines from byte `start` on as they come, gathered for 20 ms, and b"" whenever all are read and
+        the build's state may have changed. Ends when `ended` returns True and all is read, or when the service ends."""
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)
         try:

@@ -12,9 +12,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 class LineSplitter:
     """Splits bytes into lines. Breaks lines at 4000 characters; a lone carriage return ends a line, as in progress
-    bars. Terminal escapes are dropped, other control characters are replaced. What `mask` hides stays hidden also where
-    the bytes, or a long line, are cut. All lines of a chunk are processed at once, which is ten times as fast as one by
-    one."""
+    bars. Drops terminal escapes, replaces other control characters, and applies `mask`, also across the cuts between
+    pieces. All lines of a piece are processed at once, which is ten times as fast as one by one."""
 
     def __init__(self, mask: Mask | None = None) -> None:
         self._rest = b""

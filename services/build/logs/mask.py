@@ -62,8 +62,7 @@ class Mask:
 
 
 def _any_of(texts: Collection[str]) -> str:
-    """Returns a regular expression that matches any of the texts, all of one length. It shares common beginnings, so
-    that few branches are tried."""
+    """Returns a regular expression for texts of one length. Shared beginnings keep the number of branches small."""
     following: dict[str, list[str]] = {}
     for text in texts:
         following.setdefault(text[0], []).append(text[1:])

@@ -10,8 +10,7 @@ from shared.manifest import Flaky, Gates, Manifest
 
 @dataclass(frozen=True)
 class Fault:
-    """Describes a fault of a manifest: the field, its line, and a detail that is its predicate and includes the
-    remedy."""
+    """Describes a fault of a manifest: field, line, and a detail that completes the sentence and names the remedy."""
 
     field: str
     detail: str

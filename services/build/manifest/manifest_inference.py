@@ -37,9 +37,8 @@ def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -
 
 
 def run_command(files: Mapping[str, bytes], *, images: bool = False) -> str | None:
-    """Returns the command that runs the app: `web:` of the Procfile, npm's start script, or Python with app.py or
-    main.py. Returns None if there is none, or if `images` is True and a Dockerfile exists. Raises BadManifest if
-    package.json is not JSON."""
+    """Returns the command that runs the app: `web:` of the Procfile, npm's start script, or app.py or main.py; None
+    without any, and if `images` is True and a Dockerfile exists. Raises BadManifest if package.json is not JSON."""
     if web := _WEB.search(files.get("Procfile", b"").decode(errors="replace")):
         return web[1].strip()
     if images and DOCKERFILE in files:

@@ -33,8 +33,7 @@ class BadManifest(ValueError):
 
 
 def parse_manifest(data: bytes, app: str) -> Manifest:
-    """Returns the parsed manifest. Raises BadManifest, also if its `app` differs from `app`, the name in the push
-    URL."""
+    """Returns the manifest. Raises BadManifest, also if its app is not `app`, the name in the push URL."""
     root = _compose(data)
     try:
         manifest = Manifest.model_validate(yaml.safe_load(data))
@@ -78,8 +77,7 @@ def _compose(data: bytes) -> yaml.Node:
 
 
 def _refuse_bombs(data: bytes) -> None:
-    """Raises BadManifest for aliases, which can expand to gigabytes, and for nesting deeper than 20, which takes
-    quadratic time."""
+    """Raises BadManifest for aliases, which expand to gigabytes, and deep nesting, which takes quadratic time."""
     depth = 0
     for token in yaml.scan(data, Loader=yaml.SafeLoader):
         line = token.start_mark.line + 1

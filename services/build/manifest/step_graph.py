@@ -33,8 +33,7 @@ def reason_to_skip(step: Step, branch: str | None, environment: str | None) -> s
 
 
 def waits_for(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
-    """Returns step name → names of all steps that must have ended before it begins. Dependencies outside `steps` are
-    ignored."""
+    """Returns step name → names of all steps that end before it begins. Ignores dependencies outside `steps`."""
     known: dict[str, frozenset[str]] = {}
     waits: dict[str, frozenset[str]] = {}
     for stage in STAGES:
@@ -59,15 +58,13 @@ def concurrent_pairs(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
 
 
 def faults(steps: Sequence[Step]) -> list[Fault]:
-    """Returns up to 20 faulty entries of `depends_on`; if there are none, the cycles, and report paths that two
-    parallel steps share."""
+    """Returns up to 20 bad entries of `depends_on`, else the cycles and the report paths that parallel steps share."""
     named = (fault for place, step in enumerate(steps) for fault in _of_dependencies(place, step, steps))
     return list(islice(named, FAULTS_SHOWN)) or [*_cycles(steps), *_shared_reports(steps)]
 
 
 def service_faults(steps: Sequence[Step], *, containers: bool) -> list[Fault]:
-    """Returns a fault for each service that cannot run: without an image where `containers` is True, else without a
-    command."""
+    """Returns a fault for each service without an image (if `containers` is True) or command (if False)."""
     found = []
     for place, step in enumerate(steps):
         for position, service in enumerate(step.services):
@@ -128,8 +125,7 @@ def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
 
 
 def _matches(branch: str, glob: str) -> bool:
-    """Returns True if the glob matches the branch. It tracks all possible positions at once instead of backtracking, so
-    no pattern is slow."""
+    """Returns True if the glob matches the branch. Tracks all positions at once, so no pattern is slow."""
     places = {0}
     for part in re.split(r"(\*\*|\*|\?)", glob):
         if part == "**":

@@ -23,8 +23,7 @@ class DeployStage:
         self._log = log
 
     async def carry_out(self) -> End:
-        """Returns the build's final state and the reason. After a restart it goes on with the same release. Raises
-        Stopped and ArtifactLost."""
+        """Returns the build's final state and the reason. Idempotent across restarts. Raises Stopped, ArtifactLost."""
         recorder, deployer = self._recorder, self._context.deployer
         self._log.say(f"--- deploy: to {recorder.build.environment}")
         try:

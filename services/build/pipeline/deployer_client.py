@@ -40,8 +40,7 @@ class DeployerClient:
         self._poll_s = poll_s
 
     async def request(self, build: Build, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-        """Requests a release of `build` in its environment. Returns it; if the same release is live already, returns
-        that one."""
+        """Returns a release of `build` in its environment: a new one, or one that is live already."""
         path = f"/apps/{build.app}/environments/{build.environment}/releases"
         body = {"build": build.id}
         answer = await self._retried(lambda: self._deployer.post(path, body, repeatable=True), waiting, stop)

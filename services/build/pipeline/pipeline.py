@@ -112,8 +112,7 @@ class Pipeline:
         return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
 
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
-        """Records the steps that this build does not run. Returns gate → a measure without a figure, for gates whose
-        reports are therefore missing."""
+        """Records the skipped steps. Returns gate → measure without a figure, for the reports that they would write."""
         build, missing = self._recorder.build, dict[str, Measure]()
         for step in in_order(steps):
             if reason := reason_to_skip(step, build.branch, build.judged_for):
@@ -125,8 +124,7 @@ class Pipeline:
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
-        """Runs the steps and returns them with their results. Collects a step's reports as soon as it ends, in case the
-        build is stopped later."""
+        """Runs the steps and returns their results. Collects reports after each step: the build may be stopped."""
         together = {step.name for pair in concurrent_pairs(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
 
@@ -142,8 +140,7 @@ class Pipeline:
     async def _failed_steps(
         self, runner: StepRunner, steps: Sequence[Step], ends: Ends, failed: Step, end: StepEnd
     ) -> GateResult:
-        """Returns the gate `steps` as failed, with the first failed step as the reason. Records the remaining steps as
-        skipped."""
+        """Returns the gate `steps` as failed because of `failed`. Records the remaining steps as skipped."""
         await self._recorder.update(lambda build: domain.with_changes(build, excerpt=end.excerpt))
         ran = {step.name for step, _ in ends}
         for step in steps:

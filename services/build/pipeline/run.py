@@ -40,9 +40,9 @@ WHOLE = "the build"
 
 
 async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
-    """Runs the build to its end; one that an earlier run left unfinished is run again or, if it has passed, deployed.
-    When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be resumed by
-    the next service."""
+    """Runs the build to its end; one that an earlier run left unfinished begins again or, if it has passed, is
+    deployed. When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be
+    resumed."""
     recorder = BuildRecorder(context.store, build_id, stop, context.now)
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
         await recorder.load()
@@ -98,8 +98,7 @@ class _Run:
             await self.end(state, reason)
 
     async def _passes(self) -> bool:
-        """Builds and judges the commit and seals the artifact, or reuses an earlier result. Returns True if the build
-        passed."""
+        """Builds, judges and seals the commit, or reuses an earlier result. Returns True if the build passed."""
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         leftovers = await context.executor.end_leftovers(workspace)
         if recorder.build.state is BuildState.RUNNING:
@@ -142,8 +141,7 @@ class _Run:
         return await self._judged(verdict.gates, verdict.untested, verdict.baseline)
 
     async def _reuse(self, earlier: Build) -> None:
-        """Records the result of `earlier` as the build's own, and removes what an interrupted attempt of this build
-        left."""
+        """Records the result of `earlier` as this build's, and removes what an interrupted attempt left."""
         await self._context.executor.discard(self._workspace())
         await self._git.in_thread(remove, self._workspace().folder)
         which = earlier.reused or earlier.id
@@ -152,8 +150,7 @@ class _Run:
         await self._recorder.update(lambda build: cache_key.reused(build, earlier, self._recorder.now()))
 
     async def _judged(self, gates: list[GateResult], untested: bool | None, baseline: Baseline | None = None) -> bool:
-        """Records the results of the gates. Returns True if all passed and the artifact could be sealed; else ends the
-        build."""
+        """Records the gates' results. Returns True if all passed and sealing succeeded; else ends the build."""
         self._log.say("--- gates")
         for gate in gates:
             trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
@@ -210,8 +207,7 @@ class _Run:
             await self.end(stop.state, stop.reason)
 
     async def over_time(self, error: OverTime) -> None:
-        """Ends the build after a time-out: as a failure for the limit of the whole build, else as an error of the
-        platform."""
+        """Ends the build after a time-out: as a failure if the whole build took too long, else as an error."""
         recorder, state = self._recorder, BuildState.FAILURE if error.phase == WHOLE else BuildState.ERROR
         await recorder.load()
         steps = ", ".join(step.name for step in recorder.build.steps if step.state == "running")
@@ -222,8 +218,7 @@ class _Run:
         await self.end(state, f"{error}{f', in the step {steps}' if steps else ''}{waiting}")
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """Ends the build. Writes to the log before it stores the state, because followers of the log leave at a final
-        state."""
+        """Ends the build. Writes to the log before it stores the final state, at which followers of the log leave."""
         build = self._recorder.build
         if state is BuildState.SUCCESS and build.flaky:
             reason += f"; passed with flaky tests: {', '.join(each.test for each in build.flaky)}"

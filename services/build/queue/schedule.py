@@ -25,7 +25,7 @@ class End:
 
 @dataclass(frozen=True)
 class Halt:
-    """Requests to stop a running build. `stop` is the request to store before; None if it is stored already."""
+    """Requests to stop a running build. `stop` is the request that has to be stored first; None if it is stored."""
 
     build: str
     stop: StopRequest | None
@@ -40,11 +40,11 @@ def plan(
     """Returns the actions that are due now.
 
     `unended` holds queued and running builds, oldest first; `working` the ids of those that this process runs; `served`
-    maps apps to numbers, which are larger for apps that were served later.
+    maps an app to a number that grows with each start: the lowest was served longest ago.
 
-    A newer build supersedes older ones with the same `Build.group`; while one of them is being deployed, it waits. A
-    deploying build does not count against `concurrency`. A build whose commit is being judged waits for that verdict,
-    to reuse it.
+    A newer build supersedes older ones with the same `Build.group`, but waits while one of them is deployed. A
+    deploying build does not count against `concurrency`. A build whose commit is being judged waits for the verdict, to
+    reuse it.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None}

@@ -44,7 +44,7 @@ class Workers:
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, Stop] = {}
-        self._served: dict[str, int] = {}  # a new service has served nobody: the oldest begins
+        self._served: dict[str, int] = {}  # empty after a restart: then the oldest build begins
         self._turns = itertools.count(1)
         self._wake = wake
 
@@ -65,8 +65,7 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Stops all running builds when the block ends. Their records stay as they are, so that the next service
-        resumes them."""
+        """Stops the running builds when the block ends. The next service resumes them by their records."""
         try:
             yield
         finally:
@@ -105,16 +104,14 @@ class Workers:
         self._logs.wake(build_id)
 
     async def _halt(self, build_id: str, stop: StopRequest | None) -> None:
-        """Stores the stop request, then stops the build's processes: if the service dies in between, the next one knows
-        of it."""
+        """Stores the stop request before it stops the build: the service may die in between."""
         build = await self._store.update(build_id, lambda stored: with_stop(stored, stop) if stop else stored)
         if build.stop is not None and build_id in self._stops:
             self._stops[build_id].set()
 
 
 def with_stop(build: Build, stop: StopRequest) -> Build:
-    """Returns the build with the stop request; unchanged if it has passed its gates, or if an earlier request is
-    stored."""
+    """Returns the build with the stop request; unchanged if it has passed its gates or has an earlier request."""
     return build if build.passed or build.stop else domain.with_changes(build, stop=stop)
 
 

@@ -26,8 +26,7 @@ SEVERITY = {"error": 0, "warning": 1, "note": 2, "none": 3}
 
 
 class Unreadable(ValueError):
-    """Reports that a report is refused. The message is a predicate of which the report is the subject ("is not whole
-    XML")."""
+    """Reports that a report is refused. The message lacks its subject, the report ("is not whole XML")."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _cut(text: str, most: int) -> str:
-    """Returns the text with its middle left out if it is longer than `most`: the cause of a failure is mostly at an
-    end."""
+    """Returns a long text without its middle: the cause of a failure mostly stands at the beginning or the end."""
     if len(text) <= most:
         return text
     half = most // 2

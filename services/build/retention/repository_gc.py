@@ -62,8 +62,7 @@ class RepositoryGc:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> None:
-        """Packs one repository: of those that need it and were not tried within the last hour, the one with the most
-        packs."""
+        """Packs one repository: the one with the most packs that needs it and was not tried for an hour."""
         in_need = await asyncio.to_thread(self._in_need)
         if not in_need:
             return

@@ -1,5 +1,4 @@
-"""Deletes files and records of builds by the retention policy. The build's record notes a deletion before it
-happens."""
+"""Deletes files and records of builds by the retention policy. A build's record notes a deletion before it happens."""
 
 import asyncio
 import logging
@@ -26,8 +25,7 @@ SLACK = timedelta(minutes=10)  # a release that was asked for before the note ha
 
 class RetentionJob:
     """Applies the retention policy. A loop calls `step`, which may be interrupted at any point. An artifact is deleted
-    only after the deployer has said that no release uses it. `images` returns ref and digest of the existing images, or
-    None if unknown."""
+    only once the deployer has said that no release uses it. `images` returns what `Executor.images` does."""
 
     def __init__(
         self,

@@ -59,8 +59,7 @@ class Secrets:
 
 
 def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
-    """Encrypts a new value. `others` are the app's present values, which count against the limit. Raises Invalid, whose
-    message does not hold the value."""
+    """Encrypts a new value; `others` are the app's present ones. Raises Invalid, without the value in its message."""
     if not _NAME.fullmatch(name):
         raise Invalid("name", "is not a name; use letters, digits and _, no digit first, at most 200 characters")
     if _OWN_NAMES.fullmatch(name):
@@ -99,8 +98,7 @@ def forms(value: str) -> set[str]:
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """Yields the base64 form of the data, and those parts of it that also appear when the data is encoded within a
-    longer text."""
+    """Yields the data in base64, and the parts of that which also appear when it is encoded within a longer text."""
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(data).decode()
         for before in range(3):

@@ -22,8 +22,7 @@ TERMINATE_TIMEOUT_S = 1.0
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-    """Starts `command` in a session of its own. stdout and stderr go to `output`, the write end of a pipe. Raises
-    OSError."""
+    """Starts `command` in its own session, with stdout and stderr to the pipe `output`. Raises OSError."""
     # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
     return subprocess.Popen(
         command,
@@ -37,8 +36,7 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 
 async def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ends the session of a process from `start`: by SIGTERM, then by SIGKILL after one second. Waits for the process,
-    even when cancelled."""
+    """Ends the session of a process from `start`: SIGTERM, after a second SIGKILL. Waits even when cancelled."""
     await uncancelled(_terminate(process))
 
 
@@ -52,8 +50,7 @@ async def _terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 async def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills the session of a process from `start`, with all its children there. Waits for the process, even when
-    cancelled."""
+    """Kills the whole session of a process from `start`. Waits for the process even when cancelled."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await uncancelled(exit_code(process))
@@ -98,8 +95,8 @@ async def uncancelled(work: Awaitable[Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def piped(output: Output) -> AsyncIterator[int]:
-    """Yields the write end of a pipe whose content is passed to `output`. On leaving, it waits until all writers have
-    closed the pipe, at most 6 s."""
+    """Yields the write end of a pipe that is copied to `output`. Then waits, 6 s at most, until all writers have closed
+    it."""
     read_end, write_end = os.pipe()
     copying = asyncio.create_task(_copy(read_end, output))
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 Output = Callable[[bytes], None]  # takes what a program prints, as it arrives
 CHUNK = 64 * 1024
-ROOM = 256 * 1024  # in the pipe: what is printed meanwhile waits for nobody. Linux' default is 64 KiB
+ROOM = 256 * 1024  # capacity of the pipe, so that programs seldom wait; Linux' default is 64 KiB
 GATHER_S = 0.005
 
 

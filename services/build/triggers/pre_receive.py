@@ -89,8 +89,7 @@ class PreReceiveGate:
                 self._leave(build.id)
 
     async def step(self) -> None:
-        """Cancels builds for which no push waits, and removes the refs of commits that are no longer judged. A loop
-        calls it."""
+        """Cancels builds for which no push waits, and removes the refs of commits no longer judged."""
         if not self._begun:
             self._kept |= await self._objects.in_thread(self._objects.kept)
             self._begun = True
@@ -108,8 +107,8 @@ class PreReceiveGate:
                     self._kept.discard((app, commit))
 
     async def _join(self, app: App, branch: str, commit: str, objects: str) -> Build:
-        """Returns a build that judges the commit for the branch: one for which another push waits already, else a new
-        one. Raises PushRefused."""
+        """Returns the build that judges the commit for the branch, new or shared with another push. Raises
+        PushRefused."""
         async with self._locks[app.name]:
             build = await self._waited_for(app, branch, commit)
             if build is None:

@@ -80,9 +80,8 @@ class PushHandler:
             raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in failing.items()))
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
-        """Queues a build of each mapped branch whose head differs from the commit last queued, unless the commit's
-        message says [CI SKIP]. Returns branch → its head commit and the id of that commit's build (empty if it is not
-        built)."""
+        """Queues a build of each mapped branch whose head differs from the commit last queued, except for [CI SKIP].
+        Returns branch → its head commit and the id of that commit's build (empty if it is not built)."""
         async with self._one_at_a_time:
             app = await self._ensure_app(name)
             heads = await self._repositories.in_thread(self._repositories.heads, name)
@@ -108,8 +107,8 @@ class PushHandler:
         return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
-        """Queues a build on request: of a branch's head, or of a commit. A commit without a branch is not deployed.
-        Raises NotFound and Invalid."""
+        """Queues a build of a branch's head or a commit; without a branch it is not deployed. Raises NotFound,
+        Invalid."""
         app = await self._store.app(name)
         if branch is not None and commit is None:
             commit = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch)
@@ -132,8 +131,7 @@ class PushHandler:
         return await self.queue(build.app, branch=build.speaks_for, commit=build.commit)
 
     async def report(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
-        """Yields what the pusher reads: a line for each ref without a build, then the logs of the builds as they
-        grow."""
+        """Yields what the pusher reads: a line for each ref that is not built, then the logs of the builds."""
         try:
             heads = await self.queue_heads(app)
             branches = (await self._store.app(app)).branches

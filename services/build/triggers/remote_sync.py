@@ -73,8 +73,7 @@ class RemoteSync:
                 self._tasks.start(app, partial(self._serve, app))
 
     def on_delivery(self, app: str) -> None:
-        """Wakes the loop for a new delivery of the app. In a burst it leaves that to the next regular `step`, which
-        processes all of them."""
+        """Wakes the loop for a new delivery, unless a burst of them makes it wait for the next regular `step`."""
         if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
             self._wake()
 
@@ -86,8 +85,7 @@ class RemoteSync:
             self._wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
-        """Fetches the source, if the app has one, and queues a build on request. Raises NotFound, Invalid, Unavailable
-        and Timeout."""
+        """Fetches the source, if any, and queues a build. Raises NotFound, Invalid, Unavailable and Timeout."""
         app, requested_at = await self._store.app(name), self._now()
         if app.source is None or (commit and await self._push_handler.has(name, commit)):
             return await self._push_handler.queue(name, branch=branch, commit=commit)
@@ -104,7 +102,7 @@ class RemoteSync:
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, name: str) -> AsyncIterator[None]:
-        """Prevents fetches of the app during the block, which may take 30 s with the wait before it. Raises Timeout."""
+        """Prevents fetches of the app in the block, which has 30 s together with the wait for it. Raises Timeout."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S), self._locks[name]:
                 yield

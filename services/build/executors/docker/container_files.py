@@ -55,8 +55,7 @@ def place(
 
 
 def only_file(chunks: Iterator[bytes]) -> bytes:
-    """Returns the content of the one file in a tar archive; empty if it is not a plain file. Raises ValueError above
-    the size limit of reports."""
+    """Returns the content of a tar archive's only file, empty if not a plain file. Raises ValueError if too large."""
     data = bytearray()
     for chunk in chunks:
         data += chunk

@@ -22,8 +22,7 @@ def is_checked(image: Mapping[str, Any]) -> bool:
 
 
 def listens(table: str, port: int) -> bool:
-    """Returns True if a program listens on `port`, not on loopback alone. `table` is the content of `/proc/net/tcp` and
-    `tcp6`."""
+    """Returns True if a program listens on `port`, beyond loopback. `table` holds `/proc/net/tcp` and `tcp6`."""
     rows = [row.split() for row in table.splitlines()]
     places = [row[1].split(":") for row in rows if len(row) > 3 and row[3] == LISTENING and ":" in row[1]]
     return any(address not in _LOOPBACK and int(at, 16) == port for address, at in places)

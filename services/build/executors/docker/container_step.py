@@ -51,8 +51,7 @@ _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNO
 
 
 def container_side(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables that are also valid in a container: not PATH, no path of this machine, no URL on its
-    loopback address."""
+    """Returns the variables that also hold in a container: not PATH, no local path, no URL on loopback."""
     return {
         name: value
         for name, value in environment.items()
@@ -61,8 +60,7 @@ def container_side(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def kept_venv(image_id: str) -> str:
-    """Returns the path of the cached empty `.venv`. It holds the image's id, because another image may have another
-    Python."""
+    """Returns the path of the cached empty `.venv`, by the image's id: another image may have another Python."""
     return f"{CACHE}/venv/{image_id.removeprefix('sha256:')[:12]}"
 
 
@@ -90,8 +88,7 @@ def step_environment(workspace: Workspace, environment: Mapping[str, str], image
 
 
 def exit_reason(code: int, memory_bytes: int | None) -> str:
-    """Returns why a step with this exit code failed; empty for 0. `memory_bytes` is the memory limit if the step
-    exceeded it, else None."""
+    """Returns why a step failed; empty for code 0. `memory_bytes` is the memory limit if the step exceeded it."""
     if code == 0:
         return ""
     if memory_bytes is not None:

@@ -17,8 +17,7 @@ def created_at(container: Container) -> datetime:
 
 
 def ran_out_of_memory(engine: docker.DockerClient, container: Container) -> bool:
-    """Returns True if the kernel killed the container's main process, or a child of it, for lack of memory. Blocks for
-    up to a second."""
+    """Returns True if any process of the container was killed for lack of memory. Blocks for up to a second."""
     container.reload()
     state = container.attrs["State"]
     since, until = [int(container_files.moment(state[key]).timestamp()) for key in ("StartedAt", "FinishedAt")]

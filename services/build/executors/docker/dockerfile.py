@@ -25,8 +25,7 @@ _INSTALL_SCRIPTS = {"preinstall", "install", "postinstall", "prepare"}
 
 
 def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
-    """Returns the public image for the first command that starts with a Python or Node program; else chooses by the
-    names of `files`."""
+    """Returns the public image for the first command that calls Python or Node, else by the names of `files`."""
     for command in commands:
         if _NODE_PROGRAMS.match(command):
             return NODE
@@ -37,9 +36,8 @@ def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
 
 
 def dockerfile(app: str, files: Mapping[str, bytes], command: str | None, volumes: Sequence[str] = ()) -> str:
-    """Returns the text of a Dockerfile. Raises Unsealed without a `command` that runs the app, and if package.json is
-    not JSON. Its BuildKit caches are named after `app`. It makes the folders `volumes` with the app's user as owner,
-    which new volumes take over."""
+    """Returns the text of a Dockerfile. It caches packages in BuildKit under the name `app`, and makes the folders
+    `volumes` with the app's user as owner. Raises Unsealed without a `command`, and if package.json is not JSON."""
     if not command:
         raise Unsealed("has neither a Dockerfile nor `run: {command: …}` in slipway.yml; one of them is needed")
     image = base_image(files, [command])

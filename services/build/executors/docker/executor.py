@@ -103,8 +103,7 @@ class DockerExecutor:
         return docker.from_env(environment=self._variables)
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates the volumes. The first step's container copies the checkout into them; the first one with Python
-        makes `.venv`."""
+        """Creates the volumes. The first container copies the checkout; the first with Python makes `.venv`."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         await self._in_thread(self._make_volumes, workspace)
         self._unfilled[self._name(workspace)] = threading.Lock()
@@ -150,8 +149,7 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the folders of the workspace, then its containers and volumes. These stay, with a warning in the log,
-        if the engine does not answer."""
+        """Removes the workspace's folders, containers and volumes. Only logs it if the engine does not answer."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:
@@ -171,8 +169,7 @@ class DockerExecutor:
     # --- the rest blocks, and is called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact, and tags it again: the engine notes the time, by which garbage
-        collection finds unused images."""
+        """Returns the image `tag` as an artifact. Tags it again: garbage collection goes by the time of the tag."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -217,7 +214,7 @@ class DockerExecutor:
             memswap_limit=self._memory_bytes,
             pids_limit=self._processes,
             security_opt=["no-new-privileges"],
-            log_config=LogConfig(type="none"),  # output is attached; nobody reads it twice
+            log_config=LogConfig(type="none"),  # output is attached, so a log would be unused
         )
         try:
             self._fill(workspace, container)
@@ -230,8 +227,7 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the build's volume. Only the first container of a build copies; the others wait for
-        it."""
+        """Copies the checkout into the build's volume: the build's first container does, the others wait."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -260,8 +256,7 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of commands that were not run after a failed one; None if the container holds no such
-        number."""
+        """Returns the number of commands left after a failed one; None if the container does not hold it."""
         with contextlib.suppress(NotFound, ValueError):
             return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
         return None
@@ -270,7 +265,7 @@ class DockerExecutor:
         self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None", services: DockerServices
     ) -> None:
         """Removes the containers of a step and its services; returns when they are gone and all output was passed on.
-        It also ends a `making` that waits for a service."""
+        Removing the services also ends a `making` that still waits for one."""
         if not making.done():
             await self._in_thread(services.remove)
         await asyncio.wait({making})

@@ -37,15 +37,13 @@ def image_tag(workspace: Workspace, stack: str) -> str:
 
 
 def root_files(folder: Path) -> dict[str, bytes]:
-    """Returns the content by name of the root's files that tell how the app is built and run. Links are skipped: their
-    targets may lie outside."""
+    """Returns name → content of the files in `folder` that tell how the app is built and run, except links."""
     plain = [folder / name for name in READ if (folder / name).is_file() and not (folder / name).is_symlink()]
     return {path.name: path.read_bytes() for path in plain}
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
-    """Returns OCI's standard labels and the platform's own. None depends on the time, so that the same commit gives the
-    same image."""
+    """Returns OCI's labels and the platform's own. None holds the present time, so equal commits give equal images."""
     return {
         "org.opencontainers.image.created": delivery.committed_at.isoformat().replace("+00:00", "Z"),
         "org.opencontainers.image.revision": workspace.commit,
@@ -65,8 +63,7 @@ class ImageBuilder:
         self._stack = stack
 
     async def build(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> None:
-        """Builds and tags the image. When stopped or cancelled it ends the docker client, and thereby the build. Raises
-        Unsealed and Stopped."""
+        """Builds and tags the image. Ends the docker client if stopped or cancelled. Raises Unsealed and Stopped."""
         command = await asyncio.to_thread(self._command, workspace, delivery, output)
         epoch = str(int(delivery.committed_at.timestamp()))
         environment = {**self._environment, "SOURCE_DATE_EPOCH": epoch}

@@ -83,8 +83,7 @@ class Leftovers:
 
 
 def remove_container(engine: docker.DockerClient, container_id: str) -> None:
-    """Removes a container and waits until it is gone, also if another caller is removing it. Raises APIError after 30
-    s."""
+    """Removes a container and waits, for up to 30 s, until it is gone. Raises APIError."""
     deadline = time.monotonic() + GONE_TIMEOUT_S
     with contextlib.suppress(NotFound):
         while True:

@@ -49,8 +49,7 @@ def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[byt
 
 def read_to_end(attached: Any, say: Callable[[bytes], None]) -> None:
     """Reads a container's output until its end and passes it to `say`. Blocks. `attached` is the result of
-    `attach_socket`. It reads up to 64 KiB at once: the client's own stream makes two calls for each frame, which may be
-    one line."""
+    `attach_socket`. Reads up to 64 KiB at once, not frame by frame as the client's own stream does."""
     frames = Frames()
     while (data := engine_socket.read(attached, CHUNK)) != b"":
         if printed := frames.feed(data or b""):

@@ -38,8 +38,7 @@ class DockerServices:
         self.addresses: dict[str, str] = {}
 
     def start(self, orders: Sequence[ServiceOrder], say: Callable[[bytes], None], given_up: threading.Event) -> None:
-        """Starts the services one by one, and waits until each is ready. Raises NotStarted, and GivenUp once `given_up`
-        is set."""
+        """Starts the services one by one, and waits until each is ready. Raises NotStarted and GivenUp."""
         for order in orders:
             if self.network is None:
                 self._engine().networks.create(self._name, driver="bridge", labels=self._labels)
@@ -107,8 +106,7 @@ class DockerServices:
     def _lacks(
         self, order: ServiceOrder, container: Container, image: Mapping[str, Any], port: int | None
     ) -> str | None:
-        """Returns why the service is not ready yet; None if it is ready. Raises NotStarted if there is no way to find
-        out."""
+        """Returns why the service is not ready, or None. Raises NotStarted if that cannot be found out."""
         if order.ready is not None:
             code, _ = container.exec_run(["sh", "-c", order.ready])
             return None if code == 0 else f"its `ready` command exits with {code}"

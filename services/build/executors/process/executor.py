@@ -1,5 +1,4 @@
-"""Runs steps as processes of this machine. They run as the platform's own user, so nothing enforces that builds leave
-each other alone."""
+"""Runs steps as processes of this machine, under the platform's own user. Nothing isolates builds from each other."""
 
 import asyncio
 import contextlib
@@ -28,7 +27,7 @@ GRACE_S = 5.0
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
 THREADS = 8  # of those that read or remove whole folders
-VIRTUALENV = "virtualenv"  # beside the apps' caches, of all of them
+VIRTUALENV = "virtualenv"  # a cache that all apps share
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
@@ -59,8 +58,7 @@ class ProcessExecutor:
         self._in_thread = ThreadPool(THREADS, "folders")
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates `.venv` with pip. First removes a `.venv` that the commit brings, because links in it could lead
-        writes elsewhere."""
+        """Creates `.venv` with pip. Removes one that the commit brings, as its links could divert writes."""
         await self._in_thread(remove, workspace.folder / ".venv")
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-I", "-m", "virtualenv"]
@@ -79,7 +77,7 @@ class ProcessExecutor:
                 return Outcome(None, reason)
             environment = {**own, **services.addresses, **order.environment, **marks}
             outcome = await self._run_commands(workspace, commands, environment, order.timeout_s, output, stop)
-            if workspace.folder.is_symlink():  # nobody is to look for reports behind it, or seal it
+            if workspace.folder.is_symlink():  # its target must be neither read nor sealed
                 return Outcome(None, "replaced its checkout by a link")
             return outcome
         finally:
@@ -112,8 +110,7 @@ class ProcessExecutor:
         await self._in_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
-        """Returns the apps that have a cache folder. It returns no builds, because their leftovers go with the checkout
-        folder."""
+        """Returns the apps that have a cache folder. Leftovers of builds go with their checkout folders."""
         folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
         return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
 

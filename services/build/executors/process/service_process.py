@@ -36,8 +36,7 @@ class ServiceProcesses:
         self.addresses: dict[str, str] = {}
 
     async def start(self, orders: Sequence[ServiceOrder], stop: Stop) -> str:
-        """Starts the services one by one, and waits until each is ready. Returns why one could not be started, or an
-        empty string."""
+        """Starts the services one by one, and waits for each to be ready. Returns why that failed, or ""."""
         for order in orders:
             if reason := await self._start(order, stop):
                 return reason

@@ -1,7 +1,6 @@
 """Implements git's hooks pre-receive and post-receive: reports a push to the build service, and prints the answer for
-the pusher. It runs outside the service, by Python 3.11 or newer without packages. pre-receive lets a push in only with
-the service's explicit consent. If post-receive cannot reach the service, the service later finds the push in the
-repository."""
+the pusher. Runs outside the service, by Python 3.11 or newer without packages. pre-receive needs the service's consent
+to let a push in. If post-receive cannot reach the service, the service finds the push in the repository later."""
 
 import os
 import socket
