@@ -197,7 +197,7 @@ def build_router(
 
     @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
     async def cancel(request: Request, build: Found) -> Any:
-        """Cancels the build; it is `cancelled` once its processes have ended. 409 if it has ended or is deployed."""
+        """Cancels the build, whose state changes once its processes end. 409 if it has ended or is being deployed."""
         stop = StopRequest(state=BuildState.CANCELLED, reason="cancelled by hand")
         asked = await store.update(build.id, lambda stored: with_stop(stored, stop))
         if asked.ended or asked.stop is None:

@@ -66,7 +66,7 @@ class AppSettings(Model):
     flaky: Flaky | None = Field(None, description="Limits for flaky tests; null means the platform's default.")
     gate: Literal["push", "none"] | None = Field(
         None,
-        description="`push`: pushes to production's branches are accepted once their commits have passed; `none`: always.",
+        description="`push`: pushes to production's branches are accepted once their commits passed; `none`: always.",
     )
     source: SourceSettings | None = Field(
         None, description="Repository of a forge that the app is fetched from; null: it is pushed here."

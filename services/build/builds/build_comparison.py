@@ -126,7 +126,7 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
-    """Returns the findings that `those` lacks or has fewer times. They match by rule, file and message, not by line."""
+    """Returns the findings of `these` that `those` lacks or has fewer times, compared by rule, file and message."""
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []
     for each in these:

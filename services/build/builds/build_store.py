@@ -55,7 +55,7 @@ class BuildStore:
             await pipe.execute()
 
     async def delete_app(self, name: str) -> None:
-        """Removes the app and its heads. Its builds stay readable, and build numbers go on from the last one."""
+        """Removes the app and the heads of its branches. Its builds stay readable, and its build numbers go on."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(_app(name), f"build:heads:{name}")
             pipe.srem("build:apps", name)

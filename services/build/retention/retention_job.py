@@ -75,7 +75,7 @@ class RetentionJob:
         return by_app
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
-        """Records the artifacts of builds as expired whose images no longer exist; the deployer deletes images."""
+        """Records artifacts as expired whose images no longer exist. (The deployer deletes images.)"""
         if images is None:
             return
         for build in builds:
