@@ -80,7 +80,7 @@ class BuildCache:
             await self._recorder.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
-        """Stores the baseline under the build's cache key as that of its branch. Call it once the build has passed."""
+        """Makes the baseline of the build's cache entry that of its branch. Call it once the build has passed."""
         build, entry = self._recorder.build, await self._entry()
         if build.branch is not None and entry is not None:
             put = partial(self._history.put_baseline, build.app, build.branch, entry.baseline)

@@ -140,7 +140,7 @@ class Executor(Protocol):
         ...
 
     async def images(self) -> Images | None:
-        """Returns ref and digest of all sealed images; None without images or without an answer of the engine."""
+        """Returns ref and digest of all sealed images; None if it builds no images or the engine does not answer."""
         ...
 
     async def end_leftovers(self, workspace: Workspace) -> int:

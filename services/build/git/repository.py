@@ -113,7 +113,7 @@ class Repositories:
         remove(gone)
 
     def heads(self, app: str) -> dict[str, str]:
-        """Returns branch → commit. Also points HEAD to an existing branch if its own is missing, for clones."""
+        """Returns branch → commit. If HEAD names a missing branch, points it to an existing one, for clones."""
         if not self.exists(app):
             return {}
         lines = self.git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
