@@ -116,17 +116,17 @@ class Repositories:
         """Returns branch → commit. If HEAD names a missing branch, points it to an existing one, for clones."""
         if not self.exists(app):
             return {}
-        lines = self.git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
+        lines = self._git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
         heads = {branch: commit for commit, _, branch in (line.partition(" ") for line in lines)}
         current = (self.path(app) / "HEAD").read_text().strip().removeprefix("ref: refs/heads/")
         if heads and current not in heads:
-            self.git(app, "symbolic-ref", "HEAD", f"refs/heads/{next(iter(heads))}")
+            self._git(app, "symbolic-ref", "HEAD", f"refs/heads/{next(iter(heads))}")
         return heads
 
     def commit(self, app: str, name: str) -> str | None:
         """Returns the full id of the commit `name`, which may be a prefix; None if there is none. Raises GitTooSlow."""
         try:
-            return self.git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
+            return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
         except GitTooSlow:
             raise
         except GitFailed:
@@ -134,7 +134,7 @@ class Repositories:
 
     def committed_at(self, app: str, commit: str) -> datetime:
         """Returns the commit's time, in UTC."""
-        seconds = self.git(app, "log", "--no-walk", "--format=%ct", commit)
+        seconds = self._git(app, "log", "--no-walk", "--format=%ct", commit)
         return datetime.fromtimestamp(int(seconds), UTC)
 
     def message(self, app: str, commit: str) -> str:
@@ -170,7 +170,7 @@ class Repositories:
         options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
         trees = ["--src-prefix=a/", "--dst-prefix=b/", self._tree(app, base), commit]
         paths = [":/", *(f":(top,exclude,literal){path}" for path in sorted(without))]
-        return self.git(app, "diff", *options, "--irreversible-delete", *trees, "--", *paths)
+        return self._git(app, "diff", *options, "--irreversible-delete", *trees, "--", *paths)
 
     def _tree(self, app: str, base: str | None) -> str:
         return base if base is not None and self.commit(app, base) else EMPTY_TREE
@@ -183,13 +183,16 @@ class Repositories:
         index.unlink(missing_ok=True)
         try:
             for command in (["read-tree", commit], ["checkout-index", "--all", "--force"]):
-                self.git(app, *command, cwd=folder, GIT_INDEX_FILE=str(index), GIT_WORK_TREE=str(folder))
+                self._git(app, *command, cwd=folder, GIT_INDEX_FILE=str(index), GIT_WORK_TREE=str(folder))
         finally:
             index.unlink(missing_ok=True)
 
-    def git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:
+    def git(self, app: str, *arguments: str, stdin: str = "", **variables: str) -> str:
         """Runs git on the app's repository, with `variables` set, and returns its output. Raises GitFailed."""
-        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, stdin=stdin, **variables)
+        return self._git(app, *arguments, cwd=None, stdin=stdin, **variables)
+
+    def _git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:
+        output = self._run("--git-dir", str(self.path(app)), *arguments, cwd=cwd, first=None, stdin=stdin, **variables)
         return output.decode(errors="surrogateescape")
 
     def _run(
