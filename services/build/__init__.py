@@ -1,8 +1,8 @@
-"""Builds apps: takes pushes, runs a commit's steps, judges it by gates, seals what passed and hands it to the deployer.
+"""Builds apps: takes pushes, runs a commit's steps, judges it by gates, and hands its artifact to the deployer.
 
 Packages in import order; each imports only packages above it (but `executors/*/` also `system` and `reports`):
   logs        build logs: masking, splitting into lines, following
-  executors   how steps run and artifacts are sealed: the port, `process/` and `docker/`
+  executors   how steps run and artifacts are made: the port, `process/` and `docker/`
   system      commands, pipes, sandboxed tools, safe removal, background tasks
   git         repositories, smart HTTP, hooks, fetching, limits of a commit
   reports     JUnit, Cobertura, LCOV and SARIF
@@ -17,5 +17,5 @@ Packages in import order; each imports only packages above it (but `executors/*/
   triggers    what starts a build: pushes, gated pushes, fetched sources
   pipeline    one run of one build, from checkout to deploy
   api         REST and HTML pages
-`main.py` puts them together by `config.py`.
+`main.py` assembles them according to `config.py`.
 """

@@ -9,7 +9,7 @@ from shared.models import Environment
 
 
 class Settings(SharedSettings):
-    """Holds the settings, read from environment variables `SLIPWAY_*`."""
+    """Holds the settings, which environment variables `SLIPWAY_*` set."""
 
     build_concurrency: int = Field(
         2, ge=1, description="The number of builds that run steps at the same time. Builds that deploy do not count."
@@ -45,7 +45,7 @@ class Settings(SharedSettings):
 
     @property
     def build_releases(self) -> Path:
-        """Returns the folder of checkouts. A build's is `<app>/<build>/`; it is the artifact if the build passes."""
+        """Returns the folder of checkouts, `<app>/<build>/`. If the build passes, its checkout becomes the artifact."""
         return self.home / "releases"
 
     @property
@@ -54,12 +54,12 @@ class Settings(SharedSettings):
 
     @property
     def build_reports(self) -> Path:
-        """Returns the folder of the reports' records."""
+        """Returns the folder of the parsed reports, one file for each build."""
         return self.home / "reports"
 
     @property
     def caches(self) -> Path:
-        """Returns the folder of caches, which steps of an app keep from build to build: `<app>/pip`, `<app>/npm`."""
+        """Returns the folder of the caches that an app's steps share between builds: `<app>/pip`, `<app>/npm`."""
         return self.home / "cache"
 
     @property
@@ -68,10 +68,10 @@ class Settings(SharedSettings):
 
     @property
     def push_socket(self) -> Path:
-        """Returns the path of the socket at which the hooks of a repository report a push."""
+        """Returns the path of the unix socket at which git's hooks report a push."""
         return self.home / "build.sock"
 
     def app_urls(self, app: str, environment: Environment) -> list[str]:
-        """Returns the URLs of an app: the split between environments, and the environment by itself."""
+        """Returns the app's public URL, which splits visitors by weight, and the URL of `environment` alone."""
         own_port = self.production_port if environment is Environment.PRODUCTION else self.canary_port
         return [f"http://{app}.{self.domain}:{port}/" for port in (self.public_port, own_port)]

@@ -75,7 +75,7 @@ FETCHES, STATUSES = 4, 8  # apps at a time
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Returns the service with all its parts; nothing runs before the app's lifespan starts."""
+    """Returns the service with all its parts. Nothing runs before the app's lifespan starts."""
     environment = passed_on(os.environ)
     url = settings.outside_url("build")
     redis = connect(settings.redis_connection_url())
@@ -215,7 +215,7 @@ def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
 
 
 def run() -> None:
-    """Runs the service until it receives a signal to end."""
+    """Runs the service until a signal ends it."""
     configure_logging()
     settings = Settings()
     serve(build_app(settings), settings, "build")

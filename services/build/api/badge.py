@@ -1,4 +1,4 @@
-"""Draws the badge: a small SVG. Pure."""
+"""Draws the status badge of a branch as SVG. Pure."""
 
 from services.build.builds.build import Build
 from shared.models import BuildState

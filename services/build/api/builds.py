@@ -33,7 +33,7 @@ def build_filter(
         str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="First digits of the commit's id.")
     ] = None,
 ) -> Filter:
-    """Returns the filter of a request. A field that is empty, as a form sends it, matches every build."""
+    """Returns the filter that a request asks for. A field that is missing or empty matches every build."""
     return Filter(
         branch=(branch or "").strip() or None,
         states=tuple(state or ()),
@@ -61,8 +61,8 @@ def builds_router(store: BuildStore, pages: BuildPages) -> APIRouter:
 
     @router.get("/builds", response_model=Page[Build], summary="Builds of all apps")
     async def every(asked: BuildFilter, app: App = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
-        """Lists builds of all apps, newest first. A page may hold fewer than `limit` although `next` is set: a request
-        looks at 1 000 builds at most."""
+        """Lists builds of all apps, newest first. One request searches at most 1 000 builds, so a page may hold fewer
+        than `limit` builds and still have a `next`."""
         return await page(replace(asked, app=app or None), limit, cursor)
 
     @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")

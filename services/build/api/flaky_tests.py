@@ -28,16 +28,15 @@ def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[
 
     @router.get("", response_model=Page[Quarantine], summary="Flaky tests of an app")
     async def flaky(app: str) -> Page[Quarantine]:
-        """Lists the tests in quarantine, and those whose quarantine ended in the last 90 days; the newest `until`
-        first."""
+        """Lists the tests in quarantine, and those that left it in the last 90 days; the latest `until` first."""
         await store.app(app)
         known = (await history.quarantines(app)).values()
         return Page(items=sorted(known, key=lambda each: each.until, reverse=True))
 
     @router.put("/{test:path}", response_model=Quarantine, summary="Quarantine a test")
     async def put(app: str, test: str, body: Annotated[QuarantineRequest, Body(examples=[EXAMPLE])]) -> Quarantine:
-        """Quarantines a test: until then its failures are listed in every verdict and do not fail a gate. `test` is the
-        id that the verdict shows: `<class>::<name>`."""
+        """Quarantines a test until `until`: every verdict lists its failures, but they fail no gate. `test` is the id
+        that verdicts show, `<class>::<name>`."""
         await store.app(app)
         at = now()
         if not at < body.until <= at + LONGEST:
@@ -56,8 +55,7 @@ def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[
 
     @router.delete("/{test:path}", status_code=204, summary="End a quarantine")
     async def delete(app: str, test: str) -> None:
-        """Ends the quarantine: from now on failures count, and the test is not known as flaky until it is found to be
-        so again."""
+        """Ends the quarantine and removes the test from the list of flaky tests: its failures count from now on."""
         await store.app(app)
         await history.drop_quarantine(app, test)
 

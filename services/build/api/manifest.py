@@ -14,16 +14,14 @@ def manifest_router() -> APIRouter:
 
     @router.get("/static/slipway.schema.json", response_class=JSONResponse, include_in_schema=False)
     async def manifest_schema() -> JSONResponse:
-        """Returns the schema. It is public, as static files are: editors fetch what `# yaml-language-server: $schema=…`
-        names."""
+        """Returns the JSON schema of `slipway.yml`. It needs no token: editors fetch it by its URL."""
         return JSONResponse(text, media_type="application/schema+json", headers={"Cache-Control": "no-cache"})
 
     return router
 
 
 def schema() -> dict[str, Any]:
-    """Returns the JSON schema of `slipway.yml`. Rules about several fields (`depends_on`, equal names) are checked by
-    the platform only."""
+    """Returns the JSON schema of `slipway.yml`, which lacks the rules that span several fields."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Manifest.model_json_schema(),

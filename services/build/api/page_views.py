@@ -20,15 +20,14 @@ TAIL_BYTES = 64 * 1024
 
 
 class BuildPages:
-    """Renders the pages. `hostname` is that of the request's URL, under which the reader finds the other services'
-    pages too."""
+    """Renders the HTML pages of builds. `hostname`, from the request's URL, is used in links to the other services."""
 
     def __init__(self, logs: BuildLogs, settings: SharedSettings) -> None:
         self._logs = logs
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def history(self, found: SearchResult, asked: Filter, apps: list[App], hostname: str | None) -> str:
-        """Renders the history. `asked` gives the values that the form shows."""
+        """Renders one page of the history. `asked` is the filter, whose values the search form shows again."""
         given = [
             ("app", asked.app),
             ("branch", asked.branch),
@@ -49,7 +48,7 @@ class BuildPages:
         )
 
     def log(self, build: Build, line: int, hostname: str | None) -> str:
-        """Renders the thousand lines that hold `line`. Reads the log: call it in a thread."""
+        """Renders the page of the log that holds `line`: a thousand lines. Blocks, as it reads the log."""
         try:
             part = read_part(self._logs.path(build.id), line)
         except FileNotFoundError:
@@ -57,7 +56,7 @@ class BuildPages:
         return self.part("log.html", build, hostname, part=part)
 
     def part(self, template: str, build: Build, hostname: str | None, **context: Any) -> str:
-        """Renders a page about one aspect of a build."""
+        """Renders `template`, a page about one aspect of a build, with `context` as its further variables."""
         return self._templates.render(
             template, here="Builds", hostname=hostname, build=build, number=number, signed=signed, **context
         )

@@ -25,9 +25,9 @@ Item = TypeVar("Item")
 
 
 class Part(View, Generic[Item]):
-    """Holds one part of a build's reports."""
+    """Response body of `GET /builds/{id}/tests`, `/coverage` and `/findings`."""
 
-    known: bool = Field(description="False while the build runs its steps, and if it did not reach them.")
+    known: bool = Field(description="False until the build has run its steps, and if it never ran any.")
     items: list[Item]
     cut: list[str] = Field(description="Descriptions of what was left out because of its size.")
 
@@ -41,7 +41,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
     Found = Annotated[Build, Depends(found)]
 
     async def report_of(build: Build) -> BuildReport | None:
-        """Returns the build's report. Raises a Problem 410 if it has expired."""
+        """Returns the build's report, if any. Raises a Problem with status 410 if retention has deleted it."""
         if build.expired.log is not None:
             raise Problem(
                 f"the reports of {build.id} were deleted by the retention policy on {build.expired.log:%Y-%m-%d}",
@@ -53,7 +53,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         return HTMLResponse(pages.part(template, build, request.url.hostname, **context))
 
     async def part(request: Request, build: Build, name: str) -> Any:
-        """Returns the part `name` of the build's report, as a page if a browser asks."""
+        """Returns the list `name` of the build's report: as a page for browsers, else as the fields of `Part`."""
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, f"{name}.html", build, report=report)
@@ -62,7 +62,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
     @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
     async def tests(request: Request, build: Found) -> Any:
-        """Lists the tests of the build, by the last run of each step; failed ones first, with their output."""
+        """Lists the tests of the build with their output, failed ones first; of a rerun step, the second run."""
         return await part(request, build, "tests")
 
     @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
@@ -110,12 +110,13 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
 
 def ran(build: Build) -> str:
-    """Returns the id of the build whose steps ran: for a reused result, the earlier build."""
+    """Returns the id of the build whose steps produced the result: the earlier build if `build` reuses its result."""
     return build.reused or build.id
 
 
 def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
-    """Returns the file's content; None if it is too large, or no plain file. Raises NotFound, BadTree and GitFailed."""
+    """Returns a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound, BadTree,
+    GitFailed."""
     tracked = next((each for each in repositories.tracked(build.app, build.commit) if each.path == file), None)
     if tracked is None:
         raise NotFound(f"the commit {build.commit[:10]} has no file {file[:200]}")

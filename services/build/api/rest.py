@@ -1,4 +1,4 @@
-"""Serves apps and builds over REST, and a build's pages: parses, calls, renders."""
+"""Serves apps and builds over REST, and the pages of a build."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,7 +38,7 @@ APP_EXAMPLE = {
 
 
 class BuildRequest(Model):
-    """Requests a build, of either a branch or a commit."""
+    """Request body of `POST /apps/{app}/builds`: either a branch or a commit."""
 
     branch: str | None = Field(
         None,
@@ -65,8 +65,8 @@ def apps_router(
     *,
     loopback: bool = False,
 ) -> APIRouter:
-    """Returns the routes of apps. `forget` is called for deleted apps; `loopback` allows http:// sources on a loopback
-    address (tests)."""
+    """Returns the routes of apps. `forget` deletes what other stores hold of a deleted app; `loopback` allows http://
+    sources on a loopback address (tests)."""
     router = APIRouter(prefix="/apps", tags=["apps"])
 
     @router.post("", status_code=201, response_model=AppView, summary="Make an app")
@@ -89,12 +89,9 @@ def apps_router(
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, `flaky`, `gate` or the source; what is left out stays as it is.
-
-        A branch that is newly mapped is built. With `gate: push`, pushes to production's branches are judged before
-        they are accepted. `source: null` removes the source; a new source keeps token and webhook_secret if they are
-        left out.
-        """
+        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate or the source; other fields stay.
+        A newly mapped branch is built. With `gate: push`, pushes to production's branches are judged before they are
+        accepted. `source: null` removes the source; a source without token or webhook_secret keeps the stored ones."""
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await repositories.in_thread(repositories.gate, app, True)
@@ -106,8 +103,8 @@ def apps_router(
 
     @router.delete("/{app}", status_code=204, summary="Delete an app")
     async def delete(app: str) -> None:
-        """Removes the app, its repository, its deliveries and its cache. Its builds stay readable, and what is deployed
-        keeps running. 409 while a build has not ended."""
+        """Deletes the app, its repository, webhook deliveries and build cache. Its builds stay readable, and its
+        releases keep running. 409 while a build has not ended."""
         async with remote_sync.undisturbed(app), repository_gc.undisturbed(app):
             await store.app(app)
             if waiting := [build.id for build in await store.unended() if build.app == app]:
@@ -118,8 +115,7 @@ def apps_router(
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:
-        """Returns the badge of the branch's last build that ended in success, failure or error; `unknown` if there is
-        none. Public."""
+        """Returns the badge of the branch's last judged build; `unknown` without such a build. Public."""
         image = badge(await store.last_judged(app, branch))
         return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
 
@@ -143,27 +139,24 @@ def build_router(
 
     @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
-        """Queues a build of a branch's head, or of one commit, whatever its message says. An app's source is fetched
-        first: 503 if that fails."""
+        """Queues a build of a branch's head, or of one commit, even if its message says [CI SKIP]. If the app has a
+        source, it is fetched first: 503 if that fails."""
         return await remote_sync.build(app, body.branch, body.commit)
 
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
-        """Shows the build: its state with the reason, steps, gates and artifact. A page if `Accept` begins with
-        `text/html`."""
+        """Shows the build: state and reason, steps, gates, artifact. A page if `Accept` begins with `text/html`."""
         return HTMLResponse(pages.build(build, request.url.hostname)) if _wants_page(request) else build
 
     @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
     async def log(
         request: Request,
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
-        line: Annotated[int, Query(ge=1, le=10**9, description="For the page: a line that it shows.")] = 1,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log at which to begin.")] = 0,
+        line: Annotated[int, Query(ge=1, le=10**9, description="Line of the log that the page shows.")] = 1,
     ) -> Response:
-        """Returns the present log as plain text, from byte `from` on. 410 if it has expired.
-
-        If `Accept` begins with `text/html` it is a page of a thousand numbered lines: `?line=120#L120` links to a line.
-        """
+        """Returns the log so far as plain text, from byte `from` on. 410 if retention has deleted it. If `Accept`
+        begins with `text/html`, it returns a page of a thousand numbered lines: `?line=120#L120` links to a line."""
         if build.expired.log is not None:
             raise Problem(
                 f"the log of {build.id} was deleted by the retention policy on {build.expired.log:%Y-%m-%d}", status=410
@@ -175,11 +168,11 @@ def build_router(
     @router.get("/builds/{build_id}/events", response_class=EventSourceResponse, summary="Follow a build")
     async def events(
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log to begin at.")] = 0,
+        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log at which to begin.")] = 0,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> AsyncIterator[ServerSentEvent]:
-        """Streams server-sent events: `log` (new lines; the id is where the next begin), `state` (the build, on each
-        change), and `end` after its end. `Last-Event-ID` resumes."""
+        """Streams server-sent events: `log` (new lines; the event's id is the byte after them), `state` (the build, on
+        each change) and `end`. `Last-Event-ID` resumes the stream."""
         latest, shown = build, None
 
         async def ended() -> bool:
@@ -204,8 +197,7 @@ def build_router(
 
     @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
     async def cancel(request: Request, build: Found) -> Any:
-        """Cancels the build: it becomes `cancelled` when its processes have ended. 409 if it has ended, or is being
-        deployed."""
+        """Cancels the build, whose state changes once its processes end. 409 if it has ended or is being deployed."""
         stop = StopRequest(state=BuildState.CANCELLED, reason="cancelled by hand")
         asked = await store.update(build.id, lambda stored: with_stop(stored, stop))
         if asked.ended or asked.stop is None:
@@ -215,7 +207,7 @@ def build_router(
 
     @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
     async def retry(request: Request, build: Found) -> Any:
-        """Queues a new build of the same commit. 409 while this one has not ended."""
+        """Queues a new build of the same commit. 409 while this build has not ended."""
         again = await push_handler.retry(build)
         return _see(again) if _wants_page(request) else again
 

@@ -19,26 +19,23 @@ def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: C
 
     @router.get("", response_model=Page[SecretView], summary="Secrets of an app")
     async def names(app: str) -> Page[SecretView]:
-        """Lists the names of the secrets, sorted, and when each was last set; never a value."""
+        """Lists the names of the secrets, sorted, with the time at which each was last set."""
         await store.app(app)
         stored = await secrets.all(app)
         return Page(items=[SecretView(name=name, set_at=secret.set_at) for name, secret in stored.items()])
 
     @router.put("/{name}", status_code=204, summary="Set a secret")
     async def put(app: str, name: str, body: Annotated[SecretValue, Body(examples=[{"value": "…"}])]) -> None:
-        """Sets a secret: steps that name it (`secrets: [NAME]` in the manifest) find it in their environment, from the
-        next build on.
-
-        All output of the app's builds has `***` in its place. Names as in a shell; at most 64 KiB each, 256 KiB all.
-        """
+        """Sets a secret. From the next build on, steps that list it (`secrets: [NAME]` in the manifest) get it as an
+        environment variable, and `***` replaces it in all output of the app's builds. A name has letters, digits and
+        `_`. A value has at most 64 KiB; all values of an app have at most 256 KiB."""
         await store.app(app)
         known = await asyncio.to_thread(opened, await secrets.all(app), vault)
         await secrets.put(app, name, new_secret(name, body.value.get_secret_value(), known.values, now(), vault))
 
     @router.delete("/{name}", status_code=204, summary="Remove a secret")
     async def delete(app: str, name: str) -> None:
-        """Removes a secret. Steps that still name it fail their builds, and its value is no longer masked: revoke it
-        where it is valid, too."""
+        """Removes a secret. Steps that still list it fail, and output no longer masks its value: revoke the value."""
         await store.app(app)
         await secrets.drop(app, name)
 

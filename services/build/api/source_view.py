@@ -1,4 +1,4 @@
-"""Shows a file of a commit line by line, with the marks that reports give its lines. Pure."""
+"""Prepares a file of a commit for display: its lines, with coverage and findings. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,16 +20,16 @@ class SourceLine:
 
 @dataclass(frozen=True)
 class FileView:
-    """Holds the lines of a file."""
+    """Response body of `GET /builds/{id}/source`: the lines of a file."""
 
     file: str
     lines: list[SourceLine]
     why_not: str = ""
-    """Reason why there are no lines, or not all."""
+    """Reason why lines are missing; empty if all are shown."""
 
 
 def source_view(file: str, data: bytes | None, report: BuildReport) -> FileView:
-    """Returns the view of a file. `data` is its content; None if it is larger than 1 MiB, or not a plain file."""
+    """Returns the view of a file. `data` is the file's content; None if it is a link or larger than 1 MiB."""
     if data is None:
         return FileView(file, [], "The file is larger than 1 MiB, or a link: it is not shown.")
     if b"\0" in data:

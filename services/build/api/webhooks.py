@@ -1,4 +1,4 @@
-"""Serves webhooks and their deliveries over REST: parses, calls, renders."""
+"""Serves webhooks of forges, and the list of their deliveries, over REST."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ LENGTH_DIGITS = 15
 
 
 class Answer(View):
-    """Answers a forge, which shows it in its own log of the delivery."""
+    """Response body of a webhook call, which the forge shows in its own log of deliveries."""
 
     id: str
     state: WebhookDeliveryState
@@ -39,11 +39,9 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         openapi_extra=_json_body(),
     )
     async def webhook(forge: Forge, app: str, request: Request, response: Response) -> Answer:
-        """Takes a forge's call. Public; signed with `source.webhook_secret` of the app.
-
-        202: a push, which is fetched and built in the background. 200: nothing to do, and why; also for a delivery that
-        came before. 401 without saying what is wrong, 413 above 5 MB.
-        """
+        """Receives a webhook call of a forge. Needs no token, but a signature by the app's `source.webhook_secret`.
+        202: a push, which is fetched and built in the background. 200: nothing to do, with the reason; also for a
+        repeated delivery. 401: the signature, the app or its secret is wrong. 413: the body exceeds 5 MB."""
         body = await _body(request)
         delivery, new = await webhook_handler.receive(forge, app, request.headers, body)
         if not new:
@@ -53,7 +51,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
 
     @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="Deliveries of webhooks")
     async def log(app: str) -> Page[WebhookDelivery]:
-        """Lists the newest 200 deliveries, each with its outcome."""
+        """Lists the newest 200 deliveries of webhooks, each with its outcome."""
         await store.app(app)
         return Page(items=await deliveries.deliveries(app))
 
@@ -64,15 +62,14 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         summary="Process a delivery again",
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
-        """Fetches again, and builds the branch's head if that was not queued before. 409 for a delivery that was not a
-        push."""
+        """Fetches the source again, and builds the branch's head unless that was queued. 409 if it was no push."""
         return await webhook_handler.again(app, delivery_id)
 
     return router
 
 
 async def _body(request: Request) -> bytes:
-    """Returns the raw body; holds at most 5 MB and one chunk. Raises Problem 413, and 400 if the client leaves."""
+    """Returns the raw body. Raises a Problem with status 413 above 5 MB, and with 400 if the client disconnects."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > LENGTH_DIGITS or int(length) > LARGEST_BYTES):
         raise _too_large()
@@ -92,6 +89,6 @@ def _too_large() -> Problem:
 
 
 def _json_body() -> dict[str, Any]:
-    """Describes the body for OpenAPI; the fields that are read are much the same for all three forges."""
+    """Returns the request body's OpenAPI schema and example, which suit all three forges."""
     example = {"ref": "refs/heads/release", "after": "2f4e6a8b0c1d3e5f7a9b2c4d6e8f0a1b3c5d7e9f"}
     return {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": example}}}}

@@ -1,4 +1,4 @@
-"""Defines an app: its branches and their environments, the minimum of its gates, and its source if it is fetched."""
+"""Defines an app: its branches and their environments, its minimum gates, and its source if it has one."""
 
 import re
 from datetime import datetime
@@ -25,29 +25,29 @@ _GATE_AND_SOURCE = (
 
 
 class _AppFields(View):
-    """Holds the fields that are stored and shown alike."""
+    """Holds the fields that `App` and `AppView` share."""
 
     name: AppName
     branches: Branches
     gates: Gates = Field(Gates(), description="Minimum of the gates; a manifest may only tighten them.")
     flaky: Flaky = Field(Flaky(), description="Limits for flaky tests; a manifest may only tighten them.")
-    gate: Gate | None = Field(None, description="`push`: pushes to production's branches are judged first.")
+    gate: Gate | None = Field(None, description="`push`: pushes to production's branches need a verdict first.")
     created_at: datetime
 
 
 class AppView(_AppFields):
-    """Shows an app."""
+    """Response body of `GET /apps/{app}`."""
 
     source: SourceView | None = None
 
 
 class App(_AppFields):
-    """Holds an app as it is stored; `view` returns what is shown of it."""
+    """Holds an app as it is stored; `view` returns it without token and secret."""
 
     source: Source | None = None
 
     def is_gated(self, branch: str) -> bool:
-        """Returns True if a push to the branch is judged before it is accepted."""
+        """Returns True if pushes to the branch are judged before they are accepted."""
         return self.gate == "push" and self.branches.get(branch) is Environment.PRODUCTION
 
     def view(self) -> AppView:
@@ -55,7 +55,7 @@ class App(_AppFields):
 
 
 class AppSettings(Model):
-    """Changes an app, as the body of `PUT /apps/{app}`: a field that is left out stays as it is."""
+    """Request body of `PUT /apps/{app}`: a field that is left out stays as it is."""
 
     branches: Branches | None = Field(
         None, description="Environment by branch. Pushes to other branches are stored and not built."
@@ -66,7 +66,7 @@ class AppSettings(Model):
     flaky: Flaky | None = Field(None, description="Limits for flaky tests; null means the platform's default.")
     gate: Literal["push", "none"] | None = Field(
         None,
-        description="`push`: a push to a branch of production is accepted once its commit has passed. `none`: always.",
+        description="`push`: pushes to production's branches are accepted once their commits passed; `none`: always.",
     )
     source: SourceSettings | None = Field(
         None, description="Repository of a forge that the app is fetched from; null: it is pushed here."
@@ -80,8 +80,8 @@ class AppSettings(Model):
         return branches
 
     def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
-        """Returns the changed app; `loopback` as for `changed_source`. Raises Invalid for an invalid source, or one
-        together with a gate for pushes."""
+        """Returns the app with these settings; `loopback` allows http:// sources on a loopback address (tests). Raises
+        Invalid for an invalid source, and for a source together with `gate`."""
         given = {"branches": self.branches, "gates": self.gates, "flaky": self.flaky}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if "source" in self.model_fields_set:
@@ -102,11 +102,11 @@ class NewApp(AppSettings):
 
 
 def new_app(name: str, now: datetime) -> App:
-    """Returns an app as the first push makes it."""
+    """Returns an app with the default branches and gates."""
     return App(name=name, branches=dict(DEFAULT_BRANCHES), created_at=now)
 
 
 def check_branch(name: str) -> None:
-    """Raises ValueError for a text that is not the name of exactly one git branch."""
+    """Raises ValueError if `name` is not a valid name of a git branch."""
     if not _BRANCH.match(name):
         raise ValueError(f"{name[:80]!r} is not the name of a git branch")

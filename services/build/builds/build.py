@@ -1,4 +1,4 @@
-"""Defines a build: its states, its record, and the changes of the record. Pure."""
+"""Defines a build: its states, its record, and the functions that change the record. Pure."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -28,7 +28,7 @@ EXCERPT_BYTES = 4096
 
 
 class StepRun(View):
-    """Records one step."""
+    """Records one run of a step in a build."""
 
     name: str
     stage: Stage
@@ -44,7 +44,7 @@ class StepRun(View):
 
     @property
     def failed(self) -> bool:
-        """Returns True if the step failed and that counts for the build."""
+        """Returns True if the step failed and its failure is not ignored."""
         return self.state == "failure" and not self.ignored
 
     @computed_field(description="Duration; null while it runs.")  # type: ignore[prop-decorator]
@@ -56,25 +56,25 @@ class StepRun(View):
 class Expired(View):
     """Records which of the build's files (log, artifact) retention has deleted, and when."""
 
-    log: datetime | None = Field(None, description="When its log and the details of its reports were deleted.")
+    log: datetime | None = Field(None, description="Time at which log and report details were deleted.")
     artifact: datetime | None = Field(
-        None, description="When its artifact was deleted; a new build of the commit makes another."
+        None, description="Time at which the artifact was deleted; a new build of the commit makes another."
     )
 
 
 class StopRequest(View):
-    """Records the intent to end a running build, stored before its processes are ended."""
+    """Records the request to cancel or supersede a running build. Stored before its processes are stopped."""
 
     state: Literal[BuildState.CANCELLED, BuildState.SUPERSEDED]
     reason: str
 
 
 class Build(BuildView):
-    """Holds a build's record, as `GET /builds/{id}` shows it."""
+    """Holds a build's record; response body of `GET /builds/{id}`."""
 
-    number: int = Field(description="Counts up per app.")
+    number: int = Field(description="Number of the build, which counts up per app.")
     reason: str = ""
-    stage: Stage | None = Field(None, description="Stage that it is in, or that it ended in.")
+    stage: Stage | None = Field(None, description="Stage that the build is in, or in which it ended.")
     steps: list[StepRun] = Field([])
     gates: list[GateResult] = Field([])
     flaky: list[FlakyTest] = Field([], description="All flaky tests that influenced the verdict.")
@@ -102,23 +102,22 @@ class Build(BuildView):
     )
     created_at: datetime
     started_at: datetime | None = None
-    sealed_at: datetime | None = Field(None, description="When its artifact was sealed.")
+    sealed_at: datetime | None = Field(None, description="Time at which its artifact was sealed.")
     finished_at: datetime | None = None
 
     @property
     def group(self) -> tuple[str, str | None, bool]:
-        """Returns the supersede key: a newer build with the same key supersedes older ones; pre-receive builds never
-        supersede accepted ones."""
+        """Returns the supersede key: a new build supersedes older ones of equal app and branch, and equal `door`."""
         return self.app, self.branch, self.door
 
     @property
     def judged_for(self) -> Environment | None:
-        """Returns the environment whose rules judge the build: a pre-receive build is judged for production."""
+        """Returns the environment whose rules apply: production for pre-receive builds, else `environment`."""
         return Environment.PRODUCTION if self.door else self.environment
 
     @property
     def speaks_for(self) -> str | None:
-        """Returns the branch whose badge, trend and recovery the verdict counts for; None for a pre-receive build."""
+        """Returns the branch whose badge and gate trends this build updates; None for a pre-receive build."""
         return None if self.door else self.branch
 
     @property
@@ -127,13 +126,13 @@ class Build(BuildView):
 
     @property
     def deploying(self) -> bool:
-        """Returns True after the gates have passed; from then on the build is neither cancelled nor superseded."""
+        """Returns True if the build runs and its gates have passed; it can then be neither cancelled nor superseded."""
         return self.state is S.RUNNING and self.passed
 
 
 def with_expiry(build: Build, expired: Expired) -> Build:
-    """Returns the build with `expired` recorded; a time that is already recorded stays. Raises ValueError for a build
-    that has not ended."""
+    """Returns the build with the times of `expired`; times recorded before stay. Raises ValueError if it has not
+    ended."""
     if not build.ended:
         raise ValueError(f"{build.id} has not ended")
     before = build.expired
@@ -146,7 +145,7 @@ def with_changes(build: Build, **changes: Any) -> Build:
 
 
 def started(build: Build, now: datetime) -> Build:
-    """Returns the build as running from the beginning, also if the service left it running when it died."""
+    """Returns the build as running from the start: without steps or results, and with `attempt` increased."""
     state = S.RUNNING if build.state is S.RUNNING else transition(TRANSITIONS, build.state, S.RUNNING)
     return with_changes(
         build,
@@ -168,7 +167,7 @@ def ended(build: Build, state: BuildState, reason: str, now: datetime, *, recove
 
 
 def step_started(build: Build, name: str, stage: Stage, now: datetime, line: int = 1) -> Build:
-    """Returns the build with the step running. Idempotent. `line` is the log's line at which it begins."""
+    """Returns the build with the step running, from `line` of the log on. Idempotent."""
     step = StepRun(name=name, stage=stage, state="running", started_at=now, line=line)
     return with_changes(build, stage=stage, steps=[*(run for run in build.steps if run.name != name), step])
 
@@ -186,22 +185,22 @@ def step_skipped(build: Build, name: str, stage: Stage, reason: str, now: dateti
 
 
 def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
-    """Returns the build as passed; `at` is when its artifact was complete."""
+    """Returns the build as passed, with the artifact that was sealed at `at`."""
     return with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="", sealed_at=at)
 
 
 def step_excused(build: Build, name: str, reason: str) -> Build:
-    """Returns the build with the failed step as a success, because all its failures are excused."""
+    """Returns the build with the failed step as a success, with `reason`: all its failing tests are known as flaky."""
     return _with_step(build, name, state="success", reason=reason)
 
 
 def step_ignored(build: Build, name: str) -> Build:
-    """Returns the build with the step, and its second run, marked as ignored: its failure does not count."""
+    """Returns the build with the step and its rerun marked as ignored, so that their failure does not count."""
     return _with_step(_with_step(build, name, ignored=True), again(name), ignored=True)
 
 
 def again(name: str) -> str:
-    """Returns the name of a step's second run."""
+    """Returns the name under which a step's rerun is recorded."""
     return f"{name} (again)"
 
 
@@ -211,7 +210,7 @@ def _with_step(build: Build, name: str, **changes: Any) -> Build:
 
 
 def masked(build: Build, mask: Callable[[str], str]) -> Build:
-    """Returns the build with all texts masked that steps and their reports may have written."""
+    """Returns the build with secrets masked in every text that may come from steps or their reports."""
     return with_changes(
         build,
         reason=mask(build.reason),
@@ -223,7 +222,7 @@ def masked(build: Build, mask: Callable[[str], str]) -> Build:
 
 
 def event_of(build: Build) -> Event:
-    """Returns the event that the stream `events` gets when the build has entered its state."""
+    """Returns the event that announces the build's present state on the stream `events`."""
     return Event(
         type=f"build.{build.state}",
         app=build.app,
@@ -243,7 +242,7 @@ def event_of(build: Build) -> Event:
 
 
 def excerpt(lines: Sequence[str]) -> str:
-    """Returns the lines from the first that looks like a failure, else the last 20; at most 4 KiB of UTF-8."""
+    """Returns the lines from the first that looks like a failure, or else the last 20; at most 4 KiB of UTF-8."""
     signs = ("error", "fail", "traceback", "assert", "exception", "not found", "no such file")
     first = next((at for at, line in enumerate(lines) if any(sign in line.lower() for sign in signs)), None)
     chosen = lines[first:] if first is not None else lines[-20:]

@@ -24,26 +24,26 @@ class _Change(View):
 
 
 class GateChange(_Change):
-    """Compares the figure of a gate."""
+    """Compares the figures of one gate in two builds; null in a build without a figure."""
 
     name: str
     unit: str = ""
 
 
 class StepChange(_Change):
-    """Compares the duration of a step, in seconds; null where the step was not run, or has not ended."""
+    """Compares the durations of one step in two builds, in seconds; null where it was not run or has not ended."""
 
     name: str
 
 
 class CoverageChange(_Change):
-    """Compares the coverage of a file, in percent; null where the build does not have the file."""
+    """Compares the coverage of one file in two builds, in percent; null in a build without the file."""
 
     file: str
 
 
 class Comparison(View):
-    """Compares two builds. The lists of changes hold at most 100 entries each."""
+    """Compares two builds. Each list below `details_known` holds at most 100 entries."""
 
     before: str = Field(description="Id of the earlier build.")
     after: str = Field(description="Id of the later build.")
@@ -65,7 +65,7 @@ class Comparison(View):
 
 
 def compare(before: Build, after: Build, was: BuildReport | None, now: BuildReport | None) -> Comparison:
-    """Compares two builds. `was` and `now` are their reports; None if a report is not known."""
+    """Compares two builds. `was` is the report of `before`, `now` that of `after`; None if there is no report."""
     comparison = Comparison(
         before=before.id,
         after=after.id,
@@ -106,7 +106,7 @@ def _steps(before: Build, after: Build) -> list[StepChange]:
 
 
 def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str]]:
-    """Compares the tests, which are known by step and id; a test failed if one of its cases did."""
+    """Returns lists of changed tests (`<step>: <id>`) under the keys `newly_failing`, `fixed`, `added` and `gone`."""
     old, new = _outcomes(was), _outcomes(now)
     return {
         "newly_failing": sorted(test for test in new if new[test] and not old.get(test, False)),
@@ -117,7 +117,7 @@ def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str
 
 
 def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
-    """Returns step and id → True if the test failed."""
+    """Returns `<step>: <id>` → True if a case of that test failed."""
     failed: dict[str, bool] = {}
     for test in tests:
         name = f"{test.step}: {test.id}"
@@ -126,7 +126,7 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
-    """Returns the findings that `those` lack, or have less often; their lines may have moved."""
+    """Returns the findings of `these` that `those` lacks or has fewer times, compared by rule, file and message."""
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []
     for each in these:
@@ -139,7 +139,7 @@ def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) 
 
 
 def _coverage(was: Sequence[FileCoverage], now: Sequence[FileCoverage]) -> list[CoverageChange]:
-    """Returns the files whose coverage changed, the largest change first; files of one build only come last."""
+    """Returns the files whose coverage changed, the largest change first; files that only one build has come last."""
     old, new = ({each.file: each.percent for each in files} for files in (was, now))
     changes = [
         CoverageChange(file=file, before=old.get(file), after=new.get(file))

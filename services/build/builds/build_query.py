@@ -13,7 +13,7 @@ SCANNED = 1000
 
 @dataclass(frozen=True)
 class Filter:
-    """Selects builds. A field that is None, or empty, matches every build."""
+    """Selects builds. A field that is None or empty matches every build."""
 
     app: str | None = None
     branch: str | None = None
@@ -24,7 +24,7 @@ class Filter:
 
     @property
     def narrows(self) -> bool:
-        """Returns True if it selects by more than the app, which the store itself looks up."""
+        """Returns True if any field but `app` restricts the search; the store has an index for `app` alone."""
         return bool(self.branch or self.states or self.environment or self.commit)
 
     def holds(self, build: Build) -> bool:
@@ -39,13 +39,13 @@ class Filter:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Holds one page of results."""
+    """Holds one page of a search."""
 
     builds: list[Build]
     following: int | None
-    """Position before which the search goes on; None if no builds are left."""
+    """Position to pass as `before` for the next page; None on the last page."""
     scanned: int
-    """Number of builds that were looked at. Few `builds` with a `following` mean that the search ended at its bound."""
+    """Number of builds that were read. The search stops at a limit, even if `builds` is not full."""
 
 
 async def find(
@@ -57,8 +57,8 @@ async def find(
     batch_size: int = BATCH,
     scanned_at_most: int = SCANNED,
 ) -> SearchResult:
-    """Returns at most `limit` builds, newest first, from the next 1 000 or so: this bounds the work of a request, and
-    each cursor is behind the one before it. Raises RedisError."""
+    """Returns the newest `limit` builds that match and have a position below `before`. It reads about `scanned_at_most`
+    builds at most, so a page may be short. Raises RedisError."""
     found: list[tuple[int, Build]] = []
     scanned = 0
     while scanned < scanned_at_most:
@@ -76,8 +76,8 @@ async def find(
 
 
 async def judged_before(store: BuildStore, build: Build) -> Build | None:
-    """Returns the last judged build of the same app and branch before this one; None if the last 1 000 builds hold
-    none."""
+    """Returns the last judged build of the same app and branch before `build`; None if it is too far back, or
+    missing."""
     wanted = Filter(app=build.app, branch=build.branch, states=JUDGED)
     if build.branch is None:
         return None

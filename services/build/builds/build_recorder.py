@@ -1,4 +1,4 @@
-"""Records the progress of a running build: each change is stored before the next step begins."""
+"""Stores the progress of a running build, each change at once."""
 
 import asyncio
 import contextlib
@@ -22,28 +22,24 @@ Answer = TypeVar("Answer")
 
 
 class BuildRecorder:
-    """Stores the changes of one build.
-
-    While the store is out of reach every method waits for it, and raises Stopped once `stop` is set.
-    """
+    """Stores the changes of one build. Retries while Redis is unreachable, and raises Stopped once `stop` is set."""
 
     def __init__(self, store: BuildStore, build_id: str, stop: Stop, now: Callable[[], datetime]) -> None:
         self.store = store
         self.stop = stop
         self.now = now
         self.mask = Mask()
-        """Mask of all texts that are stored."""
+        """Hides the app's secrets in all texts that are stored."""
         self._id = build_id
         self._lock = asyncio.Lock()  # steps run concurrently, and `build` is what was stored last
         self.build: Build
-        """Last stored state that this process knows."""
+        """The build as it was last stored by this process."""
 
     async def load(self) -> None:
         self.build = await self.patiently(lambda: self.store.build(self._id))
 
     async def update(self, change: Change) -> None:
-        """Stores `change(stored)`. Raises Stopped if a stop of the build was requested meanwhile; then nothing is
-        changed."""
+        """Stores `change(stored)`. Stores nothing and raises Stopped if a stop of the build has been requested."""
         async with self._lock:
             self.build = await self.patiently(
                 lambda: self.store.update(
@@ -54,7 +50,7 @@ class BuildRecorder:
             raise Stopped
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """Ends the build; only the first end counts."""
+        """Stores the build's final state. Does nothing if the build has ended already."""
         recovered = state is BuildState.SUCCESS and await self._failed_before()
         now = self.now()
         self.build = await self.patiently(
@@ -64,7 +60,7 @@ class BuildRecorder:
         )
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Returns the call's result, after retries until the store is in reach. Raises Stopped."""
+        """Returns the result of `call`, which is retried while Redis is unreachable. Raises Stopped."""
         while True:
             try:
                 return await call()

@@ -1,4 +1,4 @@
-"""Stores apps and builds, in Redis."""
+"""Stores apps and builds in Redis."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -18,13 +18,12 @@ Head = tuple[str, str]  # commit, id of the build that was queued for it (empty:
 
 
 class BuildStore:
-    """Stores `build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`, `build:place` (counter),
-    `build:all` and `build:of:<app>` (sorted sets: id by position), `build:unended` (the same), `build:heads:<app>` and
-    `build:judged:<app>` (hashes by branch).
+    """Stores `build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`, `build:place` (counter of
+    positions), the sorted sets `build:all`, `build:of:<app>` and `build:unended` (build ids by position), and the
+    hashes `build:heads:<app>` and `build:judged:<app>` (by branch).
 
-    Every method raises `RedisError` when Redis is out of reach; each write is atomic. One process writes. A change of
-    a build's state, its event `build.<state>` and its commit statuses (see status_store.py) are stored in one
-    transaction.
+    Every method raises `RedisError` when Redis is unreachable; each write is atomic. A change of a build's state, its
+    event `build.<state>` and its commit statuses are stored in one transaction. Only one process may write.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -44,7 +43,7 @@ class BuildStore:
         return App.model_validate_json(text)
 
     async def add_app(self, app: App) -> None:
-        """Adds an app. Raises Conflict if there is one of that name."""
+        """Adds an app. Raises Conflict if the name is taken."""
         if await self._redis.exists(_app(app.name)):
             raise Conflict(f"there is an app {app.name} already; PUT /apps/{app.name} changes it")
         await self.put_app(app)
@@ -56,18 +55,18 @@ class BuildStore:
             await pipe.execute()
 
     async def delete_app(self, name: str) -> None:
-        """Removes the app and its heads. Its builds stay readable, and their ids are not reused."""
+        """Removes the app and the heads of its branches. Its builds stay readable, and its build numbers go on."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(_app(name), f"build:heads:{name}")
             pipe.srem("build:apps", name)
             await pipe.execute()
 
     async def next_number(self, app: str) -> int:
-        """Returns the app's next build number, from 1; an unused number is not reused."""
+        """Returns the app's next build number, from 1. No number is returned twice."""
         return int(await self._redis.incr(f"build:number:{app}"))
 
     async def add(self, build: Build, *, is_head: bool) -> None:
-        """Adds a queued build; with `is_head`, its commit becomes the one last queued for its branch. Idempotent."""
+        """Adds a queued build; with `is_head`, its commit counts as the last one queued for its branch. Idempotent."""
         position = await self._redis.incr("build:place")
 
         async def write(pipe: Pipeline) -> None:
@@ -86,10 +85,8 @@ class BuildStore:
         await self._redis.transaction(write, _build(build.id))
 
     async def update(self, build_id: str, change: Change) -> Build:
-        """Stores `change(stored)` and returns it; `change` is called again if another writer was first, and may raise.
-
-        A build that has ended is returned unchanged. Raises NotFound.
-        """
+        """Stores `change(stored)` and returns it. After a concurrent write `change` is called again. A build that has
+        ended is returned unchanged. Raises NotFound, and what `change` raises."""
 
         async def write(pipe: Pipeline) -> Build:
             stored: Any = await pipe.get(_build(build_id))
@@ -109,8 +106,8 @@ class BuildStore:
         return _parse(build_id, text)
 
     async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
-        """Returns builds of one app, or of all, newest first, each with its position; only those before the position
-        `before`."""
+        """Returns at most `limit` pairs of position and build, newest first, of one app or (None) of all; only
+        positions below `before`."""
         index = f"build:of:{app}" if app else "build:all"
         top = f"({before}" if before is not None else "+inf"
         found: Any = await self._redis.zrevrangebyscore(index, top, "-inf", start=0, num=limit, withscores=True)
@@ -122,7 +119,7 @@ class BuildStore:
         ]
 
     async def every(self, app: str | None = None) -> AsyncIterator[Build]:
-        """Yields all builds of one app, or of all, newest first; they are read 100 at a time."""
+        """Yields all builds of one app or (None) of all, newest first. Reads 100 at a time."""
         before: int | None = None
         while batch := await self.builds(app, limit=BATCH, before=before):
             before = batch[-1][0]
@@ -130,21 +127,20 @@ class BuildStore:
                 yield build
 
     async def position(self, build_id: str) -> int:
-        """Returns the build's position in the order of queueing. Raises NotFound."""
+        """Returns the build's position, which counts up over all apps in the order of queueing. Raises NotFound."""
         position: Any = await self._redis.zscore("build:all", build_id)
         if position is None:
             raise NotFound(f"there is no build {build_id}")
         return int(position)
 
     async def note(self, build_id: str, expired: Expired) -> Build:
-        """Records which of the build's files (log, artifact) retention has deleted. Raises NotFound, and ValueError for
-        a build that has not ended."""
+        """Records which files of a build have expired. Raises NotFound; ValueError if the build has not ended."""
         noted = with_expiry(await self.build(build_id), expired)  # only this writes to a build that has ended
         await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
         return noted
 
     async def drop(self, builds: Sequence[Build]) -> None:
-        """Removes builds that have ended. Their ids are not reused. Idempotent."""
+        """Removes builds that have ended. Idempotent."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for build in builds:
                 pipe.delete(_build(build.id))
@@ -159,24 +155,24 @@ class BuildStore:
         return [Build.model_validate_json(text) for text in texts if text]
 
     async def heads(self, app: str) -> dict[str, Head]:
-        """Returns branch → what was last queued for it."""
+        """Returns branch → the commit last queued for it, and its build's id (empty for [CI SKIP])."""
         stored: Any = await self._redis.hgetall(f"build:heads:{app}")
         return {branch: (text[:40], text[41:]) for branch, text in stored.items()}
 
     async def skip_head(self, app: str, branch: str, commit: str) -> None:
-        """Makes the commit the branch's head, without a build."""
+        """Records the commit as the last one of its branch, without a build."""
         await self._redis.hset(f"build:heads:{app}", branch, f"{commit} ")
 
     async def forget_head(self, app: str, branch: str) -> None:
         await self._redis.hdel(f"build:heads:{app}", branch)
 
     async def judged(self, app: str) -> set[str]:
-        """Returns the ids of the last judged build of each branch."""
+        """Returns the ids of the app's last judged builds, one for each branch."""
         ids: Any = await self._redis.hvals(f"build:judged:{app}")
         return set(ids)
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
-        """Returns the branch's last build that ended in success, failure or error, except pre-receive builds."""
+        """Returns the branch's last build that ended in success, failure or error, except pre-receive ones, or None."""
         build_id: Any = await self._redis.hget(f"build:judged:{app}", branch)
         return await self.build(build_id) if build_id else None
 

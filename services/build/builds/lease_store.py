@@ -1,4 +1,4 @@
-"""Ensures that one home runs the builds of a Redis. (A lock in the home ensures that one service works there.)"""
+"""Stores the lease that lets only one service run builds, if several homes (data directories) share one Redis."""
 
 from typing import Any
 
@@ -9,10 +9,8 @@ LEASE_S = 15.0
 
 
 class Lease:
-    """Holds `build:lease`, the name of the home that runs the builds; it expires unless renewed within 15 s.
-
-    The holder is a home and not a process: a killed service is followed by the next one in its home at once.
-    """
+    """Stores `build:lease`: the name of the home whose service runs the builds. It expires after 15 s unless renewed.
+    The holder is a home, not a process, so that a restarted service need not wait for the lease to expire."""
 
     def __init__(self, redis: Redis, home: str) -> None:
         self._redis = redis
@@ -20,7 +18,7 @@ class Lease:
         self._other_home: str | None = None
 
     async def hold(self) -> bool:
-        """Takes the lease or renews it; returns False while another home has it. Raises RedisError."""
+        """Takes or renews the lease, and returns True; returns False while another home holds it. Raises RedisError."""
         holder: Any = await self._redis.set(KEY, self._home, nx=True, get=True, px=int(LEASE_S * 1000))
         if holder == self._home:
             await self._redis.pexpire(KEY, int(LEASE_S * 1000))
@@ -28,7 +26,7 @@ class Lease:
         return self._other_home is None
 
     async def refusal(self) -> str | None:
-        """Returns why no build runs here, as of the last look, for `/ready`; None if builds run."""
+        """Returns why this service runs no builds, as found by the last `hold`, for `/ready`; None if it runs them."""
         return self._other_home and (
             f"a build service with another home (stack {self._other_home}) works on this Redis; its builds are run "
             "there. End it, or give each its own SLIPWAY_REDIS_URL"

@@ -1,4 +1,4 @@
-"""Derives the commit statuses of a build: one for each stage. Pure."""
+"""Derives the commit statuses that forges show for a build: one for each stage. Pure."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -36,7 +36,7 @@ class Status(View):
 
 
 class PendingStatuses(View):
-    """Holds the commit statuses of a build that its forge has to get."""
+    """Holds all commit statuses of a build that are still to be sent to its forge."""
 
     app: str
     commit: str
@@ -45,14 +45,15 @@ class PendingStatuses(View):
 
 
 def statuses_of(build: Build) -> PendingStatuses:
-    """Returns all statuses of the build; `deploy` is among them only if it is to be deployed."""
+    """Returns all statuses of the build; `deploy` is included only if the build has an environment."""
     judged = [_judged(build, stage) for stage in JUDGED_STAGES]
     statuses = [*judged, _deploy(build)] if build.environment else judged
     return PendingStatuses(app=build.app, commit=build.commit, number=build.number, statuses=statuses)
 
 
 def _judged(build: Build, stage: Stage) -> Status:
-    """Returns the status of a stage that gates judge, which they do when all stages are through."""
+    """Returns the status of a stage before `deploy`. It succeeds only once the gates have judged, after all such
+    stages."""
     if build.passed or build.state is S.SUCCESS:
         return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))
     if build.state is S.QUEUED:
@@ -76,7 +77,7 @@ def _running(build: Build, stage: Stage) -> Status:
 
 def _failure(build: Build, stage: Stage) -> Status:
     refused = [gate for gate in build.gates if not gate.passed]
-    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # none: what passed could not be sealed
+    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # none: sealing failed
     if stage in stages:
         own = [gate for gate in refused if _stage_of(gate, build) is stage]
         return Status(stage=stage, verdict=V.FAILURE, description=_reasons(own) or build.reason)

@@ -1,4 +1,4 @@
-"""Stores the commit statuses still to be sent to forges, in Redis, in one transaction with the change of the build."""
+"""Stores in Redis which commit statuses are still to be sent to forges."""
 
 from typing import Any
 
@@ -14,27 +14,25 @@ _DONE = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.ca
 
 
 def mark(pipe: Pipeline, before: Build | None, after: Build) -> None:
-    """Queues the statuses on the pipeline if the change alters them. A newer state replaces the older one."""
+    """Queues the build's statuses on the transaction `pipe`, if the change altered any. They replace earlier ones."""
     statuses = statuses_of(after)
     if before is None or statuses_of(before) != statuses:
         pipe.hset(STATUSES, after.id, statuses.model_dump_json())
 
 
 class StatusStore:
-    """Stores pending commit statuses as `build:statuses`, a hash by build.
-
-    Every method raises `RedisError` when Redis is out of reach; nothing is changed then.
-    """
+    """Stores pending commit statuses as `build:statuses`, a hash by build. Every method raises `RedisError` when Redis
+    is unreachable, and has then changed nothing."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._done: Any = redis.register_script(_DONE)
 
     async def pending(self) -> dict[str, PendingStatuses]:
-        """Returns build → its pending statuses: all of them, not the difference."""
+        """Returns build id → all statuses of the build, also those that have not changed."""
         kept: dict[Any, Any] = await self._redis.hgetall(STATUSES)
         return {build: PendingStatuses.model_validate_json(text) for build, text in kept.items()}
 
     async def done(self, build: str, sent: PendingStatuses) -> None:
-        """Removes the build's entry, unless it has changed from `sent`. Idempotent."""
+        """Removes the build's statuses if they are still equal to `sent`. Idempotent."""
         await self._done([STATUSES], [build, sent.model_dump_json()])

@@ -15,14 +15,14 @@ class Span:
 
     name: str
     state: str
-    """State of the step, or of the build for what it does itself."""
+    """State of the step; `queued`, `quiet` or `passed` for other spans; the build's state for the deploy."""
     start_s: float
     """Seconds since the build was queued."""
     seconds: float
     from_percent: float
-    """Start of the bar, in percent of the whole."""
+    """Start of the bar, in percent of the build's duration."""
     width_percent: float
-    """Width of the bar, in percent of the whole."""
+    """Width of the bar, in percent of the build's duration."""
     line: int | None = None
 
 
@@ -33,7 +33,7 @@ class Timeline:
 
 
 def timeline(build: Build, now: datetime) -> Timeline:
-    """Returns the spans of a build. A span that has not ended lasts until `now`. Steps may overlap."""
+    """Returns the spans of a build. A span that has not ended lasts until `now`. Spans of parallel steps overlap."""
     zero, end = build.created_at, build.finished_at or max(now, build.created_at)
     total_s = (end - zero).total_seconds()
     spans: list[tuple[str, str, datetime, datetime, int | None]] = []

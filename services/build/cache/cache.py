@@ -1,4 +1,4 @@
-"""Finds an earlier build that passed under the same key, and remembers builds that passed."""
+"""Finds an earlier build with the same cache key that passed, and stores builds that pass."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ from shared.models import Environment
 
 
 async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
-    """Returns the baseline of the build's branch, else of a branch that goes to production; None if there is none."""
+    """Returns the baseline of the build's branch, else of a branch mapped to production; None if neither has one."""
     production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
     for branch in [recorder.build.branch, *production]:
         if branch is not None:
@@ -29,7 +29,7 @@ async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App
 
 
 class BuildCache:
-    """Looks up and stores the result of one build, whose record `recorder` keeps."""
+    """Looks up and stores the result of the build that `recorder` records."""
 
     def __init__(
         self,
@@ -54,8 +54,7 @@ class BuildCache:
         return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
-        """Returns an earlier build that passed under this one's key and whose artifact still exists unchanged; None if
-        there is none."""
+        """Returns an earlier build with the same cache key that passed and whose artifact still exists, or None."""
         recorder, entry = self._recorder, await self._entry()
         if entry is None:
             return None
@@ -68,21 +67,20 @@ class BuildCache:
         return earlier if await self._executor.has(earlier.artifact) else None
 
     async def remember(self, baseline: Baseline) -> None:
-        """Stores the build under its key. Call it before its record says that it has passed: until then the entry has
-        no effect."""
+        """Stores the build under its cache key. Has no effect until the build's record says `passed`."""
         build = self._recorder.build
         if (key := build.judgement) is not None:
             entry = CacheEntry(build=build.id, baseline=baseline)
             await self._recorder.patiently(lambda: self._store.put(build.app, key, entry))
 
     async def forget(self) -> None:
-        """Removes the entry of the key, because the build has failed: an earlier pass is no longer a proof."""
+        """Removes the entry under the cache key of the build, which has failed, so that no pass is reused."""
         build = self._recorder.build
         if (key := build.judgement) is not None:
             await self._recorder.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
-        """Stores the baseline of a build that has passed, for the branch's next builds. Idempotent."""
+        """Makes the baseline of the build's cache entry that of its branch. Call it once the build has passed."""
         build, entry = self._recorder.build, await self._entry()
         if build.branch is not None and entry is not None:
             put = partial(self._history.put_baseline, build.app, build.branch, entry.baseline)

@@ -1,8 +1,6 @@
-"""Computes a build's cache key, and decides if an earlier build may be reused. Pure.
-
-The key is a digest of all that decides the verdict. Two builds with one key have the same commit, manifest, gates and
-steps: if the first one passed and its artifact still exists unchanged, that is the second one's artifact too.
-"""
+"""Computes a build's cache key, and decides whether an earlier build may be reused. Pure. The key is a digest of
+everything that decides the verdict: commit, manifest, steps, gates. If a build passed, and its artifact still exists, a
+later build with the same key may take over the artifact."""
 
 import hashlib
 import json
@@ -21,26 +19,24 @@ KEPT = 100  # of an app
 
 
 class CacheEntry(View):
-    """Records a build that passed, for later ones to find by its key."""
+    """Records, under a cache key, the build that passed."""
 
     build: str
     baseline: Baseline
-    """Baseline that the next builds are compared with."""
+    """Baseline that the build gives to later builds of its branch."""
 
 
 def selected_steps(manifest: Manifest, build: Build) -> list[str]:
-    """Returns the names of the steps that this build runs, stage by stage in the manifest's order."""
+    """Returns the names of the steps that this build runs, in the order of stages and manifest."""
     return [step.name for step in selected(in_order(manifest.steps), build.branch, build.judged_for)]
 
 
 def judgement_key(
     build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool, asks_branch: bool
 ) -> str:
-    """Returns the key as a hex digest. (It holds the names of the secrets that the manifest gives, not their values.)
-
-    `baseline` is what the build is compared with, where a gate compares; `images` is True if artifacts are images;
-    `asks_branch` is True if a step may behave differently on another branch.
-    """
+    """Returns the cache key as a hex digest. It covers names of secrets, but not their values. `baseline` counts if a
+    gate compares with it; `images` is True if artifacts are images; `asks_branch` is True if a file of the commit
+    mentions the variable with the branch's name."""
     steps = selected_steps(manifest, build)
     tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
     gates = effective(app.gates, manifest.gates, tested=tested)
@@ -62,17 +58,14 @@ def judgement_key(
 
 
 def may_be_reused(earlier: Build, now: datetime) -> bool:
-    """Returns True if the record of the earlier build allows its reuse.
-
-    An artifact noted as expired is about to be removed. A verdict that quarantined tests have influenced holds as long
-    as their quarantine.
-    """
+    """Returns True if `earlier` passed, its artifact has not expired, and no quarantine behind its verdict has
+    ended."""
     is_there = earlier.passed and earlier.artifact is not None and earlier.expired.artifact is None
     return is_there and all(now < each.until for each in earlier.flaky)
 
 
 def reused(build: Build, earlier: Build, now: datetime) -> Build:
-    """Returns the build as passed, like the earlier one. `reused` names the build that really ran."""
+    """Returns the build as passed, with artifact and gates of `earlier`. Its `reused` names the build that ran."""
     return with_changes(
         build,
         artifact=earlier.artifact,
@@ -87,7 +80,7 @@ def reused(build: Build, earlier: Build, now: datetime) -> Build:
 
 
 def not_reused(build: Build) -> Build:
-    """Returns the build as one that has to be built anew after all."""
+    """Returns the build without the reused result, and marked to run its steps."""
     return with_changes(
         build, artifact=None, gates=[], flaky=[], untested=None, passed=False, reused=None, fresh=True, sealed_at=None
     )

@@ -1,4 +1,4 @@
-"""Stores which builds of an app have passed, by their cache key (cache_key.py), in Redis."""
+"""Stores in Redis which builds passed, by cache key (see cache_key.py)."""
 
 from typing import Any
 
@@ -8,11 +8,9 @@ from services.build.cache.cache_key import KEPT, CacheEntry
 
 
 class CacheStore:
-    """Stores `build:passed:<app>` (hash by key) and `build:passed-turn:<app>` (sorted set: key by its turn). It is an
-    index only: a build's own record decides if it has passed.
-
-    Every method raises `RedisError` when Redis is out of reach; each write is atomic and idempotent.
-    """
+    """Stores `build:passed:<app>` (hash by cache key) and `build:passed-turn:<app>` (sorted set: keys in the order of
+    storing). An entry alone proves nothing: the build's record says if it passed. Every method raises `RedisError` when
+    Redis is unreachable; each write is atomic and idempotent."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -22,7 +20,7 @@ class CacheStore:
         return CacheEntry.model_validate_json(text) if text else None
 
     async def put(self, app: str, key: str, entry: CacheEntry) -> None:
-        """Stores an entry; the newest 100 of an app are kept."""
+        """Stores an entry. Only the newest 100 entries of an app are kept."""
         turns: Any = await self._redis.zrange(f"build:passed-turn:{app}", 0, -1, withscores=True)
         last = turns[-1][1] if turns else 0
         old = [each for each, _ in turns if each != key][: -KEPT + 1]

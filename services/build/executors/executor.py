@@ -1,7 +1,5 @@
-"""Defines the executor port: how steps are run and how a build that passed is sealed as an artifact.
-
-`process/executor.py` runs steps as processes, `docker/executor.py` in containers.
-"""
+"""Defines the executor port: how steps are run and how a build that passed becomes an artifact. `process/executor.py`
+runs steps as processes, `docker/executor.py` in containers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +13,8 @@ from shared.models import Artifact
 
 
 class Unsealed(Exception):
-    """Reports that a commit cannot be made into an artifact, by its own fault; the message says why, and continues
-    `it`."""
+    """Reports that a commit cannot become an artifact, by its own fault. The message continues a sentence after
+    "it"."""
 
 
 BRANCH = "CI_COMMIT_BRANCH"  # where a step finds its branch's name
@@ -26,7 +24,7 @@ Images = frozenset[tuple[str, str]]  # ref and digest of artifacts
 
 @dataclass(frozen=True)
 class Workspace:
-    """Describes the build that an executor works for, and the folders that it works in."""
+    """Describes a build to its executor, with the folders that it uses."""
 
     build: str
     app: str
@@ -41,43 +39,39 @@ class Workspace:
 
 @dataclass(frozen=True)
 class ServiceOrder:
-    """Describes one service that runs during the commands of an order."""
+    """Describes a service, such as a database, that runs while a step's commands run."""
 
     name: str
     image: str | None
     command: str | None
     environment: Mapping[str, str] = field(repr=False)
     port: int | None
-    """Port that a service in a container listens on; a service as a process gets its port in $PORT."""
+    """Port on which a service in a container listens. A service that is a process gets a free port in $PORT instead."""
     ready: str | None
-    """Command that succeeds when the service is ready. If None, the service is ready when it listens."""
+    """Command that succeeds once the service is ready; None: it listens, or its image's HEALTHCHECK passes."""
     timeout_s: float
-    """Seconds until the service has to be ready."""
+    """Seconds within which the service has to be ready."""
 
     def address(self, host: str, port: int | None) -> dict[str, str]:
-        """Returns the environment variables by which the commands find the service: `<NAME>_HOST` and, with a port,
-        `<NAME>_PORT`."""
+        """Returns the variables that locate the service for commands: `<NAME>_HOST` and perhaps `<NAME>_PORT`."""
         name = self.name.upper().replace("-", "_")
         return {f"{name}_HOST": host, **({f"{name}_PORT": str(port)} if port is not None else {})}
 
 
 @dataclass(frozen=True)
 class Order:
-    """Describes the commands of one step, which run one after the other in the workspace's folder until one fails.
-
-    The services are ready before the first command, and end after the last one.
-    """
+    """Describes the commands of one step. They run one after the other in the workspace's folder until one fails. The
+    services are ready before the first command, and end after the last one."""
 
     commands: Sequence[str]
     timeout_s: float
-    """Seconds for all commands together."""
+    """Seconds that all commands together may take."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Variables of these commands alone; may hold secrets, and never goes into a command line. It takes precedence over
-    the variables of the services."""
+    """Further variables for the commands, which override others. They never appear in a command line."""
     image: str | None = None
-    """Image that the commands run in, where an executor uses images; None leaves the choice to the executor."""
+    """Image in which the commands run; None lets the executor choose. Executors without images ignore it."""
     reports: Sequence[str] = ()
-    """Paths, relative to the folder, at which the caller looks for reports afterwards."""
+    """Paths of report files that the commands may write, relative to the workspace's folder."""
     services: Sequence[ServiceOrder] = ()
 
 
@@ -86,96 +80,85 @@ class Outcome:
     """Records how a step, or the preparation of a workspace, ended."""
 
     exit_code: int | None
-    """Exit code of the last command; None when it was ended from outside or did not start."""
+    """Exit code of the last command; None if it was ended from outside or did not start."""
     reason: str = ""
-    """Reason of the failure, to follow the step's name; empty on success."""
+    """Reason of the failure, as a predicate of which the step is the subject ("exited with 1"); empty on success."""
     skipped: int | None = None
-    """Number of commands that were not run because an earlier one failed; None if that is not known."""
+    """Number of commands not run because an earlier one failed; None if unknown."""
 
 
 @dataclass(frozen=True)
 class SealRequest:
-    """Describes what is to be sealed as an artifact."""
+    """Describes what becomes the artifact."""
 
     source: Path
-    """Second checkout, which no step has touched. `seal` may move it."""
+    """Fresh checkout of the commit, which no step has touched and `seal` may move."""
     command: str | None
-    """Command that runs the app, if the manifest or the repository tells one."""
+    """Command that runs the app; None if only a Dockerfile says it."""
     committed_at: datetime
     url: str
     """URL of the repository."""
     volumes: Sequence[str] = ()
-    """Paths that the app writes to."""
+    """Paths of folders that outlive the app's instances."""
 
 
 @dataclass(frozen=True)
 class Leavings:
-    """Names the builds and apps that have leftovers in an executor."""
+    """Names the builds and apps of which an executor still keeps objects besides artifacts."""
 
     builds: frozenset[str]
-    """Ids of the builds of which more exists than their artifact."""
+    """Ids of builds with containers, networks or volumes."""
     apps: frozenset[str]
     """Names of the apps that have a cache."""
 
 
 class Executor(Protocol):
-    """Runs the steps of a build and seals its artifact: `prepare` once, `run` for each step (also several at a time),
-    `seal` if all passed, `discard` at the end in any case.
-
-    `output` is called with printed bytes as they arrive. When `stop` is set, the time is over or the call is cancelled,
-    everything that the call started is ended before it returns, and nothing else; the same holds after a normal end.
-    """
+    """Runs the steps of a build and seals its artifact: `prepare` once, `run` for each step (also in parallel), `seal`
+    if the build passed, `discard` in any case. `output` gets the printed bytes as they arrive. Each call ends all
+    processes that it started before it returns, also on a time-out, when `stop` is set, and when it is cancelled."""
 
     @property
     def builds_images(self) -> bool:
-        """Returns True if artifacts are images: a Dockerfile says how the app is run, and `seal` needs a `source`."""
+        """Returns True if artifacts are images: `seal` needs a `source`, and a Dockerfile may replace the command."""
         ...
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates what the steps need in addition to the checkout."""
+        """Creates what the steps need besides the checkout."""
         ...
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
-        """Runs one step. A failing command, or a service that does not become ready, is an Outcome and not an
-        exception.
-
-        The reports lie in the folder afterwards; their modification time is that of the step's write, by the clock of
-        the folder's file system.
-        """
+        """Runs one step. Returns an Outcome, also if a command fails or a service does not become ready. Afterwards its
+        reports are in the workspace's folder, with the modification times that the step gave them."""
         ...
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Returns the artifact, named by its digest. It is idempotent: the same commit gives the same artifact. Raises
-        Unsealed and Stopped."""
+        """Returns the artifact. Idempotent: equal commits give equal artifacts. Raises Unsealed and Stopped."""
         ...
 
     async def has(self, artifact: Artifact) -> bool:
-        """Returns True if the artifact still exists unchanged. That counts as a use: garbage collection by age spares
-        the artifact for the time that a release takes."""
+        """Returns True if the artifact exists unchanged. Postpones its garbage collection by age."""
         ...
 
     async def images(self) -> Images | None:
-        """Returns the refs and digests of all sealed images that still exist, of all builds; None where that is not
-        known. This does not count as a use."""
+        """Returns ref and digest of all sealed images; None if it builds no images or the engine does not answer."""
         ...
 
     async def end_leftovers(self, workspace: Workspace) -> int:
-        """Ends what an earlier run of this workspace left when the service was killed; returns how many processes or
-        containers."""
+        """Ends what a killed service left running of this workspace; returns the number of processes or containers."""
         ...
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes everything that was made for this workspace except its artifact. Idempotent."""
+        """Removes everything that was made for this workspace, except its artifact. Idempotent."""
         ...
 
     async def leavings(self) -> Leavings:
-        """Returns the builds and apps that have leftovers, also those of earlier runs of the service."""
+        """Returns the builds and apps for which more than artifacts exists, also from earlier runs of the service."""
         ...
 
     async def remove(self, leavings: Leavings) -> None:
-        """Removes leftovers of builds that have ended, and caches of apps. Idempotent."""
+        """Removes what `leavings` names: objects of builds, caches of apps. Idempotent."""
         ...
 
     async def check(self) -> str | None:
-        """Returns why no step can run now, with the remedy, for `/ready`; None if steps can run. Answers within 2 s."""
+        """Returns why no step can run now, with the remedy, for `/ready`; None if steps can run. Takes at most 2 s."""
         ...

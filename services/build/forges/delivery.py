@@ -1,8 +1,6 @@
-"""Defines a delivery: one call of a forge's webhook, its states and its outcome. Pure.
-
-It is stored as `received` before the forge is answered. From there on the app's repository counts, not the delivery:
-one fetch serves all waiting deliveries, and the newest commit is built.
-"""
+"""Defines a delivery: one call of a forge's webhook, its states and its outcome. Pure. A delivery is stored as
+`received` before the forge gets its answer. One fetch then serves all waiting deliveries of an app, and builds the head
+of each branch, which may be newer than the delivered commit."""
 
 import math
 from datetime import datetime
@@ -39,7 +37,7 @@ TRIES = 4
 
 
 class WebhookDelivery(View):
-    """Records a delivery, as `GET /apps/{app}/deliveries` shows it."""
+    """Records a delivery; item of `GET /apps/{app}/deliveries`."""
 
     id: str = Field("", description="Counts up per app: `notes-d12`.")
     app: str
@@ -49,7 +47,7 @@ class WebhookDelivery(View):
     branch: str | None = None
     commit: str | None = None
     received_at: datetime
-    asked_at: datetime = Field(description="When it was received, or last redelivered.")
+    asked_at: datetime = Field(description="Time of its receipt, or of its last redelivery.")
     state: WebhookDeliveryState = Field(description="`fetched`: the fetch brought no new commit to build.")
     reason: str = ""
     builds: list[str] = Field([], description="Id of the build of the branch's head.")
@@ -61,7 +59,7 @@ class WebhookDelivery(View):
 
 
 def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: datetime) -> WebhookDelivery:
-    """Returns a delivery that is received, or ignored at once."""
+    """Returns a delivery in the state `received`, or `ignored` if there is nothing to do."""
     return WebhookDelivery(
         app=app,
         forge=forge,
@@ -79,13 +77,13 @@ def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: dat
 def became(
     delivery: WebhookDelivery, state: WebhookDeliveryState, reason: str, builds: list[str] | None = None
 ) -> WebhookDelivery:
-    """Returns the delivery in its new state. Raises IllegalTransition."""
+    """Returns the delivery in the new state. Raises IllegalTransition."""
     update = {"state": transition(DELIVERY_TABLE, delivery.state, state), "reason": reason, "builds": builds or []}
     return delivery.model_copy(update=update)
 
 
 def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
-    """Returns the delivery to be run again; a waiting one stays as it is. Raises Conflict if it was not a push."""
+    """Returns the delivery as `received`, unchanged if it still waits. Raises Conflict if it was not a push."""
     if delivery.waits:
         return delivery
     if delivery.commit is None:
@@ -94,7 +92,7 @@ def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
 
 
 def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
-    """Returns the delivery after a failed fetch: it waits for the next one, or has failed after four."""
+    """Returns the delivery after a failed fetch: still waiting, or `failed` after the fourth."""
     tries = delivery.tries + 1
     if tries >= TRIES:
         return became(delivery, S.FAILED, f"given up after {tries} tries: {reason}").model_copy(update={"tries": tries})
@@ -102,13 +100,13 @@ def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
 
 
 def wait_s(tries: int) -> float:
-    """Returns the back-off in seconds after `tries` failed fetches: 1, 5, 25."""
+    """Returns the back-off in seconds after so many failed fetches: 1, 5, 25."""
     return backoff_s(max(tries, 1), first_s=1.0, longest_s=math.inf, factor=5.0)
 
 
 def judged(delivery: WebhookDelivery, head: str, build: str, queued_at: datetime) -> WebhookDelivery:
-    """Returns the delivery after a fetch. `head` is the branch's commit; `build` the id of its build, queued at
-    `queued_at`."""
+    """Returns the delivery after a successful fetch: `queued`, or `fetched` if the build was queued before the delivery
+    came. `head` is the branch's commit, `build` the id of its build."""
     newer = "" if head == delivery.commit else f"{head[:10]} is the head of {delivery.branch} by now; "
     if queued_at >= delivery.asked_at:
         return became(delivery, S.QUEUED, f"{newer}{build} builds it", [build])

@@ -1,4 +1,4 @@
-"""Stores deliveries of webhooks: the newest 200 of an app, and the forges' ids of the last 8 days, in Redis."""
+"""Stores webhook deliveries in Redis: the newest 200 of an app, and for 8 days the ids that forges gave them."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -29,23 +29,18 @@ return 'new ' .. number
 
 
 class DeliveryStore:
-    """Stores `build:deliveries:<app>` (hash by number), `build:delivery-number:<app>`, `build:deliveries-waiting` (a
-    set of `<app> <number>`) and `build:delivered:<app>:<digest of the forge's id>` → number.
-
-    Every method raises `RedisError` when Redis is out of reach. Each write is atomic, but `save` writes 50 deliveries
-    at a time.
-    """
+    """Stores `build:deliveries:<app>` (hash by number), `build:delivery-number:<app>` (counter),
+    `build:deliveries-waiting` (set of `<app> <number>`) and `build:delivered:<app>:<digest of the forge's id>` →
+    number. Every method raises `RedisError` when Redis is unreachable. Each write is atomic, except `save`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._add: Any = redis.register_script(_ADD)
 
     async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
-        """Stores the delivery under a new id, and remembers the forge's id for 8 days: returns it and True.
-
-        If the forge's id is known, returns the first delivery under it, or this one under its number if that was
-        removed, and False.
-        """
+        """Stores the delivery under a new id and returns it, and True. If the forge sent the same `forge_id` in the
+        last 8 days, stores nothing, and returns the delivery stored then (if removed: `delivery` with its id) and
+        False."""
         app = delivery.app
         digest = hashlib.sha256(delivery.forge_id.encode()).hexdigest()[:32]
         keys = [f"build:delivered:{app}:{digest}", f"build:delivery-number:{app}", _key(app), WAITING]
@@ -58,7 +53,7 @@ class DeliveryStore:
         return _numbered(WebhookDelivery.model_validate_json(stored) if stored else delivery, number), False
 
     async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        """Replaces stored deliveries. One that was removed stays so."""
+        """Replaces stored deliveries; those that were removed meanwhile stay removed."""
         for batch in _batches(deliveries):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for delivery in batch:
@@ -82,7 +77,7 @@ class DeliveryStore:
         return _numbered(WebhookDelivery.model_validate_json(stored), number)
 
     async def deliveries(self, app: str) -> list[WebhookDelivery]:
-        """Returns the newest 200, newest first."""
+        """Returns the newest 200 deliveries, newest first."""
         return await self._get(app, (await self._numbers(app))[:KEPT])
 
     async def apps_waiting(self) -> set[str]:
@@ -97,14 +92,14 @@ class DeliveryStore:
         return [delivery for delivery in await self._get(app, sorted(numbers, key=int)) if delivery.waits]
 
     async def trim(self, app: str) -> None:
-        """Removes deliveries beyond the newest 200, except those that wait."""
+        """Removes all but the newest 200 deliveries; those in the state `received` stay."""
         old = (await self._numbers(app))[KEPT:]
         ended = [_number(delivery.id) for delivery in await self._get(app, old) if not delivery.waits]
         if ended:
             await self._redis.hdel(_key(app), *ended)
 
     async def forget(self, app: str) -> None:
-        """Removes all deliveries of the app, also those that wait."""
+        """Removes all deliveries of the app."""
         members: Any = await self._redis.smembers(WAITING)
         async with self._redis.pipeline(transaction=True) as pipe:
             for member in members:
@@ -131,7 +126,7 @@ class DeliveryStore:
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Yields 50 items at a time, so that no request waits while a thousand deliveries are read or written."""
+    """Yields the items in lists of 50, so that the event loop is not blocked by long reads and writes."""
     for start in range(0, len(items), BATCH):
         yield list(items[start : start + BATCH])
 

@@ -1,7 +1,5 @@
-"""Translates a commit status to the API of each forge. Pure.
-
-Sources: GitHub's REST API ("Commit statuses"), Gitea's swagger (`repoCreateStatus`), GitLab's "Commits API".
-"""
+"""Translates a commit status into the request that each forge expects. Pure. Sources: GitHub's REST API ("Commit
+statuses"), Gitea's swagger (`repoCreateStatus`), GitLab's "Commits API"."""
 
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -18,7 +16,7 @@ _GITLAB = {V.FAILURE: "failed", V.ERROR: "failed", V.CANCELLED: "canceled"}
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """Describes a POST request; the headers hold the token."""
+    """Describes a POST request. Its headers hold the token."""
 
     url: str
     headers: dict[str, str]
@@ -26,7 +24,7 @@ class StatusRequest:
 
 
 def status_request(source: Source, token: str, commit: str, status: Status, page: str) -> StatusRequest:
-    """Returns the request that sends the status. `page` is the URL of the build's page."""
+    """Returns the request that sets `status` on the commit. `page` is the URL of the build's page."""
     limit = LIMITS[source.forge]
     description = status.description if len(status.description) <= limit else f"{status.description[: limit - 1]}…"
     names = _GITLAB if source.forge is Forge.GITLAB else _USUAL
@@ -43,7 +41,7 @@ def status_request(source: Source, token: str, commit: str, status: Status, page
 
 
 def _usual_url(source: Source, commit: str) -> str:
-    """Returns the URL for GitHub and Gitea."""
+    """Returns the statuses URL of GitHub and Gitea."""
     where = place(source)
     above, _, repository = where.path.rpartition("/")
     prefix, _, owner = above.rpartition("/")
@@ -57,7 +55,7 @@ def _usual_url(source: Source, commit: str) -> str:
 
 
 def _gitlab_url(source: Source, commit: str) -> str:
-    """Returns the URL for GitLab. An instance below a path of its host is recognised by its api_url."""
+    """Returns the statuses URL of GitLab. A GitLab below a path of its host needs that path in `api_url`."""
     where = place(source)
     root = (source.api_url or where.root).rstrip("/")
     below = urlsplit(root).path.strip("/")

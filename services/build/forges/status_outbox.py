@@ -1,4 +1,4 @@
-"""Sends commit statuses to forges, with retries for an hour. Builds do not wait for it."""
+"""Sends commit statuses to forges in the background, with retries for an hour."""
 
 import asyncio
 import logging
@@ -30,22 +30,22 @@ REFUSALS = frozenset({400, 401, 404, 410, 422})  # permanent: a repeated request
 
 
 class StatusNotSent(Exception):
-    """Reports that the forge did not take a status now, and may take it later."""
+    """Reports that the forge did not take a status, and that a retry may succeed."""
 
 
 @dataclass
 class _SentStatuses:
-    """Records what was sent for a commit."""
+    """Records the statuses that were sent for a commit."""
 
     number: int = 0
-    """Number of the build that was reported last."""
+    """Number of the newest build whose statuses were sent."""
     statuses: dict[str, Status] = field(default_factory=dict)
-    """Last status by stage."""
+    """Last sent status by stage."""
 
 
 class StatusOutbox:
-    """Sends pending statuses. A loop calls `step`, which does not wait for forges. A commit with several builds gets
-    the statuses of the newest one."""
+    """Sends pending statuses. A loop calls `step`, which only starts the sending. If a commit has several builds, the
+    statuses of the newest one are sent."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class StatusOutbox:
         self._failures.pop(app, None)
 
     async def _access(self, app: str) -> tuple[Source | None, str]:
-        """Returns the app's source and token; None if there is none to send to."""
+        """Returns the app's source and decrypted token; None and "" if statuses cannot be sent."""
         try:
             source = (await self._store.app(app)).source
             if source is None or not source.token:
@@ -105,7 +105,7 @@ class StatusOutbox:
             return None, ""
 
     async def _send_changed(self, source: Source, token: str, build: str, pending: PendingStatuses) -> None:
-        """Sends the statuses that the forge does not know yet. Raises StatusNotSent."""
+        """Sends the statuses that differ from what was last sent. Raises StatusNotSent."""
         sent = self._sent.setdefault((pending.app, pending.commit), _SentStatuses())
         self._sent.move_to_end((pending.app, pending.commit))
         if len(self._sent) > REMEMBERED:
@@ -134,7 +134,7 @@ class StatusOutbox:
             raise StatusNotSent(f"it answered {answer.status_code}")
 
     def _gives_up(self, app: str, build: str, reason: str) -> bool:
-        """Returns True after an hour of failures. Otherwise sets the app's back-off: 2, 4, 8 … 300 s."""
+        """Returns True if sending has failed for an hour; else sets the app's back-off: 2, 4, 8 … 300 s."""
         since = self._since.setdefault(build, self._clock())
         if self._clock() - since >= GIVE_UP_S:
             log.warning("the forge was not told of %s: %s", build, reason)

@@ -1,8 +1,5 @@
-"""Reads a forge's webhook call: its signature, its delivery id, and what was pushed. Pure.
-
-Sources: the forges' own descriptions of their webhooks (GitHub: X-Hub-Signature-256; Gitea: the same, and
-X-Gitea-Signature without its prefix; GitLab: X-Gitlab-Token, in the clear).
-"""
+"""Reads a forge's webhook call: its signature, its delivery id, and what was pushed. Pure. GitHub signs in
+X-Hub-Signature-256, Gitea also in X-Gitea-Signature; GitLab sends the secret itself in X-Gitlab-Token."""
 
 import hashlib
 import hmac
@@ -31,22 +28,22 @@ _PUSHES = {"push", "Push Hook"}
 
 
 class BadPayload(ValueError):
-    """Reports that a signed body is not what the forge sends; the message says why."""
+    """Reports that a signed body is not what the forge documents; the message says why."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Describes a branch's new head, or says in `ignored` why there is nothing to do."""
+    """Describes a branch's new head; if `ignored` is set, it says why there is nothing to build."""
 
     event: str
-    """Name that the forge gives the event."""
+    """Event type as the forge names it."""
     branch: str | None = None
     commit: str | None = None
     ignored: str = ""
 
 
 def is_signed(forge: Forge, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-    """Returns True if the signature is right; compares in constant time. Names in `headers` are in lower case."""
+    """Returns True if `body` is signed with `secret`. Compares in constant time. Header names are in lower case."""
     if forge is Forge.GITLAB:
         return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), secret.encode())
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
@@ -57,7 +54,7 @@ def is_signed(forge: Forge, headers: Mapping[str, str], body: bytes, secret: str
 
 
 def delivery_of(forge: Forge, headers: Mapping[str, str], body: bytes) -> str:
-    """Returns the id by which a repeated delivery is deduplicated: the forge's, else a digest of the body."""
+    """Returns the id by which repeated deliveries are recognised: the forge's own, else a digest of the body."""
     given = next((headers[name] for name in _DELIVERY[forge] if headers.get(name)), "")
     return given[:KEPT_CHARACTERS] or f"sha256:{hashlib.sha256(body).hexdigest()}"
 
@@ -74,7 +71,7 @@ def read(forge: Forge, headers: Mapping[str, str], body: bytes) -> Notice:
 
 
 def skips(message: str) -> bool:
-    """Returns True if a commit's message asks not to be built: `[CI SKIP]` or `[SKIP CI]`, anywhere, in any case."""
+    """Returns True if a commit's message asks not to build it: it contains `[CI SKIP]` or `[SKIP CI]`, in any case."""
     return _SKIP.search(message) is not None
 
 
@@ -109,7 +106,7 @@ def _push(event: str, payload: dict[str, Any]) -> Notice:
 
 
 def _message(payload: dict[str, Any], commit: str) -> str:
-    """Returns the message of the head, if the forge sent it; else an empty string."""
+    """Returns the message of the pushed head commit; empty if the payload lacks it."""
     commits = payload.get("commits")
     candidates = [payload.get("head_commit"), *(commits if isinstance(commits, list) else [])]
     for each in candidates:

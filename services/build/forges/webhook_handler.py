@@ -22,7 +22,7 @@ REFUSED = (
 
 
 class WebhookHandler:
-    """Receives deliveries and repeats them. `wake(app)` starts the work on what was received."""
+    """Receives deliveries, and runs them again on request. `wake(app)` is called when a delivery of that app waits."""
 
     def __init__(
         self,
@@ -43,7 +43,8 @@ class WebhookHandler:
     async def receive(
         self, forge: Forge, name: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[WebhookDelivery, bool]:
-        """Returns the stored delivery, and True if it is new. Raises Unauthorized, without why, and Problem 400."""
+        """Returns the stored delivery, and True if it is new. Raises Unauthorized, always with the same message, and a
+        Problem with status 400 for a bad payload."""
         app, secret, fault = await self._secret(forge, name)
         # Compared in any case: how long the answer takes is not to tell whether there is such an app.
         signed = is_signed(forge, headers, body, secret or self._dummy_secret)
@@ -64,14 +65,14 @@ class WebhookHandler:
         return stored, new
 
     async def again(self, app: str, delivery_id: str) -> WebhookDelivery:
-        """Queues a delivery to be run again. Raises NotFound and Conflict."""
+        """Sets a delivery back to `received`, so that it is processed once more. Raises NotFound and Conflict."""
         delivery = again(await self._deliveries.delivery(app, delivery_id), self._now())
         await self._deliveries.save([delivery])
         self._wake(app)
         return delivery
 
     async def _secret(self, forge: Forge, name: str) -> tuple[App | None, str, str]:
-        """Returns the app, the secret (empty if there is none), and why there is none."""
+        """Returns the app, its webhook secret, and why there is no secret; the latter two may be empty."""
         try:
             app = await self._store.app(name)
         except NotFound:

@@ -1,5 +1,5 @@
-"""Judges builds: compares figures with thresholds. Also code metrics, baselines, diff coverage and flaky tests.
+"""Judges builds by thresholds for their figures: reports, code metrics, diff coverage, baselines and flaky tests.
 
-May import `git`, `reports` and `system`. Imported by `api`, `builds`, `cache`, `manifest`, `pipeline`, `retention`
-and `main`.
+May import `git`, `reports` and `system`. Imported by `api`, `builds`, `cache`, `manifest`, `pipeline`, `retention` and
+`main`.
 """

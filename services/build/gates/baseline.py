@@ -1,7 +1,5 @@
-"""Compares a build with its baseline: the last build of the branch that passed. Pure.
-
-The last build that was judged would not do: a finding that failed one build would be an old one in the next, and pass.
-"""
+"""Compares a build with its baseline, the last build of the branch that passed. Pure. Failed builds are no baseline: a
+new finding would fail one build and then pass in the next as an old one."""
 
 import re
 from collections import Counter
@@ -20,12 +18,12 @@ FINDING_GATES = ("findings", "complexity", "function_length", "secrets")
 
 
 class Baseline(View):
-    """Holds what later builds are compared with."""
+    """Records a build that passed, for comparison with later builds."""
 
     build: str
     commit: str
     findings: dict[str, int] = Field({})
-    """Number of occurrences by fingerprint."""
+    """Number of occurrences by the finding's fingerprint."""
 
 
 def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
@@ -33,11 +31,8 @@ def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
-    """Returns the findings that the baseline does not have, or has less often.
-
-    `measures` are those of the gates that they come from; if one has no figure, the result has none either. Without a
-    baseline all findings are new: missing data never passes.
-    """
+    """Returns, as a measure, the findings that the baseline lacks or has fewer times; all of them without a baseline.
+    If one of the gates that report findings has no figure in `measures`, the result has none either."""
     for gate in FINDING_GATES:
         if gate in measures and measures[gate].figure is None:
             return Measure(None, f"{gate}: {measures[gate].reason}")
@@ -55,11 +50,9 @@ def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], b
 def changed_coverage(
     hits: Mapping[str, Mapping[int, int]], changed: Mapping[str, Sequence[range]], against: str
 ) -> Measure:
-    """Returns the percentage of the coverable changed lines that ran.
-
-    `hits`: file → line → number of runs; `changed`: file → its changed lines; `against` says since when, for a person.
-    The figure is 100 if no changed line is coverable, and None if the report names no file of the commit.
-    """
+    """Returns, as a measure, the percentage of changed coverable lines that ran; 100 if no changed line is coverable.
+    `hits` is file → line → number of runs, `changed` file → changed lines; `against` names the baseline in messages.
+    The figure is None if `hits` is empty."""
     if not hits:
         return Measure(None, "the coverage report names no file of the commit")
     lines, covered, gaps = 0, 0, []
@@ -79,10 +72,8 @@ def changed_coverage(
 
 
 def changed_lines(diff: str) -> dict[str, list[range]]:
-    """Returns file → added or changed lines, as the newer commit numbers them, from `git diff -U0`.
-
-    The content of lines is skipped by count, for it may look like anything. Raises ValueError.
-    """
+    """Returns file → added or changed lines, as the newer commit numbers them. `diff` is the output of `git diff -U0`.
+    Raises ValueError."""
     changed: dict[str, list[range]] = {}
     file = None
     lines = _lines(diff)
@@ -100,7 +91,7 @@ def changed_lines(diff: str) -> dict[str, list[range]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yields one line at a time: there may be 10^7 of a byte each, which as a list take a gigabyte."""
+    """Yields the lines one by one, because a list of all could take a gigabyte."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end]
@@ -109,8 +100,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _path(text: str) -> str | None:
-    """Returns the path without the prefix `b/`; None for a deleted file. git quotes what is not plain ASCII, in C's
-    manner."""
+    """Returns the path from a diff's `+++` line, unquoted and without `b/`; None for a deleted file."""
     if text == "/dev/null":
         return None
     if text.startswith('"'):

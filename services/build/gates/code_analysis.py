@@ -1,8 +1,5 @@
-"""Analyses the source of a commit: complexity and length of functions (lizard), secrets (detect-secrets).
-
-Both read a fresh checkout of the commit, which no step has touched, and run isolated (`-I`): a commit cannot bring its
-own tool.
-"""
+"""Analyses the source of a commit: complexity and length of functions (lizard), secrets (detect-secrets). The tools
+read a fresh checkout and run in Python's isolated mode, so that a commit cannot bring its own tool."""
 
 import asyncio
 import os
@@ -16,7 +13,7 @@ from services.build.system.sandboxed_tool import ToolFailed, answer
 from shared.manifest import MIB
 
 LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for it, detect-secrets 90
-# Minified files are not source; nobody reads their functions.
+# Minified files are not source.
 LIZARD = ["lizard", "--csv", "--no-gitignore", "-i", "-1", "-x", "*.min.js"]
 ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
 DETECT_SECRETS = ["detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
@@ -27,14 +24,14 @@ _BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git h
 
 
 class Analysis:
-    """Runs the analysis tools. They get PATH from `environment`, and nothing else of it."""
+    """Runs the analysis tools. They get PATH from `environment`, and no other variable."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
     async def measure(self, source: Path) -> dict[str, Measure]:
-        """Returns the measures of the files in `source`, which is changed: see `_made_plain`. A tool that fails gives
-        no figure; a text above 10 MiB gives none for any of the gates."""
+        """Returns gate → measure for the files in `source`, which it also modifies. A measure has no figure if its tool
+        fails; none has one if a text file exceeds 10 MiB."""
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
             shown = ascii(str(too_large.relative_to(source)))
@@ -63,11 +60,8 @@ class Analysis:
 
 
 def _made_plain(source: Path) -> Path | None:
-    """Prepares the folder for the tools; returns a text that is too large, if there is one.
-
-    Removes links (they may lead anywhere, to a device even; a target in the commit is read itself), large binary files,
-    and what excuses a text from being read: comments, and bytes that are not UTF-8.
-    """
+    """Prepares the files for the tools; returns the path of a text file above 10 MiB, or None. It deletes links and
+    large binary files, and replaces bytes that are not UTF-8 and comments that exempt code from analysis."""
     for folder, folders, files in os.walk(source):
         for name in [*folders, *files]:
             path = Path(folder, name)
@@ -79,7 +73,7 @@ def _made_plain(source: Path) -> Path | None:
 
 
 def _file_made_plain(path: Path) -> bool:
-    """Prepares one file; returns False for a text that is too large."""
+    """Prepares one file; returns False if it is a text above 10 MiB."""
     large = path.stat().st_size > LARGEST_TEXT_BYTES
     with path.open("rb") as file:
         data = before = file.read(_BINARY_BYTES if large else -1)

@@ -1,4 +1,4 @@
-"""Turns the answers of analysis tools into the measures that gates judge. Pure."""
+"""Converts the output of analysis tools into the measures that gates judge. Pure."""
 
 import csv
 import heapq
@@ -11,8 +11,8 @@ from services.build.reports.metric import Finding, Measure, Offender
 
 
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
-    """Returns the worst function by cyclomatic complexity and by length in lines, from `lizard --csv`. Functions above
-    the platform's default are findings. Raises ValueError."""
+    """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (most lines) from the
+    output of `lizard --csv`. Functions above the default thresholds are findings. Raises ValueError."""
     rows = (row for row in csv.reader(io.StringIO(output)) if row)
     # Columns: lines of code, complexity, tokens, parameters, length, location, file, function, long name, start, end.
     functions = [(int(row[1]), int(row[4]), row[6].removeprefix(folder), int(row[9]), row[7]) for row in rows]
@@ -25,8 +25,8 @@ def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
 
 
 def secrets_measure(output: str, folder: str) -> Measure:
-    """Returns the secrets found by `detect-secrets scan`: their places, never their values. Raises ValueError, KeyError
-    or TypeError."""
+    """Returns the number of secrets that `detect-secrets scan` found, with their places but not their values. Raises
+    ValueError, KeyError or TypeError."""
     results: Mapping[str, Sequence[Mapping[str, object]]] = json.loads(output)["results"]
     found = [
         Finding(
@@ -40,8 +40,7 @@ def secrets_measure(output: str, folder: str) -> Measure:
 
 
 def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """Returns the largest figure as the measure; 0 without any function. `figures` holds value, file, line and name of
-    each function, of which there may be 10^5."""
+    """Returns the largest value, or 0, as a measure. `figures` holds value, file, line and name of each function."""
     above = sorted((each for each in figures if each[0] > getattr(DEFAULTS, gate)), reverse=True)
     worst = heapq.nlargest(OFFENDERS_KEPT, figures)
     findings = tuple(Finding(f"lizard {gate}", _function_place(each)) for each in above)

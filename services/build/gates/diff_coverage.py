@@ -1,4 +1,4 @@
-"""Measures the coverage of the lines that a commit changes. Blocks for as long as git compares."""
+"""Measures the coverage of the lines that a commit changes. Blocks while git compares."""
 
 from collections.abc import Mapping
 
@@ -17,11 +17,8 @@ def coverage_since(
     baseline: Baseline | None,
     hits: Mapping[str, Mapping[int, int]],
 ) -> Measure:
-    """Returns the coverage of the lines changed since the baseline; `hits` as `changed_coverage` takes them.
-
-    The figure is None if git cannot compare, or the report names a file above 10 MiB; other large files are not taken
-    for source. Raises BadTree.
-    """
+    """Returns the coverage of the lines changed since the baseline. `hits` is file → line → number of runs. No figure
+    if git cannot compare, or if `hits` names a file above 10 MiB; other such files are ignored. Raises BadTree."""
     base = baseline.commit if baseline is not None else None
     against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
     large = repositories.larger_than(LARGEST_COMPARED_BYTES, app, base, commit)

@@ -1,8 +1,5 @@
-"""Detects flaky tests, which fail and pass on one commit, from history and from a second run. They are quarantined, and
-always reported. Pure.
-
-A test is known by its id in one step: the same id in another step is another test (another Python, say).
-"""
+"""Detects flaky tests, which both fail and pass on one commit, from earlier builds and from a second run. They are
+quarantined, and verdicts always list them. A test is identified by its id and its step. Pure."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +24,7 @@ NOT_SO_BEFORE = ", but not in an earlier build of this commit"
 
 
 class Quarantine(View):
-    """Represents a flaky test of an app. Until `until` its failures are listed and do not count."""
+    """Records a flaky test of an app. Until `until` its failures are listed but do not count."""
 
     test: str
     step: str | None = Field(None, description="Step in which it is quarantined; null: every step.")
@@ -41,7 +38,7 @@ class Quarantine(View):
 
 
 class PastRun(View):
-    """Records the outcomes of a step's tests in one build. A test that is in neither list proves nothing."""
+    """Records which tests of a step failed and which passed in one build. Skipped tests are in neither list."""
 
     build: str
     commit: str
@@ -50,11 +47,11 @@ class PastRun(View):
     failed: list[str]
     """Ids of tests that failed at least once, at most 200."""
     passed: list[str]
-    """Marks of tests that passed at least once, at most 5000."""
+    """Hashes (see `mark`) of the ids of tests that passed at least once, at most 5000."""
 
 
 class FlakyTest(View):
-    """Represents a flaky test that influenced a verdict."""
+    """Records a flaky test that influenced a build's verdict."""
 
     test: str
     step: str
@@ -67,24 +64,24 @@ class FlakyTest(View):
 
 @dataclass(frozen=True)
 class Suite:
-    """Holds the result of a step's tests."""
+    """Holds the judgement on the tests of one step."""
 
     failures: int
-    """Number of failures that count against the gate."""
+    """Number of failures that count for the gate `test_failures`."""
     offenders: tuple[Offender, ...] = ()
     """Places of the failures that count."""
     excused: frozenset[str] = frozenset()
-    """Tests that failed and do not count."""
+    """Ids of tests that failed without counting."""
     flipped: frozenset[str] = frozenset()
-    """Tests that are to be quarantined."""
+    """Ids of tests that both failed and passed on this commit, and are to be quarantined."""
     flaky: tuple[FlakyTest, ...] = ()
     """Flaky tests that influenced the verdict."""
     too_many: int = 0
-    """Number of tests that changed their outcome, if they are too many to be taken as flaky; else 0."""
+    """Number of tests that flipped, if that is too many to be flakiness; else 0."""
 
     @property
     def remark(self) -> str:
-        """Returns a remark for the verdict; empty if no flaky test influenced it."""
+        """Returns a remark on flaky tests for the verdict; empty if none influenced it."""
         remarks = []
         if self.flaky:
             tests = "1 flaky test" if len(self.flaky) == 1 else f"{len(self.flaky)} flaky tests"
@@ -96,14 +93,14 @@ class Suite:
 
 
 def limits(app: Flaky, asked: Flaky) -> Flaky:
-    """Returns the manifest's values where it names them, else the app's, else the platform's."""
+    """Returns the limits for flaky tests: each from the manifest, else from the app, else the platform's default."""
     given = app.model_dump(exclude_none=True) | asked.model_dump(exclude_none=True)
     return FLAKY_DEFAULTS.model_copy(update=given)
 
 
 def is_worth_a_rerun(cases: CaseCount, step: str, known: Mapping[str, Quarantine], limits: Flaky) -> bool:
-    """Returns True if a second run may excuse the failures: each belongs to a named test, and at most `limits.at_most`
-    of the tests are not known as flaky."""
+    """Returns True if a second run could excuse the failures: all belong to tests with an id, and at most
+    `limits.at_most` of these are not yet known as flaky."""
     unknown = [test for test in cases.failed if test not in known or known[test].step not in (None, step)]
     return bool(limits.reruns and cases.failures and not cases.unnamed and len(unknown) <= (limits.at_most or 0))
 
@@ -116,12 +113,10 @@ def weigh(
     at_most: int,
     now: datetime,
 ) -> Suite:
-    """Judges the tests of a step: a failure is excused if its test is quarantined, or passed in the other run.
-
-    `runs` are the step's one or two runs in this build, all of them readable; `earlier` are those of the same step and
-    commit in other builds; `known` is the state before this build. If more than `at_most` tests outside a quarantine
-    change their outcome, something else is wrong: then no further test is taken as flaky.
-    """
+    """Judges the tests of a step. A failure is excused if its test is in quarantine, or passed in the other run of this
+    build. `runs` are the step's one or two runs in this build, `earlier` those of the same step and commit in other
+    builds, `known` the quarantines by test. If more than `at_most` tests outside a quarantine both failed and passed,
+    something else is wrong: none of them is excused or quarantined."""
     failed = frozenset[str]().union(*(run.failed for run in runs))
     passed = frozenset[str]().union(*(run.passed for run in runs))
     held = {test for test in failed | passed if test in known and known[test].holds(step, now)}
@@ -150,8 +145,8 @@ def weigh(
 def quarantined(
     flipped: Collection[str], known: Mapping[str, Quarantine], build: str, step: str, now: datetime
 ) -> list[Quarantine]:
-    """Returns the records of tests that flipped in this build: quarantined for 14 days from now, or until their earlier
-    end if that is later. A quarantine that a person set for any step keeps its step and reason."""
+    """Returns quarantines for the tests that flipped in this build: for 14 days from now, or until their earlier end if
+    that is later. A quarantine for all steps that a person has set and that still lasts keeps its step and reason."""
     records = []
     for test in sorted(flipped):
         before = known.get(test)
@@ -167,7 +162,7 @@ def quarantined(
 
 
 def forgotten(known: Mapping[str, Quarantine], now: datetime) -> list[str]:
-    """Returns the tests whose quarantine ended more than 90 days ago: they are no longer known as flaky."""
+    """Returns the tests whose quarantine ended more than 90 days ago, and whose records can be removed."""
     return [test for test, record in known.items() if record.until + REMEMBERED < now]
 
 
@@ -178,27 +173,25 @@ def past_run(runs: Sequence[CaseCount], build: str, commit: str, step: str, now:
 
 
 def merged(earlier: PastRun, run: PastRun) -> PastRun:
-    """Returns one record of the two: a build that is resumed runs its steps again."""
+    """Returns one record with the outcomes of both. A build that was resumed has run its steps twice."""
     failed = sorted({*earlier.failed, *run.failed})[:FAILED_KEPT]
     passed = sorted({*earlier.passed, *run.passed})[:PASSED_KEPT]
     return run.model_copy(update={"failed": failed, "passed": passed})
 
 
 def failed_lately(past: Sequence[PastRun], step: str) -> list[str]:
-    """Returns the ids of the step's tests that failed in its last runs, newest first, at most 50. `past` is newest
-    first."""
+    """Returns the ids of the step's tests that failed in `past` (newest first), latest failures first, at most 50."""
     ids = dict.fromkeys(test for run in past if run.step == step for test in run.failed)
     return list(ids)[:FAILED_LATELY]
 
 
 def mark(test: str) -> str:
-    """Returns a short hash of a test id, for long lists."""
+    """Returns a short hash of a test's id, which saves space in long lists."""
     return hashlib.sha256(test.encode()).hexdigest()[:12]
 
 
 def _flips_of_history(failed: frozenset[str], passed: frozenset[str], earlier: Sequence[PastRun]) -> frozenset[str]:
-    """Returns the tests whose outcome differs from that in all earlier builds of the commit. A test that went both ways
-    there has been counted then."""
+    """Returns the tests that only failed in the earlier builds of this commit and pass now, or the reverse."""
     before_failed = frozenset(test for run in earlier for test in run.failed)
     before_passed = frozenset(each for run in earlier for each in run.passed)
     now_failing = {test for test in failed if test not in before_failed and mark(test) in before_passed}

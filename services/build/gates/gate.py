@@ -1,4 +1,4 @@
-"""Compares figures with thresholds. Gates fail closed: without a readable figure none passes. Pure."""
+"""Judges figures by thresholds. A gate without a readable figure fails. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -27,7 +27,7 @@ OFFENDERS_LISTED = 2
 
 
 class GateResult(View):
-    """Holds the result of one gate."""
+    """Records the result of one gate."""
 
     name: str
     passed: bool
@@ -60,20 +60,18 @@ class GateResult(View):
     @field_validator("offenders", mode="before")
     @classmethod
     def _were_once_text(cls, offenders: Any) -> Any:
-        """Converts strings, which builds of earlier versions hold, to objects."""
+        """Converts offenders that older versions stored as strings."""
         return [{"message": each} if isinstance(each, str) else each for each in offenders]
 
 
 def minimum(app: Gates) -> Gates:
-    """Returns the gates that hold if the manifest names none: the app's own minimum, else the platform's default."""
+    """Returns the thresholds that apply if the manifest sets none: the app's, else the platform's defaults."""
     return DEFAULTS.model_copy(update=_given(app))
 
 
 def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
-    """Returns the thresholds of one build: the manifest's where it names one, else the minimum.
-
-    Without a test report (`tested` False) `test_failures` is judged only if the app or the manifest asks for it.
-    """
+    """Returns the thresholds of one build: the manifest's, else the app's, else the platform's defaults. With `tested`
+    False no step reports tests; `test_failures` is then judged only if the app or the manifest sets it."""
     gates = minimum(app).model_copy(update=_given(asked))
     if not tested and app.test_failures is None and asked.test_failures is None:
         gates = gates.model_copy(update={"test_failures": None})
@@ -83,8 +81,7 @@ def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
 def evaluate(
     gates: Gates, measures: Mapping[str, Measure], previous: Mapping[str, float] | None = None
 ) -> list[GateResult]:
-    """Returns one result for each gate that has a threshold, in the order of `Gates`. `previous` holds the figures of
-    the build before."""
+    """Returns a result for each gate with a threshold. `previous` holds the last judged build's figures by gate."""
     return [
         judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
         for name, threshold in gates
@@ -93,7 +90,7 @@ def evaluate(
 
 
 def judge(name: str, threshold: float, measure: Measure, previous: float | None = None) -> GateResult:
-    """Judges one gate: it passes only if the figure is within the threshold, and NaN never is."""
+    """Judges one gate. It fails if the figure is missing, NaN or beyond the threshold."""
     figure = measure.figure if measure.figure == measure.figure else None
     result = GateResult(
         name=name,
@@ -114,13 +111,13 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
 
 
 def refusal(results: list[GateResult]) -> str:
-    """Returns why the build failed, naming each gate that did not pass; empty if all passed."""
+    """Returns the reasons of all gates that failed, as one text; empty if all passed."""
     failed = [result for result in results if not result.passed]
     return "; ".join(f"gate {result.name}: {result.reason}{_listed(result.offenders)}" for result in failed)
 
 
 def number(value: float) -> str:
-    """Formats a number with at most two decimals, rounded down: 69.999 must not be shown as the 70 that it misses."""
+    """Formats a number with at most two decimals, rounded down: 69.999 must not look like the 70 that it misses."""
     return f"{int(value * 100) / 100:.12g}"
 
 

@@ -1,4 +1,4 @@
-"""Stores the history that builds are judged by, in Redis: baselines, past runs of tests, quarantines."""
+"""Stores in Redis the history that verdicts depend on: baselines, past test runs, quarantines."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +12,13 @@ from shared.errors import NotFound
 
 class HistoryStore:
     """Stores `build:baselines:<app>` (hash by branch), `build:runs:<app>` (list) and `build:flaky:<app>` (hash by
-    test).
-
-    Every method raises `RedisError` when Redis is out of reach. Each write is atomic and idempotent.
-    """
+    test). Every method raises `RedisError` when Redis is unreachable. Each write is atomic and idempotent."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def baseline(self, app: str, branch: str) -> Baseline | None:
-        """Returns the baseline: of the branch's last build that passed; None if there is none."""
+        """Returns the baseline of the branch; None if no build of it has passed."""
         text: Any = await self._redis.hget(f"build:baselines:{app}", branch)
         return Baseline.model_validate_json(text) if text else None
 
@@ -29,13 +26,13 @@ class HistoryStore:
         await self._redis.hset(f"build:baselines:{app}", branch, baseline.model_dump_json())
 
     async def runs(self, app: str) -> list[PastRun]:
-        """Returns the last 40 runs, newest first."""
+        """Returns the app's last 40 test runs, newest first."""
         texts: Any = await self._redis.lrange(f"build:runs:{app}", 0, -1)
         return [PastRun.model_validate_json(text) for text in texts]
 
     async def record(self, app: str, run: PastRun, put: Sequence[Quarantine], drop: Sequence[str]) -> None:
-        """Adds a run, and puts and drops quarantines in the same transaction. An earlier run of the same build and step
-        is merged with it."""
+        """In one transaction adds `run`, stores the quarantines `put` and removes those of the tests `drop`. An earlier
+        run of the same build and step is merged into `run`."""
         runs = f"build:runs:{app}"
         kept: Any = await self._redis.lrange(runs, 0, -1)
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -55,7 +52,7 @@ class HistoryStore:
             await pipe.execute()
 
     async def quarantines(self, app: str) -> dict[str, Quarantine]:
-        """Returns the quarantines by test, also those that have ended."""
+        """Returns test id → quarantine, also those that have ended."""
         stored: Any = await self._redis.hgetall(f"build:flaky:{app}")
         return {test: Quarantine.model_validate_json(text) for test, text in stored.items()}
 
@@ -68,5 +65,5 @@ class HistoryStore:
             raise NotFound(f"{app} has no flaky test {test}; GET /apps/{app}/tests/flaky lists them")
 
     async def forget(self, app: str) -> None:
-        """Removes everything of the app."""
+        """Removes the history of the app."""
         await self._redis.delete(f"build:baselines:{app}", f"build:runs:{app}", f"build:flaky:{app}")

@@ -1,5 +1,4 @@
-"""Stores the reports of builds on disk: `<folder>/<build>.json.gz`, one file each. Methods block: call them in a
-thread."""
+"""Stores the parsed reports of builds as `<folder>/<build>.json.gz`. Methods block: call them in a thread."""
 
 import contextlib
 import gzip
@@ -14,7 +13,7 @@ SUFFIX = ".json.gz"
 
 
 class ReportFiles:
-    """Writes, reads and removes the files, by the build's id."""
+    """Writes, reads and removes the report files of builds."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -23,14 +22,14 @@ class ReportFiles:
         return self.folder / f"{build}{SUFFIX}"
 
     def write(self, build: str, report: BuildReport) -> None:
-        """Writes the file atomically; a second call replaces the first."""
+        """Writes the build's report, atomically. Replaces an earlier one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f".{build}.fresh"
         fresh.write_bytes(gzip.compress(report.model_dump_json().encode(errors="replace"), compresslevel=3))
         os.replace(fresh, self.path(build))
 
     def read(self, build: str) -> BuildReport | None:
-        """Returns the report; None if there is none, or it cannot be parsed."""
+        """Returns the build's report; None if there is none or it cannot be parsed."""
         with contextlib.suppress(FileNotFoundError, EOFError, gzip.BadGzipFile, ValidationError):
             return BuildReport.model_validate_json(gzip.decompress(self.path(build).read_bytes()))
         return None

@@ -1,4 +1,4 @@
-"""Reads the reports that a step promised, and adds up those of a build."""
+"""Reads the reports that the manifest promises for a step, and adds up the reports of a build."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -23,11 +23,10 @@ class Reported:
     lines: LineCount | None = None
     findings: tuple[Finding, ...] | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Reason why a promised report does not count, by gate."""
+    """Gate → reason why the report that it needs was refused."""
 
     def read(self, kind: str, data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> None:
-        """Parses a report of the kind `junit`, `coverage` or `sarif`; names and messages go through `mask`. Raises
-        Unreadable."""
+        """Parses a `junit`, `coverage` or `sarif` report; `mask` masks secrets in its texts. Raises Unreadable."""
         if kind == "junit":
             self.cases = read_junit(data, not_before, mask)
         elif kind == "coverage":
@@ -41,7 +40,7 @@ class Reported:
 
 @dataclass
 class Collected:
-    """Adds up the reports of one build. One unreadable report takes its gate's figure away."""
+    """Adds up the reports of one build. A gate whose report is unreadable in any step has no figure."""
 
     paths: PathResolver = field(default_factory=PathResolver)
     tests: int = 0
@@ -56,7 +55,7 @@ class Collected:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, reported: Reported, suite: Suite | None = None) -> None:
-        """Adds the reports of a step. `suite` is the result of its tests; None if it reported none."""
+        """Adds the reports of a step. `suite` is the judgement on its tests; None without a test report."""
         if reported.cases is not None and suite is not None:
             self.tests += reported.cases.ran
             self.suites.append(suite)
@@ -69,7 +68,7 @@ class Collected:
             self.unreadable.setdefault(gate, reason)
 
     def measures(self) -> dict[str, Measure]:
-        """Returns the measure of each gate that a report was read or refused for; other gates have none."""
+        """Returns gate → measure; without a figure if a report was unreadable. Gates without reports are missing."""
         found: dict[str, Measure] = {}
         if self.suites:
             failing = tuple(offender for suite in self.suites for offender in suite.offenders)
@@ -105,10 +104,8 @@ class Collected:
 def collect(
     reports: Reports, folder: Path, start: StepStart, committed: Collection[str], mask: Callable[[str], str] = str
 ) -> Reported:
-    """Returns every report that was written in `folder` since `start`; those that do not count are in `unreadable`.
-
-    `committed` holds the blob ids of the commit's files. Names and messages of tests and findings go through `mask`.
-    """
+    """Reads the reports that the step wrote in `folder` after `start`, and notes refused ones in `unreadable`.
+    `committed` holds the blob ids of the commit's files, copies of which are refused; `mask` masks secrets in texts."""
     reported = Reported()
     for kind, path in reports:
         if path is not None:
@@ -120,6 +117,6 @@ def collect(
 
 
 def _resolved(finding: Finding, paths: PathResolver) -> Finding:
-    """Returns the finding with its file named as in the commit, if the commit has it."""
+    """Returns the finding with its file named as in the commit; unchanged if the commit has no such file."""
     file = paths.find(finding.offender.file or "")
     return replace(finding, offender=finding.offender.model_copy(update={"file": file})) if file else finding

@@ -1,4 +1,4 @@
-"""Records the reports of a build for its pages: tests, lines that ran, findings. Pure."""
+"""Assembles the report of a build for its pages: tests, coverage by line, findings. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits what is kept of one build."""
+    """Limits how much of one build is recorded."""
 
     tests: int = 20_000
     output_bytes: int = 4 * 2**20
-    """Size of the output of all tests together."""
+    """Largest total size of the tests' output."""
     findings: int = 5_000
     files: int = 5_000
     lines: int = 500_000
-    """Number of lines of all files of coverage together."""
+    """Largest total number of coverable lines."""
 
 
 class TestRun(View):
-    """Records one test of one step."""
+    """Records the outcome of one test in one step."""
 
     __test__ = False  # not one of pytest's
 
@@ -41,7 +41,7 @@ class TestRun(View):
 
 
 class FileCoverage(View):
-    """Records the coverable lines of a file of the commit, by whether a test ran them."""
+    """Records which coverable lines of a file ran in a test."""
 
     file: str
     covered: list[int]
@@ -53,7 +53,7 @@ class FileCoverage(View):
 
 
 class RecordedFinding(View):
-    """Records one finding."""
+    """Records one finding of a tool."""
 
     rule: str = Field(description="Name of the tool and its rule.")
     file: str | None = None
@@ -62,7 +62,7 @@ class RecordedFinding(View):
 
 
 class BuildReport(View):
-    """Records the reports of a build."""
+    """Holds the parsed reports of a build."""
 
     tests: list[TestRun] = Field([])
     coverage: list[FileCoverage] = Field([])
@@ -73,7 +73,7 @@ class BuildReport(View):
 
 
 class ReportRecorder:
-    """Gathers the record while the steps run. Texts are masked by `mask`."""
+    """Gathers the report while the steps run. `mask` masks secrets in its texts."""
 
     def __init__(self, mask: Callable[[str], str] = str, bounds: Bounds | None = None) -> None:
         self._mask = mask
@@ -84,7 +84,7 @@ class ReportRecorder:
         self._cases: list[tuple[str, Case]] = []
 
     def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
-        """Sets what the record is made from before the steps run; both arguments may grow afterwards."""
+        """Sets the sources of the report. Both may still be filled until `report` is called."""
         self._collected, self._measures, self.begun = collected, measures, True
 
     def ran(self, step: str, reported: Reported) -> None:
@@ -113,7 +113,7 @@ class ReportRecorder:
         )
 
     def _tests(self, cut: list[str]) -> list[TestRun]:
-        """Returns the tests to keep, failed ones first: they are kept if not all can be."""
+        """Returns the tests within the bounds, failed ones first. Adds to `cut` what was left out."""
         rank = {"failed": 0, "passed": 1, "skipped": 2}
         ordered = sorted(self._cases, key=lambda each: rank[each[1].outcome])
         kept, left, dropped = [], self._bounds.output_bytes, 0

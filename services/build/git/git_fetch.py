@@ -1,4 +1,4 @@
-"""Fetches branches of an app's source into its repository, without showing the credentials."""
+"""Fetches branches of an app's source into the app's repository, without exposing the credentials."""
 
 import os
 import re
@@ -23,15 +23,13 @@ _DENIED = ("authentication failed", "could not read username", "could not read p
 
 
 class FetchFailed(Exception):
-    """Reports why a fetch failed, for people; the message holds no credential."""
+    """Reports that a fetch failed; the message says why and holds no credential."""
 
 
 class Fetcher:
-    """Fetches from sources by git. ssh uses the keys and known hosts of the service's own user.
-
-    `path_variable` is the PATH of git. `loopback` allows http://, which sources may only have to a loopback address
-    (tests). `timeout_s` limits a whole fetch.
-    """
+    """Fetches from sources by git. For ssh it uses the keys and known hosts of the user that runs the service.
+    `path_variable` is git's PATH; `loopback` also allows http://, for sources on a loopback address (tests);
+    `timeout_s` limits a whole fetch."""
 
     def __init__(
         self,
@@ -55,11 +53,8 @@ class Fetcher:
         self._timeout_s = timeout_s
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
-        """Brings those of `branches` that the source has up to date, all or none; branches that are gone there stay
-        here.
-
-        Idempotent; one call at a time for an app. Raises FetchFailed. When cancelled it ends git.
-        """
+        """Updates those of `branches` that exist in the source, all or none. Branches deleted there stay here. Calls
+        for one app must not overlap. Idempotent. Ends git when cancelled. Raises FetchFailed."""
         try:
             token = self._vault.open(source.token) if source.token else ""
         except VaultError as error:
@@ -80,7 +75,7 @@ class Fetcher:
     async def _git(
         self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
     ) -> list[str]:
-        """Runs git and returns the lines it printed, from at most 1 MiB. Raises FetchFailed."""
+        """Runs git and returns its printed lines, at most 1 MiB. Raises FetchFailed, with `token` masked."""
         lines: list[str] = []
         splitter, size = LineSplitter(), 0
 
@@ -106,7 +101,7 @@ class Fetcher:
 
 
 def _config(source: Source, token: str) -> dict[str, str]:
-    """Returns git's configuration for the source, as environment variables, with the credentials."""
+    """Returns environment variables with git's configuration and credentials for the source."""
     config = {
         "safe.directory": "*",
         "credential.helper": "",
@@ -123,7 +118,7 @@ def _config(source: Source, token: str) -> dict[str, str]:
 
 
 def _reason(lines: list[str], token: str) -> str:
-    """Returns git's own words, masked and cut, with a remedy where one is known."""
+    """Returns git's message, with the token masked, cut to 300 characters, and with a remedy if access was denied."""
     said = "; ".join(line.strip() for line in lines if line.strip())
     said = (said.replace(token, "***") if token else said)[:REASON_CHARACTERS]
     if any(sign in said.lower() for sign in _DENIED):

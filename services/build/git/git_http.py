@@ -1,8 +1,6 @@
-"""Serves git's smart HTTP protocol: a raw ASGI app around `git http-backend`.
-
-A push is spooled to a file before git sees it: a client that leaves in the middle has changed nothing, and no stream
-runs both ways at once. The answer is sent as it comes, which is how a pusher reads the build's log.
-"""
+"""Serves git's smart HTTP protocol: an ASGI app around `git http-backend`. A push is received in full before git sees
+it, so a client that disconnects half-way changes nothing. Output is sent as it comes: the pusher follows the build's
+log."""
 
 import asyncio
 import logging
@@ -34,14 +32,12 @@ _PATH = re.compile(r"/git/(?P<app>[^/]+?)(?:\.git)?/(?P<action>info/refs|git-upl
 
 
 class ClientGone(Exception):
-    """Reports that the client left before its request was complete."""
+    """Reports that the client disconnected before its request was complete."""
 
 
 class GitHttp:
-    """Serves `/git/<app>.git/…`. `variables` are added to the environment of the hooks.
-
-    `admit(app, pushing)` makes the repository of a first push, and raises the Problem that the client is to read.
-    """
+    """Serves `/git/<app>.git/…`. `variables` are added to the environment of the hooks. `admit(app, pushing)` makes the
+    repository for the first push; a Problem that it raises is the answer to the client."""
 
     def __init__(
         self,
@@ -61,8 +57,7 @@ class GitHttp:
         self._connected: set[str] = set()
 
     def is_connected(self, push: str) -> bool:
-        """Returns True while the client of the request with this id is connected. The hooks find the id in
-        SLIPWAY_PUSH."""
+        """Returns True while the client of this push is connected. Hooks find the push's id in SLIPWAY_PUSH."""
         return push in self._connected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,7 +156,7 @@ class GitHttp:
 
 
 def _refuse(problem: Problem) -> Response:
-    """Returns the problem as plain text, which git shows to its user."""
+    """Returns the problem as plain text, which git shows to the user."""
     return PlainTextResponse(f"{problem.detail}\n", problem.status)
 
 
@@ -176,7 +171,7 @@ async def _chunks(receive: Receive) -> Any:
 
 
 async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
-    """Copies git's answer to the client. A client that has gone does not stop git: its output is read to the end."""
+    """Copies git's output to the client. git runs to its end even if the client has disconnected."""
     assert git.stdout is not None
     pipe = PipeEnd(git.stdout.fileno())
     try:

@@ -1,9 +1,7 @@
-"""Keeps the commits of gated pushes in the repository, under refs that clients neither see nor push.
-
-Until its hook agrees, git keeps what a push brings in a quarantine object directory, and lets no ref point there. git
-itself is asked to push from there to the repository, so that the objects arrive as whole as every push's do. After a
-refusal they stay unreachable, like what a forced push leaves.
-"""
+"""Keeps commits of pushes that await a verdict in the repository, under refs that clients can neither see nor push.
+Until the hook pre-receive ends, git keeps the objects of a push in a quarantine object directory, to which no ref may
+point. So git itself pushes the commit from there into the repository. After a refusal the objects stay unreachable,
+until git's garbage collection removes them."""
 
 from pathlib import Path
 
@@ -25,8 +23,8 @@ class PreReceiveObjects:
         self.in_thread = repositories.in_thread
 
     def add(self, app: str, commit: str, objects: str) -> None:
-        """Keeps the commit, which is in the repository or in git's quarantine object directory `objects`. Idempotent.
-        Raises GitFailed, also for an object that is not a commit."""
+        """Sets a ref to the commit and copies its objects, if necessary from git's quarantine object directory
+        `objects`. Idempotent. Raises GitFailed, also if `commit` is another kind of object."""
         path = self._repositories.path(app)
         variables = {}
         if objects:
@@ -40,7 +38,7 @@ class PreReceiveObjects:
         self._repositories.git(app, "push", *options, str(path), f"{commit}:{PRE_RECEIVE}/{commit}", **variables)
 
     def kept(self) -> set[tuple[str, str]]:
-        """Returns app and commit of every ref that is kept."""
+        """Returns app and commit of every ref that `add` has set."""
         return {
             (app, commit)
             for app in self._repositories.apps()

@@ -1,8 +1,6 @@
-"""Refuses a push that is too large while it arrives, so that the pusher can read why.
-
-git shows only the number of an HTTP error. So the answer is 200 and says what git's own receiving end would say: a line
-for the terminal and, once the client has sent its data, a report in which no ref is accepted.
-"""
+"""Refuses a push that is too large while it arrives, in a way that lets the pusher read why. git shows nothing of an
+HTTP error but its number. So the status is 200, and the body is what git's own server sends: a line for the terminal
+and, after the client has sent its data, a report that rejects every ref."""
 
 from collections.abc import Iterator
 from typing import IO
@@ -18,8 +16,8 @@ _TYPE = [(b"content-type", b"application/x-git-receive-pack-result"), (b"connect
 
 
 def refs_of(body: IO[bytes]) -> list[bytes] | None:
-    """Returns the refs of a push, by the beginning of its body; None if it is not a push, or its client could not read
-    the report."""
+    """Returns the refs that a push updates. None if the body is no push, or if its client could not read the
+    refusal."""
     body.seek(0)
     head = body.read(LONGEST_HEAD)
     refs, able = [], set[bytes]()
@@ -32,8 +30,8 @@ def refs_of(body: IO[bytes]) -> list[bytes] | None:
 
 
 async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive: Receive, send: Send) -> None:
-    """Sends the refusal. `reason` is shown on the terminal, `brief` after each ref; `limit` is the size in bytes that a
-    push may have."""
+    """Sends the refusal: `reason` for the terminal, `brief` for each ref. `limit` is the largest size of a push in
+    bytes."""
     await send({"type": "http.response.start", "status": 200, "headers": _TYPE})
     await send({"type": "http.response.body", "body": _in(_TERMINAL, f"{reason}\n".encode()), "more_body": True})
     drained, more = 0, True
@@ -47,7 +45,7 @@ async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive
 
 
 def _packets(data: bytes) -> Iterator[bytes]:
-    """Yields the content of packets up to the flush packet, or up to data that is not a packet."""
+    """Yields the content of each pkt-line, up to a flush packet or anything that is not a pkt-line."""
     at = 0
     while (digits := data[at : at + 4]).isalnum() and len(digits) == 4:
         try:

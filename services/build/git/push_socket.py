@@ -1,5 +1,4 @@
-"""Connects the hooks of a repository with the service by a unix socket in the home: hooks report a push, and get the
-progress of its builds."""
+"""Connects git's hooks with the service by a unix socket: a hook reports a push and gets back text for the pusher."""
 
 import asyncio
 import contextlib
@@ -25,15 +24,15 @@ class IncomingPush:
 
     app: str
     id: str
-    """Id of the HTTP request that it came with."""
+    """Id that the service gave the push's HTTP request."""
     objects: str
-    """Quarantine object directory of git, with the objects it brought; empty if it brought none."""
+    """git's quarantine object directory with the new objects; empty without new objects."""
     updates: Sequence[str]
-    """Lines `old new ref`."""
+    """Lines `old new ref`: commit before, commit after, full name of the ref."""
 
 
 class PushRefused(Exception):
-    """Reports why a push is not accepted, and the remedy: for the pusher."""
+    """Reports why a push is not accepted, with the remedy, for the pusher."""
 
 
 ReportPush = Callable[[str, Sequence[str]], AsyncGenerator[bytes, None]]
@@ -41,12 +40,9 @@ JudgePush = Callable[[IncomingPush], AsyncGenerator[bytes, None]]
 
 
 def install_hooks(folder: Path) -> None:
-    """Writes `pre-receive` and `post-receive` to `folder`, for `core.hooksPath`. The first lets everything in where no
-    gate is set.
-
-    The script is a copy, which keeps this package's name out of the command line: whoever ends the service by its name
-    must not end hooks.
-    """
+    """Writes the hooks `pre-receive` and `post-receive` to `folder`, for `core.hooksPath`. They run a copy of the
+    script, so that their command line lacks the name of this package: a `pkill` by that name, meant for the service,
+    does not hit them. `pre-receive` accepts everything in repositories without a gate."""
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "receive.py"
     shutil.copyfile(receive.__file__, script)
@@ -58,11 +54,8 @@ def install_hooks(folder: Path) -> None:
 
 
 class PushSocket:
-    """Answers the hooks. Each connection sends the hook's report, then reads what `judge` yields before a push is
-    accepted, or `report` afterwards.
-
-    A last byte says that this is the whole answer, or that the push is refused.
-    """
+    """Answers the hooks: a hook's connection sends its report, then receives what `judge` (pre-receive) or `report`
+    (post-receive) yields. A last byte, COMPLETE or REFUSED, ends the answer."""
 
     def __init__(self, path: Path, report: ReportPush, judge: JudgePush) -> None:
         self._path = path

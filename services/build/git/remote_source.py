@@ -1,4 +1,4 @@
-"""Describes an app's source: the outside repository that it is fetched from, and its forge. Pure."""
+"""Describes an app's source: the repository at a forge from which the app is fetched. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -24,21 +24,22 @@ class Forge(StrEnum):
     GITLAB = "gitlab"
 
 
-# Any name goes with a personal token; these also go with the tokens of apps and of OAuth.
+# A personal token accepts any name; tokens of apps and of OAuth need these.
 USERNAMES = {Forge.GITHUB: "x-access-token", Forge.GITEA: "slipway", Forge.GITLAB: "oauth2"}
 
 
 class SourceSettings(Model):
-    """Replaces the app's source; a token or secret that is left out stays, null removes it."""
+    """Field `source` of `PUT /apps/{app}`: replaces the source, but keeps a token or webhook_secret that is left
+    out."""
 
     forge: Forge
-    url: str = Field(description="Of the clone: https://…, ssh://… or git@host:path; without credentials in it.")
-    username: str | None = Field(None, max_length=200, description="Beside the token; most forges take any name.")
+    url: str = Field(description="Clone URL: https://…, ssh://… or git@host:path, without credentials.")
+    username: str | None = Field(None, max_length=200, description="User name for the token; most forges accept any.")
     token: SecretStr | None = Field(
         None, max_length=4000, description="Write-only. Reads the repository over https, and reports commit statuses."
     )
     webhook_secret: SecretStr | None = Field(None, max_length=4000, description="Write-only. Signs the forge's calls.")
-    api_url: str | None = Field(None, description="Where the forge's API is, if not where the forge usually has it.")
+    api_url: str | None = Field(None, description="Base URL of the forge's API, if it is an unusual one.")
 
 
 class SourceView(View):
@@ -51,7 +52,7 @@ class SourceView(View):
 
 
 class Source(View):
-    """Holds a source as it is stored: `token` and `webhook_secret` are encrypted, or empty."""
+    """Holds a source as it is stored. `token` and `webhook_secret` are encrypted, or empty."""
 
     forge: Forge
     url: str
@@ -67,16 +68,16 @@ class Source(View):
 
 @dataclass(frozen=True)
 class ForgeRepository:
-    """Locates a repository on its forge."""
+    """Locates a repository at its forge."""
 
     root: str
-    """URL before the repository's path: `https://host[:port]`."""
+    """Base URL of the forge's host: `https://host[:port]`."""
     path: str
 
 
 def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, loopback: bool) -> Source:
-    """Returns the source that the settings make of the one before. `loopback` allows http:// to a loopback address
-    (tests). Raises Invalid, with the field and the remedy."""
+    """Returns the source that replaces `before`. `loopback` allows http:// to a loopback address (tests). Raises
+    Invalid with the field and the remedy, also if a stored token would go to another host."""
     check_url(settings.url, loopback=loopback)
     if settings.api_url is not None:
         _check_web("source.api_url", settings.api_url, loopback=loopback)
@@ -98,7 +99,7 @@ def changed_source(settings: SourceSettings, before: Source | None, vault: Vault
 
 
 def check_url(url: str, *, loopback: bool) -> None:
-    """Raises Invalid for a URL that git must not get: other protocols, options, credentials."""
+    """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh."""
     if _PRINTABLE.match(url) and _SCP.match(url):
         return
     _check_web("source.url", url, loopback=loopback, protocols=("https", "ssh"))
@@ -107,7 +108,7 @@ def check_url(url: str, *, loopback: bool) -> None:
 
 
 def place(source: Source) -> ForgeRepository:
-    """Returns the forge's root and the repository's path, from the clone URL."""
+    """Returns the forge's base URL and the repository's path, both taken from the clone URL."""
     if match := _SCP.match(source.url):
         return ForgeRepository(f"https://{match['host']}", _bare(match["path"]))
     parts = urlsplit(source.url)
@@ -116,7 +117,7 @@ def place(source: Source) -> ForgeRepository:
 
 
 def _hosts(source: Source) -> tuple[str, str]:
-    """Returns the hosts that get the token: of the repository and of the API."""
+    """Returns base URLs of the repository and of the API: the hosts that get the token."""
     parts = urlsplit(source.api_url or "")
     return place(source).root, f"{parts.scheme}://{parts.netloc}"
 

@@ -1,4 +1,4 @@
-"""Keeps the bare git repositories, `<folder>/<app>.git`. Methods block: call them by `Repositories.in_thread`."""
+"""Keeps the bare git repositories `<folder>/<app>.git`. Methods block: call them by `Repositories.in_thread`."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ _CONFIG = {"safe.directory": "*", "core.protectHFS": "true", "core.protectNTFS":
 
 
 def config_variables(config: Mapping[str, str]) -> dict[str, str]:
-    """Returns environment variables that give git, and everything it starts, these settings."""
+    """Returns environment variables that set this configuration for git and its child processes."""
     numbered = list(enumerate(config.items()))
     keys = {f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in numbered}
     values = {f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in numbered}
@@ -45,22 +45,20 @@ def config_variables(config: Mapping[str, str]) -> dict[str, str]:
 
 
 class GitFailed(RuntimeError):
-    """Reports that git answered with an error; the message is git's."""
+    """Reports that git ended with an error; the message is git's."""
 
 
 class GitTooSlow(GitFailed):
-    """Reports that git was killed after its time; the message says the limit."""
+    """Reports that git was killed because it exceeded its time limit, which the message names."""
 
 
 class AnswerTooLarge(GitFailed):
-    """Reports that git's answer is larger than this service holds in memory; the message says the limit."""
+    """Reports that git's output exceeds the limit, which the message names."""
 
 
 class Repositories:
-    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH of git.
-
-    `in_thread` calls methods, and what else works on checkouts, in threads of its own.
-    """
+    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is git's PATH.
+    `in_thread` runs a method, or other blocking work on checkouts, in a pool of threads."""
 
     def __init__(
         self, folder: Path, path_variable: str, limits: TreeLimits | None = None, *, timeout_s: float = TIMEOUT_S
@@ -75,14 +73,14 @@ class Repositories:
         return self.folder / f"{app}.git"
 
     def apps(self) -> list[str]:
-        """Names of the apps that have a repository."""
+        """Returns the names of the apps that have a repository, sorted."""
         return sorted(path.name.removesuffix(".git") for path in self.folder.glob("*.git"))
 
     def exists(self, app: str) -> bool:
         return (self.path(app) / "HEAD").exists()
 
     def ensure(self, app: str, *, gated: bool = False) -> None:
-        """Makes the bare repository if there is none; it appears complete or not at all."""
+        """Makes the app's bare repository if there is none. It appears complete or not at all."""
         path = self.path(app)
         if self.exists(app):
             return
@@ -99,7 +97,7 @@ class Repositories:
         fresh.rename(path)
 
     def gate(self, app: str, gated: bool) -> None:
-        """Turns the gate for pushes on or off, and makes the repository if there is none. Idempotent."""
+        """Turns the app's pre-receive gate on or off; makes the repository if there is none. Idempotent."""
         self.ensure(app, gated=gated)
         if gated:
             (self.path(app) / GATED).touch()
@@ -107,7 +105,7 @@ class Repositories:
             (self.path(app) / GATED).unlink(missing_ok=True)
 
     def delete(self, app: str) -> None:
-        """Removes the repository, which disappears as a whole. Idempotent."""
+        """Removes the app's repository, by a rename first so that it never appears half-removed. Idempotent."""
         gone = self.folder / f".{app}.gone"
         remove(gone)
         with contextlib.suppress(FileNotFoundError):
@@ -115,8 +113,7 @@ class Repositories:
         remove(gone)
 
     def heads(self, app: str) -> dict[str, str]:
-        """Returns branch → commit. If HEAD points to a branch that does not exist, it is pointed to one that does, or a
-        clone would check out nothing."""
+        """Returns branch → commit. If HEAD names a missing branch, points it to an existing one, for clones."""
         if not self.exists(app):
             return {}
         lines = self._git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
@@ -127,7 +124,7 @@ class Repositories:
         return heads
 
     def commit(self, app: str, name: str) -> str | None:
-        """Returns the full id of a commit (a prefix of one serves), or None if there is none. Raises GitTooSlow."""
+        """Returns the full id of the commit `name`, which may be a prefix; None if there is none. Raises GitTooSlow."""
         try:
             return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
         except GitTooSlow:
@@ -141,14 +138,12 @@ class Repositories:
         return datetime.fromtimestamp(int(seconds), UTC)
 
     def message(self, app: str, commit: str) -> str:
-        """Returns the first 64 KiB of the commit's message. (`git show` would compare whole trees, even if it shows no
-        patch.)"""
+        """Returns the first 64 KiB of the commit's message."""
         command = ["--git-dir", str(self.path(app)), "log", "--no-walk", "--format=%B", commit]
         return self._run(*command, first=LONGEST_MESSAGE_BYTES).decode(errors="surrogateescape")
 
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
-        """Returns every file, link and submodule of the commit. Raises BadTree, as early as possible, if it exceeds the
-        limits."""
+        """Returns every file, link and submodule of the commit. Raises BadTree if it exceeds the limits."""
         listing = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit]
         with self._started("--git-dir", str(self.path(app)), *listing) as git:
             assert git.stdout is not None
@@ -159,22 +154,19 @@ class Repositories:
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
     def mentions(self, app: str, commit: str, text: str) -> bool:
-        """Returns True if a file of the commit contains the text."""
+        """Returns True if any file of the commit contains the text."""
         search = ["grep", "--quiet", "--text", "--fixed-strings", "-e", text, commit]
         with self._started("--git-dir", str(self.path(app)), *search, ok_codes=(0, NOT_FOUND)) as git:
             return git.wait() != NOT_FOUND
 
     def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
-        """Returns the paths of files that have more than `size` bytes in either of the two commits. Raises BadTree."""
+        """Returns the paths of files with more than `size` bytes in `base` or `commit`. Raises BadTree."""
         trees = [self._tree(app, base), commit]
         return {file.path for tree in trees for file in self.tracked(app, tree) if file.size > size}
 
     def diff(self, app: str, base: str | None, commit: str, without: Collection[str] = ()) -> str:
-        """Returns the changes since `base`, without context lines; everything if `base` is None or gone.
-
-        Every file counts as text: an attribute of the commit must not hide its lines. `without` holds paths that are
-        left out. Raises AnswerTooLarge.
-        """
+        """Returns the diff from `base` without context lines; from an empty tree if `base` is None or gone. Every file
+        counts as text, whatever the commit's attributes say. Paths in `without` are left out. Raises AnswerTooLarge."""
         options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
         trees = ["--src-prefix=a/", "--dst-prefix=b/", self._tree(app, base), commit]
         paths = [":/", *(f":(top,exclude,literal){path}" for path in sorted(without))]
@@ -184,7 +176,7 @@ class Repositories:
         return base if base is not None and self.commit(app, base) else EMPTY_TREE
 
     def checkout(self, app: str, commit: str, folder: Path) -> None:
-        """Writes the commit's files to `folder`, which is made anew and holds no `.git`. Submodules stay empty."""
+        """Writes the commit's files to `folder`, which is emptied first and gets no `.git`. Submodules stay empty."""
         remove(folder)
         folder.mkdir(parents=True)
         index = folder.with_name(f"{folder.name}.index")
@@ -196,7 +188,7 @@ class Repositories:
             index.unlink(missing_ok=True)
 
     def git(self, app: str, *arguments: str, stdin: str = "", **variables: str) -> str:
-        """Runs git on the app's repository, with `stdin` as its input, and returns its output. Raises GitFailed."""
+        """Runs git on the app's repository, with `variables` set, and returns its output. Raises GitFailed."""
         return self._git(app, *arguments, cwd=None, stdin=stdin, **variables)
 
     def _git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:
@@ -211,7 +203,7 @@ class Repositories:
         stdin: str = "",
         **variables: str,
     ) -> bytes:
-        """Returns git's output; with `first` at most that many bytes of it."""
+        """Returns git's output: at most `first` bytes of it, else all. Raises AnswerTooLarge above 64 MiB."""
         with self._started(*arguments, cwd=cwd, ok_codes=(0,), stdin=stdin, **variables) as git:
             assert git.stdout is not None
             limit = first if first is not None else LARGEST_ANSWER_BYTES
@@ -231,11 +223,8 @@ class Repositories:
         stdin: str = "",
         **variables: str,
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """Starts git, whose output is read in the block.
-
-        If the output was read to its end, git must have exited with one of `ok_codes`, else GitFailed is raised.
-        Otherwise git is killed, also when its time is over, and then GitTooSlow is raised.
-        """
+        """Starts git; the caller reads its output in the block. Raises GitFailed if git's exit code is not in
+        `ok_codes`, GitTooSlow after the time limit. If output is left unread, git is killed without an error."""
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as stdin_file:
             stdin_file.write(stdin.encode())
@@ -267,7 +256,7 @@ class Repositories:
 
 
 def _entries(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yields the entries of a stream, each ended by NUL."""
+    """Yields the NUL-terminated entries of a stream."""
     rest = b""
     while data := stream.read(CHUNK):
         *whole, rest = (rest + data).split(b"\0")

@@ -1,8 +1,6 @@
-"""Limits the trees of commits: number, total size, depth and names of files. Pure.
-
-A few kilobytes of pack can name ten thousand million files: entries are counted while git lists them, and git is ended
-at the first that exceeds a limit.
-"""
+"""Limits the trees of commits: number, total size, depth and names of files. Pure. A pack of kilobytes can name ten
+thousand million files, so entries are checked while git lists them, and git is ended at the first one beyond a
+limit."""
 
 import re
 from collections.abc import Iterator
@@ -22,17 +20,18 @@ _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class BadTree(ValueError):
-    """Reports that the commit is not checked out; the message says why and the remedy, and continues `the commit`."""
+    """Reports that a commit exceeds the limits. The message says why, with the remedy, as a predicate of which the
+    commit is the subject ("holds more than …")."""
 
 
 @dataclass(frozen=True)
 class TreeLimits:
-    """Sets the limits of a commit's tree."""
+    """Holds the limits of a commit's tree."""
 
     entries: int = 50_000
     """Number of files and folders."""
     total_bytes: int = 512 * MIB
-    """Size of all files together, unpacked."""
+    """Size of all files together."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class TrackedFile:
 
 
 def files_of(entries: Iterator[bytes], limits: TreeLimits) -> list[TrackedFile]:
-    """Returns every file, link and submodule, from the output of `git ls-tree -r -t -l -z`. Raises BadTree at the first
-    entry that exceeds a limit."""
+    """Returns the files, links and submodules that `git ls-tree -r -t -l -z` lists. Raises BadTree at the first beyond
+    a limit."""
     files: list[TrackedFile] = []
     total = 0
     for seen, entry in enumerate(entries, 1):
@@ -90,6 +89,6 @@ def _check_name(raw: bytes) -> None:
 
 
 def _shown(raw: bytes) -> str:
-    """Returns a name for people: in ASCII, without escapes of terminals, cut."""
+    """Returns a file name for messages: in ASCII, without control characters, cut to 80 characters."""
     text = ascii(raw.decode(errors="surrogateescape"))
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,4 +1,4 @@
-"""Stores the logs of builds, one file each, and lets clients follow them while they grow."""
+"""Stores the logs of builds, one file each, and lets clients follow a log while it grows."""
 
 import asyncio
 import contextlib
@@ -17,8 +17,8 @@ TAIL = 2**18  # bytes of a log, characters of a channel
 
 
 class BuildLog:
-    """Appends to one build's log. The output of steps stops at `largest_bytes`; the platform's own lines are always
-    written."""
+    """Appends to one build's log. Above `largest_bytes` the output of steps is dropped; the platform's own lines are
+    always written. `changed` is called after each write."""
 
     def __init__(self, path: Path, changed: Callable[[], None], largest_bytes: int = LARGEST_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ class BuildLog:
         self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
 
     def hide(self, mask: Mask) -> None:
-        """Masks what `mask` hides as `***` in everything written from now on."""
+        """Replaces what `mask` hides by `***` in everything written from now on."""
         self.flush()
         self._mask, self._own = mask, Channel(self, mask)
 
@@ -45,23 +45,21 @@ class BuildLog:
         return self._lines
 
     def say(self, line: str) -> None:
-        """Writes one or several lines of the platform, after ending a line that `output` left open.
-
-        Names in a line may be a stranger's, so terminal escapes are dropped. Each line is cut at 4 000 characters.
-        """
+        """Writes one or several lines of the platform, after ending a line that `output` left open. Terminal escapes
+        are dropped, because a line may quote foreign text. Each line is cut at 4 000 characters."""
         self.flush()
         self._append("".join(f"{cleaned(self._mask(part))[:LONGEST]}\n" for part in line.split("\n")))
 
     def output(self, data: bytes) -> None:
-        """Writes printed bytes, which may be cut anywhere."""
+        """Writes printed bytes, in pieces of any size."""
         self._own.output(data)
 
     def flush(self) -> None:
-        """Ends a line that was left open."""
+        """Ends an unfinished line."""
         self._own.flush()
 
     def channel(self, prefix: str = "") -> "Channel":
-        """Returns a channel for one step; each of its lines begins with `prefix`."""
+        """Returns a channel for the output of one step. Each of its lines begins with `prefix`."""
         return Channel(self, self._mask, self._mask(prefix))
 
     @property
@@ -69,7 +67,7 @@ class BuildLog:
         return self.size >= self._largest_bytes
 
     def write(self, lines: list[str]) -> None:
-        """Writes the lines that a channel has made of printed bytes."""
+        """Writes finished lines of a channel, and a note if the log has become full."""
         self._append("\n".join([*lines, ""]))
         if self.full:
             self._append(
@@ -77,7 +75,7 @@ class BuildLog:
             )
 
     def tail(self, start: int) -> list[str]:
-        """Returns the lines from byte `start` on, at most the last 256 KiB."""
+        """Returns the lines from byte `start` on; if that is more than 256 KiB, only the last ones."""
         self.flush()
         with self._path.open("rb") as file:
             file.seek(max(start, self.size - TAIL))
@@ -94,8 +92,8 @@ class BuildLog:
 
 
 class Channel:
-    """Writes the output of one step as whole lines, so that lines of several channels never mix. Keeps its own last
-    lines for an excerpt."""
+    """Writes the output of one step as whole lines, so that output of parallel steps does not mix within a line.
+    Remembers the last lines for an excerpt."""
 
     def __init__(self, log: BuildLog, mask: Mask, prefix: str = "") -> None:
         self._log = log
@@ -105,31 +103,31 @@ class Channel:
         self._kept_size = 0
 
     def output(self, data: bytes) -> None:
-        """Takes printed bytes, which may be cut anywhere."""
+        """Writes printed bytes, in pieces of any size."""
         if not self._log.full:
             self._write(self._splitter.feed(data))
         if self._log.full:
             self._splitter.end()  # with the open line: half of what is to be hidden would be shown
 
     def say(self, line: str) -> None:
-        """Writes a line of the platform about this step."""
+        """Writes a line of the platform to the log."""
         self.flush()
         self._log.say(line)
 
     def flush(self) -> None:
-        """Ends a line that was left open."""
+        """Ends an unfinished line."""
         lines = self._splitter.end()
         if not self._log.full:
             self._write(lines)
 
     def forget(self) -> None:
-        """Clears the excerpt: `tail` begins here."""
+        """Forgets the lines so far, so that `tail` begins here."""
         self.flush()
         self._kept.clear()
         self._kept_size = 0
 
     def tail(self) -> list[str]:
-        """Returns the channel's own lines, at most the last 256 Ki characters."""
+        """Returns the lines written to this channel, at most the last 256 Ki characters."""
         self.flush()
         return [line for lines in self._kept for line in lines]
 
@@ -144,7 +142,7 @@ class Channel:
 
 
 class BuildLogs:
-    """Opens, reads and follows the logs `<folder>/<build>.log`. Each line wakes the followers in this process."""
+    """Opens, reads and follows the logs `<folder>/<build>.log`. Writing to a log wakes its followers."""
 
     def __init__(self, folder: Path, *, largest_bytes: int = LARGEST_BYTES) -> None:
         self.folder = folder
@@ -173,7 +171,7 @@ class BuildLogs:
             event.set()
 
     def close(self) -> None:
-        """Ends all followers, because the service ends."""
+        """Ends all followers. Called when the service ends."""
         self._closed = True
         for build in list(self._followers):
             self.wake(build)
@@ -183,7 +181,7 @@ class BuildLogs:
         return path.stat().st_size if path.exists() else 0
 
     def read(self, build: str, start: int, limit: int = CHUNK) -> bytes:
-        """Returns at most `limit` bytes from byte `start` on; empty bytes if there are none, or no log."""
+        """Returns at most `limit` bytes from byte `start` on (-1: all); empty bytes if there is no log."""
         try:
             with self.path(build).open("rb") as file:
                 file.seek(start)
@@ -192,11 +190,8 @@ class BuildLogs:
             return b""
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
-        """Yields whole lines from byte `start` on as they come, and b"" whenever something else may have changed.
-
-        Ends when `ended` returns True and everything has been given, or when the service ends. Lines that come one by
-        one are gathered for 20 ms.
-        """
+        """Yields whole lines from byte `start` on as they come, gathered for 20 ms, and b"" whenever all are read and
+        the build's state may have changed. Ends when `ended` returns True and all is read, or when the service ends."""
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)
         try:
@@ -230,5 +225,5 @@ def _size(lines: list[str]) -> int:
 
 
 def whole_lines(data: bytes) -> bytes:
-    """Returns the data up to its last line end."""
+    """Returns the data up to and including its last line feed."""
     return data[: data.rfind(b"\n") + 1]

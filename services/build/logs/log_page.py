@@ -1,4 +1,4 @@
-"""Reads a part of a build's log by line numbers, however long the log is."""
+"""Reads a part of a build's log by line number."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +25,14 @@ class LogPart:
 
     @property
     def after(self) -> int | None:
-        """Returns the number of the first line after this part; None for the last part."""
+        """Returns the number of the first line of the next part; None for the last part."""
         last = self.first + len(self.lines) - 1
         return last + 1 if last < self.total else None
 
 
 def read_part(path: Path, line: int, *, chunk_bytes: int = CHUNK) -> LogPart:
-    """Returns the thousand lines that hold `line`; the last ones if `line` is past the end. Raises FileNotFoundError.
-
-    Makes one pass over the file in chunks (20 MB take some 10 ms) and holds one part of it in memory: call it in a
-    thread.
-    """
+    """Returns the part (a thousand lines) that holds `line`; the last part if `line` is past the end. Blocks: it scans
+    the whole file, at some 10 ms for 20 MB. Raises FileNotFoundError."""
     starts = [0]  # byte at which each thousand begins
     count, at, ended = 0, 0, True
     with path.open("rb") as file:

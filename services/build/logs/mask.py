@@ -9,12 +9,9 @@ FEW = 40
 
 
 class Mask:
-    """Replaces each of `hidden` in a text by `***`, also where they overlap. Each has at least 4 characters and no line
-    end.
-
-    Up to 40 are searched one by one. For more, one regular expression finds the first 4 characters of any, whatever
-    their number; only at such a place the full texts are compared.
-    """
+    """Replaces each of the texts `hidden` by `***`, also where they overlap. Each has at least 4 characters and no line
+    feed. Up to 40 texts are searched one by one. For more, a regular expression finds the first 4 characters of any of
+    them, and only there the full texts are compared."""
 
     def __init__(self, hidden: Iterable[str] = ()) -> None:
         self._hidden: dict[str, list[str]] = {}
@@ -33,13 +30,13 @@ class Mask:
         return "".join([*kept, text[done:]]) if kept else text
 
     def cut(self, text: str) -> int:
-        """Returns where a text that goes on may be cut: no hidden text begins before that place and ends, or may yet
-        end, after it."""
+        """Returns the last place at which the unfinished `text` may be cut without cutting through a hidden text,
+        including one that is only half there."""
         last = max(0, len(text) - self.longest)
         return next((end for start, end in self._places(text) if start < last < end), last)
 
     def _places(self, text: str) -> list[tuple[int, int]]:
-        """Returns start and end of each hidden text, in order; overlapping ones are merged."""
+        """Returns start and end of each hidden text, in order, with overlapping ones merged."""
         places: list[tuple[int, int]] = []
         for start, end in sorted(self._one_by_one(text)) if self._few else self._by_beginning(text):
             if places and start < places[-1][1]:
@@ -55,7 +52,7 @@ class Mask:
                 yield start, start + len(each)
 
     def _by_beginning(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yields the places in order; of texts that begin at one place, the longest."""
+        """Yields start and end of hidden texts, in order; of those with the same start only the longest."""
         at = 0
         while self._beginning and (match := self._beginning.search(text, at)):
             start = match.start()
@@ -65,8 +62,7 @@ class Mask:
 
 
 def _any_of(texts: Collection[str]) -> str:
-    """Returns an expression for texts of one length, as a tree of their first characters: few branches are tried at
-    each place."""
+    """Returns a regular expression for texts of one length. Shared beginnings keep the number of branches small."""
     following: dict[str, list[str]] = {}
     for text in texts:
         following.setdefault(text[0], []).append(text[1:])

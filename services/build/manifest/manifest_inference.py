@@ -1,4 +1,4 @@
-"""Infers the manifest of a repository that has none from its files, by Heroku's conventions. Pure."""
+"""Infers a manifest, by Heroku's conventions, for a repository without one. Pure."""
 
 import json
 import re
@@ -24,11 +24,9 @@ _WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -> Manifest:
-    """Returns a manifest inferred from the root's `files` (those of READ that exist).
-
-    Raises BadManifest with the remedy if they do not say how the app is run; a Dockerfile says so where artifacts are
-    `images`. The health path is `/`, for such an app does not know `/up`.
-    """
+    """Returns a manifest inferred from `files`: those of READ at the repository's root, with their content. Raises
+    BadManifest with the remedy if they do not say how the app runs; if artifacts are `images`, a Dockerfile suffices.
+    The health check asks for `/`, which any app answers."""
     command = run_command(files, images=images)
     if command is None and not (images and DOCKERFILE in files):
         remedy = "add a slipway.yml with `run: {command: …}`, or a Procfile with a `web:` line"
@@ -39,11 +37,8 @@ def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -
 
 
 def run_command(files: Mapping[str, bytes], *, images: bool = False) -> str | None:
-    """Returns the command that runs the app: `web:` of its Procfile, npm's start script, or Python's app.py or main.py.
-
-    Returns None if there is none, or artifacts are `images` and the Dockerfile says it. Raises BadManifest if
-    package.json is not JSON.
-    """
+    """Returns the command that runs the app: `web:` of the Procfile, npm's start script, or app.py or main.py; None
+    without any, and if `images` is True and a Dockerfile exists. Raises BadManifest if package.json is not JSON."""
     if web := _WEB.search(files.get("Procfile", b"").decode(errors="replace")):
         return web[1].strip()
     if images and DOCKERFILE in files:

@@ -1,4 +1,4 @@
-"""Loads a commit's manifest, or infers it from its files."""
+"""Loads the manifest of a commit, or infers it if the commit has none."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,10 +25,8 @@ async def read_manifest(
     *,
     images: bool,
 ) -> Manifest:
-    """Returns the manifest of a commit, checked against the app's gates and secrets. Raises BadManifest.
-
-    `tracked` holds the commit's files; `images` is True if artifacts are images.
-    """
+    """Returns the manifest of a commit, checked against the app's gates and `secrets`. Raises BadManifest. `tracked`
+    holds the commit's files; `images` is True if artifacts are images."""
     at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
     for file in at_root:
         if file.size > LARGEST_AT_ROOT_BYTES:

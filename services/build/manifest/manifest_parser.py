@@ -1,4 +1,4 @@
-"""Parses `slipway.yml` to a Manifest, or to all its faults, each with its line and the remedy. Pure."""
+"""Parses `slipway.yml` into a Manifest, or reports all its faults with lines and remedies. Pure."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ class BadManifest(ValueError):
 
 
 def parse_manifest(data: bytes, app: str) -> Manifest:
-    """Returns the manifest. `app` is the name in the push URL, which the manifest must repeat. Raises BadManifest."""
+    """Returns the manifest. Raises BadManifest, also if its app is not `app`, the name in the push URL."""
     root = _compose(data)
     try:
         manifest = Manifest.model_validate(yaml.safe_load(data))
@@ -55,7 +55,7 @@ def parse_manifest(data: bytes, app: str) -> Manifest:
 
 
 def with_lines(data: bytes, faults: Sequence[Fault]) -> BadManifest:
-    """Returns an error of faults that were found later, with the lines of their fields."""
+    """Returns a BadManifest with these faults, to each of which it adds the line of its field."""
     root = _compose(data)
     return BadManifest([Fault(f.field, f.detail, _line(root, tuple(f.field.split(".")))) for f in faults])
 
@@ -77,8 +77,7 @@ def _compose(data: bytes) -> yaml.Node:
 
 
 def _refuse_bombs(data: bytes) -> None:
-    """Raises BadManifest for aliases, which unfold to gigabytes, and deep nesting, whose time grows with the square of
-    its depth."""
+    """Raises BadManifest for aliases, which expand to gigabytes, and deep nesting, which takes quadratic time."""
     depth = 0
     for token in yaml.scan(data, Loader=yaml.SafeLoader):
         line = token.start_mark.line + 1
@@ -93,7 +92,7 @@ def _refuse_bombs(data: bytes) -> None:
 
 
 def _refuse_doubles(node: yaml.Node, path: str) -> None:
-    """Raises BadManifest for equal keys, of which YAML's reader would silently keep the last."""
+    """Raises BadManifest for duplicate keys, of which YAML would silently keep the last."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -122,7 +121,7 @@ def _detail(fault: Any) -> str:
 
 
 def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
-    """Returns the keys that the manifest could have at this place, to suggest one for a mistyped key."""
+    """Returns the keys that the manifest may have at this place, as suggestions for a mistyped one."""
     model = {
         1: Manifest,
         3: Step if location[0] == "steps" else None,
@@ -132,7 +131,7 @@ def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
 
 
 def _line(root: yaml.Node, location: tuple[int | str, ...]) -> int:
-    """Returns the line of the deepest part of `location` that the text has; 1 for the whole."""
+    """Returns the line of the field at `location`, or of its innermost parent that the text has; 1 if it has none."""
     node, line = root, 1
     for part in location:
         if isinstance(node, yaml.MappingNode):

@@ -1,4 +1,4 @@
-"""Orders the steps of a manifest as a DAG: which steps run, after which others, and which in parallel. Pure."""
+"""Orders the steps of a manifest as a DAG. Pure."""
 
 import difflib
 import re
@@ -13,17 +13,17 @@ FAULTS_SHOWN = 20
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:
-    """Returns the steps stage by stage, each stage in the order of the manifest."""
+    """Returns the steps sorted by stage; within a stage the manifest's order stays."""
     return [step for stage in STAGES for step in steps if step.stage is stage]
 
 
 def selected(steps: Sequence[Step], branch: str | None, environment: str | None) -> list[Step]:
-    """Returns the steps whose `when` holds for a build of this branch that goes to this environment."""
+    """Returns the steps whose `when` matches the build's branch and environment."""
     return [step for step in steps if not reason_to_skip(step, branch, environment)]
 
 
 def reason_to_skip(step: Step, branch: str | None, environment: str | None) -> str:
-    """Returns why the step is not run; empty if it is."""
+    """Returns why the step's `when` excludes it from a build of this branch and environment; empty if it runs."""
     when = step.when
     if when.branch and not any(_matches(branch or "", glob) for glob in when.branch):
         return f"runs on {', '.join(when.branch)} only, this is {branch or 'of no branch'}"
@@ -33,7 +33,7 @@ def reason_to_skip(step: Step, branch: str | None, environment: str | None) -> s
 
 
 def waits_for(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
-    """Returns step → all steps that must have ended before it begins. A dependency outside `steps` is ignored."""
+    """Returns step name → names of all steps that end before it begins. Ignores dependencies outside `steps`."""
     known: dict[str, frozenset[str]] = {}
     waits: dict[str, frozenset[str]] = {}
     for stage in STAGES:
@@ -58,14 +58,13 @@ def concurrent_pairs(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
 
 
 def faults(steps: Sequence[Step]) -> list[Fault]:
-    """Returns the faults of `depends_on`, and of reports that steps could overwrite for each other; at most 20 of the
-    former."""
+    """Returns up to 20 bad entries of `depends_on`, else the cycles and the report paths that parallel steps share."""
     named = (fault for place, step in enumerate(steps) for fault in _of_dependencies(place, step, steps))
     return list(islice(named, FAULTS_SHOWN)) or [*_cycles(steps), *_shared_reports(steps)]
 
 
 def service_faults(steps: Sequence[Step], *, containers: bool) -> list[Fault]:
-    """Returns a fault for each service that this platform cannot run."""
+    """Returns a fault for each service without an image (if `containers` is True) or command (if False)."""
     found = []
     for place, step in enumerate(steps):
         for position, service in enumerate(step.services):
@@ -115,7 +114,7 @@ def _shared_reports(steps: Sequence[Step]) -> Iterator[Fault]:
 
 
 def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Returns the transitive dependencies of a step, which include itself in a cycle."""
+    """Returns the step's transitive dependencies. In a cycle they include the step itself."""
     found: set[str] = set()
     left = set(waits[name])
     while left:
@@ -126,8 +125,7 @@ def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
 
 
 def _matches(branch: str, glob: str) -> bool:
-    """Returns True if the glob matches the branch. It follows all places at which a part may end, so no pattern takes
-    long."""
+    """Returns True if the glob matches the branch. Tracks all positions at once, so no pattern is slow."""
     places = {0}
     for part in re.split(r"(\*\*|\*|\?)", glob):
         if part == "**":

@@ -29,7 +29,7 @@ class BuildContext:
     cache: CacheStore
     secrets: SecretStore
     vault: Vault
-    """Decrypts `secrets`."""
+    """Decrypts what `secrets` stores."""
     repositories: Repositories
     executor: Executor
     analysis: Analysis

@@ -1,4 +1,4 @@
-"""Limits the time of each phase of a build. Steps, tools and the building of an image have limits of their own."""
+"""Limits the time of each phase of a build. Steps, analysis tools and image builds have limits of their own."""
 
 import asyncio
 import contextlib
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Sets the limits of the phases, in seconds."""
+    """Holds the limits of the phases, in seconds."""
 
     whole_s: float = 7200.0
-    """From the start of a run until its artifact is sealed."""
+    """Time from the start of a run until the artifact is sealed."""
     checkout_s: float = 300.0
     seal_s: float = 2400.0
     deploy_s: float = 1800.0
-    """From there until the release is live."""
+    """Time from the request of a release until it is live."""
 
 
 class OverTime(Exception):
@@ -28,8 +28,7 @@ class OverTime(Exception):
 
 @contextlib.asynccontextmanager
 async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
-    """Cancels the block when the time is over, and raises OverTime. (A git in a
-    thread goes on to its own limit; what writes is waited for.)"""
+    """Cancels the block after `limit_s` and raises OverTime. Work in threads goes on to its own limit."""
     try:
         async with asyncio.timeout(limit_s) as timer:
             yield
@@ -40,7 +39,7 @@ async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
 
 
 def in_words(seconds: float) -> str:
-    """Returns the time as a person says it: 7200 → `2 h`."""
+    """Returns the duration in its largest whole unit: 7200 → `2 h`."""
     for unit_s, unit in ((3600, "h"), (60, "min")):
         if seconds >= unit_s and seconds % unit_s == 0:
             return f"{seconds / unit_s:g} {unit}"

@@ -1,4 +1,4 @@
-"""Deploys a build that passed: the last stage, from the request of a release until it is live or has failed."""
+"""Deploys a build that passed: requests a release and waits until it is live or has failed."""
 
 from services.build.builds import build as domain
 from services.build.builds.build_recorder import BuildRecorder
@@ -11,11 +11,11 @@ End = tuple[BuildState, str]  # with its reason
 
 
 class ArtifactLost(Exception):
-    """Reports that an artifact that was to be reused no longer exists."""
+    """Reports that the artifact that the build reuses no longer exists."""
 
 
 class DeployStage:
-    """Carries out the deploy stage."""
+    """Deploys the build that `recorder` records."""
 
     def __init__(self, context: BuildContext, recorder: BuildRecorder, log: BuildLog) -> None:
         self._context = context
@@ -23,8 +23,7 @@ class DeployStage:
         self._log = log
 
     async def carry_out(self) -> End:
-        """Returns the final state and its reason. Idempotent, also for another process. Raises Stopped and
-        ArtifactLost."""
+        """Returns the build's final state and the reason. Idempotent across restarts. Raises Stopped, ArtifactLost."""
         recorder, deployer = self._recorder, self._context.deployer
         self._log.say(f"--- deploy: to {recorder.build.environment}")
         try:
@@ -53,7 +52,7 @@ class DeployStage:
         return BuildState.SUCCESS, f"{where}{downtime_text(release, names)}"
 
     async def _has_lost_its_artifact(self) -> bool:
-        """Returns True if the reused artifact is gone: retention may have removed it since this service checked it."""
+        """Returns True if the build reuses an artifact that retention has deleted since it was looked up."""
         reused, artifact = self._recorder.build.reused, self._recorder.build.artifact
         return reused is not None and artifact is not None and not await self._context.executor.has(artifact)
 

@@ -26,11 +26,13 @@ class ReleaseRefused(Exception):
 
 
 class Unreachable(Exception):
-    """Reports that the deployer did not answer for ten minutes."""
+    """Reports that the deployer has not answered for ten minutes."""
 
 
 class DeployerClient:
-    """Calls the deployer. Every call is idempotent, even after a restart: the deployer knows the builds it got."""
+    """Calls the deployer. Each method retries while the deployer does not answer, and is idempotent: the deployer makes
+    one release for a build. `waiting` is called once with the reason if the deployer does not answer. All methods raise
+    ReleaseRefused, Unreachable and Stopped."""
 
     def __init__(self, deployer: ServiceClient, *, patience_s: float = PATIENCE_S, poll_s: float = POLL_S) -> None:
         self._deployer = deployer
@@ -38,24 +40,21 @@ class DeployerClient:
         self._poll_s = poll_s
 
     async def request(self, build: Build, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-        """Requests a release of `build` in its environment; the answer may be one that is live already.
-
-        `waiting` is called once if the deployer does not answer. Raises ReleaseRefused, Unreachable and Stopped.
-        """
+        """Returns a release of `build` in its environment: a new one, or one that is live already."""
         path = f"/apps/{build.app}/environments/{build.environment}/releases"
         body = {"build": build.id}
         answer = await self._retried(lambda: self._deployer.post(path, body, repeatable=True), waiting, stop)
         return ReleaseView.model_validate(answer)
 
     async def follow(self, release: ReleaseView, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-        """Returns the release once it is no longer under way. Raises ReleaseRefused, Unreachable and Stopped."""
+        """Waits until the release is neither pending nor starting, and returns it."""
         while release.state in _UNDER_WAY:
             await _pause(self._poll_s, stop)
             release = await self.look(release.id, waiting, stop)
         return release
 
     async def look(self, release_id: str, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-        """Returns the release as it is now. Raises ReleaseRefused, Unreachable and Stopped."""
+        """Returns the present state of the release."""
         path = f"/releases/{release_id}"
         return ReleaseView.model_validate(await self._retried(lambda: self._deployer.get(path), waiting, stop))
 
@@ -78,15 +77,15 @@ class DeployerClient:
 
 
 def went_live(release: ReleaseView) -> bool:
-    """Returns True if the release is live, or was live and has been replaced since."""
+    """Returns True if the release is live, or was live before it was replaced."""
     if release.state is ReleaseState.RETIRED:
         return release.live_at is not None
     return release.state is ReleaseState.LIVE
 
 
 def downtime_text(release: ReleaseView, volumes: Sequence[str]) -> str:
-    """Returns the downtime of a stop-first release, in words to follow another sentence; empty if there was none.
-    `volumes` holds the names of its own volumes."""
+    """Returns a clause on the downtime of a stop-first release, to append to a sentence; empty without downtime.
+    `volumes` holds the names of the volumes in the build's manifest."""
     if release.unchanged or release.down_s is None:
         return ""
     plural = "s" if len(volumes) > 1 else ""

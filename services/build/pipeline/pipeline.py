@@ -1,4 +1,4 @@
-"""Runs a commit's steps, stage by stage, and judges their reports."""
+"""Runs the steps of a commit, stage by stage, and judges their reports."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,22 +36,19 @@ Ends = Sequence[tuple[Step, StepEnd]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Holds every gate's result."""
+    """Holds the results of all gates of a build."""
 
     gates: list[GateResult]
     flaky: list[FlakyTest]
     untested: bool
-    """True if no test reported anything."""
+    """True if no test report was read."""
     baseline: Baseline | None = None
-    """Baseline for later builds, if this one passes; None if a step failed."""
+    """Baseline for later builds, should this one pass; None if a step failed."""
 
 
 class Pipeline:
-    """Runs the steps of one build and evaluates its gates.
-
-    A failing step ends the run: further steps are not begun, gates without a figure are not judged, and the gate
-    `steps` fails.
-    """
+    """Runs the steps of one build and evaluates its gates. After a step has failed no further step begins, gates
+    without a figure are not judged, and the gate `steps` fails."""
 
     def __init__(
         self,
@@ -71,7 +68,7 @@ class Pipeline:
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
-        """Returns the verdict on the commit. Raises Stopped."""
+        """Runs the steps and returns the verdict on the commit. Raises Stopped."""
         steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.judged_for)
         analysing, stop = asyncio.create_task(self._analyse_source(workspace)), self._recorder.stop
         try:
@@ -115,7 +112,7 @@ class Pipeline:
         return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
 
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
-        """Records the steps that do not run in this build; returns the gates that lose their figures by that."""
+        """Records the skipped steps. Returns gate → measure without a figure, for the reports that they would write."""
         build, missing = self._recorder.build, dict[str, Measure]()
         for step in in_order(steps):
             if reason := reason_to_skip(step, build.branch, build.judged_for):
@@ -127,8 +124,7 @@ class Pipeline:
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
-        """Runs the steps. Each step's reports are collected when it ends: the build may be stopped before the others
-        end."""
+        """Runs the steps and returns their results. Collects reports after each step: the build may be stopped."""
         together = {step.name for pair in concurrent_pairs(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
 
@@ -144,7 +140,7 @@ class Pipeline:
     async def _failed_steps(
         self, runner: StepRunner, steps: Sequence[Step], ends: Ends, failed: Step, end: StepEnd
     ) -> GateResult:
-        """Returns the failed gate `steps`, by the first step that failed."""
+        """Returns the gate `steps` as failed because of `failed`. Records the remaining steps as skipped."""
         await self._recorder.update(lambda build: domain.with_changes(build, excerpt=end.excerpt))
         ran = {step.name for step, _ in ends}
         for step in steps:
@@ -153,7 +149,7 @@ class Pipeline:
         return GateResult(name="steps", passed=False, reason=f"{failed.name} {end.failure}")
 
     async def _previous(self, workspace: Workspace) -> dict[str, float]:
-        """Returns the figures of the branch's last judged build."""
+        """Returns gate → figure of the branch's last judged build."""
         branch = workspace.branch
         if branch is None:
             return {}
@@ -169,7 +165,7 @@ class Pipeline:
         collected: Collected,
         findings: Sequence[Finding],
     ) -> dict[str, Measure]:
-        """Returns the measures of the gates that compare with an earlier build, where they have a threshold."""
+        """Returns the measures of `changed_coverage` and `new_findings`, as far as these gates have thresholds."""
         found: dict[str, Measure] = {}
         if gates.changed_coverage is None and gates.new_findings is None:
             return found
@@ -192,7 +188,7 @@ class Pipeline:
     async def _with_texts(
         self, workspace: Workspace, measures: dict[str, Measure], tracked: Sequence[TrackedFile]
     ) -> list[Finding]:
-        """Returns all findings, with the texts of their lines as the commit has them."""
+        """Returns the findings of all measures, each with the text of its line in the commit."""
         findings = [finding for measure in measures.values() for finding in measure.findings]
         named = {finding.offender.file for finding in findings}
         lines: dict[str | None, list[str]] = {}
@@ -203,7 +199,7 @@ class Pipeline:
         return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
 
     async def _analyse_source(self, workspace: Workspace) -> dict[str, Measure]:
-        """Runs the platform's own analysis on a second checkout, which no step has touched."""
+        """Returns the measures of the platform's own analysis, made on a checkout that no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
             await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
@@ -213,7 +209,7 @@ class Pipeline:
 
 
 def _passed_steps(ends: Ends) -> GateResult:
-    """Returns the passed gate `steps`; it names the ignored failures."""
+    """Returns the gate `steps` as passed; its reason names ignored failures."""
     ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
     reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"
     return GateResult(name="steps", passed=True, reason=reason)

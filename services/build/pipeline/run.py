@@ -1,4 +1,4 @@
-"""Runs one build, and reads from top to bottom: checkout, manifest, pipeline, seal, deploy."""
+"""Runs one build: checkout, manifest, pipeline, seal, deploy."""
 
 import asyncio
 import contextlib
@@ -40,8 +40,9 @@ WHOLE = "the build"
 
 
 async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
-    """Runs the build to its end, from wherever an earlier run left it. When `stop` is set it ends early: in the
-    requested state, or, if the service itself is ending, without an end, to be resumed."""
+    """Runs the build to its end; one that an earlier run left unfinished begins again or, if it has passed, is
+    deployed. When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be
+    resumed."""
     recorder = BuildRecorder(context.store, build_id, stop, context.now)
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
         await recorder.load()
@@ -97,8 +98,7 @@ class _Run:
             await self.end(state, reason)
 
     async def _passes(self) -> bool:
-        """Builds and judges the commit, and seals the artifact; or reuses an earlier one. Returns True if the build
-        passed."""
+        """Builds, judges and seals the commit, or reuses an earlier result. Returns True if the build passed."""
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         leftovers = await context.executor.end_leftovers(workspace)
         if recorder.build.state is BuildState.RUNNING:
@@ -141,7 +141,7 @@ class _Run:
         return await self._judged(verdict.gates, verdict.untested, verdict.baseline)
 
     async def _reuse(self, earlier: Build) -> None:
-        """Records the reuse; nothing of the commit is run. (An earlier attempt may have run, and died.)"""
+        """Records the result of `earlier` as this build's, and removes what an interrupted attempt left."""
         await self._context.executor.discard(self._workspace())
         await self._git.in_thread(remove, self._workspace().folder)
         which = earlier.reused or earlier.id
@@ -150,7 +150,7 @@ class _Run:
         await self._recorder.update(lambda build: cache_key.reused(build, earlier, self._recorder.now()))
 
     async def _judged(self, gates: list[GateResult], untested: bool | None, baseline: Baseline | None = None) -> bool:
-        """Records the gates; returns True if all passed and the artifact is sealed."""
+        """Records the gates' results. Returns True if all passed and sealing succeeded; else ends the build."""
         self._log.say("--- gates")
         for gate in gates:
             trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
@@ -184,7 +184,7 @@ class _Run:
         return True
 
     async def _artifact(self, workspace: Workspace) -> Artifact:
-        """Returns the sealed artifact. Raises Unsealed and Stopped."""
+        """Seals and returns the artifact. Raises Unsealed and Stopped."""
         context, manifest = self._context, self._recorder.build.manifest
         command = manifest.run.command if manifest else None
         volumes = [volume.path for volume in manifest.volumes] if manifest else []
@@ -200,15 +200,14 @@ class _Run:
             await self._git.in_thread(remove, source)
 
     async def stopped(self) -> None:
-        """Ends the build in the requested state, if one was requested. All processes have ended before."""
+        """Ends the build in the requested state, if a stop was requested. Call it after its processes have ended."""
         await self._recorder.load()
         stop = self._recorder.build.stop
         if stop is not None and not self._recorder.build.ended:
             await self.end(stop.state, stop.reason)
 
     async def over_time(self, error: OverTime) -> None:
-        """Ends the build after a time limit. The limit of the whole is the commit's fault, the others are the
-        platform's."""
+        """Ends the build after a time-out: as a failure if the whole build took too long, else as an error."""
         recorder, state = self._recorder, BuildState.FAILURE if error.phase == WHOLE else BuildState.ERROR
         await recorder.load()
         steps = ", ".join(step.name for step in recorder.build.steps if step.state == "running")
@@ -219,7 +218,7 @@ class _Run:
         await self.end(state, f"{error}{f', in the step {steps}' if steps else ''}{waiting}")
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """Ends the build. The line goes to the log before the state is stored: followers leave at the final state."""
+        """Ends the build. Writes to the log before it stores the final state, at which followers of the log leave."""
         build = self._recorder.build
         if state is BuildState.SUCCESS and build.flaky:
             reason += f"; passed with flaky tests: {', '.join(each.test for each in build.flaky)}"

@@ -1,4 +1,4 @@
-"""Runs one step, reads its reports, and runs it once more if its failing tests may be flaky."""
+"""Runs one step, reads its reports, and runs it again if its failing tests may be flaky."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -39,16 +39,16 @@ class StepEnd:
     """Reason of the failure; empty if the build may go on."""
     reported: Reported
     suite: Suite | None
-    """Result of the step's tests, if it reported any."""
+    """Judgement on the step's tests; None without a test report."""
     ignored: str = ""
-    """Reason of a failure that does not count."""
+    """Reason of a failure that `failure: ignore` excuses; else empty."""
     excerpt: str = ""
-    """First failing lines of its output."""
+    """Output from the first line that looks like a failure; empty unless the step failed."""
 
 
 class StepRunner:
     """Runs the steps of one build. `committed` holds the blob ids of the commit's files; `reruns` is False if another
-    gate has failed already."""
+    gate has failed already, so that reruns are pointless."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class StepRunner:
         self._reruns = reruns
 
     async def run(self, step: Step, prefix: str = "") -> StepEnd:
-        """Runs the step and returns its result; `prefix` precedes each line of its output. Raises Stopped."""
+        """Runs the step and returns its result. Each line of its output begins with `prefix`. Raises Stopped."""
         log = self._log.channel(prefix)
         end = await self._run_and_rerun(step, log)
         if not end.failure:
@@ -86,7 +86,7 @@ class StepRunner:
         return replace(end, excerpt=domain.excerpt(log.tail()))
 
     async def skip(self, step: Step, reason: str) -> None:
-        """Records that the step is not run. Raises Stopped."""
+        """Records the step as skipped. Raises Stopped."""
         self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
         line, now = self._log.lines, self._recorder.now()
         await self._recorder.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
@@ -147,7 +147,7 @@ class StepRunner:
         known: Mapping[str, Quarantine],
         log: Channel,
     ) -> Suite:
-        """Judges the tests and stores the result at once: it holds whatever becomes of the build."""
+        """Judges the tests, and stores their outcomes and quarantines at once, however the build ends."""
         workspace, now = self._workspace, self._recorder.now()
         earlier = [run for run in past if run.commit == workspace.commit and run.step == step.name]
         suite = weigh(runs, earlier, step.name, known, self._limits.at_most or 0, now)
@@ -160,8 +160,8 @@ class StepRunner:
         return suite
 
     def _is_excused(self, outcome: Outcome, cases: CaseCount, reported: Reported, suite: Suite) -> bool:
-        """Returns True if a failed step counts as passed: its last command failed (one after it would not have been
-        run), its reports are complete, and all tests that failed there are excused."""
+        """Returns True if a failed step counts as passed: its last command exited by itself with an error, all its
+        reports were read, and only excused tests failed."""
         explained = bool(cases.failed) and not cases.unnamed and cases.failed.keys() <= suite.excused
         whole = reported.cases is cases and not reported.unreadable
         ended_itself = outcome.exit_code is not None and 0 < outcome.exit_code < 128

@@ -1,4 +1,4 @@
-"""Runs steps in the order of their graph, some of them in parallel."""
+"""Runs steps in the order of their graph, in parallel where it allows that."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,11 +12,9 @@ from shared.manifest import Step
 async def run_steps(
     steps: Sequence[Step], run: Callable[[Step], Awaitable[StepEnd]], at_most: int
 ) -> list[tuple[Step, StepEnd]]:
-    """Runs the steps and returns them in the order in which they ended.
-
-    After the first failure none is begun; running steps go on to their end. If `run` raises, the other steps are
-    cancelled, and the exception is raised once all have ended.
-    """
+    """Runs the steps, at most `at_most` at a time, and returns them with their results in the order in which they
+    ended. After a failure no further step begins, but running ones go on to their end. If `run` raises, the running
+    steps are cancelled, and the exception is raised once they have ended."""
     graph = TopologicalSorter(waits_for(steps))
     graph.prepare()
     ready: set[str] = set()

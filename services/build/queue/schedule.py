@@ -1,7 +1,4 @@
-"""Plans which builds start and which end: a newer build of a branch supersedes older ones, and apps take turns.
-
-Pure; the workers carry the plan out.
-"""
+"""Plans which builds start and which end: newer builds of a branch supersede older ones, and apps take turns. Pure."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,14 +10,14 @@ from shared.models import BuildState
 
 @dataclass(frozen=True)
 class Start:
-    """Starts a queued build, or resumes one that ran when the service died."""
+    """Requests to start a queued build, or to resume one that was running when the service died."""
 
     build: str
 
 
 @dataclass(frozen=True)
 class End:
-    """Ends a build that no process works on, without running it."""
+    """Requests to end a build that never started."""
 
     build: str
     stop: StopRequest
@@ -28,7 +25,7 @@ class End:
 
 @dataclass(frozen=True)
 class Halt:
-    """Ends the processes of a running build; `stop` is None if the intent is stored already."""
+    """Requests to stop a running build. `stop` is the request that has to be stored first; None if it is stored."""
 
     build: str
     stop: StopRequest | None
@@ -40,14 +37,14 @@ Action = Start | End | Halt
 def plan(
     unended: Sequence[Build], working: Collection[str], concurrency: int, served: Mapping[str, int] | None = None
 ) -> list[Action]:
-    """Returns the actions that are due.
+    """Returns the actions that are due now.
 
-    `unended` holds queued and running builds, oldest first; `working` the ids of those that this process works on;
-    `served` maps an app to a number that is larger the later a build of it was last started.
+    `unended` holds queued and running builds, oldest first; `working` the ids of those that this process runs; `served`
+    maps an app to a number that grows with each start: the lowest was served longest ago.
 
-    A newer build supersedes older ones with the same key (`Build.group`), but waits for one in its deploy stage. A
-    build in its deploy stage does not count against `concurrency`. A build of a commit that is being judged waits for
-    the verdict, which it may reuse.
+    A newer build supersedes older ones with the same `Build.group`, but waits while one of them is deployed. A
+    deploying build does not count against `concurrency`. A build whose commit is being judged waits for the verdict, to
+    reuse it.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None}
@@ -88,11 +85,8 @@ def _in_turn(
     concurrency: int,
     served: Mapping[str, int],
 ) -> Iterator[Build]:
-    """Yields the builds that start now.
-
-    The next is of the app with the fewest running builds, then of the app served longest ago; within an app it is the
-    oldest: an app with many builds does not delay the others.
-    """
+    """Yields the builds that start now. The next one is from the app with the fewest running builds, then from the app
+    that was served longest ago; within an app it is the oldest."""
     turns, in_progress = dict(served), set(in_progress)
     left = [build for build in waiting if build.fresh or (build.app, build.commit) not in in_progress]
     while left and busy.total() < concurrency:

@@ -1,4 +1,4 @@
-"""Carries the schedule out: one task for each build that runs."""
+"""Carries out the schedule, with one task for each running build."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,8 @@ RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 
 class Workers:
-    """Starts, stops and ends builds. A loop calls `step`, which looks at all builds that have not ended.
-
-    `may_work` returns False while another service owns the builds; `wake` asks for the next step.
-    """
+    """Starts, stops and ends builds. A loop calls `step`. `may_work` returns False while another service runs the
+    builds; `wake` makes the loop call `step` soon."""
 
     def __init__(
         self,
@@ -46,7 +44,7 @@ class Workers:
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, Stop] = {}
-        self._served: dict[str, int] = {}  # a new service has served nobody: the oldest begins
+        self._served: dict[str, int] = {}  # empty after a restart: then the oldest build begins
         self._turns = itertools.count(1)
         self._wake = wake
 
@@ -67,8 +65,7 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Stops the processes of running builds at the end; the builds stay as they are, and the next start resumes
-        them."""
+        """Stops the running builds when the block ends. The next service resumes them by their records."""
         try:
             yield
         finally:
@@ -107,14 +104,14 @@ class Workers:
         self._logs.wake(build_id)
 
     async def _halt(self, build_id: str, stop: StopRequest | None) -> None:
-        """Stores the intent before it stops the processes: the service may die before they have ended."""
+        """Stores the stop request before it stops the build: the service may die in between."""
         build = await self._store.update(build_id, lambda stored: with_stop(stored, stop) if stop else stored)
         if build.stop is not None and build_id in self._stops:
             self._stops[build_id].set()
 
 
 def with_stop(build: Build, stop: StopRequest) -> Build:
-    """Returns the build with the stop request. A build in its deploy stage is not stopped; the first request counts."""
+    """Returns the build with the stop request; unchanged if it has passed its gates or has an earlier request."""
     return build if build.passed or build.stop else domain.with_changes(build, stop=stop)
 
 

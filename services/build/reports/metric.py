@@ -1,4 +1,4 @@
-"""Defines measures, findings and their places: the figures that gates judge. Pure."""
+"""Defines measures, findings and their places in files. Pure."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ MESSAGE_CHARACTERS = 200
 
 
 class Offender(View):
-    """Names a place that a figure is made of. `file` is a path in the repository; null if none is known."""
+    """Names a place in the repository that contributes to a gate's figure. `file` is null if unknown."""
 
     file: str | None = None
     line: int | None = None
@@ -23,41 +23,41 @@ class Offender(View):
 
 @dataclass(frozen=True)
 class Finding:
-    """Represents one result of a tool."""
+    """Holds one finding of a tool."""
 
     rule: str
-    """Name of the tool and its rule."""
+    """Name of the tool, a space, and its rule."""
     offender: Offender
     text: str = ""
-    """Text of the line, once it is known."""
+    """Text of the line; empty until `with_text` has set it."""
 
     @property
     def fingerprint(self) -> str:
-        """Returns an id that stays the same when the line moves; it changes with rule, file or text of the line."""
+        """Returns an id made from rule, file and text of the line, so that it stays the same when the line moves."""
         parts = (self.rule, self.offender.file or "", " ".join(self.text.split()))
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def with_text(self, lines: list[str]) -> "Finding":
-        """Returns the finding with the text of its line; `lines` are those of the file."""
+        """Returns the finding with the text of its line. `lines` are all lines of its file."""
         line = self.offender.line
         return replace(self, text=lines[line - 1]) if line is not None and 0 < line <= len(lines) else self
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Holds what a report or tool found."""
+    """Holds the figure that a gate judges, and where it comes from."""
 
     figure: float | None
-    """Value that a gate judges; None if it could not be read."""
+    """Value that a gate judges; None if it could not be determined."""
     reason: str = ""
-    """Reason for the missing figure; with a figure, a remark about it."""
+    """Reason for a missing figure; with a figure, a remark on it."""
     offenders: tuple[Offender, ...] = ()
-    """Places that the figure is made of, worst first."""
+    """Places that contribute to the figure, worst first."""
     findings: tuple[Finding, ...] = ()
-    """Findings that are compared with the baseline, to tell new from known ones."""
+    """Findings that later builds compare their own with."""
 
 
 def brief(text: str) -> str:
-    """Returns the text on one line, without terminal escapes, cut to 200 characters."""
+    """Returns the text on one line, without control characters, cut to 200 characters."""
     line = cleaned(" ".join(text.split()))
     return line if len(line) <= MESSAGE_CHARACTERS else f"{line[: MESSAGE_CHARACTERS - 1]}…"

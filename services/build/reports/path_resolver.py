@@ -1,4 +1,4 @@
-"""Finds the file of the commit that a report names, by path or URI, absolute or below a root. Pure."""
+"""Finds the file of the commit that a path or URI in a report means. Pure."""
 
 import contextlib
 import posixpath
@@ -9,14 +9,14 @@ from services.build.git.tree_limits import LONGEST_PATH
 
 
 class PathResolver:
-    """Resolves names in reports to paths of the commit. `tracked` holds the paths of its files."""
+    """Resolves paths in reports to files of the commit. `tracked` holds the paths of its files."""
 
     def __init__(self, tracked: Iterable[str] = ()) -> None:
         self._tracked = frozenset(tracked)
 
     def find(self, path: str, roots: Sequence[str] = ()) -> str | None:
-        """Returns the tracked file whose path is the longest end of `path`, below each of `roots` in turn, then by
-        itself; None if no end of it is a tracked file."""
+        """Returns the file of the commit whose path is the longest suffix of `path`; None if there is none. Tries
+        `path` below each of `roots` first, then `path` alone."""
         for whole in [*(posixpath.join(root, path) for root in roots), path]:
             parts = _end(posixpath.normpath(_plain(whole))).split("/")
             for start in range(len(parts)):
@@ -26,7 +26,7 @@ class PathResolver:
 
 
 def _end(path: str) -> str:
-    """Returns as much of the end of a path as a tracked file's path may be: each end of it is tried."""
+    """Returns the end of a path, at most as long as a path in a commit may be, to bound the suffixes to try."""
     return path if len(path) <= LONGEST_PATH else path[-LONGEST_PATH - 1 :].partition("/")[2]
 
 

@@ -1,7 +1,4 @@
-"""Parses the reports that steps write: JUnit XML, Cobertura XML or LCOV, SARIF. Pure.
-
-Each is read from bytes. An incomplete one is refused with Unreadable.
-"""
+"""Parses the reports that steps write: JUnit XML, Cobertura XML or LCOV, SARIF. Incomplete ones are refused. Pure."""
 
 import hashlib
 import json
@@ -29,39 +26,39 @@ SEVERITY = {"error": 0, "warning": 1, "note": 2, "none": 3}
 
 
 class Unreadable(ValueError):
-    """Reports that a report does not count; the message says why, for a person."""
+    """Reports that a report is refused. The message lacks its subject, the report ("is not whole XML")."""
 
 
 @dataclass(frozen=True)
 class CaseCount:
-    """Holds the test cases of a JUnit report and their counts."""
+    """Holds the test cases of a JUnit report, and counts of them."""
 
     ran: int
     """Number of cases that ran."""
     failures: int
-    """Number of failed cases, or more if a suite claims more."""
+    """Number of failed cases; the number that the suites claim if that is larger."""
     failed: Mapping[str, int] = field(default_factory=dict)
-    """Number of failed cases, by test id."""
+    """Number of failed cases by test id."""
     passed: frozenset[str] = frozenset()
-    """Ids of the tests that ran without a failed case."""
+    """Ids of the tests of which no case failed."""
     offenders: Mapping[str, Offender] = field(default_factory=dict)
     """Place of a failed case, by test id."""
     cases: tuple[Case, ...] = ()
 
     @property
     def unnamed(self) -> int:
-        """Returns the number of failures that belong to no test id."""
+        """Returns the number of failures without a test id."""
         return self.failures - sum(self.failed.values())
 
 
 @dataclass(frozen=True)
 class LineCount:
-    """Holds how often lines ran, from a coverage report."""
+    """Holds the execution counts of a coverage report."""
 
     hits: Mapping[tuple[str, int], int]
-    """Number of runs by file, as the report names it, and line number."""
+    """Number of runs by file (named as in the report) and line."""
     roots: tuple[str, ...] = ()
-    """Folders that the names of files may be relative to."""
+    """Folders to which the file names may be relative."""
 
     @property
     def lines(self) -> int:
@@ -73,10 +70,8 @@ class LineCount:
 
 
 def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> CaseCount:
-    """Counts the test cases of a JUnit report. A suite that claims more failures than its cases show is believed.
-
-    Names and messages are masked before they are cut: a part of a secret would not be recognised. Raises Unreadable.
-    """
+    """Counts the test cases of a JUnit report. Raises Unreadable, also for one with a time before `not_before`. `mask`
+    masks secrets in names and messages, before these are cut."""
     root = _xml(data)
     for element in root.iter():
         _mask(element, mask)
@@ -116,8 +111,8 @@ def case_id(classname: str | None, name: str | None) -> str:
 
 
 def read_coverage(data: bytes, not_before: datetime) -> LineCount:
-    """Parses Cobertura XML or LCOV, told apart by the first character. Lines are counted; the file's own rate is not
-    used. Raises Unreadable."""
+    """Parses Cobertura XML or LCOV, whichever `data` is. Counts lines and ignores the totals in the file. Raises
+    Unreadable, also for one with a time before `not_before`."""
     counted = _cobertura(data, not_before) if data.lstrip()[:1] == b"<" else LineCount(_lcov(data))
     if not counted.hits:
         raise Unreadable("holds no coverable line")
@@ -125,10 +120,8 @@ def read_coverage(data: bytes, not_before: datetime) -> LineCount:
 
 
 def read_sarif(data: bytes, mask: Callable[[str], str] = str) -> tuple[Finding, ...]:
-    """Returns the failures in a SARIF 2.1.0 report that are not suppressed, errors before warnings before notes.
-
-    Files are named as in the report; messages are masked. Raises Unreadable.
-    """
+    """Returns the failures in a SARIF 2.1.0 report that are not suppressed: errors, then warnings, then notes. Files
+    are named as in the report; `mask` masks secrets in messages. Raises Unreadable."""
     try:
         document: Any = json.loads(data)
         if not str(document["version"]).startswith("2.1") or not document["runs"]:
@@ -183,7 +176,7 @@ def _count(element: Element, name: str) -> int:
 
 
 def _is_count(text: str) -> bool:
-    """Returns True for a text of at most 15 digits, which a float can hold."""
+    """Returns True if the text is a number of at most 15 digits, which a float represents exactly."""
     return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
@@ -250,7 +243,7 @@ def _lcov(data: bytes) -> dict[tuple[str, int], int]:
 
 
 def _number(text: str) -> int:
-    """Parses an integer. Raises ValueError, also for more than 15 digits."""
+    """Parses an integer of at most 15 digits. Raises ValueError."""
     if len(text) > MOST_DIGITS:
         raise ValueError("too many digits")
     return int(text)
@@ -274,7 +267,7 @@ def _results(run: Any, mask: Callable[[str], str]) -> Iterator[tuple[int, Findin
 
 
 def _shown(value: Any) -> str:
-    """Returns the value as text that can be encoded: JSON may hold halves of surrogate pairs."""
+    """Returns the value as encodable text: lone surrogates, which JSON may hold, are replaced."""
     return str(value).encode(errors="replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""Reads a report only if its step wrote it in this build."""
+"""Reads a report, provided that its step wrote it in this build."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ LARGEST_BYTES = 20 * 2**20
 
 @dataclass(frozen=True)
 class StepStart:
-    """Records when a step began, by the clock of its file system (which runs some milliseconds behind the system's)."""
+    """Records when a step began, by the file system's clock, which lags some milliseconds behind the system's clock."""
 
     at_ns: int
     """Nanoseconds since 1970."""
@@ -27,16 +27,14 @@ class StepStart:
 
 
 def begin(scratch: Path) -> StepStart:
-    """Returns the present time of the file system. Call it before the step's first command."""
+    """Returns the file system's present time. Call it before the step's first command."""
     with tempfile.TemporaryFile(dir=scratch) as stamp:  # a file of its own: others may begin at the same time
         return StepStart(os.fstat(stamp.fileno()).st_mtime_ns)
 
 
 def clear(folder: Path, report: str) -> None:
-    """Removes the file at the report's path before its step runs, for a report in the commit is not a result.
-
-    Leaves alone what lies behind a link; `read_fresh` refuses that anyway.
-    """
+    """Removes the file at the report's path before its step runs, because a file of the commit is no result. Follows no
+    links; `read_fresh` refuses reports behind links."""
     path = folder / report
     if _link_on_the_way(folder, report) is None and path.is_file():
         path.unlink()
@@ -45,8 +43,8 @@ def clear(folder: Path, report: str) -> None:
 
 
 def read_fresh(folder: Path, report: str, start: StepStart, committed: Collection[str]) -> bytes:
-    """Returns the report's content. `committed` holds the blob ids of the commit's files. Raises Unreadable with the
-    reason."""
+    """Returns the report's content. Raises Unreadable if it is missing, older than `start`, too large, not a plain
+    file, or a copy of a file of the commit (whose blob ids are `committed`)."""
     if link := _link_on_the_way(folder, report):
         raise Unreadable(f"is reached through the link {link}; a report is a file that the step writes")
     try:
@@ -69,7 +67,7 @@ def read_fresh(folder: Path, report: str, start: StepStart, committed: Collectio
 
 
 def blob_id(data: bytes) -> str:
-    """Returns git's id of a file content."""
+    """Returns git's object id for a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Reads one test case of a JUnit report, as a person wants to see it. Pure."""
+"""Reads one test case of a JUnit report, for display. Pure."""
 
 import math
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ OUTPUT_CHARACTERS = 20_000
 
 @dataclass(frozen=True)
 class Case:
-    """Holds one test case."""
+    """Holds one test case, for display."""
 
     id: str
     outcome: Literal["passed", "failed", "skipped"]
     seconds: float | None = None
     message: str = ""
     output: str = ""
-    """Failure text and printed output; empty unless the test failed."""
+    """Failure text and printed output of a failed test; else empty."""
 
 
 def read_case(element: Element, id: str, *, passed: bool, skipped: bool) -> Case:
-    """Returns the case of a `<testcase>` element whose texts are masked already; `id` is its test id."""
+    """Returns the case of a `<testcase>` element, whose texts are already masked. `id` is its test id."""
     outcome: Literal["passed", "failed", "skipped"] = "skipped" if skipped else "passed" if passed else "failed"
     reasons = [child for child in element if child.tag in ("failure", "error", "skipped")]
     message = next((text for child in reasons if (text := child.get("message") or (child.text or "").strip())), "")
@@ -51,7 +51,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _cut(text: str, most: int) -> str:
-    """Returns beginning and end of a long text: the cause stands in one of the two."""
+    """Returns a long text without its middle: the cause of a failure mostly stands at the beginning or the end."""
     if len(text) <= most:
         return text
     half = most // 2

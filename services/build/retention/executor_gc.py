@@ -1,12 +1,12 @@
-"""Removes what is left on the executor's side of ended builds and deleted apps."""
+"""Removes objects of ended builds and deleted apps from the executor."""
 
 from services.build.builds.build_store import BuildStore
 from services.build.executors.executor import Executor, Leavings
 
 
 class ExecutorGc:
-    """Collects the executor's garbage; a loop calls `step`. It lists the leftovers first, and the builds and apps
-    afterwards: a build that begins meanwhile is not among the leftovers."""
+    """Collects the executor's garbage; a loop calls `step`. It reads the leftovers before the builds, so that a build
+    that starts in between loses nothing."""
 
     def __init__(self, store: BuildStore, executor: Executor) -> None:
         self._store = store

@@ -1,10 +1,7 @@
-"""Packs hosted repositories by git's own housekeeping, and keeps the commits of builds through it.
-
-Every push leaves a pack, and forced pushes and refused ones leave commits that no branch has. git removes such commits
-once they are two weeks old by their file's date, even if a build of them was requested since. So before git begins,
-everything that refs point to at that time, and the commit of every known build, gets a hidden ref; branches may come
-and go meanwhile.
-"""
+"""Packs the repositories by `git gc`, and protects the commits of builds from it. Each push leaves a pack; force-pushes
+and refused pushes leave commits without a branch. `git gc` removes such commits when their files are two weeks old,
+even if a build of one was requested since. So hidden refs first protect everything that refs point to at that moment,
+and the commits of all known builds."""
 
 import asyncio
 import contextlib
@@ -42,8 +39,7 @@ _CONFIG = {
 
 
 class RepositoryGc:
-    """Packs repositories; a loop calls `step`, which may be interrupted anywhere and is repeated. `path_variable` is
-    the PATH of git."""
+    """Packs repositories. A loop calls `step`, which may be interrupted at any point. `path_variable` is git's PATH."""
 
     def __init__(
         self,
@@ -66,8 +62,7 @@ class RepositoryGc:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> None:
-        """Packs one repository: the one with the most packs among those that need it and were not tried in the last
-        hour."""
+        """Packs one repository: the one with the most packs that needs it and was not tried for an hour."""
         in_need = await asyncio.to_thread(self._in_need)
         if not in_need:
             return
@@ -84,7 +79,7 @@ class RepositoryGc:
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, app: str) -> AsyncIterator[None]:
-        """Ends a running git gc of the app, and lets none begin in the block."""
+        """Ends a running `git gc` of the app, and prevents another one during the block."""
         if app in self._stops:
             self._stops[app].set()
         async with self._locks[app]:
@@ -101,7 +96,7 @@ class RepositoryGc:
         }
 
     async def _pack(self, app: str, stop: Stop) -> None:
-        """Runs git gc. Ends it when stopped, cancelled, or over its time. Raises GitFailed."""
+        """Runs `git gc`; ends it when `stop` is set, when cancelled, or after the time limit. Raises GitFailed."""
         path = self._repositories.path(app)
         await asyncio.to_thread(_remove_stale, path)
         printed: deque[bytes] = deque(maxlen=4)
@@ -121,8 +116,8 @@ class RepositoryGc:
 
 
 def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None:
-    """Sets hidden refs for what refs point to now and for those of `commits` that still exist, and removes all other
-    hidden ones. Blocks. Idempotent. Raises GitFailed."""
+    """Sets hidden refs to what refs point to now and to those of `commits` that still exist; removes other hidden refs.
+    Blocks. Idempotent. Raises GitFailed."""
     listed = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in listed)]
     kept = {commit for commit, ref in refs if ref.startswith(f"{KEPT}/")}
@@ -140,12 +135,12 @@ def _packs(path: Path) -> int:
 
 
 def _loose(path: Path) -> int:
-    """Returns about how many objects are in no pack, as git estimates it: by one folder of 256."""
+    """Returns an estimate of the number of loose objects: like git, it counts one of 256 folders."""
     return 256 * sum(1 for _ in (path / "objects" / "17").glob("*"))
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes files that a killed git left half-written, after a day; git itself removes them after two weeks."""
+    """Removes temporary pack files older than a day, which a killed git left."""
     for each in (path / "objects" / "pack").glob("*tmp[_-]*"):
         if each.stat().st_mtime < time.time() - STALE_S:
             each.unlink(missing_ok=True)

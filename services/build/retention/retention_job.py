@@ -1,4 +1,4 @@
-"""Deletes files and records of builds by the retention policy. A deletion is noted in the build's record first."""
+"""Deletes files and records of builds by the retention policy. A build's record notes a deletion before it happens."""
 
 import asyncio
 import logging
@@ -24,11 +24,8 @@ SLACK = timedelta(minutes=10)  # a release that was asked for before the note ha
 
 
 class RetentionJob:
-    """Applies the retention policy; a loop calls `step`, which may be interrupted anywhere and is repeated.
-
-    An artifact is removed only if the deployer says that no release has it; if the deployer does not answer, all stay.
-    `images` returns the images on the engine, or None.
-    """
+    """Applies the retention policy. A loop calls `step`, which may be interrupted at any point. An artifact is deleted
+    only once the deployer has said that no release uses it. `images` returns what `Executor.images` does."""
 
     def __init__(
         self,
@@ -71,14 +68,14 @@ class RetentionJob:
         await asyncio.to_thread(self._remove_strays, known, now=self._now())
 
     async def _builds(self) -> dict[str, list[Build]]:
-        """Returns the builds of each app, newest first, without the fields that do not matter here."""
+        """Returns app → its builds, newest first, without fields that retention does not need."""
         by_app: dict[str, list[Build]] = defaultdict(list)
         async for build in self._store.every():
             by_app[build.app].append(build.model_copy(update={"steps": [], "gates": [], "flaky": [], "manifest": None}))
         return by_app
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
-        """Notes the images that the deployer has removed."""
+        """Records artifacts as expired whose images no longer exist. (The deployer deletes images.)"""
         if images is None:
             return
         for build in builds:
@@ -87,8 +84,8 @@ class RetentionJob:
                 await self._store.note(build.id, Expired(artifact=now))
 
     async def _remove_artifacts(self, app: str, builds: list[Build], candidates: list[Build], now: datetime) -> None:
-        """Notes due artifacts now and removes them in a later step: by then a release that was requested before the
-        note is visible."""
+        """Records due artifacts as expired now, and deletes them in a call at least 10 minutes later: by then the
+        deployer lists every release requested before."""
         held = {
             build.id: build.artifact.ref for build in builds if build.artifact and build.artifact.kind == "directory"
         }
@@ -117,8 +114,7 @@ class RetentionJob:
                 log.info("the artifact of %s was deleted", build.id)
 
     async def _released(self, app: str) -> set[str]:
-        """Returns the builds that have a release of the app, in any state: the deployer removes their artifacts. Raises
-        Problem."""
+        """Returns the ids of builds of which the app has a release in any state. Raises Problem."""
         builds: set[str] = set()
         for environment in Environment:
             cursor: str | None = None
@@ -139,7 +135,7 @@ class RetentionJob:
             self._reports.remove(build)
 
     def _remove_strays(self, known: set[str], *, now: datetime) -> None:
-        """Removes old files of builds without a record."""
+        """Removes logs and reports of builds without a record, if older than the policy's `days`."""
         oldest = (now - timedelta(days=self._policy.days)).timestamp()
         files = [*self._logs.folder.glob("*.log"), *self._reports.folder.glob(f"*{SUFFIX}")]
         for path in files:

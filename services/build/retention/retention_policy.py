@@ -10,21 +10,21 @@ from services.build.builds.build import Build
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """Sets how long files and records of builds are kept."""
+    """Holds how long files and records of builds are kept."""
 
     days: int
     """Days for which logs and reports are kept."""
     logs: int
-    """Number of a branch's last builds whose logs and reports stay longer, while the app exists."""
+    """Number of each branch's newest builds whose logs and reports are kept longer, while the app exists."""
     artifacts: int
-    """Number of an app's last builds that passed whose artifacts are kept."""
+    """Number of an app's newest passed builds whose artifacts are kept."""
     records: int
     """Number of an app's newest builds whose records are kept."""
 
 
 @dataclass(frozen=True)
 class ExpiredItems:
-    """Lists the builds whose log and reports, artifact, or whole record is due to be deleted."""
+    """Lists the builds whose logs and reports, artifact, or record are to be deleted."""
 
     logs: list[Build]
     artifacts: list[Build]
@@ -34,12 +34,9 @@ class ExpiredItems:
 def due(
     builds: Sequence[Build], policy: RetentionPolicy, judged: Collection[str], now: datetime, *, deleted: bool
 ) -> ExpiredItems:
-    """Returns what is due. `builds` are all of one app, newest first; `judged` holds the ids of its branches' last
-    judged builds; `deleted` is True if the app no longer exists.
-
-    An artifact stays while it is shared with a build that keeps it or has not ended. A record is deleted once its
-    artifact is gone.
-    """
+    """Returns what is to be deleted. `builds` are all builds of one app, newest first; `judged` holds the ids of each
+    branch's last judged build; `deleted` is True if the app no longer exists. An artifact stays while another build
+    that keeps it, or has not ended, shares it. A record stays until its artifact is gone."""
     logs, records = [], []
     of_branch: Counter[str | None] = Counter()
     for place, build in enumerate(builds):
@@ -57,8 +54,7 @@ def due(
 
 
 def _artifacts(builds: Sequence[Build], policy: RetentionPolicy) -> list[Build]:
-    """Returns the builds whose directory artifact is due. Images are removed by the deployer, which asks the engine
-    what uses them."""
+    """Returns the builds whose directory artifact is to be deleted. (The deployer deletes images.)"""
     holding = [build for build in builds if build.artifact is not None and build.artifact.kind == "directory"]
     present = [build for build in holding if build.expired.artifact is None]
     spare = [build for build in [each for each in present if each.ended][policy.artifacts :]]

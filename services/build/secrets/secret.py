@@ -36,30 +36,30 @@ class SecretView(View):
 
 
 class Secret(View):
-    """Holds a secret as it is stored."""
+    """Holds a secret as it is stored; `sealed` is the encrypted value."""
 
     sealed: str = Field(repr=False)
     set_at: datetime
-    """Time at which it was last set."""
+    """Time at which the value was set."""
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """Holds the secrets of one app, as they were when a run of a build began."""
+    """Holds the decrypted secrets of one app, as of the start of a build's run."""
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     lost: frozenset[str] = frozenset()
     """Names of the secrets that cannot be decrypted."""
     mask: Mask = field(default_factory=Mask, repr=False)
-    """Mask of all `values`, whichever step gets them."""
+    """Masks all `values` in texts."""
 
     def of(self, step: Step | Service) -> dict[str, str]:
-        """Returns the variables that the step, or a service of it, gets in its environment."""
+        """Returns name → value of the secrets that the step or service lists."""
         return {name: self.values[name] for name in step.secrets}
 
 
 def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
-    """Encrypts a new value. `others` are the app's present values. Raises Invalid, without the value in it."""
+    """Encrypts a new value; `others` are the app's present ones. Raises Invalid, without the value in its message."""
     if not _NAME.fullmatch(name):
         raise Invalid("name", "is not a name; use letters, digits and _, no digit first, at most 200 characters")
     if _OWN_NAMES.fullmatch(name):
@@ -86,11 +86,8 @@ def opened(stored: Mapping[str, Secret], vault: Vault) -> Secrets:
 
 
 def forms(value: str) -> set[str]:
-    """Returns the texts that are hidden for a value, none of them shorter than 4 characters.
-
-    These are the value itself (with several lines, each line that has at least 8 characters), and the whole as base64
-    (also within a longer one), URL-encoded, and as in JSON.
-    """
+    """Returns the texts to mask for a value, each of at least 4 characters: the value (of several lines, each with at
+    least 8 characters), and the whole as base64, URL-encoded, and as in JSON."""
     lines = [line for part in re.split(r"[\r\n]+", value) if (line := part.strip())]
     shortest = SHORTEST if len(lines) == 1 else SHORTEST_LINE
     found = {form for line in lines for form in (line, cleaned(line), " ".join(line.split())) if len(form) >= shortest}
@@ -101,7 +98,7 @@ def forms(value: str) -> set[str]:
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """Yields the data as base64: by itself, and the characters of it that do not depend on its surroundings."""
+    """Yields the data in base64, and the parts of that which also appear when it is encoded within a longer text."""
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(data).decode()
         for before in range(3):

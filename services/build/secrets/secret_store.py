@@ -1,4 +1,4 @@
-"""Stores the encrypted secrets of apps, in Redis."""
+"""Stores the encrypted secrets of apps in Redis."""
 
 from typing import Any
 
@@ -9,16 +9,14 @@ from shared.errors import NotFound
 
 
 class SecretStore:
-    """Stores the secrets of apps as `build:secrets:<app>`, a hash by name.
-
-    Every method raises `RedisError` when Redis is out of reach; nothing is changed then, and the call can be repeated.
-    """
+    """Stores the secrets of apps as `build:secrets:<app>`, a hash by name. Every method raises `RedisError` when Redis
+    is unreachable, and has then changed nothing."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def all(self, app: str) -> dict[str, Secret]:
-        """Returns the secrets of an app, sorted by name."""
+        """Returns name → secret of the app, sorted by name."""
         stored: Any = await self._redis.hgetall(_key(app))
         return {name: Secret.model_validate_json(text) for name, text in sorted(stored.items())}
 

@@ -1,4 +1,4 @@
-"""Starts a program on this machine, waits for it, and passes its output on as it arrives."""
+"""Starts a program on this machine, waits for its end, and passes on its output as it arrives."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ TERMINATE_TIMEOUT_S = 1.0
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-    """Starts `command` in a session of its own; `output` is the write end of a pipe. Raises OSError."""
+    """Starts `command` in its own session, with stdout and stderr to the pipe `output`. Raises OSError."""
     # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
     return subprocess.Popen(
         command,
@@ -36,8 +36,7 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 
 async def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ends the session of a process that `start` started: SIGTERM first, so that programs remove their lock files,
-    SIGKILL after one second. Returns when the process has ended, even when cancelled."""
+    """Ends the session of a process from `start`: SIGTERM, after a second SIGKILL. Waits even when cancelled."""
     await uncancelled(_terminate(process))
 
 
@@ -51,17 +50,15 @@ async def _terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 async def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills the session of a process that `start` started, also what the process left in it. Returns when the process
-    has ended, even when cancelled."""
+    """Kills the whole session of a process from `start`. Waits for the process even when cancelled."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await uncancelled(exit_code(process))
 
 
 async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Waits for `process` and returns the reason why the wait was given up, or an empty string if the process ended by
-    itself. The process itself is left running. `deadline` is by the monotonic clock; `timeout_s` appears in the reason.
-    """
+    """Waits for `process` until `deadline` (monotonic clock) or until `stop` is set. Returns why it gave up, or an
+    empty string if the process ended. Leaves the process running. `timeout_s` only appears in the text."""
     end = asyncio.ensure_future(exit_code(process))
     try:
         return await wait_until_done(end, deadline, timeout_s, stop)
@@ -70,8 +67,8 @@ async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeo
 
 
 async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Waits for `end` and returns the reason why the wait was given up, or an empty string if `end` is done. `end`
-    itself is left alone."""
+    """Waits for `end` until `deadline` (monotonic clock) or until `stop` is set. Returns why it gave up, or an empty
+    string if `end` is done. Does not cancel `end`."""
     stopped = asyncio.ensure_future(stop.wait())
     try:
         left_s = deadline - time.monotonic()
@@ -84,8 +81,7 @@ async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s
 
 
 async def uncancelled(work: Awaitable[Any]) -> None:
-    """Waits for `work` even when cancelled, however often, then raises CancelledError. Re-raises an exception of
-    `work`."""
+    """Waits for `work` even when cancelled, then raises CancelledError, or the exception of `work`."""
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():
         try:
@@ -99,8 +95,8 @@ async def uncancelled(work: Awaitable[Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def piped(output: Output) -> AsyncIterator[int]:
-    """Yields the write end of a pipe whose content is passed to `output`. At the end it waits until every holder has
-    closed the pipe, at most one second longer than `drained`."""
+    """Yields the write end of a pipe that is copied to `output`. Then waits, 6 s at most, until all writers have closed
+    it."""
     read_end, write_end = os.pipe()
     copying = asyncio.create_task(_copy(read_end, output))
     try:
@@ -115,8 +111,7 @@ async def piped(output: Output) -> AsyncIterator[int]:
 
 
 async def drained(pipe: int) -> None:
-    """Returns once everything written into a pipe of `piped` has been read from it, after 5 s at the latest: a program
-    that still runs may write for ever."""
+    """Waits until everything written into a pipe of `piped` has been read from it, at most 5 s."""
     deadline = time.monotonic() + DRAIN_TIMEOUT_S
     while int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
         if time.monotonic() > deadline:

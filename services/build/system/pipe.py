@@ -1,8 +1,5 @@
-"""Reads the read end of a pipe in the event loop.
-
-`connect_read_pipe` is not used: under uvloop its transport closes the descriptor twice (libuv does, then the file
-object). In between another thread may have been given the same number, and then that thread's file is closed.
-"""
+"""Reads a pipe in the event loop. asyncio's `connect_read_pipe` is not used: under uvloop its transport closes the
+descriptor twice, and the second close may hit another file that has the same number by then."""
 
 import asyncio
 import contextlib
@@ -12,17 +9,13 @@ from collections.abc import Callable
 
 Output = Callable[[bytes], None]  # takes what a program prints, as it arrives
 CHUNK = 64 * 1024
-ROOM = 256 * 1024  # in the pipe: what is printed meanwhile waits for nobody. Linux' default is 64 KiB
+ROOM = 256 * 1024  # capacity of the pipe, so that programs seldom wait; Linux' default is 64 KiB
 GATHER_S = 0.005
 
 
 class PipeEnd:
-    """Reads a pipe, and gathers small pieces: after a short read the next one waits 5 ms.
-
-    The caller keeps the ownership of `descriptor` and closes it after the last `read` has returned. When a program
-    prints line by line, the first piece is read at once and the others together: each read costs as much as a thousand
-    lines.
-    """
+    """Reads a pipe. After a short read the next one waits 5 ms, so that the output of a program that prints line by
+    line is read in larger pieces. The caller owns `descriptor`, and closes it after the last `read` has returned."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -32,8 +25,8 @@ class PipeEnd:
         self._not_before = 0.0
 
     async def read(self) -> bytes:
-        """Waits for data and returns it, at most 64 KiB; returns empty bytes when every writer has closed the pipe. One
-        call at a time; it may be cancelled."""
+        """Waits for data and returns at most 64 KiB; empty bytes once all writers have closed the pipe. May be
+        cancelled. Calls must not overlap."""
         loop = asyncio.get_running_loop()
         if (early_s := self._not_before - loop.time()) > 0:
             await asyncio.sleep(early_s)
@@ -45,7 +38,7 @@ class PipeEnd:
 
 
 async def readable(descriptor: int) -> None:
-    """Waits until there is something to read; for a pidfd, until its process has ended. It may be cancelled."""
+    """Waits until the descriptor is readable, which for a pidfd means that the process has ended. May be cancelled."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(descriptor, event.set)
     try:

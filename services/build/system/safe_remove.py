@@ -8,12 +8,8 @@ _TIMEOUT_S = 120.0
 
 
 def remove(path: Path) -> None:
-    """Removes the folder, file or link at `path`, if there is one, and never the target of a link.
-
-    Folders that are closed to their owner are opened, and any depth is taken (Python's own `rmtree` gives up at a
-    thousand levels). What cannot be removed stays, without an error. Blocks, at most 120 s for each of the three
-    programs it runs.
-    """
+    """Removes the folder, file or link at `path`, if any; follows no links. Also removes folders without permissions
+    and very deep ones, at which `rmtree` fails. Ignores what cannot be removed. Blocks, for 6 minutes at most."""
     if not os.path.lexists(path):
         return
     if not _rm(path) and path.is_dir() and not path.is_symlink():

@@ -1,7 +1,5 @@
-"""Runs a program of the platform on untrusted input, with limits of CPU time, memory and output.
-
-The kernel enforces these limits (`ulimit`), so they hold even if this service is killed meanwhile.
-"""
+"""Runs an analysis tool on untrusted input, with limits on CPU time, memory and output. The kernel enforces them
+(`ulimit`), so they hold even if this service is killed."""
 
 import asyncio
 import os
@@ -28,14 +26,14 @@ exec "$@"
 
 
 class ToolFailed(Exception):
-    """Reports that a tool gave no answer; the message says why, for a person."""
+    """Reports that a tool gave no usable answer; the message says why."""
 
 
 async def answer(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S
 ) -> str:
-    """Runs the program and returns its standard output, at most 32 MiB. Everything that it started is killed
-    afterwards, also when cancelled. Raises ToolFailed."""
+    """Runs the program and returns its standard output, at most 32 MiB. Afterwards, also when cancelled, everything
+    that it started is killed. Raises ToolFailed."""
     with tempfile.TemporaryFile() as printed:
         try:
             tool = start(["sh", "-c", _BOUNDED, "tool", *command], folder, environment, printed.fileno())

@@ -6,4 +6,4 @@ Stop = asyncio.Event
 
 
 class Stopped(Exception):
-    """Reports that work was stopped on request, and that everything it started has ended."""
+    """Reports that work was stopped on request and that all its processes have ended."""

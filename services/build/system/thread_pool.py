@@ -1,4 +1,4 @@
-"""Runs calls that block for long in a pool of threads of their own."""
+"""Runs blocking calls that may take long in a thread pool of their own."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,16 +9,12 @@ T = TypeVar("T")
 
 
 class ThreadPool:
-    """Runs blocking calls in threads of its own.
-
-    Reading a step's output takes a thread for as long as the step runs, and so does a git that hangs. The event loop's
-    default pool has six threads on two cores: six of them would fill it, and everything else in the service would wait
-    for them, also each look-up of a host's name.
-    """
+    """Runs blocking calls in a thread pool of its own. Calls that last as long as a step would exhaust the event loop's
+    default pool, which has six threads on two cores, and so block everything else that uses it, such as DNS lookups."""
 
     def __init__(self, size: int, name: str) -> None:
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=name)
 
     def __call__(self, work: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
-        """Calls `work` in a thread. The call itself cannot be cancelled, only the wait for it."""
+        """Calls `work` in a thread. Cancelling the future ends only the wait, not the call."""
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

@@ -1,4 +1,4 @@
-"""Gates pushes to production's branches: a push is accepted only after its commit has passed (decision 14)."""
+"""Accepts pushes to gated branches only after their commits have passed (decision 14)."""
 
 import asyncio
 import contextlib
@@ -35,11 +35,8 @@ REMEDIES = {
 
 class PreReceiveGate:
     """Judges pushes before git accepts them. `is_connected` returns True while the client of a push is connected;
-    `on_abandoned` is called when the last push that waits for a build leaves.
-
-    A pre-receive build lives while a push waits for it in this process: `step` cancels all others, also those of a
-    killed service.
-    """
+    `on_abandoned` is called when the last push that waits for a build ends. `step` cancels each pre-receive build for
+    which no push of this process waits, including those of a killed service."""
 
     def __init__(
         self,
@@ -66,7 +63,7 @@ class PreReceiveGate:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def judge(self, push: IncomingPush) -> AsyncGenerator[bytes, None]:
-        """Yields what the pusher reads meanwhile; a normal end means that the push is accepted. Raises PushRefused."""
+        """Yields what the pusher reads, and ends normally if the push is accepted. Raises PushRefused."""
         try:
             app = await self._store.app(push.app)
         except RedisError:
@@ -92,8 +89,7 @@ class PreReceiveGate:
                 self._leave(build.id)
 
     async def step(self) -> None:
-        """Cancels builds that no push waits for, and removes the refs of commits that are no longer judged. A loop
-        calls it."""
+        """Cancels builds for which no push waits, and removes the refs of commits no longer judged."""
         if not self._begun:
             self._kept |= await self._objects.in_thread(self._objects.kept)
             self._begun = True
@@ -111,8 +107,8 @@ class PreReceiveGate:
                     self._kept.discard((app, commit))
 
     async def _join(self, app: App, branch: str, commit: str, objects: str) -> Build:
-        """Returns the build that judges the commit for the branch: one that another push waits for, or a new one.
-        Raises PushRefused."""
+        """Returns the build that judges the commit for the branch, new or shared with another push. Raises
+        PushRefused."""
         async with self._locks[app.name]:
             build = await self._waited_for(app, branch, commit)
             if build is None:
@@ -141,7 +137,8 @@ class PreReceiveGate:
             self._on_abandoned()
 
     async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
-        """Yields the build's log; a normal end lets the push in. Raises PushRefused."""
+        """Yields the build's log, and ends normally if the build succeeds. Raises PushRefused. `others` is True if the
+        push also has updates that need no verdict."""
         now = build
 
         async def ended() -> bool:
@@ -163,7 +160,7 @@ class PreReceiveGate:
 
 
 def _gated_updates(app: App, push: IncomingPush) -> list[tuple[str, str]]:
-    """Returns branch and commit of the updates that are judged. Deletions of branches are not."""
+    """Returns branch and commit of each update that has to be judged. Deletions need no verdict."""
     wanted = []
     for update in push.updates:
         _, commit, ref = update.split(" ", 2)

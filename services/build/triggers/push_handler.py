@@ -1,4 +1,4 @@
-"""Turns pushes into queued builds. The repository decides what is built: mapped branches with a new head."""
+"""Queues builds for pushes: one for each mapped branch whose head in the repository is new."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ _app_name = TypeAdapter[str](AppName)
 
 
 class PushHandler:
-    """Queues builds. `wake` wakes the scheduler; `url` is the base of the builds' pages."""
+    """Queues builds. `wake` wakes the scheduler; `url` is the service's base URL."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class PushHandler:
         self._failing: dict[str, str] = {}
 
     async def admit(self, app: str, pushing: bool) -> None:
-        """Makes the app and its repository at the first push. Raises Invalid for a name that cannot be an app's, and
-        NotFound for a fetch from an app that does not exist."""
+        """Makes the app and its repository if this is its first push. Raises Invalid for a name that no app may have,
+        and NotFound for a fetch from an unknown app."""
         try:
             _app_name.validate_python(app)
         except ValidationError as error:
@@ -63,11 +63,8 @@ class PushHandler:
         await self._repositories.in_thread(partial(self._repositories.ensure, app, gated=made.gate is not None))
 
     async def reconcile(self) -> None:
-        """Queues the pushes that the hooks could not report, so that none is lost. A loop calls it.
-
-        An app whose repository cannot be read does not delay the others; the step raises RuntimeError at its end, so
-        that the loop counts as unhealthy.
-        """
+        """Queues builds for pushes that no hook has reported. A loop calls it. An app whose repository cannot be read
+        does not delay the others, but at the end RuntimeError is raised, so that the loop counts as unhealthy."""
         failing: dict[str, str] = {}
         for app in await self._repositories.in_thread(self._repositories.apps):
             try:
@@ -83,11 +80,8 @@ class PushHandler:
             raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in failing.items()))
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
-        """Queues each mapped branch whose head differs from the commit last queued for it, unless its message says [CI
-        SKIP].
-
-        Returns branch → its head, with the id of the head's build, which is empty if it is not to be built.
-        """
+        """Queues a build of each mapped branch whose head differs from the commit last queued, except for [CI SKIP].
+        Returns branch → its head commit and the id of that commit's build (empty if it is not built)."""
         async with self._one_at_a_time:
             app = await self._ensure_app(name)
             heads = await self._repositories.in_thread(self._repositories.heads, name)
@@ -113,8 +107,8 @@ class PushHandler:
         return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
-        """Queues a build by hand: of a branch's head, or of a commit (without a branch it is built, but not deployed).
-        Raises NotFound and Invalid."""
+        """Queues a build of a branch's head or a commit; without a branch it is not deployed. Raises NotFound,
+        Invalid."""
         app = await self._store.app(name)
         if branch is not None and commit is None:
             commit = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch)
@@ -126,18 +120,18 @@ class PushHandler:
         return await self._add(app, branch, found, is_head=False, fresh=True)
 
     async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
-        """Queues a pre-receive build, which judges a commit before it is the branch's head. It is not deployed."""
+        """Queues a pre-receive build, which judges a commit before its push is accepted. It is not deployed."""
         return await self._add(app, branch, commit, is_head=False, door=True)
 
     async def retry(self, build: Build) -> Build:
-        """Queues a new build of the same commit and branch. After a pre-receive build it is one of the commit alone,
-        for the branch has not accepted it. Raises Conflict while the first one has not ended."""
+        """Queues a new build of the same commit and branch; after a pre-receive build without the branch, which has not
+        accepted the commit. Raises Conflict if `build` has not ended."""
         if not build.ended:
             raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
         return await self.queue(build.app, branch=build.speaks_for, commit=build.commit)
 
     async def report(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
-        """Yields what the pusher reads: the outcome for each ref, then the logs of its builds as they grow."""
+        """Yields what the pusher reads: a line for each ref that is not built, then the logs of the builds."""
         try:
             heads = await self.queue_heads(app)
             branches = (await self._store.app(app)).branches

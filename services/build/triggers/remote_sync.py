@@ -1,4 +1,4 @@
-"""Fetches the repositories of apps that have a source, and processes the deliveries that wait for a fetch."""
+"""Fetches the repositories of apps that have a source, and processes waiting webhook deliveries."""
 
 import asyncio
 import contextlib
@@ -35,8 +35,8 @@ REQUEST_TIMEOUT_S = 30.0
 
 
 class RemoteSync:
-    """Fetches sources; a loop calls `step`. The first step fetches every app that has a source, for pushes made while
-    this service was down may have been reported in vain."""
+    """Fetches sources; a loop calls `step`. The first call fetches all apps that have a source, because webhooks may
+    have been missed while the service was down."""
 
     def __init__(
         self,
@@ -73,20 +73,19 @@ class RemoteSync:
                 self._tasks.start(app, partial(self._serve, app))
 
     def on_delivery(self, app: str) -> None:
-        """Handles a new delivery of the app: it is processed at once or, in a burst, together with the next ones."""
+        """Wakes the loop for a new delivery, unless a burst of them makes it wait for the next regular `step`."""
         if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
             self._wake()
 
     def request_fetch(self, app: App) -> None:
-        """Requests a fetch of the app without a delivery, because its source or its branches have changed. Does nothing
-        if it has no source."""
+        """Requests a fetch after a change of the app's source or branches. Does nothing if the app has no source."""
         if app.source is not None:
             self._unprompted[app.name] = 0
             self._due.pop(app.name, None)
             self._wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
-        """Queues a build by hand, of what the source has now. Raises NotFound, Invalid, Unavailable and Timeout."""
+        """Fetches the source, if any, and queues a build. Raises NotFound, Invalid, Unavailable and Timeout."""
         app, requested_at = await self._store.app(name), self._now()
         if app.source is None or (commit and await self._push_handler.has(name, commit)):
             return await self._push_handler.queue(name, branch=branch, commit=commit)
@@ -103,7 +102,7 @@ class RemoteSync:
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, name: str) -> AsyncIterator[None]:
-        """Lets no fetch of the app run in the block, which has 30 s in all. Raises Timeout."""
+        """Prevents fetches of the app in the block, which has 30 s together with the wait for it. Raises Timeout."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S), self._locks[name]:
                 yield
@@ -123,7 +122,7 @@ class RemoteSync:
         await self._fetcher.fetch(app.name, app.source, {*app.branches, *extra_branches})
 
     async def _serve(self, name: str) -> None:
-        """Fetches once for all deliveries of the app that wait at the beginning."""
+        """Fetches the app's source once, and updates all deliveries that were waiting at that moment."""
         async with self._locks[name]:
             batch = await self._deliveries.waiting(name)
             try:

@@ -1,4 +1,4 @@
-"""Moves files into a container and out of it as tar archives, the form that the engine's API uses."""
+"""Copies files into and out of containers as tar archives, the form that the engine's API uses."""
 
 import io
 import os
@@ -17,28 +17,24 @@ _GO_SYMLINK, _GO_TYPE = 1 << 27, 0x8F280000
 
 
 def pack(folder: Path, archive: IO[bytes]) -> None:
-    """Writes the folder's content to `archive`, owned by root, and rewinds it. Raises OSError."""
+    """Writes the folder's content, owned by root, to `archive` as a tar file, and rewinds it. Raises OSError."""
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(folder, arcname=".", filter=_as_root)
     archive.seek(0)
 
 
 def moment(text: str) -> datetime:
-    """Parses a timestamp of the engine, to the microsecond. (The engine gives nanoseconds; archives cut times to
-    seconds.)"""
+    """Parses a timestamp of the engine's API, to the microsecond."""
     return datetime.fromisoformat(text)
 
 
 def place(
     folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], created_at: datetime, start: StepStart
 ) -> None:
-    """Copies a report from the container to the same path here, `name` in `folder`. Its modification time is as long
-    after `start` as it was in the container after `created_at`.
-
-    A file that is not plain, or is larger than a report may be, becomes an empty stand-in of its kind, which
-    `report_file` refuses. If the commit has a link on the way to the path, which could lead out of `folder`, nothing is
-    written.
-    """
+    """Copies a report from a container (`status` and `chunks` of `get_archive`) to the file `name` in `folder`. Its
+    modification time is as long after `start` as it was, in the container, after `created_at`. A report that is too
+    large becomes a sparse file of its size, one that is not a plain file becomes a link or folder: `report_file`
+    refuses them. Nothing is written if a link in the checkout diverts the path `name`."""
     report = folder / name
     if report.parent.resolve() != folder.resolve() / Path(name).parent:
         return
@@ -59,8 +55,7 @@ def place(
 
 
 def only_file(chunks: Iterator[bytes]) -> bytes:
-    """Returns the content of an archive of one file. Raises ValueError if it is larger than a report may be: the step
-    decides what lies there."""
+    """Returns the content of a tar archive's only file, empty if not a plain file. Raises ValueError if too large."""
     data = bytearray()
     for chunk in chunks:
         data += chunk

@@ -1,4 +1,4 @@
-"""Decides when a service in a container is ready. Pure."""
+"""Finds a service's port, and whether it is ready, from what the engine and the container say. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,20 +10,19 @@ _LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FF
 
 
 def port_of(order: ServiceOrder, image: Mapping[str, Any]) -> int | None:
-    """Returns the port that the service listens on: the manifest's, else the lowest TCP port that the image exposes,
-    else None."""
+    """Returns the manifest's port of the service, else the lowest TCP port that its image exposes, else None."""
     exposed = [int(port.split("/")[0]) for port in image.get("ExposedPorts") or () if not port.endswith("/udp")]
     return order.port or min(exposed, default=None)
 
 
 def is_checked(image: Mapping[str, Any]) -> bool:
-    """Returns True if the image has a HEALTHCHECK."""
+    """Returns True if the image configuration `image` has a HEALTHCHECK."""
     test = (image.get("Healthcheck") or {}).get("Test") or ["NONE"]
     return bool(test != ["NONE"])
 
 
 def listens(table: str, port: int) -> bool:
-    """Returns True if another container can reach the port, by the content of `/proc/net/tcp` and `tcp6`."""
+    """Returns True if a program listens on `port`, beyond loopback. `table` holds `/proc/net/tcp` and `tcp6`."""
     rows = [row.split() for row in table.splitlines()]
     places = [row[1].split(":") for row in rows if len(row) > 3 and row[3] == LISTENING and ":" in row[1]]
     return any(address not in _LOOPBACK and int(at, 16) == port for address, at in places)

@@ -51,8 +51,7 @@ _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNO
 
 
 def container_side(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the part of a process's environment that also holds in a container: no PATH, no path of this machine, no
-    address on its loopback."""
+    """Returns the variables that also hold in a container: not PATH, no local path, no URL on loopback."""
     return {
         name: value
         for name, value in environment.items()
@@ -61,14 +60,13 @@ def container_side(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def kept_venv(image_id: str) -> str:
-    """Returns the path at which the empty `.venv` of an image is cached. It has the image's id in it, for another image
-    may have another Python."""
+    """Returns the path of the cached empty `.venv`, by the image's id: another image may have another Python."""
     return f"{CACHE}/venv/{image_id.removeprefix('sha256:')[:12]}"
 
 
 def step_environment(workspace: Workspace, environment: Mapping[str, str], image: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the environment of a step. `image` is the configuration of its image, whose own PATH follows the
-    workspace's programs."""
+    """Returns the environment of a step in a container: `environment`, and what the platform sets. `image` is the
+    image's configuration; its PATH comes after the workspace's program folders."""
     own = dict(line.split("=", 1) for line in image.get("Env") or [] if "=" in line)
     path = [f"{WORKSPACE}/.venv/bin", f"{WORKSPACE}/node_modules/.bin", own.get("PATH") or _IMAGE_PATH]
     return {
@@ -90,8 +88,7 @@ def step_environment(workspace: Workspace, environment: Mapping[str, str], image
 
 
 def exit_reason(code: int, memory_bytes: int | None) -> str:
-    """Returns why a step failed, by the exit code of its container, or an empty string. `memory_bytes` is the memory
-    limit if the step exceeded it."""
+    """Returns why a step failed; empty for code 0. `memory_bytes` is the memory limit if the step exceeded it."""
     if code == 0:
         return ""
     if memory_bytes is not None:

@@ -1,4 +1,4 @@
-"""Asks the engine about the container of a step. All functions block."""
+"""Asks the engine about a step's container. All functions block."""
 
 from datetime import datetime
 
@@ -9,8 +9,7 @@ from services.build.executors.docker import container_files
 
 
 def created_at(container: Container) -> datetime:
-    """Returns when the engine made the container, by the clock of its file system: the modification time of a file that
-    the engine makes in every container."""
+    """Returns the time at which the engine made the container: the modification time of its `/.dockerenv`."""
     chunks, status = container.get_archive("/.dockerenv")
     for _ in chunks:
         pass
@@ -18,9 +17,7 @@ def created_at(container: Container) -> datetime:
 
 
 def ran_out_of_memory(engine: docker.DockerClient, container: Container) -> bool:
-    """Returns True if a process of the container was killed for its memory, also a child, which the container's own
-    state does not tell on every engine. Waits for the next full second, for the engine's events are asked for by
-    seconds."""
+    """Returns True if any process of the container was killed for lack of memory. Blocks for up to a second."""
     container.reload()
     state = container.attrs["State"]
     since, until = [int(container_files.moment(state[key]).timestamp()) for key in ("StartedAt", "FinishedAt")]

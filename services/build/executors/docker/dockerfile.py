@@ -1,9 +1,6 @@
-"""Chooses the image of a repository's steps, and writes a Dockerfile for a repository that has none. Pure: the same
-files give the same text.
-
-A Python app gets requirements.txt, else its own package if pyproject.toml describes one; a Node app gets its
-dependencies, and `npm run build` if it has such a script. An app that needs more brings its own Dockerfile.
-"""
+"""Chooses the image in which a repository's steps run, and writes a Dockerfile for a repository without one. Pure. A
+Python app installs requirements.txt, or else the package that pyproject.toml describes; a Node app installs its
+dependencies and runs its `build` script. An app that needs more brings its own Dockerfile."""
 
 import json
 import re
@@ -28,7 +25,7 @@ _INSTALL_SCRIPTS = {"preinstall", "install", "postinstall", "prepare"}
 
 
 def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
-    """Returns the public image that fits: by the first command that names a Python or Node program, else by files."""
+    """Returns the public image for the first command that calls Python or Node, else by the names of `files`."""
     for command in commands:
         if _NODE_PROGRAMS.match(command):
             return NODE
@@ -39,12 +36,8 @@ def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
 
 
 def dockerfile(app: str, files: Mapping[str, bytes], command: str | None, volumes: Sequence[str] = ()) -> str:
-    """Returns the text of a Dockerfile. Raises Unsealed if there is no command that runs the app, or package.json is no
-    JSON.
-
-    The BuildKit caches that it names belong to the app. `volumes` are paths as the manifest has them; a new volume
-    takes over the owner that the image gives its path.
-    """
+    """Returns the text of a Dockerfile. It caches packages in BuildKit under the name `app`, and makes the folders
+    `volumes` with the app's user as owner. Raises Unsealed without a `command`, and if package.json is not JSON."""
     if not command:
         raise Unsealed("has neither a Dockerfile nor `run: {command: …}` in slipway.yml; one of them is needed")
     image = base_image(files, [command])
@@ -102,8 +95,7 @@ def _package(data: bytes) -> dict[str, Any]:
 
 
 def _is_package(pyproject: bytes) -> bool:
-    """Returns True if pyproject.toml describes a package. Many only configure tools; pip would make an empty package of
-    those."""
+    """Returns True if pyproject.toml describes a package and does not only configure tools."""
     try:
         tables = tomllib.loads(pyproject.decode())
     except ValueError:

@@ -1,6 +1,5 @@
-"""Runs steps in containers and seals artifacts as images. Each step has a container of its own; two volumes belong to a
-build (its checkout, its HOME), one to an app (caches of pip and npm). Everything carries the labels of this platform.
-"""
+"""Runs steps in containers and seals artifacts as images. Each step has its own container. A build has two volumes
+(checkout and HOME), an app has one (caches of pip and npm). All carry labels with the name of the stack."""
 
 import asyncio
 import contextlib
@@ -62,19 +61,19 @@ KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds a container to be started, with its output attached."""
+    """Holds a step's container that is created but not started, and the stream `output` of what it will print."""
 
     container: Container
     output: Any
     created_at: datetime
-    """By the engine's clock."""
+    """Time of its creation by the engine's clock."""
     start: report_file.StepStart
     """The same moment by the clock of this machine's file system."""
 
 
 class DockerExecutor:
     """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` is the result of
-    `container_side`, `stack` separates this platform's objects from another's on the same engine."""
+    `container_side`, `stack` keeps the objects of platforms apart that share an engine."""
 
     builds_images = True
 
@@ -100,11 +99,11 @@ class DockerExecutor:
 
     @functools.cached_property
     def _engine(self) -> docker.DockerClient:
-        """Connects to the engine at first use, so that the service also starts without one."""
+        """Connects to the engine on first use, so that the service also starts without one."""
         return docker.from_env(environment=self._variables)
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates the volumes. The first step's container fills them; the first image with Python makes `.venv`."""
+        """Creates the volumes. The first container copies the checkout; the first with Python makes `.venv`."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         await self._in_thread(self._make_volumes, workspace)
         self._unfilled[self._name(workspace)] = threading.Lock()
@@ -150,8 +149,7 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the folders here too, for the artifact is the image. An engine that does not answer keeps its
-        volumes."""
+        """Removes the workspace's folders, containers and volumes. Only logs it if the engine does not answer."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:
@@ -171,8 +169,7 @@ class DockerExecutor:
     # --- the rest blocks, and is called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image as an artifact. Tags it again, so that the engine notes the time, also for an image that it
-        already had: garbage collection goes by that time."""
+        """Returns the image `tag` as an artifact. Tags it again: garbage collection goes by the time of the tag."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -217,7 +214,7 @@ class DockerExecutor:
             memswap_limit=self._memory_bytes,
             pids_limit=self._processes,
             security_opt=["no-new-privileges"],
-            log_config=LogConfig(type="none"),  # output is attached; nobody reads it twice
+            log_config=LogConfig(type="none"),  # output is attached, so a log would be unused
         )
         try:
             self._fill(workspace, container)
@@ -230,7 +227,7 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the volume, once for a build: by its first container, while the others wait."""
+        """Copies the checkout into the build's volume: the build's first container does, the others wait."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -259,7 +256,7 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of skipped commands; None if the step wrote none, or something else."""
+        """Returns the number of commands left after a failed one; None if the container does not hold it."""
         with contextlib.suppress(NotFound, ValueError):
             return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
         return None
@@ -267,8 +264,8 @@ class DockerExecutor:
     async def _clear_away(
         self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None", services: DockerServices
     ) -> None:
-        """Removes the containers; returns when they are gone and all output was passed on. This also ends a wait for a
-        service."""
+        """Removes the containers of a step and its services; returns when they are gone and all output was passed on.
+        Removing the services also ends a `making` that still waits for one."""
         if not making.done():
             await self._in_thread(services.remove)
         await asyncio.wait({making})

@@ -1,4 +1,4 @@
-"""Builds an app's image by `docker buildx build`. It uses BuildKit so that `RUN --mount` works."""
+"""Builds an app's image by `docker buildx build`, because `RUN --mount` needs BuildKit."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ _PROXY = "_PROXY"
 
 
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns the part of the platform's environment that the docker client needs."""
+    """Returns the variables of `environ` that the docker client needs."""
     return {
         name: value
         for name, value in environ.items()
@@ -32,21 +32,18 @@ def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def image_tag(workspace: Workspace, stack: str) -> str:
-    """Returns the tag of a commit's image. It holds the stack's name: two stacks on one engine may build the same
-    commit."""
+    """Returns the tag of a commit's image. It holds the stack's name, because two stacks may share an engine."""
     return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
 
 
 def root_files(folder: Path) -> dict[str, bytes]:
-    """Returns name and content of the files at the root that tell what the repository is. Links are skipped: they may
-    lead anywhere."""
+    """Returns name → content of the files in `folder` that tell how the app is built and run, except links."""
     plain = [folder / name for name in READ if (folder / name).is_file() and not (folder / name).is_symlink()]
     return {path.name: path.read_bytes() for path in plain}
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
-    """Returns OCI's labels, and the platform's own, by which it cleans up. None holds the time of the build, which
-    would make another image of every repetition."""
+    """Returns OCI's labels and the platform's own. None holds the present time, so equal commits give equal images."""
     return {
         "org.opencontainers.image.created": delivery.committed_at.isoformat().replace("+00:00", "Z"),
         "org.opencontainers.image.revision": workspace.commit,
@@ -66,8 +63,7 @@ class ImageBuilder:
         self._stack = stack
 
     async def build(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> None:
-        """Builds the image and tags it. When stopped or cancelled, it ends the client before it returns, and BuildKit
-        then ends what it ran. Raises Unsealed and Stopped."""
+        """Builds and tags the image. Ends the docker client if stopped or cancelled. Raises Unsealed and Stopped."""
         command = await asyncio.to_thread(self._command, workspace, delivery, output)
         epoch = str(int(delivery.committed_at.timestamp()))
         environment = {**self._environment, "SOURCE_DATE_EPOCH": epoch}
@@ -111,9 +107,8 @@ class ImageBuilder:
 
 
 def _settle(folder: Path, at: datetime) -> None:
-    """Sets the time of every file to the commit's, and makes it readable to the user that the app runs as, whatever the
-    service's umask: the same commit gives the same layers, another one other dates (which web servers tell browsers).
-    """
+    """Sets the time of all files to `at`, and their permissions independently of the service's umask, so that the same
+    commit gives the same image layers."""
     for found, folders, files in os.walk(folder):
         for path in [Path(found, name) for name in [*folders, *files]]:
             if not path.is_symlink():

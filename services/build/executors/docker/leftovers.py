@@ -1,4 +1,4 @@
-"""Finds and removes what builds keep on an engine besides their images, by its labels."""
+"""Finds and removes the containers, networks and volumes of builds and apps, by their labels."""
 
 import contextlib
 import logging
@@ -20,14 +20,14 @@ GONE_TIMEOUT_S = 30.0
 
 
 class Leftovers:
-    """Finds and removes the leftovers of one stack. All methods block, and raise the errors of the engine's client."""
+    """Finds and removes the objects of one stack. All methods block, and raise the errors of the engine's client."""
 
     def __init__(self, engine: Callable[[], docker.DockerClient], stack: str) -> None:
         self._engine = engine
         self._stack = stack
 
     def of_build(self, app: str, build: str) -> dict[str, str]:
-        """Returns the labels of an object that belongs to a build."""
+        """Returns the labels of a build's containers, networks and volumes."""
         return {STACK: self._stack, APP: app, BUILD: build}
 
     def of_cache(self, app: str) -> dict[str, str]:
@@ -35,7 +35,7 @@ class Leftovers:
         return {STACK: self._stack, APP: app, CACHE: app}
 
     def all(self) -> Leavings:
-        """Returns the builds and apps that have containers, volumes or networks."""
+        """Returns the builds that have containers, volumes or networks, and the apps that have a cache volume."""
         containers = self._engine().api.containers(all=True, filters=self._with(BUILD))
         volumes = self._engine().volumes.list(filters=self._with(BUILD))
         builds = {each["Labels"][BUILD] for each in containers} | {each.attrs["Labels"][BUILD] for each in volumes}
@@ -44,12 +44,12 @@ class Leftovers:
         return Leavings(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
 
     def images(self) -> Images:
-        """Returns tag and id of the images that builds of apps were sealed as."""
+        """Returns tag and id of every image that was sealed from a build."""
         found = self._engine().api.images(filters={"label": [f"{STACK}={self._stack}", APP]})
         return frozenset((tag, each["Id"]) for each in found for tag in each["RepoTags"] or ())
 
     def remove(self, build: str) -> int:
-        """Removes the containers, networks and volumes of a build; returns the number of containers."""
+        """Removes the containers, networks and volumes of a build; returns the number of removed containers."""
         filters = self._with(f"{BUILD}={build}")
         containers = self._engine().api.containers(all=True, filters=filters)
         for container in containers:
@@ -83,8 +83,7 @@ class Leftovers:
 
 
 def remove_container(engine: docker.DockerClient, container_id: str) -> None:
-    """Removes a container and returns when it is gone, even if another caller was removing it already. Raises APIError
-    after 30 s."""
+    """Removes a container and waits, for up to 30 s, until it is gone. Raises APIError."""
     deadline = time.monotonic() + GONE_TIMEOUT_S
     with contextlib.suppress(NotFound):
         while True:

@@ -1,4 +1,4 @@
-"""Passes what a container prints from the engine's stream of frames to the event loop."""
+"""Passes the output of a container to the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,8 @@ HEAD = 8  # bytes before each frame: one for the stream, three of nothing, four 
 
 
 class Frames:
-    """Takes the engine's stream, cut anywhere, and gives the content of its frames."""
+    """Extracts what was printed from the engine's attach stream, in which each frame begins with a header. `feed` takes
+    the stream in pieces of any size."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -37,11 +38,8 @@ class Frames:
 
 
 def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes], None]:
-    """Returns a version of `output` for threads, which returns once `output` has been called in the loop.
-
-    So output that comes faster than it is passed on waits in the container, not in this process, and the loop has its
-    turns.
-    """
+    """Returns a function for threads that calls `output` in the event loop and waits for it. The wait throttles the
+    container: output that comes too fast stays there, not in this process."""
 
     async def tell(data: bytes) -> None:
         output(data)
@@ -50,11 +48,8 @@ def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[byt
 
 
 def read_to_end(attached: Any, say: Callable[[bytes], None]) -> None:
-    """Reads a container's output to its end and passes it to `say`. Blocks. `attached` is the result of
-    `attach_socket`, of a container without a terminal.
-
-    It reads as much at once as there is: the package's own stream reads a frame, which may be one line, in two calls.
-    """
+    """Reads a container's output until its end and passes it to `say`. Blocks. `attached` is the result of
+    `attach_socket`. Reads up to 64 KiB at once, not frame by frame as the client's own stream does."""
     frames = Frames()
     while (data := engine_socket.read(attached, CHUNK)) != b"":
         if printed := frames.feed(data or b""):

@@ -1,4 +1,4 @@
-"""Finds or pulls the images that steps and services run in."""
+"""Finds or pulls the images in which steps and services run."""
 
 import contextlib
 import threading
@@ -18,8 +18,8 @@ class NotStarted(Exception):
 
 
 def image_named(engine: docker.DockerClient, name: str, say: Callable[[bytes], None], given_up: threading.Event) -> Any:
-    """Returns the engine's image of that name, and pulls it first if there is none. Blocks. Raises NotStarted and
-    GivenUp."""
+    """Returns the image of that name, pulled if the engine lacks it. `say` gets the progress. Blocks. Raises NotStarted
+    if it cannot be pulled, and GivenUp once `given_up` is set."""
     with contextlib.suppress(ImageNotFound):
         return engine.images.get(name)
     say(f"pulling {name}\n".encode())

@@ -1,4 +1,4 @@
-"""Runs the services of a step in containers on a network of the step's own. All methods block."""
+"""Runs a step's services in containers, on a network that only this step uses. All methods block."""
 
 import contextlib
 import threading
@@ -23,8 +23,8 @@ _LOGS = LogConfig(type="json-file", config={"max-size": "1m"})
 
 
 class DockerServices:
-    """Runs the services of one step. `network` is made at the first service; `addresses` holds the environment
-    variables by which the step finds them."""
+    """Runs the services of one step. `network` is the name of their network, None without services; `addresses` holds
+    the environment variables with their hosts and ports."""
 
     def __init__(
         self, engine: Callable[[], docker.DockerClient], name: str, labels: Mapping[str, str], memory_bytes: int
@@ -38,7 +38,7 @@ class DockerServices:
         self.addresses: dict[str, str] = {}
 
     def start(self, orders: Sequence[ServiceOrder], say: Callable[[bytes], None], given_up: threading.Event) -> None:
-        """Starts the services one by one, each when the one before it is ready. Raises NotStarted and GivenUp."""
+        """Starts the services one by one, and waits until each is ready. Raises NotStarted and GivenUp."""
         for order in orders:
             if self.network is None:
                 self._engine().networks.create(self._name, driver="bridge", labels=self._labels)
@@ -46,7 +46,7 @@ class DockerServices:
             self._start(order, say, given_up)
 
     def remove(self) -> None:
-        """Removes the containers and the network, whatever state they are in. Idempotent."""
+        """Removes the containers and the network. Idempotent."""
         for container in self._containers:
             remove_container(self._engine(), container)
         if self.network is not None:
@@ -106,8 +106,7 @@ class DockerServices:
     def _lacks(
         self, order: ServiceOrder, container: Container, image: Mapping[str, Any], port: int | None
     ) -> str | None:
-        """Returns what the service lacks to be ready; None if it is ready. Raises NotStarted if that cannot be found
-        out."""
+        """Returns why the service is not ready, or None. Raises NotStarted if that cannot be found out."""
         if order.ready is not None:
             code, _ = container.exec_run(["sh", "-c", order.ready])
             return None if code == 0 else f"its `ready` command exits with {code}"

@@ -1,7 +1,4 @@
-"""Runs steps as processes of this machine.
-
-The processes run as the platform's own user, so builds are separated by convention and not by force.
-"""
+"""Runs steps as processes of this machine, under the platform's own user. Nothing isolates builds from each other."""
 
 import asyncio
 import contextlib
@@ -30,7 +27,7 @@ GRACE_S = 5.0
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
 THREADS = 8  # of those that read or remove whole folders
-VIRTUALENV = "virtualenv"  # beside the apps' caches, of all of them
+VIRTUALENV = "virtualenv"  # a cache that all apps share
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
@@ -38,7 +35,7 @@ _PASSED_ON_SUFFIX = "_PROXY"
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns the part of the platform's environment that steps get; it never holds the token."""
+    """Returns the variables of the platform's environment that steps get. The platform's token is not among them."""
     return {
         name: value
         for name, value in environ.items()
@@ -49,11 +46,8 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class ProcessExecutor:
-    """Runs steps as processes, in place, and seals the checkout folder as the artifact.
-
-    `environment` is the result of `passed_on`; `caches` holds a folder for each app. After `grace_s` seconds a process
-    that ignores SIGTERM is killed.
-    """
+    """Runs steps as processes in the checkout, which becomes the artifact. `environment` is the result of `passed_on`;
+    `caches` holds one folder for each app. A process that ignores SIGTERM is killed after `grace_s` seconds."""
 
     builds_images = False
 
@@ -64,8 +58,7 @@ class ProcessExecutor:
         self._in_thread = ThreadPool(THREADS, "folders")
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates `.venv` with pip in it. A `.venv` of the commit is removed first: if it is, or holds, a link, writes
-        to it would land elsewhere."""
+        """Creates `.venv` with pip. Removes one that the commit brings, as its links could divert writes."""
         await self._in_thread(remove, workspace.folder / ".venv")
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-I", "-m", "virtualenv"]
@@ -84,7 +77,7 @@ class ProcessExecutor:
                 return Outcome(None, reason)
             environment = {**own, **services.addresses, **order.environment, **marks}
             outcome = await self._run_commands(workspace, commands, environment, order.timeout_s, output, stop)
-            if workspace.folder.is_symlink():  # nobody is to look for reports behind it, or seal it
+            if workspace.folder.is_symlink():  # its target must be neither read nor sealed
                 return Outcome(None, "replaced its checkout by a link")
             return outcome
         finally:
@@ -92,7 +85,7 @@ class ProcessExecutor:
             await services.close()
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Returns the workspace's folder, in place, as a directory artifact with the digest of its content."""
+        """Returns the checkout folder, which stays in place, as an artifact with the digest of its content."""
         await self.discard(workspace)
         try:
             digest = await self._in_thread(directory_digest, workspace.folder)
@@ -117,8 +110,7 @@ class ProcessExecutor:
         await self._in_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
-        """Returns the apps that have a cache folder, and no builds: the next run of a build, or the removal of its
-        folder, takes everything else along."""
+        """Returns the apps that have a cache folder. Leftovers of builds go with their checkout folders."""
         folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
         return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
 
@@ -183,8 +175,8 @@ class ProcessExecutor:
         }
 
     async def _end_marked(self, mark: str, value: str) -> int:
-        """Sends SIGTERM to every process that carries the mark, SIGKILL after the grace period, and returns their
-        number when all are gone."""
+        """Ends every process whose environment has `mark` set to `value`: by SIGTERM, then SIGKILL after the grace
+        period. Returns their number once all are gone."""
         seen: set[int] = set()
         deadline = time.monotonic() + self._grace_s
         wait_s = 0.01

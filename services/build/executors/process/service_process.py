@@ -21,10 +21,8 @@ LOCALHOST = "127.0.0.1"
 
 
 class ServiceProcesses:
-    """Runs the services of one step. Its processes carry `marks`, by which the executor of the step ends them.
-
-    `addresses` holds the environment variables by which the step finds the services.
-    """
+    """Runs the services of one step. `marks` are variables by which the executor later finds and ends the processes;
+    `addresses` holds the variables with the services' hosts and ports."""
 
     def __init__(
         self, workspace: Workspace, environment: Mapping[str, str], marks: Mapping[str, str], output: Output
@@ -38,15 +36,14 @@ class ServiceProcesses:
         self.addresses: dict[str, str] = {}
 
     async def start(self, orders: Sequence[ServiceOrder], stop: Stop) -> str:
-        """Starts the services one after the other, each when the one before it is ready. Returns why that failed, or an
-        empty string."""
+        """Starts the services one by one, and waits for each to be ready. Returns why that failed, or ""."""
         for order in orders:
             if reason := await self._start(order, stop):
                 return reason
         return ""
 
     async def close(self) -> None:
-        """Waits for the end of all processes, which the caller has ended, and closes their pipes."""
+        """Waits until all processes have ended and closes their pipes. The caller ends the processes first."""
         for process in self._processes:
             await exit_code(process)
         await self._pipes.aclose()

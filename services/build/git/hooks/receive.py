@@ -1,10 +1,6 @@
-"""Implements git's hooks pre-receive and post-receive: reports the push to the build service, and prints the answer for
-the pusher.
-
-Runs outside the service, by any Python 3.11 without its packages. Before git takes the push, only the service's
-explicit consent lets it in. Afterwards the push has been accepted, whatever happens here: the service finds it in the
-repository by itself.
-"""
+"""Implements git's hooks pre-receive and post-receive: reports a push to the build service, and prints the answer for
+the pusher. Runs outside the service, by Python 3.11 or newer without packages. pre-receive needs the service's consent
+to let a push in. If post-receive cannot reach the service, the service finds the push in the repository later."""
 
 import os
 import socket
@@ -15,11 +11,8 @@ REFUSED = b"\1"
 
 
 def follow(address: str, message: bytes) -> bytes:
-    """Sends `message` to the service and copies the answer to stdout as it comes.
-
-    Returns the last byte of the answer if it is one of the two above, which the service sends only at the end; returns
-    empty bytes if the service broke off.
-    """
+    """Sends `message` to the service and copies the answer to stdout as it comes. Returns COMPLETE or REFUSED, with
+    which the service ends an answer; empty bytes if the connection broke before."""
     last = b""
     with socket.socket(socket.AF_UNIX) as service:
         folder, name = os.path.split(address)
@@ -35,8 +28,8 @@ def follow(address: str, message: bytes) -> bytes:
 
 
 def answer(hook: str) -> bytes:
-    """Reports the push to the service and returns the result of `follow`; empty bytes if the service is out of reach.
-    The message is one line each for hook, app, id of the push, folder of its objects, then lines `old new ref`."""
+    """Reports the push to the service. Returns COMPLETE, REFUSED, or empty bytes if the service is unreachable. The
+    message has one line each for hook, app, id of the push and folder of its objects, then lines `old new ref`."""
     app = os.path.basename(os.getcwd()).removesuffix(".git")
     push, objects = os.environ.get("SLIPWAY_PUSH", ""), os.environ.get("GIT_QUARANTINE_PATH", "")
     head = "\n".join([hook, app, push, objects, ""]).encode(errors="surrogateescape")
