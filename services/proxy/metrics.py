@@ -11,7 +11,7 @@ from shared.errors import Unavailable
 
 
 class TrafficCollector(Collector):
-    """Exports gauges rather than counters, since the figures start again at 0 with each epoch."""
+    """Exports gauges instead of counters, because the figures start again at 0 in each epoch."""
 
     def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:
         self._control = control
