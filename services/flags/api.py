@@ -24,11 +24,11 @@ EXAMPLE = {
     "targeting": {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on", None]},
     "metadata": {"owner": "notes", "mirror": "featureFlag"},
 }
-Where = Annotated[Environment | None, Query(description="The environment; without it, every one.")]
-In = Annotated[Environment, Query(description="The environment that is read.")]
+Where = Annotated[Environment | None, Query(description="One environment; without it, all.")]
+In = Annotated[Environment, Query(description="The environment to read.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,20}(-\d{1,20})?$", description="`next` of a page.")]
-Seen = Annotated[str | None, Query(max_length=64, description="A page's digest: 204 if it is still the same.")]
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,20}(-\d{1,20})?$", description="`next` of the previous page.")]
+Seen = Annotated[str | None, Query(max_length=64, description="Digest of a page: 204 if it is the same.")]
 
 
 def page_response(page: str | None) -> Response:

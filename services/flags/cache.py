@@ -55,7 +55,7 @@ class FlagCache:
         await self._store.announced(POLL_S)
 
     async def refresh(self) -> None:
-        """Reloads the flags if they changed in the store. If it raises RedisError, answers are `stale` until a success."""
+        """Reloads the flags if the store has changed. Raises RedisError; answers are then `stale` until a success."""
         async with self._refreshing:
             try:
                 if self._version is None or await self._store.version() != self._version:

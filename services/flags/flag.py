@@ -30,14 +30,14 @@ class Definition(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     state: Literal["ENABLED", "DISABLED"] = Field(
-        description="A disabled flag has no value: clients use their own default, a boolean's mirror is 0."
+        description="A disabled flag has no value: clients use their own default, a boolean's Redis key holds 0."
     )
     variants: dict[str, JsonValue] = Field(min_length=1, description="Values by name, all of one type.")
     default_variant: str | None = Field(
         None, alias="defaultVariant", description="The variant that is served unless a rule chooses another."
     )
     targeting: dict[str, JsonValue] | None = Field(None, description="JsonLogic rule whose result is a variant's name.")
-    metadata: Metadata = Field({}, description="`mirror`: name of a plain Redis key with production's value.")
+    metadata: Metadata = Field({}, description="`mirror`: name of a further Redis key that holds production's value.")
 
     @property
     def mirror(self) -> str | None:

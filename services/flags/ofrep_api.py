@@ -26,7 +26,7 @@ from shared.errors import Problem
 from shared.models import Environment, View
 from shared.store import RedisError
 
-In = Annotated[Environment, Query(description="For the platform's token; an app's token selects its own.")]
+In = Annotated[Environment, Query(description="Used with the platform's token; an app's token selects its own.")]
 
 
 class OfrepRequest(View):
@@ -130,7 +130,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         environment: In = Environment.PRODUCTION,
         if_none_match: Annotated[str | None, Header(description="ETag of an earlier answer.")] = None,
         flag_config_etag: Annotated[
-            str | None, Query(alias="flagConfigEtag", description="`etag` of the event that led to this request.")
+            str | None, Query(alias="flagConfigEtag", description="`etag` in the stream's event.")
         ] = None,
     ) -> Response:
         """Evaluates all flags; a flag that cannot be evaluated has an error in place of its value. The ETag depends on

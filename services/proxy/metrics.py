@@ -20,7 +20,9 @@ class TrafficCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         labels = ["app", "track", "release"]
         requests = GaugeMetricFamily("slipway_requests", "Requests answered in this epoch.", labels=labels)
-        errors = GaugeMetricFamily("slipway_errors", "Of these with a status of 500 and above.", labels=labels)
+        errors = GaugeMetricFamily(
+            "slipway_errors", "Requests of this epoch with a status of 500 and above.", labels=labels
+        )
         try:
             routes = list(self._control.routes.values())
         except Unavailable:

@@ -28,7 +28,7 @@ ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
 MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
 ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
 OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
-Shown = Annotated[str | None, Query(description="For the page itself: the version that the reader has.", max_length=64)]
+Shown = Annotated[str | None, Query(description="Digest of the page that the browser shows.", max_length=64)]
 
 
 class RolloutSettings(Model):
@@ -46,7 +46,7 @@ class EarlierRollout(View):
     state: RolloutState
     reason: str
     opened_at: datetime
-    at: datetime = Field(description="When it ended.")
+    at: datetime = Field(description="Time at which it ended.")
     evidence: dict[str, JsonValue]
 
 
