@@ -94,9 +94,7 @@ class SharedSettings(BaseSettings):
         return self.stack or hashlib.sha256(secret_file(self.home / "stack").encode()).hexdigest()[:12]
 
     def redis_connection_url(self) -> str:
-        """Returns `redis_url`. If it has no password, adds the one in the file `redis/password` in `secrets` (else in
-        `home`), if that file exists.
-        """
+        """Returns `redis_url`, with the password from the file `redis/password` if it has none and the file exists."""
         parts = urlsplit(self.redis_url)
         kept = (self.secrets or self.home) / "redis" / "password"
         if parts.password or not kept.exists():

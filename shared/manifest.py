@@ -39,9 +39,7 @@ Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | s
 
 
 class Gates(Strict):
-    """Thresholds of the gates; null switches a gate off. `coverage` and `changed_coverage` are lower bounds, all others
-    are upper bounds.
-    """
+    """Thresholds; null switches a gate off. `coverage` and `changed_coverage` are lower bounds, all others upper."""
 
     test_failures: int | None = Field(None, ge=0, description="Number of failed tests in the JUnit reports.")
     coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="Percent of covered lines.")
@@ -56,7 +54,7 @@ class Gates(Strict):
 
 
 class Flaky(Strict):
-    """Rules for running failed tests again. Null: the app's setting holds, or else the platform's (1 and 5)."""
+    """Rules for running failed tests again. Null: the app's setting applies, or else the platform's (1 and 5)."""
 
     reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")
     at_most: int | None = Field(

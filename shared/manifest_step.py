@@ -53,16 +53,14 @@ class Reports(Strict):
 
 
 class When(Strict):
-    """The step runs only if all given conditions hold."""
+    """Conditions of a step; it runs only if all that are given are met."""
 
     branch: Globs = Field([], description="Branches on which it runs; `*` matches all but a `/`, `**` that too.")
     environment: Environments = Field([], description="Environments for whose builds the step runs.")
 
 
 class Ready(Strict):
-    """Readiness check of a test service. Without both fields, the image's HEALTHCHECK decides, or else the port that
-    the image exposes.
-    """
+    """Readiness check of a test service. Default: the image's HEALTHCHECK, or else the port that the image exposes."""
 
     port: int | None = Field(None, ge=1, le=65535, description="Port of the service in a container; also $<NAME>_PORT.")
     command: str | None = Field(None, min_length=1, description="`sh -c` command that exits with 0 once it is ready.")

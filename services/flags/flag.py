@@ -47,9 +47,7 @@ class Definition(BaseModel):
 
 
 class Patch(BaseModel):
-    """Request body of `PATCH /flags/{key}`. `variants` and `metadata` are merged (null removes an entry); `targeting`
-    is replaced as a whole.
-    """
+    """Request body of `PATCH /flags/{key}`. Merges `variants` and `metadata` (null removes), replaces the rest."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 

@@ -36,9 +36,7 @@ class OfrepRequest(View):
 
 
 class OfrepEvaluation(View):
-    """The value of one flag. `value` is absent if the client uses its own default: the flag is disabled, or has no
-    default variant.
-    """
+    """The value of a flag; `value` is absent if the flag is disabled or has no default, so the client uses its own."""
 
     key: str
     value: JsonValue = None

@@ -73,7 +73,7 @@ class FlagStore:
 
     async def announced(self, timeout_s: float) -> None:
         """Waits up to `timeout_s` seconds for the announcement of a change; may return early without one. A change
-        before the first call or while Redis is down is not announced, so compare `version()` afterwards.
+        before the first call or while Redis is down may not be announced, so compare `version()` afterwards.
         """
         if self._channel is None:
             channel = self._redis.pubsub()

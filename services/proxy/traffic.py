@@ -135,7 +135,7 @@ def _failed_over(route: Route, clusters: Clusters, before: Latency | None, after
 
 
 def _increase(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
-    """Returns the increases of (requests, errors); if requests fell, `after`, as a new host has the old address."""
+    """Returns the increases of (requests, errors); if requests fell, the host is new and its counters are returned."""
     if after[0] < before[0]:
         return after
     return after[0] - before[0], max(0, after[1] - before[1])

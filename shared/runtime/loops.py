@@ -70,9 +70,7 @@ class Loop:
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks and waits until all are done. Repeats each `cancel()`, because redis-py on Python 3.11 can
-    swallow a cancellation.
-    """
+    """Cancels the tasks until all are done: redis-py on Python 3.11 can swallow a single cancellation."""
     pending = set(tasks)
     while pending:
         for task in pending:

@@ -41,8 +41,6 @@ class Vault:
 
 
 def fernet_of(keys: Sequence[str], purpose: str) -> MultiFernet:
-    """Returns a cipher (Fernet: AES-128-CBC with HMAC-SHA-256) with keys derived from `keys` for `purpose`: the first
-    encrypts, each decrypts.
-    """
+    """Returns a cipher with keys derived from `keys` for `purpose`: the first encrypts, each decrypts."""
     derived = [bytes.fromhex(derived_secret(key, purpose)) for key in keys]
     return MultiFernet([Fernet(base64.urlsafe_b64encode(each)) for each in derived])

@@ -226,9 +226,7 @@ def _answer_problems(app: FastAPI) -> None:
 
 
 def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
-    """Runs the app until SIGTERM or SIGINT, then cuts open streams after 1 s. Exits with a message if the service
-    already runs for this home.
-    """
+    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home."""
     port = settings.port(service)
     lock = exclusive(settings.home, service)
     # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.

@@ -86,8 +86,8 @@ class LocalStack:
 
 
 def settings_on_free_ports(home: Path) -> SharedSettings:
-    """Returns settings for a stack beside others: its ports are free now, outside Linux' ephemeral range and outside
-    the range of the apps' instances.
+    """Returns settings for a stack that can run next to others: its ports are free now, outside Linux' ephemeral range
+    and outside the range of the apps' instances.
     """
     names = [*(f"{service}_port" for service in SERVICES), "public_port", "production_port", "canary_port", "redis"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))

@@ -89,9 +89,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
-        """Changes the canary's share, or switches the split on or off, at once. Visitors keep their track as far as the
-        new share allows.
-        """
+        """Sets the share or switches the split, at once. Visitors keep their track as far as the new share allows."""
         return await rollouts.set(app, body.enabled, body.weight)
 
     @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")

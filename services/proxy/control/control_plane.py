@@ -106,9 +106,7 @@ class ControlPlane:
         return self.routes[app]
 
     def evidence(self, route: Route, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        """Returns the evidence of a rollout that ends now: `given`, and the traffic at the last reading of Envoy's
-        counters.
-        """
+        """Returns the evidence of a rollout that ends now: `given`, and the last traffic figures."""
         assert route.rollout is not None
         return evidence(given, figures(self._traffic(route), route.weight), route.rollout, self.now())
 

@@ -36,9 +36,7 @@ class Snapshot:
 
 
 class AbortedReleases:
-    """Reads and writes the file `aborted`: a line `<release> <reason>` for each release that must get no visitors
-    again.
-    """
+    """Reads and writes the file `aborted`, with a line `<release> <reason>` for each aborted release."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "aborted"

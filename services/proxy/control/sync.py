@@ -121,9 +121,7 @@ class RegistrySync:
             self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
     async def _remove_drained(self, app: str) -> bool:
-        """Removes drained endpoints and returns whether there were any. Call it after Envoy has accepted them as
-        draining.
-        """
+        """Removes drained endpoints and returns True if there were any. Envoy must have accepted them as draining."""
         draining = _draining(self._control.route(app))
         if not draining:
             return False
@@ -173,9 +171,7 @@ def _draining(route: Route) -> frozenset[str]:
 
 
 def _most_active(readings: list[Clusters], app: str, track: Track) -> dict[str, int]:
-    """Returns address → maximum of requests in flight over all readings, without addresses that are missing in one of
-    them.
-    """
+    """Returns address → maximum of requests in flight, for addresses that are in all readings."""
     active = [reading.active(cluster_name(app, track)) for reading in readings]
     seen = set.intersection(*(set(reading) for reading in active))
     return {address: max(reading[address] for reading in active) for address in seen}

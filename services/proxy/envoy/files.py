@@ -81,7 +81,7 @@ class EnvoyFiles:
         return written
 
     def move_again(self, name: str) -> None:
-        """Moves a copy of the file onto itself, so that Envoy reads it again if it missed the last move."""
+        """Replaces the file by one with the same content, so that Envoy reads it again if it missed the last move."""
         replace(self._folder / name, (self._folder / name).read_text())
 
 

@@ -21,9 +21,7 @@ class RouteStore:
         return {route.app: route for route in routes}
 
     async def save(self, route: Route) -> None:
-        """Stores the route, and appends its `unsent` events in the same transaction. A second save of the same revision
-        changes nothing.
-        """
+        """Stores the route and appends its `unsent` events, in one transaction. Idempotent for each revision."""
         key = f"proxy:route:{route.app}"
         async with self._redis.pipeline(transaction=True) as pipe:
             await pipe.watch(key)  # with a watch redis-py does not repeat the transaction by itself
