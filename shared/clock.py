@@ -1,4 +1,4 @@
-"""Tells the time in the form that crosses a service's border: aware, in UTC."""
+"""Tells the time as an aware datetime in UTC."""
 
 from datetime import UTC, datetime
 

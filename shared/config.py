@@ -15,9 +15,7 @@ SERVICES: tuple[ServiceName, ...] = ("build", "deployer", "monitor", "flags", "p
 
 
 class SharedSettings(BaseSettings):
-    """Settings common to all services, made once in a service's `main.py`. Ports are TCP ports; `home` and `secrets`
-    become absolute paths.
-    """
+    """Settings of every service, made once in its `main.py`. Ports are TCP ports; relative paths become absolute."""
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
 
@@ -71,34 +69,32 @@ class SharedSettings(BaseSettings):
         return port
 
     def url(self, service: ServiceName) -> str:
-        """Returns the URL at which services and apps find a service, `http://host:port`; an address from the registry
-        takes precedence over it.
+        """Returns the address from the settings at which services and apps find a service, `http://host:port`. If the
+        registry has an address of the service, use that one instead.
         """
         host = self.address.format(service=service) if self.address else self.host
         return f"http://{host}:{self.port(service)}"
 
     def outside_url(self, service: ServiceName) -> str:
-        """Returns the URL at which people find a service, for links and git: `http://host:port`."""
+        """Returns the address for people at which they find a service (links, git): `http://host:port`."""
         return f"http://{self.outside or self.host}:{self.port(service)}"
 
     def platform_token(self) -> str:
-        """Returns `SLIPWAY_TOKEN`, else the token kept in the file `token` (in `secrets`, else `home`), which the first
-        caller creates with mode 0600.
+        """Returns `SLIPWAY_TOKEN`, else the content of the file `token` in `secrets` (else in `home`). Creates the file
+        with mode 0600 if it is missing.
         """
         if self.token is not None and self.token.get_secret_value():
             return self.token.get_secret_value()
         return secret_file((self.secrets or self.home) / "token")
 
     def stack_id(self) -> str:
-        """Returns the id by which this stack owns objects on a Docker Engine; two stacks on one engine need two ids. It
-        is `SLIPWAY_STACK`, else 12 hex digits derived from `<home>/stack`, which the first caller creates.
+        """Returns the id that marks this stack's objects on a Docker Engine: `SLIPWAY_STACK`, else 12 hex digits
+        derived from the file `<home>/stack`, which is created if it is missing. Two stacks on one engine need two ids.
         """
         return self.stack or hashlib.sha256(secret_file(self.home / "stack").encode()).hexdigest()[:12]
 
     def redis_connection_url(self) -> str:
-        """Returns `redis_url`; if it names no password, with the one from the file `redis/password` (in `secrets`, else
-        `home`), where that exists.
-        """
+        """Returns `redis_url`, with the password from the file `redis/password` if it has none and the file exists."""
         parts = urlsplit(self.redis_url)
         kept = (self.secrets or self.home) / "redis" / "password"
         if parts.password or not kept.exists():
@@ -108,8 +104,8 @@ class SharedSettings(BaseSettings):
 
 
 def secret_file(path: Path) -> str:
-    """Returns the secret kept in `path`; creates it first (32 random bytes, mode 0600) if the file is missing. Two
-    processes that race for it get the same secret. Raises OSError.
+    """Returns the secret in the file `path`. If the file is missing, creates it with a random secret and mode 0600; if
+    two processes do so at once, both return the same secret. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():

@@ -1,11 +1,11 @@
-"""Defines the errors that a client reads, as RFC 9457 problem details.
+"""Defines the errors that clients get, as RFC 9457 problem details.
 
 Problem
-  Invalid 422        a field is wrong: names it, and the remedy
+  Invalid 422        a field of the request is wrong; names the field and the remedy
   Unauthorized 401   no token, or a wrong one
-  Forbidden 403      the token is right but the call looks cross-site
+  Forbidden 403      the token is right, but the call seems to come from another site
   NotFound 404
-  Conflict 409       it is not in the state that this call needs
+  Conflict 409       the resource is not in the state that this call needs
   Unavailable 503    a part that this call needs does not answer; try again
   Timeout 504        the part answered, but the requested effect did not come about in time
 """
@@ -15,8 +15,8 @@ from typing import Any
 
 
 class Problem(Exception):
-    """An error with a problem document: `detail` says what was wrong and what to do, `extra` members go into the
-    document unchanged, `status` overrides the class's HTTP status.
+    """An error that is answered as a problem document. `detail` says what is wrong and what to do; `extra` are further
+    members of the document; `status` replaces the class's HTTP status.
     """
 
     status: int = 500
@@ -50,7 +50,7 @@ class Conflict(Problem):
 
 
 class Invalid(Problem):
-    """A field of the request is wrong: `field` is its path (`gates.coverage`), `detail` the fault and the remedy."""
+    """A field of the request is wrong. `field` is its path (`gates.coverage`), `detail` the fault and the remedy."""
 
     status = 422
 

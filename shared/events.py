@@ -1,4 +1,4 @@
-"""Appends to and follows the Redis stream `events`, which keeps about the last 10 000 entries."""
+"""Appends to the Redis stream `events`, which keeps about the last 10 000 events, and follows it."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ KEPT = 10_000
 
 
 def append(target: Redis, event: Event) -> Any:
-    """Queues `event` on a pipeline, to be stored in the same transaction as its cause, or returns the awaitable of a
-    client.
+    """Appends the event to the stream. On a pipeline it only queues the command, so that the event is stored in the
+    same transaction as its cause; on a client it returns an awaitable.
     """
     return target.xadd(STREAM, {"event": event.model_dump_json(exclude_none=True)}, maxlen=KEPT, approximate=True)
 
 
 class EventFollower:
-    """Reads each event at least once, across restarts, as the one consumer of the consumer group `group`."""
+    """Reads each event at least once, also across restarts, as the only member of the consumer group `group`."""
 
     def __init__(self, redis: Redis, group: str) -> None:
         self._redis = redis
@@ -28,9 +28,8 @@ class EventFollower:
         self._unconfirmed: set[str] | None = None  # None: what was taken and not confirmed is to be looked up
 
     async def read(self, block_ms: int = 1000, count: int = 100) -> list[tuple[str, Event]]:
-        """Returns the next events with their stream ids; an empty list after `block_ms` milliseconds. Events that were
-        delivered but never confirmed come first: to an earlier process, or by a read whose answer was lost on its way
-        from Redis. Raises RedisError.
+        """Returns up to `count` next events with their stream ids; an empty list after `block_ms` milliseconds without
+        one. Events that were read before (also by an earlier process) and not confirmed come first. Raises RedisError.
         """
         taken = await self._take("0", block_ms, count) if self._unconfirmed != set() else []
         entries = taken or await self._take(">", block_ms, count)
@@ -54,7 +53,7 @@ class EventFollower:
         return entries
 
     async def confirm(self, entry_id: str) -> None:
-        """Acknowledges the event `entry_id`, which is then never read again. Raises RedisError."""
+        """Acknowledges the event with this stream id, so that it is not read again. Raises RedisError."""
         await self._redis.xack(STREAM, self._group, entry_id)
         if self._unconfirmed:
             self._unconfirmed.discard(entry_id)

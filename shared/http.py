@@ -1,4 +1,4 @@
-"""Makes calls between services: address from the registry, platform token, time-out, and retries where that is safe."""
+"""Calls other services: address from the registry, platform token, time-out, and retries where they are safe."""
 
 import asyncio
 import contextlib
@@ -21,14 +21,12 @@ TRIES = 4
 
 
 class ServiceClient:
-    """Calls one service. Its address comes from the registry, read again after 5 s or after a failed call; while the
-    registry does not answer, or holds no entry, the last known address serves, and before that the one from the
-    settings.
+    """Calls one service. The address comes from the registry and is read again after 5 s or after a failed call. If the
+    registry has none, or does not answer, the last known address is used; before any, the one from the settings.
 
-    An answer that is no success is raised as the Problem that the other side described (503 as Unavailable); a missing
-    answer is raised as Unavailable. A missing answer and a 503 are retried with back-off, four tries in all: for GET,
-    PUT and DELETE always, for POST and PATCH only with `repeatable=True` (the call may arrive twice). Without it they
-    are retried only where no connection came about.
+    An error answer is raised as the Problem in its body; a 503 or a missing answer as Unavailable. These two are
+    retried with back-off, four tries in all, for GET, PUT, DELETE and calls with `repeatable=True`, which may then
+    arrive twice. Other calls are retried only if no connection was made.
     """
 
     def __init__(self, name: ServiceName, settings: SharedSettings, registry: Registry, http: httpx.AsyncClient):
@@ -40,11 +38,11 @@ class ServiceClient:
         self._looked_up_at = float("-inf")
 
     async def get(self, path: str, *, timeout_s: float = 5.0, repeatable: bool = True, **params: Any) -> Any:
-        """Returns the JSON answer of `GET path`; `timeout_s` is for each try."""
+        """Returns the JSON body of `GET path`. `timeout_s` is the limit of each try."""
         return await self.call("GET", path, params=params or None, timeout_s=timeout_s, repeatable=repeatable)
 
     async def post(self, path: str, body: Any = None, *, timeout_s: float = 5.0, repeatable: bool = False) -> Any:
-        """Returns the JSON answer of `POST path`; `timeout_s` is for each try."""
+        """Returns the JSON body of `POST path`. `timeout_s` is the limit of each try."""
         return await self.call("POST", path, body=body, timeout_s=timeout_s, repeatable=repeatable)
 
     async def call(

@@ -1,14 +1,14 @@
-"""Quantiles of latency histograms. Pure."""
+"""Computes quantiles of latency histograms. Pure."""
 
 from shared.proxy_models import LatencyHistogram
 
 
 def quantile_ms(histogram: LatencyHistogram, share: float, digits: int = 3) -> float | None:
-    """Returns the latency in milliseconds that `share` (above 0, at most 1) of the requests did not exceed; None
-    without requests.
+    """Returns the latency in milliseconds that `share` (above 0, at most 1) of the requests did not exceed; None if
+    there are no requests.
 
-    Requests count as evenly distributed within a bucket, the first bucket begins at 0, and what lies above the last
-    bound counts as that bound. (After Prometheus, histogram_quantile.)
+    As in Prometheus' histogram_quantile, requests are evenly distributed within a bucket, the first bucket begins at 0,
+    and requests above the last finite bound count as that bound.
     """
     if histogram.total <= 0:
         return None

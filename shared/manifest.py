@@ -1,5 +1,6 @@
-"""Defines the schema of the app's manifest, `slipway.yml`; steps are in `manifest_step.py`. Build reads the manifest
-from the commit, the deployer from the build."""
+"""Defines the manifest of an app, `slipway.yml`, except for its steps, which are in `manifest_step.py`. Build reads the
+manifest from the commit, the deployer from the build.
+"""
 
 import re
 from typing import Annotated, Any
@@ -19,9 +20,7 @@ WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide 
 
 
 def parse_size(value: Any) -> Any:
-    """Converts a size to bytes, `64m` → 67108864 (m is MiB); any value but a str passes unchanged. Raises ValueError
-    with the remedy.
-    """
+    """Converts a text to bytes, `64m` → 67108864 (m is MiB). Returns any other value unchanged. Raises ValueError."""
     if isinstance(value, str):
         match = _SIZE.match(value.strip())
         if not match:
@@ -40,9 +39,7 @@ Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | s
 
 
 class Gates(Strict):
-    """A gate has a threshold; null switches it off. `coverage` and `changed_coverage` are lower bounds, all others are
-    upper bounds.
-    """
+    """Thresholds; null switches a gate off. `coverage` and `changed_coverage` are lower bounds, all others upper."""
 
     test_failures: int | None = Field(None, ge=0, description="Number of failed tests in the JUnit reports.")
     coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="Percent of covered lines.")
@@ -57,9 +54,7 @@ class Gates(Strict):
 
 
 class Flaky(Strict):
-    """These rules say when failed tests are run again. Null stands for the app's setting, else for the platform's
-    (1 and 5).
-    """
+    """Rules for running failed tests again. Null: the app's setting applies, or else the platform's (1 and 5)."""
 
     reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")
     at_most: int | None = Field(

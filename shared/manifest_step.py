@@ -18,7 +18,7 @@ class Stage(StrEnum):
 
 
 def repeated(names: list[str]) -> str:
-    """Returns the names that occur more than once, separated by commas; empty if there are none."""
+    """Returns the names that occur more than once, separated by commas; an empty text if there are none."""
     return ", ".join(sorted({name for name in names if names.count(name) > 1}))
 
 
@@ -53,18 +53,16 @@ class Reports(Strict):
 
 
 class When(Strict):
-    """The step runs only if all given conditions hold."""
+    """Conditions of a step; it runs only if all that are given are met."""
 
     branch: Globs = Field([], description="Branches on which it runs; `*` matches all but a `/`, `**` that too.")
     environment: Environments = Field([], description="Environments for whose builds the step runs.")
 
 
 class Ready(Strict):
-    """A readiness check determines when a service can be used. Without both fields it is the image's HEALTHCHECK, else
-    the port that the image exposes.
-    """
+    """Readiness check of a test service. Default: the image's HEALTHCHECK, or else the port that the image exposes."""
 
-    port: int | None = Field(None, ge=1, le=65535, description="Port it listens on in a container; also $<NAME>_PORT.")
+    port: int | None = Field(None, ge=1, le=65535, description="Port of the service in a container; also $<NAME>_PORT.")
     command: str | None = Field(None, min_length=1, description="`sh -c` command that exits with 0 once it is ready.")
 
 
@@ -81,7 +79,7 @@ class _Equipped(Strict):
 
 
 class Service(_Equipped):
-    """A service runs alongside one step and ends with it: a database for tests."""
+    """A test service, such as a database, runs at the same time as one step and ends with it."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Its host name, for a step in a container.")
     image: str | None = Field(None, min_length=1, description="Image of the service; needs a platform with containers.")

@@ -1,4 +1,4 @@
-"""Defines the data that crosses a service's border: REST bodies of other services, registry entries, events."""
+"""Defines the data that services exchange: REST bodies, registry entries and events."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -14,19 +14,19 @@ Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 
 
 class Model(BaseModel):
-    """Base of the bodies that Slipway reads: they refuse unknown fields, so that a typo is an error."""
+    """Base of request bodies. An unknown field is an error, so that a typo is noticed."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class View(BaseModel):
-    """Base of the bodies that Slipway writes; a reader ignores fields that a newer writer added."""
+    """Base of response bodies and stored data. Unknown fields are ignored: a newer version may have written them."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Page(View, Generic[Item]):
-    """A page holds part of a list; `next` is the cursor of the following page, or null."""
+    """A page of a list. `next` is the cursor of the following page, or null on the last one."""
 
     items: list[Item]
     next: str | None = None
@@ -38,7 +38,7 @@ class Environment(StrEnum):
 
 
 class Track(StrEnum):
-    """A track names the instances that a route leads to; production's instances are the track `stable`."""
+    """A group of an app's instances in its route: production's (`stable`) or the canary's."""
 
     STABLE = "stable"
     CANARY = "canary"
@@ -65,7 +65,7 @@ class InstanceState(StrEnum):
 
 
 class InstanceRecord(View):
-    """An instance's entry in the registry: `address` is `host:port`, `memory_limit` is in bytes."""
+    """An instance's entry in the registry. `address` is `host:port`, `memory_limit` is in bytes."""
 
     id: str
     release: str
@@ -78,7 +78,7 @@ class InstanceRecord(View):
 
 
 class Event(View):
-    """An event tells that something changed. Its further fields depend on its type."""
+    """An entry of the stream `events`: something reached a new state. Further fields depend on `type`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -104,8 +104,8 @@ class BuildState(StrEnum):
 
 
 class Artifact(View):
-    """An artifact is the sealed result of a build: `ref` is an absolute path (`directory`) or an image reference
-    (`image`), `digest` is `sha256:…`.
+    """The result of a build that passed. `ref` is an absolute path (kind `directory`) or an image reference (kind
+    `image`); `digest` is `sha256:…`.
     """
 
     kind: Literal["directory", "image"]
@@ -114,7 +114,7 @@ class Artifact(View):
 
 
 class BuildView(View):
-    """The part of `GET /builds/{id}` that other services read; build's own API adds further fields."""
+    """The fields of `GET /builds/{id}` that other services read; the answer has more."""
 
     id: str
     app: str
@@ -140,7 +140,7 @@ class ReleaseState(StrEnum):
 
 
 def release_number(release: str) -> int:
-    """Returns the number in a release id (`notes-r9` → 9): ids count up per app. 0 for other texts."""
+    """Returns the number in a release id, which counts up per app: `notes-r9` → 9; 0 for any other text."""
     number = release.rpartition("-r")[2]
     return int(number) if number.isdecimal() else 0
 
@@ -150,7 +150,7 @@ class ReleaseRequest(Model):
 
 
 class ReleaseFailure(View):
-    """The evidence of an instance's failure, from which a person finds the cause."""
+    """Details of the instance whose failure ended a release."""
 
     instance: str
     reason: str
@@ -161,7 +161,7 @@ class ReleaseFailure(View):
 
 
 class ReleaseView(View):
-    """A release is one build in one environment. `reason` says in words for a person why it is in its state."""
+    """A release of a build in an environment. `reason` says why it is in its state."""
 
     id: str
     app: str
@@ -200,12 +200,11 @@ class EnvironmentView(View):
 
 
 class InstanceStats(View):
-    """Raw counters of one instance; `cpu_seconds` only grows within one `started_at`; `restarts` and `oom_kills`
-    include the instances that this one replaced.
+    """Raw counters of one instance; stopped instances are not listed. `cpu_seconds` counts from `started_at`.
+    `restarts` and `oom_kills` include the instances that this one replaced.
 
-    `memory_limit`, `working_set` and the manifest's bounds `min_memory` and `max_memory` are in bytes.
-    `memory_pressure` is PSI `some avg10` in percent, null where the machine does not report it. A stopped instance has
-    no item.
+    The memory fields are in bytes; `min_memory` and `max_memory` are the manifest's bounds. `memory_pressure` is PSI's
+    `some avg10` in percent, null where the machine does not report it.
     """
 
     id: str

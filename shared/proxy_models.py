@@ -25,7 +25,7 @@ class InstanceRoute(View):
 
 
 class SyncResult(View):
-    """Envoy runs configuration `version`, which gives each instance of the registry the route in `instances`."""
+    """Answer of `POST /apps/{app}/sync`: the version that Envoy serves, and each instance's route by its id."""
 
     version: str
     instances: dict[str, InstanceRoute]
@@ -39,7 +39,7 @@ class RolloutState(StrEnum):
 
 
 class RolloutRequest(Model):
-    """`POST` opens the rollout of a canary release. `weight` is in percent; null: 33."""
+    """Request body of `POST /apps/{app}/rollout`. `weight` is in percent; null: 33."""
 
     release: str
     weight: int | None = Field(None, ge=0, le=100)
@@ -47,8 +47,8 @@ class RolloutRequest(Model):
 
 
 class RolloutAction(Model):
-    """Body of abort, resume and promote, refused with 409 if `release` is not the rollout's current one. `evidence` of
-    an abort holds the measurement (rule, value, threshold …); it is kept with the rollout and in its event.
+    """Request body of abort, resume and promote; 409 if `release` is not the one of the current rollout. `evidence` of
+    an abort holds its measurements (rule, value, threshold …), which the rollout and its event keep.
     """
 
     release: str
@@ -57,8 +57,8 @@ class RolloutAction(Model):
 
 
 class RolloutView(View):
-    """`weight` is in percent of new visitors; `release`, `state`, `reason` and `at` (the time of its last transition)
-    are null if there is no rollout. `evidence` holds the measurement that an abort was decided on.
+    """An app's rollout. `weight` is in percent of new visitors, `at` the time of the last transition. `release`,
+    `state`, `reason` and `at` are null without a rollout. `evidence` holds the measurements behind an abort.
     """
 
     app: str
@@ -72,9 +72,7 @@ class RolloutView(View):
 
 
 class LatencyHistogram(View):
-    """`counts[i]` counts the requests of at most `le_ms[i]` milliseconds, cumulatively; the last bound is +Inf, written
-    as null.
-    """
+    """A cumulative histogram: `counts[i]` requests took at most `le_ms[i]` ms. The last bound is +Inf, as null."""
 
     le_ms: list[float | None]
     counts: list[int]
@@ -86,8 +84,8 @@ class LatencyHistogram(View):
 
 
 class TrackTraffic(View):
-    """Counters of one track, monotonic within one epoch: all requests that its instances answered, and `errors`, the
-    answers with a status ≥ 500.
+    """Counters of one track, which only grow within an epoch. `requests` counts all requests that its instances
+    answered, `errors` those with a status of 500 and above.
     """
 
     release: str | None
@@ -97,8 +95,8 @@ class TrackTraffic(View):
 
 
 class TrafficView(View):
-    """`share_set` and `share_seen` are the canary's configured and observed share of requests, from 0 to 1;
-    `share_seen` is null before the first request of the epoch.
+    """An app's traffic in one epoch. `share_set` and `share_seen` are the canary's share of requests, as set and as
+    measured, from 0 to 1; `share_seen` is null before the epoch's first request.
     """
 
     epoch: str

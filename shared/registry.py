@@ -9,11 +9,11 @@ HEARTBEAT_S = 5
 
 
 class Registry:
-    """Keeps the registry in the keys `registry:service:<name>:<id>` (JSON, with a TTL of 15 s) and
-    `registry:instance:<app>:<track>` (a hash of JSON by instance id).
+    """Stores the registry in the keys `registry:service:<name>:<id>` (JSON, expires after 15 s) and
+    `registry:instance:<app>:<track>` (a hash of JSON by instance id, without expiry).
 
-    Services announce themselves again and again. Only the deployer writes instances, which stay until it deletes them.
-    Every method raises RedisError when Redis is out of reach: callers keep their last answer.
+    Services announce themselves every 5 s; only the deployer writes and deletes instances. Methods raise RedisError
+    when Redis does not answer: callers should then keep what they read last.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -38,12 +38,12 @@ class Registry:
         await self._redis.hdel(_instance_key(app, track), instance_id)
 
     async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
-        """Returns the registered instances of one track, sorted by id."""
+        """Returns the track's instances, sorted by id."""
         values = await self._redis.hvals(_instance_key(app, track))
         return sorted((InstanceRecord.model_validate_json(value) for value in values), key=lambda item: item.id)
 
     async def tracks(self) -> list[tuple[str, Track]]:
-        """Returns every (app, track) that has at least one entry, sorted."""
+        """Returns every (app, track) that has an instance, sorted."""
         keys = [key async for key in self._redis.scan_iter("registry:instance:*", count=500)]
         pairs = (key.split(":")[2:4] for key in keys)
         return sorted((app, Track(track)) for app, track in pairs)

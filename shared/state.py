@@ -1,4 +1,4 @@
-"""Describes state machines as data: a StrEnum of states and one table of allowed transitions."""
+"""Checks transitions of state machines: a StrEnum of states and one table of allowed transitions."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,7 +9,7 @@ Table = Mapping[State, frozenset[State]]
 
 
 class IllegalTransition(ValueError):
-    """The transition table does not allow the step from the current state to the new one."""
+    """Raised if the table does not allow a transition."""
 
 
 def transition(table: Table[State], current: State, new: State) -> State:

@@ -11,9 +11,8 @@ __all__ = ["RedisError", "connect", "redis_unavailable"]
 
 
 def connect(url: str) -> Redis:
-    """Returns a client that decodes replies to str and retries a broken connection with back-off, for about 1.5 s in
-    all (a restart of Redis by its supervisor takes about 1 s). A retried XADD or INCR may apply twice: keep such writes
-    idempotent.
+    """Returns a client that decodes replies to str. It retries a broken connection for about 1.5 s (a restart of Redis
+    takes about 1 s), and may then apply an XADD or INCR twice: make such writes idempotent.
     """
     client: Redis = Redis.from_url(
         url,
@@ -30,6 +29,6 @@ def connect(url: str) -> Redis:
 
 
 def redis_unavailable(error: RedisError) -> Unavailable:
-    """Returns the 503 problem that a client receives when a store raised `error`."""
+    """Returns the 503 problem for a client whose request failed with this error of Redis."""
     name = type(error).__name__
     return Unavailable(f"Redis does not answer ({name}); the change may not have been made; try again in a moment")

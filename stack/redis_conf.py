@@ -1,10 +1,10 @@
-"""Configuration of Redis, for every way to run the stack."""
+"""Makes the configuration of Redis, for every way to run the stack."""
 
 from pathlib import Path
 
 
 def redis_conf(host: str, port: int, folder: Path, password: str) -> str:
-    """Returns `redis.conf`: each acknowledged write is on disk before its answer; no eviction; a password."""
+    """Returns `redis.conf`: writes are on disk before their answer, nothing is evicted, a password is required."""
     return "\n".join(
         [
             f"port {port}",

@@ -1,4 +1,4 @@
-"""Finds the stack that runs here, or starts a temporary one."""
+"""Finds the stack that runs on this machine, or starts a temporary one."""
 
 import contextlib
 import shutil
@@ -17,9 +17,7 @@ from stack.local.programs import ROOT
 
 
 def running_stack() -> LocalStack | None:
-    """Returns the stack that runs here and is ready, or None; it looks at this environment's settings, then at
-    `.env`.
-    """
+    """Returns the ready stack that this environment's settings or `.env` lead to, or None."""
     for settings in (SharedSettings(), SharedSettings(_env_file=ROOT / ".env")):
         if settings.token is not None or (settings.home / "token").exists():
             stack = LocalStack(settings)
@@ -30,8 +28,8 @@ def running_stack() -> LocalStack | None:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Makes TERM and HUP raise SystemExit for the length of the block, so that everything ends by way of every `with`.
-    Call it from the main thread only.
+    """Makes SIGTERM and SIGHUP raise SystemExit during the block, so that every `with` around it cleans up. Call it in
+    the main thread.
     """
     handlers = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -43,10 +41,10 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_stack(network: str = "") -> Iterator[LocalStack]:
-    """Starts a stack on free ports in a temporary home; deletes the home at the end, but keeps it after an error, for
-    its logs. Call it from the main thread only (`ended_by_signals`).
+    """Starts a stack on free ports in a temporary home, and ends it after the block. Deletes the home then; after an
+    error it is kept for its logs. Call it in the main thread.
 
-    With a `network` apps are containers on it, which the caller removes.
+    With a `network`, apps are containers in it; the caller removes the network.
     """
     home = Path(tempfile.mkdtemp(prefix="slipway-"))
     failed = False
@@ -64,10 +62,10 @@ def own_stack(network: str = "") -> Iterator[LocalStack]:
 
 @contextlib.contextmanager
 def own_container_stack(app: str) -> Iterator[LocalStack]:
-    """Starts `own_stack` for one app in containers, on a network of its name.
+    """Starts `own_stack` with the app in containers, on a network with the app's name.
 
-    No other stack on the engine may have an `app` of this name. Its containers, volumes and network are removed at the
-    end; its images stay.
+    No other stack on the engine may have an app of that name. At the end removes the app's containers, volumes and
+    network, but not its images.
     """
     with contextlib.ExitStack() as ending:
         ending.callback(engine.remove_network, app)
@@ -77,7 +75,7 @@ def own_container_stack(app: str) -> Iterator[LocalStack]:
 
 @contextlib.contextmanager
 def borrowed_or_own_stack() -> Iterator[LocalStack]:
-    """Yields the running stack and leaves it running; else a new one, which ends with the block."""
+    """Yields the running stack, and leaves it running; if there is none, yields a new one that ends with the block."""
     running = running_stack()
     if running is not None:
         yield running

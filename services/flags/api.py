@@ -1,4 +1,4 @@
-"""REST for people and scripts: flags and their history. See also ofrep_api.py, import_export_api.py, page_api.py."""
+"""REST for people and scripts: flags and their history. More routes: ofrep_api, import_export_api, page_api."""
 
 from typing import Annotated
 
@@ -24,11 +24,11 @@ EXAMPLE = {
     "targeting": {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on", None]},
     "metadata": {"owner": "notes", "mirror": "featureFlag"},
 }
-Where = Annotated[Environment | None, Query(description="The environment; without it, every one.")]
-In = Annotated[Environment, Query(description="The environment that is read.")]
+Where = Annotated[Environment | None, Query(description="One environment; without it, all.")]
+In = Annotated[Environment, Query(description="The environment to read.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,20}(-\d{1,20})?$", description="`next` of a page.")]
-Seen = Annotated[str | None, Query(max_length=64, description="A page's digest: 204 if it is still the same.")]
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,20}(-\d{1,20})?$", description="`next` of the previous page.")]
+Seen = Annotated[str | None, Query(max_length=64, description="Digest of a page: 204 if it is the same.")]
 
 
 def page_response(page: str | None) -> Response:
@@ -71,9 +71,9 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         cursor: Cursor = None,
         seen: Seen = None,
     ) -> FlagView | Response:
-        """Returns its definition in one environment (production, if none is named), with its ETag; without
-        `environment` the ETag stands for the flag in every environment. A page with its history, where `Accept` begins
-        with `text/html`; `cursor` and `seen` are the page's.
+        """Returns the flag's definition in one environment, by default production. Its ETag is of that environment, or
+        of the flag in all environments if none is named. If `Accept` begins with `text/html`, answers with a page that
+        has the history; `cursor` and `seen` are for that page.
         """
         if wants_page(request.headers.get("accept")):
             changes = await store.history(key, limit=HISTORY_SHOWN, before=cursor)
@@ -91,8 +91,8 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         condition: Condition,
         environment: Where = None,
     ) -> FlagView:
-        """Makes or replaces the flag from flagd's flag definition. Answers with production's, if it was written to
-        every environment.
+        """Creates or replaces the flag in one environment, or in all if the query names none, from a definition in
+        flagd's format. Returns the flag as it is in that environment, or in production.
         """
         await write(request, key, put(flag_ids(key, environment), body, condition))
         return found(response, key, environment)
@@ -106,22 +106,22 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         condition: Condition,
         environment: Where = None,
     ) -> FlagView:
-        """Changes the given fields, in each environment that has the flag. `defaultVariant` switches it where no rule
-        decides; `DISABLED` does not turn it off, but leaves the value to its callers.
+        """Changes the given fields in one or all environments that have the flag. `defaultVariant` is served where no
+        rule decides. `state: DISABLED` does not turn the flag off: each caller then uses its own default.
         """
         await write(request, key, patched(flag_ids(key, environment), body, condition))
         return found(response, key, environment)
 
     @router.delete("/flags/{key}", summary="Delete a flag", status_code=204)
     async def delete_flag(request: Request, key: FlagKey, condition: Condition, environment: Where = None) -> Response:
-        """Deletes the flag and its mirrors; its history stays."""
+        """Deletes the flag and the Redis keys that hold its value; its history stays."""
         if not await write(request, key, deleted(flag_ids(key, environment), condition)):
             views.one(key, environment)
         return Response(status_code=204)
 
     @router.get("/flags/{key}/history", summary="Who changed a flag, when, and what")
     async def history(key: FlagKey, limit: Limit = 50, cursor: Cursor = None) -> Page[ChangeView]:
-        """Returns the changes in every environment, newest first, of deleted flags too."""
+        """Returns the flag's changes in all environments, newest first; also for a deleted flag."""
         entries = await store.history(key, limit=limit, before=cursor)
         if not entries and cursor is None:
             raise NotFound(f"there has never been a flag {key}; GET /flags lists those there are")

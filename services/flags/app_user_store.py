@@ -1,4 +1,4 @@
-"""The Redis user of apps, which may read the mirrors and nothing else."""
+"""Manages the Redis user of apps, which may only read the plain keys that hold flag values (`flag:…`)."""
 
 import hashlib
 
@@ -8,9 +8,7 @@ from services.flags.store import MIRRORS
 
 
 class RedisAppUser:
-    """Manages the user `app`; its password is derived from the platform's token, so that every service can
-    compute it.
-    """
+    """Manages the Redis user `app`, whose password every service can derive from the platform's token."""
 
     NAME = "app"
     # What the usual client libraries send by themselves, and the reading commands.
@@ -22,9 +20,8 @@ class RedisAppUser:
         self._digest = hashlib.sha256(password.encode()).hexdigest()
 
     async def ensure(self) -> None:
-        """Creates or corrects the user. Idempotent, cheap, and harmless to clients that are logged in.
-
-        Redis forgets the user when it restarts, so a loop repeats this.
+        """Creates the user or corrects its rights. Idempotent; connections that are logged in stay open. A loop repeats
+        the call, because a restart of Redis loses the user.
         """
         mirrors = await self._redis.hkeys(MIRRORS)
         await self._redis.acl_setuser(

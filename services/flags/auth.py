@@ -1,4 +1,4 @@
-"""Access rights: the token of an app, the ticket in a stream's address, the actor of a change."""
+"""Derives and checks an app's token and a stream's ticket; names the user who makes a change."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,13 +22,13 @@ def app_token(platform_token: str, environment: Environment) -> str:
 
 
 def stream_ticket(platform_token: str, environment: Environment) -> str:
-    """Returns a ticket that only allows to receive change notifications of the environment, not the flags."""
+    """Returns a ticket that gives access to the environment's stream of change notifications only."""
     return f"{environment}.{derived_secret(platform_token, f'flags:stream:{environment}')}"
 
 
 def accepts_app_tokens(platform_token: str) -> Callable[[Scope, str], bool]:
-    """Returns a check for `create_app`: it accepts apps' tokens for OFREP and tickets for its stream; both select their
-    environment.
+    """Returns a check for `create_app(accepts=…)`. It accepts apps' tokens for OFREP and tickets for OFREP's stream,
+    and sets the request's environment to that of the token or ticket.
     """
     tokens = {environment: app_token(platform_token, environment) for environment in Environment}
     tickets = {environment: stream_ticket(platform_token, environment) for environment in Environment}
@@ -69,6 +69,6 @@ class TicketInAddress:
 
 
 def actor(headers: Mapping[str, str]) -> str:
-    """Returns the user of HTTP Basic, else `platform`. All users share one token: the name is a note, no proof."""
+    """Returns the user name of HTTP Basic, else `platform`. Users share one password, so the name proves nothing."""
     user, _ = basic_login(headers.get("authorization", ""))
     return re.sub(r"[^\w.@+ -]", "", user).strip()[:64] or ANYBODY

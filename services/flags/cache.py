@@ -1,4 +1,4 @@
-"""Cache of all flags in memory: evaluation never waits for Redis, and goes on without it."""
+"""Keeps all flags in memory, so that evaluation does not wait for Redis and works while Redis is down."""
 
 import asyncio
 import contextlib
@@ -20,9 +20,7 @@ POLL_S = 0.2  # longest delay of a change whose announcement was lost
 
 @dataclass(frozen=True)
 class FlagSnapshot:
-    """The flags of one environment at one moment. `etag` identifies the flags alone, quotes included, whatever the
-    context.
-    """
+    """The flags of one environment at one moment. `etag` (with its quotes) depends only on the flags."""
 
     flags: FlagSet
     since: datetime
@@ -33,9 +31,8 @@ class FlagSnapshot:
 
 
 class FlagCache:
-    """Reads from memory; writes go through to the store and are visible here when they return.
-
-    Other copies of the service see a write at once if its announcement reaches them, else with their next `refresh()`.
+    """Answers reads from memory and passes writes to the store; after a write returns, reads show it. Other instances
+    of the service reload when the write's announcement reaches them, else at their next `refresh()`.
     """
 
     def __init__(
@@ -53,12 +50,12 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """Runs one step of the loop that loads what other copies changed. Raises RedisError."""
+        """Runs one step of the loop: `refresh()`, then waits up to 0.2 s for an announcement. Raises RedisError."""
         await self.refresh()
         await self._store.announced(POLL_S)
 
     async def refresh(self) -> None:
-        """Loads what changed in the store. Raises RedisError, and then marks each answer as `stale`."""
+        """Reloads the flags if the store has changed. Raises RedisError; answers are then `stale` until a success."""
         async with self._refreshing:
             try:
                 if self._version is None or await self._store.version() != self._version:
@@ -84,7 +81,7 @@ class FlagCache:
         changed.set()
 
     def close(self) -> None:
-        """Ends every waiting `next_snapshot`."""
+        """Ends every waiting `next_snapshot`, which then returns None."""
         self._closed = True
         self._wake_readers()
 
@@ -97,19 +94,17 @@ class FlagCache:
 
     @property
     def stale(self) -> bool:
-        """True while Redis is away, so that the flags may have changed."""
+        """True after a refresh that failed, and before the first one: the flags may have changed since."""
         return self._stale
 
     def snapshot(self, environment: Environment) -> FlagSnapshot:
-        """Returns the environment's flags. Raises Unavailable before the first refresh: unknown is not the same as no
-        flags.
-        """
+        """Returns the environment's flags. Raises Unavailable before the first refresh."""
         if not self._snapshots:
             raise Unavailable("the flags have not been read from Redis yet; try again in a moment")
         return self._snapshots[environment]
 
     async def next_snapshot(self, environment: Environment, seen: str | None) -> FlagSnapshot | None:
-        """Waits for flags whose etag is not `seen`, and returns them; None after `close()`."""
+        """Waits until the environment's etag is not `seen`, then returns the flags; None after `close()`."""
         while not self._closed:
             if self._snapshots and self._snapshots[environment].etag != seen:
                 return self._snapshots[environment]
@@ -121,8 +116,8 @@ class FlagCache:
         return self.snapshot(environment).flags
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
-        """Evaluates the flag; while Redis is away by the last known flags, with metadata `stale`. Raises
-        EvaluationError and Unavailable.
+        """Evaluates the flag. While Redis is down it uses the last known flags, and the result's metadata has `stale:
+        true`. Raises EvaluationError, or Unavailable before the first refresh.
         """
         evaluation = self.flags(environment).evaluate(key, context)
         return replace(evaluation, metadata={**evaluation.metadata, "stale": True}) if self._stale else evaluation

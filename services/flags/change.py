@@ -1,4 +1,4 @@
-"""Changes: computes what a write makes of the existing flags, and checks its preconditions (`If-Match`)."""
+"""Computes the changes that a write makes to the existing flags, and checks the write's `If-Match`."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ Rules = Literal["keep", "aside", "back"]
 
 
 class FlagId(NamedTuple):
-    """Identifies one definition: the same key may exist in several environments."""
+    """Key of a definition: the same flag has one in each environment."""
 
     environment: Environment
     key: str
@@ -29,28 +29,28 @@ Decide = Callable[[Flags], Wanted]
 
 
 def flag_ids(key: str, environment: Environment | None) -> list[FlagId]:
-    """Returns the ids of the flag in one environment, or in each."""
+    """Returns the flag's id in `environment`, or its ids in all environments if that is None."""
     return [FlagId(each, key) for each in ([environment] if environment else Environment)]
 
 
 def tag(flags: Flags, ids: Iterable[FlagId]) -> str | None:
-    """Returns a strong ETag of these flags, quotes included; None if there are none."""
+    """Returns a strong ETag, quotes included, of those flags in `ids` that exist; None if none exists."""
     there = [flags[flag_id].model_dump_json(by_alias=True) for flag_id in sorted(ids) if flag_id in flags]
     return f'"{hashlib.sha256("".join(there).encode()).hexdigest()[:20]}"' if there else None
 
 
 @dataclass(frozen=True)
 class Precondition:
-    """The headers `If-Match` and `If-None-Match` (RFC 9110), as they were sent."""
+    """The values of the headers `If-Match` and `If-None-Match` (RFC 9110); None for a header that was not sent."""
 
     if_match: str | None = None
     if_none_match: str | None = None
 
     def hold(self, flags: Flags, ids: Sequence[FlagId]) -> None:
-        """Raises a Problem (412) if the precondition forbids a write to `ids`.
+        """Raises a Problem (412) if the headers forbid a write to `ids`, one flag in one or all environments.
 
-        A tag of the flag in every environment also holds for one of them; a tag of one environment does not hold for
-        all.
+        The ETag of the flag in all environments also permits a write to one of them; the ETag of one does not permit a
+        write to all.
         """
         key = ids[0].key
         now = tag(flags, ids)
@@ -71,13 +71,13 @@ def _names(header: str, current: Iterable[str | None]) -> bool:
 
 
 def put(ids: Sequence[FlagId], definition: Definition, condition: Precondition) -> Decide:
-    """Returns a change that makes or replaces each of these flags. Raises Invalid for a faulty definition."""
+    """Returns a function for `FlagStore.change` that creates or replaces these flags. Raises Invalid."""
     check(definition)
     return _each(ids, condition, lambda current: definition)
 
 
 def patched(ids: Sequence[FlagId], patch: Patch, condition: Precondition) -> Decide:
-    """Returns a change that applies the patch to each of these flags that exists."""
+    """Returns a function for `FlagStore.change` that applies the patch to those of the flags that exist."""
 
     def after(current: Definition | None) -> Definition | None:
         if current is None:
@@ -94,10 +94,11 @@ def deleted(ids: Sequence[FlagId], condition: Precondition) -> Decide:
 
 
 def switched(ids: Sequence[FlagId], to: str, rules: Rules, condition: Precondition) -> Decide:
-    """Returns a change that serves the variant `to` from now on, for each of these flags that exists.
+    """Returns a function for `FlagStore.change` that makes `to` the default variant of those of the flags that exist.
 
-    It enables a disabled flag (which would leave the value to its caller, whose default may be *on*). `rules`: `keep`
-    lets them decide before the default does, `aside` disables them so that everybody gets `to`, `back` restores them.
+    It also enables them, since callers of a disabled flag use their own default. `rules` says what happens to the
+    targeting rules: `keep` leaves them in force, so they can still choose another variant; `aside` disables them, so
+    every caller gets `to`; `back` restores disabled rules.
     """
 
     def after(current: Definition | None) -> Definition | None:
@@ -129,8 +130,8 @@ def _each(
 
 
 def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
-    """Returns the owners after the changes: plain key → key of its flag. Raises Conflict if two flags want one plain
-    key.
+    """Returns which flag owns which extra Redis key (`metadata.mirror` → flag key) after the changes. `owners` has the
+    same shape, before them. Raises Conflict if two flags name the same Redis key.
     """
     owned = [change for change in changes if change.environment == Environment.PRODUCTION]
     left = dict(owners)
@@ -145,7 +146,7 @@ def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[
 
 
 def changes_of(flags: Flags, wanted: Wanted, actor: str, at: datetime) -> list[Change]:
-    """Returns the changes that turn `flags` into `wanted`."""
+    """Returns the changes that turn `flags` into `wanted`, in which None deletes a flag."""
     changes = []
     for flag_id, after in wanted.items():
         before = flags[flag_id].definition if flag_id in flags else None

@@ -1,4 +1,4 @@
-"""Differences of a change, in a form for people."""
+"""Lists the differences that a change makes to a definition, for people to read."""
 
 import json
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from services.flags.flag import Change, Definition, rules_aside
 
 
 class Difference(NamedTuple):
-    """One changed part of a definition. `before` is None if it was added, `after` if it was removed; else JSON."""
+    """A changed part of a definition, as JSON text. `before` is None for an added part, `after` for a removed one."""
 
     part: str
     before: str | None
@@ -15,7 +15,7 @@ class Difference(NamedTuple):
 
 
 def differences(change: Change) -> list[Difference]:
-    """Returns the changed parts in the order of a definition; variants and metadata entry by entry."""
+    """Returns the changed parts in the order of a definition's fields; each variant and metadata entry is one part."""
     before, after = _parts(change.before), _parts(change.after)
     names = [*before, *(name for name in after if name not in before)]
     pairs = [Difference(name, before.get(name), after.get(name)) for name in names]

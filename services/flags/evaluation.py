@@ -31,7 +31,7 @@ class Evaluation:
     key: str
     value: JsonValue
     variant: str | None
-    """None if the flag leaves the value to the caller's default: it is disabled, or has no default."""
+    """None if the caller uses its own default: the flag is disabled, or has no default variant."""
     reason: str
     metadata: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
@@ -39,8 +39,8 @@ class Evaluation:
 class FlagSet:
     """The flags of one environment, ready for evaluation. Immutable.
 
-    `digest`: changes with every definition, and is the same in every copy of the service. `depends_on_time`: a rule
-    uses `$flagd.timestamp`, so that the same context may get another answer later.
+    `digest` is a hash of all definitions, equal in every instance of the service. `depends_on_time` is true if a
+    targeting rule uses `$flagd.timestamp`: then the same context may get another value later.
     """
 
     def __init__(self, flags: Iterable[Flag]) -> None:
@@ -67,7 +67,7 @@ class FlagSet:
         return targeting_key
 
     def evaluate(self, key: str, context: Mapping[str, Any]) -> Evaluation:
-        """Evaluates the flag. Raises EvaluationError, whatever goes wrong in a rule."""
+        """Evaluates the flag. Raises EvaluationError: unknown flag, bad context, failing targeting rule."""
         flag = self._flags.get(key)
         if flag is None:
             raise EvaluationError("FLAG_NOT_FOUND", f"there is no flag {key}; GET /flags lists those there are")
@@ -88,8 +88,8 @@ class FlagSet:
         return Evaluation(key, result.value, result.variant, str(result.reason), result.flag_metadata)
 
     def _resolver(self, flag: Flag) -> Callable[[str, EvaluationContext], FlagResolutionDetails[Any]]:
-        """Returns the evaluator's method for the flag's type, which OFREP does not send: the variants determine it. One
-        fraction among numbers makes them all floats.
+        """Returns the evaluator's method for the type of the flag's variants (OFREP's request names no type). If one
+        number among the variants has a fraction, all are evaluated as floats.
         """
         core, values = self._core, list(flag.definition.variants.values())
         if isinstance(values[0], bool):

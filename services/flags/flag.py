@@ -1,4 +1,4 @@
-"""A flag: flagd's definition for one environment, and the plain Redis keys that mirror it."""
+"""Defines a flag: flagd's definition for one environment, and the plain Redis keys (mirrors) that hold its value."""
 
 import json
 from collections.abc import Mapping
@@ -25,33 +25,29 @@ FlagKey = Annotated[str, StringConstraints(pattern=KEY_PATTERN), AfterValidator(
 
 
 class Definition(BaseModel):
-    """A flag definition in flagd's format, https://flagd.dev/reference/flag-definitions/; unknown members are
-    refused.
-    """
+    """A definition in flagd's format (https://flagd.dev/reference/flag-definitions/). Unknown members are an error."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     state: Literal["ENABLED", "DISABLED"] = Field(
-        description="A disabled flag has no value: clients use their own default, a boolean's mirror is 0."
+        description="A disabled flag has no value: clients use their own default, a boolean's Redis key holds 0."
     )
     variants: dict[str, JsonValue] = Field(min_length=1, description="Values by name, all of one type.")
     default_variant: str | None = Field(
         None, alias="defaultVariant", description="The variant that is served unless a rule chooses another."
     )
     targeting: dict[str, JsonValue] | None = Field(None, description="JsonLogic rule whose result is a variant's name.")
-    metadata: Metadata = Field({}, description="`mirror`: name of a plain Redis key with production's value.")
+    metadata: Metadata = Field({}, description="`mirror`: name of a further Redis key that holds production's value.")
 
     @property
     def mirror(self) -> str | None:
-        """Name of the plain Redis key that the flag's owner asked for, or None."""
+        """The extra Redis key from `metadata.mirror` that is to hold the flag's value, or None."""
         name = self.metadata.get("mirror")
         return None if name is None else str(name)
 
 
 class Patch(BaseModel):
-    """The fields to change. `variants` and `metadata` are merged, null removes an entry; `targeting` is replaced as a
-    whole.
-    """
+    """Request body of `PATCH /flags/{key}`. Merges `variants` and `metadata` (null removes), replaces the rest."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -73,7 +69,7 @@ class Flag(BaseModel):
 
 
 class Change(BaseModel):
-    """One entry of a flag's history; `before` is null if the flag was made, `after` if it was deleted."""
+    """An entry of a flag's history. `before` is null if the change created the flag, `after` if it deleted it."""
 
     key: str
     environment: Environment
@@ -88,9 +84,8 @@ class Change(BaseModel):
 
 
 def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-    """Returns the rules that were set aside; None if they are in force, or there are none.
-
-    Rules are set aside as `{"if": [false, rules]}`, which has no result, so that the default variant is served.
+    """Returns the targeting rules that `rules=aside` has disabled, else None. They are stored as `{"if": [false,
+    rules]}`, which has no result, so the default variant is served.
     """
     match targeting:
         case {"if": [False, dict(rules)], **rest} if not rest:
@@ -99,7 +94,7 @@ def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValu
 
 
 def merged(definition: Definition, patch: Patch) -> Definition:
-    """Returns the definition after the patch, not yet validated. Raises Invalid for a null state."""
+    """Returns the patched definition, not yet validated. Raises Invalid if the patch sets `state` to null."""
     given = {name: getattr(patch, name) for name in patch.model_fields_set}
     if given.get("state", "ENABLED") is None:
         raise Invalid("state", "null is no state; use ENABLED or DISABLED")
@@ -111,7 +106,7 @@ def merged(definition: Definition, patch: Patch) -> Definition:
 
 
 def kind_of(value: JsonValue) -> str | None:
-    """Returns JSON's name of the value's type, None for null. (bool is an int to Python.)"""
+    """Returns `boolean`, `number`, `string` or `object` (also for a list); None for null."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int | float):
@@ -122,8 +117,8 @@ def kind_of(value: JsonValue) -> str | None:
 
 
 def plain_value(definition: Definition | None) -> str | None:
-    """Returns the text of a mirror, ignoring rules: `1` or `0`, a string as it is, else JSON. None: the key is
-    deleted.
+    """Returns the text that the flag's Redis keys get: the default variant as `1`, `0`, a plain string or JSON.
+    Targeting rules have no effect on it. Returns None if the keys are to be deleted.
     """
     if definition is None:
         return None
@@ -138,13 +133,13 @@ def plain_value(definition: Definition | None) -> str | None:
 
 
 def mirror_key(environment: Environment, key: str) -> str:
-    """Returns the Redis key that mirrors the flag, whatever its owner asked for."""
+    """Returns the Redis key that always holds the flag's value: `flag:<key>` or `flag:<environment>:<key>`."""
     return f"flag:{key}" if environment == Environment.PRODUCTION else f"flag:{environment}:{key}"
 
 
 def mirrored(change: Change) -> dict[str, str | None]:
-    """Returns Redis keys with their texts after the change (None: the key is deleted). `metadata.mirror` applies to
-    production alone.
+    """Returns the Redis keys that the change writes, with their new texts; None deletes a key. They include the key of
+    `metadata.mirror` if the change is of production.
     """
     value = plain_value(change.after)
     keys = {mirror_key(change.environment, change.key): value}

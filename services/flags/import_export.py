@@ -1,4 +1,4 @@
-"""Import and export of whole sets of flags in flagd's file format; an import is applied as a whole or not at all."""
+"""Exports and imports sets of flags in flagd's file format. An import is applied completely or not at all."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
 
 
 def flagd_file(flags: Sequence[Flag]) -> dict[str, Any]:
-    """Returns one environment's flags as a file that flagd reads too."""
+    """Returns one environment's flags as the content of a flagd file."""
     definitions = {
         flag.key: flag.definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         for flag in sorted(flags, key=lambda flag: flag.key)
@@ -29,20 +29,21 @@ def flagd_file(flags: Sequence[Flag]) -> dict[str, Any]:
 
 @dataclass
 class Parsed:
-    """The content of a parsed file."""
+    """The result of `parse`."""
 
     definitions: dict[FlagId, Definition] = field(default_factory=dict)
-    """The definitions that the file asks for."""
+    """The definitions in the file that have the right shape."""
     prefixes: dict[Environment, str] = field(default_factory=dict)
-    """The environments in the file, with the path to each."""
+    """The environments in the file → prefix of the paths of their faults: empty, or `environments.<name>.`."""
     faults: list[tuple[str, str]] = field(default_factory=list)
-    """Pairs of path and fault."""
+    """Pairs of the path in the file and the fault there."""
 
 
 def parse(document: Mapping[str, JsonValue], environment: Environment) -> Parsed:
-    """Parses a flagd file for one environment, or `{"environments": {<environment>: <flagd file>}}` for several.
+    """Parses a flagd file for `environment`, or `{"environments": {<environment>: <flagd file>}}` for several.
 
-    It expands `$evaluators` where `$ref` names them and merges the file's `metadata` into each flag, as flagd does.
+    As flagd does, it replaces each `$ref` by the named entry of `$evaluators`, and merges the file's `metadata` into
+    each flag. It collects faults instead of raising.
     """
     parsed = Parsed()
     several = document.get("environments")
@@ -86,11 +87,11 @@ def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: 
 
 
 class _NoEnd(Exception):
-    """Raised when expanding evaluators would not end, or not soon."""
+    """Raised when inserting evaluators would never end (a circle), or would make a rule too large."""
 
 
 class _Reader:
-    """Reads one flag of a file; `faults` collects what is wrong with it."""
+    """Parses one flag of a file, and collects its faults in `faults`."""
 
     def __init__(self, path: str, evaluators: Mapping[str, JsonValue], metadata: Mapping[str, JsonValue]) -> None:
         self.faults: list[tuple[str, str]] = []
@@ -123,7 +124,7 @@ class _Reader:
         return definition
 
     def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = ()) -> JsonValue:
-        """Returns the rule with its evaluators expanded; `within`: the evaluators around it. Raises _NoEnd."""
+        """Returns the rule with its `$ref`s replaced; `within` names the evaluators around it. Raises _NoEnd."""
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise _NoEnd("too large once its evaluators are inserted; use fewer references")
@@ -140,7 +141,7 @@ class _Reader:
 
 
 def _location(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Returns pydantic's location without the type that it tried (`metadata.owner.bool`)."""
+    """Returns pydantic's error location without the tried type that it appends for metadata (`metadata.owner.bool`)."""
     return tuple(str(part) for part in (loc[:2] if loc[:1] == ("metadata",) else loc))
 
 
@@ -151,7 +152,7 @@ def _message(fault: Any) -> str:
 
 
 def refuse(found: Sequence[tuple[str, str]]) -> None:
-    """Raises a Problem (422) that names every fault, if there is one."""
+    """Raises a Problem (422) that lists all of `found` (pairs of path and fault); returns if it is empty."""
     if found:
         errors = [{"field": path, "detail": detail} for path, detail in dict.fromkeys(found)]
         more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
@@ -160,10 +161,10 @@ def refuse(found: Sequence[tuple[str, str]]) -> None:
 
 
 def wanted(parsed: Parsed, flags: Flags, mode: Mode) -> Wanted:
-    """Returns what the import makes of all existing flags.
+    """Returns the definitions that the import stores; None for a flag that it deletes.
 
-    `merge` keeps flags that the file does not name, `replace` deletes them in the file's environments. Raises a Problem
-    (422) with every fault.
+    With `merge`, flags that the file does not name are kept; with `replace`, they are deleted in the file's
+    environments. Raises a Problem (422) that lists every fault.
     """
     after: dict[FlagId, Definition | None] = {}
     if mode == "replace":

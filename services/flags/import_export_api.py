@@ -23,7 +23,7 @@ File = dict[str, JsonValue]
 
 
 class ImportedView(View):
-    """One flag that the import changes, or would change."""
+    """One flag that the import changed, or would change in a dry run."""
 
     key: str
     environment: Environment
@@ -33,7 +33,7 @@ class ImportedView(View):
 
 
 class ImportView(View):
-    """The result of an import. `unchanged`: how many flags of the file had that definition already."""
+    """Answer of `POST /import`. `unchanged` counts flags of the file that already had that definition."""
 
     dry_run: bool
     mode: Mode
@@ -51,8 +51,8 @@ def import_export_router(cache: FlagCache, store: FlagStore) -> APIRouter:
             Literal["production", "canary", "all"], Query(description="`all`: one file for each environment.")
         ] = "production",
     ) -> dict[str, Any]:
-        """Returns flagd's flag definitions, which flagd reads as they are and `POST /import` takes back without loss;
-        with `environment=all`: `{"environments": {"production": …, "canary": …}}`.
+        """Returns the flags in flagd's file format; `POST /import` restores them without loss. With `environment=all`,
+        returns `{"environments": {"production": …, "canary": …}}`.
         """
         files = {each: flagd_file(cache.flags(each).flags()) for each in Environment}
         return {"environments": files} if environment == ALL else files[Environment(environment)]
@@ -68,9 +68,9 @@ def import_export_router(cache: FlagCache, store: FlagStore) -> APIRouter:
         mode: Annotated[Mode, Query(description="`replace` deletes flags that the file does not name.")] = "merge",
         dry_run: Annotated[bool, Query(description="Returns what would change, and writes nothing.")] = False,
     ) -> ImportView:
-        """Imports the file as a whole or not at all: 422 names every fault with its path
-        (`flags.set-message.targeting.if.0.wat`), and nothing is written. `$evaluators` and the file's `metadata` are
-        expanded into the flags that they are for.
+        """Imports the file completely or not at all. If it has faults, answers 422 with all of them, each with its path
+        (`flags.set-message.targeting.if.0.wat`), and writes nothing. Inserts `$evaluators` where flags refer to them,
+        and merges the file's `metadata` into each flag.
         """
         parsed = parse(document, environment)
         at, who = now(), actor(request.headers)

@@ -1,4 +1,4 @@
-"""Last evaluation of each flag, to find unused flags: kept in memory, written behind."""
+"""Records when each flag was last evaluated, to find unused flags. Times are kept in memory and written later."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,9 +11,7 @@ EVERY_FLAG = "*"  # no flag's key
 
 
 class LastUsed:
-    """Records evaluations at the cost of one dict entry each. Reading a plain mirror key in Redis leaves no
-    trace here.
-    """
+    """Records the time of each flag's last evaluation. Apps that read a flag's plain Redis key are not seen."""
 
     def __init__(self, store: FlagStore, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -22,24 +20,24 @@ class LastUsed:
         self._unwritten: dict[FlagId, datetime] = {}
 
     def note(self, environment: Environment, key: str = EVERY_FLAG) -> None:
-        """Records that one flag was evaluated, or all at once."""
+        """Records an evaluation of one flag now, or of all flags (the default)."""
         self._unwritten[FlagId(environment, key)] = self._now()
 
     def last(self, environment: Environment, key: str) -> datetime | None:
-        """Returns when the flag was last evaluated, by itself or among all."""
+        """Returns the time of the flag's last evaluation, alone or together with all flags; None if there was none."""
         times = [self.last_alone(environment, key), self.last_alone(environment, EVERY_FLAG)]
         return max((time for time in times if time), default=None)
 
     def last_alone(self, environment: Environment, key: str) -> datetime | None:
-        """Returns when it was last evaluated by itself: a client that fetches all flags does not show which it uses."""
+        """Returns the last request for this flag alone: a client that fetches all flags may not use this one."""
         flag_id = FlagId(environment, key)
         return self._unwritten.get(flag_id) or self._known.get(flag_id)
 
     async def write(self) -> None:
-        """Writes new times and reads those of other copies of the service.
+        """Writes new times to the store, then reads all times, also those that other instances of the service wrote.
 
-        Of two copies the later writer wins, so a time may be off by one interval. Raises RedisError, and then keeps the
-        times for the next try.
+        The last writer wins, so a time may be too old by one interval between writes. Raises RedisError; the times are
+        then kept for the next call.
         """
         times = dict(self._unwritten)
         if times:

@@ -49,7 +49,7 @@ def assemble(
     loops: Sequence[Loop] = (),
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
 ) -> FastAPI:
-    """Builds the service on any store."""
+    """Builds the service on the given store and cache."""
     token = settings.platform_token()
     last_used = LastUsed(store, now)
     views = Views(cache, last_used)
@@ -80,7 +80,7 @@ def assemble(
 
 
 def run() -> None:
-    """Runs the service until it gets a signal to stop."""
+    """Runs the service until SIGTERM or SIGINT."""
     configure_logging()
     # The evaluator logs an error for each evaluation without a targeting key, as many as apps ask for.
     logging.getLogger("openfeature.contrib").setLevel(logging.CRITICAL)

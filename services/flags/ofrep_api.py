@@ -1,6 +1,6 @@
-"""OFREP, the OpenFeature Remote Evaluation Protocol, version 1: every OpenFeature SDK is a client of it.
+"""Implements OFREP, the OpenFeature Remote Evaluation Protocol, version 1, which every OpenFeature SDK can speak.
 
-https://github.com/open-feature/protocol: service/openapi.yaml, and ADR 8 for the stream.
+Specification: https://github.com/open-feature/protocol, service/openapi.yaml, and its ADR 8 for the stream.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from shared.errors import Problem
 from shared.models import Environment, View
 from shared.store import RedisError
 
-In = Annotated[Environment, Query(description="For the platform's token; an app's token selects its own.")]
+In = Annotated[Environment, Query(description="Used with the platform's token; an app's token selects its own.")]
 
 
 class OfrepRequest(View):
@@ -36,9 +36,7 @@ class OfrepRequest(View):
 
 
 class OfrepEvaluation(View):
-    """The result for one flag. `value` is absent where the client's own default counts (disabled, or no default
-    variant).
-    """
+    """The value of a flag; `value` is absent if the flag is disabled or has no default, so the client uses its own."""
 
     key: str
     value: JsonValue = None
@@ -48,7 +46,7 @@ class OfrepEvaluation(View):
 
 
 class OfrepError(View):
-    """The error for one flag; `key` is absent if the request was for all flags."""
+    """The error of one flag; `key` is absent if the whole request for all flags failed."""
 
     key: str | None = None
     errorCode: Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL", "FLAG_NOT_FOUND"]
@@ -56,8 +54,8 @@ class OfrepError(View):
 
 
 class EventStream(View):
-    """An event stream of changes. Open `url` as it is, by EventSource for instance; it holds a ticket that is good for
-    that alone.
+    """The address of a stream of change notifications. Open `url` unchanged, for instance with EventSource; it contains
+    a ticket that gives access to that stream only.
     """
 
     type: Literal["sse"] = "sse"
@@ -71,7 +69,7 @@ class OfrepBulk(View):
 
 
 class OfrepRoute(APIRoute):
-    """Answers errors in OFREP's format, not in RFC 9457's."""
+    """Answers errors in OFREP's format instead of RFC 9457's."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()
@@ -108,9 +106,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         asked: Annotated[OfrepRequest | None, body] = None,
         environment: In = Environment.PRODUCTION,
     ) -> JSONResponse:
-        """Evaluates one flag by the OpenFeature Remote Evaluation Protocol. An app's token selects its own
-        environment.
-        """
+        """Evaluates one flag. An app's token selects the app's environment."""
         where = _environment(request, environment)
         evaluation = cache.evaluate(where, key, asked.context if asked else {})
         last_used.note(where, key)
@@ -132,11 +128,11 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         environment: In = Environment.PRODUCTION,
         if_none_match: Annotated[str | None, Header(description="ETag of an earlier answer.")] = None,
         flag_config_etag: Annotated[
-            str | None, Query(alias="flagConfigEtag", description="`etag` of the event that led to this request.")
+            str | None, Query(alias="flagConfigEtag", description="`etag` in the stream's event.")
         ] = None,
     ) -> Response:
-        """Evaluates all flags; a flag that cannot be evaluated has its error in its place. The ETag depends on the
-        flags of the environment and on the context. `eventStreams` says where changes are announced at once.
+        """Evaluates all flags; a flag that cannot be evaluated has an error in place of its value. The ETag depends on
+        the flags and on the context. `eventStreams` has the address of the stream that announces changes.
         """
         where = _environment(request, environment)
         context = asked.context if asked else {}
@@ -166,10 +162,11 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         environment: In = Environment.PRODUCTION,
         last_event_id: Annotated[str | None, Header(description="Sent by EventSource when it connects again.")] = None,
     ) -> AsyncIterator[ServerSentEvent]:
-        """Sends server-sent events: `message`, whose data is `{"type": "refetchEvaluation", "etag", "lastModified"}`,
-        at each change of the environment's flags, and first of all, so that nothing is lost between a client's
-        evaluation and its stream. Not first if `Last-Event-ID` says that the client knows. A comment every 15 s keeps
-        it open. Token as for evaluation, or the ticket of `eventStreams`.
+        """Sends a server-sent event at each change of the environment's flags: `message` with the data `{"type":
+        "refetchEvaluation", "etag", "lastModified"}`. The stream begins with the current state, so a client misses no
+        change between its evaluation and the stream; a client that sends the current ETag as `Last-Event-ID` does not
+        get that first event. A comment every 15 s keeps the connection open. Takes the same token as evaluation, or the
+        ticket in `eventStreams`.
         """
         where = _environment(request, environment)
         seen = f'"{last_event_id}"' if last_event_id else None
@@ -201,7 +198,7 @@ def _evaluate(cache: FlagCache, where: Environment, key: str, context: dict[str,
 
 
 def _success(evaluation: Evaluation) -> dict[str, Any]:
-    """Returns OFREP's success. `variant` is always there: OpenFeature's Python provider fails without it."""
+    """Returns OFREP's success body, always with `variant`: OpenFeature's Python provider fails without it."""
     answer = {
         "key": evaluation.key,
         "variant": evaluation.variant,
@@ -217,6 +214,6 @@ def _error(key: str | None, code: str, details: str) -> dict[str, Any]:
 
 
 def _environment(request: Request, asked: Environment) -> Environment:
-    """Returns the environment of the app's token; the platform's token may ask for any."""
+    """Returns the environment of the app's token or ticket; for the platform's token, `asked`."""
     environment: Environment = getattr(request.state, "environment", asked)
     return environment

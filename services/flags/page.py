@@ -1,4 +1,4 @@
-"""View models of the flags' pages. No state is changed here."""
+"""Prepares and renders the pages about flags. Reads only."""
 
 import hashlib
 import json
@@ -20,8 +20,8 @@ HISTORY_SHOWN = 20
 
 
 class Panel(NamedTuple):
-    """One flag in one environment, as the page shows it. `seen`: the version on which a switch from this page
-    depends.
+    """One flag in one environment, as the page shows it. `seen` is the ETag (without quotes) that the switch's form
+    sends, so that a switch is refused if the flag changed since.
     """
 
     environment: Environment
@@ -36,17 +36,15 @@ class Panel(NamedTuple):
 
 
 class HistoryEntry(NamedTuple):
-    """One entry of the history, as the page shows it."""
-
     change: Change
     differences: list[Difference]
 
 
 class FlagPages:
-    """Renders the pages.
+    """Renders the pages as HTML.
 
-    `hostname`: that of the request's URL, under which the reader finds the other services' pages too. `seen`: the
-    digest that a page polls with; methods return None if nothing on it has changed.
+    `hostname` is the host in the request's URL, used in links to the other services' pages. `seen` is the digest of the
+    page that the browser shows; methods return None if the page would be the same.
     """
 
     def __init__(self, views: Views, last_used: LastUsed, settings: SharedSettings) -> None:
@@ -56,7 +54,7 @@ class FlagPages:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def all(self, seen: str | None, hostname: str | None) -> str | None:
-        """Renders every flag, by key, in every environment."""
+        """Renders all flags, sorted by key, in all environments."""
         keys = sorted({view.key for environment in Environment for view in self._views.all(environment)})
         flags = [(key, self._panels(key)) for key in keys]
         return self._unless_seen(seen, "flags.html", hostname, flags=flags, url=self._settings.outside_url("flags"))
@@ -64,7 +62,7 @@ class FlagPages:
     def flag(
         self, key: str, changes: list[tuple[str, Change]], newest: bool, seen: str | None, hostname: str | None
     ) -> str | None:
-        """Renders one flag with that page of its history. Raises NotFound if the flag never existed."""
+        """Renders one flag with one page of its history (`changes`). Raises NotFound if it never existed."""
         panels = self._panels(key)
         if not changes and not any(panel.flag for panel in panels):
             raise NotFound(f"there has never been a flag {key}; the page / lists those there are")
@@ -75,7 +73,7 @@ class FlagPages:
         )
 
     def problem(self, title: str, detail: str, key: str, hostname: str | None) -> str:
-        """Renders why a switch was not made."""
+        """Renders the page that says why a switch was refused."""
         return self._render("problem.html", hostname, title=title, detail=detail, key=key)
 
     def _unless_seen(self, seen: str | None, template: str, hostname: str | None, **context: Any) -> str | None:
@@ -109,5 +107,5 @@ class FlagPages:
 
 
 def _coarse(at: datetime | None) -> datetime | None:
-    """Rounds down to ten seconds, so that the page does not change with every evaluation."""
+    """Rounds the time down to ten seconds, so that not every evaluation changes the page."""
     return at and at.replace(second=at.second // 10 * 10, microsecond=0)

@@ -1,4 +1,4 @@
-"""REST: the page of all flags, and the switch behind its buttons."""
+"""Serves the page of all flags, and the call behind its buttons."""
 
 from typing import Annotated
 
@@ -40,10 +40,10 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
             Rules,
             Query(description="`keep`: rules decide first; `aside`: everybody gets `to`; `back`: rules are restored."),
         ] = "keep",
-        seen: Annotated[str | None, Query(max_length=64, description="As If-Match, for forms; without quotes.")] = None,
+        seen: Annotated[str | None, Query(max_length=64, description="If-Match without quotes, for forms.")] = None,
     ) -> FlagView | Response:
-        """Enables the flag and makes `to` its default variant; with `rules=aside` that is a kill switch: everybody gets
-        `to`, whatever the targeting says (which is kept, for `rules=back`). A browser is sent back to its page.
+        """Enables the flag and makes `to` its default variant. With `rules=aside` it is a kill switch: everyone gets
+        `to`, and the disabled rules are kept for `rules=back`. A browser is redirected to the page that it came from.
         """
         if seen is not None:
             condition = Precondition(if_match=f'"{seen}"')
@@ -75,6 +75,6 @@ def _problem_page(pages: FlagPages, problem: Problem, key: str, request: Request
 
 
 def _back(request: Request, key: str) -> str:
-    """Returns the page that the button is on: the flag's own if the referer's address says so, else the list."""
+    """Returns the address of the button's page: the flag's own if the Referer header names it, else the list."""
     came_from = request.headers.get("referer", "").partition("?")[0]
     return f"/flags/{key}" if came_from.endswith(f"/flags/{key}") else f"/#{key}"

@@ -1,4 +1,4 @@
-"""Store of flags in Redis. See also app_user_store.py."""
+"""Stores flags in Redis."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -20,11 +20,11 @@ HISTORY_KEPT = 1000
 
 
 class FlagStore:
-    """Stores flags; several copies of the service may write at once. A write is atomic; every method raises RedisError
-    when Redis is out of reach. Keys:
+    """Stores flags. Several instances of the service may write at once; each write is atomic. Methods raise RedisError
+    when Redis does not answer. Keys:
 
-    `flags:flag:<environment>`: hash key → Flag.
-    `flags:evaluated:<environment>`: hash key → time.
+    `flags:flag:<environment>`: hash of flag key → Flag.
+    `flags:evaluated:<environment>`: hash of flag key → time.
     `flags:history:<key>`: stream of Change, about the last 1000.
     `flags:version`, `flags:mirror` and the channel `flags:changed`: see the constants.
     """
@@ -38,7 +38,7 @@ class FlagStore:
         return int(await self._redis.get(VERSION) or 0)
 
     async def load(self) -> tuple[int, list[Flag]]:
-        """Returns all flags with their version, consistently."""
+        """Returns the version and all flags, read in one transaction."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(VERSION)
             for environment in Environment:
@@ -47,12 +47,12 @@ class FlagStore:
         return int(version or 0), [Flag.model_validate_json(text) for texts in flags for text in texts]
 
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Calls `decide` with the flags of these keys in every environment (None: all flags), and stores what it
-        returns (None: no such flag) with version, history, mirrors and events.
+        """Calls `decide` with the flags of these keys in all environments (None: all flags), and stores the definitions
+        that it returns (None deletes a flag) in one transaction with the version, history, mirror keys and events.
 
-        Returns the changes, an empty list if nothing differs. An exception of `decide` ends the call without a change;
-        `decide` is called again if another writer was first. Raises Conflict if a mirror's name belongs to another
-        flag.
+        Returns the changes, or an empty list if nothing differs. If another writer comes first, `decide` is called
+        again with its result. An exception of `decide` is passed on, and nothing is stored. Raises Conflict if
+        `metadata.mirror` names a Redis key that another flag owns.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             while True:
@@ -72,9 +72,8 @@ class FlagStore:
                     continue
 
     async def announced(self, timeout_s: float) -> None:
-        """Returns soon after any change, and after `timeout_s` at the latest; sometimes without a change.
-
-        A change during an outage or before the first call may go unannounced: compare `version()`.
+        """Waits up to `timeout_s` seconds for the announcement of a change; may return early without one. A change
+        before the first call or while Redis is down may not be announced, so compare `version()` afterwards.
         """
         if self._channel is None:
             channel = self._redis.pubsub()
@@ -83,8 +82,8 @@ class FlagStore:
         await self._channel.get_message(timeout=timeout_s)
 
     async def history(self, key: str, *, limit: int, before: str | None = None) -> list[tuple[str, Change]]:
-        """Returns the changes of a flag with their ids, newest first, those older than the id `before`. The history
-        outlives the flag.
+        """Returns up to `limit` changes of the flag that are older than the id `before`, newest first, each with its
+        id. A deleted flag keeps its history.
         """
         newest = f"({before}" if before else "+"
         entries: Any = await self._redis.xrevrange(_history(key), max=newest, count=limit)
@@ -98,7 +97,7 @@ class FlagStore:
             await pipe.execute()
 
     async def evaluated(self) -> dict[FlagId, datetime]:
-        """Returns what `note_evaluated` stored; a flag's entry is deleted with the flag."""
+        """Returns the times that `note_evaluated` stored; deleting a flag also deletes its time."""
         found: dict[FlagId, datetime] = {}
         for environment in Environment:
             times: Any = await self._redis.hgetall(_evaluated(environment))

@@ -1,4 +1,4 @@
-"""Validation of definitions: finds every fault, with its path and the remedy."""
+"""Validates definitions: finds every fault, with its path and a remedy."""
 
 import json
 import math
@@ -21,7 +21,7 @@ KNOWN_OPERATORS = (OPERATORS.keys() | {"if", "?:", "and", "or", "filter", "reduc
 
 
 def check(definition: Definition) -> None:
-    """Raises Invalid with the path to each fault: one malformed flag would stop the evaluation of all."""
+    """Raises Invalid that lists every fault with its path: one malformed flag would stop the evaluation of all."""
     if found := list(faults(definition)):
         invalid = Invalid(*found[0])
         invalid.extra["errors"] = [{"field": path, "detail": fault} for path, fault in found]
@@ -29,9 +29,7 @@ def check(definition: Definition) -> None:
 
 
 def faults(definition: Definition) -> Iterator[tuple[str, str]]:
-    """Yields path and fault (with the remedy) of everything that is wrong. The size is checked only if all else is
-    right.
-    """
+    """Yields (path, fault with remedy) for each fault. Checks the size only if nothing else is wrong."""
     found = [*_faults_of_variants(definition), *_faults_of_rules(definition), *_faults_of_metadata(definition.metadata)]
     yield from found or _faults_of_size(definition)
 
@@ -84,8 +82,8 @@ def _faults_of_size(definition: Definition) -> Iterator[tuple[str, str]]:
 
 
 def _faults(rule: JsonValue, path: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Yields path and fault of each part on which the evaluator would fail, or which it would silently take for a
-    value.
+    """Yields (path, fault with remedy) for each part of the rule on which the evaluator would fail, or which it would
+    silently treat as a constant; for instance an unknown operator.
     """
     if depth > MAX_DEPTH:
         yield path, f"the rule is nested deeper than {MAX_DEPTH}; split it"

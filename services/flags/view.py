@@ -1,4 +1,4 @@
-"""Views of flags: the definition with the platform's knowledge of it."""
+"""Builds the JSON views of flags: a definition, and what the service knows about it."""
 
 from datetime import datetime
 
@@ -11,8 +11,8 @@ from shared.models import Environment, View
 
 
 class FlagView(Definition):
-    """A flag in one environment. `evaluated_at`: last evaluation over OFREP, by itself or among all flags; null if
-    there was none since recording began, or only reads of a mirror key, which leave no trace.
+    """A flag in one environment. `evaluated_at` is the time of the last evaluation over OFREP, alone or with all flags;
+    null if there was none. Apps that read a plain Redis key are not counted.
     """
 
     key: str
@@ -23,7 +23,7 @@ class FlagView(Definition):
 
 
 class ChangeView(View):
-    """One change of a flag; `before` is null if the flag was made, `after` if it was deleted."""
+    """A change of a flag. `before` is null if the change created the flag, `after` if it deleted it."""
 
     id: str
     at: datetime
@@ -39,7 +39,7 @@ def change_view(entry_id: str, change: Change) -> ChangeView:
 
 
 class Views:
-    """Builds views from memory. Methods raise Unavailable before the flags were first read from Redis."""
+    """Builds views from the cache. Methods raise Unavailable before the first successful read from Redis."""
 
     def __init__(self, cache: FlagCache, last_used: LastUsed) -> None:
         self._cache = cache
@@ -50,8 +50,8 @@ class Views:
         return [self._view(flag) for flag in self._cache.flags(environment).flags()]
 
     def one(self, key: str, environment: Environment | None) -> tuple[FlagView, str]:
-        """Returns the flag in that environment, or in the first that has it, and its ETag there, or everywhere. Raises
-        NotFound.
+        """Returns the flag and its ETag in that environment; for None, the flag in the first environment that has it
+        and its ETag over all. Raises NotFound.
         """
         flags = self.everywhere(key)
         ids = [flag_id for flag_id in flag_ids(key, environment) if flag_id in flags]

@@ -1,8 +1,8 @@
-"""The proxy routes visitors to releases: it writes Envoy's configuration, runs canary rollouts and counts traffic.
+"""Routes visitors to releases: it writes Envoy's configuration, runs canary rollouts and counts traffic.
 
-Envoy serves the visitors and outlives this service. Rollout: progressing ⇄ paused → promoted | aborted; a failed
-promotion pauses it until a person resumes it, a deployer that is silent for 5 s until that answers again. Packages and
-modules, each of which may import only those above it:
+Envoy serves the visitors, also while this service is down. States of a rollout: progressing ⇄ paused → promoted |
+aborted. A failed promotion pauses it until a person resumes it; a deployer that has not answered for 5 s pauses it
+until the deployer answers again. Packages and modules, each of which may import only those above it:
 
 routes/     the domain: routes, endpoints, rollouts and their evidence, deployer liveness, storage in Redis
 envoy/      Envoy's bootstrap, clusters, routes and files; its admin interface

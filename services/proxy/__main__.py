@@ -1,4 +1,4 @@
-"""`python -m services.proxy`."""
+"""Entry point: `python -m services.proxy`."""
 
 from services.proxy.main import run
 

@@ -4,4 +4,4 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Has no settings besides the shared ones: launcher and proxy must agree on Envoy's ports and folder."""
+    """The shared settings: launcher and proxy must agree on Envoy's ports and folder."""

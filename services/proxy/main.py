@@ -35,7 +35,7 @@ DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Builds the service's app from the state on disk; rewrites Envoy's files only where they differ."""
+    """Builds the service's app from the state on disk, and rewrites those of Envoy's files that differ from it."""
     prepare(settings)
     folder = envoy_folder(settings)
     redis = connect(settings.redis_connection_url())

@@ -11,7 +11,7 @@ from shared.errors import Unavailable
 
 
 class TrafficCollector(Collector):
-    """Exports gauges rather than counters, since the figures start again at 0 with each epoch."""
+    """Exports gauges instead of counters, because the figures start again at 0 in each epoch."""
 
     def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:
         self._control = control
@@ -20,7 +20,9 @@ class TrafficCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         labels = ["app", "track", "release"]
         requests = GaugeMetricFamily("slipway_requests", "Requests answered in this epoch.", labels=labels)
-        errors = GaugeMetricFamily("slipway_errors", "Of these with a status of 500 and above.", labels=labels)
+        errors = GaugeMetricFamily(
+            "slipway_errors", "Requests of this epoch with a status of 500 and above.", labels=labels
+        )
         try:
             routes = list(self._control.routes.values())
         except Unavailable:

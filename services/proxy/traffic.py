@@ -1,4 +1,4 @@
-"""Counts requests, errors and latencies per track from readings of Envoy's counters. No I/O, no clock."""
+"""Counts requests, errors and latencies per track, from successive readings of Envoy's counters. Pure."""
 
 import secrets
 from collections import defaultdict
@@ -16,7 +16,7 @@ Releases = tuple[str | None, str | None]
 
 @dataclass
 class TrackCounters:
-    """The counts of one app in one epoch."""
+    """The counts of one app's tracks in one epoch."""
 
     epoch: str
     releases: Releases
@@ -26,10 +26,10 @@ class TrackCounters:
 
 
 class RequestCounts:
-    """Adds up differences between readings, so that requests stay counted after their instance has gone.
+    """Adds up the increases between readings, so requests stay counted after their instance has been removed.
 
-    The first reading sets the baseline. An app's epoch ends when Envoy restarts or a track's release changes; its
-    counts then start at 0.
+    The first reading only sets the baseline. An app's counts start again at 0, with a new epoch, when Envoy restarts or
+    a track has another release.
     """
 
     def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
@@ -41,13 +41,13 @@ class RequestCounts:
         self._failing: set[str] = set()
 
     def reset(self) -> None:
-        """Resets all counts after a restart of Envoy, whose counters began at 0 again."""
+        """Starts all counts again at 0. Call it after a restart of Envoy, whose counters then begin at 0 too."""
         self._tallies.clear()
         self._latencies = {}
         self._hosts = {}
 
     def add_requests(self, routes: Iterable[Route], clusters: Clusters) -> None:
-        """Adds the requests and errors of all hosts since the last reading."""
+        """Adds the requests and errors since the last reading, counted at instances of each track's current release."""
         counters = {(host.cluster, host.address): (host.answered, host.errors) for host in clusters.hosts}
         before = counters if self._hosts is None else self._hosts
         for route in routes:
@@ -64,8 +64,8 @@ class RequestCounts:
     def add_latencies(self, routes: Iterable[Route], clusters: Clusters, latencies: Mapping[str, Latency]) -> None:
         """Adds the latencies since the last reading.
 
-        Latencies of the split are left out of a window in which it failed over to stable, and of the next one, since
-        Envoy's histograms come up to 1 s late.
+        If requests of the canary's share fell back to stable in that time, its latencies are left out, as Envoy does
+        not say which host answered; also at the next reading, because Envoy's histograms are up to 1 s late.
         """
         before = latencies if self._latencies is None else self._latencies
         for route in routes:
@@ -83,7 +83,7 @@ class RequestCounts:
         self._le_ms = next((latency.le_ms for latency in latencies.values()), self._le_ms)
 
     def view(self, route: Route) -> TrafficView:
-        """Returns the app's figures in its current epoch."""
+        """Returns the app's figures of its current epoch."""
         tally = self._tally(route)
         total = sum(tally.requests.values())
         return TrafficView(
@@ -135,7 +135,7 @@ def _failed_over(route: Route, clusters: Clusters, before: Latency | None, after
 
 
 def _increase(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
-    """Returns the increase of both counters; a counter that fell belongs to a new host at the old address."""
+    """Returns the increases of (requests, errors); if requests fell, the host is new and its counters are returned."""
     if after[0] < before[0]:
         return after
     return after[0] - before[0], max(0, after[1] - before[1])

@@ -1,4 +1,4 @@
-"""Computes the digest of a directory artifact: build when it seals the artifact, the deployer before it is released."""
+"""Computes the digest of a directory artifact: build stores it, the deployer compares it before a release."""
 
 import hashlib
 import os
@@ -11,12 +11,10 @@ _EXECUTABLE = 0o111
 
 
 def directory_digest(path: Path) -> str:
-    """Returns `sha256:…` over the sorted relative paths, kinds, executable bits, link targets and contents below
-    `path`.
+    """Returns `sha256:…` over all entries below `path`: relative path, kind, executable bit, link target and content.
 
-    Entries named `__pycache__` are left out: Python may write them at any time. Reads every file, so call it in a
-    thread; some thousand files take well under a second. Raises FileNotFoundError if there is no such directory,
-    OSError if an entry cannot be read.
+    Leaves out `__pycache__`, because Python writes there at any time. Reads every file, so call it in a thread. Raises
+    FileNotFoundError if there is no such directory, OSError if an entry cannot be read.
     """
     total = hashlib.sha256()
     for entry in _entries(os.fspath(path), ""):
@@ -25,7 +23,7 @@ def directory_digest(path: Path) -> str:
 
 
 def _entries(folder: str, prefix: str) -> Iterator[bytes]:
-    """Yields fixed fields for each entry; a path cannot hold NUL, so two different trees give different bytes."""
+    """Yields bytes for each entry. Paths end with NUL, which no path contains: two trees never give the same bytes."""
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if entry.name != SKIPPED), key=lambda entry: os.fsencode(entry.name))
     for entry in entries:

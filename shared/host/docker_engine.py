@@ -1,5 +1,5 @@
-"""Holds what build and deployer share about a Docker Engine: the labels by which a stack finds its own objects, the
-check for `/ready`, and the watch over its socket. This file imports no Docker client.
+"""Holds what build and deployer share about a Docker Engine: labels of a stack's objects, the check for `/ready`, and a
+loop that notices a new socket. Imports no Docker client.
 """
 
 import asyncio
@@ -29,9 +29,8 @@ def socket_watch(environment: Mapping[str, str]) -> Loop:
 
 
 class SocketWatch:
-    """Calls `end` once the engine's socket was replaced; `step` is run by a loop. A container keeps the very socket
-    that was mounted into it, while an engine restarted under its running containers listens on a new one: the
-    container, started again, gets that.
+    """Calls `end` when the engine's socket was replaced. An engine that restarts listens on a new socket file, but a
+    running container keeps the old one; only a restarted container gets the new one.
     """
 
     def __init__(self, environment: Mapping[str, str], end: Callable[[], None]) -> None:
@@ -49,7 +48,7 @@ class SocketWatch:
 
 
 def no_answer(error: BaseException) -> str:
-    """Returns the fault and the remedy, in words for a person."""
+    """Returns why the engine does not answer, and the remedy, as a sentence for people."""
     if PERMISSION in str(error):
         return (
             "the Docker Engine's socket refuses this user (permission denied); give it the group of the socket: "
@@ -60,9 +59,9 @@ def no_answer(error: BaseException) -> str:
 
 
 async def engine_check(ask: Callable[[], object]) -> str | None:
-    """Returns None if the engine answers, else the reason for `/ready`, within 1.5 s (WAITED_S). `ask` runs in a
-    thread, raises its client's errors, and should give up after 1 s (ASKED_S). While all threads wait for an engine
-    that hangs, `ask` may never start.
+    """Returns None if the engine answers, else the reason as a sentence for `/ready`; within 1.5 s in either case.
+    `ask` calls the engine in a thread, and should itself give up after 1 s. If all threads are busy, it may never
+    start.
     """
     try:
         await asyncio.wait_for(asyncio.to_thread(ask), WAITED_S)

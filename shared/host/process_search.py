@@ -1,4 +1,4 @@
-"""Finds processes by a marker in their environment, in whichever process group or session they are."""
+"""Finds processes by a variable in their environment, in any process group or session."""
 
 import contextlib
 import time
@@ -9,9 +9,9 @@ LOOK_AGAIN_S = 0.01
 
 
 def marked_pids(name: str, value: str) -> list[int]:
-    """Returns the pids of living processes that began with `name=value` in their environment; the environment of other
-    users' processes cannot be read. Blocks for some 30 ms: an empty first look is repeated, since a process that is
-    just being started shows no environment, and a listing misses processes forked meanwhile.
+    """Returns the pids of living processes that were started with `name=value` in their environment; other users'
+    processes are not found. Blocks for about 30 ms; if it finds none, it looks once more, because a process that is
+    just starting shows no environment yet, and a new fork may be missing in the list.
     """
     found = _look(name, value)
     if not found:

@@ -1,4 +1,4 @@
-"""Divides the subnet of the apps' network (decision 18). Only the standard library: `make up` has no packages."""
+"""Divides the subnet of the apps' network (decision 18). Imports no packages, because `make up` has none."""
 
 from ipaddress import ip_network
 
@@ -7,8 +7,8 @@ SMALLEST = 25  # bits: an eighth of a smaller subnet is too little for the platf
 
 
 def range_of(subnet: str) -> str | None:
-    """Returns the eighth of `subnet` (CIDR) from which the engine gives addresses; None if the subnet is smaller than
-    a /25 or is IPv6. Raises ValueError, with the remedy, if it is no subnet.
+    """Returns the eighth of `subnet` (CIDR) from which the engine gives out addresses; None if the subnet is smaller
+    than /25 or IPv6. Raises ValueError with a remedy if it is not a subnet.
     """
     try:
         whole = ip_network(subnet)

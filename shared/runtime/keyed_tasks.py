@@ -1,4 +1,4 @@
-"""Tasks in the background, at most one at a time for each key."""
+"""Runs background tasks, at most one at a time for each key."""
 
 import asyncio
 import logging
@@ -14,10 +14,9 @@ RETRY_S = 0.5
 
 
 class KeyedTasks:
-    """Runs at most one task for each key, and at most `at_a_time` in all.
-
-    `on_end` is called after each. What a task raises is logged, and its key may be begun again after 0.5 s. A key that
-    is busy is not queued: the caller starts it again when `on_end` is called.
+    """Runs at most one task for each key, and at most `at_a_time` tasks in all. Nothing is queued: if there is no room,
+    the caller calls `start` again after `on_end`, which is called at the end of each task. An exception of a task is
+    logged; its key can start again after 0.5 s.
     """
 
     def __init__(self, name: str, on_end: Callable[[], None] = lambda: None, *, at_a_time: float = math.inf) -> None:
@@ -32,17 +31,17 @@ class KeyedTasks:
         return key in self._tasks
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Returns True if `start` would begin it now."""
+        """Returns True if `start` would start a task for this key now."""
         is_due = time.monotonic() >= self._not_before.get(key, 0.0)
         return is_due and key not in self._tasks and len(self._tasks) < self._at_a_time
 
     def start(self, key: Hashable, make: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
-        """Begins it, if there is room for it; after it ended well, it is not begun again for `pause_s`."""
+        """Starts the task that `make` returns, if there is room; after a success the key pauses for `pause_s`."""
         if self.has_room_for(key):
             self._tasks[key] = asyncio.create_task(self._run(key, make, pause_s), name=f"{self._name}: {key}")
 
     def cancel(self, key: Hashable) -> None:
-        """Cuts it off, if it runs; in any case it may be begun again at once."""
+        """Cancels the key's task, if one runs, and ends the key's pause: `start` can start a new task at once."""
         self._not_before.pop(key, None)
         if (task := self._tasks.pop(key, None)) is not None:
             task.cancel()
@@ -50,7 +49,7 @@ class KeyedTasks:
             task.add_done_callback(self._cut_off.discard)
 
     async def close(self) -> None:
-        """Cancels all, and waits until they have ended."""
+        """Cancels all tasks and waits until they have ended."""
         await cancel([*self._tasks.values(), *self._cut_off])
 
     async def _run(self, key: Hashable, make: Callable[[], Awaitable[None]], pause_s: float) -> None:

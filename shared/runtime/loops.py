@@ -1,4 +1,4 @@
-"""Runs background loops whose liveness `/ready` reports."""
+"""Runs background loops, and lets `/ready` report those that fail."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,13 @@ log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Runs `step` every `every_s` seconds, and at once after `wake()` or after `woken` is set.
+    """Runs `step` every `every_s` seconds, and at once after `wake()` or when the event `woken` is set. Each step
+    clears `woken`, so give every loop an event of its own; objects that must wake the loop and are made before it get
+    `woken.set`.
 
-    `woken` is one loop's alone, for each step clears it. Whoever has to wake the loop, and is made before it, gets
-    `woken.set` in its constructor.
-
-    A step that raises is run again after a back-off (doubling from `every_s`, at least 0.1 s, at most 5 s); the first
-    failure of a row is logged. The loop is stale when no step has succeeded for `stale_s` seconds; `/ready` then says
-    so.
+    A step that raises is run again after a back-off (doubling from `every_s`, at least 0.1 s, at most 5 s); only the
+    first of several failures in a row is logged. After `stale_s` seconds without a successful step the loop is stale,
+    and `/ready` reports it.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class Loop:
         self._woken = woken or asyncio.Event()
 
     def wake(self) -> None:
-        """Ends the current wait, so that the next step runs at once."""
+        """Ends the current wait: the next step runs at once."""
         self._woken.set()
 
     def stale(self) -> str | None:
@@ -52,7 +51,7 @@ class Loop:
         return f"no step of {self.name} has ended well for {silent_s:.0f} s: {self.error or 'still running'}"
 
     async def run(self) -> None:
-        """Runs steps until it is cancelled."""
+        """Runs steps until this task is cancelled."""
         failures = 0
         while True:
             self._woken.clear()
@@ -71,9 +70,7 @@ class Loop:
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels each task, repeatedly, and returns when all are done. (redis-py on Python 3.11 can swallow a
-    cancellation, so that one `cancel()` is not enough.)
-    """
+    """Cancels the tasks until all are done: redis-py on Python 3.11 can swallow a single cancellation."""
     pending = set(tasks)
     while pending:
         for task in pending:
@@ -83,7 +80,7 @@ async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 @contextlib.asynccontextmanager
 async def running(loops: Sequence[Loop]) -> AsyncIterator[None]:
-    """Runs the loops for the duration of the block, and cancels them at its end."""
+    """Runs the loops in the background during the `async with` block."""
     tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in loops]
     try:
         yield

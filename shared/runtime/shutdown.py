@@ -1,4 +1,4 @@
-"""Runs a callback when the process receives SIGTERM or SIGINT, before uvicorn cuts open streams."""
+"""Calls a function on SIGTERM or SIGINT, before uvicorn cuts open streams."""
 
 import asyncio
 import contextlib
@@ -11,8 +11,8 @@ from typing import Any
 
 @contextlib.asynccontextmanager
 async def at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
-    """Calls `close` in the event loop on SIGTERM or SIGINT, and again at the end of the block: it must be idempotent.
-    uvicorn waits 1 s for open streams without notifying them, then cuts each with an error.
+    """Calls `close` in the event loop on SIGTERM or SIGINT, and again at the end of the block, so it must be
+    idempotent. It should end open streams: uvicorn cuts them with an error after 1 s, without a notice.
     """
     loop = asyncio.get_running_loop()
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}

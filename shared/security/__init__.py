@@ -1,4 +1,4 @@
-"""Authenticates callers and encrypts secrets: the token, credentials derived from it, the vault for stored secrets.
+"""Authenticates callers by the platform's token, derives credentials from it, and encrypts stored secrets.
 
 May import `config` and `errors`. Imported by build, deployer and flags, and by `web`.
 """

@@ -17,8 +17,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def derived_secret(token: str, purpose: str) -> str:
-    """Returns the secret for one purpose (`flags:production`, `redis:app`), 64 hex digits that do not reveal the token.
-    It is deterministic: the service that hands it out and the one that checks it need no communication.
+    """Returns a secret for one purpose (`flags:production`, `redis:app`): 64 hex digits, from which the token cannot be
+    computed. Deterministic, so two services get the same secret without communication.
     """
     return hmac.new(token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
@@ -29,11 +29,8 @@ def same_secret(given: str, expected: str) -> bool:
 
 
 class TokenAuth:
-    """ASGI middleware that lets a request through only if its path is public or its token is right; else it answers 401
-    or 403.
-
-    `accepts(scope, token)` may let further tokens in (the flags service: an app's evaluation token). It fails closed:
-    every route that is not declared public needs the token.
+    """ASGI middleware that passes a request on if its path is public or its token is right, and otherwise answers 401
+    or 403. Every path that is not declared public needs the token. `accepts(scope, token)` may accept further tokens.
     """
 
     def __init__(
@@ -83,7 +80,7 @@ class TokenAuth:
 
 
 def basic_login(authorization: str) -> tuple[str, str]:
-    """Returns user and password from a header `Authorization: Basic`; two empty texts from any other header."""
+    """Returns (user, password) from the header `Authorization: Basic …`; two empty texts for any other header."""
     scheme, _, value = authorization.partition(" ")
     try:
         login = base64.b64decode(value.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
@@ -94,8 +91,8 @@ def basic_login(authorization: str) -> tuple[str, str]:
 
 
 def _is_cross_site(headers: Mapping[str, str]) -> bool:
-    """Returns True if a browser sent the request from a page of another origin: browsers add Basic credentials to any
-    site's forms, while git and curl send neither `Sec-Fetch-Site` nor `Origin`.
+    """Returns True if a browser sent the request from a page of another origin, for which it also sends Basic
+    credentials. False without `Sec-Fetch-Site` and `Origin`, as from git and curl.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is None and origin is None:

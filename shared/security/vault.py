@@ -1,4 +1,4 @@
-"""Encrypts secrets before they are stored, and decrypts them when they are used; the key is a file in the home."""
+"""Encrypts secrets before they are stored, and decrypts them; the key is a file in the home."""
 
 import base64
 from collections.abc import Sequence
@@ -11,13 +11,12 @@ from shared.security.auth import derived_secret
 
 
 class VaultError(Exception):
-    """A sealed value cannot be decrypted; the message says the remedy and holds nothing of the secret."""
+    """Raised if a text cannot be decrypted. The message says the remedy and contains nothing of the secret."""
 
 
 class Vault:
-    """Seals and opens texts. `key` is the file with the secrets from which the keys are derived, separated by white
-    space: the first encrypts, each decrypts; a missing file is created. Values sealed for one `purpose` cannot be
-    opened for another.
+    """Encrypts and decrypts texts. The file `key` holds secrets, separated by white space: the first encrypts, each
+    decrypts; the file is created if it is missing. A text encrypted for one `purpose` cannot be decrypted for another.
 
     Raises VaultError if the file is empty.
     """
@@ -30,13 +29,11 @@ class Vault:
         self._fernet = fernet_of(kept, purpose)
 
     def seal(self, text: str) -> str:
-        """Encrypts `text`; the result differs each time, and `open` gives `text` back."""
+        """Returns `text` encrypted, with another result each time."""
         return self._fernet.encrypt(text.encode()).decode()
 
     def open(self, sealed: str) -> str:
-        """Decrypts a sealed text. Raises VaultError if it was sealed with another key or for another purpose, or was
-        changed since.
-        """
+        """Decrypts a result of `seal`. Raises VaultError if it was made with another key or purpose, or was changed."""
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
@@ -44,8 +41,6 @@ class Vault:
 
 
 def fernet_of(keys: Sequence[str], purpose: str) -> MultiFernet:
-    """Returns a cipher whose first key encrypts and each of whose keys decrypts: AES-128-CBC with HMAC-SHA-256
-    (Fernet's specification), under keys derived for `purpose` alone.
-    """
+    """Returns a cipher with keys derived from `keys` for `purpose`: the first encrypts, each decrypts."""
     derived = [bytes.fromhex(derived_secret(key, purpose)) for key in keys]
     return MultiFernet([Fernet(base64.urlsafe_b64encode(each)) for each in derived])

@@ -1,4 +1,4 @@
-"""Makes a service's FastAPI app, the same way for all: health, readiness, errors, token, metrics, pages, loops."""
+"""Makes the FastAPI app of each service: health, readiness, errors, token, metrics, pages, loops."""
 
 import contextlib
 import fcntl
@@ -71,13 +71,12 @@ def create_app(
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
     at_end: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """Returns a service's app.
+    """Returns a service's FastAPI app.
 
-    `/ready` runs `checks`: each returns the reason why its dependency is not well, or None. `collectors` add the
-    service's own metrics. `public` is a regular expression of paths that need no token, in addition to those that need
-    none in every service. `accepts` lets further tokens in. `resources` is entered before the loops start and left
-    after they have ended. `at_end` is called on SIGTERM or SIGINT and again after the loops have ended; it ends open
-    streams.
+    `checks`: functions for `/ready`, by dependency; each returns why its dependency fails, or None. `collectors`: the
+    service's own metrics. `public`: a regular expression of further paths that need no token. `accepts`: accepts
+    further tokens. `resources`: a context that is entered before the loops start and left after they end. `at_end`:
+    ends open streams; called on SIGTERM or SIGINT, and again after the loops.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(
@@ -131,12 +130,12 @@ def _platform_router(
 
     @router.get("/health", response_model=Health)
     async def health() -> Health:
-        """Answers while the process lives (liveness); container health checks use this."""
+        """Answers 200 while the process lives (liveness). Container health checks use it."""
         return Health(service=service, version=__version__)
 
     @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
     async def ready(response: Response) -> Readiness:
-        """Answers 200 if every loop and dependency is well, else 503 with the problems by name."""
+        """Answers 200 if all loops and dependencies work, else 503 with the problems by name."""
         problems: dict[str, str] = {f"loop {loop.name}": why for loop in loops if (why := loop.stale())}
         for name, check in checks.items():
             try:
@@ -167,7 +166,7 @@ def _platform_router(
 
 
 def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]:
-    """Returns FastAPI's OpenAPI document, with the token scheme on every operation except the public ones."""
+    """Returns FastAPI's OpenAPI document; every operation that is not public requires the token."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -185,7 +184,7 @@ def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]
 
 
 def problem_response(problem: Problem) -> JSONResponse:
-    """Returns the problem as an RFC 9457 answer."""
+    """Returns the problem as an RFC 9457 response."""
     return JSONResponse(problem.document(), problem.status, media_type="application/problem+json")
 
 
@@ -227,9 +226,7 @@ def _answer_problems(app: FastAPI) -> None:
 
 
 def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
-    """Runs the app until SIGTERM or SIGINT; open streams are cut after 1 s. Exits with a message if the service runs
-    already for this home.
-    """
+    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home."""
     port = settings.port(service)
     lock = exclusive(settings.home, service)
     # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.
@@ -253,9 +250,9 @@ def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
 
 
 def exclusive(home: Path, name: str) -> TextIO:
-    """Locks `<home>/locks/<name>` and returns its file; the lock holds until the file is closed or the process ends.
-    Exits with a message if another process holds it. (uvicorn runs the loops before it binds the port, so a second
-    deployer would act before it fails.)
+    """Locks `<home>/locks/<name>` until the returned file is closed or the process ends. Exits with a message if
+    another process has the lock: uvicorn starts the loops before it binds the port, so a second deployer would act
+    before it fails.
     """
     path = home / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -268,7 +265,7 @@ def exclusive(home: Path, name: str) -> TextIO:
 
 
 def configure_logging() -> None:
-    """Writes log records to stderr in one format; the supervisor writes them to a file."""
+    """Writes log records to stderr in one format."""
     logging.basicConfig(
         level=os.environ.get("SLIPWAY_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -1,6 +1,6 @@
-"""Checks the service of this container: `python -m shared.web.healthcheck` exits with 0 if `/health` answers 200.
+"""Checks the service in this container: `python -m shared.web.healthcheck` exits with 0 if `/health` answers 200.
 
-It imports only the standard library, since it runs every few seconds in every container.
+Imports only the standard library, because it runs every few seconds in every container.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""Gives each request an id, and counts and times it."""
+"""Gives each request an id, counts it and measures its duration."""
 
 import logging
 import re
@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """ASGI middleware that gives each request an id, counts it and times it. A client's `X-Request-Id` is kept if it
-    has 1 to 64 letters, digits and hyphens; the answer carries the id. An exception is logged with it and re-raised.
+    """ASGI middleware that gives each request an id, counts it and measures its duration. A client's `X-Request-Id` of
+    1 to 64 letters, digits and hyphens is kept; the answer and the log of an exception have the id.
     """
 
     def __init__(self, app: ASGIApp, metrics: CollectorRegistry) -> None:

@@ -1,4 +1,4 @@
 """Clients of a stack for tests, demo and benchmarks: a developer who pushes, visitors, a load, a mail server.
 
-May import `local` of `stack`. Imported by `compose`, `demo`, `bench` and the tests.
+May import `stack.local`. Imported by `compose`, `demo`, `bench` and the tests.
 """

@@ -1,4 +1,4 @@
-"""A test app on a stack: pushes it, calls the REST interfaces about it, and probes it from outside."""
+"""Drives a test app on a stack: pushes it, calls the services about it, and probes it from outside."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,19 +17,19 @@ BRANCH = {Environment.PRODUCTION: "release", Environment.CANARY: "dev"}
 
 
 class RequestRefused(Exception):
-    """Raised when a service answers an error, or a push does not become live; the text has request and answer."""
+    """Raised if a service answers with an error, or a pushed commit does not become live; the text has the details."""
 
 
 @dataclass
 class AppDelivery:
-    """A commit that became live."""
+    """The result of a push whose commit became live."""
 
     commit: str
     release: str
     push_s: float
     """Seconds from the push until an outside client first received the commit."""
     release_s: float
-    """Seconds from the creation of the release (its artifact exists) until then."""
+    """Seconds from the creation of the release (its artifact exists) until that first answer."""
 
 
 class Deployable:
@@ -46,7 +46,7 @@ class Deployable:
         self._stack = stack
 
     def deliver(self, environment: Environment) -> AppDelivery:
-        """Pushes HEAD to the environment's branch and waits until its port answers with it. Raises RequestRefused."""
+        """Pushes HEAD to the environment's branch and waits until its port serves it. Raises RequestRefused."""
         url = self.production if environment is Environment.PRODUCTION else self.canary
         push = self.repository.push(BRANCH[environment])
 
@@ -66,7 +66,7 @@ class Deployable:
         return AppDelivery(push.commit, release["id"], push_s, release_s)
 
     def sees(self, url: str, commit: str) -> bool:
-        """Returns whether an outside client now gets an answer of `commit`."""
+        """Returns True if a new request to `url` is answered by the commit."""
         return probe(url, "/version", self.host).commit == commit
 
     def latest_release(self, environment: Environment) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Deployable:
         return newest
 
     def rollout(self, action: str = "", **body: str) -> dict[str, Any]:
-        """Returns the current rollout; with an action (`abort`, `promote`) the rollout after it."""
+        """Returns the current rollout. With an `action` (`abort`, `promote`) it calls that first."""
         path = f"/apps/{self.app}/rollout"
         view: dict[str, Any]
         view = self.call("proxy", "POST", f"{path}/{action}", body) if action else self.call("proxy", "GET", path)

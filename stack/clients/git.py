@@ -1,4 +1,4 @@
-"""A small git repository that is pushed to Slipway, as a developer does by hand."""
+"""Pushes a small git repository to Slipway, as a developer would."""
 
 import base64
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass
 class Pushed:
-    """A push that has ended. `output` is all that git and the platform's hook printed."""
+    """The result of a push. `output` is everything that git and the platform's hook printed."""
 
     commit: str
     accepted: bool
@@ -19,7 +19,7 @@ class Pushed:
 
 
 class Push:
-    """A push under way; `finish` waits for it."""
+    """A running `git push`; `finish` waits for its end."""
 
     def __init__(self, commit: str, command: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.commit = commit
@@ -55,9 +55,8 @@ class Push:
 
 
 class Repository:
-    """A git repository in `folder`, independent of the user's own configuration.
-
-    `remote` is the URL that it is pushed to; git gets the token in the environment, never on a command line.
+    """A git repository in `folder` that ignores the user's git configuration. `remote` is the URL to push to. git gets
+    the token in its environment, never on a command line.
     """
 
     def __init__(self, folder: Path, remote: str, token: str) -> None:
@@ -92,13 +91,13 @@ class Repository:
         path.write_text(text.replace(old, new))
 
     def commit(self, message: str) -> str:
-        """Commits everything, and returns the commit; an unchanged tree makes a new commit too."""
+        """Commits all files, also if nothing has changed, and returns the commit's id."""
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "--message", message)
         return self._git("rev-parse", "HEAD").strip()
 
     def pull(self, branch: str) -> None:
-        """Takes over the remote's branch, files included."""
+        """Resets HEAD and the files to the remote's branch."""
         self._git("fetch", "--quiet", self._remote, branch)
         self._git("reset", "--quiet", "--hard", "FETCH_HEAD")
 

@@ -1,9 +1,9 @@
-"""Sends requests at a constant rate and accounts for each of them.
+"""Sends requests at a constant rate and records the outcome of each.
 
-`python -m stack.clients.load --url … --rate 200 --seconds 10`.
-The load is open: a request is sent when it is due, whatever became of the ones before. No request is sent twice; only a
-kept-alive connection that the server closed before a byte of the next request was written is opened anew, as every
-client does. It speaks to examples/notes: GET /version, POST /echo, and now and then /slow.
+Usage: `python -m stack.clients.load --url … --rate 200 --seconds 10`. The app must be examples/notes: the load calls
+GET /version, POST /echo and sometimes /slow. It is an open load: each request is sent when it is due, even if earlier
+ones have no answer yet. No request is sent twice; only if the server closed a kept-alive connection before a byte of
+the next request was sent, that request goes over a new connection, as in every HTTP client.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TIMEOUT_S = 10.0
 
 
 class Client:
-    """A visitor with a kept-alive connection and the cookie it was given."""
+    """A visitor, with a kept-alive connection and the cookie of the last answer that set one."""
 
     def __init__(self, url: str, host: str) -> None:
         self._url = url
@@ -38,7 +38,7 @@ class Client:
 
     @property
     def is_open(self) -> bool:
-        """True if the next request goes over the connection of the last one."""
+        """True if the next request can use the last request's connection."""
         return self._connection is not None and not self._connection.closed
 
     async def request(self, method: str, path: str, body: bytes = b"") -> Response:
@@ -58,11 +58,10 @@ class Client:
 
 
 class Load:
-    """Sends requests from a thread of its own (`with Load(url) as load: …`) until the block ends, or for `limit_s`
-    seconds.
+    """Sends requests in a thread (`with Load(url) as load: …`) until the block ends, or for `limit_s` seconds.
 
-    `host` is the Host header, where several apps share the port. `rate` is in requests per second; `slow_share` is the
-    share of slow requests.
+    `host` is the Host header, for a port that several apps share. `rate` is in requests per second; `slow_share` (0 to
+    1) is the share of requests to /slow.
     """
 
     def __init__(
@@ -102,26 +101,26 @@ class Load:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops sending and waits for the answers that are still to come; may be called again."""
+        """Stops sending, and waits for outstanding answers. Idempotent."""
         self._stopping.set()
         self._thread.join()
 
     def now(self) -> float:
-        """Returns the seconds since the start: the clock of the results."""
+        """Returns the seconds since the load's start, the time base of all results."""
         return time.monotonic() - self._started
 
     @property
     def results(self) -> list[Result]:
-        """Results of the requests that have ended, in the order of their ends."""
+        """The results of finished requests, in the order in which they finished."""
         return self._results.copy()
 
     @property
     def cpu_share(self) -> float:
-        """Share of one core that the ended load took."""
+        """CPU time of the sending thread divided by the duration of the load; read it after `stop`."""
         return self._cpu_s / self._ended if self._ended else 0.0
 
     def report(self, since: float = 0.0, until: float | None = None) -> Report:
-        """Returns a report on the requests due between two moments of `now()`: by default all so far."""
+        """Returns a report on the requests that were due from `since` until `until` (by `now()`; None: until now)."""
         if until is None:
             until = self._ended or self.now()
         return report(self.results, since, until)

@@ -8,30 +8,28 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of one request; times are seconds after the load's start."""
+    """The outcome of one request. Times are in seconds since the load's start."""
 
     due: float
-    """The time at which it was to be sent, so that a wait in the client counts as latency."""
+    """Time at which the request was to be sent. Latency counts from here, so it includes a wait in the client."""
     done: float
     quick: bool
     status: int = 0
     track: str = ""
     commit: str = ""
     lost: str = ""
-    """The reason why it counts as lost, or empty."""
+    """The reason if the request counts as lost, else empty."""
 
 
 @dataclass
 class Report:
-    """The figures of a load. Latencies are those of successful quick requests, in ms; None if there are none."""
+    """The figures of a load. Latencies are in ms, of successful quick requests only; None if there are none."""
 
     sent: int
     lost: int
     reasons: list[str]
     largest_gap_ms: float
-    """Largest time between two consecutive completions of successful quick requests, including both edges of the
-    measured time.
-    """
+    """Longest time without a completed successful quick request, from the start to the end of the measured time."""
     p50_ms: float | None
     p99_ms: float | None
     tracks: dict[str, int] = field(default_factory=dict)
@@ -49,7 +47,7 @@ class Report:
 
 
 def report(results: Iterable[Result], since: float, until: float) -> Report:
-    """Reports on the requests due from `since` until before `until`, and on gaps between completions in that time."""
+    """Returns the report on the requests that were due from `since` until before `until`."""
     results = list(results)
     due = [result for result in results if since <= result.due < until]
     lost = sorted((result for result in due if result.lost), key=lambda result: result.due)
@@ -68,7 +66,7 @@ def report(results: Iterable[Result], since: float, until: float) -> Report:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Returns the value below which `share` (0 to 1) of the sorted values lie; None for no values."""
+    """Returns the value below which `share` (0 to 1) of the sorted values lie, or None if there are no values."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else None
 
 
@@ -78,7 +76,7 @@ def _largest_gap(completions: Iterable[float], since: float, until: float) -> fl
 
 
 def _reasons(lost: list[Result], most: int = 10) -> list[str]:
-    """Returns each reason with its count and first time, earliest first, at most `most`."""
+    """Returns at most `most` different reasons, earliest first, each with its count and the time of its first loss."""
     counts = Counter(result.lost for result in lost)
     first = {result.lost: result.due for result in reversed(lost)}
     return [f"{counts[why]} of: {why}, first after {first[why]:.2f} s" for why in sorted(first, key=first.__getitem__)][

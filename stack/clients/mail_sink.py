@@ -1,4 +1,4 @@
-"""A mail server that keeps its mails, for tests and the demo."""
+"""Runs a mail server that stores mails in memory, for tests and the demo."""
 
 import contextlib
 import email
@@ -28,9 +28,8 @@ class Mail(NamedTuple):
 
 
 class MailSink:
-    """A mail server that listens on `host`; senders know it as `known_as`.
-
-    `messages`: all mails so far, oldest first; they survive a stop and start, which keeps the port.
+    """A mail server that listens on `host`; `known_as` is its name in the URLs that it gives to senders. `messages`
+    holds all mails so far, oldest first, also after a stop and start, which keeps the port.
     """
 
     def __init__(self, host: str = HOST, known_as: str = HOST) -> None:
@@ -45,7 +44,7 @@ class MailSink:
         return f"mailto://{self._known_as}:{self.port}/?from=slipway@slipway.example&to={quote(to, safe='@,')}"
 
     def start(self) -> None:
-        """Starts the server; it listens when this returns."""
+        """Starts the server; when it returns, connections are accepted."""
         self._controller = Controller(self, hostname=self._host, port=self.port)
         self._controller.start()
 
@@ -65,7 +64,7 @@ class MailSink:
             self.start()
 
     def wait_for(self, predicate: Callable[[list[Mail]], bool], timeout_s: float = 10.0) -> list[Mail]:
-        """Blocks until `predicate` holds for the messages, and returns them. Raises TimeoutError with their
+        """Waits until `predicate` is true for the stored mails, and returns them. Raises TimeoutError that lists their
         subjects.
         """
         deadline = time.monotonic() + timeout_s

@@ -1,4 +1,4 @@
-"""Probes an app from outside: waits for a version, sends crowds of new visitors."""
+"""Probes an app from outside: waits until it serves a commit, and sends requests as many new visitors."""
 
 import asyncio
 import http.client
@@ -16,7 +16,7 @@ LOOK_EVERY_S = 0.01
 
 @dataclass
 class ProbeAnswer:
-    """One answer; status 0 means that there was none."""
+    """The answer to a probe; status 0 means that there was no answer."""
 
     status: int = 0
     track: str = ""
@@ -24,7 +24,7 @@ class ProbeAnswer:
 
     @property
     def commit(self) -> str:
-        """The commit in an answer of /version, or empty."""
+        """The commit that the body of /version names, or an empty text."""
         try:
             return str(json.loads(self.body)["commit"])
         except (ValueError, KeyError, TypeError):
@@ -32,9 +32,7 @@ class ProbeAnswer:
 
 
 def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
-    """Sends a GET on a new connection, without a cookie. `host` is the Host header, where several apps share
-    the port.
-    """
+    """Sends a GET on a new connection without a cookie. `host` is the Host header, for a port that apps share."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
     try:
@@ -50,8 +48,8 @@ def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> float:
-    """Checks `condition` every 10 ms until it holds, and returns the seconds that took. Raises TimeoutError that names
-    `what`.
+    """Checks `condition` every 10 ms until it is true, and returns the seconds waited. Raises TimeoutError that says
+    `what` was expected.
     """
     started = time.monotonic()
     while not condition():
@@ -62,15 +60,13 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> floa
 
 
 def wait_for_commit(url: str, commit: str, *, host: str = "", timeout_s: float = 60.0) -> float:
-    """Waits until an outside client receives `commit` on the port of `url`, and returns the seconds. Raises
-    TimeoutError.
-    """
+    """Waits until the app at `url` answers with `commit`, and returns the seconds waited. Raises TimeoutError."""
     return wait_for(lambda: probe(url, "/version", host).commit == commit, f"{commit[:8]} on {url}", timeout_s)
 
 
 def tracks_of_new_visitors(url: str, count: int, *, host: str = "", concurrency: int = 32) -> Counter[str]:
-    """Counts by track the answers to `count` requests without a cookie; `lost`: failures, and answers other
-    than 200.
+    """Sends `count` requests without a cookie, and returns how many were answered by each track. The key `lost` counts
+    failures and answers other than 200.
     """
     return asyncio.run(_crowd(url, count, host or urlsplit(url).netloc, concurrency))
 

@@ -1,4 +1,4 @@
-"""Implements `make up` and `make down`: the stack in containers, with the steps that `docker compose` alone lacks.
+"""Implements `make up` and `make down`: `docker compose`, and the steps around it that it cannot do.
 
 Runs on the machine's own Python 3.11, without packages.
 """
@@ -34,14 +34,14 @@ runpy.run_module(name if find_spec(name) else "services.deployer.ending", run_na
 
 
 class Compose:
-    """Runs `docker compose` for the project of `docker-compose.yml`, with the settings in `env_file`."""
+    """Runs `docker compose` for the project in `docker-compose.yml` with the settings in `env_file`."""
 
     def __init__(self, env_file: Path) -> None:
         self._env_file = env_file
 
     def run(self, *arguments: str, text: str | None = None, quiet: bool = False) -> str:
-        """Returns the command's output. Raises CalledProcessError; its errors were printed, or are in `stderr` if
-        `quiet`.
+        """Returns the command's output. Raises CalledProcessError. The command's error messages are printed; with
+        `quiet` they are in the exception's `stderr` instead.
         """
         command = ["docker", "compose", "--env-file", str(self._env_file), *arguments]
         return subprocess.run(
@@ -55,19 +55,19 @@ class Compose:
         ).stdout
 
     def configuration(self) -> dict[str, Any]:
-        """Returns the configuration as compose resolves it: `name`, `services`, `networks`."""
+        """Returns the resolved configuration of `docker compose config`: `name`, `services`, `networks`."""
         found: dict[str, Any] = json.loads(self.run("config", "--format", "json"))
         return found
 
     def ports(self) -> dict[str, int]:
-        """Returns this machine's ports by name: the services, `public`, `production`, `canary`."""
+        """Returns the stack's ports on this machine by name: the services, `public`, `production`, `canary`."""
         environment = self.configuration()["services"]["proxy"]["environment"]
         names = (*SERVICES, "public", "production", "canary")
         return {name: int(environment[f"SLIPWAY_{name.upper()}_PORT"]) for name in names}
 
 
 def up(compose: Compose, home: Path) -> None:
-    """Builds, starts, and waits until all five services are ready. Writes the token to `<home>/token`."""
+    """Builds and starts the stack, waits until all five services are ready, and writes the token to `<home>/token`."""
     started = time.monotonic()
     compose.run("--profile", "first-run", "build")
     configuration = compose.configuration()
@@ -86,16 +86,15 @@ def up(compose: Compose, home: Path) -> None:
 
 
 def down(compose: Compose) -> None:
-    """Stops everything including the apps; all data stays in volumes, and `up` restores it."""
+    """Stops the stack and all apps. Their data stays in volumes; `up` starts them again."""
     compose.run("stop")  # first, or the deployer would replace what is taken from it
     compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", "-c", END_INSTANCES)
     compose.run("down", "--remove-orphans")
 
 
 def make_env_file(path: Path, socket: Path) -> None:
-    """Creates the file from `.env.example` with the group of the engine's socket; only checks an existing one.
-
-    Raises SystemExit if the socket is missing or has another group.
+    """Creates the file from `.env.example` with the group of the engine's socket; only checks an existing file. Raises
+    SystemExit if there is no socket, or it has another group.
     """
     text = path.read_text() if path.exists() else ""
     socket = Path(_setting(text, "DOCKER_SOCKET") or socket)
@@ -110,7 +109,7 @@ def make_env_file(path: Path, socket: Path) -> None:
 
 
 def _setting(text: str, name: str) -> str:
-    """Returns the last value of the setting in the text, or an empty text."""
+    """Returns the last value of the setting in the file's text, or an empty text."""
     values = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith(f"{name}=")]
     return values[-1] if values else ""
 
@@ -120,7 +119,7 @@ def _read(path: Path) -> str:
 
 
 def _wait_until_ready(ports: dict[str, int], token: str) -> None:
-    """Waits for all services. Raises SystemExit that says which one is not ready, and why."""
+    """Waits until all services are ready. Raises SystemExit that says which one is not, and why."""
     deadline = time.monotonic() + READY_WITHIN_S
     for service in SERVICES:
         while why := _unready(ports[service], token):

@@ -1,4 +1,4 @@
-"""A handle on a stack in containers, for tests, benchmarks and the demo, with its own project and ports."""
+"""Gives tests, benchmarks and the demo a handle on a stack in containers, with a project and ports of its own."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ FIRST_BUILD_S = 900
 
 
 class ComposeStack(LocalStack):
-    """A running project of docker-compose.yml. `settings` are those by which it is reached from this machine."""
+    """A running project of docker-compose.yml. `settings` have the addresses by which this machine reaches it."""
 
     def __init__(self, settings: SharedSettings, project: str) -> None:
         super().__init__(settings)
@@ -33,12 +33,12 @@ class ComposeStack(LocalStack):
         return f"{self.project}-{program}-1"
 
     def pid(self, program: str) -> int:
-        """Returns this machine's id of the container's first process; 0 while it does not run."""
+        """Returns the container's main process id on this machine; 0 if it does not run."""
         return int(docker("inspect", "--format", "{{.State.Pid}}", self.container(program)))
 
     @contextlib.contextmanager
     def kept_down(self, program: str) -> Iterator[None]:
-        """Runs `docker kill`, after which the engine does not restart the container; starts it again at the end of the
+        """Stops the container by `docker kill`, so that the engine does not restart it; starts it at the end of the
         block.
         """
         docker("kill", self.container(program))
@@ -53,9 +53,8 @@ class ComposeStack(LocalStack):
 
 @contextlib.contextmanager
 def compose_stack(home: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Iterator[ComposeStack]:
-    """Runs `make up` as a project of its own on free ports, then `make down`, and removes all of it from the engine.
-
-    `variables`: further lines of its `.env`.
+    """Runs `make up` as a project of its own on free ports. At the end of the block runs `make down` and removes
+    everything of the project from the engine. `variables` are further lines of its `.env`.
     """
     settings = settings_on_free_ports(home)
     project = f"slipway-test-{uuid.uuid4().hex[:8]}"

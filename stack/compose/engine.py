@@ -1,4 +1,4 @@
-"""Client of the Docker Engine, by its command `docker`."""
+"""Calls the Docker Engine by the command `docker`."""
 
 import os
 import subprocess
@@ -11,13 +11,12 @@ GONE_WITHIN_S = 15
 
 
 class EngineError(Exception):
-    """Raised when the engine refuses or does not answer; the text is its own."""
+    """Raised if the engine refuses or does not answer; the text is that of the command."""
 
 
 def docker(*arguments: str, variables: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Returns the command's output without surrounding space. Raises EngineError.
-
-    A terminal's Ctrl-C does not reach the command, so that a removal goes on.
+    """Returns the command's output, stripped. Raises EngineError. Ctrl-C in the terminal does not interrupt the
+    command.
     """
     try:
         done = subprocess.run(
@@ -37,7 +36,7 @@ def docker(*arguments: str, variables: Mapping[str, str] = MappingProxyType({}))
 
 
 def answers() -> bool:
-    """Returns whether a Docker Engine answers."""
+    """Returns True if a Docker Engine answers."""
     try:
         docker("version", "--format", "{{.Server.Version}}")
     except EngineError:
@@ -62,9 +61,8 @@ def remove_images(label: str) -> None:
 
 
 def remove_network(name: str, within_s: float = GONE_WITHIN_S) -> None:
-    """Removes the network, waiting for containers that are leaving it; does nothing if it does not exist.
-
-    Raises EngineError if it cannot be removed within `within_s`.
+    """Removes the network if it exists, waiting until containers have left it. Raises EngineError after `within_s`
+    seconds.
     """
     deadline = time.monotonic() + within_s
     while docker("network", "ls", "--quiet", "--filter", f"name=^{name}$"):

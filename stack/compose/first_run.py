@@ -1,7 +1,8 @@
-"""Creates what the containers share in the volume of secrets: the token, Redis' password and its configuration.
+"""Creates the files in the shared volume of secrets: token, Redis' password and its configuration. Keeps existing
+files.
 
-Runs in a container of its own before them, at each start of the stack; existing files are kept. A token on standard
-input replaces the kept one; `changed` is printed if that was different.
+Runs in a container of its own at each start, before all others. A token on standard input replaces the stored one; if
+they differ, it prints `changed`.
 """
 
 import sys

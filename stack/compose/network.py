@@ -1,7 +1,7 @@
-"""Creates the apps' network so that each app's address is its own.
+"""Creates the apps' network, in which an app's address is given to no other container.
 
-The deployer gives apps fixed addresses; the engine gives the platform's containers those of a small part of the subnet.
-Plain Python: `make up` has no packages.
+The deployer gives apps fixed addresses; the engine gives all other containers addresses from a small part of the
+subnet. Imports no packages, because `make up` has none.
 """
 
 import json
@@ -32,10 +32,10 @@ def ensure(name: str, project: str) -> str:
 
 
 def _make(name: str, project: str) -> str:
-    """Creates the network on a subnet that the engine chooses, since it must overlap no subnet of the machine.
+    """Creates the network on a subnet that the engine chooses, since it must not overlap any other on the machine.
 
-    It creates the network once to learn the subnet, then again with that subnet and a range. If another network takes
-    the subnet in between, it starts again. After an interruption the next start repeats all of it.
+    The first creation finds out the subnet, the second sets that subnet and a range. If another network takes the
+    subnet in between, both are repeated. After an interruption, the next start repeats them.
     """
     for attempt in range(1, TRIES + 1):
         _create(name, project)
@@ -80,13 +80,13 @@ def _inspected(name: str) -> dict[str, Any]:
 
 
 def _is_ours(network: dict[str, Any], project: str) -> bool:
-    """Returns whether `make up`, the deployer, or Compose (for an older Slipway) made the network."""
+    """Returns True if `make up`, the deployer, or Compose (in an older version of Slipway) made the network."""
     labels = network["Labels"] or {}
     return project in (labels.get(STACK), labels.get("com.docker.compose.project"))
 
 
 def _is_needed(name: str) -> bool:
-    """Returns whether a container on it runs or may be started again; ended instances do not count."""
+    """Returns True if the network has a container that runs or may start again; ended instances do not count."""
     row = f'{{{{.State}}}} {{{{.Label "{INSTANCE}"}}}}'
     rows = docker("ps", "--all", "--filter", f"network={name}", "--format", row).splitlines()
     return any(state not in DONE or not instance for state, _, instance in (each.partition(" ") for each in rows))

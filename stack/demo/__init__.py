@@ -1,4 +1,4 @@
-"""The demo (`make demo`): takes an app from push to production and checks each step from outside.
+"""Implements `make demo`, which takes an app from push to production and checks each step from outside.
 
 May import every other package of `stack`. Imported by the tests alone.
 """

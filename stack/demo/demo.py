@@ -1,4 +1,4 @@
-"""Implements `make demo`: takes an app from push to production and prints each step. Exit 0 only if every step held."""
+"""Runs the steps of the demo and prints each. Exits with 0 only if every step succeeded."""
 
 import contextlib
 import tempfile
@@ -19,7 +19,7 @@ FAILURES = (StepFailed, RequestRefused, TimeoutError, httpx.HTTPError, RuntimeEr
 
 
 class DemoFailed(Exception):
-    """Raised when a step failed and its failure has been printed."""
+    """Raised after a step failed and its failure was printed."""
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _stack(output: DemoOutput, ending: contextlib.ExitStack) -> LocalStack:
-    """Returns the running stack, or a new one, which ends with `ending`."""
+    """Returns the running stack, or starts one that is stopped with `ending`."""
     stack = running_stack()
     if stack is not None:
         output.passed("the stack", f"runs already, is used and left running; so is {APP}")

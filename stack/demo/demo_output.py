@@ -1,4 +1,4 @@
-"""Output of the demo in a terminal: a line for each step, with a running clock."""
+"""Prints the demo's steps in a terminal, each as a line with its running time."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ WIDTH = 34
 
 
 class DemoOutput:
-    """Writes plain lines to a file or pipe, and an animated line to a terminal."""
+    """Prints an animated line in a terminal, plain lines to a file or pipe."""
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
@@ -23,7 +23,7 @@ class DemoOutput:
 
     @contextlib.contextmanager
     def busy(self, title: str) -> Iterator[None]:
-        """Shows that `title` is under way. `passed` or `failed` prints the result afterwards."""
+        """Shows the step as running during the block. Then call `passed` or `failed` to print its result."""
         if not self._watched:
             self.say(f"  .... {title}")
             yield

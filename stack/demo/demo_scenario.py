@@ -1,4 +1,4 @@
-"""The scenario of the demo: the steps of an app's way to production, each measured by an outside client."""
+"""Defines the demo's steps from push to production, each measured by an outside client."""
 
 import time
 from collections.abc import Callable
@@ -22,11 +22,11 @@ TEAM = "team@example.com"
 
 
 class StepFailed(Exception):
-    """Raised when a step fails; the text says what was seen instead."""
+    """Raised if a step fails; the text says what was seen instead of the expected result."""
 
 
 class DemoScenario:
-    """Runs the demo. `steps` returns its steps in order; each does its part and returns its measurement, or raises."""
+    """Holds the demo's steps. `steps` returns them in order; each returns a text with its measurement, or raises."""
 
     def __init__(self, app: Deployable, mail: MailSink) -> None:
         self._app = app
@@ -143,7 +143,7 @@ class DemoScenario:
         return f"production has the canary's commit {seconds:.1f} s after the call"
 
     def memory(self) -> str:
-        """Fills the one instance of production to 88 % of 64 MiB; its limit is doubled while it serves."""
+        """Fills production's only instance to 88 % of its 64 MiB; the platform then doubles its limit."""
         app = self._app
         before = self._instance()
         if before["memory_limit"] != MEMORY:
@@ -176,7 +176,7 @@ class DemoScenario:
         raise StepFailed("production has no instance that is ready")
 
     def _mailed(self, what: str, *words: str) -> str:
-        """Waits for a mail that contains all of the words. Raises TimeoutError."""
+        """Waits for a mail with all `words`, and returns the demo's text about its delay. Raises TimeoutError."""
 
         def arrived() -> bool:
             return any(all(word in f"{mail.subject}\n{mail.text}" for word in words) for mail in self._mail.messages)

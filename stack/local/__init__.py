@@ -1,4 +1,4 @@
-"""The stack on one machine without containers: the launcher, its supervisor's configuration, a handle on the stack.
+"""Runs the stack on one machine without containers: the launcher, supervisor's configuration, a handle on the stack.
 
 May import `redis_conf` and `private_file` of `stack`. Imported by `clients`, `compose`, `stack_fixture`, `demo`,
 `bench` and the tests.

@@ -1,7 +1,7 @@
-"""Implements `make local`: runs the stack on this machine in the foreground, until INT, TERM or HUP.
+"""Implements `make local`: runs the stack on this machine in the foreground, until SIGINT, SIGTERM or SIGHUP.
 
-It keeps supervisor running, and supervisor keeps Redis, Envoy and the five services running. At its end it stops
-supervisor, then the apps, within 15 s.
+It restarts supervisor if it dies; supervisor does the same for Redis, Envoy and the five services. At the end it stops
+supervisor and then the apps, within 15 s.
 """
 
 import os
@@ -54,7 +54,7 @@ class Launcher:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Runs until a signal. Returns 0, or 1 if the stack did not become ready."""
+        """Runs the stack until a signal. Returns 0, or 1 if the stack did not become ready."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         supervisor = self._start_supervisor()

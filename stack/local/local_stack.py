@@ -1,4 +1,4 @@
-"""A handle on a running stack, for tests, benchmarks and the demo: start, call, break, end."""
+"""Gives tests, benchmarks and the demo a handle on a running stack: start, call, kill, end."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ READY_WITHIN_S = 60
 
 
 class LocalStack:
-    """A running stack. `settings` are those it was started with."""
+    """A running stack. `settings` are those with which it was started."""
 
     def __init__(self, settings: SharedSettings) -> None:
         self.settings = settings
@@ -37,7 +37,7 @@ class LocalStack:
         return httpx.Client(base_url=self.settings.url(service), headers=headers, timeout=10, verify=False)
 
     def is_ready(self) -> bool:
-        """Returns whether all five services are ready."""
+        """Returns True if all five services are ready."""
         try:
             for service in SERVICES:
                 with self.api(service) as client:
@@ -48,7 +48,7 @@ class LocalStack:
         return True
 
     def in_containers(self) -> bool:
-        """Returns whether its services run in containers, where this machine is `host.docker.internal`."""
+        """Returns True if the services run in containers, which reach this machine as `host.docker.internal`."""
         with self.api("deployer") as client:
             return any("127.0.0.1" not in each["url"] for each in client.get("/registry").json()["services"])
 
@@ -59,7 +59,7 @@ class LocalStack:
 
     @contextlib.contextmanager
     def kept_down(self, program: str) -> Iterator[None]:
-        """Kills the program with SIGKILL and keeps it down for the length of the block."""
+        """Kills the program with SIGKILL, and keeps it down until the block ends."""
         os.kill(self.pid(program), signal.SIGKILL)
         with contextlib.suppress(Fault), self._supervisor() as supervisor:  # Fault: it is not running, as is wanted
             supervisor.stopProcess(f"{GROUP}:{program}")
@@ -86,9 +86,8 @@ class LocalStack:
 
 
 def settings_on_free_ports(home: Path) -> SharedSettings:
-    """Returns settings of a stack that can run next to any other.
-
-    Every port is free now, outside Linux' ephemeral range and outside the range of the apps' instances.
+    """Returns settings for a stack that can run next to others: its ports are free now, outside Linux' ephemeral range
+    and outside the range of the apps' instances.
     """
     names = [*(f"{service}_port" for service in SERVICES), "public_port", "production_port", "canary_port", "redis"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -106,10 +105,9 @@ def environment(settings: SharedSettings) -> dict[str, str]:
 def local_stack(
     home: Path, network: str = "", variables: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[LocalStack]:
-    """Starts the launcher of `make local` for `home`, yields the stack once it is ready, then ends it and its apps.
-
-    With a `network` apps are containers on it, which the caller has to remove. `variables`: further settings of single
-    services. Raises RuntimeError if it does not become ready.
+    """Starts `make local`'s launcher for `home`, yields the stack when it is ready, and ends it and its apps after the
+    block. With a `network`, apps are containers in it; the caller removes the network. `variables` are further settings
+    of services. Raises RuntimeError if the stack does not become ready.
     """
     settings = settings_on_free_ports(home)
     if network:
@@ -132,9 +130,7 @@ def local_stack(
 def start_launcher(
     settings: SharedSettings, log: Path, variables: Mapping[str, str] = MappingProxyType({})
 ) -> "subprocess.Popen[bytes]":
-    """Starts `python -m stack.local` with these settings, its output in `log`. `variables`: further settings of single
-    services.
-    """
+    """Starts `python -m stack.local` with these settings and `variables` (further ones), with output to `log`."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "stack.local"],
@@ -147,7 +143,7 @@ def start_launcher(
 
 
 def end_launcher(process: "subprocess.Popen[bytes]") -> None:
-    """Sends TERM to the launcher, which ends everything within 15 s. Raises TimeoutExpired after 20 s."""
+    """Sends SIGTERM to the launcher and waits for its end, which takes up to 15 s. Raises TimeoutExpired after 20 s."""
     process.terminate()
     try:
         process.wait(20)

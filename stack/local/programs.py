@@ -1,4 +1,4 @@
-"""Configuration of supervisor for one machine: the programs of the stack."""
+"""Makes supervisor's configuration for the programs of the stack."""
 
 import shutil
 import sys
@@ -15,16 +15,14 @@ PROGRAMS = ("redis", "envoy", *SERVICES)
 
 
 def bound_to_parent(command: Sequence[str]) -> list[str]:
-    """Returns a command that gets SIGTERM when its parent dies for any reason (Linux; elsewhere the command as
-    it is).
-    """
+    """Returns a command that gets SIGTERM when its parent dies (on Linux; elsewhere, `command` unchanged)."""
     return ["setpriv", "--pdeathsig", "TERM", "--", *command] if shutil.which("setpriv") else list(command)
 
 
 def supervisor_conf(settings: SharedSettings) -> str:
-    """Returns `supervisord.conf`, which holds no secret.
+    """Returns `supervisord.conf`, which contains no secret.
 
-    Programs die with supervisord, even if it is killed, so that the next start does not find its ports taken.
+    All programs end with supervisord, even if it is killed; otherwise they would hold the ports at the next start.
     """
     home = settings.home
     binaries = Path(sys.executable).parent

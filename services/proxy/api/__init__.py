@@ -1,4 +1,4 @@
-"""REST and HTML pages of the proxy.
+"""Serves the proxy's REST interface and HTML pages.
 
 May import every other package of the proxy. Imported by `main` alone.
 """

@@ -1,4 +1,4 @@
-"""Formats evidence and figures for people. Pure."""
+"""Formats evidence and traffic figures for people. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -25,10 +25,10 @@ UNITS = {"latency": " times stable's", "latency_ms": " ms", "cpu": " % of a core
 
 
 def facts(evidence: Mapping[str, Any]) -> list[Fact]:
-    """Returns all evidence but `traffic` as facts, in its order; nested mappings are flattened.
+    """Returns the evidence as lines for a page, in its order, without `traffic`; nested mappings are flattened.
 
-    `value` and `threshold` have the unit of their `metric`; other names end with their unit: `_ms`, `_s`, `_at`,
-    `_share`.
+    The entry `metric` determines the unit of `value` and `threshold`; other units are in the entry's name: `_ms`, `_s`,
+    `_at`, `_share`.
     """
     metric = evidence.get("metric")
     found: list[Fact] = []
@@ -43,7 +43,7 @@ def facts(evidence: Mapping[str, Any]) -> list[Fact]:
 
 
 def share(value: float | None) -> str:
-    """Formats a share: 0.333 → `33 %`; below 10 % with two digits, so that 0.42 % is not shown as zero; None → `-`."""
+    """Formats a share: 0.333 → `33 %`, below 10 % with two digits (0.0042 → `0.42 %`), None → `-`."""
     return percent(value) if value is None or value >= 0.1 else f"{value * 100:.2g} %"
 
 

@@ -1,4 +1,4 @@
-"""View models of the pages about canaries. No state is changed here."""
+"""Prepares and renders the pages about canaries. Reads only."""
 
 import hashlib
 from pathlib import Path
@@ -18,9 +18,9 @@ HERE = "Canaries"
 
 
 class ProxyPages:
-    """Renders the pages; `hostname` is that of the request's URL.
+    """Renders the pages as HTML; `hostname` is the host in the request's URL, used in links to other services' pages.
 
-    The figures are those of the last reading of Envoy, so that a page needs neither Envoy nor Redis.
+    Figures are from the last periodic reading of Envoy's counters, so a page needs neither Envoy nor Redis.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ProxyPages:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def overview(self, hostname: str | None) -> str:
-        """Renders every app with its rollout, active rollouts first."""
+        """Renders all apps with their rollouts, active rollouts first."""
         problem = None
         try:
             routes = sorted(self._control.routes.values(), key=lambda route: (route.active_rollout is None, route.app))
@@ -46,8 +46,8 @@ class ProxyPages:
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
         """Renders one app's rollout. Raises NotFound.
 
-        `problem`: why the requested change was not made. `shown`: the `key` of the page that the reader has; unchanged
-        parts are then left out, and stay open or focused as they are.
+        `problem` says why a requested change was refused. `shown` is the `key` of the page that the browser has; parts
+        that are the same are left out, so that the browser keeps what is open or has the focus.
         """
         route = self._control.route(app)
         instances = [(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
@@ -73,6 +73,6 @@ class ProxyPages:
 
 
 def _key(route: Route) -> str:
-    """Returns a digest of all that the page shows except figures and instances."""
+    """Returns a digest of everything that the app's page shows, except traffic figures and instances."""
     text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled"})
     return hashlib.sha256(text.encode()).hexdigest()[:12]

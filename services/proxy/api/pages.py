@@ -1,4 +1,4 @@
-"""Routes of the pages: the overview, and the actions of their forms. Each form answers with the app's page."""
+"""Serves the pages and their forms: every form is answered with a redirect to the app's page."""
 
 from collections.abc import Awaitable
 from typing import Annotated, Any
@@ -34,10 +34,8 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
     router = APIRouter(tags=["pages"])
 
     async def answer(request: Request, app: str, change: Awaitable[RolloutView]) -> Response:
-        """Redirects to the app's page with 303; if the change was not made, answers the same page with the reason and
-        the problem's status.
-
-        A client that does not accept HTML gets the problem itself.
+        """Awaits `change` and redirects to the app's page (303). If it raises a Problem, answers with the page, the
+        reason and the Problem's status; a client that does not accept HTML gets the Problem itself.
         """
         try:
             await change
@@ -51,12 +49,12 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
     @router.get("/", response_class=HTMLResponse, summary="All canaries as a page")
     async def overview(request: Request) -> HTMLResponse:
-        """Shows every app with its rollout: state, release, share, since when and why."""
+        """Shows every app with its rollout: state, release, share of visitors, time and reason of the state."""
         return HTMLResponse(pages.overview(request.url.hostname))
 
     @router.post("/apps/{app}/rollout/weight", status_code=303, summary="Set the share", openapi_extra=FORM)
     async def weight(request: Request, app: App) -> Response:
-        """Handles the page's form: `weight`, percent of new visitors. Answers 303 to the page, as all of these do."""
+        """Handles the form field `weight`: percent of new visitors that get the canary. Redirects to the page."""
         given = parse_qs((await request.body()).decode(errors="replace")).get("weight", [""])[0]
 
         async def set_weight() -> RolloutView:
@@ -68,29 +66,29 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
     @router.post("/apps/{app}/rollout/enable", status_code=303, summary="Switch the split on")
     async def enable(request: Request, app: App) -> Response:
-        """Switches the split on: new visitors are split by the share that is set."""
+        """Switches the split on: the canary gets its set share of new visitors. Redirects to the page."""
         return await answer(request, app, rollouts.set(app, True, None))
 
     @router.post("/apps/{app}/rollout/disable", status_code=303, summary="Switch the split off")
     async def disable(request: Request, app: App) -> Response:
-        """Switches the split off: no share for the canary; its own port still serves it."""
+        """Switches the split off: the canary gets no share of visitors. Redirects to the page."""
         return await answer(request, app, rollouts.set(app, False, None))
 
     @router.post("/rollouts/{release}/abort", status_code=303, summary="Abort, from the page")
     async def abort(request: Request, release: Release) -> Response:
-        """Takes the canary out of every route, for good."""
+        """Takes the canary out of every route, for good. Redirects to the page."""
         app = _app(release)
         return await answer(request, app, rollouts.abort(app, release, "", {}))
 
     @router.post("/rollouts/{release}/resume", status_code=303, summary="Resume, from the page")
     async def resume(request: Request, release: Release) -> Response:
-        """Resumes a paused rollout."""
+        """Resumes a paused rollout. Redirects to the page."""
         app = _app(release)
         return await answer(request, app, rollouts.resume(app, release, ""))
 
     @router.post("/rollouts/{release}/promote", status_code=303, summary="Promote, from the page")
     async def promote(request: Request, release: Release) -> Response:
-        """Makes the canary's build production; the page shows what has become of it."""
+        """Starts to release the canary's build to production. Redirects to the page, which shows the progress."""
         app = _app(release)
         return await answer(request, app, rollouts.promote(app, release))
 

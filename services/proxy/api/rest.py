@@ -1,4 +1,4 @@
-"""REST of the proxy: rollouts, traffic, sync."""
+"""Serves the proxy's REST interface: rollouts, traffic, sync."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -28,25 +28,25 @@ ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
 MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
 ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
 OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
-Shown = Annotated[str | None, Query(description="For the page itself: the version that the reader has.", max_length=64)]
+Shown = Annotated[str | None, Query(description="Digest of the page that the browser shows.", max_length=64)]
 
 
 class RolloutSettings(Model):
-    """The settings of an app's split. A missing field keeps its value."""
+    """Request body of `PUT /apps/{app}/rollout`. A missing field keeps its value."""
 
     enabled: bool | None = Field(None, description="False gives the canary no share; its own port still serves it.")
     weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
 
 
 class EarlierRollout(View):
-    """A rollout that has ended, without its `notify`: addresses hold secrets."""
+    """A rollout that is not the app's current one. It has no `notify`, because addresses contain secrets."""
 
     release: str
     commit: str | None
     state: RolloutState
     reason: str
     opened_at: datetime
-    at: datetime = Field(description="When it ended.")
+    at: datetime = Field(description="Time at which it ended.")
     evidence: dict[str, JsonValue]
 
 
@@ -57,17 +57,17 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     async def post_sync(
         app: App, body: Annotated[SyncRequest, Body(examples=[{"hosts": ["notes.example.com"], "health": "/up"}])]
     ) -> SyncResult:
-        """Keeps hosts and health path, reads the app's instances from the registry, and answers once Envoy serves them
-        so, within 5 s: a ready instance is routable, a draining one gets no new requests, a drained one is absent. 409:
-        another app has one of the hosts. 503: the registry does not answer, nothing was changed. 504: what is missing;
-        repeat the call.
+        """Stores hosts and health path, reads the app's instances from the registry, and answers when Envoy serves
+        them: ready instances are `routable`, draining ones get no new requests, drained ones are `absent`. 409: another
+        app has one of the hosts. 503: the registry does not answer, and nothing was changed. 504: Envoy has not
+        confirmed within 5 s; the answer names what is missing, and the call can be repeated.
         """
         return await sync.sync(app, body)
 
     @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
     async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
-        """Returns the current or last rollout; if it has ended with its evidence: the measurements, `traffic` at that
-        moment, and `ran_s`, for how many seconds it ran. A page, where `Accept` begins with `text/html`.
+        """Returns the app's current or last rollout. An ended one has its evidence: the measurements, the `traffic` at
+        its end, and `ran_s`, the seconds that it ran. If `Accept` begins with `text/html`, answers with a page.
         """
         if wants_page(request.headers.get("accept")):
             return HTMLResponse(pages.rollout(app, request.url.hostname, shown=shown))
@@ -80,8 +80,8 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
 
     @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
     async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:
-        """Gives the canary release its share of new visitors. May be repeated; a newer release aborts the older rollout
-        with the reason `superseded`. 409: the release was aborted, or is older than the current one.
+        """Opens the rollout of a canary release, which gets its share of new visitors. May be repeated. An older active
+        rollout is aborted with the reason `superseded`. 409: the release was aborted, or is older than the current one.
         """
         return await rollouts.open(app, body.release, body.weight, body.notify)
 
@@ -89,35 +89,33 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
-        """Sets the share or switches the split, at once. Visitors who have a track keep it, as far as the new share
-        allows.
-        """
+        """Sets the share or switches the split, at once. Visitors keep their track as far as the new share allows."""
         return await rollouts.set(app, body.enabled, body.weight)
 
     @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
     async def abort(app: App, body: Annotated[RolloutAction, ABORT]) -> RolloutView:
-        """Takes the canary out of every route, for good; answers once Envoy has accepted it. Works without Redis and
-        without the deployer, which retires the release as soon as it can. May be repeated until confirmed; the first
-        `evidence` is kept.
+        """Takes the canary out of every route, for good, and answers when Envoy has accepted it. Needs neither Redis
+        nor the deployer, which retires the release as soon as it can. May be repeated; the first call's `evidence` is
+        kept.
         """
         return await rollouts.abort(app, body.release, body.reason, body.evidence)
 
     @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
     async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
-        """Resumes a paused rollout. 409: it has ended, or the platform paused it and resumes it by itself."""
+        """Resumes a paused rollout. 409: it has ended, or the platform paused it and will also resume it."""
         return await rollouts.resume(app, body.release, body.reason)
 
     @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)
     async def promote(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
-        """Has the deployer make the canary's build production; then the canary is retired and the state is `promoted`.
-        Follow it with `GET rollout`; if production refuses the build, the state is `paused` with the reason.
+        """Answers 202. Then the deployer releases the canary's build to production and retires the canary. `GET
+        rollout` shows the result: state `promoted`, or `paused` with the reason if production refuses the build.
         """
         return await rollouts.promote(app, body.release)
 
     @routes.get("/traffic", tags=["traffic"], summary="Requests, errors and latencies per track")
     async def traffic(app: App) -> TrafficView:
-        """Returns the figures, counted by the instance that answered. The counts only grow within one `epoch`, which
-        changes when Envoy or the proxy service restarts, or a track's release changes. 503: Envoy does not answer.
+        """Returns the counts of requests by the track that answered. They only grow within one `epoch`, which changes
+        when Envoy or the proxy service restarts, or a track has another release. 503: Envoy does not answer.
         """
         return await reader.view(app)
 

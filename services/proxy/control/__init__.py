@@ -1,4 +1,4 @@
-"""Control of Envoy and of rollouts: the single writer of routes, and the loops around it.
+"""Controls Envoy and rollouts: the single writer of routes, and the loops that call it.
 
 May import `routes`, `envoy` and `traffic`. Imported by `api`, `metrics` and `main`.
 """

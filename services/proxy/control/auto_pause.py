@@ -1,4 +1,4 @@
-"""Probes the deployer while a rollout is on its way, and pauses or resumes rollouts by its liveness."""
+"""Pauses rollouts while the deployer does not answer, and resumes them afterwards."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,10 +18,8 @@ PROBE_S = 1.5
 
 
 async def answers(deployer: ServiceClient) -> bool:
-    """Returns whether the deployer answers within 1.5 s.
-
-    `/health` needs no Redis, so that an outage of Redis does not count as the deployer's. The client may spend one of
-    the seconds on looking up the address in a registry that is down.
+    """Returns True if the deployer's `/health` answers within 1.5 s. That call needs no Redis on the deployer's side;
+    up to 1 s may go into looking up the deployer's address while the registry is down.
     """
     try:
         async with asyncio.timeout(PROBE_S):
@@ -32,7 +30,7 @@ async def answers(deployer: ServiceClient) -> bool:
 
 
 class AutoPause:
-    """Pauses rollouts while the deployer is silent. `probe` sends one probe, and returns whether it was answered."""
+    """Pauses progressing rollouts while the deployer is silent. `probe` returns True if the deployer answered."""
 
     def __init__(self, control: ControlPlane, probe: Callable[[], Awaitable[bool]]) -> None:
         self._control = control
@@ -41,7 +39,7 @@ class AutoPause:
         self._silent_s = SILENT_AT_START_S
 
     async def step(self) -> None:
-        """Sends one probe; without an active rollout it sends none and forgets what it knows of the deployer."""
+        """Sends one probe, and pauses or resumes rollouts. Resets the liveness if no rollout is active."""
         if not any(route.active_rollout for route in self._control.routes.values()):
             self._liveness, self._silent_s = None, SILENT_S
             return

@@ -1,4 +1,4 @@
-"""The single writer of routes: it changes memory, then the disk, then Envoy's files, then Redis."""
+"""Holds the routes and is their only writer: a change goes to memory, disk, Envoy's files, then Redis."""
 
 import asyncio
 import hashlib
@@ -26,8 +26,8 @@ LONGEST_POLL_S = 0.05
 
 
 class ControlPlane:
-    """Holds all routes. Only `put` and `abort` change them, both synchronous: a change is never seen half made, and no
-    change, an abort least of all, waits for another's confirmation.
+    """Holds all routes. Changes go through `put` and `abort`, which are synchronous: other tasks never see half a
+    change, and an abort waits for no other call.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ControlPlane:
         *,
         wake: Callable[[], None],
     ) -> None:
-        """Takes the routes from the disk, if there is a copy; `wake` is called after each change."""
+        """Reads the routes from disk, if there is a snapshot. `wake` is called after each change."""
         self.admin = admin
         self.now = now
         self._files = files
@@ -59,14 +59,14 @@ class ControlPlane:
 
     @property
     def routes(self) -> Routes:
-        """Routes by app. Raises Unavailable until they were loaded from the disk or from Redis."""
+        """All routes by app. Raises Unavailable until they are loaded from disk or Redis."""
         if self._routes is None:
             raise Unavailable("the routes are not known: neither is a copy on disk, nor does Redis answer; start Redis")
         return self._routes
 
     @property
     def aborted(self) -> frozenset[str]:
-        """Releases that never get visitors again."""
+        """Ids of aborted releases, which never get visitors again."""
         return frozenset(self._aborted)
 
     def route(self, app: str) -> Route:
@@ -76,10 +76,10 @@ class ControlPlane:
             raise NotFound(f"no release of {app} has been routed yet; release a build of it first") from None
 
     def put(self, route: Route, *events: Event) -> None:
-        """Applies `route` if it differs from the current one, or if there are events.
+        """Replaces the app's route, unless it is equal and there are no events.
 
-        It is on disk and in Envoy's files when this returns; in Redis, with the events, as soon as that answers. Derive
-        it from `route(app)` with no await in between.
+        When this returns, the route is on disk and in Envoy's files; a loop then stores it with the events in Redis.
+        Make `route` from the result of `route(app)` without an await in between, or another task's change is lost.
         """
         if self.routes.get(route.app) == route and not events:
             return
@@ -87,13 +87,13 @@ class ControlPlane:
         self._write()
 
     def put_rollout(self, app: str, rollout: Rollout, **changes: Any) -> None:
-        """Applies the rollout and other changes of the app's route, with the rollout's event."""
+        """Puts the app's route with this rollout and the `changes` to other fields, and adds the rollout's event."""
         route = self.route(app).model_copy(update={"rollout": rollout, **changes})
         self.put(route, rollout_event(app, rollout, route.weight))
 
     def abort(self, app: str, reason: str, given: dict[str, JsonValue] | None = None) -> Route:
-        """Ends the traffic of the app's active rollout for good: writes the file `aborted` first, then Envoy's files,
-        then Redis. `given` is the caller's evidence.
+        """Aborts the app's active rollout for good and returns the route: writes the file `aborted`, then Envoy's
+        files; a loop then stores it in Redis. `given` is the evidence from the caller.
         """
         route = self.route(app)
         assert route.rollout is not None
@@ -106,16 +106,13 @@ class ControlPlane:
         return self.routes[app]
 
     def evidence(self, route: Route, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        """Returns the evidence for an end of the route's rollout now; its traffic is that of the last reading
-        of Envoy.
-        """
+        """Returns the evidence of a rollout that ends now: `given`, and the last traffic figures."""
         assert route.rollout is not None
         return evidence(given, figures(self._traffic(route), route.weight), route.rollout, self.now())
 
     async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
-        """Waits until Envoy has accepted the app's files and, with `healthy`, every ready endpoint gets visitors.
-
-        Raises Timeout, which names what is missing.
+        """Waits until Envoy has accepted the app's files and, with `healthy`, routes to every ready endpoint; returns
+        Envoy's clusters. Raises Timeout that names what is missing.
         """
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S
@@ -134,12 +131,12 @@ class ControlPlane:
             poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
 
     def version(self, app: str) -> str:
-        """Returns a version of the app's whole configuration; equal content has an equal version."""
+        """Returns a hash of the app's whole configuration."""
         versions = " ".join(self._files.versions[name] for name in files_of(app))
         return hashlib.sha256(versions.encode()).hexdigest()[:12]
 
     async def unaccepted(self) -> list[str]:
-        """Returns the files of which Envoy runs another version."""
+        """Returns the files of which Envoy has not accepted the newest version. Raises Unavailable."""
         accepted = await self.admin.versions()
         return [name for name, version in self._files.versions.items() if accepted.get(version_stat(name)) != version]
 
@@ -148,12 +145,12 @@ class ControlPlane:
         self._files.move_again(name)
 
     async def load(self) -> None:
-        """Takes the routes from Redis if there is no copy on disk. Raises RedisError."""
+        """Loads the routes from Redis, unless they were on disk. Raises RedisError."""
         if self._routes is None:
             self._adopt(await self._store.load())
 
     async def save(self) -> None:
-        """Stores all changed routes in Redis. Raises RedisError; the caller then calls it again."""
+        """Stores changed routes in Redis. Raises RedisError; the next call then stores what is left."""
         await self.load()
         while self._dirty:
             app = self._dirty.pop()

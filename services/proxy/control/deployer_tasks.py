@@ -1,6 +1,5 @@
-"""Tasks for the deployer: retire aborted releases, make a promoted canary's build production.
-
-The route stores the intent before the call, and every step first checks what has become of an earlier try.
+"""Has the deployer retire aborted releases and release promoted builds to production. The route stores the intent
+before the first call, so a restart continues it; each step first looks for the result of an earlier call.
 """
 
 from services.proxy.control.control_plane import ControlPlane
@@ -16,14 +15,14 @@ ENDED = frozenset({ReleaseState.RETIRED, ReleaseState.FAILED, ReleaseState.ROLLE
 
 
 class DeployerTasks:
-    """Runs the outstanding tasks of all routes."""
+    """Sends the deployer the stored requests of all routes."""
 
     def __init__(self, control: ControlPlane, deployer: ServiceClient) -> None:
         self._control = control
         self._deployer = deployer
 
     async def step(self) -> None:
-        """Tries each outstanding task once; raises the first Problem after every app had its turn."""
+        """Tries each app's outstanding requests once. After all apps, raises the first error."""
 
         async def run_tasks(app: str) -> None:
             await self._retire(app)
@@ -68,8 +67,8 @@ class DeployerTasks:
             self._control.put(self._control.route(app).model_copy(update=update))
 
     async def _ask_for_production(self, app: str, rollout: Rollout, promotion: Promotion) -> ReleaseView | None:
-        """Returns the production release of the canary's build: an earlier try's, or else a new one; None if
-        refused.
+        """Returns the production release of the canary's build, made since the promotion began, or now. If the deployer
+        refuses it (4xx), pauses the rollout and returns None.
         """
         build = (await self._release(rollout.release)).build
         path = f"/apps/{app}/environments/production/releases"
@@ -88,7 +87,7 @@ class DeployerTasks:
             return None
 
     async def _follow(self, app: str) -> None:
-        """Ends the rollout of a release that the deployer has ended; asks it only when no instance is left."""
+        """Aborts an active rollout whose release has ended. Asks the deployer only if no instance is left."""
         route = self._control.route(app)
         rollout = route.rollout
         if rollout is None or not rollout.active or rollout.promotion or route.endpoints[Track.CANARY]:

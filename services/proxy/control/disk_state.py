@@ -1,4 +1,4 @@
-"""State on disk for a start without Redis, in `<home>/envoy`: the routes and the aborted releases."""
+"""Keeps routes and aborted releases on disk in `<home>/envoy`, for a start without Redis."""
 
 import logging
 import os
@@ -16,15 +16,13 @@ _ROUTES = TypeAdapter(Routes)
 
 
 class Snapshot:
-    """Reads and writes `state.json`: every route, written before Envoy's files. It is at least as new as
-    Redis' copy.
-    """
+    """Reads and writes all routes in `state.json`. Each change is written here before it is stored in Redis."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "state.json"
 
     def read(self) -> Routes | None:
-        """Returns the routes; None if the file is missing or unreadable: then Redis' copy is the newest that exists."""
+        """Returns the routes by app; None if the file is missing or unreadable (use the copy in Redis then)."""
         try:
             return _ROUTES.validate_json(self._path.read_bytes())
         except FileNotFoundError:
@@ -38,17 +36,13 @@ class Snapshot:
 
 
 class AbortedReleases:
-    """Reads and writes the file `aborted`: a line `<release> <reason>` for each release that must never get visitors
-    again.
-    """
+    """Reads and writes the file `aborted`, with a line `<release> <reason>` for each aborted release."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "aborted"
 
     def read(self) -> dict[str, str]:
-        """Returns the reasons by release. A last line without its end was cut by a crash: it was never confirmed, and
-        is ignored.
-        """
+        """Returns release → reason. Ignores a last line that a crash cut before its newline: it was never confirmed."""
         if not self._path.exists():
             return {}
         lines = self._path.read_text().splitlines(keepends=True)
@@ -56,7 +50,7 @@ class AbortedReleases:
         return {release: reason for release, _, reason in pairs}
 
     def append(self, release: str, reason: str) -> None:
-        """Appends the release, synced to disk when this returns."""
+        """Appends the release; the line is on disk when this returns."""
         line = f"{release} {' '.join(reason.split())}\n"
         with self._path.open("ab+") as file:
             file.seek(0)

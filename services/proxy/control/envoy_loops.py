@@ -1,4 +1,4 @@
-"""Background loops about Envoy: whether it runs the newest files, and what it has counted."""
+"""Steps of the background loops that check Envoy's files and read its counters."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,7 +10,7 @@ from shared.proxy_models import TrafficView
 
 
 async def for_each(apps: Iterable[str], action: Callable[[str], Awaitable[None]]) -> None:
-    """Runs the action for every app; an error does not stop the others, and the first is raised at the end."""
+    """Runs the action for every app, one after the other, also after an error; at the end raises the first error."""
     errors: list[Exception] = []
     for app in list(apps):
         try:
@@ -29,8 +29,8 @@ class EnvoyWatch:
         self._missed: frozenset[str] = frozenset()
 
     async def step(self) -> None:
-        """Moves a file into place again that Envoy has not loaded over two steps (it may have missed the move), and
-        confirms apps whose clusters were not warm in time for their sync. Raises Unavailable, Timeout.
+        """Moves a file into place again that Envoy has not accepted for two steps (Envoy may have missed the first
+        move). Waits up to 1 s for the clusters of apps that Envoy had not loaded yet. Raises Unavailable or Timeout.
         """
         unaccepted = frozenset(await self._control.unaccepted())
         for name in sorted(unaccepted & self._missed):
@@ -41,13 +41,13 @@ class EnvoyWatch:
                 await self._control.confirm(app, 1.0)
 
     async def check(self) -> str | None:
-        """Returns why Envoy is not up to date, or None."""
+        """Returns which files Envoy has not accepted, as a text for `/ready`; None if it has accepted all."""
         unaccepted = await self._control.unaccepted()
         return f"Envoy does not run the newest version of {', '.join(unaccepted)}" if unaccepted else None
 
 
 class TrafficReader:
-    """Reads Envoy's counters into the request counts. `read_at`: time of the last reading."""
+    """Reads Envoy's counters and adds them to the request counts. `read_at` is the time of the last reading."""
 
     def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:
         self._control = control
@@ -57,7 +57,7 @@ class TrafficReader:
         self._one_reading = asyncio.Lock()
 
     async def view(self, app: str) -> TrafficView:
-        """Returns the app's current figures. Raises NotFound, and Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters and returns the app's figures. Raises NotFound, or Unavailable (Envoy)."""
         self._control.route(app)
         await self.step()
         return self._counts.view(self._control.route(app))

@@ -1,4 +1,4 @@
-"""Operations on a rollout: open, set, abort, resume, promote. All but `promote` answer once Envoy has confirmed."""
+"""Opens, sets, aborts, resumes and promotes rollouts, for the REST interface and the pages."""
 
 from pydantic import JsonValue
 
@@ -19,10 +19,10 @@ CONFIRM_S = 3.0
 
 
 class RolloutService:
-    """Changes rollouts.
+    """Changes rollouts. Every method that changes one, except `promote`, returns after Envoy has accepted the change.
 
-    Methods raise NotFound for an app that was never synced, Conflict where the rollout's state does not allow the
-    operation, and Timeout if Envoy has not confirmed within 3 s: the change is stored then, and is confirmed later.
+    Methods raise NotFound for an app that was never synced, Conflict if the rollout's state does not allow the
+    operation, and Timeout if Envoy has not accepted within 3 s: the change is stored, and Envoy gets it later.
     """
 
     def __init__(self, control: ControlPlane) -> None:
@@ -35,14 +35,13 @@ class RolloutService:
         return RolloutView(app=app, enabled=route.enabled, weight=route.weight, **shown)
 
     def earlier(self, app: str) -> list[Rollout]:
-        """Returns the rollouts before the current one, newest first, the last 20."""
+        """Returns the last 20 rollouts before the current one, newest first."""
         return self._control.route(app).earlier
 
     async def open(self, app: str, release: str, weight: int | None, notify: list[str]) -> RolloutView:
-        """Begins the rollout of `release`; an older one is aborted as superseded. Idempotent: a repeated call keeps an
-        operator's weight.
-
-        `notify`: the addresses that its events carry. Raises Invalid if `release` is not an id of the app's.
+        """Opens the rollout of `release`, and aborts an older active one as superseded. `weight` is in percent (None:
+        33); a repeated call does not change it. `notify`: addresses for the rollout's events. Raises Invalid if
+        `release` is no id of this app, Conflict if it was aborted or is older than the current one.
         """
         if not release.startswith(f"{app}-r") or not release_number(release):
             raise Invalid("release", f"`{release}` is not a release of {app}; its ids look like {app}-r9")
@@ -64,15 +63,15 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
-        """Switches the split on or off, or changes its share; None keeps the current value."""
+        """Switches the split on or off, or changes the canary's share in percent; None keeps the current value."""
         route = self._control.route(app)
         asked = {"enabled": enabled, "weight": weight}
         self._control.put(route.model_copy(update={key: value for key, value in asked.items() if value is not None}))
         return await self._confirmed(app)
 
     async def abort(self, app: str, release: str, reason: str, evidence: dict[str, JsonValue]) -> RolloutView:
-        """Ends the canary's traffic on every way to it. Repeated for an aborted rollout it only confirms; the first
-        evidence stays.
+        """Ends the canary's traffic on every route, for good. For a rollout that is already aborted, only waits until
+        Envoy has accepted it; the first call's evidence stays.
         """
         rollout = self._current(app, release)
         if rollout.state is RolloutState.PROMOTED:
@@ -82,7 +81,7 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def resume(self, app: str, release: str, reason: str) -> RolloutView:
-        """Resumes a paused rollout. Raises Conflict while the platform's own pause lasts, which it ends itself."""
+        """Resumes a paused rollout. Raises Conflict if the platform paused it, because the platform also resumes it."""
         rollout = self._current(app, release)
         if not rollout.active:
             raise Conflict(f"{release} is {rollout.state} and cannot be resumed; deploy a new build")
@@ -95,7 +94,7 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def promote(self, app: str, release: str) -> RolloutView:
-        """Stores the intent to promote; a loop then has the deployer make the canary's build production."""
+        """Stores the request to promote; `DeployerTasks` then has the deployer release the build to production."""
         rollout = self._current(app, release)
         if rollout.state is RolloutState.ABORTED:
             raise Conflict(f"{release} was aborted and cannot be promoted; deploy a new build")
@@ -121,5 +120,5 @@ class RolloutService:
 
 
 def _text(reason: str) -> str:
-    """Replaces half surrogate pairs, which are legal in JSON but cannot be written to a file or store."""
+    """Replaces each half of a surrogate pair by `?`: JSON allows them, but UTF-8 cannot encode them."""
     return reason.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Synchronizes Envoy with the registry: on the deployer's `sync`, and repeatedly in the background."""
+"""Applies the registry's instances to the routes: when the deployer calls `sync`, and periodically."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ Records = dict[Track, list[InstanceRecord]]
 
 
 class RegistrySync:
-    """Applies the registry's instances to the routes, one app at a time."""
+    """Applies the registry's instances to the routes. Calls for one app run one after the other."""
 
     def __init__(self, control: ControlPlane, registry: Registry, counts: RequestCounts, domain: str) -> None:
         self._control = control
@@ -48,11 +48,11 @@ class RegistrySync:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def sync(self, app: str, request: SyncRequest) -> SyncResult:
-        """Applies hosts, health path and the registry's instances; answers once Envoy serves them so.
+        """Stores hosts and health path, applies the registry's instances, and returns when Envoy serves them.
 
-        Raises Conflict if another app has one of the hosts, Invalid for a wrong host or health path, RedisError if the
-        registry does not answer (nothing is changed then), Timeout if Envoy has not confirmed within 5 s (a repeated
-        call confirms it later).
+        Raises Conflict if another app has one of the hosts, Invalid for a malformed host or health path, RedisError if
+        the registry does not answer (nothing is changed), and Timeout if Envoy has not accepted within 5 s (call again
+        to wait on).
         """
         if not request.health.startswith("/"):
             raise Invalid("health", f"`{request.health}` is not a path; write it like /up")
@@ -70,7 +70,7 @@ class RegistrySync:
         return self._result(app, records, clusters)
 
     async def step(self) -> None:
-        """Applies the registry's current instances to every app. Raises RedisError; nothing is changed then."""
+        """Applies the registry's instances to every app's route. Raises RedisError; nothing is changed then."""
 
         async def observe_app(app: str) -> None:
             async with self._locks[app]:
@@ -81,7 +81,7 @@ class RegistrySync:
         await for_each(self._control.routes, observe_app)
 
     async def drain_step(self) -> None:
-        """Removes the endpoints that have drained; needs no Redis."""
+        """Removes endpoints that have drained. Needs no Redis."""
 
         async def drain_app(app: str) -> None:
             if _draining(self._control.route(app)):
@@ -97,7 +97,7 @@ class RegistrySync:
             raise Unavailable(f"the registry's entries of {app} cannot be read; nothing was changed") from error
 
     async def _count_leaving(self, app: str, records: Records) -> None:
-        """Reads the counters of instances that are about to leave Envoy, as their counters leave with them."""
+        """Reads the counters of instances that Envoy is about to drop, since their counters are dropped too."""
         route = self._control.routes.get(app)
         leaving = {record.id for track in Track for record in records[track] if record.state in GONE}
         if route and any(leaving & route.endpoints[track].keys() for track in Track):
@@ -121,9 +121,7 @@ class RegistrySync:
             self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
     async def _remove_drained(self, app: str) -> bool:
-        """Removes drained endpoints, and returns whether there were any. Call it after Envoy has accepted that they
-        drain.
-        """
+        """Removes drained endpoints and returns True if there were any. Envoy must have accepted them as draining."""
         draining = _draining(self._control.route(app))
         if not draining:
             return False
@@ -173,9 +171,7 @@ def _draining(route: Route) -> frozenset[str]:
 
 
 def _most_active(readings: list[Clusters], app: str, track: Track) -> dict[str, int]:
-    """Returns the maximum of requests in flight over all readings, by address; an address that one reading lacks is
-    left out.
-    """
+    """Returns address → maximum of requests in flight, for addresses that are in all readings."""
     active = [reading.active(cluster_name(app, track)) for reading in readings]
     seen = set.intersection(*(set(reading) for reading in active))
     return {address: max(reading[address] for reading in active) for address in seen}

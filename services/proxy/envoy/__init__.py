@@ -1,4 +1,4 @@
-"""Envoy's configuration as documents and files, and its admin interface.
+"""Makes Envoy's configuration, writes it to files, and reads Envoy's admin interface.
 
 May import `routes`. Imported by `traffic`, `control` and `main`; `stack` prepares Envoy's files with it too.
 """

@@ -1,4 +1,4 @@
-"""Client of Envoy's admin interface (a unix socket): accepted versions, hosts, latencies."""
+"""Reads Envoy's admin interface (a unix socket): accepted versions, clusters, latencies."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,47 +18,45 @@ ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 @dataclass(frozen=True)
 class Host:
-    """One endpoint of one cluster. Counters only grow while Envoy runs and the endpoint stays; health checks are not
-    counted.
-    """
+    """One endpoint of one cluster, with counters since it joined the cluster; health checks are not counted."""
 
     cluster: str
     address: str
     healthy: bool
     active: int
-    """Requests in flight."""
+    """Number of requests in flight."""
     answered: int
-    """Requests that it answered, or died over."""
+    """Number of requests that the endpoint answered, or that failed after it had received them."""
     errors: int
-    """Requests with a status of 500 and above, or that it died over; they are part of `answered`."""
+    """Number of those requests that failed or got a status of 500 and above; included in `answered`."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """The clusters that Envoy routes to (warm ones only), and their hosts."""
+    """The clusters that Envoy has finished loading, and their endpoints."""
 
     names: frozenset[str]
     hosts: tuple[Host, ...]
 
     def active(self, cluster: str) -> dict[str, int]:
-        """Returns the requests in flight by address."""
+        """Returns the cluster's requests in flight: address → number."""
         return {host.address: host.active for host in self.hosts if host.cluster == cluster}
 
     def healthy(self, cluster: str) -> frozenset[str]:
-        """Returns the addresses that the cluster's load balancer chooses from."""
+        """Returns the addresses among which the cluster's load balancer chooses."""
         return frozenset(host.address for host in self.hosts if host.cluster == cluster and host.healthy)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """A cluster's cumulative latency histogram since Envoy's start."""
+    """The latency histogram of one cluster since Envoy's start."""
 
     le_ms: tuple[float, ...]
-    """Upper bounds of the buckets, milliseconds."""
+    """Upper bounds of the buckets in milliseconds."""
     counts: tuple[int, ...]
-    """`counts[i]` requests took at most `le_ms[i]`."""
+    """Cumulative counts: `counts[i]` requests took at most `le_ms[i]`."""
     retries: int
-    """Number of requests of the cluster that Envoy tried again."""
+    """Number of times that Envoy retried a request of this cluster."""
 
 
 class EnvoyAdmin:
@@ -69,15 +67,13 @@ class EnvoyAdmin:
         self._one_look = asyncio.Lock()
 
     async def versions(self) -> dict[str, str]:
-        """Returns the version that Envoy accepted last, by the name of its statistic."""
+        """Returns the accepted version of each file, by the name of its statistic in Envoy (see `version_stat`)."""
         text = (await self._get("/stats", type="TextReadouts", filter="version_text")).text
         pairs = (line.partition(": ") for line in text.splitlines())
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def clusters(self) -> Clusters:
-        """Returns clusters and hosts; one call at a time, so that a caller that counts differences never gets an older
-        look after a newer one.
-        """
+        """Returns clusters and endpoints. Calls run one after the other, so counters never go back between calls."""
         async with self._one_look:
             document = (await self._get("/clusters", format="json")).json()
         statuses = document.get("cluster_statuses", [])
@@ -85,7 +81,7 @@ class EnvoyAdmin:
         return Clusters(frozenset(status["name"] for status in statuses), hosts)
 
     async def latencies(self) -> dict[str, Latency]:
-        """Returns the latencies by cluster. Envoy updates them once a second."""
+        """Returns cluster → latency histogram. Envoy updates histograms once a second."""
         pattern = r"^cluster\..*/[a-z]+\.upstream_rq_(time|retry)$"
         answer = await self._get("/stats", format="json", histogram_buckets="cumulative", filter=pattern)
         stats = answer.json()["stats"]
@@ -120,7 +116,7 @@ def admin_client(socket: Path) -> httpx.AsyncClient:
 
 
 def version_stat(file: str) -> str:
-    """Returns the name of the statistic that holds the accepted version of one of Envoy's files."""
+    """Returns the name of Envoy's statistic that holds the accepted version of `file` (a path in Envoy's folder)."""
     if file == CDS_FILE:
         return "cluster_manager.cds.version_text"
     if file in ROUTE_FILES:
@@ -131,7 +127,7 @@ def version_stat(file: str) -> str:
 
 
 def files_of(app: str) -> tuple[str, ...]:
-    """Returns the files that determine what visitors of this app get."""
+    """Returns the files that determine the app's routing, as paths in Envoy's folder."""
     return (*(eds_file(app, track) for track in Track), CDS_FILE, *ROUTE_FILES)
 
 

@@ -1,4 +1,4 @@
-"""Envoy's bootstrap: three listeners whose routes, and all clusters, come from files. Pure."""
+"""Makes Envoy's bootstrap: three listeners. Routes and clusters come from files. Pure."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ OWNER_ONLY = 0o600
 
 
 def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Json:
-    """Returns the document that `envoy -c` reads; `folder` is where Envoy finds its files."""
+    """Returns the document for `envoy -c`. `folder` is the folder of Envoy's files."""
     ports = {
         "public": settings.public_port,
         "production": settings.production_port,

@@ -1,8 +1,8 @@
-"""Envoy's clusters and endpoints (CDS, EDS) for the apps' routes, as plain documents. Pure.
+"""Makes Envoy's clusters and endpoints (CDS, EDS) for the apps' routes, as JSON documents. Pure.
 
-Each app has three clusters whose definition does not change from release to release, since Envoy starts a changed
-cluster anew: `<app>/stable` and `<app>/canary`, filled by EDS, and `<app>/split`, which prefers the canary and falls
-back to stable. The numbers are those that were measured to lose no request when an instance dies.
+Each app has three clusters: `<app>/stable` and `<app>/canary`, whose endpoints come from EDS files, and `<app>/split`,
+which prefers the canary and falls back to stable. No release changes their definition, since Envoy starts a changed
+cluster anew. The figures were measured to lose no request when an instance dies.
 """
 
 from pathlib import Path
@@ -21,35 +21,33 @@ EDS_HEALTH = {
 
 
 def cluster_name(app: str, track: Track) -> str:
-    """Returns the cluster of one track's instances, which is also its name in Envoy's statistics."""
+    """Returns the name of one track's cluster, also in Envoy's statistics."""
     return f"{app}/{track}"
 
 
 def split_name(app: str) -> str:
-    """Returns the cluster that the canary's share goes to: canary, or stable where no canary instance can be
-    reached.
-    """
+    """Returns the name of the cluster for the canary's share of visitors, which falls back to stable."""
     return f"{app}/split"
 
 
 def eds_file(app: str, track: Track) -> str:
-    """Returns the file of one track's endpoints, relative to Envoy's folder."""
+    """Returns the path of the file with one track's endpoints, in Envoy's folder."""
     return f"eds/{app}.{track}.json"
 
 
 def file_source(path: Path) -> Json:
-    """Returns a config source that Envoy reloads when another file is moved onto it; it misses writes into the file."""
+    """Returns a config source that Envoy reloads when a new file is moved onto `path` (not when it is written to)."""
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
 def clusters(route: Route, folder: Path) -> list[Json]:
-    """Returns the app's clusters; `folder` is where Envoy finds its files."""
+    """Returns the app's three clusters. `folder` is the folder of Envoy's files."""
     tracks = [_track_cluster(route, track, folder) for track in (Track.CANARY, Track.STABLE)]
     return [*tracks, _split_cluster(route.app)]
 
 
 def endpoints(route: Route, track: Track) -> list[Json]:
-    """Returns the one resource of the track's EDS file, as a list."""
+    """Returns the content of the track's EDS file: a list of one ClusterLoadAssignment."""
     path = route.health_of(track)
     hosts = [_endpoint(endpoint, track, path) for _, endpoint in sorted(route.endpoints[track].items())]
     assignment = {
@@ -124,9 +122,9 @@ def _health_check(path: str) -> Json:
 
 
 def _only_failed_connections() -> Json:
-    """Returns an outlier detection that ejects for failed connections, never for the app's own 5xx.
+    """Returns an outlier detection that ejects an instance for failed connections, never for its own 5xx.
 
-    Otherwise a canary that answers only errors would be ejected, fail over to stable, and look well.
+    Otherwise stable would answer in place of a canary that gives only errors, and hide them.
     """
     return {
         "split_external_local_origin_errors": True,

@@ -1,4 +1,4 @@
-"""Writes Envoy's files in `<home>/envoy` atomically, by moving a new file onto the old one."""
+"""Writes Envoy's files in `<home>/envoy` atomically: each new file is moved onto the old one."""
 
 import hashlib
 import json
@@ -29,9 +29,8 @@ def admin_socket(settings: SharedSettings) -> Path:
 
 
 def prepare(settings: SharedSettings) -> Path:
-    """Creates what Envoy needs to start, and returns the bootstrap's path: `envoy -c <path> --disable-hot-restart`.
-
-    Files that Envoy has been running with are kept. Idempotent, and safe to call from two processes at once.
+    """Creates the files that Envoy needs to start (existing routes, clusters and endpoints are kept), and returns the
+    bootstrap's path for `envoy -c … --disable-hot-restart`. Idempotent; two processes may call it at once.
     """
     folder = envoy_folder(settings)
     (folder / "eds").mkdir(parents=True, exist_ok=True)
@@ -46,9 +45,8 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 def configuration(routes: Iterable[Route], folder: Path) -> dict[str, Json]:
-    """Returns discovery responses by file name, in the order of writing: a file before those that refer to it.
-
-    The version is a hash of the content, so an unchanged configuration is an unchanged file.
+    """Returns Envoy's discovery responses: file name → document. A file stands before the files that refer to it, in
+    the order of writing. The version in a document is a hash of its content.
     """
     routes = sorted(routes, key=lambda route: route.app)
     files = {eds_file(route.app, track): endpoints(route, track) for route in routes for track in Track}
@@ -62,7 +60,7 @@ def _version(resources: list[Json]) -> str:
 
 
 class EnvoyFiles:
-    """Writes the files that have changed. `versions`: file name → version on disk."""
+    """Writes Envoy's files. `versions` holds file name → version on disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -83,14 +81,12 @@ class EnvoyFiles:
         return written
 
     def move_again(self, name: str) -> None:
-        """Replaces the file by itself, so that Envoy, which may have missed a move, reads it again."""
+        """Replaces the file by one with the same content, so that Envoy reads it again if it missed the last move."""
         replace(self._folder / name, (self._folder / name).read_text())
 
 
 def replace(path: Path, text: str) -> None:
-    """Replaces the file by `text` atomically, synced to disk when this returns; a reader sees the old or the
-    new text.
-    """
+    """Replaces the file's content by `text` atomically; it is on disk when this returns."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with fresh.open("w") as file:
         file.write(text)

@@ -1,6 +1,6 @@
-"""Envoy's routes (RDS) for the three listeners, as plain documents. Pure.
+"""Makes Envoy's routes (RDS) for the three listeners, as JSON documents. Pure.
 
-public       the split: override header, visitors who have a cookie, new visitors; else production
+public       splits by override header, then cookie, then chance; without a canary, production only
 production   production's instances only
 canary       the canary's instances only
 """
@@ -22,13 +22,13 @@ NO_CANARY = "runs no canary at this moment."
 
 
 def rds_file(listener: str) -> str:
-    """Returns the file of one listener's routes, relative to Envoy's folder."""
+    """Returns the path of the file with one listener's routes, in Envoy's folder."""
     return f"rds-{listener}.json"
 
 
 def route_configuration(listener: str, routes: Iterable[Route]) -> list[Json]:
-    """Returns the one resource of the listener's RDS file, as a list. Apps whose clusters Envoy has not loaded yet are
-    left out.
+    """Returns the content of the listener's RDS file: a list of one RouteConfiguration. It leaves out apps whose
+    clusters Envoy has not loaded yet.
     """
     known = sorted((route for route in routes if route.clusters), key=lambda route: route.app)
     hosts = [_virtual_host(route, ROUTES[listener](route)) for route in known]
@@ -66,11 +66,11 @@ def _public(route: Route) -> list[Json]:
 
 
 def _split(route: Route, weight: int) -> list[Json]:
-    """Returns the routes of a sticky split: Envoy hashes the cookie, for a new visitor the request id, which becomes
-    the cookie.
+    """Returns the routes of a sticky split. Envoy chooses by a hash of the cookie; for a new visitor by a hash of the
+    request id, which it then sets as the cookie.
 
-    The canary stands first, so a growing weight only adds visitors to it. The cookie is named after the rollout, so
-    that the first visitors are not always the same people.
+    The canary is first in the list, so a growing weight only moves visitors from stable to canary. The cookie's name
+    contains the release, so each rollout begins with other visitors.
     """
     assert route.rollout is not None
     cookie = f"slipway-{route.rollout.release}"
@@ -112,10 +112,10 @@ ROUTES: dict[str, Callable[[Route], list[Json]]] = {"public": _public, "producti
 
 
 def _forward(action: Json, **match: Json | list[Json]) -> list[Json]:
-    """Returns two routes: GET and HEAD may be retried after a reset, other methods only where nothing was sent.
+    """Returns two routes to one target. Envoy may retry GET and HEAD after a reset connection, and other methods only
+    if nothing was sent. It retries no answer of the app, not even a 5xx.
 
-    No answer of the app is retried, its own 5xx least of all. No time-out: how long an app may take is the app's
-    decision, and an event stream ends when it ends; the listener cuts a stream that is silent for an hour.
+    There is no time-out: an app may take as long as it likes. The listener closes a stream that is silent for an hour.
     """
     idempotent = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
     headers = match.pop("headers", [])

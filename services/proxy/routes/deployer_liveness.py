@@ -1,4 +1,4 @@
-"""Liveness of the deployer, and its effect on a rollout. Pure: `now` is an argument."""
+"""Decides when the deployer counts as silent, and pauses or resumes a rollout. Pure: `now` is an argument."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,44 +16,42 @@ ANSWERS_AGAIN = "the deployer answers again"
 
 @dataclass(frozen=True)
 class DeployerLiveness:
-    """The deployer's answers to liveness probes so far."""
+    """The results of the liveness probes so far."""
 
     answered_at: datetime
-    """The last answer, or when probing began."""
+    """Time of the last answer; before the first one, the time at which probing began."""
     silent_s: float = SILENT_S
-    """Seconds without an answer that count as silence; more until the first answer after this service's start, since
-    the platform's services start together.
+    """Seconds without an answer after which the deployer counts as silent. More right after this service's start,
+    because all services start together.
     """
     misses: int = 0
-    """Consecutive probes without an answer."""
+    """Number of failed probes since the last answer."""
     answering_since: datetime | None = None
-    """The first answer after the last miss."""
+    """Time of the first answer after the last failed probe; None if the last probe failed."""
 
     def silent(self, now: datetime) -> bool:
-        """Returns whether the deployer is silent: no answer for `silent_s`, and more than one probe missed. A slow
-        answer or a clock that jumped does not count.
+        """Returns True after `silent_s` without an answer and at least two failed probes in a row. One slow answer or a
+        jump of the clock is not enough.
         """
         return self.misses >= MISSES and (now - self.answered_at).total_seconds() >= self.silent_s
 
     @property
     def recovered(self) -> bool:
-        """True if every probe was answered for 2 s: a service that dies as it starts is not back."""
+        """True if every probe of the last 2 s was answered, not only one by a service that dies as it starts."""
         since = self.answering_since
         return since is not None and (self.answered_at - since).total_seconds() >= RECOVERED_S
 
 
 def after_probe(liveness: DeployerLiveness, answered: bool, now: datetime) -> DeployerLiveness:
-    """Returns the liveness after one more probe."""
+    """Returns the liveness updated with the result of one more probe."""
     if not answered:
         return DeployerLiveness(liveness.answered_at, liveness.silent_s, misses=liveness.misses + 1)
     return DeployerLiveness(answered_at=now, answering_since=liveness.answering_since or now)
 
 
 def paused_or_resumed(rollout: Rollout, liveness: DeployerLiveness, now: datetime) -> Rollout:
-    """Pauses a progressing rollout when the deployer is silent; resumes one that paused for this reason when it is
-    well.
-
-    Any other rollout is returned unchanged.
+    """Returns the rollout, paused if it is progressing and the deployer is silent, or resumed if it was paused for that
+    reason and the deployer has recovered; else unchanged (the same object).
     """
     if rollout.state is RolloutState.PROGRESSING and liveness.silent(now):
         silent_s = (now - liveness.answered_at).total_seconds()

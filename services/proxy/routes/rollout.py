@@ -1,4 +1,4 @@
-"""A rollout of a canary release: progressing ⇄ paused → promoted | aborted. Pure: `now` is an argument."""
+"""Defines a canary rollout: progressing ⇄ paused → promoted | aborted. Pure: `now` is an argument."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ KEPT = 20
 
 
 class Promotion(View):
-    """The intent to make the canary's build production, and its progress. Stored before each step."""
+    """A promotion requested at `asked_at`. `release` is the production release, null until the deployer made it."""
 
     asked_at: datetime
     release: str | None = None
@@ -32,21 +32,18 @@ def _at(fields: dict[str, Any]) -> Any:
 
 
 class Rollout(View):
-    """A canary release on its way; it has the id of its release. `at`: when it entered its state; `notify`: the
-    manifest's addresses; `evidence`: the measurements at its end. `resumes_by_itself`: the platform paused it, and
-    resumes it.
-    """
+    """The rollout of a canary release, which is identified by the release's id."""
 
     release: str
     commit: str | None = None
     state: RolloutState = RolloutState.PROGRESSING
     reason: str = ""
-    at: datetime
+    at: datetime = Field(description="Time of the last change of state.")
     opened_at: datetime = Field(default_factory=_at)
-    notify: list[str] = Field([])
+    notify: list[str] = Field([], description="The manifest's addresses for messages.")
     promotion: Promotion | None = None
-    resumes_by_itself: bool = False
-    evidence: dict[str, JsonValue] = Field({})
+    resumes_by_itself: bool = Field(False, description="The platform paused the rollout, and will resume it.")
+    evidence: dict[str, JsonValue] = Field({}, description="Measurements at the end of the rollout.")
 
     @property
     def active(self) -> bool:
@@ -54,20 +51,20 @@ class Rollout(View):
 
 
 def moved(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> Rollout:
-    """Returns the rollout in its new state, without a promotion under way. Raises IllegalTransition."""
+    """Returns the rollout in the new state; a promotion that has not finished is dropped. Raises IllegalTransition."""
     new = transition(TRANSITIONS, rollout.state, state)
     update = {"state": new, "reason": reason, "at": now, "promotion": None, "resumes_by_itself": False}
     return rollout.model_copy(update=update)
 
 
 def paused_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Pauses the rollout until the platform resumes it; a promotion under way waits."""
+    """Returns the rollout paused until `resumed_by_platform`; it keeps its unfinished promotion."""
     update = {"promotion": rollout.promotion, "resumes_by_itself": True}
     return moved(rollout, RolloutState.PAUSED, reason, now).model_copy(update=update)
 
 
 def resumed_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Resumes the rollout that `paused_by_platform` paused, with its promotion."""
+    """Returns the rollout that `paused_by_platform` paused as progressing, with its unfinished promotion."""
     resumed = moved(rollout, RolloutState.PROGRESSING, reason, now)
     return resumed.model_copy(update={"promotion": rollout.promotion})
 
@@ -78,12 +75,12 @@ def ended(rollout: Rollout, state: RolloutState, reason: str, evidence: dict[str
 
 
 def with_earlier(ended_one: Rollout | None, earlier: list[Rollout]) -> list[Rollout]:
-    """Returns the app's ended rollouts, newest first, at most 20; `ended_one` joins them before the next one begins."""
+    """Returns the app's earlier rollouts, newest first, at most 20, with the one that is being replaced in front."""
     return ([ended_one] if ended_one else []) + earlier[: KEPT - bool(ended_one)]
 
 
 def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
-    """Returns the event `rollout.<state>`; `weight` in percent; with `evidence` if the rollout has ended."""
+    """Returns the event `rollout.<state>`. `weight` is in percent; an ended rollout's event has its evidence."""
     details: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
     if rollout.commit:
         details["commit"] = rollout.commit
@@ -101,5 +98,5 @@ def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
 
 
 def retire_request(reason: str) -> RetireRequest:
-    """Returns the request to retire the release of a rollout that was aborted for `reason`."""
+    """Returns the deployer's request body to retire an aborted release: `retired` if superseded, else `rolled_back`."""
     return RetireRequest(state="retired" if reason == SUPERSEDED else "rolled_back", reason=reason)

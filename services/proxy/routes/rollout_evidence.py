@@ -1,4 +1,4 @@
-"""Evidence of a rollout's end: the caller's measurements, and the traffic at that moment. Pure."""
+"""Makes the evidence that an ended rollout keeps: measurements by the caller, and the traffic at its end. Pure."""
 
 import json
 from datetime import datetime
@@ -14,7 +14,7 @@ LONGEST_GIVEN = 16 * 1024
 
 
 class TrackFigures(View):
-    """Figures of one track. `p50_ms` and so on: latency quantiles in milliseconds, null without a request."""
+    """Traffic figures of one track. Latency quantiles are in milliseconds, null if there was no request."""
 
     release: str | None
     requests: int
@@ -25,7 +25,7 @@ class TrackFigures(View):
 
 
 class TrafficFigures(View):
-    """A summary of `GET traffic`: shares from 0 to 1, `weight` in percent, counts of the epoch."""
+    """A summary of the app's traffic in one epoch. Shares are from 0 to 1, `weight` is in percent."""
 
     epoch: str
     share_set: float
@@ -35,7 +35,7 @@ class TrafficFigures(View):
 
 
 def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
-    """Summarizes the traffic; `weight` is the app's setting in percent, even while there is no split."""
+    """Summarizes the traffic. `weight` is the set share in percent, also while there is no split."""
     tracks = {
         track: TrackFigures(
             release=one.release,
@@ -54,10 +54,9 @@ def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
 def evidence(
     given: dict[str, JsonValue], traffic: TrafficFigures, rollout: Rollout, now: datetime
 ) -> dict[str, JsonValue]:
-    """Returns `given` with `traffic` and `ran_s`, the seconds since the rollout was opened.
-
-    More than 16 KiB of JSON is left out, since it is written again at each change; broken text (half a surrogate pair)
-    becomes `?`.
+    """Returns `given` (measurements by the caller) with `traffic` and `ran_s`, the seconds since the rollout was
+    opened. Half surrogate pairs become `?`. If `given` is longer than 16 KiB of JSON, a note replaces it, since each
+    change of the route stores it again.
     """
     text = json.dumps(given, ensure_ascii=False).encode(errors="replace")
     given = json.loads(text) if len(text) <= LONGEST_GIVEN else {"omitted": "what was measured is longer than 16 KiB"}

@@ -1,4 +1,4 @@
-"""The route of one app: its hosts, its endpoints per track, its rollout. Pure: `now` is an argument."""
+"""Defines the route of one app: host names, endpoints of each track, rollout. Pure: `now` is an argument."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ DEFAULT_WEIGHT = 33
 
 
 class EndpointState(StrEnum):
-    """States of an endpoint in Envoy. An unhealthy one gets visitors only where the track has no other."""
+    """States of an endpoint in Envoy. An unhealthy endpoint gets visitors only if its track has no healthy one."""
 
     READY = "ready"
     UNHEALTHY = "unhealthy"
@@ -23,102 +23,93 @@ class EndpointState(StrEnum):
 
 
 class Endpoint(View):
-    """An instance in Envoy's configuration. `address` is `host:port`; `since`: when it entered its state; `health`: the
-    health path of its release, None until a sync has given it; `recorded`: the registry has an entry.
-    """
+    """An instance in Envoy's configuration."""
 
     id: str
     release: str
     commit: str | None = None
-    address: str
+    address: str = Field(description="`host:port`")
     state: EndpointState
-    since: datetime
-    health: str | None = None
-    recorded: bool = True
+    since: datetime = Field(description="Time of the last change of `state`.")
+    health: str | None = Field(None, description="Health path of its release; null until a `sync` has given it.")
+    recorded: bool = Field(True, description="The registry has an entry of the instance.")
 
 
 Endpoints = dict[str, Endpoint]
 
 
 class Retirement(View):
-    """A retirement that the deployer has not confirmed yet."""
+    """A request to retire a release, not yet confirmed by the deployer."""
 
     release: str
     body: RetireRequest
 
 
 class Route(View):
-    """The route of one app. `clusters`: Envoy has the app's clusters, so that a route may name them. `revision` grows
-    with each change; `unsent` are events that Redis does not have yet. `earlier`: the rollouts before this one, newest
-    first.
-    """
+    """The route of one app."""
 
     app: str
     hosts: list[str]
     health: str
-    catch_all: bool = False
-    clusters: bool = False
+    catch_all: bool = Field(False, description="The app also gets requests for unknown host names.")
+    clusters: bool = Field(False, description="Envoy has loaded the app's clusters, so Envoy's routes may name them.")
     endpoints: dict[Track, Endpoints] = Field({track: {} for track in Track})
     enabled: bool = True
     weight: int = DEFAULT_WEIGHT
     rollout: Rollout | None = None
-    earlier: list[Rollout] = Field([])
+    earlier: list[Rollout] = Field([], description="The rollouts before this one, newest first.")
     retirements: list[Retirement] = Field([])
-    revision: int = 0
-    unsent: list[Event] = Field([])
+    revision: int = Field(0, description="Number of changes of the route.")
+    unsent: list[Event] = Field([], description="Events that are not stored in Redis yet.")
 
     def ready(self, track: Track) -> list[Endpoint]:
         """Returns the track's ready endpoints."""
         return [endpoint for endpoint in self.endpoints[track].values() if endpoint.state is EndpointState.READY]
 
     def serves(self, track: Track) -> bool:
-        """Returns whether the track has an endpoint that can serve; an unhealthy instance is better than none."""
+        """Returns True if an endpoint of the track can serve: ready, or unhealthy (better than none)."""
         return any(endpoint.state is not EndpointState.DRAINING for endpoint in self.endpoints[track].values())
 
     @property
     def active_rollout(self) -> Rollout | None:
-        """The rollout that is on its way, progressing or paused."""
+        """The rollout if it is progressing or paused, else None."""
         return self.rollout if self.rollout is not None and self.rollout.active else None
 
     def split_weight(self) -> int:
-        """Returns the percentage of new visitors that go to the canary now; 0 means that there is no split."""
+        """Returns the percentage of new visitors that get the canary now; 0 while there is no split."""
         both = self.ready(Track.STABLE) and self.serves(Track.CANARY)
         return self.weight if self.active_rollout and self.enabled and both else 0
 
     def release_of(self, track: Track) -> str | None:
-        """Returns the release that the track's figures belong to: the rollout's, else the newest endpoint's."""
+        """Returns the release that the track's figures belong to: the active rollout's, else the newest endpoint's."""
         if track is Track.CANARY and self.active_rollout:
             return self.active_rollout.release
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return newest.release if newest else None
 
     def canary_commit(self, release: str) -> str | None:
-        """Returns the commit of a canary release if one of its instances is known, else None."""
+        """Returns the commit of a canary release, or None if the route has no instance of it."""
         canary = self.endpoints[Track.CANARY].values()
         return next((endpoint.commit for endpoint in canary if endpoint.release == release), None)
 
     def health_of(self, track: Track) -> str:
-        """Returns the track's health path: that of its newest ready release.
-
-        So a canary with another path leaves production's checks alone, and a rollback restores the old path.
-        """
+        """Returns the health path by which Envoy checks the track: that of the track's newest ready release."""
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return (newest.health if newest else None) or self.health
 
 
 def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """Returns the endpoint of the release with the highest number, or None."""
+    """Returns an endpoint of the newest release (highest number), or None."""
     return max(endpoints, key=lambda endpoint: (release_number(endpoint.release), endpoint.id), default=None)
 
 
 def observe(
     known: Endpoints, records: Iterable[InstanceRecord], aborted: frozenset[str], health: str | None, now: datetime
 ) -> Endpoints:
-    """Returns the track's endpoints after a look at the registry.
+    """Returns the track's `known` endpoints, updated by the registry's `records`.
 
-    Only an explicit state changes an endpoint: one without an entry stays. An instance of an aborted release drains,
-    whatever its entry says. `health` is the path that a sync gave for the instances that are new to it; None without a
-    sync.
+    Only a record changes an endpoint: one without a record stays as it is. Instances of `aborted` releases become
+    draining, whatever their record says. New endpoints get the health path `health`; None if the deployer gave none.
     """
     result = {key: endpoint.model_copy(update={"recorded": False}) for key, endpoint in known.items()}
     for record in records:
@@ -148,7 +139,7 @@ def _endpoint_state(state: InstanceState, known: Endpoint | None) -> EndpointSta
 
 
 def drain_aborted(endpoints: Endpoints, aborted: frozenset[str], known: Endpoints, now: datetime) -> Endpoints:
-    """Sets endpoints of aborted releases to draining; drops those that had left the route (are not in `known`)."""
+    """Sets endpoints of aborted releases to draining. Drops those that are not in `known`: they had left the route."""
     result: Endpoints = {}
     for key, endpoint in endpoints.items():
         if endpoint.release in aborted:
@@ -164,10 +155,10 @@ def drain_aborted(endpoints: Endpoints, aborted: frozenset[str], known: Endpoint
 def without_drained(
     endpoints: Endpoints, draining: frozenset[str], active: Mapping[str, int], now: datetime
 ) -> Endpoints:
-    """Removes draining endpoints that are idle or have drained for 30 s.
+    """Returns the endpoints without those that drained: no request in flight, or 30 s since they began to drain.
 
-    `draining`: ids that Envoy knew as draining before it was read. `active`: requests in flight by address, the
-    maximum of several readings; an address that is missing was not seen, which does not mean idle.
+    Only ids in `draining` are removed: Envoy had accepted them as draining before `active` was read. `active` is
+    address → maximum of requests in flight over several readings; an address that is missing counts as busy.
     """
 
     def stays(endpoint: Endpoint) -> bool:
@@ -179,19 +170,19 @@ def without_drained(
 
 
 def without_replaced(endpoints: Endpoints, claimed: frozenset[str]) -> Endpoints:
-    """Removes endpoints that the registry has lost and whose address (`claimed`) another ready instance has by now:
-    their visitors would reach the wrong app.
+    """Returns the endpoints without those that have no registry entry and whose address now belongs to another ready
+    instance (`claimed`): Envoy would lead their visitors to the wrong app.
     """
     return {key: item for key, item in endpoints.items() if item.recorded or item.address not in claimed}
 
 
 def owner_of(routes: Iterable[Route], host: str) -> str | None:
-    """Returns the app that has claimed `host`, or None."""
+    """Returns the app that has the host name `host`, or None."""
     return next((route.app for route in routes if host in route.hosts), None)
 
 
 def instance_route(endpoint: Endpoint | None) -> RouteState:
-    """Returns how visitors reach the instance: routable, draining or absent."""
+    """Returns the state for the answer of `sync`: routable, draining, or absent (unhealthy, or not in the route)."""
     if endpoint is None or endpoint.state is EndpointState.UNHEALTHY:
         return RouteState.ABSENT
     return RouteState.DRAINING if endpoint.state is EndpointState.DRAINING else RouteState.ROUTABLE

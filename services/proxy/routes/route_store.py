@@ -1,4 +1,4 @@
-"""Store of routes and their events in Redis: `proxy:route:<app>`."""
+"""Stores routes in Redis, `proxy:route:<app>`, and appends their events."""
 
 from redis.asyncio import Redis
 
@@ -8,26 +8,20 @@ from shared.store import RedisError
 
 
 class RouteStore:
-    """Stores routes; the proxy is the only writer. Writes are atomic.
-
-    `load` and `save` raise RedisError when Redis is out of reach.
-    """
+    """Stores routes; the proxy is the only writer. Writes are atomic. `load` and `save` raise RedisError."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def load(self) -> dict[str, Route]:
-        """Returns every route, by app."""
+        """Returns all routes by app."""
         keys = [key async for key in self._redis.scan_iter("proxy:route:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
         routes = [Route.model_validate_json(value) for value in values if value]
         return {route.app: route for route in routes}
 
     async def save(self, route: Route) -> None:
-        """Stores the route and appends its `unsent` events in the same transaction.
-
-        Idempotent: a second save of the same revision changes nothing.
-        """
+        """Stores the route and appends its `unsent` events, in one transaction. Idempotent for each revision."""
         key = f"proxy:route:{route.app}"
         async with self._redis.pipeline(transaction=True) as pipe:
             await pipe.watch(key)  # with a watch redis-py does not repeat the transaction by itself
@@ -41,7 +35,7 @@ class RouteStore:
             await pipe.execute()
 
     async def check(self) -> str | None:
-        """Returns the reason why Redis does not answer, or None."""
+        """Returns why Redis does not answer, or None if it does."""
         try:
             await self._redis.get("proxy:route:")
         except RedisError as error:

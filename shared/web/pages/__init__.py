@@ -16,7 +16,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Entry(NamedTuple):
-    """An entry of the navigation leads to one page of a service."""
+    """An entry of the navigation, which links to a page of a service."""
 
     title: str
     service: ServiceName
@@ -33,7 +33,7 @@ NAVIGATION = (
 
 
 class Templates:
-    """Renders a service's templates in `folder`, which extend `layout.html`; all values are escaped.
+    """Renders a service's templates in `folder`, which extend `layout.html`. All values are escaped.
 
     Filters: `utc` (a datetime to the second), `size` (bytes → `64 MiB`), `percent` (0.25 → `25 %`).
     """
@@ -47,8 +47,8 @@ class Templates:
         self._settings = settings
 
     def render(self, template: str, *, here: str, hostname: str | None, **context: Any) -> str:
-        """Returns the page as HTML. `here` is the title of its entry in the navigation. `hostname` is the host of the
-        request's URL (None: the settings' host); the other services' pages are on the same host, on their own ports.
+        """Returns the page as HTML. `here` is the title of the page's entry in the navigation. `hostname` is the host
+        in the request's URL, used in links to the other services' pages (None: the host from the settings).
         """
         host = hostname or self._settings.host
         host = f"[{host}]" if ":" in host else host
@@ -60,7 +60,7 @@ class Templates:
 
 
 def wants_page(accept: str | None) -> bool:
-    """Returns True if this `Accept` header is a browser's, which gets the page instead of JSON."""
+    """Returns True if the Accept header is a browser's, which gets HTML instead of JSON."""
     return (accept or "").startswith("text/html")
 
 
@@ -70,5 +70,5 @@ def percent(share: float | None) -> str:
 
 
 def utc(at: datetime) -> str:
-    """Formats a time in UTC, `2026-05-01 12:00:00`; the page adds the word UTC."""
+    """Formats a UTC time as `2026-05-01 12:00:00`."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
