@@ -103,3 +103,9 @@ class TrafficView(View):
     share_set: float
     share_seen: float | None
     tracks: dict[Track, TrackTraffic]
+
+
+class AppTraffic(TrafficView):
+    """An item of `GET /traffic` of the proxy: the traffic of one app."""
+
+    app: str

@@ -1,16 +1,22 @@
 """Implements service discovery: the addresses of services, and the instances of each app."""
 
+import time
+from typing import Any
+
 from redis.asyncio import Redis
 
 from shared.models import InstanceRecord, ServiceRecord, Track
 
+SERVICES, TRACKS = "registry:services", "registry:tracks"
 SERVICE_TTL_S = 15
+FORGOTTEN_S = 86_400  # far above what clocks of several machines differ by
 HEARTBEAT_S = 5
 
 
 class Registry:
-    """Stores the registry in the keys `registry:service:<name>:<id>` (JSON, expires after 15 s) and
-    `registry:instance:<app>:<track>` (a hash of JSON by instance id, without expiry).
+    """Stores the registry in the keys `registry:service:<name>:<id>` (JSON, with a TTL of 15 s) and
+    `registry:instance:<app>:<track>` (a hash of JSON by instance id). `registry:services` and `registry:tracks` name
+    these keys, so that no reader has to scan all keys of Redis.
 
     Services announce themselves every 5 s; only the deployer writes and deletes instances. Methods raise RedisError
     when Redis does not answer: callers should then keep what they read last.
@@ -20,33 +26,59 @@ class Registry:
         self._redis = redis
 
     async def announce(self, record: ServiceRecord) -> None:
-        await self._redis.set(_service_key(record), record.model_dump_json(), ex=SERVICE_TTL_S)
+        key, now = _service_key(record), time.time()
+        async with self._redis.pipeline() as pipe:
+            pipe.set(key, record.model_dump_json(), ex=SERVICE_TTL_S)
+            pipe.zadd(SERVICES, {key: now})
+            pipe.zremrangebyscore(SERVICES, "-inf", now - FORGOTTEN_S)
+            await pipe.execute()
 
     async def withdraw(self, record: ServiceRecord) -> None:
         await self._redis.delete(_service_key(record))
 
     async def services(self) -> list[ServiceRecord]:
-        keys = [key async for key in self._redis.scan_iter("registry:service:*", count=500)]
+        keys: list[Any] = await self._redis.zrange(SERVICES, 0, -1)
         values = await self._redis.mget(keys) if keys else []
         records = [ServiceRecord.model_validate_json(value) for value in values if value]
         return sorted(records, key=lambda record: (record.name, record.started_at))
 
     async def put_instance(self, app: str, track: Track, record: InstanceRecord) -> None:
-        await self._redis.hset(_instance_key(app, track), record.id, record.model_dump_json())
+        async with self._redis.pipeline() as pipe:
+            pipe.hset(_instance_key(app, track), record.id, record.model_dump_json())
+            pipe.sadd(TRACKS, f"{app}:{track}")
+            await pipe.execute()
 
     async def delete_instance(self, app: str, track: Track, instance_id: str) -> None:
         await self._redis.hdel(_instance_key(app, track), instance_id)
 
     async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
-        """Returns the track's instances, sorted by id."""
-        values = await self._redis.hvals(_instance_key(app, track))
-        return sorted((InstanceRecord.model_validate_json(value) for value in values), key=lambda item: item.id)
+        """Returns the registered instances of one track, sorted by id."""
+        return _records(await self._redis.hvals(_instance_key(app, track)))
 
-    async def tracks(self) -> list[tuple[str, Track]]:
-        """Returns every (app, track) that has an instance, sorted."""
+    async def all_instances(self) -> dict[str, dict[Track, list[InstanceRecord]]]:
+        """Returns app → track → its instances, sorted by id; without apps and tracks that have none."""
+        if not await self._redis.exists(TRACKS):
+            await self._name_tracks()
+        names: set[Any] = await self._redis.smembers(TRACKS)
+        pairs = [(app, Track(track)) for app, _, track in (name.partition(":") for name in sorted(names)) if app]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for app, track in pairs:
+                pipe.hvals(_instance_key(app, track))
+            found = await pipe.execute()
+        every: dict[str, dict[Track, list[InstanceRecord]]] = {}
+        for (app, track), values in zip(pairs, found, strict=True):
+            if values:
+                every.setdefault(app, {})[track] = _records(values)
+        return every
+
+    async def _name_tracks(self) -> None:
+        """Makes `registry:tracks` where an earlier version, which had none, wrote the instances."""
         keys = [key async for key in self._redis.scan_iter("registry:instance:*", count=500)]
-        pairs = (key.split(":")[2:4] for key in keys)
-        return sorted((app, Track(track)) for app, track in pairs)
+        await self._redis.sadd(TRACKS, "", *(key.removeprefix("registry:instance:") for key in keys))
+
+
+def _records(values: list[Any]) -> list[InstanceRecord]:
+    return sorted(map(InstanceRecord.model_validate_json, values), key=lambda record: record.id)
 
 
 def _service_key(record: ServiceRecord) -> str:

@@ -1,6 +1,6 @@
 """Connects every service to Redis."""
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
@@ -9,13 +9,18 @@ from shared.errors import Unavailable
 
 __all__ = ["RedisError", "connect", "redis_unavailable"]
 
+CONNECTIONS = 50
+
 
 def connect(url: str) -> Redis:
-    """Returns a client that decodes replies to str. It retries a broken connection for about 1.5 s (a restart of Redis
-    takes about 1 s), and may then apply an XADD or INCR twice: make such writes idempotent.
+    """Returns a client that decodes replies to str and retries a broken connection with back-off, for about 1.5 s in
+    all (a restart of Redis by its supervisor takes about 1 s). A retried XADD or INCR may apply twice: keep such writes
+    idempotent. At most 50 connections; a further command waits up to 5 s for a free one.
     """
-    client: Redis = Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS,
+        timeout=5,  # a command then waits for a free connection, where an ordinary pool would raise
         decode_responses=True,
         protocol=2,  # one shape of stream replies, whatever the server
         socket_timeout=5,
@@ -25,7 +30,7 @@ def connect(url: str) -> Redis:
         retry_on_error=[ConnectionError, TimeoutError],
         driver_info=None,  # or each new connection looks up the client's version on disk, some ms in which all waits
     )
-    return client
+    return Redis.from_pool(pool)
 
 
 def redis_unavailable(error: RedisError) -> Unavailable:

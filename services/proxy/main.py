@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from services.proxy.api.page_views import ProxyPages
 from services.proxy.api.pages import pages_router
-from services.proxy.api.rest import router
+from services.proxy.api.rest import router, traffic_router
 from services.proxy.config import Settings
 from services.proxy.control.auto_pause import AutoPause, answers
 from services.proxy.control.control_plane import ControlPlane
@@ -85,7 +85,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(sync, rollouts, reader, pages), pages_router(rollouts, pages)],
+        routers=[router(sync, rollouts, reader, pages), traffic_router(reader), pages_router(rollouts, pages)],
         loops=loops,
         checks={"envoy": watch.check, "redis": store.check},
         collectors=[TrafficCollector(control, counts)],

@@ -366,7 +366,7 @@ async def test_an_alerts_events_say_what_it_is_about(monitor: Monitor, world: Wo
 async def test_a_silent_proxy_is_said(monitor: Monitor, world: World) -> None:
     await monitor.second()
     assert monitor.evaluator.proxy_problem is None
-    for down in ("proxy", "/apps/notes/traffic", "/apps/notes/rollout"):
+    for down in ("proxy", "/traffic", "/apps/notes/rollout"):
         world.down = {down}
         await monitor.second()
         assert monitor.evaluator.proxy_problem == "proxy does not answer: ReadTimeout"

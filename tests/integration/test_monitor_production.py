@@ -63,14 +63,14 @@ async def test_a_canarys_errors_are_not_productions(monitor: Monitor, world: Wor
 async def test_an_app_without_a_canary_costs_one_call_every_two_seconds(monitor: Monitor, world: World) -> None:
     for _ in range(10):
         await monitor.second()
-    assert world.asked.count("/apps/notes/traffic") == 5
+    assert world.asked.count("/traffic") == 5
     assert world.asked.count("/apps/notes/rollout") == 0
     assert world.asked.count("/registry") == world.asked.count("/stats") == 10
     world.release, world.state, world.instances = "notes-r9", "progressing", {"notes-r9-1": "ready"}
     world.asked.clear()
     for _ in range(10):
         await monitor.second()
-    assert world.asked.count("/apps/notes/traffic") == world.asked.count("/apps/notes/rollout") == 10
+    assert world.asked.count("/traffic") == world.asked.count("/apps/notes/rollout") == 10
 
 
 async def test_a_canary_that_the_registry_does_not_show_is_found_by_its_traffic(monitor: Monitor, world: World) -> None:

@@ -102,7 +102,4 @@ async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
 
 
 async def registry_view(registry: Registry) -> RegistryView:
-    view = RegistryView(services=await registry.services(), instances={})
-    for app, track in await registry.tracks():
-        view.instances.setdefault(app, {})[track] = await registry.instances(app, track)
-    return view
+    return RegistryView(services=await registry.services(), instances=await registry.all_instances())

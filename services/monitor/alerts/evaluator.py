@@ -14,8 +14,8 @@ from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.traffic_cache import TrafficCache
 from shared.errors import Problem, Unavailable
 from shared.http import ServiceClient
-from shared.models import Environment, RegistryView, Track
-from shared.proxy_models import RolloutState, RolloutView, TrafficView
+from shared.models import Environment, Page, RegistryView, Track
+from shared.proxy_models import AppTraffic, RolloutState, RolloutView
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,9 @@ class Evaluator:
         rules, now = self._alerts.rules(), self._clock()
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
         not_due = {app for app, at in self._evaluated_at.items() if now - at < PRODUCTION_INTERVAL} - with_canary
-        await _all(self._evaluate(app, app in with_canary) for app in apps - not_due)
+        if due := apps - not_due:
+            problem = await self._read_traffic(due)
+            await _all(self._evaluate(app, app in with_canary, problem) for app in due)
 
     async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
         """Handles an event about an ill instance at once instead of at the next step.
@@ -130,32 +132,32 @@ class Evaluator:
         else:
             self._inventory.record(RegistryView.model_validate(answer).instances, self._clock())
 
-    async def _evaluate(self, app: str, with_canary: bool) -> None:
-        """Judges each release of the app by whatever could be read."""
+    async def _evaluate(self, app: str, with_canary: bool, problem: str | None) -> None:
+        """Judges each release of the app by whatever could be read; `problem` says why there is no traffic, if so."""
         self._evaluated_at[app] = self._clock()
         try:
-            questions = [self._read_traffic(app), *([self._read_rollout(app)] if with_canary else [])]
-            problems = [why for why in await _all(questions) if why]
-            if problems:
-                self._unanswered[app] = problems[0]
+            if with_canary:
+                problem = await self._read_rollout(app) or problem
+            if problem:
+                self._unanswered[app] = problem
             else:
                 self._unanswered.pop(app, None)
         finally:
             self._evaluate_canary(app)
             self._evaluate_production(app)
 
-    async def _read_traffic(self, app: str) -> str | None:
-        """Reads the app's traffic; returns why there is no answer, else None."""
+    async def _read_traffic(self, due: set[str]) -> str | None:
+        """Reads the traffic of the apps that are due; returns why there is no answer, else None."""
         try:
-            answer = await self._proxy.get(f"/apps/{app}/traffic", timeout_s=CALL_S, repeatable=False)
+            answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
-            if problem.status != 404:
-                return problem.detail
+            return problem.detail
+        views = {view.app: view for view in Page[AppTraffic].model_validate(answer).items if view.app in due}
+        for app in due - views.keys():
             self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
-            return None
-        view = TrafficView.model_validate(answer)
-        self._windows.setdefault(app, Window()).add(view, self._clock())
-        self._traffic.record(view, self._clock())
+        for app, view in views.items():
+            self._windows.setdefault(app, Window()).add(view, self._clock())
+            self._traffic.record(view, self._clock())
         return None
 
     async def _read_rollout(self, app: str) -> str | None:

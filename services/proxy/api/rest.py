@@ -13,6 +13,7 @@ from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
 from shared.models import AppName, Model, Page, View
 from shared.proxy_models import (
+    AppTraffic,
     RolloutAction,
     RolloutRequest,
     RolloutState,
@@ -48,6 +49,20 @@ class EarlierRollout(View):
     opened_at: datetime
     at: datetime = Field(description="Time at which it ended.")
     evidence: dict[str, JsonValue]
+
+
+def traffic_router(reader: TrafficReader) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps")
+    async def all_traffic() -> Page[AppTraffic]:
+        """Returns what `GET /apps/{app}/traffic` returns, for every app, by one reading of Envoy. 503: Envoy does not
+        answer.
+        """
+        views = await reader.views()
+        return Page(items=[AppTraffic(app=app, **view.model_dump()) for app, view in sorted(views.items())])
+
+    return routes
 
 
 def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, pages: ProxyPages) -> APIRouter:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.traffic import RequestCounts
+from shared.errors import Unavailable
 from shared.proxy_models import TrafficView
 
 
@@ -47,7 +48,9 @@ class EnvoyWatch:
 
 
 class TrafficReader:
-    """Reads Envoy's counters and adds them to the request counts. `read_at` is the time of the last reading."""
+    """Reads Envoy's counters of all apps and adds them to the request counts. `read_at` is the time of the last
+    reading. Callers that ask while a reading runs share the next one, so the cost does not grow with their number.
+    """
 
     def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:
         self._control = control
@@ -55,6 +58,9 @@ class TrafficReader:
         self.read_at: datetime | None = None
         self._uptime_s = 0
         self._one_reading = asyncio.Lock()
+        self._begun = self._ended = 0
+        """Numbers of the readings that were begun and ended last."""
+        self._failure: Unavailable | None = None
 
     async def view(self, app: str) -> TrafficView:
         """Reads Envoy's counters and returns the app's figures. Raises NotFound, or Unavailable (Envoy)."""
@@ -62,17 +68,34 @@ class TrafficReader:
         await self.step()
         return self._counts.view(self._control.route(app))
 
+    async def views(self) -> dict[str, TrafficView]:
+        """Returns the current figures of every app. Raises Unavailable when Envoy does not answer."""
+        await self.step()
+        return {app: self._counts.view(route) for app, route in self._control.routes.items()}
+
     async def step(self) -> None:
-        """Reads Envoy's counters once. Raises Unavailable when Envoy does not answer."""
+        """Returns after a reading that began after this call. Raises Unavailable when Envoy does not answer."""
+        earlier = self._begun
         async with self._one_reading:
-            admin = self._control.admin
-            before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
-            uptime_s = await admin.uptime_s()
-            latencies = await admin.latencies()
-            clusters = await admin.clusters()
-            if uptime_s < self._uptime_s:
-                self._counts.reset()
-            self._uptime_s = uptime_s
-            self._counts.add_requests(self._control.routes.values(), clusters)
-            self._counts.add_latencies(before, clusters, latencies)
-            self.read_at = self._control.now()
+            if self._ended <= earlier:
+                self._begun += 1
+                await self._read()
+                self._ended = self._begun
+            if self._failure:
+                raise self._failure
+
+    async def _read(self) -> None:
+        admin = self._control.admin
+        before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
+        try:
+            uptime_s, latencies, clusters = await admin.uptime_s(), await admin.latencies(), await admin.clusters()
+        except Unavailable as error:
+            self._failure = error
+            return
+        self._failure = None
+        if uptime_s < self._uptime_s:
+            self._counts.reset()
+        self._uptime_s = uptime_s
+        self._counts.add_requests(self._control.routes.values(), clusters)
+        self._counts.add_latencies(before, clusters, latencies)
+        self.read_at = self._control.now()

@@ -111,8 +111,10 @@ class RegistrySync:
         route = route.model_copy(update={"endpoints": endpoints})
         if route.ready(Track.STABLE) and not any(other.catch_all for other in self._control.routes.values()):
             route = route.model_copy(update={"catch_all": True})
+        before = self._control.routes.get(route.app)
         self._control.put(route)
-        self._drop_replaced(route)
+        if before is None or before.endpoints != route.endpoints:
+            self._drop_replaced(route)
 
     def _drop_replaced(self, newest: Route) -> None:
         claimed = frozenset(e.address for track in Track for e in newest.ready(track) if e.recorded)

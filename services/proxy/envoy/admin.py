@@ -98,8 +98,8 @@ class EnvoyAdmin:
 
     async def uptime_s(self) -> int:
         """Returns the whole seconds since Envoy's start."""
-        stats = (await self._get("/stats", format="json", filter=r"^server\.uptime$")).json()["stats"]
-        return int(stats[0]["value"])
+        uptime: str = (await self._get("/server_info")).json()["uptime_current_epoch"]  # `12s`
+        return int(uptime.removesuffix("s"))
 
     async def _get(self, path: str, **params: str) -> httpx.Response:
         try:

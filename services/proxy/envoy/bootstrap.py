@@ -8,6 +8,11 @@ from shared.config import SharedSettings
 
 CDS_FILE = "cds.json"
 OWNER_ONLY = 0o600
+# Envoy keeps only what is read here: of 400 apps that is 2 400 statistics instead of 160 000, in each reading.
+STATISTICS = [
+    {"safe_regex": {"regex": r"cluster\..*/(stable|canary|split)\.upstream_rq_(time|retry)"}},
+    {"suffix": "version_text"},
+]
 
 
 def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Json:
@@ -36,6 +41,7 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Jso
                 }
             ]
         },
+        "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": STATISTICS}}},
         "stats_flush_interval": "1s",  # histograms are brought up to date at each flush
     }
 

@@ -81,8 +81,18 @@ class World:
             case "/apps/notes/rollout":
                 rollout = {"app": "notes", "release": self.release, "state": self.state, "reason": None}
                 return httpx.Response(200, json=rollout)
-            case "/apps/notes/traffic":
-                return httpx.Response(200, json=self._traffic())
+            case "/traffic":
+                others = [{"app": app, **other} for app, other in self.others.items() if "tracks" in other]
+                items = [{"app": "notes", **self._traffic()}, *others]
+                return httpx.Response(200, json={"items": items, "next": None})
+            case "/registry":
+                return httpx.Response(200, json={"services": [], "instances": self._registry()})
+            case "/apps/notes/rollout":
+                rollout = {"app": "notes", "release": self.release, "state": self.state, "reason": None}
+                return httpx.Response(200, json=rollout)
+            case "/traffic":
+                items = [{"app": "notes", **self._traffic()}, *({"app": app, **self._traffic()} for app in self.others)]
+                return httpx.Response(200, json={"items": items, "next": None})
             case "/apps/notes/rollout/abort":
                 return self._abort(json.loads(request.content))
         other = self.others.get(request.url.path.split("/")[2])

@@ -1,5 +1,7 @@
 """A control plane on a folder and real Redis, with a clock to be set, and an Envoy that accepts every file."""
 
+import asyncio
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from services.proxy.control.auto_pause import AutoPause
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.deployer_tasks import DeployerTasks
 from services.proxy.control.disk_state import AbortedReleases, Snapshot
+from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.envoy.admin import EnvoyAdmin, version_stat
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder, prepare
@@ -47,6 +50,8 @@ class Plane:
         self.counts = RequestCounts(lambda: "epoch")
         self.answers = True
         self.probes = 0
+        self.asked = Counter[str]()  # requests to Envoy's admin interface by path
+        self.envoy_is_away = False
         self.deployer: dict[str, tuple[int, Any]] = {}
         Snapshot(envoy_folder(self.settings)).write({route.app: route for route in routes})
         self.start()
@@ -66,6 +71,7 @@ class Plane:
             lambda: self.now,
             wake=lambda: None,
         )
+        self.reader = TrafficReader(self.control, self.counts)
         self.rollouts = RolloutService(self.control)
         self.auto_pause = AutoPause(self.control, self._probe)
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._deployer))
@@ -86,7 +92,15 @@ class Plane:
         self.probes += 1
         return self.answers
 
-    def _envoy(self, request: httpx.Request) -> httpx.Response:
+    async def _envoy(self, request: httpx.Request) -> httpx.Response:
+        self.asked[request.url.path] += 1
+        await asyncio.sleep(0.001)  # others may ask meanwhile
+        if self.envoy_is_away:
+            raise httpx.ConnectError("away", request=request)
+        if request.url.path == "/server_info":
+            return httpx.Response(200, json={"uptime_current_epoch": "12s"})
+        if request.url.params.get("histogram_buckets"):
+            return httpx.Response(200, json={"stats": []})
         if request.url.path == "/clusters":
             apps = self.control.routes
             names = [f"{app}/{kind}" for app in apps for kind in ("stable", "canary", "split")]
