@@ -13,8 +13,8 @@ INSTANCE = ["app", "environment", "release", "instance"]
 
 
 class MonitorCollector(Collector):
-    """Exports the deployer's last counters; exports none while it does not answer, so that no stale figure
-    looks fresh.
+    """Exports the deployer's last counters and the open alerts; no counters while the deployer does not answer, as they
+    would be stale.
     """
 
     def __init__(self, samples: SampleCache, alerts: ActiveAlerts, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""A message for people: a subject on one line, plain text, and HTML with the same content. Pure."""
+"""Composes messages for people: a subject on one line, plain text, and HTML with the same content. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def compose(
 
 
 def signed(message: Message, delivery_id: str) -> Message:
-    """Appends the delivery's id: two messages with one id are one message that was sent twice."""
+    """Returns the message with the delivery's id appended, by which a person recognises a duplicate."""
     line = f"Slipway, delivery {delivery_id}"
     return Message(
         subject=message.subject,
