@@ -10,12 +10,13 @@ FIRST, LAST = 20_000, 29_999
 
 
 class NoPort(OSError):
-    """All ports of the range are taken."""
+    """Raised if all ports of the range are taken."""
 
 
 class PortPicker:
-    """Picks ports round-robin, so that one is reused as late as possible: a stale endpoint must not lead visitors to
-    another app. The file `position` keeps the position across restarts; a new one begins at random.
+    """Picks ports round-robin, so that a freed port is reused as late as possible: a stale endpoint must not lead an
+    app's visitors to another app. The file `position` remembers the last port across restarts; without it, the start is
+    random.
     """
 
     def __init__(self, position: Path) -> None:
