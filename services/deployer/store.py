@@ -22,9 +22,7 @@ def is_open(release: Release) -> bool:
 
 
 class Store:
-    """Stores the deployer's state. Every method raises `redis.RedisError` when Redis is out of reach; changes are
-    atomic.
-    """
+    """Stores the deployer's state; changes are atomic. Methods raise `redis.RedisError` if Redis is out of reach."""
 
     def __init__(self, redis: Redis, encryption: OverrideEncryption) -> None:
         self._redis = redis
@@ -74,9 +72,7 @@ class Store:
     async def releases(
         self, environment_id: EnvironmentId, *, before: int | None = None, limit: int | None = None
     ) -> list[Release]:
-        """Returns the environment's releases, newest first: at most `limit`, and only those with numbers below
-        `before`.
-        """
+        """Returns the environment's releases, newest first: at most `limit`, with numbers below `before`."""
         highest = "+inf" if before is None else f"({before}"
         start, num = (None, None) if limit is None else (0, limit)
         ids = await self._redis.zrevrangebyscore(

@@ -75,10 +75,9 @@ class Aborts:
 
 
 class RegistryFollower:
-    """Handles the deployer's events about instances and releases at once.
-
-    The evaluator would find most changes a second later, but not what happened while no monitor ran. `on_kill` is
-    called for each OOM kill, possibly more than once.
+    """Handles the deployer's events about instances and releases at once. The evaluator would find most changes a
+    second later, but not what happened while no monitor ran. `on_kill` is called for each OOM kill, possibly more than
+    once.
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)

@@ -13,9 +13,7 @@ INSTANCE = ["app", "environment", "release", "instance"]
 
 
 class MonitorCollector(Collector):
-    """Exports the deployer's last counters and the open alerts; no counters while the deployer does not answer, as they
-    would be stale.
-    """
+    """Exports open alerts and the deployer's last counters, but no counters while the deployer is silent."""
 
     def __init__(self, samples: SampleCache, alerts: ActiveAlerts, clock: Clock) -> None:
         self._samples = samples

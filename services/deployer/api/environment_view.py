@@ -69,9 +69,7 @@ def _detail(instance: Instance) -> InstanceDetail:
 
 
 async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
-    """Returns the counters of all running instances. Raises RedisError or DriverError rather than return a shorter
-    list, in which instances would seem to have ended.
-    """
+    """Returns the counters of all running instances. Raises RedisError or DriverError."""
     instances: dict[str, Instance] = {}
     releases: dict[str, Release] = {}
     for environment_id in await store.environments():

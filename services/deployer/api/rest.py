@@ -143,9 +143,7 @@ def router(
         body: Annotated[RetireRequest, Body(examples=[{"state": "rolled_back", "reason": "error rate 12 %"}])],
     ) -> ReleaseDetail:
         """Ends the release at once; its instances get no more visitors, drain and stop. An ended release stays as it
-        is.
-
-        The release that serves production is refused with 409.
+        is. The release that serves production is refused with 409.
         """
         return view(await release_service.retire(id, ReleaseState(body.state), body.reason))
 

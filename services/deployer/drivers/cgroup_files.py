@@ -37,9 +37,7 @@ class VersionOneFiles:
         self._group = group
 
     def set_limit(self, memory: int) -> None:
-        """Sets both limits so that the one with swap is never below the other, as the kernel demands. A limit below the
-        current use raises OSError (EBUSY).
-        """
+        """Sets both limits, never the one with swap below the other. Raises OSError if the limit is below the use."""
         limit, with_swap = self._group / self.LIMIT, self._group / self.LIMIT_WITH_SWAP
         before = int(limit.read_text())
         if not with_swap.exists():

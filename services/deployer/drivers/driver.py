@@ -162,9 +162,7 @@ class Driver(Protocol):
         ...
 
     async def verify(self, artifact: Artifact) -> None:
-        """Raises ArtifactGone if the artifact is missing, and ArtifactChanged if it differs from the one that passed
-        its gates.
-        """
+        """Raises ArtifactGone if the artifact is missing, ArtifactChanged if it has changed since its build."""
         ...
 
     async def tidy(self, needed: Collection[Artifact]) -> None:
@@ -176,9 +174,7 @@ class Driver(Protocol):
         ...
 
     async def check(self) -> str | None:
-        """Returns, for `/ready`, the reason why the engine does not work, and the remedy; None if it works. Takes under
-        2 s.
-        """
+        """Returns for `/ready`, within 2 s, why the engine does not work, and the remedy; None if it works."""
         ...
 
     def watching_ends(self, on_end: Callable[[], None]) -> AbstractContextManager[None]:

@@ -118,9 +118,7 @@ def _of_one(world: World, instance: Instance, limits: ObservationLimits, now: da
 def _new_state(
     world: World, instance: Instance, limits: ObservationLimits, now: datetime
 ) -> tuple[InstanceState, str] | None:
-    """Returns the instance's new state and the reason; None if the state is unchanged. It does not decide readiness:
-    `plan.py` does.
-    """
+    """Returns the instance's new state and the reason; None if unchanged. `plan.py` decides about readiness."""
     status, health = world.statuses.get(instance.id), world.health.get(instance.id)
     if instance.id in world.start_errors:
         return S.FAILED, world.start_errors[instance.id]
@@ -146,9 +144,7 @@ def _new_state(
 
 
 def _memory_after_kill(world: World, instance: Instance) -> int | None:
-    """Returns the memory limit, in bytes, for the replacement of an instance that was killed at its limit; None if it
-    was not, or had the manifest's maximum.
-    """
+    """Returns the replacement's memory limit in bytes after an OOM kill; None without one, or at the maximum."""
     status = world.statuses.get(instance.id)
     was_killed = status is not None and status.oom_killed
     return memory_after_kill(instance.memory, _max_memory(world, instance)) if was_killed else None

@@ -41,9 +41,7 @@ def plan_work(world: World) -> Iterator[Work]:
 
 
 def _new_memory(world: World, instance: Instance) -> int | None:
-    """Returns the new memory limit of a running instance, in bytes; None if it has the desired one, or if the engine
-    cannot change it or has just refused it.
-    """
+    """Returns a running instance's new memory limit in bytes; None if it needs none, or the engine refused it."""
     release, status = world.releases[instance.release], world.statuses.get(instance.id)
     if instance.state not in RUNNING or release.state in RELEASE_ENDED or status is None or not status.running:
         return None

@@ -37,9 +37,7 @@ def blockers(world: World, release: Release) -> list[Instance]:
 
 
 def is_ready_for_room(world: World, starting: Release) -> bool:
-    """Returns True if all checks that are possible during service have passed: the engine could start the release, and
-    the proxy accepts its route.
-    """
+    """Returns True if all checks before the outage have passed: the engine's, and the proxy's of the route."""
     return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
 
 

@@ -22,9 +22,7 @@ class Proxy(Protocol):
     """Defines the port to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
 
     async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
-        """Makes the proxy read the registry; returns routes by instance id once Envoy routes accordingly. An instance
-        without an item gets no visitors.
-        """
+        """Makes the proxy read the registry; returns Envoy's new routes by instance id. Others get no visitors."""
         ...
 
     async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:

@@ -54,9 +54,7 @@ class Reconciler:
         self.loop.wake()
 
     async def step(self) -> None:
-        """Begins to reconcile the environments that are due, without waiting. One that is woken meanwhile is due again
-        afterwards.
-        """
+        """Starts reconciling the environments that are due; one that is woken meanwhile is due again afterwards."""
         if not self._are_loaded:
             for environment_id in await self._store.environments():
                 self._reconciler(environment_id)

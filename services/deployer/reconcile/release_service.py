@@ -157,9 +157,7 @@ class ReleaseService:
         return release
 
     async def _verify(self, artifact: Artifact, of: str) -> None:
-        """Raises Conflict if the artifact is missing or differs from the one that passed its gates; Unavailable if the
-        engine does not answer.
-        """
+        """Raises Conflict if the artifact is missing or has changed, Unavailable if the engine does not answer."""
         try:
             await self._driver.verify(artifact)
         except ArtifactGone as error:

@@ -94,9 +94,7 @@ class AppFacts:
     def environment_of(
         self, environment_id: EnvironmentId, release: str, commit: str, variables: Mapping[str, str]
     ) -> dict[str, str]:
-        """Returns the environment variables of an instance; its driver adds PORT and, for processes, PATH, HOME and
-        TMPDIR.
-        """
+        """Returns an instance's environment variables; its driver adds PORT, for processes PATH, HOME and TMPDIR."""
         return {
             **variables,
             "SLIPWAY_APP": environment_id.app,

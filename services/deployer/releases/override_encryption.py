@@ -26,9 +26,7 @@ class _Stored(BaseModel):
 
 
 class OverrideEncryption:
-    """Encrypts and decrypts overrides. `keys` come from `<home>/key`: the first encrypts, all decrypt. Raises
-    ValueError if there is none.
-    """
+    """Encrypts overrides with the first of `keys`, decrypts them with any. Raises ValueError without keys."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:

@@ -29,9 +29,7 @@ OPEN = frozenset({AlertState.PENDING, AlertState.FIRING})
 
 
 class AbortState(StrEnum):
-    """Names the states of an abort. It is wanted from when the alert fires until the proxy has answered, even if the
-    alert resolves in between.
-    """
+    """Names the states of an abort: wanted from when the alert fires until the proxy has answered."""
 
     WANTED = "wanted"
     CONFIRMED = "confirmed"
@@ -46,9 +44,7 @@ ABORT_TABLE: Table[AbortState] = {
 
 
 class Alert(View):
-    """An alert of one rule about one release. `value`, `threshold` and `seen` are those at which it became pending or
-    fired.
-    """
+    """An alert of one rule about one release; `value`, `threshold`, `seen` made it pending or fire."""
 
     id: str
     rule: str
@@ -100,10 +96,9 @@ def new_alert(rule: Rule, app: str, environment: Environment, release: str, now:
 
 
 def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:
-    """Returns the alert after one more reading; unchanged if `breaching` is None (no data).
-
-    A pending alert fires once the breach has lasted `rule.for_s` seconds. A firing one resolves once there was no
-    breach for `rule.keep_firing_for_s` seconds. (After Prometheus, rules/alerting.go.)
+    """Returns the alert after one more reading; unchanged if `breaching` is None (no data). A pending alert fires once
+    the breach has lasted `rule.for_s` seconds. A firing one resolves once there was no breach for
+    `rule.keep_firing_for_s` seconds. (After Prometheus, rules/alerting.go.)
     """
     if breaching is None:
         return alert

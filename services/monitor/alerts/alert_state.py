@@ -138,9 +138,7 @@ class ActiveAlerts:
     # --- Redis
 
     async def load(self) -> None:
-        """Restores the stored rules and alerts, once; keeps alerts that have changed since the start. Raises
-        RedisError.
-        """
+        """Restores stored rules and alerts, once; alerts changed since the start are kept. Raises RedisError."""
         if self._loaded:
             return
         rules, alerts = await self._store.load()

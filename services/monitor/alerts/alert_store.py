@@ -20,10 +20,7 @@ Kept = TypeVar("Kept", Rule, Alert)
 
 
 class AlertStore:
-    """Uses the hashes `monitor:rules` and `monitor:alerts`.
-
-    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic.
-    """
+    """Uses the hashes `monitor:rules` and `monitor:alerts`; writes are atomic. Methods raise `redis.RedisError`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

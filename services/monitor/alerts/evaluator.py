@@ -30,7 +30,6 @@ CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
 
 class Evaluator:
     """Evaluates rules with figures of deployer and proxy, and updates the alerts. Only its first step waits for Redis.
-
     `wake` is called when an alert changed, so that the abort it may request is sent and the alert is stored.
     """
 
@@ -118,9 +117,8 @@ class Evaluator:
         return self._inventory.with_canary() | under_way | alerted | routed
 
     async def _find_instances(self) -> None:
-        """Reads the registry. If it does not answer, the last instances are kept and their health is unknown.
-
-        After a restart, the release of an open production alert counts as live until the registry names another one.
+        """Reads the registry. If it does not answer, the last instances are kept and their health is unknown. After a
+        restart, the release of an open production alert counts as live until the registry names another one.
         """
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
@@ -161,9 +159,7 @@ class Evaluator:
         return None
 
     async def _read_rollout(self, app: str) -> str | None:
-        """Reads the app's rollout. If the proxy does not answer, keeps the last state and returns the reason; else
-        None.
-        """
+        """Reads the app's rollout; without an answer, keeps the last state and returns the reason, else None."""
         try:
             answer = await self._proxy.get(f"/apps/{app}/rollout", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:

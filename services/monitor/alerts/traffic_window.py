@@ -54,9 +54,7 @@ class TrafficReading:
 
 
 class Window:
-    """Keeps the counters of one app's traffic for 5 min, or since the proxy's epoch began, in which they count up from
-    0.
-    """
+    """Keeps one app's traffic counters for 5 min, or since the proxy began to count from 0 (its epoch)."""
 
     def __init__(self) -> None:
         self._points: list[Point] = []
@@ -119,10 +117,9 @@ class Window:
         return Reading(None if stable.too_few_errors else stable.errors / stable.requests, description, evidence)
 
     def slowness(self, release: str, now: datetime) -> Reading:
-        """Returns the canary's p95 as a multiple of stable's over the last 30 s.
-
-        The value is 1 if the canary is less than 25 ms slower, or if that may be chance: where one answer in twenty is
-        slow, p95 jumps by itself. It is None with fewer than 100 requests on either track.
+        """Returns the canary's p95 as a multiple of stable's over the last 30 s. The value is 1 if the canary is less
+        than 25 ms slower, or if that may be chance: where one answer in twenty is slow, p95 jumps by itself. It is None
+        with fewer than 100 requests on either track.
         """
         start = self._latency_start(Track.CANARY, release, now)
         if start is None:

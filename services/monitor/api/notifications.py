@@ -34,9 +34,7 @@ def deliveries_router(store: OutboxStore) -> APIRouter:
         state: MessageDeliveryState | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Page[DeliveryView]:
-        """Lists deliveries (one for each message and recipient), newest first: the last 500, and all that have not
-        ended.
-        """
+        """Lists deliveries, one for each message and recipient, newest first: the last 500 and all not ended."""
         found = [each for each in await store.deliveries() if app in (None, each.app) and state in (None, each.state)]
         return Page(items=[DeliveryView.model_validate(each.model_dump()) for each in found[:limit]])
 

@@ -70,9 +70,8 @@ def group_name(event: Event) -> str:
 
 
 def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGroup | None:
-    """Returns the group after an `alert.*` event; None if it has no alerts left.
-
-    An alert that resolves before people were notified of it, or that is gone, is removed without a message.
+    """Returns the group after an `alert.*` event; None if it has no alerts left. An alert that resolves before people
+    were notified of it, or that is gone, is removed without a message.
     """
     if event.type == "alert.firing":
         group = group or AlertGroup(
@@ -87,10 +86,8 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
 
 
 def flushed(group: AlertGroup, muted_rules: Collection[str], now: datetime) -> tuple[AlertGroup | None, list[Bulletin]]:
-    """Returns the group after a due flush (None if it has no alerts left) and the messages about it.
-
-    A firing alert of a rule in `muted_rules` (silenced) is recorded; people are notified after the silence, if it still
-    fires.
+    """Returns the group after a due flush (None if it has no alerts left) and the messages about it. A firing alert of
+    a rule in `muted_rules` (silenced) is recorded; people are notified after the silence, if it still fires.
     """
     firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
     muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]

@@ -121,9 +121,7 @@ def begun(delivery: MessageDelivery, now: datetime) -> MessageDelivery:
 
 
 def tried(delivery: MessageDelivery, error: str | None, patience: Patience, now: datetime) -> MessageDelivery:
-    """Returns the delivery after a try: delivered if `error` (free of secrets) is None, else queued with back-off or
-    failed.
-    """
+    """Returns the delivery after a try: delivered if `error` is None, else failed or queued again with back-off."""
     if error is None:
         return _moved(delivery, S.DELIVERED, "", now)
     if (now - delivery.created_at).total_seconds() >= patience.give_up_s:

@@ -47,9 +47,7 @@ class Dispatcher:
 
     async def step(self, block_ms: int = BLOCK_MS) -> None:
         """Handles the next events, waiting up to `block_ms` milliseconds for them, and flushes alert groups that are
-        due.
-
-        Raises RedisError; the next call then reads the current event again.
+        due. Raises RedisError; the next call then reads the current event again.
         """
         if not self._prepared:
             await self._store.prepare(self._now() - FIRST_READS_BACK)

@@ -37,9 +37,8 @@ EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DE
 
 
 class AppriseNotifier:
-    """Sends messages in daemon threads, so that the process can end without waiting for a hanging server.
-
-    `timeout_s` limits one read or write; a whole send takes at most a few of them. `threads` limits concurrent sends.
+    """Sends messages in daemon threads, so that the process can end without waiting for a hanging server. `timeout_s`
+    limits one read or write; a whole send takes at most a few of them. `threads` limits concurrent sends.
     """
 
     def __init__(self, *, timeout_s: float = SEND_S, threads: int = THREADS) -> None:
@@ -227,7 +226,6 @@ def _reason(lines: list[str], plugin: Any) -> str:
 
 def redacted(text: str, url: str, shown: str) -> str:
     """Returns the text, at most 300 characters, without the parts of the URL that are missing in `shown` (secrets).
-
     Parameter values of less than 8 characters are kept: they are words like `yes`.
     """
     parts = urlsplit(url)

@@ -74,9 +74,7 @@ def notification_of(event: Event, contexts: ReleaseContexts, links: Links) -> No
 
 
 def plain_notification(event: Event, links: Links) -> Notification | None:
-    """Returns a notification with an event's bare facts, for use if its message cannot be composed; None for types
-    without a message.
-    """
+    """Returns the bare facts of an event whose message cannot be composed; None for types without a message."""
     if event.type not in COMPOSERS:
         return None
     message = compose(f"{event.app}: {event.type} {event.id}", [event.reason], [], links.build)
@@ -109,9 +107,8 @@ def _build(subject: Subject) -> Message | None:
 
 
 def _release(subject: Subject) -> Message | None:
-    """Returns the message about a failed release, or one rolled back in production; else None.
-
-    The rollback of a canary is reported with its rollout, except if the rollout was refused; that is reported here.
+    """Returns the message about a failed release, or one rolled back in production; else None. The rollback of a canary
+    is reported with its rollout, except if the rollout was refused; that is reported here.
     """
     event = subject.event
     failed = event.type == "release.failed"

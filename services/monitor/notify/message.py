@@ -71,7 +71,5 @@ def on_one_line(text: str) -> str:
 
 
 def cleaned(text: str) -> str:
-    """Removes terminal colours and control characters other than tab and line feed; replaces broken characters
-    by `?`.
-    """
+    """Removes terminal colours and control characters except tab and line feed; broken characters become `?`."""
     return CONTROL.sub("", text.replace("\r\n", "\n")).encode("utf-8", "replace").decode()

@@ -27,9 +27,8 @@ class NotSent(Exception):
 
 
 class Notifier(Protocol):
-    """Sends messages without blocking the event loop.
-
-    The notifier has its own time-outs, so each call ends by itself; a hanging server delays only calls of `send`.
+    """Sends messages without blocking the event loop. The notifier has its own time-outs, so each call ends by itself;
+    a hanging server delays only calls of `send`.
     """
 
     async def addresses(self, url: str) -> list[Address]:
@@ -40,9 +39,7 @@ class Notifier(Protocol):
 
     async def send(self, url: str, message: Message, delivery_id: str) -> None:
         """Sends the message once, and returns when the recipient's server has accepted it. Raises NotSent if it does
-        not.
-
-        The message contains `delivery_id`, but a second call sends it again. After a cancelled call it is unknown
+        not. The message contains `delivery_id`, but a second call sends it again. After a cancelled call it is unknown
         whether the message was or will be sent.
         """
         ...

@@ -15,9 +15,7 @@ SILENCES = "monitor:silences"
 
 class NotifierStore:
     """Uses `monitor:notifiers`, a list of Recipient with the secrets in their URLs, and `monitor:silences`, a hash by
-    id.
-
-    Every method raises `redis.RedisError` when Redis is out of reach; writes are idempotent.
+    id. Every method raises `redis.RedisError` when Redis is out of reach; writes are idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -101,9 +101,7 @@ class Recipients:
         return list(found.values())
 
     async def test(self, name: str | None, message: Message, message_id: str) -> list[TestResult]:
-        """Sends the message now to the notifier `name`, or to all enabled ones, with a result for each recipient.
-        Raises NotFound.
-        """
+        """Sends the message to the notifier `name`, or else to all enabled ones. Raises NotFound."""
         everyone = [*self._platform, *await self._store.recipients()]
         chosen = [each for each in everyone if (each.enabled if name is None else each.name == name)]
         if name is not None and not chosen:

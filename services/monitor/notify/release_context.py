@@ -26,10 +26,7 @@ def extra(event: Event, name: str) -> str:
 
 
 def environment_of(event: Event) -> str:
-    """Returns the event's environment; empty for a build without one.
-
-    It is `canary` for a rollout, and for an alert without an environment (from older versions).
-    """
+    """Returns the event's environment; `canary` for rollouts and old alerts, empty for a build, if it has none."""
     about_canaries = event.type.startswith(("rollout.", "alert."))
     return extra(event, "environment") or (Environment.CANARY if about_canaries else "")
 
@@ -52,9 +49,8 @@ def learned(contexts: ReleaseContexts, event: Event) -> dict[str, ReleaseContext
 
 
 def addresses(contexts: ReleaseContexts, event: Event) -> list[str]:
-    """Returns the manifest's addresses: those in the event, else those of the environment's last release.
-
-    For a build event without an environment, those of any environment of the app that has a release.
+    """Returns the manifest's addresses: those in the event, else those of the environment's last release. For a build
+    event without an environment, those of any environment of the app that has a release.
     """
     environment = environment_of(event)
     for each in [environment] if environment else list(Environment):

@@ -12,9 +12,7 @@ LONGEST_S = 30 * 86400
 
 
 class SilenceBody(Model):
-    """Request body of `POST /silences`. It mutes messages that match every given field; with `rule`, only those about
-    alerts of that rule.
-    """
+    """Request body of `POST /silences`. It mutes messages that match every given field; `rule` selects alerts."""
 
     app: AppName | None = None
     environment: Environment | None = None

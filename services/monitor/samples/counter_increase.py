@@ -18,7 +18,6 @@ class _Counter:
 
 class CounterIncrease:
     """Sums the increase of a counter over all instances of one release. The first reading only sets the baseline.
-
     Increases, and the counts of instances that have gone, are kept for the time `kept`.
     """
 
@@ -30,7 +29,6 @@ class CounterIncrease:
 
     def record(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
         """Records the counts of all running instances, by id; `leaving` are the ids of unhealthy or draining ones.
-
         Returns an id for each increase: the instance's own, or that of its predecessor if the instance is new.
         """
         first, self.read_at = self.read_at is None, now
@@ -71,9 +69,8 @@ class CounterIncrease:
         return predecessor, count - replaced.count
 
     def _predecessor(self, count: int, staying: Collection[str]) -> str | None:
-        """Returns the id of the instance that a new one with `count` most likely replaced, or None.
-
-        Prefers one that is not in `staying`, with a count one lower (after a failure) or the same (without one).
+        """Returns the id of the instance that a new one with `count` most likely replaced, or None. Prefers one that is
+        not in `staying`, with a count one lower (after a failure) or the same (without one).
         """
         free = {name: own.count for name, own in self._counters.items() if own.count <= count and not own.is_replaced}
         for before in (count - 1, count):

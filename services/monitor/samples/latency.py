@@ -6,9 +6,7 @@ from shared.proxy_models import LatencyHistogram
 
 
 def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
-    """Returns the histogram of the requests between two readings of one epoch. It is `now` if the bounds differ: then
-    nothing had been counted `before`.
-    """
+    """Returns the histogram of the requests between two readings; it is `now` if `before` has other bounds."""
     if before.le_ms != now.le_ms:
         return now
     return LatencyHistogram(
@@ -17,9 +15,7 @@ def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
 
 
 def share_above(histogram: LatencyHistogram, limit_ms: float) -> float:
-    """Returns the share of requests slower than `limit_ms`, interpolated linearly within a bucket; the histogram must
-    not be empty.
-    """
+    """Returns the share of requests (at least one) slower than `limit_ms`, interpolated within its bucket."""
     low, below = 0.0, 0
     for bound, count in zip(histogram.le_ms, histogram.counts, strict=True):
         if bound is None:

@@ -99,9 +99,8 @@ def _append(pipe: Any, stream: str, sample: Sample | TrafficSample) -> None:
 
 
 def _raise_first_error(answers: Iterable[Any]) -> None:
-    """Raises the first error, unless it says that a sample is stored already.
-
-    Redis refuses an id that is not above the last one: an earlier try stored the sample, and its answer was lost.
+    """Raises the first error, unless it says that a sample is stored already. Redis refuses an id that is not above the
+    last one: an earlier try stored the sample, and its answer was lost.
     """
     for answer in answers:
         stored_already = isinstance(answer, ResponseError) and "equal or smaller" in str(answer)

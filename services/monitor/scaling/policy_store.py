@@ -52,7 +52,6 @@ class PolicyStore:
 
     async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
         """Stores a new decision with its event, and the final form of the previous one (`before`), atomically.
-
         Idempotent: it does nothing if the decision exists, so the event is published once. The last 500 decisions of an
         environment are kept.
         """

@@ -63,9 +63,7 @@ class ScalingInput:
         return running
 
     def growth(self, count: int) -> float | None:
-        """Returns the growth of the working set, in bytes per second, over the newest `count` samples taken while it
-        was ready; None if there are fewer.
-        """
+        """Returns the growth in bytes/s over the newest `count` samples taken while ready; None if there are fewer."""
         running = [sample for sample in self.last(count) if self.ready_at and sample.at >= self.ready_at]
         if len(running) < count or running[-1].at <= running[0].at:
             return None
@@ -153,9 +151,8 @@ class LiveRelease:
 
 
 def live_release(instances: Iterable[ScalingInput]) -> LiveRelease:
-    """Returns the live release among all instances of an environment: the oldest release that serves.
-
-    Instances that drain, have ended or have no memory limit are ignored. If no release serves, it is the oldest one.
+    """Returns the live release among all instances of an environment: the oldest release that serves. Instances that
+    drain, have ended or have no memory limit are ignored. If no release serves, it is the oldest one.
     """
     present = [each for each in instances if each.stats.state in PRESENT and each.limit > 0]
     releases = sorted({each.stats.release for each in present}, key=lambda release: (len(release), release))
@@ -180,9 +177,8 @@ class OomKillCounter:
 def count_kills(
     earlier: Mapping[str, OomKillCounter], instances: Iterable[ScalingInput]
 ) -> tuple[dict[str, OomKillCounter], list[Kill]]:
-    """Returns the counters by instance id after new readings of one release, and the kills since the `earlier` ones.
-
-    A new instance continues the counter of one that has gone: the highest that is not above its own. If there is none,
+    """Returns the counters by instance id after new readings of one release, and the kills since the `earlier` ones. A
+    new instance continues the counter of one that has gone: the highest that is not above its own. If there is none,
     its first reading only sets the baseline.
     """
     present = {instance.id: instance for instance in instances}

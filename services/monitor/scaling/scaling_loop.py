@@ -70,9 +70,8 @@ class _EnvironmentState:
 
 
 class Scaling:
-    """Decides about the memory limit of every environment that has instances.
-
-    A failure in one environment affects no other; a deployer that hangs delays the next step by `CALL_S` seconds.
+    """Decides about the memory limit of every environment that has instances. A failure in one environment affects no
+    other; a deployer that hangs delays the next step by `CALL_S` seconds.
     """
 
     def __init__(
@@ -156,9 +155,7 @@ class Scaling:
 
     async def _decide(self, key: EnvironmentKey, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> bool:
         """Decides and stores the decision; returns False if OOM kills cannot be judged, as the deployer does not
-        answer.
-
-        Kills that are reported meanwhile are left to the next step.
+        answer. Kills that are reported meanwhile are left to the next step.
         """
         assert state.past is not None
         considered = list(state.kills)
@@ -176,10 +173,9 @@ class Scaling:
         return True
 
     async def _unanswered(self, key: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
-        """Returns the kills after which the limit has not been raised yet; None if the deployer does not answer.
-
-        These are kills of the live release at the desired limit or above. Kills of a release that starts are left out,
-        since the deployer itself raises its limit.
+        """Returns the kills after which the limit has not been raised yet; None if the deployer does not answer. These
+        are kills of the live release at the desired limit or above. Kills of a release that starts are left out, since
+        the deployer itself raises its limit.
         """
         try:
             answer = await self._deployer.get(_path(key), timeout_s=CALL_S, repeatable=False)
@@ -209,10 +205,7 @@ class Scaling:
             log.info("%s: %s", key, verdict.reason)
 
     async def _carry_out(self, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> None:
-        """Applies the open decision, or closes it with a reason.
-
-        If the deployer does not answer, the next step tries again, so the deployer may get the call twice.
-        """
+        """Applies the open decision or closes it; the next step repeats a call that the deployer did not answer."""
         assert state.past is not None and state.past.change is not None
         decision = state.past.change
         try:

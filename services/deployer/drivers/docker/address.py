@@ -28,9 +28,7 @@ class AddressRange:
 
 
 def free_range(network: Mapping[str, Any]) -> AddressRange | None:
-    """Returns the larger range of addresses outside the network's IPv4 `IPRange`; None if it has no such `IPRange`.
-    `network` is the engine's inspection.
-    """
+    """Returns the larger address range outside the network's IPv4 `IPRange`; None if it has no `IPRange`."""
     for pool in network["IPAM"]["Config"] or []:
         given = pool.get("IPRange")
         if given and ":" not in given:
@@ -49,9 +47,7 @@ def _outside(pool: Mapping[str, Any]) -> AddressRange | None:
 
 
 def taken(containers: Iterable[Mapping[str, Any]], network: str) -> set[IPv4Address]:
-    """Returns the addresses of `containers` (the engine's list) on the network, also of stopped ones, which get the
-    same address when they are started again.
-    """
+    """Returns the addresses on the network that `containers` (the engine's list) have, or get at their next start."""
     ends = [each["NetworkSettings"]["Networks"].get(network) or {} for each in containers]
     found = [end.get("IPAddress") for end in ends] + [(end.get("IPAMConfig") or {}).get("IPv4Address") for end in ends]
     return {IPv4Address(each) for each in found if each}

@@ -49,9 +49,7 @@ class EngineConnection:
 
 @contextlib.contextmanager
 def engine_trouble(what: str) -> Iterator[None]:
-    """Translates the client's errors, also OSError, to DriverError (NoAnswer if the engine does not answer); `what`
-    begins the message.
-    """
+    """Translates the client's errors to DriverError (NoAnswer if it gets no answer); `what` begins the message."""
     try:
         yield
     except APIError as error:

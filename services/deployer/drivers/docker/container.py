@@ -44,9 +44,7 @@ class Stack:
 
     @property
     def instances(self) -> list[str]:
-        """Returns the labels to find its instances by. Containers of builds, and of people who run an image, lack the
-        second one.
-        """
+        """Returns the labels that all its instances have; containers of builds lack the second one."""
         return [self.label, INSTANCE]
 
 
@@ -136,8 +134,6 @@ def _address(attributes: Mapping[str, Any], network: str) -> str:
 
 
 def _was_shut_down(state: Mapping[str, Any], shut_down_until: datetime | None) -> bool:
-    """Returns True if the engine, its machine or the platform ended the container: it ended by `shut_down_until` with
-    an exit code in SHUTDOWN_EXIT_CODES.
-    """
+    """Returns True if the container ended by `shut_down_until` with an exit code in SHUTDOWN_EXIT_CODES."""
     ended_before = shut_down_until is not None and moment(state["FinishedAt"]) <= shut_down_until
     return ended_before and state["ExitCode"] in SHUTDOWN_EXIT_CODES

@@ -169,9 +169,7 @@ class DockerDriver:
             return self._status(container, None if container.attrs["State"]["Running"] else self._shut_down_until())
 
     def _begin(self, container: Container, spec: InstanceSpec) -> Container:
-        """Starts the container and returns it; replaces it by one with a new address if its address was taken
-        meanwhile.
-        """
+        """Starts and returns the container; if its address is taken meanwhile, replaces it by one with another."""
         for _ in range(ADDRESSES_TRIED):
             try:
                 container.start()

@@ -60,9 +60,7 @@ class Deaths:
 
 
 class EngineEventFollower:
-    """Calls `on_end`, in its own thread, at each end of a container and after each (re)connection. If `connect` raises,
-    it is called again every second.
-    """
+    """Calls `on_end`, in its own thread, at each end of a container and after each (re)connection."""
 
     def __init__(
         self, connect: Callable[[], Stream], deaths: Deaths, on_end: Callable[[], None], now_ns: Callable[[], int]

@@ -45,9 +45,7 @@ def _cpu_s(group: Path) -> float:
 
 
 def use_of(statistics: Mapping[str, Any], oom_kills: int) -> tuple[MemoryUse, float] | None:
-    """Returns memory use and CPU seconds from the engine's statistics, which lack `oom_kills`; None for an ended
-    container.
-    """
+    """Returns memory use and CPU seconds from the engine's `statistics`; None if the container has ended."""
     memory = statistics.get("memory_stats", {})
     if "usage" not in memory:
         return None

@@ -202,9 +202,7 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """Kills the instances that the guard reports. A kill is recorded before, so that it counts even if the deployer
-        dies in between.
-        """
+        """Kills the instances that the guard reports; records a kill first, in case the deployer dies."""
         with self._records:
             running = [record for each in folders(self._root) if (record := each.read()) and record.runs()]
             exceeding = self._guard.exceeding(record for record in running if not record.group)

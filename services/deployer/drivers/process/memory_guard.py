@@ -26,9 +26,7 @@ class GuardLimits:
         return MemoryUse(proportional_memory(members), record.oom_kills)
 
     def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        """Returns the instances to kill: those over their limit in two calls in a row. Call it about twice a second
-        with all running ones.
-        """
+        """Returns instances over their limit in two calls in a row; call it twice a second with all running ones."""
         by_session = {record.pid: record for record in records if record.pid is not None}
         members = self._sessions.members(by_session)
         over = [record for pid, record in by_session.items() if _is_over(record, members[pid])]

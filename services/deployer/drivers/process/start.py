@@ -35,9 +35,7 @@ def spawn(
     cgroup_procs: Path | None,
     inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the shim, which enters its control group by writing to `cgroup_procs`; returns the record with the
-    process. Raises OSError.
-    """
+    """Starts the shim, in the control group of `cgroup_procs` if given; returns the record with `pid`."""
     artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
