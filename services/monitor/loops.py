@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Sampler:
-    """Reads the counters of every instance from the deployer."""
+    """Samples all instances, from the counters that the deployer reports."""
 
     def __init__(self, deployer: ServiceClient, samples: SampleCache, clock: Clock) -> None:
         self._deployer = deployer
@@ -43,7 +43,7 @@ class Sampler:
 
 
 class Aborts:
-    """Requests the aborts that alerts want from the proxy, until it has answered each."""
+    """Sends the proxy the aborts that alerts request, again and again until it has answered."""
 
     def __init__(self, proxy: ServiceClient, alerts: ActiveAlerts, clock: Clock) -> None:
         self._proxy = proxy
@@ -51,7 +51,7 @@ class Aborts:
         self._clock = clock
 
     async def step(self) -> None:
-        """Sends one request for each release; an answer 404 or 409 makes the abort obsolete: the rollout has ended."""
+        """Sends one abort for each release; an answer 404 or 409 makes it obsolete, since the rollout has ended."""
         wanted: dict[tuple[str, str], list[Alert]] = {}
         for alert in self._alerts.wanted_aborts():
             wanted.setdefault((alert.app, alert.release), []).append(alert)

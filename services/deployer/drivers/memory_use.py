@@ -21,7 +21,7 @@ class MemoryUse:
 
 
 def check_headroom(instance_id: str, before: int, memory: int, working_set: int) -> None:
-    """Raises DriverError if `memory` is below `before` (limits) and `working_set` over 80 % of it; all in bytes."""
+    """Raises DriverError if `working_set` is over 80 % of a lowered limit (`before` to `memory`), all in bytes."""
     if memory < before and working_set > HEADROOM * memory:
         raise DriverError(
             f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "

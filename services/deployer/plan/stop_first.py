@@ -37,7 +37,7 @@ def blockers(world: World, release: Release) -> list[Instance]:
 
 
 def is_ready_for_room(world: World, starting: Release) -> bool:
-    """Returns True if all checks before the outage have passed: the engine's, and the proxy's of the route."""
+    """Returns True if the engine could start the release and the proxy accepts its route, as far as is known."""
     return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
 
 
@@ -58,7 +58,7 @@ def take_out(instance: Instance, reason: str) -> MoveInstance:
 
 
 def record_downtime(world: World) -> Iterator[Change]:
-    """Records the end of an outage, once an instance of the release serves; after its failure, once any does."""
+    """Yields the end of an outage, once an instance of the release serves or, if it has ended, any instance."""
     serving = [i for i in world.instances.values() if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     for release in world.releases.values():
         if release.is_down and any(i.release == release.id or release.state in ENDED for i in serving):

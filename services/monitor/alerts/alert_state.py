@@ -87,8 +87,8 @@ class ActiveAlerts:
     def end_others(
         self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
     ) -> bool:
-        """Ends open alerts of the app's environment: with `reason` those about releases not in `releases` (None: of no
-        release), and those whose rule no longer applies. Returns True if any was ended.
+        """Ends open alerts of the app's environment: those about releases not in `releases` (unless that is None), with
+        `reason`, and those whose rule no longer applies. Returns True if any was ended.
         """
         ended = False
         for alert in self.open_alerts():

@@ -23,7 +23,7 @@ MESSAGES_SHOWN = 30
 
 @dataclass(frozen=True)
 class InstanceListRow:
-    """An instance as it was last seen."""
+    """A row of the page of instances, with the instance as it was last seen."""
 
     instance: Watched
     runs: bool

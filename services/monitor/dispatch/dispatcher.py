@@ -1,4 +1,4 @@
-"""The dispatcher turns events into deliveries: it groups alerts, finds recipients, applies silences."""
+"""Turns events into deliveries: groups alerts, finds recipients, applies silences."""
 
 import logging
 from collections.abc import Callable, Sequence

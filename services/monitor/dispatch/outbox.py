@@ -1,4 +1,4 @@
-"""The outbox sends due deliveries, a few at a time, and retries them."""
+"""Sends due deliveries, a few at a time, and retries them."""
 
 import asyncio
 import logging

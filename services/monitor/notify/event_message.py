@@ -82,7 +82,7 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 
 def _build(subject: Subject) -> Message | None:
-    """Returns the message about a build. None: a failure that its release reports, a success after a success, and a
+    """Returns the message about a build; None for a failure that its release reports, a success after a success, and a
     pre-receive build, which git reports to the pusher.
     """
     event = subject.event

@@ -26,7 +26,7 @@ def extra(event: Event, name: str) -> str:
 
 
 def environment_of(event: Event) -> str:
-    """Returns the event's environment; `canary` for rollouts and old alerts, empty for a build, if it has none."""
+    """Returns the event's environment. If it has none: `canary` for rollouts and alerts, empty for a build."""
     about_canaries = event.type.startswith(("rollout.", "alert."))
     return extra(event, "environment") or (Environment.CANARY if about_canaries else "")
 

@@ -14,7 +14,7 @@ Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
 
 class Inventory:
     """Holds the instances of every app, as the registry last listed them. A release stays live while the registry is
-    empty or does not answer: until another one is ready, or `end()`.
+    empty or does not answer, until another one is ready or `end()` is called.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from shared.proxy_models import LatencyHistogram
 
 
 def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
-    """Returns the histogram of the requests between two readings; it is `now` if `before` has other bounds."""
+    """Returns the histogram of requests between two readings: `now` if `before` has other bounds, so was empty."""
     if before.le_ms != now.le_ms:
         return now
     return LatencyHistogram(

@@ -57,7 +57,7 @@ class Frame:
 
 
 def sample(previous: Frame | None, frame: Frame) -> Sample:
-    """Returns the sample at `frame`; `cpu` is None without a previous frame of the same start of the instance."""
+    """Returns the sample at `frame`; `cpu` is None without a previous frame, or after a restart of the instance."""
     stats = frame.stats
     return Sample(
         at=frame.at,

@@ -26,7 +26,7 @@ class TrafficCache:
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
     def record(self, traffic: TrafficView, now: datetime) -> None:
-        """Records the proxy's counters; each 2 s gives a sample. Counters of another epoch only set a new baseline."""
+        """Records the proxy's counters and computes a sample every 2 s. A new epoch only sets a new baseline."""
         self._before = {release: before for release, before in self._before.items() if now - before.at < GAP}
         for figures in traffic.tracks.values():
             if release := figures.release:

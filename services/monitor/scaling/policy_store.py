@@ -20,10 +20,10 @@ DECISIONS_KEPT = 500
 class PolicyStore:
     """Uses three kinds of hashes: `monitor:policies` (`<app>:<environment>` → Policy),
     `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of
-    the newest entry and newest change).
+    the newest decision and the newest change).
 
-    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic. The caller
-    numbers an environment's decisions without a gap: there is one writer, since the monitor locks its home.
+    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic. The caller numbers an
+    environment's decisions without a gap: there is one writer, since the monitor locks its home.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -147,7 +147,7 @@ def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> D
 
 
 def settled(decision: Decision, state: DecisionState, outcome: str, now: datetime) -> Decision:
-    """Returns the decision closed. Raises IllegalTransition if it was closed, ValueError if it changes nothing."""
+    """Returns the change in its final `state`. Raises IllegalTransition if it has one, ValueError for no change."""
     if decision.state is None:
         raise ValueError(f"{decision.id} is not a change, so it has no outcome")
     state = transition(DECISION_TABLE, decision.state, state)

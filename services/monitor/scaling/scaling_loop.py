@@ -205,7 +205,7 @@ class Scaling:
             log.info("%s: %s", key, verdict.reason)
 
     async def _carry_out(self, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> None:
-        """Applies the open decision or closes it; the next step repeats a call that the deployer did not answer."""
+        """Applies the open decision, or closes it with a reason; tries again in the next step without an answer."""
         assert state.past is not None and state.past.change is not None
         decision = state.past.change
         try:
