@@ -59,7 +59,7 @@ DRIVERS: dict[str, Callable[[Settings], Driver]] = {
 
 
 def driver_for(settings: Settings) -> Driver:
-    """Returns the driver that the settings name. Raises ValueError if it is unknown or cannot limit memory."""
+    """Returns the driver that the settings name. Raises ValueError if it is unknown, or cannot limit memory as set."""
     if settings.driver not in DRIVERS:
         raise ValueError(f"SLIPWAY_DRIVER={settings.driver}: there is no such driver; choose from {', '.join(DRIVERS)}")
     return DRIVERS[settings.driver](settings)

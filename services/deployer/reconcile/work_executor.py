@@ -203,7 +203,7 @@ class WorkExecutor:
             self.routes, self.waits_for, self.refused = routes, waits_for, refused
 
     async def _sync_body(self, world: World) -> dict[str, object] | None:
-        """Returns the body of the proxy's sync, with production's hosts if possible; None without releases."""
+        """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases."""
         own = _leading(world.releases.values())
         production = own
         if self._environment_id.environment is not Environment.PRODUCTION:

@@ -120,8 +120,8 @@ def memory_limit(attributes: Mapping[str, Any]) -> int:
 
 def engine_start(networks: Iterable[Mapping[str, Any]]) -> datetime | None:
     """Returns the time at which the engine was started: the creation of its network `bridge`, which it makes anew at
-    each start. None without that network (`--bridge=none`). At a start the engine has ended its old containers, unless
-    they lived on (`live-restore`) and ended by themselves.
+    each start; None without that network (`--bridge=none`). The start has ended older containers, except with
+    `live-restore`.
     """
     return next((moment(each["Created"]) for each in networks if each["Name"] == "bridge"), None)
 

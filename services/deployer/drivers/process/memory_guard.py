@@ -12,7 +12,7 @@ LOOKS_ALLOWED = 1
 
 
 class GuardLimits:
-    """`MemoryLimits` by a guard, which only reports instances to kill; the driver records each kill and kills."""
+    """`MemoryLimits` by a guard, which reports instances to kill; the driver records each kill, then kills."""
 
     def __init__(self) -> None:
         self._sessions = Sessions()

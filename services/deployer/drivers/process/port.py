@@ -23,7 +23,7 @@ class PortPicker:
         self._position = position
 
     def pick(self, taken: Collection[int]) -> int:
-        """Returns a port that is not `taken` and can be bound. Raises NoPort, or OSError for `position`."""
+        """Returns a port that is not `taken` and can be bound. Raises NoPort, or OSError from writing `position`."""
         for _ in range(LAST - FIRST + 1):
             port = self._next()
             if port not in taken and is_free(port):

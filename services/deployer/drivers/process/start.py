@@ -35,7 +35,7 @@ def spawn(
     cgroup_procs: Path | None,
     inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the shim, in the control group of `cgroup_procs` if given; returns the record with `pid`."""
+    """Starts the shim, in the group of `cgroup_procs` if given; returns the record with `pid`. Raises OSError."""
     artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
