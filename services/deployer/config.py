@@ -9,9 +9,7 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Settings of the deployer in addition to the shared ones. Durations are in seconds; the defaults are Kamal's,
-    except for the watch after going live.
-    """
+    """Settings of the deployer in addition to the shared ones. Durations are in seconds."""
 
     ready_deadline_s: float = Field(30, gt=0, description="The seconds within which a new instance must be ready.")
     watch_s: float = Field(

@@ -43,7 +43,7 @@ ENFORCE_S = 0.5
 
 
 def _docker_driver(settings: Settings) -> Driver:
-    """Returns a Docker driver. It is imported here: machines that run processes need not have Docker's package."""
+    """Returns a Docker driver, imported here as machines that run processes may lack Docker's Python package."""
     from services.deployer.drivers.docker.driver import DockerDriver
 
     stack, home = Stack(settings.stack_id(), settings.network), settings.home
@@ -59,16 +59,14 @@ DRIVERS: dict[str, Callable[[Settings], Driver]] = {
 
 
 def driver_for(settings: Settings) -> Driver:
-    """Returns the driver that the settings name. Raises ValueError if there is none, or if it cannot limit memory as
-    the settings demand.
-    """
+    """Returns the driver that the settings name. Raises ValueError if it is unknown, or cannot limit memory as set."""
     if settings.driver not in DRIVERS:
         raise ValueError(f"SLIPWAY_DRIVER={settings.driver}: there is no such driver; choose from {', '.join(DRIVERS)}")
     return DRIVERS[settings.driver](settings)
 
 
 def app_facts(settings: Settings) -> AppFacts:
-    """Returns the facts of the platform that apps receive: addresses, and secrets derived from its token."""
+    """Returns what apps get to know of the platform: addresses, and secrets derived from the platform's token."""
     token = settings.platform_token()
     redis = urlsplit(settings.redis_url)
     where = f"{redis.hostname}:{redis.port or 6379}/{redis.path.strip('/') or 0}"
@@ -142,7 +140,7 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def run() -> None:
-    """Runs the service until SIGTERM or SIGINT; instances run on."""
+    """Runs the service until SIGTERM or SIGINT; the instances go on running."""
     configure_logging()
     settings = Settings()
     serve(build_app(settings), settings, "deployer")

@@ -1,6 +1,6 @@
 """Ends all app instances when the whole platform stops, so that the next deployer counts no crash.
 
-`python -m services.deployer.shutdown` does so where the deployer runs in a container.
+If the deployer runs in a container, `python -m services.deployer.shutdown` does this.
 """
 
 import os
@@ -28,7 +28,7 @@ def _end_processes(settings: SharedSettings, _: Mapping[str, str], timeout_s: fl
 
 
 def _end_containers(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
-    """Ends the containers and records the time in `<home>/stopped`."""
+    """Ends the containers and stores the time in `<home>/stopped`; returns the number that ran."""
     from services.deployer.drivers.docker.container import Stack
     from services.deployer.drivers.docker.end import stop_containers  # needs a package that processes do without
 

@@ -1,6 +1,4 @@
-"""Stores releases, instances and overrides in Redis. Overrides are encrypted first: no value of a variable or secret is
-stored in the clear.
-"""
+"""Stores releases, instances and overrides in Redis; values of variables and secrets are encrypted."""
 
 from collections.abc import Sequence
 
@@ -19,21 +17,19 @@ ENVIRONMENTS = "deployer:places"
 
 
 def is_open(release: Release) -> bool:
-    """Returns True if the release still needs work: it has not ended, or its rollout must be aborted, or it is down."""
+    """Returns True if the release needs work: it has not ended, its rollout must be aborted, or its outage goes on."""
     return release.state not in ENDED or release.abort_rollout or release.is_down
 
 
 class Store:
-    """Stores the deployer's state. Every method raises `redis.RedisError` when Redis is out of reach; a change is then
-    applied completely or not at all.
-    """
+    """Stores the deployer's state; changes are atomic. Methods raise `redis.RedisError` if Redis is out of reach."""
 
     def __init__(self, redis: Redis, encryption: OverrideEncryption) -> None:
         self._redis = redis
         self._encryption = encryption
 
     async def next_number(self, app: str) -> int:
-        """Returns the number of the app's next release; never the same twice."""
+        """Returns the number of the app's next release, each only once."""
         number: int = await self._redis.incr(f"deployer:number:{app}")
         return number
 
@@ -56,7 +52,7 @@ class Store:
             await pipe.execute()
 
     async def load(self, environment_id: EnvironmentId) -> World:
-        """Returns the stored facts of the environment; the observed ones are left out."""
+        """Returns the environment's stored facts; the observed ones have their defaults."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.smembers(_key("open", environment_id))
             pipe.hvals(_key("instances", environment_id))
@@ -92,7 +88,7 @@ class Store:
         ]
 
     async def save_override(self, environment_id: EnvironmentId, override: Override) -> None:
-        """Writes the override. Its `configuration` is recomputed from its values, unless some are locked."""
+        """Stores the override with its `configuration` recomputed, unless some values are locked."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(_key("override", environment_id), self._encryption.seal(override))
             pipe.sadd(ENVIRONMENTS, str(environment_id))

@@ -1,4 +1,4 @@
-"""Settings of the monitor service."""
+"""Defines the settings of the monitor."""
 
 from shared.config import SharedSettings
 

@@ -1,4 +1,4 @@
-"""Background jobs besides the evaluator: sample instances, abort canaries, follow events."""
+"""Defines the background loops besides the evaluator: they sample instances, abort canaries and follow events."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Sampler:
-    """Reads the counters of every instance from the deployer."""
+    """Samples all instances, from the counters that the deployer reports."""
 
     def __init__(self, deployer: ServiceClient, samples: SampleCache, clock: Clock) -> None:
         self._deployer = deployer
@@ -30,7 +30,7 @@ class Sampler:
         self.problem: str | None = None
 
     async def step(self) -> None:
-        """Takes one sample of all instances; without an answer it stores and concludes nothing."""
+        """Takes one sample of all instances; if the deployer does not answer, only records that."""
         await self._samples.load_if_possible(self._clock())
         try:
             answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)
@@ -43,7 +43,7 @@ class Sampler:
 
 
 class Aborts:
-    """Repeats each abort that an alert asks for, until the proxy has answered it."""
+    """Sends the proxy the aborts that alerts request, again and again until it has answered."""
 
     def __init__(self, proxy: ServiceClient, alerts: ActiveAlerts, clock: Clock) -> None:
         self._proxy = proxy
@@ -51,7 +51,7 @@ class Aborts:
         self._clock = clock
 
     async def step(self) -> None:
-        """Sends one call per release; a 404 or 409 means that the release is not current any more: obsolete."""
+        """Sends one abort for each release; an answer 404 or 409 makes it obsolete, since the rollout has ended."""
         wanted: dict[tuple[str, str], list[Alert]] = {}
         for alert in self._alerts.wanted_aborts():
             wanted.setdefault((alert.app, alert.release), []).append(alert)
@@ -75,10 +75,9 @@ class Aborts:
 
 
 class RegistryFollower:
-    """Reacts at once to the deployer's events about instances and releases.
-
-    The evaluator finds most of it too, a second later; what happened while no monitor ran is found here alone.
-    `on_kill` gets each OOM kill, possibly more than once.
+    """Handles the deployer's events about instances and releases at once. The evaluator would find most changes a
+    second later, but not what happened while no monitor ran. `on_kill` is called for each OOM kill, possibly more than
+    once.
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)
@@ -99,8 +98,8 @@ class RegistryFollower:
         self._clock = clock
 
     async def step(self, block_ms: int = 1000) -> None:
-        """Waits up to `block_ms` milliseconds for events. An event that cannot be handled yet is read again by the next
-        step.
+        """Handles the next events, waiting up to `block_ms` milliseconds for them. If one cannot be handled yet, the
+        error is raised and the next call reads it again.
         """
         for entry_id, event in await self._events.read(block_ms):
             if kill := kill_of(event, self._clock()):

@@ -1,4 +1,4 @@
-"""Composition root of the monitor service."""
+"""Builds the monitor from its parts and runs it (composition root)."""
 
 import contextlib
 from collections.abc import AsyncIterator

@@ -13,9 +13,7 @@ INSTANCE = ["app", "environment", "release", "instance"]
 
 
 class MonitorCollector(Collector):
-    """Exports the deployer's last counters; exports none while it does not answer, so that no stale figure
-    looks fresh.
-    """
+    """Exports open alerts and the deployer's last counters, but no counters while the deployer is silent."""
 
     def __init__(self, samples: SampleCache, alerts: ActiveAlerts, clock: Clock) -> None:
         self._samples = samples

@@ -1,4 +1,4 @@
 """Serves the REST API of the deployer.
 
-May import every other package of the deployer, but of `drivers` only the port. Imported by `main` alone.
+May import every other package of the deployer, but from `drivers` only the port. Imported by `main` alone.
 """

@@ -19,7 +19,7 @@ LEADING = (ReleaseState.LIVE, ReleaseState.STARTING, ReleaseState.PENDING)
 
 class InstanceDetail(InstanceRecord):
     reason: str = Field(description="Reason for its state.")
-    memory_refusal: str = Field(description="Reason why its limit is not the desired one, tried every 30 s.")
+    memory_refusal: str = Field(description="Reason why its memory limit is not the desired one; else empty.")
 
 
 class EnvironmentSecretView(View):
@@ -31,7 +31,7 @@ class DesiredDetail(Desired):
 
 
 class EnvironmentDetail(View):
-    """An environment with the names of its secrets, its problem, and the reason of each instance's state."""
+    """Answer of `GET /apps/{app}/environments/{env}`: the desired and the actual state."""
 
     desired: DesiredDetail
     problem: str | None = Field(description="Reason why no instance can be started, and the remedy; else null.")
@@ -40,8 +40,8 @@ class EnvironmentDetail(View):
 
 
 async def environment_view(store: Store, environment_id: EnvironmentId) -> EnvironmentDetail:
-    """Returns the environment with its live release, else the starting or pending one, else none. Without one of these,
-    the newest release's manifest gives the defaults. Raises NotFound if nothing was ever released or set.
+    """Returns the environment with its live release or, if there is none, the starting or pending one. If there is none
+    of these, the newest release's manifest gives the defaults. Raises NotFound if nothing was ever released or set.
     """
     stored = await store.load(environment_id)
     ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]
@@ -69,9 +69,7 @@ def _detail(instance: Instance) -> InstanceDetail:
 
 
 async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
-    """Returns the counters of all running instances. Raises RedisError or DriverError: an error is better than a list
-    that looks as if no instance ran.
-    """
+    """Returns the counters of all running instances. Raises RedisError or DriverError."""
     instances: dict[str, Instance] = {}
     releases: dict[str, Release] = {}
     for environment_id in await store.environments():

@@ -53,7 +53,7 @@ CONFLICT: dict[int | str, dict[str, Any]] = {
 def router(
     release_service: ReleaseService, store: Store, driver: Driver, registry: Registry, ending: asyncio.Event
 ) -> APIRouter:
-    """Returns the routes. When `ending` is set, because the service shuts down, its event streams end."""
+    """Returns the routes. Once `ending` is set, their event streams end, so that the service can shut down."""
     routes = APIRouter()
 
     async def release_of(id: str) -> Release:
@@ -77,10 +77,11 @@ def router(
         body: Annotated[ReleaseRequest, Body(examples=[{"build": "notes-17"}])],
         response: Response,
     ) -> ReleaseDetail:
-        """Answers 202 with the release to follow, or 200 with `unchanged: true` if that artifact and commit are live.
+        """Answers 202 with the release of the build, or 200 with `unchanged: true` if its artifact and commit are live.
 
-        A repeated request answers with the release that waits or starts. A newer build supersedes one that still waits.
-        A build that has not passed every gate, or whose artifact differs from what passed, is refused with 409.
+        While a release of the build is pending or starting, a repeated request answers with that one. A newer build
+        supersedes a pending release. A build that has not passed every gate, or whose artifact has changed since, is
+        refused with 409.
         """
         release, unchanged = await release_service.release(environment_id, body.build)
         response.status_code = 200 if unchanged else 202
@@ -106,9 +107,7 @@ def router(
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
     )
     async def get_release(release: ReleasePath) -> ReleaseDetail:
-        """Shows its state with the reason, its past and, if an instance failed, exit code, last probe and last 50 log
-        lines.
-        """
+        """Returns a release with its history and, after a failure, exit code, last probe and last 50 log lines."""
         return view(release)
 
     @routes.get(
@@ -119,7 +118,7 @@ def router(
         responses=NOT_FOUND,
     )
     async def follow_release(release: ReleasePath) -> AsyncIterator[ReleaseDetail]:
-        """Streams the release as it is, and after each change, as server-sent events; ends with the release."""
+        """Streams the release now and after each change, as server-sent events, until it has ended."""
         sent: Release | None = None
         while True:
             if release != sent:
@@ -143,10 +142,8 @@ def router(
         id: str,
         body: Annotated[RetireRequest, Body(examples=[{"state": "rolled_back", "reason": "error rate 12 %"}])],
     ) -> ReleaseDetail:
-        """Ends the release at once; its instances leave the route, drain and stop. Idempotent: an ended release stays
-        as it is.
-
-        The release that serves production is refused with 409.
+        """Ends the release at once; its instances get no more visitors, drain and stop. An ended release stays as it
+        is. The release that serves production is refused with 409.
         """
         return view(await release_service.retire(id, ReleaseState(body.state), body.reason))
 
@@ -173,7 +170,7 @@ def router(
         responses=NOT_FOUND,
     )
     async def get_environment(environment_id: EnvironmentPath) -> EnvironmentDetail:
-        """Shows the desired and the actual state. Secrets are shown by name, never with their values."""
+        """Returns the desired and the actual state. Secrets are listed by name, without their values."""
         return await environment_view(store, environment_id)
 
     @routes.patch(
@@ -197,10 +194,10 @@ def router(
             ),
         ],
     ) -> EnvironmentDetail:
-        """Changes the given settings; no request is lost, except where a volume demands stop-first. Replicas: instances
-        are added or drained. Memory: the limit of running instances is changed without a restart; a limit of which an
-        instance uses more than 80 % is refused for it, as its `memory_refusal` says, and tried again every 30 s.
-        Variables or secrets: new instances replace the old ones; they may be set before the first release.
+        """Changes the given settings, without downtime unless the app has a volume. Replicas: instances are added or
+        drained. Memory: the limit of running instances is changed without a restart; if an instance uses more than 80 %
+        of the new limit, `memory_refusal` says so, and it is tried again every 30 s. Variables or secrets: new
+        instances replace the old ones; they may be set before the first release.
         """
         await release_service.patch(environment_id, body)
         return await environment_view(store, environment_id)
@@ -215,7 +212,7 @@ def router(
         environment_id: EnvironmentPath,
         lines: Annotated[int, Query(ge=1, le=10_000, description="Number of last lines of each instance.")] = 100,
     ) -> PlainTextResponse:
-        """Answers with plain text, each line after the id of its instance; includes the last few ended instances."""
+        """Returns plain text, each line with its instance's id before it; includes the last few ended instances."""
         parts = []
         for instance_id in (await store.load(environment_id)).instances:
             try:
@@ -229,12 +226,12 @@ def router(
         "/stats", response_model=Page[InstanceStats], tags=["platform"], summary="Raw counters of all instances"
     )
     async def get_stats() -> Page[InstanceStats]:
-        """Lists the counters of every running instance in one call; an instance that does not run has no item."""
+        """Lists the counters of every running instance; one that does not run has no item."""
         return Page(items=await instance_stats(store, driver))
 
     @routes.get("/registry", response_model=RegistryView, tags=["platform"], summary="Services and instances")
     async def get_registry() -> RegistryView:
-        """Shows the content of the registry."""
+        """Returns the content of the registry: services and instances."""
         return await registry_view(registry)
 
     return routes

@@ -13,10 +13,10 @@ PROCESSES = "cgroup.procs"
 
 
 class GroupFiles(Protocol):
-    """The memory files of one group. Methods raise OSError, except `oom_kills`, which returns 0 for a missing group."""
+    """The memory files of one control group. Methods raise OSError, but `oom_kills` returns 0 for a missing group."""
 
     def set_limit(self, memory: int) -> None:
-        """Sets the limit of memory and swap together to `memory` bytes. Idempotent, also after an interruption."""
+        """Sets the limit of memory and swap together to `memory` bytes. Idempotent, also after an interrupted call."""
         ...
 
     def use(self) -> MemoryUse: ...
@@ -25,7 +25,7 @@ class GroupFiles(Protocol):
 
 
 def group_files(group: Path) -> GroupFiles:
-    """Returns the files of `group` in the version that the kernel mounted, which is recognised by its files."""
+    """Returns the files of `group` for the version (1 or 2) that the kernel mounted, recognised by their names."""
     return VersionTwoFiles(group) if (group / VersionTwoFiles.LIMIT).exists() else VersionOneFiles(group)
 
 
@@ -37,9 +37,7 @@ class VersionOneFiles:
         self._group = group
 
     def set_limit(self, memory: int) -> None:
-        """Sets both limits in an order in which the one with swap is never below the other, as the kernel demands. A
-        limit below the use fails with EBUSY (OSError).
-        """
+        """Sets both limits, never the one with swap below the other. Raises OSError if the limit is below the use."""
         limit, with_swap = self._group / self.LIMIT, self._group / self.LIMIT_WITH_SWAP
         before = int(limit.read_text())
         if not with_swap.exists():
@@ -64,8 +62,8 @@ class VersionOneFiles:
 
 
 class VersionTwoFiles:
-    """Files of version 2. `memory.oom.group` stays off: with it the shim would die with the app and the exit code would
-    be lost, and an app could not survive the kill of a child.
+    """Files of version 2. `memory.oom.group` stays off, so that a kill at the limit spares the shim, which records the
+    exit code, and an app can survive the kill of a child.
     """
 
     LIMIT = "memory.max"
@@ -75,7 +73,7 @@ class VersionTwoFiles:
         self._group = group
 
     def set_limit(self, memory: int) -> None:
-        """Turns swap off and sets the limit. Below the current use the kernel kills: check the use before."""
+        """Turns swap off and sets the limit. Below the current use the kernel kills, so check the use before."""
         if (self._group / self.SWAP).exists():
             _write(self._group / self.SWAP, 0)
         _write(self._group / self.LIMIT, memory)
@@ -88,7 +86,7 @@ class VersionTwoFiles:
         return _kills(self._group / "memory.events")
 
     def _pressure(self) -> float | None:
-        """Returns PSI in percent, 1.5 from a line `some avg10=1.50 avg60=…`; None if the kernel does not report it."""
+        """Returns the group's PSI `some avg10` in percent; None if the kernel does not report it."""
         with contextlib.suppress(OSError):  # a kernel may be built or booted without it: then even reading it fails
             for line in (self._group / "memory.pressure").read_text().splitlines():
                 kind, _, figures = line.partition(" ")
@@ -104,7 +102,7 @@ def enable_memory(parent: Path) -> None:
 
 
 def working_set(usage: int, cache: int) -> int:
-    """Returns `usage` without the cache that the kernel would drop first, in bytes: the formula of `docker stats`."""
+    """Returns `usage` without the page cache that the kernel would drop first, in bytes, as `docker stats` does."""
     return usage if cache >= usage else usage - cache
 
 
@@ -113,7 +111,7 @@ def _number(path: Path) -> int:
 
 
 def _figures(path: Path) -> dict[str, int]:
-    """Returns the numbers of a file with lines `name number`, by name."""
+    """Returns the numbers by name from a file with lines `name number`."""
     return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
 
 
@@ -124,6 +122,6 @@ def _kills(path: Path) -> int:
 
 
 def _write(path: Path, value: int | str) -> None:
-    """Writes and closes the file, so that the kernel's refusal is raised here (a file closed later swallows it)."""
+    """Writes and closes the file, so that a refusal by the kernel raises OSError here."""
     with path.open("w") as file:
         file.write(str(value))

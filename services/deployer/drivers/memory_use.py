@@ -1,4 +1,4 @@
-"""Defines an instance's memory use as every driver reports it, and the headroom that a lower limit must leave."""
+"""Defines an instance's memory use as every driver reports it, and checks that a lower limit leaves headroom."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,13 @@ class MemoryUse:
     working_set: int
     """Bytes."""
     oom_kills: int
-    """Number of kills at the limit in the life of the instance."""
+    """Number of kills at the memory limit since the instance was started."""
     pressure: float | None = None
     """PSI `some avg10` in percent; None where it is not reported."""
 
 
 def check_headroom(instance_id: str, before: int, memory: int, working_set: int) -> None:
-    """Raises DriverError if the limit is lowered from `before` to `memory` bytes and `working_set` (bytes) is more than
-    80 % of the new one: the instance would soon be killed.
-    """
+    """Raises DriverError if `working_set` is over 80 % of a lowered limit (`before` to `memory`), all in bytes."""
     if memory < before and working_set > HEADROOM * memory:
         raise DriverError(
             f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "

@@ -1,4 +1,4 @@
-"""Awaits work in threads without abandoning it on cancellation."""
+"""Awaits work in threads, also when cancelled."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""Plans without I/O and without a clock: observed facts become changes of stored records, and background work.
+"""Plans, without I/O or a clock, changes of stored records and background work from stored and observed facts.
 
 May import `releases` and the drivers' port (`drivers/driver.py`). Imported by `store`, `reconcile` and `main`.
 """

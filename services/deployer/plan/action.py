@@ -1,6 +1,4 @@
-"""Defines the parts of a plan: changes, which are stored in one transaction, and work, which is idempotent and runs in
-the background.
-"""
+"""Defines the parts of a plan: changes, which are stored in one transaction, and idempotent background work."""
 
 from dataclasses import dataclass
 
@@ -13,7 +11,7 @@ class AddInstance:
 
     release: str
     replaces: str | None = None
-    """Id of the failed instance that it replaces and whose restart count it continues."""
+    """Id of the failed instance that it replaces; the new one continues its restart count."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class MoveInstance:
     state: InstanceState
     reason: str
     fault: bool = False
-    """True if it counts against the release, which is starting or being watched."""
+    """True if the move is a failure that makes the release fail or be rolled back."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +61,28 @@ class MoveRelease:
 
 @dataclass(frozen=True)
 class Switch:
-    """Marks the point from which the old instances are taken out, and only a rollback leads back."""
+    """Records that the old instances may be drained; from here on only a rollback brings them back."""
 
     release: str
 
 
 @dataclass(frozen=True)
 class MakeRoom:
-    """Marks the point from which the old instances are taken out, before the release's own are started (stop-first)."""
+    """Records that a stop-first release drains the old instances before it starts its own; the outage begins."""
 
     release: str
 
 
 @dataclass(frozen=True)
 class RecordDowntime:
-    """Records that an instance serves again after the stop-first release left none in the route."""
+    """Records the end of the outage of a stop-first release, as an instance serves again."""
 
     release: str
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Records the condition that the release waits for as its reason, in words for a person."""
+    """Stores, as the release's reason, the condition that it waits for, in words for people."""
 
     release: str
     reason: str
@@ -92,11 +90,11 @@ class Wait:
 
 @dataclass(frozen=True)
 class RaiseMemory:
-    """Raises the memory of the environment's instances, since an instance of the release was killed at its limit."""
+    """Raises the memory limit of the environment's instances, since one of the release was killed at its limit."""
 
     release: str
     memory: int
-    """Limit of each instance, in bytes."""
+    """New limit of each instance, in bytes."""
 
 
 InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
@@ -106,7 +104,7 @@ Change = InstanceChange | ReleaseChange
 
 @dataclass(frozen=True)
 class Check:
-    """Checks whether the release's instances can be started, as far as that is known without starting one."""
+    """Checks, without starting one, whether the engine could start the release's instances."""
 
     release: str
 
@@ -131,12 +129,12 @@ class SetMemory:
 
     instance: str
     memory: int
-    """The new limit, in bytes."""
+    """New limit, in bytes."""
 
 
 @dataclass(frozen=True)
 class SyncProxy:
-    """Makes the proxy read the registry and report the resulting routes."""
+    """Makes the proxy read the registry; its answer tells the route of each instance."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class AbortRollout:
 
 @dataclass(frozen=True)
 class AutoRollback:
-    """Creates a new release of the last good build, to replace this faulty release."""
+    """Creates a release of the last good build, to replace this faulty release."""
 
     release: str
 

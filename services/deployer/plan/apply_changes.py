@@ -1,4 +1,4 @@
-"""Turns planned changes into a commit: new versions of releases and instances, and their events. Pure."""
+"""Applies planned changes: returns new versions of releases and instances, with their events, to be stored. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Commit:
     """Instances to delete."""
     events: list[Event] = field(default_factory=list)
     override: Override | None = None
-    """New override of the environment; None leaves the stored one."""
+    """New override of the environment; None: the stored one stays."""
 
 
 def release_event(release: Release, at: datetime) -> Event:
@@ -70,7 +70,7 @@ def _subject(release: Release) -> dict[str, str]:
 
 
 def _failure_evidence(release: Release) -> dict[str, str | int | None]:
-    """Returns exit code, last probe and last log lines (4096 bytes) of the failure that ended the release, if any."""
+    """Returns `exit_code`, `probe` and `excerpt` (last log lines, 4096 bytes) of a failed release; else empty."""
     failure = release.failure
     if failure is None or release.state not in (ReleaseState.FAILED, ReleaseState.ROLLED_BACK):
         return {}
@@ -79,7 +79,7 @@ def _failure_evidence(release: Release) -> dict[str, str | int | None]:
 
 
 def _downtime(release: Release) -> dict[str, str | float | None]:
-    """Returns the strategy of a live release, and the seconds for which stop-first left no instance in the route."""
+    """Returns `strategy` and `down_s` (seconds of outage; None if there was none) of a live release; else empty."""
     is_live = release.state is ReleaseState.LIVE
     return {"strategy": release.strategy, "down_s": release.down_s} if is_live else {}
 
@@ -92,8 +92,8 @@ def _memory(instance: Instance, release: Release) -> dict[str, int]:
 
 
 def apply(changes: Iterable[Change], world: World, failures: Mapping[str, ReleaseFailure], now: datetime) -> Commit:
-    """Returns the commit of `changes` to `world`. `failures` holds the evidence for each instance whose failure counts
-    against its release, by instance id. Raises IllegalTransition if a change does not fit the state in `world`.
+    """Returns the result of `changes` to `world`, to be stored. `failures` holds the evidence, by instance id, for each
+    move with `fault`. Raises IllegalTransition if a change does not fit the state in `world`.
     """
     return _Application(world, failures, now).commit_of(changes)
 

@@ -1,4 +1,4 @@
-"""Derives state changes of instances from process states and probes. Pure."""
+"""Derives state changes of instances from the engine's statuses and from probes. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,66 +19,66 @@ MISSES_ALLOWED = 2
 
 @dataclass(frozen=True)
 class ObservationLimits:
-    """Time limits of observation, in seconds, from the settings (`config.py`)."""
+    """Time limits in seconds, from the settings (`config.py`)."""
 
     ready_deadline_s: float
-    """A new instance must be ready within this time."""
+    """Time within which a new instance must be ready."""
     watch_s: float
-    """A failure within this time after going live counts against the release."""
+    """Time after going live in which a failure makes the release faulty."""
     unhealthy_kept_s: float
-    """An instance that is unhealthy for longer is replaced."""
+    """Time after which an unhealthy instance is replaced."""
 
 
 @dataclass(frozen=True)
 class InstanceHealth:
-    """The result of an instance's probes by this deployer process."""
+    """The result of the probes of one instance since this deployer process started."""
 
     misses: int
-    """Number of missed probes in a row; 0 if the last one succeeded."""
+    """Number of failed probes in a row; 0 if the last one succeeded."""
     detail: str
     """Result of the last probe, in words for a person."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that is known about one environment. Unknown facts are left out: missing data decides nothing."""
+    """All stored and observed facts about one environment. Unknown facts are left out; nothing is decided from that."""
 
     releases: Mapping[str, Release]
-    """Releases that are open or have instances, by id."""
+    """Releases that have not ended or still have instances, by id."""
     instances: Mapping[str, Instance]
     """Instances by id, oldest first."""
     override: Override = field(default_factory=Override)
     published: frozenset[str] = frozenset()
     """Ids of the instances that have an entry in the registry."""
     statuses: Mapping[str, InstanceStatus] = field(default_factory=dict)
-    """The engine's view of each instance, by instance id."""
+    """Status in the engine, by instance id."""
     start_errors: Mapping[str, str] = field(default_factory=dict)
-    """Reason why an instance could not be started, by instance id."""
+    """Reason why the engine could not start an instance, by instance id."""
     stopped: frozenset[str] = frozenset()
-    """Ids of the instances that this process has stopped completely."""
+    """Ids of the instances that this deployer process has stopped completely."""
     health: Mapping[str, InstanceHealth] = field(default_factory=dict)
-    """Result of the probes, by instance id."""
+    """Results of the probes, by instance id."""
     routes: Mapping[str, RouteState] | None = None
-    """The proxy's last answer, by instance id; None unless it is younger than the registry's last change."""
+    """Routes in the proxy's last answer, by instance id; None if the registry has changed since."""
     checked: Mapping[str, str] = field(default_factory=dict)
-    """Reason why a release's instances could not be started, by release id; empty if the check found none."""
+    """Result of `Check` by release id: the reason why instances cannot be started, empty if they can."""
     waits_for: str = ""
-    """Reason why the proxy's answer is missing, or the rollout is not open; empty if nothing is awaited."""
+    """Reason why the proxy's answer is missing or the rollout is not open yet; else empty."""
     refused: str = ""
-    """Reason why the proxy refuses the route: waiting does not help."""
+    """Reason why the proxy refuses the route, so that waiting does not help; else empty."""
     fixed_memory: frozenset[str] = frozenset()
     """Ids of the instances whose memory limit the engine cannot change."""
     memory_refused: Mapping[str, int] = field(default_factory=dict)
-    """Memory limit in bytes that was refused a short while ago, by instance id."""
+    """Memory limit, in bytes, that the engine refused within the last 30 s, by instance id."""
     facts_digest: str = ""
-    """Digest of the platform's facts that instances receive now (`AppFacts.digest`)."""
+    """Digest of the platform facts that a new instance would receive (`AppFacts.digest`)."""
 
     def route(self, instance_id: str) -> RouteState | None:
-        """Returns the instance's route; ABSENT if the proxy's answer does not name it, None if there is no answer."""
+        """Returns the instance's route: ABSENT if the proxy's answer lacks it, None if there is no answer."""
         return None if self.routes is None else self.routes.get(instance_id, RouteState.ABSENT)
 
     def only(self, state: ReleaseState) -> Release | None:
-        """Returns the release in that state (starting or live: at most one at a time), or None."""
+        """Returns the release in that state, or None; at most one is starting, and one live."""
         return next((release for release in self.releases.values() if release.state is state), None)
 
     def of(self, release: Release) -> list[Instance]:
@@ -92,7 +92,7 @@ class World:
 
 
 def observe(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns the changes that instances went through without an order: crashes, health, new addresses, ends."""
+    """Returns changes that happened to instances by themselves: crashes, health, new addresses, completed stops."""
     return [change for instance in world.instances.values() for change in _of_one(world, instance, limits, now)]
 
 
@@ -118,9 +118,7 @@ def _of_one(world: World, instance: Instance, limits: ObservationLimits, now: da
 def _new_state(
     world: World, instance: Instance, limits: ObservationLimits, now: datetime
 ) -> tuple[InstanceState, str] | None:
-    """Returns the instance's new state and the reason; None if the stored one still holds. Readiness of a starting
-    instance is decided in `plan.py`.
-    """
+    """Returns the instance's new state and the reason; None if unchanged. `plan.py` decides about readiness."""
     status, health = world.statuses.get(instance.id), world.health.get(instance.id)
     if instance.id in world.start_errors:
         return S.FAILED, world.start_errors[instance.id]
@@ -146,9 +144,7 @@ def _new_state(
 
 
 def _memory_after_kill(world: World, instance: Instance) -> int | None:
-    """Returns the memory in bytes for the replacement of an instance that was killed at its limit; None if it was not,
-    or is at the manifest's maximum.
-    """
+    """Returns the replacement's memory limit in bytes after an OOM kill; None without one, or at the maximum."""
     status = world.statuses.get(instance.id)
     was_killed = status is not None and status.oom_killed
     return memory_after_kill(instance.memory, _max_memory(world, instance)) if was_killed else None
@@ -159,7 +155,7 @@ def _max_memory(world: World, instance: Instance) -> int:
 
 
 def _counts_against_release(world: World, instance: Instance, limits: ObservationLimits, now: datetime) -> bool:
-    """Returns True if a failure now counts against the release: while it starts, and within `watch_s` of going live."""
+    """Returns True if a failure now makes the release faulty: while it starts, and for `watch_s` after going live."""
     release = world.releases[instance.release]
     if release.state is ReleaseState.LIVE and release.live_at is not None:
         return now - release.live_at <= timedelta(seconds=limits.watch_s)

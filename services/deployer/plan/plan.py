@@ -1,8 +1,8 @@
 """Decides the next changes of one environment from stored and observed facts. Pure: no I/O, no clock.
 
-The order of a release follows from its conditions: all new instances ready → proxy says routable → (canary: rollout
-open) → switch → old ones draining → proxy says absent → SIGTERM. With volumes the old ones go first (`stop_first.py`).
-A deployer that was killed at any point continues from the facts.
+A release goes through these conditions: all new instances are ready → the proxy routes to them → (canary: the rollout
+is open) → switch → old instances drain → the proxy does not route to them → SIGTERM. With volumes, the old ones are
+stopped first (`stop_first.py`). After a restart at any point, the deployer continues from the facts.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,14 +24,14 @@ ENDED_KEPT = 5
 
 
 def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns the observed changes of the instances or, if there are none, the decided ones. Call it again after the
-    changes are stored; when it returns none, `plan_work` yields the work to do.
+    """Returns observed changes of instances or, if there are none, decided ones. Call it again after storing them,
+    until it returns none; then `plan_work` yields the background work.
     """
     return observe(world, limits, now) or decide(world, limits, now)
 
 
 def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns the changes of the first decider that has any: later deciders must see the world as changed by it."""
+    """Returns the changes of the first decider that has any; the next call, with these applied, asks later deciders."""
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
     deciders: list[Iterable[Change]] = [
         _start_newest(world, starting),
@@ -100,8 +100,8 @@ def _running(world: World, release: Release) -> list[Instance]:
 
 
 def _up_to_date(world: World, live: Release, limits: ObservationLimits, now: datetime) -> list[Instance]:
-    """Returns the running instances that need no replacement: with the current configuration, the platform's current
-    facts and a memory limit that is right or can be changed, and not unhealthy for `unhealthy_kept_s`.
+    """Returns the running instances that need no replacement: those with the current configuration, platform facts and
+    memory limit (if it cannot be changed in place), that are not unhealthy for `unhealthy_kept_s`.
     """
     wanted = desired(world.override, live.manifest.resources)
     patience = timedelta(seconds=limits.unhealthy_kept_s)
@@ -116,8 +116,8 @@ def _up_to_date(world: World, live: Release, limits: ObservationLimits, now: dat
 
 
 def _add_missing(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
-    """Adds the missing instances: a failed one is replaced after its back-off, and none is added while another instance
-    is in the way (stop-first).
+    """Adds instances that are missing besides those in `have`; a failed one is replaced after its back-off. Adds none
+    while another instance must end first (`blockers`).
     """
     if blockers(world, release):
         return
@@ -161,7 +161,7 @@ def _end_replaced(live: Release, by: Release) -> MoveRelease:
 
 
 def _maintain_live(world: World, live: Release, fresh: list[Instance]) -> Iterator[Change]:
-    """Maintains the live release: brings started instances into the route, takes surplus and outdated ones out."""
+    """Maintains the live release: makes started instances ready, drains surplus and outdated ones."""
     ready_by_now = [i for i in fresh if i.state is S.STARTING and world.passes(i)]
     if ready_by_now:
         yield from (MoveInstance(instance.id, S.READY, "its health path answers") for instance in ready_by_now)
@@ -189,7 +189,7 @@ def _draining(world: World) -> int:
 
 
 def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
-    """Takes instances out: starting ones at once, and at most `room` of the others, so that enough stay ready."""
+    """Takes instances out of the route: starting ones at once, and at most `room` others, so that enough stay ready."""
     in_route = [instance for instance in leaving if instance.state is not S.STARTING]
     for instance in leaving:
         if instance.state is S.STARTING or instance in in_route[: max(0, room)]:
@@ -197,7 +197,7 @@ def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
 
 
 def _drop_ended(world: World) -> Iterator[Change]:
-    """Drops ended instances that are not needed any more, except the newest five, which are kept for their logs."""
+    """Drops ended instances that are not needed any more, except the newest five, whose logs are kept."""
     over = [
         instance
         for instance in world.instances.values()

@@ -1,4 +1,4 @@
-"""Derives the background work from the facts; each piece of work is idempotent. Pure."""
+"""Derives the background work from the facts; each item of work is idempotent. Pure."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ S = InstanceState
 
 
 def plan_work(world: World) -> Iterator[Work]:
-    """Yields the pieces of work that should run in the background now."""
+    """Yields the items of work that should run in the background now."""
     for instance in world.instances.values():
         if instance.state is S.STARTING and instance.id not in world.statuses:
             yield action.StartInstance(instance.id)
@@ -41,9 +41,7 @@ def plan_work(world: World) -> Iterator[Work]:
 
 
 def _new_memory(world: World, instance: Instance) -> int | None:
-    """Returns the new memory limit of a running instance in bytes; None if it needs none, or the engine cannot change
-    it or refused it a short while ago.
-    """
+    """Returns a running instance's new memory limit in bytes; None if it needs none, or the engine refused it."""
     release, status = world.releases[instance.release], world.statuses.get(instance.id)
     if instance.state not in RUNNING or release.state in RELEASE_ENDED or status is None or not status.running:
         return None
@@ -53,17 +51,17 @@ def _new_memory(world: World, instance: Instance) -> int | None:
 
 
 def is_settled(world: World, starting: Release) -> bool:
-    """Returns True if the old instances may go: every new one gets visitors, and a canary's rollout is open."""
+    """Returns True if the old instances may go: all new ones are in the route, and a canary's rollout is open."""
     return _is_routable(world, starting) and _has_rollout(starting)
 
 
 def _needs_check(world: World, starting: Release) -> bool:
-    """Returns True for a stop-first release that is not checked yet, while the old instances still serve."""
+    """Returns True for a stop-first release that was not checked yet and has not taken out the old instances."""
     return starting.strategy == "stop-first" and starting.room_at is None and starting.id not in world.checked
 
 
 def _is_routable(world: World, release: Release) -> bool:
-    """Returns True if all running instances are ready and routable, and at least as many as desired."""
+    """Returns True if all running instances of the release are ready and in the route, and enough for `replicas`."""
     running = [i for i in world.of(release) if i.state in (S.STARTING, S.READY, S.UNHEALTHY)]
     routable = [i for i in running if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     return len(routable) == len(running) >= desired(world.override, release.manifest.resources).replicas
@@ -74,7 +72,7 @@ def _has_rollout(release: Release) -> bool:
 
 
 def _is_confirmed(world: World) -> bool:
-    """Returns True if the proxy's routes agree with the states in the registry."""
+    """Returns True if the proxy's last answer agrees with the states in the registry."""
     expected = {S.READY: RouteState.ROUTABLE, S.DRAINING: RouteState.ABSENT}
     return world.routes is not None and all(
         world.route(i.id) is expected.get(i.state, world.route(i.id)) for i in world.instances.values()
@@ -82,8 +80,8 @@ def _is_confirmed(world: World) -> bool:
 
 
 def _needs_rollback(world: World, live: Release) -> bool:
-    """Returns True if the live release is to be rolled back automatically: production only, once for each release,
-    never a release that is itself an automatic rollback, and only while no other release is on its way.
+    """Returns True if the live release must be rolled back automatically: it is faulty, in production, not itself an
+    automatic rollback, not rolled back before, and no other release is pending or starting.
     """
     is_faulty = live.failure is not None and live.environment is Environment.PRODUCTION
     others = [r for r in world.releases.values() if r.state in (ReleaseState.PENDING, ReleaseState.STARTING)]

@@ -9,8 +9,8 @@ from shared.proxy_models import RouteState
 
 
 def to_put(world: World, entries: Sequence[InstanceRecord]) -> list[InstanceRecord]:
-    """Returns the registry entries to write. A starting instance has none yet. An ended instance gets no new entry, but
-    its existing one must show the end: the proxy removes an endpoint only for an explicit state.
+    """Returns the registry entries to write: new or changed ones, without starting instances. An ended instance keeps
+    its entry with the new state, since the proxy removes an endpoint only for an explicit state.
     """
     published = {entry.id: entry for entry in entries}
     wanted = [
@@ -22,7 +22,7 @@ def to_put(world: World, entries: Sequence[InstanceRecord]) -> list[InstanceReco
 
 
 def to_delete(world: World, entries: Sequence[InstanceRecord]) -> list[str]:
-    """Returns the ids of entries to delete: their instance has ended, and the proxy has taken it out of the route."""
+    """Returns the ids of the entries to delete: of instances that have ended and that the proxy does not route to."""
     return [
         entry.id
         for entry in entries

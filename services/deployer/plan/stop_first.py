@@ -1,8 +1,8 @@
-"""Plans stop-first releases, for apps with volumes. Two instances must never write to one volume, so the old one stops
-before the new one starts; in between the app does not serve. Pure.
+"""Plans stop-first releases, for apps with volumes: two instances must never write to one volume, so the old one stops
+before the new one starts, and the app is down in between. Pure.
 
-While the old one serves, everything that can be checked is checked → `MakeRoom` is stored → old ones out of the route,
-proxy confirms, SIGTERM, their end is seen → the new one starts. If it fails, the live release is started again.
+All checks that are possible while the old instance serves → `MakeRoom` is stored → the old one leaves the route, as the
+proxy confirms, and is stopped → the new one starts. If that fails, the live release is started again.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ BEGUN = "its instances are being started"
 
 
 def is_stop_first(release: Release, live: Release | None) -> bool:
-    """Returns True if `release`, which is about to start, or the live one has volumes."""
+    """Returns True if the release that is about to start, or the live one, has volumes."""
     return bool(release.manifest.volumes) or (live is not None and bool(live.manifest.volumes))
 
 
 def blockers(world: World, release: Release) -> list[Instance]:
-    """Returns the instances whose end must be seen before another instance of the release is started. A failed one
-    counts until it is certain that nothing of it runs.
+    """Returns the instances that must have ended before another instance of the release is started. A failed one counts
+    until all its processes have ended for certain.
     """
 
     def clashes(instance: Instance) -> bool:
@@ -37,14 +37,12 @@ def blockers(world: World, release: Release) -> list[Instance]:
 
 
 def is_ready_for_room(world: World, starting: Release) -> bool:
-    """Returns True if all checks that are possible while the old instances serve have passed: the engine could start
-    the release, and the proxy accepts its route.
-    """
+    """Returns True if the engine could start the release and the proxy accepts its route, as far as is known."""
     return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
 
 
 def make_room(world: World, starting: Release) -> Iterator[Change]:
-    """Marks the start of the outage once all checks have passed, and then takes the old instances out."""
+    """Yields `MakeRoom` once all checks have passed; after it is stored, the changes that drain the old instances."""
     if starting.room_at is None:
         if is_ready_for_room(world, starting):
             yield MakeRoom(starting.id)
@@ -55,14 +53,12 @@ def make_room(world: World, starting: Release) -> Iterator[Change]:
 
 
 def take_out(instance: Instance, reason: str) -> MoveInstance:
-    """Returns the change that takes an instance out: to draining, or at once to stopped for a starting one, which was
-    never in the route.
-    """
+    """Returns the change that takes an instance out: to draining, or to stopped if it is only starting."""
     return MoveInstance(instance.id, S.STOPPED if instance.state is S.STARTING else S.DRAINING, reason)
 
 
 def record_downtime(world: World) -> Iterator[Change]:
-    """Records the end of an outage: an instance of the release serves or, when the release has ended, any other."""
+    """Yields the end of an outage, once an instance of the release serves or, if it has ended, any instance."""
     serving = [i for i in world.instances.values() if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     for release in world.releases.values():
         if release.is_down and any(i.release == release.id or release.state in ENDED for i in serving):
@@ -70,7 +66,7 @@ def record_downtime(world: World) -> Iterator[Change]:
 
 
 def awaited_condition(world: World, starting: Release) -> str:
-    """Returns the condition that a release after `MakeRoom` waits for, in words for a person; empty for any other."""
+    """Returns the condition that a stop-first release waits for after `MakeRoom`, for people; else empty."""
     if starting.room_at is None:
         return ""
     leaving = [i.id for i in blockers(world, starting) if i.release != starting.id or i.state not in RUNNING]

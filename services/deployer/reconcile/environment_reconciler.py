@@ -34,7 +34,7 @@ ROUNDS = 50
 
 @dataclass(frozen=True)
 class ReconcileContext:
-    """Holds what the reconcilers of all environments need besides the dependencies of their work (`WorkContext`)."""
+    """Holds what all reconcilers need in addition to the `WorkContext`."""
 
     registry: Registry
     prober: Prober
@@ -43,8 +43,9 @@ class ReconcileContext:
 
 
 class EnvironmentReconciler:
-    """Runs the rounds of one environment, and holds `lock` while it reads and changes its releases and instances. The
-    next step is due at `due_at` (monotonic); set it to infinity before a step, so that a wake-up meanwhile is kept.
+    """Reconciles one environment, and holds `lock` while it reads and changes releases and instances. The next `step`
+    is due at `due_at` (monotonic seconds); set it to infinity before a step, so that a wake-up during the step is not
+    lost.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class EnvironmentReconciler:
         )
 
     async def step(self, statuses: Mapping[str, InstanceStatus]) -> None:
-        """Stores planned changes until there are none, then starts the work in the background. Raises RedisError."""
+        """Stores planned changes until there are none, then starts the background work. Raises RedisError."""
         async with self._lock:
             for _ in range(ROUNDS):
                 world, entries = await self._observe(statuses)
@@ -92,7 +93,7 @@ class EnvironmentReconciler:
         self.due_at = min(self.due_at, time.monotonic() + (BUSY_S if is_busy else IDLE_S))
 
     async def close(self) -> None:
-        """Ends the background work; the instances run on."""
+        """Ends the background work; the instances go on running."""
         await self._executor.close()
 
     async def _observe(self, statuses: Mapping[str, InstanceStatus]) -> tuple[World, list[InstanceRecord]]:
@@ -146,7 +147,7 @@ class EnvironmentReconciler:
         )
 
     async def _publish(self, world: World, entries: Sequence[InstanceRecord]) -> bool:
-        """Writes changed entries to the registry; returns True if there were any."""
+        """Writes changed instances to the registry; returns True if there were any."""
         records = to_put(world, entries)
         for record in records:
             await self._context.registry.put_instance(self.environment_id.app, self._track, record)
@@ -159,7 +160,7 @@ class EnvironmentReconciler:
             await self._context.registry.delete_instance(self.environment_id.app, self._track, instance_id)
 
     def _log_problem(self, problem: str) -> None:
-        """Logs a new problem once: instances run on, so nothing else would report it before the next start."""
+        """Logs a new problem once; without that, it would show only at the next start of an instance."""
         if problem and problem != self._problem:
             log.error("%s: %s", self.environment_id, problem)
         self._problem = problem

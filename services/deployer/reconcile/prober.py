@@ -1,7 +1,7 @@
 """Probes the health path of instances: 4 times a second until they are ready, then every 0.9 s.
 
-A hanging instance is detected after 2.7 to 3.6 s: three probes in a row time out, and the first of them may begin
-almost a whole round after the last answer. Rounds of 1 s would make that 4 s.
+A hanging instance is detected after 2.7 to 3.6 s: after three time-outs, and up to 0.9 s before the first. With an
+interval of 1 s this would be 4 s.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class ProbeTarget:
     path: str
     """The health path, with its leading slash."""
     is_new: bool
-    """True until the instance is ready: probed every 0.25 s with a time-out of 5 s, later 0.9 s for both."""
+    """True until it is ready. Interval and time-out are 0.25 s and 5 s for a new instance, later 0.9 s both."""
 
     @property
     def every_s(self) -> float:
@@ -39,8 +39,8 @@ class ProbeTarget:
 
 
 class Prober:
-    """Runs one task for each instance. `on_change` is called when an instance begins or ceases to pass its probes, and
-    at the third miss in a row.
+    """Probes each instance in a task. `on_change` is called when a probe succeeds after a failure or fails after a
+    success, and at the third failure in a row.
     """
 
     def __init__(self, on_change: Callable[[EnvironmentId], None]) -> None:
@@ -53,7 +53,7 @@ class Prober:
         self._health: dict[str, InstanceHealth] = {}
 
     def follow(self, environment_id: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
-        """Makes `targets` (by instance id) the instances of the environment that are probed; others are forgotten."""
+        """Probes exactly `targets` (by instance id) in this environment from now on; forgets its other instances."""
         for gone in self._targets.get(environment_id, {}).keys() - targets.keys():
             self._tasks.pop(gone).cancel()
             self._health.pop(gone, None)
@@ -62,7 +62,7 @@ class Prober:
             self._tasks[instance_id] = asyncio.create_task(self._probe(environment_id, instance_id))
 
     def health(self) -> Mapping[str, InstanceHealth]:
-        """Returns the health of the instances that were probed at least once, by id."""
+        """Returns the health, by id, of the instances that were probed at least once."""
         return self._health
 
     async def close(self) -> None:
@@ -84,7 +84,7 @@ class Prober:
             await asyncio.sleep(max(0.0, started + target.every_s - time.monotonic()))
 
     async def _ask(self, target: ProbeTarget) -> str | None:
-        """Returns the fault of the answer, in words for a person; None for a status 2xx in time."""
+        """Returns what is wrong with the answer, in words for people; None for a status 2xx in time."""
         url = f"http://{target.address}{target.path}"
         try:
             async with asyncio.timeout(target.timeout_s):

@@ -1,4 +1,4 @@
-"""Commands the proxy service: syncs routes, opens and aborts rollouts."""
+"""Calls the proxy service: syncs routes, opens and aborts rollouts."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -11,35 +11,33 @@ SYNC_TIMEOUT_S = 10.0  # the proxy itself answers within 5 s
 
 
 class ProxyRefused(Exception):
-    """The proxy refuses the call, and a retry does not help; the message says why."""
+    """Raised if the proxy refuses the call and a retry does not help; the message says why."""
 
 
 class NotYet(Exception):
-    """The proxy does not answer, or the requested effect has not come about yet; repeat the call."""
+    """Raised if the proxy does not answer, or the call has no effect yet; repeat the call."""
 
 
 class Proxy(Protocol):
-    """The port to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
+    """Defines the port to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
 
     async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
-        """Makes the proxy read the registry; returns each instance's route once Envoy routes accordingly. An instance
-        that is not in the answer gets no visitors.
-        """
+        """Makes the proxy read the registry; returns Envoy's new routes by instance id. Others get no visitors."""
         ...
 
     async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
-        """Opens the rollout of a canary release; `weight` is in percent of new visitors, `notify` holds the addresses
-        for its events. Raises ProxyRefused if the release was aborted meanwhile.
+        """Opens the rollout of a canary release; `weight` is the percentage of new visitors, `notify` the addresses for
+        messages about it. Raises ProxyRefused if the release was aborted meanwhile.
         """
         ...
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:
-        """Aborts the rollout of a release. Raises ProxyRefused if there is no such rollout (any more)."""
+        """Aborts the rollout of a release. Raises ProxyRefused if it has no current rollout."""
         ...
 
 
 class ProxyService:
-    """`Proxy` over REST."""
+    """`Proxy` over the proxy's REST API."""
 
     def __init__(self, client: ServiceClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""Runs the background steps: the rounds of all environments, and the removal of old logs and artifacts."""
+"""Runs the deployer's background loops: reconciles all environments, removes old artifacts, limits logs."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ SEAL_WITHIN_S = 1.0
 
 
 class Reconciler:
-    """Runs each environment's rounds when they are due; one that is slow, hangs or fails delays no other."""
+    """Reconciles each environment when it is due; one that is slow, hangs or fails delays no other."""
 
     def __init__(
         self, store: Store, driver: Driver, make_reconciler: Callable[[EnvironmentId], EnvironmentReconciler]
@@ -54,9 +54,7 @@ class Reconciler:
         self.loop.wake()
 
     async def step(self) -> None:
-        """Begins the rounds that are due, and waits for none. An environment that is woken during its round has another
-        one after it.
-        """
+        """Starts reconciling the environments that are due; one that is woken meanwhile is due again afterwards."""
         if not self._are_loaded:
             for environment_id in await self._store.environments():
                 self._reconciler(environment_id)
@@ -71,13 +69,13 @@ class Reconciler:
             self._rounds.start(reconciler.environment_id, partial(self._round, reconciler, statuses))
 
     async def check(self) -> str | None:
-        """Returns for `/ready` which environments cannot be reconciled, and why; else None."""
+        """Returns, for `/ready`, which environments cannot be reconciled, and why; None if there are none."""
         ages = {each: time.monotonic() - begun_at for each, begun_at in self._begun_at.items()}
         hanging = {each: f"its round still runs after {age:.0f} s" for each, age in ages.items() if age > HANGS_S}
         return "; ".join(f"{each}: {why}" for each, why in (self.problems | hanging).items()) or None
 
     async def close(self) -> None:
-        """Ends the rounds and the background work; instances run on."""
+        """Ends reconciling and the background work; the instances go on running."""
         await self._rounds.close()
         await asyncio.gather(*(reconciler.close() for reconciler in self._reconcilers.values()))
 
@@ -105,9 +103,9 @@ class Reconciler:
 
 
 class Housekeeping:
-    """Removes unneeded artifacts and keeps logs short. It encrypts the stored variables and secrets of each environment
-    again, once in its life: an older version left them in plain text, or an older key encrypted them. An environment
-    whose lock is taken is left to a later step.
+    """Removes unneeded artifacts and limits the size of logs. Once after each start, it also encrypts each
+    environment's stored variables and secrets again, in case they are in plain text or use an older key. If an
+    environment's lock is taken, a later step does its work.
     """
 
     def __init__(
@@ -141,9 +139,9 @@ class Housekeeping:
                 self._sealed.add(environment_id)
 
     async def _set_aside(self, app: str) -> tuple[list[Artifact], list[Path]]:
-        """Returns the artifacts that the app needs, and its unneeded artifact folders, which are renamed while no
-        release of the app can be created. (If an image is removed while a release of it is created, that release
-        fails and says so.)
+        """Returns the artifacts that the app needs, and its other artifact folders, which it renames while the locks
+        prevent new releases. (An image may vanish while a release of it is created; that release then fails and says
+        so.)
         """
         environment_ids = [EnvironmentId(app, environment) for environment in Environment]
         async with self._locked(environment_ids, 0) as is_locked:
@@ -156,8 +154,9 @@ class Housekeeping:
 
     @contextlib.asynccontextmanager
     async def _locked(self, environment_ids: Sequence[EnvironmentId], within_s: float) -> AsyncIterator[bool]:
-        """Holds the locks of all these environments; if one is not free within `within_s`, holds none and yields False.
-        For several that is 0: waiting for one while holding another would let a slow environment hold up the other.
+        """Holds all the locks and yields True; if one is not free within `within_s` seconds, holds none and yields
+        False. For several locks `within_s` must be 0: waiting for one while holding another would block that
+        environment.
         """
         async with contextlib.AsyncExitStack() as held:
             is_locked = True

@@ -1,5 +1,5 @@
-"""Accepts the requests of people and other services: releases, rollbacks, retirements, changes of an environment. Each
-is stored first; the environment's reconciler then carries it out.
+"""Accepts requests of people and services: releases, rollbacks, retirements, changes of an environment. Each is stored
+first; then the environment's reconciler carries it out.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ WAITING = (ReleaseState.PENDING, ReleaseState.STARTING)
 
 
 class ReleaseService:
-    """Stores requests. `locks` holds the lock of each environment, shared with its reconciler; `wake` makes the
-    reconciler step at once.
+    """Stores requests. `locks` are the environments' locks, shared with their reconcilers; `wake` makes an
+    environment's reconciler step at once.
     """
 
     def __init__(
@@ -44,9 +44,10 @@ class ReleaseService:
         self._now = now
 
     async def release(self, environment_id: EnvironmentId, build_id: str) -> tuple[Release, bool]:
-        """Creates a release of the build. Idempotent: returns the existing release while one of this build is pending
-        or starting, and the live one, with True for unchanged, if that runs the same commit and artifact. Raises
-        Conflict if the build may not be released, Unavailable if the build service or the engine does not answer.
+        """Creates a release of the build; returns it and False. Idempotent: if one of this build is pending or
+        starting, returns that and False; if the live one runs the same commit and artifact, returns that and True.
+        Raises Conflict if the build may not be released, Unavailable if the build service or the engine does not
+        answer.
         """
         build = BuildView.model_validate(await self._builds.get(f"/builds/{build_id}"))
         artifact, manifest = _releasable(build, environment_id)
@@ -62,9 +63,9 @@ class ReleaseService:
         return existing, existing.state is ReleaseState.LIVE
 
     async def rollback(self, environment_id: EnvironmentId, to: str | None) -> Release:
-        """Creates a release of the last good build before the live one, or of what release `to` ran; returns a pending
-        or starting one if that runs the same. Raises NotFound if there is no release `to` here, Conflict if there is
-        no earlier release, `to` runs already, or the artifact is gone.
+        """Creates a release of what `to` ran, or else of the last good release before the live one; if the pending or
+        starting release runs the same, returns that. Raises NotFound if the environment has no release `to`, Conflict
+        if there is no earlier release, `to` runs already, or the artifact is gone.
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
@@ -88,8 +89,8 @@ class ReleaseService:
             return await self._again(target, f"rolled back by hand to {target.id}")
 
     async def auto_rollback(self, release_id: str) -> None:
-        """Creates a release of the last good build to replace the faulty live one, or records on that why it is not
-        possible. Does nothing if another release is on its way or live.
+        """Creates a release of the last good build to replace the faulty live release, or stores in that release the
+        reason why there is none. Does nothing if another release is pending, starting or live.
         """
         faulty = await self._get(release_id)
         environment_id = faulty.environment_id
@@ -114,7 +115,7 @@ class ReleaseService:
             await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", taking_back=live)
 
     async def retire(self, release_id: str, state: ReleaseState, reason: str) -> Release:
-        """Ends a release; its instances drain and stop. Idempotent: an ended release stays as it is. Raises NotFound,
+        """Ends a release, whose instances drain and stop; one that has ended is returned unchanged. Raises NotFound,
         and Conflict for a release that serves production.
         """
         environment_id = (await self._get(release_id)).environment_id
@@ -132,8 +133,9 @@ class ReleaseService:
         return commit.releases[release_id]
 
     async def patch(self, environment_id: EnvironmentId, patch: EnvironmentPatch) -> None:
-        """Changes replicas, memory, variables or secrets of the environment. Raises Invalid if a value is out of bounds
-        or wrong, and Conflict if replicas or memory are given while no live or starting release gives their bounds.
+        """Changes replicas, memory, variables or secrets of the environment. Raises Invalid for a wrong value or one
+        out of bounds, Conflict if replicas or memory are given while no release is live or starting, whose manifest
+        sets the bounds.
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
@@ -155,9 +157,7 @@ class ReleaseService:
         return release
 
     async def _verify(self, artifact: Artifact, of: str) -> None:
-        """Raises Conflict if the artifact is missing or differs from the one that passed its gates; Unavailable if the
-        engine does not answer.
-        """
+        """Raises Conflict if the artifact is missing or has changed, Unavailable if the engine does not answer."""
         try:
             await self._driver.verify(artifact)
         except ArtifactGone as error:
@@ -185,7 +185,7 @@ class ReleaseService:
         reason: str,
         taking_back: Release | None = None,
     ) -> Release:
-        """Stores a new pending release and wakes the reconciler. The caller holds the environment's lock."""
+        """Stores a new pending release and wakes the reconciler; the caller must hold the environment's lock."""
         number, now, pending = await self._store.next_number(environment_id.app), self._now(), ReleaseState.PENDING
         created = Release(
             id=f"{environment_id.app}-r{number}",
@@ -211,8 +211,8 @@ class ReleaseService:
 
 
 def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | None:
-    """Returns the release that makes another one of this build unnecessary: the newest pending or starting one if it is
-    of this build or, if none is on its way, the live one if it runs the same commit and artifact. Else None.
+    """Returns a release that makes a new one of this build unnecessary, or None: the newest pending or starting one if
+    it is of this build; if there is no such release, the live one if it runs the same commit and artifact.
     """
     waiting = sorted((r for r in stored.releases.values() if r.state in WAITING), key=lambda r: -r.number)
     if waiting:

@@ -1,4 +1,4 @@
-"""Does the work of one environment in the background, and remembers its results as facts for the next plan."""
+"""Carries out the background work of one environment, and keeps the results as facts for the next plan."""
 
 import logging
 import time
@@ -35,7 +35,7 @@ SYNC = "sync"
 
 @dataclass(frozen=True)
 class WorkContext:
-    """The dependencies and settings of the work."""
+    """Holds the dependencies and settings of the background work."""
 
     store: Store
     driver: Driver
@@ -44,19 +44,19 @@ class WorkContext:
     grace_s: float
     """Seconds from SIGTERM to SIGKILL."""
     domain: str
-    """Domain of the app's default host, `<app>.<domain>`."""
+    """Domain of every app's default host, `<app>.<domain>`."""
     auto_rollback: Callable[[str], Awaitable[None]]
-    """Replaces the faulty release (by id) with a new release of the last good build."""
+    """Creates a release of the last good build to replace the faulty release with the given id."""
     poll_s: float = 0.05
-    """Seconds between two syncs of the proxy while it answers."""
+    """Seconds between two syncs of the proxy, if it answers."""
     memory_retry_s: float = 30.0
     """Seconds until a refused memory limit is tried again."""
 
 
 class WorkExecutor:
-    """Runs each item of work at most once at a time. `on_opened(release, refusal)` and `on_aborted(release)` store the
-    proxy's answer about a rollout, `on_resized(instance, memory, refusal)` the result of a changed memory limit (bytes;
-    an empty refusal means success). `wake` asks for the next plan after each item.
+    """Runs each item of work, at most once at a time. `on_opened(release, refusal)` and `on_aborted(release)` store the
+    proxy's answer about a rollout, `on_resized(instance, memory, refusal)` the result of a changed memory limit (in
+    bytes); an empty refusal means success. `wake` is called after each item, to plan again.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class WorkExecutor:
         self._registry_version = 0
 
     def registry_changed(self) -> None:
-        """Discards the proxy's answer and cancels a running sync: both are about an older registry."""
+        """Discards the proxy's last answer and cancels a running sync, as both are about the previous registry."""
         self._registry_version += 1
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
@@ -97,7 +97,7 @@ class WorkExecutor:
         self._memory_refused.pop(instance_id, None)
 
     def memory_refused(self) -> dict[str, int]:
-        """Returns the memory limits refused within the last `memory_retry_s`, in bytes by instance id."""
+        """Returns the memory limits refused within the last `memory_retry_s` seconds, in bytes by instance id."""
         late = time.monotonic() - self._context.memory_retry_s
         return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
 
@@ -105,7 +105,7 @@ class WorkExecutor:
         await self._tasks.close()
 
     def start(self, work: Iterable[Work], world: World) -> None:
-        """Begins each item of work that does not run already and whose pause is over."""
+        """Begins each item of work, unless it is running already or its pause between tries is not over."""
         for item in work:
             match item:
                 case action.Check(release_id):
@@ -203,9 +203,7 @@ class WorkExecutor:
             self.routes, self.waits_for, self.refused = routes, waits_for, refused
 
     async def _sync_body(self, world: World) -> dict[str, object] | None:
-        """Returns the body of the proxy's sync, with the hosts of production's manifest where there is one; None if
-        there is nothing to route.
-        """
+        """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases."""
         own = _leading(world.releases.values())
         production = own
         if self._environment_id.environment is not Environment.PRODUCTION:
@@ -241,7 +239,7 @@ class WorkExecutor:
 
 
 def _leading(releases: Iterable[Release]) -> Release | None:
-    """Returns the release whose manifest counts for the route: the starting one, else the live one, else the newest."""
+    """Returns the release whose manifest decides the route: the starting one, else the live one, else the newest."""
     order = [ReleaseState.STARTING, ReleaseState.LIVE]
     ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
     return ranked[0] if ranked else None

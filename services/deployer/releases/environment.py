@@ -1,4 +1,4 @@
-"""Models an environment of an app: the overrides of its manifest, and the environment variables of its instances."""
+"""Models an environment of an app: settings that override its manifest, and its instances' environment variables."""
 
 import hashlib
 from collections.abc import Mapping
@@ -27,33 +27,33 @@ class EnvironmentId:
 
 
 class SecretOverride(BaseModel):
-    """A secret that only the app is shown; `set_at` is the time of its last change."""
+    """A secret, whose value only the app receives; `set_at` is the time of its last change."""
 
     value: SecretStr
     set_at: datetime
 
 
 class Locked(BaseModel):
-    """An encrypted value. `set_at` is the time of a secret's last change; None marks a variable."""
+    """An encrypted value of a variable or secret. `set_at` is the time of a secret's last change; None: a variable."""
 
     sealed: str = Field(repr=False)
     set_at: datetime | None = None
 
 
 class Override(BaseModel):
-    """Settings of an environment that override its manifest; None leaves the manifest's value."""
+    """Settings of an environment that override its manifest; with None, the manifest's value is used."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     replicas: int | None = None
     memory: int | None = None
-    """Bytes."""
+    """Memory limit of each instance, in bytes."""
     variables: dict[str, str] = Field({}, repr=False)
     secrets: dict[str, SecretOverride] = {}
     locked: dict[str, Locked] = {}
-    """Variables and secrets that the present key cannot decrypt."""
+    """Variables and secrets that the present key cannot decrypt, by name."""
     configuration: str = NOTHING
-    """Digest of variables and secrets, set when the store loads them: an instance with another one is out of date."""
+    """Digest of variables and secrets; an instance with another digest is replaced."""
 
     def all_variables(self) -> dict[str, str]:
         """Returns the environment variables that this override adds, secrets included, by name."""
@@ -61,7 +61,7 @@ class Override(BaseModel):
 
     @property
     def problem(self) -> str:
-        """Returns the reason why no instance can be started with this override, and the remedy; empty if it can."""
+        """Returns the reason why no instance can be started with this override, and the remedy; empty if one can."""
         if not self.locked:
             return ""
         return (
@@ -71,7 +71,7 @@ class Override(BaseModel):
 
 
 def desired(override: Override, resources: Resources) -> Desired:
-    """Returns the override clamped to the bounds of the manifest that is to run: a later commit may have moved them."""
+    """Returns the desired settings: the override, limited to the manifest's bounds, which a commit may have changed."""
     return Desired(
         replicas=_within(override.replicas, resources.replicas, resources.max_replicas),
         memory=_within(override.memory, resources.memory, resources.max_memory),
@@ -85,7 +85,7 @@ def _within(asked: int | None, least: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class AppFacts:
-    """Addresses and secrets of the platform for apps, the same for all apps of an environment."""
+    """Addresses and secrets of the platform that all apps of an environment receive."""
 
     ofrep_endpoint: str
     redis_url: str = field(repr=False)
@@ -94,9 +94,7 @@ class AppFacts:
     def environment_of(
         self, environment_id: EnvironmentId, release: str, commit: str, variables: Mapping[str, str]
     ) -> dict[str, str]:
-        """Returns the environment variables of an instance; its driver adds its own (PORT, and for processes PATH, HOME
-        and TMPDIR).
-        """
+        """Returns an instance's environment variables; its driver adds PORT, for processes PATH, HOME and TMPDIR."""
         return {
             **variables,
             "SLIPWAY_APP": environment_id.app,
@@ -110,13 +108,11 @@ class AppFacts:
         }
 
     def digest(self, environment: Environment) -> str:
-        """Returns a digest of these facts, 16 hex digits: an instance that was started with another one is out of
-        date.
-        """
+        """Returns a digest of these facts, 16 hex digits; an instance with another digest is replaced."""
         text = "\n".join((self.ofrep_endpoint, self.redis_url, self.flags_tokens[environment]))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sync_body(hosts_of: Manifest, health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
-    """Returns the body of the proxy's `sync` of the app: host names and health path."""
+    """Returns the request body of the proxy's `sync` for the app: `hosts` and `health` (the health path)."""
     return {"hosts": [*hosts_of.hosts, f"{app}.{domain}"], "health": health_of.run.health}

@@ -21,8 +21,8 @@ ALL_BYTES = 256 * KIB
 
 
 class EnvironmentPatch(Model):
-    """A patch changes the given fields and leaves the others. Null removes a variable or secret. A name is either a
-    variable or a secret: setting it as the other moves it, with the value that is given.
+    """Request body of `PATCH /apps/{app}/environments/{env}`. It changes only the given fields; null removes a variable
+    or secret. Setting a secret under a variable's name removes the variable, and vice versa.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -54,8 +54,8 @@ class EnvironmentPatch(Model):
                 )
 
     def applied(self, to: Override, now: datetime) -> Override:
-        """Returns the override with this patch applied. Raises Invalid for a wrong name or a value that is too long or
-        cannot stand in an environment; the message never holds the value.
+        """Returns the override with this patch applied. Raises Invalid for a wrong name, or a value that is too long or
+        not allowed in an environment; the message never contains the value.
         """
         variables = {name: value for name, value in self.variables.items() if value is not None}
         secrets = {

@@ -44,26 +44,26 @@ class Instance(BaseModel):
     changed_at: datetime
     ready_at: datetime | None = None
     ended_at: datetime | None = None
-    """Time at which its end was certain."""
+    """Time at which it was certain that all its processes had ended."""
     address: str = ""
     memory: int
-    """Memory limit in bytes, changed last at `memory_at`."""
+    """Memory limit in bytes; `memory_at` is the time of its last change."""
     memory_at: datetime | None = None
     memory_refusal: str = ""
-    """Reason why the last change of the limit was refused."""
+    """Reason why the engine refused the last change of the limit; else empty."""
     configuration: str
     facts_digest: str = Field("", alias="told")
-    """Digest of the platform's facts that it received (`AppFacts.digest`); empty in records of older versions."""
+    """Digest of the platform facts that it received (`AppFacts.digest`); empty in old records."""
     restarts: int = 0
-    """Number of failed instances before this one, each replaced by the next."""
+    """Number of failed predecessors, each replaced by the next instance."""
     crashes: int = 0
-    """Number of those failures that followed each other in a row."""
+    """Number of predecessors that crashed in a row, for the back-off."""
     oom_kills: int = 0
-    """Number of kills at the limit, of those instances and, once it has failed, of itself."""
+    """Number of kills at the memory limit, of its predecessors and, once it has failed, its own."""
     oom_killed: bool = False
-    """True if a kill at its limit ended it."""
+    """True if a kill at its memory limit ended it."""
     replaced: bool = False
-    """True if another instance was started in its place."""
+    """True if another instance was started to replace it."""
 
     @property
     def environment_id(self) -> EnvironmentId:
@@ -85,7 +85,7 @@ def resized(instance: Instance, memory: int, now: datetime) -> Instance:
 
 
 def crashes_in_a_row(failed: Instance) -> int:
-    """Returns the number of crashes in a row, this one included; a minute after becoming ready a new row begins."""
+    """Returns the number of crashes in a row, this one included; 1 if it failed a minute or more after it was ready."""
     was_well = failed.ready_at is not None and (failed.changed_at - failed.ready_at).total_seconds() >= WELL_AFTER_S
     return 1 if was_well else failed.crashes + 1
 

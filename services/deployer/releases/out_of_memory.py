@@ -1,4 +1,4 @@
-"""Computes the consequences of a kill at the memory limit. Pure."""
+"""Computes the new limit and the reason after a kill at the memory limit. Pure."""
 
 from shared.manifest import size
 
@@ -9,7 +9,7 @@ def memory_after_kill(limit: int, maximum: int) -> int | None:
 
 
 def kill_reason(limit: int, maximum: int) -> str:
-    """Returns the reason of the kill, in words for a person, with the remedy if the limit cannot be raised."""
+    """Returns the reason of the kill for people, with the remedy if the limit cannot be raised."""
     if memory_after_kill(limit, maximum) is not None:
         return f"killed: out of memory at its limit of {size(limit)}"
     return f"killed: out of memory at its maximum of {size(limit)}; raise resources.max_memory or mend the app"

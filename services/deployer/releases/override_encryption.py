@@ -14,7 +14,7 @@ from shared.security.vault import fernet_of
 
 
 class _Stored(BaseModel):
-    """An override as JSON holds it; a variable in plain text was written by a version that did not encrypt."""
+    """The JSON of an override in the store; a variable in plain text is from a version without encryption."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -26,9 +26,7 @@ class _Stored(BaseModel):
 
 
 class OverrideEncryption:
-    """Encrypts and decrypts overrides. `keys` are the secrets in `<home>/key`: the first encrypts, each decrypts.
-    Raises ValueError if there is none.
-    """
+    """Encrypts overrides with the first of `keys`, decrypts them with any. Raises ValueError without keys."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
@@ -37,9 +35,7 @@ class OverrideEncryption:
         self._digest_key = derived_secret(keys[0], "deployer:configuration").encode()
 
     def seal(self, override: Override) -> str:
-        """Returns the override as JSON with encrypted values. Locked values are kept unchanged: their key may come
-        back.
-        """
+        """Returns the override as JSON with encrypted values; values that no key decrypts are kept as they are."""
         variables = {name: Locked(sealed=self._encrypt(value)) for name, value in override.variables.items()}
         secrets = {
             name: Locked(sealed=self._encrypt(secret.value.get_secret_value()), set_at=secret.set_at)
@@ -56,8 +52,8 @@ class OverrideEncryption:
         ).model_dump_json()
 
     def open(self, text: str) -> Override:
-        """Decrypts an override, and computes its configuration. While a value cannot be decrypted, the stored
-        configuration stays, so that no instance counts as outdated. Raises pydantic.ValidationError.
+        """Decrypts JSON from `seal`, and computes `configuration`. If some value cannot be decrypted, the stored
+        `configuration` stays, so that no instance is replaced. Raises pydantic.ValidationError.
         """
         stored = _Stored.model_validate_json(text)
         override = Override(replicas=stored.replicas, memory=stored.memory, configuration=stored.configuration)
@@ -78,8 +74,8 @@ class OverrideEncryption:
         return override
 
     def _configuration(self, variables: Mapping[str, str]) -> str:
-        """Returns the digest of the variables and secrets, 16 hex digits. It is stored in the clear, so it is keyed:
-        without the key, guessed values cannot be compared with it.
+        """Returns a keyed digest of variables and secrets, 16 hex digits. It is stored unencrypted, and without the key
+        guessed values cannot be tested against it.
         """
         if not variables:
             return NOTHING
@@ -90,7 +86,7 @@ class OverrideEncryption:
         return self._fernet.encrypt(value.encode()).decode()
 
     def _decrypt(self, sealed: str) -> str | None:
-        """Returns the plain text; None if it was sealed with another key or changed since."""
+        """Returns the plain text; None if another key encrypted it or it was changed."""
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:

@@ -1,4 +1,4 @@
-"""Models a release, one build in one environment: its states, the rollback target, the artifacts still needed."""
+"""Models a release, one build in one environment: its states, rollback targets, and which artifacts are needed."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -53,24 +53,24 @@ class Release(BaseModel):
     instances_made: int = 0
     strategy: Literal["start-first", "stop-first"] = "start-first"
     room_at: datetime | None = None
-    """Stop-first: time from which the old instances leave, before any of this release starts. A failure brings them
-    back until `switched_at`.
+    """Time from which a stop-first release drains the old instances, before it starts its own. If it fails before
+    `switched_at`, the live release is started again.
     """
     down_from: datetime | None = None
-    """Time at which the serving instances left."""
+    """Start of the outage of a stop-first release."""
     down_s: float | None = None
-    """Seconds from then until another instance served."""
+    """Length of the outage in seconds; None until an instance serves again."""
     raised_from: int | None = None
-    """The environment's memory in bytes before the release raised it to `raised_to`; None: the manifest's."""
+    """Memory override, in bytes, before the release raised it to `raised_to`; None: there was none."""
     raised_to: int | None = None
     switched_at: datetime | None = None
-    """Time from which the old instances leave, and only a rollback leads back."""
+    """Time from which the old instances drain, and only a rollback brings them back."""
     rollout_opened: bool = False
     abort_rollout: bool = False
     takes_back: str | None = None
-    """Id of the faulty release that this one replaces automatically."""
+    """Id of the faulty release that this one was created to replace, in an automatic rollback."""
     taken_back: str = ""
-    """On a faulty release: id of the release that replaces it automatically, or the reason why none does."""
+    """For a faulty release: id of the release that replaces it automatically, or the reason why there is none."""
     failure: ReleaseFailure | None = None
 
     @property
@@ -79,12 +79,12 @@ class Release(BaseModel):
 
     @property
     def is_down(self) -> bool:
-        """Returns True while the release has taken the serving instances out and no other has been seen to serve."""
+        """Returns True during the outage of a stop-first release."""
         return self.down_from is not None and self.down_s is None
 
 
 class ReleaseDetail(ReleaseView):
-    """A release with its past transitions."""
+    """A release with its history, as clients see it."""
 
     instances_made: int
     history: list[ReleaseTransition]
@@ -111,13 +111,13 @@ def view(release: Release, *, unchanged: bool = False) -> ReleaseDetail:
 
 
 def is_same(release: Release, commit: str, digest: str) -> bool:
-    """Returns True if the release runs this artifact of this commit; the commit counts, since apps receive theirs."""
+    """Returns True if the release runs the artifact with `digest`, built from `commit`."""
     return (release.commit, release.artifact.digest) == (commit, digest)
 
 
 def rollback_target(releases: Sequence[Release], live: Release | None) -> Release | None:
-    """Returns the newest retired release that was live and ran another commit or artifact than `live`; None if there is
-    none. `releases` are newest first.
+    """Returns the newest release that was live, was retired, and ran another commit or artifact than `live`; None if
+    there is none. `releases` are newest first.
     """
     for release in releases:
         was_well = release.state is S.RETIRED and release.live_at is not None
@@ -128,8 +128,7 @@ def rollback_target(releases: Sequence[Release], live: Release | None) -> Releas
 
 def kept(releases: Sequence[Release], count: int) -> list[Release]:
     """Returns the releases that retention keeps: those that have not ended, the newest `count`, and the newest `count`
-    that were live (a row of failed releases must not push out the rollback targets). `releases` are one environment's,
-    newest first.
+    that were live, which failed ones must not push out. `releases` are one environment's, newest first.
     """
     were_live = [release.id for release in releases if release.live_at is not None][:count]
     newest = [release.id for release in releases][:count]
@@ -137,15 +136,15 @@ def kept(releases: Sequence[Release], count: int) -> list[Release]:
 
 
 def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection[str]) -> list[Artifact]:
-    """Returns the artifacts of the releases that are kept or have instances (`in_use`, ids). `releases` are one
-    environment's, newest first.
+    """Returns the artifacts of the releases that retention keeps, or that have instances (`in_use`, release ids).
+    `releases` are one environment's, newest first.
     """
     by_id = {release.id for release in kept(releases, count)} | set(in_use)
     return [release.artifact for release in releases if release.id in by_id]
 
 
 def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
-    """Returns the artifact directories of an app's releases that none of its environments needs."""
+    """Returns the paths of artifact directories of an app's releases, except those in `needed`."""
     artifacts = [release.artifact for releases in by_environment for release in releases]
     folders = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
     return folders - {artifact.ref for artifact in needed}

@@ -1,4 +1,4 @@
-"""Alerts: their states, and the evaluator that compares every watched release with the rules.
+"""Models alerts with their states, and evaluates the rules for every watched release.
 
 May import `rules` and `samples`. Imported by `api`, `main`, `loops` and `metrics`.
 """

@@ -1,4 +1,4 @@
-"""An alert: one rule about one release, with Prometheus' states and the state of the abort that it requests."""
+"""Models an alert: one rule about one release, with Prometheus' states, and the state of the abort that it requests."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -29,7 +29,7 @@ OPEN = frozenset({AlertState.PENDING, AlertState.FIRING})
 
 
 class AbortState(StrEnum):
-    """States of an abort: wanted from firing until the proxy has answered, even if the alert resolves in between."""
+    """Names the states of an abort: wanted from when the alert fires until the proxy has answered."""
 
     WANTED = "wanted"
     CONFIRMED = "confirmed"
@@ -44,10 +44,7 @@ ABORT_TABLE: Table[AbortState] = {
 
 
 class Alert(View):
-    """One rule about one release. `since`: when it entered its state; `active_at`: when the breach began; `well_since`:
-    when a firing alert was first seen to be well again. `value`, `threshold` and `seen` (the figures behind the value)
-    are those it became pending or fired on. `aborts`: it requests the end of a rollout, never set for production.
-    """
+    """An alert of one rule about one release; `value`, `threshold`, `seen` made it pending or fire."""
 
     id: str
     rule: str
@@ -56,20 +53,22 @@ class Alert(View):
     release: str
     state: AlertState
     reason: str
-    since: datetime
-    active_at: datetime
-    well_since: datetime | None = None
+    since: datetime = Field(description="Time at which it entered its state.")
+    active_at: datetime = Field(description="Time at which the breach began.")
+    well_since: datetime | None = Field(None, description="Start of the readings without a breach, while it fires.")
     metric: Metric | None = None
     value: float | None = None
     threshold: float | None = None
-    seen: dict[str, JsonValue] = Field({})
-    aborts: bool = False
+    seen: dict[str, JsonValue] = Field({}, description="The figures that `value` was computed from.")
+    aborts: bool = Field(False, description="True: it requests the end of a canary's rollout; never of production.")
     abort: AbortState | None = None
     abort_reason: str = ""
     abort_at: datetime | None = None
 
     def evidence(self) -> dict[str, JsonValue]:
-        """Returns the evidence for the abort, kept with the rollout that it ends."""
+        """Returns the evidence that the proxy keeps with an aborted rollout: the keys `alert` (its id), `rule`,
+        `metric`, `value`, `threshold`, `words` (the reason), `since` (when the breach began) and `seen`.
+        """
         return {
             "alert": self.id,
             "rule": self.rule,
@@ -97,10 +96,9 @@ def new_alert(rule: Rule, app: str, environment: Environment, release: str, now:
 
 
 def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:
-    """Returns the alert after one more reading. No data (None) neither fires nor resolves it.
-
-    It fires when it has been pending for `for_s` seconds, at once if that is 0. It resolves `keep_firing_for_s` seconds
-    after the first reading that found it well, if none in between found it bad. (After Prometheus, rules/alerting.go.)
+    """Returns the alert after one more reading; unchanged if `breaching` is None (no data). A pending alert fires once
+    the breach has lasted `rule.for_s` seconds. A firing one resolves once there was no breach for
+    `rule.keep_firing_for_s` seconds. (After Prometheus, rules/alerting.go.)
     """
     if breaching is None:
         return alert
@@ -126,7 +124,7 @@ def _calmer(alert: Alert, rule: Rule, now: datetime, reading: Reading) -> Alert:
 
 
 def end(alert: Alert, now: datetime, reason: str) -> Alert:
-    """Closes an open alert as gone: its release, rollout or rule has ended."""
+    """Returns the open alert in the state `gone`, since its release, rollout or rule has ended."""
     return _moved(alert, AlertState.GONE, now, reason)
 
 
@@ -135,7 +133,7 @@ def want_abort(alert: Alert, now: datetime) -> Alert:
 
 
 def settle_abort(alert: Alert, state: AbortState, now: datetime, reason: str) -> Alert:
-    """Records the proxy's answer to the abort: confirmed or obsolete."""
+    """Returns the alert with the proxy's answer to its abort: `state` is confirmed or obsolete."""
     return _with_abort(alert, state, now, reason)
 
 

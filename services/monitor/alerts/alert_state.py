@@ -1,4 +1,4 @@
-"""Rules and alerts in memory, where they are decided; Redis is written behind."""
+"""Holds rules and alerts in memory, where alerts are decided; changes are written to Redis later (write-behind)."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ FIRST_LOAD_S = 2.0
 
 
 class ActiveAlerts:
-    """Holds rules and alerts; among reads and decisions only `flush()` and the first `load()` wait for Redis."""
+    """Holds rules and alerts. Only changes of rules, the first `load()` and `flush()` wait for Redis."""
 
     def __init__(self, store: AlertStore) -> None:
         self._store = store
@@ -41,16 +41,16 @@ class ActiveAlerts:
     # --- rules
 
     def rules(self) -> list[Rule]:
-        """Returns the default rules and those set by hand, by name."""
+        """Returns the default rules and those that people have set, sorted by name."""
         return sorted(self._rules.values(), key=lambda rule: rule.name)
 
     async def put_rule(self, rule: Rule) -> None:
-        """Stores the rule, then applies it. Raises RedisError, and then nothing has changed."""
+        """Stores the rule, then applies it. Raises RedisError, and then changes nothing."""
         await self._store.put_rule(rule)
         self._rules[rule.name] = rule
 
     async def delete_rule(self, name: str) -> None:
-        """Deletes the rule; a default rule gets its default back. Raises RedisError."""
+        """Deletes the rule, or resets a default rule to its default. Raises RedisError."""
         await self._store.delete_rule(name)
         self._rules = {kept: rule for kept, rule in self._rules.items() if kept != name}
         if name in DEFAULTS:
@@ -76,7 +76,7 @@ class ActiveAlerts:
     def apply(
         self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
     ) -> bool:
-        """Applies one reading to the rule's alert about the release; returns whether that changed it."""
+        """Applies one reading to the rule's alert about the release; returns True if the alert changed."""
         fresh = new_alert(rule, app, environment, release, now)
         before = self._alerts.get(fresh.id, fresh)
         breaching = is_breaching(rule, reading, firing=before.state == AlertState.FIRING)
@@ -87,8 +87,8 @@ class ActiveAlerts:
     def end_others(
         self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
     ) -> bool:
-        """Ends the open alerts of the environment, except those about `releases` (None: any) whose rules are in force;
-        returns whether there were some.
+        """Ends open alerts of the app's environment: those about releases not in `releases` (unless that is None), with
+        `reason`, and those whose rule no longer applies. Returns True if any was ended.
         """
         ended = False
         for alert in self.open_alerts():
@@ -105,14 +105,14 @@ class ActiveAlerts:
         return ended
 
     def end_release(self, release: str, now: datetime, reason: str) -> bool:
-        """Ends the open alerts of a release that has ended; returns whether there were any."""
+        """Ends the open alerts of the release; returns True if there were any."""
         mine = [alert for alert in self.open_alerts() if alert.release == release]
         for alert in mine:
             self._put(alert, end(alert, now, reason))
         return bool(mine)
 
     def settle(self, alert: Alert, state: AbortState, now: datetime, reason: str) -> None:
-        """Records the proxy's answer to the abort that this alert requested."""
+        """Records the proxy's answer to the abort that the alert requested: `state` is confirmed or obsolete."""
         current = self._alerts.get(alert.id)
         if current is not None and current.abort == AbortState.WANTED:
             self._put(current, settle_abort(current, state, now, reason))
@@ -138,7 +138,7 @@ class ActiveAlerts:
     # --- Redis
 
     async def load(self) -> None:
-        """Restores what an earlier run stored; newer state of this run wins. Raises RedisError."""
+        """Restores stored rules and alerts, once; alerts changed since the start are kept. Raises RedisError."""
         if self._loaded:
             return
         rules, alerts = await self._store.load()
@@ -147,14 +147,14 @@ class ActiveAlerts:
         self._loaded = True
 
     async def load_if_possible(self) -> None:
-        """Tries once, for at most 2 s, to restore from Redis before the first decision; else starts empty."""
+        """Calls `load()` once, for at most 2 s, before the first decision; if that fails, there are no alerts yet."""
         if not self._tried:
             self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(), FIRST_LOAD_S)
 
     async def flush(self) -> None:
-        """Stores changed alerts with their events. Raises RedisError, and then keeps them for the next try."""
+        """Stores changed alerts with their events. Raises RedisError, and then keeps them for the next call."""
         async with self._flushing:
             await self.load()
             unsaved, events = self._unsaved, self._events

@@ -1,4 +1,4 @@
-"""Store of rules and alerts."""
+"""Stores rules and alerts in Redis."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,18 +20,13 @@ Kept = TypeVar("Kept", Rule, Alert)
 
 
 class AlertStore:
-    """Uses the hashes `monitor:rules` and `monitor:alerts`.
-
-    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic.
-    """
+    """Uses the hashes `monitor:rules` and `monitor:alerts`; writes are atomic. Methods raise `redis.RedisError`."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def load(self) -> tuple[list[Rule], list[Alert]]:
-        """Returns all rules and alerts. An unreadable entry is left out, so that it does not stop the watch over the
-        others.
-        """
+        """Returns all rules and alerts; an entry that cannot be parsed is logged and left out."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hvals(RULES)
             pipe.hvals(ALERTS)
@@ -39,7 +34,7 @@ class AlertStore:
         return _readable(Rule, rules), _readable(Alert, alerts)
 
     async def save(self, alerts: Mapping[str, Alert | None], events: Sequence[Event]) -> None:
-        """Stores (None: removes) alerts by id and appends their events, atomically."""
+        """Stores alerts by id (None deletes the alert) and appends their events, atomically."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for name, alert in alerts.items():
                 if alert is None:

@@ -1,4 +1,4 @@
-"""The evaluator compares every release that gets visitors with the rules: canaries on their way, and production."""
+"""Evaluates the rules for every release that gets visitors: canaries that are being rolled out, and production."""
 
 import asyncio
 import logging
@@ -29,9 +29,8 @@ CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
 
 
 class Evaluator:
-    """Reads deployer and proxy, and applies the readings to the alerts. Never waits for Redis.
-
-    `wake` is called when an alert changed: there may be an abort to request, and something to store.
+    """Evaluates rules with figures of deployer and proxy, and updates the alerts. Only its first step waits for Redis.
+    `wake` is called when an alert changed, so that the abort it may request is sent and the alert is stored.
     """
 
     def __init__(
@@ -60,11 +59,11 @@ class Evaluator:
 
     @property
     def proxy_problem(self) -> str | None:
-        """The reason why the proxy's last answers are missing; None also while there is nothing to ask it for."""
+        """Returns the reason why the proxy did not answer last time; None if it did, or was not asked."""
         return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
-        """Evaluates each app with a canary, and every 2 s each other app. An empty registry ends nothing."""
+        """Evaluates each app with a canary, and every 2 s each other app. An empty registry ends no alert."""
         await self._alerts.load_if_possible()
         await self._find_instances()
         with_canary = self._with_canary()
@@ -81,9 +80,11 @@ class Evaluator:
             await _all(self._evaluate(app, app in with_canary, problem) for app in due)
 
     async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
-        """Handles an event about an ill instance at once instead of at the next step.
+        """Evaluates the health rules at once, after the event that an instance of the release is unhealthy or has
+        failed.
 
-        Raises Unavailable if it cannot find out whether the release is on its way; then the event must be read again.
+        Does nothing if the release is neither being rolled out nor live. Raises Unavailable if the proxy does not
+        answer whether it is being rolled out; the event must then be handled again.
         """
         if environment == Environment.CANARY:
             problem = await self._read_rollout(app)
@@ -101,26 +102,25 @@ class Evaluator:
         self._apply(app, environment, release, ill)
 
     def excuse(self, instance: str) -> None:
-        """Excludes the instance from the health check: it had an OOM kill, and its limit can still be raised."""
+        """Excludes the instance from the health check: it had an OOM kill, and its memory limit can still be raised."""
         self._inventory.excuse(instance, self._clock())
 
     def end(self, release: str, reason: str) -> None:
-        """Handles an event that says that production's release has ended."""
+        """Ends the alerts of a production release that has ended, and stops evaluating it."""
         self._inventory.end(release)
         if self._alerts.end_release(release, self._clock(), reason):
             self._wake()
 
     def _with_canary(self) -> set[str]:
-        """Returns the apps with a canary, or with one whose end has not been seen."""
+        """Returns the apps with a canary: in the registry, in a rollout, in an open alert or in the traffic."""
         under_way = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
         alerted = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
         routed = {app for app, window in self._windows.items() if window.release(Track.CANARY)}
         return self._inventory.with_canary() | under_way | alerted | routed
 
     async def _find_instances(self) -> None:
-        """Reads the registry. Without an answer the instances stay known, their health does not.
-
-        An open alert of an earlier run about production names the release that was live then.
+        """Reads the registry. If it does not answer, the last instances are kept and their health is unknown. After a
+        restart, the release of an open production alert counts as live until the registry names another one.
         """
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
@@ -133,7 +133,7 @@ class Evaluator:
             self._inventory.record(RegistryView.model_validate(answer).instances, self._clock())
 
     async def _evaluate(self, app: str, with_canary: bool, problem: str | None) -> None:
-        """Judges each release of the app by whatever could be read; `problem` says why there is no traffic, if so."""
+        """Evaluates the app's releases with what could be read. `problem` is why the traffic could not, or None."""
         self._evaluated_at[app] = self._clock()
         try:
             if with_canary:
@@ -147,7 +147,7 @@ class Evaluator:
             self._evaluate_production(app)
 
     async def _read_traffic(self, due: set[str]) -> str | None:
-        """Reads the traffic of the apps that are due; returns why there is no answer, else None."""
+        """Reads the traffic of the apps in `due`; returns the reason if the proxy does not answer, else None."""
         try:
             answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
@@ -161,7 +161,7 @@ class Evaluator:
         return None
 
     async def _read_rollout(self, app: str) -> str | None:
-        """Reads the app's rollout; returns why there is no answer, and then keeps the last one."""
+        """Reads the app's rollout; without an answer, keeps the last state and returns the reason, else None."""
         try:
             answer = await self._proxy.get(f"/apps/{app}/rollout", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
@@ -207,7 +207,7 @@ class Evaluator:
         } | self._instance_readings(app, Environment.PRODUCTION, release, now)
 
     def _instance_readings(self, app: str, environment: Environment, release: str, now: datetime) -> Readings:
-        """Returns the readings that are measured on the instances themselves."""
+        """Returns, by metric, the functions that compute the readings measured on instances."""
         ready = self._inventory.ready_instances(app, environment, release)
         unknown = Reading(None, "the deployer does not answer")
         return {
@@ -220,7 +220,7 @@ class Evaluator:
         }
 
     def _apply(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
-        """Applies the readings. A rule that cannot be judged is logged once, and the other rules are still judged."""
+        """Evaluates the rules that apply to the release; one that raises an error is logged once and stops no other."""
         now = self._clock()
         changed = False
         for rule in self._alerts.rules():
@@ -237,7 +237,7 @@ class Evaluator:
 
 
 async def _all(jobs: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
-    """Runs all jobs to their ends, then raises the first error, if there was one."""
+    """Runs all coroutines to their end; then returns their results, or raises the first error."""
     outcomes = await asyncio.gather(*jobs, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

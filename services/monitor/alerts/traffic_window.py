@@ -1,4 +1,4 @@
-"""Traffic of a release over a window, alone and compared with the other track, from the proxy's counters."""
+"""Computes error shares and latencies of a release over a window, from the proxy's counters of both tracks."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,16 +45,16 @@ class TrafficReading:
 
     @property
     def too_few_errors(self) -> bool:
-        """True if one or two errors among few requests are too few for a share, in either direction."""
+        """Returns True if there are one or two errors among fewer than 100 requests, too few to compute a share."""
         return 0 < self.errors < ENOUGH_ERRORS and self.requests < ENOUGH_TO_COMPARE
 
     def figures(self, track: Track) -> dict[str, JsonValue]:
-        """Returns the figures as evidence."""
+        """Returns `<track>_requests`, `<track>_errors` and `seconds`, as evidence for an alert."""
         return {f"{track}_requests": self.requests, f"{track}_errors": self.errors, "seconds": round(self.seconds, 1)}
 
 
 class Window:
-    """The readings of one app's traffic. Counters are compared within one epoch only; a new epoch begins again at 0."""
+    """Keeps one app's traffic counters for 5 min, or since the proxy began to count from 0 (its epoch)."""
 
     def __init__(self) -> None:
         self._points: list[Point] = []
@@ -62,7 +62,7 @@ class Window:
         self._read_at: datetime | None = None
 
     def add(self, traffic: TrafficView, now: datetime) -> None:
-        """Records one reading."""
+        """Adds the counters read at `now`, unless one of the tracks is missing."""
         if traffic.tracks.keys() != set(Track):
             return
         epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
@@ -80,15 +80,15 @@ class Window:
         self._read_at = now
 
     def release(self, track: Track) -> str | None:
-        """Returns the release whose counters the last reading found on the track."""
+        """Returns the release that the last reading found on the track; None if there was none."""
         return self._epoch[1].get(track) if self._epoch else None
 
     def canary_errors(self, release: str, now: datetime) -> Reading:
         """Returns the canary's share of 5xx answers over the last 10 s, or as far back as 20 requests reach.
 
-        The share counts as 0 where stable is at least half as bad, or the difference may be chance. (Stable is an
-        excuse only with 20 requests of its own.) There is no reading without data within the last 10 s, with fewer
-        than 20 requests, or with one or two errors among fewer than 100.
+        The value is 0 if stable has 20 requests too, and its share is at least half as high or the difference may be
+        chance. It is None without a reading in the last 10 s, with fewer than 20 requests, or with one or two errors
+        among fewer than 100.
         """
         start = self._start(Track.CANARY, release, now)
         if start is None:
@@ -104,7 +104,9 @@ class Window:
         return Reading(None if canary.too_few_errors else share, description, evidence)
 
     def stable_errors(self, release: str, now: datetime) -> Reading:
-        """Returns production's share of 5xx answers over the same window; no reading where there are too few."""
+        """Returns production's share of 5xx answers over the last 10 s, or as far back as 20 requests reach. The value
+        is None in the same cases as that of `canary_errors`.
+        """
         start = self._start(Track.STABLE, release, now)
         if start is None:
             return SILENT
@@ -115,10 +117,9 @@ class Window:
         return Reading(None if stable.too_few_errors else stable.errors / stable.requests, description, evidence)
 
     def slowness(self, release: str, now: datetime) -> Reading:
-        """Returns the canary's p95 as a multiple of stable's over the last 30 s.
-
-        It is 1 if the canary is less than 25 ms slower, or if that may be chance: where one answer in twenty is slow,
-        p95 jumps by itself. No reading with fewer than 100 requests on either track.
+        """Returns the canary's p95 as a multiple of stable's over the last 30 s. The value is 1 if the canary is less
+        than 25 ms slower, or if that may be chance: where one answer in twenty is slow, p95 jumps by itself. It is None
+        with fewer than 100 requests on either track.
         """
         start = self._latency_start(Track.CANARY, release, now)
         if start is None:
@@ -140,7 +141,7 @@ class Window:
         return Reading(canary_p95 / max(stable_p95, LEAST_MS) if is_slower else 1.0, description, evidence)
 
     def p95_ms(self, track: Track, release: str, now: datetime) -> Reading:
-        """Returns the p95 in milliseconds over the last 30 s; no reading with fewer than 20 requests."""
+        """Returns the p95 in milliseconds over the last 30 s; the value is None with fewer than 20 requests."""
         start = self._latency_start(track, release, now)
         if start is None:
             return SILENT
@@ -161,7 +162,7 @@ class Window:
         )
 
     def _start(self, track: Track, release: str, now: datetime) -> Point | None:
-        """Returns where the window for errors begins: 10 s ago, or as far back as enough requests reach."""
+        """Returns the reading at which the window for errors begins (see `canary_errors`); None if there is none."""
         if not self._is_about(track, release, now):
             return None
         last = self._points[-1].requests[track]
@@ -177,18 +178,18 @@ class Window:
         return early[-1] if early else self._points[0]
 
     def _is_about(self, track: Track, release: str, now: datetime) -> bool:
-        """Returns whether the last reading is at most 10 s old and its counters are this release's."""
+        """Returns True if the last reading is at most 10 s old and found this release on the track."""
         return self.release(track) == release and bool(self._points) and self._points[-1].at >= now - WINDOW
 
 
 def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
-    """Returns whether the canary's share of errors is more than twice stable's, and too far above it to be chance."""
+    """Returns True if the canary's share of errors is more than twice stable's, and too far above it to be chance."""
     share, stable_share = canary.errors / canary.requests, stable.errors / stable.requests
     return share > 2 * stable_share and excess_z(share, canary.requests, stable_share, stable.requests) >= SURE_Z
 
 
 def _surely_slower(canary: LatencyHistogram, stable: LatencyHistogram, stable_p95_ms: float) -> bool:
-    """Returns whether too many of the canary's answers lie well above stable's p95 for that to be chance."""
+    """Returns True if too many of the canary's answers lie well above stable's p95 for that to be chance."""
     share, stable_share = (share_above(each, stable_p95_ms + SLOWER_MS / 2) for each in (canary, stable))
     return excess_z(share, canary.total, stable_share, stable.total) >= SURE_Z
 

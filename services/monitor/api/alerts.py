@@ -1,4 +1,4 @@
-"""REST: rules and alerts."""
+"""Defines the REST routes of rules and alerts."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ EXAMPLE = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30, "app
 
 
 def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
-    """Returns the routes; `page` renders the alerts for a browser."""
+    """Returns the routes; `page` answers `GET /alerts` for a browser."""
     router = APIRouter(tags=["alerts"])
 
     @router.get("/alerts", response_model=Page[Alert], summary="Open and ended alerts")
@@ -26,8 +26,8 @@ def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Resp
         environment: Environment | None = None,
         state: AlertState | None = None,
     ) -> Any:
-        """Returns alerts, newest change first, with the last 500 that are over. `abort` says whether the proxy has
-        confirmed. A page, where `Accept` begins with `text/html`.
+        """Lists alerts, newest change first: all open ones and the last 500 that have ended. `abort` says whether the
+        proxy has confirmed the abort. The answer is a page if `Accept` begins with `text/html`.
         """
         if wants_page(request.headers.get("accept")):
             return await page(request)
@@ -43,12 +43,12 @@ def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Resp
 
     @router.get("/rules", summary="All rules")
     async def list_rules() -> Page[Rule]:
-        """Returns all rules by name; the default ones exist without being set."""
+        """Lists all rules by name; default rules exist without being set."""
         return Page(items=alerts.rules())
 
     @router.get("/rules/{name}", summary="One rule")
     async def get_rule(name: RuleName) -> Rule:
-        """Returns the rule that is in force."""
+        """Returns the rule that is in force under this name."""
         for rule in alerts.rules():
             if rule.name == name:
                 return rule
@@ -56,9 +56,9 @@ def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Resp
 
     @router.put("/rules/{name}", summary="Make or replace a rule")
     async def put_rule(name: RuleName, body: Annotated[RuleBody, Body(examples=[EXAMPLE])]) -> Rule:
-        """Makes or replaces the rule. Rules apply to canary releases on their way and to production; `app` and
-        `environment` narrow that. `aborts` ends canaries, never production. Replace a default rule by one with
-        `enabled: false` to put it out of force.
+        """Creates or replaces the rule. It applies to canaries that are being rolled out and to production, unless
+        `app` or `environment` narrows that; `aborts` affects canaries only. To disable a default rule, replace it by
+        one with `enabled: false`.
         """
         rule = Rule(name=name, **body.model_dump())
         await alerts.put_rule(rule)
@@ -66,7 +66,7 @@ def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Resp
 
     @router.delete("/rules/{name}", summary="Delete a rule", status_code=204)
     async def delete_rule(name: RuleName) -> Response:
-        """Deletes the rule and ends its open alerts. A default rule goes back to its default."""
+        """Deletes the rule and ends its open alerts. A default rule is reset to its default."""
         if name not in {rule.name for rule in alerts.rules()}:
             raise _not_found(name)
         await alerts.delete_rule(name)

@@ -1,4 +1,4 @@
-"""REST: deliveries, notifiers, silences."""
+"""Defines the REST routes of deliveries, notifiers and silences."""
 
 import secrets
 from typing import Annotated
@@ -34,9 +34,7 @@ def deliveries_router(store: OutboxStore) -> APIRouter:
         state: MessageDeliveryState | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Page[DeliveryView]:
-        """Returns deliveries, newest first, one per message and recipient; the last 500, and all that have
-        not ended.
-        """
+        """Lists deliveries, one for each message and recipient, newest first: the last 500 and all not ended."""
         found = [each for each in await store.deliveries() if app in (None, each.app) and state in (None, each.state)]
         return Page(items=[DeliveryView.model_validate(each.model_dump()) for each in found[:limit]])
 
@@ -48,15 +46,15 @@ def notifiers_router(recipients: Recipients, monitor_url: str) -> APIRouter:
 
     @router.get("", summary="Notifiers, who get messages about every app")
     async def list_notifiers() -> Page[NotifierView]:
-        """Returns the notifiers, without secrets. They add to the addresses in each app's manifest. Those of
-        SLIPWAY_NOTIFY are read-only.
+        """Lists the notifiers, without secrets; they get messages in addition to the addresses in an app's manifest.
+        Those of SLIPWAY_NOTIFY are read-only.
         """
         return Page(items=await recipients.views())
 
     @router.put("", summary="Replace the list of notifiers")
     async def put_notifiers(body: Annotated[NotifierList, Body(examples=[NOTIFIERS_EXAMPLE])]) -> Page[NotifierView]:
-        """Replaces the whole list, except those from SLIPWAY_NOTIFY. An item without `url`, or with the one that GET
-        shows, keeps the URL it had under its name.
+        """Replaces all notifiers except those of SLIPWAY_NOTIFY. An item without `url`, or with the redacted one that
+        GET shows, keeps the URL stored under its name.
         """
         return Page(items=await recipients.replace(body))
 
@@ -64,8 +62,8 @@ def notifiers_router(recipients: Recipients, monitor_url: str) -> APIRouter:
     async def test_notifiers(
         body: Annotated[TestRequest | None, Body(examples=[{"name": "team"}])] = None,
     ) -> Page[TestResult]:
-        """Sends a test message to one notifier, or to all that are enabled. Answers when every server has, with a
-        result for each recipient; a server that hangs takes up to half a minute.
+        """Sends a test message to one notifier, or to all that are enabled; returns a result for each recipient. A
+        server that hangs delays the answer by up to half a minute.
         """
         at, name = now(), body.name if body else None
         text = "This message was asked for by hand, to see whether it arrives. Nothing has happened."
@@ -82,14 +80,14 @@ def silences_router(store: NotifierStore) -> APIRouter:
 
     @router.get("", summary="Silences that are in force")
     async def list_silences() -> Page[Silence]:
-        """Returns the active silences, newest first."""
+        """Lists the active silences, newest first."""
         at = now()
         return Page(items=[each for each in await store.silences() if each.is_active(at)])
 
     @router.post("", summary="Mute messages for a while", status_code=201)
     async def post_silence(body: Annotated[SilenceBody, Body(examples=[SILENCE_EXAMPLE])]) -> Silence:
-        """Mutes messages: with `rule`, those about alerts of that rule; without, every message about that app and
-        environment. Muted messages are recorded as `silenced` deliveries. Aborts are not affected.
+        """Mutes messages that match every given field; with `rule`, only those about alerts of that rule. Muted
+        messages are recorded as `silenced` deliveries. Aborts are not affected.
         """
         at = now()
         if body.until is not None and body.until <= at:
@@ -100,7 +98,7 @@ def silences_router(store: NotifierStore) -> APIRouter:
 
     @router.delete("/{id}", summary="End a silence", status_code=204)
     async def delete_silence(id: str) -> Response:
-        """Ends the silence. An alert that still fires is notified when its group is flushed next, within 5 min."""
+        """Ends the silence. People are notified within 5 min of alerts that still fire."""
         if not await store.delete_silence(id):
             raise NotFound(f"there is no silence {id}; GET /silences lists those in force")
         return Response(status_code=204)

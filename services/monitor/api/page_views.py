@@ -1,4 +1,4 @@
-"""View models of the pages of instances and alerts. No state is changed here."""
+"""Builds the view models of the pages of instances and alerts; changes no state."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ MESSAGES_SHOWN = 30
 
 @dataclass(frozen=True)
 class InstanceListRow:
-    """An instance as it was last seen."""
+    """A row of the page of instances, with the instance as it was last seen."""
 
     instance: Watched
     runs: bool
     highest: Sample | None
-    """Its highest figures of the last hour."""
+    """Highest figures of the last hour."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class EnvironmentRow:
 
 
 def by_environment(instances: Sequence[Watched], highest: Mapping[str, Sample], now: datetime) -> list[EnvironmentRow]:
-    """Groups instances by app and environment, production first. Of those that have gone, the last three are kept."""
+    """Groups instances by app and environment, production first, with only the newest three that run no more."""
     found: dict[tuple[str, bool, Environment], EnvironmentRow] = {}
     for instance in instances:
         key = (instance.app, instance.environment is not Environment.PRODUCTION, instance.environment)
@@ -56,7 +56,7 @@ def by_environment(instances: Sequence[Watched], highest: Mapping[str, Sample], 
 
 
 class MonitorPages:
-    """Renders the pages; `hostname` is that of the request's URL."""
+    """Renders the pages; `hostname` is the host in the request's URL."""
 
     def __init__(self, settings: SharedSettings) -> None:
         self._templates = Templates(Path(__file__).parent / "templates", settings)

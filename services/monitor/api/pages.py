@@ -1,4 +1,4 @@
-"""Routes of the pages; they gather what a page shows from caches and stores."""
+"""Defines the routes of the pages, which get their content from caches and stores."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -52,7 +52,7 @@ def alerts_page(
 
 
 async def _highest(samples: SampleStore, instance: Watched, at: datetime) -> Sample:
-    """Returns the highest figures of the last hour."""
+    """Returns the instance's sample with the highest memory use of the last hour, with the hour's highest `cpu`."""
     rows = [item_of(row) for row in await rows_of(samples, samples.samples, instance.id, at - SPAN, at, 60)]
     cpus = [row.cpu for row in rows if row.cpu is not None]
     most: SampleItem | Sample = max(rows, key=lambda row: row.working_set, default=instance.sample)

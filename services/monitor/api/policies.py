@@ -1,4 +1,4 @@
-"""REST: scaling policies, and the decisions made by them."""
+"""Defines the REST routes of scaling policies and of the decisions based on them."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ def policies_router(store: PolicyStore) -> APIRouter:
 
     @router.get("/{app}/{env}", summary="How an environment's memory is scaled")
     async def get_policy(app: AppName, env: Environment) -> Policy:
-        """Returns the policy in force: the defaults, enabled, where none was set."""
+        """Returns the policy in force; the default one, which is enabled, if none was set."""
         key = EnvironmentKey(app, env)
         return next((each for each in await store.policies() if each.key == key), default_policy(key))
 
@@ -26,8 +26,8 @@ def policies_router(store: PolicyStore) -> APIRouter:
     async def put_policy(
         app: AppName, env: Environment, body: Annotated[PolicyBody, Body(examples=[EXAMPLE])]
     ) -> Policy:
-        """Replaces the policy; a missing field has its default. In force within 2 s. The limit itself moves between the
-        manifest's `memory` and `max_memory`.
+        """Replaces the policy, in force within 2 s; a missing field gets its default. The limit itself stays between
+        the manifest's `memory` and `max_memory`.
         """
         policy = Policy(app=app, environment=env, **body.model_dump())
         await store.put_policy(policy)
@@ -40,8 +40,8 @@ def policies_router(store: PolicyStore) -> APIRouter:
         cursor: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Page[Decision]:
-        """Returns the last 500 decisions, newest first, including changes that were not made, and why. Repetitions are
-        one entry with a `count`; the newest entry may be 10 s behind.
+        """Lists the last 500 decisions, newest first, also those that changed nothing, and why. Repetitions share one
+        entry with a `count`; the newest entry may be 10 s old.
         """
         found = await store.decisions(EnvironmentKey(app, env), limit=limit + 1, before=cursor)
         shown = found[:limit]

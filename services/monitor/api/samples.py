@@ -1,4 +1,4 @@
-"""REST: instances, and the measurements of instances and releases over time."""
+"""Defines the REST routes of instances, and of measurements of instances and releases over time."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -18,9 +18,11 @@ from shared.models import Page
 RAW_KEPT = timedelta(hours=1)
 ROWS_KEPT = timedelta(hours=24)
 
-From = Annotated[AwareDatetime | None, Query(alias="from", description="An hour ago, if absent.")]
-To = Annotated[AwareDatetime | None, Query(alias="to", description="Now, if absent.")]
-Step = Annotated[int, Query(ge=1, le=3600, description="Seconds for each item, which has their highest figures.")]
+From = Annotated[
+    AwareDatetime | None, Query(alias="from", description="Start of the time range; else an hour before `to`.")
+]
+To = Annotated[AwareDatetime | None, Query(alias="to", description="End of the time range; now, if absent.")]
+Step = Annotated[int, Query(ge=1, le=3600, description="Length of the time steps, in seconds; one item for each.")]
 Read = Callable[[str, datetime, datetime], Awaitable[list[Measured]]]
 
 
@@ -29,24 +31,22 @@ def samples_router(store: SampleStore) -> APIRouter:
 
     @router.get("/instances", summary="Instances with their last sample")
     async def list_instances(app: str | None = None) -> Page[Watched]:
-        """Returns the instances, last started first. An instance that is gone stays for an hour; its sample's time
-        tells.
-        """
+        """Lists the instances, last started first. One that has gone is listed for an hour after its last sample."""
         return Page(items=[item for item in await store.instances() if app in (None, item.app)])
 
     @router.get("/instances/{id}/samples", summary="CPU and memory of an instance over time")
     async def list_samples(id: str, since: From = None, until: To = None, step: Step = 2) -> Page[SampleItem]:
-        """Returns samples, newest first; the highest figures of each step, `spread` has minimum, mean and last. They
-        are taken every 2 s; from an hour back on, or with a step of a minute and more, the answer is made of minutes,
-        kept for 24 h.
+        """Lists the highest figures of each time step, newest first; `spread` has minimum, mean and last. Samples are
+        taken every 2 s and kept for an hour; for an earlier start, or steps of a minute and more, the items are made of
+        minutes, which are kept for 24 h.
         """
         rows = await rows_of(store, store.samples, id, since, until, step)
         return Page(items=[item_of(row) for row in reversed(rows)])
 
     @router.get("/releases/{id}/samples", summary="Requests, errors and latency of a release over time")
     async def list_traffic(id: str, since: From = None, until: To = None, step: Step = 2) -> Page[TrafficItem]:
-        """Returns samples, newest first; of each step all requests and errors, the highest rates and latencies;
-        `spread` has minimum, mean and last. Kept like those of an instance.
+        """Lists all requests and errors of each time step, and its highest rates and latencies, newest first; `spread`
+        has minimum, mean and last. Samples are kept as long as those of instances.
         """
         rows = await rows_of(store, store.traffic, id, since, until, step)
         return Page(items=[traffic_item_of(row) for row in reversed(rows)])
@@ -57,7 +57,9 @@ def samples_router(store: SampleStore) -> APIRouter:
 async def rows_of(
     store: SampleStore, read: Read[Measured], of: str, since: datetime | None, until: datetime | None, step_s: int
 ) -> list[Rollup]:
-    """Returns one row for each step, oldest first. Raises Invalid and NotFound."""
+    """Returns one row for each time step, oldest first; `read` reads samples of `of`, an instance or release. Raises
+    Invalid if `since` is after `until`, NotFound if nothing was measured.
+    """
     moment = now()
     end = until or moment
     start = since or end - RAW_KEPT

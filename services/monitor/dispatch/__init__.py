@@ -1,4 +1,4 @@
-"""Delivery of messages: grouping of alerts, the outbox with its retries, the dispatcher that follows events.
+"""Delivers messages: groups alerts, turns events into deliveries, sends and retries these.
 
 May import `notify`. Imported by `api` and `main`.
 """

@@ -1,7 +1,6 @@
-"""Groups the alerts of one release into one message: when it is sent, and with which alerts. Pure.
+"""Groups the alerts of one release into messages: decides when one is sent, and with which alerts. Pure.
 
-After Alertmanager (dispatch/dispatch.go, group_wait, group_interval; notify/notify.go, DedupStage.needsUpdate, for
-repeats).
+After Alertmanager: dispatch/dispatch.go (group_wait, group_interval) and notify/notify.go (DedupStage.needsUpdate).
 """
 
 import hashlib
@@ -34,18 +33,16 @@ class GroupedAlert(View):
 
 
 class AlertGroup(View):
-    """The open alerts of one release. `told`: ids of the alerts that people were notified of as firing; `muted`: ids of
-    those recorded as silenced; `look_at`: time of the next flush.
-    """
+    """The firing alerts of one release, and resolved ones until the next flush, when messages about them are sent."""
 
     app: str
     environment: str
     release: str
-    look_at: datetime
+    look_at: datetime = Field(description="Time of the next flush.")
     alerts: dict[str, GroupedAlert] = Field({})
-    told: list[str] = Field([])
-    told_at: datetime | None = None
-    muted: list[str] = Field([])
+    told: list[str] = Field([], description="Ids of the firing alerts that people were notified of.")
+    told_at: datetime | None = Field(None, description="Time of the last notification.")
+    muted: list[str] = Field([], description="Ids of the firing alerts that were recorded as silenced.")
 
     @property
     def name(self) -> str:
@@ -54,14 +51,14 @@ class AlertGroup(View):
 
 @dataclass(frozen=True)
 class Bulletin:
-    """A message about a group."""
+    """The content of one message about an alert group."""
 
     id: str
-    """Stays the same however often the group is flushed before the outcome is stored."""
+    """Stays the same if the flush is repeated because its outcome could not be stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
     muted: bool = False
-    """Silences mute it: it is recorded, not sent."""
+    """True if the alerts are silenced: the message is recorded, not sent."""
 
     @property
     def event(self) -> str:
@@ -73,9 +70,8 @@ def group_name(event: Event) -> str:
 
 
 def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGroup | None:
-    """Returns the group after an `alert.*` event; None if it has no alerts left.
-
-    An alert that resolves or goes before it was notified is dropped.
+    """Returns the group after an `alert.*` event; None if it has no alerts left. An alert that resolves before people
+    were notified of it, or that is gone, is removed without a message.
     """
     if event.type == "alert.firing":
         group = group or AlertGroup(
@@ -90,10 +86,8 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
 
 
 def flushed(group: AlertGroup, muted_rules: Collection[str], now: datetime) -> tuple[AlertGroup | None, list[Bulletin]]:
-    """Returns the group after a due flush (None: it is over) and the messages to send.
-
-    `muted_rules`: rules whose alerts are silenced. A silenced alert is notified once its silence is over, if it still
-    fires.
+    """Returns the group after a due flush (None if it has no alerts left) and the messages about it. An alert that
+    fires by a rule in `muted_rules` is recorded as silenced; people are notified after the silence, if it still fires.
     """
     firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
     muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]
@@ -118,7 +112,7 @@ def flushed(group: AlertGroup, muted_rules: Collection[str], now: datetime) -> t
 
 
 def bulletin_message(group: AlertGroup, bulletin: Bulletin, commit: str, link: str) -> Message:
-    """Returns the message for the bulletin; `commit` is 40 hex digits, or empty if unknown."""
+    """Composes the message with the content `bulletin`; `commit` is 40 hex digits, or empty if unknown."""
     target = f"{group.app} {group.environment}"
     parts = [
         f"{word}: {', '.join(sorted({alert.rule for alert in alerts}))}"

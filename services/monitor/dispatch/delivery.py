@@ -1,8 +1,9 @@
-"""A delivery: one message to one recipient, its states and its retries. Pure.
+"""Models a delivery: one message to one recipient, with its states and retries. Pure.
 
-A delivery is stored before its event is confirmed, and `sending` is stored before it is sent, so none is lost. A
-process that dies while it sends leaves `sending` behind: the message may have gone out, and is sent again. It contains
-the delivery's id, so that a person (or a program, by the header X-Slipway-Delivery) can recognise the duplicate.
+A delivery is stored before its event is acknowledged, and the state `sending` is stored before it is sent, so no
+message is lost. If the process dies while it sends, the next one finds `sending` and sends the message again. The
+message contains the delivery's id, so that a person (or a program, by the header X-Slipway-Delivery) can recognise the
+duplicate.
 """
 
 import hashlib
@@ -41,20 +42,18 @@ ENDED = frozenset(state for state, following in DELIVERY_TABLE.items() if not fo
 
 @dataclass(frozen=True)
 class Patience:
-    """The back-off between tries of a delivery, in seconds."""
+    """Defines the back-off between tries of a delivery, in seconds."""
 
     first_s: float = 5
     """Wait after the first failure; doubles with each further one."""
     longest_s: float = 300
-    """Longest wait."""
+    """Longest wait between two tries."""
     give_up_s: float = 86400
-    """Age at which a delivery fails for good."""
+    """Age from which a failed try is the last one."""
 
 
 class DeliveryView(View):
-    """An item of `GET /deliveries`. `since`: when it entered its state; `reason`: why, or the last error after a failed
-    try.
-    """
+    """Item of `GET /deliveries`."""
 
     id: str
     event: str = Field(description="Type of the event, for example `build.failure`.")
@@ -63,15 +62,15 @@ class DeliveryView(View):
     subject: str
     recipient: str = Field(description="The address without its secrets.")
     state: MessageDeliveryState
-    reason: str
+    reason: str = Field(description="Reason for the state; while queued again, the last error.")
     attempts: int = 0
     created_at: datetime
-    since: datetime
+    since: datetime = Field(description="Time at which it entered its state.")
     due_at: datetime | None = Field(None, description="Time of the next try; null once the delivery has ended.")
 
 
 class MessageDelivery(DeliveryView):
-    """A delivery with what sending needs. URL and message are deleted when it has ended: the URL holds secrets."""
+    """A stored delivery. URL and message are deleted when it has ended, since the URL holds secrets."""
 
     server: str = ""
     url: str | None = None
@@ -83,12 +82,12 @@ class MessageDelivery(DeliveryView):
 
 
 def delivery_id(cause: str, address: Address) -> str:
-    """Returns the idempotency key for a cause (a stream entry, a bulletin) and recipient."""
+    """Returns the idempotency key, 16 hex digits, for a cause (id of a stream entry or `Bulletin`) and a recipient."""
     return hashlib.sha256(f"{cause} {address.key}".encode()).hexdigest()[:16]
 
 
 def new_delivery(cause: str, notification: Notification, address: Address, now: datetime) -> MessageDelivery:
-    """Returns a queued delivery, or a failed one if apprise does not know the address."""
+    """Returns a queued delivery, or a failed one if nothing can be sent to the address."""
     delivery = MessageDelivery(
         id=delivery_id(cause, address),
         event=notification.event,
@@ -109,12 +108,12 @@ def new_delivery(cause: str, notification: Notification, address: Address, now: 
 
 
 def silenced(delivery: MessageDelivery, reason: str, now: datetime) -> MessageDelivery:
-    """Returns the delivery as silenced: recorded, not sent. One that has failed stays failed."""
+    """Returns the delivery in the state `silenced` (recorded, not sent); an ended one is returned unchanged."""
     return delivery if delivery.ended else _moved(delivery, S.SILENCED, reason, now)
 
 
 def begun(delivery: MessageDelivery, now: datetime) -> MessageDelivery:
-    """Returns the delivery in a new try. One in `sending` was left by a process that ended: it may have gone out."""
+    """Returns the delivery in `sending`, with one more attempt; also one that a dead process left in `sending`."""
     if delivery.state is S.SENDING:
         delivery = _moved(delivery, S.QUEUED, "the monitor ended while it was sent", now)
     sending = _moved(delivery, S.SENDING, delivery.reason, now)
@@ -122,7 +121,7 @@ def begun(delivery: MessageDelivery, now: datetime) -> MessageDelivery:
 
 
 def tried(delivery: MessageDelivery, error: str | None, patience: Patience, now: datetime) -> MessageDelivery:
-    """Returns the delivery after a try: delivered, queued again with back-off, or failed. `error`: without secrets."""
+    """Returns the delivery after a try: delivered if `error` is None, else failed or queued again with back-off."""
     if error is None:
         return _moved(delivery, S.DELIVERED, "", now)
     if (now - delivery.created_at).total_seconds() >= patience.give_up_s:

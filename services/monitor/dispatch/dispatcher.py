@@ -1,4 +1,4 @@
-"""The dispatcher turns events into deliveries: it groups alerts, finds recipients, applies silences."""
+"""Turns events into deliveries: groups alerts, finds recipients, applies silences."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ BLOCK_MS = 1000
 
 
 class Dispatcher:
-    """Follows `events` in the consumer group `notifications`. One loop, so that alert groups have one writer; all state
-    is in the store, so a restart loses nothing. `wake` is called when there are deliveries to send.
+    """Turns events into stored deliveries, in one loop, so that alert groups have one writer. All state is in the
+    store: a restart loses nothing. `wake` is called when there are deliveries to send.
     """
 
     def __init__(
@@ -46,9 +46,8 @@ class Dispatcher:
         self._prepared = False
 
     async def step(self, block_ms: int = BLOCK_MS) -> None:
-        """Handles the next events, waiting up to `block_ms` milliseconds, then the groups that are due.
-
-        Raises RedisError; the current event is then read again.
+        """Handles the next events, waiting up to `block_ms` milliseconds for them, and flushes alert groups that are
+        due. Raises RedisError; the next call then reads the current event again.
         """
         if not self._prepared:
             await self._store.prepare(self._now() - FIRST_READS_BACK)

@@ -1,4 +1,4 @@
-"""The outbox sends due deliveries, a few at a time, and retries them."""
+"""Sends due deliveries, a few at a time, and retries them."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ LEAVE_S = 5.0
 
 
 class Outbox:
-    """Sends deliveries in tasks of their own; `step` runs in a loop and waits for no recipient's server.
+    """Sends due deliveries in background tasks, so that `step` waits for no recipient's server.
 
-    The result of a send is kept until the store has it, so that an outage of Redis never causes a second send. At the
-    end of the block, running sends get 5 s; those without a result by then are sent again after the next start. `wake`
-    is called when a send has ended.
+    A result is kept in memory until it is stored, so that an outage of Redis causes no second send. On leaving the
+    context, running sends get 5 s; those without a result are sent again after the next start. `wake` is called when a
+    send has ended.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Outbox:
             log.warning("of %d deliveries the outcome is not stored: %s", len(self._unsaved), lost)
 
     async def step(self) -> None:
-        """Stores results and begins due sends. Raises RedisError; a send begins only after `sending` was stored."""
+        """Stores results and begins due sends, each after its state `sending` was stored. Raises RedisError."""
         await self._save_outcomes()
         for delivery in await self._store.get(await self._next()):
             if delivery.ended:
@@ -76,7 +76,7 @@ class Outbox:
                 self._sends[sending.id] = asyncio.create_task(self._send(sending), name=f"delivery {sending.id}")
 
     async def _next(self) -> list[str]:
-        """Returns the ids of the deliveries to begin now, longest due first, within the limits."""
+        """Returns the ids of the deliveries to send now, longest due first, within the limits of concurrent sends."""
         room, busy = self._at_a_time - len(self._sends), Counter(self._busy)
         chosen: list[str] = []
         for due in await self._store.due(self._now()):

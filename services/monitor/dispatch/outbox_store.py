@@ -1,4 +1,4 @@
-"""Store of deliveries, alert groups and release contexts; an event is confirmed atomically with its outcome."""
+"""Stores deliveries, alert groups and release contexts in Redis; an event is acknowledged together with its outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,34 +24,35 @@ KEPT = 500
 
 @dataclass
 class SendOutcome:
-    """The outcome of an event, or of the flush of an alert group."""
+    """The records to store after an event, or after the flush of an alert group."""
 
     deliveries: list[MessageDelivery] = field(default_factory=list)
     groups: dict[str, AlertGroup | None] = field(default_factory=dict)
-    """Changed groups by name; None for one that is over."""
+    """Changed alert groups by name; None for one that has ended."""
     contexts: dict[str, ReleaseContext] = field(default_factory=dict)
     """Changed release contexts by `<app>:<environment>`."""
 
 
 class DueDeliveries(NamedTuple):
-    """A delivery that is due."""
+    """A delivery that is due, and the server that its message goes to."""
 
     id: str
     server: str
 
 
 class OutboxStore:
-    """Uses the hash `monitor:deliveries` by id, and two sorted sets: `…:order` of ids by creation time, `…:due` of
-    `<id> <server>` by due time (ms); also the hashes `monitor:alert-groups` and `monitor:known`.
+    """Uses the hash `monitor:deliveries` (by id), the sorted sets `…:order` (ids by creation time) and `…:due` (`<id>
+    <server>` by due time in ms), and the hashes `monitor:alert-groups` and `monitor:known` (release contexts).
 
-    Has one writer. Every method raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
+    It has one writer. Every method raises `redis.RedisError` when Redis is out of reach; writes are atomic and
+    idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def prepare(self, since: datetime) -> None:
-        """Creates the consumer group at the very first start; it then reads the events from `since` on."""
+        """Creates the consumer group, which reads the events from `since` on; does nothing if it exists."""
         try:
             await self._redis.xgroup_create(STREAM, GROUP, id=f"{_ms(since)}-0", mkstream=True)
         except ResponseError as error:
@@ -59,7 +60,7 @@ class OutboxStore:
                 raise
 
     async def settle(self, outcome: SendOutcome, entry_id: str | None = None) -> None:
-        """Stores the outcome and confirms the event, atomically. A delivery that exists stays as it is."""
+        """Stores the outcome and acknowledges the stream entry, atomically. An existing delivery is not overwritten."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for delivery in outcome.deliveries:
                 pipe.hsetnx(DELIVERIES, delivery.id, delivery.model_dump_json())
@@ -86,7 +87,7 @@ class OutboxStore:
         return {name: ReleaseContext.model_validate_json(text) for name, text in kept.items()}
 
     async def due(self, now: datetime) -> list[DueDeliveries]:
-        """Returns the deliveries that are due, longest due first, those in `sending` too."""
+        """Returns the deliveries that are due, longest due first, also those in the state `sending`."""
         members: list[Any] = await self._redis.zrangebyscore(DUE, "-inf", _ms(now))
         return [DueDeliveries(*member.split(" ", 1)) for member in members]
 
@@ -105,13 +106,13 @@ class OutboxStore:
             await pipe.execute()
 
     async def deliveries(self) -> list[MessageDelivery]:
-        """Returns deliveries, newest first: the newest 500, and older ones that have not ended."""
+        """Returns the newest 500 deliveries, and older ones that have not ended, newest first."""
         ids: list[Any] = await self._redis.zrevrange(ORDER, 0, -1)
         newest_first = await self.get(ids)
         return [each for at, each in enumerate(newest_first) if at < KEPT or not each.ended]
 
     async def trim(self) -> None:
-        """Deletes the deliveries that `deliveries` does not list."""
+        """Deletes ended deliveries that are not among the newest 500."""
         old: list[Any] = await self._redis.zrevrange(ORDER, KEPT, -1)
         ended = [delivery.id for delivery in await self.get(old) if delivery.ended]
         if ended:

@@ -1,4 +1,4 @@
-"""Wires the parts that notify people, for main.py."""
+"""Builds the parts that notify people, for main.py."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,12 +22,12 @@ SEND_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Notifications:
-    """The wired parts."""
+    """Holds the parts that notify people."""
 
     recipients: Recipients
     dispatcher: Dispatcher
     outbox: Outbox
-    """A context manager: entered before the loops start, left after they have ended."""
+    """A context manager: enter it before the loops start, leave it after they have ended."""
     loops: list[Loop]
 
 
@@ -40,7 +40,7 @@ def notifications(
     now: Callable[[], datetime],
     patience: Patience | None = None,
 ) -> Notifications:
-    """Wires recipients, dispatcher and outbox; `events` follows in the consumer group `notifications`."""
+    """Builds recipients, dispatcher and outbox; `events` reads in the consumer group `notifications`."""
     recipients = Recipients(notifier_store, notifier, settings.notify.split())
     outside = settings.outside_url
     links = Links(build=outside("build"), proxy=outside("proxy"), monitor=outside("monitor"))

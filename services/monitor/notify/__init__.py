@@ -1,4 +1,4 @@
-"""Messages to people: their text, their recipients, silences, and the notifier that sends them.
+"""Notifies people: messages, their recipients, silences, and the notifier that sends them.
 
 May import `rules`. Imported by `dispatch`, `api` and `main`.
 """

@@ -1,4 +1,4 @@
-"""Sends by apprise (https://github.com/caronc/apprise): mailto, chat, SMS, json and a hundred more kinds of URL.
+"""Sends with apprise (https://github.com/caronc/apprise): mailto, chat, SMS, json and a hundred more kinds of URL.
 
 Seen in apprise 2.2, and why it is used as it is here:
 - Its retries (`?retry=`) and its memory of who had a message (`is_delivered`) are in `Apprise.notify`, and end with
@@ -37,9 +37,8 @@ EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DE
 
 
 class AppriseNotifier:
-    """Sends messages in daemon threads: the process ends without waiting for a server that hangs.
-
-    `timeout_s`: seconds of one read or write; a whole send takes at most a few of them. `threads`: sends at a time.
+    """Sends messages in daemon threads, so that the process can end without waiting for a hanging server. `timeout_s`
+    limits one read or write; a whole send takes at most a few of them. `threads` limits concurrent sends.
     """
 
     def __init__(self, *, timeout_s: float = SEND_S, threads: int = THREADS) -> None:
@@ -55,7 +54,7 @@ class AppriseNotifier:
 
 
 async def _in_daemon(call: Callable[[], Answer]) -> Answer:
-    """Runs `call` in a thread that the end of the process does not wait for."""
+    """Runs `call` in a daemon thread, which does not keep the process alive, and returns its result."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Answer] = loop.create_future()
 
@@ -81,16 +80,14 @@ async def _in_daemon(call: Callable[[], Answer]) -> Answer:
 
 
 class _LogCapture(logging.Handler):
-    """Collects what apprise logs in each thread, for the reason of a failure, and keeps it out of the
-    platform's log.
-    """
+    """Collects what apprise logs in each thread, as the reason of a failure, and keeps it out of the own log."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self._thread = threading.local()
 
     def begin(self) -> list[str]:
-        """Returns a list that collects the lines that this thread logs from now on."""
+        """Returns a list to which the lines are appended that this thread logs from now on."""
         self._thread.lines = []
         return self._thread.lines  # type: ignore[no-any-return]
 
@@ -147,7 +144,7 @@ def _addresses(url: str) -> list[Address]:
 
 
 def _single_targets(plugin: Any) -> list[Any]:
-    """Returns one plugin per target; the plugin itself if it does not keep its targets as a list."""
+    """Returns one plugin for each target; the plugin itself if it does not keep its targets as a list."""
     targets = getattr(plugin, "targets", None)
     if not isinstance(targets, list) or not targets:
         return [plugin]
@@ -180,9 +177,7 @@ def _address(plugin: Any) -> Address:
 
 
 def _redacted_url(plugin: Any) -> str:
-    """Returns the readable URL without secrets: parameters and a webhook's path are left out, as either may be
-    a token.
-    """
+    """Returns the URL for display, without parameters and a webhook's path, as either may be a token."""
     parts = urlsplit(str(plugin.url(privacy=True)))
     path = "/****" if parts.scheme in WEBHOOKS and parts.path.strip("/") else unquote(parts.path)
     return cleaned(f"{parts.scheme}://{parts.netloc}{path}".rstrip("/"))
@@ -230,9 +225,8 @@ def _reason(lines: list[str], plugin: Any) -> str:
 
 
 def redacted(text: str, url: str, shown: str) -> str:
-    """Returns the text without any part of the URL that `shown` does not contain; at most 300 characters.
-
-    Parameter values count from 8 characters on: shorter ones are words like `yes`.
+    """Returns the text, at most 300 characters, without the parts of the URL that are missing in `shown` (secrets).
+    Parameter values of less than 8 characters are kept: they are words like `yes`.
     """
     parts = urlsplit(url)
     path = re.split(r"[/:@]", f"{parts.netloc}{parts.path}")

@@ -1,4 +1,4 @@
-"""Messages for events: which events people are notified of, and the text. Pure.
+"""Composes messages about events: which events people are notified of, and the text. Pure.
 
 Notified: builds that failed (and the first that recovers), releases that failed or were rolled back, rollouts that were
 aborted or whose promotion failed, every change of scaling. Alerts are grouped first (`dispatch/alert_group.py`).
@@ -21,7 +21,7 @@ PLAIN_MOST = 2**20  # from here on, a whole number is taken for bytes
 
 
 class Notification(View):
-    """A message about an app's environment; `event` is the event's type."""
+    """A message about an app's environment; `event` is the type of the event that it reports."""
 
     event: str
     app: str
@@ -48,7 +48,7 @@ class Subject:
 
     @property
     def target(self) -> str:
-        """App and environment, for example `notes canary`."""
+        """Returns app and environment, for example `notes canary`."""
         return f"{self.event.app} {environment_of(self.event)}".rstrip()
 
     def facts(self, *more: Fact) -> list[Fact]:
@@ -65,7 +65,7 @@ class Subject:
 
 
 def notification_of(event: Event, contexts: ReleaseContexts, links: Links) -> Notification | None:
-    """Returns the notification for the event; None for most types."""
+    """Returns the notification about the event; None if people are not notified of it."""
     compose_for = COMPOSERS.get(event.type)
     message = compose_for(Subject(event, contexts, links)) if compose_for else None
     if message is None:
@@ -74,7 +74,7 @@ def notification_of(event: Event, contexts: ReleaseContexts, links: Links) -> No
 
 
 def plain_notification(event: Event, links: Links) -> Notification | None:
-    """Returns the bare facts of an event whose message could not be composed; None for types without a message."""
+    """Returns the bare facts of an event whose message cannot be composed; None for types without a message."""
     if event.type not in COMPOSERS:
         return None
     message = compose(f"{event.app}: {event.type} {event.id}", [event.reason], [], links.build)
@@ -82,8 +82,8 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 
 def _build(subject: Subject) -> Message | None:
-    """Returns the message for a build; None where the release reports the failure, for a success that is no recovery,
-    and for pre-receive builds: git has shown those to the pusher.
+    """Returns the message about a build; None for a failure that its release reports, a success after a success, and a
+    pre-receive build, which git reports to the pusher.
     """
     event = subject.event
     if (event.model_extra or {}).get("door") is True:
@@ -107,9 +107,8 @@ def _build(subject: Subject) -> Message | None:
 
 
 def _release(subject: Subject) -> Message | None:
-    """Returns the message for a failed release, or one rolled back in production.
-
-    A canary that was live is reported by its rollout, unless the rollout was refused.
+    """Returns the message about a failed release, or one rolled back in production; else None. The rollback of a canary
+    is reported with its rollout, except if the rollout was refused; that is reported here.
     """
     event = subject.event
     failed = event.type == "release.failed"
@@ -128,7 +127,7 @@ def _release(subject: Subject) -> Message | None:
 
 
 def _aborted(subject: Subject) -> Message | None:
-    """Returns the message for an aborted rollout; None if a newer canary superseded it or its release was reported."""
+    """Returns the message about an aborted rollout; None if a newer canary replaced it, or its release reports it."""
     event = subject.event
     if event.reason == SUPERSEDED or event.reason.startswith(RELEASE_FAILED):
         return None
@@ -147,7 +146,7 @@ def _aborted(subject: Subject) -> Message | None:
 
 
 def _paused(subject: Subject) -> Message | None:
-    """Returns the message for a promotion that failed; a pause by a silent deployer ends by itself and needs none."""
+    """Returns the message about a rollout whose promotion failed; None for other pauses, which end by themselves."""
     event = subject.event
     if not event.reason.startswith(PROMOTION):
         return None
@@ -185,15 +184,15 @@ NOTIFIED = (*COMPOSERS, "alert.firing", "alert.resolved")
 
 
 def figure(value: Any) -> str:
-    """Formats a measured figure for people: bytes as MiB, shares and seconds with three digits at most."""
+    """Formats a figure for people: bytes (whole numbers from 1 Mi on) as MiB, decimals with three digits."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= PLAIN_MOST:
         return size(value)
     return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else "" if value is None else str(value)
 
 
 def _facts(fields: Mapping[str, Any]) -> list[Fact]:
-    """Returns each field as a fact, a mapping on one line (`requests 100, errors 31`). Null and deeper values are left
-    out.
+    """Returns each field as a pair of label and value; a mapping becomes one line (`requests 100, errors 31`), without
+    its null and nested values.
     """
     return [(str(name).replace("_", " "), _line(value)) for name, value in fields.items()]
 
@@ -209,7 +208,7 @@ def _line(value: Any) -> str:
 
 
 def _by_instance(inputs: Any) -> dict[str, Any]:
-    """Returns the inputs of a scaling decision by instance id; they are a list of mappings, or one mapping."""
+    """Returns a scaling decision's inputs by instance id; one mapping instead of a list is returned unchanged."""
     if not isinstance(inputs, list):
         return _mapping(inputs)
     items = [_mapping(item) for item in inputs]

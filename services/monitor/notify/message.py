@@ -1,4 +1,4 @@
-"""A message for people: a subject on one line, plain text, and HTML with the same content. Pure."""
+"""Composes messages for people: a subject on one line, plain text, and HTML with the same content. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def compose(
 
 
 def signed(message: Message, delivery_id: str) -> Message:
-    """Appends the delivery's id: two messages with one id are one message that was sent twice."""
+    """Returns the message with the delivery's id appended, by which a person recognises a duplicate."""
     line = f"Slipway, delivery {delivery_id}"
     return Message(
         subject=message.subject,
@@ -71,7 +71,5 @@ def on_one_line(text: str) -> str:
 
 
 def cleaned(text: str) -> str:
-    """Removes terminal colours and control characters other than tab and line feed; replaces broken characters
-    by `?`.
-    """
+    """Removes terminal colours and control characters except tab and line feed; broken characters become `?`."""
     return CONTROL.sub("", text.replace("\r\n", "\n")).encode("utf-8", "replace").decode()

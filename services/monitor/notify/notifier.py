@@ -1,4 +1,4 @@
-"""Contract of the notifier, which sends a message to a person. The only implementation is `apprise_notifier.py`."""
+"""Defines the port of the notifier, which sends messages to people; `apprise_notifier.py` implements it."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +19,7 @@ class Address:
     server: str
     """Name of the server that sends, used to limit concurrent sends to it."""
     problem: str = ""
-    """The reason why nothing can be sent there, or empty."""
+    """Reason why nothing can be sent there; empty if there is none."""
 
 
 class NotSent(Exception):
@@ -27,21 +27,19 @@ class NotSent(Exception):
 
 
 class Notifier(Protocol):
-    """Sends messages without blocking the event loop.
-
-    Time-outs are the notifier's own: a call ends by itself, and a hanging server delays only calls of `send`.
+    """Sends messages without blocking the event loop. The notifier has its own time-outs, so each call ends by itself;
+    a hanging server delays only calls of `send`.
     """
 
     async def addresses(self, url: str) -> list[Address]:
-        """Returns the recipients of an apprise URL, each with a URL for it alone. Uses no network. A URL that is not
-        understood gives one address with a `problem`.
+        """Returns the recipients of an apprise URL, each with a URL of its own, without using the network. A URL that
+        is not understood gives one address with a `problem`.
         """
         ...
 
     async def send(self, url: str, message: Message, delivery_id: str) -> None:
-        """Sends the message once; returns when the recipient's server has accepted it, raises NotSent if not.
-
-        It never retries, and a second call sends a second message. A cancelled call may have sent it, or may yet. The
-        message contains `delivery_id`.
+        """Sends the message once, and returns when the recipient's server has accepted it. Raises NotSent if it does
+        not. The message contains `delivery_id`, but a second call sends it again. After a cancelled call it is unknown
+        whether the message was or will be sent.
         """
         ...

@@ -1,4 +1,4 @@
-"""Store of the notifiers and silences that people have set."""
+"""Stores in Redis the notifiers and silences that people have set."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,16 +15,14 @@ SILENCES = "monitor:silences"
 
 class NotifierStore:
     """Uses `monitor:notifiers`, a list of Recipient with the secrets in their URLs, and `monitor:silences`, a hash by
-    id.
-
-    Every method raises `redis.RedisError` when Redis is out of reach; writes are idempotent.
+    id. Every method raises `redis.RedisError` when Redis is out of reach; writes are idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def recipients(self) -> list[Recipient]:
-        """Returns the notifiers in the order in which they were put."""
+        """Returns the stored notifiers, in the order in which people gave them."""
         texts: list[Any] = await self._redis.lrange(NOTIFIERS, 0, -1)
         return [Recipient.model_validate_json(text) for text in texts]
 
@@ -51,5 +49,5 @@ class NotifierStore:
             await pipe.execute()
 
     async def delete_silence(self, silence_id: str) -> bool:
-        """Deletes the silence; returns whether it existed."""
+        """Deletes the silence; returns True if it existed."""
         return bool(await self._redis.hdel(SILENCES, silence_id))

@@ -1,4 +1,4 @@
-"""A stored notifier: its name, its URL, and the events that it wants. Pure."""
+"""Models a stored notifier: its name, its URL, and the events that it wants. Pure."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -9,13 +9,11 @@ from shared.models import View
 
 
 class Recipient(View):
-    """A stored notifier. `url` is an apprise URL, which may hold secrets and reach several people; `events` are
-    patterns, an empty list means all.
-    """
+    """A stored notifier."""
 
     name: str
-    url: str
-    events: list[str] = Field([])
+    url: str = Field(description="An apprise URL; it may hold secrets and reach several people.")
+    events: list[str] = Field([], description="Patterns of event types; an empty list means all.")
     enabled: bool = True
 
 

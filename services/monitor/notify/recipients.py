@@ -1,4 +1,4 @@
-"""Recipients of messages besides those in an app's manifest: from SLIPWAY_NOTIFY, and set over REST."""
+"""Manages the recipients that are not in an app's manifest: those of SLIPWAY_NOTIFY, and those set over REST."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,9 @@ REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; h
 
 
 class NotifierItem(Model):
-    """One item of `PUT /notifiers`. Without `url` (or with the URL that GET shows) it keeps its previous URL."""
+    """Item of the request body of `PUT /notifiers`. Without `url`, or with the redacted one that GET shows, the
+    notifier of that name keeps its URL.
+    """
 
     name: NotifierName
     url: str | None = Field(None, min_length=1, max_length=2000, description="An apprise URL, for one or more people.")
@@ -37,20 +39,18 @@ class NotifierList(Model):
 
 
 class NotifierView(View):
-    """A notifier, its `url` without secrets. `problem`: why nothing can be sent there. `read_only`: it comes from
-    SLIPWAY_NOTIFY.
-    """
+    """Item of `GET /notifiers`."""
 
     name: str
-    url: str
+    url: str = Field(description="The URL without its secrets.")
     events: list[str]
     enabled: bool
-    read_only: bool
-    problem: str = ""
+    read_only: bool = Field(description="True if it comes from SLIPWAY_NOTIFY.")
+    problem: str = Field("", description="Reason why nothing can be sent there.")
 
 
 class TestResult(View):
-    """Result of a test message to one recipient; `detail` says why it was not accepted."""
+    """Item of the answer of `POST /notifiers/test`; `detail` says why the recipient's server refused the message."""
 
     name: str
     recipient: str
@@ -59,7 +59,7 @@ class TestResult(View):
 
 
 class Recipients:
-    """Finds, replaces and tests recipients. Methods raise RedisError when the store is out of reach."""
+    """Finds, replaces and tests the recipients. Methods raise RedisError when the store is out of reach."""
 
     def __init__(self, store: NotifierStore, notifier: Notifier, platform_urls: Sequence[str]) -> None:
         self._store = store
@@ -93,7 +93,7 @@ class Recipients:
         return await self.views()
 
     async def addresses(self, event: str, manifest: Iterable[str]) -> list[Address]:
-        """Returns the recipients of an event of this type, deduplicated: the platform's own, then the manifest's."""
+        """Returns the addresses for an event of this type, without duplicates: notifiers', then the manifest's."""
         found: dict[str, Address] = {}
         for url in [*wanted([*self._platform, *await self._store.recipients()], event), *manifest]:
             for address in await self._addresses(url):
@@ -101,7 +101,7 @@ class Recipients:
         return list(found.values())
 
     async def test(self, name: str | None, message: Message, message_id: str) -> list[TestResult]:
-        """Sends the message now, to one notifier or to all enabled ones. Raises NotFound."""
+        """Sends the message to the notifier `name`, or else to all enabled ones. Raises NotFound."""
         everyone = [*self._platform, *await self._store.recipients()]
         chosen = [each for each in everyone if (each.enabled if name is None else each.name == name)]
         if name is not None and not chosen:

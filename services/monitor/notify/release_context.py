@@ -1,4 +1,4 @@
-"""Context of an app's environment, learned from release events, for events that lack it. Pure."""
+"""Remembers facts of release events (addresses, commits), for messages about events that lack them. Pure."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,10 @@ COMMITS_KEPT = 20
 
 
 class ReleaseContext(View):
-    """`notify`: addresses in the last release's manifest; `commits`: release → commit, of the last 20 releases."""
+    """The facts about one environment of an app."""
 
-    notify: list[str] = Field([])
-    commits: dict[str, str] = Field({})
+    notify: list[str] = Field([], description="Addresses in the last release's manifest.")
+    commits: dict[str, str] = Field({}, description="Commits of the last 20 releases, by release id.")
 
 
 ReleaseContexts = Mapping[str, ReleaseContext]  # `<app>:<environment>` → what is known of it
@@ -26,21 +26,18 @@ def extra(event: Event, name: str) -> str:
 
 
 def environment_of(event: Event) -> str:
-    """Returns the event's environment; empty for a build without one.
-
-    Rollouts are about canaries; alerts without an environment are old ones, which were about canaries too.
-    """
+    """Returns the event's environment. If it has none: `canary` for rollouts and alerts, empty for a build."""
     about_canaries = event.type.startswith(("rollout.", "alert."))
     return extra(event, "environment") or (Environment.CANARY if about_canaries else "")
 
 
 def release_of(event: Event) -> str:
-    """Returns the id of the event's release, or empty. A rollout has the id of its release."""
+    """Returns the id of the event's release, or empty; the id of a rollout event is that of its release."""
     return event.id if event.type.startswith(("rollout.", "release.")) else extra(event, "release")
 
 
 def learned(contexts: ReleaseContexts, event: Event) -> dict[str, ReleaseContext]:
-    """Returns the contexts that the event changes, with the change applied."""
+    """Returns the updated context by its key, if it is a release event that changes one; else an empty mapping."""
     environment = extra(event, "environment")
     if not event.type.startswith("release.") or not environment:
         return {}
@@ -52,9 +49,8 @@ def learned(contexts: ReleaseContexts, event: Event) -> dict[str, ReleaseContext
 
 
 def addresses(contexts: ReleaseContexts, event: Event) -> list[str]:
-    """Returns the manifest's addresses: those in the event, else those of the environment's last release.
-
-    A build event has none before its manifest could be read: then an environment of its app supplies them.
+    """Returns the manifest's addresses: those in the event, else those of the environment's last release. For a build
+    event without an environment, those of any environment of the app that has a release.
     """
     environment = environment_of(event)
     for each in [environment] if environment else list(Environment):

@@ -1,4 +1,4 @@
-"""Silences: for a while, matching messages are recorded and not sent. They never stop an abort. Pure."""
+"""Models silences: while one is active, matching messages are recorded, not sent; aborts go on. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -12,9 +12,7 @@ LONGEST_S = 30 * 86400
 
 
 class SilenceBody(Model):
-    """Selects the messages to mute; every given field must match. With a rule it mutes alerts of that rule only,
-    without one every message.
-    """
+    """Request body of `POST /silences`. It mutes messages that match every given field; `rule` selects alerts."""
 
     app: AppName | None = None
     environment: Environment | None = None
@@ -52,8 +50,8 @@ def new_silence(silence_id: str, body: SilenceBody, now: datetime) -> Silence:
 
 
 def muting(silences: Iterable[Silence], app: str, environment: str, rule: str | None, now: datetime) -> Silence | None:
-    """Returns the active silence that mutes a message about the app's environment (and about an alert of `rule`), or
-    None.
+    """Returns the active silence that mutes a message about the app's environment, or None. `rule` is the alert's rule,
+    None for a message that is not about alerts.
     """
     for silence in silences:
         fits = (

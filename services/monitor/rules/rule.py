@@ -1,4 +1,4 @@
-"""Alert rules: which metric of a release they compare with which threshold, and whether a breach aborts a canary."""
+"""Defines alert rules: which metric of a release they compare with which threshold, and whether they abort a canary."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62
 
 
 class Metric(StrEnum):
-    """Names the metrics that a rule can compare: of one release in one environment; the worst instance counts."""
+    """Names the metrics for rules. Each describes one release in one environment by its worst instance."""
 
     ERROR_SHARE = "error_share"  # share of answers that are 5xx; a canary's is 0 where stable is half as bad
     LATENCY = "latency"  # the canary's p95 as a multiple of stable's; nothing on production
@@ -27,8 +27,8 @@ class Metric(StrEnum):
 
 
 class RuleBody(Model):
-    """An alert is pending from `threshold` on, fires once that lasted `for_s` seconds, and resolves when the value has
-    been at or below `clear` for `keep_firing_for_s` seconds.
+    """Request body of `PUT /rules/{name}`. An alert is pending while the metric is at or above `threshold`, fires after
+    `for_s` seconds, and resolves after `keep_firing_for_s` seconds at or below `clear`.
     """
 
     metric: Metric
@@ -52,7 +52,7 @@ class RuleBody(Model):
         return self
 
     def concerns(self, app: str, environment: Environment) -> bool:
-        """Returns whether the rule is enabled and applies to this app and environment."""
+        """Returns True if the rule is enabled and applies to this app and environment."""
         return self.enabled and self.app in (None, app) and self.environment in (None, environment)
 
 
@@ -96,8 +96,8 @@ class Reading:
 
 
 def is_breaching(rule: Rule, reading: Reading, firing: bool) -> bool | None:
-    """Returns whether the reading breaches the rule; a firing alert breaches until the value is at or below `clear`.
-    None means no data.
+    """Returns True if the reading breaches the rule, None if it has no data. For an alert that is already `firing`,
+    every value above `clear` is a breach.
     """
     if reading.value is None:
         return None

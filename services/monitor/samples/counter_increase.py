@@ -1,4 +1,4 @@
-"""Increase of a counter within a span, where a new instance continues the count of the one that it replaces. Pure."""
+"""Computes the increase of a counter within a time span; a new instance continues its predecessor's count. Pure."""
 
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -13,13 +13,12 @@ class _Counter:
     count: int
     read_at: datetime
     is_replaced: bool = False
-    """True if another instance has continued the count."""
+    """True if a newer instance continues the count."""
 
 
 class CounterIncrease:
-    """Counter increase over all instances of one release. The first reading only sets the baseline.
-
-    `kept`: how long an increase, and an instance without a reading, are remembered.
+    """Sums the increase of a counter over all instances of one release. The first reading only sets the baseline.
+    Increases, and the counts of instances that have gone, are kept for the time `kept`.
     """
 
     def __init__(self, kept: timedelta) -> None:
@@ -29,10 +28,8 @@ class CounterIncrease:
         self.read_at: datetime | None = None
 
     def record(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
-        """Records the counts of the running instances; `leaving` names those among them that are ill or draining.
-
-        Returns the instances to which an increase is attributed: the instance itself, or the predecessor that it
-        replaced.
+        """Records the counts of all running instances, by id; `leaving` are the ids of unhealthy or draining ones.
+        Returns an id for each increase: the instance's own, or that of its predecessor if the instance is new.
         """
         first, self.read_at = self.read_at is None, now
         staying = counts.keys() - set(leaving)
@@ -52,11 +49,11 @@ class CounterIncrease:
         return sources
 
     def knows(self, instance: str) -> bool:
-        """Returns whether the instance was read within the time `kept`."""
+        """Returns True if the instance was read within the time `kept`."""
         return instance in self._counters
 
     def within(self, span: timedelta, now: datetime) -> int:
-        """Returns the increase in the time `span` before `now`, at most as far back as `kept`."""
+        """Returns the sum of all increases in the time `span` before `now`; those older than `kept` are missing."""
         return sum(increase for at, increase in self._increases if at > now - span)
 
     def _increase(self, name: str, count: int, staying: Collection[str], first: bool) -> tuple[str, int]:
@@ -72,9 +69,8 @@ class CounterIncrease:
         return predecessor, count - replaced.count
 
     def _predecessor(self, count: int, staying: Collection[str]) -> str | None:
-        """Returns the instance that a new one most likely replaced, or None.
-
-        It prefers one that is gone over one that stays; a replacement without a fault has the same count.
+        """Returns the id of the instance that a new one with `count` most likely replaced, or None. Prefers one that is
+        not in `staying`, with a count one lower (after a failure) or the same (without one).
         """
         free = {name: own.count for name, own in self._counters.items() if own.count <= count and not own.is_replaced}
         for before in (count - 1, count):

@@ -1,4 +1,4 @@
-"""Downsampling: aggregates the samples of a time step into one row with minimum, maximum, mean and last value. Pure."""
+"""Aggregates the samples of a time step into one row with minimum, maximum, mean and last value. Pure."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ Measured = TypeVar("Measured", bound="Figures")
 
 
 class Spread(View):
-    """The distribution of one figure over a step. Averages hide spikes, so the maximum is kept too."""
+    """The distribution of one figure over a time step. Averages hide spikes, so the maximum is kept too."""
 
     min: float
     max: float
@@ -25,19 +25,17 @@ class Spread(View):
 
 
 class Rollup(View):
-    """A row of `count` samples of `of` (an instance or release) in the step that begins at `at`. A figure that no
-    sample had is left out; `sums` are totals of what each sample counts anew.
-    """
+    """A row: the aggregate of `count` samples of one instance or release over a time step."""
 
-    of: str
-    at: datetime
+    of: str = Field(description="Id of the instance or release.")
+    at: datetime = Field(description="Start of the time step.")
     count: int
-    figures: dict[str, Spread]
-    sums: dict[str, int] = Field({})
+    figures: dict[str, Spread] = Field(description="By name; a figure that no sample had is left out.")
+    sums: dict[str, int] = Field({}, description="Totals over the time step by name, such as `requests`.")
 
 
 class Figures(Protocol):
-    """A sample that can be downsampled: its time, its figures by name, and what it counts anew."""
+    """A sample that can be downsampled. `sums` are what it counted since the previous sample, by name."""
 
     @property
     def at(self) -> datetime: ...
@@ -48,12 +46,12 @@ class Figures(Protocol):
 
 
 def rolled(of: str, samples: Iterable[Measured], step_s: int) -> list[Rollup]:
-    """Returns one row for each `step_s` seconds that have samples; samples and rows are ordered oldest first."""
+    """Returns one row for each time step of `step_s` seconds with samples; samples and rows are oldest first."""
     return merged([_row(of, sample) for sample in samples], step_s)
 
 
 def merged(rows: Iterable[Rollup], step_s: int) -> list[Rollup]:
-    """Aggregates rows into rows of longer steps, in the order given (oldest first)."""
+    """Returns the rows aggregated to time steps of `step_s` seconds; both are ordered oldest first."""
     steps: dict[datetime, list[Rollup]] = {}
     for row in rows:
         steps.setdefault(start_of(row.at, step_s), []).append(row)
@@ -61,12 +59,12 @@ def merged(rows: Iterable[Rollup], step_s: int) -> list[Rollup]:
 
 
 def start_of(at: datetime, step_s: int) -> datetime:
-    """Returns the beginning of the step that contains `at`."""
+    """Returns the beginning of the time step that contains `at`."""
     return datetime.fromtimestamp(int(at.timestamp()) // step_s * step_s, UTC)
 
 
 def hours(since: datetime, until: datetime) -> list[int]:
-    """Returns the hours, counted since 1970, that the time from `since` to `until` touches."""
+    """Returns the hours, counted since 1970, that overlap the time from `since` to `until`."""
     return list(range(hour_of(since), hour_of(until) + 1))
 
 
@@ -75,9 +73,7 @@ def hour_of(at: datetime) -> int:
 
 
 def packed(rows: Iterable[Rollup]) -> str:
-    """Serializes the rows of one hour into one text: JSON, deflated, base64 (the client of the store reads
-    text only).
-    """
+    """Serializes the rows of one hour to text: deflated JSON in base64, as the Redis client reads only text."""
     lines = [
         [int(row.at.timestamp()), row.count, {name: _short(spread) for name, spread in row.figures.items()}, row.sums]
         for row in sorted(rows, key=lambda row: row.at)
@@ -86,7 +82,7 @@ def packed(rows: Iterable[Rollup]) -> str:
 
 
 def unpacked(of: str, text: str | None) -> list[Rollup]:
-    """Deserializes the rows that `packed` wrote, oldest first."""
+    """Deserializes what `packed` wrote for the instance or release `of`, oldest row first; empty for None."""
     if text is None:
         return []
     lines: list[Any] = json.loads(zlib.decompress(base64.b64decode(text)))
@@ -103,7 +99,7 @@ def unpacked(of: str, text: str | None) -> list[Rollup]:
 
 
 def replaced(old: Iterable[Rollup], new: Iterable[Rollup]) -> list[Rollup]:
-    """Merges old and new rows, oldest first; a new row replaces an old one of the same step."""
+    """Merges old and new rows, oldest first; a new row replaces an old one of the same time step."""
     rows = {row.at: row for row in (*old, *new)}
     return [rows[at] for at in sorted(rows)]
 
@@ -136,7 +132,7 @@ def _spread(parts: Sequence[Rollup], name: str) -> Spread:
 
 
 def _short(spread: Spread) -> list[float]:
-    """Returns one value instead of four where all are equal."""
+    """Returns minimum, maximum, mean and last value, or only one value if all are equal."""
     values = [_plain(value) for value in (spread.min, spread.max, spread.avg, spread.last)]
     return values[:1] if len(set(values)) == 1 else values
 

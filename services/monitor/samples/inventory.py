@@ -1,4 +1,4 @@
-"""Instances in the registry: which release is live in production, and how healthy the instances are. No clock."""
+"""Tracks the instances in the registry: which release is live in production, and how healthy instances are."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -13,10 +13,8 @@ Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
 
 
 class Inventory:
-    """The instances of every app, as the registry listed them last.
-
-    An empty, stale or silent registry ends nothing: the live release is remembered until another one is ready, or
-    `end()` removes it.
+    """Holds the instances of every app, as the registry last listed them. A release stays live while the registry is
+    empty or does not answer, until another one is ready or `end()` is called.
     """
 
     def __init__(self) -> None:
@@ -37,22 +35,20 @@ class Inventory:
         self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}
 
     def missed(self) -> None:
-        """Records that the registry gave no answer: the instances stay known, their health does not."""
+        """Records that the registry did not answer: the last instances are kept, and their health is unknown."""
         self.answers = False
         self._empty_since.clear()
 
     def remember(self, app: str, release: str) -> None:
-        """Sets the release that was last known to be live in production, unless a newer one is known already."""
+        """Sets the app's live release in production, unless one is known already."""
         self._live.setdefault(app, release)
 
     def end(self, release: str) -> None:
-        """Forgets the release as a live one: it has ended."""
+        """Removes the release, which has ended, as the live one."""
         self._live = {app: live for app, live in self._live.items() if live != release}
 
     def excuse(self, instance: str, now: datetime) -> None:
-        """Excludes the instance from the health check for 10 min: it had an OOM kill, and its limit can still be
-        raised.
-        """
+        """Excludes the instance from `health` for 10 min: it had an OOM kill, and its limit can still be raised."""
         self._excused[instance] = now
 
     def apps(self) -> set[str]:
@@ -64,7 +60,7 @@ class Inventory:
         return {app for app, tracks in self._instances.items() if tracks.get(Track.CANARY)}
 
     def live(self, app: str) -> str | None:
-        """Returns the watched release of production: the newest that is, or was last, ready."""
+        """Returns production's live release: the newest that is ready or, if none is, that was; None if unknown."""
         return self._live.get(app)
 
     def ready(self, app: str) -> set[str]:
@@ -78,8 +74,8 @@ class Inventory:
         return [record.id for record in own if record.state == InstanceState.READY]
 
     def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
-        """Returns how many of the release's instances are ill; 1 if production has had no instance in the registry for
-        5 s.
+        """Returns the number of the release's unhealthy or failed instances; 1 if production has had no instance in the
+        registry for 5 s. The value is None if nothing is known.
         """
         if not self.answers:
             return Reading(None, "the deployer does not answer")

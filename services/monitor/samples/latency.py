@@ -1,4 +1,4 @@
-"""Latency histograms: the requests between two readings, the share of slow ones, and a test for two shares. Pure."""
+"""Compares latency histograms: requests between two readings, shares of slow ones, a test of two shares. Pure."""
 
 import math
 
@@ -6,9 +6,7 @@ from shared.proxy_models import LatencyHistogram
 
 
 def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
-    """Returns the counts between two readings of one epoch. Other bounds than before mean that nothing had been counted
-    then.
-    """
+    """Returns the histogram of requests between two readings: `now` if `before` has other bounds, so was empty."""
     if before.le_ms != now.le_ms:
         return now
     return LatencyHistogram(
@@ -17,9 +15,7 @@ def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
 
 
 def share_above(histogram: LatencyHistogram, limit_ms: float) -> float:
-    """Returns the share of the requests (at least one) that took longer; they count as evenly distributed in a
-    bucket.
-    """
+    """Returns the share of requests (at least one) slower than `limit_ms`, interpolated within its bucket."""
     low, below = 0.0, 0
     for bound, count in zip(histogram.le_ms, histogram.counts, strict=True):
         if bound is None:
@@ -32,8 +28,8 @@ def share_above(histogram: LatencyHistogram, limit_ms: float) -> float:
 
 
 def excess_z(share: float, of: int, other_share: float, other_of: int) -> float:
-    """Returns by how many standard deviations the first share lies above the second, if both were draws of the same
-    distribution (pooled two-proportion z-test). 0 where both are 0 or both are 1.
+    """Returns how many standard deviations `share` (of `of` requests) lies above `other_share` if both are samples of
+    one distribution (pooled two-proportion z-test). 0 if both are 0 or both are 1.
     """
     pooled = (share * of + other_share * other_of) / (of + other_of)
     deviation = math.sqrt(pooled * (1 - pooled) * (1 / of + 1 / other_of))

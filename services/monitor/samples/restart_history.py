@@ -1,4 +1,4 @@
-"""Restarts and OOM kills of every release: how many lately, and whether more memory could have helped. No clock."""
+"""Counts restarts and OOM kills of every release, and tells kills that more memory could not have prevented."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ STAYING = frozenset({InstanceState.STARTING, InstanceState.READY})
 
 
 class RestartHistory:
-    """Counts restarts and OOM kills by release. The first reading only sets the baseline."""
+    """Counts restarts and OOM kills by release. The first reading of a release only sets the baseline."""
 
     def __init__(self) -> None:
         self._restarts: dict[str, CounterIncrease] = {}
@@ -23,7 +23,7 @@ class RestartHistory:
         self._killed: dict[str, tuple[datetime, str]] = {}
 
     def record(self, items: Iterable[InstanceStats], now: datetime) -> None:
-        """Records one answer of the deployer, which lists everything that runs."""
+        """Records the deployer's list of all running instances."""
         releases: dict[str, list[InstanceStats]] = {}
         for stats in items:
             releases.setdefault(stats.release, []).append(stats)
@@ -40,7 +40,7 @@ class RestartHistory:
         self._forget(now)
 
     def restore(self, past: Sequence[tuple[Watched, Sequence[Sample]]]) -> None:
-        """Restores the restarts that an earlier run stored, for releases that this run has not read yet."""
+        """Restores restarts from stored samples, for releases without a reading since the start."""
         counts_at: dict[tuple[datetime, str], dict[str, int]] = {}
         for instance, samples in past:
             if instance.release not in self._restarts:
@@ -56,12 +56,12 @@ class RestartHistory:
             self._killed[release] = (at, description)
 
     def killed(self, release: str, now: datetime) -> Reading | None:
-        """Returns 1 for a minute after such a kill, else None."""
+        """Returns a reading of 1 for a minute after the release had an OOM kill at its largest limit, else None."""
         at, description = self._killed.get(release, (now - OOM_COUNTS_FOR, ""))
         return Reading(1.0, description, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the restarts of all instances of the release within the last 10 min."""
+        """Returns the number of restarts of all instances of the release within the last 10 min."""
         increase = self._restarts.get(release)
         if increase is None:
             return Reading(None, "there is no sample")
@@ -77,7 +77,7 @@ class RestartHistory:
 
 
 def is_at_cap(stats: InstanceStats) -> bool:
-    """Returns whether the instance's memory limit is the largest that the manifest allows."""
+    """Returns True if the instance's memory limit is the largest that the manifest allows."""
     return stats.memory_limit >= stats.max_memory
 
 

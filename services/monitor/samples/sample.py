@@ -1,28 +1,27 @@
-"""Samples of an instance: raw counters in, CPU and memory figures out."""
+"""Computes samples of instances: CPU and memory figures from raw counters."""
 
 from dataclasses import dataclass
 from datetime import datetime
+
+from pydantic import Field
 
 from services.monitor.samples.downsampling import Rollup, Spread
 from shared.models import Environment, InstanceState, InstanceStats, View
 
 
 class Sample(View):
-    """One measurement of an instance: `cpu` in percent of one core (null in its first sample), `working_set` and
-    `memory_limit` in bytes, `memory` the share of the limit (0 to 1), `restarts` and `oom_kills` as the deployer counts
-    them.
-    """
+    """One measurement of an instance. `restarts` and `oom_kills` include those of the instances that it replaced."""
 
     at: datetime
-    cpu: float | None
-    working_set: int
-    memory_limit: int
-    memory: float
+    cpu: float | None = Field(description="Percent of one core; null in the first sample after a start.")
+    working_set: int = Field(description="Bytes.")
+    memory_limit: int = Field(description="Bytes.")
+    memory: float = Field(description="Working set as a share of the limit, 0 to 1.")
     restarts: int = 0
     oom_kills: int = 0
 
     def figures(self) -> dict[str, float | None]:
-        """Returns the figures by name, for `downsampling`."""
+        """Returns the figures by name, to be downsampled."""
         return {
             "cpu": self.cpu,
             "working_set": self.working_set,
@@ -37,7 +36,7 @@ class Sample(View):
 
 
 class Watched(View):
-    """An instance with its last sample."""
+    """Item of `GET /instances`: an instance with its last sample."""
 
     id: str
     app: str
@@ -51,16 +50,14 @@ class Watched(View):
 
 @dataclass(frozen=True)
 class Frame:
-    """The raw counters of an instance and when they were read; CPU use is the difference of two frames."""
+    """The raw counters of an instance at one time; CPU use is computed from two frames."""
 
     at: datetime
     stats: InstanceStats
 
 
 def sample(previous: Frame | None, frame: Frame) -> Sample:
-    """Computes the sample at `frame`. A restarted instance counts from 0 again: its CPU is None until the next
-    sample.
-    """
+    """Returns the sample at `frame`; `cpu` is None without a previous frame, or after a restart of the instance."""
     stats = frame.stats
     return Sample(
         at=frame.at,
@@ -84,7 +81,9 @@ def _cpu_percent(previous: Frame | None, frame: Frame) -> float | None:
 
 
 class SampleItem(Sample):
-    """The highest figures of a step; `spread` has minimum, mean and last where the step holds more than one sample."""
+    """Item of `GET /instances/{id}/samples`: the highest figures of a time step. `spread` has their minimum, mean and
+    last by name; null if the time step has one sample.
+    """
 
     spread: dict[str, Spread] | None = None
 

@@ -1,4 +1,4 @@
-"""Cache of instance samples: last counters, recent samples, silence of instances, and what Redis has not stored yet."""
+"""Caches samples of instances: last counters, recent samples, and what Redis has not stored yet."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ FIRST_LOAD_S = 2.0
 
 
 class SampleCache:
-    """Keeps samples in memory, written behind to Redis: only `flush()` and the first `load()` wait for Redis."""
+    """Keeps samples in memory and writes them behind to Redis; only `flush()` and the first `load()` wait for it."""
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
@@ -40,9 +40,7 @@ class SampleCache:
         self._loading = asyncio.Lock()
 
     def record(self, items: Iterable[InstanceStats], now: datetime) -> None:
-        """Records one answer of the deployer, which lists everything that runs. A missing instance counts as silent
-        from now on.
-        """
+        """Records the deployer's list of all running instances, read at `now`."""
         frames = {stats.id: Frame(now, stats) for stats in items}
         self._latest = {name: sample(self._frames.get(name), frame) for name, frame in frames.items()}
         self._frames = frames
@@ -59,7 +57,7 @@ class SampleCache:
 
     @property
     def answers(self) -> bool:
-        """True if the deployer answered the last time."""
+        """Returns True if the deployer answered the last time."""
         return self._answered_at is not None
 
     def stats(self) -> list[InstanceStats]:
@@ -67,21 +65,19 @@ class SampleCache:
         return [frame.stats for frame in self._frames.values()] if self.answers else []
 
     def recent(self, instance_id: str) -> list[Sample]:
-        """Returns the instance's samples of the last 5 min, oldest first, including an earlier run's; gaps
-        stay gaps.
-        """
+        """Returns the instance's samples of the last 5 min, oldest first, with those stored by an earlier process."""
         series = self._series.get(instance_id)
         return series.recent(self.sampled_at) if series and self.sampled_at else []
 
     def missed(self) -> None:
-        """Records that the deployer did not answer; that time does not count as an instance's silence."""
+        """Records that the deployer did not answer; this time does not count in `silence`."""
         self._answered_at = None
         self._absent.clear()
 
     # --- readings
 
     def silence(self, instances: Iterable[str], now: datetime) -> Reading:
-        """Returns the seconds for which the most silent of these instances gave no samples."""
+        """Returns the longest time, in seconds, that one of the instances is missing in the deployer's answers."""
         answered_at = self._answered_at
         if answered_at is None:
             return Reading(None, "the deployer does not answer")
@@ -104,8 +100,8 @@ class SampleCache:
         return self._highest(shares, "uses {:.0%} of its memory limit")
 
     def memory_at_cap(self, release: str, now: datetime) -> Reading:
-        """Returns the memory use where the limit is the largest that the manifest allows, else 0; 1 for a minute after
-        an OOM kill there.
+        """Returns the highest memory use, as a share of the limit, among instances whose limit is the manifest's
+        largest; 0 if there are none, 1 for a minute after an OOM kill of one.
         """
         killed = self.restart_history.killed(release, now)
         if killed is not None:
@@ -115,13 +111,13 @@ class SampleCache:
         return self._highest(shares, "uses {:.0%} of its largest memory limit")
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the restarts of all instances of the release within the last 10 min."""
+        """Returns the number of restarts of all instances of the release within the last 10 min."""
         if self._answered_at is None:
             return Reading(None, "the deployer does not answer")
         return self.restart_history.restarts(release, now)
 
     def _own(self, release: str) -> list[tuple[str, Sample]]:
-        """Returns the last samples of the release's instances by name; empty while the deployer does not answer."""
+        """Returns id and last sample of each of the release's instances; empty while the deployer is silent."""
         own = [name for name, frame in self._frames.items() if frame.stats.release == release]
         return [(name, self._latest[name]) for name in own] if self._answered_at else []
 
@@ -140,7 +136,7 @@ class SampleCache:
     # --- Redis
 
     async def load(self, now: datetime) -> None:
-        """Restores the last minutes that an earlier run stored. Raises RedisError."""
+        """Restores, once, the last minutes of samples that an earlier process stored. Raises RedisError."""
         async with self._loading:
             if self._loaded:
                 return
@@ -157,14 +153,14 @@ class SampleCache:
             self._loaded = True
 
     async def load_if_possible(self, now: datetime) -> None:
-        """Tries once, for at most 2 s, to restore from Redis before the first sample; else starts empty."""
+        """Calls `load()` once, for at most 2 s, before the first sample; if that fails, the cache starts empty."""
         if not self._tried:
             self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(now), FIRST_LOAD_S)
 
     async def flush(self) -> None:
-        """Stores what is not stored yet. Raises RedisError, and then keeps it for the next try."""
+        """Stores samples and rows that are not stored yet. Raises RedisError, and then keeps them for the next call."""
         if self.sampled_at is not None:
             await self.load(self.sampled_at)
         await self._unsaved.flush(self._store.add)

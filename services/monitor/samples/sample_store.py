@@ -1,4 +1,4 @@
-"""Store of samples and their rollups."""
+"""Stores samples and their rollups in Redis."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -17,12 +17,12 @@ ROLLUPS_TTL_S = 24 * 3600  # after the last row of the hour
 
 
 class SampleStore:
-    """Keeps samples for an hour and rows of a minute for 24 h, under these keys:
+    """Keeps samples for an hour, and rows (aggregates of one minute) for 24 h, under these keys:
 
     `monitor:samples:<instance>`, `monitor:traffic:<release>`: streams of Sample and TrafficSample; entry ids are sample
     times.
     `monitor:instance:<instance>`: the instance with its last sample.
-    `monitor:rollups:<instance or release>:<hour since 1970>`: rows of an hour, see `downsampling.packed`.
+    `monitor:rollups:<instance or release>:<hour since 1970>`: the rows of one hour, see `downsampling.packed`.
 
     Every method raises `redis.RedisError` when Redis is out of reach. Writes are idempotent and may be repeated.
     """
@@ -31,7 +31,7 @@ class SampleStore:
         self._redis = redis
 
     async def add(self, batch: Sequence[Watched]) -> None:
-        """Stores samples with their instances, oldest first."""
+        """Stores samples with their instances; `batch` is ordered oldest first."""
         latest = {item.id: item for item in batch}
         async with self._redis.pipeline(transaction=False) as pipe:
             for item in batch:
@@ -42,7 +42,7 @@ class SampleStore:
             _raise_first_error(await pipe.execute(raise_on_error=False))
 
     async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
-        """Stores samples of releases, oldest first."""
+        """Stores samples of releases; `batch` is ordered oldest first."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for item in batch:
                 _append(pipe, _traffic(item.release), item.sample)
@@ -51,7 +51,7 @@ class SampleStore:
             _raise_first_error(await pipe.execute(raise_on_error=False))
 
     async def add_rollups(self, batch: Sequence[Rollup]) -> None:
-        """Stores rows of a minute, replacing those of the same minute. One writer at a time."""
+        """Stores rows of one minute, replacing rows of the same minute. There must be only one writer."""
         if not batch:
             return
         rows: dict[tuple[str, int], list[Rollup]] = {}
@@ -84,7 +84,7 @@ class SampleStore:
         return [row for text in texts for row in unpacked(of, text) if since <= row.at <= until]
 
     async def knows(self, of: str, now: datetime) -> bool:
-        """Returns whether the store has samples of the instance or release, or rows of the last 24 h."""
+        """Returns True if the store has samples of the instance or release `of`, or rows of the last 24 h."""
         chunks = [_rollups(of, hour) for hour in hours(now - timedelta(seconds=ROLLUPS_TTL_S), now)]
         return bool(await self._redis.exists(_samples(of), _traffic(of), *chunks))
 
@@ -99,9 +99,8 @@ def _append(pipe: Any, stream: str, sample: Sample | TrafficSample) -> None:
 
 
 def _raise_first_error(answers: Iterable[Any]) -> None:
-    """Raises the first error, except for a sample that is stored already.
-
-    An id that is not above the last one is a sample stored by an earlier try whose answer was lost.
+    """Raises the first error, unless it says that a sample is stored already. Redis refuses an id that is not above the
+    last one: an earlier try stored the sample, and its answer was lost.
     """
     for answer in answers:
         stored_already = isinstance(answer, ResponseError) and "equal or smaller" in str(answer)

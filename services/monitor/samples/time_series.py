@@ -1,4 +1,4 @@
-"""Time series: the last minutes of one instance's or release's samples, and which of them are downsampled. Pure."""
+"""Keeps the last minutes of one instance's or release's samples, and downsamples each completed minute. Pure."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ RECENT = timedelta(minutes=5)
 
 
 class TimeSeries(Generic[Measured]):
-    """Samples of one instance or release, oldest first; a time without samples stays a gap."""
+    """Samples of the instance or release `of`, oldest first; a time without samples stays a gap."""
 
     def __init__(self, of: str) -> None:
         self._of = of
@@ -19,11 +19,11 @@ class TimeSeries(Generic[Measured]):
         self._rolled_to: datetime | None = None
 
     def add(self, sample: Measured) -> None:
-        """Appends a sample that is later than all before it."""
+        """Appends a sample, which must be later than all others."""
         self._samples.append(sample)
 
     def restore(self, older: Iterable[Measured]) -> None:
-        """Restores samples that an earlier run stored, except where this run has newer ones."""
+        """Restores samples that an earlier process stored, as far as they precede those of this process."""
         begin = self._samples[0].at if self._samples else None
         self._samples.extendleft(reversed([item for item in older if begin is None or item.at < begin]))
 
@@ -32,7 +32,7 @@ class TimeSeries(Generic[Measured]):
         return [sample for sample in self._samples if sample.at >= now - RECENT]
 
     def due(self, now: datetime) -> list[Rollup]:
-        """Returns rows for the minutes that are over and were not rolled up before; drops samples older than needed."""
+        """Returns rows for the minutes completed since the last call; drops samples older than 5 min."""
         ended = start_of(now, MINUTE_S)
         rolled_to = self._rolled_to
         self._rolled_to = ended
@@ -46,7 +46,7 @@ class TimeSeries(Generic[Measured]):
 
     @property
     def last_at(self) -> datetime:
-        """Time of the last sample; the series must not be empty."""
+        """Returns the time of the last sample; the series must not be empty."""
         return self._samples[-1].at
 
     @property

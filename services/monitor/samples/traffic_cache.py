@@ -1,4 +1,4 @@
-"""Cache of release traffic: samples computed from the proxy's counters, and what Redis has not stored yet."""
+"""Caches traffic samples of releases, computed from the proxy's counters, and what Redis has not stored yet."""
 
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ UNSAVED_MOST = 20_000
 
 
 class TrafficCache:
-    """Keeps traffic samples in memory; `flush()` writes them behind."""
+    """Keeps traffic samples in memory; `flush()` writes them to Redis."""
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
@@ -26,7 +26,7 @@ class TrafficCache:
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
     def record(self, traffic: TrafficView, now: datetime) -> None:
-        """Records one answer of the proxy. Counters of another epoch begin a new series of differences."""
+        """Records the proxy's counters and computes a sample every 2 s. A new epoch only sets a new baseline."""
         self._before = {release: before for release, before in self._before.items() if now - before.at < GAP}
         for figures in traffic.tracks.values():
             if release := figures.release:
@@ -49,7 +49,7 @@ class TrafficCache:
                 del self._series[release]
 
     async def flush(self) -> None:
-        """Stores what is not stored yet. Raises RedisError, and then keeps it for the next try."""
+        """Stores samples and rows that are not stored yet. Raises RedisError, and then keeps them for the next call."""
         for release in self._series.keys() - self._restored:
             await self._restore(release)
         self._restored &= self._series.keys()
@@ -57,7 +57,7 @@ class TrafficCache:
         await self._unsaved_rows.flush(self._store.add_rollups)
 
     async def _restore(self, release: str) -> None:
-        """Restores what an earlier run stored, so that the minute of a restart is rolled up as a whole."""
+        """Restores the release's samples of an earlier process, so that the row of the current minute is complete."""
         now = self._series[release].last_at
         older = await self._store.traffic(release, start_of(now - RECENT, MINUTE_S), now)
         if release in self._series:

@@ -1,7 +1,9 @@
-"""Traffic samples of a release: requests, errors and latencies between two readings."""
+"""Computes traffic samples of a release: requests, errors and latencies between two readings."""
 
 from dataclasses import dataclass
 from datetime import datetime
+
+from pydantic import Field
 
 from services.monitor.samples.downsampling import Rollup, Spread
 from services.monitor.samples.latency import since
@@ -11,22 +13,21 @@ from shared.proxy_models import LatencyHistogram, TrackTraffic
 
 
 class TrafficSample(View):
-    """`requests` and `errors` (answers of 500 and above) since the previous sample, also as rates per second. `p50_ms`
-    and so on: latencies in milliseconds, null without requests (Envoy reports them a moment later than it counts
-    requests).
+    """The traffic of a release since the previous sample. Latencies (`p50_ms` and so on) are in milliseconds, null
+    without requests; Envoy reports them a moment later than it counts requests.
     """
 
     at: datetime
     requests: int
-    errors: int
-    request_rate: float
-    error_rate: float
+    errors: int = Field(description="Answers with a status of 500 and above.")
+    request_rate: float = Field(description="Requests per second.")
+    error_rate: float = Field(description="Errors per second.")
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
 
     def figures(self) -> dict[str, float | None]:
-        """Returns the figures by name, for `downsampling`."""
+        """Returns the figures by name, to be downsampled."""
         return self.model_dump(include={"request_rate", "error_rate", "p50_ms", "p95_ms", "p99_ms"})
 
     def sums(self) -> dict[str, int]:
@@ -41,8 +42,8 @@ class ReleaseSample(View):
 
 
 class TrafficItem(TrafficSample):
-    """All requests and errors of a step, its highest rates and latencies; `spread` has minimum, mean and last where the
-    step holds more than one sample.
+    """Item of `GET /releases/{id}/samples`: all requests and errors of a time step, its highest rates and latencies.
+    `spread` has their minimum, mean and last by name; null if the time step has one sample.
     """
 
     spread: dict[str, Spread] | None = None
@@ -50,7 +51,7 @@ class TrafficItem(TrafficSample):
 
 @dataclass(frozen=True)
 class Counted:
-    """The counters of one release in one reading."""
+    """The proxy's counters of one release at one time."""
 
     at: datetime
     epoch: str
@@ -64,7 +65,7 @@ def counted(traffic: TrackTraffic, epoch: str, now: datetime) -> Counted:
 
 
 def traffic_sample(before: Counted, after: Counted) -> TrafficSample:
-    """Returns the sample at `after`; both readings are of one epoch, `before` is the earlier one."""
+    """Returns the traffic between two readings, which must be of one epoch."""
     seconds = (after.at - before.at).total_seconds()
     requests, errors = after.requests - before.requests, after.errors - before.errors
     latency = since(before.latency, after.latency)

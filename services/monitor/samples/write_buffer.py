@@ -1,4 +1,4 @@
-"""Write-behind buffer: keeps items while the store is out of reach, within bounds."""
+"""Buffers items for a store, up to a limit, while the store is out of reach."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ Item = TypeVar("Item")
 
 
 class WriteBuffer(Generic[Item]):
-    """Holds at most `most` items; the oldest are dropped first."""
+    """Holds at most `capacity` items; the oldest are dropped first."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -18,7 +18,7 @@ class WriteBuffer(Generic[Item]):
         del self._items[: -self._capacity]
 
     async def flush(self, write: Callable[[Sequence[Item]], Awaitable[None]]) -> None:
-        """Writes all items; if that raises, keeps them for the next try, so `write` must be idempotent."""
+        """Passes all items to `write`; if it raises, keeps them for the next call, so it must be idempotent."""
         batch, self._items = self._items, []
         try:
             await write(batch)

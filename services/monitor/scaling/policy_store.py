@@ -1,4 +1,4 @@
-"""Store of scaling policies and decisions."""
+"""Stores scaling policies and decisions in Redis."""
 
 import json
 from collections.abc import Sequence
@@ -20,24 +20,24 @@ DECISIONS_KEPT = 500
 class PolicyStore:
     """Uses three kinds of hashes: `monitor:policies` (`<app>:<environment>` → Policy),
     `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of
-    the newest entry and newest change).
+    the newest decision and the newest change).
 
-    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic. One process decides (the
-    monitor holds a lock on its home), so the caller numbers the entries, without a gap.
+    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic. The caller numbers an
+    environment's decisions without a gap: there is one writer, since the monitor locks its home.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def policies(self) -> list[Policy]:
-        """Returns the policies that were set."""
+        """Returns the policies that people have set."""
         return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
 
     async def put_policy(self, policy: Policy) -> None:
         await self._redis.hset(POLICIES, _field(policy.key), policy.model_dump_json())
 
     async def environments(self) -> list[EnvironmentKey]:
-        """Returns every environment that has decisions, by name."""
+        """Returns every environment that has decisions, sorted by name."""
         names: Any = await self._redis.hkeys(SCALING)
         pairs = (name.split(":") for name in names)
         return sorted((EnvironmentKey(app, Environment(environment)) for app, environment in pairs), key=str)
@@ -51,9 +51,8 @@ class PolicyStore:
         return Past(last, change)
 
     async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
-        """Stores a new entry, its event, and the final form of the entry before it (`before`), atomically.
-
-        Idempotent: it does nothing if the entry exists, so the event is published once. The last 500 entries of an
+        """Stores a new decision with its event, and the final form of the previous one (`before`), atomically.
+        Idempotent: it does nothing if the decision exists, so the event is published once. The last 500 decisions of an
         environment are kept.
         """
         key = EnvironmentKey(decision.app, decision.environment)
@@ -78,12 +77,12 @@ class PolicyStore:
         await self._redis.transaction(write, name)  # after a connection lost in the middle, what is stored decides
 
     async def update(self, decision: Decision) -> None:
-        """Replaces an existing entry, for example with its outcome. Idempotent."""
+        """Replaces an existing decision, for example to add its outcome. Idempotent."""
         name = _decisions(EnvironmentKey(decision.app, decision.environment))
         await self._redis.hset(name, str(decision.number), decision.model_dump_json())
 
     async def decisions(self, key: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
-        """Returns decisions, newest first, with a lower number than `before`."""
+        """Returns at most `limit` decisions, newest first; with `before`, only those with a lower number."""
         text: Any = await self._redis.hget(SCALING, _field(key))
         last = json.loads(text)["last"] if text else 0
         top = last if before is None else min(last, before - 1)

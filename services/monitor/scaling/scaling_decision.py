@@ -1,4 +1,4 @@
-"""A decision about an environment's memory limit: action, cause, inputs and outcome."""
+"""Models a decision about an environment's memory limit: action, cause, inputs and outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Action(StrEnum):
 
 
 class Cause(StrEnum):
-    """Names why the limit changes (the first five) or stays (the others)."""
+    """Names why the limit changes (the first five) or stays the same (the others)."""
 
     FULL = "full"
     FULL_SOON = "full_soon"
@@ -52,26 +52,22 @@ DECISION_TABLE: Table[DecisionState] = {
 
 
 class Input(View):
-    """The figures of one instance: sizes in bytes, `growth` in bytes per second (null: fewer than three samples),
-    `highest` its highest use within the policy's `idle_s`, `pressure` PSI's some avg10 in percent.
-    """
+    """The figures of one instance that a decision is based on."""
 
     id: str
-    working_set: int
-    limit: int
-    share: float
-    growth: float | None
-    highest: int
+    working_set: int = Field(description="Bytes.")
+    limit: int = Field(description="Memory limit, in bytes.")
+    share: float = Field(description="Working set as a share of the limit, 0 to 1.")
+    growth: float | None = Field(description="Bytes per second; null with too few samples.")
+    highest: int = Field(description="Highest working set within the policy's `idle_s`, in bytes.")
     oom_kills: int
-    pressure: float | None
+    pressure: float | None = Field(description="PSI `some avg10` in percent; null if unknown.")
     samples: int = Field(description="Number of samples within the last 5 min.")
 
 
 class Decision(View):
-    """One entry of an environment's decisions. `reason` is a sentence for people; `from` and `to` are bytes, equal
-    where nothing changes. Only changes have `state`, `outcome` (why it is in that state) and `settled_at` (since when).
-    Verdicts with the same `cause` and no change share one entry: `count` of them from `first_at` to `at`, with the
-    latest `inputs`.
+    """A decision about an environment's memory limit. Successive ones that change nothing for the same `cause` share
+    one entry, with the latest `inputs`.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
@@ -83,34 +79,34 @@ class Decision(View):
     release: str
     action: Action
     cause: Cause
-    reason: str
-    from_: int = Field(alias="from")
-    to: int
-    state: DecisionState | None = None
-    outcome: str = ""
-    settled_at: datetime | None = None
-    at: datetime
-    first_at: datetime
-    count: int = 1
+    reason: str = Field(description="A sentence for people.")
+    from_: int = Field(alias="from", description="Limit before, in bytes.")
+    to: int = Field(description="Limit after, in bytes; equal to `from` where nothing changes.")
+    state: DecisionState | None = Field(None, description="Null where nothing changes.")
+    outcome: str = Field("", description="Reason for the state.")
+    settled_at: datetime | None = Field(None, description="Time at which it was applied or given up.")
+    at: datetime = Field(description="Time of the last of `count` decisions.")
+    first_at: datetime = Field(description="Time of the first of `count` decisions.")
+    count: int = Field(1, description="Number of successive decisions in this entry.")
     inputs: list[Input] = Field(default_factory=list)
 
     @property
     def is_open(self) -> bool:
-        """True while the decision waits to be carried out."""
+        """Returns True while the change has been neither applied nor given up."""
         return self.state is DecisionState.DECIDED
 
 
 @dataclass(frozen=True)
 class ScalingVerdict:
-    """The result of one step of the scaling loop."""
+    """The policy's verdict about an environment, before it is numbered and stored."""
 
     action: Action
     cause: Cause
     reason: str
     from_: int
-    """Limit before, bytes."""
+    """Limit before, in bytes."""
     to: int
-    """Limit after, bytes."""
+    """Limit after, in bytes."""
     release: str
     inputs: Sequence[Input] = ()
 
@@ -120,13 +116,13 @@ class Past:
     """The earlier decisions about an environment that a new one depends on."""
 
     last: Decision | None = None
-    """The newest entry."""
+    """The newest decision."""
     change: Decision | None = None
-    """The newest entry with a change."""
+    """The newest decision that changes the limit."""
 
 
 def new_decision(key: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: datetime) -> Decision:
-    """Returns the next entry. The entries of an environment count up from 1."""
+    """Returns the verdict as a new decision; those of an environment are numbered from 1 without a gap."""
     number = past.last.number + 1 if past.last else 1
     return Decision(
         id=f"{key.app}-{key.environment}-{number}",
@@ -141,7 +137,7 @@ def new_decision(key: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: 
 
 
 def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> Decision | None:
-    """Returns the last entry counted once more, if this verdict has the same result without a change; else None."""
+    """Returns `last` with one more in `count`, if neither changes the limit and cause and release agree; else None."""
     if last is None or verdict.action is not Action.NONE or last.action is not Action.NONE:
         return None
     if (last.cause, last.release) != (verdict.cause, verdict.release):
@@ -151,10 +147,7 @@ def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> D
 
 
 def settled(decision: Decision, state: DecisionState, outcome: str, now: datetime) -> Decision:
-    """Closes an open decision: it was carried out, or will not be.
-
-    Raises IllegalTransition if it is closed already, ValueError if it changes nothing.
-    """
+    """Returns the change in its final `state`. Raises IllegalTransition if it has one, ValueError for no change."""
     if decision.state is None:
         raise ValueError(f"{decision.id} is not a change, so it has no outcome")
     state = transition(DECISION_TABLE, decision.state, state)
@@ -162,6 +155,6 @@ def settled(decision: Decision, state: DecisionState, outcome: str, now: datetim
 
 
 def scaling_event(decision: Decision) -> Event:
-    """Returns the event `scaling.decided`, published once for each change."""
+    """Returns the event `scaling.decided` about a decision that changes the limit."""
     same = {"app", "at", "id", "reason", "environment", "release", "action", "cause", "from_", "to", "inputs"}
     return Event.model_validate({"type": "scaling.decided", **decision.model_dump(mode="json", include=same)})

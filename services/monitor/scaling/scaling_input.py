@@ -1,4 +1,4 @@
-"""Input of a decision about memory: the instances of one environment's live release, and OOM kills."""
+"""Collects the input of a scaling decision: the instances of an environment's live release, and OOM kills."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ class EnvironmentKey:
 
 @dataclass(frozen=True)
 class ScalingInput:
-    """The figures of one instance."""
+    """The figures of one instance, with values derived from them."""
 
     stats: InstanceStats
     """The last counters."""
@@ -54,7 +54,7 @@ class ScalingInput:
         return self.stats.working_set / self.limit
 
     def last(self, count: int) -> Sequence[Sample]:
-        """Returns the last samples without a gap between them, at most `count`."""
+        """Returns the newest samples, at most `count`, oldest first, back to the first gap of more than 5 s."""
         running = self.samples[-1:]
         for sample in reversed(self.samples[-count:-1]):
             if (running[0].at - sample.at).total_seconds() > GAP_S:
@@ -63,9 +63,7 @@ class ScalingInput:
         return running
 
     def growth(self, count: int) -> float | None:
-        """Returns the growth in bytes per second over the last `count` samples taken while ready; None if there are
-        fewer.
-        """
+        """Returns the growth in bytes/s over the newest `count` samples taken while ready; None if there are fewer."""
         running = [sample for sample in self.last(count) if self.ready_at and sample.at >= self.ready_at]
         if len(running) < count or running[-1].at <= running[0].at:
             return None
@@ -73,7 +71,7 @@ class ScalingInput:
         return (running[-1].working_set - running[0].working_set) / seconds
 
     def covered_s(self, now: datetime) -> float:
-        """Returns the seconds up to now that samples cover without a gap."""
+        """Returns the number of seconds before `now` that samples cover without a gap."""
         since = now
         for sample in reversed(self.samples):
             if (since - sample.at).total_seconds() > GAP_S:
@@ -86,11 +84,11 @@ class ScalingInput:
         return (now - self.samples[-1].at).total_seconds() if self.samples else float("inf")
 
     def highest(self, since: datetime) -> int:
-        """Returns the highest use since then in bytes, including the last counters."""
+        """Returns the highest working set since `since`, in bytes."""
         return max([self.stats.working_set, *(item.working_set for item in self.samples if item.at >= since)])
 
     def killed_since(self, since: datetime) -> bool:
-        """Returns whether the instance had an OOM kill since then."""
+        """Returns True if the instance had an OOM kill since `since`."""
         return any(item.at >= since and item.oom_kills < self.stats.oom_kills for item in self.samples)
 
 
@@ -101,13 +99,13 @@ class Kill:
     instance: str
     release: str
     limit: int
-    """Its memory limit at that time, bytes."""
+    """Memory limit at the time of the kill, in bytes."""
     max_memory: int
-    """The largest limit that its manifest allows, bytes."""
+    """Largest limit that the manifest allows, in bytes."""
 
 
 class OomKill(View):
-    """The fields of the event `instance.failed` about an OOM kill; `memory_limit` and `max_memory` in bytes."""
+    """The fields of an `instance.failed` event about an OOM kill; `memory_limit` and `max_memory` are in bytes."""
 
     oom_killed: bool = False
     environment: Environment
@@ -117,8 +115,8 @@ class OomKill(View):
 
 
 def kill_of(event: Event, now: datetime) -> tuple[EnvironmentKey, Kill] | None:
-    """Returns the OOM kill in the event, if there is one; None if it is over a minute old: the counters show it
-    by now.
+    """Returns environment and OOM kill of an `instance.failed` event; None for any other event, and for a kill over a
+    minute ago, which the deployer's counters show by now.
     """
     if event.type != FAILED or not (event.model_extra or {}).get("oom_killed") or event.at <= now - NEWS:
         return None
@@ -133,13 +131,13 @@ def kill_of(event: Event, now: datetime) -> tuple[EnvironmentKey, Kill] | None:
 
 @dataclass(frozen=True)
 class LiveRelease:
-    """The state of one environment's live release."""
+    """The instances and OOM kills of one environment's live release."""
 
     release: str
     instances: Sequence[ScalingInput] = ()
     """Its instances that serve or start."""
     under_way: bool = False
-    """Another release is present, or no instance of this one serves yet."""
+    """True if another release has instances, or no instance of this one serves yet."""
     kills: Sequence[Kill] = ()
 
     @property
@@ -148,14 +146,13 @@ class LiveRelease:
 
     @property
     def limit(self) -> int:
-        """The largest memory limit of an instance, bytes; 0 without instances."""
+        """Returns the largest memory limit of its instances, in bytes; 0 without instances."""
         return max((instance.limit for instance in self.instances), default=0)
 
 
 def live_release(instances: Iterable[ScalingInput]) -> LiveRelease:
-    """Finds the live release of one environment among all its instances: the oldest that serves.
-
-    Draining and ended instances are ignored, and those without a limit. Release ids count up.
+    """Returns the live release among all instances of an environment: the oldest release that serves. Instances that
+    drain, have ended or have no memory limit are ignored. If no release serves, it is the oldest one.
     """
     present = [each for each in instances if each.stats.state in PRESENT and each.limit > 0]
     releases = sorted({each.stats.release for each in present}, key=lambda release: (len(release), release))
@@ -174,16 +171,15 @@ class OomKillCounter:
 
     oom_kills: int
     limit: int
-    """Its memory limit at that time, bytes."""
+    """Memory limit at that time, in bytes."""
 
 
 def count_kills(
     earlier: Mapping[str, OomKillCounter], instances: Iterable[ScalingInput]
 ) -> tuple[dict[str, OomKillCounter], list[Kill]]:
-    """Returns the counters after these readings of one release, and the kills since the `earlier` ones.
-
-    A new instance continues the counter of the one that it replaces: of those that are gone, the one with the highest
-    counter that is not above its own. Where none fits, the first reading only sets the baseline.
+    """Returns the counters by instance id after new readings of one release, and the kills since the `earlier` ones. A
+    new instance continues the counter of one that has gone: the highest that is not above its own. If there is none,
+    its first reading only sets the baseline.
     """
     present = {instance.id: instance for instance in instances}
     gone = {name: counter for name, counter in earlier.items() if name not in present}

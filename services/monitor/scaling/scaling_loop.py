@@ -1,8 +1,8 @@
-"""The scaling loop reads, decides, stores the decision, has the deployer apply it, stores the outcome.
+"""Runs the scaling loop: reads figures, decides, stores the decision, has the deployer apply it, stores the outcome.
 
-Nothing is changed without a stored decision (rule 7), so while Redis is away nothing is scaled, however urgent. That
-costs at most one instance, which the deployer replaces; an unrecorded change could neither be explained nor resumed by
-the next start. The reading goes on, and the first one after Redis is back decides.
+Nothing is changed without a stored decision, so nothing is scaled while Redis is out of reach, however urgent. That
+costs at most one instance, which the deployer replaces; an unrecorded change could be neither explained nor resumed
+after a restart. The first step after Redis is back decides on current figures.
 """
 
 import asyncio
@@ -53,14 +53,14 @@ class _EnvironmentState:
     """The loop's state for one environment."""
 
     past: Past | None = None
-    """None where the store has to be read again."""
+    """Earlier decisions; None if they must be read from the store again."""
     written_at: datetime | None = None
-    """Time at which the last entry was stored."""
+    """Time at which the last decision was stored."""
     runs: bool = True
-    """True if the deployer's last answer had instances of it."""
+    """True if the deployer's last answer had instances of the environment."""
     release: str = ""
     kill_counters: dict[str, OomKillCounter] = field(default_factory=dict)
-    """OOM kill counters by instance."""
+    """OOM kill counters by instance id."""
     kills: list[Kill] = field(default_factory=list)
     """OOM kills that no decision has considered yet."""
 
@@ -70,9 +70,8 @@ class _EnvironmentState:
 
 
 class Scaling:
-    """Decides about every environment with instances, independently of each other.
-
-    A failure in one affects no other (a deployer that hangs delays the next step by `CALL_S`).
+    """Decides about the memory limit of every environment that has instances. A failure in one environment affects no
+    other; a deployer that hangs delays the next step by `CALL_S` seconds.
     """
 
     def __init__(
@@ -87,11 +86,11 @@ class Scaling:
         self._resumed = False
 
     def killed(self, key: EnvironmentKey, kill: Kill) -> None:
-        """Records an OOM kill from an event; the next step handles it. Repeated reports of one kill have no effect."""
+        """Records an OOM kill from an event for the next step. Repeated reports of one kill have no effect."""
         self._environments.setdefault(key, _EnvironmentState()).kills.append(kill)
 
     async def step(self) -> None:
-        """Decides about each environment once. Raises the first error, after all had their turn."""
+        """Decides about each environment once. Raises the first error, after all environments were handled."""
         instances = self._by_environment()
         if not self._resumed:
             for key in await self._store.environments():
@@ -113,7 +112,7 @@ class Scaling:
                 raise outcome
 
     def _by_environment(self) -> dict[EnvironmentKey, list[ScalingInput]]:
-        """Returns the sampler's current figures by environment."""
+        """Returns the latest figures of all instances, by environment."""
         found: dict[EnvironmentKey, list[ScalingInput]] = {}
         ready = {}
         for stats in self._samples.stats():
@@ -143,7 +142,7 @@ class Scaling:
             raise
 
     def _count_kills(self, state: _EnvironmentState, live: LiveRelease) -> None:
-        """Records new OOM kills; after a start, those since the last stored entry."""
+        """Adds new OOM kills to `state`; for a release that is new to it, those since the last stored decision."""
         if not live.instances:
             return
         if state.release != live.release:
@@ -155,9 +154,8 @@ class Scaling:
         state.kills += kills
 
     async def _decide(self, key: EnvironmentKey, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> bool:
-        """Decides and records; returns False if the deployer could not say whether an OOM kill still counts.
-
-        Kills that are reported meanwhile stay for the next step.
+        """Decides and stores the decision; returns False if OOM kills cannot be judged, as the deployer does not
+        answer. Kills that are reported meanwhile are left to the next step.
         """
         assert state.past is not None
         considered = list(state.kills)
@@ -175,11 +173,9 @@ class Scaling:
         return True
 
     async def _unanswered(self, key: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
-        """Returns the kills that hit the live release at the limit that is wanted now; None if the deployer does not
-        answer.
-
-        A kill below that limit has been answered already, and the deployer itself raises the limit of a release that
-        starts.
+        """Returns the kills after which the limit has not been raised yet; None if the deployer does not answer. These
+        are kills of the live release at the desired limit or above. Kills of a release that starts are left out, since
+        the deployer itself raises its limit.
         """
         try:
             answer = await self._deployer.get(_path(key), timeout_s=CALL_S, repeatable=False)
@@ -191,9 +187,7 @@ class Scaling:
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
     async def _record(self, key: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
-        """Stores the verdict, a change together with its event. A repetition is counted in memory, and stored every 10
-        s.
-        """
+        """Stores the verdict, a change with its event. Repetitions are counted in memory and stored every 10 s."""
         assert state.past is not None
         now, past = self._clock(), state.past
         again = repeated(past.last, verdict, now)
@@ -211,11 +205,7 @@ class Scaling:
             log.info("%s: %s", key, verdict.reason)
 
     async def _carry_out(self, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> None:
-        """Applies the open decision, or closes it with a reason.
-
-        Where the deployer does not answer, the next step tries again: the call may arrive twice, and a restarted
-        monitor repeats it.
-        """
+        """Applies the open decision, or closes it with a reason; tries again in the next step without an answer."""
         assert state.past is not None and state.past.change is not None
         decision = state.past.change
         try:
@@ -229,7 +219,7 @@ class Scaling:
         log.info("%s is %s: %s", decision.id, final, outcome)
 
     async def _apply(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
-        """Asks the deployer to apply the decision; returns the outcome. Raises Problem for no answer or a 5xx."""
+        """Has the deployer apply the decision; returns final state and reason. Raises Problem for no answer or 5xx."""
         key = EnvironmentKey(decision.app, decision.environment)
         if decision.action is Action.DOWN:
             answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)

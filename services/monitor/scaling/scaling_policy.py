@@ -1,7 +1,6 @@
-"""The scaling policy: when an environment's memory limit is doubled or halved. Pure.
+"""Decides when an environment's memory limit is doubled or halved. Pure.
 
-The start at 64 MB that doubles under high use is the original's; the shares and times are this project's choice. Twice
-`down` stays below `up`, so that a halved limit is not doubled again by the same use.
+Twice `down` stays below `up`, so that a halved limit is not doubled again by the same use.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,24 +26,24 @@ MIB = 2**20
 
 
 class PolicyBody(Model):
-    """Shares of the limit from 0 to 1, durations in seconds. A missing field has its default."""
+    """Request body of `PUT /policies/{app}/{env}`. Shares are of the memory limit (0 to 1), durations in seconds."""
 
-    enabled: bool = Field(True, description="False: changes are recorded as decisions, and not made.")
+    enabled: bool = Field(True, description="False: changes are decided and recorded, but not made.")
     up: float = Field(
         0.85, gt=0, le=1, description="The limit is doubled once `samples` consecutive samples reach this share of it."
     )
     up_soon: float = Field(
-        0.75, gt=0, le=1, validate_default=True, description="The same, if growth reaches the limit within `horizon_s`."
+        0.75, gt=0, le=1, validate_default=True, description="Like `up`, if growth reaches the limit in `horizon_s`."
     )
     down: float = Field(
         0.40,
         gt=0,
         lt=1,
         validate_default=True,
-        description="The limit is halved if use stays below this share of half of it.",
+        description="The limit is halved if use stays below this share of the halved limit.",
     )
-    samples: int = Field(3, ge=2, le=10, description="Consecutive samples (2 s apart) that `up` and growth consider.")
-    horizon_s: float = Field(6, gt=0, le=60, description="Time within which growth must reach the limit.")
+    samples: int = Field(3, ge=2, le=10, description="Consecutive samples (2 s apart) that `up` and growth need.")
+    horizon_s: float = Field(6, gt=0, le=60, description="Time within which growth must reach it, for `up_soon`.")
     pressure: float = Field(
         10, gt=0, le=100, description="The limit is doubled from this memory pressure on: PSI `some avg10`, percent."
     )
@@ -94,7 +93,7 @@ def default_policy(key: EnvironmentKey) -> Policy:
 
 @dataclass(frozen=True)
 class _Proposal:
-    """A change that the figures ask for, before obstacles are checked; `most` is the manifest's maximum, bytes."""
+    """A change that the figures suggest, before obstacles are checked; `most` is the manifest's maximum, in bytes."""
 
     action: Action
     cause: Cause
@@ -109,12 +108,11 @@ class _Proposal:
 
 
 def decide(live: LiveRelease, policy: Policy, past: Past, now: datetime) -> ScalingVerdict:
-    """Decides about the memory limit that the instances of `live` share.
+    """Decides whether the memory limit that the instances of `live` share is doubled, halved or kept.
 
-    Up to twice the limit of the instance that needs it (at most its manifest's `max_memory`, never below what another
-    instance has): after an OOM kill, when it is full, soon full, or under memory pressure. Down to half of it (not
-    below `min_memory`) when use was low for `idle_s`. `past` holds earlier decisions: a refused or superseded change
-    delays the next one like an applied one.
+    It is doubled (at most to the manifest's `max_memory`) after an OOM kill, or when an instance is full, soon full or
+    under memory pressure. It is halved (at least to `min_memory`) when use was low for `idle_s`. A change in `past`
+    that was refused or superseded delays the next one like an applied one.
     """
     inputs = [_input(instance, policy, now) for instance in live.instances]
 
@@ -139,7 +137,7 @@ def decide(live: LiveRelease, policy: Policy, past: Past, now: datetime) -> Scal
 
 
 def outdated(decision: Decision, live: LiveRelease, policy: Policy, now: datetime) -> tuple[DecisionState, str] | None:
-    """Returns the final state and reason of an open decision that is obsolete; None: carry it out."""
+    """Returns final state and reason if the open decision must not be applied any more; None if it must."""
     limits = [instance.limit for instance in live.instances if live.release == decision.release]
     if not policy.enabled:
         return DecisionState.SUPERSEDED, "the policy was disabled meanwhile"
@@ -155,7 +153,7 @@ def outdated(decision: Decision, live: LiveRelease, policy: Policy, now: datetim
 
 
 def still_idle(decision: Decision, stats: Sequence[InstanceStats], policy: Policy) -> str | None:
-    """Returns why the current use forbids lowering the limit; None: it may be lowered."""
+    """Returns the reason why current use forbids the lower limit; None if it does not."""
     if not stats:
         return f"no instance of {decision.release} gives figures"
     top = max(stats, key=lambda item: item.working_set)
@@ -190,7 +188,7 @@ def _up(live: LiveRelease, policy: Policy) -> _Proposal | None:
 
 
 def _demands(instance: ScalingInput, policy: Policy) -> Iterator[tuple[Cause, str]]:
-    """Yields why the instance needs a higher limit."""
+    """Yields cause and reason for each condition that calls for a higher limit of the instance."""
     running, growth = instance.last(policy.samples), instance.growth(policy.samples)
     pressure = instance.stats.memory_pressure
     if len(running) == policy.samples and min(sample.working_set for sample in running) >= policy.up * instance.limit:
@@ -237,7 +235,7 @@ def _obstacle(
 def _not_idle(
     proposal: _Proposal, asks: str, live: LiveRelease, inputs: Sequence[Input], policy: Policy, now: datetime
 ) -> tuple[Cause, str] | None:
-    """Returns why the last `idle_s` seconds do not show that use is low."""
+    """Returns cause and reason if the last `idle_s` seconds do not prove that use was low; None if they do."""
     within = f"within {policy.idle_s:g} s"
     top = max(inputs, key=lambda item: item.highest)
     if top.highest >= policy.down * proposal.to:

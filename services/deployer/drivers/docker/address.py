@@ -1,7 +1,7 @@
-"""Chooses an instance's address on its network: one that no other container has, or would have if it ran. Pure.
+"""Chooses an instance's address on its network: one that no other container has, also none that is stopped. Pure.
 
-The engine gives addresses of the network's range (`IPRange`); this file gives the others, at random: Envoy may know a
-freed address for a while, and must not lead an app's visitors to another app.
+The engine itself assigns addresses in the network's `IPRange`; this file chooses from the others, at random. Envoy may
+use a freed address for a while, so an early reuse would lead an app's visitors to another app.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -12,15 +12,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AddressRange:
-    """The addresses from `first` to `last`, which the engine never gives by itself."""
+    """The addresses from `first` to `last`, which the engine never assigns by itself."""
 
     first: IPv4Address
     last: IPv4Address
     reserved: frozenset[IPv4Address] = frozenset()
-    """Addresses that no container may have: the gateway and auxiliary ones."""
+    """Addresses that no container may get: the gateway and auxiliary ones."""
 
     def choose(self, taken: Collection[IPv4Address], chance: float) -> IPv4Address | None:
-        """Returns an address that is not `taken`; None if all are. `chance`, from 0 to below 1, selects the start."""
+        """Returns an address not in `taken`; None if all are. `chance` (0 to below 1) selects the first candidate."""
         size = int(self.last) - int(self.first) + 1
         begin = int(chance * size)
         candidates = (self.first + (begin + step) % size for step in range(size))
@@ -28,9 +28,7 @@ class AddressRange:
 
 
 def free_range(network: Mapping[str, Any]) -> AddressRange | None:
-    """Returns the larger range of a network beside its `IPRange`, from the engine's inspection; None if it has no IPv4
-    `IPRange`, so that the engine may give any address to any container.
-    """
+    """Returns the larger address range outside the network's IPv4 `IPRange`; None if it has no `IPRange`."""
     for pool in network["IPAM"]["Config"] or []:
         given = pool.get("IPRange")
         if given and ":" not in given:
@@ -49,9 +47,7 @@ def _outside(pool: Mapping[str, Any]) -> AddressRange | None:
 
 
 def taken(containers: Iterable[Mapping[str, Any]], network: str) -> set[IPv4Address]:
-    """Returns the addresses of `containers` (the engine's list) on the network, also of those that do not run: such a
-    container has its address again when it is started.
-    """
+    """Returns the addresses on the network that `containers` (the engine's list) have, or get at their next start."""
     ends = [each["NetworkSettings"]["Networks"].get(network) or {} for each in containers]
     found = [end.get("IPAddress") for end in ends] + [(end.get("IPAMConfig") or {}).get("IPv4Address") for end in ends]
     return {IPv4Address(each) for each in found if each}

@@ -15,7 +15,7 @@ ASKED_AT_ONCE = 32
 
 
 class EngineConnection:
-    """A lazy connection to the engine that `environment` locates (`DOCKER_HOST` and its like)."""
+    """A lazy connection to the engine that `environment` names (`DOCKER_HOST` and similar variables)."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
@@ -49,9 +49,7 @@ class EngineConnection:
 
 @contextlib.contextmanager
 def engine_trouble(what: str) -> Iterator[None]:
-    """Translates the client's errors to DriverError (NoAnswer if the engine does not answer); `what` begins the
-    message. The client passes some errors of the connection on as OSError.
-    """
+    """Translates the client's errors to DriverError (NoAnswer if it gets no answer); `what` begins the message."""
     try:
         yield
     except APIError as error:
@@ -62,7 +60,7 @@ def engine_trouble(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unless_conflict() -> Iterator[None]:
-    """Suppresses the engine's answer 409."""
+    """Suppresses the error for the engine's answer 409."""
     try:
         yield
     except APIError as error:

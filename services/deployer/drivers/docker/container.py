@@ -21,21 +21,21 @@ SHUTDOWN_EXIT_CODES = (0, 137, 143, 255)
 
 @dataclass(frozen=True)
 class Stack:
-    """The owner of containers on an engine; objects of another stack's `id` are never touched."""
+    """One platform on an engine, which may host several; objects that another stack's `id` labels are never touched."""
 
     id: str
     network: str
-    """Name of the network that all its instances are on."""
+    """Name of the network of all its instances."""
 
     def container_name(self, instance_id: str) -> str:
-        """Returns the container's name, unique for each instance: the engine itself refuses a second copy."""
+        """Returns the container's name, which is unique, so that the engine refuses a second copy of an instance."""
         return f"slipway-{self.id}-{instance_id}"
 
     def volume_name(self, volume: VolumeMount) -> str:
         return f"slipway-{self.id}-{volume.app}-{volume.environment}-{volume.name}"
 
     def volume_labels(self, volume: VolumeMount) -> dict[str, str]:
-        """Returns the labels that identify a volume's owner; its name is ambiguous where names have hyphens."""
+        """Returns the labels that identify a volume's owner; names with hyphens make the volume's name ambiguous."""
         return {STACK: self.id, APP: volume.app, ENVIRONMENT: volume.environment}
 
     @property
@@ -44,16 +44,14 @@ class Stack:
 
     @property
     def instances(self) -> list[str]:
-        """Returns the labels that only its instances have: build's containers, and containers that a person runs from
-        an image, have the first only.
-        """
+        """Returns the labels that all its instances have; containers of builds lack the second one."""
         return [self.label, INSTANCE]
 
 
 def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
     """Returns the arguments that create the container. The image is named by its digest, since a tag may be moved.
-    Without `memswap_limit` the engine would allow as much swap again. `init` is needed, since an app without a handler
-    ignores SIGTERM as the first process.
+    Without `memswap_limit` the engine would allow as much swap again. Without `init`, an app that has no handler would
+    ignore SIGTERM as the first process.
     """
     app_labels = {label: spec.environment.get(name, "") for label, name in VARIABLE_OF_LABEL.items()}
     release = spec.environment.get("SLIPWAY_RELEASE", "")
@@ -84,10 +82,9 @@ def status_of(
     oom_kills: int,
     was_oom: bool | None,
 ) -> InstanceStatus:
-    """Returns the status of a container that has been started, from the engine's inspection. `shut_down_until` is the
-    last time at which the engine was started or the platform stopped. `oom_kills` is the number of kills seen in the
-    engine's events; `was_oom` says whether its end was one, None if that was not seen. The engine's own `OOMKilled` is
-    not enough: it stays true for any later end once a child was killed at the limit.
+    """Returns the status of a container from the engine's inspection. `shut_down_until` is the last start of the engine
+    or stop of the platform. `oom_kills` counts the kills seen in the engine's events; `was_oom` is True if one of them
+    ended it, None if unknown. The engine's own `OOMKilled` also stays true if a kill hit only a child.
     """
     state, labels = attributes["State"], attributes["Config"]["Labels"]
     running = bool(state["Running"])
@@ -113,7 +110,7 @@ def moment(engine_time: str) -> datetime:
 
 
 def has_started(attributes: Mapping[str, Any]) -> bool:
-    """Returns False for a container that was created but not started: the start was interrupted, or failed."""
+    """Returns False for a container that was created but never started, as the start was interrupted or failed."""
     return bool(attributes["State"]["Status"] != CREATED)
 
 
@@ -122,10 +119,9 @@ def memory_limit(attributes: Mapping[str, Any]) -> int:
 
 
 def engine_start(networks: Iterable[Mapping[str, Any]]) -> datetime | None:
-    """Returns the time of the engine's start, which it does not report: the creation of its network `bridge`. It makes
-    that anew at each start, after it has ended what was left of its containers (seen after SIGTERM and SIGKILL), unless
-    containers lived on (`live-restore`): what ended meanwhile then ended by itself. None if there is no such network
-    (`--bridge=none`).
+    """Returns the time at which the engine was started: the creation of its network `bridge`, which it makes anew at
+    each start; None without that network (`--bridge=none`). The start has ended older containers, except with
+    `live-restore`.
     """
     return next((moment(each["Created"]) for each in networks if each["Name"] == "bridge"), None)
 
@@ -138,8 +134,6 @@ def _address(attributes: Mapping[str, Any], network: str) -> str:
 
 
 def _was_shut_down(state: Mapping[str, Any], shut_down_until: datetime | None) -> bool:
-    """Returns True if the engine, its machine or the platform took the container down: it ended by `shut_down_until`,
-    with an exit code in SHUTDOWN_EXIT_CODES.
-    """
+    """Returns True if the container ended by `shut_down_until` with an exit code in SHUTDOWN_EXIT_CODES."""
     ended_before = shut_down_until is not None and moment(state["FinishedAt"]) <= shut_down_until
     return ended_before and state["ExitCode"] in SHUTDOWN_EXIT_CODES

@@ -1,4 +1,4 @@
-"""Runs instances as containers of a Docker Engine, on a network of the platform's own, without ports on the host."""
+"""Runs instances as containers of a Docker Engine, on the stack's own network, without published ports."""
 
 import asyncio
 import contextlib
@@ -51,9 +51,8 @@ ADDRESSES_TRIED = 5
 
 
 class DockerDriver:
-    """`Driver` for images. `environment` locates the engine (`DOCKER_HOST` and its like). All its state is in the
-    engine, by labels; the engine's events only refine it. `platform_stopped_at` returns the last time at which all
-    instances were stopped with the platform.
+    """`Driver` for artifacts that are images. `environment` names the engine (`DOCKER_HOST` and similar variables),
+    where labels hold all state. `platform_stopped_at` returns the time of the platform's last stop.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class DockerDriver:
         await asyncio.to_thread(self._verify, artifact)
 
     async def tidy(self, needed: Collection[Artifact]) -> None:
-        """Removes images that are not needed; the engine itself keeps logs within bounds."""
+        """Removes images that are not needed; the engine itself limits the size of logs."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
             await uncancellable(asyncio.to_thread(self._remove_images, images))
 
@@ -137,7 +136,7 @@ class DockerDriver:
         return stream
 
     def _find(self, instance_id: str) -> Container | None:
-        """Returns the instance's container, started or not; None if there is none, or if it is another stack's."""
+        """Returns the instance's container, started or not; None if this stack has none."""
         try:
             container = self._client().containers.get(self._stack.container_name(instance_id))
         except NotFound:
@@ -170,7 +169,7 @@ class DockerDriver:
             return self._status(container, None if container.attrs["State"]["Running"] else self._shut_down_until())
 
     def _begin(self, container: Container, spec: InstanceSpec) -> Container:
-        """Starts the container; if its address was taken meanwhile, makes it anew with another one."""
+        """Starts and returns the container; if its address is taken meanwhile, replaces it by one with another."""
         for _ in range(ADDRESSES_TRIED):
             try:
                 container.start()
@@ -205,7 +204,7 @@ class DockerDriver:
             remove_unneeded(self._client(), self._stack, needed, now())
 
     def _own(self, all_of_them: bool) -> list[Container]:
-        """Returns the stack's instances; one that is removed between listing and inspection is left out."""
+        """Returns the stack's instances: running ones, or `all_of_them`. Skips one that is removed meanwhile."""
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
         return self._client().containers.list(all=all_of_them, filters=filters, ignore_removed=True)
 
@@ -225,7 +224,7 @@ class DockerDriver:
         return max((each for each in (started, self._platform_stopped_at()) if each), default=None)
 
     def _signal(self, instance_id: str, signal: str) -> None:
-        """Signals the instance, unless it has ended, also meanwhile (a conflict). Raises UnknownInstance."""
+        """Signals the instance; does nothing if it has ended. Raises UnknownInstance."""
         with engine_trouble(f"{instance_id} cannot be stopped"):
             container = self._started(instance_id)
             if container.attrs["State"]["Running"]:
@@ -243,7 +242,7 @@ class DockerDriver:
         return text.removesuffix("\n").split("\n") if text else []
 
     def _usages(self, instance_ids: set[str]) -> dict[str, Usage]:
-        """Measures all instances concurrently: the engine's statistics take a second for each."""
+        """Measures the running instances concurrently: the engine's statistics take a second for each."""
         with engine_trouble("the containers cannot be listed"):
             running = [each for each in self._own(False) if each.labels[INSTANCE] in instance_ids]
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:

@@ -1,4 +1,4 @@
-"""Ends the containers of a whole stack."""
+"""Ends all containers of a stack."""
 
 import time
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ KILL_S = 5.0
 
 
 def stop_containers(stack: Stack, environment: Mapping[str, str], timeout_s: float) -> int:
-    """Sends SIGTERM to every instance of the stack, and SIGKILL to those left after `timeout_s` seconds; returns how
-    many ran. `environment` locates the engine (`DOCKER_HOST` and its like). Raises DriverError.
+    """Sends SIGTERM to every instance of the stack, and SIGKILL to those left after `timeout_s` seconds; returns the
+    number that ran. `environment` names the engine (`DOCKER_HOST` and similar variables). Raises DriverError.
     """
     connection = EngineConnection(environment)
     try:
@@ -36,7 +36,7 @@ def _running(connection: EngineConnection, stack: Stack) -> list[str]:
 
 
 def _signalled(connection: EngineConnection, stack: Stack, signal: str) -> int:
-    """Signals the stack's running instances and returns their number; one that has ended meanwhile is skipped."""
+    """Signals the stack's running instances; returns their number, without those that have ended meanwhile."""
     running = _running(connection, stack)
     for container in running:
         with unless_conflict():

@@ -16,7 +16,7 @@ REMEMBERED = 1000
 
 
 class Stream(Protocol):
-    """An endless stream of the engine's events; a lost connection ends it without an error."""
+    """An endless stream of the engine's events; it ends, without an error, when the connection is lost."""
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
 
@@ -24,9 +24,7 @@ class Stream(Protocol):
 
 
 class Deaths:
-    """Remembers the kills and the end of each container (by its id) since `follow`, for the last 1000 containers. One
-    thread writes, others read.
-    """
+    """Remembers kills and end of the last 1000 containers since `follow`. One thread may write while others read."""
 
     def __init__(self) -> None:
         self._kills: dict[str, int] = {}
@@ -35,7 +33,7 @@ class Deaths:
         self._since_ns: int | None = None
 
     def follow(self, since_ns: int) -> None:
-        """Marks the time, in ns since the epoch, from which events are complete."""
+        """Sets the time, in ns since the epoch, from which on no event is missing."""
         self._since_ns = since_ns
 
     def note(self, event: Mapping[str, Any]) -> None:
@@ -53,7 +51,7 @@ class Deaths:
         return self._kills.get(container, 0)
 
     def was_oom(self, container: str) -> bool | None:
-        """Returns whether a kill at its limit ended it; None if its end, or the second before it, was not observed."""
+        """Returns True if a kill at its limit ended the container; None if its end or the second before is unknown."""
         ended = self._ended_ns.get(container)
         if ended is None or self._since_ns is None or ended - self._since_ns < SAME_NS:
             return None
@@ -62,9 +60,7 @@ class Deaths:
 
 
 class EngineEventFollower:
-    """Calls `on_end`, in its own thread, at each end of a container and after each (re)connection. `connect` may raise
-    any error of the engine's client; it is retried every second.
-    """
+    """Calls `on_end`, in its own thread, at each end of a container and after each (re)connection."""
 
     def __init__(
         self, connect: Callable[[], Stream], deaths: Deaths, on_end: Callable[[], None], now_ns: Callable[[], int]
@@ -81,7 +77,7 @@ class EngineEventFollower:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread; waits for that at most 2 s."""
+        """Ends the thread; waits at most 2 s for that."""
         self._ending.set()
         if self._stream is not None:
             with contextlib.suppress(OSError):  # it was lost already

@@ -23,9 +23,9 @@ OWN = "slipway/"  # before every tag that build gives
 
 
 def is_unneeded(image: Mapping[str, Any], kept: Collection[str], now: datetime) -> bool:
-    """Returns True if an image of this stack may be removed, by the engine's inspection: it is not in `kept` (ids), was
-    not built within the last hour, and has no tag of a person's. The time of its tag is that of its last build; an
-    unchanged commit gives the same image with its first date.
+    """Returns True if the image may be removed: its id is not in `kept`, all its tags are the platform's, and it was
+    not built within the last hour. The last tagging counts as build, as an unchanged commit keeps the image's first
+    date.
     """
     tags = image.get("RepoTags") or []
     if image["Id"] in kept or not all(tag.startswith(OWN) for tag in tags):
@@ -35,7 +35,7 @@ def is_unneeded(image: Mapping[str, Any], kept: Collection[str], now: datetime) 
 
 
 def remove_unneeded(client: docker.DockerClient, stack: Stack, needed: Collection[str], now: datetime) -> None:
-    """Removes the stack's unneeded images; `needed` are ids. An image that is missing or in use (409) is skipped."""
+    """Removes the stack's images whose ids are not `needed`; skips one that is missing or in use (409)."""
     listed = client.api.images(filters={"label": stack.label})
     used = {container["ImageID"] for container in client.api.containers(all=True)}
     for image_id in {image["Id"] for image in listed}:

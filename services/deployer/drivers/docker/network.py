@@ -1,4 +1,4 @@
-"""Makes the network of the instances where it is missing, and gives the next instance its address on it."""
+"""Creates the network of the instances if it is missing, and gives the next instance an address on it."""
 
 import logging
 import random
@@ -21,8 +21,8 @@ TRIES = 10
 
 
 def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
-    """Returns the arguments that give the next container its address; empty where the engine chooses addresses. Makes a
-    missing network. Raises DriverError if no address is left.
+    """Returns the arguments that give a new container its address; empty if the engine assigns addresses. Creates the
+    network if it is missing. Raises DriverError if no address is left.
     """
     name = stack.network
     free = free_range(_found(client, name) or _made(client, stack))
@@ -36,19 +36,19 @@ def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
 
 
 def is_taken(error: APIError) -> bool:
-    """Returns True if a container was not started because another one has its address."""
+    """Returns True if the error says that another container has the address."""
     return "Address already in use" in str(error.explanation)
 
 
 def _found(client: docker.DockerClient, name: str) -> dict[str, Any] | None:
-    """Returns the network of exactly that name, or None: the engine's filter also finds longer names."""
+    """Returns the network with exactly this name, or None; the engine's filter also finds longer names."""
     return next((each.attrs for each in client.networks.list(names=[name]) if each.name == name), None)
 
 
 def _made(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
-    """Makes the network. Addresses can be chosen only in a subnet that was chosen too, which must be none of the
-    machine's. So the engine chooses one for a temporary network. If another network takes it first, the engine chooses
-    again, up to 10 times. Raises DriverError or APIError.
+    """Creates the network and returns it. Addresses can be chosen only in an explicit subnet, so the engine first
+    chooses a free one for a temporary network. If another network takes it meanwhile, repeats this up to 10 times.
+    Raises DriverError or APIError.
     """
     log.info("the network %s is created", stack.network)
     for attempt in range(1, TRIES + 1):

@@ -1,6 +1,6 @@
-"""Measures a container's memory and CPU: by its control group's files where readable, else by the engine's statistics.
+"""Measures a container's memory and CPU, from the files of its control group or else the engine's statistics.
 
-The files take 0.1 ms for each container; the engine's one-shot takes up to 1 s, and 2 s before version 20.10.
+Reading the files takes 0.1 ms for each container; the engine takes up to 1 s, and 2 s before version 20.10.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ class HostGroups:
         self._root = root
 
     def use(self, container_id: str) -> tuple[MemoryUse, float] | None:
-        """Returns the memory use and the CPU time in seconds; None if the files cannot be read or it has ended."""
+        """Returns memory use and CPU seconds; None if the files cannot be read or the container has ended."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             if (memory := self._group("memory", container_id)) is not None:
                 cpu = self._group("cpuacct", container_id)
@@ -29,8 +29,8 @@ class HostGroups:
         return None
 
     def _group(self, controller: str, container_id: str) -> Path | None:
-        """Returns the container's group, or None. Version 1 has a tree for each controller, version 2 one for all; the
-        engine names groups in two ways.
+        """Returns the container's group, or None. It knows both versions (1 has a tree for each controller, 2 one for
+        all) and both names that the engine gives groups.
         """
         names = (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope")
         found = (root / name for root in (self._root / controller, self._root) for name in names)
@@ -45,9 +45,7 @@ def _cpu_s(group: Path) -> float:
 
 
 def use_of(statistics: Mapping[str, Any], oom_kills: int) -> tuple[MemoryUse, float] | None:
-    """Returns memory use and CPU seconds from the engine's statistics, with the given `oom_kills`, which they lack.
-    None for an ended container, for which the engine gives a stub.
-    """
+    """Returns memory use and CPU seconds from the engine's `statistics`; None if the container has ended."""
     memory = statistics.get("memory_stats", {})
     if "usage" not in memory:
         return None

@@ -1,4 +1,4 @@
-"""Makes and checks volumes of a Docker Engine; none is ever removed. `volumes` is the Docker client's collection."""
+"""Creates and checks volumes of a Docker Engine; never removes one. `volumes` is the Docker client's collection."""
 
 from typing import Any
 

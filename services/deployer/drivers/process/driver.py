@@ -1,4 +1,4 @@
-"""Runs instances as processes of this machine. They share the platform's user: an app is not isolated from it."""
+"""Runs instances as processes under the platform's own user, so that apps are not isolated from it."""
 
 import asyncio
 import contextlib
@@ -39,9 +39,9 @@ LOG_BYTES = 8 * 2**20
 
 
 class ProcessDriver:
-    """`Driver` for processes. Only harmless variables of `platform_environment` are passed on. `groups` is the control
-    group in which each new instance gets its own; with None, a guard holds it to its memory limit. An instance keeps
-    the kind of limit that it was started with.
+    """`Driver` for artifacts that are directories. Of `platform_environment`, apps get only harmless variables. Each
+    new instance gets its own control group inside `groups`; with None, a guard loop enforces memory limits. An instance
+    keeps the kind of limit with which it was started.
     """
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
@@ -152,7 +152,7 @@ class ProcessDriver:
         return started
 
     def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
-        """Creates missing volumes; returns the path of each by the name of its environment variable. Raises OSError."""
+        """Creates missing volumes; returns their paths by name of environment variable. Raises OSError."""
         paths = {}
         for volume in spec.volumes:
             path = self._volumes / volume.app / volume.environment / volume.name
@@ -202,9 +202,7 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """Kills the instances that the guard reports. Each kill is recorded first, so that it counts as such even if
-        the deployer dies in between.
-        """
+        """Kills the instances that the guard reports; records a kill first, in case the deployer dies."""
         with self._records:
             running = [record for each in folders(self._root) if (record := each.read()) and record.runs()]
             exceeding = self._guard.exceeding(record for record in running if not record.group)
@@ -215,7 +213,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """Removes the memory limit of an ended instance; its number of kills is recorded first."""
+        """Records the number of kills of an ended instance, then removes its memory limit."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:
@@ -234,9 +232,7 @@ class ProcessDriver:
             shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:
-        """Copies and truncates long logs, since the process holds the file open; at full speed a few lines may be
-        lost.
-        """
+        """Copies and truncates long logs, as the process holds the file open; lines written in between are lost."""
         for folder in folders(self._root):
             with contextlib.suppress(FileNotFoundError):
                 if folder.log.stat().st_size > LOG_BYTES:

@@ -1,4 +1,4 @@
-"""Ends instances that run as processes: one, or all of a home."""
+"""Ends instances that run as processes: one, or all of a home (the platform's folder)."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ POLL_S = 0.05
 
 
 def remains(record: ProcessRecord) -> bool:
-    """Returns True if any process of the instance runs: its leader, or one that the leader left behind."""
+    """Returns True if any process of the instance still runs, even if its leader has ended."""
     return record.runs() or bool(marked_with(record.marker))
 
 
@@ -28,8 +28,8 @@ def kill(record: ProcessRecord) -> None:
 
 
 def _signal(record: ProcessRecord, number: signal.Signals) -> None:
-    """Sends the signal to the whole process group, and to the instance's processes outside the leader's session. The
-    group's id is safe to use while its leader runs.
+    """Sends the signal to the instance's process group while its leader runs (later the group's id may be reused), and
+    to its processes in other sessions.
     """
     leader = record.pid if record.runs() else None
     with contextlib.suppress(ProcessLookupError):
@@ -42,9 +42,9 @@ def _signal(record: ProcessRecord, number: signal.Signals) -> None:
 
 
 def stop_instances(home: Path, timeout_s: float) -> int:
-    """Ends every instance of the home when the whole platform stops, after the deployer has ended: SIGTERM to all,
-    SIGKILL to what is left after `timeout_s` seconds. Returns the number of instances that ran. Their records say that
-    the platform stopped them, so that the next deployer starts them again at once and counts no crash.
+    """Ends every instance of the home after the deployer has ended: SIGTERM to all, SIGKILL to what is left after
+    `timeout_s` seconds. Returns the number of instances that ran. Their records say that the platform stopped them, so
+    that the next deployer starts them again and counts no crash.
     """
     running = []
     for folder in folders(instances_root(home)):

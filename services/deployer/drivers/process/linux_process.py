@@ -21,11 +21,11 @@ class ProcessStat:
     state: str
     session: int
     start_ticks: int
-    """Start time since boot, in ticks: tells a process from a later one with the same pid, whatever the clock does."""
+    """Start time since boot, in ticks; tells the process from a later one with the same pid."""
     cpu_ticks: int
-    """CPU time in ticks, with children that have ended and were waited for."""
+    """CPU time in ticks, including children that have ended and were waited for."""
     resident: int
-    """Bytes."""
+    """Resident memory, in bytes."""
 
 
 def boot_id() -> str:
@@ -34,7 +34,7 @@ def boot_id() -> str:
 
 
 def process_stat(pid: int) -> ProcessStat | None:
-    """Returns the process's figures; None if it does not exist or is a zombie (a child's zombie is reaped)."""
+    """Returns the process's stat fields; None if it does not exist or is a zombie. Reaps a zombie child."""
     stat = _read(pid)
     if stat is not None and stat.state in "ZX":
         with contextlib.suppress(ChildProcessError):  # only if it is our own child does it wait for us
@@ -54,8 +54,8 @@ def _read(pid: int) -> ProcessStat | None:
 
 
 class Sessions:
-    """Finds the processes of given sessions repeatedly. A process that was in none of them at the last look cannot join
-    one, so it is not read again.
+    """Finds the processes of given sessions repeatedly. It does not read again a process that was in none of them the
+    last time, as no process can join a session later.
     """
 
     def __init__(self) -> None:
@@ -63,8 +63,8 @@ class Sessions:
         self._strangers: set[int] = set()
 
     def members(self, sessions: Collection[int]) -> dict[int, list[ProcessStat]]:
-        """Returns the processes of each session, by the session's id (its leader's pid); also zombies, whose CPU time
-        is their parent's only once it has waited for them.
+        """Returns the processes of each session by its id (the leader's pid). It includes zombies, since their CPU time
+        is added to their parent's only once that has waited for them.
         """
         if not self._sessions.issuperset(sessions):  # a member of a new session may have been taken for a stranger
             self._strangers = set()
@@ -81,7 +81,7 @@ class Sessions:
 
 
 def proportional_memory(members: Iterable[ProcessStat]) -> int:
-    """Returns the sum of proportional memory (PSS) in bytes; resident memory for a process whose PSS is unreadable."""
+    """Returns the sum of proportional memory (PSS) in bytes; resident memory counts where PSS is unreadable."""
     return sum(_proportional(stat) for stat in members)
 
 
@@ -94,6 +94,6 @@ def _proportional(stat: ProcessStat) -> int:
 
 
 def marked_with(marker: str) -> list[ProcessStat]:
-    """Returns the processes that carry `marker` (`NAME=value`) in their environment."""
+    """Returns the processes that have `marker` (`NAME=value`) in their environment."""
     name, _, value = marker.partition("=")
     return [stat for pid in marked_pids(name, value) if (stat := process_stat(pid)) is not None]

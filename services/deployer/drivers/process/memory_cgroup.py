@@ -1,4 +1,4 @@
-"""Limits memory by control groups, which the kernel enforces: one group for each instance, inside one for the home."""
+"""Limits memory by control groups, which the kernel enforces: one for each instance, inside one for the home."""
 
 import contextlib
 import hashlib
@@ -25,14 +25,14 @@ LEAVE_WITHIN_S = 1.0
 
 
 class CgroupLimits:
-    """`MemoryLimits` by control groups in `parent`; with None, only for instances that have their group already."""
+    """`MemoryLimits` by control groups in `parent`; with None, it makes none and only serves existing ones."""
 
     def __init__(self, parent: Path | None) -> None:
         self._parent = parent
 
     def make(self, instance_id: str, memory: int) -> Path | None:
-        """Makes the group of an instance before its start, with a limit of `memory` bytes. Returns the file into which
-        the first process must write its own pid before anything else; None without a parent.
+        """Makes the group of an instance before its start, with a limit of `memory` bytes. Returns the file to which
+        the instance's first process must write its pid before all else; None without a parent.
         """
         if self._parent is None:
             return None
@@ -63,8 +63,8 @@ class CgroupLimits:
 
 
 def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path, mounts: Path = MOUNTS) -> Path | None:
-    """Returns the control group for the groups of the home's instances; None if a guard must limit them. Raises
-    ValueError if `mode` is `cgroup` and no group can be written.
+    """Returns the control group in which instances' groups are made; None if a guard loop must limit them. Raises
+    ValueError if `mode` is `cgroup` and no group can be made.
     """
     if mode == "guard":
         return None
@@ -92,8 +92,8 @@ def remove_parents(home: Path) -> None:
 
 
 def parents_of(home: Path, mounts: Path = MOUNTS) -> list[Path]:
-    """Returns the home's possible control groups: one at the root of each hierarchy with the memory controller. The
-    name is derived from the home's path, so that the next process finds the same ones.
+    """Returns the paths of the home's control group, one for each mounted hierarchy with the memory controller. The
+    name is derived from the home's path, so that a new deployer finds it again.
     """
     name = f"slipway-{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:12]}"
     text = mounts.read_text() if mounts.exists() else ""
@@ -124,9 +124,7 @@ def _make_group(parent: Path, name: str, memory: int) -> Path:
 
 
 def _try(parent: Path) -> None:
-    """Makes, enters and removes a group as a start does: the kernel may refuse even where the folder is writable.
-    Raises OSError.
-    """
+    """Makes, enters and removes a group: the kernel may refuse that in a writable folder. Raises OSError."""
     group = parent / f"try-{os.getpid()}"
     try:
         _make_group(parent, group.name, TRIED_BYTES)
@@ -144,9 +142,7 @@ def _groups_in(parent: Path | None) -> list[Path]:
 
 
 def _remove(group: Path, within_s: float) -> None:
-    """Removes a group, retrying for `within_s` seconds: a killed process takes a moment to leave its group. A failure
-    is logged.
-    """
+    """Removes a group; retries for `within_s` seconds, until killed processes have left it. Logs a failure."""
     deadline = time.monotonic() + within_s
     while True:
         try:

@@ -1,5 +1,5 @@
-"""Limits memory without the kernel: a guard measures sessions and reports those that stay over their limit. Between two
-measurements an instance may take more.
+"""Limits memory without the kernel: a guard measures sessions repeatedly and reports those that stay over their limit.
+In between, an instance may use more.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ LOOKS_ALLOWED = 1
 
 
 class GuardLimits:
-    """`MemoryLimits` of whole sessions. The driver records a kill before it kills."""
+    """`MemoryLimits` by a guard, which reports instances to kill; the driver records each kill, then kills."""
 
     def __init__(self) -> None:
         self._sessions = Sessions()
@@ -26,9 +26,7 @@ class GuardLimits:
         return MemoryUse(proportional_memory(members), record.oom_kills)
 
     def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        """Returns the instances to kill: those over their limit in two measurements in a row. Call it about twice a
-        second with all running ones.
-        """
+        """Returns instances over their limit in two calls in a row; call it twice a second with all running ones."""
         by_session = {record.pid: record for record in records if record.pid is not None}
         members = self._sessions.members(by_session)
         over = [record for pid, record in by_session.items() if _is_over(record, members[pid])]
@@ -43,9 +41,8 @@ class GuardLimits:
 
 
 def _is_over(record: ProcessRecord, members: list[ProcessStat]) -> bool:
-    """Returns True if the session's proportional memory (PSS) is over the limit: memory that processes share (code, a
-    forked server's data) is resident in each of them and must count once. PSS is read only if the resident sum is over
-    the limit.
+    """Returns True if the session's proportional memory (PSS), which counts shared pages once, is over the limit. It is
+    read only if the sum of resident memory is over the limit, which is cheaper to read.
     """
     resident = sum(stat.resident for stat in members)
     return resident > record.memory and proportional_memory(members) > record.memory

@@ -1,4 +1,4 @@
-"""Defines the interface that holds an instance's processes to its memory limit: a control group, or else a guard."""
+"""Defines the interface that limits the memory of an instance's processes: by a control group, or else a guard."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -9,14 +9,14 @@ from services.deployer.drivers.process.record import ProcessRecord
 
 
 class MemoryLimits(Protocol):
-    """Limits the memory of instances. All calls block and are idempotent; their state is in the record and in the
-    kernel, so a new object continues where the last one stopped. `remove` is the last call. They raise OSError where
-    the machine refuses.
+    """Limits the memory of instances. Calls block, are idempotent, and raise OSError if the machine refuses. All state
+    is in the record and the kernel, so a new object continues the old one's work. `remove` is the last call for an
+    instance.
     """
 
     def change(self, record: ProcessRecord, memory: int) -> None:
-        """Changes the limit to `memory` bytes; the caller updates the record afterwards. Raises DriverError if the
-        instance cannot be held to that.
+        """Changes the limit to `memory` bytes; the caller then updates the record. Raises DriverError if the instance
+        uses too much or the kernel refuses.
         """
         ...
 

@@ -10,21 +10,20 @@ FIRST, LAST = 20_000, 29_999
 
 
 class NoPort(OSError):
-    """All ports of the range are taken."""
+    """Raised if all ports of the range are taken."""
 
 
 class PortPicker:
-    """Picks ports round-robin, so that one is reused as late as possible: a stale endpoint must not lead visitors to
-    another app. The file `position` keeps the position across restarts; a new one begins at random.
+    """Picks ports round-robin, so that a freed port is reused as late as possible: a stale endpoint must not lead an
+    app's visitors to another app. The file `position` remembers the last port across restarts; without it, the start is
+    random.
     """
 
     def __init__(self, position: Path) -> None:
         self._position = position
 
     def pick(self, taken: Collection[int]) -> int:
-        """Returns a port that is not in `taken` and can be bound. Raises NoPort if there is none, OSError if `position`
-        cannot be written.
-        """
+        """Returns a port that is not `taken` and can be bound. Raises NoPort, or OSError from writing `position`."""
         for _ in range(LAST - FIRST + 1):
             port = self._next()
             if port not in taken and is_free(port):

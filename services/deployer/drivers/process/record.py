@@ -16,11 +16,11 @@ SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large
 
 
 class ProcessRecord(BaseModel):
-    """The record of an instance, written before the process is started (without `pid`) and again after."""
+    """The record of an instance, written before its process is started (without `pid`) and again afterwards."""
 
     id: str
     marker: str
-    """`NAME=value` in the environment of every process of the instance, and of no other home's."""
+    """`NAME=value` in the environment of this instance's processes only."""
     port: int
     memory: int
     """Memory limit in bytes."""
@@ -29,11 +29,11 @@ class ProcessRecord(BaseModel):
     pid: int | None = None
     start_ticks: int | None = None
     group: str = ""
-    """The control group that enforces the limit; empty if there is none."""
+    """Path of the control group that enforces the limit; empty if there is none."""
     oom_kills: int = 0
-    """Number of kills at the limit that the group does not report (any more)."""
+    """Number of kills at the memory limit, as far as they were recorded; the group may report more."""
     stopped: bool = False
-    """True if the platform ended it."""
+    """True if it was stopped together with the platform."""
 
     def runs(self) -> bool:
         stat = process_stat(self.pid) if self.pid and self.boot_id == boot_id() else None
@@ -42,7 +42,7 @@ class ProcessRecord(BaseModel):
 
 class InstanceFolder:
     """The folder of an instance: `record.json`, `exit_code` (written by the shim), `log` and `log.1`, HOME and TMPDIR,
-    and `app`, its working directory. That is a copy, so that the app's writes leave the artifact unchanged.
+    and `app`, its working directory: a copy, so that writes of the app leave the artifact unchanged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,8 +56,8 @@ class InstanceFolder:
         self._record = path / "record.json"
 
     def make(self, artifact: Path) -> None:
-        """Creates the folder with a fresh copy of the artifact; idempotent while no process runs there. `.venv` and
-        `node_modules` are linked, not copied. Raises OSError.
+        """Creates the folder with a fresh copy of the artifact, in which `.venv` and `node_modules` are links. May be
+        repeated while no process runs there. Raises OSError.
         """
         for folder in (self.home, self.tmp):
             folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class InstanceFolder:
         fresh.replace(self._record)
 
     def read(self) -> ProcessRecord | None:
-        """Returns the record; None if there is none, or if the process that it announces was never started."""
+        """Returns the record; None if there is none, or if its process was never started."""
         try:
             record = ProcessRecord.model_validate_json(self._record.read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValidationError):
@@ -95,7 +95,7 @@ class InstanceFolder:
 
     def status(self, oom_kills: Callable[[ProcessRecord], int]) -> InstanceStatus | None:
         """Returns the instance's status; None if there is no record. `oom_kills` returns the number of kills of an
-        ended instance. When the whole session ends at once, the shim writes no exit code.
+        ended instance. The exit code is unknown if the shim died too, unless there were kills.
         """
         record = self.read()
         if record is None:
@@ -129,6 +129,6 @@ def instances_root(home: Path) -> Path:
 
 
 def folders(root: Path) -> Iterator[InstanceFolder]:
-    """Yields the folders of all instances of a home, also those whose record cannot be read."""
+    """Yields the folders of all instances below `root`, also those without a readable record."""
     if root.is_dir():
         yield from (InstanceFolder(path) for path in sorted(root.iterdir()) if path.is_dir())

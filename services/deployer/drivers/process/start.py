@@ -1,4 +1,4 @@
-"""Starts an instance as processes: a shim of two shells, and the environment of its app."""
+"""Starts an instance as processes, in a shim of two shells that records the exit code."""
 
 import os
 import subprocess
@@ -35,9 +35,7 @@ def spawn(
     cgroup_procs: Path | None,
     inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the shim and returns the record with its process. It writes to `cgroup_procs` to enter its control group,
-    if it has one. Raises OSError.
-    """
+    """Starts the shim, in the group of `cgroup_procs` if given; returns the record with `pid`. Raises OSError."""
     artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
