@@ -2,6 +2,7 @@
 
 import ast
 import fnmatch
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -154,3 +155,22 @@ def test_settings_are_read_at_one_place(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     made = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Settings"]
     assert not made, f"{relative(path)} makes Settings()"
+
+
+@pytest.mark.parametrize(
+    "package",
+    [path for path in PACKAGES if len(relative(path).parts) == 3 and path.parts[-3] == "services"],
+    ids=name_of,
+)
+def test_a_packages_docstring_names_the_packages_that_it_imports(package: Path) -> None:
+    service, text = package.parent, " ".join((package / "__init__.py").read_text().split())
+    others = {
+        relative(other).parts[2]
+        for path in package.rglob("*.py")
+        for other in own_imports(path)
+        if other.is_relative_to(service) and other.parent != service
+    } - {package.name}
+    may = re.search(r"May import (.*?)(?:\. |$)", text)
+    named = set(re.findall(r"`(\w+)", may[1])) if may else set()
+
+    assert "every other package" in text or others <= named, f"{sorted(others - named)} is imported, and not named"

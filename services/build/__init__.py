@@ -1,9 +1,9 @@
 """Builds apps: takes pushes, runs a commit's steps, judges it by gates, and hands its artifact to the deployer.
 
-Packages in import order; each imports only packages above it (but `executors/*/` also `system` and `reports`):
+Packages in import order; each imports only packages above it (but `executors/docker/` also `reports`):
   logs        build logs: masking, splitting into lines, following
-  executors   how steps run and artifacts are made: the port, `process/` and `docker/`
   system      commands, pipes, sandboxed tools, safe removal, background tasks
+  executors   how steps run and artifacts are made: the port, `process/` and `docker/`
   git         repositories, smart HTTP, hooks, fetching, limits of a commit
   reports     JUnit, Cobertura, LCOV and SARIF
   gates       figures against thresholds: metrics, baselines, flaky tests

@@ -1,4 +1,4 @@
 """Starts builds: by a push, by a gated push before git accepts it, by a fetch of the app's source.
 
-May import `builds`, `forges`, `git`, `logs`, `queue` and `system`. Imported by `api` and `main`.
+May import `builds`, `forges`, `git`, `logs` and `queue`. Imported by `api` and `main`.
 """
