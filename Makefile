@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DOCS   := $(VENV)/docs
 JOBS   ?= 2# tests at a time; more than cores make deadlines of real parts pass
-PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 UNIT   := tests/unit tests/test_architecture.py
 
 .DEFAULT_GOAL := help

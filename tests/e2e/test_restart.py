@@ -13,8 +13,6 @@ from stack.clients.probe_client import tracks_of_new_visitors, wait_for
 from stack.local.local_stack import LocalStack, end_launcher, settings_on_free_ports, start_launcher
 from tests.support.stack.cadence import CADENCE, WATCH_S
 
-pytestmark = pytest.mark.xdist_group("restart")  # on a stack of its own
-
 
 def test_what_ran_runs_again_after_a_stop_of_the_platform(tmp_path: Path) -> None:
     home = Path(tempfile.mkdtemp(prefix="slipway-restart-"))

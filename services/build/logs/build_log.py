@@ -162,7 +162,7 @@ class BuildLogs:
             log.close()
 
     def say(self, build: str, line: str) -> None:
-        """Appends one line of the platform to a build's log."""
+        """Appends a message of the platform, not of a step, to the build's log. `build` is an id."""
         with self.open(build) as log:
             log.say(line)
 

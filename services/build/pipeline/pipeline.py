@@ -149,7 +149,7 @@ class Pipeline:
         return GateResult(name="steps", passed=False, reason=f"{failed.name} {end.failure}")
 
     async def _previous(self, workspace: Workspace) -> dict[str, float]:
-        """Returns gate → figure of the branch's last judged build."""
+        """Returns the figures of the branch's last build whose gates were evaluated, by gate."""
         branch = workspace.branch
         if branch is None:
             return {}

@@ -40,8 +40,9 @@ class EnvironmentDetail(View):
 
 
 async def environment_view(store: Store, environment_id: EnvironmentId) -> EnvironmentDetail:
-    """Returns the environment with its live release or, if there is none, the starting or pending one. If there is none
-    of these, the newest release's manifest gives the defaults. Raises NotFound if nothing was ever released or set.
+    """Returns the environment with its live release or, if there is none, the starting or pending one. Unset memory
+    and replicas are those of its manifest, or of the newest release's. Raises NotFound if the environment never had
+    a release, a variable or a secret.
     """
     stored = await store.load(environment_id)
     ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]

@@ -19,10 +19,12 @@ class NotYet(Exception):
 
 
 class Proxy(Protocol):
-    """Defines the port to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
+    """Defines the interface to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
 
     async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
-        """Makes the proxy read the registry; returns Envoy's new routes by instance id. Others get no visitors."""
+        """Makes the proxy read the registry. `body` holds hosts and health path (`SyncRequest`). Returns the state of
+        each instance in Envoy's routes, by id; an instance that is missing there gets no visitors.
+        """
         ...
 
     async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:

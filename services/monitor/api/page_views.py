@@ -42,7 +42,8 @@ class EnvironmentRow:
 
 
 def by_environment(instances: Sequence[Watched], highest: Mapping[str, Sample], now: datetime) -> list[EnvironmentRow]:
-    """Groups instances by app and environment, production first, with only the newest three that run no more."""
+    """Returns a row for each app and environment, production first. Each shows its running instances and the last three
+    that ended. `highest` maps an instance to its largest sample of the last hour."""
     found: dict[tuple[str, bool, Environment], EnvironmentRow] = {}
     for instance in instances:
         key = (instance.app, instance.environment is not Environment.PRODUCTION, instance.environment)

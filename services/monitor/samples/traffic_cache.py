@@ -26,7 +26,9 @@ class TrafficCache:
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
     def record(self, traffic: TrafficView, now: datetime) -> None:
-        """Records the proxy's counters and computes a sample every 2 s. A new epoch only sets a new baseline."""
+        """Records the proxy's counters and computes a sample every 2 s. The first counters after a restart of
+        Envoy or a release (a new epoch) give no sample; later counters are compared with them.
+        """
         self._before = {release: before for release, before in self._before.items() if now - before.at < GAP}
         for figures in traffic.tracks.values():
             if release := figures.release:

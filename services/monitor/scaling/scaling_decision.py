@@ -147,7 +147,9 @@ def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> D
 
 
 def settled(decision: Decision, state: DecisionState, outcome: str, now: datetime) -> Decision:
-    """Returns the change in its final `state`. Raises IllegalTransition if it has one, ValueError for no change."""
+    """Returns the decision with its final state and outcome. Raises IllegalTransition if its state is final
+    already, and ValueError if it decided to change nothing.
+    """
     if decision.state is None:
         raise ValueError(f"{decision.id} is not a change, so it has no outcome")
     state = transition(DECISION_TABLE, decision.state, state)

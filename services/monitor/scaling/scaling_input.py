@@ -146,7 +146,7 @@ class LiveRelease:
 
     @property
     def limit(self) -> int:
-        """Returns the largest memory limit of its instances, in bytes; 0 without instances."""
+        """Returns the largest memory limit of the release's instances, in bytes; 0 without instances."""
         return max((instance.limit for instance in self.instances), default=0)
 
 

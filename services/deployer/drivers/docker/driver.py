@@ -107,7 +107,7 @@ class DockerDriver:
         await asyncio.to_thread(self._verify, artifact)
 
     async def tidy(self, needed: Collection[Artifact]) -> None:
-        """Removes images that are not needed; the engine itself limits the size of logs."""
+        """Removes images that are not in `needed`. Leaves logs alone, for the engine limits their size."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
             await uncancellable(asyncio.to_thread(self._remove_images, images))
 
