@@ -38,7 +38,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return ByFixtures(config, log)
 
 
-class ByFixtures(LoadScopeScheduling):
+class ByFixtures(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives one worker all tests that share fixtures: those of a file, and those on one stack, which is started once.
 
     xdist's own groups cannot do it: since pytest 9.2 a test's id is read-only, and xdist writes the group into it.
