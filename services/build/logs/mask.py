@@ -30,8 +30,8 @@ class Mask:
         return "".join([*kept, text[done:]]) if kept else text
 
     def cut(self, text: str) -> int:
-        """Returns the last place at which the unfinished `text` may be cut without cutting through a hidden text,
-        including one that is only half there."""
+        """Returns the last place at which the unfinished `text` may be cut without cutting through a value that
+        is to be masked, also one of which only the beginning has come."""
         last = max(0, len(text) - self.longest)
         return next((end for start, end in self._places(text) if start < last < end), last)
 

@@ -86,7 +86,7 @@ class StepRunner:
         return replace(end, excerpt=domain.excerpt(log.tail()))
 
     async def skip(self, step: Step, reason: str) -> None:
-        """Records the step as skipped. Raises Stopped."""
+        """Records the step as skipped. Raises Stopped if the build is to end."""
         self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
         line, now = self._log.lines, self._recorder.now()
         await self._recorder.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))

@@ -36,7 +36,7 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 
 async def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ends the session of a process from `start`: SIGTERM, after a second SIGKILL. Waits even when cancelled."""
+    """Ends the session of a process that `start` returned: SIGTERM, SIGKILL 1 s later. Waits even when cancelled."""
     await uncancelled(_terminate(process))
 
 

@@ -10,7 +10,7 @@ HEADROOM = 0.8
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """The memory use of one instance."""
+    """One reading of an instance's memory: what it uses, and what the kernel has counted."""
 
     working_set: int
     """Bytes."""

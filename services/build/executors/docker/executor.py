@@ -72,8 +72,8 @@ class _Ready:
 
 
 class DockerExecutor:
-    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` is the result of
-    `container_side`, `stack` keeps the objects of platforms apart that share an engine."""
+    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds
+    the variables that every step gets, `stack` keeps the objects of platforms apart that share an engine."""
 
     builds_images = True
 

@@ -32,7 +32,8 @@ class CgroupLimits:
 
     def make(self, instance_id: str, memory: int) -> Path | None:
         """Makes the group of an instance before its start, with a limit of `memory` bytes. Returns the file to which
-        the instance's first process must write its pid before all else; None without a parent.
+        the instance's first process must write its pid before all else; None if the machine has no
+        group to make it in, and then no limit.
         """
         if self._parent is None:
             return None
