@@ -63,6 +63,7 @@ class RegistrySync:
             hosts = self._hosts(app, request.hosts)
             route = self._control.routes.get(app) or Route(app=app, hosts=hosts, health=request.health)
             self._observe(route.model_copy(update={"hosts": hosts, "health": request.health}), records, request.health)
+            self._drop_replaced()
         deadline = time.monotonic() + CONFIRM_S
         clusters = await self._control.confirm(app, CONFIRM_S, healthy=True)
         if await self._remove_drained(app):
@@ -78,7 +79,10 @@ class RegistrySync:
                 await self._count_leaving(app, records)
                 self._observe(self._control.route(app), records, None)
 
-        await for_each(self._control.routes, observe_app)
+        try:
+            await for_each(self._control.routes, observe_app)
+        finally:
+            self._drop_replaced()
 
     async def drain_step(self) -> None:
         """Removes endpoints that have drained. Needs no Redis."""
@@ -111,14 +115,13 @@ class RegistrySync:
         route = route.model_copy(update={"endpoints": endpoints})
         if route.ready(Track.STABLE) and not any(other.catch_all for other in self._control.routes.values()):
             route = route.model_copy(update={"catch_all": True})
-        before = self._control.routes.get(route.app)
         self._control.put(route)
-        if before is None or before.endpoints != route.endpoints:
-            self._drop_replaced(route)
 
-    def _drop_replaced(self, newest: Route) -> None:
-        claimed = frozenset(e.address for track in Track for e in newest.ready(track) if e.recorded)
-        for route in list(self._control.routes.values()):
+    def _drop_replaced(self) -> None:
+        """Removes the endpoints of every app whose address belongs to another instance now."""
+        routes = list(self._control.routes.values())
+        claimed = frozenset(e.address for route in routes for track in Track for e in route.ready(track) if e.recorded)
+        for route in routes:
             endpoints = {track: without_replaced(route.endpoints[track], claimed) for track in Track}
             self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
