@@ -25,7 +25,7 @@ OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a place says of its tests: those of `unit` are unit tests, those with a whole stack slow."""
+    """Marks tests by their folder: those in `unit` as unit tests, those with a whole stack as slow."""
     for item in items:
         top = item.path.relative_to(TESTS).parts[0]
         if top in STACKS:

@@ -56,7 +56,7 @@ def chrome() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def profiles(stack: LocalStack, chrome: Browser) -> Iterator[Profiles]:
-    """By screen and scheme."""
+    """Yields browser profiles by screen and colour scheme."""
     with contextlib.ExitStack() as closing:
         yield {
             (screen, scheme): closing.enter_context(profile(chrome, stack.token, screen, scheme))

@@ -37,7 +37,7 @@ def build(engine: "DockerClient", stack: Stack) -> Build:
 
 @pytest.fixture
 def remove(engine: "DockerClient", stack: Stack) -> Callable[..., None]:
-    """What housekeeping removes an hour later."""
+    """Returns a function that removes images as housekeeping does an hour later."""
     from services.deployer.drivers.docker.images import remove_unneeded
 
     def remove(*needed: str, at: datetime | None = None) -> None:

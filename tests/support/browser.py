@@ -55,7 +55,7 @@ class Window:
 def profile(
     running: Browser, token: str, screen: str, scheme: Scheme, *, scripts: bool = True
 ) -> Iterator[BrowserContext]:
-    """What windows share: screen, cache, and the login with the token as the password of HTTP Basic."""
+    """Yields what windows share: screen, cache, and the login with the token as the password of HTTP Basic."""
     width, height = SCREENS[screen]
     context = running.new_context(
         viewport={"width": width, "height": height},

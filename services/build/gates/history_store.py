@@ -31,8 +31,9 @@ class HistoryStore:
         return [PastRun.model_validate_json(text) for text in texts]
 
     async def record(self, app: str, run: PastRun, put: Sequence[Quarantine], drop: Sequence[str]) -> None:
-        """In one transaction adds `run`, stores the quarantines `put` and removes those of the tests `drop`. An earlier
-        run of the same build and step is merged into `run`."""
+        """Adds `run`, stores the quarantines `put` and removes those of the tests `drop`, in one transaction. An
+        earlier run of the same build and step is merged into `run`.
+        """
         runs = f"build:runs:{app}"
         kept: Any = await self._redis.lrange(runs, 0, -1)
         async with self._redis.pipeline(transaction=True) as pipe:

@@ -1,4 +1,4 @@
-"""What a stack says of the held home: the questions, and the comparison of two sets of answers."""
+"""Asks a stack about the held home, and compares two sets of answers."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -132,7 +132,7 @@ class Simulation:
         )
 
     def _reconcile(self) -> None:
-        """As the reconciler does, and sometimes only the half of it."""
+        """Carries out a plan as the reconciler does, and sometimes only half of it."""
         for _ in range(ROUNDS):
             world = self._world()
             if changes := plan(world, LIMITS, self.now):

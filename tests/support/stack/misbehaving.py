@@ -27,7 +27,7 @@ class Request:
 
 @dataclass
 class Reply:
-    """What the server does: sends `data`; with `close` it then closes the connection without announcing it."""
+    """Holds the bytes that the server sends; with `close` it then closes the connection without announcing it."""
 
     data: bytes
     close: bool = False

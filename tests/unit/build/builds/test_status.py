@@ -1,4 +1,4 @@
-"""What a forge is verdicts_of of a build, stage by stage, and how each forge wants it."""
+"""A forge gets a status for each stage of a build, in the form that it wants."""
 
 from typing import Any
 
