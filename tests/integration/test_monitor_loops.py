@@ -296,6 +296,27 @@ async def test_an_answer_that_makes_no_sense_does_not_keep_other_apps_from_being
     assert monitor.alert("errors:notes-r9").abort == AbortState.WANTED
 
 
+async def test_traffic_of_one_app_that_cannot_be_read_keeps_no_other_from_being_watched(
+    monitor: Monitor, world: World
+) -> None:
+    world.others = {"another": {"app": "another", "release": None, "tracks": "garbled"}}
+    await monitor.second()
+    await monitor.second(canary=(30, 30))
+    assert [abort["evidence"]["rule"] for abort in world.aborts] == ["errors"]
+    assert "cannot be read" in (monitor.evaluator.proxy_problem or "")
+
+
+@pytest.mark.parametrize("answer", [{"items": [{}], "next": None}, {"items": "garbled", "next": None}])
+async def test_traffic_that_cannot_be_read_at_all_leaves_health_watched(
+    monitor: Monitor, world: World, answer: dict[str, Any]
+) -> None:
+    world.traffic_answer = answer
+    world.instances["notes-r9-1"] = "unhealthy"
+    await monitor.second()
+    assert [abort["evidence"]["rule"] for abort in world.aborts] == ["health"]
+    assert "cannot be read" in (monitor.evaluator.proxy_problem or "")
+
+
 async def test_with_the_deployer_down_a_known_canary_is_still_watched(monitor: Monitor, world: World) -> None:
     await monitor.second()
     world.down = {"deployer"}

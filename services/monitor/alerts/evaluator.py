@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.traffic_window import Window
 from services.monitor.rules.rule import Metric, Reading, Rule
@@ -25,6 +27,7 @@ Answer = TypeVar("Answer")
 Readings = dict[Metric, Callable[[], Reading]]
 CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again, and waits for no old answer
 PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # for apps without a canary; steps are never quite on time
+UNREADABLE = "the proxy's traffic figures cannot be read; proxy and monitor must be of one version"
 CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
 
 
@@ -76,8 +79,8 @@ class Evaluator:
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
         not_due = {app for app, at in self._evaluated_at.items() if now - at < PRODUCTION_INTERVAL} - with_canary
         if due := apps - not_due:
-            problem = await self._read_traffic(due)
-            await _all(self._evaluate(app, app in with_canary, problem) for app in due)
+            problems = await self._read_traffic(due)
+            await _all(self._evaluate(app, app in with_canary, problems.get(app)) for app in due)
 
     async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
         """Evaluates the health rules at once, after the event that an instance of the release is unhealthy or has
@@ -146,19 +149,30 @@ class Evaluator:
             self._evaluate_canary(app)
             self._evaluate_production(app)
 
-    async def _read_traffic(self, due: set[str]) -> str | None:
-        """Reads the traffic of the apps in `due`; returns the reason if the proxy does not answer, else None."""
+    async def _read_traffic(self, due: set[str]) -> dict[str, str]:
+        """Reads the traffic of the apps in `due`; returns, by app, why there is none. One app's figures that cannot be
+        read keep no other app from being watched.
+        """
         try:
             answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
+            items = {item["app"]: item for item in Page[dict[str, Any]].model_validate(answer).items}
         except Problem as problem:
-            return problem.detail
-        views = {view.app: view for view in Page[AppTraffic].model_validate(answer).items if view.app in due}
-        for app in due - views.keys():
-            self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
-        for app, view in views.items():
+            return dict.fromkeys(due, problem.detail)
+        except (ValidationError, KeyError):
+            return dict.fromkeys(due, UNREADABLE)
+        problems: dict[str, str] = {}
+        for app in due:
+            if app not in items:
+                self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
+                continue
+            try:
+                view = AppTraffic.model_validate(items[app])
+            except ValidationError:
+                problems[app] = UNREADABLE
+                continue
             self._windows.setdefault(app, Window()).add(view, self._clock())
             self._traffic.record(view, self._clock())
-        return None
+        return problems
 
     async def _read_rollout(self, app: str) -> str | None:
         """Reads the app's rollout; without an answer, keeps the last state and returns the reason, else None."""

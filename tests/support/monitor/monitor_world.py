@@ -62,6 +62,7 @@ class World:
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # instance → what else its stats say
     slow_ms: dict[str, float] = field(default_factory=dict)  # track → latency of each of its requests
     sampled: bool = True
+    traffic_answer: dict[str, Any] | None = None  # instead of everybody's traffic
     aborts: list[dict[str, Any]] = field(default_factory=list)
     abort_answers: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -84,7 +85,7 @@ class World:
             case "/traffic":
                 others = [{"app": app, **other} for app, other in self.others.items() if "tracks" in other]
                 items = [{"app": "notes", **self._traffic()}, *others]
-                return httpx.Response(200, json={"items": items, "next": None})
+                return httpx.Response(200, json=self.traffic_answer or {"items": items, "next": None})
             case "/registry":
                 return httpx.Response(200, json={"services": [], "instances": self._registry()})
             case "/apps/notes/rollout":
