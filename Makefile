@@ -31,13 +31,13 @@ logs: ## follow the logs of the stack in containers
 check: lint ## before a commit, in half a minute: ruff, mypy, the layout, the quick unit tests
 	$(PYTEST) -q -m "not slow" $(UNIT)
 
-test-unit: $(VENV)/dev ## every unit test and the layout, in a minute: no engine, no Envoy, no network, no root
+test-unit: $(VENV)/dev ## every unit test and the layout, in some 80 s: no engine, no Envoy, no network, no root
 	$(PYTEST) $(UNIT)
 
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root
 	$(PYTEST) -m "not docker and (unit or smoke or not slow)"
 
-test-all: $(VENV)/dev ## every test, in twenty minutes; with Docker, Chromium, Node and root none is skipped
+test-all: $(VENV)/dev ## every test, in some 22 minutes; with Docker, Chromium, Node and root none is skipped
 	$(PYTEST) --durations=30
 
 soak: $(VENV)/dev ## the long forms, in an hour: longer outages, more kills, pushes and releases, a slower leak, also in containers
