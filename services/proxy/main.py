@@ -74,11 +74,10 @@ def build_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
-        with contextlib.suppress(RedisError):  # else the loop `save` does it as soon as Redis answers
-            await control.load()
-        async with http, admin_http:
+        async with redis, http, admin_http:
+            with contextlib.suppress(RedisError):  # else the loop `save` does it as soon as Redis answers
+                await control.load()
             yield
-        await redis.aclose()
 
     return create_app(
         "proxy",

@@ -90,10 +90,11 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with resources(), at_the_end(at_end), running(all_loops):
-            yield
-        with contextlib.suppress(RedisError):
-            await registry.withdraw(record)
+        async with resources():  # with them ends the client of Redis, which would connect anew
+            async with at_the_end(at_end), running(all_loops):
+                yield
+            with contextlib.suppress(RedisError):
+                await registry.withdraw(record)
 
     app = FastAPI(
         title=f"Slipway {service}",

@@ -1,5 +1,6 @@
 """What every service has from `create_app`."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from redis.exceptions import ConnectionError
 from shared.config import SharedSettings
 from shared.errors import Invalid
 from shared.registry import Registry
+from shared.store import connect
 from shared.web.app import create_app
 
 pytestmark = pytest.mark.anyio
@@ -112,3 +114,16 @@ async def test_docs_and_their_files_are_served_from_here(tmp_path: Path, redis: 
     assert "//cdn" not in page.text
     assert (page.status_code, script.status_code) == (200, 200)
     assert escape.status_code == 404
+
+
+async def test_a_service_that_has_ended_holds_no_connection_to_redis(
+    tmp_path: Path, redis: Redis, redis_socket: Path
+) -> None:
+    own = connect(f"unix://{redis_socket}?db=0")
+    settings = SharedSettings.model_validate({"home": tmp_path, "token": "t"})
+    app = create_app("build", settings, Registry(own), description="Trial.", routers=[], resources=lambda: own)
+    async with app.router.lifespan_context(app):
+        while not await Registry(redis).services():
+            await asyncio.sleep(0.01)
+    assert await Registry(redis).services() == [], "it has withdrawn"
+    assert len(await redis.client_list()) == 1, "only the test's own"
