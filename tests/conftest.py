@@ -1,12 +1,10 @@
-"""Real parts for tests: a Redis-protocol server for each worker, an empty database for each test. How tests share the
-machine, where several workers run them.
+"""Real parts for tests: a Redis-protocol server for each worker, an empty database for each test. Which tests one
+worker runs.
 """
 
-import fcntl
 import subprocess
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 from redis.asyncio import Redis
@@ -18,9 +16,8 @@ from shared.store import connect
 from tests.support.ports import free_port, wait_for_port
 
 TESTS = Path(__file__).parent
-TURN = pytest.StashKey[IO[str]]()
 STACKS = ("compose", "e2e")
-OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py")
+OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py", "test_told.py", "test_memory.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
@@ -48,46 +45,6 @@ class ByFixtures(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
         file = Path(nodeid.partition("::")[0])
         shares_the_stack = file.parent.name in STACKS and file.name not in OWN_STACK
         return str(file.parent if shares_the_stack else file)
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Workers wait for each other only where a test is marked `quiet`; see `pytest_runtest_call`."""
-    with open(__file__) as file:
-        item.stash[TURN] = file
-        _take_turn(file, fcntl.LOCK_SH)
-        try:
-            return (yield)
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # not left to the end of the file, which a forked process may hold open
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """A test that is marked `quiet` begins when other workers have ended theirs, which then begin none; its fixtures
-    are made and ended beside other tests.
-    """
-    if item.get_closest_marker("quiet") is None:
-        return (yield)
-    file = item.stash[TURN]
-    fcntl.flock(file, fcntl.LOCK_UN)
-    _take_turn(file, fcntl.LOCK_EX)
-    try:
-        return (yield)
-    finally:
-        fcntl.flock(file, fcntl.LOCK_SH)
-
-
-def _take_turn(file: IO[str], kind: int) -> None:
-    """Locks `file`. Whoever waits for the lock keeps the door: of three workers two could else pass the lock on to each
-    other for ever, and the quiet one would never get it.
-    """
-    with open(TESTS / "__init__.py") as door:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(file, kind)
-        finally:
-            fcntl.flock(door, fcntl.LOCK_UN)
 
 
 @pytest.fixture

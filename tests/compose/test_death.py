@@ -38,7 +38,6 @@ def settled(stack: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> De
     return app
 
 
-@pytest.mark.quiet
 def test_any_container_may_die(stack: ComposeStack, settled: Deployable) -> None:
     app = settled
     before = state_of(app)

@@ -21,7 +21,6 @@ from tests.support.stack.cadence import RATE, outlast_the_watch
 log = logging.getLogger(__name__)
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.quiet,
     pytest.mark.skipif(
         "E2E_KILL_ENGINE" not in os.environ,
         reason="kills dockerd, and with it what else runs on that engine; E2E_KILL_ENGINE=1 asks for it",

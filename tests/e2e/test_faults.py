@@ -55,7 +55,6 @@ def settled(with_canary: Deployable) -> Deployable:
     return with_canary
 
 
-@pytest.mark.quiet
 def test_any_service_or_redis_may_die(stack: LocalStack, settled: Deployable) -> None:
     each_dies_and_nothing_is_lost(stack, settled)
 
