@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 UNIT   := tests/unit tests/test_architecture.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags docs lock clean
+.PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags bench-scale docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ bench-build: $(VENV)/dev ## what the platform adds to a build, on processes and 
 
 bench-flags: $(VENV)/dev ## a switched flag: until a Redis client and the clients of a stream have it
 	$(BIN)/python -m bench.flags
+
+bench-scale: $(VENV)/dev ## what 1, 10, 100 and 400 live apps cost, and whether a bad canary is stopped as soon; half an hour
+	$(BIN)/python -m bench.scale
 
 docs: $(VENV)/dev $(DOCS)/installed ## the reference pages from the code, and the site in site/
 	@$(BIN)/python -m docs.generate

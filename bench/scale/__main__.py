@@ -7,6 +7,7 @@ at 10; an abort at most 1 s more than at 1; the same number of inotify instances
 """
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
@@ -19,10 +20,10 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from redis import Redis
 
-from bench.new_visitors import NewVisitors
+from bench.scale.new_visitors import NewVisitors
 from shared.models import Environment
+from shared.store import connect
 from stack.clients.delivery import Deployable, RequestRefused
 from stack.clients.probe_client import probe, wait_for
 from stack.local.local_stack import LocalStack
@@ -75,19 +76,18 @@ class ScaleBench:
         self._window_s = window_s
         self._apps: list[Deployable] = []
         self._number = 0
-        self._redis = Redis.from_url(stack.settings.redis_connection_url())
 
     def row(self, apps: int) -> ScaleRow:
         """Grows the stack to so many apps and measures."""
         self._grow_to(apps)
         time.sleep(SETTLE_S)
-        commands = self._commands()
+        commands = asyncio.run(self._commands())
         before, began = self._cpu_s(), time.monotonic()
         time.sleep(self._window_s)
         lasted_s = time.monotonic() - began
         after = self._cpu_s()
         idle = {name: 60 * (after[name] - before[name]) / lasted_s for name in PROGRAMS}
-        commands_s = (self._commands() - commands) / lasted_s
+        commands_s = (asyncio.run(self._commands()) - commands) / lasted_s
         rss = {name: process.memory_info().rss / MIB for name, process in self._processes()}
         inotify, descriptors = self._envoy_files()
         pushes = [self._push(sum(idle.values()) / 60) for _ in range(PUSHES)]
@@ -162,8 +162,9 @@ class ScaleBench:
     def _cpu_s(self) -> dict[str, float]:
         return {name: sum(process.cpu_times()[:4]) for name, process in self._processes()}
 
-    def _commands(self) -> int:
-        return int(self._redis.info("stats")["total_commands_processed"])
+    async def _commands(self) -> int:
+        async with connect(self._stack.settings.redis_connection_url()) as redis:
+            return int((await redis.info("stats"))["total_commands_processed"])
 
     def _envoy_files(self) -> tuple[int, int]:
         """Returns the numbers of Envoy's inotify instances and of all its file descriptors."""
