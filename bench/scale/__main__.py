@@ -9,6 +9,7 @@ at 10; an abort at most 1 s more than at 1; the same number of inotify instances
 import argparse
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -16,15 +17,17 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import psutil
 
+from bench.scale.kills import kills
 from bench.scale.new_visitors import NewVisitors
 from shared.models import Environment
 from shared.store import connect
-from stack.clients.delivery import Deployable, RequestRefused
+from stack.clients.delivery import NOTES, Deployable, RequestRefused
 from stack.clients.probe_client import probe, wait_for
 from stack.local.local_stack import LocalStack
 from stack.local.programs import PROGRAMS, ROOT
@@ -106,6 +109,16 @@ class ScaleBench:
             envoy_s=self._kill_envoy(),
         )
 
+    def kills(self) -> list[str]:
+        """Returns the lines about programs that are killed while an app more is visited."""
+        app = Deployable(self._stack, "visited", self._folder / "visited")
+        app.repository.copy_from(NOTES)
+        shutil.rmtree(app.repository.folder / "tests")
+        (app.repository.folder / "slipway.yml").write_text("app: visited\nrun: {command: python app.py, health: /up}\n")
+        app.repository.commit("first")
+        app.deliver(Environment.PRODUCTION)
+        return list(kills(self._stack, app))
+
     def _grow_to(self, apps: int) -> None:
         new = [self._new_app(number) for number in range(len(self._apps), apps)]
         with ThreadPoolExecutor(2) as pushing:
@@ -152,7 +165,7 @@ class ScaleBench:
         began = time.monotonic()
         os.kill(self._stack.pid("envoy"), signal.SIGKILL)
         for app in self._apps:
-            wait_for(lambda app=app: probe(app.public, "/", app.host).status == 200, f"{app.app} served", 120)  # type: ignore[misc]
+            wait_for(partial(_is_served, app), f"{app.app} served", 120)
         return time.monotonic() - began
 
     def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
@@ -171,6 +184,10 @@ class ScaleBench:
         folder = Path(f"/proc/{self._stack.pid('envoy')}/fd")
         links = [os.readlink(path) for path in folder.iterdir()]
         return sum("inotify" in link for link in links), len(links)
+
+
+def _is_served(app: Deployable) -> bool:
+    return probe(app.public, "/", app.host).status == 200
 
 
 def _is_aborted(app: Deployable, release: str) -> bool:
@@ -223,15 +240,19 @@ def _line(name: str, values: Sequence[str]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--apps", type=int, nargs="+", default=APPS, help="numbers of apps, ascending")
+    parser.add_argument("--kills-at", type=int, default=100, help="the number of apps at which each program is killed")
     parser.add_argument("--window", type=float, default=60, help="seconds over which the idle stack is measured")
     options = parser.parse_args()
     rows: list[ScaleRow] = []
+    killed: list[str] = []
     with own_stack() as stack, tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
         bench = ScaleBench(stack, Path(folder), options.window)
         for apps in options.apps:
             rows.append(bench.row(apps))
             print(f"{apps} apps measured", file=sys.stderr, flush=True)
-    print("\n".join(table(rows)))
+            if apps == options.kills_at:
+                killed = bench.kills()
+    print("\n".join([*table(rows), "", *killed]))
     goals = list(missed(rows))
     print("\n" + ("all goals are met" if not goals else "missed: " + "; ".join(goals)))
     return 1 if goals else 0
