@@ -49,11 +49,11 @@ async def with_one_live(redis: Redis, environment: Environment = Environment.PRO
 async def test_the_deployer_may_die_after_any_call_it_makes(
     redis: Redis, fails: bool, condition: Condition, started: list[str]
 ) -> None:
-    calls = 0
+    world = await with_one_live(redis)
+    await world.release(2, manifest=FAILS if fails else with_volume())
+    restored, calls = await world.saved(), 0
     while True:
-        await redis.flushdb()
-        world = await with_one_live(redis)
-        await world.release(2, manifest=FAILS if fails else with_volume())
+        world = await restored()
         unharmed = await world.live_until(condition, Fuse(calls))
         why = f"killed after {calls} calls"
         assert unharmed or await world.live_until(condition, Fuse(NEVER)), why
