@@ -11,6 +11,7 @@ from services.build.builds.build_store import BuildStore
 from services.build.secrets.secret import SecretValue, SecretView, new_secret, opened
 from services.build.secrets.secret_store import SecretStore
 from shared.models import Page
+from shared.paging import Limit, NameCursor, page_of
 from shared.security.vault import Vault
 
 
@@ -18,11 +19,12 @@ def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: C
     router = APIRouter(prefix="/apps/{app}/secrets", tags=["secrets"])
 
     @router.get("", response_model=Page[SecretView], summary="Secrets of an app")
-    async def names(app: str) -> Page[SecretView]:
+    async def names(app: str, limit: Limit = 100, cursor: NameCursor = None) -> Page[SecretView]:
         """Lists the names of the secrets, sorted, with the time at which each was last set."""
         await store.app(app)
         stored = await secrets.all(app)
-        return Page(items=[SecretView(name=name, set_at=secret.set_at) for name, secret in stored.items()])
+        views = [SecretView(name=name, set_at=secret.set_at) for name, secret in stored.items()]
+        return page_of(views, lambda view: view.name, limit, cursor, newest_first=False)
 
     @router.put("/{name}", status_code=204, summary="Set a secret")
     async def put(app: str, name: str, body: Annotated[SecretValue, Body(examples=[{"value": "…"}])]) -> None:
