@@ -91,8 +91,8 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="Samples, alerts, the abort of failing canaries, scaling of memory, and messages to people.",
         routers=[
-            pages_router(pages, sample_store, policies),
-            samples_router(sample_store),
+            pages_router(pages, samples, sample_store, policies),
+            samples_router(samples, sample_store),
             alerts_router(alerts, alerts_page(pages, alerts, silences, deliveries)),
             deliveries_router(deliveries),
             notifiers_router(notified.recipients, settings.outside_url("monitor")),

@@ -26,8 +26,8 @@ async def walked(
         params["cursor"] = page["next"]
 
 
-async def refused(client: httpx.AsyncClient, path: str, **params: str) -> list[str]:
+async def refused(client: httpx.AsyncClient, path: str, **params: str) -> set[str]:
     """The parameters that are named as wrong, in an answer 422."""
     answer = await client.get(path, params=params)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
-    return [fault["field"].removeprefix("query.") for fault in answer.json()["errors"]]
+    return {fault["field"].removeprefix("query.") for fault in answer.json()["errors"]}

@@ -89,6 +89,19 @@ class PolicyStore:
         found = await self._read(key, range(top, max(top - limit, 0), -1))
         return [decision for decision in found if decision is not None]
 
+    async def newest(self, keys: Sequence[EnvironmentKey], *, limit: int) -> dict[EnvironmentKey, list[Decision]]:
+        """Returns at most `limit` decisions of each environment, newest first, by two commands."""
+        texts: Any = await self._redis.hmget(SCALING, [_field(key) for key in keys]) if keys else []
+        last = {key: json.loads(text)["last"] for key, text in zip(keys, texts, strict=True) if text}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key, number in last.items():
+                pipe.hmget(_decisions(key), [str(each) for each in range(number, max(number - limit, 0), -1)])
+            answers = await pipe.execute()
+        return {
+            key: [Decision.model_validate_json(text) for text in found if text]
+            for key, found in zip(last, answers, strict=True)
+        }
+
     async def _read(self, key: EnvironmentKey, numbers: Sequence[int]) -> list[Decision | None]:
         if not numbers:
             return []

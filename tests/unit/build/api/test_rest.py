@@ -191,7 +191,7 @@ async def test_apps_are_paged_by_name_also_while_some_are_made(client: httpx.Asy
             await client.post("/apps", json={"name": name})
 
     assert [app["name"] for app in await walked(client, "/apps", meanwhile=make)] == ["a", "c", "d", "e", "g"]
-    assert await refused(client, "/apps", limit="101", cursor="../") == ["limit", "cursor"]
+    assert await refused(client, "/apps", limit="101", cursor="../") == {"limit", "cursor"}
 
 
 async def test_flaky_tests_and_builds_are_paged(
@@ -203,8 +203,8 @@ async def test_flaky_tests_and_builds_are_paged(
         assert (await client.put(f"/apps/notes/tests/flaky/{test}", json=body)).status_code == 200
     path = "/apps/notes/tests/flaky"
     assert [item["test"] for item in await walked(client, path)] == ["c", "a::b", "a"]
-    assert await refused(client, path, cursor="yesterday") == ["cursor"]
-    assert await refused(client, "/builds", limit="0", cursor="notes-1") == ["limit", "cursor"]
+    assert await refused(client, path, cursor="yesterday") == {"cursor"}
+    assert await refused(client, "/builds", limit="0", cursor="notes-1") == {"limit", "cursor"}
 
 
 async def test_the_page_names_fifty_apps(client: httpx.AsyncClient, store: BuildStore) -> None:
