@@ -35,8 +35,8 @@ from services.monitor.notify.release_context import ReleaseContext
 from services.monitor.notify.silence import SilenceBody, new_silence
 from shared.events import STREAM, EventFollower, append
 from shared.models import Event
-from shared.paging import time_key
 from shared.store import connect
+from shared.web.paging import time_key
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
@@ -147,7 +147,7 @@ async def test_groups_and_what_is_known_are_put_and_replaced(outbox: OutboxStore
     )
     await outbox.settle(SendOutcome(groups={"a": None, "c": None, "b": group("notes-r3")}))
     assert await outbox.groups() == {"b": group("notes-r3")}
-    assert await outbox.contexts() == {"notes:canary": contexts}
+    assert await outbox.contexts("notes") == {"notes:canary": contexts}
 
 
 async def test_an_event_is_confirmed_with_what_follows_from_it(redis: Redis) -> None:

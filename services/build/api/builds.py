@@ -12,7 +12,7 @@ from services.build.builds.build import Build
 from services.build.builds.build_query import Filter, find
 from services.build.builds.build_store import BuildStore
 from shared.models import BuildState, Environment, Page
-from shared.paging import Limit, NumberCursor
+from shared.web.paging import Limit, NumberCursor
 
 PAGE = 30
 App = Annotated[str | None, Query(max_length=39, description="Name of an app.")]

@@ -12,7 +12,7 @@ from services.build.gates.flaky import Quarantine
 from services.build.gates.history_store import HistoryStore
 from shared.errors import Invalid
 from shared.models import Model, Page
-from shared.paging import Limit, TimeCursor, page_of, time_key
+from shared.web.paging import Limit, TimeCursor, page_of, time_key
 
 LONGEST = timedelta(days=90)
 EXAMPLE = {"reason": "fails while the mail server is moved", "until": "2026-01-31T00:00:00Z"}

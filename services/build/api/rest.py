@@ -24,10 +24,10 @@ from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.errors import Conflict, Problem
 from shared.models import BuildState, Commit, Model, Page
-from shared.paging import Limit, NameCursor, page_of
 from shared.security.vault import Vault
 from shared.store import RedisError
 from shared.web.pages import wants_page
+from shared.web.paging import Limit, NameCursor, page_of
 
 PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}"
 BUILD_EXAMPLE = {"branch": "release"}

@@ -11,8 +11,8 @@ from services.build.builds.build_store import BuildStore
 from services.build.secrets.secret import SecretValue, SecretView, new_secret, opened
 from services.build.secrets.secret_store import SecretStore
 from shared.models import Page
-from shared.paging import Limit, NameCursor, page_of
 from shared.security.vault import Vault
+from shared.web.paging import Limit, NameCursor, page_of
 
 
 def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: Callable[[], datetime]) -> APIRouter:

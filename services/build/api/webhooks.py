@@ -14,7 +14,7 @@ from services.build.forges.webhook_handler import WebhookHandler
 from services.build.git.remote_source import Forge
 from shared.errors import Problem
 from shared.models import Page, View
-from shared.paging import Limit, NumberCursor, cut
+from shared.web.paging import Limit, NumberCursor, cut
 
 PUBLIC_WEBHOOKS = r"/webhooks/[^/]+/[^/]+"
 LENGTH_DIGITS = 15

@@ -11,8 +11,8 @@ from services.monitor.api.page_views import key_of
 from services.monitor.rules.rule import DEFAULTS, Rule, RuleBody, RuleName
 from shared.errors import NotFound
 from shared.models import Environment, Page
-from shared.paging import Limit, NameCursor, TimeCursor, page_of
 from shared.web.pages import wants_page
+from shared.web.paging import Limit, NameCursor, TimeCursor, page_of
 
 EXAMPLE = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30, "app": "notes", "aborts": False}
 

@@ -14,7 +14,7 @@ from services.monitor.notify.silence import Silence, SilenceBody, new_silence
 from shared.clock import now
 from shared.errors import Invalid, NotFound
 from shared.models import Model, Page
-from shared.paging import Limit, TimeCursor, cut, page_of, time_key
+from shared.web.paging import Limit, TimeCursor, cut, page_of, time_key
 
 NOTIFIERS_EXAMPLE = {
     "items": [{"name": "team", "url": "mailto://user:password@smtp.example.com/?to=team@example.com", "events": []}]

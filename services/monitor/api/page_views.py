@@ -15,8 +15,8 @@ from services.monitor.samples.sample import Sample, Watched
 from services.monitor.scaling.scaling_decision import Decision
 from shared.config import SharedSettings
 from shared.models import Environment, Page
-from shared.paging import time_key
 from shared.web.pages import Templates
+from shared.web.paging import time_key
 
 SILENT = timedelta(seconds=10)  # an instance without a sample for so long has gone
 GONE_SHOWN = 3

@@ -17,7 +17,7 @@ from services.monitor.scaling.policy_store import PolicyStore
 from services.monitor.scaling.scaling_input import EnvironmentKey
 from shared.clock import now
 from shared.models import Page
-from shared.paging import NameCursor, page_of
+from shared.web.paging import NameCursor, page_of
 
 SPAN = timedelta(hours=1)
 APPS_SHOWN = 20

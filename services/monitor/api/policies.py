@@ -9,7 +9,7 @@ from services.monitor.scaling.scaling_decision import Decision
 from services.monitor.scaling.scaling_input import EnvironmentKey
 from services.monitor.scaling.scaling_policy import Policy, PolicyBody, default_policy
 from shared.models import AppName, Environment, Page
-from shared.paging import Limit, NumberCursor, cut
+from shared.web.paging import Limit, NumberCursor, cut
 
 EXAMPLE = {"enabled": True, "up": 0.9, "up_soon": 0.8, "cooldown_s": 60}
 

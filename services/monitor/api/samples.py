@@ -16,7 +16,7 @@ from services.monitor.samples.traffic_sample import TrafficItem, traffic_item_of
 from shared.clock import now
 from shared.errors import Invalid, NotFound
 from shared.models import Page
-from shared.paging import Item, Limit, TimeCursor, page_of, time_key
+from shared.web.paging import Item, Limit, TimeCursor, page_of, time_key
 
 RAW_KEPT = timedelta(hours=1)
 ROWS_KEPT = timedelta(hours=24)

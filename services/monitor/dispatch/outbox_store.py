@@ -12,7 +12,8 @@ from services.monitor.dispatch.alert_group import AlertGroup
 from services.monitor.dispatch.delivery import MessageDelivery, MessageDeliveryState
 from services.monitor.notify.release_context import ReleaseContext
 from shared.events import STREAM
-from shared.paging import time_key
+from shared.models import Environment
+from shared.web.paging import time_key
 
 GROUP = "notifications"  # the consumer group; not that of the follower that acts at once
 DELIVERIES = "monitor:deliveries"
@@ -86,9 +87,11 @@ class OutboxStore:
         kept: dict[Any, Any] = await self._redis.hgetall(ALERT_GROUPS)
         return {name: AlertGroup.model_validate_json(text) for name, text in kept.items()}
 
-    async def contexts(self) -> dict[str, ReleaseContext]:
-        kept: dict[Any, Any] = await self._redis.hgetall(CONTEXTS)
-        return {name: ReleaseContext.model_validate_json(text) for name, text in kept.items()}
+    async def contexts(self, app: str) -> dict[str, ReleaseContext]:
+        """Returns the release contexts of the app's environments by `<app>:<environment>`."""
+        names = [f"{app}:{environment}" for environment in Environment]
+        texts: list[Any] = await self._redis.hmget(CONTEXTS, names)
+        return {n: ReleaseContext.model_validate_json(text) for n, text in zip(names, texts, strict=True) if text}
 
     async def due(self, now: datetime) -> list[DueDeliveries]:
         """Returns the deliveries that are due, longest due first, also those in the state `sending`."""

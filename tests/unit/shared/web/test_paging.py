@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.models import Page
-from shared.paging import cut, page_of, time_key
+from shared.web.paging import cut, page_of, time_key
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
