@@ -24,7 +24,13 @@ class Settings(SharedSettings):
         30, gt=0, description="The seconds after which an instance that stays unhealthy is replaced."
     )
     releases_kept: int = Field(
-        5, ge=1, description="The number of releases that are kept per app and environment, with their artifacts."
+        5,
+        ge=1,
+        description="The number of last releases per app and environment, and of last ones that were live, whose "
+        "artifacts are kept.",
+    )
+    release_records_kept: int = Field(
+        100, ge=10, description="The number of last releases per app and environment whose records are kept."
     )
     memory_limits: Literal["auto", "cgroup", "guard"] = Field(
         "auto",

@@ -106,7 +106,7 @@ def build_app(settings: Settings) -> FastAPI:
         store, driver, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
     )
     ending = asyncio.Event()
-    housekeeping = Housekeeping(store, driver, locks, settings.releases_kept)
+    housekeeping = Housekeeping(store, driver, locks, settings.releases_kept, settings.release_records_kept)
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:

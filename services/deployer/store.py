@@ -9,11 +9,13 @@ from services.deployer.plan.observe import World
 from services.deployer.releases.environment import EnvironmentId, Override
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.override_encryption import OverrideEncryption
-from services.deployer.releases.release import ENDED, Release
+from services.deployer.releases.release import ENDED, Release, expired
 from shared import events
 from shared.models import Environment
 
 ENVIRONMENTS = "deployer:places"
+PRUNED_AT_ONCE = 100
+PRUNED_IN_ALL = 1000
 
 
 def is_open(release: Release) -> bool:
@@ -27,6 +29,8 @@ class Store:
     def __init__(self, redis: Redis, encryption: OverrideEncryption) -> None:
         self._redis = redis
         self._encryption = encryption
+        self._pruned_to: dict[EnvironmentId, int] = {}
+        """Number of releases of the environments from which nothing can be pruned."""
 
     async def next_number(self, app: str) -> int:
         """Returns the number of the app's next release, each only once."""
@@ -79,6 +83,33 @@ class Store:
             _key("releases", environment_id), highest, "-inf", start=start, num=num
         )
         return await self._releases([str(each) for each in ids])
+
+    async def prune(self, environment_ids: Sequence[EnvironmentId], *, releases: int, records: int) -> None:
+        """Deletes the records of ended releases that retention does not keep (`expired`): at most 100 of an environment
+        and about 1000 in all, so call it again and again.
+        """
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for environment_id in environment_ids:
+                pipe.zcard(_key("releases", environment_id))
+            counts: list[int] = await pipe.execute()
+        left = PRUNED_IN_ALL
+        for environment_id, count in zip(environment_ids, counts, strict=True):
+            if left > 0 and count > records and count != self._pruned_to.get(environment_id):
+                deleted = await self._prune(environment_id, releases, records)
+                left -= deleted
+                if not deleted:  # there is nothing to do until another release is made
+                    self._pruned_to[environment_id] = count
+
+    async def _prune(self, environment_id: EnvironmentId, count: int, records: int) -> int:
+        newest = await self.releases(environment_id, limit=records + PRUNED_AT_ONCE)
+        in_use = {instance.release for instance in (await self.load(environment_id)).instances.values()}
+        gone = [release.id for release in expired(newest, records, count, in_use) if not is_open(release)]
+        if gone:  # an ended release without instances is never written again
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.delete(*map(_release_key, gone))
+                pipe.zrem(_key("releases", environment_id), *gone)
+                await pipe.execute()
+        return len(gone)
 
     async def environments(self) -> list[EnvironmentId]:
         """Returns the environments that ever had a release or an override, sorted."""

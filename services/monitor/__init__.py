@@ -11,7 +11,8 @@ alerts/    alert states, traffic windows, the evaluator
 dispatch/  alert groups, deliveries, the outbox, the dispatcher that follows events
 api/       REST and HTML pages
 
-`loops.py` holds the sampler, the abort loop and the event follower, `metrics.py` the Prometheus collector; `main.py` is
-the composition root. A new message is an entry in `COMPOSERS` (`notify/event_message.py`); a new metric is a `Metric`
-(`rules/rule.py`) with its reading in `alerts/evaluator.py`.
+`loops.py` holds the sampler, the abort loop, the event follower and the retention of environments that are gone
+(`retention_store.py`), `metrics.py` the Prometheus collector; `main.py` is the composition root. A new message is an
+entry in `COMPOSERS` (`notify/event_message.py`); a new metric is a `Metric` (`rules/rule.py`) with its reading in
+`alerts/evaluator.py`.
 """

@@ -1,23 +1,30 @@
-"""Defines the background loops besides the evaluator: they sample instances, abort canaries and follow events."""
+"""Defines the background loops besides the evaluator: they sample instances, abort canaries, follow events and forget
+environments that are gone.
+"""
 
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from services.monitor.alerts.alert import AbortState, Alert
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.evaluator import CALL_S, Clock, Evaluator
+from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.inventory import ILL
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
 from shared.errors import Problem
 from shared.events import EventFollower
 from shared.http import ServiceClient
-from shared.models import Environment, Event, InstanceStats, Page
+from shared.models import Environment, EnvironmentView, Event, InstanceStats, Page
 from shared.proxy_models import RolloutAction
 
 log = logging.getLogger(__name__)
+
+FORGOTTEN_AFTER = timedelta(days=90)  # as long as build keeps logs
+FORGOTTEN_AT_ONCE = 100
 
 
 class Sampler:
@@ -72,6 +79,42 @@ class Aborts:
             outcome, detail = AbortState.CONFIRMED, alerts[0].abort_reason
         for alert in alerts:
             self._alerts.settle(alert, outcome, self._clock(), detail)
+
+
+class Retention:
+    """Deletes the scaling policy, the decisions and the release context of environments that are gone: the deployer has
+    listed no instance of them for 90 days, and has no release there.
+    """
+
+    def __init__(self, deployer: ServiceClient, samples: SampleCache, store: RetentionStore, clock: Clock) -> None:
+        self._deployer = deployer
+        self._samples = samples
+        self._store = store
+        self._clock = clock
+
+    async def step(self) -> None:
+        """Looks at no more than 100 environments. Does nothing while the deployer does not answer."""
+        if not self._samples.answers:
+            return
+        now = self._clock()
+        seen = {EnvironmentKey(stats.app, stats.environment) for stats in self._samples.stats()}
+        await self._store.note_seen(seen, now)
+        for key in await self._store.unseen_since(now - FORGOTTEN_AFTER, limit=FORGOTTEN_AT_ONCE):
+            if await self._has_release(key):
+                await self._store.note_seen([key], now)
+            else:
+                await self._store.forget(key)
+                log.info("%s is gone: its scaling policy, decisions and release context are deleted", key)
+
+    async def _has_release(self, key: EnvironmentKey) -> bool:
+        """Returns True if a release of the environment is live, starting or pending. Raises Problem."""
+        try:
+            answer = await self._deployer.get(f"/apps/{key.app}/environments/{key.environment}", timeout_s=CALL_S)
+        except Problem as problem:
+            if problem.status == 404:
+                return False
+            raise
+        return EnvironmentView.model_validate(answer).release is not None
 
 
 class RegistryFollower:

@@ -18,10 +18,11 @@ from services.monitor.api.samples import samples_router
 from services.monitor.config import Settings
 from services.monitor.dispatch.outbox_store import GROUP, OutboxStore
 from services.monitor.dispatch.wiring import notifications
-from services.monitor.loops import Aborts, RegistryFollower, Sampler
+from services.monitor.loops import Aborts, RegistryFollower, Retention, Sampler
 from services.monitor.metrics import MonitorCollector
 from services.monitor.notify.apprise_notifier import AppriseNotifier
 from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
@@ -39,6 +40,7 @@ from shared.web.app import configure_logging, create_app, serve
 SAMPLE_S = 2.0
 EVALUATE_S = 0.5
 REPEAT_S = 1.0
+RETENTION_S = 3600.0
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -74,6 +76,8 @@ def build_app(settings: Settings) -> FastAPI:
 
     follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, now)
 
+    retention = Retention(deployer, samples, RetentionStore(redis), now)
+
     async def deployer_check() -> str | None:
         return sampler.problem
 
@@ -91,8 +95,8 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description="Samples, alerts, the abort of failing canaries, scaling of memory, and messages to people.",
         routers=[
-            pages_router(pages, sample_store, policies),
-            samples_router(sample_store),
+            pages_router(pages, samples, sample_store, policies),
+            samples_router(samples, sample_store),
             alerts_router(alerts, alerts_page(pages, alerts, silences, deliveries)),
             deliveries_router(deliveries),
             notifiers_router(notified.recipients, settings.outside_url("monitor")),
@@ -108,6 +112,7 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
             Loop("storing traffic", traffic.flush, every_s=REPEAT_S),
             scaling_loop,
+            Loop("retention", retention.step, every_s=RETENTION_S, stale_s=3 * RETENTION_S),
             *notified.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},

@@ -314,6 +314,9 @@ async def test_lists_streams_and_the_registry(deployer: Deployer, outside: Outsi
     rest = await deployer.call("GET", f"{path}?limit=2&cursor={first['next']}")
     assert [item["id"] for page in (first, rest) for item in page["items"]] == ["notes-r3", "notes-r2", "notes-r1"]
     assert rest["next"] is None
+    for wrong in ("limit=101", "cursor=notes-r1"):
+        problem = await deployer.call("GET", f"{path}?{wrong}", status=422)
+        assert problem["errors"][0]["field"] == f"query.{wrong.partition('=')[0]}"
 
     async with deployer.client.stream("GET", "/releases/notes-r1/events") as stream:
         lines = [line async for line in stream.aiter_lines() if line.startswith("data:")]

@@ -1,27 +1,38 @@
 """The monitor's REST, and the whole service beside a deployer and a proxy that are not there."""
 
 import asyncio
+import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from services.monitor.alerts.alert import Alert, AlertState
+from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.config import Settings
 from services.monitor.main import build_app
 from services.monitor.samples.downsampling import rolled, start_of
 from services.monitor.samples.sample import Sample, Watched
+from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
+from services.monitor.scaling.policy_store import PolicyStore
 from shared.models import Environment, InstanceState
+from tests.support.monitor.scaled import change
+from tests.support.paging import refused, walked
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
+HTML = {"Accept": "text/html"}
 
 
 @dataclass(frozen=True)
@@ -54,25 +65,36 @@ def past() -> Past:
 
 
 @pytest.fixture
-async def app(tmp_path: Path, redis_server: str, redis: Redis) -> AsyncIterator[Any]:
+def app(tmp_path: Path, redis_server: str, redis: Redis) -> FastAPI:
     settings = Settings(home=tmp_path, token=SecretStr("token"), redis_url=redis_server)
     settings.deployer_port, settings.proxy_port = free_port(), free_port()
-    app = build_app(settings)
-    async with app.router.lifespan_context(app):
-        yield app
+    return build_app(settings)
 
 
-@pytest.fixture
-async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+@contextlib.asynccontextmanager
+async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the monitor, which reads what is stored when it starts."""
     headers = {"Authorization": "Bearer token"}
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://monitor", headers=headers
-    ) as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor", headers=headers) as client,
+    ):
         yield client
 
 
-async def test_instances_and_their_samples(http: httpx.AsyncClient, redis: Redis, past: Past) -> None:
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with started(app) as client:
+        yield client
+
+
+async def test_instances_and_their_samples(app: FastAPI, redis: Redis, past: Past) -> None:
     await SampleStore(redis).add([past.watched(second, second) for second in range(0, 60, 2)])
+    async with started(app) as http:
+        await instances_and_their_samples(http, past)
+
+
+async def instances_and_their_samples(http: httpx.AsyncClient, past: Past) -> None:
     [instance] = (await http.get("/instances", params={"app": "notes"})).json()["items"]
     assert (instance["id"], instance["sample"]["cpu"]) == ("notes-r9-1", 58)
     assert (await http.get("/instances", params={"app": "other"})).json()["items"] == []
@@ -84,7 +106,7 @@ async def test_instances_and_their_samples(http: httpx.AsyncClient, redis: Redis
     assert [item["cpu"] for item in thinned] == [58, 38, 18]
     assert thinned[0]["spread"]["cpu"] == {"min": 40, "max": 58, "avg": 49, "last": 58}
     later = await http.get("/instances/notes-r9-1/samples", params=past.span(600, 660))
-    assert later.json() == {"items": [], "next": None}
+    assert later.json() == {"items": [], "next": None, "step": 2}
 
     swapped = await http.get("/instances/notes-r9-1/samples", params=past.span(60, 0))
     assert (swapped.status_code, swapped.json()["errors"][0]["field"]) == (422, "from")
@@ -107,6 +129,112 @@ async def test_what_is_older_than_an_hour_is_told_by_minutes(http: httpx.AsyncCl
     day = (await http.get("/instances/notes-r9-1/samples", params=past.span(-86400, 240, 3600))).json()["items"]
     assert [item["cpu"] for item in day] == [238, 178]
     assert datetime.fromisoformat(day[1]["at"]) == start_of(past.after(old_s), 3600)
+
+
+async def test_a_time_range_is_cut_to_what_is_kept_and_the_steps_of_a_long_one_are_longer(
+    http: httpx.AsyncClient, redis: Redis, past: Past
+) -> None:
+    store, path = SampleStore(redis), "/instances/notes-r9-1/samples"
+    await store.add([past.watched(second, 1) for second in range(0, 1800, 2)])
+    samples = [past.watched(60 * minute, minute).sample for minute in range(-1440, 1)]
+    await store.add_rollups(rolled("notes-r9-1", samples, 60))
+
+    async def asked(**params: str) -> tuple[int, int]:
+        answer = await http.get(path, params=params)
+        assert answer.status_code == 200, answer.text
+        return len(answer.json()["items"]), answer.json()["step"]
+
+    items, step = await asked(step="1")  # the last hour, of which half an hour is there
+    assert step == 4 and 440 <= items <= 451
+    begin, end = past.after(0).isoformat(), past.after(1799).isoformat()
+    assert await asked(**{"from": begin, "to": end}) == (900, 2)
+    day = await asked(**{"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"})
+    assert day[1] == 120 and 700 <= day[0] <= 750
+    assert (await asked(**{"from": "2020-01-01T00:00:00Z", "step": "90"}))[1] == 120, "whole minutes"
+    for outside in ("0001-01-01T00:00:01Z", "1960-01-01T00:00:00Z"):
+        assert (await asked(to=outside))[0] == 0
+    assert (await asked(**{"from": "9000-01-01T00:00:00Z", "to": "9001-01-01T00:00:00Z"}))[0] == 0
+    late = await http.get(path, params={"from": "9000-01-01T00:00:00Z"})
+    assert (late.status_code, late.json()["errors"][0]["field"]) == (422, "from")
+
+
+def another(past: Past, app: str, number: int = 1, second: float = 0, cpu: float = 1) -> Watched:
+    changes = {"id": f"{app}-r9-{number}", "app": app, "release": f"{app}-r9"}
+    return past.watched(second, cpu).model_copy(update=changes)
+
+
+async def test_instances_are_paged_and_their_page_shows_twenty_apps(app: FastAPI, redis: Redis, past: Past) -> None:
+    apps = [f"app-{number:02}" for number in range(23)]
+    await SampleStore(redis).add([another(past, each) for each in apps])
+    samples = [past.watched(second, second).sample for second in range(0, 60, 2)]
+    await SampleStore(redis).add_rollups(rolled("app-21-r9-1", samples, 60))
+    for number in range(1, 6):
+        decision = change(0, number=number, app="app-21", environment=Environment.CANARY, reason=f"reason {number}")
+        await PolicyStore(redis).add(decision)
+    async with started(app) as http:
+        listed = [item["app"] for item in await walked(http, "/instances", limit=10)]
+        assert listed == apps[::-1]
+        assert await refused(http, "/instances", limit="101", cursor="app-1") == {"limit", "cursor"}
+        first = (await http.get("/")).text
+        assert "app-19-r9-1" in first and "app-20" not in first.replace('href="/?cursor=app-20"', "")
+        [following] = re.findall(r'href="(/\?cursor=[^"]+)"', first)
+        second = (await http.get(following)).text
+        assert "app-20-r9-1" in second and "app-22-r9-1" in second and "app-19" not in second
+        assert ", 58 %" in second, "the highest of the last hour"
+        assert [f"reason {number}" in second for number in (1, 2, 3, 4, 5)] == [False, False, True, True, True]
+        assert "cursor=" not in second
+
+
+async def test_an_instance_is_listed_for_an_hour_after_its_last_sample(redis: Redis, past: Past) -> None:
+    await SampleStore(redis).add([past.watched(0, 1), another(past, "other", second=1800)])
+    cache = SampleCache(SampleStore(redis))
+    for after_s, listed in ((0, ["other-r9-1", "notes-r9-1"]), (3601, ["other-r9-1"]), (5401, [])):
+        assert [item.id for item in await cache.instances(past.after(after_s))] == listed
+
+
+async def test_alerts_are_paged_also_while_some_change(app: FastAPI, redis: Redis, past: Past) -> None:
+    def alert(number: int, state: AlertState) -> Alert:
+        name = f"errors/notes/canary/notes-r{number}"
+        at = past.after(number // 2)  # two of each second
+        return Alert(
+            **{"id": name, "rule": "errors", "app": "notes", "environment": Environment.CANARY},
+            **{"release": f"notes-r{number}", "state": state, "reason": f"reason {number}", "active_at": at},
+            **{"since": at, "threshold": 0.01, "aborts": False},
+        )
+
+    over = [alert(number, AlertState.RESOLVED) for number in range(40)]
+    firing = [alert(number, AlertState.FIRING) for number in range(100, 160)]
+    await AlertStore(redis).save({each.id: each for each in [*over, *firing]}, [])
+    async with started(app) as http:
+        while not (await http.get("/alerts")).json()["items"]:
+            await asyncio.sleep(0.01)
+        listed = [item["id"] for item in await walked(http, "/alerts", limit=7)]
+        expected = sorted([*over, *firing], key=lambda each: (each.since, each.id), reverse=True)
+        assert listed == [each.id for each in expected]
+        assert await refused(http, "/alerts", limit="many", cursor="17") == {"limit", "cursor"}
+        overview = (await http.get("/alerts", headers=HTML)).text
+        assert "60 firing" in overview and "The newest 50 are shown" in overview
+        assert "reason 110" in overview and "reason 109<" not in overview and "reason 9<" not in overview
+        [older] = re.findall(r'href="(/alerts\?cursor=[^"]+)"', overview)
+        rest = (await http.get(unescape(older), headers=HTML)).text
+        assert all(f"reason {number}<" in rest for number in range(10)) and "reason 10<" not in rest
+        some = (await http.get("/alerts?state=firing&limit=20", headers=HTML)).text
+        [following] = re.findall(r'href="(/alerts\?[^"]+)">Older', some)
+        assert "reason 139<" in (await http.get(unescape(following), headers=HTML)).text
+
+
+async def test_rules_and_silences_are_paged(http: httpx.AsyncClient) -> None:
+    names = [rule["name"] for rule in await walked(http, "/rules", limit=3)]
+    assert names == ["MemoryAtCap", "cpu", "errors", "health", "latency", "memory", "restarts", "samples"]
+    made = []
+    for app in ("a", "b", "c"):
+        answer = await http.post("/silences", json={"app": app, "duration_s": 60, "reason": "why"})
+        made.append(answer.json()["id"])
+    assert {item["id"] for item in await walked(http, "/silences", limit=1)} == set(made)
+    assert await refused(http, "/rules", cursor="a b") == {"cursor"}
+    assert await refused(http, "/silences", cursor="a") == {"cursor"}
+    assert await refused(http, "/policies/notes/canary/decisions", limit="0", cursor="x") == {"limit", "cursor"}
+    assert await refused(http, "/deliveries", limit="501", cursor="x") == {"limit", "cursor"}
 
 
 async def test_a_releases_traffic(http: httpx.AsyncClient, redis: Redis, past: Past) -> None:

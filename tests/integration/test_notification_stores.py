@@ -8,8 +8,24 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.monitor.dispatch.alert_group import AlertGroup
-from services.monitor.dispatch.delivery import MessageDelivery, Patience, begun, new_delivery, tried
-from services.monitor.dispatch.outbox_store import GROUP, KEPT, DueDeliveries, OutboxStore, SendOutcome
+from services.monitor.dispatch.delivery import (
+    MessageDelivery,
+    MessageDeliveryState,
+    Patience,
+    begun,
+    new_delivery,
+    silenced,
+    tried,
+)
+from services.monitor.dispatch.outbox_store import (
+    BATCH,
+    DELIVERIES,
+    GROUP,
+    KEPT,
+    DueDeliveries,
+    OutboxStore,
+    SendOutcome,
+)
 from services.monitor.notify.event_message import Notification
 from services.monitor.notify.message import compose
 from services.monitor.notify.notifier import Address
@@ -20,6 +36,7 @@ from services.monitor.notify.silence import SilenceBody, new_silence
 from shared.events import STREAM, EventFollower, append
 from shared.models import Event
 from shared.store import connect
+from shared.web.paging import time_key
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +57,10 @@ def delivery(cause: str = "1-0", second: float = 0, server: str = "mail server")
 
 def ended(found: MessageDelivery) -> MessageDelivery:
     return tried(begun(found, found.created_at), None, Patience(), found.created_at)
+
+
+def key(found: MessageDelivery) -> str:
+    return time_key(found.created_at, found.id)
 
 
 def group(release: str) -> AlertGroup:
@@ -92,9 +113,31 @@ async def test_only_ended_deliveries_beyond_the_newest_500_go(outbox: OutboxStor
     await outbox.settle(SendOutcome(deliveries=[*old, *new]))
     await outbox.save(ended(old[1]))
     await outbox.trim()
-    kept = await outbox.deliveries()
+    kept = await outbox.deliveries(limit=KEPT + 9)
     assert [each.id for each in kept] == [each.id for each in [*new[::-1], old[2], old[0]]]
     assert await outbox.get([old[1].id]) == []
+
+
+async def test_deliveries_are_read_page_by_page(outbox: OutboxStore) -> None:
+    made = [delivery(f"{number}-0", number // 3) for number in range(2 * BATCH + 5)]  # three of each second
+    await outbox.settle(SendOutcome(deliveries=made))
+    newest = sorted(made, key=lambda each: (each.created_at, each.id), reverse=True)
+    found: list[MessageDelivery] = []
+    while page := await outbox.deliveries(limit=4, before=key(found[-1]) if found else None):
+        if len(found) == 8:
+            await outbox.settle(SendOutcome(deliveries=[delivery("new", 9999)]))
+        found += page
+    assert found == newest
+    assert await outbox.deliveries(limit=2, app="other") == []
+    await outbox.save(ended(made[0]))
+    assert await outbox.deliveries(limit=2, state=MessageDeliveryState.DELIVERED) == [ended(made[0])]
+
+
+async def test_deliveries_that_are_only_recorded_are_trimmed_too(outbox: OutboxStore, redis: Redis) -> None:
+    for number in range(KEPT + 5):
+        muted = silenced(delivery(f"{number}-0", number), "a silence", at(number))
+        await outbox.settle(SendOutcome(deliveries=[muted]))
+    assert await redis.hlen(DELIVERIES) == KEPT
 
 
 async def test_groups_and_what_is_known_are_put_and_replaced(outbox: OutboxStore) -> None:
@@ -104,7 +147,7 @@ async def test_groups_and_what_is_known_are_put_and_replaced(outbox: OutboxStore
     )
     await outbox.settle(SendOutcome(groups={"a": None, "c": None, "b": group("notes-r3")}))
     assert await outbox.groups() == {"b": group("notes-r3")}
-    assert await outbox.contexts() == {"notes:canary": contexts}
+    assert await outbox.contexts("notes") == {"notes:canary": contexts}
 
 
 async def test_an_event_is_confirmed_with_what_follows_from_it(redis: Redis) -> None:

@@ -44,7 +44,12 @@ def as_bytes(what: Call) -> bytes:
 
 
 def deliveries(service: BuildService) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = service.http.get(f"/apps/{APP}/deliveries").json()["items"]
+    items: list[dict[str, Any]] = []
+    cursor: dict[str, str] | None = {}
+    while cursor is not None:
+        page = service.http.get(f"/apps/{APP}/deliveries", params=cursor).json()
+        items += page["items"]
+        cursor = {"cursor": page["next"]} if page["next"] else None
     return items
 
 

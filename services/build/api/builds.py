@@ -12,10 +12,9 @@ from services.build.builds.build import Build
 from services.build.builds.build_query import Filter, find
 from services.build.builds.build_store import BuildStore
 from shared.models import BuildState, Environment, Page
+from shared.web.paging import Limit, NumberCursor
 
 PAGE = 30
-Limit = Annotated[int, Query(ge=1, le=100, description="Largest number of builds to return.")]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,15}$", description="Value of `next` in the page before.")]
 App = Annotated[str | None, Query(max_length=39, description="Name of an app.")]
 
 
@@ -48,25 +47,27 @@ BuildFilter = Annotated[Filter, Depends(build_filter)]
 def builds_router(store: BuildStore, pages: BuildPages) -> APIRouter:
     router = APIRouter(tags=["builds"])
 
-    async def page(asked: Filter, limit: int, cursor: str | None) -> Page[Build]:
-        found = await find(store, asked, limit=limit, before=int(cursor) if cursor else None)
+    async def page(asked: Filter, limit: int, cursor: int | None) -> Page[Build]:
+        found = await find(store, asked, limit=limit, before=cursor)
         return Page(items=found.builds, next=str(found.following) if found.following else None)
 
     @router.get("/", response_class=HTMLResponse, summary="The history as a page")
-    async def history(request: Request, asked: BuildFilter, app: App = None, cursor: Cursor = None) -> HTMLResponse:
+    async def history(
+        request: Request, asked: BuildFilter, app: App = None, cursor: NumberCursor = None
+    ) -> HTMLResponse:
         """Shows builds, newest first, filtered by the query."""
         asked = replace(asked, app=app or None)
-        found = await find(store, asked, limit=PAGE, before=int(cursor) if cursor else None)
-        return HTMLResponse(pages.history(found, asked, await store.apps(), request.url.hostname))
+        found = await find(store, asked, limit=PAGE, before=cursor)
+        return HTMLResponse(pages.history(found, asked, await store.app_names(), request.url.hostname))
 
     @router.get("/builds", response_model=Page[Build], summary="Builds of all apps")
-    async def every(asked: BuildFilter, app: App = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
+    async def every(asked: BuildFilter, app: App = None, limit: Limit = 50, cursor: NumberCursor = None) -> Page[Build]:
         """Lists builds of all apps, newest first. One request searches at most 1 000 builds, so a page may hold fewer
         than `limit` builds and still have a `next`."""
         return await page(replace(asked, app=app or None), limit, cursor)
 
     @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")
-    async def builds(app: str, asked: BuildFilter, limit: Limit = 50, cursor: Cursor = None) -> Page[Build]:
+    async def builds(app: str, asked: BuildFilter, limit: Limit = 50, cursor: NumberCursor = None) -> Page[Build]:
         """Lists builds of an app, newest first, filtered as in `GET /builds`."""
         return await page(replace(asked, app=app), limit, cursor)
 

@@ -12,6 +12,7 @@ from services.build.gates.flaky import Quarantine
 from services.build.gates.history_store import HistoryStore
 from shared.errors import Invalid
 from shared.models import Model, Page
+from shared.web.paging import Limit, TimeCursor, page_of, time_key
 
 LONGEST = timedelta(days=90)
 EXAMPLE = {"reason": "fails while the mail server is moved", "until": "2026-01-31T00:00:00Z"}
@@ -27,11 +28,11 @@ def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[
     router = APIRouter(prefix="/apps/{app}/tests/flaky", tags=["flaky tests"])
 
     @router.get("", response_model=Page[Quarantine], summary="Flaky tests of an app")
-    async def flaky(app: str) -> Page[Quarantine]:
+    async def flaky(app: str, limit: Limit = 100, cursor: TimeCursor = None) -> Page[Quarantine]:
         """Lists the tests in quarantine, and those that left it in the last 90 days; the latest `until` first."""
         await store.app(app)
         known = (await history.quarantines(app)).values()
-        return Page(items=sorted(known, key=lambda each: each.until, reverse=True))
+        return page_of(known, lambda each: time_key(each.until, each.test), limit, cursor)
 
     @router.put("/{test:path}", response_model=Quarantine, summary="Quarantine a test")
     async def put(app: str, test: str, body: Annotated[QuarantineRequest, Body(examples=[EXAMPLE])]) -> Quarantine:

@@ -1,10 +1,10 @@
 """Renders builds as pages, from templates. Changes no state."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from services.build.builds.app import App
 from services.build.builds.build import Build
 from services.build.builds.build_query import Filter, SearchResult
 from services.build.builds.timeline import timeline
@@ -26,8 +26,9 @@ class BuildPages:
         self._logs = logs
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
-    def history(self, found: SearchResult, asked: Filter, apps: list[App], hostname: str | None) -> str:
-        """Renders one page of the history. `asked` is the filter, whose values the search form shows again."""
+    def history(self, found: SearchResult, asked: Filter, apps: Sequence[str], hostname: str | None) -> str:
+        """Renders one page of the history. `asked` is the filter, whose values the search form shows again. The
+        page has links to the first 50 of `apps`, the names of all apps."""
         given = [
             ("app", asked.app),
             ("branch", asked.branch),

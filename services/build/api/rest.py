@@ -27,6 +27,7 @@ from shared.models import BuildState, Commit, Model, Page
 from shared.security.vault import Vault
 from shared.store import RedisError
 from shared.web.pages import wants_page
+from shared.web.paging import Limit, NameCursor, page_of
 
 PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}"
 BUILD_EXAMPLE = {"branch": "release"}
@@ -78,9 +79,10 @@ def apps_router(
         return app.view()
 
     @router.get("", response_model=Page[AppView], summary="All apps")
-    async def apps() -> Page[AppView]:
-        """Lists all apps, sorted by name."""
-        return Page(items=[app.view() for app in await store.apps()])
+    async def apps(limit: Limit = 100, cursor: NameCursor = None) -> Page[AppView]:
+        """Lists the apps, sorted by name."""
+        names = page_of(await store.app_names(), str, limit, cursor, newest_first=False)
+        return Page(items=[app.view() for app in await store.apps(names.items)], next=names.next)
 
     @router.get("/{app}", response_model=AppView, summary="An app")
     async def app(app: str) -> AppView:

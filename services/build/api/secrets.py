@@ -12,17 +12,19 @@ from services.build.secrets.secret import SecretValue, SecretView, new_secret, o
 from services.build.secrets.secret_store import SecretStore
 from shared.models import Page
 from shared.security.vault import Vault
+from shared.web.paging import Limit, NameCursor, page_of
 
 
 def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: Callable[[], datetime]) -> APIRouter:
     router = APIRouter(prefix="/apps/{app}/secrets", tags=["secrets"])
 
     @router.get("", response_model=Page[SecretView], summary="Secrets of an app")
-    async def names(app: str) -> Page[SecretView]:
+    async def names(app: str, limit: Limit = 100, cursor: NameCursor = None) -> Page[SecretView]:
         """Lists the names of the secrets, sorted, with the time at which each was last set."""
         await store.app(app)
         stored = await secrets.all(app)
-        return Page(items=[SecretView(name=name, set_at=secret.set_at) for name, secret in stored.items()])
+        views = [SecretView(name=name, set_at=secret.set_at) for name, secret in stored.items()]
+        return page_of(views, lambda view: view.name, limit, cursor, newest_first=False)
 
     @router.put("/{name}", status_code=204, summary="Set a secret")
     async def put(app: str, name: str, body: Annotated[SecretValue, Body(examples=[{"value": "…"}])]) -> None:

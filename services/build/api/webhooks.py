@@ -8,12 +8,13 @@ from starlette.requests import ClientDisconnect
 
 from services.build.builds.build_store import BuildStore
 from services.build.forges.delivery import WebhookDelivery, WebhookDeliveryState
-from services.build.forges.delivery_store import DeliveryStore
+from services.build.forges.delivery_store import DeliveryStore, number_of
 from services.build.forges.webhook import LARGEST_BYTES
 from services.build.forges.webhook_handler import WebhookHandler
 from services.build.git.remote_source import Forge
 from shared.errors import Problem
 from shared.models import Page, View
+from shared.web.paging import Limit, NumberCursor, cut
 
 PUBLIC_WEBHOOKS = r"/webhooks/[^/]+/[^/]+"
 LENGTH_DIGITS = 15
@@ -50,10 +51,11 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         return Answer(id=delivery.id, state=delivery.state, reason=delivery.reason)
 
     @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="Deliveries of webhooks")
-    async def log(app: str) -> Page[WebhookDelivery]:
-        """Lists the newest 200 deliveries of webhooks, each with its outcome."""
+    async def log(app: str, limit: Limit = 100, cursor: NumberCursor = None) -> Page[WebhookDelivery]:
+        """Lists the newest 200 deliveries of webhooks, newest first, each with its outcome."""
         await store.app(app)
-        return Page(items=await deliveries.deliveries(app))
+        found = await deliveries.deliveries(app, limit=limit + 1, before=cursor)
+        return cut(found, limit, lambda delivery: number_of(delivery.id))
 
     @router.post(
         "/apps/{app}/deliveries/{delivery_id}/redeliver",

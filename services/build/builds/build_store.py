@@ -29,9 +29,13 @@ class BuildStore:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def apps(self) -> list[App]:
-        """Returns the apps, sorted by name."""
-        names: list[Any] = sorted(await self._redis.smembers("build:apps"))
+    async def app_names(self) -> list[str]:
+        """Returns the names of all apps, sorted."""
+        return sorted(str(name) for name in await self._redis.smembers("build:apps"))
+
+    async def apps(self, names: Sequence[str] | None = None) -> list[App]:
+        """Returns the apps with these names, or (None) all, sorted by name."""
+        names = await self.app_names() if names is None else sorted(names)
         texts = await self._redis.mget([_app(name) for name in names]) if names else []
         return [App.model_validate_json(text) for text in texts if text]
 

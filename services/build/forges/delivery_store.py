@@ -57,11 +57,11 @@ class DeliveryStore:
         for batch in _batches(deliveries):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for delivery in batch:
-                    pipe.hexists(_key(delivery.app), _number(delivery.id))
+                    pipe.hexists(_key(delivery.app), number_of(delivery.id))
                 kept = await pipe.execute()
             async with self._redis.pipeline(transaction=True) as pipe:
                 for delivery, is_kept in zip(batch, kept, strict=True):
-                    number = _number(delivery.id)
+                    number = number_of(delivery.id)
                     if is_kept:
                         pipe.hset(_key(delivery.app), number, delivery.model_dump_json(exclude={"id"}))
                     waits = delivery.waits and is_kept
@@ -76,9 +76,10 @@ class DeliveryStore:
             raise NotFound(f"{app} has no delivery {delivery_id}; the newest {KEPT} are kept")
         return _numbered(WebhookDelivery.model_validate_json(stored), number)
 
-    async def deliveries(self, app: str) -> list[WebhookDelivery]:
-        """Returns the newest 200 deliveries, newest first."""
-        return await self._get(app, (await self._numbers(app))[:KEPT])
+    async def deliveries(self, app: str, *, limit: int = KEPT, before: int | None = None) -> list[WebhookDelivery]:
+        """Returns at most `limit` deliveries, newest first; with `before`, only those with a lower number."""
+        numbers = [number for number in await self._numbers(app) if before is None or int(number) < before]
+        return await self._get(app, numbers[:limit])
 
     async def apps_waiting(self) -> set[str]:
         """Returns the apps that have a delivery in the state `received`."""
@@ -94,7 +95,7 @@ class DeliveryStore:
     async def trim(self, app: str) -> None:
         """Removes all but the newest 200 deliveries; those in the state `received` stay."""
         old = (await self._numbers(app))[KEPT:]
-        ended = [_number(delivery.id) for delivery in await self._get(app, old) if not delivery.waits]
+        ended = [number_of(delivery.id) for delivery in await self._get(app, old) if not delivery.waits]
         if ended:
             await self._redis.hdel(_key(app), *ended)
 
@@ -135,7 +136,8 @@ def _key(app: str) -> str:
     return f"build:deliveries:{app}"
 
 
-def _number(delivery_id: str) -> str:
+def number_of(delivery_id: str) -> str:
+    """Returns the number in a delivery's id: `notes-d7` → `7`."""
     return delivery_id.rpartition("-d")[2]
 
 

@@ -30,8 +30,10 @@ from shared.models import (
     RetireRequest,
 )
 from shared.registry import Registry
+from shared.web.paging import Limit, NumberCursor, cut
 
 FOLLOW_S = 0.2
+MOST_LINES = 100_000
 
 
 class RollbackRequest(Model):
@@ -59,7 +61,7 @@ def router(
     async def release_of(id: str) -> Release:
         release = await store.release(id)
         if release is None:
-            raise NotFound(f"there is no release {id}")
+            raise NotFound(f"there is no release {id}; lists of releases say which are kept")
         return release
 
     ReleasePath = Annotated[Release, Depends(release_of)]
@@ -95,13 +97,12 @@ def router(
     )
     async def list_releases(
         environment_id: EnvironmentPath,
-        cursor: Annotated[int | None, Query(description="`next` of the previous page.")] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: NumberCursor = None,
+        limit: Limit = 20,
     ) -> Page[ReleaseDetail]:
         """Lists the environment's releases, newest first."""
-        found = await store.releases(environment_id, before=cursor, limit=limit + 1)
-        shown = found[:limit]
-        return Page(items=[view(each) for each in shown], next=str(shown[-1].number) if len(found) > limit else None)
+        page = cut(await store.releases(environment_id, before=cursor, limit=limit + 1), limit, lambda r: r.number)
+        return Page(items=[view(each) for each in page.items], next=page.next)
 
     @routes.get(
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
@@ -212,11 +213,14 @@ def router(
         environment_id: EnvironmentPath,
         lines: Annotated[int, Query(ge=1, le=10_000, description="Number of last lines of each instance.")] = 100,
     ) -> PlainTextResponse:
-        """Returns plain text, each line with its instance's id before it; includes the last few ended instances."""
+        """Returns plain text, each line with its instance's id before it; includes the last few ended instances. All
+        instances together give at most 100 000 lines, each its share.
+        """
         parts = []
-        for instance_id in (await store.load(environment_id)).instances:
+        instances = (await store.load(environment_id)).instances
+        for instance_id in instances:
             try:
-                tail = await driver.logs(instance_id, lines)
+                tail = await driver.logs(instance_id, min(lines, MOST_LINES // len(instances)))
             except UnknownInstance:
                 continue  # not started yet
             parts += [f"{instance_id} | {line}\n" for line in tail]

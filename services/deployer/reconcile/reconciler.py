@@ -103,18 +103,24 @@ class Reconciler:
 
 
 class Housekeeping:
-    """Removes unneeded artifacts and limits the size of logs. Once after each start, it also encrypts each
-    environment's stored variables and secrets again, in case they are in plain text or use an older key. If an
-    environment's lock is taken, a later step does its work.
+    """Removes unneeded artifacts and records of releases, and limits the size of logs. Once after each start, it also
+    encrypts each environment's stored variables and secrets again, in case they are in plain text or use an older key.
+    If an environment's lock is taken, a later step does its work.
     """
 
     def __init__(
-        self, store: Store, driver: Driver, locks: MutableMapping[EnvironmentId, asyncio.Lock], releases_kept: int
+        self,
+        store: Store,
+        driver: Driver,
+        locks: MutableMapping[EnvironmentId, asyncio.Lock],
+        releases_kept: int,
+        records_kept: int,
     ) -> None:
         self._store = store
         self._driver = driver
         self._locks = locks
         self._releases_kept = releases_kept
+        self._records_kept = records_kept
         self._sealed: set[EnvironmentId] = set()
 
     async def step(self) -> None:
@@ -128,6 +134,7 @@ class Housekeeping:
             needed += of_app
             for path in folders:
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        await self._store.prune(environment_ids, releases=self._releases_kept, records=self._records_kept)
         await self._driver.tidy(needed)
 
     async def _seal(self, environment_id: EnvironmentId) -> None:

@@ -153,7 +153,7 @@ class ReleaseService:
     async def _get(self, release_id: str) -> Release:
         release = await self._store.release(release_id)
         if release is None:
-            raise NotFound(f"there is no release {release_id}")
+            raise NotFound(f"there is no release {release_id}; lists of releases say which are kept")
         return release
 
     async def _verify(self, artifact: Artifact, of: str) -> None:

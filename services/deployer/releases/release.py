@@ -135,6 +135,18 @@ def kept(releases: Sequence[Release], count: int) -> list[Release]:
     return [r for r in releases if r.state not in ENDED or r.id in were_live or r.id in newest]
 
 
+def expired(releases: Sequence[Release], records: int, count: int, in_use: Collection[str]) -> list[Release]:
+    """Returns the releases whose records retention deletes: all but the newest `records`, those whose artifacts are
+    kept (`kept`, with `count`), those that have instances (`in_use`, release ids), the rollback target, and the newest
+    one with a rollout, which may be under way. `releases` are one environment's, newest first.
+    """
+    live = next((release for release in releases if release.state is S.LIVE), None)
+    with_rollout = next((release for release in releases if release.rollout_opened), None)
+    others = [release for release in (rollback_target(releases, live), with_rollout) if release is not None]
+    stay = {release.id for release in [*releases[:records], *kept(releases, count), *others]} | set(in_use)
+    return [release for release in releases if release.id not in stay]
+
+
 def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection[str]) -> list[Artifact]:
     """Returns the artifacts of the releases that retention keeps, or that have instances (`in_use`, release ids).
     `releases` are one environment's, newest first.

@@ -7,16 +7,23 @@ from fastapi import APIRouter, Body, Request, Response
 
 from services.monitor.alerts.alert import Alert, AlertState
 from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.api.page_views import key_of
 from services.monitor.rules.rule import DEFAULTS, Rule, RuleBody, RuleName
 from shared.errors import NotFound
 from shared.models import Environment, Page
 from shared.web.pages import wants_page
+from shared.web.paging import Limit, NameCursor, TimeCursor, page_of
 
 EXAMPLE = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30, "app": "notes", "aborts": False}
 
 
-def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Response]]) -> APIRouter:
-    """Returns the routes; `page` answers `GET /alerts` for a browser."""
+AlertsPage = Callable[[Request, Page[Alert] | None], Awaitable[Response]]
+
+
+def alerts_router(alerts: ActiveAlerts, page: AlertsPage) -> APIRouter:
+    """Returns the routes. `page` answers `GET /alerts` for a browser: with an overview, or with the alerts that the
+    query asks for.
+    """
     router = APIRouter(tags=["alerts"])
 
     @router.get("/alerts", response_model=Page[Alert], summary="Open and ended alerts")
@@ -25,26 +32,26 @@ def alerts_router(alerts: ActiveAlerts, page: Callable[[Request], Awaitable[Resp
         app: str | None = None,
         environment: Environment | None = None,
         state: AlertState | None = None,
+        limit: Limit = 100,
+        cursor: TimeCursor = None,
     ) -> Any:
         """Lists alerts, newest change first: all open ones and the last 500 that have ended. `abort` says whether the
         proxy has confirmed the abort. The answer is a page if `Accept` begins with `text/html`.
         """
-        if wants_page(request.headers.get("accept")):
-            return await page(request)
-        return Page(
-            items=[
-                alert
-                for alert in alerts.alerts()
-                if app in (None, alert.app)
-                and environment in (None, alert.environment)
-                and state in (None, alert.state)
-            ]
+        wanted = (
+            alert
+            for alert in alerts.alerts()
+            if app in (None, alert.app) and environment in (None, alert.environment) and state in (None, alert.state)
         )
+        found = page_of(wanted, key_of, limit, cursor)
+        if wants_page(request.headers.get("accept")):
+            return await page(request, found if request.query_params else None)
+        return found
 
     @router.get("/rules", summary="All rules")
-    async def list_rules() -> Page[Rule]:
-        """Lists all rules by name; default rules exist without being set."""
-        return Page(items=alerts.rules())
+    async def list_rules(limit: Limit = 100, cursor: NameCursor = None) -> Page[Rule]:
+        """Lists the rules by name; default rules exist without being set."""
+        return page_of(alerts.rules(), lambda rule: rule.name, limit, cursor, newest_first=False)
 
     @router.get("/rules/{name}", summary="One rule")
     async def get_rule(name: RuleName) -> Rule:

@@ -14,6 +14,7 @@ from services.monitor.notify.silence import Silence, SilenceBody, new_silence
 from shared.clock import now
 from shared.errors import Invalid, NotFound
 from shared.models import Model, Page
+from shared.web.paging import Limit, TimeCursor, cut, page_of, time_key
 
 NOTIFIERS_EXAMPLE = {
     "items": [{"name": "team", "url": "mailto://user:password@smtp.example.com/?to=team@example.com", "events": []}]
@@ -32,11 +33,13 @@ def deliveries_router(store: OutboxStore) -> APIRouter:
     async def list_deliveries(
         app: str | None = None,
         state: MessageDeliveryState | None = None,
-        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        limit: Annotated[int, Query(ge=1, le=500, description="Largest number of items to return.")] = 100,
+        cursor: TimeCursor = None,
     ) -> Page[DeliveryView]:
         """Lists deliveries, one for each message and recipient, newest first: the last 500 and all not ended."""
-        found = [each for each in await store.deliveries() if app in (None, each.app) and state in (None, each.state)]
-        return Page(items=[DeliveryView.model_validate(each.model_dump()) for each in found[:limit]])
+        found = await store.deliveries(limit=limit + 1, before=cursor, app=app, state=state)
+        views = [DeliveryView.model_validate(each.model_dump()) for each in found]
+        return cut(views, limit, lambda view: time_key(view.created_at, view.id))
 
     return router
 
@@ -46,8 +49,8 @@ def notifiers_router(recipients: Recipients, monitor_url: str) -> APIRouter:
 
     @router.get("", summary="Notifiers, who get messages about every app")
     async def list_notifiers() -> Page[NotifierView]:
-        """Lists the notifiers, without secrets; they get messages in addition to the addresses in an app's manifest.
-        Those of SLIPWAY_NOTIFY are read-only.
+        """Lists the notifiers, at most 100 and those of SLIPWAY_NOTIFY, which are read-only; all without secrets. They
+        get messages in addition to the addresses in an app's manifest.
         """
         return Page(items=await recipients.views())
 
@@ -79,10 +82,11 @@ def silences_router(store: NotifierStore) -> APIRouter:
     router = APIRouter(prefix="/silences", tags=["notifications"])
 
     @router.get("", summary="Silences that are in force")
-    async def list_silences() -> Page[Silence]:
+    async def list_silences(limit: Limit = 100, cursor: TimeCursor = None) -> Page[Silence]:
         """Lists the active silences, newest first."""
         at = now()
-        return Page(items=[each for each in await store.silences() if each.is_active(at)])
+        active = [each for each in await store.silences() if each.is_active(at)]
+        return page_of(active, lambda each: time_key(each.created_at, each.id), limit, cursor)
 
     @router.post("", summary="Mute messages for a while", status_code=201)
     async def post_silence(body: Annotated[SilenceBody, Body(examples=[SILENCE_EXAMPLE])]) -> Silence:

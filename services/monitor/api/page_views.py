@@ -1,9 +1,11 @@
 """Builds the view models of the pages of instances and alerts; changes no state."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 from services.monitor.alerts.alert import OPEN, Alert
 from services.monitor.dispatch.delivery import MessageDelivery
@@ -12,23 +14,36 @@ from services.monitor.rules.rule import Rule
 from services.monitor.samples.sample import Sample, Watched
 from services.monitor.scaling.scaling_decision import Decision
 from shared.config import SharedSettings
-from shared.models import Environment
+from shared.models import Environment, Page
 from shared.web.pages import Templates
+from shared.web.paging import time_key
 
 SILENT = timedelta(seconds=10)  # an instance without a sample for so long has gone
 GONE_SHOWN = 3
+OPEN_SHOWN = 50
 OVER_SHOWN = 30
+RULES_SHOWN = 100
+SILENCES_SHOWN = 30
 MESSAGES_SHOWN = 30
 
 
 @dataclass(frozen=True)
+class Peak:
+    """The highest figures of an instance within the last hour."""
+
+    working_set: int
+    """Bytes."""
+    cpu: float | None
+    """Percent of one core; None if it was never measured."""
+
+
+@dataclass
 class InstanceListRow:
     """A row of the page of instances, with the instance as it was last seen."""
 
     instance: Watched
     runs: bool
-    highest: Sample | None
-    """Highest figures of the last hour."""
+    peak: Peak | None = None
 
 
 @dataclass
@@ -41,19 +56,33 @@ class EnvironmentRow:
     decisions: Sequence[Decision] = ()
 
 
-def by_environment(instances: Sequence[Watched], highest: Mapping[str, Sample], now: datetime) -> list[EnvironmentRow]:
+def by_environment(instances: Sequence[Watched], now: datetime) -> list[EnvironmentRow]:
     """Returns a row for each app and environment, production first. Each shows its running instances and the last three
-    that ended. `highest` maps an instance to its largest sample of the last hour."""
+    that ended. `instances` are ordered last started first."""
     found: dict[tuple[str, bool, Environment], EnvironmentRow] = {}
     for instance in instances:
         key = (instance.app, instance.environment is not Environment.PRODUCTION, instance.environment)
         environment = found.setdefault(key, EnvironmentRow(instance.app, instance.environment))
         runs = now - instance.sample.at <= SILENT
         if runs or sum(not row.runs for row in environment.rows) < GONE_SHOWN:
-            environment.rows.append(InstanceListRow(instance, runs, highest.get(instance.id)))
+            environment.rows.append(InstanceListRow(instance, runs))
     for environment in found.values():
         environment.rows.sort(key=lambda row: not row.runs)
     return [found[key] for key in sorted(found)]
+
+
+def peak(highest: Mapping[str, float], samples: Sequence[Sample]) -> Peak:
+    """Returns the highest figures of an instance: `highest` are those of its rows, which lack its newest samples."""
+    cpus = [highest.get("cpu"), *(sample.cpu for sample in samples)]
+    return Peak(
+        working_set=max(int(highest.get("working_set", 0)), *(sample.working_set for sample in samples)),
+        cpu=max((cpu for cpu in cpus if cpu is not None), default=None),
+    )
+
+
+def key_of(alert: Alert) -> str:
+    """Returns the alert's key in the list of alerts, newest change first."""
+    return time_key(alert.since, alert.id)
 
 
 class MonitorPages:
@@ -62,8 +91,11 @@ class MonitorPages:
     def __init__(self, settings: SharedSettings) -> None:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
-    def instances(self, shown: Sequence[EnvironmentRow], hostname: str | None) -> str:
-        return self._templates.render("instances.html", here="Instances", hostname=hostname, environments=shown)
+    def instances(self, shown: Sequence[EnvironmentRow], following: str | None, hostname: str | None) -> str:
+        """Renders one page of the instances; `following` is the cursor of the next page, None on the last one."""
+        return self._templates.render(
+            "instances.html", here="Instances", hostname=hostname, environments=shown, following=following
+        )
 
     def alerts(
         self,
@@ -73,14 +105,29 @@ class MonitorPages:
         deliveries: Sequence[MessageDelivery],
         hostname: str | None,
     ) -> str:
-        """Renders the page of alerts; `alerts` and `deliveries` are ordered newest first."""
+        """Renders the overview of alerts; `silences` and `deliveries` are ordered newest first."""
+        alerts = sorted(alerts, key=key_of, reverse=True)
+        opened = [alert for alert in alerts if alert.state in OPEN]
+        over = [alert for alert in alerts if alert.state not in OPEN]
         return self._templates.render(
             "alerts.html",
             here="Alerts",
             hostname=hostname,
-            open=[alert for alert in alerts if alert.state in OPEN],
-            over=[alert for alert in alerts if alert.state not in OPEN][:OVER_SHOWN],
-            rules=rules,
-            silences=silences,
-            deliveries=deliveries[:MESSAGES_SHOWN],
+            counts=Counter(alert.state for alert in opened),
+            open=opened[:OPEN_SHOWN],
+            over=over[:OVER_SHOWN],
+            older=urlencode({"cursor": key_of(over[OVER_SHOWN - 1])}) if len(over) > OVER_SHOWN else None,
+            rules=rules[:RULES_SHOWN],
+            all_rules=len(rules),
+            silences=silences[:SILENCES_SHOWN],
+            all_silences=len(silences),
+            deliveries=deliveries,
+        )
+
+    def alert_list(self, found: Page[Alert], query: Iterable[tuple[str, str]], hostname: str | None) -> str:
+        """Renders one page of the list of alerts; `query` holds the parameters that it was asked for with."""
+        same = [(name, value) for name, value in query if name != "cursor"]
+        older = urlencode([*same, ("cursor", found.next)]) if found.next else None
+        return self._templates.render(
+            "alert_list.html", here="Alerts", hostname=hostname, alerts=found.items, older=older
         )

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body
 
 from services.monitor.scaling.policy_store import PolicyStore
 from services.monitor.scaling.scaling_decision import Decision
 from services.monitor.scaling.scaling_input import EnvironmentKey
 from services.monitor.scaling.scaling_policy import Policy, PolicyBody, default_policy
 from shared.models import AppName, Environment, Page
+from shared.web.paging import Limit, NumberCursor, cut
 
 EXAMPLE = {"enabled": True, "up": 0.9, "up_soon": 0.8, "cooldown_s": 60}
 
@@ -37,14 +38,13 @@ def policies_router(store: PolicyStore) -> APIRouter:
     async def list_decisions(
         app: AppName,
         env: Environment,
-        cursor: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: NumberCursor = None,
+        limit: Limit = 20,
     ) -> Page[Decision]:
         """Lists the last 500 decisions, newest first, also those that changed nothing, and why. Repetitions share one
         entry with a `count`; the newest entry may be 10 s old.
         """
         found = await store.decisions(EnvironmentKey(app, env), limit=limit + 1, before=cursor)
-        shown = found[:limit]
-        return Page(items=shown, next=str(shown[-1].number) if len(found) > limit else None)
+        return cut(found, limit, lambda decision: decision.number)
 
     return router

@@ -64,7 +64,7 @@ class Dispatcher:
             self._wake()
 
     async def _outcome(self, entry_id: str, event: Event) -> SendOutcome:
-        contexts = await self._store.contexts()
+        contexts = await self._store.contexts(event.app)
         changed = learned(contexts, event)
         if event.type.startswith("alert."):
             name = group_name(event)
@@ -92,7 +92,7 @@ class Dispatcher:
             await self._flush(group)
 
     async def _flush(self, group: AlertGroup) -> None:
-        now, contexts = self._now(), await self._store.contexts()
+        now, contexts = self._now(), await self._store.contexts(group.app)
         silences = await self._silences.silences()
         rules = {alert.rule for alert in group.alerts.values()}
         muted = {

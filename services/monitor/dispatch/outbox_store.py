@@ -9,9 +9,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from services.monitor.dispatch.alert_group import AlertGroup
-from services.monitor.dispatch.delivery import MessageDelivery
+from services.monitor.dispatch.delivery import MessageDelivery, MessageDeliveryState
 from services.monitor.notify.release_context import ReleaseContext
 from shared.events import STREAM
+from shared.models import Environment
+from shared.web.paging import time_key
 
 GROUP = "notifications"  # the consumer group; not that of the follower that acts at once
 DELIVERIES = "monitor:deliveries"
@@ -20,6 +22,7 @@ DUE = "monitor:deliveries:due"
 ALERT_GROUPS = "monitor:alert-groups"
 CONTEXTS = "monitor:known"
 KEPT = 500
+BATCH = 100
 
 
 @dataclass
@@ -77,14 +80,18 @@ class OutboxStore:
             if entry_id is not None:
                 pipe.xack(STREAM, GROUP, entry_id)
             await pipe.execute()
+        if any(delivery.ended for delivery in outcome.deliveries):  # those that are sent are trimmed at their end
+            await self.trim()
 
     async def groups(self) -> dict[str, AlertGroup]:
         kept: dict[Any, Any] = await self._redis.hgetall(ALERT_GROUPS)
         return {name: AlertGroup.model_validate_json(text) for name, text in kept.items()}
 
-    async def contexts(self) -> dict[str, ReleaseContext]:
-        kept: dict[Any, Any] = await self._redis.hgetall(CONTEXTS)
-        return {name: ReleaseContext.model_validate_json(text) for name, text in kept.items()}
+    async def contexts(self, app: str) -> dict[str, ReleaseContext]:
+        """Returns the release contexts of the app's environments by `<app>:<environment>`."""
+        names = [f"{app}:{environment}" for environment in Environment]
+        texts: list[Any] = await self._redis.hmget(CONTEXTS, names)
+        return {n: ReleaseContext.model_validate_json(text) for n, text in zip(names, texts, strict=True) if text}
 
     async def due(self, now: datetime) -> list[DueDeliveries]:
         """Returns the deliveries that are due, longest due first, also those in the state `sending`."""
@@ -105,15 +112,37 @@ class OutboxStore:
                 pipe.zrem(DUE, _member(delivery))
             await pipe.execute()
 
-    async def deliveries(self) -> list[MessageDelivery]:
-        """Returns the newest 500 deliveries, and older ones that have not ended, newest first."""
-        ids: list[Any] = await self._redis.zrevrange(ORDER, 0, -1)
-        newest_first = await self.get(ids)
-        return [each for at, each in enumerate(newest_first) if at < KEPT or not each.ended]
+    async def deliveries(
+        self,
+        *,
+        limit: int = KEPT,
+        before: str | None = None,
+        app: str | None = None,
+        state: MessageDeliveryState | None = None,
+    ) -> list[MessageDelivery]:
+        """Returns at most `limit` deliveries, newest first, of one app or of all (None), in one state or in any; with
+        `before`, only those after that `time_key`.
+        """
+        highest = before.partition("-")[0] if before else "+inf"
+        found: list[MessageDelivery] = []
+        read = 0
+        while len(found) < limit:
+            ids: list[Any] = await self._redis.zrevrangebyscore(ORDER, highest, "-inf", start=read, num=BATCH)
+            if not ids:
+                break
+            read += len(ids)
+            found += [
+                each
+                for each in await self.get(ids)
+                if (before is None or time_key(each.created_at, each.id) < before)
+                and app in (None, each.app)
+                and state in (None, each.state)
+            ]
+        return found[:limit]
 
     async def trim(self) -> None:
-        """Deletes ended deliveries that are not among the newest 500."""
-        old: list[Any] = await self._redis.zrevrange(ORDER, KEPT, -1)
+        """Deletes ended deliveries that are not among the newest 500; looks at 100 of these at a time."""
+        old: list[Any] = await self._redis.zrevrange(ORDER, KEPT, KEPT + BATCH - 1)
         ended = [delivery.id for delivery in await self.get(old) if delivery.ended]
         if ended:
             async with self._redis.pipeline(transaction=True) as pipe:

@@ -83,9 +83,6 @@ def packed(rows: Iterable[Rollup]) -> str:
 
 def unpacked(of: str, text: str | None) -> list[Rollup]:
     """Deserializes what `packed` wrote for the instance or release `of`, oldest row first; empty for None."""
-    if text is None:
-        return []
-    lines: list[Any] = json.loads(zlib.decompress(base64.b64decode(text)))
     return [
         Rollup(
             of=of,
@@ -94,8 +91,23 @@ def unpacked(of: str, text: str | None) -> list[Rollup]:
             figures={name: _long(values) for name, values in figures.items()},
             sums=sums,
         )
-        for start, count, figures, sums in lines
+        for start, count, figures, sums in _lines(text)
     ]
+
+
+def highest(texts: Iterable[str | None], since: datetime, until: datetime) -> dict[str, float]:
+    """Returns figure → its maximum in the rows of this time, of what `packed` wrote; much faster than `unpacked`."""
+    found: dict[str, float] = {}
+    for text in texts:
+        for start, _, figures, _ in _lines(text):
+            if since.timestamp() <= start <= until.timestamp():
+                for name, values in figures.items():
+                    found[name] = max(found.get(name, values[-1]), *values)
+    return found
+
+
+def _lines(text: str | None) -> list[Any]:
+    return json.loads(zlib.decompress(base64.b64decode(text))) if text else []
 
 
 def replaced(old: Iterable[Rollup], new: Iterable[Rollup]) -> list[Rollup]:

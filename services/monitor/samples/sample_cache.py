@@ -19,6 +19,7 @@ from shared.store import RedisError
 
 UNSAVED_MOST = 20_000  # about ten minutes of 60 instances; older ones are let go while Redis is away
 ABSENCE_KEPT = timedelta(minutes=1)  # rules ask for every instance of the registry each 2 s
+LISTED_FOR = timedelta(hours=1)  # after the last sample
 FIRST_LOAD_S = 2.0
 
 
@@ -31,6 +32,7 @@ class SampleCache:
         self._frames: dict[str, Frame] = {}
         self._latest: dict[str, Sample] = {}
         self._series: dict[str, TimeSeries[Sample]] = {}
+        self._listed: dict[str, Watched] = {}
         self._absent: dict[str, tuple[datetime, datetime]] = {}  # instance → since when, and when it was last asked for
         self._answered_at: datetime | None = None
         self.sampled_at: datetime | None = None
@@ -53,7 +55,9 @@ class SampleCache:
         self._absent = {name: at for name, at in self._absent.items() if name not in frames and at[1] > asked_since}
         self._answered_at = self.sampled_at = now
         self.restart_history.record([frame.stats for frame in frames.values()], now)
-        self._unsaved.add(_watched(frame.stats, self._latest[name]) for name, frame in frames.items())
+        watched = {name: _watched(frame.stats, self._latest[name]) for name, frame in frames.items()}
+        self._listed = {name: item for name, item in self._listed.items() if _is_listed(item, now)} | watched
+        self._unsaved.add(watched.values())
 
     @property
     def answers(self) -> bool:
@@ -68,6 +72,14 @@ class SampleCache:
         """Returns the instance's samples of the last 5 min, oldest first, with those stored by an earlier process."""
         series = self._series.get(instance_id)
         return series.recent(self.sampled_at) if series and self.sampled_at else []
+
+    async def instances(self, now: datetime) -> list[Watched]:
+        """Returns the instances that gave a sample within the last hour, also to an earlier process; last started
+        first. Raises RedisError if those of an earlier process could not be read yet.
+        """
+        await self.load(now)
+        found = [item for item in self._listed.values() if _is_listed(item, now)]
+        return sorted(found, key=lambda item: (item.started_at, item.id), reverse=True)
 
     def missed(self) -> None:
         """Records that the deployer did not answer; this time does not count in `silence`."""
@@ -141,11 +153,13 @@ class SampleCache:
             if self._loaded:
                 return
             begin = start_of(now - RECENT, MINUTE_S)
+            stored = await self._store.instances()
             past = [
                 (item, await self._store.samples(item.id, now - RESTARTS_IN, now))
-                for item in await self._store.instances()
+                for item in stored
                 if item.sample.at > now - RESTARTS_IN
             ]
+            self._listed = {item.id: item for item in stored} | self._listed
             for item, samples in past:
                 recent = [sample for sample in samples if sample.at >= begin]
                 self._series.setdefault(item.id, TimeSeries(item.id)).restore(recent)
@@ -165,6 +179,10 @@ class SampleCache:
             await self.load(self.sampled_at)
         await self._unsaved.flush(self._store.add)
         await self._unsaved_rows.flush(self._store.add_rollups)
+
+
+def _is_listed(item: Watched, now: datetime) -> bool:
+    return item.sample.at > now - LISTED_FOR
 
 
 def _watched(stats: InstanceStats, latest: Sample) -> Watched:

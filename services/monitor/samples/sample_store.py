@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from services.monitor.samples.downsampling import Rollup, hour_of, hours, packed, replaced, unpacked
+from services.monitor.samples.downsampling import Rollup, highest, hour_of, hours, packed, replaced, unpacked
 from services.monitor.samples.sample import Sample, Watched
 from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 
@@ -64,7 +65,9 @@ class SampleStore:
             await pipe.execute()
 
     async def instances(self) -> list[Watched]:
-        """Returns every instance that gave a sample within the last hour, last started first."""
+        """Returns every instance that gave a sample within the last hour, last started first. It scans all keys of
+        Redis, so call it once.
+        """
         keys = [key async for key in self._redis.scan_iter("monitor:instance:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
         found = [Watched.model_validate_json(value) for value in values if value]
@@ -82,6 +85,15 @@ class SampleStore:
         """Returns the rows of the instance or release that begin in this time, oldest first, both ends included."""
         texts: Any = await self._redis.mget([_rollups(of, hour) for hour in hours(since, until)])
         return [row for text in texts for row in unpacked(of, text) if since <= row.at <= until]
+
+    async def highest(self, names: Sequence[str], since: datetime, until: datetime) -> dict[str, dict[str, float]]:
+        """Returns the highest figures of several instances or releases in this time, by one command: id → name of the
+        figure → value. One without rows has an empty mapping.
+        """
+        span = hours(since, until)
+        keys = [_rollups(of, hour) for of in names for hour in span]
+        texts: Any = iter(await self._redis.mget(keys) if keys else [])
+        return {of: highest(islice(texts, len(span)), since, until) for of in names}
 
     async def knows(self, of: str, now: datetime) -> bool:
         """Returns True if the store has samples of the instance or release `of`, or rows of the last 24 h."""

@@ -14,6 +14,7 @@ from shared.models import Environment, Event
 
 POLICIES = "monitor:policies"
 SCALING = "monitor:scaling"
+SEEN = "monitor:environments"
 DECISIONS_KEPT = 500
 
 
@@ -34,7 +35,10 @@ class PolicyStore:
         return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
 
     async def put_policy(self, policy: Policy) -> None:
-        await self._redis.hset(POLICIES, _field(policy.key), policy.model_dump_json())
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(POLICIES, _field(policy.key), policy.model_dump_json())
+            pipe.zrem(SEEN, _field(policy.key))  # the time until it is forgotten begins again
+            await pipe.execute()
 
     async def environments(self) -> list[EnvironmentKey]:
         """Returns every environment that has decisions, sorted by name."""
@@ -56,7 +60,7 @@ class PolicyStore:
         environment are kept.
         """
         key = EnvironmentKey(decision.app, decision.environment)
-        name = _decisions(key)
+        name = decisions_key(key)
 
         async def write(pipe: Any) -> None:
             if await pipe.hexists(name, str(decision.number)):
@@ -78,7 +82,7 @@ class PolicyStore:
 
     async def update(self, decision: Decision) -> None:
         """Replaces an existing decision, for example to add its outcome. Idempotent."""
-        name = _decisions(EnvironmentKey(decision.app, decision.environment))
+        name = decisions_key(EnvironmentKey(decision.app, decision.environment))
         await self._redis.hset(name, str(decision.number), decision.model_dump_json())
 
     async def decisions(self, key: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
@@ -89,10 +93,23 @@ class PolicyStore:
         found = await self._read(key, range(top, max(top - limit, 0), -1))
         return [decision for decision in found if decision is not None]
 
+    async def newest(self, keys: Sequence[EnvironmentKey], *, limit: int) -> dict[EnvironmentKey, list[Decision]]:
+        """Returns at most `limit` decisions of each environment, newest first, by two commands."""
+        texts: Any = await self._redis.hmget(SCALING, [_field(key) for key in keys]) if keys else []
+        last = {key: json.loads(text)["last"] for key, text in zip(keys, texts, strict=True) if text}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key, number in last.items():
+                pipe.hmget(decisions_key(key), [str(each) for each in range(number, max(number - limit, 0), -1)])
+            answers = await pipe.execute()
+        return {
+            key: [Decision.model_validate_json(text) for text in found if text]
+            for key, found in zip(last, answers, strict=True)
+        }
+
     async def _read(self, key: EnvironmentKey, numbers: Sequence[int]) -> list[Decision | None]:
         if not numbers:
             return []
-        texts = await self._redis.hmget(_decisions(key), [str(number) for number in numbers])
+        texts = await self._redis.hmget(decisions_key(key), [str(number) for number in numbers])
         return [Decision.model_validate_json(text) if text else None for text in texts]
 
 
@@ -100,5 +117,5 @@ def _field(key: EnvironmentKey) -> str:
     return f"{key.app}:{key.environment}"
 
 
-def _decisions(key: EnvironmentKey) -> str:
+def decisions_key(key: EnvironmentKey) -> str:
     return f"monitor:decisions:{key.app}:{key.environment}"

@@ -11,10 +11,12 @@ from services.proxy.routes.route import Route
 from services.proxy.traffic import RequestCounts
 from shared.config import SharedSettings
 from shared.errors import Unavailable
-from shared.models import Track
+from shared.models import Page, Track
 from shared.web.pages import Templates
+from shared.web.paging import page_of
 
 HERE = "Canaries"
+APPS_SHOWN = 50
 
 
 class ProxyPages:
@@ -31,16 +33,16 @@ class ProxyPages:
         self._reader = reader
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
-    def overview(self, hostname: str | None) -> str:
-        """Renders all apps with their rollouts, active rollouts first."""
-        problem = None
+    def overview(self, hostname: str | None, cursor: str | None = None) -> str:
+        """Renders 50 apps with their rollouts, active rollouts first; `cursor` is the `next` of the page before."""
+        problem, page = None, Page[Route](items=[])
         try:
-            routes = sorted(self._control.routes.values(), key=lambda route: (route.active_rollout is None, route.app))
+            page = page_of(self._control.routes.values(), _order, APPS_SHOWN, cursor, newest_first=False)
         except Unavailable as error:
-            routes, problem = [], error.detail
-        rows = [(route, self._figures(route)) for route in routes]
+            problem = error.detail
+        rows = [(route, self._figures(route)) for route in page.items]
         return self._templates.render(
-            "rollouts.html", here=HERE, hostname=hostname, rows=rows, problem=problem, format=format
+            "rollouts.html", here=HERE, hostname=hostname, rows=rows, next=page.next, problem=problem, format=format
         )
 
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
@@ -70,6 +72,10 @@ class ProxyPages:
 
     def _figures(self, route: Route) -> TrafficFigures:
         return figures(self._counts.view(route), route.weight)
+
+
+def _order(route: Route) -> str:
+    return f"{1 if route.active_rollout is None else 0}-{route.app}"
 
 
 def _key(route: Route) -> str:

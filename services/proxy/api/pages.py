@@ -13,6 +13,7 @@ from services.proxy.control.rollout_service import RolloutService
 from shared.errors import Invalid, NotFound, Problem
 from shared.proxy_models import RolloutView
 from shared.web.pages import wants_page
+from shared.web.paging import NameCursor
 
 Release = Annotated[
     str, Path(pattern=r"^[a-z][a-z0-9-]*-r\d+$", description="The rollout's id, which is its release's.")
@@ -48,9 +49,9 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
         return RedirectResponse(f"/apps/{app}/rollout", status_code=303)
 
     @router.get("/", response_class=HTMLResponse, summary="All canaries as a page")
-    async def overview(request: Request) -> HTMLResponse:
-        """Shows every app with its rollout: state, release, share of visitors, time and reason of the state."""
-        return HTMLResponse(pages.overview(request.url.hostname))
+    async def overview(request: Request, cursor: NameCursor = None) -> HTMLResponse:
+        """Shows 50 apps with their rollouts: state, release, share of visitors, time and reason of the state."""
+        return HTMLResponse(pages.overview(request.url.hostname, cursor))
 
     @router.post("/apps/{app}/rollout/weight", status_code=303, summary="Set the share", openapi_extra=FORM)
     async def weight(request: Request, app: App) -> Response:

@@ -11,7 +11,7 @@ from services.proxy.api.page_views import ProxyPages
 from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
-from shared.models import AppName, Model, Page, View
+from shared.models import AppName, Model, Page, View, release_number
 from shared.proxy_models import (
     AppTraffic,
     RolloutAction,
@@ -23,6 +23,7 @@ from shared.proxy_models import (
     TrafficView,
 )
 from shared.web.pages import wants_page
+from shared.web.paging import Limit, NumberCursor, page_of
 
 App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
 ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
@@ -89,9 +90,10 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         return rollouts.view(app)
 
     @routes.get("/rollouts", tags=["rollouts"], summary="The rollouts before the current one")
-    async def get_rollouts(app: App) -> Page[EarlierRollout]:
+    async def get_rollouts(app: App, limit: Limit = 20, cursor: NumberCursor = None) -> Page[EarlierRollout]:
         """Returns the last 20 rollouts before the current one, newest first, each with its reason and evidence."""
-        return Page(items=[EarlierRollout.model_validate(each.model_dump()) for each in rollouts.earlier(app)])
+        earlier = [EarlierRollout.model_validate(each.model_dump()) for each in rollouts.earlier(app)]
+        return page_of(earlier, lambda each: release_number(each.release), limit, cursor)
 
     @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
     async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from services.proxy.envoy.files import replace
+from services.proxy.routes.rollout import KEPT
 from services.proxy.routes.route import Route
 
 log = logging.getLogger(__name__)
@@ -36,17 +38,30 @@ class Snapshot:
 
 
 class AbortedReleases:
-    """Reads and writes the file `aborted`, with a line `<release> <reason>` for each aborted release."""
+    """Reads and writes the file `aborted`, with a line `<release> <reason>` for each aborted release. The newest 20 of
+    an app are kept: the deployer ended an older one before it made the canaries that followed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "aborted"
 
     def read(self) -> dict[str, str]:
-        """Returns release → reason. Ignores a last line that a crash cut before its newline: it was never confirmed."""
+        """Returns release → reason, and removes all but the newest 20 of each app from the file. Ignores a last line
+        that a crash cut before its newline: it was never confirmed.
+        """
         if not self._path.exists():
             return {}
-        lines = self._path.read_text().splitlines(keepends=True)
-        pairs = (line.rstrip("\n").partition(" ") for line in lines if line.endswith("\n"))
+        lines = [line for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        newer: Counter[str] = Counter()
+        kept = []
+        for line in reversed(lines):
+            app = line.partition(" ")[0].rpartition("-r")[0]
+            newer[app] += 1
+            if newer[app] <= KEPT:
+                kept.append(line)
+        if len(kept) < len(lines):
+            replace(self._path, "".join(reversed(kept)))
+        pairs = (line.rstrip("\n").partition(" ") for line in reversed(kept))
         return {release: reason for release, _, reason in pairs}
 
     def append(self, release: str, reason: str) -> None:

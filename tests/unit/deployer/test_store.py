@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from services.deployer.plan.apply_changes import Commit, release_event
 from services.deployer.releases.environment import NOTHING, EnvironmentId, Override, SecretOverride
-from services.deployer.store import Store
+from services.deployer.store import PRUNED_IN_ALL, Store
 from shared.models import Environment, InstanceState, ReleaseState
 from tests.support.deployer.fakes import T0, a_release, an_instance, stored_events
 
@@ -95,6 +95,57 @@ async def test_lists_go_on_from_a_number(store: Store) -> None:
     await store.commit(PRODUCTION, Commit(releases))
     assert [r.number for r in await store.releases(PRODUCTION, limit=2)] == [10, 2]
     assert [r.number for r in await store.releases(PRODUCTION, before=2, limit=2)] == [1]
+
+
+async def test_a_walk_over_the_releases_stays_true_while_others_are_made_and_pruned(store: Store) -> None:
+    await made(store, 1, 40)
+    walked = [await store.releases(PRODUCTION, limit=10)]
+    await made(store, 41, 60)
+    await store.prune([PRODUCTION], releases=1, records=45)  # 60 … 16 are left, and 1, which lives
+    while page := await store.releases(PRODUCTION, before=walked[-1][-1].number, limit=10):
+        walked.append(page)
+    assert [release.number for page in walked for release in page] == [*range(40, 15, -1), 1]
+
+
+async def made(store: Store, first: int, last: int, environment_id: EnvironmentId = PRODUCTION) -> None:
+    """Releases with these numbers, of which only the first of all lives."""
+    states = {number: R.LIVE if number == 1 else R.FAILED for number in range(first, last + 1)}
+    changes = {"environment": environment_id.environment}
+    releases = [a_release(number, state, live_at=None, **changes) for number, state in states.items()]
+    await store.commit(environment_id, Commit({release.id: release for release in releases}))
+
+
+async def test_records_are_pruned_in_portions_and_what_is_needed_stays(store: Store, redis: Redis) -> None:
+    await made(store, 1, 350)
+    used, aborting, down, waits = (
+        a_release(2, R.RETIRED),
+        a_release(3, R.ROLLED_BACK, abort_rollout=True),
+        a_release(4, R.FAILED, down_from=T0),
+        a_release(5, R.PENDING, live_at=None),
+    )
+    instance = an_instance(used, 1, InstanceState.STOPPED)
+    changed = {release.id: release for release in (used, aborting, down, waits)}
+    await store.commit(PRODUCTION, Commit(changed, {instance.id: instance}))
+    world = await store.load(PRODUCTION)
+    left = []
+    for _ in range(5):
+        await store.prune([CANARY, PRODUCTION], releases=5, records=20)
+        left.append(len(await store.releases(PRODUCTION)))
+    assert left == [250, 150, 50, 25, 25]
+    assert [release.number for release in await store.releases(PRODUCTION)] == [*range(350, 330, -1), 5, 4, 3, 2, 1]
+    assert len([key async for key in redis.scan_iter("deployer:release:*")]) == 25
+    assert await store.load(PRODUCTION) == world
+    assert await store.release("notes-r330") is None
+
+
+async def test_of_many_environments_some_are_pruned_at_a_time(store: Store) -> None:
+    environments = [EnvironmentId(f"app-{number}", Environment.PRODUCTION) for number in range(12)]
+    for each in environments:
+        made = [a_release(n, R.FAILED, id=f"{each.app}-r{n}", app=each.app, live_at=None) for n in range(1, 111)]
+        await store.commit(each, Commit({release.id: release for release in made}))
+    for left in (12 * 110 - PRUNED_IN_ALL, 12 * 10, 12 * 10):
+        await store.prune(environments, releases=1, records=10)
+        assert sum([len(await store.releases(each)) for each in environments]) == left
 
 
 async def test_events_are_in_the_transaction_of_their_cause(store: Store, redis: Redis) -> None:

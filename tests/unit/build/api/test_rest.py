@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -34,6 +35,7 @@ from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
 from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
+from tests.support.paging import refused, walked
 
 pytestmark = pytest.mark.anyio
 HTML = {"Accept": "text/html,*/*"}
@@ -178,6 +180,39 @@ async def test_builds_are_paged(client: httpx.AsyncClient, store: BuildStore) ->
     assert [item["id"] for item in first["items"]] == ["notes-3", "notes-2"]
     second = (await client.get(f"/apps/notes/builds?limit=2&cursor={first['next']}")).json()
     assert ([item["id"] for item in second["items"]], second["next"]) == (["notes-1"], None)
+
+
+async def test_apps_are_paged_by_name_also_while_some_are_made(client: httpx.AsyncClient) -> None:
+    for name in ("e", "c", "a", "g"):
+        await client.post("/apps", json={"name": name})
+
+    async def make() -> None:
+        for name in ("b", "d"):
+            await client.post("/apps", json={"name": name})
+
+    assert [app["name"] for app in await walked(client, "/apps", meanwhile=make)] == ["a", "c", "d", "e", "g"]
+    assert await refused(client, "/apps", limit="101", cursor="../") == {"limit", "cursor"}
+
+
+async def test_flaky_tests_and_builds_are_paged(
+    client: httpx.AsyncClient, store: BuildStore, history: HistoryStore
+) -> None:
+    await client.post("/apps", json={"name": "notes"})
+    for test in ("a::b", "c", "a"):
+        body = {"reason": "why", "until": (AT + timedelta(days=1)).isoformat()}
+        assert (await client.put(f"/apps/notes/tests/flaky/{test}", json=body)).status_code == 200
+    path = "/apps/notes/tests/flaky"
+    assert [item["test"] for item in await walked(client, path)] == ["c", "a::b", "a"]
+    assert await refused(client, path, cursor="yesterday") == {"cursor"}
+    assert await refused(client, "/builds", limit="0", cursor="notes-1") == {"limit", "cursor"}
+
+
+async def test_the_page_names_fifty_apps(client: httpx.AsyncClient, store: BuildStore) -> None:
+    for number in range(60):
+        await store.put_app(new_app(f"app-{number:02}", AT))
+    page = (await client.get("/", headers=HTML)).text
+    assert "app-49" in page and "app-50" not in page and "and 10 more" in page
+    assert "app-55" in (await client.get("/?app=app-55", headers=HTML)).text
 
 
 async def test_cancelling_is_an_intent_and_not_for_what_deploys(client: httpx.AsyncClient, store: BuildStore) -> None:

@@ -18,6 +18,7 @@ from services.build.secrets.secret_store import SecretStore
 from shared.security.vault import Vault
 from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT
+from tests.support.paging import refused, walked
 
 pytestmark = pytest.mark.anyio
 PATH = "/apps/notes/secrets"
@@ -64,6 +65,13 @@ async def test_a_secret_is_set_changed_listed_and_removed(
     gone = await client.delete(f"{PATH}/TOKEN")
     assert (gone.status_code, PATH in gone.json()["detail"]) == (404, True)
     assert list(await secrets.all("notes")) == ["ANOTHER"]
+
+
+async def test_names_of_secrets_are_paged(client: httpx.AsyncClient) -> None:
+    for name in ("_C", "A", "D", "B"):
+        assert (await client.put(f"{PATH}/{name}", json={"value": "x"})).status_code == 204
+    assert [item["name"] for item in await walked(client, PATH, limit=1)] == ["A", "B", "D", "_C"]
+    assert await refused(client, PATH, limit="none", cursor="a b") == {"limit", "cursor"}
 
 
 @pytest.mark.parametrize(

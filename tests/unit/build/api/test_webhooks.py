@@ -21,6 +21,8 @@ from shared.security.vault import Vault
 from tests.support.build.api import AUTHORIZED, TOKEN, client_of
 from tests.support.build.builds import AT
 from tests.support.build.webhooks import SECRET, Call, call, headers
+from tests.support.paging import refused, walked
+from tests.unit.build.forges.test_delivery import delivery
 
 pytestmark = pytest.mark.anyio
 FORGES = list(Forge)
@@ -218,3 +220,19 @@ async def test_a_refusal_is_one_line_of_the_log(world: World, caplog: pytest.Log
     await world.send(Forge.GITHUB, call(Forge.GITHUB), app="a%0Ab" + "c" * 500)
     (line,) = [record.getMessage() for record in caplog.records]
     assert "\n" not in line and len(line) < 200
+
+
+async def test_deliveries_are_paged_also_while_some_come(world: World) -> None:
+    await world.has_app(Forge.GITHUB)
+    for number in range(5):
+        await world.deliveries.add(delivery(forge_id=f"d-{number}"))
+    world.http.headers.update(AUTHORIZED)
+
+    async def come() -> None:
+        for number in range(5, 8):
+            await world.deliveries.add(delivery(forge_id=f"d-{number}"))
+
+    path = "/apps/notes/deliveries"
+    found = [item["id"] for item in await walked(world.http, path, meanwhile=come)]
+    assert found == [f"notes-d{number}" for number in (5, 4, 3, 2, 1)]
+    assert await refused(world.http, path, limit="1000", cursor="notes-d3") == {"limit", "cursor"}

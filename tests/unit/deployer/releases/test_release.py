@@ -1,6 +1,6 @@
 """What can be gone back to, which artifacts are needed, what a client sees."""
 
-from services.deployer.releases.release import kept, needed_artifacts, rollback_target, unneeded_folders, view
+from services.deployer.releases.release import expired, kept, needed_artifacts, rollback_target, unneeded_folders, view
 from shared.models import Environment, ReleaseState
 from tests.support.deployer.fakes import a_release
 
@@ -25,6 +25,28 @@ def test_failed_releases_do_not_push_out_what_was_live() -> None:
     failed = [a_release(number, R.FAILED, live_at=None) for number in range(20, 10, -1)]
     releases = [*failed, a_release(10), *(a_release(number, R.RETIRED) for number in range(9, 0, -1))]
     assert [r.number for r in kept(releases, 3)] == [20, 19, 18, 10, 9, 8]
+
+
+def test_records_of_old_releases_expire_but_not_of_those_that_anything_refers_to() -> None:
+    live = a_release(20)
+    same = {"commit": live.commit, "artifact": live.artifact}
+    newest = [a_release(22, R.PENDING, live_at=None), a_release(21, R.FAILED, live_at=None), live]
+    failed = [a_release(number, R.FAILED, live_at=None) for number in range(19, 13, -1)]
+    old = [
+        a_release(13, R.RETIRED, **same),
+        a_release(12, R.RETIRED, **same),  # of the newest two that were live, this is none
+        a_release(11, R.RETIRED, live_at=None),
+        a_release(10, R.RETIRED),  # the rollback leads here: the later ones ran what runs now
+        a_release(9, R.RETIRED),
+        a_release(8, R.ROLLED_BACK, rollout_opened=True),
+        a_release(7, R.ROLLED_BACK, rollout_opened=True),
+        a_release(6, R.RETIRED),
+        a_release(5, R.STARTING, live_at=None),
+    ]
+    gone = expired([*newest, *failed, *old], 5, 2, in_use={"notes-r6"})
+    assert [release.number for release in gone] == [17, 16, 15, 14, 12, 11, 9, 7]
+    assert rollback_target([*newest, *failed, *old], live) == old[3]
+    assert expired([*newest, *failed], 9, 1, in_use=set()) == []
 
 
 def test_an_artifact_goes_when_no_environment_needs_it() -> None:

@@ -37,7 +37,6 @@ def test_environments_come_by_app_with_production_first_and_what_runs_before_wha
             watched("notes-r1-2"),
             watched("album-r1-1", app="album"),
         ],
-        {},
         NOW,
     )
     assert [(row.app, row.environment) for row in shown] == [
@@ -49,13 +48,13 @@ def test_environments_come_by_app_with_production_first_and_what_runs_before_wha
 
 
 def test_of_the_instances_that_have_gone_the_last_three_are_shown() -> None:
-    (environment,) = by_environment([watched(f"notes-r1-{number}", ago_s=60) for number in range(9, 0, -1)], {}, NOW)
+    (environment,) = by_environment([watched(f"notes-r1-{number}", ago_s=60) for number in range(9, 0, -1)], NOW)
     assert [row.instance.id for row in environment.rows] == ["notes-r1-9", "notes-r1-8", "notes-r1-7"]
 
 
 def test_the_page_tells_figures_in_words_and_escapes_them(tmp_path: Path) -> None:
-    rows = by_environment([watched("<b>notes</b>-1")], {}, NOW)
-    page = MonitorPages(SharedSettings(home=tmp_path)).instances(rows, "127.0.0.1")
+    rows = by_environment([watched("<b>notes</b>-1")], NOW)
+    page = MonitorPages(SharedSettings(home=tmp_path)).instances(rows, None, "127.0.0.1")
     assert "32 MiB (50 %)" in page and "64 MiB" in page
     assert "<b>notes</b>" not in page and "&lt;b&gt;notes&lt;/b&gt;-1" in page
     assert 'href="//127.0.0.1:3003/"' in page

@@ -162,8 +162,8 @@ async def test_instances_that_came_and_went_take_no_memory(samples: SampleCache)
             ):  # the second one stays
                 name = f"{release}-{number}"
                 memory = {"memory_limit": 512 * MIB, "restarts": second, "oom_kills": second}
-                samples.record([stats(id=name, release=release, **memory)], at(1000 * number + second))
-                samples.silence([f"{name}-absent"], at(1000 * number + second))
+                samples.record([stats(id=name, release=release, **memory)], at(4000 * number + second))
+                samples.silence([f"{name}-absent"], at(4000 * number + second))
         await samples.flush()
         kept.append(kept_items(samples))
     assert kept == kept[:1] * 6

@@ -33,3 +33,16 @@ def test_a_torn_line_is_not_a_release_and_spoils_no_other(tmp_path: Path) -> Non
     assert aborted.read() == {"notes-r2": "errors"}
     aborted.append("notes-r12", "errors")
     assert aborted.read() == {"notes-r2": "errors", "notes-r12": "errors"}
+
+
+def test_the_newest_twenty_aborted_releases_of_an_app_are_kept(tmp_path: Path) -> None:
+    aborted = AbortedReleases(tmp_path)
+    aborted.append("rare-r1", "errors")
+    for number in range(1, 31):
+        aborted.append(f"notes-r{number}", "superseded")
+    (tmp_path / "aborted").write_text((tmp_path / "aborted").read_text() + "notes-r3")
+    kept = {"rare-r1": "errors"} | {f"notes-r{number}": "superseded" for number in range(11, 31)}
+    assert AbortedReleases(tmp_path).read() == kept
+    assert len((tmp_path / "aborted").read_text().splitlines()) == 21
+    aborted.append("notes-r31", "errors")
+    assert list(AbortedReleases(tmp_path).read())[-1] == "notes-r31"

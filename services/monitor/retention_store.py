@@ -1,0 +1,52 @@
+"""Stores when each environment was last seen, and deletes what is stored of one that is gone."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from redis.asyncio import Redis
+
+from services.monitor.dispatch.outbox_store import CONTEXTS
+from services.monitor.scaling.policy_store import POLICIES, SCALING, SEEN, decisions_key
+from services.monitor.scaling.scaling_input import EnvironmentKey
+from shared.models import Environment
+
+
+class RetentionStore:
+    """Uses the sorted set `monitor:environments` (`<app>:<environment>` by the time at which it was last seen). Every
+    method raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def note_seen(self, seen: Iterable[EnvironmentKey], now: datetime) -> None:
+        """Stores that these environments were seen now, and counts those of which anything is stored from now on,
+        unless they were seen before.
+        """
+        stored = {str(name) for key in (POLICIES, SCALING, CONTEXTS) for name in await self._redis.hkeys(key)}
+        at = now.timestamp()
+        async with self._redis.pipeline(transaction=True) as pipe:
+            if stored:
+                pipe.zadd(SEEN, dict.fromkeys(stored, at), nx=True)
+            if fresh := dict.fromkeys(map(_field, seen), at):
+                pipe.zadd(SEEN, fresh)
+            await pipe.execute()
+
+    async def unseen_since(self, before: datetime, *, limit: int) -> list[EnvironmentKey]:
+        """Returns at most `limit` environments that were last seen before that time, longest unseen first."""
+        names = await self._redis.zrangebyscore(SEEN, "-inf", f"({before.timestamp()}", start=0, num=limit)
+        pairs = (str(name).split(":") for name in names)
+        return [EnvironmentKey(app, Environment(environment)) for app, environment in pairs]
+
+    async def forget(self, key: EnvironmentKey) -> None:
+        """Deletes the environment's policy, decisions and release context."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(decisions_key(key))
+            for name in (POLICIES, SCALING, CONTEXTS):
+                pipe.hdel(name, _field(key))
+            pipe.zrem(SEEN, _field(key))
+            await pipe.execute()
+
+
+def _field(key: EnvironmentKey) -> str:
+    return f"{key.app}:{key.environment}"
