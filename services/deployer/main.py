@@ -103,7 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
         auto_rollback=release_service.auto_rollback,
     )
     reconciler = Reconciler(
-        store, driver, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
+        store, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
     )
     ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept)
@@ -112,8 +112,8 @@ def build_app(settings: Settings) -> FastAPI:
     async def resources() -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
 
-        def on_instance_end() -> None:
-            loop.call_soon_threadsafe(reconciler.wake_all)
+        def on_instance_end(instance_id: str | None) -> None:
+            loop.call_soon_threadsafe(reconciler.instance_ended, instance_id)
 
         async with redis, http:
             with driver.watching_ends(on_instance_end):

@@ -1,6 +1,8 @@
 """Stores releases, instances and overrides in Redis; values of variables and secrets are encrypted."""
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from redis.asyncio import Redis
 
@@ -14,6 +16,7 @@ from shared import events
 from shared.models import Environment
 
 ENVIRONMENTS = "deployer:places"
+CACHED = 1000  # records that are parsed already; they are never changed in place
 
 
 def is_open(release: Release) -> bool:
@@ -27,6 +30,13 @@ class Store:
     def __init__(self, redis: Redis, encryption: OverrideEncryption) -> None:
         self._redis = redis
         self._encryption = encryption
+        self._versions: Counter[str] = Counter()
+
+    def version(self, app: str) -> int:
+        """Returns a number that grows with every commit of the app's releases and instances by this object. It is
+        up to date while the locks of the app's environments are held, as whoever commits holds one.
+        """
+        return self._versions[app]
 
     async def next_number(self, app: str) -> int:
         """Returns the number of the app's next release, each only once."""
@@ -35,6 +45,7 @@ class Store:
 
     async def commit(self, environment_id: EnvironmentId, commit: Commit) -> None:
         """Writes the commit and its events in one transaction."""
+        self._versions[environment_id.app] += 1
         async with self._redis.pipeline(transaction=True) as pipe:
             for release in commit.releases.values():
                 pipe.set(_release_key(release.id), release.model_dump_json())
@@ -58,13 +69,25 @@ class Store:
             pipe.hvals(_key("instances", environment_id))
             pipe.get(_key("override", environment_id))
             open_ids, values, override = await pipe.execute()
-        instances = sorted((Instance.model_validate_json(value) for value in values), key=_age)
+        instances = sorted(map(_instance, values), key=_age)
         ids = sorted(open_ids | {instance.release for instance in instances})
         return World(
             releases={release.id: release for release in await self._releases(ids)},
             instances={instance.id: instance for instance in instances},
             override=self._encryption.open(override) if override else Override(),
         )
+
+    async def all_instances(self) -> tuple[list[Instance], dict[str, Release]]:
+        """Returns the instances of all environments, except those whose processes have certainly ended, and their
+        releases by id. One reading for all, and what has not changed is not parsed again: this is asked for often.
+        """
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for environment_id in await self.environments():
+                pipe.hvals(_key("instances", environment_id))
+            found: list[list[str]] = await pipe.execute()
+        instances = [each for values in found for each in map(_instance, values) if each.ended_at is None]
+        releases = await self._releases(sorted({instance.release for instance in instances}))
+        return instances, {release.id: release for release in releases}
 
     async def release(self, release_id: str) -> Release | None:
         return next(iter(await self._releases([release_id])), None)
@@ -96,7 +119,17 @@ class Store:
 
     async def _releases(self, ids: Sequence[str]) -> list[Release]:
         values = await self._redis.mget([_release_key(each) for each in ids]) if ids else []
-        return [Release.model_validate_json(value) for value in values if value]
+        return [_release(value) for value in values if value]
+
+
+@lru_cache(CACHED)
+def _release(text: str) -> Release:
+    return Release.model_validate_json(text)
+
+
+@lru_cache(CACHED)
+def _instance(text: str) -> Instance:
+    return Instance.model_validate_json(text)
 
 
 def _release_key(release_id: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -84,8 +85,9 @@ class DockerDriver:
                 await asyncio.to_thread(self._signal, instance_id, "SIGKILL")
             await asyncio.sleep(POLL_S)
 
-    async def statuses(self) -> dict[str, InstanceStatus]:
-        return await asyncio.to_thread(self._statuses)
+    async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
+        ids = None if instance_ids is None else list(instance_ids)
+        return {} if ids == [] else await asyncio.to_thread(self._statuses, ids)
 
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         return await asyncio.to_thread(self._logs, instance_id, lines)
@@ -115,7 +117,7 @@ class DockerDriver:
         return await engine_check(self._connection.ask)
 
     @contextlib.contextmanager
-    def watching_ends(self, on_end: Callable[[], None]) -> Iterator[None]:
+    def watching_ends(self, on_end: Callable[[str | None], None]) -> Iterator[None]:
         follower = EngineEventFollower(self._events, self._deaths, on_end, time.time_ns)
         follower.start()
         try:
@@ -203,14 +205,18 @@ class DockerDriver:
         with engine_trouble("old images cannot be removed"):
             remove_unneeded(self._client(), self._stack, needed, now())
 
-    def _own(self, all_of_them: bool) -> list[Container]:
-        """Returns the stack's instances: running ones, or `all_of_them`. Skips one that is removed meanwhile."""
+    def _own(self, all_of_them: bool, ids: Iterable[str] | None = None) -> list[Container]:
+        """Returns the stack's instances, or those of `ids`: running ones, or `all_of_them`. Skips one that is removed
+        meanwhile.
+        """
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
+        if ids is not None:
+            filters["name"] = [f"^/?{re.escape(self._stack.container_name(each))}$" for each in ids]
         return self._client().containers.list(all=all_of_them, filters=filters, ignore_removed=True)
 
-    def _statuses(self) -> dict[str, InstanceStatus]:
+    def _statuses(self, ids: list[str] | None) -> dict[str, InstanceStatus]:
         with engine_trouble("the containers cannot be listed"):
-            containers = [each for each in self._own(True) if has_started(each.attrs)]
+            containers = [each for each in self._own(True, ids) if has_started(each.attrs)]
             ended = any(not each.attrs["State"]["Running"] for each in containers)
             shut_down_until = self._shut_down_until() if ended else None
         return {each.labels[INSTANCE]: self._status(each, shut_down_until) for each in containers}
