@@ -18,6 +18,7 @@ from services.deployer.drivers.process.driver import ProcessDriver
 from services.deployer.drivers.process.memory_cgroup import parent_for
 from services.deployer.plan.observe import ObservationLimits
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
+from services.deployer.reconcile.kept_registry import KeptRegistry
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.proxy_client import ProxyService
 from services.deployer.reconcile.reconciler import Housekeeping, Reconciler
@@ -32,7 +33,6 @@ from shared.config import secret_file
 from shared.host.docker_engine import socket_watch
 from shared.http import ServiceClient
 from shared.models import Environment
-from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
@@ -82,7 +82,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
     encryption = OverrideEncryption(secret_file(settings.home / "key").split())
-    registry, store, driver = Registry(redis), Store(redis, encryption), driver_for(settings)
+    registry, store, driver = KeptRegistry(redis), Store(redis, encryption), driver_for(settings)
     locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def wake(environment_id: EnvironmentId) -> None:

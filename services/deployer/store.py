@@ -1,11 +1,12 @@
 """Stores releases, instances and overrides in Redis; values of variables and secrets are encrypted."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from redis.asyncio import Redis
 
+from services.deployer.kept import Kept
 from services.deployer.plan.apply_changes import Commit
 from services.deployer.plan.observe import World
 from services.deployer.releases.environment import EnvironmentId, Override
@@ -31,6 +32,7 @@ class Store:
         self._redis = redis
         self._encryption = encryption
         self._versions: Counter[str] = Counter()
+        self._all = Kept(self._read_all_instances)
 
     def version(self, app: str) -> int:
         """Returns a number that grows with every commit of the app's releases and instances by this object. It is
@@ -61,6 +63,7 @@ class Store:
             for event in commit.events:
                 events.append(pipe, event)
             await pipe.execute()
+        self._all.drop()
 
     async def load(self, environment_id: EnvironmentId) -> World:
         """Returns what is stored of the environment. Facts that only the driver or proxy knows have default values."""
@@ -77,17 +80,11 @@ class Store:
             override=self._encryption.open(override) if override else Override(),
         )
 
-    async def all_instances(self) -> tuple[list[Instance], dict[str, Release]]:
+    async def all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
         """Returns the instances of all environments, except those whose processes have certainly ended, and their
-        releases by id. One reading for all, and what has not changed is not parsed again: this is asked for often.
+        releases by id. This is asked for often, so it is read again only after a commit, or after 5 s.
         """
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for environment_id in await self.environments():
-                pipe.hvals(_key("instances", environment_id))
-            found: list[list[str]] = await pipe.execute()
-        instances = [each for values in found for each in map(_instance, values) if each.ended_at is None]
-        releases = await self._releases(sorted({instance.release for instance in instances}))
-        return instances, {release.id: release for release in releases}
+        return await self._all.get()
 
     async def release(self, release_id: str) -> Release | None:
         return next(iter(await self._releases([release_id])), None)
@@ -116,6 +113,15 @@ class Store:
             pipe.set(_key("override", environment_id), self._encryption.seal(override))
             pipe.sadd(ENVIRONMENTS, str(environment_id))
             await pipe.execute()
+
+    async def _read_all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for environment_id in await self.environments():
+                pipe.hvals(_key("instances", environment_id))
+            found: list[list[str]] = await pipe.execute()
+        instances = [each for values in found for each in map(_instance, values) if each.ended_at is None]
+        releases = await self._releases(sorted({instance.release for instance in instances}))
+        return instances, {release.id: release for release in releases}
 
     async def _releases(self, ids: Sequence[str]) -> list[Release]:
         values = await self._redis.mget([_release_key(each) for each in ids]) if ids else []

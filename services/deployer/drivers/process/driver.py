@@ -217,7 +217,7 @@ class ProcessDriver:
         """Kills the instances that the guard reports; records a kill first, in case the deployer dies."""
         with self._records:
             folders = [folder for folder in self._all_folders() if not folder.has_group]
-            records = [record for folder in folders if (record := folder.running())]
+            records = [record for folder in folders if (record := folder.unended())]
             exceeding = self._guard.exceeding(record for record in records if not record.group)
             for record in exceeding:
                 self._folder(record.id).write(record.model_copy(update={"oom_kills": 1}))

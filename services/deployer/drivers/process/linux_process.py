@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from services.deployer.drivers.kernel_file import kernel_file
 from shared.host.process_search import marked_pids
 
 TICKS_S = os.sysconf("SC_CLK_TCK")
@@ -85,17 +86,11 @@ def session_members(sessions: Collection[int]) -> dict[int, list[ProcessStat]]:
 
 
 def _content(path: str) -> bytes:
-    """Returns the first 4 KiB of a file of a process; empty if the process does not exist."""
+    """Returns the content of a file of a process; empty if the process does not exist."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return kernel_file(path)
     except (FileNotFoundError, ProcessLookupError):
         return b""
-    try:
-        return os.read(descriptor, 4096)
-    except ProcessLookupError:
-        return b""
-    finally:
-        os.close(descriptor)
 
 
 def proportional_memory(members: Iterable[ProcessStat]) -> int:

@@ -53,10 +53,12 @@ class GuardLimits:
         return MemoryUse(reading.proportional, record.oom_kills)
 
     def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        """Returns instances over their limit in two calls in a row; call it twice a second with all running ones."""
-        by_session = {record.pid: record for record in records if record.pid is not None}
-        pids = session_pids(by_session) if by_session else {}
-        over = [record for session, record in by_session.items() if _is_over(record, pids[session])]
+        """Returns running instances over their limit in two calls in a row; call it twice a second with all that may
+        run.
+        """
+        candidates = [(record.pid, record) for record in records if record.pid is not None]
+        pids = session_pids({session for session, _ in candidates}) if candidates else {}
+        over = [record for session, record in candidates if _is_over(record, pids[session])]
         self._looks_over = {record.id: self._looks_over.get(record.id, 0) + 1 for record in over}
         return [record for record in over if self._looks_over[record.id] > LOOKS_ALLOWED]
 
@@ -68,9 +70,9 @@ class GuardLimits:
 
 
 def _is_over(record: ProcessRecord, pids: Iterable[int]) -> bool:
-    """Returns True if the session's proportional memory (PSS), which counts shared pages once, is over the limit. It is
-    read only if the sum of resident memory is over the limit, which is cheaper to read.
+    """Returns True if the instance runs, and its session's proportional memory (PSS), which counts shared pages once,
+    is over the limit. Both are read only if the sum of resident memory is over the limit, which is cheaper to read.
     """
-    if sum(map(resident_memory, pids)) <= record.memory:
+    if sum(map(resident_memory, pids)) <= record.memory or not record.runs():
         return False
     return proportional_memory(stat for pid in pids if (stat := stat_of(pid)) is not None) > record.memory

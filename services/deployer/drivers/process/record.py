@@ -99,9 +99,15 @@ class InstanceFolder:
                 return None
         return record
 
+    def unended(self) -> ProcessRecord | None:
+        """Returns the record unless the instance is known to have ended, which then costs nothing: no id is started
+        twice.
+        """
+        return None if self._has_ended else self.read()
+
     def running(self) -> ProcessRecord | None:
-        """Returns the record while the instance runs. Once it has ended, this costs nothing: no id is started twice."""
-        if self._has_ended or (record := self.read()) is None:
+        """Returns the record while the instance runs."""
+        if (record := self.unended()) is None:
             return None
         self._has_ended = not record.runs()
         return None if self._has_ended else record
@@ -114,6 +120,7 @@ class InstanceFolder:
         if record is None:
             return None
         running = record.runs()
+        self._has_ended = not running
         if not running:
             record = self.read() or record  # `stopped` may have been written just before it ended
         exit_code = None if running else self._read_exit_code()
