@@ -22,6 +22,10 @@ class GroupFiles(Protocol):
         """Sets the limit of memory and swap together to `memory` bytes. Idempotent, also after an interrupted call."""
         ...
 
+    def limit(self) -> int:
+        """Returns the limit in bytes; raises ValueError if there is none."""
+        ...
+
     def use(self) -> MemoryUse: ...
 
     def oom_kills(self) -> int: ...
@@ -78,6 +82,9 @@ class VersionOneFiles:
                 _write(limit, before)
                 raise
 
+    def limit(self) -> int:
+        return int(kernel_file(f"{self._group}/{self.LIMIT}"))
+
     def use(self) -> MemoryUse:
         usage = int(kernel_file(f"{self._group}/memory.usage_in_bytes"))
         return MemoryUse(working_set(usage, self._cache.size(usage)), self.oom_kills())
@@ -103,6 +110,9 @@ class VersionTwoFiles:
         if (self._group / self.SWAP).exists():
             _write(self._group / self.SWAP, 0)
         _write(self._group / self.LIMIT, memory)
+
+    def limit(self) -> int:
+        return int(kernel_file(f"{self._group}/{self.LIMIT}"))
 
     def use(self) -> MemoryUse:
         usage = int(kernel_file(f"{self._group}/memory.current"))

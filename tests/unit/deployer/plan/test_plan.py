@@ -390,3 +390,8 @@ def test_an_environment_rests_when_it_has_what_it_wants(
 def test_an_instance_of_which_something_may_still_run_lets_nothing_rest() -> None:
     gone = an_instance(OLD, 2, S.FAILED, replaced=True)
     assert not is_at_rest(a_world([OLD], [an_instance(OLD, 1), gone]))
+
+
+@pytest.mark.parametrize("outdated", [{"configuration": "older"}, {"facts_digest": "older"}])
+def test_an_instance_that_is_to_be_replaced_lets_nothing_rest(outdated: dict[str, str]) -> None:
+    assert not is_at_rest(a_world([OLD], [an_instance(OLD, 1, **outdated)]))
