@@ -45,8 +45,8 @@ async def test_all_instances_are_read_at_once_but_those_that_have_ended(store: S
     for release, instances in ((one, [runs]), (two, [also]), (three, [failed, ended])):
         commit = Commit({release.id: release}, {each.id: each for each in instances})
         await store.commit(release.environment_id, commit)
-    instances, releases = await store.all_instances()
-    assert sorted(instance.id for instance in instances) == ["notes-r1-1", "notes-r3-1", "web-r2-1"]
+    found, releases = await store.all_instances()
+    assert sorted(instance.id for instance in found) == ["notes-r1-1", "notes-r3-1", "web-r2-1"]
     assert releases == {each.id: each for each in (one, two, three)}
     changed = runs.model_copy(update={"oom_kills": 2})
     await store.commit(one.environment_id, Commit(instances={runs.id: changed}))

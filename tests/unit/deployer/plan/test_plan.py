@@ -1,6 +1,7 @@
 """Policy: from a world to a list of actions."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -393,5 +394,5 @@ def test_an_instance_of_which_something_may_still_run_lets_nothing_rest() -> Non
 
 
 @pytest.mark.parametrize("outdated", [{"configuration": "older"}, {"facts_digest": "older"}])
-def test_an_instance_that_is_to_be_replaced_lets_nothing_rest(outdated: dict[str, str]) -> None:
+def test_an_instance_that_is_to_be_replaced_lets_nothing_rest(outdated: dict[str, Any]) -> None:
     assert not is_at_rest(a_world([OLD], [an_instance(OLD, 1, **outdated)]))
