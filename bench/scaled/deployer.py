@@ -90,9 +90,11 @@ class _StandIns:
         return {}
 
 
-async def rows(home: Path, counts: Sequence[int] = APPS, limits: str = "auto") -> list[DeployerCost]:
-    """Returns the cost at each number of apps, in rising order. `home` is an empty folder, and `limits` the setting
-    `SLIPWAY_MEMORY_LIMITS`.
+async def rows(
+    home: Path, counts: Sequence[int] = APPS, limits: str = "auto", window_s: float = WINDOW_S
+) -> list[DeployerCost]:
+    """Returns the cost at each number of apps, in rising order. `home` is an empty folder, `limits` the setting
+    `SLIPWAY_MEMORY_LIMITS`, and `window_s` the time for which CPU is measured (twice for each number).
     """
     settings = settings_on_free_ports(home)
     artifact = home / "artifact"
@@ -109,7 +111,7 @@ async def rows(home: Path, counts: Sequence[int] = APPS, limits: str = "auto") -
                 for count in sorted(counts):
                     await _release(client, stand_ins, range(there, count))
                     there = count
-                    found.append(await _cost(client, process, count))
+                    found.append(await _cost(client, process, count, window_s))
                 return found
             finally:
                 stand_ins.close()
@@ -190,12 +192,12 @@ async def _release(client: httpx.AsyncClient, stand_ins: _StandIns, numbers: ran
     await asyncio.gather(*map(one, numbers))
 
 
-async def _cost(client: httpx.AsyncClient, process: psutil.Process, count: int) -> DeployerCost:
-    await asyncio.sleep(3)  # until the last release has settled
-    alone = await _cpu_s_a_minute(process)
+async def _cost(client: httpx.AsyncClient, process: psutil.Process, count: int, window_s: float) -> DeployerCost:
+    await asyncio.sleep(min(3, window_s))  # until the last release has settled
+    alone = await _cpu_s_a_minute(process, window_s)
     asking = [asyncio.create_task(_ask(client, path, every_s)) for path, every_s in MONITOR_ASKS.items()]
     try:
-        asked = await _cpu_s_a_minute(process)
+        asked = await _cpu_s_a_minute(process, window_s)
     finally:
         for task in asking:
             task.cancel()
@@ -203,9 +205,9 @@ async def _cost(client: httpx.AsyncClient, process: psutil.Process, count: int) 
     return DeployerCost(count, alone, asked, await _answer_ms(client, "/stats"), await _answer_ms(client, "/registry"))
 
 
-async def _cpu_s_a_minute(process: psutil.Process) -> float:
+async def _cpu_s_a_minute(process: psutil.Process, window_s: float) -> float:
     before, begun = process.cpu_times(), time.monotonic()
-    await asyncio.sleep(WINDOW_S)
+    await asyncio.sleep(window_s)
     after, took_s = process.cpu_times(), time.monotonic() - begun
     return (after.user + after.system - before.user - before.system) / took_s * 60
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,28 @@ async def test_an_end_before_it_was_watched_is_reported_too(driver: ProcessDrive
         watcher.watch(record)
     watcher.watch(record)
     assert ends == ["notes-r1-1"]
+
+
+async def test_only_so_many_ends_are_watched_and_that_is_said_once(
+    driver: ProcessDriver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = a_spec(tmp_path, "sleep 60")
+    records = {}
+    for instance_id in ("notes-r1-1", "notes-r1-2", "notes-r1-3"):
+        await driver.start(replace(spec, id=instance_id))
+        records[instance_id] = InstanceFolder(instances_root(tmp_path) / instance_id).read()
+    watcher, ends = EndWatcher(most=1), asyncio.Queue[str]()
+    with watcher.watching(ends.put_nowait):
+        for record in records.values():
+            assert record is not None
+            watcher.watch(record)
+            watcher.watch(record)
+        assert [record.getMessage() for record in caplog.records] == [
+            "the end of notes-r1-2 can only be found by its probes: "
+            "1 ends are watched already; raise the limit of open files (ulimit -n)"
+        ]
+        await driver.stop("notes-r1-1", 5)
+        assert await asyncio.wait_for(ends.get(), 5) == "notes-r1-1"
 
 
 async def test_a_start_that_was_cut_off_is_completed_and_not_repeated(driver: ProcessDriver, tmp_path: Path) -> None:

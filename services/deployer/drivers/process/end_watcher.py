@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
+import resource
 from collections.abc import Callable, Iterator
 
 from services.deployer.drivers.process.record import ProcessRecord
@@ -12,11 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class EndWatcher:
-    """Holds a pidfd (Linux 5.3) of the leader of each watched instance, which becomes readable at the leader's end.
-    Methods run in the event loop.
+    """Holds a pidfd (Linux 5.3) of the leader of each watched instance, which becomes readable at the leader's end. At
+    most half of the process's descriptors are pidfds, or `most`. Methods run in the event loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 if most is None else most
         self._on_end: Callable[[str], None] | None = None
         self._pidfds: dict[str, int] = {}
         self._was_refused = False
@@ -33,23 +36,31 @@ class EndWatcher:
                 self._forget(instance_id)
 
     def watch(self, record: ProcessRecord) -> None:
-        """Watches the running instance from now on, at once reports one that has ended meanwhile. Idempotent. Without
-        another descriptor, which it logs once, an end shows only by the deployer's probes and seldom looks.
+        """Watches the running instance from now on, and at once reports one that has ended meanwhile. Idempotent.
+        Without another pidfd, which it logs once, an end is found by the deployer's probes.
         """
         if self._on_end is None or record.id in self._pidfds or record.pid is None:
             return
         try:
-            self._pidfds[record.id] = os.pidfd_open(record.pid)
+            pidfd = self._opened(record.pid)
         except ProcessLookupError:
             self._on_end(record.id)
         except OSError as error:
             if not self._was_refused:
-                log.warning("the end of %s will be found late: no pidfd can be opened: %s", record.id, error.strerror)
+                log.warning("the end of %s can only be found by its probes: %s", record.id, error.strerror)
             self._was_refused = True
         else:
-            asyncio.get_running_loop().add_reader(self._pidfds[record.id], self._ended, record.id)
+            self._pidfds[record.id] = pidfd
+            asyncio.get_running_loop().add_reader(pidfd, self._ended, record.id)
             if not record.runs():  # or the pid is another process's by now
                 self._ended(record.id)
+
+    def _opened(self, pid: int) -> int:
+        if len(self._pidfds) >= self._most:
+            raise OSError(
+                errno.EMFILE, f"{self._most} ends are watched already; raise the limit of open files (ulimit -n)"
+            )
+        return os.pidfd_open(pid)
 
     def _ended(self, instance_id: str) -> None:
         self._forget(instance_id)

@@ -144,6 +144,24 @@ def test_a_container_is_found_among_the_machines_control_groups(tmp_path: Path, 
     assert HostGroups(tmp_path).use("other") is None
 
 
+def test_after_another_start_a_container_has_another_group(tmp_path: Path) -> None:
+    groups, group = HostGroups(tmp_path), tmp_path / "docker" / "c"
+    found = []
+    for usage in (50, 70):
+        group.rename(tmp_path / "ended") if group.exists() else None
+        group.mkdir(parents=True)
+        (group / "memory.max").write_text("100\n")
+        (group / "memory.current").write_text(f"{usage}\n")
+        (group / "memory.stat").write_text("inactive_file 0\n")
+        (group / "cpu.stat").write_text(f"usage_usec {usage}000000\n")
+        before = groups.group("c")
+        assert before is not None and before is groups.group("c")
+        found.append(groups.use("c"))
+    assert [use and (use[0].working_set, use[1]) for use in found] == [(50, 50), (70, 70)]
+    groups.keep([])
+    assert groups.group("c") is not before
+
+
 class Finite:
     """A stream that is lost after its events."""
 
