@@ -18,6 +18,7 @@ from services.deployer.drivers.process.driver import ProcessDriver
 from services.deployer.drivers.process.memory_cgroup import parent_for
 from services.deployer.plan.observe import ObservationLimits
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
+from services.deployer.reconcile.kept_registry import KeptRegistry
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.proxy_client import ProxyService
 from services.deployer.reconcile.reconciler import Housekeeping, Reconciler
@@ -32,7 +33,6 @@ from shared.config import secret_file
 from shared.host.docker_engine import socket_watch
 from shared.http import ServiceClient
 from shared.models import Environment
-from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
@@ -82,7 +82,7 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
     encryption = OverrideEncryption(secret_file(settings.home / "key").split())
-    registry, store, driver = Registry(redis), Store(redis, encryption), driver_for(settings)
+    registry, store, driver = KeptRegistry(redis), Store(redis, encryption), driver_for(settings)
     locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def wake(environment_id: EnvironmentId) -> None:
@@ -103,7 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
         auto_rollback=release_service.auto_rollback,
     )
     reconciler = Reconciler(
-        store, driver, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
+        store, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
     )
     ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept, settings.release_records_kept)
@@ -112,8 +112,8 @@ def build_app(settings: Settings) -> FastAPI:
     async def resources() -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
 
-        def on_instance_end() -> None:
-            loop.call_soon_threadsafe(reconciler.wake_all)
+        def on_instance_end(instance_id: str | None) -> None:
+            loop.call_soon_threadsafe(reconciler.instance_ended, instance_id)
 
         async with redis, http:
             with driver.watching_ends(on_instance_end):

@@ -1,9 +1,12 @@
 """Stores releases, instances and overrides in Redis; values of variables and secrets are encrypted."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from redis.asyncio import Redis
 
+from services.deployer.kept import Kept
 from services.deployer.plan.apply_changes import Commit
 from services.deployer.plan.observe import World
 from services.deployer.releases.environment import EnvironmentId, Override
@@ -16,6 +19,7 @@ from shared.models import Environment
 ENVIRONMENTS = "deployer:places"
 PRUNED_AT_ONCE = 100
 PRUNED_IN_ALL = 1000
+CACHED = 1000  # records that are parsed already; they are never changed in place
 
 
 def is_open(release: Release) -> bool:
@@ -31,6 +35,14 @@ class Store:
         self._encryption = encryption
         self._pruned_to: dict[EnvironmentId, int] = {}
         """Number of releases of the environments from which nothing can be pruned."""
+        self._versions: Counter[str] = Counter()
+        self._all = Kept(self._read_all_instances)
+
+    def version(self, app: str) -> int:
+        """Returns a number that grows with every commit of the app's releases and instances by this object. It is
+        up to date while the locks of the app's environments are held, as whoever commits holds one.
+        """
+        return self._versions[app]
 
     async def next_number(self, app: str) -> int:
         """Returns the number of the app's next release, each only once."""
@@ -39,6 +51,7 @@ class Store:
 
     async def commit(self, environment_id: EnvironmentId, commit: Commit) -> None:
         """Writes the commit and its events in one transaction."""
+        self._versions[environment_id.app] += 1
         async with self._redis.pipeline(transaction=True) as pipe:
             for release in commit.releases.values():
                 pipe.set(_release_key(release.id), release.model_dump_json())
@@ -54,6 +67,7 @@ class Store:
             for event in commit.events:
                 events.append(pipe, event)
             await pipe.execute()
+        self._all.drop()
 
     async def load(self, environment_id: EnvironmentId) -> World:
         """Returns what is stored of the environment. Facts that only the driver or proxy knows have default values."""
@@ -62,13 +76,19 @@ class Store:
             pipe.hvals(_key("instances", environment_id))
             pipe.get(_key("override", environment_id))
             open_ids, values, override = await pipe.execute()
-        instances = sorted((Instance.model_validate_json(value) for value in values), key=_age)
+        instances = sorted(map(_instance, values), key=_age)
         ids = sorted(open_ids | {instance.release for instance in instances})
         return World(
             releases={release.id: release for release in await self._releases(ids)},
             instances={instance.id: instance for instance in instances},
             override=self._encryption.open(override) if override else Override(),
         )
+
+    async def all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
+        """Returns the instances of all environments, except those whose processes have certainly ended, and their
+        releases by id. This is asked for often, so it is read again only after a commit, or after 5 s.
+        """
+        return await self._all.get()
 
     async def release(self, release_id: str) -> Release | None:
         return next(iter(await self._releases([release_id])), None)
@@ -125,9 +145,28 @@ class Store:
             pipe.sadd(ENVIRONMENTS, str(environment_id))
             await pipe.execute()
 
+    async def _read_all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for environment_id in await self.environments():
+                pipe.hvals(_key("instances", environment_id))
+            found: list[list[str]] = await pipe.execute()
+        instances = [each for values in found for each in map(_instance, values) if each.ended_at is None]
+        releases = await self._releases(sorted({instance.release for instance in instances}))
+        return instances, {release.id: release for release in releases}
+
     async def _releases(self, ids: Sequence[str]) -> list[Release]:
         values = await self._redis.mget([_release_key(each) for each in ids]) if ids else []
-        return [Release.model_validate_json(value) for value in values if value]
+        return [_release(value) for value in values if value]
+
+
+@lru_cache(CACHED)
+def _release(text: str) -> Release:
+    return Release.model_validate_json(text)
+
+
+@lru_cache(CACHED)
+def _instance(text: str) -> Instance:
+    return Instance.model_validate_json(text)
 
 
 def _release_key(release_id: str) -> str:

@@ -35,6 +35,11 @@ class KeyedTasks:
         is_due = time.monotonic() >= self._not_before.get(key, 0.0)
         return is_due and key not in self._tasks and len(self._tasks) < self._at_a_time
 
+    def next_pause_end(self) -> float:
+        """Returns the time (monotonic seconds) at which the next pause of a key ends; infinity if no key pauses."""
+        now = time.monotonic()
+        return min((at for at in self._not_before.values() if at > now), default=math.inf)
+
     def start(self, key: Hashable, make: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
         """Starts the task that `make` returns, if there is room; after a success the key pauses for `pause_s`."""
         if self.has_room_for(key):

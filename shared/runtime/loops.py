@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class Loop:
     """Runs `step` every `every_s` seconds, and at once after `wake()` or when the event `woken` is set. Each step
     clears `woken`, so give every loop an event of its own; objects that must wake the loop and are made before it get
-    `woken.set`.
+    `woken.set`. A step may return the seconds until the next one, which is run after `every_s` at the latest.
 
     A step that raises is run again after a back-off (doubling from `every_s`, at least 0.1 s, at most 5 s); only the
     first of several failures in a row is logged. After `stale_s` seconds without a successful step the loop is stale,
@@ -25,7 +25,7 @@ class Loop:
     def __init__(
         self,
         name: str,
-        step: Callable[[], Awaitable[None]],
+        step: Callable[[], Awaitable[float | None]],
         *,
         every_s: float,
         stale_s: float = 15.0,
@@ -57,7 +57,8 @@ class Loop:
             self._woken.clear()
             wait_s = self._every_s
             try:
-                await self._step()
+                if (sooner_s := await self._step()) is not None:
+                    wait_s = min(wait_s, sooner_s)
                 self._well_at, self.error, failures = time.monotonic(), None, 0
             except Exception as error:
                 self.error = f"{type(error).__name__}: {error}"

@@ -172,6 +172,29 @@ async def test_what_keeps_within_its_limit_is_left_alone(driver: Driver, spec: I
     assert (await driver.statuses())[spec.id] == started
 
 
+async def test_statuses_are_those_of_the_instances_that_were_asked_for(driver: Driver, spec: InstanceSpec) -> None:
+    one, other = await driver.start(spec), await driver.start(replace(spec, id="notes-r1-10"))
+    assert await driver.statuses([one.id, "unknown"]) == {one.id: one}
+    assert await driver.statuses([]) == {}
+    assert await driver.statuses() == {one.id: one, other.id: other}
+
+
+async def test_an_end_is_reported_with_its_instance(driver: Driver, spec: InstanceSpec) -> None:
+    loop, ends = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+    def on_end(instance_id: str | None) -> None:
+        loop.call_soon_threadsafe(ends.put_nowait, instance_id)
+
+    with driver.watching_ends(on_end):
+        await driver.start(spec)
+        await driver.start(replace(spec, id="notes-r1-2"))
+        await driver.stop(spec.id, 5)
+        async with asyncio.timeout(5):
+            while (ended := await ends.get()) != spec.id:
+                assert ended is None, "which stands for any"
+    assert not (await driver.statuses([spec.id]))[spec.id].running
+
+
 async def test_an_end_by_itself_is_no_oom_kill(driver: Driver, spec: InstanceSpec) -> None:
     await driver.start(ending(spec))
     status = await ended(driver, spec.id)

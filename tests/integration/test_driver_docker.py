@@ -13,6 +13,7 @@ import pytest
 
 from services.deployer.config import Settings
 from services.deployer.drivers.docker.container import Stack, creation
+from services.deployer.drivers.docker.events import Deaths
 from services.deployer.drivers.driver import Driver, DriverError, InstanceSpec, InstanceStatus
 from services.deployer.main import driver_for
 from shared.host.docker_engine import STACK
@@ -158,7 +159,7 @@ async def test_a_childs_kill_is_counted_and_not_taken_for_the_later_end(
     driver: Driver, spec: InstanceSpec, container: "Callable[[], Container]"
 ) -> None:
     follows = threading.Event()
-    with driver.watching_ends(follows.set):
+    with driver.watching_ends(lambda instance_id: follows.set()):
         assert await asyncio.to_thread(follows.wait, 5)
         started = await driver.start(replace(spec, command=PARENT))
         await printed(driver, spec, "child -9")
@@ -201,6 +202,35 @@ async def test_the_engine_tells_the_same_usage_as_the_control_groups(
     assert one.working_set > 40 * MIB and abs(one.working_set - other.working_set) < 2 * MIB
     assert 0 < one.cpu_seconds <= other.cpu_seconds < one.cpu_seconds + 1
     assert (one.started_at, one.memory_limit) == (other.started_at, other.memory_limit)
+
+
+async def test_the_engine_is_asked_about_a_container_once_for_each_of_its_starts(
+    driver: Driver, spec: InstanceSpec, stack: Stack, container: "Callable[[], Container]"
+) -> None:
+    from services.deployer.drivers.docker.connection import EngineConnection
+    from services.deployer.drivers.docker.container_usage import ContainerUsage
+
+    class Counted(EngineConnection):
+        asked = 0
+
+        def client(self) -> "DockerClient":
+            self.asked += 1
+            return super().client()
+
+    connection = Counted(os.environ)
+    usage = ContainerUsage(connection, stack, GROUPS, Deaths())
+    starts = [(await driver.start(replace(spec, command="sleep 60"))).started_at]
+    try:
+        for asked in (2, 1):
+            connection.asked = 0
+            found = await asyncio.to_thread(usage.of, {spec.id})
+            assert (found[spec.id].started_at, found[spec.id].memory_limit) == (starts[0], spec.memory)
+            assert connection.asked == asked
+        await asyncio.to_thread(container().restart, timeout=0)
+        starts.append((await driver.statuses())[spec.id].started_at)
+        assert (await asyncio.to_thread(usage.of, {spec.id}))[spec.id].started_at == starts[1] > starts[0]
+    finally:
+        connection.close()
 
 
 async def test_a_new_driver_goes_on_where_the_last_one_stopped(make: Callable[..., Driver], spec: InstanceSpec) -> None:
@@ -250,20 +280,6 @@ async def test_containers_of_others_are_neither_seen_nor_touched(
         assert engine.containers.get(str(strange.id)).status == "created"
     finally:
         strange.remove(force=True)
-
-
-async def test_a_crash_is_told_at_once(
-    driver: Driver, spec: InstanceSpec, container: "Callable[[], Container]"
-) -> None:
-    ends: list[float] = []
-    with driver.watching_ends(lambda: ends.append(time.monotonic())):
-        await driver.start(spec)
-        await until(lambda: asyncio.sleep(0, bool(ends)))
-        before = len(ends)
-        crashed_at = time.monotonic()
-        await asyncio.to_thread(container().kill, "SIGKILL")
-        await until(lambda: asyncio.sleep(0, len(ends) > before), within_s=1)
-        assert ends[-1] - crashed_at < 1 and not (await driver.statuses())[spec.id].running
 
 
 async def test_an_app_that_ignores_sigterm_is_killed_after_its_grace(driver: Driver, spec: InstanceSpec) -> None:

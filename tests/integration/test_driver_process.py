@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from services.deployer.drivers.driver import InstanceSpec
 from services.deployer.drivers.process.driver import LOG_BYTES, ProcessDriver
 from services.deployer.drivers.process.end import stop_instances
+from services.deployer.drivers.process.end_watcher import EndWatcher
 from services.deployer.drivers.process.linux_process import TICKS_S, marked_with, process_stat
 from services.deployer.drivers.process.port import FIRST, LAST, PortPicker
 from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, instances_root
@@ -165,6 +167,66 @@ async def test_cpu_seconds_never_fall_when_a_child_ends(driver: ProcessDriver, t
 async def test_another_driver_finds_the_instance_again(driver: ProcessDriver, tmp_path: Path) -> None:
     started = await driver.start(a_spec(tmp_path, "sleep 60"))
     assert await ProcessDriver(tmp_path, PLATFORM).statuses() == {"notes-r1-1": started}
+
+
+STARTS_AND_ENDS = """
+import asyncio, pathlib, sys
+from services.deployer.drivers.driver import InstanceSpec
+from services.deployer.drivers.process.driver import ProcessDriver
+from shared.models import Artifact
+home = pathlib.Path(sys.argv[1])
+artifact = Artifact(kind="directory", ref=str(home / "artifact"), digest="sha256:0")
+spec = InstanceSpec("notes-r1-1", artifact, "sleep 60", {}, 1 << 26, 8000)
+asyncio.run(ProcessDriver(home, {"PATH": "/usr/bin:/bin"}).start(spec))
+"""
+
+
+async def test_the_end_of_a_process_that_an_earlier_deployer_started_is_heard(
+    driver: ProcessDriver, tmp_path: Path
+) -> None:
+    a_spec(tmp_path, "")
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", STARTS_AND_ENDS, str(tmp_path)], check=True)
+    ends: asyncio.Queue[str | None] = asyncio.Queue()
+    with driver.watching_ends(ends.put_nowait):
+        assert (await driver.statuses())["notes-r1-1"].running
+        os.killpg(record_of(tmp_path).pid or 0, signal.SIGKILL)
+        assert await asyncio.wait_for(ends.get(), 5) == "notes-r1-1"
+    assert not (await driver.statuses())["notes-r1-1"].running
+
+
+async def test_an_end_before_it_was_watched_is_reported_too(driver: ProcessDriver, tmp_path: Path) -> None:
+    await driver.start(a_spec(tmp_path, "sleep 60"))
+    record = record_of(tmp_path)
+    await driver.stop("notes-r1-1", 5)
+    watcher, ends = EndWatcher(), list[str]()
+    watcher.watch(record)
+    assert ends == []
+    with watcher.watching(ends.append):
+        watcher.watch(record)
+    watcher.watch(record)
+    assert ends == ["notes-r1-1"]
+
+
+async def test_only_so_many_ends_are_watched_and_that_is_said_once(
+    driver: ProcessDriver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = a_spec(tmp_path, "sleep 60")
+    records = {}
+    for instance_id in ("notes-r1-1", "notes-r1-2", "notes-r1-3"):
+        await driver.start(replace(spec, id=instance_id))
+        records[instance_id] = InstanceFolder(instances_root(tmp_path) / instance_id).read()
+    watcher, ends = EndWatcher(most=1), asyncio.Queue[str]()
+    with watcher.watching(ends.put_nowait):
+        for record in records.values():
+            assert record is not None
+            watcher.watch(record)
+            watcher.watch(record)
+        assert [record.getMessage() for record in caplog.records] == [
+            "the end of notes-r1-2 can only be found by its probes: "
+            "1 ends are watched already; raise the limit of open files (ulimit -n)"
+        ]
+        await driver.stop("notes-r1-1", 5)
+        assert await asyncio.wait_for(ends.get(), 5) == "notes-r1-1"
 
 
 async def test_a_start_that_was_cut_off_is_completed_and_not_repeated(driver: ProcessDriver, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from services.deployer.drivers.cgroup_files import VersionOneFiles, group_files
 from services.deployer.drivers.driver import DriverError
 from services.deployer.drivers.process.driver import ProcessDriver
 from services.deployer.drivers.process.end import stop_instances
-from services.deployer.drivers.process.linux_process import Sessions
+from services.deployer.drivers.process.linux_process import session_pids
 from services.deployer.drivers.process.memory_cgroup import parent_for
 from services.deployer.drivers.process.record import InstanceFolder, instances_root
 from shared.manifest import MIB
@@ -119,7 +119,7 @@ async def test_everything_of_an_instance_is_in_its_group_which_goes_with_it(
     await eat(tmp_path, 1)
     group = group_of(tmp_path)
     session = record_of(tmp_path).pid or 0
-    members = {stat.pid for stat in Sessions().members([session])[session]}
+    members = set(session_pids([session])[session])
     assert len(members) > 1 and members == {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
     await grouped.stop(ID, 1)
     assert not group.exists()

@@ -112,7 +112,7 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
     await asyncio.to_thread(second.start, *flags)
     spec = InstanceSpec("notes-r1-1", artifact(second), "sleep 600", {}, 64 * MIB, 9090)
     ends: list[float] = []
-    with driver.watching_ends(lambda: ends.append(time.monotonic())):
+    with driver.watching_ends(lambda instance_id: ends.append(time.monotonic())):
         started = await driver.start(spec)
         await asyncio.to_thread(second.kill)
         for ask in (driver.statuses(), driver.start(spec), driver.logs(spec.id, 1), driver.verify(spec.artifact)):
@@ -212,7 +212,7 @@ class Life:
         )
         self._context = ReconcileContext(registry, FakeProber(), LIMITS, now)
         self._lock = asyncio.Lock()
-        self._reconciler = Reconciler(store, driver, self._environment_reconciler)
+        self._reconciler = Reconciler(store, self._environment_reconciler)
 
     def _environment_reconciler(self, environment_id: EnvironmentId) -> EnvironmentReconciler:
         return EnvironmentReconciler(
@@ -221,7 +221,9 @@ class Life:
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._watch = self._driver.watching_ends(lambda: loop.call_soon_threadsafe(self._reconciler.wake_all))
+        self._watch = self._driver.watching_ends(
+            lambda instance_id: loop.call_soon_threadsafe(self._reconciler.instance_ended, instance_id)
+        )
         self._watch.__enter__()
         self._running = asyncio.create_task(self._reconciler.loop.run())
 

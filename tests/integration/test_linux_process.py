@@ -1,39 +1,50 @@
-"""Who belongs to a session, looked up again and again."""
+"""Which processes belong to a session, and how much memory they have."""
 
 import os
 import subprocess
 import time
 
-from services.deployer.drivers.process.linux_process import Sessions, proportional_memory
+from services.deployer.drivers.process.linux_process import (
+    proportional_memory,
+    resident_memory,
+    session_members,
+    session_pids,
+    stat_of,
+)
 
 
-def pids(sessions: Sessions, session: int) -> set[int]:
-    return {stat.pid for stat in sessions.members([session])[session]}
+def pids(session: int) -> list[int]:
+    return session_pids([session])[session]
 
 
-def test_who_was_a_stranger_before_its_session_was_asked_for_is_found_and_so_are_its_children() -> None:
+def test_a_session_is_its_leader_and_the_leaders_children_until_they_have_ended() -> None:
     command = "read line; sleep 60 & read line; wait"
     leader = subprocess.Popen(["sh", "-c", command], start_new_session=True, stdin=subprocess.PIPE)
-    sessions = Sessions()
     try:
         assert leader.stdin is not None
-        assert sessions.members([os.getsid(0)])  # the leader is a stranger there
-        assert pids(sessions, leader.pid) == {leader.pid}
+        assert pids(leader.pid) == [leader.pid]
         leader.stdin.write(b"\n")
         leader.stdin.flush()
         deadline = time.monotonic() + 5
-        while len(pids(sessions, leader.pid)) < 2 and time.monotonic() < deadline:
+        while len(pids(leader.pid)) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert len(pids(sessions, leader.pid)) == 2
+        assert len(pids(leader.pid)) == 2
     finally:
         os.killpg(leader.pid, 9)
         leader.communicate()
     deadline = time.monotonic() + 5  # its child was killed too, and takes a moment
-    while pids(sessions, leader.pid) and time.monotonic() < deadline:
+    while pids(leader.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert pids(sessions, leader.pid) == set()
+    assert pids(leader.pid) == []
 
 
 def test_of_what_is_shared_only_a_part_counts() -> None:
-    [own] = [stat for stat in Sessions().members([os.getsid(0)])[os.getsid(0)] if stat.pid == os.getpid()]
+    [own] = [stat for stat in session_members([os.getsid(0)])[os.getsid(0)] if stat.pid == os.getpid()]
     assert 0 < proportional_memory([own]) <= own.resident
+    assert abs(resident_memory(os.getpid()) - own.resident) < 2**22
+
+
+def test_a_process_that_is_gone_has_nothing() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert (stat_of(child.pid), resident_memory(child.pid)) == (None, 0)

@@ -7,7 +7,7 @@ from pydantic import Field
 from services.deployer.drivers.driver import Driver
 from services.deployer.releases.environment import EnvironmentId, Override, desired
 from services.deployer.releases.instance import ENDED, Instance, registry_record
-from services.deployer.releases.release import Release, view
+from services.deployer.releases.release import view
 from services.deployer.store import Store
 from shared.errors import NotFound
 from shared.manifest import Resources
@@ -71,13 +71,8 @@ def _detail(instance: Instance) -> InstanceDetail:
 
 async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
     """Returns the counters of all running instances. Raises RedisError or DriverError."""
-    instances: dict[str, Instance] = {}
-    releases: dict[str, Release] = {}
-    for environment_id in await store.environments():
-        stored = await store.load(environment_id)
-        instances |= stored.instances
-        releases |= stored.releases
-    usage = await driver.usage(instances)
+    instances, releases = await store.all_instances()
+    usage = await driver.usage(instance.id for instance in instances)
     return [
         InstanceStats(
             id=instance.id,
@@ -95,7 +90,7 @@ async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
             max_memory=releases[instance.release].manifest.resources.max_memory,
             memory_pressure=used.memory_pressure,
         )
-        for instance in instances.values()
+        for instance in instances
         if (used := usage.get(instance.id)) is not None
     ]
 

@@ -4,12 +4,15 @@ Sources: the kernel's Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-
 """
 
 import contextlib
+import time
 from pathlib import Path
 from typing import Protocol
 
+from services.deployer.drivers.kernel_file import kernel_file
 from services.deployer.drivers.memory_use import MemoryUse
 
 PROCESSES = "cgroup.procs"
+CACHE_KEPT_S = 30.0
 
 
 class GroupFiles(Protocol):
@@ -17,6 +20,10 @@ class GroupFiles(Protocol):
 
     def set_limit(self, memory: int) -> None:
         """Sets the limit of memory and swap together to `memory` bytes. Idempotent, also after an interrupted call."""
+        ...
+
+    def limit(self) -> int:
+        """Returns the limit in bytes; raises ValueError if there is none."""
         ...
 
     def use(self) -> MemoryUse: ...
@@ -29,12 +36,34 @@ def group_files(group: Path) -> GroupFiles:
     return VersionTwoFiles(group) if (group / VersionTwoFiles.LIMIT).exists() else VersionOneFiles(group)
 
 
+class _PageCache:
+    """The page cache of a group that the kernel would drop first. The kernel takes some 0.3 ms to sum up the file that
+    has it, so an object reads it again only when the group's usage has changed, or after 30 s.
+    """
+
+    def __init__(self, group: Path, name: str) -> None:
+        self._file = f"{group}/memory.stat"
+        self._name = name
+        self._usage = -1
+        self._read_at = 0.0
+        self._size = 0
+
+    def size(self, usage: int) -> int:
+        """Returns the size in bytes; `usage` is the group's usage, with the cache. Raises OSError."""
+        now = time.monotonic()
+        if usage != self._usage or now - self._read_at >= CACHE_KEPT_S:
+            self._size = _figures(self._file).get(self._name, 0)
+            self._usage, self._read_at = usage, now
+        return self._size
+
+
 class VersionOneFiles:
     LIMIT = "memory.limit_in_bytes"
     LIMIT_WITH_SWAP = "memory.memsw.limit_in_bytes"
 
     def __init__(self, group: Path) -> None:
         self._group = group
+        self._cache = _PageCache(group, "total_inactive_file")
 
     def set_limit(self, memory: int) -> None:
         """Sets both limits, never the one with swap below the other. Raises OSError if the limit is below the use."""
@@ -53,12 +82,15 @@ class VersionOneFiles:
                 _write(limit, before)
                 raise
 
+    def limit(self) -> int:
+        return int(kernel_file(f"{self._group}/{self.LIMIT}"))
+
     def use(self) -> MemoryUse:
-        usage, cache = _number(self._group / "memory.usage_in_bytes"), _figures(self._group / "memory.stat")
-        return MemoryUse(working_set(usage, cache.get("total_inactive_file", 0)), self.oom_kills())
+        usage = int(kernel_file(f"{self._group}/memory.usage_in_bytes"))
+        return MemoryUse(working_set(usage, self._cache.size(usage)), self.oom_kills())
 
     def oom_kills(self) -> int:
-        return _kills(self._group / "memory.oom_control")
+        return _kills(f"{self._group}/memory.oom_control")
 
 
 class VersionTwoFiles:
@@ -71,6 +103,7 @@ class VersionTwoFiles:
 
     def __init__(self, group: Path) -> None:
         self._group = group
+        self._cache = _PageCache(group, "inactive_file")
 
     def set_limit(self, memory: int) -> None:
         """Turns swap off and sets the limit. Below the current use the kernel kills, so check the use before."""
@@ -78,17 +111,20 @@ class VersionTwoFiles:
             _write(self._group / self.SWAP, 0)
         _write(self._group / self.LIMIT, memory)
 
+    def limit(self) -> int:
+        return int(kernel_file(f"{self._group}/{self.LIMIT}"))
+
     def use(self) -> MemoryUse:
-        usage, cache = _number(self._group / "memory.current"), _figures(self._group / "memory.stat")
-        return MemoryUse(working_set(usage, cache.get("inactive_file", 0)), self.oom_kills(), self._pressure())
+        usage = int(kernel_file(f"{self._group}/memory.current"))
+        return MemoryUse(working_set(usage, self._cache.size(usage)), self.oom_kills(), self._pressure())
 
     def oom_kills(self) -> int:
-        return _kills(self._group / "memory.events")
+        return _kills(f"{self._group}/memory.events")
 
     def _pressure(self) -> float | None:
         """Returns the group's PSI `some avg10` in percent; None if the kernel does not report it."""
         with contextlib.suppress(OSError):  # a kernel may be built or booted without it: then even reading it fails
-            for line in (self._group / "memory.pressure").read_text().splitlines():
+            for line in kernel_file(f"{self._group}/memory.pressure").decode().splitlines():
                 kind, _, figures = line.partition(" ")
                 if kind == "some":
                     return float(dict(figure.split("=") for figure in figures.split())["avg10"])
@@ -106,16 +142,13 @@ def working_set(usage: int, cache: int) -> int:
     return usage if cache >= usage else usage - cache
 
 
-def _number(path: Path) -> int:
-    return int(path.read_text())
-
-
-def _figures(path: Path) -> dict[str, int]:
+def _figures(path: str) -> dict[str, int]:
     """Returns the numbers by name from a file with lines `name number`."""
-    return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
+    lines = kernel_file(path).decode().splitlines()
+    return {name: int(value) for name, value in (line.split() for line in lines)}
 
 
-def _kills(path: Path) -> int:
+def _kills(path: str) -> int:
     with contextlib.suppress(OSError):
         return _figures(path).get("oom_kill", 0)
     return 0

@@ -134,8 +134,10 @@ class Driver(Protocol):
         """
         ...
 
-    async def statuses(self) -> dict[str, InstanceStatus]:
-        """Returns the status by id of every instance that runs or has ended, unless it was forgotten."""
+    async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
+        """Returns the status by id of each of `instance_ids` that runs or has ended, unless it was forgotten; None
+        stands for all instances of the stack.
+        """
         ...
 
     async def logs(self, instance_id: str, lines: int) -> list[str]:
@@ -177,8 +179,9 @@ class Driver(Protocol):
         """Returns for `/ready`, within 2 s, why the engine does not work, and the remedy; None if it works."""
         ...
 
-    def watching_ends(self, on_end: Callable[[], None]) -> AbstractContextManager[None]:
-        """Calls `on_end`, from any thread, soon after an instance has ended, until the context is left. Calls may be
-        spurious or missing, so read `statuses` in any case.
+    def watching_ends(self, on_end: Callable[[str | None], None]) -> AbstractContextManager[None]:
+        """Calls `on_end`, from any thread, soon after the end of an instance that `start` or `statuses` reported as
+        running, until the context is left: with its id, or with None if any may have ended. Calls may be spurious, or
+        missing, so read `statuses` from time to time. Enter it in the event loop.
         """
         ...

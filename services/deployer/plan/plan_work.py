@@ -40,6 +40,27 @@ def plan_work(world: World) -> Iterator[Work]:
         yield action.AutoRollback(live.id)
 
 
+def is_at_rest(world: World) -> bool:
+    """Returns True if the environment has what it wants, so that the passing of time alone changes nothing: no release
+    is waiting or starting, each instance is ready and up to date or has ended completely, and the live release has
+    enough of them.
+    """
+    if any(release.state in (ReleaseState.PENDING, ReleaseState.STARTING) for release in world.releases.values()):
+        return False
+    if not all(_is_as_wanted(world, instance) for instance in world.instances.values()):
+        return False
+    live = world.only(ReleaseState.LIVE)
+    ready = 0 if live is None else sum(instance.state is S.READY for instance in world.of(live))
+    return live is None or ready >= desired(world.override, live.manifest.resources).replicas
+
+
+def _is_as_wanted(world: World, instance: Instance) -> bool:
+    if instance.state in ENDED:
+        return instance.ended_at is not None
+    has_facts = instance.facts_digest in ("", world.facts_digest)
+    return instance.state is S.READY and has_facts and instance.configuration == world.override.configuration
+
+
 def _new_memory(world: World, instance: Instance) -> int | None:
     """Returns a running instance's new memory limit in bytes; None if it needs none, or the engine refused it."""
     release, status = world.releases[instance.release], world.statuses.get(instance.id)

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from services.deployer.plan.action import Change, MoveInstance, MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply
 from services.deployer.plan.observe import ObservationLimits, World
 from services.deployer.plan.plan import plan
-from services.deployer.plan.plan_work import plan_work
+from services.deployer.plan.plan_work import is_at_rest, plan_work
 from services.deployer.plan.registry_diff import to_delete, to_put
 from services.deployer.reconcile.prober import Prober, ProbeTarget
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
@@ -27,8 +28,8 @@ from shared.registry import Registry
 log = logging.getLogger(__name__)
 
 LOG_LINES = 50
-BUSY_S = 0.1
-IDLE_S = 1.0
+BUSY_S = 1.0
+RESTS_S = 20.0
 ROUNDS = 50
 
 
@@ -45,7 +46,8 @@ class ReconcileContext:
 class EnvironmentReconciler:
     """Reconciles one environment, and holds `lock` while it reads and changes releases and instances. The next `step`
     is due at `due_at` (monotonic seconds); set it to infinity before a step, so that a wake-up during the step is not
-    lost.
+    lost. Events wake it (`wake`). Without one, an environment that is at rest has a step after 20 to 30 s, in case an
+    event was lost, and any other one after 1 s, as a time limit may have passed.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class EnvironmentReconciler:
     ) -> None:
         self.environment_id = environment_id
         self.due_at = 0.0
+        self.instance_ids: Collection[str] | None = None
+        """Ids of the instances at the last step; None before the first one."""
         self._track = TRACK_OF[environment_id.environment]
         self._context = context
         self._work_context = work_context
@@ -72,11 +76,17 @@ class EnvironmentReconciler:
             self._resized,
         )
 
-    async def step(self, statuses: Mapping[str, InstanceStatus]) -> None:
-        """Stores planned changes until there are none, then starts the background work. Raises RedisError."""
+    async def step(self) -> None:
+        """Stores planned changes until there are none, then starts the background work. Raises RedisError, and
+        DriverError if the engine does not tell its statuses.
+        """
+        if self.instance_ids is None:
+            self.instance_ids = (await self._work_context.store.load(self.environment_id)).instances.keys()
+        statuses = await self._work_context.driver.statuses(self.instance_ids)
         async with self._lock:
             for _ in range(ROUNDS):
                 world, entries = await self._observe(statuses)
+                self.instance_ids = world.instances.keys()
                 changes = plan(world, self._context.limits, self._context.now())
                 if changes:
                     await self._commit(changes, world)
@@ -89,8 +99,9 @@ class EnvironmentReconciler:
             work = list(plan_work(world))
             self._executor.start(work, world)
             await self._unpublish(world, entries)
-        is_busy = bool(work) or world.only(ReleaseState.STARTING) is not None
-        self.due_at = min(self.due_at, time.monotonic() + (BUSY_S if is_busy else IDLE_S))
+        # Spread, so that environments that were woken at once are not due at once for ever.
+        wait_s = BUSY_S if work or not is_at_rest(world) else RESTS_S * random.uniform(1, 1.5)
+        self.due_at = min(self.due_at, time.monotonic() + wait_s, self._executor.next_try_at())
 
     async def close(self) -> None:
         """Ends the background work; the instances go on running."""

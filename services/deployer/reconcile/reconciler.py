@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import math
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from services.deployer.drivers.driver import Driver, InstanceStatus
+from services.deployer.drivers.driver import Driver, DriverError
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.release import needed_artifacts, unneeded_folders
@@ -21,52 +22,57 @@ from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-STEP_S = 0.05
+LONGEST_WAIT_S = 1.0
+ROUNDS_AT_ONCE = 32
 HANGS_S = 15.0
 SEAL_WITHIN_S = 1.0
 
 
 class Reconciler:
-    """Reconciles each environment when it is due; one that is slow, hangs or fails delays no other."""
+    """Reconciles each environment when it is due, at most 32 at once, those first that have waited longest. One that is
+    slow, hangs or fails delays no other.
+    """
 
-    def __init__(
-        self, store: Store, driver: Driver, make_reconciler: Callable[[EnvironmentId], EnvironmentReconciler]
-    ) -> None:
-        self.loop = Loop("reconcile", self.step, every_s=STEP_S)
+    def __init__(self, store: Store, make_reconciler: Callable[[EnvironmentId], EnvironmentReconciler]) -> None:
+        self.loop = Loop("reconcile", self.step, every_s=LONGEST_WAIT_S)
         self.problems: dict[EnvironmentId, str] = {}
         self._store = store
-        self._driver = driver
         self._make_reconciler = make_reconciler
         self._reconcilers: dict[EnvironmentId, EnvironmentReconciler] = {}
-        self._rounds = KeyedTasks("reconcile", self.loop.wake)
+        self._rounds = KeyedTasks("reconcile", self.loop.wake, at_a_time=ROUNDS_AT_ONCE)
         self._begun_at: dict[EnvironmentId, float] = {}
         self._are_loaded = False
 
     def wake(self, environment_id: EnvironmentId) -> None:
         """Makes the environment due at once."""
-        self._reconciler(environment_id).due_at = 0.0
+        _make_due(self._reconciler(environment_id))
         self.loop.wake()
 
-    def wake_all(self) -> None:
-        """Makes every environment due at once."""
+    def instance_ended(self, instance_id: str | None) -> None:
+        """Makes the environment of the instance due at once; with None, every environment."""
         for reconciler in self._reconcilers.values():
-            reconciler.due_at = 0.0
+            if instance_id is None or instance_id in (reconciler.instance_ids or ()):
+                _make_due(reconciler)
         self.loop.wake()
 
-    async def step(self) -> None:
-        """Starts reconciling the environments that are due; one that is woken meanwhile is due again afterwards."""
+    async def step(self) -> float:
+        """Starts reconciling the environments that are due; one that is woken meanwhile is due again afterwards.
+        Returns the seconds until the next one is due.
+        """
         if not self._are_loaded:
             for environment_id in await self._store.environments():
                 self._reconciler(environment_id)
             self._are_loaded = True
         idle = [each for each in self._reconcilers.values() if not self._rounds.runs(each.environment_id)]
-        due = [each for each in idle if each.due_at <= time.monotonic()]
-        if not due:
-            return
-        statuses = await self._driver.statuses()
-        for reconciler in due:
+        now = time.monotonic()
+        for reconciler in sorted(idle, key=lambda each: each.due_at):
+            if reconciler.due_at > now:
+                return reconciler.due_at - now
+            if not self._rounds.has_room_for(reconciler.environment_id):
+                break  # the end of a round wakes the loop
             reconciler.due_at = float("inf")  # a wake-up from now on is kept
-            self._rounds.start(reconciler.environment_id, partial(self._round, reconciler, statuses))
+            self._rounds.start(reconciler.environment_id, partial(self._round, reconciler))
+        return math.inf
 
     async def check(self) -> str | None:
         """Returns, for `/ready`, which environments cannot be reconciled, and why; None if there are none."""
@@ -79,19 +85,18 @@ class Reconciler:
         await self._rounds.close()
         await asyncio.gather(*(reconciler.close() for reconciler in self._reconcilers.values()))
 
-    async def _round(self, reconciler: EnvironmentReconciler, statuses: Mapping[str, InstanceStatus]) -> None:
+    async def _round(self, reconciler: EnvironmentReconciler) -> None:
         environment_id = reconciler.environment_id
         self._begun_at[environment_id] = time.monotonic()
         try:
-            await reconciler.step(statuses)
+            await reconciler.step()
             self.problems.pop(environment_id, None)
         except Exception as error:
             reconciler.due_at = time.monotonic() + 1.0
             why = f"{type(error).__name__}: {error}"
             if self.problems.get(environment_id) != why:
-                log.error(
-                    "%s cannot be reconciled: %s", environment_id, why, exc_info=not isinstance(error, RedisError)
-                )
+                is_outside = isinstance(error, RedisError | DriverError)
+                log.error("%s cannot be reconciled: %s", environment_id, why, exc_info=not is_outside)
             self.problems[environment_id] = why
         finally:
             del self._begun_at[environment_id]
@@ -102,10 +107,15 @@ class Reconciler:
         return self._reconcilers[environment_id]
 
 
+def _make_due(reconciler: EnvironmentReconciler) -> None:
+    reconciler.due_at = min(reconciler.due_at, time.monotonic())
+
+
 class Housekeeping:
-    """Removes unneeded artifacts and records of releases, and limits the size of logs. Once after each start, it also
-    encrypts each environment's stored variables and secrets again, in case they are in plain text or use an older key.
-    If an environment's lock is taken, a later step does its work.
+    """Removes unneeded artifacts and records of releases, and limits the size of logs. It reads the releases of an app
+    only after they have changed, and after each start. Once after each start, it also encrypts each environment's
+    stored variables and secrets again, in case they are in plain text or use an older key. If an environment's lock is
+    taken, a later step does its work.
     """
 
     def __init__(
@@ -122,20 +132,19 @@ class Housekeeping:
         self._releases_kept = releases_kept
         self._records_kept = records_kept
         self._sealed: set[EnvironmentId] = set()
+        self._needed: dict[str, list[Artifact]] = {}
+        self._seen_versions: dict[str, int] = {}
 
     async def step(self) -> None:
         environment_ids = await self._store.environments()
         for environment_id in environment_ids:
             if environment_id not in self._sealed:
                 await self._seal(environment_id)
-        needed: list[Artifact] = []
         for app in sorted({each.app for each in environment_ids}):
-            of_app, folders = await self._set_aside(app)
-            needed += of_app
-            for path in folders:
-                await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+            if self._store.version(app) != self._seen_versions.get(app):
+                await self._remove_unneeded(app)
         await self._store.prune(environment_ids, releases=self._releases_kept, records=self._records_kept)
-        await self._driver.tidy(needed)
+        await self._driver.tidy([artifact for of_app in self._needed.values() for artifact in of_app])
 
     async def _seal(self, environment_id: EnvironmentId) -> None:
         async with self._locked([environment_id], SEAL_WITHIN_S) as is_locked:
@@ -145,19 +154,25 @@ class Housekeeping:
                     await self._store.save_override(environment_id, override)
                 self._sealed.add(environment_id)
 
-    async def _set_aside(self, app: str) -> tuple[list[Artifact], list[Path]]:
-        """Returns the artifacts that the app needs, and its other artifact folders, which it renames while the locks
-        prevent new releases. (An image may vanish while a release of it is created; that release then fails and says
-        so.)
+    async def _remove_unneeded(self, app: str) -> None:
+        """Finds out which artifacts the app needs, and removes the folders of the others: renames them while the locks
+        prevent new releases, and removes them afterwards. (An image may vanish while a release of it is created; that
+        release then fails and says so.)
         """
         environment_ids = [EnvironmentId(app, environment) for environment in Environment]
         async with self._locked(environment_ids, 0) as is_locked:
+            version = self._store.version(app)
             by_environment = [await self._store.releases(each) for each in environment_ids]
             stored = [await self._store.load(each) for each in environment_ids]
             in_use = {instance.release for each in stored for instance in each.instances.values()}
             needed = [a for r in by_environment for a in needed_artifacts(r, self._releases_kept, in_use)]
             refs = unneeded_folders(by_environment, needed) if is_locked else ()
-            return needed, await asyncio.to_thread(_set_aside, sorted(refs))
+            aside = await asyncio.to_thread(_set_aside, sorted(refs))
+        self._needed[app] = needed
+        for path in aside:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        if is_locked and not any(path.exists() for path in aside):
+            self._seen_versions[app] = version
 
     @contextlib.asynccontextmanager
     async def _locked(self, environment_ids: Sequence[EnvironmentId], within_s: float) -> AsyncIterator[bool]:

@@ -1,6 +1,7 @@
 """Carries out the background work of one environment, and keeps the results as facts for the next plan."""
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -100,6 +101,14 @@ class WorkExecutor:
         """Returns the memory limits refused within the last `memory_retry_s` seconds, in bytes by instance id."""
         late = time.monotonic() - self._context.memory_retry_s
         return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
+
+    def next_try_at(self) -> float:
+        """Returns the time (monotonic seconds) at which paused work or a refused memory limit can be tried again;
+        infinity if there is neither.
+        """
+        now = time.monotonic()
+        refused = (at + self._context.memory_retry_s for _, at in self._memory_refused.values())
+        return min(self._tasks.next_pause_end(), *(at for at in refused if at > now), math.inf)
 
     async def close(self) -> None:
         await self._tasks.close()

@@ -1,7 +1,7 @@
 """Stand-ins for the deployer's outside, and builders of releases and instances."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -152,6 +152,7 @@ class FakeDriver:
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.on_stop: Callable[[str], None] = lambda instance_id: None
+        self.on_end: Callable[[str | None], None] = lambda instance_id: None
         self.violations: list[str] = []
         self._volumes: dict[tuple[str, str, str], list[str]] = {}
         self._mounts: dict[str, tuple[VolumeMount, ...]] = {}
@@ -199,6 +200,7 @@ class FakeDriver:
             oom_killed=oom_kills > 0,
             oom_kills=oom_kills,
         )
+        self.on_end(instance_id)
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         if self._known(instance_id).running:
@@ -206,8 +208,9 @@ class FakeDriver:
             self.stopped.append(instance_id)
             self.end(instance_id, 143)
 
-    async def statuses(self) -> dict[str, InstanceStatus]:
-        return dict(self._statuses)
+    async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
+        ids = self._statuses.keys() if instance_ids is None else set(instance_ids)
+        return {each: status for each, status in self._statuses.items() if each in ids}
 
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         self._known(instance_id)
@@ -251,8 +254,11 @@ class FakeDriver:
     async def check(self) -> str | None:
         return "it does not answer" if self.is_away else None
 
-    def watching_ends(self, on_end: Callable[[], None]) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def watching_ends(self, on_end: Callable[[str | None], None]) -> Iterator[None]:
+        self.on_end = on_end
+        yield
+        self.on_end = lambda instance_id: None
 
     def _known(self, instance_id: str) -> InstanceStatus:
         if instance_id not in self._statuses:

@@ -36,6 +36,23 @@ async def test_what_is_committed_is_loaded(store: Store) -> None:
     assert await store.environments() == [PRODUCTION]
 
 
+async def test_all_instances_are_read_at_once_but_those_that_have_ended(store: Store) -> None:
+    assert await store.all_instances() == ([], {})
+    one, two, three = a_release(1), a_release(2, app="web", id="web-r2"), a_release(3, R.FAILED)
+    runs, also = an_instance(one, 1), an_instance(two, 1)
+    failed, ended = an_instance(three, 1, InstanceState.FAILED), an_instance(three, 2, InstanceState.STOPPED)
+    ended = ended.model_copy(update={"ended_at": T0})
+    for release, instances in ((one, [runs]), (two, [also]), (three, [failed, ended])):
+        commit = Commit({release.id: release}, {each.id: each for each in instances})
+        await store.commit(release.environment_id, commit)
+    found, releases = await store.all_instances()
+    assert sorted(instance.id for instance in found) == ["notes-r1-1", "notes-r3-1", "web-r2-1"]
+    assert releases == {each.id: each for each in (one, two, three)}
+    changed = runs.model_copy(update={"oom_kills": 2})
+    await store.commit(one.environment_id, Commit(instances={runs.id: changed}))
+    assert changed in (await store.all_instances())[0]
+
+
 SET = Override(variables={"A": "plainly"}, secrets={"B": SecretOverride(value=SecretStr("plainly"), set_at=T0)})
 
 

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from docker.models.containers import Container
 
 from services.deployer.drivers.docker import network
 from services.deployer.drivers.docker import volume as volumes
-from services.deployer.drivers.docker.connection import ASKED_AT_ONCE, EngineConnection, engine_trouble, unless_conflict
+from services.deployer.drivers.docker.connection import EngineConnection, engine_trouble, unless_conflict
 from services.deployer.drivers.docker.container import (
     INSTANCE,
     Stack,
@@ -24,12 +24,11 @@ from services.deployer.drivers.docker.container import (
     engine_start,
     has_started,
     memory_limit,
-    moment,
     status_of,
 )
+from services.deployer.drivers.docker.container_usage import ContainerUsage
 from services.deployer.drivers.docker.events import Deaths, EngineEventFollower, Stream
 from services.deployer.drivers.docker.images import remove_unneeded
-from services.deployer.drivers.docker.usage import HostGroups, use_of
 from services.deployer.drivers.driver import (
     ArtifactGone,
     DriverError,
@@ -38,7 +37,7 @@ from services.deployer.drivers.driver import (
     UnknownInstance,
     Usage,
 )
-from services.deployer.drivers.memory_use import MemoryUse, check_headroom
+from services.deployer.drivers.memory_use import check_headroom
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.docker_engine import STACK, engine_check
@@ -64,9 +63,9 @@ class DockerDriver:
     ) -> None:
         self._stack = stack
         self._connection = EngineConnection(environment)
-        self._groups = HostGroups(host_cgroups)
         self._platform_stopped_at = platform_stopped_at
         self._deaths = Deaths()
+        self._usage = ContainerUsage(self._connection, stack, host_cgroups, self._deaths)
         # Held from looking whether there is a container to having started it.
         self._starting = threading.Lock()
 
@@ -84,14 +83,15 @@ class DockerDriver:
                 await asyncio.to_thread(self._signal, instance_id, "SIGKILL")
             await asyncio.sleep(POLL_S)
 
-    async def statuses(self) -> dict[str, InstanceStatus]:
-        return await asyncio.to_thread(self._statuses)
+    async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
+        ids = None if instance_ids is None else list(instance_ids)
+        return {} if ids == [] else await asyncio.to_thread(self._statuses, ids)
 
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         return await asyncio.to_thread(self._logs, instance_id, lines)
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
-        return await asyncio.to_thread(self._usages, set(instance_ids))
+        return await asyncio.to_thread(self._usage.of, set(instance_ids))
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
         await uncancellable(asyncio.to_thread(self._set_memory, instance_id, memory))
@@ -115,7 +115,7 @@ class DockerDriver:
         return await engine_check(self._connection.ask)
 
     @contextlib.contextmanager
-    def watching_ends(self, on_end: Callable[[], None]) -> Iterator[None]:
+    def watching_ends(self, on_end: Callable[[str | None], None]) -> Iterator[None]:
         follower = EngineEventFollower(self._events, self._deaths, on_end, time.time_ns)
         follower.start()
         try:
@@ -203,14 +203,16 @@ class DockerDriver:
         with engine_trouble("old images cannot be removed"):
             remove_unneeded(self._client(), self._stack, needed, now())
 
-    def _own(self, all_of_them: bool) -> list[Container]:
-        """Returns the stack's instances: running ones, or `all_of_them`. Skips one that is removed meanwhile."""
+    def _own(self, ids: Iterable[str] | None) -> list[Container]:
+        """Returns the stack's instances, or those of `ids`. Skips one that is removed meanwhile."""
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
-        return self._client().containers.list(all=all_of_them, filters=filters, ignore_removed=True)
+        if ids is not None:
+            filters["name"] = [f"^/?{re.escape(self._stack.container_name(each))}$" for each in ids]
+        return self._client().containers.list(all=True, filters=filters, ignore_removed=True)
 
-    def _statuses(self) -> dict[str, InstanceStatus]:
+    def _statuses(self, ids: list[str] | None) -> dict[str, InstanceStatus]:
         with engine_trouble("the containers cannot be listed"):
-            containers = [each for each in self._own(True) if has_started(each.attrs)]
+            containers = [each for each in self._own(ids) if has_started(each.attrs)]
             ended = any(not each.attrs["State"]["Running"] for each in containers)
             shut_down_until = self._shut_down_until() if ended else None
         return {each.labels[INSTANCE]: self._status(each, shut_down_until) for each in containers}
@@ -241,44 +243,10 @@ class DockerDriver:
             text = self._started(instance_id).logs(tail=lines).decode(errors="replace")
         return text.removesuffix("\n").split("\n") if text else []
 
-    def _usages(self, instance_ids: set[str]) -> dict[str, Usage]:
-        """Measures the running instances concurrently: the engine's statistics take a second for each."""
-        with engine_trouble("the containers cannot be listed"):
-            running = [each for each in self._own(False) if each.labels[INSTANCE] in instance_ids]
-        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-            pairs = zip(running, pool.map(self._usage, running), strict=True)
-            return {container.labels[INSTANCE]: usage for container, usage in pairs if usage is not None}
-
-    def _usage(self, container: Container) -> Usage | None:
-        """Returns the container's use; None if it has ended meanwhile."""
-        with engine_trouble(f"the usage of {container.name} cannot be read"):
-            use = self._use(container) if container.attrs["State"]["Running"] else None
-        if use is None:
-            return None
-        memory, cpu_s = use
-        return Usage(
-            started_at=moment(container.attrs["State"]["StartedAt"]),
-            memory_limit=memory_limit(container.attrs),
-            working_set=memory.working_set,
-            cpu_seconds=cpu_s,
-            oom_kills=memory.oom_kills,
-            memory_pressure=memory.pressure,
-        )
-
-    def _use(self, container: Container) -> tuple[MemoryUse, float] | None:
-        if (use := self._groups.use(container.id or "")) is not None:
-            return use
-        try:
-            statistics = container.stats(stream=False, one_shot=True)
-        except NotFound:
-            return None
-        return use_of(statistics, self._deaths.kills(container.id or "")) if isinstance(statistics, dict) else None
-
     def _set_memory(self, instance_id: str, memory: int) -> None:
         with engine_trouble(f"the memory limit of {instance_id} cannot be changed"):
             container = self._started(instance_id)
-            use = self._use(container) if container.attrs["State"]["Running"] else None
-            if use is None:
+            if (use := self._usage.use(container)) is None:
                 raise DriverError(f"{instance_id} does not run")
             check_headroom(instance_id, memory_limit(container.attrs), memory, use[0].working_set)
             container.update(mem_limit=memory, memswap_limit=memory)

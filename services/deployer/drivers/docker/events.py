@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from services.deployer.drivers.docker.container import INSTANCE
+
 log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0
@@ -60,10 +62,16 @@ class Deaths:
 
 
 class EngineEventFollower:
-    """Calls `on_end`, in its own thread, at each end of a container and after each (re)connection."""
+    """Calls `on_end`, in its own thread, with an instance's id at the end of its container, and with None after each
+    (re)connection.
+    """
 
     def __init__(
-        self, connect: Callable[[], Stream], deaths: Deaths, on_end: Callable[[], None], now_ns: Callable[[], int]
+        self,
+        connect: Callable[[], Stream],
+        deaths: Deaths,
+        on_end: Callable[[str | None], None],
+        now_ns: Callable[[], int],
     ) -> None:
         self._connect = connect
         self._deaths = deaths
@@ -99,10 +107,10 @@ class EngineEventFollower:
 
     def _listen(self, stream: Stream) -> None:
         self._deaths.follow(self._now_ns())
-        self._on_end()
+        self._on_end(None)
         if self._ending.is_set():
             stream.close()
         for event in stream:
             self._deaths.note(event)
             if event["Action"] == "die":
-                self._on_end()
+                self._on_end(event["Actor"]["Attributes"].get(INSTANCE))

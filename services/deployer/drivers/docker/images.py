@@ -22,13 +22,12 @@ KEPT = timedelta(hours=1)
 OWN = "slipway/"  # before every tag that build gives
 
 
-def is_unneeded(image: Mapping[str, Any], kept: Collection[str], now: datetime) -> bool:
-    """Returns True if the image may be removed: its id is not in `kept`, all its tags are the platform's, and it was
-    not built within the last hour. The last tagging counts as build, as an unchanged commit keeps the image's first
-    date.
+def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
+    """Returns True if the image may be removed: all its tags are the platform's, and it was not built within the last
+    hour. The last tagging counts as build, as an unchanged commit keeps the image's first date.
     """
     tags = image.get("RepoTags") or []
-    if image["Id"] in kept or not all(tag.startswith(OWN) for tag in tags):
+    if not all(tag.startswith(OWN) for tag in tags):
         return False
     dates = [image.get("Created"), image.get("Metadata", {}).get("LastTagTime")]
     return all(now - moment(date) >= KEPT for date in dates if date)
@@ -38,10 +37,10 @@ def remove_unneeded(client: docker.DockerClient, stack: Stack, needed: Collectio
     """Removes the stack's images whose ids are not `needed`; skips one that is missing or in use (409)."""
     listed = client.api.images(filters={"label": stack.label})
     used = {container["ImageID"] for container in client.api.containers(all=True)}
-    for image_id in {image["Id"] for image in listed}:
+    for image_id in {image["Id"] for image in listed} - used - {*needed}:
         with contextlib.suppress(ImageNotFound), unless_conflict():
             image = client.images.get(image_id).attrs
-            if is_unneeded(image, {*needed, *used}, now):
+            if is_unneeded(image, now):
                 # Forced only where it has several tags, which the engine asks for; it never takes one that runs.
                 client.api.remove_image(image_id, force=len(image["RepoTags"] or []) > 1)
                 log.info("the image %s of %s is not needed any more", image_id, image["Config"]["Labels"].get(APP))

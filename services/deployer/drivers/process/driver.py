@@ -21,12 +21,13 @@ from services.deployer.drivers.driver import (
     Usage,
 )
 from services.deployer.drivers.process.end import POLL_S, kill, remains, terminate
-from services.deployer.drivers.process.linux_process import TICKS_S, Sessions, boot_id
+from services.deployer.drivers.process.end_watcher import EndWatcher
+from services.deployer.drivers.process.linux_process import TICKS_S, boot_id, session_members
 from services.deployer.drivers.process.memory_cgroup import CgroupLimits
 from services.deployer.drivers.process.memory_guard import GuardLimits
 from services.deployer.drivers.process.memory_limit import MemoryLimits
 from services.deployer.drivers.process.port import PortPicker
-from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, folders, instances_root
+from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, instance_ids_in, instances_root
 from services.deployer.drivers.process.start import inherited_environment, spawn
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
@@ -51,6 +52,8 @@ class ProcessDriver:
         self._ports = PortPicker(self._root / ".port")
         self._cgroups = CgroupLimits(groups)
         self._guard = GuardLimits()
+        self._ends = EndWatcher()
+        self._folders: dict[str, InstanceFolder] = {}
         self._cpu_s: dict[str, float] = {}
         # Held while a record is changed, and from writing it to having started its process.
         self._records = threading.Lock()
@@ -59,7 +62,10 @@ class ProcessDriver:
         await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        return await uncancellable(asyncio.to_thread(self._start, spec))
+        await uncancellable(asyncio.to_thread(self._start, spec))
+        if (status := (await self.statuses([spec.id])).get(spec.id)) is None:
+            raise DriverError(f"{spec.id}: its folder was removed while it was started; release again")
+        return status
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         record = await asyncio.to_thread(self._record, instance_id)
@@ -71,8 +77,12 @@ class ProcessDriver:
             await asyncio.sleep(POLL_S)
         await asyncio.to_thread(self._release_memory, instance_id)
 
-    async def statuses(self) -> dict[str, InstanceStatus]:
-        return await asyncio.to_thread(self._statuses)
+    async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
+        ids = None if instance_ids is None else list(instance_ids)
+        statuses, running = await asyncio.to_thread(self._statuses, ids)
+        for record in running:
+            self._ends.watch(record)
+        return statuses
 
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         return await asyncio.to_thread(self._logs, instance_id, lines)
@@ -99,11 +109,16 @@ class ProcessDriver:
     async def check(self) -> str | None:
         return None
 
-    def watching_ends(self, on_end: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    def watching_ends(self, on_end: Callable[[str | None], None]) -> contextlib.AbstractContextManager[None]:
+        return self._ends.watching(on_end)
 
     def _folder(self, instance_id: str) -> InstanceFolder:
-        return InstanceFolder(self._root / instance_id)
+        if (folder := self._folders.get(instance_id)) is None:
+            folder = self._folders[instance_id] = InstanceFolder(self._root / instance_id)
+        return folder
+
+    def _all_folders(self) -> list[InstanceFolder]:
+        return [self._folder(instance_id) for instance_id in instance_ids_in(self._root)]
 
     def _record(self, instance_id: str) -> ProcessRecord:
         with self._records:
@@ -121,14 +136,14 @@ class ProcessDriver:
     def _oom_kills(self, record: ProcessRecord) -> int:
         return self._limits(record).oom_kills(record)
 
-    def _start(self, spec: InstanceSpec) -> InstanceStatus:
+    def _start(self, spec: InstanceSpec) -> None:
         if spec.artifact.kind != "directory":
             raise DriverError(f"{spec.id}: processes run from a directory, not from an {spec.artifact.kind}")
         folder = self._folder(spec.id)
         with self._records:
-            if (status := folder.status(self._oom_kills)) is not None:
-                return status
-            used = {record.port for other in folders(self._root) if (record := other.read())}
+            if folder.read() is not None:
+                return
+            used = {record.port for other in self._all_folders() if (record := other.read())}
             try:
                 folder.make(Path(spec.artifact.ref))
                 cgroup_procs = self._cgroups.make(spec.id, spec.memory)
@@ -146,10 +161,6 @@ class ProcessDriver:
             except OSError as error:
                 raise DriverError(f"{spec.id} cannot be started: {error}") from error
             folder.write(record)
-            started = folder.status(self._oom_kills)
-        if started is None:
-            raise DriverError(f"{spec.id}: its folder was removed while it was started; release again")
-        return started
 
     def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
         """Creates missing volumes; returns their paths by name of environment variable. Raises OSError."""
@@ -160,10 +171,13 @@ class ProcessDriver:
             paths[volume.variable] = str(path)
         return paths
 
-    def _statuses(self) -> dict[str, InstanceStatus]:
+    def _statuses(self, ids: list[str] | None) -> tuple[dict[str, InstanceStatus], list[ProcessRecord]]:
+        """Returns the statuses by id, and the records of those that run."""
         with self._records:
-            statuses = [folder.status(self._oom_kills) for folder in folders(self._root)]
-        return {status.id: status for status in statuses if status is not None}
+            folders = self._all_folders() if ids is None else [self._folder(each) for each in ids]
+            statuses = [status for folder in folders if (status := folder.status(self._oom_kills)) is not None]
+            running = [record for status in statuses if status.running and (record := self._folder(status.id).read())]
+        return {status.id: status for status in statuses}, running
 
     def _logs(self, instance_id: str, lines: int) -> list[str]:
         self._record(instance_id)
@@ -176,12 +190,10 @@ class ProcessDriver:
 
     def _usage(self, instance_ids: set[str]) -> dict[str, Usage]:
         with self._records:
-            records = [
-                record for each in folders(self._root) if each.path.name in instance_ids and (record := each.read())
-            ]
-        by_session = {record.pid: record for record in records if record.pid is not None and record.runs()}
+            records = [record for each in instance_ids if (record := self._folder(each).running())]
+        by_session = {record.pid: record for record in records if record.pid is not None}
         found = {}
-        for session, members in Sessions().members(by_session).items():
+        for session, members in session_members(by_session).items():
             record = by_session[session]
             with contextlib.suppress(OSError):  # it ended meanwhile
                 memory = self._limits(record).use(record, members)
@@ -204,8 +216,9 @@ class ProcessDriver:
     def _enforce(self) -> None:
         """Kills the instances that the guard reports; records a kill first, in case the deployer dies."""
         with self._records:
-            running = [record for each in folders(self._root) if (record := each.read()) and record.runs()]
-            exceeding = self._guard.exceeding(record for record in running if not record.group)
+            folders = [folder for folder in self._all_folders() if not folder.has_group]
+            records = [record for folder in folders if (record := folder.unended())]
+            exceeding = self._guard.exceeding(record for record in records if not record.group)
             for record in exceeding:
                 self._folder(record.id).write(record.model_copy(update={"oom_kills": 1}))
         for record in exceeding:
@@ -229,11 +242,12 @@ class ProcessDriver:
             if record is not None:
                 self._limits(record).remove(record)
             self._cpu_s.pop(instance_id, None)
+            self._folders.pop(instance_id, None)
             shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:
         """Copies and truncates long logs, as the process holds the file open; lines written in between are lost."""
-        for folder in folders(self._root):
+        for folder in self._all_folders():
             with contextlib.suppress(FileNotFoundError):
                 if folder.log.stat().st_size > LOG_BYTES:
                     shutil.copyfile(folder.log, folder.older_log)
@@ -241,7 +255,7 @@ class ProcessDriver:
 
     def _sweep_groups(self) -> None:
         with self._records:
-            self._cgroups.sweep({folder.path.name for folder in folders(self._root)})
+            self._cgroups.sweep(instance_ids_in(self._root))
 
 
 def _verify(artifact: Artifact) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.deployer.drivers.process.linux_process import marked_with
 from services.deployer.drivers.process.memory_cgroup import remove_parents
-from services.deployer.drivers.process.record import ProcessRecord, folders, instances_root
+from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, instance_ids_in, instances_root
 
 POLL_S = 0.05
 
@@ -46,8 +46,9 @@ def stop_instances(home: Path, timeout_s: float) -> int:
     `timeout_s` seconds. Returns the number of instances that ran. Their records say that the platform stopped them, so
     that the next deployer starts them again and counts no crash.
     """
-    running = []
-    for folder in folders(instances_root(home)):
+    root, running = instances_root(home), []
+    for instance_id in instance_ids_in(root):
+        folder = InstanceFolder(root / instance_id)
         record = folder.read()
         if record is not None and record.runs():
             folder.write(record.model_copy(update={"stopped": True}))

@@ -4,8 +4,10 @@ import contextlib
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from services.deployer.drivers.kernel_file import kernel_file
 from shared.host.process_search import marked_pids
 
 TICKS_S = os.sysconf("SC_CLK_TCK")
@@ -28,6 +30,7 @@ class ProcessStat:
     """Resident memory, in bytes."""
 
 
+@cache
 def boot_id() -> str:
     """Returns the kernel's boot id, which changes with each start of the machine."""
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -35,7 +38,7 @@ def boot_id() -> str:
 
 def process_stat(pid: int) -> ProcessStat | None:
     """Returns the process's stat fields; None if it does not exist or is a zombie. Reaps a zombie child."""
-    stat = _read(pid)
+    stat = stat_of(pid)
     if stat is not None and stat.state in "ZX":
         with contextlib.suppress(ChildProcessError):  # only if it is our own child does it wait for us
             os.waitpid(pid, os.WNOHANG)
@@ -43,41 +46,51 @@ def process_stat(pid: int) -> ProcessStat | None:
     return stat
 
 
-def _read(pid: int) -> ProcessStat | None:
-    try:
-        text = (PROC / str(pid) / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+def stat_of(pid: int) -> ProcessStat | None:
+    """Returns the stat fields of the process, also of a zombie; None if it does not exist."""
+    content = _content(f"/proc/{pid}/stat")
+    if not content:
         return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+    fields = content.rpartition(b")")[2].split()  # the name before it may hold spaces and brackets
     cpu_ticks = sum(int(ticks) for ticks in fields[11:15])
-    return ProcessStat(pid, fields[0], int(fields[3]), int(fields[19]), cpu_ticks, int(fields[21]) * PAGE)
+    return ProcessStat(pid, fields[0].decode(), int(fields[3]), int(fields[19]), cpu_ticks, int(fields[21]) * PAGE)
 
 
-class Sessions:
-    """Finds the processes of given sessions repeatedly. It does not read again a process that was in none of them the
-    last time, as no process can join a session later.
+def resident_memory(pid: int) -> int:
+    """Returns the process's resident memory in bytes; 0 if it does not exist. Far cheaper than `stat_of`."""
+    content = _content(f"/proc/{pid}/statm")
+    return int(content.split()[1]) * PAGE if content else 0
+
+
+def session_pids(sessions: Collection[int]) -> dict[int, list[int]]:
+    """Returns the pids of the processes of each session by its id (the leader's pid), zombies included: their CPU time
+    is added to their parent's only once that has waited for them. A look at a process takes less than a microsecond.
     """
+    found: dict[int, list[int]] = {session: [] for session in sessions}
+    for pid in map(int, filter(str.isdigit, os.listdir(PROC))):
+        try:
+            session = os.getsid(pid)
+        except ProcessLookupError:
+            continue  # it has ended since
+        if session in found:
+            found[session].append(pid)
+    return found
 
-    def __init__(self) -> None:
-        self._sessions: set[int] = set()
-        self._strangers: set[int] = set()
 
-    def members(self, sessions: Collection[int]) -> dict[int, list[ProcessStat]]:
-        """Returns the processes of each session by its id (the leader's pid). It includes zombies, since their CPU time
-        is added to their parent's only once that has waited for them.
-        """
-        if not self._sessions.issuperset(sessions):  # a member of a new session may have been taken for a stranger
-            self._strangers = set()
-        self._sessions = set(sessions)
-        found: dict[int, list[ProcessStat]] = {session: [] for session in sessions}
-        strangers = set()
-        for pid in map(int, filter(str.isdigit, os.listdir(PROC))):
-            if pid in self._strangers:
-                strangers.add(pid)
-            elif (stat := _read(pid)) is not None:
-                found[stat.session].append(stat) if stat.session in found else strangers.add(pid)
-        self._strangers = strangers
-        return found
+def session_members(sessions: Collection[int]) -> dict[int, list[ProcessStat]]:
+    """Returns the processes of each session (`session_pids`) with their stat fields."""
+    return {
+        session: [stat for pid in pids if (stat := stat_of(pid)) is not None]
+        for session, pids in session_pids(sessions).items()
+    }
+
+
+def _content(path: str) -> bytes:
+    """Returns the content of a file of a process; empty if the process does not exist."""
+    try:
+        return kernel_file(path)
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def proportional_memory(members: Iterable[ProcessStat]) -> int:

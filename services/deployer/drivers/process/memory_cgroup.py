@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from services.deployer.drivers.cgroup_files import PROCESSES, enable_memory, group_files
+from services.deployer.drivers.cgroup_files import PROCESSES, GroupFiles, enable_memory, group_files
 from services.deployer.drivers.driver import DriverError
 from services.deployer.drivers.memory_use import MemoryUse, check_headroom
 from services.deployer.drivers.process.linux_process import ProcessStat
@@ -29,6 +29,7 @@ class CgroupLimits:
 
     def __init__(self, parent: Path | None) -> None:
         self._parent = parent
+        self._files: dict[str, GroupFiles] = {}
 
     def make(self, instance_id: str, memory: int) -> Path | None:
         """Makes the group of an instance before its start, with a limit of `memory` bytes. Returns the file to which
@@ -48,12 +49,15 @@ class CgroupLimits:
             raise DriverError(f"the kernel refuses the memory limit of {record.id}: {error.strerror}") from error
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
-        return group_files(Path(record.group)).use()
+        if (files := self._files.get(record.group)) is None:
+            files = self._files[record.group] = group_files(Path(record.group))
+        return files.use()
 
     def oom_kills(self, record: ProcessRecord) -> int:
         return max(record.oom_kills, group_files(Path(record.group)).oom_kills())
 
     def remove(self, record: ProcessRecord) -> None:
+        self._files.pop(record.group, None)
         _remove(Path(record.group), LEAVE_WITHIN_S)
 
     def sweep(self, instance_ids: Collection[str]) -> None:

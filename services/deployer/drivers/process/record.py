@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -42,7 +42,8 @@ class ProcessRecord(BaseModel):
 
 class InstanceFolder:
     """The folder of an instance: `record.json`, `exit_code` (written by the shim), `log` and `log.1`, HOME and TMPDIR,
-    and `app`, its working directory: a copy, so that writes of the app leave the artifact unchanged.
+    and `app`, its working directory: a copy, so that writes of the app leave the artifact unchanged. An object parses
+    the record again only when its file has been replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,6 +55,13 @@ class InstanceFolder:
         self.home = path / "home"
         self.tmp = path / "tmp"
         self._record = path / "record.json"
+        self._parsed: tuple[tuple[int, int, int], ProcessRecord] | None = None
+        self._has_ended = False
+
+    @property
+    def has_group(self) -> bool:
+        """Returns True if a control group limits the instance, as far as its record was read."""
+        return self._parsed is not None and bool(self._parsed[1].group)
 
     def make(self, artifact: Path) -> None:
         """Creates the folder with a fresh copy of the artifact, in which `.venv` and `node_modules` are links. May be
@@ -76,14 +84,12 @@ class InstanceFolder:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._record)
+        self._parsed, self._has_ended = None, False
 
     def read(self) -> ProcessRecord | None:
         """Returns the record; None if there is none, or if its process was never started."""
-        try:
-            record = ProcessRecord.model_validate_json(self._record.read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValidationError):
-            return None
-        if record.pid is None:
+        record = self._read()
+        if record is not None and record.pid is None:
             # The deployer died between the start of the process and writing that down.
             leader = next((stat for stat in marked_with(record.marker) if stat.pid == stat.session), None)
             if leader is not None:
@@ -93,6 +99,19 @@ class InstanceFolder:
                 return None
         return record
 
+    def unended(self) -> ProcessRecord | None:
+        """Returns the record unless the instance is known to have ended, which then costs nothing: no id is started
+        twice.
+        """
+        return None if self._has_ended else self.read()
+
+    def running(self) -> ProcessRecord | None:
+        """Returns the record while the instance runs."""
+        if (record := self.unended()) is None:
+            return None
+        self._has_ended = not record.runs()
+        return None if self._has_ended else record
+
     def status(self, oom_kills: Callable[[ProcessRecord], int]) -> InstanceStatus | None:
         """Returns the instance's status; None if there is no record. `oom_kills` returns the number of kills of an
         ended instance. The exit code is unknown if the shim died too, unless there were kills.
@@ -101,6 +120,7 @@ class InstanceFolder:
         if record is None:
             return None
         running = record.runs()
+        self._has_ended = not running
         if not running:
             record = self.read() or record  # `stopped` may have been written just before it ended
         exit_code = None if running else self._read_exit_code()
@@ -117,6 +137,16 @@ class InstanceFolder:
             oom_kills=kills,
         )
 
+    def _read(self) -> ProcessRecord | None:
+        try:
+            found = self._record.stat()
+            version = found.st_ino, found.st_mtime_ns, found.st_size
+            if (parsed := self._parsed) is None or parsed[0] != version:
+                parsed = self._parsed = version, ProcessRecord.model_validate_json(self._record.read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
+        return parsed[1]
+
     def _read_exit_code(self) -> int | None:
         try:
             return int(self.exit_code.read_text())
@@ -128,7 +158,10 @@ def instances_root(home: Path) -> Path:
     return home / "instances"
 
 
-def folders(root: Path) -> Iterator[InstanceFolder]:
-    """Yields the folders of all instances below `root`, also those without a readable record."""
-    if root.is_dir():
-        yield from (InstanceFolder(path) for path in sorted(root.iterdir()) if path.is_dir())
+def instance_ids_in(root: Path) -> list[str]:
+    """Returns the ids of all instances that have a folder below `root`, sorted, also of those without a record."""
+    try:
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except FileNotFoundError:
+        return []

@@ -57,6 +57,15 @@ def test_version_2_tells_use_kills_and_pressure(group: Path) -> None:
     assert group_files(group).use() == MemoryUse(16 * MIB, 3, 12.5)
 
 
+def test_the_page_cache_is_summed_up_again_only_when_the_usage_has_changed(group: Path) -> None:
+    files = group_files(group)
+    assert files.use().working_set == 16 * MIB
+    (group / "memory.stat").write_text(STAT.format(1 * MIB))
+    assert files.use().working_set == 16 * MIB
+    (group / "memory.current").write_text(f"{21 * MIB}\n")
+    assert files.use().working_set == 20 * MIB
+
+
 def test_cache_is_not_subtracted_where_it_is_not_less_than_the_use(group: Path) -> None:
     (group / "memory.stat").write_text(STAT.format(20 * MIB))
     assert group_files(group).use().working_set == 20 * MIB

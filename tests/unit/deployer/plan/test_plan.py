@@ -1,6 +1,7 @@
 """Policy: from a world to a list of actions."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from services.deployer.plan.action import (
 )
 from services.deployer.plan.observe import InstanceHealth, World
 from services.deployer.plan.plan import plan
-from services.deployer.plan.plan_work import plan_work
+from services.deployer.plan.plan_work import is_at_rest, plan_work
 from services.deployer.releases.environment import Override
 from services.deployer.releases.release import Release
 from shared.models import Environment, InstanceState, ReleaseState
@@ -359,3 +360,39 @@ def test_the_newest_few_ended_instances_are_kept() -> None:
     ended = [an_instance(OLD, n, S.STOPPED, ended_at=T0) for n in range(1, 8)]
     world = a_world([OLD], [*ended, live], routable=[live.id], published=frozenset({live.id, "notes-r1-1"}))
     assert plan(world, LIMITS, NOW) == [DropInstance("notes-r1-2")]
+
+
+# --- at rest --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("releases", "states", "rests"),
+    [
+        ([OLD], [S.READY], True),
+        ([OLD], [S.READY, S.STOPPED], True),
+        ([OLD, a_release(2, R.FAILED)], [S.READY], True),
+        ([], [], True),
+        ([OLD], [], False),
+        ([OLD, a_release(2, R.PENDING)], [S.READY], False),
+        ([OLD, NEW], [S.READY], False),
+        ([OLD], [S.STARTING], False),
+        ([OLD], [S.UNHEALTHY], False),
+        ([OLD], [S.READY, S.DRAINING], False),
+        ([OLD], [S.FAILED], False),
+    ],
+)
+def test_an_environment_rests_when_it_has_what_it_wants(
+    releases: list[Release], states: list[InstanceState], rests: bool
+) -> None:
+    instances = [an_instance(OLD, number, state, ended_at=T0) for number, state in enumerate(states)]
+    assert is_at_rest(a_world(releases, instances)) is rests
+
+
+def test_an_instance_of_which_something_may_still_run_lets_nothing_rest() -> None:
+    gone = an_instance(OLD, 2, S.FAILED, replaced=True)
+    assert not is_at_rest(a_world([OLD], [an_instance(OLD, 1), gone]))
+
+
+@pytest.mark.parametrize("outdated", [{"configuration": "older"}, {"facts_digest": "older"}])
+def test_an_instance_that_is_to_be_replaced_lets_nothing_rest(outdated: dict[str, Any]) -> None:
+    assert not is_at_rest(a_world([OLD], [an_instance(OLD, 1, **outdated)]))

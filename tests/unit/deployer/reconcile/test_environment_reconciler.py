@@ -2,15 +2,21 @@
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
-from services.deployer.drivers.driver import Driver
+from services.deployer.drivers.driver import Driver, InstanceSpec, InstanceStatus
 from services.deployer.plan.apply_changes import Commit
-from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
+from services.deployer.reconcile.environment_reconciler import (
+    BUSY_S,
+    RESTS_S,
+    EnvironmentReconciler,
+    ReconcileContext,
+)
 from services.deployer.reconcile.proxy_client import Proxy
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId, Override
@@ -24,6 +30,7 @@ from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakePro
 
 pytestmark = pytest.mark.anyio
 Condition = Callable[["World"], Awaitable[bool]]
+NEVER = float("inf")
 
 
 class Killed(Exception):
@@ -99,12 +106,11 @@ class World:
 
     async def live_until(self, condition: Condition, fuse: Fuse) -> bool:
         """One life of the deployer; whether it saw the condition come true."""
-        reconciler = self._reconciler(fuse)
+        reconciler = self.reconciler(fuse)
         try:
             async with asyncio.timeout(5):
                 while not await condition(self):
-                    statuses = await cast(Driver, Fused(self.driver, fuse)).statuses()
-                    await reconciler.step(statuses)
+                    await reconciler.step()
                     await asyncio.sleep(0.001)
                     if fuse.left < 0:
                         return False
@@ -114,7 +120,7 @@ class World:
         finally:
             await reconciler.close()
 
-    def _reconciler(self, fuse: Fuse) -> EnvironmentReconciler:
+    def reconciler(self, fuse: Fuse) -> EnvironmentReconciler:
         async def nothing(release: str) -> None: ...
 
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
@@ -176,7 +182,7 @@ async def test_releases_follow_each_other(redis: Redis) -> None:
     world = World(redis)
     for number in (1, 2):
         await world.release(number)
-        assert await world.live_until(is_done(number), Fuse(float("inf")))
+        assert await world.live_until(is_done(number), Fuse(NEVER))
     assert await world.states() == {"notes-r2": ReleaseState.LIVE, "notes-r1": ReleaseState.RETIRED}
     assert world.driver.started == ["notes-r1-1", "notes-r2-1"]
     assert world.driver.stopped == ["notes-r1-1"]
@@ -198,7 +204,7 @@ async def test_the_deployer_may_die_after_any_call_it_makes(redis: Redis, enviro
     while True:
         world = await restored()
         unharmed = await world.live_until(is_done(2), Fuse(calls))
-        assert unharmed or await world.live_until(is_done(2), Fuse(float("inf"))), f"not taken up after {calls} calls"
+        assert unharmed or await world.live_until(is_done(2), Fuse(NEVER)), f"not taken up after {calls} calls"
         assert world.driver.started == ["notes-r1-1", "notes-r2-1"], f"killed after {calls} calls"
         assert world.driver.stopped == ["notes-r1-1"], f"killed after {calls} calls"
         assert world.proxy.violations == [], f"killed after {calls} calls"
@@ -210,21 +216,53 @@ async def test_the_deployer_may_die_after_any_call_it_makes(redis: Redis, enviro
     assert world.proxy.rollouts == (["notes-r1", "notes-r2"] if environment is Environment.CANARY else [])
 
 
+async def test_an_environment_at_rest_has_a_step_seldom_and_reads_only_its_own_statuses(redis: Redis) -> None:
+    world = World(redis)
+    await world.release(1)
+    assert await world.live_until(is_done(1), Fuse(NEVER))
+    await world.driver.start(InstanceSpec("other-r1-1", a_release(1).artifact, "run", {}, 64 * MIB, 8000))
+    asked: list[list[str]] = []
+    inner = world.driver.statuses
+
+    async def statuses(instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
+        asked.append(list(instance_ids or []))
+        return await inner(asked[-1])
+
+    world.driver.statuses = statuses  # type: ignore[method-assign]
+    reconciler = world.reconciler(Fuse(NEVER))
+    waits: list[float] = []
+    try:
+        async with asyncio.timeout(5):
+            while not waits or waits[-1] <= BUSY_S:
+                reconciler.due_at = float("inf")
+                await reconciler.step()
+                waits.append(reconciler.due_at - time.monotonic())
+                await asyncio.sleep(0.01)
+    finally:
+        await reconciler.close()
+    assert waits[0] <= BUSY_S, "the proxy's answer is to come"
+    assert RESTS_S - 1 < waits[-1] < 1.5 * RESTS_S
+    assert asked == [["notes-r1-1"]] * len(waits)
+    reconciler.due_at = 0
+    await reconciler.step()
+    assert reconciler.due_at == 0, "it was woken meanwhile"
+
+
 async def test_a_crash_is_followed_by_a_new_instance(redis: Redis) -> None:
     world = World(redis)
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    assert await world.live_until(is_done(1), Fuse(NEVER))
     await world.store.save_override(world.environment_id, Override(replicas=2))
-    assert await world.live_until(has_instances("notes-r1-1", "notes-r1-2"), Fuse(float("inf")))
+    assert await world.live_until(has_instances("notes-r1-1", "notes-r1-2"), Fuse(NEVER))
     world.driver.end("notes-r1-1", 3)
-    assert await world.live_until(has_instances("notes-r1-2", "notes-r1-3"), Fuse(float("inf")))
+    assert await world.live_until(has_instances("notes-r1-2", "notes-r1-3"), Fuse(NEVER))
     assert "notes-r1-1" not in await world.entries()
 
 
 async def started(world: World, override: Override) -> None:
     """One release is live; then something else is wanted."""
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    assert await world.live_until(is_done(1), Fuse(NEVER))
     await world.store.save_override(world.environment_id, override)
 
 
@@ -239,7 +277,7 @@ async def test_other_memory_is_given_to_what_runs(redis: Redis) -> None:
     world = World(redis)
     await started(world, Override(memory=128 * MIB))
     before = (await world.records())["notes-r1-1"].updated_at
-    assert await world.live_until(has_limit("notes-r1-1", 128 * MIB), Fuse(float("inf")))
+    assert await world.live_until(has_limit("notes-r1-1", 128 * MIB), Fuse(NEVER))
     assert (world.driver.started, world.driver.limits["notes-r1-1"]) == (["notes-r1-1"], 128 * MIB)
     assert (await world.records())["notes-r1-1"].updated_at > before
 
@@ -252,7 +290,7 @@ async def test_other_memory_may_be_cut_off_after_any_call(redis: Redis) -> None:
         await started(world, Override(memory=128 * MIB))
         changed = has_limit("notes-r1-1", 128 * MIB)
         unharmed = await world.live_until(changed, Fuse(calls))
-        assert unharmed or await world.live_until(changed, Fuse(float("inf"))), f"not taken up after {calls} calls"
+        assert unharmed or await world.live_until(changed, Fuse(NEVER)), f"not taken up after {calls} calls"
         assert world.driver.started == ["notes-r1-1"], f"killed after {calls} calls"
         if unharmed:
             break
@@ -263,7 +301,7 @@ async def test_other_memory_may_be_cut_off_after_any_call(redis: Redis) -> None:
 async def test_an_engine_that_cannot_change_limits_gets_new_instances_start_first(redis: Redis) -> None:
     world = World(redis, sets_memory=False)
     await started(world, Override(memory=128 * MIB))
-    assert await world.live_until(has_limit("notes-r1-2", 128 * MIB), Fuse(float("inf")))
+    assert await world.live_until(has_limit("notes-r1-2", 128 * MIB), Fuse(NEVER))
     assert (world.driver.stopped, world.proxy.violations) == (["notes-r1-1"], [])
 
 
@@ -276,7 +314,7 @@ async def test_a_refused_limit_leaves_the_old_one_and_says_why(redis: Redis) -> 
         [instance] = (await world.store.load(world.environment_id)).instances.values()
         return instance.memory_refusal == "notes-r1-1 uses more"
 
-    assert await world.live_until(is_refused, Fuse(float("inf")))
+    assert await world.live_until(is_refused, Fuse(NEVER))
     assert await has_limit("notes-r1-1", 64 * MIB)(world)
 
 
@@ -284,7 +322,7 @@ async def test_a_release_that_is_killed_at_its_limit_gets_more_until_it_lives(re
     world = World(redis)
     world.driver.needs = 200 * MIB
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    assert await world.live_until(is_done(1), Fuse(NEVER))
     assert world.driver.started == ["notes-r1-1", "notes-r1-2", "notes-r1-3"]
     assert await has_limit("notes-r1-3", 256 * MIB)(world)
     stored = await world.store.load(world.environment_id)
@@ -296,7 +334,7 @@ async def test_a_release_that_needs_more_than_its_maximum_fails_and_says_so(redi
     world = World(redis)
     world.driver.needs = 600 * MIB
     await world.release(1)
-    assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(float("inf")))
+    assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(NEVER))
     release = await world.store.release("notes-r1")
     assert release is not None and len(world.driver.started) == 4
     assert release.reason == (
@@ -310,11 +348,11 @@ async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_th
     world = World(redis)
     await world.store.save_override(world.environment_id, Override(variables={"GREETING": "hello"}))
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    assert await world.live_until(is_done(1), Fuse(NEVER))
     world.store = Store(redis, OverrideEncryption(["another key"]))
     await world.release(2)
     states = {"notes-r2": ReleaseState.FAILED, "notes-r1": ReleaseState.LIVE}
-    assert await world.live_until(has_states(states), Fuse(float("inf")))
+    assert await world.live_until(has_states(states), Fuse(NEVER))
     failed = await world.store.release("notes-r2")
     assert failed is not None and "GREETING cannot be decrypted; restore <home>/key" in failed.reason
     assert (world.driver.started, world.driver.stopped) == (["notes-r1-1"], [])
@@ -322,5 +360,5 @@ async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_th
         f"notes/production: {(await world.store.load(world.environment_id)).override.problem}"
     ]
     await world.store.save_override(world.environment_id, Override(variables={"GREETING": "again"}))
-    assert await world.live_until(has_instances("notes-r1-2"), Fuse(float("inf")))
+    assert await world.live_until(has_instances("notes-r1-2"), Fuse(NEVER))
     assert world.proxy.violations == []

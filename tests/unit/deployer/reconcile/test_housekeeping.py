@@ -96,6 +96,39 @@ async def test_the_engine_is_told_what_any_environment_of_any_app_needs(store: S
     assert sorted(artifact.digest for artifact in driver.needed) == [f"sha256:{number}" for number in (1, 3, 4, 5, 6)]
 
 
+class CountingStore(Store):
+    """Counts how often the releases of an environment are read."""
+
+    def __init__(self, store: Store) -> None:
+        self.__dict__ |= vars(store)
+        self.read: list[str] = []
+
+    async def releases(
+        self, environment_id: EnvironmentId, *, before: int | None = None, limit: int | None = None
+    ) -> list[Release]:
+        self.read.append(str(environment_id))
+        return await super().releases(environment_id, before=before, limit=limit)
+
+
+async def test_releases_are_read_only_after_they_have_changed(store: Store, tmp_path: Path) -> None:
+    counting, driver = CountingStore(store), FakeDriver()
+    other = EnvironmentId("web", Environment.PRODUCTION)
+    old, new = on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)
+    await counting.commit(PRODUCTION, Commit({old.id: old}))
+    await counting.commit(other, Commit({"web-r1": image(3, ReleaseState.LIVE, id="web-r1", app="web")}))
+    housekeeping = Housekeeping(counting, driver, defaultdict(asyncio.Lock), releases_kept=1)
+    await housekeeping.step()
+    assert counting.read == ["notes/production", "notes/canary", "web/production", "web/canary"]
+    needed = driver.needed
+    counting.read.clear()
+    await housekeeping.step()
+    assert (counting.read, driver.needed) == ([], needed)
+    await counting.commit(PRODUCTION, Commit({new.id: new}))
+    await housekeeping.step()
+    assert counting.read == ["notes/production", "notes/canary"]
+    assert ([each.digest for each in driver.needed], names(tmp_path)) == (["sha256:2", "sha256:3"], ["notes-2"])
+
+
 def image(number: int, state: ReleaseState, **changes: Any) -> Release:
     return a_release(
         number, state, artifact=Artifact(kind="image", ref=f"notes:{number}", digest=f"sha256:{number}"), **changes

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 import pytest
 
-from services.deployer.drivers.driver import InstanceStatus
+from services.deployer.drivers.driver import NoAnswer
 from services.deployer.reconcile import reconciler as tested
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler
 from services.deployer.reconcile.reconciler import Reconciler
@@ -16,7 +17,6 @@ from services.deployer.store import Store
 from shared.models import Environment
 from shared.runtime.loops import running
 from shared.store import RedisError
-from tests.support.deployer.fakes import FakeDriver
 
 pytestmark = pytest.mark.anyio
 ENVIRONMENTS = [EnvironmentId("notes", each) for each in Environment]
@@ -31,12 +31,13 @@ class FakeReconciler:
     def __init__(self, environment_id: EnvironmentId, on_step: Callable[[], Awaitable[None]] = nothing) -> None:
         self.environment_id = environment_id
         self.due_at = float("inf")
+        self.instance_ids = [f"{environment_id}-1"]
         self.on_step = on_step
         self.steps = 0
         self.at_once = self.most_at_once = 0
         self.closed = False
 
-    async def step(self, statuses: Mapping[str, InstanceStatus]) -> None:
+    async def step(self) -> None:
         self.steps += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -58,7 +59,7 @@ class World:
         by_environment = {
             reconciler.environment_id: cast(EnvironmentReconciler, reconciler) for reconciler in self.reconcilers
         }
-        self.reconciler = Reconciler(store, FakeDriver(), by_environment.__getitem__)
+        self.reconciler = Reconciler(store, by_environment.__getitem__)
         for environment_id in ENVIRONMENTS:
             self.reconciler.wake(environment_id)
 
@@ -75,12 +76,57 @@ class World:
                 await asyncio.sleep(0.01)
 
 
-async def test_when_the_engine_tells_of_an_end_every_environment_is_due_at_once(store: Store) -> None:
+async def test_after_the_end_of_an_instance_its_environment_is_due_at_once_and_no_other(store: Store) -> None:
+    world = World(store)
+    async with world.alive():
+        for steps in (1, 2, 3):
+            await world.until(1, steps)
+            world.reconciler.instance_ended(world.reconcilers[1].instance_ids[0])
+
+
+async def test_when_any_instance_may_have_ended_every_environment_is_due_at_once(store: Store) -> None:
     world = World(store)
     async with world.alive():
         for steps in (1, 2):
             await world.until(steps, steps)
-            world.reconciler.wake_all()
+            world.reconciler.instance_ended(None)
+
+
+async def test_so_many_environments_are_reconciled_at_once_and_the_longest_waiting_first(store: Store) -> None:
+    go_on, begun = asyncio.Event(), list[str]()
+    ids = [EnvironmentId(f"app-{number}", Environment.PRODUCTION) for number in range(100)]
+    many = {each: FakeReconciler(each) for each in ids}
+    for number, reconciler in enumerate(reversed(many.values())):
+        reconciler.due_at = float(number)
+
+        async def on_step(app: str = reconciler.environment_id.app) -> None:
+            begun.append(app)
+            await go_on.wait()
+
+        reconciler.on_step = on_step
+    tested_here = Reconciler(store, lambda each: cast(EnvironmentReconciler, many[each]))
+    for environment_id in many:
+        tested_here.wake(environment_id)
+    async with running([tested_here.loop]):
+        async with asyncio.timeout(5):
+            while len(begun) < tested.ROUNDS_AT_ONCE:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            assert begun == [f"app-{99 - number}" for number in range(tested.ROUNDS_AT_ONCE)]
+            go_on.set()
+            while len(begun) < 100:
+                await asyncio.sleep(0.01)
+    await tested_here.close()
+
+
+async def test_the_loop_waits_until_the_next_environment_is_due(store: Store) -> None:
+    world = World(store)
+    world.reconcilers[0].due_at = time.monotonic() + 0.5
+    world.reconcilers[1].due_at = float("inf")
+    assert 0 < await world.reconciler.step() <= 0.5
+    world.reconcilers[0].due_at = float("inf")
+    assert await world.reconciler.step() == float("inf")
+    assert [reconciler.steps for reconciler in world.reconcilers] == [0, 0]
 
 
 async def test_an_idle_environment_is_left_alone(store: Store) -> None:
@@ -123,7 +169,9 @@ async def test_an_environment_that_is_woken_during_its_round_has_one_more_after_
         assert (slow.steps, slow.most_at_once) == (2, 1)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no"), RedisError("no")], ids=["bug", "redis"])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no"), RedisError("no"), NoAnswer("no")], ids=["bug", "redis", "engine"]
+)
 async def test_a_failing_environment_is_logged_once_told_and_tried_again(
     store: Store, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:

@@ -1,6 +1,7 @@
 """What the executor makes of the proxy's answers, above all of late ones."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
@@ -242,3 +243,22 @@ async def test_an_engine_that_is_away_speaks_against_no_release(executor: WorkEx
             executor.start([StartInstance(instance.id)], world)
             await asyncio.sleep(0.01)
     assert (driver.started, executor.start_errors) == ([instance.id], {})
+
+
+async def test_when_work_that_pauses_is_to_be_tried_again_is_known(
+    executor: WorkExecutor, driver: FakeDriver, resized: list[tuple[str, int, str]]
+) -> None:
+    assert executor.next_try_at() == float("inf")
+    driver.working_set = 120 * MIB
+    await driver.start(InstanceSpec("notes-r1-1", RELEASE.artifact, "run", {}, 64 * MIB, 8000))
+    executor.start([SetMemory("notes-r1-1", 128 * MIB)], WORLD)
+    async with asyncio.timeout(5):
+        while not resized:
+            await asyncio.sleep(0.01)
+    assert 0 < executor.next_try_at() - time.monotonic() <= RETRY_S
+    driver.is_away = True
+    executor.start([StartInstance("notes-r1-1")], WORLD)  # gets no answer
+    await asyncio.sleep(0.05)
+    assert 0 < executor.next_try_at() - time.monotonic() <= RETRY_S
+    await asyncio.sleep(RETRY_S)
+    assert 0 < executor.next_try_at() - time.monotonic() <= 0.5

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 
@@ -140,3 +141,15 @@ async def test_nothing_is_kept_of_keys_that_may_begin_again() -> None:
         await asyncio.sleep(0.001)
 
     assert kept_items(tasks) < 10
+
+
+async def test_the_next_end_of_a_pause_is_known() -> None:
+    tasks = KeyedTasks("trial")
+
+    async def done() -> None: ...
+
+    assert tasks.next_pause_end() == float("inf")
+    for key, pause_s in (("long", 60), ("short", 30), ("none", 0)):
+        tasks.start(key, done, pause_s=pause_s)
+    await asyncio.sleep(0.01)
+    assert 29 < tasks.next_pause_end() - time.monotonic() < 30

@@ -52,6 +52,22 @@ async def test_wake_and_the_loops_event_run_the_next_step_at_once() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("every_s", "returned_s"), [(3600, 0.0), (0.01, 3600.0)])
+async def test_a_step_may_ask_for_the_next_one_sooner_but_not_later(every_s: float, returned_s: float) -> None:
+    steps, done = 0, asyncio.Event()
+
+    async def step() -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            done.set()
+        return returned_s
+
+    async with running([Loop("rare", step, every_s=every_s)]):
+        await asyncio.wait_for(done.wait(), 5)
+
+
+@pytest.mark.anyio
 async def test_a_loop_that_hangs_or_fails_for_long_is_stale() -> None:
     hanging = Loop("hanging", never, every_s=1, stale_s=0)
     fresh = Loop("fresh", never, every_s=1, stale_s=60)

@@ -1,9 +1,9 @@
 """What the engine's own words are taken to mean; no engine is asked."""
 
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
@@ -144,11 +144,30 @@ def test_a_container_is_found_among_the_machines_control_groups(tmp_path: Path, 
     assert HostGroups(tmp_path).use("other") is None
 
 
+def test_after_another_start_a_container_has_another_group(tmp_path: Path) -> None:
+    groups, group = HostGroups(tmp_path), tmp_path / "docker" / "c"
+    found = []
+    for usage in (50, 70):
+        group.rename(tmp_path / "ended") if group.exists() else None
+        group.mkdir(parents=True)
+        (group / "memory.max").write_text("100\n")
+        (group / "memory.current").write_text(f"{usage}\n")
+        (group / "memory.stat").write_text("inactive_file 0\n")
+        (group / "cpu.stat").write_text(f"usage_usec {usage}000000\n")
+        before = groups.group("c")
+        assert before is not None and before is groups.group("c")
+        found.append(groups.use("c"))
+    assert [use and (use[0].working_set, use[1]) for use in found] == [(50, 50), (70, 70)]
+    groups.keep([])
+    assert groups.group("c") is not before
+
+
 class Finite:
     """A stream that is lost after its events."""
 
     def __init__(self, *actions: str) -> None:
-        self._events = [{"id": "c", "Action": action, "timeNano": 5 * 10**9} for action in actions]
+        of = {"Attributes": {"io.slipway.instance": "notes-r1-1"}}
+        self._events = [{"id": "c", "Actor": of, "Action": action, "timeNano": 5 * 10**9} for action in actions]
         self.is_closed = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -161,7 +180,7 @@ class Finite:
 @pytest.mark.slow
 def test_lost_events_are_followed_again_and_whoever_listens_looks_for_what_was_missed() -> None:
     attempts: list[OSError | Finite] = [OSError("no"), Finite("oom", "die"), Finite()]
-    ends, deaths = threading.Semaphore(0), Deaths()
+    ends, deaths = SimpleQueue[str | None](), Deaths()
     tried: list[OSError | Finite] = []
 
     def connect() -> Finite:
@@ -170,12 +189,14 @@ def test_lost_events_are_followed_again_and_whoever_listens_looks_for_what_was_m
             raise tried[-1]
         return tried[-1]
 
-    follower = EngineEventFollower(connect, deaths, lambda: ends.release(), lambda: 0)
+    follower = EngineEventFollower(connect, deaths, lambda instance_id: ends.put(instance_id), lambda: 0)
     follower.start()
-    for _ in ("connected", "an end", "connected again"):
-        assert ends.acquire(timeout=5)
+    connected = None
+    assert [ends.get(timeout=5) for _ in range(3)] == [connected, "notes-r1-1", connected]
     follower.close()
     assert tried[:3] == attempts and (deaths.kills("c"), deaths.was_oom("c")) == (1, True)
     seen = len(tried)
-    assert not ends.acquire(timeout=1.2) and len(tried) == seen
+    with pytest.raises(Empty):
+        ends.get(timeout=1.2)
+    assert len(tried) == seen
     assert isinstance(attempts[2], Finite) and attempts[2].is_closed

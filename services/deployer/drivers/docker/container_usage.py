@@ -1,0 +1,90 @@
+"""Measures the running containers of a stack.
+
+Reading the files of a control group takes 0.1 ms; the engine takes up to 1 s, and 2 s before version 20.10.
+"""
+
+import contextlib
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+from docker.errors import NotFound
+from docker.models.containers import Container
+
+from services.deployer.drivers.docker.connection import ASKED_AT_ONCE, EngineConnection, engine_trouble
+from services.deployer.drivers.docker.container import INSTANCE, Stack, memory_limit, moment
+from services.deployer.drivers.docker.events import Deaths
+from services.deployer.drivers.docker.usage import HostGroups, Use, use_of
+from services.deployer.drivers.driver import Usage
+
+
+class ContainerUsage:
+    """Measures the running containers of a stack. The engine is asked when a container was started, but not again
+    before its next start, for which its control group stands.
+    """
+
+    def __init__(self, connection: EngineConnection, stack: Stack, host_cgroups: Path, deaths: Deaths) -> None:
+        self._connection = connection
+        self._stack = stack
+        self._groups = HostGroups(host_cgroups)
+        self._deaths = deaths
+        self._started: dict[str, tuple[int, datetime]] = {}
+        """Inode of the control group, and the start, by container id."""
+
+    def of(self, instance_ids: Collection[str]) -> dict[str, Usage]:
+        """Returns the use by id of the running ones among the instances. Raises DriverError."""
+        with engine_trouble("the containers cannot be listed"):
+            listed = self._connection.client().api.containers(filters={"label": self._stack.instances})
+        running = {each["Id"]: each["Labels"][INSTANCE] for each in listed}
+        self._groups.keep(running)
+        self._started = {each: known for each, known in self._started.items() if each in running}
+        wanted = {each: instance_id for each, instance_id in running.items() if instance_id in instance_ids}
+        found = {each: self._by_group(each) for each in wanted}
+        if others := [each for each, usage in found.items() if usage is None]:
+            with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:  # the engine's statistics take a second for each
+                found |= dict(zip(others, pool.map(self._by_engine, others), strict=True))
+        return {wanted[each]: usage for each, usage in found.items() if usage is not None}
+
+    def use(self, container: Container) -> Use | None:
+        """Returns the use of the container as it was inspected; None if it has ended."""
+        if not container.attrs["State"]["Running"]:
+            return None
+        container_id = container.id or ""
+        if (use := self._groups.use(container_id)) is not None:
+            return use
+        try:
+            statistics = container.stats(stream=False, one_shot=True)
+        except NotFound:
+            return None
+        return use_of(statistics, self._deaths.kills(container_id)) if isinstance(statistics, dict) else None
+
+    def _by_group(self, container_id: str) -> Usage | None:
+        """Returns the use if the engine need not be asked for it, else None."""
+        group = self._groups.group(container_id)
+        inode, started_at = self._started.get(container_id, (None, None))
+        if group is None or started_at is None or group.inode != inode:
+            return None
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return _usage(group.use(), started_at, group.memory.limit())
+        return None
+
+    def _by_engine(self, container_id: str) -> Usage | None:
+        """Returns the use; None if the container has ended meanwhile."""
+        group = self._groups.group(container_id)
+        with engine_trouble(f"the usage of {container_id} cannot be read"):
+            try:
+                container = self._connection.client().containers.get(container_id)
+            except NotFound:
+                return None
+            if (use := self.use(container)) is None:
+                return None
+        started_at = moment(container.attrs["State"]["StartedAt"])
+        if group is not None:
+            self._started[container_id] = group.inode, started_at
+        return _usage(use, started_at, memory_limit(container.attrs))
+
+
+def _usage(use: Use, started_at: datetime, limit: int) -> Usage:
+    memory, cpu_s = use
+    return Usage(started_at, limit, memory.working_set, cpu_s, memory.oom_kills, memory.pressure)
