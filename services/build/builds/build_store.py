@@ -31,9 +31,13 @@ class BuildStore:
 
     async def apps(self) -> list[App]:
         """Returns the apps, sorted by name."""
+        return [App.model_validate_json(record) for record in (await self.app_records()).values()]
+
+    async def app_records(self) -> dict[str, str]:
+        """Returns name → record of each app as it is stored, sorted by name. A comparison needs no more than that."""
         names: list[Any] = sorted(await self._redis.smembers("build:apps"))
-        texts = await self._redis.mget([_app(name) for name in names]) if names else []
-        return [App.model_validate_json(text) for text in texts if text]
+        records: list[Any] = await self._redis.mget([_app(name) for name in names]) if names else []
+        return {name: record for name, record in zip(names, records, strict=True) if record}
 
     async def app(self, name: str) -> App:
         """Returns an app. Raises NotFound."""
