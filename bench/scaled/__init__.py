@@ -1,0 +1,8 @@
+"""Benchmarks of one service's own loops at 1, 10, 100 and 400 idle apps, without a stack.
+
+May import services and `shared`, and of `stack` its clients. A file's `rows` measures, its `main` prints a table:
+
+redis_server   a Redis of its own, and what it has done
+build          git processes, CPU and Redis commands of the build service's loops
+monitor        CPU and Redis commands of the monitor's loops, and how long a round of its rules takes
+"""
