@@ -122,13 +122,17 @@ class BuildStore:
             if text is not None
         ]
 
-    async def every(self, app: str | None = None) -> AsyncIterator[Build]:
-        """Yields all builds of one app or (None) of all, newest first. Reads 100 at a time."""
+    async def every(self, app: str) -> AsyncIterator[Build]:
+        """Yields all builds of an app, newest first. Reads 100 at a time."""
         before: int | None = None
         while batch := await self.builds(app, limit=BATCH, before=before):
             before = batch[-1][0]
             for _, build in batch:
                 yield build
+
+    async def ids(self) -> set[str]:
+        """Returns the ids of all builds, also of apps that were deleted."""
+        return {build_id async for build_id, _ in self._redis.zscan_iter("build:all", count=1000)}
 
     async def position(self, build_id: str) -> int:
         """Returns the build's position, which counts up over all apps in the order of queueing. Raises NotFound."""
