@@ -163,9 +163,10 @@ class Repositories:
         """Returns the file's content. Raises AnswerTooLarge above 64 MiB."""
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
-    def mentions(self, app: str, commit: str, text: str) -> bool:
-        """Returns True if any file of the commit contains the text."""
-        search = ["grep", "--quiet", "--text", "--fixed-strings", "-e", text, commit]
+    def mentions(self, app: str, commit: str, *texts: str) -> bool:
+        """Returns True if any file of the commit contains one of the texts."""
+        patterns = [part for text in texts for part in ("-e", text)]
+        search = ["grep", "--quiet", "--text", "--fixed-strings", *patterns, commit]
         with self._started("--git-dir", str(self.path(app)), *search, ok_codes=(0, NOT_FOUND)) as git:
             return git.wait() != NOT_FOUND
 
