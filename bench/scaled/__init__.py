@@ -1,7 +1,10 @@
 """Benchmarks of one service's own loops at 1, 10, 100 and 400 idle apps, without a stack.
 
-May import `shared` and the stack's settings and paths. Each file has a function `rows`, and prints its table if it is
-run:
+May import services and `shared`, and of `stack` its clients, settings and paths. A file's `rows` measures, its `main`
+prints a table:
 
+redis_server   a Redis of its own, and what it has done
+build          git processes, CPU and Redis commands of the build service's loops
 deployer       CPU of the deployer's process, and the time of its answers about all instances
+monitor        CPU and Redis commands of the monitor's loops, and how long a round of its rules takes
 """

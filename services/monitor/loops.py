@@ -124,6 +124,7 @@ class RegistryFollower:
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)
+    CHANGES = ("instance.", "release.", "rollout.")
     ENDED = frozenset({"release.retired", "release.rolled_back", "release.failed"})
 
     def __init__(
@@ -145,6 +146,8 @@ class RegistryFollower:
         error is raised and the next call reads it again.
         """
         for entry_id, event in await self._events.read(block_ms):
+            if event.type.startswith(self.CHANGES):
+                self._evaluator.expect_change()
             if kill := kill_of(event, self._clock()):
                 self._on_kill(*kill)
             if event.type in self.ILL:

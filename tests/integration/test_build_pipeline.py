@@ -211,5 +211,37 @@ async def test_a_service_that_needs_containers_is_a_fault_of_the_manifest(platfo
     assert "steps.0.services.0 (line 6): db needs containers, and this platform runs steps as processes" in build.reason
 
 
+SHELL = "app: notes\nrun: {command: sh serve.sh}\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "stays"),
+    [
+        ({}, False),
+        ({"serve.sh": "exec python3 -m http.server $PORT\n"}, True),
+        ({"slipway.yml": "app: notes\nrun: {command: python -m http.server $PORT}\n"}, True),
+        ({"start": "pip install -r more.txt\n"}, True),
+    ],
+    ids=["nothing names Python", "a file does", "the run command does", "a file names pip"],
+)
+async def test_an_app_without_python_has_no_venv_in_its_artifact(
+    platform: Platform, changes: dict[str, str], stays: bool
+) -> None:
+    build = await platform.build({"slipway.yml": SHELL, "serve.sh": "exec serve $PORT\n", **changes})
+    assert entries(build) == {"slipway.yml", "serve.sh", *changes} | ({".venv"} if stays else set())
+
+
+async def test_an_app_whose_manifest_is_inferred_keeps_its_venv(platform: Platform) -> None:
+    """No text of the commit says `python`; the inferred command does."""
+    build = await platform.build({"app.py": "1 + 1\n"})
+    assert entries(build) == {"app.py", ".venv"}
+
+
+def entries(build: Build) -> set[str]:
+    """The names in the artifact's folder."""
+    assert build.artifact is not None, build.reason
+    return set(os.listdir(build.artifact.ref))
+
+
 def files(steps: str) -> dict[str, str]:
     return {"slipway.yml": f"app: notes\n{steps}{RUN}", "app.py": "", "t.sh": JUNIT}

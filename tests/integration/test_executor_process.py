@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from shared.host.directory_digest import directory_digest
 from tests.support.build.executors import Printed, workspace_in
 
 pytestmark = pytest.mark.anyio
+DELIVERY = SealRequest(Path("/nowhere"), "python app.py", datetime(2026, 1, 1, tzinfo=UTC), "http://git")
 
 
 @pytest.fixture
@@ -23,8 +25,14 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def executor(tmp_path: Path) -> ProcessExecutor:
-    return ProcessExecutor(passed_on(os.environ), tmp_path / "cache", grace_s=0.2)
+def cache(tmp_path: Path) -> Path:
+    """Shared by the tests: to make the copy of pip to which each `.venv` has links takes seconds."""
+    return tmp_path.parent / "cache"
+
+
+@pytest.fixture
+def executor(cache: Path) -> ProcessExecutor:
+    return ProcessExecutor(passed_on(os.environ), cache, grace_s=0.2)
 
 
 async def test_leftovers_of_this_workspace_alone_are_ended(executor: ProcessExecutor, workspace: Workspace) -> None:
@@ -54,8 +62,7 @@ async def test_the_environment_of_a_step(tmp_path: Path, workspace: Workspace) -
 
 async def test_what_passed_is_sealed_in_place(executor: ProcessExecutor, workspace: Workspace) -> None:
     (workspace.folder / "app.py").write_text("pass\n")
-    delivery = SealRequest(Path("/nowhere"), "python app.py", datetime(2026, 1, 1, tzinfo=UTC), "http://git")
-    artifact = await executor.seal(workspace, delivery, Printed(), Stop())
+    artifact = await executor.seal(workspace, DELIVERY, Printed(), Stop())
     assert (artifact.kind, artifact.ref) == ("directory", str(workspace.folder))
     assert artifact.digest == directory_digest(workspace.folder)
     assert not workspace.scratch.exists()
@@ -64,6 +71,65 @@ async def test_what_passed_is_sealed_in_place(executor: ProcessExecutor, workspa
     assert not await executor.has(artifact)
     shutil.rmtree(workspace.folder)
     assert not await executor.has(artifact)
+
+
+SHARED = "import pip, os; print(os.path.realpath(pip.__file__))"
+
+
+async def run(executor: ProcessExecutor, workspace: Workspace, *commands: str) -> list[str]:
+    """What the commands of a step print."""
+    printed = Printed()
+    outcome = await executor.run(workspace, Order(commands, 60), printed, Stop())
+    assert outcome.reason == "", printed.lines
+    return printed.lines
+
+
+async def test_the_venv_of_a_build_holds_no_copy_of_pip(
+    executor: ProcessExecutor, workspace: Workspace, tmp_path: Path, cache: Path
+) -> None:
+    assert (await executor.prepare(workspace, Printed(), Stop())).reason == ""
+    venv = workspace.folder / ".venv"
+    assert len(list(venv.rglob("*"))) < 60
+    [shared] = await run(executor, workspace, f"python -c '{SHARED}'")
+    assert shared.startswith(str(cache / "virtualenv"))
+
+    await run(executor, workspace, "pip uninstall -q -y setuptools", "python -m venv --without-pip other")
+
+    other = workspace_in(tmp_path / "other", 8)
+    assert (await executor.prepare(other, Printed(), Stop())).reason == ""
+    assert await run(executor, other, f"python -c '{SHARED}'", "python -c 'import setuptools'") == [shared]
+
+
+@pytest.mark.parametrize(
+    ("uses_python", "step", "stays"),
+    [
+        (False, "true", False),
+        (True, "true", True),
+        (False, "python -m pip --version", False),  # which leaves caches of Python
+        (False, "cd .venv/lib/python3*; touch site-packages/more.py", True),
+        (False, "touch .venv/bin/tool", True),
+        (False, "rm .venv/bin/activate", True),
+        (False, "rm -r .venv", False),
+    ],
+)
+async def test_a_venv_that_nobody_used_is_no_part_of_the_artifact(
+    executor: ProcessExecutor, workspace: Workspace, uses_python: bool, step: str, stays: bool
+) -> None:
+    await executor.prepare(workspace, Printed(), Stop())
+    await run(executor, workspace, step)
+    delivery = replace(DELIVERY, uses_python=uses_python)
+    artifact = await executor.seal(workspace, delivery, Printed(), Stop())
+    assert (workspace.folder / ".venv").exists() is stays
+    assert artifact.digest == directory_digest(workspace.folder)
+
+
+async def test_a_venv_that_another_service_made_stays(
+    executor: ProcessExecutor, workspace: Workspace, cache: Path
+) -> None:
+    await executor.prepare(workspace, Printed(), Stop())
+    successor = ProcessExecutor(passed_on(os.environ), cache)
+    await successor.seal(workspace, replace(DELIVERY, uses_python=False), Printed(), Stop())
+    assert (workspace.folder / ".venv").exists()
 
 
 def test_the_platforms_own_settings_are_not_passed_on() -> None:

@@ -51,9 +51,10 @@ async def test_errors_in_production_are_an_alert_that_aborts_nothing(monitor: Mo
     assert world.aborts == []
 
 
-async def test_a_canarys_errors_are_not_productions(monitor: Monitor, world: World) -> None:
+async def test_a_canarys_errors_are_not_productions(monitor: Monitor, world: World, redis: Redis) -> None:
     await monitor.second()
     world.release, world.state, world.instances = "notes-r9", "progressing", {"notes-r9-1": "ready"}
+    await tell(monitor, redis, "instance.starting", "notes-r9-1")
     await monitor.second(canary=(30, 30), stable=(60, 0))
     await monitor.second(canary=(30, 30), stable=(60, 0))
     assert monitor.states() == {"errors:notes-r9": "gone"}
@@ -65,11 +66,13 @@ async def test_an_app_without_a_canary_costs_one_call_every_two_seconds(monitor:
         await monitor.second()
     assert world.asked.count("/traffic") == 5
     assert world.asked.count("/apps/notes/rollout") == 0
-    assert world.asked.count("/registry") == world.asked.count("/stats") == 10
+    assert (world.asked.count("/registry"), world.asked.count("/stats")) == (5, 10)
     world.release, world.state, world.instances = "notes-r9", "progressing", {"notes-r9-1": "ready"}
+    await monitor.second()
     world.asked.clear()
     for _ in range(10):
         await monitor.second()
+    assert world.asked.count("/registry") == 10
     assert world.asked.count("/traffic") == world.asked.count("/apps/notes/rollout") == 10
 
 

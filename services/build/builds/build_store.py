@@ -35,9 +35,15 @@ class BuildStore:
 
     async def apps(self, names: Sequence[str] | None = None) -> list[App]:
         """Returns the apps with these names, or (None) all, sorted by name."""
+        return [App.model_validate_json(record) for record in (await self.app_records(names)).values()]
+
+    async def app_records(self, names: Sequence[str] | None = None) -> dict[str, str]:
+        """Returns name → record as it is stored, sorted by name, of the apps with these names, or (None) of all. A
+        comparison needs no more than that.
+        """
         names = await self.app_names() if names is None else sorted(names)
-        texts = await self._redis.mget([_app(name) for name in names]) if names else []
-        return [App.model_validate_json(text) for text in texts if text]
+        records: list[Any] = await self._redis.mget([_app(name) for name in names]) if names else []
+        return {name: record for name, record in zip(names, records, strict=True) if record}
 
     async def app(self, name: str) -> App:
         """Returns an app. Raises NotFound."""
@@ -122,13 +128,17 @@ class BuildStore:
             if text is not None
         ]
 
-    async def every(self, app: str | None = None) -> AsyncIterator[Build]:
-        """Yields all builds of one app or (None) of all, newest first. Reads 100 at a time."""
+    async def every(self, app: str) -> AsyncIterator[Build]:
+        """Yields all builds of an app, newest first. Reads 100 at a time."""
         before: int | None = None
         while batch := await self.builds(app, limit=BATCH, before=before):
             before = batch[-1][0]
             for _, build in batch:
                 yield build
+
+    async def ids(self) -> set[str]:
+        """Returns the ids of all builds, also of apps that were deleted."""
+        return {build_id async for build_id, _ in self._redis.zscan_iter("build:all", count=1000)}
 
     async def position(self, build_id: str) -> int:
         """Returns the build's position, which counts up over all apps in the order of queueing. Raises NotFound."""

@@ -100,6 +100,8 @@ class SealRequest:
     """URL of the repository."""
     volumes: Sequence[str] = ()
     """Paths of folders that outlive the app's instances."""
+    uses_python: bool = True
+    """False if neither the run command nor any file of the commit names Python or pip."""
 
 
 @dataclass(frozen=True)

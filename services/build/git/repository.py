@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from services.build.git.ref_stamp import RefStamp, ref_stamp
 from services.build.git.tree_limits import SUBMODULE as SUBMODULE
 from services.build.git.tree_limits import TrackedFile as TrackedFile
 from services.build.git.tree_limits import TreeLimits, files_of
@@ -75,6 +76,15 @@ class Repositories:
     def apps(self) -> list[str]:
         """Returns the names of the apps that have a repository, sorted."""
         return sorted(path.name.removesuffix(".git") for path in self.folder.glob("*.git"))
+
+    def ref_stamps(self) -> dict[str, RefStamp | None]:
+        """Returns app → stamp of its branches, None if that cannot be read. Runs no git."""
+        stamps: dict[str, RefStamp | None] = {}
+        for app in self.apps():
+            stamps[app] = None
+            with contextlib.suppress(OSError):
+                stamps[app] = ref_stamp(self.path(app))
+        return stamps
 
     def exists(self, app: str) -> bool:
         return (self.path(app) / "HEAD").exists()
@@ -153,9 +163,10 @@ class Repositories:
         """Returns the file's content. Raises AnswerTooLarge above 64 MiB."""
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
-    def mentions(self, app: str, commit: str, text: str) -> bool:
-        """Returns True if any file of the commit contains the text."""
-        search = ["grep", "--quiet", "--text", "--fixed-strings", "-e", text, commit]
+    def mentions(self, app: str, commit: str, *texts: str) -> bool:
+        """Returns True if any file of the commit contains one of the texts."""
+        patterns = [part for text in texts for part in ("-e", text)]
+        search = ["grep", "--quiet", "--text", "--fixed-strings", *patterns, commit]
         with self._started("--git-dir", str(self.path(app)), *search, ok_codes=(0, NOT_FOUND)) as git:
             return git.wait() != NOT_FOUND
 

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 OFFENDERS_LOGGED = 5
+PYTHON = ("python", "pip")
 WHOLE = "the build"
 
 
@@ -190,7 +191,8 @@ class _Run:
         volumes = [volume.path for volume in manifest.volumes] if manifest else []
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.sealed")
         at = await self._git.in_thread(self._git.committed_at, workspace.app, workspace.commit)
-        request = SealRequest(source, command, at, context.git_url(workspace.app), volumes)
+        python = context.executor.builds_images or await self._uses_python(command or "")
+        request = SealRequest(source, command, at, context.git_url(workspace.app), volumes, python)
         try:
             if context.executor.builds_images:
                 self._log.say(f"--- image: of commit {workspace.commit}")
@@ -198,6 +200,13 @@ class _Run:
             return await context.executor.seal(workspace, request, self._log.output, self._recorder.stop)
         finally:
             await self._git.in_thread(remove, source)
+
+    async def _uses_python(self, command: str) -> bool:
+        """Returns False if neither the run command nor any file of the commit names Python or pip."""
+        build = self._recorder.build
+        if any(word in command for word in PYTHON):
+            return True
+        return await self._git.in_thread(self._git.mentions, build.app, build.commit, *PYTHON)
 
     async def stopped(self) -> None:
         """Ends the build in the requested state, if a stop was requested. Call it after its processes have ended."""

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from services.build.builds.build import Build, Expired
 from services.build.builds.build_store import BuildStore
@@ -48,31 +48,32 @@ class RetentionJob:
         self._now = now
 
     async def step(self) -> None:
-        by_app = await self._builds()
         images = await self._images()
         apps = {app.name for app in await self._store.apps()}
-        for app, builds in by_app.items():
-            judged = await self._store.judged(app)
-            now = self._now()
-            found = due(builds, self._policy, judged, now, deleted=app not in apps)
-            for build in found.logs:
-                await self._store.note(build.id, Expired(log=now))
-            await self._note_images(builds, images, now)
-            await self._remove_artifacts(app, builds, found.artifacts, now)
-            expired = [build.id for build in found.logs] + [each.id for each in builds if each.expired.log]
-            await asyncio.to_thread(self._remove_logs, expired)
-            if found.records:
-                await self._store.drop(found.records)
-                log.info("%d records of builds of %s were deleted", len(found.records), app)
-        known = {build.id for builds in by_app.values() for build in builds}
+        known = await self._store.ids()
+        for app in sorted({build_id.rpartition("-")[0] for build_id in known}):
+            await self._step(app, await self._builds(app), images, deleted=app not in apps)
         await asyncio.to_thread(self._remove_strays, known, now=self._now())
 
-    async def _builds(self) -> dict[str, list[Build]]:
-        """Returns app → its builds, newest first, without fields that retention does not need."""
-        by_app: dict[str, list[Build]] = defaultdict(list)
-        async for build in self._store.every():
-            by_app[build.app].append(build.model_copy(update={"steps": [], "gates": [], "flaky": [], "manifest": None}))
-        return by_app
+    async def _step(self, app: str, builds: list[Build], images: Images | None, *, deleted: bool) -> None:
+        judged = await self._store.judged(app)
+        now = self._now()
+        found = due(builds, self._policy, judged, now, deleted=deleted)
+        for build in found.logs:
+            await self._store.note(build.id, Expired(log=now))
+        await self._note_images(builds, images, now)
+        await self._remove_artifacts(app, builds, found.artifacts, now)
+        expired = [build.id for build in found.logs] + [each.id for each in builds if each.expired.log]
+        await asyncio.to_thread(self._remove_logs, expired)
+        if found.records:
+            await self._store.drop(found.records)
+            log.info("%d records of builds of %s were deleted", len(found.records), app)
+
+    async def _builds(self, app: str) -> list[Build]:
+        """Returns the app's builds, newest first, without fields that retention does not need. The builds of all apps
+        together may be more than fits in memory."""
+        without: dict[str, Any] = {"steps": [], "gates": [], "flaky": [], "manifest": None}
+        return [build.model_copy(update=without) async for build in self._store.every(app)]
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
         """Records artifacts as expired whose images no longer exist. (The deployer deletes images.)"""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -16,6 +17,7 @@ from services.build.forges.webhook import NO_COMMIT, skip_reason, skips
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.logs.line_splitter import cleaned
+from services.build.triggers.ref_watch import AppState, RefWatch
 from shared.errors import Conflict, Invalid, NotFound
 from shared.models import AppName, BuildState
 from shared.store import RedisError
@@ -47,6 +49,7 @@ class PushHandler:
         self._now = now
         self._one_at_a_time = asyncio.Lock()
         self._failing: dict[str, str] = {}
+        self._watch = RefWatch()
 
     async def admit(self, app: str, pushing: bool) -> None:
         """Makes the app and its repository if this is its first push. Raises Invalid for a name that no app may have,
@@ -63,10 +66,16 @@ class PushHandler:
         await self._repositories.in_thread(partial(self._repositories.ensure, app, gated=made.gate is not None))
 
     async def reconcile(self) -> None:
-        """Queues builds for pushes that no hook has reported. A loop calls it. An app whose repository cannot be read
-        does not delay the others, but at the end RuntimeError is raised, so that the loop counts as unhealthy."""
+        """Queues builds for pushes that no hook has reported, and for branches that are newly mapped. A loop calls it.
+        git runs only for apps of which `RefWatch` says that something may have changed. An app whose repository cannot
+        be read does not delay the others, but at the end RuntimeError is raised, so that the loop counts as unhealthy.
+        """
         failing: dict[str, str] = {}
-        for app in await self._repositories.in_thread(self._repositories.apps):
+        begun_ns = time.time_ns()
+        stamps = await self._repositories.in_thread(self._repositories.ref_stamps)
+        records = await self._store.app_records()
+        states = {app: AppState(stamp, records.get(app)) for app, stamp in stamps.items()}
+        for app in self._watch.due(states, time.monotonic()):
             try:
                 await self.queue_heads(app)
             except RedisError:
@@ -75,6 +84,10 @@ class PushHandler:
                 failing[app] = f"{type(error).__name__}: {error}"
                 if self._failing.get(app) != failing[app]:
                     log.exception("what was pushed to %s cannot be queued", app)
+            else:
+                refs = states[app].refs
+                if refs is not None and not refs.may_hide_a_change(begun_ns):
+                    self._watch.was_read(app, states[app], time.monotonic())
         self._failing = failing
         if failing:
             raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in failing.items()))

@@ -81,9 +81,13 @@ class Alert(View):
         }
 
 
+def alert_id(rule: Rule, release: str) -> str:
+    return f"{rule.name}:{release}"
+
+
 def new_alert(rule: Rule, app: str, environment: Environment, release: str, now: datetime) -> Alert:
     return Alert(
-        id=f"{rule.name}:{release}",
+        id=alert_id(rule, release),
         rule=rule.name,
         app=app,
         environment=environment,

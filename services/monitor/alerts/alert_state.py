@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from datetime import datetime
 
 from services.monitor.alerts.alert import (
@@ -10,6 +10,7 @@ from services.monitor.alerts.alert import (
     AbortState,
     Alert,
     AlertState,
+    alert_id,
     end,
     new_alert,
     next_alert,
@@ -31,7 +32,9 @@ class ActiveAlerts:
     def __init__(self, store: AlertStore) -> None:
         self._store = store
         self._rules = dict(DEFAULTS)
+        self._in_order = _in_order(self._rules)
         self._alerts: dict[str, Alert] = {}
+        self._open: dict[tuple[str, Environment], dict[str, Alert]] = {}  # those of them that are pending or fire
         self._unsaved: set[str] = set()
         self._events: list[Event] = []
         self._loaded = False
@@ -42,19 +45,21 @@ class ActiveAlerts:
 
     def rules(self) -> list[Rule]:
         """Returns the default rules and those that people have set, sorted by name."""
-        return sorted(self._rules.values(), key=lambda rule: rule.name)
+        return list(self._in_order)
 
     async def put_rule(self, rule: Rule) -> None:
         """Stores the rule, then applies it. Raises RedisError, and then changes nothing."""
         await self._store.put_rule(rule)
-        self._rules[rule.name] = rule
+        self._set_rules(self._rules | {rule.name: rule})
 
     async def delete_rule(self, name: str) -> None:
         """Deletes the rule, or resets a default rule to its default. Raises RedisError."""
         await self._store.delete_rule(name)
-        self._rules = {kept: rule for kept, rule in self._rules.items() if kept != name}
-        if name in DEFAULTS:
-            self._rules[name] = DEFAULTS[name]
+        rules = {kept: rule for kept, rule in self._rules.items() if kept != name}
+        self._set_rules(rules | ({name: DEFAULTS[name]} if name in DEFAULTS else {}))
+
+    def _set_rules(self, rules: dict[str, Rule]) -> None:
+        self._rules, self._in_order = rules, _in_order(rules)
 
     # --- alerts
 
@@ -64,7 +69,7 @@ class ActiveAlerts:
 
     def open_alerts(self) -> list[Alert]:
         """Returns the pending and firing alerts."""
-        return [alert for alert in self._alerts.values() if alert.state in OPEN]
+        return [alert for alerts in self._open.values() for alert in alerts.values()]
 
     def wanted_aborts(self) -> list[Alert]:
         """Returns the alerts whose abort the proxy has not answered yet, in the order in which they fired."""
@@ -77,9 +82,11 @@ class ActiveAlerts:
         self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
     ) -> bool:
         """Applies one reading to the rule's alert about the release; returns True if the alert changed."""
-        fresh = new_alert(rule, app, environment, release, now)
-        before = self._alerts.get(fresh.id, fresh)
-        breaching = is_breaching(rule, reading, firing=before.state == AlertState.FIRING)
+        before = self._alerts.get(alert_id(rule, release))
+        breaching = is_breaching(rule, reading, firing=before is not None and before.state == AlertState.FIRING)
+        if not breaching and (before is None or before.state not in OPEN):
+            return False  # the common case, for every rule and release in every round
+        before = before or new_alert(rule, app, environment, release, now)
         after = next_alert(before, breaching, rule, now, reading)
         self._put(before, after)
         return after != before
@@ -91,9 +98,7 @@ class ActiveAlerts:
         `reason`, and those whose rule no longer applies. Returns True if any was ended.
         """
         ended = False
-        for alert in self.open_alerts():
-            if (alert.app, alert.environment) != (app, environment):
-                continue
+        for alert in list(self._open.get((app, environment), {}).values()):
             rule = self._rules.get(alert.rule)
             if releases is not None and alert.release not in releases:
                 self._put(alert, end(alert, now, reason))
@@ -124,12 +129,24 @@ class ActiveAlerts:
             self._alerts.pop(after.id, None)
         else:
             self._alerts[after.id] = after
+        self._index(after)
         self._unsaved.add(after.id)
         if after.state not in (before.state, AlertState.INACTIVE):
             self._events.append(_event(after))
         self._forget_the_oldest()
 
+    def _index(self, alert: Alert) -> None:
+        alerts = self._open.setdefault((alert.app, alert.environment), {})
+        if alert.state in OPEN:
+            alerts[alert.id] = alert
+        else:
+            alerts.pop(alert.id, None)
+        if not alerts:
+            del self._open[alert.app, alert.environment]
+
     def _forget_the_oldest(self) -> None:
+        if len(self._alerts) <= ENDED_KEPT:
+            return
         ended = [alert for alert in self.alerts() if alert.state not in OPEN and alert.abort != AbortState.WANTED]
         for alert in ended[ENDED_KEPT:]:
             del self._alerts[alert.id]
@@ -142,8 +159,10 @@ class ActiveAlerts:
         if self._loaded:
             return
         rules, alerts = await self._store.load()
-        self._rules |= {rule.name: rule for rule in rules}
+        self._set_rules(self._rules | {rule.name: rule for rule in rules})
         self._alerts = {alert.id: alert for alert in alerts} | self._alerts
+        for alert in self._alerts.values():
+            self._index(alert)
         self._loaded = True
 
     async def load_if_possible(self) -> None:
@@ -167,6 +186,10 @@ class ActiveAlerts:
                 self._unsaved |= unsaved
                 self._events = (events + self._events)[-KEPT:]
                 raise
+
+
+def _in_order(rules: Mapping[str, Rule]) -> list[Rule]:
+    return [rules[name] for name in sorted(rules)]
 
 
 def _event(alert: Alert) -> Event:

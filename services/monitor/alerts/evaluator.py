@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -14,21 +13,22 @@ from services.monitor.rules.rule import Metric, Reading, Rule
 from services.monitor.samples.inventory import Inventory
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.traffic_cache import TrafficCache
+from services.monitor.samples.traffic_views import TrafficViews
 from shared.errors import Problem, Unavailable
 from shared.http import ServiceClient
-from shared.models import Environment, Page, RegistryView, Track
-from shared.proxy_models import AppTraffic, RolloutState, RolloutView
+from shared.models import Environment, RegistryView, Track
+from shared.proxy_models import RolloutState, RolloutView
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 Wake = Callable[[], None]
-Answer = TypeVar("Answer")
 Readings = dict[Metric, Callable[[], Reading]]
 CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again, and waits for no old answer
 PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # for apps without a canary; steps are never quite on time
 UNREADABLE = "the proxy's traffic figures cannot be read; proxy and monitor must be of one version"
 CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
+AT_ONCE = 20  # apps that are evaluated until other loops, such as the one that aborts, get their turn
 
 
 class Evaluator:
@@ -55,10 +55,13 @@ class Evaluator:
         self._wake = wake
         self._inventory = Inventory()
         self._rollouts: dict[str, RolloutView] = {}
+        self._views = TrafficViews()
         self._windows: dict[str, Window] = {}
         self._evaluated_at: dict[str, datetime] = {}
         self._unanswered: dict[str, str] = {}
         self._unevaluated: list[Rule] = []
+        self._registry_read_at: datetime | None = None
+        self._change_expected_at: datetime | None = None
 
     @property
     def proxy_problem(self) -> str | None:
@@ -79,8 +82,13 @@ class Evaluator:
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
         not_due = {app for app, at in self._evaluated_at.items() if now - at < PRODUCTION_INTERVAL} - with_canary
         if due := apps - not_due:
-            problems = await self._read_traffic(due)
-            await _all(self._evaluate(app, app in with_canary, problems.get(app)) for app in due)
+            await self._evaluate_all(due, with_canary)
+
+    def expect_change(self) -> None:
+        """Has the registry read in every step for 2 s, since an event told of an instance, a release or a rollout. The
+        registry may follow its event by a moment.
+        """
+        self._change_expected_at = self._clock()
 
     async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
         """Evaluates the health rules at once, after the event that an instance of the release is unhealthy or has
@@ -122,12 +130,16 @@ class Evaluator:
         return self._inventory.with_canary() | under_way | alerted | routed
 
     async def _find_instances(self) -> None:
-        """Reads the registry. If it does not answer, the last instances are kept and their health is unknown. After a
-        restart, the release of an open production alert counts as live until the registry names another one.
+        """Reads the registry: in every step while there is a canary or the deployer does not answer, else every 2 s and
+        after an event. If it does not answer, the last instances are kept and their health is unknown. After a restart,
+        the release of an open production alert counts as live until the registry names another one.
         """
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
                 self._inventory.remember(alert.app, alert.release)
+        if self._inventory.answers and not self._with_canary() and not self._registry_is_due():
+            return
+        self._registry_read_at = self._clock()
         try:
             answer = await self._deployer.get("/registry", timeout_s=CALL_S, repeatable=False)
         except Problem:
@@ -135,19 +147,39 @@ class Evaluator:
         else:
             self._inventory.record(RegistryView.model_validate(answer).instances, self._clock())
 
-    async def _evaluate(self, app: str, with_canary: bool, problem: str | None) -> None:
-        """Evaluates the app's releases with what could be read. `problem` is why the traffic could not, or None."""
+    def _registry_is_due(self) -> bool:
+        ago = self._clock() - PRODUCTION_INTERVAL
+        was_read = self._registry_read_at is not None and self._registry_read_at > ago
+        return not was_read or (self._change_expected_at is not None and self._change_expected_at > ago)
+
+    async def _evaluate_all(self, due: set[str], with_canary: set[str]) -> None:
+        """Evaluates the apps in `due` with what can be read, those with a canary first. Raises the first error, after
+        all were evaluated.
+        """
+        problems = await self._read_traffic(due)
+        canaries = sorted(due & with_canary)
+        answers = await asyncio.gather(*map(self._read_rollout, canaries), return_exceptions=True)
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        problems |= {app: answer for app, answer in zip(canaries, answers, strict=True) if isinstance(answer, str)}
+        for place, app in enumerate([*canaries, *sorted(due - with_canary)]):
+            if place and place % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            try:
+                self._evaluate(app, problems.get(app))
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _evaluate(self, app: str, problem: str | None) -> None:
+        """Evaluates the app's releases. `problem` is why its traffic or rollout could not be read, or None."""
         self._evaluated_at[app] = self._clock()
-        try:
-            if with_canary:
-                problem = await self._read_rollout(app) or problem
-            if problem:
-                self._unanswered[app] = problem
-            else:
-                self._unanswered.pop(app, None)
-        finally:
-            self._evaluate_canary(app)
-            self._evaluate_production(app)
+        if problem:
+            self._unanswered[app] = problem
+        else:
+            self._unanswered.pop(app, None)
+        self._evaluate_canary(app)
+        self._evaluate_production(app)
 
     async def _read_traffic(self, due: set[str]) -> dict[str, str]:
         """Reads the traffic of the apps in `due`; returns, by app, why there is none. One app's figures that cannot be
@@ -155,24 +187,19 @@ class Evaluator:
         """
         try:
             answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
-            items = {item["app"]: item for item in Page[dict[str, Any]].model_validate(answer).items}
+            views = self._views.of(answer, due)
         except Problem as problem:
             return dict.fromkeys(due, problem.detail)
         except (ValidationError, KeyError):
             return dict.fromkeys(due, UNREADABLE)
-        problems: dict[str, str] = {}
-        for app in due:
-            if app not in items:
-                self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
-                continue
-            try:
-                view = AppTraffic.model_validate(items[app])
-            except ValidationError:
-                problems[app] = UNREADABLE
-                continue
-            self._windows.setdefault(app, Window()).add(view, self._clock())
-            self._traffic.record(view, self._clock())
-        return problems
+        now = self._clock()
+        for app in due - views.keys():
+            self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
+        readable = {app: view for app, view in views.items() if view is not None}
+        for app, view in readable.items():
+            self._windows.setdefault(app, Window()).add(view, now)
+        self._traffic.record(readable.values(), now)
+        return dict.fromkeys(views.keys() - readable.keys(), UNREADABLE)
 
     async def _read_rollout(self, app: str) -> str | None:
         """Reads the app's rollout; without an answer, keeps the last state and returns the reason, else None."""
@@ -248,15 +275,6 @@ class Evaluator:
                     self._unevaluated.append(rule)
         if changed:
             self._wake()
-
-
-async def _all(jobs: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
-    """Runs all coroutines to their end; then returns their results, or raises the first error."""
-    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
 
 def _ending(rollout: RolloutView) -> str:

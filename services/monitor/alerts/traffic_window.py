@@ -1,7 +1,10 @@
 """Computes error shares and latencies of a release over a window, from the proxy's counters of both tracks."""
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from pydantic import JsonValue
 
@@ -9,7 +12,7 @@ from services.monitor.rules.rule import Reading
 from services.monitor.samples.latency import excess_z, share_above, since
 from shared.latency import quantile_ms
 from shared.models import Track
-from shared.proxy_models import LatencyHistogram, TrafficView
+from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 
 WINDOW = timedelta(seconds=10)
 LATENCY_WINDOW = timedelta(seconds=30)
@@ -21,6 +24,11 @@ SLOWER_MS = 25.0  # a difference that visitors notice; a multiple of next to not
 LEAST_MS = 1.0
 P95 = 0.95
 SURE_Z = 3.5  # chance reaches it once in 4 000 windows, and there are 20 in ten minutes
+TRACKS = frozenset(Track)
+NOTHING = {
+    track: TrackTraffic(release=None, requests=0, errors=0, latency=LatencyHistogram(le_ms=[], counts=[]))
+    for track in Track
+}
 SILENT = Reading(None, "the proxy gave no traffic figures")
 
 
@@ -29,9 +37,7 @@ class Point:
     """The counters of both tracks in one reading."""
 
     at: datetime
-    requests: dict[Track, int]
-    errors: dict[Track, int]
-    latency: dict[Track, LatencyHistogram]
+    tracks: Mapping[Track, TrackTraffic]
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,13 @@ class TrafficReading:
 
     requests: int
     errors: int
-    latency: LatencyHistogram
     seconds: float
+    timed: tuple[LatencyHistogram, LatencyHistogram]
+    """The histograms of both readings."""
+
+    @cached_property
+    def latency(self) -> LatencyHistogram:
+        return since(*self.timed)
 
     @property
     def too_few_errors(self) -> bool:
@@ -57,26 +68,22 @@ class Window:
     """Keeps one app's traffic counters for 5 min, or since the proxy began to count from 0 (its epoch)."""
 
     def __init__(self) -> None:
-        self._points: list[Point] = []
+        self._points: deque[Point] = deque()
         self._epoch: tuple[str, dict[Track, str | None]] | None = None
         self._read_at: datetime | None = None
 
     def add(self, traffic: TrafficView, now: datetime) -> None:
         """Adds the counters read at `now`, unless one of the tracks is missing."""
-        if traffic.tracks.keys() != set(Track):
+        if traffic.tracks.keys() != TRACKS:
             return
         epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
         if self._epoch != epoch:
-            zero = dict.fromkeys(Track, 0)
             # Without an earlier reading the age of the epoch is unknown: then counting starts here.
-            untimed = dict.fromkeys(Track, LatencyHistogram(le_ms=[], counts=[]))
-            self._points = [Point(self._read_at, zero, zero, untimed)] if self._read_at else []
+            self._points = deque([Point(self._read_at, NOTHING)] if self._read_at else [])
             self._epoch = epoch
-        requests = {track: figures.requests for track, figures in traffic.tracks.items()}
-        errors = {track: figures.errors for track, figures in traffic.tracks.items()}
-        latency = {track: figures.latency for track, figures in traffic.tracks.items()}
-        self._points.append(Point(now, requests, errors, latency))
-        self._points = [point for point in self._points if point.at >= now - LONGEST]
+        self._points.append(Point(now, traffic.tracks))
+        while self._points[0].at < now - LONGEST:
+            self._points.popleft()
         self._read_at = now
 
     def release(self, track: Track) -> str | None:
@@ -154,28 +161,31 @@ class Window:
 
     def _traffic_since(self, track: Track, start: Point) -> TrafficReading:
         last = self._points[-1]
+        before, after = start.tracks[track], last.tracks[track]
         return TrafficReading(
-            requests=last.requests[track] - start.requests[track],
-            errors=last.errors[track] - start.errors[track],
-            latency=since(start.latency[track], last.latency[track]),
+            requests=after.requests - before.requests,
+            errors=after.errors - before.errors,
             seconds=(last.at - start.at).total_seconds(),
+            timed=(before.latency, after.latency),
         )
 
     def _start(self, track: Track, release: str, now: datetime) -> Point | None:
         """Returns the reading at which the window for errors begins (see `canary_errors`); None if there is none."""
         if not self._is_about(track, release, now):
             return None
-        last = self._points[-1].requests[track]
+        last = self._points[-1].tracks[track].requests
+        if last - self._points[0].tracks[track].requests < ENOUGH:
+            return self._points[0]
         for point in reversed(self._points):
-            if point.at <= now - WINDOW and last - point.requests[track] >= ENOUGH:
+            if point.at <= now - WINDOW and last - point.tracks[track].requests >= ENOUGH:
                 return point
         return self._points[0]
 
     def _latency_start(self, track: Track, release: str, now: datetime) -> Point | None:
         if not self._is_about(track, release, now):
             return None
-        early = [point for point in self._points if point.at <= now - LATENCY_WINDOW]
-        return early[-1] if early else self._points[0]
+        begin = now - LATENCY_WINDOW
+        return next((point for point in reversed(self._points) if point.at <= begin), self._points[0])
 
     def _is_about(self, track: Track, release: str, now: datetime) -> bool:
         """Returns True if the last reading is at most 10 s old and found this release on the track."""

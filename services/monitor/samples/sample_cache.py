@@ -31,6 +31,7 @@ class SampleCache:
         self.restart_history = RestartHistory()
         self._frames: dict[str, Frame] = {}
         self._latest: dict[str, Sample] = {}
+        self._of_release: dict[str, list[str]] = {}
         self._series: dict[str, TimeSeries[Sample]] = {}
         self._listed: dict[str, Watched] = {}
         self._absent: dict[str, tuple[datetime, datetime]] = {}  # instance → since when, and when it was last asked for
@@ -46,6 +47,9 @@ class SampleCache:
         frames = {stats.id: Frame(now, stats) for stats in items}
         self._latest = {name: sample(self._frames.get(name), frame) for name, frame in frames.items()}
         self._frames = frames
+        self._of_release = {}
+        for name, frame in frames.items():
+            self._of_release.setdefault(frame.stats.release, []).append(name)
         for name, latest in self._latest.items():
             self._series.setdefault(name, TimeSeries(name)).add(latest)
         for series in self._series.values():
@@ -130,8 +134,8 @@ class SampleCache:
 
     def _own(self, release: str) -> list[tuple[str, Sample]]:
         """Returns id and last sample of each of the release's instances; empty while the deployer is silent."""
-        own = [name for name, frame in self._frames.items() if frame.stats.release == release]
-        return [(name, self._latest[name]) for name in own] if self._answered_at else []
+        own = self._of_release.get(release, []) if self._answered_at else []
+        return [(name, self._latest[name]) for name in own]
 
     def _highest(self, figures: dict[str, float | None] | dict[str, float], description: str) -> Reading:
         measured = {name: figure for name, figure in figures.items() if figure is not None}

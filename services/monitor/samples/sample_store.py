@@ -1,12 +1,11 @@
 """Stores samples and their rollups in Redis."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from services.monitor.samples.downsampling import Rollup, highest, hour_of, hours, packed, replaced, unpacked
 from services.monitor.samples.sample import Sample, Watched
@@ -15,6 +14,22 @@ from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 SAMPLES_KEPT = 1800  # an hour of one every 2 s
 SAMPLES_TTL_S = 3600
 ROLLUPS_TTL_S = 24 * 3600  # after the last row of the hour
+BATCH = 200  # samples in one call; Redis answers nobody else meanwhile, for about a millisecond
+Item = TypeVar("Item")
+
+# One call for many samples: else most of the time goes into reading the answers. Redis refuses an id
+# that is not above the last one: then an earlier try stored the sample, and its answer was lost.
+_APPEND = """
+for place, stream in ipairs(KEYS) do
+  local id, sample = ARGV[2 * place + 1], ARGV[2 * place + 2]
+  local added = redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[2], id, 'sample', sample)
+  if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller', 1, true) then
+    return added
+  end
+  redis.call('EXPIRE', stream, ARGV[1])
+end
+"""
+_PUT = "for place, key in ipairs(KEYS) do redis.call('SET', key, ARGV[place + 1], 'EX', ARGV[1]) end"
 
 
 class SampleStore:
@@ -30,26 +45,25 @@ class SampleStore:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._append_all: Any = redis.register_script(_APPEND)
+        self._put: Any = redis.register_script(_PUT)
 
     async def add(self, batch: Sequence[Watched]) -> None:
         """Stores samples with their instances; `batch` is ordered oldest first."""
-        latest = {item.id: item for item in batch}
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for item in batch:
-                _append(pipe, _samples(item.id), item.sample)
-            for item in latest.values():
-                pipe.expire(_samples(item.id), SAMPLES_TTL_S)
-                pipe.set(f"monitor:instance:{item.id}", item.model_dump_json(), ex=SAMPLES_TTL_S)
-            _raise_first_error(await pipe.execute(raise_on_error=False))
+        await self._append([(_samples(item.id), item.sample) for item in batch])
+        latest = list({item.id: item for item in batch}.values())
+        for some in _batches(latest):
+            keys = [f"monitor:instance:{item.id}" for item in some]
+            await self._put(keys, [SAMPLES_TTL_S, *(item.model_dump_json() for item in some)])
 
     async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
         """Stores samples of releases; `batch` is ordered oldest first."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for item in batch:
-                _append(pipe, _traffic(item.release), item.sample)
-            for release in {item.release for item in batch}:
-                pipe.expire(_traffic(release), SAMPLES_TTL_S)
-            _raise_first_error(await pipe.execute(raise_on_error=False))
+        await self._append([(_traffic(item.release), item.sample) for item in batch])
+
+    async def _append(self, samples: Sequence[tuple[str, Sample | TrafficSample]]) -> None:
+        for some in _batches(samples):
+            fields = [field for _, sample in some for field in (f"{_ms(sample.at)}-1", sample.model_dump_json())]
+            await self._append_all([stream for stream, _ in some], [SAMPLES_TTL_S, SAMPLES_KEPT, *fields])
 
     async def add_rollups(self, batch: Sequence[Rollup]) -> None:
         """Stores rows of one minute, replacing rows of the same minute. There must be only one writer."""
@@ -105,19 +119,9 @@ class SampleStore:
         return [fields["sample"] for _, fields in entries]
 
 
-def _append(pipe: Any, stream: str, sample: Sample | TrafficSample) -> None:
-    fields = {"sample": sample.model_dump_json()}
-    pipe.xadd(stream, fields, id=f"{_ms(sample.at)}-1", maxlen=SAMPLES_KEPT, approximate=True)
-
-
-def _raise_first_error(answers: Iterable[Any]) -> None:
-    """Raises the first error, unless it says that a sample is stored already. Redis refuses an id that is not above the
-    last one: an earlier try stored the sample, and its answer was lost.
-    """
-    for answer in answers:
-        stored_already = isinstance(answer, ResponseError) and "equal or smaller" in str(answer)
-        if isinstance(answer, Exception) and not stored_already:
-            raise answer
+def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]
 
 
 def _samples(instance: str) -> str:

@@ -1,5 +1,6 @@
 """Keeps the last minutes of one instance's or release's samples, and downsamples each completed minute. Pure."""
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -29,7 +30,8 @@ class TimeSeries(Generic[Measured]):
 
     def recent(self, now: datetime) -> list[Measured]:
         """Returns the samples of the last 5 min."""
-        return [sample for sample in self._samples if sample.at >= now - RECENT]
+        samples = list(self._samples)
+        return samples[bisect_left(samples, now - RECENT, key=lambda sample: sample.at) :]
 
     def due(self, now: datetime) -> list[Rollup]:
         """Returns rows for the minutes completed since the last call; drops samples older than 5 min."""

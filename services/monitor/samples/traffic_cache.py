@@ -1,5 +1,6 @@
 """Caches traffic samples of releases, computed from the proxy's counters, and what Redis has not stored yet."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from services.monitor.samples.downsampling import MINUTE_S, Rollup, start_of
@@ -25,11 +26,17 @@ class TrafficCache:
         self._unsaved: WriteBuffer[ReleaseSample] = WriteBuffer(UNSAVED_MOST)
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
-    def record(self, traffic: TrafficView, now: datetime) -> None:
-        """Records the proxy's counters and computes a sample every 2 s. The first counters after a restart of
-        Envoy or a release (a new epoch) give no sample; later counters are compared with them.
+    def record(self, readings: Iterable[TrafficView], now: datetime) -> None:
+        """Records the proxy's counters of all apps that were read in this round, and computes a sample of each release
+        every 2 s. The first counters after a restart of Envoy or a release (a new epoch) give no sample; later counters
+        are compared with them.
         """
         self._before = {release: before for release, before in self._before.items() if now - before.at < GAP}
+        for traffic in readings:
+            self._record(traffic, now)
+        self._roll_up(now)
+
+    def _record(self, traffic: TrafficView, now: datetime) -> None:
         for figures in traffic.tracks.values():
             if release := figures.release:
                 after, before = counted(figures, traffic.epoch, now), self._before.get(release)
@@ -38,7 +45,6 @@ class TrafficCache:
                 elif now - before.at >= SAMPLE:
                     self._before[release] = after
                     self._add(release, traffic_sample(before, after))
-        self._roll_up(now)
 
     def _add(self, release: str, sample: TrafficSample) -> None:
         self._series.setdefault(release, TimeSeries(release)).add(sample)

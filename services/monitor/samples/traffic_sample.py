@@ -68,16 +68,17 @@ def traffic_sample(before: Counted, after: Counted) -> TrafficSample:
     """Returns the traffic between two readings, which must be of one epoch."""
     seconds = (after.at - before.at).total_seconds()
     requests, errors = after.requests - before.requests, after.errors - before.errors
-    latency = since(before.latency, after.latency)
+    latency = None if before.latency is after.latency else since(before.latency, after.latency)
+    p50_ms, p95_ms, p99_ms = (quantile_ms(latency, share) if latency else None for share in (0.5, 0.95, 0.99))
     return TrafficSample(
         at=after.at,
         requests=requests,
         errors=errors,
         request_rate=round(requests / seconds, 3),
         error_rate=round(errors / seconds, 3),
-        p50_ms=quantile_ms(latency, 0.5),
-        p95_ms=quantile_ms(latency, 0.95),
-        p99_ms=quantile_ms(latency, 0.99),
+        p50_ms=p50_ms,
+        p95_ms=p95_ms,
+        p99_ms=p99_ms,
     )
 
 

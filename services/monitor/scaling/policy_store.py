@@ -1,7 +1,7 @@
 """Stores scaling policies and decisions in Redis."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -82,8 +82,15 @@ class PolicyStore:
 
     async def update(self, decision: Decision) -> None:
         """Replaces an existing decision, for example to add its outcome. Idempotent."""
-        name = decisions_key(EnvironmentKey(decision.app, decision.environment))
-        await self._redis.hset(name, str(decision.number), decision.model_dump_json())
+        await self.update_all([decision])
+
+    async def update_all(self, decisions: Iterable[Decision]) -> None:
+        """Replaces existing decisions, by one call. Idempotent."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for decision in decisions:
+                name = decisions_key(EnvironmentKey(decision.app, decision.environment))
+                pipe.hset(name, str(decision.number), decision.model_dump_json())
+            await pipe.execute()
 
     async def decisions(self, key: EnvironmentKey, *, limit: int, before: int | None = None) -> list[Decision]:
         """Returns at most `limit` decisions, newest first; with `before`, only those with a lower number."""

@@ -1,6 +1,7 @@
 """Collects the input of a scaling decision: the instances of an environment's live release, and OOM kills."""
 
 import logging
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -85,7 +86,8 @@ class ScalingInput:
 
     def highest(self, since: datetime) -> int:
         """Returns the highest working set since `since`, in bytes."""
-        return max([self.stats.working_set, *(item.working_set for item in self.samples if item.at >= since)])
+        first = bisect_left(self.samples, since, key=lambda item: item.at)
+        return max([self.stats.working_set, *[item.working_set for item in self.samples[first:]]])
 
     def killed_since(self, since: datetime) -> bool:
         """Returns True if the instance had an OOM kill since `since`."""

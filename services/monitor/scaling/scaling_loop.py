@@ -56,6 +56,8 @@ class _EnvironmentState:
     """Earlier decisions; None if they must be read from the store again."""
     written_at: datetime | None = None
     """Time at which the last decision was stored."""
+    counts_on: bool = False
+    """True if the last decision was repeated since it was stored."""
     runs: bool = True
     """True if the deployer's last answer had instances of the environment."""
     release: str = ""
@@ -107,9 +109,24 @@ class Scaling:
             self._turn(key, state, instances.get(key, []), policies.get(key) or default_policy(key))
             for key, state in self._environments.items()
         ]
-        for outcome in await asyncio.gather(*turns, return_exceptions=True):
+        outcomes = await asyncio.gather(*turns, return_exceptions=True)
+        await self._store_counts()
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    async def _store_counts(self) -> None:
+        """Stores the entries that only count on, of all environments by one call, each every 10 s."""
+        now = self._clock()
+        due = [
+            state
+            for state in self._environments.values()
+            if state.counts_on and (state.written_at is None or (now - state.written_at).total_seconds() >= WRITTEN_S)
+        ]
+        if due:
+            await self._store.update_all(state.past.last for state in due if state.past and state.past.last)
+            for state in due:
+                state.written_at, state.counts_on = now, False
 
     def _by_environment(self) -> dict[EnvironmentKey, list[ScalingInput]]:
         """Returns the latest figures of all instances, by environment."""
@@ -187,20 +204,17 @@ class Scaling:
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
     async def _record(self, key: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
-        """Stores the verdict, a change with its event. Repetitions are counted in memory and stored every 10 s."""
+        """Stores the verdict, a change with its event. Repetitions are counted in memory (see `_store_counts`)."""
         assert state.past is not None
         now, past = self._clock(), state.past
         again = repeated(past.last, verdict, now)
         if again is not None:
-            if state.written_at is None or (now - state.written_at).total_seconds() >= WRITTEN_S:
-                await self._store.update(again)
-                state.written_at = now
-            state.past = Past(again, past.change)
+            state.past, state.counts_on = Past(again, past.change), True
         else:
             decision = new_decision(key, past, verdict, now)
             changes = verdict.action is not Action.NONE
             await self._store.add(decision, scaling_event(decision) if changes else None, before=past.last)
-            state.written_at = now
+            state.written_at, state.counts_on = now, False
             state.past = Past(decision, decision if changes else past.change)
             log.info("%s: %s", key, verdict.reason)
 

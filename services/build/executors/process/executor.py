@@ -18,7 +18,7 @@ from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
-from shared.host.directory_digest import directory_digest
+from shared.host.directory_digest import SKIPPED, directory_digest
 from shared.host.process_search import marked_pids
 from shared.models import Artifact
 
@@ -27,7 +27,8 @@ GRACE_S = 5.0
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
 THREADS = 8  # of those that read or remove whole folders
-VIRTUALENV = "virtualenv"  # a cache that all apps share
+VIRTUALENV = "virtualenv"  # a cache that all apps share, and to which each `.venv` has links
+VENV = ".venv"
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
@@ -56,16 +57,20 @@ class ProcessExecutor:
         self._caches = caches
         self._grace_s = grace_s
         self._in_thread = ThreadPool(THREADS, "folders")
+        self._fresh: dict[str, frozenset[str]] = {}  # build → what was in its `.venv` before its steps
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates `.venv` with pip. Removes one that the commit brings, as its links could divert writes."""
-        await self._in_thread(remove, workspace.folder / ".venv")
+        """Creates `.venv`, in which pip and setuptools are links to read-only copies that all builds share (decision
+        29). Removes a `.venv` that the commit brings, as its links could divert writes."""
+        venv = workspace.folder / VENV
+        await self._in_thread(remove, venv)
         workspace.scratch.mkdir(parents=True, exist_ok=True)
-        program = [sys.executable, "-I", "-m", "virtualenv"]
-        options = ["--no-download", "--no-periodic-update", "--quiet", "--app-data", str(self._caches / VIRTUALENV)]
-        command = [*program, *options, str(workspace.folder / ".venv")]
+        program = [sys.executable, "-I", "-m", "virtualenv", "--no-download", "--no-periodic-update", "--quiet"]
+        command = [*program, "--symlink-app-data", "--app-data", str(self._caches / VIRTUALENV), str(venv)]
         environment = self._step_environment(workspace)
-        return await self._run_commands(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
+        made = await self._run_commands(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
+        self._fresh[workspace.build] = await self._in_thread(names_below, venv)
+        return made
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
         commands = [(f"$ {command}\n", ["sh", "-e", "-c", command]) for command in order.commands]
@@ -85,8 +90,12 @@ class ProcessExecutor:
             await services.close()
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Returns the checkout folder, which stays in place, as an artifact with the digest of its content."""
+        """Returns the checkout folder, which stays in place, as an artifact with the digest of its content. First it
+        removes a `.venv` to which nothing was added, if the commit does not use Python."""
+        venv, fresh = workspace.folder / VENV, self._fresh.get(workspace.build)
         await self.discard(workspace)
+        if not delivery.uses_python and fresh is not None and await self._in_thread(names_below, venv) == fresh:
+            await self._in_thread(remove, venv)
         try:
             digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
@@ -107,6 +116,7 @@ class ProcessExecutor:
         return await self._end_marked(MARKER, str(workspace.folder))
 
     async def discard(self, workspace: Workspace) -> None:
+        self._fresh.pop(workspace.build, None)
         await self._in_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
@@ -153,11 +163,11 @@ class ProcessExecutor:
 
     def _step_environment(self, workspace: Workspace) -> dict[str, str]:
         folder, cache = workspace.folder, self._caches / workspace.app
-        path = [str(folder / ".venv" / "bin"), str(folder / "node_modules" / ".bin"), self._environment.get("PATH", "")]
+        path = [str(folder / VENV / "bin"), str(folder / "node_modules" / ".bin"), self._environment.get("PATH", "")]
         return {
             **self._environment,
             "PATH": os.pathsep.join(path),
-            "VIRTUAL_ENV": str(folder / ".venv"),
+            "VIRTUAL_ENV": str(folder / VENV),
             "CI": "true",
             "CI_COMMIT_SHA": workspace.commit,
             BRANCH: workspace.branch or "",
@@ -190,6 +200,15 @@ class ProcessExecutor:
             await asyncio.sleep(wait_s)
             wait_s = min(0.2, wait_s * 2)
         return len(seen)
+
+
+def names_below(folder: Path) -> frozenset[str]:
+    """Returns the paths of all files, folders and links in the folder, without Python's caches. Blocks."""
+    found: set[str] = set()
+    for at, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != SKIPPED]
+        found |= {os.path.join(at, name) for name in (*folders, *files)}
+    return frozenset(found)
 
 
 def _exit_reason(code: int) -> str:

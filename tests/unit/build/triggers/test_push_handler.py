@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +13,12 @@ import pytest
 from redis.asyncio import Redis
 
 from services.build.builds.build_store import BuildStore
+from services.build.git.ref_stamp import TICK_NS
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.triggers.push_handler import REFS_SHOWN, PushHandler
+from shared.models import Environment
+from shared.store import RedisError
 
 pytestmark = pytest.mark.anyio
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,18 +26,49 @@ NOBODY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME
 
 
 class World:
+    """`runs` holds what the handler's git was asked, one line for each process."""
+
     def __init__(self, folder: Path, redis: Redis) -> None:
         self.store = BuildStore(redis)
-        self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
-        logs = BuildLogs(folder / "logs")
-        self.push_handler = PushHandler(
-            self.store, self.repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT
+        self.runs = folder / "runs"
+        self.runs.touch()
+        git = folder / "counted" / "git"
+        git.parent.mkdir()
+        git.write_text(f"""#!/bin/sh\necho "$@" >> {self.runs}\nexec {shutil.which("git")} "$@"\n""")
+        git.chmod(0o755)
+        self.repositories = Repositories(folder / "repositories", f"{git.parent}:{os.environ['PATH']}")
+        self._logs = BuildLogs(folder / "logs")
+        self.push_handler = self.handler()
+
+    def handler(self) -> PushHandler:
+        """As one of a service that has just started."""
+        return PushHandler(
+            self.store, self.repositories, self._logs, wake=lambda: None, url="http://build", now=lambda: AT
         )
 
-    def commit(self, app: str, ref: bytes = b"refs/heads/release") -> str:
+    async def processes(self) -> int:
+        """How many gits one round of reconciling starts."""
+        self.runs.write_text("")
+        await self.push_handler.reconcile()
+        return len(self.runs.read_text().splitlines())
+
+    def age(self) -> None:
+        """What git wrote since the last call is older than a tick of the file system's clock."""
+        for path in self.repositories.folder.rglob("*"):
+            changed_ns = path.stat().st_mtime_ns
+            if time.time_ns() - changed_ns < TICK_NS:
+                os.utime(path, ns=(changed_ns, changed_ns - 2 * TICK_NS))
+
+    async def settle(self) -> None:
+        self.age()
+        for _ in range(2):  # the first round may make the app
+            await self.push_handler.reconcile()
+        assert await self.processes() == 0
+
+    def commit(self, app: str, ref: bytes = b"refs/heads/release", message: str = "change") -> str:
         self.repositories.ensure(app)
         tree = self._git(app, "mktree", "--batch")
-        commit = self._git(app, "commit-tree", "-m", "change", tree)
+        commit = self._git(app, "commit-tree", "-m", message, tree)
         self._git(app, "update-ref", os.fsdecode(ref), commit)
         return commit
 
@@ -73,6 +109,81 @@ async def test_an_app_whose_repository_cannot_be_read_keeps_no_other_waiting(
         (world.repositories.path(app) / "packed-refs").unlink()
     await world.push_handler.reconcile()
     assert await world.built() == ["broken-1", "notes-1", "worse-1"]
+
+
+async def test_idle_apps_cost_no_process_however_many(world: World) -> None:
+    apps = [f"app-{number}" for number in range(10)]
+    for app in apps:
+        world.commit(app)
+    await world.settle()
+    world.commit("app-3", b"refs/heads/dev")
+    assert await world.processes() == 2, "those of the one that has changed"
+    assert await world.built() == sorted([f"{app}-1" for app in apps] + ["app-3-2"])
+
+
+async def test_a_change_within_a_tick_of_the_file_systems_clock_is_read(world: World) -> None:
+    """The second push leaves sizes, inodes and times as they were after the first."""
+    world.commit("notes")
+    for _ in range(2):  # the first makes the app
+        await world.push_handler.reconcile()
+    path = world.repositories.path("notes") / "refs" / "heads" / "release"
+    before = {each: each.stat() for each in (path, path.parent)}
+    second = world.commit("notes", b"refs/elsewhere", "the second")
+    path.write_text(f"{second}\n")
+    for each, stat in before.items():
+        os.utime(each, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    await world.push_handler.reconcile()
+    assert await world.built() == ["notes-1", "notes-2"]
+
+
+async def test_a_push_that_a_killed_service_received_is_built_by_the_next(world: World) -> None:
+    world.commit("notes")
+    await world.settle()
+    world.commit("notes", message="received, and not queued")
+    world.age()
+    world.push_handler = world.handler()
+    await world.push_handler.reconcile()
+    assert await world.built() == ["notes-1", "notes-2"]
+
+
+async def test_a_push_that_could_not_be_queued_is_read_again(world: World, redis: Redis) -> None:
+    world.commit("notes")
+    world.age()
+    await redis.set("build:number:notes", "no number")
+    with pytest.raises(RedisError):
+        await world.push_handler.reconcile()
+    await redis.delete("build:number:notes")
+    await world.push_handler.reconcile()
+    assert await world.built() == ["notes-1"]
+
+
+async def test_a_branch_that_is_deleted_and_comes_again_is_built_again(world: World) -> None:
+    commit = world.commit("notes")
+    world.repositories.git("notes", "pack-refs", "--all", "--prune")
+    await world.settle()
+    world.repositories.git("notes", "update-ref", "-d", "refs/heads/release")
+    await world.settle()
+    world.repositories.git("notes", "update-ref", "refs/heads/release", commit)
+    await world.settle()
+    assert await world.built() == ["notes-1", "notes-2"]
+
+
+async def test_a_branch_that_is_newly_mapped_is_built(world: World) -> None:
+    world.commit("notes", b"refs/heads/main")
+    await world.settle()
+    app = await world.store.app("notes")
+    await world.store.put_app(app.model_copy(update={"branches": {"main": Environment.PRODUCTION}}))
+    await world.settle()
+    assert await world.built() == ["notes-1"]
+
+
+async def test_an_app_that_redis_has_lost_is_made_and_built_again(world: World, redis: Redis) -> None:
+    world.commit("notes")
+    await world.settle()
+    await redis.flushdb()
+    await world.push_handler.reconcile()
+    assert await world.built() == ["notes-1"]
+    await world.settle()
 
 
 async def test_refs_in_any_encoding_are_told_as_a_terminal_may_show_them(world: World) -> None:

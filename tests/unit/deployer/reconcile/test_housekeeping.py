@@ -116,7 +116,7 @@ async def test_releases_are_read_only_after_they_have_changed(store: Store, tmp_
     old, new = on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)
     await counting.commit(PRODUCTION, Commit({old.id: old}))
     await counting.commit(other, Commit({"web-r1": image(3, ReleaseState.LIVE, id="web-r1", app="web")}))
-    housekeeping = Housekeeping(counting, driver, defaultdict(asyncio.Lock), releases_kept=1)
+    housekeeping = Housekeeping(counting, driver, defaultdict(asyncio.Lock), releases_kept=1, records_kept=10)
     await housekeeping.step()
     assert counting.read == ["notes/production", "notes/canary", "web/production", "web/canary"]
     needed = driver.needed

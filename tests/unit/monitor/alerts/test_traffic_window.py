@@ -256,7 +256,7 @@ async def test_a_release_is_sampled_every_two_seconds(redis: Redis) -> None:
     store = SampleStore(redis)
     cache = TrafficCache(store)
     for half in range(9):
-        cache.record(timed((half * 10, 240), (half * 30, 20)), at(half / 2))
+        cache.record([timed((half * 10, 240), (half * 30, 20))], at(half / 2))
     canary = await stored(cache, store, "notes-r9")
     assert [(item.at, item.requests, item.request_rate, item.p95_ms) for item in canary] == [
         (at(2), 40, 20.0, 242.5),
@@ -271,7 +271,7 @@ async def test_counters_of_two_epochs_or_over_a_gap_make_no_sample(redis: Redis)
     cache = TrafficCache(store)
     looks = ((0, 100, "e1"), (2, 120, "e1"), (4, 10, "e2"), (6, 30, "e2"), (16, 230, "e2"), (18, 231, "e2"))
     for second, requests, epoch in looks:
-        cache.record(timed((requests, 20), (0, 0), epoch), at(second))
+        cache.record([timed((requests, 20), (0, 0), epoch)], at(second))
     canary = await stored(cache, store, "notes-r9")
     assert [(item.at, item.requests) for item in canary] == [(at(2), 20), (at(6), 20), (at(18), 1)]
 
@@ -282,7 +282,7 @@ async def test_releases_that_came_and_went_take_no_memory(redis: Redis) -> None:
     for number in range(5):
         for second, release in ((0, "r1"), (2, "r1"), (4, "r2")):  # the second one is seen once, and never sampled
             view = traffic((second, 0), epoch=f"e{number}", release=f"app{number}-{release}")
-            cache.record(view, at(1000 * number + second))
+            cache.record([view], at(1000 * number + second))
         await cache.flush()
         kept.append(kept_items(cache))
     assert kept == kept[:1] * 5

@@ -1,0 +1,51 @@
+"""Tells by the file system alone, without a git process, whether the branches of a repository may have changed."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# Times of files are as coarse as the file system's clock: 4 ms on Linux, 2 s on FAT. Within one tick a second change
+# leaves them as they were.
+TICK_NS = 2 * 10**9
+HEADS = "refs/heads"
+_FILES = ("packed-refs", "reftable", "reftable/tables.list")  # by which git replaces single files of refs
+
+
+@dataclass(frozen=True)
+class RefStamp:
+    """Identifies a state of the files and folders that hold a repository's branches. git replaces these files and never
+    writes into one, so another state of the branches has another stamp, unless it is younger than a tick."""
+
+    files: tuple[tuple[str, int, int, int], ...]
+    """Path in the repository, inode, size and time of change (ns) of each."""
+
+    def may_hide_a_change(self, now_ns: int) -> bool:
+        """Returns True if the branches may change, or have changed, within the tick of the last change: an equal stamp
+        then says nothing. `now_ns` is the time at which, or before which, the stamp was taken."""
+        newest_ns = max((changed_ns for _, _, _, changed_ns in self.files), default=0)
+        return abs(now_ns - newest_ns) < TICK_NS
+
+
+def ref_stamp(repository: Path) -> RefStamp:
+    """Returns the stamp of a repository; one without files for a repository that is gone. Take it before git reads the
+    branches: a change in between then shows as another stamp. Raises OSError."""
+    stamps = []
+    for name in (*_FILES, HEADS):
+        with contextlib.suppress(FileNotFoundError):
+            stamps.append(_stamp(name, os.lstat(repository / name)))
+    folders = [HEADS]
+    while folders:  # not recursive: a name of a branch may have more parts than Python has frames
+        name = folders.pop()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(repository / name) as found:
+            for entry in sorted(found, key=lambda each: each.name):
+                path = f"{name}/{entry.name}"
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile, which its folder's time says
+                    stamps.append(_stamp(path, entry.stat(follow_symlinks=False)))
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+    return RefStamp(tuple(stamps))
+
+
+def _stamp(name: str, stat: os.stat_result) -> tuple[str, int, int, int]:
+    return name, stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,34 @@
+"""Parses the proxy's traffic figures of all apps."""
+
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.models import Page
+from shared.proxy_models import AppTraffic
+
+
+class TrafficViews:
+    """Parses answers of `GET /traffic`. The figures of an app that have not changed since the last answer are the same
+    object as then: whoever keeps many readings keeps those of an idle app once, and may compare them by identity.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[dict[str, Any], AppTraffic]] = {}
+
+    def of(self, answer: Any, apps: Collection[str]) -> dict[str, AppTraffic | None]:
+        """Returns the figures of those `apps` that the answer has, None for those that cannot be read. Raises
+        ValidationError or KeyError if the answer is none of the proxy's.
+        """
+        items = {item["app"]: item for item in Page[dict[str, Any]].model_validate(answer).items}
+        self._last = {app: last for app, last in self._last.items() if app in items}
+        return {app: self._view(app, items[app]) for app in apps if app in items}
+
+    def _view(self, app: str, item: dict[str, Any]) -> AppTraffic | None:
+        if app not in self._last or self._last[app][0] != item:
+            try:
+                self._last[app] = item, AppTraffic.model_validate(item)
+            except ValidationError:
+                return None
+        return self._last[app][1]
