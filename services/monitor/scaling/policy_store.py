@@ -101,7 +101,7 @@ class PolicyStore:
         return [decision for decision in found if decision is not None]
 
     async def newest(self, keys: Sequence[EnvironmentKey], *, limit: int) -> dict[EnvironmentKey, list[Decision]]:
-        """Returns at most `limit` decisions of each environment, newest first, by two commands."""
+        """Returns at most `limit` decisions of each environment, newest first, by two calls of Redis."""
         texts: Any = await self._redis.hmget(SCALING, [_field(key) for key in keys]) if keys else []
         last = {key: json.loads(text)["last"] for key, text in zip(keys, texts, strict=True) if text}
         async with self._redis.pipeline(transaction=False) as pipe:
