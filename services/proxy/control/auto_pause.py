@@ -40,16 +40,16 @@ class AutoPause:
 
     async def step(self) -> None:
         """Sends one probe, and pauses or resumes rollouts. Resets the liveness if no rollout is active."""
-        if not any(route.active_rollout for route in self._control.routes.values()):
+        if not any(route.active_rollout for route in self._control.routes.busy()):
             self._liveness, self._silent_s = None, SILENT_S
             return
         liveness = self._liveness or DeployerLiveness(self._control.now(), self._silent_s)
         answered = await self._probe()
         now = self._control.now()
         self._liveness = after_probe(liveness, answered, now)
-        for route in list(self._control.routes.values()):
-            if route.rollout is None:
+        for route in self._control.routes.busy():
+            if route.active_rollout is None:
                 continue
-            rollout = paused_or_resumed(route.rollout, self._liveness, now)
-            if rollout is not route.rollout:
+            rollout = paused_or_resumed(route.active_rollout, self._liveness, now)
+            if rollout is not route.active_rollout:
                 self._control.put_rollout(route.app, rollout)

@@ -7,9 +7,12 @@ from tests.support.proxy.routes import endpoint, route
 
 
 def test_routes_come_back_as_they_were(tmp_path: Path) -> None:
-    routes = {"notes": route(endpoint("notes-r1-1"), rollout="notes-r2")}
-    Snapshot(tmp_path).write(routes)
-    assert Snapshot(tmp_path).read() == routes
+    notes, shop = route(endpoint("notes-r1-1"), rollout="notes-r2"), route(app="shop")
+    snapshot = Snapshot(tmp_path)
+    snapshot.write([notes, shop])
+    changed = shop.model_copy(update={"weight": 5})
+    snapshot.write([changed])
+    assert Snapshot(tmp_path).read() == {"notes": notes, "shop": changed}
 
 
 @pytest.mark.parametrize("content", [None, "", '{"notes": {"app":'])
