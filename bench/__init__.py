@@ -1,6 +1,6 @@
 """Benchmarks (`make bench`): each prints its measurements next to a comparison or a goal.
 
-May import `stack` and `shared`, never a service. Imported by the tests alone. Files, in import order:
+May import `stack` and `shared`; `scaled` alone imports services. Imported by the tests alone. Files, in import order:
 
 bare_envoy, throughput, proxy         `make bench-proxy`: throughput next to bare Envoy; `app/` is what they serve
 switchover, comparison, competitors   updates under load; `docker service update` and `docker compose up -d`
@@ -8,4 +8,5 @@ containers, deploy                    `make bench-deploy`: releases, a rollback,
 build_overhead, long_log, build       `make bench-build`: the platform's time in a build; a step with a long log
 flags                                 `make bench-flags`: a switched flag by Redis and by OFREP's stream
 idle                                  `make bench-idle`: start to ready, memory and CPU of the idle stack
+scaled/                               one service's classes at 1 to 400 apps
 """

@@ -140,6 +140,8 @@ def _add(
         return
     counts = after[cluster].counts
     known = before[cluster].counts if cluster in before else (0,) * len(counts)
+    if counts == known:
+        return
     sums = tally.latency.setdefault(track, [0] * len(counts))
     for index, (old, new) in enumerate(zip(known, counts, strict=True)):
         sums[index] += max(0, new - old)

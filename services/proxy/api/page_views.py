@@ -15,6 +15,7 @@ from shared.models import Track
 from shared.web.pages import Templates
 
 HERE = "Canaries"
+ROWS = 100
 
 
 class ProxyPages:
@@ -31,16 +32,25 @@ class ProxyPages:
         self._reader = reader
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
-    def overview(self, hostname: str | None) -> str:
-        """Renders all apps with their rollouts, active rollouts first."""
+    def overview(self, hostname: str | None, page: int = 1) -> str:
+        """Renders the apps with their rollouts, active rollouts first, 100 apps on a page."""
         problem = None
         try:
             routes = sorted(self._control.routes.values(), key=lambda route: (route.active_rollout is None, route.app))
         except Unavailable as error:
             routes, problem = [], error.detail
-        rows = [(route, self._figures(route)) for route in routes]
+        shown = routes[(page - 1) * ROWS : page * ROWS]
+        rows = [(route, self._counts.view(route)) for route in shown]
+        more = len(routes) > page * ROWS
         return self._templates.render(
-            "rollouts.html", here=HERE, hostname=hostname, rows=rows, problem=problem, format=format
+            "rollouts.html",
+            here=HERE,
+            hostname=hostname,
+            rows=rows,
+            page=page,
+            more=more,
+            problem=problem,
+            format=format,
         )
 
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from services.proxy.api.page_views import ProxyPages
@@ -48,9 +48,12 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
         return RedirectResponse(f"/apps/{app}/rollout", status_code=303)
 
     @router.get("/", response_class=HTMLResponse, summary="All canaries as a page")
-    async def overview(request: Request) -> HTMLResponse:
+    async def overview(
+        request: Request,
+        page: Annotated[int, Query(ge=1, le=10**6, description="Number of the page; it shows 100 apps.")] = 1,
+    ) -> HTMLResponse:
         """Shows every app with its rollout: state, release, share of visitors, time and reason of the state."""
-        return HTMLResponse(pages.overview(request.url.hostname))
+        return HTMLResponse(pages.overview(request.url.hostname, page))
 
     @router.post("/apps/{app}/rollout/weight", status_code=303, summary="Set the share", openapi_extra=FORM)
     async def weight(request: Request, app: App) -> Response:

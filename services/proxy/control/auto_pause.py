@@ -47,9 +47,9 @@ class AutoPause:
         answered = await self._probe()
         now = self._control.now()
         self._liveness = after_probe(liveness, answered, now)
-        for route in self._control.routes.busy():
-            if route.active_rollout is None:
-                continue
-            rollout = paused_or_resumed(route.active_rollout, self._liveness, now)
-            if rollout is not route.active_rollout:
-                self._control.put_rollout(route.app, rollout)
+        for app in [route.app for route in self._control.routes.busy()]:
+            if (before := self._control.route(app).active_rollout) is not None:
+                rollout = paused_or_resumed(before, self._liveness, now)
+                if rollout is not before:
+                    self._control.put_rollout(app, rollout)
+                    await asyncio.sleep(0)  # each is written to disk, and an abort waits for no other app

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic_core import from_json
 
 from services.proxy.envoy.bootstrap import CDS_FILE
 from services.proxy.envoy.clusters import cluster_name, eds_file
@@ -91,8 +92,10 @@ class EnvoyAdmin:
         back between calls.
         """
         async with self._one_look:
-            document = (await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")).json()
-        statuses = document.get("cluster_statuses", [])
+            answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
+        statuses = from_json(answer.content).get("cluster_statuses", [])
+        if app:
+            statuses = [status for status in statuses if status["name"].startswith(f"{app}/")]
         hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
         return Clusters(frozenset(status["name"] for status in statuses), hosts, of_all_apps=app is None)
 
@@ -100,7 +103,7 @@ class EnvoyAdmin:
         """Returns cluster → latency histogram. Envoy updates histograms once a second."""
         pattern = r"^cluster\..*/[a-z]+\.upstream_rq_(time|retry)$"
         answer = await self._get("/stats", format="json", histogram_buckets="cumulative", usedonly="", filter=pattern)
-        stats = answer.json()["stats"]
+        stats = from_json(answer.content)["stats"]
         retries = {_cluster(stat["name"]): stat["value"] for stat in stats if "value" in stat}
         histograms: list[Any] = next((stat["histograms"] for stat in stats if "histograms" in stat), [])
         return {

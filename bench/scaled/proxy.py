@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -252,10 +252,16 @@ def _status(app: str, track: Track, port: int) -> Any:
     return {"name": f"{app}/{track}", "host_statuses": [host]}
 
 
+def rows(apps: Sequence[int] = APPS) -> list[ProxyCosts]:
+    """Returns the costs at each number of apps."""
+    return [measured(number) for number in apps]
+
+
 def main() -> int:
-    print("  ".join(f"{name:>14}" for name in ProxyCosts._fields))
-    for apps in APPS:
-        print("  ".join(f"{value:14.4g}" for value in measured(apps)), flush=True)
+    print("CPU in ms, median of so many runs:", RUNS)
+    print("  ".join(f"{name:>17}" for name in ProxyCosts._fields))
+    for row in rows():
+        print("  ".join(f"{value:17.4g}" for value in row))
     return 0
 
 
