@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -69,9 +69,9 @@ class ControlPlane:
         return self._routes
 
     @property
-    def aborted(self) -> frozenset[str]:
+    def aborted(self) -> Set[str]:
         """Ids of aborted releases, which never get visitors again."""
-        return frozenset(self._aborted)
+        return self._aborted.keys()
 
     def route(self, app: str) -> Route:
         try:
@@ -210,7 +210,7 @@ class ControlPlane:
         now = self.now()
         rollout = ended(route.rollout, RolloutState.ABORTED, reason, self.evidence(route, given), now)
         canary = route.endpoints[Track.CANARY]
-        drained = drain_aborted(canary, frozenset(self._aborted), canary, now)
+        drained = drain_aborted(canary, self.aborted, canary, now)
         retirement = Retirement(release=rollout.release, body=retire_request(reason))
         update = {
             "rollout": rollout,

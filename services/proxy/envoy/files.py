@@ -63,10 +63,12 @@ class EnvoyFiles:
         for name in in_writing_order(self._unwritten):
             version, text = self._configuration.document(name)
             if self.versions.get(name) != version:
-                replace(self._folder / name, text)
+                move_into_place(self._folder / name, text)
                 self.versions[name] = version
                 written.append(name)
             self._unwritten.remove(name)
+        for folder in {(self._folder / name).parent for name in written}:
+            sync(folder)
         return written
 
     def move_again(self, name: str) -> None:
@@ -76,14 +78,19 @@ class EnvoyFiles:
 
 def replace(path: Path, text: str) -> None:
     """Replaces the file's content by `text` atomically; it is on disk when this returns."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    write(fresh, text)
-    os.replace(fresh, path)
+    move_into_place(path, text)
     sync(path.parent)
 
 
+def move_into_place(path: Path, text: str) -> None:
+    """Replaces the file's content atomically; without a `sync` of the folder, a loss of power may undo it."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    write(fresh, text)
+    os.replace(fresh, path)
+
+
 def write(path: Path, text: str) -> None:
-    """Writes the file's content to disk. Its name is on disk after `sync` of its folder."""
+    """Writes the file's content to disk. A new file's name is on disk after `sync` of the folder."""
     with path.open("w") as file:
         file.write(text)
         file.flush()
@@ -91,7 +98,7 @@ def write(path: Path, text: str) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Returns when the names in the folder are on disk."""
+    """Returns when the names of the files in the folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

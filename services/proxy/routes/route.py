@@ -1,6 +1,6 @@
 """Defines the route of one app: host names, endpoints of each track, rollout. Pure: `now` is an argument."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime
 from enum import StrEnum
 
@@ -116,7 +116,7 @@ def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
 
 
 def observe(
-    known: Endpoints, records: Iterable[InstanceRecord], aborted: frozenset[str], health: str | None, now: datetime
+    known: Endpoints, records: Iterable[InstanceRecord], aborted: Set[str], health: str | None, now: datetime
 ) -> Endpoints:
     """Returns the track's `known` endpoints, updated by the registry's `records`.
 
@@ -150,7 +150,7 @@ def _endpoint_state(state: InstanceState, known: Endpoint | None) -> EndpointSta
     return None
 
 
-def drain_aborted(endpoints: Endpoints, aborted: frozenset[str], known: Endpoints, now: datetime) -> Endpoints:
+def drain_aborted(endpoints: Endpoints, aborted: Set[str], known: Endpoints, now: datetime) -> Endpoints:
     """Sets endpoints of aborted releases to draining. Drops those that are not in `known`: they had left the route."""
     result: Endpoints = {}
     for key, endpoint in endpoints.items():

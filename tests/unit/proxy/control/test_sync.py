@@ -15,7 +15,7 @@ from tests.support.proxy.routes import endpoint, record, route
 
 pytestmark = pytest.mark.anyio
 
-APPS = [f"app{number}" for number in range(100)]
+APPS = [f"app{number}" for number in range(40)]
 
 
 def registry_sync(plane: Plane, redis: Redis) -> RegistrySync:
@@ -32,7 +32,7 @@ async def commands(redis: Redis) -> int:
 
 
 @pytest.fixture
-async def hundred(tmp_path: Path, redis: Redis) -> Plane:
+async def forty(tmp_path: Path, redis: Redis) -> Plane:
     """Each app has an instance with an address of its own, and its entry."""
     registry = Registry(redis)
     for number, app in enumerate(APPS):
@@ -42,9 +42,9 @@ async def hundred(tmp_path: Path, redis: Redis) -> Plane:
 
 
 async def test_a_round_in_which_nothing_changed_is_one_command_whatever_the_number_of_apps(
-    hundred: Plane, redis: Redis
+    forty: Plane, redis: Redis
 ) -> None:
-    sync = registry_sync(hundred, redis)
+    sync = registry_sync(forty, redis)
     await sync.step()
     before = await commands(redis)
 
@@ -53,8 +53,8 @@ async def test_a_round_in_which_nothing_changed_is_one_command_whatever_the_numb
     assert await commands(redis) - before - 1 == 1
 
 
-async def test_only_the_apps_that_changed_are_read(hundred: Plane, redis: Redis) -> None:
-    sync = registry_sync(hundred, redis)
+async def test_only_the_apps_that_changed_are_read(forty: Plane, redis: Redis) -> None:
+    sync = registry_sync(forty, redis)
     await sync.step()
     unwell = record("app7-r1-1", InstanceState.UNHEALTHY, port=20007)
     await Registry(redis).put_instance("app7", Track.STABLE, unwell)
@@ -63,11 +63,11 @@ async def test_only_the_apps_that_changed_are_read(hundred: Plane, redis: Redis)
     await sync.step()
 
     assert await commands(redis) - before - 1 == 3  # its two tracks, and the changes
-    assert state(hundred, "app7", "app7-r1-1") is EndpointState.UNHEALTHY
+    assert state(forty, "app7", "app7-r1-1") is EndpointState.UNHEALTHY
 
 
-async def test_what_an_earlier_deployer_writes_is_seen_a_little_later(hundred: Plane, redis: Redis) -> None:
-    sync = registry_sync(hundred, redis)
+async def test_what_an_earlier_deployer_writes_is_seen_a_little_later(forty: Plane, redis: Redis) -> None:
+    sync = registry_sync(forty, redis)
     await sync.step()
     unwell = record("app7-r1-1", InstanceState.UNHEALTHY, port=20007)
     await redis.hset("registry:instance:app7:stable", "app7-r1-1", unwell.model_dump_json())
@@ -75,29 +75,29 @@ async def test_what_an_earlier_deployer_writes_is_seen_a_little_later(hundred: P
     for _ in range(ALL_EVERY):
         await sync.step()
 
-    assert state(hundred, "app7", "app7-r1-1") is EndpointState.UNHEALTHY
+    assert state(forty, "app7", "app7-r1-1") is EndpointState.UNHEALTHY
 
 
 async def test_all_stays_as_it_was_when_redis_has_lost_everything_and_what_comes_then_is_seen(
-    hundred: Plane, redis: Redis
+    forty: Plane, redis: Redis
 ) -> None:
-    sync = registry_sync(hundred, redis)
+    sync = registry_sync(forty, redis)
     await sync.step()
     await redis.flushdb()
 
     await sync.step()
-    assert {state(hundred, app, f"{app}-r1-1") for app in APPS} == {EndpointState.READY}
+    assert {state(forty, app, f"{app}-r1-1") for app in APPS} == {EndpointState.READY}
 
     await Registry(redis).put_instance("app7", Track.STABLE, record("app7-r2-1", port=20008))  # app8 had this address
     await sync.step()
-    assert state(hundred, "app7", "app7-r2-1") is EndpointState.READY
-    assert hundred.control.route("app8").endpoints[Track.STABLE] == {}
+    assert state(forty, "app7", "app7-r2-1") is EndpointState.READY
+    assert forty.control.route("app8").endpoints[Track.STABLE] == {}
 
 
 async def test_an_app_whose_entries_cannot_be_read_keeps_no_other_waiting_and_is_read_again(
-    hundred: Plane, redis: Redis
+    forty: Plane, redis: Redis
 ) -> None:
-    sync, registry = registry_sync(hundred, redis), Registry(redis)
+    sync, registry = registry_sync(forty, redis), Registry(redis)
     await sync.step()
     await redis.hset("registry:instance:app3:stable", "app3-r1-1", "not JSON")
     await registry.put_instance("app3", Track.CANARY, record("app3-r2-1", port=30000))
@@ -106,12 +106,12 @@ async def test_an_app_whose_entries_cannot_be_read_keeps_no_other_waiting_and_is
 
     with pytest.raises(Unavailable, match="app3 cannot be read"):
         await sync.step()
-    assert state(hundred, "app7", "app7-r1-1") is EndpointState.UNHEALTHY
+    assert state(forty, "app7", "app7-r1-1") is EndpointState.UNHEALTHY
 
     mended = record("app3-r1-1", InstanceState.UNHEALTHY, port=20003)
     await redis.hset("registry:instance:app3:stable", "app3-r1-1", mended.model_dump_json())
     await sync.step()
-    assert state(hundred, "app3", "app3-r1-1") is EndpointState.UNHEALTHY
+    assert state(forty, "app3", "app3-r1-1") is EndpointState.UNHEALTHY
 
 
 async def test_an_endpoint_whose_entry_goes_after_its_address_was_given_away_is_removed(
