@@ -7,7 +7,8 @@ from redis.asyncio import Redis
 
 from shared.models import InstanceRecord, ServiceRecord, Track
 
-SERVICES, TRACKS = "registry:services", "registry:tracks"
+SERVICES, TRACKS, CHANGES = "registry:services", "registry:tracks", "registry:changes"
+CHANGES_KEPT = 1_000
 SERVICE_TTL_S = 15
 FORGOTTEN_S = 86_400  # far above what clocks of several machines differ by
 HEARTBEAT_S = 5
@@ -16,7 +17,8 @@ HEARTBEAT_S = 5
 class Registry:
     """Stores the registry in the keys `registry:service:<name>:<id>` (JSON, with a TTL of 15 s) and
     `registry:instance:<app>:<track>` (a hash of JSON by instance id). `registry:services` and `registry:tracks` name
-    these keys, so that no reader has to scan all keys of Redis.
+    these keys, so that no reader has to scan all keys of Redis. The stream `registry:changes` names the app of each
+    write, so that a reader of all apps reads only those that changed.
 
     Services announce themselves every 5 s; only the deployer writes and deletes instances. Methods raise RedisError
     when Redis does not answer: callers should then keep what they read last.
@@ -46,14 +48,34 @@ class Registry:
         async with self._redis.pipeline() as pipe:
             pipe.hset(_instance_key(app, track), record.id, record.model_dump_json())
             pipe.sadd(TRACKS, f"{app}:{track}")
+            _append_change(pipe, app)
             await pipe.execute()
 
     async def delete_instance(self, app: str, track: Track, instance_id: str) -> None:
-        await self._redis.hdel(_instance_key(app, track), instance_id)
+        async with self._redis.pipeline() as pipe:
+            pipe.hdel(_instance_key(app, track), instance_id)
+            _append_change(pipe, app)
+            await pipe.execute()
+
+    async def changed_apps(self, since: str) -> tuple[frozenset[str] | None, str]:
+        """Returns the apps whose instances were written or deleted after the position `since`, and the position for the
+        next call. The apps are None if they cannot be known, and every app has to be read: at the first call (`since`
+        is empty), after Redis lost data, or after more than 1 000 changes. An earlier version of the deployer wrote
+        instances without a change, so read every app now and then.
+        """
+        entries: Any = await self._redis.xrange(CHANGES, min=since) if since else []
+        if entries and entries[0][0] == since:
+            return frozenset(fields["app"] for _, fields in entries[1:]), entries[-1][0]
+        return None, await _append_change(self._redis, "")
 
     async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
         """Returns the registered instances of one track, sorted by id."""
         return _records(await self._redis.hvals(_instance_key(app, track)))
+
+    async def instances_of(self, app: str) -> dict[Track, list[InstanceRecord]]:
+        """Returns the registered instances of both tracks, sorted by id."""
+        values = await self._values([(app, track) for track in Track])
+        return {track: _records(found) for track, found in zip(Track, values, strict=True)}
 
     async def all_instances(self) -> dict[str, dict[Track, list[InstanceRecord]]]:
         """Returns app → track → its instances, sorted by id; without apps and tracks that have none."""
@@ -61,20 +83,28 @@ class Registry:
             await self._name_tracks()
         names: set[Any] = await self._redis.smembers(TRACKS)
         pairs = [(app, Track(track)) for app, _, track in (name.partition(":") for name in sorted(names)) if app]
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for app, track in pairs:
-                pipe.hvals(_instance_key(app, track))
-            found = await pipe.execute()
         every: dict[str, dict[Track, list[InstanceRecord]]] = {}
-        for (app, track), values in zip(pairs, found, strict=True):
+        for (app, track), values in zip(pairs, await self._values(pairs), strict=True):
             if values:
                 every.setdefault(app, {})[track] = _records(values)
         return every
+
+    async def _values(self, pairs: list[tuple[str, Track]]) -> list[list[Any]]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for app, track in pairs:
+                pipe.hvals(_instance_key(app, track))
+            found: list[list[Any]] = await pipe.execute()
+        return found
 
     async def _name_tracks(self) -> None:
         """Makes `registry:tracks` where an earlier version, which had none, wrote the instances."""
         keys = [key async for key in self._redis.scan_iter("registry:instance:*", count=500)]
         await self._redis.sadd(TRACKS, "", *(key.removeprefix("registry:instance:") for key in keys))
+
+
+def _append_change(target: Redis, app: str) -> Any:
+    """Returns an awaitable of the entry's id; on a pipeline it only queues the command."""
+    return target.xadd(CHANGES, {"app": app}, maxlen=CHANGES_KEPT, approximate=True)
 
 
 def _records(values: list[Any]) -> list[InstanceRecord]:

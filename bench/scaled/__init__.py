@@ -1,4 +1,4 @@
-"""Benchmarks of one service's own loops at 1, 10, 100 and 400 idle apps, without a stack.
+"""Benchmarks of one service's own classes at 1, 10, 100 and 400 apps, without a stack.
 
 May import services and `shared`, and of `stack` its clients, settings and paths. A file's `rows` measures, its `main`
 prints a table:
@@ -7,4 +7,5 @@ redis_server   a Redis of its own, and what it has done
 build          git processes, CPU and Redis commands of the build service's loops
 deployer       CPU of the deployer's process, and the time of its answers about all instances
 monitor        CPU and Redis commands of the monitor's loops, and how long a round of its rules takes
+proxy          CPU of a change, of an idle second and of a reading of Envoy; Redis commands of an idle round
 """

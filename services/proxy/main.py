@@ -68,7 +68,7 @@ def build_app(settings: Settings) -> FastAPI:
         Loop("registry", sync.step, every_s=1.0),
         Loop("drain", sync.drain_step, every_s=0.5),
         Loop("envoy", watch.step, every_s=2.0),
-        Loop("traffic", reader.step, every_s=1.0),
+        Loop("traffic", reader.keep_current, every_s=1.0),
         Loop("pauses", AutoPause(control, partial(answers, deployer)).step, every_s=1.0),
     ]
 

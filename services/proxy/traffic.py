@@ -11,7 +11,8 @@ from services.proxy.routes.route import Route
 from shared.models import Track
 from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 
-Releases = tuple[str | None, str | None]
+Releases = dict[Track, str | None]
+Counters = dict[str, tuple[int, int]]  # address → requests and errors
 
 
 @dataclass
@@ -19,6 +20,7 @@ class TrackCounters:
     """The counts of one app's tracks in one epoch."""
 
     epoch: str
+    route: Route
     releases: Releases
     requests: defaultdict[Track, int] = field(default_factory=lambda: defaultdict(int))
     errors: defaultdict[Track, int] = field(default_factory=lambda: defaultdict(int))
@@ -35,7 +37,10 @@ class RequestCounts:
     def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
         self._new_epoch = new_epoch
         self._tallies: dict[str, TrackCounters] = {}
-        self._hosts: dict[tuple[str, str], tuple[int, int]] | None = None
+        self._hosts: dict[str, Counters] = {}
+        """The last reading by cluster."""
+        self._has_baseline = False
+        """True after a reading of all apps: what is new then counts from 0."""
         self._latencies: dict[str, Latency] | None = None
         self._le_ms: tuple[float, ...] = ()
         self._failing: set[str] = set()
@@ -45,21 +50,30 @@ class RequestCounts:
         self._tallies.clear()
         self._latencies = {}
         self._hosts = {}
+        self._has_baseline = True
 
     def add_requests(self, routes: Iterable[Route], clusters: Clusters) -> None:
-        """Adds the requests and errors since the last reading, counted at instances of each track's current release."""
-        counters = {(host.cluster, host.address): (host.answered, host.errors) for host in clusters.hosts}
-        before = counters if self._hosts is None else self._hosts
+        """Adds the requests and errors since the last reading, counted at instances of each track's current release.
+        `routes` are those of the apps that were read.
+        """
+        counters: dict[str, Counters] = {name: {} for name in clusters.names}
+        for host in clusters.hosts:
+            counters.setdefault(host.cluster, {})[host.address] = (host.answered, host.errors)
         for route in routes:
             tally = self._tally(route)
-            for track in Track:
+            for track, release in tally.releases.items():
+                name = cluster_name(route.app, track)
+                now = counters.get(name, {})
+                before = self._hosts.get(name, {} if self._has_baseline else now)
                 for endpoint in route.endpoints[track].values():
-                    key = (cluster_name(route.app, track), endpoint.address)
-                    if key in counters and endpoint.release == route.release_of(track):
-                        answered, errors = _increase(before.get(key, (0, 0)), counters[key])
+                    if endpoint.address in now and endpoint.release == release:
+                        answered, errors = _increase(before.get(endpoint.address, (0, 0)), now[endpoint.address])
                         tally.requests[track] += answered
                         tally.errors[track] += errors
-        self._hosts = counters
+        if clusters.of_all_apps:
+            self._hosts.clear()  # of clusters that are gone
+            self._has_baseline = True
+        self._hosts.update(counters)
 
     def add_latencies(self, routes: Iterable[Route], clusters: Clusters, latencies: Mapping[str, Latency]) -> None:
         """Adds the latencies since the last reading.
@@ -70,7 +84,7 @@ class RequestCounts:
         before = latencies if self._latencies is None else self._latencies
         for route in routes:
             tally = self._tallies.get(route.app)
-            if tally is None or tally.releases != _releases(route):
+            if tally is None or (tally.route is not route and tally.releases != _releases(route)):
                 continue
             for track in Track:
                 _add(tally, track, cluster_name(route.app, track), before, latencies)
@@ -98,22 +112,25 @@ class RequestCounts:
         # Envoy has no bucket above an hour, so +Inf holds what the last one holds.
         histogram = LatencyHistogram(le_ms=[*self._le_ms, None], counts=[*counts, counts[-1] if counts else 0])
         return TrackTraffic(
-            release=route.release_of(track),
+            release=tally.releases[track],
             requests=tally.requests[track],
             errors=tally.errors[track],
             latency=histogram,
         )
 
     def _tally(self, route: Route) -> TrackCounters:
-        releases = _releases(route)
         tally = self._tallies.get(route.app)
+        if tally is not None and tally.route is route:
+            return tally
+        releases = _releases(route)
         if tally is None or tally.releases != releases:
-            tally = self._tallies[route.app] = TrackCounters(self._new_epoch(), releases)
+            tally = self._tallies[route.app] = TrackCounters(self._new_epoch(), route, releases)
+        tally.route = route
         return tally
 
 
 def _releases(route: Route) -> Releases:
-    return route.release_of(Track.STABLE), route.release_of(Track.CANARY)
+    return {track: route.release_of(track) for track in Track}
 
 
 def _add(
@@ -123,6 +140,8 @@ def _add(
         return
     counts = after[cluster].counts
     known = before[cluster].counts if cluster in before else (0,) * len(counts)
+    if counts == known:
+        return
     sums = tally.latency.setdefault(track, [0] * len(counts))
     for index, (old, new) in enumerate(zip(known, counts, strict=True)):
         sums[index] += max(0, new - old)

@@ -22,6 +22,7 @@ from shared.proxy_models import (
     SyncResult,
     TrafficView,
 )
+from shared.web.disconnect import while_connected
 from shared.web.pages import wants_page
 from shared.web.paging import Limit, NumberCursor, page_of
 
@@ -55,13 +56,16 @@ class EarlierRollout(View):
 def traffic_router(reader: TrafficReader) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps")
-    async def all_traffic() -> Page[AppTraffic]:
+    async def answer() -> Page[AppTraffic]:
+        views = await reader.views()
+        return Page(items=[AppTraffic(app=app, **dict(view)) for app, view in sorted(views.items())])
+
+    @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps", response_model=Page[AppTraffic])
+    async def all_traffic(request: Request) -> Any:
         """Returns what `GET /apps/{app}/traffic` returns, for every app, by one reading of Envoy. 503: Envoy does not
         answer.
         """
-        views = await reader.views()
-        return Page(items=[AppTraffic(app=app, **view.model_dump()) for app, view in sorted(views.items())])
+        return await while_connected(request, answer())
 
     return routes
 
@@ -69,16 +73,18 @@ def traffic_router(reader: TrafficReader) -> APIRouter:
 def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, pages: ProxyPages) -> APIRouter:
     routes = APIRouter(prefix="/apps/{app}")
 
-    @routes.post("/sync", tags=["routes"], summary="Route the app's instances")
+    @routes.post("/sync", tags=["routes"], summary="Route the app's instances", response_model=SyncResult)
     async def post_sync(
-        app: App, body: Annotated[SyncRequest, Body(examples=[{"hosts": ["notes.example.com"], "health": "/up"}])]
-    ) -> SyncResult:
+        request: Request,
+        app: App,
+        body: Annotated[SyncRequest, Body(examples=[{"hosts": ["notes.example.com"], "health": "/up"}])],
+    ) -> Any:
         """Stores hosts and health path, reads the app's instances from the registry, and answers when Envoy serves
         them: ready instances are `routable`, draining ones get no new requests, drained ones are `absent`. 409: another
         app has one of the hosts. 503: the registry does not answer, and nothing was changed. 504: Envoy has not
         confirmed within 5 s; the answer names what is missing, and the call can be repeated.
         """
-        return await sync.sync(app, body)
+        return await while_connected(request, sync.sync(app, body))
 
     @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
     async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
@@ -129,11 +135,16 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await rollouts.promote(app, body.release)
 
-    @routes.get("/traffic", tags=["traffic"], summary="Requests, errors and latencies per track")
-    async def traffic(app: App) -> TrafficView:
+    @routes.get(
+        "/traffic",
+        tags=["traffic"],
+        summary="Requests, errors and latencies per track",
+        response_model=TrafficView,
+    )
+    async def traffic(request: Request, app: App) -> Any:
         """Returns the counts of requests by the track that answered. They only grow within one `epoch`, which changes
         when Envoy or the proxy service restarts, or a track has another release. 503: Envoy does not answer.
         """
-        return await reader.view(app)
+        return await while_connected(request, reader.view(app))
 
     return routes

@@ -40,16 +40,16 @@ class AutoPause:
 
     async def step(self) -> None:
         """Sends one probe, and pauses or resumes rollouts. Resets the liveness if no rollout is active."""
-        if not any(route.active_rollout for route in self._control.routes.values()):
+        if not any(route.active_rollout for route in self._control.routes.busy()):
             self._liveness, self._silent_s = None, SILENT_S
             return
         liveness = self._liveness or DeployerLiveness(self._control.now(), self._silent_s)
         answered = await self._probe()
         now = self._control.now()
         self._liveness = after_probe(liveness, answered, now)
-        for route in list(self._control.routes.values()):
-            if route.rollout is None:
-                continue
-            rollout = paused_or_resumed(route.rollout, self._liveness, now)
-            if rollout is not route.rollout:
-                self._control.put_rollout(route.app, rollout)
+        for app in [route.app for route in self._control.routes.busy()]:
+            if (before := self._control.route(app).active_rollout) is not None:
+                rollout = paused_or_resumed(before, self._liveness, now)
+                if rollout is not before:
+                    self._control.put_rollout(app, rollout)
+                    await asyncio.sleep(0)  # each is written to disk, and an abort waits for no other app

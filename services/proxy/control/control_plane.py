@@ -3,13 +3,13 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
 
-from services.proxy.control.disk_state import AbortedReleases, Routes, Snapshot
+from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.envoy.admin import Clusters, EnvoyAdmin, files_of, version_stat
 from services.proxy.envoy.clusters import cluster_name, split_name
 from services.proxy.envoy.files import EnvoyFiles
@@ -17,6 +17,7 @@ from services.proxy.routes.rollout import Rollout, ended, retire_request, rollou
 from services.proxy.routes.rollout_evidence import evidence, figures
 from services.proxy.routes.route import Retirement, Route, drain_aborted
 from services.proxy.routes.route_store import RouteStore
+from services.proxy.routes.route_table import RouteTable
 from shared.errors import NotFound, Timeout, Unavailable
 from shared.models import Event, Track
 from shared.proxy_models import RolloutState, TrafficView
@@ -52,22 +53,25 @@ class ControlPlane:
         self._traffic = traffic
         self._wake = wake
         self._aborted = aborted.read()
+        self._unwritten: set[str] = set()
+        """Apps whose route on disk or in Envoy's files is not the newest."""
         self._dirty: set[str] = set()
-        self._routes: Routes | None = None
+        """Apps whose route in Redis may not be the newest."""
+        self._routes: RouteTable | None = None
         if (routes := snapshot.read()) is not None:
-            self._adopt(routes)
+            self._adopt(routes.values())
 
     @property
-    def routes(self) -> Routes:
+    def routes(self) -> RouteTable:
         """All routes by app. Raises Unavailable until they are loaded from disk or Redis."""
         if self._routes is None:
             raise Unavailable("the routes are not known: neither is a copy on disk, nor does Redis answer; start Redis")
         return self._routes
 
     @property
-    def aborted(self) -> frozenset[str]:
+    def aborted(self) -> Set[str]:
         """Ids of aborted releases, which never get visitors again."""
-        return frozenset(self._aborted)
+        return self._aborted.keys()
 
     def route(self, app: str) -> Route:
         try:
@@ -118,11 +122,12 @@ class ControlPlane:
         poll_s = POLL_S
         while True:
             try:
-                accepted = await self.admin.versions()
-                clusters = await self.admin.clusters()
-                missing = self._missing(app, accepted, clusters, healthy)
+                missing = self._unaccepted(files_of(app), await self.admin.versions(app))
                 if not missing:
-                    return clusters
+                    clusters = await self.admin.clusters(app)
+                    missing = self._unrouted(app, clusters, healthy)
+                    if not missing:
+                        return clusters
             except Unavailable as error:
                 missing = [error.detail]
             if time.monotonic() >= deadline:
@@ -147,7 +152,8 @@ class ControlPlane:
     async def load(self) -> None:
         """Loads the routes from Redis, unless they were on disk. Raises RedisError."""
         if self._routes is None:
-            self._adopt(await self._store.load())
+            routes = await self._store.load()
+            self._adopt(routes.values())
 
     async def save(self) -> None:
         """Stores changed routes in Redis. Raises RedisError; the next call then stores what is left."""
@@ -161,21 +167,26 @@ class ControlPlane:
                 self._dirty.add(app)
                 raise
             current = self.routes[app]
-            self.routes[app] = current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]})
+            if route.unsent:
+                self._unwritten.add(app)  # the next change of any app also writes that these events are stored
+            self.routes.put(current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]}))
 
-    def _missing(self, app: str, accepted: dict[str, str], clusters: Clusters, healthy: bool) -> list[str]:
-        route = self.route(app)
-        names = {split_name(app), *(cluster_name(app, track) for track in Track)}
-        if not route.clusters and names <= clusters.names:
-            route = route.model_copy(update={"clusters": True})
-            self.put(route)  # from now on routes may name them
-        missing = [
+    def _unaccepted(self, names: Iterable[str], accepted: dict[str, str]) -> list[str]:
+        return [
             f"Envoy runs version {accepted.get(version_stat(name), 'none')} of {name}, not {self._files.versions[name]}"
-            for name in files_of(app)
+            for name in names
             if self._files.versions[name] != accepted.get(version_stat(name))
         ]
+
+    def _unrouted(self, app: str, clusters: Clusters, healthy: bool) -> list[str]:
+        route = self.route(app)
         if not route.clusters:
-            missing.append(f"Envoy has not warmed the clusters of {app}")
+            names = {split_name(app), *(cluster_name(app, track) for track in Track)}
+            if not names <= clusters.names:
+                return [f"Envoy has not warmed the clusters of {app}"]
+            self.put(route.model_copy(update={"clusters": True}))  # from now on routes may name them
+            return [f"Envoy has not accepted the routes of {app}"]
+        missing = []
         for track in Track if healthy else ():
             routable = clusters.healthy(cluster_name(app, track))
             missing += [
@@ -185,10 +196,11 @@ class ControlPlane:
             ]
         return missing
 
-    def _adopt(self, routes: Routes) -> None:
-        self._routes = routes
-        self._dirty.update(routes)
-        for route in list(routes.values()):
+    def _adopt(self, routes: Iterable[Route]) -> None:
+        self._routes = RouteTable(routes)
+        self._dirty.update(self._routes)
+        self._unwritten.update(self._routes)
+        for route in self._routes.busy():
             if (rollout := route.active_rollout) and rollout.release in self._aborted:
                 self._set_route(*self._aborted_route(route, self._aborted[rollout.release], {}))
         self._write()
@@ -198,7 +210,7 @@ class ControlPlane:
         now = self.now()
         rollout = ended(route.rollout, RolloutState.ABORTED, reason, self.evidence(route, given), now)
         canary = route.endpoints[Track.CANARY]
-        drained = drain_aborted(canary, frozenset(self._aborted), canary, now)
+        drained = drain_aborted(canary, self.aborted, canary, now)
         retirement = Retirement(release=rollout.release, body=retire_request(reason))
         update = {
             "rollout": rollout,
@@ -209,10 +221,13 @@ class ControlPlane:
 
     def _set_route(self, route: Route, events: Sequence[Event]) -> None:
         update = {"revision": route.revision + 1, "unsent": [*route.unsent, *events]}
-        self.routes[route.app] = route.model_copy(update=update)
+        self.routes.put(route.model_copy(update=update))
         self._dirty.add(route.app)
+        self._unwritten.add(route.app)
 
     def _write(self) -> None:
-        self._snapshot.write(self.routes)
-        self._files.write(self.routes.values())
+        changed = [self.routes[app] for app in self._unwritten]
+        self._snapshot.write(changed)
+        self._files.write(changed)
+        self._unwritten.clear()
         self._wake()

@@ -29,7 +29,7 @@ class DeployerTasks:
             await self._promote(app)
             await self._follow(app)
 
-        await for_each(self._control.routes, run_tasks)
+        await for_each([route.app for route in self._control.routes.busy()], run_tasks)
 
     async def _retire(self, app: str) -> None:
         for retirement in self._control.route(app).retirements:

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import shutil
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.proxy.envoy.files import replace
+from services.proxy.envoy.files import replace, sync, write
 from services.proxy.routes.rollout import KEPT
 from services.proxy.routes.route import Route
 
@@ -18,23 +20,54 @@ _ROUTES = TypeAdapter(Routes)
 
 
 class Snapshot:
-    """Reads and writes all routes in `state.json`. Each change is written here before it is stored in Redis."""
+    """Keeps each route in the file `routes/<app>.json`; a change is written here before it is stored in Redis. Earlier
+    versions kept all routes in `state.json`.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "state.json"
+        self._folder = folder / "routes"
+        self._earlier = folder / "state.json"
+        self._written: Routes | None = None
+        """The routes in the folder; None if it does not hold the routes yet."""
 
     def read(self) -> Routes | None:
-        """Returns the routes by app; None if the file is missing or unreadable (use the copy in Redis then)."""
+        """Returns the routes by app; None if they are missing or unreadable (use the copy in Redis then)."""
         try:
-            return _ROUTES.validate_json(self._path.read_bytes())
+            if not self._folder.exists():
+                return _ROUTES.validate_json(self._earlier.read_bytes())
+            texts = [path.read_bytes() for path in sorted(self._folder.glob("*.json"))]
+            routes = {route.app: route for route in map(Route.model_validate_json, texts)}
         except FileNotFoundError:
             return None
         except ValidationError:
-            log.exception("%s cannot be read; the routes are taken from Redis", self._path)
+            log.exception("the routes in %s cannot be read; they are taken from Redis", self._folder.parent)
             return None
+        self._written = dict(routes)
+        return routes
 
-    def write(self, routes: Routes) -> None:
-        replace(self._path, _ROUTES.dump_json(routes, indent=1).decode() + "\n")
+    def write(self, routes: Collection[Route]) -> None:
+        """Writes the routes that differ from those on disk; they are there when this returns. The first call must get
+        all routes: if the folder does not hold the routes yet, a crash leaves it with all of them, or missing.
+        """
+        if self._written is None:
+            self._written = self._begin(routes)
+        for route in routes:
+            if self._written.get(route.app) is not route:
+                replace(self._folder / _file(route), _text(route))
+                self._written[route.app] = route
+
+    def _begin(self, routes: Collection[Route]) -> Routes:
+        fresh = self._folder.with_name(".routes")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        for route in routes:
+            write(fresh / _file(route), _text(route))
+        sync(fresh)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        fresh.rename(self._folder)
+        sync(self._folder.parent)
+        self._earlier.unlink(missing_ok=True)
+        return {route.app: route for route in routes}
 
 
 class AbortedReleases:
@@ -74,3 +107,11 @@ class AbortedReleases:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _file(route: Route) -> str:
+    return f"{route.app}.json"
+
+
+def _text(route: Route) -> str:
+    return route.model_dump_json(indent=1) + "\n"

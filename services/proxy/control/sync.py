@@ -13,11 +13,9 @@ from services.proxy.control.envoy_loops import for_each
 from services.proxy.envoy.admin import Clusters
 from services.proxy.envoy.clusters import cluster_name
 from services.proxy.routes.route import (
-    EndpointState,
     Route,
     instance_route,
     observe,
-    owner_of,
     without_drained,
     without_replaced,
 )
@@ -31,6 +29,7 @@ CONFIRM_S = 5.0
 SETTLE_S = 0.01
 IDLE_READINGS = 3
 POLL_S = 0.005
+ALL_EVERY = 30
 HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 GONE = (InstanceState.FAILED, InstanceState.STOPPED)
 
@@ -38,7 +37,11 @@ Records = dict[Track, list[InstanceRecord]]
 
 
 class RegistrySync:
-    """Applies the registry's instances to the routes. Calls for one app run one after the other."""
+    """Applies the registry's instances to the routes. Calls for one app run one after the other.
+
+    `step` reads the apps that the registry names as changed, and every 30th time all, because an earlier version of
+    the deployer does not name them.
+    """
 
     def __init__(self, control: ControlPlane, registry: Registry, counts: RequestCounts, domain: str) -> None:
         self._control = control
@@ -46,6 +49,10 @@ class RegistrySync:
         self._counts = counts
         self._domain = domain
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._position = ""
+        self._steps = 0
+        self._unread: set[str] = set()
+        """Apps whose instances may have changed since they were read."""
 
     async def sync(self, app: str, request: SyncRequest) -> SyncResult:
         """Stores hosts and health path, applies the registry's instances, and returns when Envoy serves them.
@@ -71,16 +78,23 @@ class RegistrySync:
         return self._result(app, records, clusters)
 
     async def step(self) -> None:
-        """Applies the registry's instances to every app's route. Raises RedisError; nothing is changed then."""
+        """Applies the registry's changes to the routes. Raises RedisError; what was not read then is read next time."""
+        routes = self._control.routes
+        changed, self._position = await self._registry.changed_apps(self._position)
+        self._steps += 1
+        if changed is None or self._steps % ALL_EVERY == 0:
+            changed = frozenset(routes)
+        self._unread |= changed & routes.keys()
 
         async def observe_app(app: str) -> None:
             async with self._locks[app]:
                 records = await self._read(app)
                 await self._count_leaving(app, records)
                 self._observe(self._control.route(app), records, None)
+                self._unread.discard(app)
 
         try:
-            await for_each(self._control.routes, observe_app)
+            await for_each(sorted(self._unread), observe_app)
         finally:
             self._drop_replaced()
 
@@ -88,15 +102,14 @@ class RegistrySync:
         """Removes endpoints that have drained. Needs no Redis."""
 
         async def drain_app(app: str) -> None:
-            if _draining(self._control.route(app)):
-                await self._control.confirm(app, CONFIRM_S)
-                await self._remove_drained(app)
+            await self._control.confirm(app, CONFIRM_S)
+            await self._remove_drained(app)
 
-        await for_each(self._control.routes, drain_app)
+        await for_each([route.app for route in self._control.routes.busy() if route.draining()], drain_app)
 
     async def _read(self, app: str) -> Records:
         try:
-            return {track: await self._registry.instances(app, track) for track in Track}
+            return await self._registry.instances_of(app)
         except ValidationError as error:
             raise Unavailable(f"the registry's entries of {app} cannot be read; nothing was changed") from error
 
@@ -106,37 +119,37 @@ class RegistrySync:
         leaving = {record.id for track in Track for record in records[track] if record.state in GONE}
         if route and any(leaving & route.endpoints[track].keys() for track in Track):
             with contextlib.suppress(Unavailable):
-                self._counts.add_requests(self._control.routes.values(), await self._control.admin.clusters())
+                clusters = await self._control.admin.clusters(app)
+                self._counts.add_requests([self._control.route(app)], clusters)
 
     def _observe(self, route: Route, records: Records, health: str | None) -> None:
         now = self._control.now()
         aborted = self._control.aborted
         endpoints = {track: observe(route.endpoints[track], records[track], aborted, health, now) for track in Track}
         route = route.model_copy(update={"endpoints": endpoints})
-        if route.ready(Track.STABLE) and not any(other.catch_all for other in self._control.routes.values()):
+        if route.ready(Track.STABLE) and not self._control.routes.has_catch_all:
             route = route.model_copy(update={"catch_all": True})
         self._control.put(route)
 
     def _drop_replaced(self) -> None:
         """Removes the endpoints of every app whose address belongs to another instance now."""
-        routes = list(self._control.routes.values())
-        claimed = frozenset(e.address for route in routes for track in Track for e in route.ready(track) if e.recorded)
-        for route in routes:
+        claimed = self._control.routes.claimed
+        for route in self._control.routes.replaced():
             endpoints = {track: without_replaced(route.endpoints[track], claimed) for track in Track}
             self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
     async def _remove_drained(self, app: str) -> bool:
         """Removes drained endpoints and returns True if there were any. Envoy must have accepted them as draining."""
-        draining = _draining(self._control.route(app))
+        draining = self._control.route(app).draining()
         if not draining:
             return False
         await asyncio.sleep(SETTLE_S)  # the workers follow the main thread, of which the admin speaks, within 6 ms
-        readings = [await self._control.admin.clusters()]
+        readings = [await self._control.admin.clusters(app)]
         while len(readings) < IDLE_READINGS:
             await asyncio.sleep(POLL_S)
-            readings.append(await self._control.admin.clusters())
+            readings.append(await self._control.admin.clusters(app))
         route = self._control.route(app)
-        self._counts.add_requests(self._control.routes.values(), readings[-1])
+        self._counts.add_requests([route], readings[-1])
         now = self._control.now()
         endpoints = {
             track: without_drained(route.endpoints[track], draining, _most_active(readings, app, track), now)
@@ -150,7 +163,7 @@ class RegistrySync:
         for host in hosts:
             if not HOST_NAME.fullmatch(host) or len(host) > 253:
                 raise Invalid("hosts", f"`{host}` is not a host name; give names without scheme, port or wildcard")
-            owner = owner_of(self._control.routes.values(), host)
+            owner = self._control.routes.owner_of(host)
             if owner not in (None, app):
                 raise Conflict(
                     f"host {host} belongs to app {owner}; take it out of one of the two", host=host, app=owner
@@ -168,11 +181,6 @@ class RegistrySync:
                 in_flight = active.get(endpoint.address, 0) if endpoint else 0
                 instances[key] = InstanceRoute(route=instance_route(endpoint), active=in_flight)
         return SyncResult(version=self._control.version(app), instances=instances)
-
-
-def _draining(route: Route) -> frozenset[str]:
-    endpoints = (endpoint for track in Track for endpoint in route.endpoints[track].values())
-    return frozenset(endpoint.id for endpoint in endpoints if endpoint.state is EndpointState.DRAINING)
 
 
 def _most_active(readings: list[Clusters], app: str, track: Track) -> dict[str, int]:

@@ -1,11 +1,15 @@
 """Reads Envoy's admin interface (a unix socket): accepted versions, clusters, latencies."""
 
 import asyncio
+import re
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic_core import from_json
 
 from services.proxy.envoy.bootstrap import CDS_FILE
 from services.proxy.envoy.clusters import cluster_name, eds_file
@@ -37,14 +41,22 @@ class Clusters:
 
     names: frozenset[str]
     hosts: tuple[Host, ...]
+    of_all_apps: bool = True
 
     def active(self, cluster: str) -> dict[str, int]:
         """Returns the cluster's requests in flight: address → number."""
-        return {host.address: host.active for host in self.hosts if host.cluster == cluster}
+        return {host.address: host.active for host in self._hosts_of.get(cluster, ())}
 
     def healthy(self, cluster: str) -> frozenset[str]:
         """Returns the addresses among which the cluster's load balancer chooses."""
-        return frozenset(host.address for host in self.hosts if host.cluster == cluster and host.healthy)
+        return frozenset(host.address for host in self._hosts_of.get(cluster, ()) if host.healthy)
+
+    @cached_property
+    def _hosts_of(self) -> dict[str, list[Host]]:
+        found: defaultdict[str, list[Host]] = defaultdict(list)
+        for host in self.hosts:
+            found[host.cluster].append(host)
+        return found
 
 
 @dataclass(frozen=True)
@@ -66,25 +78,32 @@ class EnvoyAdmin:
         self._http = http
         self._one_look = asyncio.Lock()
 
-    async def versions(self) -> dict[str, str]:
-        """Returns the accepted version of each file, by the name of its statistic in Envoy (see `version_stat`)."""
-        text = (await self._get("/stats", type="TextReadouts", filter="version_text")).text
+    async def versions(self, app: str | None = None) -> dict[str, str]:
+        """Returns the accepted version of each file, or of those that determine the app's routing, by the name of its
+        statistic in Envoy (see `version_stat`).
+        """
+        names = "|".join(re.escape(version_stat(file)) for file in files_of(app)) if app else ".*version_text"
+        text = (await self._get("/stats", type="TextReadouts", filter=f"^({names})$")).text
         pairs = (line.partition(": ") for line in text.splitlines())
         return {name: value.strip('"') for name, _, value in pairs}
 
-    async def clusters(self) -> Clusters:
-        """Returns clusters and endpoints. Calls run one after the other, so counters never go back between calls."""
+    async def clusters(self, app: str | None = None) -> Clusters:
+        """Returns clusters and endpoints, of all apps or of one. Calls run one after the other, so counters never go
+        back between calls.
+        """
         async with self._one_look:
-            document = (await self._get("/clusters", format="json")).json()
-        statuses = document.get("cluster_statuses", [])
+            answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
+        statuses = from_json(answer.content).get("cluster_statuses", [])
+        if app:
+            statuses = [status for status in statuses if status["name"].startswith(f"{app}/")]
         hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
-        return Clusters(frozenset(status["name"] for status in statuses), hosts)
+        return Clusters(frozenset(status["name"] for status in statuses), hosts, of_all_apps=app is None)
 
     async def latencies(self) -> dict[str, Latency]:
         """Returns cluster → latency histogram. Envoy updates histograms once a second."""
         pattern = r"^cluster\..*/[a-z]+\.upstream_rq_(time|retry)$"
-        answer = await self._get("/stats", format="json", histogram_buckets="cumulative", filter=pattern)
-        stats = answer.json()["stats"]
+        answer = await self._get("/stats", format="json", histogram_buckets="cumulative", usedonly="", filter=pattern)
+        stats = from_json(answer.content)["stats"]
         retries = {_cluster(stat["name"]): stat["value"] for stat in stats if "value" in stat}
         histograms: list[Any] = next((stat["histograms"] for stat in stats if "histograms" in stat), [])
         return {

@@ -1,17 +1,14 @@
 """Writes Envoy's files in `<home>/envoy` atomically: each new file is moved onto the old one."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from services.proxy.envoy.bootstrap import CDS_FILE, bootstrap
-from services.proxy.envoy.clusters import Json, clusters, eds_file, endpoints
-from services.proxy.envoy.routes import LISTENERS, rds_file, route_configuration
+from services.proxy.envoy.bootstrap import bootstrap
+from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
-from shared.models import Track
 
 SUN_PATH = 103  # bytes of a unix socket's path: 107 on Linux, 103 on macOS
 
@@ -34,29 +31,14 @@ def prepare(settings: SharedSettings) -> Path:
     """
     folder = envoy_folder(settings)
     (folder / "eds").mkdir(parents=True, exist_ok=True)
-    for name, document in configuration([], folder).items():
+    for name in SHARED_FILES:
         if not (folder / name).exists():
-            replace(folder / name, _text(document))
+            replace(folder / name, Configuration(folder).document(name)[1])
     path = folder / "bootstrap.json"
-    text = _text(bootstrap(settings, folder, admin_socket(settings)))
+    text = json.dumps(bootstrap(settings, folder, admin_socket(settings)), indent=1) + "\n"
     if not path.exists() or path.read_text() != text:
         replace(path, text)
     return path
-
-
-def configuration(routes: Iterable[Route], folder: Path) -> dict[str, Json]:
-    """Returns Envoy's discovery responses: file name → document. A file stands before the files that refer to it, in
-    the order of writing. The version in a document is a hash of its content.
-    """
-    routes = sorted(routes, key=lambda route: route.app)
-    files = {eds_file(route.app, track): endpoints(route, track) for route in routes for track in Track}
-    files[CDS_FILE] = [cluster for route in routes for cluster in clusters(route, folder)]
-    files |= {rds_file(listener): route_configuration(listener, routes) for listener in LISTENERS}
-    return {name: {"version_info": _version(resources), "resources": resources} for name, resources in files.items()}
-
-
-def _version(resources: list[Json]) -> str:
-    return hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class EnvoyFiles:
@@ -64,20 +46,29 @@ class EnvoyFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._configuration = Configuration(folder)
+        self._unwritten: set[str] = set()
         self.versions = {
             str(path.relative_to(folder)): json.loads(path.read_text())["version_info"]
-            for pattern in (CDS_FILE, rds_file("*"), "eds/*.json")
+            for pattern in (*SHARED_FILES, "eds/*.json")
             for path in folder.glob(pattern)
         }
 
     def write(self, routes: Iterable[Route]) -> list[str]:
-        """Writes the changed files and returns their names."""
+        """Renders the given routes, which have changed, writes the files that differ and returns their names. After an
+        OSError, the next call also writes what is left.
+        """
+        self._unwritten |= {name for route in routes for name in self._configuration.put(route)}
         written = []
-        for name, document in configuration(routes, self._folder).items():
-            if self.versions.get(name) != document["version_info"]:
-                replace(self._folder / name, _text(document))
-                self.versions[name] = document["version_info"]
+        for name in in_writing_order(self._unwritten):
+            version, text = self._configuration.document(name)
+            if self.versions.get(name) != version:
+                move_into_place(self._folder / name, text)
+                self.versions[name] = version
                 written.append(name)
+            self._unwritten.remove(name)
+        for folder in {(self._folder / name).parent for name in written}:
+            sync(folder)
         return written
 
     def move_again(self, name: str) -> None:
@@ -87,18 +78,29 @@ class EnvoyFiles:
 
 def replace(path: Path, text: str) -> None:
     """Replaces the file's content by `text` atomically; it is on disk when this returns."""
+    move_into_place(path, text)
+    sync(path.parent)
+
+
+def move_into_place(path: Path, text: str) -> None:
+    """Replaces the file's content atomically; without a `sync` of the folder, a loss of power may undo it."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("w") as file:
+    write(fresh, text)
+    os.replace(fresh, path)
+
+
+def write(path: Path, text: str) -> None:
+    """Writes the file's content to disk. A new file's name is on disk after `sync` of the folder."""
+    with path.open("w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(fresh, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def sync(folder: Path) -> None:
+    """Returns when the names of the files in the folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
-
-
-def _text(document: Json) -> str:
-    return json.dumps(document, indent=1) + "\n"
+        os.close(descriptor)

@@ -5,7 +5,7 @@ production   production's instances only
 canary       the canary's instances only
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from services.proxy.envoy.clusters import Json, cluster_name, split_name
 from services.proxy.routes.route import Route
@@ -26,29 +26,22 @@ def rds_file(listener: str) -> str:
     return f"rds-{listener}.json"
 
 
-def route_configuration(listener: str, routes: Iterable[Route]) -> list[Json]:
-    """Returns the content of the listener's RDS file: a list of one RouteConfiguration. It leaves out apps whose
-    clusters Envoy has not loaded yet.
-    """
-    known = sorted((route for route in routes if route.clusters), key=lambda route: route.app)
-    hosts = [_virtual_host(route, ROUTES[listener](route)) for route in known]
-    if not any(route.catch_all for route in known):
-        hosts.append({"name": "nobody", "domains": ["*"], "routes": [_page(404, NO_APP)]})
+def route_configuration(listener: str) -> Json:
+    """Returns the content of the listener's RDS file, a RouteConfiguration, without its `virtual_hosts`."""
     track = {"header": {"key": TRACK_HEADER, "value": "%UPSTREAM_METADATA(slipway:track)%"}}
-    configuration = {
+    return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": listener,
         "ignore_port_in_host_matching": True,
-        "virtual_hosts": hosts,
         # Of the instance that answered, not of the route: under failover they differ. Overwrites what the app sent.
         "response_headers_to_add": [{**track, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
     }
-    return [configuration]
 
 
-def _virtual_host(route: Route, routes: list[Json]) -> Json:
+def virtual_host(listener: str, route: Route) -> Json:
+    """Returns the app's host names and its routes on the listener."""
     domains = sorted(route.hosts) + (["*"] if route.catch_all else [])
-    return {"name": route.app, "domains": domains, "routes": routes}
+    return {"name": route.app, "domains": domains, "routes": ROUTES[listener](route)}
 
 
 def _public(route: Route) -> list[Json]:
@@ -166,3 +159,7 @@ def _page(status: int, text: str) -> Json:
             for key, value in headers.items()
         ],
     }
+
+
+NO_CATCH_ALL: Json = {"name": "nobody", "domains": ["*"], "routes": [_page(404, NO_APP)]}
+"""The virtual host for unknown host names while no app gets them."""

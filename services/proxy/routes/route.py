@@ -1,6 +1,6 @@
 """Defines the route of one app: host names, endpoints of each track, rollout. Pure: `now` is an argument."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime
 from enum import StrEnum
 
@@ -75,6 +75,18 @@ class Route(View):
         """The rollout if it is progressing or paused, else None."""
         return self.rollout if self.rollout is not None and self.rollout.active else None
 
+    @property
+    def is_busy(self) -> bool:
+        """False if no loop has anything to do for the route: Envoy has its clusters, nothing drains, no rollout is
+        active, and the deployer has retired what it was to retire.
+        """
+        return not self.clusters or bool(self.active_rollout or self.retirements or self.draining())
+
+    def draining(self) -> frozenset[str]:
+        """Returns the ids of the draining endpoints of both tracks."""
+        endpoints = (endpoint for track in Track for endpoint in self.endpoints[track].values())
+        return frozenset(endpoint.id for endpoint in endpoints if endpoint.state is EndpointState.DRAINING)
+
     def split_weight(self) -> int:
         """Returns the percentage of new visitors that get the canary now; 0 while there is no split."""
         both = self.ready(Track.STABLE) and self.serves(Track.CANARY)
@@ -104,7 +116,7 @@ def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
 
 
 def observe(
-    known: Endpoints, records: Iterable[InstanceRecord], aborted: frozenset[str], health: str | None, now: datetime
+    known: Endpoints, records: Iterable[InstanceRecord], aborted: Set[str], health: str | None, now: datetime
 ) -> Endpoints:
     """Returns the track's `known` endpoints, updated by the registry's `records`.
 
@@ -138,7 +150,7 @@ def _endpoint_state(state: InstanceState, known: Endpoint | None) -> EndpointSta
     return None
 
 
-def drain_aborted(endpoints: Endpoints, aborted: frozenset[str], known: Endpoints, now: datetime) -> Endpoints:
+def drain_aborted(endpoints: Endpoints, aborted: Set[str], known: Endpoints, now: datetime) -> Endpoints:
     """Sets endpoints of aborted releases to draining. Drops those that are not in `known`: they had left the route."""
     result: Endpoints = {}
     for key, endpoint in endpoints.items():
@@ -169,16 +181,11 @@ def without_drained(
     return {key: endpoint for key, endpoint in endpoints.items() if stays(endpoint)}
 
 
-def without_replaced(endpoints: Endpoints, claimed: frozenset[str]) -> Endpoints:
+def without_replaced(endpoints: Endpoints, claimed: Callable[[str], bool]) -> Endpoints:
     """Returns the endpoints without those that have no registry entry and whose address now belongs to another ready
     instance (`claimed`): Envoy would lead their visitors to the wrong app.
     """
-    return {key: item for key, item in endpoints.items() if item.recorded or item.address not in claimed}
-
-
-def owner_of(routes: Iterable[Route], host: str) -> str | None:
-    """Returns the app that has the host name `host`, or None."""
-    return next((route.app for route in routes if host in route.hosts), None)
+    return {key: item for key, item in endpoints.items() if item.recorded or not claimed(item.address)}
 
 
 def instance_route(endpoint: Endpoint | None) -> RouteState:

@@ -222,6 +222,23 @@ async def test_a_host_belongs_to_the_app_that_claimed_it_first(stack: Stack, htt
     assert (await http.get("/", headers={"host": "www.example.com"})).text == "first"
 
 
+async def test_an_app_whose_name_begins_like_anothers_is_confirmed_for_itself(
+    stack: Stack, http: httpx.AsyncClient
+) -> None:
+    await stack.put(stack.app("first"))
+    await stack.sync()
+    await stack.put(stack.app("second"), release="notes-2-r1", of="notes-2")
+    result = await stack.sync("notes-2")
+    assert result["instances"] == {"notes-2-r1-second": {"route": "routable", "active": 0}}
+    assert (await http.get("/", headers={"host": "notes-2.localhost"})).text == "second"
+    assert (await http.get("/", headers={"host": "notes.localhost"})).text == "first"
+    figures = (await stack.api.get("/traffic")).json()["items"]
+    assert [(item["app"], item["tracks"]["stable"]["release"]) for item in figures] == [
+        ("notes", "notes-r1"),
+        ("notes-2", "notes-2-r1"),
+    ]
+
+
 async def test_a_changed_health_path_loses_no_request(stack: Stack, http: httpx.AsyncClient) -> None:
     old, new = stack.app("old", health="/up"), stack.app("new", health="/healthz")
     await stack.put(old)

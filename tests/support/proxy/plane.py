@@ -53,7 +53,7 @@ class Plane:
         self.asked = Counter[str]()  # requests to Envoy's admin interface by path
         self.envoy_is_away = False
         self.deployer: dict[str, tuple[int, Any]] = {}
-        Snapshot(envoy_folder(self.settings)).write({route.app: route for route in routes})
+        Snapshot(envoy_folder(self.settings)).write(routes)
         self.start()
 
     def start(self) -> None:

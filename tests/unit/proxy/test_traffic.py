@@ -95,3 +95,41 @@ def test_latency_of_the_canary_is_that_of_the_split_but_for_windows_with_failove
     assert seen(9, 16, retries=1, healthy=False) == [4, 5]
     histogram = counts.view(ROUTE).tracks[Track.CANARY].latency
     assert (histogram.le_ms, histogram.counts) == ([1.0, 5.0, None], [5, 5, 5])
+
+
+SHOP = route(endpoint("shop-r1-1", port=20005), app="shop")
+
+
+def of_one(app: str, track: str, port: int, answered: int) -> Clusters:
+    """A reading of one app alone."""
+    hosts = (Host(f"{app}/{track}", f"127.0.0.1:{port}", True, 0, answered, 0),)
+    return Clusters(frozenset({f"{app}/stable", f"{app}/canary", f"{app}/split"}), hosts, of_all_apps=False)
+
+
+def of_all(shop: int, stable: int) -> Clusters:
+    hosts = (*clusters(stable, 0).hosts, *of_one("shop", "stable", 20005, shop).hosts)
+    return Clusters(frozenset({"notes/stable", "notes/canary", "notes/split", "shop/stable"}), hosts)
+
+
+def test_a_reading_of_one_app_counts_that_app_and_no_request_twice() -> None:
+    counts = new_counts()
+    counts.add_requests([ROUTE, SHOP], of_all(shop=10, stable=20))
+    counts.add_requests([SHOP], of_one("shop", "stable", 20005, 13))
+    counts.add_requests([ROUTE, SHOP], of_all(shop=14, stable=25))
+    assert (figures(counts, SHOP)[0], figures(counts)[0]) == ((4, 0), (5, 0))
+
+
+def test_a_reading_of_one_app_before_any_other_is_a_baseline_for_that_app_alone() -> None:
+    counts = new_counts()
+    counts.add_requests([SHOP], of_one("shop", "stable", 20005, 10))
+    counts.add_requests([ROUTE, SHOP], of_all(shop=11, stable=20))
+    assert (figures(counts, SHOP)[0], figures(counts)[0]) == ((1, 0), (0, 0))
+    counts.add_requests([ROUTE, SHOP], of_all(shop=11, stable=21))
+    assert figures(counts)[0] == (1, 0)
+
+
+def test_an_app_that_is_new_since_the_last_reading_counts_from_zero() -> None:
+    counts = new_counts()
+    counts.add_requests([ROUTE], clusters(20, 0))
+    counts.add_requests([SHOP], of_one("shop", "stable", 20005, 3))
+    assert figures(counts, SHOP)[0] == (3, 0)

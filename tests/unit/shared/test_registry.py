@@ -1,5 +1,6 @@
 """The registry in Redis: who is there, and the instances of each app."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -76,3 +77,53 @@ async def test_readers_scan_no_keys(redis: Redis) -> None:
 
     after = await redis.info("commandstats")
     assert after.get("cmdstat_scan") == before.get("cmdstat_scan")
+
+
+async def test_a_reader_learns_whose_instances_changed_since_it_looked(redis: Redis) -> None:
+    registry = Registry(redis)
+    await registry.put_instance("notes", Track.STABLE, instance("notes-r1-1"))
+    everything, position = await registry.changed_apps("")
+    assert everything is None
+    assert await registry.changed_apps(position) == (frozenset(), position)
+
+    await registry.delete_instance("notes", Track.STABLE, "notes-r1-1")
+    await registry.put_instance("other", Track.CANARY, instance("other-r1-1"))
+    changed, later = await registry.changed_apps(position)
+
+    assert changed == frozenset({"notes", "other"})
+    assert await registry.changed_apps(later) == (frozenset(), later)
+
+
+@pytest.mark.parametrize("loss", ["all data", "the oldest changes"])
+async def test_a_reader_whose_position_is_gone_has_to_read_all_and_then_follows_again(redis: Redis, loss: str) -> None:
+    registry = Registry(redis)
+    _, position = await registry.changed_apps("")
+    await registry.put_instance("notes", Track.STABLE, instance("notes-r1-1"))
+    if loss == "all data":
+        await redis.flushdb()
+    else:
+        await redis.xtrim("registry:changes", maxlen=1, approximate=False)
+
+    changed, position = await registry.changed_apps(position)
+    assert changed is None
+    await registry.put_instance("other", Track.STABLE, instance("other-r1-1"))
+
+    assert (await registry.changed_apps(position))[0] == frozenset({"other"})
+
+
+async def test_the_changes_that_are_kept_are_bounded(redis: Redis) -> None:
+    await redis.xtrim("registry:changes", maxlen=0, approximate=False)
+    registry = Registry(redis)
+    for _ in range(3):
+        async with asyncio.TaskGroup() as writers:
+            for _ in range(500):
+                writers.create_task(registry.delete_instance("notes", Track.STABLE, "notes-r1-1"))
+
+    assert await redis.xlen("registry:changes") < 1200
+
+
+async def test_the_instances_of_an_app_are_by_track(redis: Redis) -> None:
+    registry = Registry(redis)
+    await registry.put_instance("notes", Track.CANARY, instance("notes-r2-1"))
+
+    assert await registry.instances_of("notes") == {Track.STABLE: [], Track.CANARY: [instance("notes-r2-1")]}

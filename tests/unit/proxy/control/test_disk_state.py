@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,12 @@ from tests.support.proxy.routes import endpoint, route
 
 
 def test_routes_come_back_as_they_were(tmp_path: Path) -> None:
-    routes = {"notes": route(endpoint("notes-r1-1"), rollout="notes-r2")}
-    Snapshot(tmp_path).write(routes)
-    assert Snapshot(tmp_path).read() == routes
+    notes, shop = route(endpoint("notes-r1-1"), rollout="notes-r2"), route(app="shop")
+    snapshot = Snapshot(tmp_path)
+    snapshot.write([notes, shop])
+    changed = shop.model_copy(update={"weight": 5})
+    snapshot.write([changed])
+    assert Snapshot(tmp_path).read() == {"notes": notes, "shop": changed}
 
 
 @pytest.mark.parametrize("content", [None, "", '{"notes": {"app":'])
@@ -17,6 +21,38 @@ def test_no_readable_snapshot_is_not_an_empty_one(tmp_path: Path, content: str |
     if content is not None:
         (tmp_path / "state.json").write_text(content)
     assert Snapshot(tmp_path).read() is None
+
+
+def test_the_one_file_of_an_earlier_version_is_read_until_each_route_has_its_own(tmp_path: Path) -> None:
+    notes, shop = route(endpoint("notes-r1-1")), route(app="shop")
+    texts = {each.app: each.model_dump(mode="json") for each in (notes, shop)}
+    (tmp_path / "state.json").write_text(json.dumps(texts))
+    (tmp_path / ".routes").mkdir()  # a start that was cut off
+    (tmp_path / ".routes" / "notes.json").write_text("{")
+
+    snapshot = Snapshot(tmp_path)
+    assert snapshot.read() == {"notes": notes, "shop": shop}
+    snapshot.write([notes, shop])
+
+    assert sorted(path.name for path in tmp_path.rglob("*.json")) == ["notes.json", "shop.json"]
+    assert Snapshot(tmp_path).read() == {"notes": notes, "shop": shop}
+
+
+def test_a_platform_without_apps_is_known_to_have_none(tmp_path: Path) -> None:
+    Snapshot(tmp_path).write([])
+    assert Snapshot(tmp_path).read() == {}
+
+
+def test_a_route_that_cannot_be_read_is_replaced_with_all_others_by_what_redis_has(tmp_path: Path) -> None:
+    notes, shop = route(endpoint("notes-r1-1")), route(app="shop")
+    Snapshot(tmp_path).write([notes, shop])
+    (tmp_path / "routes" / "notes.json").write_text('{"app": "no')
+
+    snapshot = Snapshot(tmp_path)
+    assert snapshot.read() is None
+    snapshot.write([shop])
+
+    assert Snapshot(tmp_path).read() == {"shop": shop}
 
 
 def test_aborted_releases_add_up(tmp_path: Path) -> None:

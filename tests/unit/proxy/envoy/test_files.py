@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from services.proxy.envoy.admin import files_of, version_stat
-from services.proxy.envoy.files import EnvoyFiles, configuration, envoy_folder, prepare
+from services.proxy.envoy.configuration import Configuration, in_writing_order
+from services.proxy.envoy.files import EnvoyFiles, envoy_folder, prepare
 from services.proxy.routes.route import EndpointState, Route
 from shared.config import SharedSettings
 from tests.support.proxy.routes import endpoint, route
@@ -14,8 +15,15 @@ CANARY = (endpoint("notes-r2-1", port=20001),)
 SPLIT = route(endpoint("notes-r1-1"), canary=CANARY, rollout="notes-r2")
 
 
+def configuration(given: list[Route]) -> dict[str, Any]:
+    """File name → document, of all files."""
+    made = Configuration(Path("/envoy"))
+    names = {name for each in given for name in made.put(each)}
+    return {name: json.loads(made.document(name)[1]) for name in in_writing_order(names)}
+
+
 def routes_of(given: list[Route], listener: str = "public") -> dict[str, list[Any]]:
-    document = configuration(given, Path("/envoy"))[f"rds-{listener}.json"]
+    document = configuration(given)[f"rds-{listener}.json"]
     return {host["name"]: host["routes"] for host in document["resources"][0]["virtual_hosts"]}
 
 
@@ -53,14 +61,14 @@ def test_only_what_differs_is_written_over_restarts_as_well(tmp_path: Path) -> N
     assert EnvoyFiles(folder).write([lighter]) == ["rds-public.json"]
 
 
-def test_what_is_named_by_others_is_written_first(tmp_path: Path) -> None:
-    names = list(configuration([SPLIT], tmp_path))
+def test_what_is_named_by_others_is_written_first() -> None:
+    names = list(configuration([SPLIT]))
     assert names.index("eds/notes.canary.json") < names.index("cds.json") < names.index("rds-public.json")
     assert set(names) == set(files_of("notes"))
 
 
-def test_every_file_has_its_version_in_envoys_statistics(tmp_path: Path) -> None:
-    assert {name: version_stat(name) for name in configuration([SPLIT], tmp_path)} == {
+def test_every_file_has_its_version_in_envoys_statistics() -> None:
+    assert {name: version_stat(name) for name in configuration([SPLIT])} == {
         "eds/notes.stable.json": "cluster.notes/stable.version_text",
         "eds/notes.canary.json": "cluster.notes/canary.version_text",
         "cds.json": "cluster_manager.cds.version_text",
@@ -70,9 +78,9 @@ def test_every_file_has_its_version_in_envoys_statistics(tmp_path: Path) -> None
     }
 
 
-def test_the_clusters_of_an_app_do_not_change_with_its_releases(tmp_path: Path) -> None:
+def test_the_clusters_of_an_app_do_not_change_with_its_releases() -> None:
     other = route(endpoint("notes-r5-1", port=20009))
-    versions = {configuration([given], tmp_path)["cds.json"]["version_info"] for given in (SPLIT, other)}
+    versions = {configuration([given])["cds.json"]["version_info"] for given in (SPLIT, other)}
     assert len(versions) == 1
 
 

@@ -6,7 +6,6 @@ from services.proxy.routes.route import (
     EndpointState,
     instance_route,
     observe,
-    owner_of,
     without_drained,
     without_replaced,
 )
@@ -93,8 +92,8 @@ def test_what_envoy_was_not_told_to_drain_stays() -> None:
 
 def test_a_lost_entry_whose_address_another_has_is_left_out() -> None:
     known = observe({"notes-r1-1": endpoint("notes-r1-1")}, [], NOBODY, None, NOW)
-    assert without_replaced(known, frozenset({"127.0.0.1:20001"})) == known
-    assert without_replaced(known, frozenset({"127.0.0.1:20000"})) == {}
+    assert without_replaced(known, {"127.0.0.1:20001"}.__contains__) == known
+    assert without_replaced(known, {"127.0.0.1:20000"}.__contains__) == {}
 
 
 @pytest.mark.parametrize(
@@ -121,12 +120,6 @@ def test_the_health_path_is_that_of_the_newest_ready_release() -> None:
     new = endpoint("notes-r10-1").model_copy(update={"health": "/healthz"})
     assert route(old, new).health_of(Track.STABLE) == "/healthz"
     assert route(old, new.model_copy(update={"state": DRAINING})).health_of(Track.STABLE) == "/up"
-
-
-def test_hosts_have_one_owner() -> None:
-    routes = [route(app="notes"), route(app="shop")]
-    assert owner_of(routes, "shop.localhost") == "shop"
-    assert owner_of(routes, "other.localhost") is None
 
 
 def test_an_unhealthy_instance_counts_as_absent() -> None:

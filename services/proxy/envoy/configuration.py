@@ -1,0 +1,62 @@
+"""Makes the content of Envoy's files from the apps' routes, as JSON text. Pure."""
+
+import hashlib
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from services.proxy.envoy.bootstrap import CDS_FILE
+from services.proxy.envoy.clusters import Json, clusters, eds_file, endpoints
+from services.proxy.envoy.routes import LISTENERS, NO_CATCH_ALL, rds_file, route_configuration, virtual_host
+from services.proxy.routes.route import Route
+from shared.models import Track
+
+RDS_FILES = {rds_file(listener): listener for listener in LISTENERS}
+SHARED_FILES = (CDS_FILE, *RDS_FILES)
+
+
+class Configuration:
+    """Holds Envoy's discovery responses, put together from a part for each app: a change of one app renders that app
+    alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is the folder of Envoy's files."""
+        self._folder = folder
+        self._parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._has_catch_all = False
+
+    def put(self, route: Route) -> set[str]:
+        """Replaces the app's part and returns the names of the files that have changed by it."""
+        self._has_catch_all |= route.catch_all and route.clusters
+        changed = {name: part for name, part in self._render(route).items() if self._parts[name].get(route.app) != part}
+        for name, part in changed.items():
+            self._parts[name][route.app] = part
+        return set(changed)
+
+    def document(self, name: str) -> tuple[str, str]:
+        """Returns the file's version, which is a hash of its content, and its text."""
+        parts = [part for _, part in sorted(self._parts[name].items()) if part]
+        if name in RDS_FILES:
+            hosts = parts if self._has_catch_all else [*parts, _text(NO_CATCH_ALL)]
+            head = _text(route_configuration(RDS_FILES[name])).removesuffix("}")
+            parts = [f'{head},"virtual_hosts":[\n' + ",\n".join(hosts) + "\n]}"]
+        resources = ",\n".join(parts)
+        version = hashlib.sha256(resources.encode()).hexdigest()[:12]
+        return version, f'{{"version_info":"{version}","resources":[\n{resources}\n]}}\n'
+
+    def _render(self, route: Route) -> dict[str, str]:
+        resources = {eds_file(route.app, track): endpoints(route, track) for track in Track}
+        resources[CDS_FILE] = clusters(route, self._folder)
+        for name, listener in RDS_FILES.items():  # Envoy refuses a file that names clusters which it has not loaded
+            resources[name] = [virtual_host(listener, route)] if route.clusters else []
+        return {name: ",\n".join(map(_text, found)) for name, found in resources.items()}
+
+
+def in_writing_order(names: set[str]) -> list[str]:
+    """Sorts names of files: a file stands before those that refer to its content."""
+    return [*sorted(names - set(SHARED_FILES)), *(name for name in SHARED_FILES if name in names)]
+
+
+def _text(resource: Json) -> str:
+    return json.dumps(resource, separators=(",", ":"))
