@@ -1,6 +1,7 @@
 """Exports and imports sets of flags in flagd's file format. An import is applied completely or not at all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from services.flags.change import FlagId, Flags, Wanted
 from services.flags.flag import Definition, Flag, FlagKey
+from services.flags.slices import sliced
 from services.flags.validation import faults
 from shared.errors import Problem
 from shared.models import Environment
@@ -18,13 +20,15 @@ Mode = Literal["merge", "replace"]
 KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
 
 
-def flagd_file(flags: Sequence[Flag]) -> dict[str, Any]:
-    """Returns one environment's flags as the content of a flagd file."""
-    definitions = {
-        flag.key: flag.definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        for flag in sorted(flags, key=lambda flag: flag.key)
-    }
-    return {"$schema": SCHEMA, "flags": definitions}
+async def flagd_file(flags: Sequence[Flag]) -> AsyncIterator[str]:
+    """Yields one environment's flags, in this order, as the text of a flagd file."""
+    yield f'{{"$schema":{json.dumps(SCHEMA)},"flags":{{'
+    separator = ""
+    async for part in sliced(flags):
+        texts = ((flag.key, flag.definition.model_dump_json(by_alias=True, exclude_defaults=True)) for flag in part)
+        yield separator + ",".join(f'"{key}":{text}' for key, text in texts)
+        separator = ","
+    yield "}}"
 
 
 @dataclass

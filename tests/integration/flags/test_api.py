@@ -123,10 +123,10 @@ class FailingStore(FlagStore):
 
     away = False
 
-    async def version(self) -> int:
+    async def since(self, *args: Any) -> Any:
         if self.away:
             raise RedisError("away")
-        return await super().version()
+        return await super().since(*args)
 
     async def change(self, *args: Any, **kwargs: Any) -> Any:
         if self.away:
