@@ -1,5 +1,6 @@
 """Evaluates flags by flagd's reference evaluator (`openfeature-flagd-core`)."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import FlagNotFoundError, OpenFeatureError
 from openfeature.flag_evaluation import FlagResolutionDetails
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 from services.flags.flag import Flag
 
@@ -50,7 +52,7 @@ class Evaluation:
 
 def as_json(body: Any) -> str:
     """Returns a body as compact JSON."""
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return to_json(body).decode()
 
 
 def evaluation_context(context: Mapping[str, Any]) -> EvaluationContext:
@@ -79,19 +81,18 @@ class FlagEvaluator:
         core = FlagdCore()
         core.set_flags(f'{{"flags":{{{json.dumps(flag.key)}:{definition}}}}}')  # as text: a dict would be changed
         self._resolve = _resolver(core, flag)
-        self.constant = self._constant()
+        self._result: Evaluation | None = None
+        self.constant: str | None = None
         """OFREP's body as JSON if it is the same for every context, else None."""
-
-    def _constant(self) -> str | None:
-        if self.flag.definition.targeting and self.flag.definition.state == "ENABLED":
-            return None
-        try:
-            return as_json(self.evaluate(EvaluationContext()).body())
-        except EvaluationError:
-            return None
+        if not flag.definition.targeting or flag.definition.state == "DISABLED":
+            with contextlib.suppress(EvaluationError):
+                self._result = self.evaluate(EvaluationContext())
+                self.constant = as_json(self._result.body())
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
         """Evaluates the flag. Raises EvaluationError if its targeting rule fails on the context."""
+        if self._result:
+            return self._result
         key = self.flag.key
         try:
             result = self._resolve(key, context)

@@ -35,9 +35,14 @@ def build_app(settings: Settings) -> FastAPI:
     """Builds the service with all its dependencies; nothing runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     app_user = RedisAppUser(redis, derived_secret(settings.platform_token(), "redis:app"))
-    user_loop = Loop("app user", app_user.ensure, every_s=APP_USER_S)
+    user_loop = Loop("app user", app_user.keep, every_s=APP_USER_S)
+
+    def on_mirrors() -> None:
+        app_user.mirrors_changed()
+        user_loop.wake()  # a new mirror is readable at once
+
     store = FlagStore(redis)
-    cache = FlagCache(store, now, on_mirrors=user_loop.wake)  # a new mirror is readable at once
+    cache = FlagCache(store, now, on_mirrors)
 
     @contextlib.asynccontextmanager
     async def stores() -> AsyncIterator[FlagStore]:

@@ -401,3 +401,25 @@ async def test_a_named_mirror_is_readable_from_the_next_look_on(
     await user.ensure()
     with pytest.raises(NoPermissionError):
         await app_client.get("featureFlag")
+
+
+async def test_the_rights_are_given_anew_only_if_mirrors_changed_or_the_user_is_gone(
+    store: FlagStore, redis: Redis
+) -> None:
+    async def given() -> int:
+        statistics: Any = await redis.info("commandstats")
+        return int(statistics.get("cmdstat_acl|setuser", {}).get("calls", 0))
+
+    user = RedisAppUser(redis, "secret")
+    before = await given()
+    for _ in range(3):
+        await user.keep()
+    assert await given() == before + 1
+    user.mirrors_changed()
+    await user.keep()
+    await redis.acl_deluser("app")
+    await user.keep()
+    await user.keep()
+    assert await given() == before + 3
+    assert await redis.acl_getuser("app")
+    await redis.acl_deluser("app")
