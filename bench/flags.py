@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
+from shared.events import STREAM
 from shared.models import Environment
 from shared.security.auth import derived_secret
 from shared.store import connect
@@ -176,6 +177,7 @@ def among_many(stack: LocalStack, count: int) -> FlagCosts:
             api.post("/import", json=body, params=params, timeout=IMPORT_S).raise_for_status()
             import_s = time.perf_counter() - began
             time.sleep(SETTLE_S)
+        asyncio.run(_events_are_read(stack))
         with evaluated(stack) as at_rest:
             time.sleep(SETTLE_S)
         service = psutil.Process(stack.pid("flags"))
@@ -200,6 +202,19 @@ def among_many(stack: LocalStack, count: int) -> FlagCosts:
         import_late_ms=max(while_imported),
         page_kb=len(page.content) / 1000,
     )
+
+
+async def _events_are_read(stack: LocalStack) -> None:
+    """Waits until the other services have read the events of an import, one for each flag."""
+    deadline = time.monotonic() + IMPORT_S
+    async with connect(stack.settings.redis_connection_url()) as database:
+        while True:
+            groups: Any = await database.xinfo_groups(STREAM)
+            if not any(group["lag"] or group["pending"] for group in groups):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the events of an import have not been read within {IMPORT_S:.0f} s: {groups}")
+            await asyncio.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ class FlagCache:
             sets = {each: FlagSet() for each in Environment}
             async for flags in self._store.scan():
                 _apply(sets, await self._evaluators(flags))
-                _keep_out_of_collections()
+                gc.freeze()  # a garbage collection that looks through all flags would hold up every request, by 0.4 s
             delta = await self._store.since(position)
             if delta is not None:
                 break
@@ -190,14 +190,6 @@ class FlagCache:
 
 def marked_stale(evaluation: Evaluation) -> Evaluation:
     return replace(evaluation, metadata={**evaluation.metadata, "stale": True})
-
-
-def _keep_out_of_collections() -> None:
-    """Takes the objects that are there now out of garbage collections: to look through all flags, of which there may be
-    thousands, would hold up every request for 0.4 s. They are still freed when their last reference goes.
-    """
-    gc.collect(1)
-    gc.freeze()
 
 
 def _apply(sets: Sets, changed: Evaluators) -> None:

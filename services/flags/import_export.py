@@ -15,6 +15,7 @@ from shared.errors import Problem
 from shared.models import Environment
 
 SCHEMA = "https://flagd.dev/schema/v0/flags.json"
+MAX_NESTED = 100  # parts of a rule, one within the other; more than a valid rule has
 MAX_PARTS = 20_000  # of one flag's rules with its evaluators put in; a flag of 64 KiB has fewer
 Mode = Literal["merge", "replace"]
 KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
@@ -43,7 +44,7 @@ class Parsed:
     """Pairs of the path in the file and the fault there."""
 
 
-def parse(document: Mapping[str, JsonValue], environment: Environment) -> Parsed:
+def parse(document: Mapping[str, Any], environment: Environment) -> Parsed:
     """Parses a flagd file for `environment`, or `{"environments": {<environment>: <flagd file>}}` for several.
 
     As flagd does, it replaces each `$ref` by the named entry of `$evaluators`, and merges the file's `metadata` into
@@ -127,21 +128,23 @@ class _Reader:
         self.faults += [(f"{self._path}.{path}", detail) for path, detail in faults(definition)]
         return definition
 
-    def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = ()) -> JsonValue:
+    def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = (), depth: int = 0) -> JsonValue:
         """Returns the rule with its `$ref`s replaced; `within` names the evaluators around it. Raises _NoEnd."""
+        if depth > MAX_NESTED:
+            raise _NoEnd(f"nested deeper than {MAX_NESTED}; split it")
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise _NoEnd("too large once its evaluators are inserted; use fewer references")
         if isinstance(rule, list):
-            return [self._with_evaluators(part, within) for part in rule]
+            return [self._with_evaluators(part, within, depth + 1) for part in rule]
         if not isinstance(rule, dict):
             return rule
         name = rule.get("$ref")
         if len(rule) == 1 and isinstance(name, str) and name in self._evaluators:
             if name in within:
                 raise _NoEnd(f"the evaluator {name} refers to itself; break the circle")
-            return self._with_evaluators(self._evaluators[name], (*within, name))
-        return {operator: self._with_evaluators(part, within) for operator, part in rule.items()}
+            return self._with_evaluators(self._evaluators[name], (*within, name), depth)
+        return {operator: self._with_evaluators(part, within, depth + 1) for operator, part in rule.items()}
 
 
 def _location(loc: tuple[int | str, ...]) -> tuple[str, ...]:
