@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Literal
@@ -39,12 +38,12 @@ class ImportView(View):
 
 
 class Importer:
-    """Imports one file at a time, in a thread of its own with an event loop of its own: evaluations go on meanwhile."""
+    """Imports one file at a time, in a thread with an event loop of its own: evaluations go on meanwhile."""
 
     def __init__(self, stores: Stores) -> None:
         """`stores` opens the flags' store with a connection of its own."""
         self._stores = stores
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="import")
+        self._turn = asyncio.Lock()
 
     async def run(
         self, file: Mapping[str, Any], environment: Environment, *, mode: Mode, dry_run: bool, actor: str, at: datetime
@@ -57,7 +56,8 @@ class Importer:
             with _no_collections():
                 return asyncio.run(self._import(file, environment, mode, dry_run, actor, at))
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        async with self._turn:
+            return await asyncio.to_thread(run)
 
     async def _import(
         self, file: Mapping[str, Any], environment: Environment, mode: Mode, dry_run: bool, actor: str, at: datetime

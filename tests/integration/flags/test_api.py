@@ -53,6 +53,26 @@ async def test_a_flag_from_its_making_to_its_end(http: httpx.AsyncClient, redis:
     assert (await http.get("/flags/never/history")).status_code == 404
 
 
+async def test_the_list_has_pages_of_the_flags_last_changed_first(http: httpx.AsyncClient) -> None:
+    flags = {f"k{number:03}": SWITCH for number in range(205)}  # imported: all changed at one time
+    assert (await http.post("/import", json={"flags": flags})).status_code == 200
+    await http.patch("/flags/k100", json={"defaultVariant": "off"})
+    whole = (await http.get("/flags")).json()
+    assert (len(whole["items"]), whole["items"][0]["key"]) == (200, "k100")
+    seen: list[str] = []
+    cursor = None
+    while cursor is not None or not seen:
+        page = (await http.get("/flags", params={"limit": 100} | ({"cursor": cursor} if cursor else {}))).json()
+        seen += [flag["key"] for flag in page["items"]]
+        cursor = page["next"]
+    assert seen == ["k100", *(key for key in sorted(flags, reverse=True) if key != "k100")]
+    assert [item["key"] for item in whole["items"]] == seen[:200]
+    rest = (await http.get("/flags", params={"cursor": whole["next"]})).json()
+    assert ([item["key"] for item in rest["items"]], rest["next"]) == (seen[200:], None)
+    for params in ({"cursor": "x"}, {"cursor": "1"}, {"limit": 0}, {"limit": 201}):
+        assert (await http.get("/flags", params=params)).status_code == 422
+
+
 async def test_environments_are_apart(http: httpx.AsyncClient) -> None:
     await http.put("/flags/k", json=SWITCH, params={"environment": "canary"})
     assert (await http.get("/flags/k")).status_code == 404

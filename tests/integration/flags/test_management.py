@@ -1,5 +1,6 @@
 """Two people at one flag, and all flags out and in, over HTTP."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -165,6 +166,29 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(http: httpx.
     }
     assert [flag["key"] for flag in (await http.get("/flags", params=CANARY)).json()["items"]] == ["both", "old"]
     assert (await http.get("/flags/old/history")).json()["items"][0]["after"] is None
+
+
+async def test_flags_are_evaluated_while_many_are_imported(http: httpx.AsyncClient) -> None:
+    await http.put("/flags/k", json=SWITCH)
+    flags = {f"k{number}": SWITCH for number in range(1000)}
+    importing = asyncio.create_task(http.post("/import", json={"flags": flags}))
+    answered = 0
+    while not importing.done():
+        await asyncio.sleep(0)
+        assert (await evaluate(http))["value"] is True
+        answered += 1
+    assert (await importing).status_code == 200
+    assert answered > 5
+    assert (await evaluate(http, "k999"))["value"] is True
+
+
+async def test_a_rule_nested_without_end_is_a_fault_of_the_file(http: httpx.AsyncClient) -> None:
+    rule: dict[str, Any] = {"var": "x"}
+    for _ in range(200):
+        rule = {"!": [rule]}
+    answer = await http.post("/import", json={"flags": {"k": SWITCH | {"targeting": rule}}})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"].startswith("flags.k.targeting")
 
 
 async def test_half_a_surrogate_pair_is_refused(http: httpx.AsyncClient) -> None:
