@@ -86,7 +86,7 @@ class FlagStore:
             read = sorted(changed)
 
     async def scan(self) -> AsyncIterator[Mapping[FlagId, str]]:
-        """Yields all flags as JSON, about 50 at a time. A flag that is written meanwhile may be missing or old: apply
+        """Yields all flags as JSON, about 25 at a time. A flag that is written meanwhile may be missing or old: apply
         what changed `since` the position before the first slice.
         """
         for environment in Environment:
