@@ -196,24 +196,42 @@ async def test_what_changed_is_told_flag_by_flag(store: FlagStore, other: FlagSt
     assert await keys_since(other, delta.position) == []
 
 
-async def test_a_write_is_told_whole_or_not_at_all(redis: Redis) -> None:
+class Interrupted(Redis):
+    """A client in whose transactions others write: `write` is called before each but the first."""
+
+    write: Any = None
+    transactions = 0
+
+    def pipeline(self, *args: Any, **kwargs: Any) -> Any:
+        self.transactions += 1
+        if self.write and self.transactions > 1:
+            self.write(self.transactions)
+        return super().pipeline(*args, **kwargs)
+
+
+async def test_what_is_written_while_changes_are_read_is_told_whole(redis: Redis, database: Any) -> None:
+    texts = {
+        each: Flag(key="b", environment=each, definition=switch(), updated_at=AT).model_dump_json() for each in BOTH
+    }
+
+    def write(transaction: int) -> None:
+        if transaction == 2:
+            for each, text in texts.items():
+                database.hset(f"flags:flag:{each}", "b", text)
+            version = database.incr("flags:version")
+            database.xadd("flags:changes", {"version": version, "flags": "production:b canary:b"})
+
     store = FlagStore(redis)
     seen = await store.position()
     await put(store, "a", switch(), (PRODUCTION,))
-
-    async def write_more() -> None:
-        for number in range(50):
-            both = {FlagId(each, "b"): switch(metadata={"number": number}) for each in BOTH}
-            await store.change(["b"], lambda flags, both=both: both, actor="ann", at=AT)  # type: ignore[misc]
-
-    writing = asyncio.create_task(write_more())
-    while not writing.done():
-        delta = await store.since(seen)
-        assert delta is not None
-        texts = [text for flag_id, text in delta.flags.items() if flag_id.key == "b" and text]
-        assert len({str(Flag.model_validate_json(text).definition.metadata) for text in texts}) <= 1
-        assert len(texts) in (0, 2)
-    await writing
+    interrupted = Interrupted(connection_pool=redis.connection_pool)
+    interrupted.write = write
+    delta = await FlagStore(interrupted).since(seen)
+    assert delta is not None
+    assert delta.position == await store.position()
+    assert {flag_id: text for flag_id, text in delta.flags.items() if flag_id.key == "b"} == {
+        FlagId(each, "b"): text for each, text in texts.items()
+    }
 
 
 async def test_where_the_store_cannot_tell_what_changed_it_says_so(store: FlagStore, redis: Redis) -> None:
@@ -303,6 +321,20 @@ async def test_mirrors_and_event_come_with_the_change(store: FlagStore, redis: R
     events = await stored_events(redis)
     assert [(event.type, event.app, event.id) for event in events] == [("flag.changed", "", "k")] * 5
     assert events[-1].reason == "flag k was deleted in canary by ann"
+
+
+async def test_a_switch_reads_and_writes_only_its_own_mirror(store: FlagStore, redis: Redis) -> None:
+    async def calls() -> dict[str, int]:
+        statistics: Any = await redis.info("commandstats")
+        return {name: statistics.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hset", "hdel", "hgetall")}
+
+    many = {FlagId(PRODUCTION, f"k{number}"): switch(metadata={"mirror": f"m{number}"}) for number in range(50)}
+    await store.change(None, lambda flags: many, actor="ann", at=AT)
+    before = await calls()
+    await put(store, "k7", switch("off", metadata={"mirror": "m7"}), (PRODUCTION,))
+    after = await calls()
+    assert {name: after[name] - before[name] for name in after} == {"hset": 1, "hdel": 0, "hgetall": 0}
+    assert await redis.hlen("flags:mirror") == 50
 
 
 async def test_a_mirror_passes_from_one_flag_to_another_in_one_go(store: FlagStore, redis: Redis) -> None:
