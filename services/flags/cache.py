@@ -18,6 +18,7 @@ from shared.errors import Unavailable
 from shared.models import Environment
 from shared.store import RedisError
 
+UNREAD = "the flags have not been read from Redis yet"
 RELOADS = 3
 POLL_S = 1.0  # longest delay of a change that is not in the stream of changes: another program's
 
@@ -161,8 +162,12 @@ class FlagCache:
     def snapshot(self, environment: Environment) -> FlagSnapshot:
         """Returns the state of the environment's flags. Raises Unavailable before the first refresh."""
         if not self._snapshots:
-            raise Unavailable("the flags have not been read from Redis yet; try again in a moment")
+            raise Unavailable(f"{UNREAD}; try again in a moment")
         return self._snapshots[environment]
+
+    async def unread(self) -> str | None:
+        """Returns that the flags have not been read yet, or None (a check for `create_app`)."""
+        return None if self._snapshots else UNREAD
 
     async def next_snapshot(self, environment: Environment, seen: str | None) -> FlagSnapshot | None:
         """Waits until the environment's etag is not `seen`, then returns the state; None after `close()`."""

@@ -29,6 +29,7 @@ from shared.web.app import configure_logging, create_app, serve
 
 APP_USER_S = 1.0
 LAST_USED_S = 10.0
+READ_S = 10.0  # to read some 20 000 flags on a busy machine
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -80,10 +81,11 @@ def assemble(
             ofrep_router(cache, last_used, token),
         ],
         loops=[
-            Loop("flags", cache.follow, every_s=0, stale_s=3.0),
+            Loop("flags", cache.follow, every_s=0, stale_s=READ_S),
             Loop("last evaluated", last_used.write, every_s=LAST_USED_S, stale_s=3 * LAST_USED_S),
             *loops,
         ],
+        checks={"flags": cache.unread},
         accepts=accepts_app_tokens(token),
         resources=resources,
         at_end=cache.close,

@@ -161,7 +161,9 @@ async def test_without_redis_evaluation_goes_on_and_writes_say_so(redis: Redis) 
         early = await http.post("/ofrep/v1/evaluate/flags/k")
         assert (early.status_code, early.json()["errorCode"]) == (503, "GENERAL")
         assert (await http.get("/flags")).status_code == 503
+        assert (await http.get("/ready")).json()["problems"] == {"flags": "the flags have not been read from Redis yet"}
         await http.put("/flags/k", json=SWITCH)
+        assert (await http.get("/ready")).status_code == 200
         store.away = True
         with pytest.raises(RedisError):
             await cache.refresh()
