@@ -17,7 +17,7 @@ PACKAGES = sorted({path.parent for path in SOURCES if (path.parent / "__init__.p
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 MOST_LINES = 300
 MOST_FILES = 14
-FLAT = {"services/flags"}  # 22 small files about one thing
+FLAT = {"services/flags"}  # 25 small files about one thing
 SAME_IN_EVERY_SERVICE = {"Settings"}
 
 # Package of the outside → the parts of the tree that may import it. A folder stands for all that is below it.

@@ -27,6 +27,9 @@ EXAMPLE = {
 Where = Annotated[Environment | None, Query(description="One environment; without it, all.")]
 In = Annotated[Environment, Query(description="The environment to read.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
+ListCursor = Annotated[
+    str | None, Query(pattern=r"^\d{1,16}-[A-Za-z0-9_.-]{1,128}$", description="`next` of the previous page.")
+]
 Cursor = Annotated[str | None, Query(pattern=r"^\d{1,20}(-\d{1,20})?$", description="`next` of the previous page.")]
 Seen = Annotated[str | None, Query(max_length=64, description="Digest of a page: 204 if it is the same.")]
 
@@ -50,17 +53,21 @@ Condition = Annotated[Precondition, Depends(precondition)]
 def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPages) -> APIRouter:
     router = APIRouter(tags=["flags"])
 
-    def found(response: Response, key: str, where: Environment | None) -> FlagView:
-        view, response.headers["ETag"] = views.one(key, where)
+    async def found(response: Response, key: str, where: Environment | None) -> FlagView:
+        view, response.headers["ETag"] = await views.one(key, where)
         return view
 
     async def write(request: Request, key: str, decide: Decide) -> bool:
         return bool(await cache.change([key], decide, actor=actor(request.headers), at=now()))
 
-    @router.get("/flags", summary="All flags of one environment")
-    async def list_flags(environment: In = Environment.PRODUCTION) -> Page[FlagView]:
-        """Returns all flags of the environment, last changed first."""
-        return Page(items=views.all(environment))
+    @router.get("/flags", summary="Flags of one environment")
+    async def list_flags(
+        environment: In = Environment.PRODUCTION, limit: Limit = 200, cursor: ListCursor = None
+    ) -> Page[FlagView]:
+        """Returns flags of the environment, last changed first, at most 200 at a time. A flag that changes while a
+        client reads page after page moves to the first page.
+        """
+        return await views.page(environment, limit, cursor)
 
     @router.get("/flags/{key}", response_model=FlagView, summary="One flag")
     async def get_flag(
@@ -77,9 +84,9 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         """
         if wants_page(request.headers.get("accept")):
             changes = await store.history(key, limit=HISTORY_SHOWN, before=cursor)
-            return page_response(pages.flag(key, changes, cursor is None, seen, request.url.hostname))
-        view, _ = views.one(key, environment or Environment.PRODUCTION)
-        _, response.headers["ETag"] = views.one(key, environment)
+            return page_response(await pages.flag(key, changes, cursor is None, seen, request.url.hostname))
+        view, _ = await views.one(key, environment or Environment.PRODUCTION)
+        _, response.headers["ETag"] = await views.one(key, environment)
         return view
 
     @router.put("/flags/{key}", summary="Make or replace a flag")
@@ -95,7 +102,7 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         flagd's format. Returns the flag as it is in that environment, or in production.
         """
         await write(request, key, put(flag_ids(key, environment), body, condition))
-        return found(response, key, environment)
+        return await found(response, key, environment)
 
     @router.patch("/flags/{key}", summary="Change a flag")
     async def patch_flag(
@@ -110,13 +117,13 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         rule decides. `state: DISABLED` does not turn the flag off: each caller then uses its own default.
         """
         await write(request, key, patched(flag_ids(key, environment), body, condition))
-        return found(response, key, environment)
+        return await found(response, key, environment)
 
     @router.delete("/flags/{key}", summary="Delete a flag", status_code=204)
     async def delete_flag(request: Request, key: FlagKey, condition: Condition, environment: Where = None) -> Response:
         """Deletes the flag and the Redis keys that hold its value; its history stays."""
         if not await write(request, key, deleted(flag_ids(key, environment), condition)):
-            views.one(key, environment)
+            await views.one(key, environment)
         return Response(status_code=204)
 
     @router.get("/flags/{key}/history", summary="Who changed a flag, when, and what")

@@ -3,6 +3,7 @@
 import hashlib
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 
 from services.flags.store import MIRRORS
 
@@ -18,11 +19,34 @@ class RedisAppUser:
     def __init__(self, redis: Redis, password: str) -> None:
         self._redis = redis
         self._digest = hashlib.sha256(password.encode()).hexdigest()
+        self._has_rights = False
+
+    def mirrors_changed(self) -> None:
+        """Says that the next `keep` must give the user rights to other keys."""
+        self._has_rights = False
+
+    async def keep(self) -> None:
+        """Runs one step of the loop: gives the user its rights if mirrors changed, or if a restart of Redis lost the
+        user. Not every time: with thousands of mirrors it holds Redis up for a second and more.
+        """
+        if self._has_rights and await self._is_there():
+            return
+        self._has_rights = True  # before the mirrors are read: they may change meanwhile
+        try:
+            await self.ensure()
+        except RedisError:
+            self._has_rights = False
+            raise
+
+    async def _is_there(self) -> bool:
+        try:
+            await self._redis.acl_dryrun(self.NAME, "GET", "flag:")
+        except ResponseError:  # there is no such user
+            return False
+        return True
 
     async def ensure(self) -> None:
-        """Creates the user or corrects its rights. Idempotent; connections that are logged in stay open. A loop repeats
-        the call, because a restart of Redis loses the user.
-        """
+        """Creates the user or corrects its rights. Idempotent; connections that are logged in stay open."""
         mirrors = await self._redis.hkeys(MIRRORS)
         await self._redis.acl_setuser(
             self.NAME,

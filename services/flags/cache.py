@@ -2,47 +2,59 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from services.flags.change import Decide
-from services.flags.evaluation import Evaluation, FlagSet
-from services.flags.flag import Change
-from services.flags.store import FlagStore
+from services.flags.change import Decide, FlagId
+from services.flags.evaluation import Evaluation, EvaluationError, FlagEvaluator, evaluation_context
+from services.flags.flag import Change, Flag
+from services.flags.flag_set import FlagSet
+from services.flags.slices import sliced
+from services.flags.store import Delta, FlagStore, StorePosition
 from shared.errors import Unavailable
 from shared.models import Environment
 from shared.store import RedisError
 
-POLL_S = 0.2  # longest delay of a change whose announcement was lost
+UNREAD = "the flags have not been read from Redis yet"
+RELOADS = 3
+POLL_S = 1.0  # longest delay of a change that is not in the stream of changes: another program's
+
+Sets = Mapping[Environment, FlagSet]
+Evaluators = Mapping[FlagId, FlagEvaluator | None]
 
 
 @dataclass(frozen=True)
 class FlagSnapshot:
-    """The flags of one environment at one moment. `etag` (with its quotes) depends only on the flags."""
+    """The flags of one environment at one moment, by the digest of their definitions."""
 
-    flags: FlagSet
+    digest: str
     since: datetime
 
     @property
     def etag(self) -> str:
-        return f'"{self.flags.digest}"'
+        return f'"{self.digest}"'
 
 
 class FlagCache:
-    """Answers reads from memory and passes writes to the store; after a write returns, reads show it. Other instances
-    of the service reload when the write's announcement reaches them, else at their next `refresh()`.
+    """Answers reads from memory and passes writes to the store; after a write returns, reads show it.
+
+    What changed, also by other instances of the service, is read flag by flag (`FlagStore.since`). All flags are read
+    at the start, and when the store cannot tell what changed: in slices, between which requests are answered. Readers
+    see all of a write or nothing of it.
     """
 
     def __init__(
-        self, store: FlagStore, now: Callable[[], datetime], on_change: Callable[[], None] = lambda: None
+        self, store: FlagStore, now: Callable[[], datetime], on_mirrors: Callable[[], None] = lambda: None
     ) -> None:
-        """Creates an empty cache; `on_change` is called after each refresh that loaded a new version."""
+        """Creates an empty cache; `on_mirrors` is called when a flag's `metadata.mirror` may be another."""
         self._store = store
         self._now = now
-        self._on_change = on_change
-        self._version: int | None = None
+        self._on_mirrors = on_mirrors
+        self._position: StorePosition | None = None
+        self._sets: Sets = {each: FlagSet() for each in Environment}
         self._snapshots: dict[Environment, FlagSnapshot] = {}
         self._stale = True
         self._refreshing = asyncio.Lock()
@@ -50,31 +62,77 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """Runs one step of the loop: `refresh()`, then waits up to 0.2 s for an announcement. Raises RedisError."""
+        """Runs one step of the loop: `refresh()`, then waits up to 1 s for a change. Raises RedisError."""
         await self.refresh()
-        await self._store.announced(POLL_S)
+        if self._position:
+            await self._store.wait_for_change(self._position, POLL_S)
 
     async def refresh(self) -> None:
-        """Reloads the flags if the store has changed. Raises RedisError; answers are then `stale` until a success."""
+        """Reads what changed in the store. Raises RedisError; answers are then `stale` until a success."""
         async with self._refreshing:
             try:
-                if self._version is None or await self._store.version() != self._version:
-                    version, flags = await self._store.load()
-                    sets = {each: FlagSet(flag for flag in flags if flag.environment == each) for each in Environment}
-                    self._version = version
-                    self._take_over(sets)
+                if self._position is None or not await self._catch_up(self._position):
+                    await self._reload()
                 self._stale = False
             except RedisError:
                 self._stale = True
                 raise
 
-    def _take_over(self, sets: dict[Environment, FlagSet]) -> None:
-        for environment, flags in sets.items():
+    async def _catch_up(self, seen: StorePosition) -> bool:
+        """Applies what changed after `seen`. Returns False if the store cannot tell."""
+        delta = await self._store.since(seen)
+        if delta is None:
+            return False
+        changed = await self._evaluators(delta.flags)
+        if any(self._mirror(flag_id) != _mirror(evaluator) for flag_id, evaluator in changed.items()):
+            self._on_mirrors()
+        _apply(self._sets, changed)
+        self._position = delta.position
+        self._tell_readers()
+        return True
+
+    async def _reload(self) -> None:
+        """Reads all flags; those whose text is the same are not parsed again."""
+        for _ in range(RELOADS):
+            position = await self._store.position()
+            sets = {each: FlagSet() for each in Environment}
+            async for flags in self._store.scan():
+                _apply(sets, await self._evaluators(flags))
+                gc.freeze()  # a garbage collection that looks through all flags would hold up every request, by 0.4 s
+            delta = await self._store.since(position)
+            if delta is not None:
+                break
+        else:  # a writer that says nothing goes on writing: show what was read, and read again at the next refresh
+            delta = Delta(position, {})
+        _apply(sets, await self._evaluators(delta.flags))
+        self._sets, self._position = sets, delta.position
+        self._on_mirrors()
+        self._tell_readers()
+
+    async def _evaluators(self, flags: Mapping[FlagId, str | None]) -> Evaluators:
+        made: dict[FlagId, FlagEvaluator | None] = {}
+        async for part in sliced(flags.items()):
+            made |= {flag_id: self._evaluator(flag_id, text) for flag_id, text in part}
+        return made
+
+    def _evaluator(self, flag_id: FlagId, text: str | None) -> FlagEvaluator | None:
+        if text is None:
+            return None
+        current = self._sets[flag_id.environment].get(flag_id.key)
+        if current and current.text == text:
+            return current
+        return FlagEvaluator(Flag.model_validate_json(text), text)
+
+    def _mirror(self, flag_id: FlagId) -> str | None:
+        return _mirror(self._sets[flag_id.environment].get(flag_id.key))
+
+    def _tell_readers(self) -> None:
+        """Makes a new snapshot of each environment whose flags are others now, and wakes who waits for that."""
+        for environment, flags in self._sets.items():
             current = self._snapshots.get(environment)
-            if current is None or current.flags.digest != flags.digest:
-                self._snapshots[environment] = FlagSnapshot(flags, self._now())
-        self._wake_readers()
-        self._on_change()
+            if current is None or current.digest != flags.digest:
+                self._snapshots[environment] = FlagSnapshot(flags.digest, self._now())
+                self._wake_readers()
 
     def _wake_readers(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -85,12 +143,16 @@ class FlagCache:
         self._closed = True
         self._wake_readers()
 
-    async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Changes flags like `FlagStore.change`, and refreshes the cache."""
+    async def change(self, keys: Collection[str], decide: Decide, *, actor: str, at: datetime) -> list[Change]:
+        """Changes flags like `FlagStore.change`, and shows it to readers."""
         changes = await self._store.change(keys, decide, actor=actor, at=at)
-        with contextlib.suppress(RedisError):  # it is stored; the loop refreshes when Redis is back
-            await self.refresh()
+        await self.show_write()
         return changes
+
+    async def show_write(self) -> None:
+        """Reads what was written to the store; without Redis the loop does so when it is back."""
+        with contextlib.suppress(RedisError):
+            await self.refresh()
 
     @property
     def stale(self) -> bool:
@@ -98,13 +160,17 @@ class FlagCache:
         return self._stale
 
     def snapshot(self, environment: Environment) -> FlagSnapshot:
-        """Returns the environment's flags. Raises Unavailable before the first refresh."""
+        """Returns the state of the environment's flags. Raises Unavailable before the first refresh."""
         if not self._snapshots:
-            raise Unavailable("the flags have not been read from Redis yet; try again in a moment")
+            raise Unavailable(f"{UNREAD}; try again in a moment")
         return self._snapshots[environment]
 
+    async def unread(self) -> str | None:
+        """Returns that the flags have not been read yet, or None (a check for `create_app`)."""
+        return None if self._snapshots else UNREAD
+
     async def next_snapshot(self, environment: Environment, seen: str | None) -> FlagSnapshot | None:
-        """Waits until the environment's etag is not `seen`, then returns the flags; None after `close()`."""
+        """Waits until the environment's etag is not `seen`, then returns the state; None after `close()`."""
         while not self._closed:
             if self._snapshots and self._snapshots[environment].etag != seen:
                 return self._snapshots[environment]
@@ -112,12 +178,32 @@ class FlagCache:
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
-        """Returns the environment's flags. Raises Unavailable before the first refresh."""
-        return self.snapshot(environment).flags
+        """Returns the environment's flags; each refresh may change them. Raises Unavailable before the first one."""
+        self.snapshot(environment)
+        return self._sets[environment]
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
         """Evaluates the flag. While Redis is down it uses the last known flags, and the result's metadata has `stale:
         true`. Raises EvaluationError, or Unavailable before the first refresh.
         """
-        evaluation = self.flags(environment).evaluate(key, context)
-        return replace(evaluation, metadata={**evaluation.metadata, "stale": True}) if self._stale else evaluation
+        evaluator = self.flags(environment).get(key)
+        if evaluator is None:
+            raise EvaluationError("FLAG_NOT_FOUND", f"there is no flag {key}; GET /flags lists those there are")
+        evaluation = evaluator.evaluate(evaluation_context(context))
+        return marked_stale(evaluation) if self._stale else evaluation
+
+
+def marked_stale(evaluation: Evaluation) -> Evaluation:
+    return replace(evaluation, metadata={**evaluation.metadata, "stale": True})
+
+
+def _apply(sets: Sets, changed: Evaluators) -> None:
+    for flag_id, evaluator in changed.items():
+        if evaluator:
+            sets[flag_id.environment].put(evaluator)
+        else:
+            sets[flag_id.environment].remove(flag_id.key)
+
+
+def _mirror(evaluator: FlagEvaluator | None) -> str | None:
+    return evaluator.flag.definition.mirror if evaluator else None

@@ -1,8 +1,9 @@
 """Evaluates flags by flagd's reference evaluator (`openfeature-flagd-core`)."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,11 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import FlagNotFoundError, OpenFeatureError
 from openfeature.flag_evaluation import FlagResolutionDetails
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 from services.flags.flag import Flag
+
+Resolve = Callable[[str, EvaluationContext], FlagResolutionDetails[Any]]
 
 
 class EvaluationError(Exception):
@@ -22,6 +26,11 @@ class EvaluationError(Exception):
         super().__init__(f"{code}: {details}")
         self.code = code
         self.details = details
+
+    def body(self, key: str | None) -> dict[str, Any]:
+        """Returns OFREP's error body; `key` is None if the error is of all flags."""
+        error = {"errorCode": self.code, "errorDetails": self.details}
+        return error if key is None else {"key": key} | error
 
 
 @dataclass(frozen=True)
@@ -35,47 +44,58 @@ class Evaluation:
     reason: str
     metadata: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
+    def body(self) -> dict[str, Any]:
+        """Returns OFREP's success body, always with `variant`: OpenFeature's Python provider fails without it."""
+        body = {"key": self.key, "variant": self.variant, "reason": self.reason, "metadata": dict(self.metadata)}
+        return body if self.variant is None else body | {"value": self.value}
 
-class FlagSet:
-    """The flags of one environment, ready for evaluation. Immutable.
 
-    `digest` is a hash of all definitions, equal in every instance of the service. `depends_on_time` is true if a
-    targeting rule uses `$flagd.timestamp`: then the same context may get another value later.
+def as_json(body: Any) -> str:
+    """Returns a body as compact JSON."""
+    return to_json(body).decode()
+
+
+def evaluation_context(context: Mapping[str, Any]) -> EvaluationContext:
+    """Returns OFREP's `context` as the evaluator takes it. Raises EvaluationError if the targeting key is no string."""
+    targeting_key = context.get("targetingKey")
+    if not isinstance(targeting_key, str | None):
+        raise EvaluationError("INVALID_CONTEXT", "context.targetingKey must be a string")
+    return EvaluationContext(targeting_key, {name: value for name, value in context.items() if name != "targetingKey"})
+
+
+class FlagEvaluator:
+    """One flag, ready for evaluation. Immutable.
+
+    Each flag has an evaluator of its own: flagd's reads all of its flags anew at every update.
     """
 
-    def __init__(self, flags: Iterable[Flag]) -> None:
-        self._core = FlagdCore()
-        self._flags = {flag.key: flag for flag in sorted(flags, key=lambda flag: flag.key)}
-        definitions = {key: flag.definition.model_dump(mode="json", by_alias=True) for key, flag in self._flags.items()}
-        text = json.dumps({"flags": definitions})
-        self.digest = hashlib.sha256(text.encode()).hexdigest()[:20]
-        self.depends_on_time = '"$flagd' in text
-        self._core.set_flags(text)  # as a string: a dict is changed by the evaluator
+    def __init__(self, flag: Flag, text: str = "") -> None:
+        """Prepares the flag; `text` is what the store holds of it."""
+        self.flag = flag
+        self.text = text
+        definition = flag.definition.model_dump_json(by_alias=True)
+        self.fingerprint = int.from_bytes(hashlib.sha256(f"{flag.key}:{definition}".encode()).digest())
+        """Hash of key and definition, 256 bits."""
+        self.depends_on_time = '"$flagd' in definition
+        """True if a targeting rule uses `$flagd.timestamp`: the same context may get another value later."""
+        core = FlagdCore()
+        core.set_flags(f'{{"flags":{{{json.dumps(flag.key)}:{definition}}}}}')  # as text: a dict would be changed
+        self._resolve = _resolver(core, flag)
+        self._result: Evaluation | None = None
+        self.constant: str | None = None
+        """OFREP's body as JSON if it is the same for every context, else None."""
+        if not flag.definition.targeting or flag.definition.state == "DISABLED":
+            with contextlib.suppress(EvaluationError):
+                self._result = self.evaluate(EvaluationContext())
+                self.constant = as_json(self._result.body())
 
-    def flags(self) -> list[Flag]:
-        """Returns the flags, last changed first."""
-        return sorted(self._flags.values(), key=lambda flag: (flag.updated_at, flag.key), reverse=True)
-
-    def get(self, key: str) -> Flag | None:
-        return self._flags.get(key)
-
-    def check_context(self, context: Mapping[str, Any]) -> str | None:
-        """Returns the context's targeting key, or None without one. Raises EvaluationError if it is not a string."""
-        targeting_key = context.get("targetingKey")
-        if not isinstance(targeting_key, str | None):
-            raise EvaluationError("INVALID_CONTEXT", "context.targetingKey must be a string")
-        return targeting_key
-
-    def evaluate(self, key: str, context: Mapping[str, Any]) -> Evaluation:
-        """Evaluates the flag. Raises EvaluationError: unknown flag, bad context, failing targeting rule."""
-        flag = self._flags.get(key)
-        if flag is None:
-            raise EvaluationError("FLAG_NOT_FOUND", f"there is no flag {key}; GET /flags lists those there are")
-        targeting_key = self.check_context(context)
-        attributes = {name: value for name, value in context.items() if name != "targetingKey"}
-        resolve = self._resolver(flag)
+    def evaluate(self, context: EvaluationContext) -> Evaluation:
+        """Evaluates the flag. Raises EvaluationError if its targeting rule fails on the context."""
+        if self._result:
+            return self._result
+        key = self.flag.key
         try:
-            result = resolve(key, EvaluationContext(targeting_key, attributes))
+            result = self._resolve(key, context)
         except FlagNotFoundError as error:
             raise EvaluationError("FLAG_NOT_FOUND", str(error.error_message)) from error
         except OpenFeatureError as error:
@@ -87,17 +107,18 @@ class FlagSet:
             raise EvaluationError("GENERAL", details) from error
         return Evaluation(key, result.value, result.variant, str(result.reason), result.flag_metadata)
 
-    def _resolver(self, flag: Flag) -> Callable[[str, EvaluationContext], FlagResolutionDetails[Any]]:
-        """Returns the evaluator's method for the type of the flag's variants (OFREP's request names no type). If one
-        number among the variants has a fraction, all are evaluated as floats.
-        """
-        core, values = self._core, list(flag.definition.variants.values())
-        if isinstance(values[0], bool):
-            return lambda key, context: core.resolve_boolean_value(key, False, context)
-        if isinstance(values[0], str):
-            return lambda key, context: core.resolve_string_value(key, "", context)
-        if any(isinstance(value, float) for value in values):
-            return lambda key, context: core.resolve_float_value(key, 0.0, context)
-        if isinstance(values[0], int):
-            return lambda key, context: core.resolve_integer_value(key, 0, context)
-        return lambda key, context: core.resolve_object_value(key, {}, context)
+
+def _resolver(core: FlagdCore, flag: Flag) -> Resolve:
+    """Returns the evaluator's method for the type of the flag's variants (OFREP's request names no type). If one
+    number among the variants has a fraction, all are evaluated as floats.
+    """
+    values = list(flag.definition.variants.values())
+    if isinstance(values[0], bool):
+        return lambda key, context: core.resolve_boolean_value(key, False, context)
+    if isinstance(values[0], str):
+        return lambda key, context: core.resolve_string_value(key, "", context)
+    if any(isinstance(value, float) for value in values):
+        return lambda key, context: core.resolve_float_value(key, 0.0, context)
+    if isinstance(values[0], int):
+        return lambda key, context: core.resolve_integer_value(key, 0, context)
+    return lambda key, context: core.resolve_object_value(key, {}, context)

@@ -1,6 +1,7 @@
 """Exports and imports sets of flags in flagd's file format. An import is applied completely or not at all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -8,23 +9,27 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from services.flags.change import FlagId, Flags, Wanted
 from services.flags.flag import Definition, Flag, FlagKey
+from services.flags.slices import sliced
 from services.flags.validation import faults
 from shared.errors import Problem
 from shared.models import Environment
 
 SCHEMA = "https://flagd.dev/schema/v0/flags.json"
+MAX_NESTED = 100  # parts of a rule, one within the other; more than a valid rule has
 MAX_PARTS = 20_000  # of one flag's rules with its evaluators put in; a flag of 64 KiB has fewer
 Mode = Literal["merge", "replace"]
 KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
 
 
-def flagd_file(flags: Sequence[Flag]) -> dict[str, Any]:
-    """Returns one environment's flags as the content of a flagd file."""
-    definitions = {
-        flag.key: flag.definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        for flag in sorted(flags, key=lambda flag: flag.key)
-    }
-    return {"$schema": SCHEMA, "flags": definitions}
+async def flagd_file(flags: Sequence[Flag]) -> AsyncIterator[str]:
+    """Yields one environment's flags, in this order, as the text of a flagd file."""
+    yield f'{{"$schema":{json.dumps(SCHEMA)},"flags":{{'
+    separator = ""
+    async for part in sliced(flags):
+        texts = ((flag.key, flag.definition.model_dump_json(by_alias=True, exclude_defaults=True)) for flag in part)
+        yield separator + ",".join(f'"{key}":{text}' for key, text in texts)
+        separator = ","
+    yield "}}"
 
 
 @dataclass
@@ -39,7 +44,7 @@ class Parsed:
     """Pairs of the path in the file and the fault there."""
 
 
-def parse(document: Mapping[str, JsonValue], environment: Environment) -> Parsed:
+def parse(document: Mapping[str, Any], environment: Environment) -> Parsed:
     """Parses a flagd file for `environment`, or `{"environments": {<environment>: <flagd file>}}` for several.
 
     As flagd does, it replaces each `$ref` by the named entry of `$evaluators`, and merges the file's `metadata` into
@@ -123,21 +128,23 @@ class _Reader:
         self.faults += [(f"{self._path}.{path}", detail) for path, detail in faults(definition)]
         return definition
 
-    def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = ()) -> JsonValue:
+    def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = (), depth: int = 0) -> JsonValue:
         """Returns the rule with its `$ref`s replaced; `within` names the evaluators around it. Raises _NoEnd."""
+        if depth > MAX_NESTED:
+            raise _NoEnd(f"nested deeper than {MAX_NESTED}; split it")
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise _NoEnd("too large once its evaluators are inserted; use fewer references")
         if isinstance(rule, list):
-            return [self._with_evaluators(part, within) for part in rule]
+            return [self._with_evaluators(part, within, depth + 1) for part in rule]
         if not isinstance(rule, dict):
             return rule
         name = rule.get("$ref")
         if len(rule) == 1 and isinstance(name, str) and name in self._evaluators:
             if name in within:
                 raise _NoEnd(f"the evaluator {name} refers to itself; break the circle")
-            return self._with_evaluators(self._evaluators[name], (*within, name))
-        return {operator: self._with_evaluators(part, within) for operator, part in rule.items()}
+            return self._with_evaluators(self._evaluators[name], (*within, name), depth)
+        return {operator: self._with_evaluators(part, within, depth + 1) for operator, part in rule.items()}
 
 
 def _location(loc: tuple[int | str, ...]) -> tuple[str, ...]:

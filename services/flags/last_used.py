@@ -1,13 +1,16 @@
 """Records when each flag was last evaluated, to find unused flags. Times are kept in memory and written later."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from services.flags.change import FlagId
 from services.flags.store import FlagStore
 from shared.models import Environment
+from shared.store import RedisError
 
 EVERY_FLAG = "*"  # no flag's key
+MOST_KNOWN = 20_000
 
 
 class LastUsed:
@@ -24,7 +27,9 @@ class LastUsed:
         self._unwritten[FlagId(environment, key)] = self._now()
 
     def last(self, environment: Environment, key: str) -> datetime | None:
-        """Returns the time of the flag's last evaluation, alone or together with all flags; None if there was none."""
+        """Returns the time of the flag's last evaluation, alone or together with all flags; None if there was none.
+        Call `read` before: it reads what other instances of the service have written.
+        """
         times = [self.last_alone(environment, key), self.last_alone(environment, EVERY_FLAG)]
         return max((time for time in times if time), default=None)
 
@@ -33,14 +38,25 @@ class LastUsed:
         flag_id = FlagId(environment, key)
         return self._unwritten.get(flag_id) or self._known.get(flag_id)
 
-    async def write(self) -> None:
-        """Writes new times to the store, then reads all times, also those that other instances of the service wrote.
+    async def read(self, keys: Collection[str]) -> None:
+        """Reads the times of these flags in all environments. While Redis is away, the times that are known stay."""
+        wanted = [FlagId(environment, key) for environment in Environment for key in (EVERY_FLAG, *keys)]
+        with contextlib.suppress(RedisError):
+            found = await self._store.evaluated(wanted)
+            for flag_id in wanted:
+                self._known.pop(flag_id, None)
+            self._learn(found)
 
-        The last writer wins, so a time may be too old by one interval between writes. Raises RedisError; the times are
-        then kept for the next call.
+    async def write(self) -> None:
+        """Writes new times to the store. The last writer wins, so a time may be too old by one interval between writes.
+        Raises RedisError; the times are then kept for the next call.
         """
         times = dict(self._unwritten)
-        if times:
-            await self._store.note_evaluated(times)
-        self._known = await self._store.evaluated()
+        await self._store.note_evaluated(times)
+        self._learn(times)
         self._unwritten = {flag_id: at for flag_id, at in self._unwritten.items() if times.get(flag_id) != at}
+
+    def _learn(self, times: Mapping[FlagId, datetime]) -> None:
+        if len(self._known) > MOST_KNOWN:  # many may be of flags that were deleted; the others are read when asked for
+            self._known.clear()
+        self._known.update(times)

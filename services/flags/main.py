@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +13,7 @@ from services.flags.auth import TicketInAddress, accepts_app_tokens
 from services.flags.cache import FlagCache
 from services.flags.config import Settings
 from services.flags.import_export_api import import_export_router
+from services.flags.importer import Importer, Stores
 from services.flags.last_used import LastUsed
 from services.flags.ofrep_api import ofrep_router
 from services.flags.page import FlagPages
@@ -28,16 +29,28 @@ from shared.web.app import configure_logging, create_app, serve
 
 APP_USER_S = 1.0
 LAST_USED_S = 10.0
+READ_S = 10.0  # to read some 20 000 flags on a busy machine
 
 
 def build_app(settings: Settings) -> FastAPI:
     """Builds the service with all its dependencies; nothing runs before the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     app_user = RedisAppUser(redis, derived_secret(settings.platform_token(), "redis:app"))
-    user_loop = Loop("app user", app_user.ensure, every_s=APP_USER_S)
+    user_loop = Loop("app user", app_user.keep, every_s=APP_USER_S)
+
+    def on_mirrors() -> None:
+        app_user.mirrors_changed()
+        user_loop.wake()  # a new mirror is readable at once
+
     store = FlagStore(redis)
-    cache = FlagCache(store, now, on_change=user_loop.wake)  # a new mirror is readable at once
-    return assemble(settings, Registry(redis), store, cache, loops=[user_loop], resources=lambda: redis)
+    cache = FlagCache(store, now, on_mirrors)
+
+    @contextlib.asynccontextmanager
+    async def stores() -> AsyncIterator[FlagStore]:
+        async with connect(settings.redis_connection_url()) as own:
+            yield FlagStore(own)
+
+    return assemble(settings, Registry(redis), store, cache, stores, loops=[user_loop], resources=lambda: redis)
 
 
 def assemble(
@@ -45,11 +58,12 @@ def assemble(
     registry: Registry,
     store: FlagStore,
     cache: FlagCache,
+    stores: Stores,
     *,
     loops: Sequence[Loop] = (),
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
 ) -> FastAPI:
-    """Builds the service on the given store and cache."""
+    """Builds the service on the given store and cache; `stores` opens further connections to the same flags."""
     token = settings.platform_token()
     last_used = LastUsed(store, now)
     views = Views(cache, last_used)
@@ -62,15 +76,16 @@ def assemble(
         description="Feature flags in flagd's format, evaluated over OFREP, mirrored to plain Redis keys.",
         routers=[
             flags_router(cache, store, views, pages),
-            import_export_router(cache, store),
+            import_export_router(cache, Importer(stores)),
             page_router(cache, views, pages),
             ofrep_router(cache, last_used, token),
         ],
         loops=[
-            Loop("flags", cache.follow, every_s=0, stale_s=3.0),
+            Loop("flags", cache.follow, every_s=0, stale_s=READ_S),
             Loop("last evaluated", last_used.write, every_s=LAST_USED_S, stale_s=3 * LAST_USED_S),
             *loops,
         ],
+        checks={"flags": cache.unread},
         accepts=accepts_app_tokens(token),
         resources=resources,
         at_end=cache.close,

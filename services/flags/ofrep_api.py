@@ -6,7 +6,7 @@ Specification: https://github.com/open-feature/protocol, service/openapi.yaml, a
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
@@ -14,14 +14,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from openfeature.evaluation_context import EvaluationContext
 from pydantic import Field, JsonValue
 from starlette.exceptions import HTTPException
 
 from services.flags.auth import TICKET, stream_ticket
-from services.flags.cache import FlagCache
-from services.flags.evaluation import Evaluation, EvaluationError
+from services.flags.cache import FlagCache, marked_stale
+from services.flags.evaluation import EvaluationError, FlagEvaluator, as_json, evaluation_context
 from services.flags.flag import Metadata
 from services.flags.last_used import LastUsed
+from services.flags.slices import sliced
 from shared.errors import Problem
 from shared.models import Environment, View
 from shared.store import RedisError
@@ -82,14 +84,13 @@ class OfrepRoute(APIRoute):
                 fault = error.errors()[0]
                 code = "PARSE_ERROR" if fault["type"] == "json_invalid" else "INVALID_CONTEXT"
                 field = ".".join(str(part) for part in fault["loc"] if part != "body")
-                return JSONResponse(_error(key, code, f"{field or 'body'}: {fault['msg']}"), 400)
+                return JSONResponse(EvaluationError(code, f"{field or 'body'}: {fault['msg']}").body(key), 400)
             except HTTPException as error:  # a body that could not be read at all: nested too deep, not UTF-8
-                return JSONResponse(_error(key, "PARSE_ERROR", str(error.detail)), error.status_code)
+                return JSONResponse(EvaluationError("PARSE_ERROR", str(error.detail)).body(key), error.status_code)
             except EvaluationError as error:
-                status = 404 if error.code == "FLAG_NOT_FOUND" else 400
-                return JSONResponse(_error(key, error.code, error.details), status)
+                return JSONResponse(error.body(key), 404 if error.code == "FLAG_NOT_FOUND" else 400)
             except Problem as problem:
-                return JSONResponse(_error(key, "GENERAL", problem.detail), problem.status)
+                return JSONResponse(EvaluationError("GENERAL", problem.detail).body(key), problem.status)
 
         return ofrep
 
@@ -110,7 +111,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         where = _environment(request, environment)
         evaluation = cache.evaluate(where, key, asked.context if asked else {})
         last_used.note(where, key)
-        return JSONResponse(_success(evaluation))
+        return JSONResponse(evaluation.body())
 
     @router.post(
         "/evaluate/flags",
@@ -135,26 +136,25 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         the flags and on the context. `eventStreams` has the address of the stream that announces changes.
         """
         where = _environment(request, environment)
-        context = asked.context if asked else {}
         if flag_config_etag and flag_config_etag != cache.snapshot(where).etag:
             with contextlib.suppress(RedisError):  # another copy's event came first
                 await cache.refresh()
-        flags = cache.flags(where)
-        flags.check_context(context)
+        context = evaluation_context(asked.context if asked else {})
+        text = (await request.body()).decode(errors="replace")
+        digest, stale = cache.flags(where).digest, cache.stale
+        flags = cache.flags(where).newest_first()  # those of the digest, whatever changes while they are evaluated
         last_used.note(where)
-        parts = [flags.digest, where, str(cache.stale), (await request.body()).decode(errors="replace")]
-        if flags.depends_on_time:
-            parts.append(json.dumps(_evaluate_all(cache, where, context)))
+        parts = [digest, where, str(stale), text]
+        parts += await _evaluate_all([each for each in flags if each.depends_on_time], context, stale)
         headers = {"ETag": f'"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}"'}
         if _holds(if_none_match, headers["ETag"]):
             return Response(status_code=304, headers=headers)
+        metadata = {"environment": where} | ({"stale": True} if stale else {})
         ticket = stream_ticket(platform_token, where)
-        answer = {
-            "flags": _evaluate_all(cache, where, context),
-            "metadata": {"environment": where} | ({"stale": True} if cache.stale else {}),
-            "eventStreams": [{"type": "sse", "url": f"{request.base_url}ofrep/v1/stream?{TICKET}={ticket}"}],
-        }
-        return JSONResponse(answer, headers=headers)
+        streams = [{"type": "sse", "url": f"{request.base_url}ofrep/v1/stream?{TICKET}={ticket}"}]
+        bodies = ",".join(await _evaluate_all(flags, context, stale))
+        answer = f'{{"flags":[{bodies}],"metadata":{as_json(metadata)},"eventStreams":{as_json(streams)}}}'
+        return Response(answer, headers=headers, media_type="application/json")
 
     @router.get("/stream", response_class=EventSourceResponse, summary="Follow changes")
     async def stream(
@@ -174,7 +174,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
             seen = snapshot.etag
             yield ServerSentEvent(
                 event="message",
-                id=snapshot.flags.digest,
+                id=snapshot.digest,
                 data={"type": "refetchEvaluation", "etag": seen, "lastModified": int(snapshot.since.timestamp())},
             )
 
@@ -186,31 +186,21 @@ def _holds(if_none_match: str | None, etag: str) -> bool:
     return etag in listed or listed == ["*"]
 
 
-def _evaluate_all(cache: FlagCache, where: Environment, context: dict[str, JsonValue]) -> list[dict[str, Any]]:
-    return [_evaluate(cache, where, flag.key, context) for flag in cache.flags(where).flags()]
+async def _evaluate_all(flags: Sequence[FlagEvaluator], context: EvaluationContext, stale: bool) -> list[str]:
+    """Returns OFREP's body of each flag as JSON. Other requests are answered between slices of the work."""
+    bodies = [None if stale else flag.constant for flag in flags]
+    async for part in sliced(index for index, body in enumerate(bodies) if body is None):
+        for index in part:
+            bodies[index] = as_json(_evaluate(flags[index], context, stale))
+    return [body for body in bodies if body is not None]
 
 
-def _evaluate(cache: FlagCache, where: Environment, key: str, context: dict[str, JsonValue]) -> dict[str, Any]:
+def _evaluate(flag: FlagEvaluator, context: EvaluationContext, stale: bool) -> dict[str, Any]:
     try:
-        return _success(cache.evaluate(where, key, context))
+        evaluation = flag.evaluate(context)
     except EvaluationError as error:
-        return _error(key, error.code, error.details)
-
-
-def _success(evaluation: Evaluation) -> dict[str, Any]:
-    """Returns OFREP's success body, always with `variant`: OpenFeature's Python provider fails without it."""
-    answer = {
-        "key": evaluation.key,
-        "variant": evaluation.variant,
-        "reason": evaluation.reason,
-        "metadata": dict(evaluation.metadata),
-    }
-    return answer if evaluation.variant is None else answer | {"value": evaluation.value}
-
-
-def _error(key: str | None, code: str, details: str) -> dict[str, Any]:
-    error = {"errorCode": code, "errorDetails": details}
-    return error if key is None else {"key": key} | error
+        return error.body(flag.flag.key)
+    return (marked_stale(evaluation) if stale else evaluation).body()
 
 
 def _environment(request: Request, asked: Environment) -> Environment:

@@ -5,6 +5,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from services.flags.change import FlagId, flag_ids, tag
 from services.flags.diff import Difference, differences
@@ -17,6 +18,7 @@ from shared.models import Environment
 from shared.web.pages import Templates
 
 HISTORY_SHOWN = 20
+FLAGS_SHOWN = 50
 
 
 class Panel(NamedTuple):
@@ -53,16 +55,30 @@ class FlagPages:
         self._settings = settings
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
-    def all(self, seen: str | None, hostname: str | None) -> str | None:
-        """Renders all flags, sorted by key, in all environments."""
-        keys = sorted({view.key for environment in Environment for view in self._views.all(environment)})
-        flags = [(key, self._panels(key)) for key in keys]
-        return self._unless_seen(seen, "flags.html", hostname, flags=flags, url=self._settings.outside_url("flags"))
+    async def overview(self, search: str, cursor: str, seen: str | None, hostname: str | None) -> str | None:
+        """Renders one page of the flags whose keys contain `search`, in all environments, sorted by key. `cursor` is
+        the last key of the page before, or empty.
+        """
+        keys = self._views.keys(cursor, search, FLAGS_SHOWN + 1)
+        shown = keys[:FLAGS_SHOWN]
+        await self._last_used.read(shown)
+        flags = [(key, self._panels(key)) for key in shown]
+        return self._unless_seen(
+            seen,
+            "flags.html",
+            hostname,
+            flags=flags,
+            search=search,
+            here_query=list_query(search, cursor),
+            next_query=list_query(search, shown[-1]) if len(keys) > len(shown) else "",
+            url=self._settings.outside_url("flags"),
+        )
 
-    def flag(
+    async def flag(
         self, key: str, changes: list[tuple[str, Change]], newest: bool, seen: str | None, hostname: str | None
     ) -> str | None:
         """Renders one flag with one page of its history (`changes`). Raises NotFound if it never existed."""
+        await self._last_used.read([key])
         panels = self._panels(key)
         if not changes and not any(panel.flag for panel in panels):
             raise NotFound(f"there has never been a flag {key}; the page / lists those there are")
@@ -104,6 +120,11 @@ class FlagPages:
 
     def _render(self, template: str, hostname: str | None, **context: Any) -> str:
         return self._templates.render(template, here="Flags", hostname=hostname, **context)
+
+
+def list_query(search: str, cursor: str) -> str:
+    """Returns the query of a page of the list."""
+    return urlencode({name: value for name, value in (("search", search), ("cursor", cursor)) if value})
 
 
 def _coarse(at: datetime | None) -> datetime | None:

@@ -1,6 +1,7 @@
 """Serves the page of all flags, and the call behind its buttons."""
 
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -10,7 +11,7 @@ from services.flags.auth import actor
 from services.flags.cache import FlagCache
 from services.flags.change import Precondition, Rules, flag_ids, switched
 from services.flags.flag import FlagKey
-from services.flags.page import FlagPages
+from services.flags.page import FlagPages, list_query
 from services.flags.view import FlagView, Views
 from shared.clock import now
 from shared.errors import Problem
@@ -23,10 +24,15 @@ CHANGED_MEANWHILE = "It is not what it was when your page was loaded. Look at wh
 def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
     router = APIRouter(tags=["pages"])
 
-    @router.get("/", response_class=HTMLResponse, summary="All flags as a page")
-    async def all_flags(request: Request, seen: Seen = None) -> Response:
-        """Shows every flag in every environment, side by side, with buttons that switch it."""
-        return page_response(pages.all(seen, request.url.hostname))
+    @router.get("/", response_class=HTMLResponse, summary="Flags as a page")
+    async def flags_page(
+        request: Request,
+        search: Annotated[str, Query(max_length=128, description="Text that the keys contain.")] = "",
+        cursor: Annotated[str, Query(max_length=128, description="The last key of the previous page.")] = "",
+        seen: Seen = None,
+    ) -> Response:
+        """Shows flags in every environment, side by side, with buttons that switch them: 50 at a time, by key."""
+        return page_response(await pages.overview(search.strip(), cursor, seen, request.url.hostname))
 
     @router.post("/flags/{key}/switch", response_model=FlagView, summary="Serve one variant from now on")
     async def switch(
@@ -50,7 +56,7 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
         try:
             decide = switched(flag_ids(key, environment), to, rules, condition)
             await cache.change([key], decide, actor=actor(request.headers), at=now())
-            view, response.headers["ETag"] = views.one(key, environment)
+            view, response.headers["ETag"] = await views.one(key, environment)
         except (Problem, RedisError) as error:
             if not _from_page(request):
                 raise
@@ -75,6 +81,10 @@ def _problem_page(pages: FlagPages, problem: Problem, key: str, request: Request
 
 
 def _back(request: Request, key: str) -> str:
-    """Returns the address of the button's page: the flag's own if the Referer header names it, else the list."""
-    came_from = request.headers.get("referer", "").partition("?")[0]
-    return f"/flags/{key}" if came_from.endswith(f"/flags/{key}") else f"/#{key}"
+    """Returns the address of the button's page: the flag's own if the Referer header names it, else the list's page."""
+    came_from = urlsplit(request.headers.get("referer", ""))
+    if came_from.path == f"/flags/{key}":
+        return came_from.path
+    given = parse_qs(came_from.query)
+    query = list_query(*(given.get(name, [""])[0] for name in ("search", "cursor")))
+    return f"/?{query}#{key}" if query else f"/#{key}"

@@ -1,22 +1,42 @@
 """Stores flags in Redis."""
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline, PubSub
+from redis.asyncio.client import Pipeline
 from redis.exceptions import WatchError
 
 from services.flags.change import Decide, FlagId, changes_of, flag_after, mirrors_after
 from services.flags.flag import Change, Flag, mirrored
+from services.flags.slices import SLICE, sliced
 from shared import events
+from shared.errors import Unavailable
 from shared.models import Environment, Event
 
 VERSION = "flags:version"
-CHANGED = "flags:changed"  # channel: a word to every copy of the service that the version is another
+CHANGES = "flags:changes"  # stream: for each version the flags that it changed, unless they are many
 MIRRORS = "flags:mirror"  # hash: plain key that an owner asked for → key of the flag that has it
 HISTORY_KEPT = 1000
+VERSIONS_KEPT = 1000  # in the stream of changes
+MANY = 200  # flags: to read all of them, in slices, is then better than to read these at once
+PATIENCE_S = 30.0  # how long a write tries while others write first
+
+
+class StorePosition(NamedTuple):
+    """A state of all flags: their version, and the id of the newest entry in the stream of changes (empty: none)."""
+
+    version: int
+    entry: str
+
+
+class Delta(NamedTuple):
+    """What changed until a position: the flags as they are there, as JSON. None stands for a deleted flag."""
+
+    position: StorePosition
+    flags: Mapping[FlagId, str | None]
 
 
 class FlagStore:
@@ -26,16 +46,63 @@ class FlagStore:
     `flags:flag:<environment>`: hash of flag key → Flag.
     `flags:evaluated:<environment>`: hash of flag key → time.
     `flags:history:<key>`: stream of Change, about the last 1000.
-    `flags:version`, `flags:mirror` and the channel `flags:changed`: see the constants.
+    `flags:version`, `flags:changes` and `flags:mirror`: see the constants.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, patience_s: float = PATIENCE_S) -> None:
         self._redis = redis
-        self._channel: PubSub | None = None
+        self._patience_s = patience_s
 
     async def version(self) -> int:
         """Returns a number that differs after every change."""
         return int(await self._redis.get(VERSION) or 0)
+
+    async def position(self) -> StorePosition:
+        """Returns where the store is now; `since` returns what changed after it."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(VERSION)
+            pipe.xrevrange(CHANGES, count=1)
+            version, newest = await pipe.execute()
+        return StorePosition(int(version or 0), newest[0][0] if newest else "")
+
+    async def since(self, seen: StorePosition) -> Delta | None:
+        """Returns what changed after `seen`, all of it as it is at one moment. Returns None if that cannot be told:
+        more than 200 flags changed, Redis lost data, or another program wrote the flags. Then `scan` all.
+        """
+        read: Sequence[FlagId] = ()
+        while True:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.get(VERSION)
+                pipe.xrange(CHANGES, min=seen.entry or "-", count=MANY + 1)
+                for flag_id in read:
+                    pipe.hget(_flags(flag_id.environment), flag_id.key)
+                version, entries, *texts = await pipe.execute()
+            changed = _changed(seen, int(version or 0), entries)
+            if changed is None or len(changed) > MANY:
+                return None
+            if changed <= set(read):
+                position = StorePosition(int(version or 0), entries[-1][0] if entries else seen.entry)
+                return Delta(position, dict(zip(read, texts, strict=True)))
+            read = sorted(changed)
+
+    async def scan(self) -> AsyncIterator[Mapping[FlagId, str]]:
+        """Yields all flags as JSON, about 25 at a time. A flag that is written meanwhile may be missing or old: apply
+        what changed `since` the position before the first slice.
+        """
+        for environment in Environment:
+            cursor = 0
+            while True:
+                reply: Any = await self._redis.hscan(_flags(environment), cursor, count=SLICE)
+                cursor, found = reply
+                yield {FlagId(environment, key): text for key, text in found.items()}
+                if cursor == 0:
+                    break
+
+    async def wait_for_change(self, seen: StorePosition, timeout_s: float) -> None:
+        """Waits until something is written after `seen`, or `timeout_s` seconds have passed. A write that is not in the
+        stream of changes, as an earlier version of the service makes it, does not end the wait.
+        """
+        await self._redis.xread({CHANGES: seen.entry or "0"}, count=1, block=int(1000 * timeout_s))
 
     async def load(self) -> tuple[int, list[Flag]]:
         """Returns the version and all flags, read in one transaction."""
@@ -51,35 +118,30 @@ class FlagStore:
         that it returns (None deletes a flag) in one transaction with the version, history, mirror keys and events.
 
         Returns the changes, or an empty list if nothing differs. If another writer comes first, `decide` is called
-        again with its result. An exception of `decide` is passed on, and nothing is stored. Raises Conflict if
-        `metadata.mirror` names a Redis key that another flag owns.
+        again with its result; after 30 s of that Unavailable is raised. An exception of `decide` is passed on, and
+        nothing is stored. Raises Conflict if `metadata.mirror` names a Redis key that another flag owns.
         """
+        until = time.monotonic() + self._patience_s
         async with self._redis.pipeline(transaction=True) as pipe:
             while True:
                 try:
                     await pipe.watch(VERSION)  # every write increments it: a writer that comes second starts again
+                    version: Any = await pipe.get(VERSION)
                     flags = await _read(pipe, keys)
                     changes = changes_of(flags, decide(flags), actor, at)
                     if changes:
-                        owners: Any = await pipe.hgetall(MIRRORS)
+                        owners = await _owners(pipe, changes)
                         left = mirrors_after(owners, changes)
                         pipe.multi()  # type: ignore[no-untyped-call]
-                        _write(pipe, changes)
+                        _write(pipe, changes, int(version or 0) + 1)
                         _write_owners(pipe, owners, left)
                         await pipe.execute()
                     return changes
                 except WatchError:
-                    continue
-
-    async def announced(self, timeout_s: float) -> None:
-        """Waits up to `timeout_s` seconds for the announcement of a change; may return early without one. A change
-        before the first call or while Redis is down may not be announced, so compare `version()` afterwards.
-        """
-        if self._channel is None:
-            channel = self._redis.pubsub()
-            await channel.subscribe(CHANGED)
-            self._channel = channel  # it subscribes again by itself when the connection was lost
-        await self._channel.get_message(timeout=timeout_s)
+                    if time.monotonic() > until:
+                        raise Unavailable(
+                            f"others kept changing flags for {self._patience_s:.0f} s; nothing was written; try again"
+                        ) from None
 
     async def history(self, key: str, *, limit: int, before: str | None = None) -> list[tuple[str, Change]]:
         """Returns up to `limit` changes of the flag that are older than the id `before`, newest first, each with its
@@ -91,18 +153,35 @@ class FlagStore:
 
     async def note_evaluated(self, times: Mapping[FlagId, datetime]) -> None:
         """Stores when these flags were last evaluated."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for flag_id, at in times.items():
-                pipe.hset(_evaluated(flag_id.environment), flag_id.key, at.isoformat())
-            await pipe.execute()
+        async for part in sliced(times.items()):
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for flag_id, at in part:
+                    pipe.hset(_evaluated(flag_id.environment), flag_id.key, at.isoformat())
+                await pipe.execute()
 
-    async def evaluated(self) -> dict[FlagId, datetime]:
-        """Returns the times that `note_evaluated` stored; deleting a flag also deletes its time."""
-        found: dict[FlagId, datetime] = {}
-        for environment in Environment:
-            times: Any = await self._redis.hgetall(_evaluated(environment))
-            found |= {FlagId(environment, key): datetime.fromisoformat(at) for key, at in times.items()}
-        return found
+    async def evaluated(self, flag_ids: Sequence[FlagId]) -> dict[FlagId, datetime]:
+        """Returns the times of these flags that `note_evaluated` stored; deleting a flag also deletes its time."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for flag_id in flag_ids:
+                pipe.hget(_evaluated(flag_id.environment), flag_id.key)
+            times = await pipe.execute()
+        return {flag_id: datetime.fromisoformat(at) for flag_id, at in zip(flag_ids, times, strict=True) if at}
+
+
+def _changed(seen: StorePosition, version: int, entries: Sequence[tuple[str, Mapping[str, str]]]) -> set[FlagId] | None:
+    """Returns the flags that changed between `seen` and `version`, by the entries from the one that was seen on; None
+    if they do not tell all.
+    """
+    if seen.entry:
+        if not entries or entries[0][0] != seen.entry:
+            return None
+        entries = entries[1:]
+    if [int(fields["version"]) for _, fields in entries] != list(range(seen.version + 1, version + 1)):
+        return None
+    if not all("flags" in fields for _, fields in entries):
+        return None
+    named = (each.partition(":") for _, fields in entries for each in fields["flags"].split())
+    return {FlagId(Environment(environment), key) for environment, _, key in named}
 
 
 async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[FlagId, Flag]:
@@ -116,8 +195,20 @@ async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[FlagId, Fl
     return flags
 
 
-def _write(pipe: Pipeline, changes: list[Change]) -> None:
-    pipe.incr(VERSION)
+async def _owners(pipe: Pipeline, changes: Sequence[Change]) -> dict[str, str]:
+    """Returns who owns the mirror keys that the changes name."""
+    definitions = [each for change in changes for each in (change.before, change.after) if each]
+    names = list({each.mirror for each in definitions if each.mirror})
+    owners: Any = await pipe.hmget(MIRRORS, names) if names else []
+    return {name: owner for name, owner in zip(names, owners, strict=True) if owner}
+
+
+def _write(pipe: Pipeline, changes: list[Change], version: int) -> None:
+    pipe.set(VERSION, version)
+    told = {"version": str(version)}
+    if len(changes) <= MANY:
+        told["flags"] = " ".join(f"{change.environment}:{change.key}" for change in changes)
+    pipe.xadd(CHANGES, told, maxlen=VERSIONS_KEPT)  # type: ignore[arg-type]
     values: dict[str, str] = {}
     gone: set[str] = set()
     for change in changes:
@@ -137,14 +228,14 @@ def _write(pipe: Pipeline, changes: list[Change]) -> None:
         pipe.delete(*(gone - values.keys()))
     if values:
         pipe.mset(values)
-    pipe.publish(CHANGED, "")
 
 
 def _write_owners(pipe: Pipeline, before: Mapping[str, str], after: Mapping[str, str]) -> None:
     if gone := before.keys() - after.keys():
         pipe.hdel(MIRRORS, *gone)
-    for name in after:
-        pipe.hset(MIRRORS, name, after[name])
+    for name, owner in after.items():
+        if before.get(name) != owner:
+            pipe.hset(MIRRORS, name, owner)
 
 
 def _event(change: Change) -> Event:

@@ -1,13 +1,16 @@
 """Builds the JSON views of flags: a definition, and what the service knows about it."""
 
+import heapq
 from datetime import datetime
+from itertools import groupby, islice
 
 from services.flags.cache import FlagCache
 from services.flags.change import FlagId, flag_ids, tag
 from services.flags.flag import Change, Definition, Flag
+from services.flags.flag_set import ListPosition, position_of
 from services.flags.last_used import LastUsed
 from shared.errors import NotFound
-from shared.models import Environment, View
+from shared.models import Environment, Page, View
 
 
 class FlagView(Definition):
@@ -45,14 +48,25 @@ class Views:
         self._cache = cache
         self._last_used = last_used
 
-    def all(self, environment: Environment) -> list[FlagView]:
-        """Returns all flags of the environment, last changed first."""
-        return [self._view(flag) for flag in self._cache.flags(environment).flags()]
+    async def page(self, environment: Environment, limit: int, cursor: str | None) -> Page[FlagView]:
+        """Returns up to `limit` flags of the environment, last changed first, that follow the page before; `cursor` is
+        that page's `next`.
+        """
+        before = None
+        if cursor:
+            changed_us, _, key = cursor.partition("-")
+            before = ListPosition(int(changed_us), key)
+        found = self._cache.flags(environment).page(limit + 1, before)
+        shown = found[:limit]
+        await self._last_used.read([flag.key for flag in shown])
+        last = position_of(shown[-1]) if len(found) > limit else None
+        return Page(items=[self._view(flag) for flag in shown], next=last and f"{last.changed_us}-{last.key}")
 
-    def one(self, key: str, environment: Environment | None) -> tuple[FlagView, str]:
+    async def one(self, key: str, environment: Environment | None) -> tuple[FlagView, str]:
         """Returns the flag and its ETag in that environment; for None, the flag in the first environment that has it
         and its ETag over all. Raises NotFound.
         """
+        await self._last_used.read([key])
         flags = self.everywhere(key)
         ids = [flag_id for flag_id in flag_ids(key, environment) if flag_id in flags]
         etag = tag(flags, ids)
@@ -62,10 +76,15 @@ class Views:
             )
         return self._view(flags[ids[0]]), etag
 
+    def keys(self, after: str, containing: str, limit: int) -> list[str]:
+        """Returns up to `limit` sorted keys of flags in any environment, greater than `after` and with this text."""
+        each = [self._cache.flags(environment).keys(after, containing) for environment in Environment]
+        return list(islice((key for key, _ in groupby(heapq.merge(*each))), limit))
+
     def everywhere(self, key: str) -> dict[FlagId, Flag]:
         """Returns the flag in each environment that has it."""
         found = {flag_id: self._cache.flags(flag_id.environment).get(key) for flag_id in flag_ids(key, None)}
-        return {flag_id: flag for flag_id, flag in found.items() if flag}
+        return {flag_id: evaluator.flag for flag_id, evaluator in found.items() if evaluator}
 
     def _view(self, flag: Flag) -> FlagView:
         return FlagView(

@@ -53,6 +53,26 @@ async def test_a_flag_from_its_making_to_its_end(http: httpx.AsyncClient, redis:
     assert (await http.get("/flags/never/history")).status_code == 404
 
 
+async def test_the_list_has_pages_of_the_flags_last_changed_first(http: httpx.AsyncClient) -> None:
+    flags = {f"k{number:03}": SWITCH for number in range(205)}  # imported: all changed at one time
+    assert (await http.post("/import", json={"flags": flags})).status_code == 200
+    await http.patch("/flags/k100", json={"defaultVariant": "off"})
+    whole = (await http.get("/flags")).json()
+    assert (len(whole["items"]), whole["items"][0]["key"]) == (200, "k100")
+    seen: list[str] = []
+    cursor = None
+    while cursor is not None or not seen:
+        page = (await http.get("/flags", params={"limit": 100} | ({"cursor": cursor} if cursor else {}))).json()
+        seen += [flag["key"] for flag in page["items"]]
+        cursor = page["next"]
+    assert seen == ["k100", *(key for key in sorted(flags, reverse=True) if key != "k100")]
+    assert [item["key"] for item in whole["items"]] == seen[:200]
+    rest = (await http.get("/flags", params={"cursor": whole["next"]})).json()
+    assert ([item["key"] for item in rest["items"]], rest["next"]) == (seen[200:], None)
+    for params in ({"cursor": "x"}, {"cursor": "1"}, {"limit": 0}, {"limit": 201}):
+        assert (await http.get("/flags", params=params)).status_code == 422
+
+
 async def test_environments_are_apart(http: httpx.AsyncClient) -> None:
     await http.put("/flags/k", json=SWITCH, params={"environment": "canary"})
     assert (await http.get("/flags/k")).status_code == 404
@@ -123,10 +143,10 @@ class FailingStore(FlagStore):
 
     away = False
 
-    async def version(self) -> int:
+    async def since(self, *args: Any) -> Any:
         if self.away:
             raise RedisError("away")
-        return await super().version()
+        return await super().since(*args)
 
     async def change(self, *args: Any, **kwargs: Any) -> Any:
         if self.away:
@@ -141,7 +161,9 @@ async def test_without_redis_evaluation_goes_on_and_writes_say_so(redis: Redis) 
         early = await http.post("/ofrep/v1/evaluate/flags/k")
         assert (early.status_code, early.json()["errorCode"]) == (503, "GENERAL")
         assert (await http.get("/flags")).status_code == 503
+        assert (await http.get("/ready")).json()["problems"] == {"flags": "the flags have not been read from Redis yet"}
         await http.put("/flags/k", json=SWITCH)
+        assert (await http.get("/ready")).status_code == 200
         store.away = True
         with pytest.raises(RedisError):
             await cache.refresh()

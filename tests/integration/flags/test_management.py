@@ -1,12 +1,24 @@
 """Two people at one flag, and all flags out and in, over HTTP."""
 
+import asyncio
+import contextlib
+import gc
+import json
+import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
+from services.flags.importer import Importer
+from services.flags.store import FlagStore
+from shared.clock import now
+from shared.errors import Problem
 from shared.events import STREAM
+from shared.models import Environment
+from shared.store import connect
 from tests.support.flags_stack import SWITCH, TOKEN, evaluate
 
 pytestmark = pytest.mark.anyio
@@ -165,6 +177,51 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(http: httpx.
     }
     assert [flag["key"] for flag in (await http.get("/flags", params=CANARY)).json()["items"]] == ["both", "old"]
     assert (await http.get("/flags/old/history")).json()["items"][0]["after"] is None
+
+
+async def test_flags_are_evaluated_while_many_are_imported(http: httpx.AsyncClient) -> None:
+    await http.put("/flags/k", json=SWITCH)
+    flags = {f"k{number}": SWITCH for number in range(1000)}
+    importing = asyncio.create_task(http.post("/import", json={"flags": flags}))
+    answered = 0
+    while not importing.done():
+        await asyncio.sleep(0)
+        assert (await evaluate(http))["value"] is True
+        answered += 1
+    assert (await importing).status_code == 200
+    assert answered > 5
+    assert (await evaluate(http, "k999"))["value"] is True
+
+
+async def test_an_import_runs_beside_the_event_loop(redis: Redis, redis_server: str) -> None:
+    threads = []
+
+    @contextlib.asynccontextmanager
+    async def stores() -> AsyncIterator[FlagStore]:
+        threads.append(threading.get_ident())
+        async with connect(redis_server) as client:
+            yield FlagStore(client)
+
+    importer = Importer(stores)
+    file = {"flags": {"k": SWITCH}}
+    arguments: dict[str, Any] = {"mode": "merge", "dry_run": False, "actor": "ann", "at": now()}
+    texts = await asyncio.gather(*(importer.run(file, Environment.PRODUCTION, **arguments) for _ in range(2)))
+    answers = [json.loads(text) for text in texts]
+    assert [(len(answer["items"]), answer["unchanged"]) for answer in answers] == [(1, 0), (0, 1)]
+    assert threading.get_ident() not in threads
+    assert gc.isenabled()
+    with pytest.raises(Problem):
+        await importer.run({"flags": {"k": {}}}, Environment.PRODUCTION, **arguments)
+    assert gc.isenabled()
+
+
+async def test_a_rule_nested_without_end_is_a_fault_of_the_file(http: httpx.AsyncClient) -> None:
+    rule: dict[str, Any] = {"var": "x"}
+    for _ in range(200):
+        rule = {"!": [rule]}
+    answer = await http.post("/import", json={"flags": {"k": SWITCH | {"targeting": rule}}})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"].startswith("flags.k.targeting")
 
 
 async def test_half_a_surrogate_pair_is_refused(http: httpx.AsyncClient) -> None:

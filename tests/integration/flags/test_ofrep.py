@@ -124,6 +124,21 @@ async def test_all_flags_are_told_again_only_if_they_are_others(http: httpx.Asyn
     assert (changed.status_code, changed.json()["flags"][0]["value"]) == (200, False)
 
 
+async def test_all_flags_are_evaluated_in_slices_and_are_those_of_one_moment(http: httpx.AsyncClient) -> None:
+    flags = {f"k{number}": SWITCH | {"targeting": {"if": [{"var": "x"}, "off"]}} for number in range(1000)}
+    await http.post("/import", json={"flags": {"other": SWITCH} | flags})
+    before = await http.post(ALL, json={"context": {}})
+    asking = asyncio.create_task(http.post(ALL, json={"context": {}}))
+    await asyncio.sleep(0)  # without slices it would be answered now: the transport of the test waits for nothing
+    assert (await evaluate(http, "other"))["value"] is True
+    assert not asking.done()
+    assert (await http.patch("/flags/k0", json={"defaultVariant": "off"})).status_code == 200
+    during = await asking
+    assert (during.content, during.headers["etag"]) == (before.content, before.headers["etag"])
+    after = await http.post(ALL, json={"context": {}}, headers={"If-None-Match": before.headers["etag"]})
+    assert (after.status_code, after.json()["flags"][0]["value"]) == (200, False)
+
+
 async def test_a_rule_that_goes_by_the_time_is_not_said_to_hold_when_its_time_has_come(http: httpx.AsyncClient) -> None:
     turn = int(time.time()) + 2
     await http.put("/flags/k", json=SWITCH | {"targeting": {"if": [{"<": [{"var": "$flagd.timestamp"}, turn]}, "off"]}})

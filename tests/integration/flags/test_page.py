@@ -7,6 +7,7 @@ from html import unescape
 import httpx
 import pytest
 
+from services.flags.page import FLAGS_SHOWN
 from tests.support.flags_stack import SWITCH, TOKEN, evaluate
 
 pytestmark = pytest.mark.anyio
@@ -134,12 +135,45 @@ async def test_a_long_history_has_pages(http: httpx.AsyncClient, browser: httpx.
     assert "cursor=" not in last
 
 
+async def test_many_flags_have_pages_and_a_search(http: httpx.AsyncClient, browser: httpx.AsyncClient) -> None:
+    keys = [f"k{number:03}" for number in range(2 * FLAGS_SHOWN + 1)]
+    flags = {"environments": {each: {"flags": dict.fromkeys(keys, SWITCH)} for each in ("production", "canary")}}
+    await http.post("/import", json=flags)
+    shown: list[list[str]] = []
+    path = "/"
+    while path:
+        page = (await browser.get(path)).text
+        shown.append(re.findall(r'<section class="flag" id="([^"]+)"', page))
+        path = unescape("".join(re.findall(r'id="page:next" href="([^"]+)"', page)))
+    assert shown == [keys[:FLAGS_SHOWN], keys[FLAGS_SHOWN:-1], keys[-1:]]
+    found = (await browser.get("/", params={"search": "K00"})).text
+    assert re.findall(r'<section class="flag" id="([^"]+)"', found) == keys[:10]
+    assert 'value="K00"' in found
+    assert "There is no such flag" in (await browser.get("/", params={"search": "none"})).text
+
+
+async def test_a_button_leads_back_to_its_page_of_the_list(http: httpx.AsyncClient, browser: httpx.AsyncClient) -> None:
+    await http.put("/flags/beta", json=SWITCH)
+    action = buttons((await browser.get("/")).text)["Switch beta to off in production"]
+    for came_from, back in [
+        ("/?cursor=a&search=be&seen=x", "/?search=be&cursor=a#beta"),
+        ("/?search=%22%3E", "/?search=%22%3E#beta"),
+        ("/flags/beta?cursor=1-1", "/flags/beta"),
+        ("/flags/other", "/#beta"),
+    ]:
+        pressed = await browser.post(
+            action.partition("&seen")[0], headers=OWN | {"Referer": f"http://flags{came_from}"}
+        )
+        assert pressed.headers["location"] == back
+
+
 async def test_a_page_that_looks_again_gets_nothing_until_something_changed(
     http: httpx.AsyncClient, browser: httpx.AsyncClient
 ) -> None:
     await http.put("/flags/beta", json=SWITCH)
-    for path in ("/", "/flags/beta"):
+    for path in ("/", "/?search=b&cursor=a", "/flags/beta"):
         [again] = re.findall(r'hx-get="([^"]+)"', (await browser.get(path)).text)
-        assert (await browser.get(path + again)).status_code == 204
+        again = path.partition("?")[0] + unescape(again)
+        assert (await browser.get(again)).status_code == 204
         await http.patch("/flags/beta", json={"metadata": {"seen": path}})
-        assert (await browser.get(path + again)).status_code == 200
+        assert "beta" in (await browser.get(again)).text

@@ -13,9 +13,10 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from services.flags.app_user_store import RedisAppUser
 from services.flags.change import Decide, FlagId, Flags, Precondition, Wanted, flag_ids, tag
 from services.flags.change import put as putting
-from services.flags.flag import Change, Definition
-from services.flags.store import FlagStore
-from shared.errors import Conflict, NotFound
+from services.flags.flag import Change, Definition, Flag
+from services.flags.slices import SLICE
+from services.flags.store import MANY, Delta, FlagStore, StorePosition
+from shared.errors import Conflict, NotFound, Unavailable
 from shared.models import Environment
 from shared.store import connect
 from tests.support.events import stored_events
@@ -157,30 +158,137 @@ async def test_a_mirror_belongs_to_one_flag(store: FlagStore) -> None:
     assert await put(store, "second", named, (PRODUCTION,))
 
 
-async def test_a_change_is_announced_whoever_made_it(store: FlagStore, other: FlagStore) -> None:
+async def test_a_change_ends_the_wait_whoever_made_it(store: FlagStore, other: FlagStore) -> None:
     loop = asyncio.get_running_loop()
-    await other.announced(0.05)
-    await other.announced(0.05)  # a first call may return for nothing
-    asked_at = loop.time()
-    await other.announced(0.2)
-    assert loop.time() - asked_at >= 0.19
-    waiting = asyncio.create_task(other.announced(10))
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
-    await put(store, "k", switch())
-    await asyncio.wait_for(waiting, 1)
+    for key in ("first", "second"):
+        seen = await other.position()
+        asked_at = loop.time()
+        await other.wait_for_change(seen, 0.1)
+        assert loop.time() - asked_at >= 0.09
+        waiting = asyncio.create_task(other.wait_for_change(seen, 4))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await put(store, key, switch())
+        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(other.wait_for_change(seen, 4), 1)  # also if the wait begins after the change
+
+
+async def keys_since(store: FlagStore, seen: StorePosition) -> list[str] | None:
+    delta = await store.since(seen)
+    return None if delta is None else [flag_id.key for flag_id in delta.flags]
+
+
+async def test_what_changed_is_told_flag_by_flag(store: FlagStore, other: FlagStore) -> None:
+    empty = await store.position()
+    assert await store.since(empty) == Delta(empty, {})
+    await put(store, "a", switch(), (PRODUCTION,))
+    one = await store.position()
+    await put(store, "b", switch(), (PRODUCTION,))
+    await put(store, "a", switch("off"), (PRODUCTION,))
+    await put(store, "b", None)
+    delta = await other.since(one)
+    assert delta is not None
+    assert delta.position == await store.position() != one
+    assert delta.flags[FlagId(PRODUCTION, "b")] is None
+    text = delta.flags[FlagId(PRODUCTION, "a")]
+    assert text and Flag.model_validate_json(text).definition == switch("off")
+    assert await keys_since(other, empty) == ["a", "b"]
+    assert await keys_since(other, delta.position) == []
+
+
+class Interrupted(Redis):
+    """A client in whose transactions others write: `write` is called before each but the first."""
+
+    write: Any = None
+    transactions = 0
+
+    def pipeline(self, *args: Any, **kwargs: Any) -> Any:
+        self.transactions += 1
+        if self.write and self.transactions > 1:
+            self.write(self.transactions)
+        return super().pipeline(*args, **kwargs)
+
+
+async def test_what_is_written_while_changes_are_read_is_told_whole(redis: Redis, database: Any) -> None:
+    texts = {
+        each: Flag(key="b", environment=each, definition=switch(), updated_at=AT).model_dump_json() for each in BOTH
+    }
+
+    def write(transaction: int) -> None:
+        if transaction == 2:
+            for each, text in texts.items():
+                database.hset(f"flags:flag:{each}", "b", text)
+            version = database.incr("flags:version")
+            database.xadd("flags:changes", {"version": version, "flags": "production:b canary:b"})
+
+    store = FlagStore(redis)
+    seen = await store.position()
+    await put(store, "a", switch(), (PRODUCTION,))
+    interrupted = Interrupted(connection_pool=redis.connection_pool)
+    interrupted.write = write
+    delta = await FlagStore(interrupted).since(seen)
+    assert delta is not None
+    assert delta.position == await store.position()
+    assert {flag_id: text for flag_id, text in delta.flags.items() if flag_id.key == "b"} == {
+        FlagId(each, "b"): text for each, text in texts.items()
+    }
+
+
+async def test_where_the_store_cannot_tell_what_changed_it_says_so(store: FlagStore, redis: Redis) -> None:
+    empty = await store.position()
+    await put(store, "a", switch())
+    one = await store.position()
+    many = {FlagId(PRODUCTION, f"k{number}"): switch() for number in range(MANY + 1)}
+    await store.change(None, lambda flags: many, actor="ann", at=AT)
+    assert await keys_since(store, one) is None  # many at once
+    two = await store.position()
+    for number in range(MANY // 2 + 1):
+        await put(store, f"k{number}", switch("off"))
+    assert await keys_since(store, two) is None  # many, one by one
+    three = await store.position()
+    await redis.incr("flags:version")  # as a version of the service does that knows nothing of the stream
+    assert await keys_since(store, three) is None
+    four = await store.position()
+    await put(store, "a", switch("off"), (PRODUCTION,))
+    assert await keys_since(store, four) == ["a"]
+    await redis.delete("flags:changes")
+    assert await keys_since(store, four) is None
+    await redis.flushdb()
+    assert await keys_since(store, four) is None
+    assert await keys_since(store, empty) == []
+
+
+async def test_all_flags_are_read_in_slices(store: FlagStore) -> None:
+    many = {FlagId(each, f"k{number}"): switch() for number in range(700) for each in BOTH}
+    await store.change(None, lambda flags: many, actor="ann", at=AT)
+    slices = [found async for found in store.scan()]
+    assert {flag_id for found in slices for flag_id in found} == set(many)
+    assert max(map(len, slices)) < 3 * SLICE  # Redis may give somewhat more than it was asked for
+
+
+async def test_a_write_gives_up_if_others_always_come_first(redis: Redis, database: Any) -> None:
+    store = FlagStore(redis, patience_s=0.2)
+
+    def decide(flags: Flags) -> Wanted:
+        database.incr("flags:version")
+        return {FlagId(PRODUCTION, "k"): switch()}
+
+    with pytest.raises(Unavailable, match=r"nothing was written; try again"):
+        await store.change(["k"], decide, actor="ann", at=AT)
+    assert (await store.load())[1] == []
 
 
 async def test_when_flags_were_evaluated_is_kept_until_they_go(store: FlagStore) -> None:
-    assert await store.evaluated() == {}
-    await put(store, "k", switch())
     here, there, every = FlagId(PRODUCTION, "k"), FlagId(CANARY, "k"), FlagId(CANARY, "*")
+    asked = [here, FlagId(PRODUCTION, "other"), there, every]
+    assert await store.evaluated(asked) == {}
+    await put(store, "k", switch())
     later = AT + timedelta(seconds=1.5)
     await store.note_evaluated({here: AT, there: AT, every: AT})
     await store.note_evaluated({here: later})
-    assert await store.evaluated() == {here: later, there: AT, every: AT}
+    assert await store.evaluated(asked) == {here: later, there: AT, every: AT}
     await put(store, "k", None, (PRODUCTION,))
-    assert await store.evaluated() == {there: AT, every: AT}
+    assert await store.evaluated(asked) == {there: AT, every: AT}
 
 
 async def test_two_writers_at_once_lose_neither_change(store: FlagStore, redis_server: str) -> None:
@@ -213,6 +321,20 @@ async def test_mirrors_and_event_come_with_the_change(store: FlagStore, redis: R
     events = await stored_events(redis)
     assert [(event.type, event.app, event.id) for event in events] == [("flag.changed", "", "k")] * 5
     assert events[-1].reason == "flag k was deleted in canary by ann"
+
+
+async def test_a_switch_reads_and_writes_only_its_own_mirror(store: FlagStore, redis: Redis) -> None:
+    async def calls() -> dict[str, int]:
+        statistics: Any = await redis.info("commandstats")
+        return {name: statistics.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hset", "hdel", "hgetall")}
+
+    many = {FlagId(PRODUCTION, f"k{number}"): switch(metadata={"mirror": f"m{number}"}) for number in range(50)}
+    await store.change(None, lambda flags: many, actor="ann", at=AT)
+    before = await calls()
+    await put(store, "k7", switch("off", metadata={"mirror": "m7"}), (PRODUCTION,))
+    after = await calls()
+    assert {name: after[name] - before[name] for name in after} == {"hset": 1, "hdel": 0, "hgetall": 0}
+    assert await redis.hlen("flags:mirror") == 50
 
 
 async def test_a_mirror_passes_from_one_flag_to_another_in_one_go(store: FlagStore, redis: Redis) -> None:
@@ -311,3 +433,25 @@ async def test_a_named_mirror_is_readable_from_the_next_look_on(
     await user.ensure()
     with pytest.raises(NoPermissionError):
         await app_client.get("featureFlag")
+
+
+async def test_the_rights_are_given_anew_only_if_mirrors_changed_or_the_user_is_gone(
+    store: FlagStore, redis: Redis
+) -> None:
+    async def given() -> int:
+        statistics: Any = await redis.info("commandstats")
+        return int(statistics.get("cmdstat_acl|setuser", {}).get("calls", 0))
+
+    user = RedisAppUser(redis, "secret")
+    before = await given()
+    for _ in range(3):
+        await user.keep()
+    assert await given() == before + 1
+    user.mirrors_changed()
+    await user.keep()
+    await redis.acl_deluser("app")
+    await user.keep()
+    await user.keep()
+    assert await given() == before + 3
+    assert await redis.acl_getuser("app")
+    await redis.acl_deluser("app")

@@ -19,7 +19,7 @@ from services.flags.change import (
     switched,
     tag,
 )
-from services.flags.evaluation import FlagSet
+from services.flags.evaluation import FlagEvaluator, evaluation_context
 from services.flags.flag import Change, Definition, Flag, Patch, rules_aside
 from shared.errors import Conflict, Invalid, Problem
 from shared.models import Environment
@@ -136,8 +136,8 @@ def test_with_its_rules_aside_everybody_gets_the_variant_and_back_they_decide() 
     assert after and rules_aside(after.targeting) == RULE
 
     def value(targeting: Any) -> tuple[object, str]:
-        flags = FlagSet(stored(defaultVariant="off", targeting=targeting).values())
-        evaluation = flags.evaluate("k", {"plan": "pro"})
+        [flag, *_] = stored(defaultVariant="off", targeting=targeting).values()
+        evaluation = FlagEvaluator(flag).evaluate(evaluation_context({"plan": "pro"}))
         return evaluation.value, evaluation.reason
 
     assert value(RULE) == (True, "TARGETING_MATCH")

@@ -1,22 +1,23 @@
 """Flag and context → value: OpenFeature's reasons, and what a rule may stumble over."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
-from services.flags.evaluation import EvaluationError, FlagSet
+from services.flags.evaluation import EvaluationError, FlagEvaluator, evaluation_context
 from services.flags.flag import Definition, Flag
 from shared.models import Environment
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def flag_set(**changes: Any) -> FlagSet:
+def evaluator(**changes: Any) -> FlagEvaluator:
     given = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"} | changes
     definition = Definition.model_validate(given)
-    return FlagSet([Flag(key="k", environment=Environment.PRODUCTION, definition=definition, updated_at=AT)])
+    return FlagEvaluator(Flag(key="k", environment=Environment.PRODUCTION, definition=definition, updated_at=AT))
 
 
 RULE = {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on"]}
@@ -50,8 +51,12 @@ RULE = {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on"]}
 def test_values_and_reasons(
     changes: dict[str, Any], context: dict[str, Any], value: JsonValue, variant: str | None, reason: str
 ) -> None:
-    evaluation = flag_set(**changes).evaluate("k", context)
+    flag = evaluator(**changes)
+    evaluation = flag.evaluate(evaluation_context(context))
     assert (evaluation.value, evaluation.variant, evaluation.reason) == (value, variant, reason)
+    if flag.constant is not None:
+        assert json.loads(flag.constant) == evaluation.body()
+    assert (flag.constant is None) == ("targeting" in changes)
     assert type(evaluation.value) is type(value)  # a float flag's 1 is 1.0, else a typed client takes it for an error
 
 
@@ -77,26 +82,26 @@ def test_what_a_rule_stumbles_over_is_an_error_of_the_call_not_of_the_service(
     targeting: dict[str, Any] | None, context: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(EvaluationError) as raised:
-        flag_set(targeting=targeting).evaluate("k", context)
+        evaluator(targeting=targeting).evaluate(evaluation_context(context))
     assert raised.value.code == code
     assert raised.value.details
 
 
-def test_an_unknown_flag_is_not_found() -> None:
-    with pytest.raises(EvaluationError) as raised:
-        flag_set().evaluate("other", {})
-    assert raised.value.code == "FLAG_NOT_FOUND"
-
-
 def test_an_evaluation_leaves_the_definition_as_it_was() -> None:
-    flags = flag_set(targeting=RULE, metadata={"owner": "ann"})
-    before = [flag.model_dump() for flag in flags.flags()]
-    assert flags.evaluate("k", {}).metadata == {"owner": "ann"}
-    assert [flag.model_dump() for flag in flags.flags()] == before
+    flag = evaluator(targeting=RULE, metadata={"owner": "ann"})
+    before = flag.flag.model_dump()
+    assert flag.evaluate(evaluation_context({})).metadata == {"owner": "ann"}
+    assert flag.flag.model_dump() == before
 
 
 def test_a_share_of_visitors_stays_in_its_bucket() -> None:
-    flags = flag_set(targeting={"fractional": [["on", 25], ["off", 75]]})
-    first = [flags.evaluate("k", {"targetingKey": f"visitor-{n}"}).value for n in range(1000)]
-    assert first == [flags.evaluate("k", {"targetingKey": f"visitor-{n}"}).value for n in range(1000)]
+    flag = evaluator(targeting={"fractional": [["on", 25], ["off", 75]]})
+    visitors = [evaluation_context({"targetingKey": f"visitor-{n}"}) for n in range(1000)]
+    first = [flag.evaluate(visitor).value for visitor in visitors]
+    assert first == [flag.evaluate(visitor).value for visitor in visitors]
     assert 200 < sum(map(bool, first)) < 300
+
+
+@pytest.mark.parametrize("targeting", [None, {}, RULE, {"<": [{"var": "$flagd.timestamp"}, 1]}])
+def test_only_a_rule_that_names_the_time_depends_on_it(targeting: dict[str, Any] | None) -> None:
+    assert evaluator(targeting=targeting).depends_on_time == (bool(targeting) and "<" in str(targeting))

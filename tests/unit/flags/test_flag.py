@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.flags.evaluation import FlagSet
+from services.flags.evaluation import FlagEvaluator
 from services.flags.flag import Change, Definition, Flag, Patch, merged, mirrored, plain_value
 from services.flags.validation import check
 from shared.errors import Invalid
@@ -89,7 +89,7 @@ def test_what_the_check_lets_through_the_evaluator_can_load(changes: dict[str, A
     checked = definition(**changes)
     check(checked)
     flag = Flag(key="k", environment=Environment.PRODUCTION, definition=checked, updated_at=AT)
-    assert FlagSet([flag]).get("k") == flag
+    assert FlagEvaluator(flag).flag == flag
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Whole sets of flags: out and in without loss, every fault by its path, nothing or all."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from services.flags.change import FlagId, Flags, Wanted
 from services.flags.flag import Definition, Flag
 from services.flags.import_export import Mode, flagd_file, parse, wanted
+from services.flags.slices import SLICE
 from shared.errors import Problem
 from shared.models import Environment
 
@@ -48,13 +50,25 @@ EVERY_KIND = {
 }
 
 
-def test_what_goes_out_comes_in_without_loss() -> None:
+async def exported(flags: Flags) -> Any:
+    return json.loads("".join([part async for part in flagd_file(list(flags.values()))]))
+
+
+@pytest.mark.anyio
+async def test_what_goes_out_comes_in_without_loss() -> None:
     flags = stored(PRODUCTION, **EVERY_KIND)
-    file = flagd_file(list(flags.values()))
-    assert list(file["flags"]) == sorted(EVERY_KIND)
+    file = await exported(flags)
     back = take_in(file)
     dumped = {flag_id: flag.definition.model_dump_json() for flag_id, flag in flags.items()}
     assert {flag_id: after and after.model_dump_json() for flag_id, after in back.items()} == dumped
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("count", [0, SLICE, SLICE + 1])
+async def test_a_file_of_several_slices_is_one_document(count: int) -> None:
+    keys = [f"k{number}" for number in range(count)]
+    file = await exported(stored(PRODUCTION, **dict.fromkeys(keys, SWITCH)))
+    assert file["flags"] == dict.fromkeys(keys, SWITCH)
 
 
 def test_a_merge_leaves_what_the_file_does_not_name_and_replace_deletes_it_there_alone() -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
+from services.flags.change import FlagId
 from services.flags.last_used import LastUsed
 from services.flags.store import FlagStore
 from shared.models import Environment
@@ -31,6 +32,11 @@ class AwayStore(FlagStore):
             raise RedisError("away")
         await super().note_evaluated(*args)  # type: ignore[arg-type]
 
+    async def evaluated(self, *args: object) -> dict[FlagId, datetime]:
+        if self.away:
+            raise RedisError("away")
+        return await super().evaluated(*args)  # type: ignore[arg-type]
+
 
 async def test_one_flag_and_all_flags_are_told_apart(redis: Redis) -> None:
     clock = Clock()
@@ -52,7 +58,8 @@ async def test_it_is_written_behind_and_read_by_another_copy(redis: Redis) -> No
     await other.write()
     assert other.last(CANARY, "k") is None
     await mine.write()
-    await other.write()
+    assert other.last(CANARY, "k") is None
+    await other.read(["k"])
     assert other.last(CANARY, "k") == mine.last(CANARY, "k") == START
 
 
@@ -65,4 +72,25 @@ async def test_what_could_not_be_written_is_written_later(redis: Redis) -> None:
     assert last_used.last(CANARY, "k") == START
     store.away = False
     await last_used.write()
-    assert list((await store.evaluated()).values()) == [START]
+    assert await store.evaluated([FlagId(CANARY, "k"), FlagId(PRODUCTION, "k")]) == {FlagId(CANARY, "k"): START}
+
+
+async def test_the_time_of_a_flag_that_was_deleted_is_forgotten(redis: Redis) -> None:
+    last_used = LastUsed(FlagStore(redis), Clock())
+    last_used.note(CANARY, "k")
+    await last_used.write()
+    assert last_used.last_alone(CANARY, "k") == START
+    await redis.hdel("flags:evaluated:canary", "k")
+    await last_used.read(["k"])
+    assert last_used.last_alone(CANARY, "k") is None
+
+
+async def test_without_redis_what_is_known_stays(redis: Redis) -> None:
+    store = AwayStore(redis)
+    store.away = False
+    last_used = LastUsed(store, Clock())
+    last_used.note(CANARY, "k")
+    await last_used.write()
+    store.away = True
+    await last_used.read(["k"])
+    assert last_used.last(CANARY, "k") == START

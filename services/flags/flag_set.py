@@ -1,0 +1,82 @@
+"""Holds the flags of one environment in memory. A change costs the same however many flags there are."""
+
+import hashlib
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from services.flags.evaluation import FlagEvaluator
+from services.flags.flag import Flag
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class ListPosition(NamedTuple):
+    """A flag's position in the list by last change: its time in microseconds since 1970, then its key."""
+
+    changed_us: int
+    key: str
+
+
+def position_of(flag: Flag) -> ListPosition:
+    return ListPosition((flag.updated_at - EPOCH) // timedelta(microseconds=1), flag.key)
+
+
+class FlagSet:
+    """The flags of one environment, ready for evaluation. `put` and `remove` change it, without reading other flags."""
+
+    def __init__(self) -> None:
+        self._evaluators: dict[str, FlagEvaluator] = {}
+        self._keys: list[str] = []
+        self._by_change: list[ListPosition] = []
+        self._newest_first: Sequence[FlagEvaluator] | None = ()
+        self._sum = 0
+
+    def put(self, evaluator: FlagEvaluator) -> None:
+        """Adds the flag, or replaces the one with its key."""
+        flag = evaluator.flag
+        self.remove(flag.key)
+        self._evaluators[flag.key] = evaluator
+        insort(self._keys, flag.key)
+        insort(self._by_change, position_of(flag))
+        self._sum += evaluator.fingerprint
+
+    def remove(self, key: str) -> None:
+        """Removes the flag, if there is one with this key."""
+        self._newest_first = None
+        if evaluator := self._evaluators.pop(key, None):
+            del self._keys[bisect_left(self._keys, key)]
+            del self._by_change[bisect_left(self._by_change, position_of(evaluator.flag))]
+            self._sum -= evaluator.fingerprint
+
+    @property
+    def digest(self) -> str:
+        """Hash of all definitions, equal in every instance of the service: of the sum of the flags' own hashes."""
+        return hashlib.sha256(str(self._sum % 2**256).encode()).hexdigest()[:20]
+
+    def get(self, key: str) -> FlagEvaluator | None:
+        return self._evaluators.get(key)
+
+    def newest_first(self) -> Sequence[FlagEvaluator]:
+        """Returns all flags, last changed first. Later changes do not change what was returned."""
+        if self._newest_first is None:
+            self._newest_first = [self._evaluators[position.key] for position in reversed(self._by_change)]
+        return self._newest_first
+
+    def page(self, limit: int, before: ListPosition | None) -> list[Flag]:
+        """Returns up to `limit` flags, last changed first, that stand behind the position `before` in that order."""
+        end = len(self._by_change) if before is None else bisect_left(self._by_change, before)
+        return [self._evaluators[each.key].flag for each in reversed(self._by_change[max(0, end - limit) : end])]
+
+    def by_key(self) -> list[FlagEvaluator]:
+        """Returns all flags, sorted by key."""
+        return [self._evaluators[key] for key in self._keys]
+
+    def keys(self, after: str, containing: str) -> Iterator[str]:
+        """Yields the sorted keys that are greater than `after` and contain this text, in whatever case. Do not change
+        the set meanwhile.
+        """
+        text = containing.lower()
+        return (key for key in islice(self._keys, bisect_right(self._keys, after), None) if text in key.lower())
