@@ -55,6 +55,13 @@ USER 10000:10000
 ENTRYPOINT ["sh", "-c", "until [ -s $0 ]; do sleep 0.1; done; exec envoy -c $0 --disable-hot-restart --log-level warning"]
 CMD ["/var/lib/slipway/envoy/bootstrap.json"]
 
+FROM base AS keeper
+LABEL org.opencontainers.image.title="slipway-keeper" org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=packages /opt/slipway/venv venv
+COPY services/__init__.py services/
+COPY services/keeper/ services/keeper/
+ENTRYPOINT ["python", "-m", "services.keeper", "/var/lib/slipway/envoy"]
+
 FROM ${BASE} AS service
 ARG SERVICE
 LABEL org.opencontainers.image.title="slipway-${SERVICE}" org.opencontainers.image.licenses="Apache-2.0"

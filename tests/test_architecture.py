@@ -34,6 +34,8 @@ OUTSIDE = {
     ),
     "fastapi": ("*/api", "*_api.py", "services/flags/api.py", "*/main.py", "shared/web/app.py"),
     "cryptography": ("shared/security/vault.py", "services/deployer/releases/override_encryption.py"),
+    "grpc": ("services/keeper",),
+    "google": ("services/keeper",),
 }
 
 
@@ -101,6 +103,8 @@ def test_a_file_imports_only_what_its_place_allows(path: Path) -> None:
         assert not (here.parts[0] == "shared" and package in ("services", "stack", "bench")), f"{here} imports {name}"
         assert not (here.parts[0] == "services" and package in ("stack", "bench")), f"{here} imports {name}"
         assert not (here.parts[0] == "stack" and package == "bench"), f"{here} imports {name}"
+        keeper = here.is_relative_to("services/keeper") and package in TOPS
+        assert not keeper or name.startswith("services.keeper") or name == "services", f"{here} imports {name}"
         if package in OUTSIDE:
             assert is_allowed(path, OUTSIDE[package]), f"{here} imports {name}"
 

@@ -32,6 +32,7 @@ from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.admin import EnvoyAdmin, version_stat
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder, prepare
+from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.rollout import Rollout
 from services.proxy.routes.route import Route
@@ -117,7 +118,7 @@ class ProxyBench:
         admin = EnvoyAdmin(httpx.AsyncClient(transport=stand_in, base_url="http://envoy"))
         disk = Snapshot(folder), AbortedReleases(folder)
         self._control = ControlPlane(files, *disk, admin, self._store, counts.view, now, wake=lambda: None)
-        self.sync = RegistrySync(self._control, self._registry, counts, settings.domain)
+        self.sync = RegistrySync(self._control, self._registry, counts, settings.domain, read_file_limit())
         self.reader, self._watch = TrafficReader(self._control, counts), EnvoyWatch(self._control)
         deployer = ServiceClient("deployer", settings, self._registry, httpx.AsyncClient())
         self._tasks, self._pauses = DeployerTasks(self._control, deployer), AutoPause(self._control, _answers)

@@ -17,10 +17,13 @@ from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.deployer_tasks import DeployerTasks
 from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.control.envoy_loops import EnvoyWatch, TrafficReader
+from services.proxy.control.envoy_upgrade import EnvoyUpgrade
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
 from services.proxy.envoy.files import EnvoyFiles, admin_socket, envoy_folder, prepare
+from services.proxy.envoy.keeper_socket import keeper_fault
+from services.proxy.envoy.limits import inotify_warning, read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.route_store import RouteStore
 from services.proxy.traffic import RequestCounts
@@ -58,7 +61,7 @@ def build_app(settings: Settings) -> FastAPI:
         now,
         wake=wake,
     )
-    sync = RegistrySync(control, registry, counts, settings.domain)
+    sync = RegistrySync(control, registry, counts, settings.domain, read_file_limit())
     watch, reader = EnvoyWatch(control), TrafficReader(control, counts)
     rollouts, pages = RolloutService(control), ProxyPages(control, counts, reader, settings)
     deployer = ServiceClient("deployer", settings, registry, http)
@@ -68,6 +71,7 @@ def build_app(settings: Settings) -> FastAPI:
         Loop("registry", sync.step, every_s=1.0),
         Loop("drain", sync.drain_step, every_s=0.5),
         Loop("envoy", watch.step, every_s=2.0),
+        Loop("upgrade", EnvoyUpgrade(control.admin, folder).step, every_s=2.0),
         Loop("traffic", reader.keep_current, every_s=1.0),
         Loop("pauses", AutoPause(control, partial(answers, deployer)).step, every_s=1.0),
     ]
@@ -86,7 +90,8 @@ def build_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         routers=[router(sync, rollouts, reader, pages), traffic_router(reader), pages_router(rollouts, pages)],
         loops=loops,
-        checks={"envoy": watch.check, "redis": store.check},
+        checks={"envoy": watch.check, "keeper": partial(keeper_fault, folder), "redis": store.check},
+        warnings={"open files": sync.limit_warning, "inotify": inotify_warning},
         collectors=[TrafficCollector(control, counts)],
         resources=resources,
     )

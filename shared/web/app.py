@@ -54,6 +54,7 @@ class Health(View):
 class Readiness(View):
     ready: bool
     problems: dict[str, str] = Field(default={}, description="What is not well → why.")
+    warnings: dict[str, str] = Field(default={}, description="What works, but is close to a limit → what to do.")
 
 
 def create_app(
@@ -65,6 +66,7 @@ def create_app(
     routers: Sequence[APIRouter],
     loops: Sequence[Loop] = (),
     checks: dict[str, Check] | None = None,
+    warnings: dict[str, Check] | None = None,
     collectors: Sequence[Collector] = (),
     public: str | None = None,
     accepts: Callable[[Scope, str], bool] = lambda scope, token: False,
@@ -73,10 +75,11 @@ def create_app(
 ) -> FastAPI:
     """Returns a service's FastAPI app.
 
-    `checks`: functions for `/ready`, by dependency; each returns why its dependency fails, or None. `collectors`: the
-    service's own metrics. `public`: a regular expression of further paths that need no token. `accepts`: accepts
-    further tokens. `resources`: a context that is entered before the loops start and left after they end. `at_end`:
-    ends open streams; called on SIGTERM or SIGINT, and again after the loops.
+    `checks`: functions for `/ready`, by dependency; each returns why its dependency fails, or None. `warnings`: the
+    same for limits that are close, with which the service is ready. `collectors`: the service's own metrics. `public`:
+    a regular expression of further paths that need no token. `accepts`: accepts further tokens. `resources`: a context
+    that is entered before the loops start and left after they end. `at_end`: ends open streams; called on SIGTERM or
+    SIGINT, and again after the loops.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(
@@ -107,7 +110,7 @@ def create_app(
     app.state.metrics = metrics = CollectorRegistry()  # the reference of the docs reads them there
     for collector in collectors:
         metrics.register(collector)
-    app.include_router(_platform_router(service, all_loops, checks or {}, metrics))
+    app.include_router(_platform_router(service, all_loops, checks or {}, warnings or {}, metrics))
     for router in routers:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=PAGES / "static"), name="static")
@@ -125,7 +128,11 @@ def create_app(
 
 
 def _platform_router(
-    service: str, loops: Sequence[Loop], checks: dict[str, Check], metrics: CollectorRegistry
+    service: str,
+    loops: Sequence[Loop],
+    checks: dict[str, Check],
+    warnings: dict[str, Check],
+    metrics: CollectorRegistry,
 ) -> APIRouter:
     router = APIRouter(tags=["platform"])
 
@@ -137,15 +144,10 @@ def _platform_router(
     @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
     async def ready(response: Response) -> Readiness:
         """Answers 200 if all loops and dependencies work, else 503 with the problems by name."""
-        problems: dict[str, str] = {f"loop {loop.name}": why for loop in loops if (why := loop.stale())}
-        for name, check in checks.items():
-            try:
-                if why := await check():
-                    problems[name] = why
-            except Exception as error:
-                problems[name] = f"{type(error).__name__}: {error}"
+        stale = {f"loop {loop.name}": why for loop in loops if (why := loop.stale())}
+        problems = stale | await _found(checks)
         response.status_code = 503 if problems else 200
-        return Readiness(ready=not problems, problems=problems)
+        return Readiness(ready=not problems, problems=problems, warnings=await _found(warnings))
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def prometheus() -> Response:
@@ -187,6 +189,17 @@ def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]
 def problem_response(problem: Problem) -> JSONResponse:
     """Returns the problem as an RFC 9457 response."""
     return JSONResponse(problem.document(), problem.status, media_type="application/problem+json")
+
+
+async def _found(checks: dict[str, Check]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, check in checks.items():
+        try:
+            if why := await check():
+                found[name] = why
+        except Exception as error:
+            found[name] = f"{type(error).__name__}: {error}"
+    return found
 
 
 def _answer_problems(app: FastAPI) -> None:

@@ -29,7 +29,7 @@ class ComposeStack(LocalStack):
         self.project = project
 
     def container(self, program: str) -> str:
-        """Returns the name of the container of `redis`, `envoy` or a service."""
+        """Returns the name of the container of `redis`, `keeper`, `envoy` or a service."""
         return f"{self.project}-{program}-1"
 
     def pid(self, program: str) -> int:

@@ -1,7 +1,7 @@
 """Implements `make local`: runs the stack on this machine in the foreground, until SIGINT, SIGTERM or SIGHUP.
 
-It restarts supervisor if it dies; supervisor does the same for Redis, Envoy and the five services. At the end it stops
-supervisor and then the apps, within 15 s.
+It restarts supervisor if it dies; supervisor does the same for Redis, the keeper, Envoy and the five services. At the
+end it stops supervisor and then the apps, within 15 s.
 """
 
 import os

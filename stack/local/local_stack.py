@@ -53,7 +53,7 @@ class LocalStack:
             return any("127.0.0.1" not in each["url"] for each in client.get("/registry").json()["services"])
 
     def pid(self, program: str) -> int:
-        """Returns the process id of `redis`, `envoy` or a service; 0 while it does not run."""
+        """Returns the process id of `redis`, `keeper`, `envoy` or a service; 0 while it does not run."""
         with self._supervisor() as supervisor:
             return int(supervisor.getProcessInfo(f"{GROUP}:{program}")["pid"])
 

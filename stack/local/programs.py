@@ -11,7 +11,7 @@ from shared.config import SERVICES, SharedSettings
 
 ROOT = Path(__file__).parents[2]
 GROUP = "slipway"  # one group: supervisor stops its programs side by side, not one after the other
-PROGRAMS = ("redis", "envoy", *SERVICES)
+PROGRAMS = ("redis", "keeper", "envoy", *SERVICES)
 
 
 def bound_to_parent(command: Sequence[str]) -> list[str]:
@@ -28,6 +28,7 @@ def supervisor_conf(settings: SharedSettings) -> str:
     binaries = Path(sys.executable).parent
     commands: dict[str, Sequence[str]] = {
         "redis": [str(get_binary_path()), str(home / "redis" / "redis.conf")],
+        "keeper": [sys.executable, "-m", "services.keeper", str(home / "envoy")],
         "envoy": [
             str(binaries / "envoy"),
             *("-c", str(home / "envoy" / "bootstrap.json"), "--disable-hot-restart", "--log-level", "warning"),

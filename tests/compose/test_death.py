@@ -15,7 +15,7 @@ from stack.compose.compose import Compose
 from stack.compose.compose_stack import ComposeStack, command
 from stack.compose.engine import docker
 from tests.compose.test_addresses import instances
-from tests.e2e.test_faults import DOWN_S, SERVICES_AND_REDIS, each_dies_and_nothing_is_lost, state_of
+from tests.e2e.test_faults import ALL_BUT_ENVOY, DOWN_S, each_dies_and_nothing_is_lost, state_of
 from tests.support.stack.cadence import RATE, outlast_the_watch
 from tests.support.stack.new_app import new_app
 
@@ -87,11 +87,11 @@ def test_a_service_that_is_killed_within_its_container_is_started_again(stack: C
 def test_an_upgrade_of_one_container_replaces_no_other(stack: ComposeStack) -> None:
     """Compose replaces what depends on a container together with that: Envoy and Redis, so visitors would notice."""
     containers = Compose(stack.settings.home / "env").configuration()["services"]
-    assert {*SERVICES_AND_REDIS, "envoy"} <= containers.keys()
+    assert {*ALL_BUT_ENVOY, "envoy"} <= containers.keys()
     assert [name for name, each in containers.items() if "depends_on" in each] == []
 
 
 def test_make_up_again_restarts_nothing(stack: ComposeStack) -> None:
-    before = [stack.pid(program) for program in (*SERVICES_AND_REDIS, "envoy")]
+    before = [stack.pid(program) for program in (*ALL_BUT_ENVOY, "envoy")]
     command(stack.settings.home, "up", timeout_s=120)
-    assert [stack.pid(program) for program in (*SERVICES_AND_REDIS, "envoy")] == before
+    assert [stack.pid(program) for program in (*ALL_BUT_ENVOY, "envoy")] == before

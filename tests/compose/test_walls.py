@@ -18,7 +18,7 @@ from stack.compose.engine import docker
 pytestmark = pytest.mark.docker
 
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
-LONG_RUNNING = (*SERVICES, "envoy", "redis")
+LONG_RUNNING = (*SERVICES, "envoy", "keeper", "redis")
 
 
 def inspected(stack: ComposeStack, program: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Every service and Redis killed with -9 and kept down: visitors notice nothing, and afterwards all is as it was."""
 
+import contextlib
 import itertools
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.support.stack.cadence import RATE, outlast_the_watch
 
 DOWN_S = float(os.environ.get("E2E_DOWN_S", "2.5"))  # 20 where there is time
 NUMBERS = itertools.count(1)
-SERVICES_AND_REDIS = ("build", "deployer", "monitor", "flags", "proxy", "redis")
+ALL_BUT_ENVOY = ("build", "deployer", "monitor", "flags", "proxy", "redis", "keeper")
 
 
 def state_of(app: Deployable) -> dict[str, Any]:
@@ -60,11 +62,11 @@ def test_any_service_or_redis_may_die(stack: LocalStack, settled: Deployable) ->
 
 
 def each_dies_and_nothing_is_lost(stack: LocalStack, app: Deployable) -> None:
-    """Each of SERVICES_AND_REDIS in turn, under load; the state afterwards is the one before."""
+    """Each of ALL_BUT_ENVOY in turn, under load; the state afterwards is the one before."""
     before = state_of(app)
     losses = {}
     with Load(app.public, rate=RATE, host=app.host, limit_s=400) as load:
-        for program in SERVICES_AND_REDIS:
+        for program in ALL_BUT_ENVOY:
             since = load.now()
             with stack.kept_down(program):
                 time.sleep(DOWN_S)
@@ -76,6 +78,18 @@ def each_dies_and_nothing_is_lost(stack: LocalStack, app: Deployable) -> None:
         assert report.lost == 0, f"{program}: {report.lines()}"
     assert load.report().lost == 0
     assert state_of(app) == before
+
+
+def test_envoy_starts_again_while_nothing_but_the_keeper_runs(stack: LocalStack, with_canary: Deployable) -> None:
+    app = with_canary
+    with contextlib.ExitStack() as down:
+        for program in ALL_BUT_ENVOY:
+            if program != "keeper":
+                down.enter_context(stack.kept_down(program))
+        os.kill(stack.pid("envoy"), signal.SIGKILL)
+        wait_for(lambda: probe(app.public, "/version", app.host).status == 200, "visitors served again", 20)
+        assert set(tracks_of_new_visitors(app.public, 100, host=app.host)) == {"stable", "canary"}
+    wait_for(stack.is_ready, "ready again", 60)
 
 
 def test_an_abort_works_while_redis_is_down(stack: LocalStack, with_canary: Deployable) -> None:

@@ -300,7 +300,8 @@ async def test_ready_says_that_the_deployer_is_silent(http: httpx.AsyncClient) -
         if ready.status_code == 503:
             break
         await asyncio.sleep(0.05)
-    assert ready.json() == {"ready": False, "problems": {"deployer": "deployer does not answer: ConnectError"}}
+    problems = {"deployer": "deployer does not answer: ConnectError"}
+    assert ready.json() == {"ready": False, "problems": problems, "warnings": {}}
 
 
 async def test_every_operation_wants_the_token_and_is_described(http: httpx.AsyncClient) -> None:

@@ -77,7 +77,7 @@ class RolloutService:
         if rollout.state is RolloutState.PROMOTED:
             raise Conflict(f"{release} is promoted; roll production back instead")
         if rollout.active:
-            self._control.abort(app, _text(reason) or "aborted by hand", evidence)
+            await self._control.cut_off(app, _text(reason) or "aborted by hand", evidence)
         return await self._confirmed(app)
 
     async def resume(self, app: str, release: str, reason: str) -> RolloutView:

@@ -12,6 +12,7 @@ from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import for_each
 from services.proxy.envoy.admin import Clusters
 from services.proxy.envoy.clusters import cluster_name
+from services.proxy.envoy.limits import FileLimit
 from services.proxy.routes.route import (
     Route,
     instance_route,
@@ -43,7 +44,10 @@ class RegistrySync:
     the deployer does not name them.
     """
 
-    def __init__(self, control: ControlPlane, registry: Registry, counts: RequestCounts, domain: str) -> None:
+    def __init__(
+        self, control: ControlPlane, registry: Registry, counts: RequestCounts, domain: str, limit: FileLimit
+    ) -> None:
+        self._limit = limit
         self._control = control
         self._registry = registry
         self._counts = counts
@@ -57,9 +61,9 @@ class RegistrySync:
     async def sync(self, app: str, request: SyncRequest) -> SyncResult:
         """Stores hosts and health path, applies the registry's instances, and returns when Envoy serves them.
 
-        Raises Conflict if another app has one of the hosts, Invalid for a malformed host or health path, RedisError if
-        the registry does not answer (nothing is changed), and Timeout if Envoy has not accepted within 5 s (call again
-        to wait on).
+        Raises Conflict if another app has one of the hosts, or for a new app for whose instances Envoy may not open
+        enough files; Invalid for a malformed host or health path, RedisError if the registry does not answer (nothing
+        is changed), and Timeout if Envoy has not accepted within 5 s (call again to wait on).
         """
         if not request.health.startswith("/"):
             raise Invalid("health", f"`{request.health}` is not a path; write it like /up")
@@ -68,7 +72,7 @@ class RegistrySync:
             await self._count_leaving(app, records)
             # No await from here on: two apps that claim one host would have Envoy refuse every route.
             hosts = self._hosts(app, request.hosts)
-            route = self._control.routes.get(app) or Route(app=app, hosts=hosts, health=request.health)
+            route = self._control.routes.get(app) or self._new_route(app, hosts, request.health)
             self._observe(route.model_copy(update={"hosts": hosts, "health": request.health}), records, request.health)
             self._drop_replaced()
         deadline = time.monotonic() + CONFIRM_S
@@ -76,6 +80,10 @@ class RegistrySync:
         if await self._remove_drained(app):
             clusters = await self._control.confirm(app, deadline - time.monotonic(), healthy=True)
         return self._result(app, records, clusters)
+
+    async def limit_warning(self) -> str | None:
+        """Returns that Envoy may not open enough files for many more instances, and what to do; or None."""
+        return self._limit.warning(self._instances())
 
     async def step(self) -> None:
         """Applies the registry's changes to the routes. Raises RedisError; what was not read then is read next time."""
@@ -112,6 +120,14 @@ class RegistrySync:
             return await self._registry.instances_of(app)
         except ValidationError as error:
             raise Unavailable(f"the registry's entries of {app} cannot be read; nothing was changed") from error
+
+    def _new_route(self, app: str, hosts: list[str], health: str) -> Route:
+        if why := self._limit.refusal(self._instances()):
+            raise Conflict(f"{app} is a new app, for which there is no room: {why}")
+        return Route(app=app, hosts=hosts, health=health)
+
+    def _instances(self) -> int:
+        return sum(len(endpoints) for route in self._control.routes.values() for endpoints in route.endpoints.values())
 
     async def _count_leaving(self, app: str, records: Records) -> None:
         """Reads the counters of instances that Envoy is about to drop, since their counters are dropped too."""

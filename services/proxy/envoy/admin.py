@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from pydantic_core import from_json
 
-from services.proxy.envoy.bootstrap import CDS_FILE
+from services.proxy.envoy.bootstrap import CDS_FILE, KEEPER, version_of
 from services.proxy.envoy.clusters import cluster_name, eds_file
 from services.proxy.envoy.routes import LISTENERS, rds_file
 from shared.errors import Unavailable
@@ -93,7 +93,7 @@ class EnvoyAdmin:
         """
         async with self._one_look:
             answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
-        statuses = from_json(answer.content).get("cluster_statuses", [])
+        statuses = [each for each in from_json(answer.content).get("cluster_statuses", []) if each["name"] != KEEPER]
         if app:
             statuses = [status for status in statuses if status["name"].startswith(f"{app}/")]
         hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
@@ -120,9 +120,20 @@ class EnvoyAdmin:
         uptime: str = (await self._get("/server_info")).json()["uptime_current_epoch"]  # `12s`
         return int(uptime.removesuffix("s"))
 
+    async def bootstrap(self) -> str:
+        """Returns the version of the bootstrap that Envoy was started with (see `version_of`)."""
+        return version_of((await self._get("/server_info")).json()["node"])
+
+    async def quit(self) -> None:
+        """Ends Envoy. Whoever supervises it starts it again, with the bootstrap that is there now."""
+        await self._call("POST", "/quitquitquit")
+
     async def _get(self, path: str, **params: str) -> httpx.Response:
+        return await self._call("GET", path, **params)
+
+    async def _call(self, method: str, path: str, **params: str) -> httpx.Response:
         try:
-            answer = await self._http.get(path, params=params)
+            answer = await self._http.request(method, path, params=params)
             answer.raise_for_status()
         except httpx.HTTPError as error:
             raise Unavailable(f"Envoy's admin does not answer ({type(error).__name__})") from error

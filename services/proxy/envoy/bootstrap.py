@@ -1,5 +1,7 @@
-"""Makes Envoy's bootstrap: three listeners. Routes and clusters come from files. Pure."""
+"""Makes Envoy's bootstrap: three listeners. Routes and clusters come from files, endpoints from the keeper. Pure."""
 
+import hashlib
+import json
 from pathlib import Path
 
 from services.proxy.envoy.clusters import Json, file_source
@@ -7,6 +9,9 @@ from services.proxy.envoy.routes import rds_file
 from shared.config import SharedSettings
 
 CDS_FILE = "cds.json"
+KEEPER = "keeper"
+KEEPER_SOCKET = "keeper.sock"
+VERSION = "slipway.bootstrap"
 OWNER_ONLY = 0o600
 # Envoy keeps only what is read here: of 400 apps that is 2 400 statistics instead of 160 000, in each reading.
 STATISTICS = [
@@ -15,19 +20,21 @@ STATISTICS = [
 ]
 
 
-def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Json:
-    """Returns the document for `envoy -c`. `folder` is the folder of Envoy's files."""
+def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visitors: int) -> Json:
+    """Returns the document for `envoy -c`. `folder` is the folder of Envoy's files, `visitors` the number of
+    connections that visitors may have at a time. The node's metadata hold a hash of the document (see `version_of`).
+    """
     ports = {
         "public": settings.public_port,
         "production": settings.production_port,
         "canary": settings.canary_port,
     }
-    return {
-        "node": {"id": "slipway", "cluster": "slipway"},
+    document = {
         "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": OWNER_ONLY}}},
-        "dynamic_resources": {"cds_config": file_source(folder / CDS_FILE)},
+        "dynamic_resources": {"cds_config": file_source(folder / CDS_FILE), "ads_config": _ads()},
         "static_resources": {
-            "listeners": [_listener(name, settings.host, port, folder) for name, port in ports.items()]
+            "listeners": [_listener(name, settings.host, port, folder) for name, port in ports.items()],
+            "clusters": [_keeper(folder / KEEPER_SOCKET)],
         },
         "overload_manager": {
             "resource_monitors": [
@@ -36,13 +43,46 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path) -> Jso
                     "typed_config": {
                         "@type": "type.googleapis.com/envoy.extensions.resource_monitors."
                         "downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": 20_000,  # a flood then ends before the file descriptors
+                        "max_active_downstream_connections": visitors,  # a flood ends before the file descriptors
                     },
                 }
             ]
         },
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": STATISTICS}}},
         "stats_flush_interval": "1s",  # histograms are brought up to date at each flush
+    }
+    version = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
+    return {"node": {"id": "slipway", "cluster": "slipway", "metadata": {VERSION: version}}, **document}
+
+
+def version_of(node: Json) -> str:
+    """Returns the version of the bootstrap with this `node`; an empty text for one of an earlier Slipway."""
+    return str(node.get("metadata", {}).get(VERSION, ""))
+
+
+def _ads() -> Json:
+    retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "0.5s"}}
+    return {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [{"envoy_grpc": {"cluster_name": KEEPER, "retry_policy": retry}}],
+    }
+
+
+def _keeper(socket: Path) -> Json:
+    endpoint = {"endpoint": {"address": {"pipe": {"path": str(socket)}}}}
+    return {
+        "name": KEEPER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": KEEPER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
     }
 
 

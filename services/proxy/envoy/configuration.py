@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections import defaultdict
-from pathlib import Path
 
 from services.proxy.envoy.bootstrap import CDS_FILE
 from services.proxy.envoy.clusters import Json, clusters, eds_file, endpoints
@@ -20,9 +19,7 @@ class Configuration:
     alone.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` is the folder of Envoy's files."""
-        self._folder = folder
+    def __init__(self) -> None:
         self._parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._has_catch_all = False
 
@@ -47,7 +44,7 @@ class Configuration:
 
     def _render(self, route: Route) -> dict[str, str]:
         resources = {eds_file(route.app, track): endpoints(route, track) for track in Track}
-        resources[CDS_FILE] = clusters(route, self._folder)
+        resources[CDS_FILE] = clusters(route)
         for name, listener in RDS_FILES.items():  # Envoy refuses a file that names clusters which it has not loaded
             resources[name] = [virtual_host(listener, route)] if route.clusters else []
         return {name: ",\n".join(map(_text, found)) for name, found in resources.items()}

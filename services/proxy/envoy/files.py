@@ -7,9 +7,11 @@ from pathlib import Path
 
 from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
+from services.proxy.envoy.limits import read_file_limit
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
 
+ENDPOINTS = "eds/"
 SUN_PATH = 103  # bytes of a unix socket's path: 107 on Linux, 103 on macOS
 
 
@@ -33,9 +35,10 @@ def prepare(settings: SharedSettings) -> Path:
     (folder / "eds").mkdir(parents=True, exist_ok=True)
     for name in SHARED_FILES:
         if not (folder / name).exists():
-            replace(folder / name, Configuration(folder).document(name)[1])
+            replace(folder / name, Configuration().document(name)[1])
     path = folder / "bootstrap.json"
-    text = json.dumps(bootstrap(settings, folder, admin_socket(settings)), indent=1) + "\n"
+    document = bootstrap(settings, folder, admin_socket(settings), read_file_limit().visitors)
+    text = json.dumps(document, indent=1) + "\n"
     if not path.exists() or path.read_text() != text:
         replace(path, text)
     return path
@@ -46,7 +49,7 @@ class EnvoyFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._configuration = Configuration(folder)
+        self._configuration = Configuration()
         self._unwritten: set[str] = set()
         self.versions = {
             str(path.relative_to(folder)): json.loads(path.read_text())["version_info"]
@@ -54,13 +57,15 @@ class EnvoyFiles:
             for path in folder.glob(pattern)
         }
 
-    def write(self, routes: Iterable[Route]) -> list[str]:
-        """Renders the given routes, which have changed, writes the files that differ and returns their names. After an
-        OSError, the next call also writes what is left.
+    def write(self, routes: Iterable[Route], *, only_endpoints: bool = False) -> list[str]:
+        """Renders the given routes, which have changed, writes the files that differ, or only those with endpoints, and
+        returns their names. The next call also writes what is left, also after an OSError.
         """
         self._unwritten |= {name for route in routes for name in self._configuration.put(route)}
         written = []
         for name in in_writing_order(self._unwritten):
+            if only_endpoints and not name.startswith(ENDPOINTS):
+                continue
             version, text = self._configuration.document(name)
             if self.versions.get(name) != version:
                 move_into_place(self._folder / name, text)

@@ -235,7 +235,7 @@ async def test_streams_tell_a_change_of_their_environment(url: str) -> None:
         assert other.events.empty()
         for task in [other_task, *(task for _, task in streams)]:
             task.cancel()
-        assert (await api.get("/ready")).json() == {"ready": True, "problems": {}}
+        assert (await api.get("/ready")).json() == {"ready": True, "problems": {}, "warnings": {}}
 
 
 async def test_the_address_that_all_flags_come_with_is_a_stream_and_nothing_else(url: str) -> None:

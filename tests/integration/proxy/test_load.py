@@ -102,7 +102,11 @@ async def test_the_service_runs_as_a_process_of_its_own(stack: Stack) -> None:
         await asyncio.to_thread(wait_for_port, settings.proxy_port)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(base_url=settings.url("proxy"), headers=headers) as api:
-            assert (await api.get("/ready")).json() == {"ready": True, "problems": {}}
+
+            async def well() -> bool:  # Envoy has no cluster yet, so its start did not wait for the keeper
+                return bool((await api.get("/ready")).json() == {"ready": True, "problems": {}, "warnings": {}})
+
+            await until(well)
             assert (await api.post("/apps/notes/sync", json={"hosts": []})).status_code == 200
             assert (await api.get("/apps/notes/traffic", headers={"Authorization": ""})).status_code == 401
             names = [record.name for record in await stack.registry.services()]

@@ -51,6 +51,7 @@ class Plane:
         self.answers = True
         self.probes = 0
         self.asked = Counter[str]()  # requests to Envoy's admin interface by path
+        self.versions_seen: list[dict[str, str]] = []  # of the files on disk, at each request for Envoy's versions
         self.envoy_is_away = False
         self.deployer: dict[str, tuple[int, Any]] = {}
         Snapshot(envoy_folder(self.settings)).write(routes)
@@ -105,6 +106,7 @@ class Plane:
             apps = self.control.routes
             names = [f"{app}/{kind}" for app in apps for kind in ("stable", "canary", "split")]
             return httpx.Response(200, json={"cluster_statuses": [{"name": name} for name in names]})
+        self.versions_seen.append(dict(self._files.versions))
         versions = self._files.versions.items()
         return httpx.Response(200, text="\n".join(f'{version_stat(name)}: "{version}"' for name, version in versions))
 

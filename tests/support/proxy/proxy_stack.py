@@ -1,4 +1,4 @@
-"""The proxy service with a real Envoy, real Redis, small real apps and a deployer that only notes what it is asked."""
+"""The proxy service with real Envoy, keeper and Redis, small real apps, and a deployer that notes what it is asked."""
 
 import asyncio
 import contextlib
@@ -64,16 +64,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class App(Server):
-    """Answers with its name; 500 on all but the health path if `fails`. `/slow` takes 1 s. `hits`: visitors."""
+    """Answers with its name; 500 on all but the health path if `fails`. `/slow` takes 1 s. `hits`: visitors;
+    `health_hosts`: what was sent as Host to the health path.
+    """
 
     def __init__(self, name: str, *, fails: bool = False, health: str = "/up") -> None:
         self.name = name
         self.hits = 0
+        self.health_hosts: set[str] = set()
         app = self
 
         class Handler(_Handler):
             def do_GET(self) -> None:
                 if self.path == health:
+                    app.health_hosts.add(self.headers["host"])
                     self.answer(200, b"up")
                     return
                 if self.path in ("/up", "/healthz"):
@@ -160,21 +164,33 @@ class Stack:
             canary_port=free_port(),
         )
         self.api: httpx.AsyncClient
-        self._envoy: subprocess.Popen[bytes] | None = None
+        self.envoy: subprocess.Popen[bytes] | None = None
+        self.keeper: subprocess.Popen[bytes] | None = None
         self.apps: list[App] = []
+
+    def start_keeper(self) -> None:
+        command = [sys.executable, "-m", "services.keeper", str(self.settings.home / "envoy")]
+        with (self.settings.home / "keeper.log").open("ab") as log:
+            self.keeper = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def kill_keeper(self) -> None:
+        if self.keeper:
+            self.keeper.kill()
+            self.keeper.wait(10)
+            self.keeper = None
 
     def start_envoy(self) -> None:
         bootstrap = prepare(self.settings)
         command = [str(ENVOY), "-c", str(bootstrap), "--disable-hot-restart", "--concurrency", "2", "-l", "warning"]
         with (self.settings.home / "envoy.log").open("ab") as log:
-            self._envoy = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_for_port(self.settings.public_port)
+            self.envoy = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_for_port(self.settings.public_port)  # which Envoy opens once the keeper has answered
 
     def kill_envoy(self) -> None:
-        if self._envoy:
-            self._envoy.kill()
-            self._envoy.wait(10)
-            self._envoy = None
+        if self.envoy:
+            self.envoy.kill()
+            self.envoy.wait(10)
+            self.envoy = None
 
     def restart_deployer(self) -> None:
         """On the same port, with what it knew; after `deployer.close()`."""
@@ -184,6 +200,7 @@ class Stack:
 
     def close(self) -> None:
         self.kill_envoy()
+        self.kill_keeper()
         self.deployer.close()
         for app in self.apps:
             app.close()
@@ -273,6 +290,7 @@ class OwnRedis:
 def running_stack(home: Path, redis_url: str, redis: Redis) -> Iterator[Stack]:
     stack = Stack(home, redis_url, redis)
     try:
+        stack.start_keeper()
         stack.start_envoy()
         yield stack
     finally:

@@ -60,10 +60,10 @@ class WatchedFiles(EnvoyFiles):
         super().__init__(folder)
         self.rendered: list[list[str]] = []
 
-    def write(self, routes: Iterable[Route]) -> list[str]:
+    def write(self, routes: Iterable[Route], *, only_endpoints: bool = False) -> list[str]:
         given = list(routes)
         self.rendered.append([each.app for each in given])
-        return super().write(given)
+        return super().write(given, only_endpoints=only_endpoints)
 
 
 def test_a_change_renders_one_app(plane: Plane, redis: Redis) -> None:
@@ -104,7 +104,7 @@ async def test_the_files_after_many_changes_are_those_of_all_routes_rendered_ane
     control.put(with_more(plane, "app7"))
     control.abort("app8", "errors")
 
-    folder, anew = envoy_folder(plane.settings), Configuration(envoy_folder(plane.settings))
+    folder, anew = envoy_folder(plane.settings), Configuration()
     names = {name for each in control.routes.values() for name in anew.put(each)}
     on_disk = {name: json.loads((folder / name).read_text()) for name in names}
     assert on_disk == {name: json.loads(anew.document(name)[1]) for name in names}

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from redis.asyncio import Redis
 
 from services.proxy.envoy.admin import Clusters, Host, Latency
+from services.proxy.envoy.files import envoy_folder
 from shared.proxy_models import RolloutState, RolloutView
 from shared.store import connect
 from tests.support.proxy.plane import Plane
@@ -93,6 +94,26 @@ async def test_an_abort_keeps_what_was_measured_and_the_traffic_of_the_last_read
         "weight": 40,
         "evidence": evidence,
     }
+
+
+async def test_an_abort_gives_envoy_the_endpoints_before_the_routes_which_take_it_long(plane: Plane) -> None:
+    await opened(plane)
+    before = plane.versions_seen[-1]
+    plane.versions_seen.clear()
+
+    await plane.rollouts.abort("notes", "notes-r2", "errors", MEASURED)
+
+    written = [{name for name, version in seen.items() if before[name] != version} for seen in plane.versions_seen]
+    assert written == [{"eds/notes.canary.json"}, {"eds/notes.canary.json", "rds-canary.json", "rds-public.json"}]
+
+
+async def test_the_routes_of_an_abort_do_not_wait_for_an_envoy_that_is_away(plane: Plane) -> None:
+    await opened(plane)
+    plane.envoy_is_away = True
+
+    await plane.control.cut_off("notes", "errors", MEASURED)
+
+    assert "notes/split" not in (envoy_folder(plane.settings) / "rds-public.json").read_text()
 
 
 async def test_a_repeated_abort_keeps_the_first_evidence(plane: Plane) -> None:

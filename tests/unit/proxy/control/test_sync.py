@@ -6,9 +6,11 @@ import pytest
 from redis.asyncio import Redis
 
 from services.proxy.control.sync import ALL_EVERY, RegistrySync
+from services.proxy.envoy.limits import OWN_FILES, FileLimit
 from services.proxy.routes.route import EndpointState
-from shared.errors import Unavailable
+from shared.errors import Conflict, Unavailable
 from shared.models import InstanceState, Track
+from shared.proxy_models import SyncRequest
 from shared.registry import Registry
 from tests.support.proxy.plane import Plane
 from tests.support.proxy.routes import endpoint, record, route
@@ -19,7 +21,7 @@ APPS = [f"app{number}" for number in range(40)]
 
 
 def registry_sync(plane: Plane, redis: Redis) -> RegistrySync:
-    return RegistrySync(plane.control, Registry(redis), plane.counts, "localhost")
+    return RegistrySync(plane.control, Registry(redis), plane.counts, "localhost", FileLimit(20_000))
 
 
 def state(plane: Plane, app: str, instance: str) -> EndpointState:
@@ -128,6 +130,23 @@ async def test_an_endpoint_whose_entry_goes_after_its_address_was_given_away_is_
 
     assert plane.control.route("old").endpoints[Track.STABLE] == {}
     assert list(plane.control.route("new").endpoints[Track.STABLE]) == ["new-r1-1"]
+
+
+async def test_a_new_app_beyond_envoys_limit_is_refused_by_name_and_known_ones_go_on(
+    tmp_path: Path, redis: Redis
+) -> None:
+    plane = Plane(tmp_path, redis, route(endpoint("old-r1-1", EndpointState.UNHEALTHY), app="old"))
+    sync = RegistrySync(plane.control, Registry(redis), plane.counts, "localhost", FileLimit(2 * OWN_FILES + 2))
+
+    with pytest.raises(
+        Conflict, match=r"^new is a new app, .* enough for 1 instances, and has 1: raise the hard limit"
+    ):
+        await sync.sync("new", SyncRequest(hosts=[]))
+
+    assert list(plane.control.routes) == ["old"]
+    assert list((await sync.sync("old", SyncRequest(hosts=[]))).instances) == ["old-r1-1"]
+    warning = await sync.limit_warning()
+    assert warning is not None and "raise the hard limit" in warning
 
 
 async def test_an_endpoint_without_an_entry_stays_while_nobody_has_its_address(tmp_path: Path, redis: Redis) -> None:

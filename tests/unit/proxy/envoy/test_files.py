@@ -17,7 +17,7 @@ SPLIT = route(endpoint("notes-r1-1"), canary=CANARY, rollout="notes-r2")
 
 def configuration(given: list[Route]) -> dict[str, Any]:
     """File name → document, of all files."""
-    made = Configuration(Path("/envoy"))
+    made = Configuration()
     names = {name for each in given for name in made.put(each)}
     return {name: json.loads(made.document(name)[1]) for name in in_writing_order(names)}
 
@@ -64,6 +64,7 @@ def test_only_what_differs_is_written_over_restarts_as_well(tmp_path: Path) -> N
 def test_what_is_named_by_others_is_written_first() -> None:
     names = list(configuration([SPLIT]))
     assert names.index("eds/notes.canary.json") < names.index("cds.json") < names.index("rds-public.json")
+    assert names.index("rds-canary.json") < names.index("rds-public.json")  # the public one has its endpoints by then
     assert set(names) == set(files_of("notes"))
 
 

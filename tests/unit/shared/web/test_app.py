@@ -41,6 +41,12 @@ def make(tmp_path: Path, redis: Redis) -> tuple[FastAPI, httpx.AsyncClient]:
     async def unwell() -> str:
         return "Envoy does not answer"
 
+    async def close() -> str:
+        return "400 of 412 instances; raise the limit"
+
+    async def fine() -> None:
+        return None
+
     settings = SharedSettings.model_validate({"home": tmp_path, "token": "t"})
     app = create_app(
         "build",
@@ -49,6 +55,7 @@ def make(tmp_path: Path, redis: Redis) -> tuple[FastAPI, httpx.AsyncClient]:
         description="Trial.",
         routers=[router],
         checks={"envoy": unwell},
+        warnings={"open files": close, "inotify": fine},
         public=r"/badge\.svg",
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -79,6 +86,7 @@ async def test_ready_names_what_is_not_well_while_health_says_the_process_lives(
         ready = await client.get("/ready")
         health = await client.get("/health", headers={"Authorization": ""})
     assert (ready.status_code, ready.json()["problems"]) == (503, {"envoy": "Envoy does not answer"})
+    assert ready.json()["warnings"] == {"open files": "400 of 412 instances; raise the limit"}
     assert (health.status_code, health.json()["status"]) == (200, "ok")
 
 

@@ -1,0 +1,28 @@
+"""Looks whether the keeper answers, from which Envoy gets its endpoints."""
+
+import asyncio
+from pathlib import Path
+
+from services.proxy.envoy.bootstrap import KEEPER_SOCKET
+
+ANSWER_S = 1.0
+
+
+async def keeper_fault(folder: Path) -> str | None:
+    """Returns that the keeper does not answer on its socket in `folder` (Envoy's), and what that means; or None. As
+    every server of HTTP/2, it begins to speak when a connection is made.
+    """
+    socket = folder / KEEPER_SOCKET
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_unix_connection(socket)
+            try:
+                await reader.readexactly(1)
+            finally:
+                writer.close()
+    except (OSError, EOFError, TimeoutError) as error:
+        return (
+            f"the keeper does not answer at {socket} ({type(error).__name__}): Envoy serves visitors with the "
+            "endpoints that it has, gets no others, and would not start; look at the keeper's log"
+        )
+    return None

@@ -1,0 +1,77 @@
+"""Reads the machine's limits that would end Envoy: open files and inotify instances.
+
+Envoy ends itself if it may open no file for a connection, and does not start without four inotify instances. No limit
+that is read here depends on the number of apps in another way than by their instances.
+"""
+
+import ctypes
+import os
+import resource
+from dataclasses import dataclass
+
+MOST_VISITORS = 20_000
+INOTIFY = 5  # four of Envoy and one of the keeper
+OWN_FILES = 100  # Envoy's own: some 40, and the admin's connections
+UNLIMITED = 1_000_000
+NEAR = 0.8
+
+
+@dataclass(frozen=True)
+class FileLimit:
+    """Divides the files that Envoy may open. A quarter is for the connections of visitors and another one for those to
+    instances that they cause; half is for health checks, of which there is one at a time for each instance.
+    """
+
+    files: int
+
+    @property
+    def visitors(self) -> int:
+        """The number of visitors' connections at a time."""
+        return min(MOST_VISITORS, self.files // 4)
+
+    @property
+    def instances(self) -> int:
+        """The number of instances that can be routed."""
+        return max(0, self.files // 2 - OWN_FILES)
+
+    def refusal(self, instances: int) -> str | None:
+        """Returns why no further app is routed beside so many instances, and what to do; None if there is room."""
+        if instances < self.instances:
+            return None
+        return f"Envoy {self._room(instances)}"
+
+    def warning(self, instances: int) -> str | None:
+        """Returns that the limit is close, and what to do; or None."""
+        return f"Envoy {self._room(instances)}" if instances >= NEAR * self.instances else None
+
+    def _room(self, instances: int) -> str:
+        return (
+            f"may open {self.files} files, enough for {self.instances} instances, and has {instances}: raise the hard "
+            "limit of open files (ulimit -Hn; LimitNOFILE of systemd; default-ulimits of Docker) and start the "
+            "platform again"
+        )
+
+
+def read_file_limit() -> FileLimit:
+    """Returns the limit of this process, which Envoy has too: it raises its soft limit to the hard one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return FileLimit(UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, UNLIMITED))
+
+
+async def inotify_warning() -> str | None:
+    """Returns that Envoy could not be started again for want of inotify instances, and what to do; or None. Opens and
+    closes as many as Envoy and the keeper need.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "inotify_init"):
+        return None
+    opened = [libc.inotify_init() for _ in range(INOTIFY)]
+    for descriptor in opened:
+        if descriptor >= 0:
+            os.close(descriptor)
+    if min(opened) >= 0:
+        return None
+    return (
+        "the user of the platform has too few inotify instances left for another start of Envoy: raise the sysctl "
+        "fs.inotify.max_user_instances (128 by default), or end what uses them"
+    )
