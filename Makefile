@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 UNIT   := tests/unit tests/test_architecture.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags bench-scale docs lock clean
+.PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags bench-scale bench-overload docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
 
 bench-build: $(VENV)/dev ## what the platform adds to a build, on processes and in containers; a long log
 	$(BIN)/python -m bench.build
+
+bench-overload: $(VENV)/dev ## 60 idle apps beside 40 programs that compute: nothing is replaced, no release fails (20 min)
+	$(BIN)/python -m bench.overload
 
 bench-flags: $(VENV)/dev ## a switched flag: until a Redis client and the clients of a stream have it
 	$(BIN)/python -m bench.flags

@@ -9,4 +9,5 @@ build_overhead, long_log, build       `make bench-build`: the platform's time in
 flags                                 `make bench-flags`: a switched flag by Redis and by OFREP's stream
 scaled/                               one service's own loops at 1 to 400 idle apps
 idle                                  `make bench-idle`: start to ready, memory and CPU of the idle stack
+overload                              `make bench-overload`: idle apps beside programs that want all of the CPU
 """

@@ -16,6 +16,7 @@ from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import Driver
 from services.deployer.drivers.process.driver import ProcessDriver
 from services.deployer.drivers.process.memory_cgroup import parent_for
+from services.deployer.metrics import ProbeCollector
 from services.deployer.plan.observe import ObservationLimits
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.kept_registry import KeptRegistry
@@ -23,6 +24,7 @@ from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.proxy_client import ProxyService
 from services.deployer.reconcile.reconciler import Housekeeping, Reconciler
 from services.deployer.reconcile.release_service import ReleaseService
+from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.override_encryption import OverrideEncryption
@@ -92,7 +94,7 @@ def build_app(settings: Settings) -> FastAPI:
     builds = ServiceClient("build", settings, registry, http)
     release_service = ReleaseService(store, driver, builds, locks, wake, now)
     limits = ObservationLimits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
-    reconcile_context = ReconcileContext(registry, prober, limits, now)
+    reconcile_context = ReconcileContext(registry, prober, ReplacementTurns(), limits, now)
     work_context = WorkContext(
         store=store,
         driver=driver,
@@ -133,7 +135,8 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180),
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),
         ],
-        checks={"engine": driver.check, "environments": reconciler.check},
+        checks={"engine": driver.check, "environments": reconciler.check, "probes": prober.check},
+        collectors=[ProbeCollector(prober)],
         resources=resources,
         at_end=ending.set,
     )

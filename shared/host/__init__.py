@@ -1,4 +1,4 @@
-"""Reads facts of the machine that build and deployer need: Docker Engine, processes, directories, subnets.
+"""Reads facts of the machine: Docker Engine, processes, directories, subnets, TCP ports; reserves ports.
 
-May import `runtime`. Imported by build and deployer, and by `stack/compose` (the subnet).
+May import `runtime`. Imported by build and deployer, by `web` (a port that is taken), and by `stack`.
 """

@@ -30,6 +30,7 @@ from shared import __version__
 from shared.clock import now
 from shared.config import ServiceName, SharedSettings
 from shared.errors import Problem
+from shared.host.port_holder import port_problem
 from shared.models import ServiceRecord, View
 from shared.registry import HEARTBEAT_S, Registry
 from shared.runtime.loops import Loop, running
@@ -240,13 +241,19 @@ def _answer_problems(app: FastAPI) -> None:
 
 
 def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
-    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home."""
+    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home, or its port
+    is taken.
+    """
     port = settings.port(service)
     lock = exclusive(settings.home, service)
-    # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.
-    gc.collect()
-    gc.freeze()
     try:
+        if problem := port_problem(settings.host, port):
+            sys.exit(
+                f"port {port} can't be had: {problem}; end that, or set SLIPWAY_{service.upper()}_PORT to another port"
+            )
+        # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.
+        gc.collect()
+        gc.freeze()
         uvicorn.run(
             app,
             host=settings.host,

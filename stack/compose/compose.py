@@ -10,10 +10,12 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shared.host.port_holder import port_problem
+from shared.host.reserved_ports import reserve
 from stack.compose import network
 from stack.compose.engine import EngineError
 from stack.private_file import write_private
@@ -72,6 +74,10 @@ def up(compose: Compose, home: Path) -> None:
     compose.run("--profile", "first-run", "build")
     configuration = compose.configuration()
     hint = network.ensure(configuration["networks"]["apps"]["name"], configuration["name"])
+    ports = compose.ports()
+    if not compose.run("ps", "--quiet").strip():
+        need_free_ports(ports)
+    reserve(ports.values())  # else an outgoing connection may have one at the next start
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
     changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
     compose.run("up", "--detach", "--wait", "--remove-orphans")
@@ -80,7 +86,6 @@ def up(compose: Compose, home: Path) -> None:
     token = compose.run("exec", "-T", "flags", "cat", TOKEN).strip()
     home.mkdir(exist_ok=True, mode=0o700)
     write_private(home / "token", f"{token}\n")
-    ports = compose.ports()
     _wait_until_ready(ports, token)
     _greet(ports, home, time.monotonic() - started, hint)
 
@@ -116,6 +121,16 @@ def _setting(text: str, name: str) -> str:
 
 def _read(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
+
+
+def need_free_ports(ports: Mapping[str, int]) -> None:
+    """Raises SystemExit that says which ports are taken, and which settings move them."""
+    problems = {name: port_problem("127.0.0.1", port) for name, port in ports.items()}
+    taken = [f"  {ports[n]} (SLIPWAY_{n.upper()}_PORT): {problem}" for n, problem in problems.items() if problem]
+    if taken:
+        raise SystemExit(
+            "These ports can't be had; end what uses them, or set another port in .env:\n" + "\n".join(taken)
+        )
 
 
 def _wait_until_ready(ports: dict[str, int], token: str) -> None:

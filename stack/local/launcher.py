@@ -6,10 +6,10 @@ end it stops supervisor and then the apps, within 15 s.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from urllib.parse import urlsplit
 
@@ -19,13 +19,15 @@ from services.deployer.drivers.driver import DriverError
 from services.deployer.shutdown import end_instances
 from services.proxy.envoy.files import prepare
 from shared import __version__
-from shared.config import SERVICES, SharedSettings, secret_file
+from shared.config import SERVICES, ServiceName, SharedSettings, secret_file
+from shared.host.port_holder import port_problem
+from shared.host.reserved_ports import reserve
 from shared.web.app import exclusive
 from stack.local.programs import bound_to_parent, supervisor_conf
 from stack.private_file import write_private
 from stack.redis_conf import redis_conf
 
-READY_WITHIN_S = 60
+REPORT_S = 60.0
 SUPERVISOR_STOP_S = 8
 INSTANCES_STOP_S = 6
 LONGEST_HOME = 80  # a unix socket's path may have 107 characters
@@ -41,34 +43,43 @@ def main() -> int:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with exclusive(home, "launcher"):
         _need_free_ports(settings)
-        _write_files(settings)
-        return Launcher(settings).run()
+        write_files(settings)
+        Launcher(settings).run()
+    return 0
 
 
 class Launcher:
-    """Runs the stack once, in the foreground."""
+    """Runs the stack once, in the foreground. Every `report_s` seconds it reports the services that are not ready."""
 
-    def __init__(self, settings: SharedSettings) -> None:
+    def __init__(self, settings: SharedSettings, report_s: float = REPORT_S) -> None:
         self._settings = settings
+        self._report_s = report_s
         self._stopping = False
         self._started = time.monotonic()
 
-    def run(self) -> int:
-        """Runs the stack until a signal. Returns 0, or 1 if the stack did not become ready."""
+    def run(self) -> None:
+        """Runs the stack until a signal. Services that are not ready for long are reported, but never a reason to stop:
+        on a busy machine they are late, and the apps serve meanwhile.
+        """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         supervisor = self._start_supervisor()
+        waiting: dict[ServiceName, str] = dict.fromkeys(SERVICES, "no answer yet")
+        reported_at = self._started
         try:
-            if not self._wait_until_ready():
-                return 0 if self._stopping else 1
-            _greet(self._settings, time.monotonic() - self._started)
             while not self._stopping:
-                time.sleep(0.2)
+                if waiting:
+                    waiting = self._unready(waiting)
+                    if not waiting:
+                        _greet(self._settings, time.monotonic() - self._started)
+                    elif time.monotonic() - reported_at >= self._report_s:
+                        reported_at = time.monotonic()
+                        self._report(waiting)
+                time.sleep(0.05 if waiting else 0.2)
                 if supervisor.poll() is not None and not self._stopping:
                     print("supervisor ended; starting it again", file=sys.stderr, flush=True)
                     time.sleep(1)
                     supervisor = self._start_supervisor()
-            return 0
         finally:
             self._stop(supervisor)
 
@@ -87,26 +98,25 @@ class Launcher:
             bound_to_parent(command), env=environment, start_new_session=True, stdin=subprocess.DEVNULL
         )
 
-    def _wait_until_ready(self) -> bool:
-        waiting = dict.fromkeys(SERVICES, "no answer yet")
+    def _unready(self, services: Iterable[ServiceName]) -> dict[ServiceName, str]:
+        """Returns those of the services that are not ready, with the reason."""
+        waiting: dict[ServiceName, str] = {}
         with httpx.Client(headers=self._headers, timeout=2, verify=False) as client:
-            while waiting and not self._stopping:
-                for service in list(waiting):
-                    try:
-                        answer = client.get(f"{self._settings.url(service)}/ready")
-                        if answer.status_code == 200:
-                            del waiting[service]
-                        else:
-                            waiting[service] = str(answer.json())
-                    except (httpx.HTTPError, ValueError) as error:
-                        waiting[service] = type(error).__name__
-                if time.monotonic() - self._started > READY_WITHIN_S:
-                    for service, why in waiting.items():
-                        log = self._settings.home / "logs" / f"{service}.log"
-                        print(f"{service} is not ready after {READY_WITHIN_S} s: {why}; see {log}", file=sys.stderr)
-                    return False
-                time.sleep(0.05)
-        return not self._stopping
+            for service in services:
+                try:
+                    answer = client.get(f"{self._settings.url(service)}/ready")
+                    if answer.status_code != 200:
+                        waiting[service] = str(answer.json())
+                except (httpx.HTTPError, ValueError) as error:
+                    waiting[service] = type(error).__name__
+        return waiting
+
+    def _report(self, waiting: Mapping[ServiceName, str]) -> None:
+        after_s = time.monotonic() - self._started
+        for service, why in waiting.items():
+            log = self._settings.home / "logs" / f"{service}.log"
+            print(f"{service} is not ready after {after_s:.0f} s: {why}; see {log}", file=sys.stderr)
+        print("waiting on; Ctrl-C ends the stack", file=sys.stderr, flush=True)
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -135,21 +145,17 @@ def _need_free_ports(settings: SharedSettings) -> None:
         "SLIPWAY_CANARY_PORT": settings.canary_port,
         "SLIPWAY_REDIS_URL": urlsplit(settings.redis_url).port or 6379,
     }
-    taken = []
-    for variable, port in variables.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.host, port))
-            except OSError as error:
-                taken.append(f"  {port} ({variable}): {error.strerror}")
+    problems = {each: port_problem(settings.host, port) for each, port in variables.items()}
+    taken = [f"  {variables[each]} ({each}): {problem}" for each, problem in problems.items() if problem]
     if taken:
         sys.exit(
             "These ports can't be had; end what uses them, or set the variable to another port:\n" + "\n".join(taken)
         )
+    reserve(variables.values())  # else an outgoing connection may have one at the next start
 
 
-def _write_files(settings: SharedSettings) -> None:
+def write_files(settings: SharedSettings) -> None:
+    """Writes what the programs read at their start: the token, and the configuration of Redis, supervisor and Envoy."""
     home = settings.home
     if urlsplit(settings.redis_url).hostname not in ("127.0.0.1", "localhost", settings.host):
         sys.exit("SLIPWAY_REDIS_URL: the local stack brings its own Redis; name a port of 127.0.0.1 or leave it out")

@@ -19,6 +19,7 @@ from services.deployer.drivers.driver import Driver, InstanceSpec, NoAnswer
 from services.deployer.plan.apply_changes import Commit
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.reconciler import Reconciler
+from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.instance import Instance
@@ -210,7 +211,7 @@ class Life:
         self._work_context = WorkContext(
             store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01
         )
-        self._context = ReconcileContext(registry, FakeProber(), LIMITS, now)
+        self._context = ReconcileContext(registry, FakeProber(), ReplacementTurns(), LIMITS, now)
         self._lock = asyncio.Lock()
         self._reconciler = Reconciler(store, self._environment_reconciler)
 

@@ -42,8 +42,10 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
     if starting is not None:
         deciders += [_fill_starting(world, starting, now), _switch_over(world, starting, live)]
     if live is not None and (starting is None or not (starting.switched_at or starting.room_at)):
-        fresh = _up_to_date(world, live, limits, now)
-        deciders += [_add_missing(world, live, fresh, now), _maintain_live(world, live, fresh)]
+        due = to_replace(world, limits, now)
+        fresh = [i for i in _running(world, live) if i not in due and _is_as_ordered(world, live, i)]
+        have = [*fresh, *_postponed(world, live, fresh, due)]
+        deciders += [_add_missing(world, live, have, now), _maintain_live(world, live, fresh, due)]
     if starting is not None:
         deciders.append(_explain_wait(world, starting))
     deciders.append(_drop_ended(world))
@@ -99,20 +101,31 @@ def _running(world: World, release: Release) -> list[Instance]:
     return [instance for instance in world.of(release) if instance.state in RUNNING]
 
 
-def _up_to_date(world: World, live: Release, limits: ObservationLimits, now: datetime) -> list[Instance]:
-    """Returns the running instances that need no replacement: those with the current configuration, platform facts and
-    memory limit (if it cannot be changed in place), that are not unhealthy for `unhealthy_kept_s`.
+def to_replace(world: World, limits: ObservationLimits, now: datetime) -> list[Instance]:
+    """Returns the live release's running instances that the platform replaces of its own accord: those that are
+    unhealthy for `unhealthy_kept_s` or have outdated platform facts. Many environments may need that at once, so each
+    does it in its turn (`World.may_replace`), one instance after the other.
     """
-    wanted = desired(world.override, live.manifest.resources)
+    live = world.only(ReleaseState.LIVE)
+    if live is None:
+        return []
     patience = timedelta(seconds=limits.unhealthy_kept_s)
     return [
         instance
         for instance in _running(world, live)
-        if instance.configuration == world.override.configuration
-        and instance.facts_digest in ("", world.facts_digest)
-        and (instance.memory == wanted.memory or instance.id not in world.fixed_memory)
-        and not (instance.state is S.UNHEALTHY and now - instance.changed_at >= patience)
+        if _is_as_ordered(world, live, instance)
+        and (
+            (instance.state is S.UNHEALTHY and now - instance.changed_at >= patience)
+            or instance.facts_digest not in ("", world.facts_digest)
+        )
     ]
+
+
+def _is_as_ordered(world: World, live: Release, instance: Instance) -> bool:
+    """Returns True if it has the current configuration and memory limit (unless that can be changed in place)."""
+    wanted = desired(world.override, live.manifest.resources)
+    has_memory = instance.memory == wanted.memory or instance.id not in world.fixed_memory
+    return instance.configuration == world.override.configuration and has_memory
 
 
 def _add_missing(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
@@ -160,8 +173,20 @@ def _end_replaced(live: Release, by: Release) -> MoveRelease:
     return MoveRelease(live.id, ReleaseState.RETIRED, f"replaced by {by.id}")
 
 
-def _maintain_live(world: World, live: Release, fresh: list[Instance]) -> Iterator[Change]:
-    """Maintains the live release: makes started instances ready, drains surplus and outdated ones."""
+def _postponed(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> list[Instance]:
+    """Returns those instances of `due` in whose place none may be added yet: all but one, and that one too while
+    there is one more than wanted, or if it is not the environment's turn.
+    """
+    wanted = desired(world.override, live.manifest.resources).replicas
+    allowed = int(world.may_replace and len(fresh) + len(due) <= wanted)
+    missing = wanted - len(fresh)
+    return due[allowed:][: max(0, missing - allowed)]
+
+
+def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> Iterator[Change]:
+    """Maintains the live release: makes started instances ready, drains surplus and outdated ones, and those that are
+    `due` to be replaced as soon as there is one for each.
+    """
     ready_by_now = [i for i in fresh if i.state is S.STARTING and world.passes(i)]
     if ready_by_now:
         yield from (MoveInstance(instance.id, S.READY, "its health path answers") for instance in ready_by_now)
@@ -177,11 +202,19 @@ def _maintain_live(world: World, live: Release, fresh: list[Instance]) -> Iterat
         return
     outdated = [instance for instance in _running(world, live) if instance not in fresh]
     if live.manifest.volumes:
-        yield from (take_out(instance, "makes room for another instance") for instance in outdated)
+        leaving = [instance for instance in outdated if world.may_replace or instance not in due]
+        yield from (take_out(instance, "makes room for another instance") for instance in leaving)
         return
     in_route = [i for i in fresh if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
+    room = ready - _draining(world)
     if len(in_route) >= wanted:
-        yield from _drain(outdated, ready - _draining(world), "another instance took its place")
+        leaving = outdated
+    elif any(instance.state in (S.READY, S.STARTING) for instance in (*fresh, *due)):
+        leaving = due[: max(0, len(in_route) + len(due) - wanted)]
+    else:  # none is well, also no replacement
+        leaving = due[: max(0, len(fresh) + len(due) - wanted)]
+        room = len(leaving)
+    yield from _drain(leaving, room, "another instance took its place")
 
 
 def _draining(world: World) -> int:

@@ -13,10 +13,12 @@ from services.deployer.drivers.driver import DriverError, InstanceStatus
 from services.deployer.plan.action import Change, MoveInstance, MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply
 from services.deployer.plan.observe import ObservationLimits, World
-from services.deployer.plan.plan import plan
+from services.deployer.plan.plan import plan, to_replace
 from services.deployer.plan.plan_work import is_at_rest, plan_work
 from services.deployer.plan.registry_diff import to_delete, to_put
-from services.deployer.reconcile.prober import Prober, ProbeTarget
+from services.deployer.reconcile.probe import ProbeTarget
+from services.deployer.reconcile.prober import Prober
+from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.instance import RUNNING, resized
@@ -39,6 +41,7 @@ class ReconcileContext:
 
     registry: Registry
     prober: Prober
+    turns: ReplacementTurns
     limits: ObservationLimits
     now: Callable[[], datetime]
 
@@ -125,7 +128,9 @@ class EnvironmentReconciler:
             memory_refused=self._executor.memory_refused(),
             facts_digest=self._work_context.facts.digest(self.environment_id.environment),
         )
-        return world, entries
+        is_needed = bool(to_replace(world, self._context.limits, self._context.now()))
+        may_replace = self._context.turns.may_replace(self.environment_id, is_needed, time.monotonic())
+        return replace(world, may_replace=may_replace), entries
 
     async def _commit(self, changes: Sequence[Change], world: World) -> None:
         faults = [change for change in changes if isinstance(change, MoveInstance) and change.fault]

@@ -1,56 +1,49 @@
 """Probes the health path of instances: 4 times a second until they are ready, then every 0.9 s.
 
 A hanging instance is detected after 2.7 to 3.6 s: after three time-outs, and up to 0.9 s before the first. With an
-interval of 1 s this would be 4 s.
+interval of 1 s this would be 4 s. It takes longer by the time for which this process itself is late.
 """
 
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-import httpx
 
 from services.deployer.plan.observe import MISSES_ALLOWED, InstanceHealth
+from services.deployer.reconcile.common_stall import CommonStall
+from services.deployer.reconcile.cpu_pressure import cpu_waited_s
+from services.deployer.reconcile.probe import ProbeOutcome, ProbeTarget, send_probe
 from services.deployer.releases.environment import EnvironmentId
+from shared.runtime.loops import cancel
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ProbeTarget:
-    """An instance to probe."""
-
-    address: str
-    """`host:port`."""
-    path: str
-    """The health path, with its leading slash."""
-    is_new: bool
-    """True until it is ready. Interval and time-out are 0.25 s and 5 s for a new instance, later 0.9 s both."""
-
-    @property
-    def every_s(self) -> float:
-        return 0.25 if self.is_new else 0.9
-
-    @property
-    def timeout_s(self) -> float:
-        return 5.0 if self.is_new else 0.9
+DISCOUNTED = "discounted"
+UNSENT_KEPT_S = 10.0
+LAG_LOGGED_S = 5.0
+LAG_LOGGED_EVERY_S = 60.0
 
 
 class Prober:
     """Probes each instance in a task. `on_change` is called when a probe succeeds after a failure or fails after a
     success, and at the third failure in a row.
+
+    A probe that cannot tell (`CommonStall`) changes nothing: it is neither a failure nor a success.
     """
 
     def __init__(self, on_change: Callable[[EnvironmentId], None]) -> None:
+        self.outcomes: Counter[str] = Counter()
+        """Number of probes by outcome; those that could not tell are `discounted`."""
+        self.lag_s = 0.0
+        """Sum of the seconds by which probes were late because this process was."""
         self._on_change = on_change
-        # A kept connection would occupy an app that serves one connection at a time.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(limits=limits, trust_env=False)
+        self._stall = CommonStall()
         self._targets: dict[EnvironmentId, dict[str, ProbeTarget]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._health: dict[str, InstanceHealth] = {}
+        self._unsent = float("-inf"), ""
+        self._lag_logged_s, self._lag_logged_at = 0.0, float("-inf")
 
     def follow(self, environment_id: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
         """Probes exactly `targets` (by instance id) in this environment from now on; forgets its other instances."""
@@ -62,35 +55,69 @@ class Prober:
             self._tasks[instance_id] = asyncio.create_task(self._probe(environment_id, instance_id))
 
     def health(self) -> Mapping[str, InstanceHealth]:
-        """Returns the health, by id, of the instances that were probed at least once."""
+        """Returns the health, by id, of the instances of which a probe could tell something."""
         return self._health
 
+    async def check(self) -> str | None:
+        """Returns, for `/ready`, the reason why probes cannot tell anything, or None."""
+        unsent_at, why = self._unsent
+        now = time.monotonic()
+        return f"a probe could not be sent: {why}" if now - unsent_at < UNSENT_KEPT_S else self._stall.problem(now)
+
     async def close(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await self._http.aclose()
+        await cancel(self._tasks.values())
 
     async def _probe(self, environment_id: EnvironmentId, instance_id: str) -> None:
+        waited_before_s = cpu_waited_s()
         while True:
             target = self._targets[environment_id][instance_id]
-            started = time.monotonic()
-            detail = await self._ask(target)
-            before = self._health.get(instance_id)
-            misses = 0 if detail is None else (before.misses if before else 0) + 1
-            self._health[instance_id] = InstanceHealth(misses, detail or f"GET {target.path} answered")
-            if (misses == 0) != (before is not None and before.misses == 0) or misses == MISSES_ALLOWED + 1:
-                self._on_change(environment_id)
-            await asyncio.sleep(max(0.0, started + target.every_s - time.monotonic()))
+            begun = time.monotonic()
+            result = await send_probe(target)
+            self._note_lag(result.lag_s)
+            if result.outcome is ProbeOutcome.UNSENT:
+                self._unsent = time.monotonic(), result.detail
+            if self._tells(environment_id.app, instance_id, target, result.outcome, begun):
+                self.outcomes[result.outcome] += 1
+                misses = 0 if result.outcome is ProbeOutcome.ANSWERED else self._misses(instance_id) + 1
+                waited_s = cpu_waited_s() - waited_before_s if target.is_new else 0.0
+                self._record(environment_id, instance_id, InstanceHealth(misses, result.detail, waited_s))
+            else:
+                self.outcomes[DISCOUNTED] += 1
+            await asyncio.sleep(max(0.0, begun + target.every_s - time.monotonic()))
 
-    async def _ask(self, target: ProbeTarget) -> str | None:
-        """Returns what is wrong with the answer, in words for people; None for a status 2xx in time."""
-        url = f"http://{target.address}{target.path}"
-        try:
-            async with asyncio.timeout(target.timeout_s):
-                answer = await self._http.get(url, timeout=target.timeout_s)
-        except TimeoutError:
-            return f"GET {target.path}: no answer within {target.timeout_s:g} s"
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            return f"GET {target.path}: {type(error).__name__}: {error}"
-        return None if answer.is_success else f"GET {target.path} answered {answer.status_code}"
+    def _tells(self, app: str, instance_id: str, target: ProbeTarget, outcome: ProbeOutcome, begun: float) -> bool:
+        """Returns False if the outcome says nothing about the instance. A new one may be slow, and has a deadline."""
+        now = time.monotonic()
+        if outcome is ProbeOutcome.UNSENT:
+            return False
+        if outcome is not ProbeOutcome.LATE:
+            self._stall.answered(app, now)
+            return True
+        if target.is_new:
+            return True
+        is_covered = self._stall.covers(app, begun, now)
+        if self._misses(instance_id) <= MISSES_ALLOWED:
+            self._stall.timed_out(app, now)
+        return not is_covered
+
+    def _misses(self, instance_id: str) -> int:
+        before = self._health.get(instance_id)
+        return before.misses if before else 0
+
+    def _record(self, environment_id: EnvironmentId, instance_id: str, health: InstanceHealth) -> None:
+        before = self._health.get(instance_id)
+        self._health[instance_id] = health
+        was_well = before is not None and before.misses == 0
+        if (health.misses == 0) != was_well or health.misses == MISSES_ALLOWED + 1:
+            self._on_change(environment_id)
+
+    def _note_lag(self, lag_s: float) -> None:
+        self.lag_s += lag_s
+        now = time.monotonic()
+        if self.lag_s - self._lag_logged_s >= LAG_LOGGED_S and now - self._lag_logged_at >= LAG_LOGGED_EVERY_S:
+            log.warning(
+                "probes were late by %.0f s in all because this process was: the machine has too little CPU; instances "
+                "are given that time",
+                self.lag_s - self._lag_logged_s,
+            )
+            self._lag_logged_s, self._lag_logged_at = self.lag_s, now

@@ -126,7 +126,7 @@ def _health_check(path: str) -> Json:
         "no_traffic_interval": "1s",  # 60 s by default: one missed first try would cost a minute
         "unhealthy_threshold": 3,
         "healthy_threshold": 1,
-        "reuse_connection": False,  # a kept connection would block an app that serves one connection at a time
+        "reuse_connection": True,  # a fresh one each time leaves 60 in TIME_WAIT; the deployer checks that the app can
         "http_health_check": {
             "path": path,
             "expected_statuses": [{"start": 200, "end": 400}],

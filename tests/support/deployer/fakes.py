@@ -20,7 +20,8 @@ from services.deployer.drivers.driver import (
     VolumeMount,
 )
 from services.deployer.plan.observe import InstanceHealth, ObservationLimits, World
-from services.deployer.reconcile.prober import Prober, ProbeTarget
+from services.deployer.reconcile.probe import ProbeTarget
+from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import NOTHING, EnvironmentId, Override, desired
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.override_encryption import OverrideEncryption

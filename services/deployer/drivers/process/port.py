@@ -1,12 +1,19 @@
 """Picks TCP ports for instances that run as processes."""
 
 import contextlib
+import logging
 import random
 import socket
 from collections.abc import Collection
+from itertools import chain
 from pathlib import Path
 
+from shared.host.reserved_ports import SYSCTL, reserve, text_of
+
+log = logging.getLogger(__name__)
+
 FIRST, LAST = 20_000, 29_999
+REMEDY = "sysctl -w net.ipv4.ip_local_reserved_ports={}"
 
 
 class NoPort(OSError):
@@ -17,26 +24,49 @@ class PortPicker:
     """Picks ports round-robin, so that a freed port is reused as late as possible: a stale endpoint must not lead an
     app's visitors to another app. The file `position` remembers the last port across restarts; without it, the start is
     random.
+
+    A port that Linux may give to an outgoing connection before the app binds it is reserved, or else left out. (By
+    default Linux gives those from 32768 on.) If that leaves none, all are used.
     """
 
-    def __init__(self, position: Path) -> None:
+    def __init__(self, position: Path, sysctl: Path = SYSCTL) -> None:
         self._position = position
+        self._sysctl = sysctl
+        self._exposed: frozenset[int] | None = None
 
     def pick(self, taken: Collection[int]) -> int:
         """Returns a port that is not `taken` and can be bound. Raises NoPort, or OSError from writing `position`."""
-        for _ in range(LAST - FIRST + 1):
-            port = self._next()
-            if port not in taken and is_free(port):
+        exposed = self._left_out()
+        start = self._start()
+        for port in chain(range(start, LAST + 1), range(FIRST, start)):
+            if port not in taken and port not in exposed and is_free(port):
+                self._position.write_text(str(port))
                 return port
-        raise NoPort(f"no TCP port from {FIRST} to {LAST} is free; end something that uses them")
+        own = sum(FIRST <= port <= LAST for port in taken)
+        given = f", {len(exposed)} are for outgoing connections ({REMEDY.format(text_of(exposed))})" if exposed else ""
+        raise NoPort(
+            f"no TCP port from {FIRST} to {LAST} is free: instances have {own}{given}, other programs the rest; "
+            "end something that uses them"
+        )
 
-    def _next(self) -> int:
-        port = random.randint(FIRST, LAST)
+    def _left_out(self) -> frozenset[int]:
+        if self._exposed is None:
+            every = range(FIRST, LAST + 1)
+            exposed = frozenset(reserve(every, self._sysctl))
+            if len(exposed) == len(every):
+                log.warning(
+                    "Linux may give an instance's port to an outgoing connection before the app binds it; as root: %s",
+                    REMEDY.format(text_of(every)),
+                )
+                exposed = frozenset()
+            self._exposed = exposed
+        return self._exposed
+
+    def _start(self) -> int:
         with contextlib.suppress(FileNotFoundError, ValueError):
-            port = int(self._position.read_text()) + 1
-        port = port if FIRST <= port <= LAST else FIRST
-        self._position.write_text(str(port))
-        return port
+            following = int(self._position.read_text()) + 1
+            return following if FIRST <= following <= LAST else FIRST
+        return random.randint(FIRST, LAST)
 
 
 def is_free(port: int) -> bool:

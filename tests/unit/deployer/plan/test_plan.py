@@ -184,6 +184,23 @@ def test_an_instance_that_ends_or_is_late_fails_and_counts_against_its_release()
     ]
 
 
+def test_where_the_cpu_is_short_a_start_may_take_up_to_four_times_as_long() -> None:
+    instance = an_instance(NEW, 1, S.STARTING, created_at=T0)
+
+    def fails(now_s: float, waited_s: float) -> bool:
+        health = {instance.id: InstanceHealth(1, "GET /up: nothing listens", cpu_waited_s=waited_s)}
+        return plan(a_world([NEW], [instance], health=health), LIMITS, after(now_s)) != []
+
+    assert fails(30, 0) and fails(30, 0.001) is False
+    assert not fails(59, 40) and fails(60, 40)
+    assert not fails(119, 119) and fails(120, 120)
+    health = {instance.id: InstanceHealth(1, "GET /up: nothing listens", cpu_waited_s=40)}
+    why = "not ready within 30 s: GET /up: nothing listens; it was given 30 s more, as the CPU was short"
+    assert plan(a_world([NEW], [instance], health=health), LIMITS, after(60)) == [
+        MoveInstance("notes-r2-1", S.FAILED, why, fault=True)
+    ]
+
+
 def test_without_a_probe_nobody_is_late() -> None:
     assert failing(a_world([NEW], [an_instance(NEW, 1, S.STARTING)])) == []
 
@@ -309,6 +326,45 @@ def test_one_that_is_unhealthy_for_long_is_replaced_start_first() -> None:
     assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
     world = a_world([OLD], [ill, an_instance(OLD, 2)], routable=["notes-r1-2"])
     assert plan(world, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.DRAINING, "another instance took its place")]
+
+
+def test_while_other_environments_replace_theirs_one_that_is_unhealthy_stays() -> None:
+    ill = an_instance(OLD, 1, S.UNHEALTHY, changed_at=after(70))
+    assert plan(a_world([OLD], [ill], routes=None, may_replace=False), LIMITS, NOW) == []
+    begun = a_world([OLD], [ill, an_instance(OLD, 2)], routable=["notes-r1-2"], may_replace=False)
+    assert plan(begun, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.DRAINING, "another instance took its place")]
+    starting = a_world([OLD], [ill, an_instance(OLD, 2, S.STARTING)], routes=None, may_replace=False)
+    assert plan(starting, LIMITS, NOW) == []  # it is not undone
+
+
+def test_an_order_of_a_person_waits_for_no_turn() -> None:
+    other = Override(configuration="of other values")
+    outdated = an_instance(OLD, 1)
+    world = a_world([OLD], [outdated], routable=[outdated.id], override=other, may_replace=False)
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
+
+
+def test_instances_that_the_platform_replaces_are_replaced_one_after_the_other() -> None:
+    """Three with outdated facts of the platform: one is added, gets its visitors, and one of the old ones leaves."""
+    live = a_release(1, manifest=a_manifest(replicas=3))
+    outdated = [an_instance(live, number, facts_digest="before") for number in (1, 2, 3)]
+    ids = [each.id for each in outdated]
+    world = a_world([live], outdated, routable=ids, facts_digest="now")
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
+    starting = an_instance(live, 4, S.STARTING, facts_digest="now")
+    world = a_world([live], [*outdated, starting], routable=ids, facts_digest="now")
+    assert plan(world, LIMITS, NOW) == []
+    fresh = an_instance(live, 4, facts_digest="now")
+    world = a_world([live], [*outdated, fresh], routable=[*ids, fresh.id], facts_digest="now")
+    assert plan(world, LIMITS, NOW) == [MoveInstance(ids[0], S.DRAINING, "another instance took its place")]
+
+
+def test_a_replacement_that_is_as_unhealthy_takes_the_old_ones_place_before_the_next_is_added() -> None:
+    ill = [an_instance(OLD, number, S.UNHEALTHY, changed_at=after(70)) for number in (1, 2)]
+    world = a_world([OLD], ill, routable=[each.id for each in ill])
+    assert plan(world, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.DRAINING, "another instance took its place")]
+    world = a_world([OLD], ill[1:], routable=[ill[1].id])
+    assert plan(world, LIMITS, NOW) == [AddInstance("notes-r1")]
 
 
 def test_other_variables_replace_instances_start_first() -> None:

@@ -183,7 +183,9 @@ def fresh_again(release: Release, *instances: object, **facts: object) -> object
 def test_an_unhealthy_or_outdated_instance_makes_room_for_the_next() -> None:
     leaves = [MoveInstance("notes-r1-1", S.DRAINING, "makes room for another instance")]
     ill = an_instance(OLD, 1, S.UNHEALTHY, changed_at=after(70))
-    assert fresh_again(OLD, ill, health={ill.id: InstanceHealth(9, "timeout")}) == leaves
+    late = {ill.id: InstanceHealth(9, "timeout")}
+    assert fresh_again(OLD, ill, health=late) == leaves
+    assert fresh_again(OLD, ill, health=late, may_replace=False) == []
     other = Override(configuration="of other values")
     assert fresh_again(OLD, FIRST, routable=[FIRST.id], override=other) == leaves
     draining = an_instance(OLD, 1, S.DRAINING)

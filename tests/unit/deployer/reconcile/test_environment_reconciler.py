@@ -18,6 +18,7 @@ from services.deployer.reconcile.environment_reconciler import (
     ReconcileContext,
 )
 from services.deployer.reconcile.proxy_client import Proxy
+from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId, Override
 from services.deployer.releases.override_encryption import OverrideEncryption
@@ -134,7 +135,9 @@ class World:
             auto_rollback=nothing,
             poll_s=0.001,
         )
-        context = ReconcileContext(cast(Registry, Fused(self.registry, fuse)), FakeProber(), LIMITS, now)
+        context = ReconcileContext(
+            cast(Registry, Fused(self.registry, fuse)), FakeProber(), ReplacementTurns(), LIMITS, now
+        )
         return EnvironmentReconciler(
             self.environment_id, context, work_context, asyncio.Lock(), lambda environment_id: None
         )

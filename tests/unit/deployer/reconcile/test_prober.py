@@ -1,18 +1,25 @@
 """Probes against a real server."""
 
 import asyncio
+import contextlib
 import http.server
+import os
+import resource
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.deployer.reconcile.prober import Prober, ProbeTarget
+from services.deployer.reconcile.probe import ProbeTarget
+from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import EnvironmentId
 from shared.models import Environment
-from tests.support.ports import free_port
+from tests.support.ports import free_port, wait_for_port
 
 pytestmark = pytest.mark.anyio
 PRODUCTION = EnvironmentId("notes", Environment.PRODUCTION)
@@ -65,8 +72,8 @@ async def test_any_other_status_is_a_miss(server: str, status: int) -> None:
 
 
 async def test_nobody_there_is_a_miss() -> None:
-    detail = await probed(ProbeTarget(f"127.0.0.1:{free_port()}", "/up", True), 1)
-    assert "ConnectError" in detail
+    address = f"127.0.0.1:{free_port()}"
+    assert await probed(ProbeTarget(address, "/up", True), 1) == f"GET /up: nothing listens on {address}"
 
 
 async def test_who_is_not_followed_any_more_has_no_health(server: str) -> None:
@@ -88,3 +95,95 @@ async def test_tries_keep_their_rate_however_long_an_answer_takes() -> None:
         detail = await probed(ProbeTarget(f"127.0.0.1:{silent.getsockname()[1]}", "/up", False), 3)
         assert 2.6 <= time.monotonic() - started <= 3.1
     assert detail == "GET /up: no answer within 0.9 s"
+
+
+# --- late, and who is to blame ----------------------------------------------------------------------------------------
+
+
+async def test_an_answer_that_this_process_was_too_late_to_read_is_no_miss(server: str) -> None:
+    """The server answers at once, but the event loop looks at it after 1.5 s. The time-out is 0.9 s."""
+    prober = Prober(lambda environment_id: None)
+    prober.follow(PRODUCTION, {"notes-r1-1": ProbeTarget(server, "/200", False)})
+    await asyncio.sleep(0)  # the probe begins
+    time.sleep(1.5)  # noqa: ASYNC251
+    async with asyncio.timeout(5):
+        while not prober.outcomes:
+            await asyncio.sleep(0.01)
+    assert set(prober.outcomes) == {"answered"}
+    await prober.close()
+
+
+@contextlib.contextmanager
+def app_process() -> Iterator[tuple[str, int]]:
+    """`host:port` and process id of an app that can be stopped by a signal."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            wait_for_port(port)
+            yield f"127.0.0.1:{port}", process.pid
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+async def test_apps_that_stand_still_together_are_not_blamed_and_one_alone_is() -> None:
+    shop = EnvironmentId("shop", Environment.PRODUCTION)
+    with app_process() as (notes_address, notes_pid), app_process() as (shop_address, shop_pid):
+        prober = Prober(lambda environment_id: None)
+        prober.follow(PRODUCTION, {"notes-r1-1": ProbeTarget(notes_address, "/", False)})
+        prober.follow(shop, {"shop-r1-1": ProbeTarget(shop_address, "/", False)})
+
+        async def until(condition: Callable[[], bool]) -> None:
+            async with asyncio.timeout(10):
+                while not condition():
+                    await asyncio.sleep(0.02)
+
+        def misses() -> set[int]:
+            return {each.misses for each in prober.health().values()}
+
+        await until(lambda: len(prober.health()) == 2 and misses() == {0})
+        os.kill(notes_pid, signal.SIGSTOP)
+        os.kill(shop_pid, signal.SIGSTOP)
+        await until(lambda: prober.outcomes["discounted"] == 5)
+        assert max(misses()) <= 1  # the first that is late does not know of the other yet
+        assert "no instance of any app has answered" in (await prober.check() or "")
+
+        os.kill(shop_pid, signal.SIGCONT)
+        await until(lambda: prober.health()["notes-r1-1"].misses == 3)
+        assert prober.health()["shop-r1-1"].misses == 0
+        assert await prober.check() is None
+        await prober.close()
+
+
+async def test_a_probe_that_this_process_cannot_send_says_nothing_about_the_app(server: str) -> None:
+    prober = Prober(lambda environment_id: None)
+    with no_file_descriptors():
+        prober.follow(PRODUCTION, {"notes-r1-1": ProbeTarget(server, "/200", False)})
+        async with asyncio.timeout(5):
+            while not prober.outcomes:
+                await asyncio.sleep(0.01)
+        assert prober.outcomes == {"discounted": 1}
+        assert prober.health() == {}
+        assert await prober.check() == "a probe could not be sent: GET /200: OSError: [Errno 24] Too many open files"
+    await prober.close()
+
+
+@contextlib.contextmanager
+def no_file_descriptors() -> Iterator[None]:
+    """Leaves this process none, so that it can open no socket."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for each in opened:
+            os.close(each)

@@ -1,15 +1,23 @@
 """A silent deployer pauses rollouts; what it paused goes on by itself, and nothing else does."""
 
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
+from services.proxy.control.auto_pause import answers
 from services.proxy.routes.rollout import Promotion, Rollout
+from shared.config import SharedSettings
 from shared.errors import Conflict
+from shared.http import ServiceClient
 from shared.models import Track
 from shared.proxy_models import RolloutState
-from tests.support.proxy.plane import Plane
+from tests.support.proxy.plane import EmptyRegistry, Plane
+from tests.support.proxy.proxy_stack import Deployer
 from tests.support.proxy.routes import NOW, endpoint, route
 
 pytestmark = pytest.mark.anyio
@@ -132,3 +140,32 @@ async def test_a_person_does_not_resume_what_goes_on_by_itself(plane: Plane) -> 
     with pytest.raises(Conflict, match="goes on by itself"):
         await plane.rollouts.resume("notes", "notes-r2", "")
     assert rollout(plane).state is PAUSED
+
+
+# --- one probe --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deployer() -> Iterator[Deployer]:
+    deployer = Deployer()
+    yield deployer
+    deployer.close()
+
+
+@pytest.fixture
+async def client(tmp_path: Path, deployer: Deployer) -> AsyncIterator[ServiceClient]:
+    settings = SharedSettings(home=tmp_path, deployer_port=deployer.port)
+    async with httpx.AsyncClient() as http:
+        yield ServiceClient("deployer", settings, EmptyRegistry(), http)
+
+
+async def test_an_answer_that_this_process_was_too_late_to_read_is_an_answer(client: ServiceClient) -> None:
+    """It comes at once, and the event loop looks at it after 2 s. A probe has 1.5 s."""
+    asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(time.sleep, 2))
+    assert await answers(client)
+
+
+async def test_a_deployer_that_is_gone_does_not_answer(client: ServiceClient, deployer: Deployer) -> None:
+    assert await answers(client)
+    deployer.close()
+    assert not await answers(client)

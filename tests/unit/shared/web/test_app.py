@@ -1,6 +1,7 @@
 """What every service has from `create_app`."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ from shared.config import SharedSettings
 from shared.errors import Invalid
 from shared.registry import Registry
 from shared.store import connect
-from shared.web.app import create_app
+from shared.web.app import create_app, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -135,3 +136,15 @@ async def test_a_service_that_has_ended_holds_no_connection_to_redis(
             await asyncio.sleep(0.01)
     assert await Registry(redis).services() == [], "it has withdrawn"
     assert len(await redis.client_list()) == 1, "only the test's own"
+
+
+def test_a_service_whose_port_is_taken_says_by_whom_and_which_setting_moves_it(tmp_path: Path, redis: Redis) -> None:
+    app, _ = make(tmp_path, redis)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        settings = SharedSettings.model_validate({"home": tmp_path, "build_port": port})
+        with pytest.raises(SystemExit) as ended:
+            serve(app, settings, "build")
+    message = str(ended.value)
+    assert message.startswith(f"port {port} can't be had: Address already in use: ")
+    assert message.endswith("listens on it; end that, or set SLIPWAY_BUILD_PORT to another port")

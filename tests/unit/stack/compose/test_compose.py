@@ -1,10 +1,11 @@
 """`make up` without Docker: the file of settings that it makes and checks."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from stack.compose.compose import make_env_file
+from stack.compose.compose import make_env_file, need_free_ports
 
 
 @pytest.fixture
@@ -40,3 +41,10 @@ def test_without_an_engine_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no Docker Engine"):
         make_env_file(tmp_path / ".env", tmp_path / "docker.sock")
     assert not (tmp_path / ".env").exists()
+
+
+def test_a_port_that_is_taken_is_named_with_the_setting_that_moves_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with pytest.raises(SystemExit, match=rf"{port} \(SLIPWAY_CANARY_PORT\): Address already in use"):
+            need_free_ports({"canary": port})

@@ -1,0 +1,44 @@
+"""Lets few environments at a time replace running instances, so that a busy machine does not get even more work."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from shared.runtime.backoff import backoff_s
+
+AT_ONCE = 2  # a start takes a core for a second or more; the others go on serving, if slowly
+TURN_S = 60.0  # time for a start (30 s), for the change of the route, and for draining
+LONGEST_WAIT_S = 600.0
+
+
+@dataclass
+class Turn:
+    begun: float
+    number: int
+    """Number of turns in a row, this one included."""
+    is_over: bool = False
+
+
+class ReplacementTurns:
+    """Gives environments their turns. At most two have one at a time. A turn ends when nothing is left to replace, at
+    the latest after 60 s; the next turn of that environment begins 60 s after the last began at the earliest, 120 s
+    after the second in a row, and so on to 10 min. `now` is in monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[Hashable, Turn] = {}
+
+    def may_replace(self, environment: Hashable, is_needed: bool, now: float) -> bool:
+        """Returns True if it is the environment's turn, which begins now if it `is_needed` and can."""
+        turn = self._turns.get(environment)
+        if turn is not None and not turn.is_over:
+            turn.is_over = not is_needed or now - turn.begun >= TURN_S
+        if turn is not None and not turn.is_over:
+            return True
+        in_a_row = turn.number if turn is not None and now - turn.begun < 2 * LONGEST_WAIT_S else 0
+        wait_s = backoff_s(in_a_row, first_s=TURN_S, longest_s=LONGEST_WAIT_S) if in_a_row else 0.0
+        is_waiting = turn is not None and now - turn.begun < wait_s
+        others = [each for each in self._turns.values() if not each.is_over and now - each.begun < TURN_S]
+        if not is_needed or is_waiting or len(others) >= AT_ONCE:
+            return False
+        self._turns[environment] = Turn(now, in_a_row + 1)
+        return True

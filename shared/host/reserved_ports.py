@@ -1,0 +1,46 @@
+"""Keeps TCP ports of the platform from being given to outgoing connections, if Linux allows it. Imports no packages,
+because `make up` has none.
+"""
+
+import contextlib
+from collections.abc import Iterable
+from itertools import count, groupby
+from pathlib import Path
+
+SYSCTL = Path("/proc/sys/net/ipv4")
+RANGE, RESERVED = "ip_local_port_range", "ip_local_reserved_ports"
+
+
+def exposed(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
+    """Returns those of the ports that any outgoing connection of this machine may be given; none where that cannot be
+    read, as on other systems than Linux.
+    """
+    try:
+        first, last = map(int, (sysctl / RANGE).read_text().split())
+        reserved = _numbers((sysctl / RESERVED).read_text())
+    except (OSError, ValueError):
+        return []
+    return [port for port in ports if first <= port <= last and port not in reserved]
+
+
+def reserve(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
+    """Reserves the exposed ones of the ports, until the machine's next boot; other reservations stay. That takes root.
+    Returns the ports that are exposed still.
+    """
+    if missing := exposed(ports, sysctl):
+        with contextlib.suppress(OSError):
+            path = sysctl / RESERVED
+            path.write_text(",".join(filter(None, (path.read_text().strip(), text_of(missing)))))
+    return exposed(missing, sysctl)
+
+
+def text_of(ports: Iterable[int]) -> str:
+    """Returns the ports as the kernel writes them: `20000-29999,50000`."""
+    offset = count()
+    groups = [list(group) for _, group in groupby(sorted(ports), key=lambda port: port - next(offset))]
+    return ",".join(f"{group[0]}-{group[-1]}" if len(group) > 1 else str(group[0]) for group in groups)
+
+
+def _numbers(text: str) -> set[int]:
+    pairs = (part.partition("-") for part in text.strip().split(",") if part)
+    return {port for first, _, last in pairs for port in range(int(first), int(last or first) + 1)}
