@@ -1,6 +1,7 @@
 """Production is watched as canaries are: its live release, remembered while the registry is empty; never aborted."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -74,6 +75,14 @@ async def test_an_app_without_a_canary_costs_one_call_every_two_seconds(monitor:
         await monitor.second()
     assert world.asked.count("/registry") == 10
     assert world.asked.count("/traffic") == world.asked.count("/apps/notes/rollout") == 10
+
+
+async def test_a_clock_that_is_set_back_stops_no_evaluation(monitor: Monitor, world: World) -> None:
+    await monitor.second()
+    world.time -= timedelta(hours=1)
+    world.asked.clear()
+    await monitor.second()
+    assert world.asked == ["/stats", "/registry", "/traffic"]
 
 
 async def test_a_canary_that_the_registry_does_not_show_is_found_by_its_traffic(monitor: Monitor, world: World) -> None:

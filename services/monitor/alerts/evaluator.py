@@ -80,7 +80,7 @@ class Evaluator:
         self._unanswered = {app: why for app, why in self._unanswered.items() if app in apps}
         rules, now = self._alerts.rules(), self._clock()
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
-        not_due = {app for app, at in self._evaluated_at.items() if now - at < PRODUCTION_INTERVAL} - with_canary
+        not_due = {app for app, at in self._evaluated_at.items() if _just_now(at, now)} - with_canary
         if due := apps - not_due:
             await self._evaluate_all(due, with_canary)
 
@@ -148,9 +148,8 @@ class Evaluator:
             self._inventory.record(RegistryView.model_validate(answer).instances, self._clock())
 
     def _registry_is_due(self) -> bool:
-        ago = self._clock() - PRODUCTION_INTERVAL
-        was_read = self._registry_read_at is not None and self._registry_read_at > ago
-        return not was_read or (self._change_expected_at is not None and self._change_expected_at > ago)
+        now = self._clock()
+        return not _just_now(self._registry_read_at, now) or _just_now(self._change_expected_at, now)
 
     async def _evaluate_all(self, due: set[str], with_canary: set[str]) -> None:
         """Evaluates the apps in `due` with what can be read, those with a canary first. Raises the first error, after
@@ -275,6 +274,11 @@ class Evaluator:
                     self._unevaluated.append(rule)
         if changed:
             self._wake()
+
+
+def _just_now(at: datetime | None, now: datetime) -> bool:
+    """Returns True if `at` is less than 2 s from `now`; a time far ahead is one before the clock was set back."""
+    return at is not None and abs(now - at) < PRODUCTION_INTERVAL
 
 
 def _ending(rollout: RolloutView) -> str:
