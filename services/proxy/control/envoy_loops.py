@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 
 from services.proxy.control.control_plane import ControlPlane
@@ -14,10 +14,10 @@ AT_A_TIME = 8
 FRESH_S = 0.9
 
 
-async def for_each(apps: Iterable[str], action: Callable[[str], Awaitable[None]]) -> None:
+async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None]]) -> None:
     """Runs the action for every app, eight at a time, also after an error; at the end raises the first error."""
     errors: list[Exception] = []
-    left = iter(list(apps))
+    left = iter(apps)
 
     async def work() -> None:
         for app in left:
@@ -27,7 +27,7 @@ async def for_each(apps: Iterable[str], action: Callable[[str], Awaitable[None]]
                 errors.append(error)
 
     async with asyncio.TaskGroup() as workers:
-        for _ in range(AT_A_TIME):
+        for _ in range(min(AT_A_TIME, len(apps))):
             workers.create_task(work())
     if errors:
         raise errors[0]

@@ -169,3 +169,25 @@ async def test_a_deployer_that_is_gone_does_not_answer(client: ServiceClient, de
     assert await answers(client)
     deployer.close()
     assert not await answers(client)
+
+
+async def test_an_abort_waits_for_no_other_apps_pause_and_is_not_undone_by_its_own(
+    tmp_path: Path, redis: Redis
+) -> None:
+    apps = ["blog", "notes", "shop"]
+    plane = Plane(tmp_path, redis, *(route(rollout=f"{app}-r2", app=app) for app in apps))
+    await plane.probe_deployer(True, *[False] * 4)
+    states: list[RolloutState] = []
+
+    async def abort() -> None:
+        while rollout(plane, "blog").state is PROGRESSING:
+            await asyncio.sleep(0)
+        plane.control.abort("shop", "errors")
+        states.extend(rollout(plane, app).state for app in apps)
+
+    aborting = asyncio.create_task(abort())
+    await plane.probe_deployer(False)
+    await aborting
+
+    assert states == [PAUSED, PROGRESSING, RolloutState.ABORTED]
+    assert [rollout(plane, app).state for app in apps] == [PAUSED, PAUSED, RolloutState.ABORTED]
