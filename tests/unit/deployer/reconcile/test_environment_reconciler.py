@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -16,7 +16,7 @@ from services.deployer.reconcile.environment_reconciler import (
     EnvironmentReconciler,
     ReconcileContext,
 )
-from services.deployer.reconcile.proxy_client import Proxy
+from services.deployer.reconcile.proxy_client import NotYet, Proxy
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId, Override
 from services.deployer.releases.override_encryption import OverrideEncryption
@@ -24,7 +24,9 @@ from services.deployer.store import Store
 from shared.clock import now
 from shared.manifest import MIB
 from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, ReleaseState
+from shared.proxy_models import RouteState
 from shared.registry import Registry
+from shared.runtime.keyed_tasks import RETRY_S
 from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProber, FakeProxy, a_release, stored_events
 
 pytestmark = pytest.mark.anyio
@@ -224,6 +226,26 @@ async def test_an_environment_at_rest_has_a_step_seldom_and_reads_only_its_own_s
     reconciler.due_at = 0
     await reconciler.step()
     assert reconciler.due_at == 0, "it was woken meanwhile"
+
+
+async def test_work_that_pauses_makes_its_environment_due_when_it_can_go_on(redis: Redis) -> None:
+    world = World(redis)
+    await world.release(1)
+    assert await world.live_until(is_done(1), Fuse(NEVER))
+
+    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+        raise NotYet("it does not answer")
+
+    world.proxy.sync = sync  # type: ignore[method-assign]
+    reconciler = world.reconciler(Fuse(NEVER))
+    try:
+        for _ in range(2):
+            reconciler.due_at = NEVER
+            await reconciler.step()
+            await asyncio.sleep(0.05)
+    finally:
+        await reconciler.close()
+    assert reconciler.due_at - time.monotonic() < RETRY_S < BUSY_S
 
 
 async def test_a_crash_is_followed_by_a_new_instance(redis: Redis) -> None:
