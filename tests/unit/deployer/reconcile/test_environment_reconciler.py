@@ -239,7 +239,7 @@ async def test_work_that_pauses_makes_its_environment_due_when_it_can_go_on(redi
     world.proxy.sync = sync  # type: ignore[method-assign]
     reconciler = world.reconciler(Fuse(NEVER))
     try:
-        for _ in range(2):
+        for _ in range(3):
             reconciler.due_at = NEVER
             await reconciler.step()
             await asyncio.sleep(0.05)
