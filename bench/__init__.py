@@ -8,5 +8,5 @@ containers, deploy                    `make bench-deploy`: releases, a rollback,
 build_overhead, long_log, build       `make bench-build`: the platform's time in a build; a step with a long log
 flags                                 `make bench-flags`: a switched flag by Redis and by OFREP's stream
 idle                                  `make bench-idle`: start to ready, memory and CPU of the idle stack
-scaled/                               what one service costs with 1 to 400 idle apps
+scale/                                what one service costs with 1 to 400 idle apps
 """
