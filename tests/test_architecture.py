@@ -30,7 +30,7 @@ OUTSIDE = {
         "shared/events.py",
         "shared/http.py",
         "shared/web/app.py",
-        "bench/scaled",
+        "bench/scale",
     ),
     "fastapi": ("*/api", "*_api.py", "services/flags/api.py", "*/main.py", "shared/web/app.py"),
     "cryptography": ("shared/security/vault.py", "services/deployer/releases/override_encryption.py"),
@@ -98,7 +98,7 @@ def test_a_file_imports_only_what_its_place_allows(path: Path) -> None:
         package, *rest = name.split(".")
         if package == "services" and rest:
             own = here.parts[0] == "services" and rest[:1] == [here.parts[1]]
-            outside = here.parts[0] == "stack" or here.match("bench/scaled/*")
+            outside = here.parts[0] == "stack" or here.match("bench/scale/*")
             assert own or outside, f"{here} imports {name}: services do not import each other"
         assert not (here.parts[0] == "shared" and package in ("services", "stack", "bench")), f"{here} imports {name}"
         assert not (here.parts[0] == "services" and package in ("stack", "bench")), f"{here} imports {name}"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from bench.scaled.monitor import CannedPlatform, MonitorLoops
+from bench.scale.monitor import CannedPlatform, MonitorLoops
 from services.monitor.config import Settings
 from tests.support.work import work_of
 

@@ -118,7 +118,8 @@ class ProcessDriver:
         return folder
 
     def _all_folders(self) -> list[InstanceFolder]:
-        return [self._folder(instance_id) for instance_id in instance_ids_in(self._root)]
+        self._folders = {each: self._folder(each) for each in instance_ids_in(self._root)}
+        return list(self._folders.values())
 
     def _record(self, instance_id: str) -> ProcessRecord:
         with self._records:
@@ -234,16 +235,15 @@ class ProcessDriver:
             self._limits(record).remove(record)
 
     def _forget(self, instance_id: str) -> None:
+        folder = self._folder(instance_id)
         with self._records:
-            folder = self._folder(instance_id)
             record = folder.read()
-            if record is not None and remains(record):
+        if record is not None:  # nobody changes it any more, so others need not wait for what takes long
+            if remains(record):
                 raise DriverError(f"{instance_id} runs; stop it first")
-            if record is not None:
-                self._limits(record).remove(record)
-            self._cpu_s.pop(instance_id, None)
-            self._folders.pop(instance_id, None)
-            shutil.rmtree(folder.path, ignore_errors=True)
+            self._limits(record).remove(record)
+        self._cpu_s.pop(instance_id, None)
+        shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:
         """Copies and truncates long logs, as the process holds the file open; lines written in between are lost."""

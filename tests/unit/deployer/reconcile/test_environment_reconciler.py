@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -17,7 +17,7 @@ from services.deployer.reconcile.environment_reconciler import (
     EnvironmentReconciler,
     ReconcileContext,
 )
-from services.deployer.reconcile.proxy_client import Proxy
+from services.deployer.reconcile.proxy_client import NotYet, Proxy
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId, Override
@@ -26,7 +26,9 @@ from services.deployer.store import Store
 from shared.clock import now
 from shared.manifest import MIB
 from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, ReleaseState
+from shared.proxy_models import RouteState
 from shared.registry import Registry
+from shared.runtime.keyed_tasks import RETRY_S
 from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProber, FakeProxy, a_release, stored_events
 
 pytestmark = pytest.mark.anyio
@@ -185,7 +187,7 @@ async def test_releases_follow_each_other(redis: Redis) -> None:
     world = World(redis)
     for number in (1, 2):
         await world.release(number)
-        assert await world.live_until(is_done(number), Fuse(NEVER))
+        assert await world.live_until(is_done(number), Fuse(float("inf")))
     assert await world.states() == {"notes-r2": ReleaseState.LIVE, "notes-r1": ReleaseState.RETIRED}
     assert world.driver.started == ["notes-r1-1", "notes-r2-1"]
     assert world.driver.stopped == ["notes-r1-1"]
@@ -207,7 +209,7 @@ async def test_the_deployer_may_die_after_any_call_it_makes(redis: Redis, enviro
     while True:
         world = await restored()
         unharmed = await world.live_until(is_done(2), Fuse(calls))
-        assert unharmed or await world.live_until(is_done(2), Fuse(NEVER)), f"not taken up after {calls} calls"
+        assert unharmed or await world.live_until(is_done(2), Fuse(float("inf"))), f"not taken up after {calls} calls"
         assert world.driver.started == ["notes-r1-1", "notes-r2-1"], f"killed after {calls} calls"
         assert world.driver.stopped == ["notes-r1-1"], f"killed after {calls} calls"
         assert world.proxy.violations == [], f"killed after {calls} calls"
@@ -222,7 +224,7 @@ async def test_the_deployer_may_die_after_any_call_it_makes(redis: Redis, enviro
 async def test_an_environment_at_rest_has_a_step_seldom_and_reads_only_its_own_statuses(redis: Redis) -> None:
     world = World(redis)
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(NEVER))
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
     await world.driver.start(InstanceSpec("other-r1-1", a_release(1).artifact, "run", {}, 64 * MIB, 8000))
     asked: list[list[str]] = []
     inner = world.driver.statuses
@@ -232,7 +234,7 @@ async def test_an_environment_at_rest_has_a_step_seldom_and_reads_only_its_own_s
         return await inner(asked[-1])
 
     world.driver.statuses = statuses  # type: ignore[method-assign]
-    reconciler = world.reconciler(Fuse(NEVER))
+    reconciler = world.reconciler(Fuse(float("inf")))
     waits: list[float] = []
     try:
         async with asyncio.timeout(5):
@@ -251,21 +253,41 @@ async def test_an_environment_at_rest_has_a_step_seldom_and_reads_only_its_own_s
     assert reconciler.due_at == 0, "it was woken meanwhile"
 
 
+async def test_work_that_pauses_makes_its_environment_due_when_it_can_go_on(redis: Redis) -> None:
+    world = World(redis)
+    await world.release(1)
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
+
+    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+        raise NotYet("it does not answer")
+
+    world.proxy.sync = sync  # type: ignore[method-assign]
+    reconciler = world.reconciler(Fuse(float("inf")))
+    try:
+        for _ in range(3):
+            reconciler.due_at = NEVER
+            await reconciler.step()
+            await asyncio.sleep(0.05)
+    finally:
+        await reconciler.close()
+    assert reconciler.due_at - time.monotonic() < RETRY_S < BUSY_S
+
+
 async def test_a_crash_is_followed_by_a_new_instance(redis: Redis) -> None:
     world = World(redis)
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(NEVER))
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
     await world.store.save_override(world.environment_id, Override(replicas=2))
-    assert await world.live_until(has_instances("notes-r1-1", "notes-r1-2"), Fuse(NEVER))
+    assert await world.live_until(has_instances("notes-r1-1", "notes-r1-2"), Fuse(float("inf")))
     world.driver.end("notes-r1-1", 3)
-    assert await world.live_until(has_instances("notes-r1-2", "notes-r1-3"), Fuse(NEVER))
+    assert await world.live_until(has_instances("notes-r1-2", "notes-r1-3"), Fuse(float("inf")))
     assert "notes-r1-1" not in await world.entries()
 
 
 async def started(world: World, override: Override) -> None:
     """One release is live; then something else is wanted."""
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(NEVER))
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
     await world.store.save_override(world.environment_id, override)
 
 
@@ -280,7 +302,7 @@ async def test_other_memory_is_given_to_what_runs(redis: Redis) -> None:
     world = World(redis)
     await started(world, Override(memory=128 * MIB))
     before = (await world.records())["notes-r1-1"].updated_at
-    assert await world.live_until(has_limit("notes-r1-1", 128 * MIB), Fuse(NEVER))
+    assert await world.live_until(has_limit("notes-r1-1", 128 * MIB), Fuse(float("inf")))
     assert (world.driver.started, world.driver.limits["notes-r1-1"]) == (["notes-r1-1"], 128 * MIB)
     assert (await world.records())["notes-r1-1"].updated_at > before
 
@@ -293,7 +315,7 @@ async def test_other_memory_may_be_cut_off_after_any_call(redis: Redis) -> None:
         await started(world, Override(memory=128 * MIB))
         changed = has_limit("notes-r1-1", 128 * MIB)
         unharmed = await world.live_until(changed, Fuse(calls))
-        assert unharmed or await world.live_until(changed, Fuse(NEVER)), f"not taken up after {calls} calls"
+        assert unharmed or await world.live_until(changed, Fuse(float("inf"))), f"not taken up after {calls} calls"
         assert world.driver.started == ["notes-r1-1"], f"killed after {calls} calls"
         if unharmed:
             break
@@ -304,7 +326,7 @@ async def test_other_memory_may_be_cut_off_after_any_call(redis: Redis) -> None:
 async def test_an_engine_that_cannot_change_limits_gets_new_instances_start_first(redis: Redis) -> None:
     world = World(redis, sets_memory=False)
     await started(world, Override(memory=128 * MIB))
-    assert await world.live_until(has_limit("notes-r1-2", 128 * MIB), Fuse(NEVER))
+    assert await world.live_until(has_limit("notes-r1-2", 128 * MIB), Fuse(float("inf")))
     assert (world.driver.stopped, world.proxy.violations) == (["notes-r1-1"], [])
 
 
@@ -317,7 +339,7 @@ async def test_a_refused_limit_leaves_the_old_one_and_says_why(redis: Redis) -> 
         [instance] = (await world.store.load(world.environment_id)).instances.values()
         return instance.memory_refusal == "notes-r1-1 uses more"
 
-    assert await world.live_until(is_refused, Fuse(NEVER))
+    assert await world.live_until(is_refused, Fuse(float("inf")))
     assert await has_limit("notes-r1-1", 64 * MIB)(world)
 
 
@@ -325,7 +347,7 @@ async def test_a_release_that_is_killed_at_its_limit_gets_more_until_it_lives(re
     world = World(redis)
     world.driver.needs = 200 * MIB
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(NEVER))
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
     assert world.driver.started == ["notes-r1-1", "notes-r1-2", "notes-r1-3"]
     assert await has_limit("notes-r1-3", 256 * MIB)(world)
     stored = await world.store.load(world.environment_id)
@@ -337,7 +359,7 @@ async def test_a_release_that_needs_more_than_its_maximum_fails_and_says_so(redi
     world = World(redis)
     world.driver.needs = 600 * MIB
     await world.release(1)
-    assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(NEVER))
+    assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(float("inf")))
     release = await world.store.release("notes-r1")
     assert release is not None and len(world.driver.started) == 4
     assert release.reason == (
@@ -351,11 +373,11 @@ async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_th
     world = World(redis)
     await world.store.save_override(world.environment_id, Override(variables={"GREETING": "hello"}))
     await world.release(1)
-    assert await world.live_until(is_done(1), Fuse(NEVER))
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
     world.store = Store(redis, OverrideEncryption(["another key"]))
     await world.release(2)
     states = {"notes-r2": ReleaseState.FAILED, "notes-r1": ReleaseState.LIVE}
-    assert await world.live_until(has_states(states), Fuse(NEVER))
+    assert await world.live_until(has_states(states), Fuse(float("inf")))
     failed = await world.store.release("notes-r2")
     assert failed is not None and "GREETING cannot be decrypted; restore <home>/key" in failed.reason
     assert (world.driver.started, world.driver.stopped) == (["notes-r1-1"], [])
@@ -363,5 +385,5 @@ async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_th
         f"notes/production: {(await world.store.load(world.environment_id)).override.problem}"
     ]
     await world.store.save_override(world.environment_id, Override(variables={"GREETING": "again"}))
-    assert await world.live_until(has_instances("notes-r1-2"), Fuse(NEVER))
+    assert await world.live_until(has_instances("notes-r1-2"), Fuse(float("inf")))
     assert world.proxy.violations == []

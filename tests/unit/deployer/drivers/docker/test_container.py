@@ -146,7 +146,7 @@ def test_a_container_is_found_among_the_machines_control_groups(tmp_path: Path, 
 
 def test_after_another_start_a_container_has_another_group(tmp_path: Path) -> None:
     groups, group = HostGroups(tmp_path), tmp_path / "docker" / "c"
-    found = []
+    found, inodes = [], set()
     for usage in (50, 70):
         group.rename(tmp_path / "ended") if group.exists() else None
         group.mkdir(parents=True)
@@ -157,7 +157,9 @@ def test_after_another_start_a_container_has_another_group(tmp_path: Path) -> No
         before = groups.group("c")
         assert before is not None and before is groups.group("c")
         found.append(groups.use("c"))
+        inodes.add(before.inode)
     assert [use and (use[0].working_set, use[1]) for use in found] == [(50, 50), (70, 70)]
+    assert len(inodes) == 2
     groups.keep([])
     assert groups.group("c") is not before
 

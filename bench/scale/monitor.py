@@ -22,7 +22,7 @@ import httpx
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from bench.scaled.redis_server import redis_server, use_of
+from bench.scale.redis_server import redis_server, use_of
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.alerts.evaluator import Evaluator

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.scaled.deployer import rows
+from bench.scale.deployer import rows
 from services.deployer.drivers.process.linux_process import marked_with
 from services.deployer.drivers.process.record import InstanceFolder, instance_ids_in, instances_root
 

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 from redis.asyncio import Redis
 
-from bench.scaled.redis_server import redis_server, use_of
+from bench.scale.redis_server import redis_server, use_of
 from services.build.builds.build import Build
 from services.build.builds.build_store import BuildStore
 from services.build.builds.lease_store import Lease
