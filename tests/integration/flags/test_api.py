@@ -1,5 +1,7 @@
 """The flags service over HTTP, with a real Redis: REST, OFREP, who may do what, and life without Redis."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -7,10 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from services.flags.cache import FlagCache
+from services.flags.main import build_app
 from services.flags.store import FlagStore
 from shared.clock import now
-from shared.store import RedisError
-from tests.support.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate
+from shared.store import RedisError, connect
+from tests.support.flags_stack import SWITCH, client_of, copy_of_the_service, evaluate, running, settings_for
+from tests.support.proxy.proxy_stack import OwnRedis, until
 
 pytestmark = pytest.mark.anyio
 
@@ -174,6 +178,43 @@ async def test_without_redis_evaluation_goes_on_and_writes_say_so(redis: Redis) 
         store.away = False
         await cache.refresh()
         assert (await evaluate(http))["metadata"] == {}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_two_copies_go_on_when_redis_has_been_killed_also_without_its_data(tmp_path: Path, lost: bool) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = OwnRedis(folder)
+    try:
+        apps = [build_app(settings_for(tmp_path / name, server.url)) for name in ("one", "two")]
+        async with running(apps[0]) as one, running(apps[1]) as two:
+
+            async def written() -> bool:
+                return (await one.put("/flags/k", json=SWITCH | {"defaultVariant": "off"})).status_code == 200
+
+            async def seen() -> bool:
+                return ("value", False) in (await evaluate(two)).items()
+
+            async def seen_at_first() -> bool:
+                return ("value", True) in (await evaluate(two, "other")).items()
+
+            async def has_app_user() -> bool:
+                async with connect(server.url) as client:
+                    return await client.acl_getuser("app") is not None
+
+            await one.put("/flags/k", json=SWITCH)
+            await one.put("/flags/other", json=SWITCH)
+            await until(seen_at_first, 20)
+            server.kill()
+            if lost:
+                shutil.rmtree(folder / "appendonlydir")
+            server.start()
+            await until(written, 20)
+            await until(seen, 20)
+            assert (await evaluate(two, "other")).get("value") is (None if lost else True)
+            await until(has_app_user, 20)
+    finally:
+        server.kill()
 
 
 async def test_the_service_is_ready_and_describes_itself(http: httpx.AsyncClient, redis: Redis) -> None:
