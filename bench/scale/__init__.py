@@ -1,6 +1,6 @@
 """Measures what 1, 10, 100 and 400 apps cost: on one real stack, and in each service's own classes without a stack.
 
-May import services and `shared`, and of `stack` its clients, settings and paths; `python -m bench.scale` starts a stack.
+May import services and `shared`, and clients, settings and paths of `stack`. `python -m bench.scale` starts a stack.
 Of the other files, each has a function `rows` that measures, and prints its table if it is run:
 
 redis_server          a Redis of its own, and what it has done
