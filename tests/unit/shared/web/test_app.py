@@ -128,14 +128,15 @@ async def test_docs_and_their_files_are_served_from_here(tmp_path: Path, redis: 
 async def test_a_service_that_has_ended_holds_no_connection_to_redis(
     tmp_path: Path, redis: Redis, redis_socket: Path
 ) -> None:
-    own = connect(f"unix://{redis_socket}?db=7")
+    own = connect(f"unix://{redis_socket}?db=0")
     settings = SharedSettings.model_validate({"home": tmp_path, "token": "t"})
     app = create_app("build", settings, Registry(own), description="Trial.", routers=[], resources=lambda: own)
-    async with app.router.lifespan_context(app):
+    async with app.router.lifespan_context(app), asyncio.timeout(10):
         while not await Registry(redis).services():
             await asyncio.sleep(0.01)
     assert await Registry(redis).services() == [], "it has withdrawn"
-    assert [client for client in await redis.client_list() if client["db"] == "7"] == []
+    by_socket = [client for client in await redis.client_list() if str(redis_socket) in client["addr"]]
+    assert len(by_socket) == 1, "only the test's own; services of other tests come by TCP"
 
 
 def test_a_service_whose_port_is_taken_says_by_whom_and_which_setting_moves_it(tmp_path: Path, redis: Redis) -> None:
