@@ -69,7 +69,7 @@ bench-idle: $(VENV)/dev ## start to ready, and what the idle stack holds
 bench-build: $(VENV)/dev ## what the platform adds to a build, on processes and in containers; a long log
 	$(BIN)/python -m bench.build
 
-bench-flags: $(VENV)/dev ## a switched flag: until a Redis client and the clients of a stream have it
+bench-flags: $(VENV)/dev ## a switched flag: until Redis and a stream have it, and its cost among 10 to 10 000 flags
 	$(BIN)/python -m bench.flags
 
 docs: $(VENV)/dev $(DOCS)/installed ## the reference pages from the code, and the site in site/
