@@ -6,6 +6,6 @@ bare_envoy, throughput, proxy         `make bench-proxy`: throughput next to bar
 switchover, comparison, competitors   updates under load; `docker service update` and `docker compose up -d`
 containers, deploy                    `make bench-deploy`: releases, a rollback, a canary; then updates of containers
 build_overhead, long_log, build       `make bench-build`: the platform's time in a build; a step with a long log
-flags                                 `make bench-flags`: a switched flag, among 10 to 10 000; until a stream tells of it
+flags                                 `make bench-flags`: a switched flag by Redis and a stream, among 10 to 10 000
 idle                                  `make bench-idle`: start to ready, memory and CPU of the idle stack
 """
