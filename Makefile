@@ -72,7 +72,7 @@ bench-build: $(VENV)/dev ## what the platform adds to a build, on processes and 
 bench-overload: $(VENV)/dev ## 60 idle apps beside 40 programs that compute: nothing is replaced, no release fails (20 min)
 	$(BIN)/python -m bench.overload
 
-bench-flags: $(VENV)/dev ## a switched flag: until a Redis client and the clients of a stream have it
+bench-flags: $(VENV)/dev ## a switched flag: until Redis and a stream have it, and its cost among 10 to 10 000 flags
 	$(BIN)/python -m bench.flags
 
 bench-scale: $(VENV)/dev ## what 1, 10, 100 and 400 live apps cost, and whether a bad canary is stopped as soon; half an hour

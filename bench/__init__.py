@@ -6,7 +6,7 @@ bare_envoy, throughput, proxy         `make bench-proxy`: throughput next to bar
 switchover, comparison, competitors   updates under load; `docker service update` and `docker compose up -d`
 containers, deploy                    `make bench-deploy`: releases, a rollback, a canary; then updates of containers
 build_overhead, long_log, build       `make bench-build`: the platform's time in a build; a step with a long log
-flags                                 `make bench-flags`: a switched flag by Redis and by OFREP's stream
+flags                                 `make bench-flags`: a switched flag by Redis and a stream, among 10 to 10 000
 idle                                  `make bench-idle`: start to ready, memory and CPU of the idle stack
 overload                              `make bench-overload`: idle apps beside programs that want all of the CPU
 scale/                                `make bench-scale`: a stack, and each service's own classes, with 1 to 400 apps

@@ -76,7 +76,7 @@ class World:
     facts_digest: str = ""
     """Digest of the platform facts that a new instance would receive (`AppFacts.digest`)."""
     may_replace: bool = True
-    """False while the environment must wait with replacements that are nobody's order (`plan.to_replace`)."""
+    """False while the environment must wait with replacements that the platform decides on (`plan.to_replace`)."""
 
     def route(self, instance_id: str) -> RouteState | None:
         """Returns the instance's route: ABSENT if the proxy's answer lacks it, None if there is no answer."""

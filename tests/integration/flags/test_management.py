@@ -217,7 +217,7 @@ async def test_an_import_runs_beside_the_event_loop(redis: Redis, redis_server: 
 
 async def test_a_rule_nested_without_end_is_a_fault_of_the_file(http: httpx.AsyncClient) -> None:
     rule: dict[str, Any] = {"var": "x"}
-    for _ in range(200):
+    for _ in range(400):
         rule = {"!": [rule]}
     answer = await http.post("/import", json={"flags": {"k": SWITCH | {"targeting": rule}}})
     assert answer.status_code == 422
