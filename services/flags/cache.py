@@ -127,7 +127,7 @@ class FlagCache:
         return _mirror(self._sets[flag_id.environment].get(flag_id.key))
 
     def _tell_readers(self) -> None:
-        """Makes a new snapshot of each environment whose flags are others now, and wakes who waits for that."""
+        """Makes a new snapshot of each environment whose flags have changed, and wakes the tasks that wait for one."""
         for environment, flags in self._sets.items():
             current = self._snapshots.get(environment)
             if current is None or current.digest != flags.digest:

@@ -41,7 +41,7 @@ class Importer:
     """Imports one file at a time, in a thread with an event loop of its own: evaluations go on meanwhile."""
 
     def __init__(self, stores: Stores) -> None:
-        """`stores` opens the flags' store with a connection of its own."""
+        """`stores` makes, for each import, a flag store with a connection to Redis that nothing else uses."""
         self._stores = stores
         self._turn = asyncio.Lock()
 

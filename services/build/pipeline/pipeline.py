@@ -165,7 +165,9 @@ class Pipeline:
         collected: Collected,
         findings: Sequence[Finding],
     ) -> dict[str, Measure]:
-        """Returns the measures of `changed_coverage` and `new_findings`, as far as these gates have thresholds."""
+        """Compares the build's measures and findings with those of an earlier build. Returns the gates
+        `changed_coverage` and `new_findings` with their measures, each only if it has a threshold.
+        """
         found: dict[str, Measure] = {}
         if gates.changed_coverage is None and gates.new_findings is None:
             return found

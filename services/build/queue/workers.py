@@ -104,7 +104,9 @@ class Workers:
         self._logs.wake(build_id)
 
     async def _halt(self, build_id: str, stop: StopRequest | None) -> None:
-        """Stores the stop request before it stops the build: the service may die in between."""
+        """Stops the build if it runs and a stop is stored. First stores `stop`, if there is one: the service may die in
+        between.
+        """
         build = await self._store.update(build_id, lambda stored: with_stop(stored, stop) if stop else stored)
         if build.stop is not None and build_id in self._stops:
             self._stops[build_id].set()

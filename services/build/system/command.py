@@ -67,8 +67,8 @@ async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeo
 
 
 async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Waits for `end` until `deadline` (monotonic clock) or until `stop` is set. Returns why it gave up, or an empty
-    string if `end` is done. Does not cancel `end`."""
+    """Waits for `end` until `deadline` (monotonic clock) or until `stop` is set. Returns the reason for giving up,
+    which names `timeout_s`, or an empty string if `end` is done. Does not cancel `end`."""
     stopped = asyncio.ensure_future(stop.wait())
     try:
         left_s = deadline - time.monotonic()

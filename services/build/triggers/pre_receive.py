@@ -89,7 +89,9 @@ class PreReceiveGate:
                 self._leave(build.id)
 
     async def step(self) -> None:
-        """Cancels builds for which no push waits, and removes the refs of commits no longer judged."""
+        """Cancels the pre-receive builds for which no push waits any more. Removes the refs that kept pushed commits
+        for such builds, once these have ended.
+        """
         if not self._begun:
             self._kept |= await self._objects.in_thread(self._objects.kept)
             self._begun = True

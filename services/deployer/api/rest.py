@@ -235,7 +235,9 @@ def router(
 
     @routes.get("/registry", response_model=RegistryView, tags=["platform"], summary="Services and instances")
     async def get_registry() -> Response:
-        """Returns the content of the registry: services and instances."""
+        """Returns the registry: the platform's services with their URLs, and the instances of all apps with their
+        addresses and states.
+        """
         return _written(await registry_view(registry))
 
     return routes

@@ -87,7 +87,9 @@ class DeployerTasks:
             return None
 
     async def _follow(self, app: str) -> None:
-        """Aborts an active rollout whose release has ended. Asks the deployer only if no instance is left."""
+        """Aborts the app's active rollout if its release has ended. Asks the deployer for the release's state, but only
+        if the canary has no instance left.
+        """
         route = self._control.route(app)
         rollout = route.rollout
         if rollout is None or not rollout.active or rollout.promotion or route.endpoints[Track.CANARY]:

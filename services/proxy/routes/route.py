@@ -46,7 +46,7 @@ class Retirement(View):
 
 
 class Route(View):
-    """The route of one app."""
+    """Where an app's visitors are sent: the instances of production and canary, and the canary's share."""
 
     app: str
     hosts: list[str]

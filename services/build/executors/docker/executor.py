@@ -103,7 +103,9 @@ class DockerExecutor:
         return docker.from_env(environment=self._variables)
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates the volumes. The first container copies the checkout; the first with Python makes `.venv`."""
+        """Creates the volumes, and starts no container. The first step's container copies the checkout into them, and
+        the first that has Python makes `.venv`.
+        """
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         await self._in_thread(self._make_volumes, workspace)
         self._unfilled[self._name(workspace)] = threading.Lock()
