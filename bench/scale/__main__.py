@@ -245,14 +245,16 @@ def main() -> int:
     options = parser.parse_args()
     rows: list[ScaleRow] = []
     killed: list[str] = []
-    with own_stack() as stack, tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
-        bench = ScaleBench(stack, Path(folder), options.window)
-        for apps in options.apps:
-            rows.append(bench.row(apps))
-            print(f"{apps} apps measured", file=sys.stderr, flush=True)
-            if apps == options.kills_at:
-                killed = bench.kills()
-    print("\n".join([*table(rows), "", *killed]))
+    try:
+        with own_stack() as stack, tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
+            bench = ScaleBench(stack, Path(folder), options.window)
+            for apps in options.apps:
+                rows.append(bench.row(apps))
+                print(f"{apps} apps measured", file=sys.stderr, flush=True)
+                if apps == options.kills_at:
+                    killed = bench.kills()
+    finally:  # also if a later row could not be measured
+        print("\n".join([*table(rows), "", *killed]))
     goals = list(missed(rows))
     print("\n" + ("all goals are met" if not goals else "missed: " + "; ".join(goals)))
     return 1 if goals else 0
