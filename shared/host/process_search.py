@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import defaultdict
 
 import psutil
 
@@ -20,10 +21,18 @@ def marked_pids(name: str, value: str) -> list[int]:
     return found
 
 
-def _look(name: str, value: str) -> list[int]:
-    found = []
+def pids_by_value(name: str) -> dict[str, list[int]]:
+    """Returns value → pids of the living processes that were started with `name=value`, by one look at all processes: a
+    look for each value would take longer with each process and each value.
+    """
+    found: defaultdict[str, list[int]] = defaultdict(list)
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(name) == value and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
+            value = process.environ().get(name)
+            if value is not None and process.status() != psutil.STATUS_ZOMBIE:
+                found[value].append(process.pid)
     return found
+
+
+def _look(name: str, value: str) -> list[int]:
+    return pids_by_value(name).get(value, [])

@@ -3,8 +3,13 @@
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
 
 from services.deployer.drivers.process.linux_process import (
+    marked_with_each,
     proportional_memory,
     resident_memory,
     session_members,
@@ -48,3 +53,30 @@ def test_a_process_that_is_gone_has_nothing() -> None:
     child = subprocess.Popen(["true"])
     child.wait()
     assert (stat_of(child.pid), resident_memory(child.pid)) == (None, 0)
+
+
+def test_processes_of_many_markers_are_found_by_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, inner = [], psutil.process_iter
+
+    def look() -> Iterator[psutil.Process]:
+        looks.append(1)
+        return inner()
+
+    monkeypatch.setattr(psutil, "process_iter", look)
+    values = ["one", "two", "three"]
+    started = {each: subprocess.Popen(["sleep", "60"], env={**os.environ, "TEST_MARK": each}) for each in values}
+    try:
+        deadline = time.monotonic() + 5
+        while True:
+            looks.clear()
+            found = marked_with_each([*(f"TEST_MARK={each}" for each in values), "TEST_MARK=none"])
+            if len(found) == len(values) or time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+    pids_found = {marker: [stat.pid for stat in stats] for marker, stats in found.items()}
+    assert pids_found == {f"TEST_MARK={each}": [process.pid] for each, process in started.items()}
+    assert len(looks) == 1

@@ -4,12 +4,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
-from services.deployer.drivers.process.linux_process import marked_with
+from services.deployer.drivers.process.linux_process import ProcessStat, marked_with, marked_with_each
 from services.deployer.drivers.process.memory_cgroup import remove_parents
 from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, instance_ids_in, instances_root
+from shared.host.process_search import LOOK_AGAIN_S
 
 POLL_S = 0.05
 
@@ -20,22 +21,22 @@ def remains(record: ProcessRecord) -> bool:
 
 
 def terminate(record: ProcessRecord) -> None:
-    _signal(record, signal.SIGTERM)
+    _signal(record, signal.SIGTERM, marked_with(record.marker))
 
 
 def kill(record: ProcessRecord) -> None:
-    _signal(record, signal.SIGKILL)
+    _signal(record, signal.SIGKILL, marked_with(record.marker))
 
 
-def _signal(record: ProcessRecord, number: signal.Signals) -> None:
+def _signal(record: ProcessRecord, number: signal.Signals, processes: Iterable[ProcessStat]) -> None:
     """Sends the signal to the instance's process group while its leader runs (later the group's id may be reused), and
-    to its processes in other sessions.
+    to those of its `processes` that are in other sessions.
     """
     leader = record.pid if record.runs() else None
     with contextlib.suppress(ProcessLookupError):
         if leader is not None:
             os.killpg(leader, number)
-    for stat in marked_with(record.marker):
+    for stat in processes:
         if stat.session != leader:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(stat.pid, number)
@@ -53,17 +54,35 @@ def stop_instances(home: Path, timeout_s: float) -> int:
         if record is not None and record.runs():
             folder.write(record.model_copy(update={"stopped": True}))
             running.append(record)
-    for act, wait_s in ((terminate, timeout_s), (kill, 5.0)):
-        _until_gone(running, act, wait_s)
+    for number, wait_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 5.0)):
+        _until_gone(running, number, wait_s)
     remove_parents(home)
     return len(running)
 
 
-def _until_gone(records: list[ProcessRecord], act: Callable[[ProcessRecord], None], wait_s: float) -> None:
-    left = [record for record in records if remains(record)]
-    for record in left:
-        act(record)
+def _until_gone(records: list[ProcessRecord], number: signal.Signals, wait_s: float) -> None:
+    left = _processes_left(records)
+    for record, processes in left:
+        _signal(record, number, processes)
     deadline = time.monotonic() + wait_s
     while left and time.monotonic() < deadline:
         time.sleep(POLL_S)
-        left = [record for record in left if remains(record)]
+        left = _processes_left(record for record, _ in left)
+
+
+def _processes_left(records: Iterable[ProcessRecord]) -> list[tuple[ProcessRecord, list[ProcessStat]]]:
+    """Returns the records of which a process still runs, each with the processes that have its marker. Looks at all
+    processes once, and once more for those of which none was found, as `remains` does.
+    """
+    looked_for, left = list(records), []
+    for _ in range(2):
+        processes = marked_with_each(record.marker for record in looked_for)
+        left += [
+            (each, processes.get(each.marker, [])) for each in looked_for if each.runs() or processes.get(each.marker)
+        ]
+        kept = {record.marker for record, _ in left}
+        looked_for = [record for record in looked_for if record.marker not in kept]
+        if not looked_for:
+            break
+        time.sleep(LOOK_AGAIN_S)
+    return left

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from services.deployer.drivers.kernel_file import kernel_file
-from shared.host.process_search import marked_pids
+from shared.host.process_search import marked_pids, pids_by_value
 
 TICKS_S = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -104,6 +104,19 @@ def _proportional(stat: ProcessStat) -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     return stat.resident
+
+
+def marked_with_each(markers: Iterable[str]) -> dict[str, list[ProcessStat]]:
+    """Returns marker → the processes that have it, by one look at all processes. One that is just starting may be
+    missing.
+    """
+    wanted = set(markers)
+    found = {}
+    for name in {marker.partition("=")[0] for marker in wanted}:
+        for value, pids in pids_by_value(name).items():
+            if (marker := f"{name}={value}") in wanted:
+                found[marker] = [stat for pid in pids if (stat := process_stat(pid)) is not None]
+    return found
 
 
 def marked_with(marker: str) -> list[ProcessStat]:
