@@ -69,6 +69,12 @@ class Run(Strict):
     command: str | None = Field(None, description="Command that starts the app: `sh -c` runs it with $PORT set.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the app in a container; a process gets its own $PORT.")
     health: str = Field("/up", pattern=r"^/[^\s]*$", description="Path that answers 200 once the app can serve.")
+    ready_within: int = Field(
+        60, ge=1, le=1800, description="Seconds within which a new instance must be ready, and get visitors."
+    )
+    inferred_from: str | None = Field(
+        None, description="What the command was inferred from, like `Procfile`; set by Slipway, not by you."
+    )
 
 
 class Resources(Strict):

@@ -93,7 +93,7 @@ def build_app(settings: Settings) -> FastAPI:
     prober = Prober(wake)
     builds = ServiceClient("build", settings, registry, http)
     release_service = ReleaseService(store, driver, builds, locks, wake, now)
-    limits = ObservationLimits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
+    limits = ObservationLimits(settings.watch_s, settings.unhealthy_kept_s)
     reconcile_context = ReconcileContext(registry, prober, ReplacementTurns(), limits, now)
     work_context = WorkContext(
         store=store,

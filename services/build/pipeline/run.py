@@ -44,8 +44,8 @@ async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
     """Runs the build to its end; one that an earlier run left unfinished begins again or, if it has passed, is
     deployed. When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be
     resumed."""
-    recorder = BuildRecorder(context.store, build_id, stop, context.now)
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
+        recorder = BuildRecorder(context.store, build_id, stop, context.now, build_log.say)
         await recorder.load()
         stored = await recorder.patiently(lambda: context.secrets.all(recorder.build.app))
         secrets = await asyncio.to_thread(opened, stored, context.vault)
@@ -74,6 +74,8 @@ class _Run:
 
     async def carry_out(self) -> None:
         context, recorder, limits = self._context, self._recorder, self._context.limits
+        if recorder.build.stop is not None:
+            raise Stopped
         if recorder.build.passed:
             self._log.say("--- the service was restarted; the deploy is continued")
         else:
@@ -89,7 +91,7 @@ class _Run:
             return
         deploy = DeployStage(context, recorder, self._log)
         try:
-            async with within(limits.deploy_s, "the deploy"):
+            async with within(self._deploy_limit_s(), "the deploy"):
                 state, reason = await deploy.carry_out()
         except ArtifactLost:
             self._log.say("--- what was reused has been cleaned up meanwhile: the commit is built anew")
@@ -211,9 +213,19 @@ class _Run:
     async def stopped(self) -> None:
         """Ends the build in the requested state, if a stop was requested. Call it after its processes have ended."""
         await self._recorder.load()
-        stop = self._recorder.build.stop
-        if stop is not None and not self._recorder.build.ended:
-            await self.end(stop.state, stop.reason)
+        build = self._recorder.build
+        if build.stop is None or build.ended:
+            return
+        late = None
+        if build.deploying and build.environment is not None:
+            late = await DeployStage(self._context, self._recorder, self._log).cancel(build.stop.reason)
+        await self.end(*(late or (build.stop.state, build.stop.reason)))
+
+    def _deploy_limit_s(self) -> float:
+        """Returns the limit of the deploy, with the longest wait for the release's instances (`run.ready_within`, four
+        times as long where the CPU is short)."""
+        manifest = self._recorder.build.manifest
+        return self._context.limits.deploy_s + (4 * manifest.run.ready_within if manifest else 0)
 
     async def over_time(self, error: OverTime) -> None:
         """Ends the build after a time-out: as a failure if the whole build took too long, else as an error."""

@@ -17,6 +17,7 @@ from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseDetail, view
 from services.deployer.store import Store
+from shared.clock import now
 from shared.errors import NotFound
 from shared.models import (
     AppName,
@@ -87,7 +88,7 @@ def router(
         """
         release, unchanged = await release_service.release(environment_id, body.build)
         response.status_code = 200 if unchanged else 202
-        return view(release, unchanged=unchanged)
+        return view(release, now(), unchanged=unchanged)
 
     @routes.get(
         "/apps/{app}/environments/{env}/releases",
@@ -102,14 +103,14 @@ def router(
     ) -> Page[ReleaseDetail]:
         """Lists the environment's releases, newest first."""
         page = cut(await store.releases(environment_id, before=cursor, limit=limit + 1), limit, lambda r: r.number)
-        return Page(items=[view(each) for each in page.items], next=page.next)
+        return Page(items=[view(each, now()) for each in page.items], next=page.next)
 
     @routes.get(
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
     )
     async def get_release(release: ReleasePath) -> ReleaseDetail:
         """Returns a release with its history and, after a failure, exit code, last probe and last 50 log lines."""
-        return view(release)
+        return view(release, now())
 
     @routes.get(
         "/releases/{id}/events",
@@ -123,7 +124,7 @@ def router(
         sent: Release | None = None
         while True:
             if release != sent:
-                yield view(release)
+                yield view(release, now())
                 sent = release
             if release.state in ENDED:
                 return
@@ -146,7 +147,7 @@ def router(
         """Ends the release at once; its instances get no more visitors, drain and stop. An ended release stays as it
         is. The release that serves production is refused with 409.
         """
-        return view(await release_service.retire(id, ReleaseState(body.state), body.reason))
+        return view(await release_service.retire(id, ReleaseState(body.state), body.reason), now())
 
     @routes.post(
         "/apps/{app}/environments/{env}/rollback",
@@ -161,7 +162,7 @@ def router(
         body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None,
     ) -> ReleaseDetail:
         """Creates a release of the last good build before the live one, or of what release `to` ran."""
-        return view(await release_service.rollback(environment_id, body.to if body else None))
+        return view(await release_service.rollback(environment_id, body.to if body else None), now())
 
     @routes.get(
         "/apps/{app}/environments/{env}",

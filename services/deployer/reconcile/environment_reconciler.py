@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.deployer.drivers.driver import DriverError, InstanceStatus
-from services.deployer.plan.action import Change, MoveInstance, MoveRelease
+from services.deployer.plan.action import Change, CreditClock, MoveInstance, MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply
 from services.deployer.plan.observe import ObservationLimits, World
 from services.deployer.plan.plan import plan, to_replace
 from services.deployer.plan.plan_work import is_at_rest, plan_work
+from services.deployer.plan.ready_deadline import credit_after_restart, keep_clock
 from services.deployer.plan.registry_diff import to_delete, to_put
+from services.deployer.reconcile.cpu_pressure import cpu_waited_s
 from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
@@ -26,6 +28,7 @@ from services.deployer.releases.release import Release
 from shared.manifest import size
 from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseFailure, ReleaseState
 from shared.registry import Registry
+from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,9 @@ class EnvironmentReconciler:
         self._work_context = work_context
         self._lock = lock
         self._problem = ""
+        self._redis_away_since: datetime | None = None
+        self._has_looked = False
+        self._pressure = "", 0.0
         self._executor = WorkExecutor(
             environment_id,
             work_context,
@@ -80,13 +86,26 @@ class EnvironmentReconciler:
         )
 
     async def step(self) -> None:
+        """Does a step (`_step`), and remembers since when Redis is away: that time is given back to what starts."""
+        try:
+            await self._step()
+        except RedisError:
+            self._redis_away_since = self._redis_away_since or self._context.now()
+            raise
+
+    async def _step(self) -> None:
         """Stores planned changes until there are none, then starts the background work. Raises RedisError, and
         DriverError if the engine does not tell its statuses.
         """
         if self.instance_ids is None:
             self.instance_ids = (await self._work_context.store.load(self.environment_id)).instances.keys()
-        statuses = await self._work_context.driver.statuses(self.instance_ids)
+        try:
+            statuses = await self._work_context.driver.statuses(self.instance_ids)
+        except DriverError as error:
+            await self._wait_for_engine(error)
+            raise
         async with self._lock:
+            await self._give_time_back(statuses)
             for _ in range(ROUNDS):
                 world, entries = await self._observe(statuses)
                 self.instance_ids = world.instances.keys()
@@ -122,6 +141,8 @@ class EnvironmentReconciler:
             health=self._context.prober.health(),
             routes=self._executor.routes,
             checked=self._executor.checked,
+            away=self._executor.away,
+            cpu_waited_s=self._cpu_waited_s(stored),
             waits_for=self._executor.waits_for,
             refused=self._executor.refused,
             fixed_memory=frozenset(self._executor.fixed_memory),
@@ -131,6 +152,38 @@ class EnvironmentReconciler:
         is_needed = bool(to_replace(world, self._context.limits, self._context.now()))
         may_replace = self._context.turns.may_replace(self.environment_id, is_needed, time.monotonic())
         return replace(world, may_replace=may_replace), entries
+
+    def _cpu_waited_s(self, stored: World) -> float:
+        starting = stored.only(ReleaseState.STARTING)
+        if starting is None or starting.clock_from is None:
+            return 0.0
+        if self._pressure[0] != (wait := f"{starting.id} {starting.instances_made}"):
+            self._pressure = wait, cpu_waited_s()
+        return cpu_waited_s() - self._pressure[1]
+
+    async def _wait_for_engine(self, error: DriverError) -> None:
+        """Stops the clock of a starting release; nothing else is decided without the statuses."""
+        async with self._lock:
+            stored = await self._work_context.store.load(self.environment_id)
+            world = replace(stored, away=f"waits for the engine: {error}")
+            starting = world.only(ReleaseState.STARTING)
+            changes = [] if starting is None else list(keep_clock(world, starting, self._context.now()))
+            if changes:
+                await self._commit(changes, world)
+
+    async def _give_time_back(self, statuses: Mapping[str, InstanceStatus]) -> None:
+        """Gives a starting release the time back in which Redis was away, or before this process's first look."""
+        if self._has_looked and self._redis_away_since is None:
+            return
+        world, _ = await self._observe(statuses)
+        starting, now, changes = world.only(ReleaseState.STARTING), self._context.now(), list[Change]()
+        if starting is not None and not self._has_looked:
+            changes += credit_after_restart(world, starting, now)
+        elif starting is not None and starting.away_since is None and self._redis_away_since is not None:
+            changes.append(CreditClock(starting.id, (now - self._redis_away_since).total_seconds()))
+        if changes:
+            await self._commit(changes, world)
+        self._has_looked, self._redis_away_since = True, None
 
     async def _commit(self, changes: Sequence[Change], world: World) -> None:
         faults = [change for change in changes if isinstance(change, MoveInstance) and change.fault]

@@ -17,6 +17,11 @@ class ProxyRefused(Exception):
 class NotYet(Exception):
     """Raised if the proxy does not answer, or the call has no effect yet; repeat the call."""
 
+    def __init__(self, detail: str, *, is_away: bool = True) -> None:
+        super().__init__(detail)
+        self.is_away = is_away
+        """False if proxy and Envoy work, and instances do not pass Envoy's health check."""
+
 
 class Proxy(Protocol):
     """Defines the interface to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
@@ -61,5 +66,7 @@ class ProxyService:
         try:
             return await self._client.post(path, body, timeout_s=timeout_s)
         except Problem as problem:
-            kind = ProxyRefused if problem.status in refusals else NotYet
-            raise kind(problem.detail) from problem
+            if problem.status in refusals:
+                raise ProxyRefused(problem.detail) from problem
+            missing = problem.extra.get("missing") or [problem.detail]
+            raise NotYet("; ".join(missing), is_away=not problem.extra.get("unhealthy")) from problem

@@ -126,22 +126,27 @@ class ControlPlane:
 
     async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
         """Waits until Envoy has accepted the app's files and, with `healthy`, routes to every ready endpoint; returns
-        Envoy's clusters. Raises Timeout that names what is missing.
+        Envoy's clusters. Raises Timeout that names what is missing; its field `unhealthy` is True if that are only
+        instances that do not pass Envoy's health check.
         """
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S
         while True:
+            unhealthy: list[str] = []
             try:
                 missing = self._unaccepted(files_of(app), await self.admin.versions(app))
                 if not missing:
                     clusters = await self.admin.clusters(app)
-                    missing = self._unrouted(app, clusters, healthy)
+                    missing = self._unrouted(app, clusters)
+                    if healthy and not missing:
+                        missing = unhealthy = self._unhealthy(app, clusters)
                     if not missing:
                         return clusters
             except Unavailable as error:
                 missing = [error.detail]
             if time.monotonic() >= deadline:
-                raise Timeout(f"after {timeout_s:g} s: {'; '.join(missing)}", missing=missing)
+                detail = f"after {timeout_s:g} s: {'; '.join(missing)}"
+                raise Timeout(detail, missing=missing, unhealthy=bool(unhealthy))
             await asyncio.sleep(poll_s)
             poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
 
@@ -197,7 +202,7 @@ class ControlPlane:
             if self._files.versions[name] != accepted.get(version_stat(name))
         ]
 
-    def _unrouted(self, app: str, clusters: Clusters, healthy: bool) -> list[str]:
+    def _unrouted(self, app: str, clusters: Clusters) -> list[str]:
         route = self.route(app)
         if not route.clusters:
             names = {split_name(app), *(cluster_name(app, track) for track in Track)}
@@ -205,8 +210,11 @@ class ControlPlane:
                 return [f"Envoy has not warmed the clusters of {app}"]
             self.put(route.model_copy(update={"clusters": True}))  # from now on routes may name them
             return [f"Envoy has not accepted the routes of {app}"]
-        missing = []
-        for track in Track if healthy else ():
+        return []
+
+    def _unhealthy(self, app: str, clusters: Clusters) -> list[str]:
+        route, missing = self.route(app), []
+        for track in Track:
             routable = clusters.healthy(cluster_name(app, track))
             missing += [
                 f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {route.health_of(track)}"

@@ -81,7 +81,7 @@ class Outside:
         artifact.mkdir(parents=True)
         (artifact / "app.py").write_text(APP)
         (artifact / "number").write_text(str(number))
-        run = {"command": f"{sys.executable} app.py {self.url} {command}", "health": "/up"}
+        run = {"command": f"{sys.executable} app.py {self.url} {command}", "health": "/up", "ready_within": 2}
         self.builds[build_id] = {
             "id": build_id,
             "app": "notes",
@@ -252,7 +252,6 @@ def settings_for(home: Path, redis_url: str, outside: Outside) -> Settings:
         redis_url=redis_url,
         build_port=outside.port,
         proxy_port=outside.port,
-        ready_deadline_s=2,
         watch_s=1.5,
         grace_s=2,
         unhealthy_kept_s=2,

@@ -19,7 +19,9 @@ from services.deployer.drivers.driver import (
     Usage,
     VolumeMount,
 )
+from services.deployer.plan.action import Change, Wait
 from services.deployer.plan.observe import InstanceHealth, ObservationLimits, World
+from services.deployer.plan.plan import plan
 from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import NOTHING, EnvironmentId, Override, desired
@@ -43,7 +45,7 @@ from shared.registry import Registry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ENCRYPTION = OverrideEncryption(["a key for tests"])
-LIMITS = ObservationLimits(ready_deadline_s=30, watch_s=10, unhealthy_kept_s=30)
+LIMITS = ObservationLimits(watch_s=10, unhealthy_kept_s=30)
 
 
 def after(seconds: float) -> datetime:
@@ -75,6 +77,7 @@ def a_release(number: int, state: ReleaseState = ReleaseState.LIVE, **changes: A
         "reason": "a reason",
         "history": [ReleaseTransition(state=state, reason="a reason", at=T0)],
         "created_at": T0,
+        "clock_from": after(90),
         "live_at": T0 if state in (ReleaseState.LIVE, ReleaseState.RETIRED, ReleaseState.ROLLED_BACK) else None,
     }
     return Release.model_validate({**given, **changes})
@@ -126,6 +129,11 @@ def a_world(
         instances={instance.id: instance for instance in all_instances},
         **{**given, **facts},
     )
+
+
+def acts(world: World, now: datetime) -> list[Change]:
+    """The plan without what only says what a release waits for."""
+    return [change for change in plan(world, LIMITS, now) if not isinstance(change, Wait)]
 
 
 async def stored_events(redis: Redis) -> list[Event]:
