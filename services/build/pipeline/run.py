@@ -222,10 +222,9 @@ class _Run:
         await self.end(*(late or (build.stop.state, build.stop.reason)))
 
     def _deploy_limit_s(self) -> float:
-        """Returns the limit of the deploy, with the longest wait for the release's instances (`run.ready_within`, four
-        times as long where the CPU is short)."""
-        manifest = self._recorder.build.manifest
-        return self._context.limits.deploy_s + (4 * manifest.run.ready_within if manifest else 0)
+        """Returns the limit of the deploy, with the longest wait for the release's instances."""
+        limits, manifest = self._context.limits, self._recorder.build.manifest
+        return limits.deploy_s + (limits.ready_factor * manifest.run.ready_within if manifest else 0)
 
     async def over_time(self, error: OverTime) -> None:
         """Ends the build after a time-out: as a failure if the whole build took too long, else as an error."""

@@ -1,6 +1,6 @@
 """Says what a starting release waits for, in words for people. Pure."""
 
-from services.deployer.plan.observe import World
+from services.deployer.plan.observe import WAITS_FOR_PROXY, World
 from services.deployer.plan.ready_deadline import awaited_part
 from services.deployer.plan.stop_first import BEGUN, awaited_condition
 from services.deployer.releases.release import Release
@@ -22,4 +22,7 @@ def wait_reason(world: World, starting: Release) -> str:
     if unready:
         more = f" (and {len(unready) - 1} more)" if len(unready) > 1 else ""
         return f"waits for {unready[0].id}{more} to be ready: {world.last_seen(unready[0])}"
-    return world.waits_for or condition or BEGUN
+    if world.waits_for or condition:
+        return world.waits_for or condition
+    is_ready = any(i.state is S.READY for i in world.of(starting))
+    return f"{WAITS_FOR_PROXY}its answer is on its way" if is_ready else BEGUN
