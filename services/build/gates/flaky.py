@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from services.build.gates.gate import FLAKY_DEFAULTS
+from services.build.reports.junit import CaseCount
 from services.build.reports.metric import Offender
-from services.build.reports.report import CaseCount
 from shared.manifest import Flaky
 from shared.models import View
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from services.build.builds import build as domain
 from services.build.builds.app import App
@@ -22,7 +23,7 @@ from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.step_runner import StepEnd, StepRunner
 from services.build.pipeline.step_scheduler import run_steps
 from services.build.reports.metric import Finding, Measure
-from services.build.reports.path_resolver import PathResolver
+from services.build.reports.path_resolver import CONTAINER_CHECKOUT, PathResolver, go_module
 from services.build.secrets.secret import Secrets
 from services.build.system.command import uncancelled
 from services.build.system.safe_remove import remove
@@ -95,7 +96,7 @@ class Pipeline:
             reruns=all(result.passed for result in evaluate(gates, measures) if result.name in measures),
         )
         missing = await self._skip(runner, manifest.steps)
-        collected = Collected(PathResolver(file.path for file in tracked))
+        collected = Collected(await self._resolver(workspace, tracked))
         self._report_recorder.begin(collected, measures)
         ends = await self._run(runner, steps, collected)
         flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
@@ -110,6 +111,17 @@ class Pipeline:
         results = evaluate(gates, measures, previous)
         baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
         return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
+
+    async def _resolver(self, workspace: Workspace, tracked: Sequence[TrackedFile]) -> PathResolver:
+        """Returns what finds the files that reports name. Steps see the checkout in its folder or in a container's."""
+        modules = {}
+        for file in tracked:
+            if PurePosixPath(file.path).name == "go.mod" and file.size <= LARGEST_READ_BYTES:
+                data = await self._git.in_thread(self._git.read, workspace.app, file)
+                if name := go_module(data):
+                    modules[name] = str(PurePosixPath(file.path).parent)
+        checkouts = (str(workspace.folder), str(workspace.folder.resolve()), CONTAINER_CHECKOUT)
+        return PathResolver((file.path for file in tracked), checkouts, modules)
 
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
         """Records the skipped steps. Returns gate → measure without a figure, for the reports that they would write."""
@@ -182,6 +194,7 @@ class Pipeline:
                     workspace.commit,
                     baseline,
                     collected.hits,
+                    collected.other_hits.keys(),
                 )
         if gates.new_findings is not None:
             found["new_findings"] = new_findings(findings, measures, baseline)

@@ -22,7 +22,7 @@ from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_collection import Reported, collect
 from services.build.logs.build_log import BuildLog, Channel
 from services.build.reports import report_file
-from services.build.reports.report import CaseCount
+from services.build.reports.junit import CaseCount
 from services.build.secrets.secret import Secrets
 from services.build.system.safe_remove import own_folder
 from services.build.system.stop import Stopped

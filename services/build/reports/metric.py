@@ -30,6 +30,8 @@ class Finding:
     offender: Offender
     text: str = ""
     """Text of the line; empty until `with_text` has set it."""
+    is_nameless: bool = False
+    """True if the report says neither rule nor message, so that it cannot be told from another finding of its line."""
 
     @property
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.build.reports.report import Unreadable
+from services.build.reports.report_text import Unreadable
 
 LARGEST_BYTES = 20 * 2**20
 

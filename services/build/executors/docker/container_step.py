@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.build.executors.executor import BRANCH, Workspace
+from services.build.reports.path_resolver import CONTAINER_CHECKOUT
 from shared.manifest import size
 
-WORKSPACE, HOME, CACHE = "/workspace", "/slipway/home", "/slipway/cache"
+WORKSPACE, HOME, CACHE = CONTAINER_CHECKOUT, "/slipway/home", "/slipway/cache"
 SKIPPED = "/slipway/skipped"  # in the container itself: how many commands were left when one failed
 # Its arguments: where a new `.venv` is kept, the program that makes one, reports to clear, `--`, commands. One pipe for
 # both outputs keeps their order.
