@@ -1,8 +1,6 @@
 """Converts the output of analysis tools into the measures that gates judge. Pure."""
 
-import csv
 import heapq
-import io
 import json
 from collections.abc import Mapping, Sequence
 
@@ -12,10 +10,16 @@ from services.build.reports.metric import Finding, Measure, Offender
 
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
     """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (most lines) from the
-    output of `lizard --csv`. Functions above the default thresholds are findings. Raises ValueError."""
-    rows = (row for row in csv.reader(io.StringIO(output)) if row)
-    # Columns: lines of code, complexity, tokens, parameters, length, location, file, function, long name, start, end.
-    functions = [(int(row[1]), int(row[4]), row[6].removeprefix(folder), int(row[9]), row[7]) for row in rows]
+    output of `lizard_tool`. Functions above the default thresholds are findings. The measures have no figure if a file
+    could not be read. Raises ValueError.
+    """
+    rows = [json.loads(line) for line in output.splitlines()]
+    unread = next((row for row in rows if isinstance(row, dict)), None)
+    if unread is not None:
+        file = ascii(str(unread["unread"]).removeprefix(folder))
+        reason = f"lizard, which counts the branches of functions, broke on {file} ({unread['error']})"
+        return {gate: Measure(None, reason) for gate in ("complexity", "function_length")}
+    functions = [(int(row[0]), int(row[1]), _shown(row[2], folder), int(row[3]), _shown(row[4])) for row in rows]
     return {
         "complexity": _worst("complexity", [(value, file, line, name) for value, _, file, line, name in functions]),
         "function_length": _worst(
@@ -37,6 +41,11 @@ def secrets_measure(output: str, folder: str) -> Measure:
         for hit in hits
     ]
     return Measure(len(found), offenders=tuple(finding.offender for finding in found), findings=tuple(found))
+
+
+def _shown(text: object, folder: str = "") -> str:
+    """Returns the text as it can be stored: names of files may hold bytes that are no UTF-8."""
+    return str(text).removeprefix(folder).encode(errors="replace").decode()
 
 
 def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:

@@ -1,18 +1,17 @@
 """Runs a step's services in containers, on a network that only this step uses. All methods block."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 from docker.models.containers import Container
 from docker.types import LogConfig
 
 from services.build.executors.docker.container_service import is_checked, listens, port_of
-from services.build.executors.docker.leftovers import remove_container
+from services.build.executors.docker.leftovers import remove_container, remove_network
 from services.build.executors.docker.pull import GivenUp, NotStarted, image_named
 from services.build.executors.executor import ServiceOrder
 
@@ -50,8 +49,7 @@ class DockerServices:
         for container in self._containers:
             remove_container(self._engine(), container)
         if self.network is not None:
-            with contextlib.suppress(NotFound):
-                self._engine().networks.get(self.network).remove()
+            remove_network(self._engine(), self.network)
 
     def _start(self, order: ServiceOrder, say: Callable[[bytes], None], given_up: threading.Event) -> None:
         image = image_named(self._engine(), order.image or "", say, given_up)
