@@ -19,7 +19,9 @@ def append(target: Redis, event: Event) -> Any:
 
 
 class EventFollower:
-    """Reads each event at least once, also across restarts, as the only member of the consumer group `group`."""
+    """Reads the stream `events` for the consumer group `group`, each event at least once, also across restarts. A group
+    has one follower at a time.
+    """
 
     def __init__(self, redis: Redis, group: str) -> None:
         self._redis = redis

@@ -71,7 +71,7 @@ class Loop:
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks until all are done: redis-py on Python 3.11 can swallow a single cancellation."""
+    """Cancels the tasks every 0.5 s until all have ended: redis-py on Python 3.11 can swallow a single cancellation."""
     pending = set(tasks)
     while pending:
         for task in pending:
