@@ -93,7 +93,9 @@ class Retention:
         self._clock = clock
 
     async def step(self) -> None:
-        """Looks at no more than 100 environments. Does nothing while the deployer does not answer."""
+        """Deletes what is stored of environments that are gone; looks at no more than 100. Does nothing while the
+        deployer does not answer.
+        """
         if not self._samples.answers:
             return
         now = self._clock()

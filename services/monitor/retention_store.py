@@ -20,8 +20,8 @@ class RetentionStore:
         self._redis = redis
 
     async def note_seen(self, seen: Iterable[EnvironmentKey], now: datetime) -> None:
-        """Stores that these environments were seen now, and counts those of which anything is stored from now on,
-        unless they were seen before.
+        """Stores `now` as the time at which the environments `seen` were last seen. Does the same for an environment
+        that has stored data and no such time yet, so that it is forgotten some time.
         """
         stored = {str(name) for key in (POLICIES, SCALING, CONTEXTS) for name in await self._redis.hkeys(key)}
         at = now.timestamp()

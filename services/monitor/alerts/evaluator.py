@@ -85,8 +85,8 @@ class Evaluator:
             await self._evaluate_all(due, with_canary)
 
     def expect_change(self) -> None:
-        """Has the registry read in every step for 2 s, since an event told of an instance, a release or a rollout. The
-        registry may follow its event by a moment.
+        """Makes the next steps read the registry, for 2 s. It is called after an event about an instance, a release or
+        a rollout, since the registry may change a moment later than the event.
         """
         self._change_expected_at = self._clock()
 
@@ -181,8 +181,8 @@ class Evaluator:
         self._evaluate_production(app)
 
     async def _read_traffic(self, due: set[str]) -> dict[str, str]:
-        """Reads the traffic of the apps in `due`; returns, by app, why there is none. One app's figures that cannot be
-        read keep no other app from being watched.
+        """Reads the traffic of the apps in `due` from the proxy. Returns app → reason for each app whose traffic could
+        not be read; the others' traffic is recorded all the same.
         """
         try:
             answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)

@@ -34,7 +34,7 @@ SILENT = Reading(None, "the proxy gave no traffic figures")
 
 @dataclass(frozen=True)
 class Point:
-    """The counters of both tracks in one reading."""
+    """The proxy's counters of an app's two tracks, read at `at`."""
 
     at: datetime
     tracks: Mapping[Track, TrackTraffic]

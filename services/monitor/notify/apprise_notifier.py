@@ -1,4 +1,4 @@
-"""Sends with apprise (https://github.com/caronc/apprise): mailto, chat, SMS, json and a hundred more kinds of URL.
+"""Sends messages with apprise (https://github.com/caronc/apprise): mail, chat, SMS, JSON and a hundred more kinds.
 
 Seen in apprise 2.2, and why it is used as it is here:
 - Its retries (`?retry=`) and its memory of who had a message (`is_delivered`) are in `Apprise.notify`, and end with
@@ -80,7 +80,7 @@ async def _in_daemon(call: Callable[[], Answer]) -> Answer:
 
 
 class _LogCapture(logging.Handler):
-    """Collects what apprise logs in each thread, as the reason of a failure, and keeps it out of the own log."""
+    """Collects what apprise logs in each thread, as the reason of a failure, and keeps it out of the monitor's log."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)

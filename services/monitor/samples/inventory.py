@@ -44,7 +44,7 @@ class Inventory:
         self._live.setdefault(app, release)
 
     def end(self, release: str) -> None:
-        """Removes the release, which has ended, as the live one."""
+        """Forgets the release as its app's live one, since the release has ended."""
         self._live = {app: live for app, live in self._live.items() if live != release}
 
     def excuse(self, instance: str, now: datetime) -> None:

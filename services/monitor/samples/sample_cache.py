@@ -93,7 +93,9 @@ class SampleCache:
     # --- readings
 
     def silence(self, instances: Iterable[str], now: datetime) -> Reading:
-        """Returns the longest time, in seconds, that one of the instances is missing in the deployer's answers."""
+        """Returns the longest time, in seconds, for which one of the instances is missing in the deployer's answers; no
+        value while the deployer does not answer.
+        """
         answered_at = self._answered_at
         if answered_at is None:
             return Reading(None, "the deployer does not answer")
@@ -107,11 +109,13 @@ class SampleCache:
         return Reading(silent[worst], description, {"instance": worst})
 
     def cpu(self, release: str) -> Reading:
-        """Returns the CPU use of the release's busiest instance, in percent of one core."""
+        """Returns the CPU use of the release's busiest instance, in percent of one core; no value without samples."""
         return self._highest({name: item.cpu for name, item in self._own(release)}, "uses {:.0f} % of a core")
 
     def memory(self, release: str) -> Reading:
-        """Returns the memory use of the release's fullest instance, as a share of its limit."""
+        """Returns the memory use of the release's fullest instance, as a share of its limit; no value without
+        samples.
+        """
         shares = {name: item.memory for name, item in self._own(release)}
         return self._highest(shares, "uses {:.0%} of its memory limit")
 
