@@ -28,14 +28,14 @@ class EvaluationError(Exception):
         self.details = details
 
     def body(self, key: str | None) -> dict[str, Any]:
-        """Returns OFREP's error body; `key` is None if the error is of all flags."""
+        """Returns OFREP's error body, with the flag's key; None if the error concerns the request for all flags."""
         error = {"errorCode": self.code, "errorDetails": self.details}
         return error if key is None else {"key": key} | error
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation."""
+    """The result of evaluating one flag."""
 
     key: str
     value: JsonValue
@@ -51,7 +51,7 @@ class Evaluation:
 
 
 def as_json(body: Any) -> str:
-    """Returns a body as compact JSON."""
+    """Converts a response body to compact JSON text."""
     return to_json(body).decode()
 
 
@@ -70,7 +70,7 @@ class FlagEvaluator:
     """
 
     def __init__(self, flag: Flag, text: str = "") -> None:
-        """Prepares the flag; `text` is what the store holds of it."""
+        """Prepares the flag for evaluation; `text` is its JSON as the store holds it."""
         self.flag = flag
         self.text = text
         definition = flag.definition.model_dump_json(by_alias=True)
