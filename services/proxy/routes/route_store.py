@@ -35,7 +35,7 @@ class RouteStore:
             await pipe.execute()
 
     async def check(self) -> str | None:
-        """Returns why Redis does not answer, or None if it does."""
+        """Returns the reason why Redis does not answer, or None if it does: a check for `/ready`."""
         try:
             await self._redis.get("proxy:route:")
         except RedisError as error:
