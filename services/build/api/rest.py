@@ -117,7 +117,9 @@ def apps_router(
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:
-        """Returns the badge of the branch's last judged build; `unknown` without such a build. Public."""
+        """Returns, without a token, the badge of the branch's last build that ended in success, failure or error;
+        `unknown` if there is none.
+        """
         image = badge(await store.last_judged(app, branch))
         return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
 

@@ -126,7 +126,9 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
-    """Returns the findings of `these` that `those` lacks or has fewer times, compared by rule, file and message."""
+    """Returns the findings of `these` that `those` does not have, or has fewer times. Findings are equal if rule, file
+    and message are.
+    """
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []
     for each in these:

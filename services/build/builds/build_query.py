@@ -13,7 +13,7 @@ SCANNED = 1000
 
 @dataclass(frozen=True)
 class Filter:
-    """Selects builds. A field that is None or empty matches every build."""
+    """Selects builds by their fields. A field that is None or empty matches every build."""
 
     app: str | None = None
     branch: str | None = None
@@ -76,8 +76,9 @@ async def find(
 
 
 async def judged_before(store: BuildStore, build: Build) -> Build | None:
-    """Returns the last judged build of the same app and branch before `build`; None if it is too far back, or
-    missing."""
+    """Returns the last build of the same app and branch before `build` that ended in success, failure or error. Returns
+    None if there is none among those that one search reads.
+    """
     wanted = Filter(app=build.app, branch=build.branch, states=JUDGED)
     if build.branch is None:
         return None

@@ -18,7 +18,9 @@ class Lease:
         self._other_home: str | None = None
 
     async def hold(self) -> bool:
-        """Takes or renews the lease, and returns True; returns False while another home holds it. Raises RedisError."""
+        """Takes or renews the lease for this home. Returns True if this home holds it now, False while another home
+        holds it. Raises RedisError.
+        """
         holder: Any = await self._redis.set(KEY, self._home, nx=True, get=True, px=int(LEASE_S * 1000))
         if holder == self._home:
             await self._redis.pexpire(KEY, int(LEASE_S * 1000))

@@ -45,7 +45,7 @@ class PendingStatuses(View):
 
 
 def statuses_of(build: Build) -> PendingStatuses:
-    """Returns all statuses of the build; `deploy` is included only if the build has an environment."""
+    """Returns the commit statuses of all stages of the build; one for `deploy` only if the build has an environment."""
     judged = [_judged(build, stage) for stage in JUDGED_STAGES]
     statuses = [*judged, _deploy(build)] if build.environment else judged
     return PendingStatuses(app=build.app, commit=build.commit, number=build.number, statuses=statuses)

@@ -20,7 +20,7 @@ class CacheStore:
         return CacheEntry.model_validate_json(text) if text else None
 
     async def put(self, app: str, key: str, entry: CacheEntry) -> None:
-        """Stores an entry. Only the newest 100 entries of an app are kept."""
+        """Stores the entry for the cache key, as the newest. Only the newest 100 entries of an app are kept."""
         turns: Any = await self._redis.zrange(f"build:passed-turn:{app}", 0, -1, withscores=True)
         last = turns[-1][1] if turns else 0
         old = [each for each, _ in turns if each != key][: -KEPT + 1]

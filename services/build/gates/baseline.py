@@ -31,8 +31,9 @@ def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
-    """Returns, as a measure, the findings that the baseline lacks or has fewer times; all of them without a baseline.
-    If one of the gates that report findings has no figure in `measures`, the result has none either."""
+    """Returns, as a measure, the number of findings that the baseline lacks or has fewer times; of all findings without
+    a baseline. If the figure of a gate that reports findings is missing in `measures`, this figure is missing too.
+    """
     for gate in FINDING_GATES:
         if gate in measures and measures[gate].figure is None:
             return Measure(None, f"{gate}: {measures[gate].reason}")
@@ -73,7 +74,8 @@ def changed_coverage(
 
 def changed_lines(diff: str) -> dict[str, list[range]]:
     """Returns file → added or changed lines, as the newer commit numbers them. `diff` is the output of `git diff -U0`.
-    Raises ValueError."""
+    Raises ValueError if it cannot be parsed.
+    """
     changed: dict[str, list[range]] = {}
     file = None
     lines = _lines(diff)
@@ -91,7 +93,7 @@ def changed_lines(diff: str) -> dict[str, list[range]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yields the lines one by one, because a list of all could take a gigabyte."""
+    """Yields the lines of `text` one by one, because a list of all could take a gigabyte."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end]

@@ -12,7 +12,9 @@ from services.build.reports.metric import Finding, Measure, Offender
 
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
     """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (most lines) from the
-    output of `lizard --csv`. Functions above the default thresholds are findings. Raises ValueError."""
+    output of `lizard --csv`. Functions above the default thresholds are findings. Raises ValueError if the output
+    cannot be parsed.
+    """
     rows = (row for row in csv.reader(io.StringIO(output)) if row)
     # Columns: lines of code, complexity, tokens, parameters, length, location, file, function, long name, start, end.
     functions = [(int(row[1]), int(row[4]), row[6].removeprefix(folder), int(row[9]), row[7]) for row in rows]
@@ -25,8 +27,9 @@ def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
 
 
 def secrets_measure(output: str, folder: str) -> Measure:
-    """Returns the number of secrets that `detect-secrets scan` found, with their places but not their values. Raises
-    ValueError, KeyError or TypeError."""
+    """Returns the number of secrets that `detect-secrets scan` found, as a measure with their places but not their
+    values. Raises ValueError, KeyError or TypeError if `output` is not the tool's JSON.
+    """
     results: Mapping[str, Sequence[Mapping[str, object]]] = json.loads(output)["results"]
     found = [
         Finding(
@@ -40,7 +43,9 @@ def secrets_measure(output: str, folder: str) -> Measure:
 
 
 def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """Returns the largest value, or 0, as a measure. `figures` holds value, file, line and name of each function."""
+    """Returns the largest value (0 without functions) as a measure. `figures` holds value, file, line and name of each
+    function.
+    """
     above = sorted((each for each in figures if each[0] > getattr(DEFAULTS, gate)), reverse=True)
     worst = heapq.nlargest(OFFENDERS_KEPT, figures)
     findings = tuple(Finding(f"lizard {gate}", _function_place(each)) for each in above)

@@ -17,8 +17,10 @@ def coverage_since(
     baseline: Baseline | None,
     hits: Mapping[str, Mapping[int, int]],
 ) -> Measure:
-    """Returns the coverage of the lines changed since the baseline. `hits` is file → line → number of runs. No figure
-    if git cannot compare, or if `hits` names a file above 10 MiB; other such files are ignored. Raises BadTree."""
+    """Returns, as a measure, the coverage of the lines changed since the baseline. `hits` is file → line → number of
+    runs. The figure is missing if git cannot compare, or if `hits` names a file above 10 MiB; other files of that size
+    are ignored. Raises BadTree.
+    """
     base = baseline.commit if baseline is not None else None
     against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
     large = repositories.larger_than(LARGEST_COMPARED_BYTES, app, base, commit)

@@ -68,7 +68,9 @@ class Collected:
             self.unreadable.setdefault(gate, reason)
 
     def measures(self) -> dict[str, Measure]:
-        """Returns gate → measure; without a figure if a report was unreadable. Gates without reports are missing."""
+        """Returns gate → measure for the gates of which a step has written a report; without a figure if a report was
+        unreadable.
+        """
         found: dict[str, Measure] = {}
         if self.suites:
             failing = tuple(offender for suite in self.suites for offender in suite.offenders)
@@ -104,8 +106,10 @@ class Collected:
 def collect(
     reports: Reports, folder: Path, start: StepStart, committed: Collection[str], mask: Callable[[str], str] = str
 ) -> Reported:
-    """Reads the reports that the step wrote in `folder` after `start`, and notes refused ones in `unreadable`.
-    `committed` holds the blob ids of the commit's files, copies of which are refused; `mask` masks secrets in texts."""
+    """Reads the reports that the step wrote in `folder` after `start`; the reason for refusing one is in the result's
+    `unreadable`. `committed` holds the blob ids of the commit's files, copies of which are refused; `mask` masks
+    secrets in texts.
+    """
     reported = Reported()
     for kind, path in reports:
         if path is not None:
@@ -117,6 +121,6 @@ def collect(
 
 
 def _resolved(finding: Finding, paths: PathResolver) -> Finding:
-    """Returns the finding with its file named as in the commit; unchanged if the commit has no such file."""
+    """Returns the finding with the path that its file has in the commit; unchanged if the commit has no such file."""
     file = paths.find(finding.offender.file or "")
     return replace(finding, offender=finding.offender.model_copy(update={"file": file})) if file else finding

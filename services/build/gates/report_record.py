@@ -84,7 +84,7 @@ class ReportRecorder:
         self._cases: list[tuple[str, Case]] = []
 
     def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
-        """Sets the sources of the report. Both may still be filled until `report` is called."""
+        """Sets the sources from which `report` is made. Both may still be filled until it is called."""
         self._collected, self._measures, self.begun = collected, measures, True
 
     def ran(self, step: str, reported: Reported) -> None:

@@ -38,7 +38,7 @@ class PreReceiveObjects:
         self._repositories.git(app, "push", *options, str(path), f"{commit}:{PRE_RECEIVE}/{commit}", **variables)
 
     def kept(self) -> set[tuple[str, str]]:
-        """Returns app and commit of every ref that `add` has set."""
+        """Returns app and commit of every ref that `add` has set and `remove` has not removed."""
         return {
             (app, commit)
             for app in self._repositories.apps()

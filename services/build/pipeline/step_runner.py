@@ -48,7 +48,8 @@ class StepEnd:
 
 class StepRunner:
     """Runs the steps of one build. `committed` holds the blob ids of the commit's files; `reruns` is False if another
-    gate has failed already, so that reruns are pointless."""
+    gate has failed already, so that running tests again is pointless.
+    """
 
     def __init__(
         self,
@@ -147,7 +148,9 @@ class StepRunner:
         known: Mapping[str, Quarantine],
         log: Channel,
     ) -> Suite:
-        """Judges the tests, and stores their outcomes and quarantines at once, however the build ends."""
+        """Judges the step's tests, and stores their outcomes and quarantines at once, so that they are kept however the
+        build ends.
+        """
         workspace, now = self._workspace, self._recorder.now()
         earlier = [run for run in past if run.commit == workspace.commit and run.step == step.name]
         suite = weigh(runs, earlier, step.name, known, self._limits.at_most or 0, now)

@@ -26,7 +26,9 @@ class PathResolver:
 
 
 def _end(path: str) -> str:
-    """Returns the end of a path, at most as long as a path in a commit may be, to bound the suffixes to try."""
+    """Returns the end of a path, at most as long as a path in a commit may be. That bounds the number of suffixes to
+    try.
+    """
     return path if len(path) <= LONGEST_PATH else path[-LONGEST_PATH - 1 :].partition("/")[2]
 
 

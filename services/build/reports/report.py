@@ -26,7 +26,7 @@ SEVERITY = {"error": 0, "warning": 1, "note": 2, "none": 3}
 
 
 class Unreadable(ValueError):
-    """Reports that a report is refused. The message lacks its subject, the report ("is not whole XML")."""
+    """Reports that a report is refused. The message is a predicate whose subject is the report ("is not whole XML")."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _lcov(data: bytes) -> dict[tuple[str, int], int]:
 
 
 def _number(text: str) -> int:
-    """Parses an integer of at most 15 digits. Raises ValueError."""
+    """Parses an integer of at most 15 digits. Raises ValueError for any other text."""
     if len(text) > MOST_DIGITS:
         raise ValueError("too many digits")
     return int(text)

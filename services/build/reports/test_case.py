@@ -22,7 +22,9 @@ class Case:
 
 
 def read_case(element: Element, id: str, *, passed: bool, skipped: bool) -> Case:
-    """Returns the case of a `<testcase>` element, whose texts are already masked. `id` is its test id."""
+    """Returns the test case that a `<testcase>` element describes; its texts must be masked already. `id` is its test
+    id.
+    """
     outcome: Literal["passed", "failed", "skipped"] = "skipped" if skipped else "passed" if passed else "failed"
     reasons = [child for child in element if child.tag in ("failure", "error", "skipped")]
     message = next((text for child in reasons if (text := child.get("message") or (child.text or "").strip())), "")
@@ -51,7 +53,9 @@ def _seconds(text: str) -> float | None:
 
 
 def _cut(text: str, most: int) -> str:
-    """Returns a long text without its middle: the cause of a failure mostly stands at the beginning or the end."""
+    """Returns a text of more than `most` characters without its middle: the cause of a failure mostly stands at the
+    beginning or the end.
+    """
     if len(text) <= most:
         return text
     half = most // 2

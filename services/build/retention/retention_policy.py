@@ -54,7 +54,7 @@ def due(
 
 
 def _artifacts(builds: Sequence[Build], policy: RetentionPolicy) -> list[Build]:
-    """Returns the builds whose directory artifact is to be deleted. (The deployer deletes images.)"""
+    """Returns the builds whose artifact is a directory that is to be deleted. (The deployer deletes images.)"""
     holding = [build for build in builds if build.artifact is not None and build.artifact.kind == "directory"]
     present = [build for build in holding if build.expired.artifact is None]
     spare = [build for build in [each for each in present if each.ended][policy.artifacts :]]

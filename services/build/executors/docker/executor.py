@@ -61,7 +61,7 @@ KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds a step's container that is created but not started, and the stream `output` of what it will print."""
+    """Holds a step's container, created but not started, and the stream `output` of what it will print."""
 
     container: Container
     output: Any
@@ -229,7 +229,7 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the build's volume: the build's first container does, the others wait."""
+        """Copies the checkout into the build's volume, for the build's first container; the others wait for that."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -258,7 +258,7 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of commands left after a failed one; None if the container does not hold it."""
+        """Returns the number of commands left after a failed one; None if the container has no file that says it."""
         with contextlib.suppress(NotFound, ValueError):
             return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
         return None

@@ -106,7 +106,9 @@ class DockerServices:
     def _lacks(
         self, order: ServiceOrder, container: Container, image: Mapping[str, Any], port: int | None
     ) -> str | None:
-        """Returns why the service is not ready, or None. Raises NotStarted if that cannot be found out."""
+        """Returns the reason why the service is not ready, or None if it is. Raises NotStarted if no check can find
+        that out.
+        """
         if order.ready is not None:
             code, _ = container.exec_run(["sh", "-c", order.ready])
             return None if code == 0 else f"its `ready` command exits with {code}"
