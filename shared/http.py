@@ -38,13 +38,15 @@ class ServiceClient:
 
     async def get(self, path: str, *, timeout_s: float = 5.0, repeatable: bool = True, **params: Any) -> Any:
         """Returns the JSON body of the service's answer to `GET path` with the query `params`. `timeout_s` is the limit
-        of each try; `repeatable=False` makes it the only one. Raises Problem, see the class.
+        of each try; with `repeatable=False` there is a second one only if no connection was made. Raises Problem (see
+        the class).
         """
         return await self.call("GET", path, params=params or None, timeout_s=timeout_s, repeatable=repeatable)
 
     async def post(self, path: str, body: Any = None, *, timeout_s: float = 5.0, repeatable: bool = False) -> Any:
         """Returns the JSON body of the service's answer to `POST path` with the JSON `body`. `timeout_s` is the limit
-        of each try. Raises Problem, see the class.
+        of each try; with `repeatable=False` there is a second one only if no connection was made. Raises Problem (see
+        the class).
         """
         return await self.call("POST", path, body=body, timeout_s=timeout_s, repeatable=repeatable)
 

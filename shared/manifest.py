@@ -20,7 +20,9 @@ WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide 
 
 
 def parse_size(value: Any) -> Any:
-    """Converts a text to bytes, `64m` → 67108864 (m is MiB). Returns any other value unchanged. Raises ValueError."""
+    """Converts a text to bytes, `64m` → 67108864 (m is MiB). Returns any other value unchanged. Raises ValueError for a
+    text that is no size.
+    """
     if isinstance(value, str):
         match = _SIZE.match(value.strip())
         if not match:

@@ -65,7 +65,9 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """Runs one step of the loop: `refresh()`, then waits up to 1 s for a change. Raises RedisError."""
+        """Runs one step of the loop: `refresh()`, then waits up to 1 s for a change. Raises RedisError if Redis does
+        not answer.
+        """
         await self.refresh()
         if self._position:
             await self._store.wait_for_change(self._position, POLL_S)
@@ -149,7 +151,7 @@ class FlagCache:
         self._wake_readers()
 
     async def change(self, keys: Collection[str], decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Changes flags like `FlagStore.change`, and shows it to readers."""
+        """Changes flags by `FlagStore.change`, and returns the changes once readers of this cache see them."""
         changes = await self._store.change(keys, decide, actor=actor, at=at)
         await self.show_write()
         return changes
@@ -191,7 +193,9 @@ class FlagCache:
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
-        """Returns the environment's flags; each refresh may change them. Raises Unavailable before the first one."""
+        """Returns the environment's flags, in an object that each refresh may change. Raises Unavailable before the
+        first refresh.
+        """
         self.snapshot(environment)
         return self._sets[environment]
 

@@ -134,8 +134,8 @@ def _each(
 
 
 def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
-    """Returns which flag owns which extra Redis key (`metadata.mirror` → flag key) after the changes. `owners` has the
-    same shape, before them. Raises Conflict if two flags name the same Redis key.
+    """Returns which flag owns which extra Redis key (`metadata.mirror` → flag key) after the changes; `owners` is the
+    same before them. Raises Conflict if two flags name the same Redis key.
     """
     owned = [change for change in changes if change.environment == Environment.PRODUCTION]
     left = dict(owners)

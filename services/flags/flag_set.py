@@ -37,7 +37,7 @@ class FlagSet:
         self._sum = 0
 
     def put(self, evaluator: FlagEvaluator) -> None:
-        """Adds the flag, or replaces the one with its key."""
+        """Adds the flag, or replaces the flag with the same key."""
         flag = evaluator.flag
         self.remove(flag.key)
         self._evaluators[flag.key] = evaluator
@@ -46,7 +46,7 @@ class FlagSet:
         self._sum += evaluator.fingerprint
 
     def remove(self, key: str) -> None:
-        """Removes the flag, if there is one with this key."""
+        """Removes the flag with this key, if there is one."""
         self._newest_first = None
         if evaluator := self._evaluators.pop(key, None):
             del self._keys[bisect_left(self._keys, key)]

@@ -130,7 +130,7 @@ class _Reader:
 
     def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = (), depth: int = 0) -> JsonValue:
         """Returns the rule with each `$ref` replaced by the evaluator that it names; `within` names the evaluators that
-        contain the rule. Raises _NoEnd.
+        contain the rule. Raises _NoEnd for a circle of references, or if the rule becomes too large.
         """
         if depth > MAX_NESTED:
             raise _NoEnd(f"nested deeper than {MAX_NESTED}; split it")

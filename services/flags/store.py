@@ -153,7 +153,7 @@ class FlagStore:
         return [(entry_id, Change.model_validate_json(fields["change"])) for entry_id, fields in entries]
 
     async def note_evaluated(self, times: Mapping[FlagId, datetime]) -> None:
-        """Stores when these flags were last evaluated."""
+        """Stores, for each of these flags, the time of its last evaluation."""
         async for part in sliced(times.items()):
             async with self._redis.pipeline(transaction=True) as pipe:
                 for flag_id, at in part:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Assignment(NamedTuple):
-    """The endpoints of one cluster."""
+    """The endpoints of one of Envoy's clusters, ready to be sent to Envoy."""
 
     version: str
     """`version_info` of the file."""

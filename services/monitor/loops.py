@@ -109,7 +109,9 @@ class Retention:
                 log.info("%s is gone: its scaling policy, decisions and release context are deleted", key)
 
     async def _has_release(self, key: EnvironmentKey) -> bool:
-        """Returns True if a release of the environment is live, starting or pending. Raises Problem."""
+        """Returns True if a release of the environment is live, starting or pending. Raises Problem if the deployer
+        does not answer.
+        """
         try:
             answer = await self._deployer.get(f"/apps/{key.app}/environments/{key.environment}", timeout_s=CALL_S)
         except Problem as problem:

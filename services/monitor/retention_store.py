@@ -12,8 +12,8 @@ from shared.models import Environment
 
 
 class RetentionStore:
-    """Uses the sorted set `monitor:environments` (`<app>:<environment>` by the time at which it was last seen). Every
-    method raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
+    """Stores when each environment was last seen, in the sorted set `monitor:environments` (`<app>:<environment>` by
+    time). Every method raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:

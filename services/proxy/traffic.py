@@ -17,7 +17,7 @@ Counters = dict[str, tuple[int, int]]  # address → requests and errors
 
 @dataclass
 class TrackCounters:
-    """The counts of one app's tracks in one epoch."""
+    """The counts of both tracks of one app in one epoch."""
 
     epoch: str
     route: Route
@@ -97,7 +97,7 @@ class RequestCounts:
         self._le_ms = next((latency.le_ms for latency in latencies.values()), self._le_ms)
 
     def view(self, route: Route) -> TrafficView:
-        """Returns the app's figures of its current epoch."""
+        """Returns the app's traffic figures in its current epoch."""
         tally = self._tally(route)
         total = sum(tally.requests.values())
         return TrafficView(

@@ -51,7 +51,7 @@ class Loop:
         return f"no step of {self.name} has ended well for {silent_s:.0f} s: {self.error or 'still running'}"
 
     async def run(self) -> None:
-        """Runs steps until this task is cancelled."""
+        """Runs the loop's steps until this task is cancelled."""
         failures = 0
         while True:
             self._woken.clear()

@@ -123,8 +123,9 @@ def ran(build: Build) -> str:
 
 
 def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
-    """Returns a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound, BadTree,
-    GitFailed."""
+    """Returns the content of a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound if the
+    commit has no such file, BadTree and GitFailed if git cannot read the commit.
+    """
     tracked = next((each for each in repositories.tracked(build.app, build.commit) if each.path == file), None)
     if tracked is None:
         raise NotFound(f"the commit {build.commit[:10]} has no file {file[:200]}")

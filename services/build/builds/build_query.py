@@ -39,7 +39,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Holds one page of a search."""
+    """Holds the builds on one page of a search, and the position of the next page."""
 
     builds: list[Build]
     following: int | None
@@ -57,8 +57,9 @@ async def find(
     batch_size: int = BATCH,
     scanned_at_most: int = SCANNED,
 ) -> SearchResult:
-    """Returns the newest `limit` builds that match and have a position below `before`. It reads about `scanned_at_most`
-    builds at most, so a page may be short. Raises RedisError."""
+    """Returns the newest `limit` builds that match `wanted` and have a position below `before`. It reads about
+    `scanned_at_most` builds, so a page may be short. Raises RedisError if Redis does not answer.
+    """
     found: list[tuple[int, Build]] = []
     scanned = 0
     while scanned < scanned_at_most:

@@ -18,12 +18,11 @@ Head = tuple[str, str]  # commit, id of the build that was queued for it (empty:
 
 
 class BuildStore:
-    """Stores `build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`, `build:place` (counter of
-    positions), the sorted sets `build:all`, `build:of:<app>` and `build:unended` (build ids by position), and the
-    hashes `build:heads:<app>` and `build:judged:<app>` (by branch).
-
-    Every method raises `RedisError` when Redis is unreachable; each write is atomic. A change of a build's state, its
-    event `build.<state>` and its commit statuses are stored in one transaction. Only one process may write.
+    """Stores apps and builds. Keys: `build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`,
+    `build:place` (counter of positions), the sorted sets `build:all`, `build:of:<app>` and `build:unended` (build ids
+    by position), and the hashes `build:heads:<app>` and `build:judged:<app>` (by branch). Every method raises
+    `RedisError` when Redis is unreachable; each write is atomic. A change of a build's state, its event `build.<state>`
+    and its commit statuses are stored in one transaction. Only one process may write.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -146,7 +145,9 @@ class BuildStore:
         return {build_id async for build_id, _ in self._redis.zscan_iter("build:all", count=1000)}
 
     async def position(self, build_id: str) -> int:
-        """Returns the build's position, which counts up over all apps in the order of queueing. Raises NotFound."""
+        """Returns the build's position, which counts up over all apps in the order of queueing. Raises NotFound if
+        there is no such build.
+        """
         position: Any = await self._redis.zscore("build:all", build_id)
         if position is None:
             raise NotFound(f"there is no build {build_id}")

@@ -9,8 +9,9 @@ LEASE_S = 15.0
 
 
 class Lease:
-    """Stores `build:lease`: the name of the home whose service runs the builds. It expires after 15 s unless renewed.
-    The holder is a home, not a process, so that a restarted service need not wait for the lease to expire."""
+    """Stores which home (data directory) may run builds: `build:lease` holds its name, and expires after 15 s unless
+    renewed. The holder is a home, not a process, so that a restarted service need not wait for the lease to expire.
+    """
 
     def __init__(self, redis: Redis, home: str) -> None:
         self._redis = redis

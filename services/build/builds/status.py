@@ -52,8 +52,9 @@ def statuses_of(build: Build) -> PendingStatuses:
 
 
 def _judged(build: Build, stage: Stage) -> Status:
-    """Returns the status of a stage before `deploy`. It succeeds only once the gates have judged, after all such
-    stages."""
+    """Returns the commit status of a stage before `deploy`. It is a success only once the gates have passed, which are
+    evaluated after all these stages.
+    """
     if build.passed or build.state is S.SUCCESS:
         return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))
     if build.state is S.QUEUED:

@@ -8,9 +8,10 @@ from services.build.cache.cache_key import KEPT, CacheEntry
 
 
 class CacheStore:
-    """Stores `build:passed:<app>` (hash by cache key) and `build:passed-turn:<app>` (sorted set: keys in the order of
-    storing). An entry alone proves nothing: the build's record says if it passed. Every method raises `RedisError` when
-    Redis is unreachable; each write is atomic and idempotent."""
+    """Stores, by cache key, which builds passed: `build:passed:<app>` (hash) and `build:passed-turn:<app>` (sorted set
+    of the keys, in the order of storing). An entry alone proves nothing: the build's record says whether it passed.
+    Every method raises `RedisError` when Redis is unreachable; each write is atomic and idempotent.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -39,5 +40,5 @@ class CacheStore:
             await pipe.execute()
 
     async def forget(self, app: str) -> None:
-        """Removes all entries of the app."""
+        """Removes all cache entries of the app."""
         await self._redis.delete(f"build:passed:{app}", f"build:passed-turn:{app}")

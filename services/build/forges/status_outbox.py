@@ -35,7 +35,7 @@ class StatusNotSent(Exception):
 
 @dataclass
 class _SentStatuses:
-    """Records the statuses that were sent for a commit."""
+    """Records which commit statuses were last sent for a commit."""
 
     number: int = 0
     """Number of the newest build whose statuses were sent."""
@@ -108,7 +108,7 @@ class StatusOutbox:
 
     async def _send_changed(self, source: Source, token: str, build: str, pending: PendingStatuses) -> None:
         """Sends those statuses of the build that differ from the last ones sent for its commit; none if a newer build's
-        were sent. Raises StatusNotSent.
+        were sent. Raises StatusNotSent if the forge does not take one.
         """
         sent = self._sent.setdefault((pending.app, pending.commit), _SentStatuses())
         self._sent.move_to_end((pending.app, pending.commit))

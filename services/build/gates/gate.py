@@ -27,7 +27,7 @@ OFFENDERS_LISTED = 2
 
 
 class GateResult(View):
-    """Records the result of one gate."""
+    """Records whether one gate passed, with its figure and threshold."""
 
     name: str
     passed: bool

@@ -11,8 +11,10 @@ from shared.errors import NotFound
 
 
 class HistoryStore:
-    """Stores `build:baselines:<app>` (hash by branch), `build:runs:<app>` (list) and `build:flaky:<app>` (hash by
-    test). Every method raises `RedisError` when Redis is unreachable. Each write is atomic and idempotent."""
+    """Stores the history of tests and findings that verdicts depend on: `build:baselines:<app>` (baselines by branch),
+    `build:runs:<app>` (list of test runs) and `build:flaky:<app>` (quarantines by test). Every method raises
+    `RedisError` when Redis is unreachable. Each write is atomic and idempotent.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

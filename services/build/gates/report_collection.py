@@ -26,7 +26,9 @@ class Reported:
     """Gate → reason why the report that it needs was refused."""
 
     def read(self, kind: str, data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> None:
-        """Parses a `junit`, `coverage` or `sarif` report; `mask` masks secrets in its texts. Raises Unreadable."""
+        """Parses a report of the kind `junit`, `coverage` or `sarif` and stores its content in this object; `mask`
+        masks secrets in its texts. Raises Unreadable if the report must be refused.
+        """
         if kind == "junit":
             self.cases = read_junit(data, not_before, mask)
         elif kind == "coverage":

@@ -53,7 +53,7 @@ class FileCoverage(View):
 
 
 class RecordedFinding(View):
-    """Records one finding of a tool."""
+    """Records one finding of a tool, and its place in the commit."""
 
     rule: str = Field(description="Name of the tool and its rule.")
     file: str | None = None
@@ -62,7 +62,7 @@ class RecordedFinding(View):
 
 
 class BuildReport(View):
-    """Holds the parsed reports of a build."""
+    """Holds the content of a build's reports: tests, coverage and findings."""
 
     tests: list[TestRun] = Field([])
     coverage: list[FileCoverage] = Field([])

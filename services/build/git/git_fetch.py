@@ -54,7 +54,8 @@ class Fetcher:
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
         """Updates those of `branches` that exist in the source, all of them or none. A branch that was deleted in the
-        source stays here. Calls for one app must not overlap. Idempotent. Ends git when cancelled. Raises FetchFailed.
+        source stays here. Calls for one app must not overlap. Idempotent. Ends git when cancelled. Raises FetchFailed
+        if git fails.
         """
         try:
             token = self._vault.open(source.token) if source.token else ""

@@ -53,7 +53,9 @@ class SourceView(View):
 
 
 class Source(View):
-    """Holds a source as it is stored. `token` and `webhook_secret` are encrypted, or empty."""
+    """Holds an app's source (a repository at a forge) as it is stored. `token` and `webhook_secret` are encrypted, or
+    empty.
+    """
 
     forge: Forge
     url: str
@@ -69,7 +71,7 @@ class Source(View):
 
 @dataclass(frozen=True)
 class ForgeRepository:
-    """Locates a repository at its forge."""
+    """Locates a repository by its forge's base URL and its path there."""
 
     root: str
     """Base URL of the forge's host: `https://host[:port]`."""

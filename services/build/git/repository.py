@@ -139,7 +139,7 @@ class Repositories:
 
     def commit(self, app: str, name: str) -> str | None:
         """Returns the full id of the commit `name`, which may be a prefix or a ref; None if there is none. Raises
-        GitTooSlow.
+        GitTooSlow after the time limit.
         """
         try:
             return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
@@ -149,7 +149,7 @@ class Repositories:
             return None
 
     def committed_at(self, app: str, commit: str) -> datetime:
-        """Returns the commit's time, in UTC."""
+        """Returns the time at which the commit was made, in UTC."""
         seconds = self._git(app, "log", "--no-walk", "--format=%ct", commit)
         return datetime.fromtimestamp(int(seconds), UTC)
 
@@ -178,7 +178,7 @@ class Repositories:
 
     def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
         """Returns the paths of files with more than `size` bytes in `base` or `commit`. None or a missing commit as
-        `base` has no files. Raises BadTree.
+        `base` has no files. Raises BadTree if a commit exceeds the limits.
         """
         trees = [self._tree(app, base), commit]
         return {file.path for tree in trees for file in self.tracked(app, tree) if file.size > size}
@@ -207,7 +207,9 @@ class Repositories:
             index.unlink(missing_ok=True)
 
     def git(self, app: str, *arguments: str, stdin: str = "", **variables: str) -> str:
-        """Runs git on the app's repository, with `variables` set, and returns its output. Raises GitFailed."""
+        """Runs git on the app's repository, with `variables` in its environment, and returns its output. Raises
+        GitFailed if git ends with an error.
+        """
         return self._git(app, *arguments, cwd=None, stdin=stdin, **variables)
 
     def _git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:

@@ -68,7 +68,9 @@ class Pipeline:
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
-        """Runs the commit's steps, evaluates the gates and returns the verdict. Raises Stopped."""
+        """Runs the commit's steps, evaluates the gates and returns the verdict. Raises Stopped if the build is to
+        end.
+        """
         steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.effective_environment)
         analysing, stop = asyncio.create_task(self._analyse_source(workspace)), self._recorder.stop
         try:

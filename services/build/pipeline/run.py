@@ -190,7 +190,9 @@ class _Run:
         return True
 
     async def _artifact(self, workspace: Workspace) -> Artifact:
-        """Makes and returns the artifact. Raises Unsealed if the commit cannot become one, and Stopped."""
+        """Makes and returns the artifact. Raises Unsealed if the commit cannot become one, and Stopped if the build is
+        to end.
+        """
         context, manifest = self._context, self._recorder.build.manifest
         command = manifest.run.command if manifest else None
         volumes = [volume.path for volume in manifest.volumes] if manifest else []

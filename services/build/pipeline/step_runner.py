@@ -33,7 +33,7 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class StepEnd:
-    """Holds the result of a step."""
+    """Holds the result of running a step: its failure, reports and tests."""
 
     failure: str
     """Reason of the failure; empty if the build may go on."""
@@ -75,7 +75,9 @@ class StepRunner:
         self._reruns = reruns
 
     async def run(self, step: Step, prefix: str = "") -> StepEnd:
-        """Runs the step and returns its result. Each line of its output begins with `prefix`. Raises Stopped."""
+        """Runs the step and returns its result. Each line of its output begins with `prefix`. Raises Stopped if the
+        build is to end.
+        """
         log = self._log.channel(prefix)
         end = await self._run_and_rerun(step, log)
         if not end.failure:

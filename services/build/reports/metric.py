@@ -23,7 +23,7 @@ class Offender(View):
 
 @dataclass(frozen=True)
 class Finding:
-    """Holds one finding of a tool."""
+    """Holds one finding of a tool: its rule, and its place in the commit."""
 
     rule: str
     """Name of the tool, a space, and its rule."""

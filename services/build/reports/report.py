@@ -121,7 +121,8 @@ def read_coverage(data: bytes, not_before: datetime) -> LineCount:
 
 def read_sarif(data: bytes, mask: Callable[[str], str] = str) -> tuple[Finding, ...]:
     """Returns the failures in a SARIF 2.1.0 report that are not suppressed: errors, then warnings, then notes. Files
-    are named as in the report; `mask` masks secrets in messages. Raises Unreadable."""
+    are named as in the report; `mask` masks secrets in messages. Raises Unreadable for any other document.
+    """
     try:
         document: Any = json.loads(data)
         if not str(document["version"]).startswith("2.1") or not document["runs"]:

@@ -96,7 +96,9 @@ class RepositoryGc:
         }
 
     async def _pack(self, app: str, stop: Stop) -> None:
-        """Runs `git gc`; ends it when `stop` is set, when cancelled, or after the time limit. Raises GitFailed."""
+        """Runs `git gc` on the app's repository. Ends it when `stop` is set, when cancelled, or after the time limit.
+        Raises GitFailed if git fails.
+        """
         path = self._repositories.path(app)
         await asyncio.to_thread(_remove_stale, path)
         printed: deque[bytes] = deque(maxlen=4)

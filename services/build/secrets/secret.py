@@ -36,7 +36,7 @@ class SecretView(View):
 
 
 class Secret(View):
-    """Holds a secret as it is stored; `sealed` is the encrypted value."""
+    """Holds an app's secret as it is stored: encrypted in `sealed`, and with the time at which it was set."""
 
     sealed: str = Field(repr=False)
     set_at: datetime

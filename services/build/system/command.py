@@ -22,7 +22,9 @@ TERMINATE_TIMEOUT_S = 1.0
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-    """Starts `command` in its own session, with stdout and stderr to the pipe `output`. Raises OSError."""
+    """Starts `command` in its own session, with stdout and stderr to the pipe `output`. Raises OSError if it cannot be
+    started.
+    """
     # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
     return subprocess.Popen(
         command,

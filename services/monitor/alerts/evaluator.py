@@ -152,8 +152,8 @@ class Evaluator:
         return not _just_now(self._registry_read_at, now) or _just_now(self._change_expected_at, now)
 
     async def _evaluate_all(self, due: set[str], with_canary: set[str]) -> None:
-        """Evaluates the apps in `due` with what can be read, those with a canary first. Raises the first error, after
-        all were evaluated.
+        """Evaluates the rules for the apps in `due` with the data that can be read; apps with a canary first. Raises
+        the first error, after all apps were evaluated.
         """
         problems = await self._read_traffic(due)
         canaries = sorted(due & with_canary)
@@ -171,7 +171,9 @@ class Evaluator:
             raise errors[0]
 
     def _evaluate(self, app: str, problem: str | None) -> None:
-        """Evaluates the app's releases. `problem` is why its traffic or rollout could not be read, or None."""
+        """Evaluates the rules for the app's canary and production. `problem` is the reason why the app's traffic or
+        rollout could not be read, or None.
+        """
         self._evaluated_at[app] = self._clock()
         if problem:
             self._unanswered[app] = problem

@@ -88,8 +88,8 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
 def flushed(
     group: AlertGroup, muted_rules: Collection[str], now: datetime
 ) -> tuple[AlertGroup | None, list[GroupUpdate]]:
-    """Returns the group after a due flush (None if it has no alerts left) and the messages about it. An alert that
-    fires by a rule in `muted_rules` is recorded as silenced; people are notified after the silence, if it still fires.
+    """Returns the group after a due flush (None if it has no alerts left) and the updates to send. An alert that fires
+    by a rule in `muted_rules` is recorded as silenced; people are notified of it after the silence, if it still fires.
     """
     firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
     muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]

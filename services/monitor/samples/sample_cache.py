@@ -156,7 +156,9 @@ class SampleCache:
     # --- Redis
 
     async def load(self, now: datetime) -> None:
-        """Restores, once, the last minutes of samples that an earlier process stored. Raises RedisError."""
+        """Restores, once, the last minutes of samples that an earlier process stored. Raises RedisError if Redis does
+        not answer.
+        """
         async with self._loading:
             if self._loaded:
                 return
@@ -182,7 +184,9 @@ class SampleCache:
                 await asyncio.wait_for(self.load(now), FIRST_LOAD_S)
 
     async def flush(self) -> None:
-        """Stores samples and rows that are not stored yet. Raises RedisError, and then keeps them for the next call."""
+        """Stores samples and rows (aggregates of a minute) that are not stored yet. If Redis does not answer, raises
+        RedisError and keeps them for the next call.
+        """
         if self.sampled_at is not None:
             await self.load(self.sampled_at)
         await self._unsaved.flush(self._store.add)

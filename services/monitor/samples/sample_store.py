@@ -66,7 +66,9 @@ class SampleStore:
             await self._append_all([stream for stream, _ in some], [SAMPLES_TTL_S, SAMPLES_KEPT, *fields])
 
     async def add_rollups(self, batch: Sequence[Rollup]) -> None:
-        """Stores rows of one minute, replacing rows of the same minute. There must be only one writer."""
+        """Stores rows, which aggregate one minute each; a row replaces the stored one of the same minute. There must be
+        only one writer.
+        """
         if not batch:
             return
         rows: dict[tuple[str, int], list[Rollup]] = {}

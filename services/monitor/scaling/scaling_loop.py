@@ -50,7 +50,7 @@ WRITTEN_S = 10  # how often an entry that only counts on is stored
 
 @dataclass
 class _EnvironmentState:
-    """The loop's state for one environment."""
+    """The state of the scaling loop for one environment."""
 
     past: Past | None = None
     """Earlier decisions; None if they must be read from the store again."""
@@ -92,7 +92,9 @@ class Scaling:
         self._environments.setdefault(key, _EnvironmentState()).kills.append(kill)
 
     async def step(self) -> None:
-        """Decides about each environment once. Raises the first error, after all environments were handled."""
+        """Decides once about the memory limit of each environment. Raises the first error, after all environments were
+        handled.
+        """
         instances = self._by_environment()
         if not self._resumed:
             for key in await self._store.environments():

@@ -14,7 +14,7 @@ class RouteStore:
         self._redis = redis
 
     async def load(self) -> dict[str, Route]:
-        """Returns all routes by app."""
+        """Returns app → its stored route."""
         keys = [key async for key in self._redis.scan_iter("proxy:route:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
         routes = [Route.model_validate_json(value) for value in values if value]

@@ -17,7 +17,9 @@ _GO_SYMLINK, _GO_TYPE = 1 << 27, 0x8F280000
 
 
 def pack(folder: Path, archive: IO[bytes]) -> None:
-    """Writes the folder's content, owned by root, to `archive` as a tar file, and rewinds it. Raises OSError."""
+    """Writes the folder's content, owned by root, to `archive` as a tar file, and rewinds `archive`. Raises OSError if
+    a file cannot be read or written.
+    """
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(folder, arcname=".", filter=_as_root)
     archive.seek(0)

@@ -151,7 +151,7 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the workspace's folders, containers and volumes. Only logs it if the engine does not answer."""
+        """Removes the workspace's folders, containers and volumes. If the engine does not answer, only logs that."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:

@@ -38,7 +38,9 @@ class DockerServices:
         self.addresses: dict[str, str] = {}
 
     def start(self, orders: Sequence[ServiceOrder], say: Callable[[bytes], None], given_up: threading.Event) -> None:
-        """Starts the services one by one, and waits until each is ready. Raises NotStarted and GivenUp."""
+        """Starts the services one by one, and waits until each is ready. Raises NotStarted if one does not become
+        ready, and GivenUp once `given_up` is set.
+        """
         for order in orders:
             if self.network is None:
                 self._engine().networks.create(self._name, driver="bridge", labels=self._labels)
@@ -46,7 +48,7 @@ class DockerServices:
             self._start(order, say, given_up)
 
     def remove(self) -> None:
-        """Removes the containers and the network. Idempotent."""
+        """Removes the services' containers and their network. Idempotent."""
         for container in self._containers:
             remove_container(self._engine(), container)
         if self.network is not None:
