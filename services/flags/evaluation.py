@@ -64,9 +64,8 @@ def evaluation_context(context: Mapping[str, Any]) -> EvaluationContext:
 
 
 class FlagEvaluator:
-    """One flag, ready for evaluation. Immutable.
-
-    Each flag has an evaluator of its own: flagd's reads all of its flags anew at every update.
+    """One flag, ready for evaluation. Immutable. Each flag has an evaluator of its own, because flagd's evaluator reads
+    all of its flags anew whenever one changes.
     """
 
     def __init__(self, flag: Flag, text: str = "") -> None:

@@ -48,7 +48,9 @@ class FlagStore:
     `flags:flag:<environment>`: hash of flag key → Flag.
     `flags:evaluated:<environment>`: hash of flag key → time.
     `flags:history:<key>`: stream of Change, about the last 1000.
-    `flags:version`, `flags:changes` and `flags:mirror`: see the constants.
+    `flags:version`: number that each write increments.
+    `flags:changes`: stream of the flags that each version changed.
+    `flags:mirror`: hash of the extra Redis key in a flag's metadata → the flag's key.
     """
 
     def __init__(self, redis: Redis, patience_s: float = PATIENCE_S) -> None:

@@ -22,7 +22,9 @@ REFUSED = (
 
 
 class WebhookHandler:
-    """Receives deliveries, and runs them again on request. `wake(app)` is called when a delivery of that app waits."""
+    """Receives webhook deliveries from forges, and processes them again on request. `wake(app)` is called when a
+    delivery of that app waits.
+    """
 
     def __init__(
         self,

@@ -57,7 +57,9 @@ class Collected:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, reported: Reported, suite: Suite | None = None) -> None:
-        """Adds the reports of a step. `suite` is the judgement on its tests; None without a test report."""
+        """Adds the reports of a step to those of the build. `suite` is the result of judging the step's tests; None
+        without a test report.
+        """
         if reported.cases is not None and suite is not None:
             self.tests += reported.cases.ran
             self.suites.append(suite)

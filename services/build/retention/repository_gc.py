@@ -39,7 +39,9 @@ _CONFIG = {
 
 
 class RepositoryGc:
-    """Packs repositories. A loop calls `step`, which may be interrupted at any point. `path_variable` is git's PATH."""
+    """Packs the apps' git repositories in the background. A loop calls `step`, which may be interrupted at any point.
+    `path_variable` is git's PATH.
+    """
 
     def __init__(
         self,

@@ -85,7 +85,7 @@ def peak(highest: Mapping[str, float], samples: Sequence[Sample]) -> Peak:
 
 
 def key_of(alert: Alert) -> str:
-    """Returns the alert's key in the list of alerts, newest change first."""
+    """Returns the key by which the alert is sorted in the list of alerts: its time and its id."""
     return time_key(alert.since, alert.id)
 
 

@@ -43,7 +43,9 @@ class SampleCache:
         self._loading = asyncio.Lock()
 
     def record(self, items: Iterable[InstanceStats], now: datetime) -> None:
-        """Records the deployer's list of all running instances, read at `now`."""
+        """Computes and caches a sample of each running instance, from the counters that the deployer listed at
+        `now`.
+        """
         frames = {stats.id: Frame(now, stats) for stats in items}
         self._latest = {name: sample(self._frames.get(name), frame) for name, frame in frames.items()}
         self._frames = frames
@@ -131,7 +133,9 @@ class SampleCache:
         return self._highest(shares, "uses {:.0%} of its largest memory limit")
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the number of restarts of all instances of the release within the last 10 min."""
+        """Returns the number of restarts of all instances of the release within the last 10 min; no value while the
+        deployer does not answer.
+        """
         if self._answered_at is None:
             return Reading(None, "the deployer does not answer")
         return self.restart_history.restarts(release, now)
