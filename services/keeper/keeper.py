@@ -49,7 +49,7 @@ class Subscriber:
 
     def moved(self, files: set[str] | None) -> None:
         """Queues the resources of these files for sending, also if their versions are the same: a file that is moved
-        into the folder again shall reach Envoy again. None stands for all files, of which only those with a new version
+        into the folder again shall reach Envoy again. None stands for all files; then only resources with a new version
         are sent.
         """
         for resource in self._versions:

@@ -1,5 +1,5 @@
-"""Defines the background loops besides the evaluator: they sample instances, abort canaries, follow events and forget
-environments that are gone.
+"""Defines the background loops besides the evaluator: they sample instances, abort canaries, follow events, and delete
+what is stored of environments that no longer exist.
 """
 
 import asyncio

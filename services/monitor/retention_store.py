@@ -1,4 +1,4 @@
-"""Stores when each environment was last seen, and deletes what is stored of one that is gone."""
+"""Stores when each environment was last seen, and deletes the stored data of one that no longer exists."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -15,8 +15,9 @@ _RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.a
 
 
 class PreReceiveObjects:
-    """Adds, lists and removes the refs of commits that are judged before their push is accepted. Methods block: call
-    them by `in_thread`."""
+    """Adds, lists and removes the refs of commits whose push is accepted only after a build of them. Methods block:
+    call them by `in_thread`.
+    """
 
     def __init__(self, repositories: Repositories) -> None:
         self._repositories = repositories

@@ -1,4 +1,4 @@
-"""Runs the steps of a commit, stage by stage, and judges their reports."""
+"""Runs the steps of a commit, stage by stage, and evaluates its gates."""
 
 import asyncio
 from collections.abc import Sequence
@@ -48,7 +48,8 @@ class Verdict:
 
 class Pipeline:
     """Runs the steps of one build and evaluates its gates. After a step has failed no further step begins, gates
-    without a figure are not judged, and the gate `steps` fails."""
+    without a figure are left out, and the gate `steps` fails.
+    """
 
     def __init__(
         self,

@@ -134,7 +134,7 @@ class PushHandler:
         return await self._add(app, branch, found, is_head=False, fresh=True)
 
     async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
-        """Queues a pre-receive build, which judges a commit before its push is accepted. It is not deployed."""
+        """Queues a pre-receive build, on whose success a push of the commit is accepted. It is not deployed."""
         return await self._add(app, branch, commit, is_head=False, door=True)
 
     async def retry(self, build: Build) -> Build:

@@ -41,7 +41,9 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
 
     @router.get("/instances", summary="Instances with their last sample")
     async def list_instances(app: str | None = None, limit: Limit = 100, cursor: TimeCursor = None) -> Page[Watched]:
-        """Lists the instances, last started first. One that has gone is listed for an hour after its last sample."""
+        """Lists the instances, last started first. One that gives no samples any more is listed for an hour after its
+        last one.
+        """
         found = [item for item in await cache.instances(now()) if app in (None, item.app)]
         return page_of(found, lambda item: time_key(item.started_at, item.id), limit, cursor)
 

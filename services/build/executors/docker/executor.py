@@ -171,7 +171,7 @@ class DockerExecutor:
     # --- the rest blocks, and is called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact. Tags it again: garbage collection goes by the time of the tag."""
+        """Returns the image `tag` as an artifact. Tags it again: its garbage collection depends on the tag's time."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))

@@ -10,7 +10,7 @@ from docker.errors import APIError, ImageNotFound
 
 
 class GivenUp(Exception):
-    """Reports that nobody waits for the step any more, so its container need not start."""
+    """Reports that the build does not wait for the step any more, so its container need not start."""
 
 
 class NotStarted(Exception):
