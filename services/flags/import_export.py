@@ -170,10 +170,9 @@ def refuse(found: Sequence[tuple[str, str]]) -> None:
 
 
 def wanted(parsed: Parsed, flags: Flags, mode: Mode) -> Wanted:
-    """Returns the definitions that the import stores; None for a flag that it deletes.
-
-    With `merge`, flags that the file does not name are kept; with `replace`, they are deleted in the file's
-    environments. Raises a Problem (422) that lists every fault.
+    """Returns the definitions that the import stores; None for a flag that it deletes. With `merge`, flags that the
+    file does not name are kept; with `replace`, they are deleted in the file's environments. Raises a Problem (422)
+    that lists every fault, if there is one.
     """
     after: dict[FlagId, Definition | None] = {}
     if mode == "replace":

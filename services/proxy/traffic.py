@@ -17,7 +17,7 @@ Counters = dict[str, tuple[int, int]]  # address → requests and errors
 
 @dataclass
 class TrackCounters:
-    """The counts of both tracks of one app in one epoch."""
+    """The counts of requests, errors and latencies on both tracks of one app, in one epoch."""
 
     epoch: str
     route: Route

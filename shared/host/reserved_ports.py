@@ -1,5 +1,5 @@
-"""Keeps TCP ports of the platform from being given to outgoing connections, if Linux allows it. Imports no packages,
-because `make up` has none.
+"""Reserves TCP ports of the platform, so that Linux does not give them to outgoing connections. Imports only the
+standard library, because `make up` runs without installed packages.
 """
 
 import contextlib

@@ -279,7 +279,9 @@ class Evaluator:
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` is less than 2 s from `now`; a time far ahead is one before the clock was set back."""
+    """Returns True if `at` and `now` differ by less than 2 s. If `at` is far ahead, the clock was set back since, so
+    the result is False.
+    """
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL
 
 

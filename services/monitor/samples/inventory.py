@@ -25,7 +25,7 @@ class Inventory:
         self.answers = False
 
     def record(self, instances: Instances, now: datetime) -> None:
-        """Stores the registry's answer of `now`: app → track → instances."""
+        """Stores the instances that the registry listed at `now`: app → track → instances."""
         self._instances, self.answers = instances, True
         for app in instances:
             if ready := self.ready(app):
