@@ -28,10 +28,9 @@ class TrackCounters:
 
 
 class RequestCounts:
-    """Adds up the increases between readings, so requests stay counted after their instance has been removed.
-
-    The first reading only sets the baseline. An app's counts start again at 0, with a new epoch, when Envoy restarts or
-    a track has another release.
+    """Adds up how much Envoy's counters grow between readings, so that requests stay counted after their instance has
+    been removed. The first reading only sets the baseline. An app's counts start again at 0, with a new epoch, when
+    Envoy restarts or a track has another release.
     """
 
     def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:

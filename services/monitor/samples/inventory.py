@@ -60,7 +60,9 @@ class Inventory:
         return {app for app, tracks in self._instances.items() if tracks.get(Track.CANARY)}
 
     def live(self, app: str) -> str | None:
-        """Returns production's live release: the newest that is ready or, if none is, that was; None if unknown."""
+        """Returns production's live release: the newest one with a ready instance; without one, the last that had one;
+        None if unknown.
+        """
         return self._live.get(app)
 
     def ready(self, app: str) -> set[str]:

@@ -57,7 +57,7 @@ class SampleStore:
             await self._put(keys, [SAMPLES_TTL_S, *(item.model_dump_json() for item in some)])
 
     async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
-        """Stores samples of releases; `batch` is ordered oldest first."""
+        """Stores traffic samples of releases; `batch` is ordered oldest first."""
         await self._append([(_traffic(item.release), item.sample) for item in batch])
 
     async def _append(self, samples: Sequence[tuple[str, Sample | TrafficSample]]) -> None:

@@ -72,8 +72,9 @@ class _Ready:
 
 
 class DockerExecutor:
-    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds
-    the variables that every step gets, `stack` keeps the objects of platforms apart that share an engine."""
+    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds the variables that
+    every step gets, `stack` marks this platform's objects on an engine that others use too.
+    """
 
     builds_images = True
 
