@@ -1,4 +1,4 @@
-"""What every Executor does."""
+"""Every executor keeps the contract of the port `Executor`."""
 
 import asyncio
 import shutil

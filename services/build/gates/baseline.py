@@ -98,7 +98,8 @@ def _may_be(name: str, file: str) -> bool:
 
 def changed_lines(diff: str) -> dict[str, list[range]]:
     """Returns file → added or changed lines, as the newer commit numbers them. `diff` is the output of `git diff -U0`.
-    Raises ValueError."""
+    Raises ValueError if it cannot be parsed.
+    """
     changed: dict[str, list[range]] = {}
     file = None
     lines = _lines(diff)
@@ -116,7 +117,7 @@ def changed_lines(diff: str) -> dict[str, list[range]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yields the lines one by one, because a list of all could take a gigabyte."""
+    """Yields the lines of `text` one by one, because a list of all could take a gigabyte."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end]

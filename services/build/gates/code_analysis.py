@@ -30,8 +30,9 @@ class Analysis:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
     async def measure(self, source: Path) -> dict[str, Measure]:
-        """Returns gate → measure for the files in `source`, which it also modifies. A measure has no figure if its tool
-        fails; none has one if a text file exceeds 10 MiB."""
+        """Analyses the files in `source`, some of which it changes or deletes, and returns gate → measure. A measure
+        has no figure if its tool fails; none has one if a text file exceeds 10 MiB.
+        """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
             shown = ascii(str(too_large.relative_to(source)))
@@ -74,7 +75,7 @@ def _made_plain(source: Path) -> Path | None:
 
 
 def _file_made_plain(path: Path) -> bool:
-    """Prepares one file; returns False if it is a text above 10 MiB."""
+    """Prepares one file for the tools; returns False if it is a text above 10 MiB."""
     large = path.stat().st_size > LARGEST_TEXT_BYTES
     with path.open("rb") as file:
         data = before = file.read(_BINARY_BYTES if large else -1)

@@ -29,8 +29,9 @@ def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
 
 
 def secrets_measure(output: str, folder: str) -> Measure:
-    """Returns the number of secrets that `detect-secrets scan` found, with their places but not their values. Raises
-    ValueError, KeyError or TypeError."""
+    """Returns the number of secrets that `detect-secrets scan` found, as a measure with their places but not their
+    values. Raises ValueError, KeyError or TypeError if `output` is not the tool's JSON.
+    """
     results: Mapping[str, Sequence[Mapping[str, object]]] = json.loads(output)["results"]
     found = [
         Finding(
@@ -49,7 +50,9 @@ def _shown(text: object, folder: str = "") -> str:
 
 
 def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """Returns the largest value, or 0, as a measure. `figures` holds value, file, line and name of each function."""
+    """Returns the largest value (0 without functions) as a measure. `figures` holds value, file, line and name of each
+    function.
+    """
     above = sorted((each for each in figures if each[0] > getattr(DEFAULTS, gate)), reverse=True)
     worst = heapq.nlargest(OFFENDERS_KEPT, figures)
     findings = tuple(Finding(f"lizard {gate}", _function_place(each)) for each in above)

@@ -64,7 +64,9 @@ class Collected:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, reported: Reported, suite: Suite | None = None) -> None:
-        """Adds the reports of a step. `suite` is the judgement on its tests; None without a test report."""
+        """Adds the reports of a step to those of the build. `suite` is the result of judging the step's tests; None
+        without a test report.
+        """
         if reported.cases is not None and suite is not None:
             self.tests += reported.cases.ran
             self.suites.append(suite)
@@ -79,7 +81,9 @@ class Collected:
             self.unreadable.setdefault(gate, reason)
 
     def measures(self) -> dict[str, Measure]:
-        """Returns gate → measure; without a figure if a report was unreadable. Gates without reports are missing."""
+        """Returns gate → measure for the gates of which a step has written a report; without a figure if a report was
+        unreadable.
+        """
         found: dict[str, Measure] = {}
         if self.suites:
             failing = tuple(offender for suite in self.suites for offender in suite.offenders)
@@ -113,8 +117,10 @@ class Collected:
 def collect(
     reports: Reports, folder: Path, start: StepStart, committed: Collection[str], mask: Callable[[str], str] = str
 ) -> Reported:
-    """Reads the reports that the step wrote in `folder` after `start`, and notes refused ones in `unreadable`.
-    `committed` holds the blob ids of the commit's files, copies of which are refused; `mask` masks secrets in texts."""
+    """Reads the reports that the step wrote in `folder` after `start`; the reason for refusing one is in the result's
+    `unreadable`. `committed` holds the blob ids of the commit's files, copies of which are refused; `mask` masks
+    secrets in texts.
+    """
     reported = Reported()
     for kind, path in reports:
         if path is not None:

@@ -1,4 +1,4 @@
-"""Runs the steps of a commit, stage by stage, and judges their reports."""
+"""Runs the steps of a commit, stage by stage, and evaluates its gates."""
 
 import asyncio
 from collections.abc import Sequence
@@ -49,7 +49,8 @@ class Verdict:
 
 class Pipeline:
     """Runs the steps of one build and evaluates its gates. After a step has failed no further step begins, gates
-    without a figure are not judged, and the gate `steps` fails."""
+    without a figure are left out, and the gate `steps` fails.
+    """
 
     def __init__(
         self,
@@ -69,8 +70,10 @@ class Pipeline:
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
-        """Runs the steps and returns the verdict on the commit. Raises Stopped."""
-        steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.judged_for)
+        """Runs the commit's steps, evaluates the gates and returns the verdict. Raises Stopped if the build is to
+        end.
+        """
+        steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.effective_environment)
         analysing, stop = asyncio.create_task(self._analyse_source(workspace)), self._recorder.stop
         try:
             prepared = await self._context.executor.prepare(workspace, self._log.output, stop)
@@ -124,10 +127,12 @@ class Pipeline:
         return PathResolver((file.path for file in tracked), checkouts, modules)
 
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
-        """Records the skipped steps. Returns gate → measure without a figure, for the reports that they would write."""
+        """Records as skipped those steps whose conditions this build does not meet. Returns gate → measure without a
+        figure, for the reports that these steps would write.
+        """
         build, missing = self._recorder.build, dict[str, Measure]()
         for step in in_order(steps):
-            if reason := reason_to_skip(step, build.branch, build.judged_for):
+            if reason := reason_to_skip(step, build.branch, build.effective_environment):
                 await runner.skip(step, reason)
                 for kind, path in step.reports:
                     if path is not None:
@@ -136,7 +141,9 @@ class Pipeline:
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
-        """Runs the steps and returns their results. Collects reports after each step: the build may be stopped."""
+        """Runs the steps and returns them with their results, in the order in which they ended. Collects the reports
+        after each step, since the build may be stopped before the next.
+        """
         together = {step.name for pair in concurrent_pairs(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
 
@@ -161,7 +168,9 @@ class Pipeline:
         return GateResult(name="steps", passed=False, reason=f"{failed.name} {end.failure}")
 
     async def _previous(self, workspace: Workspace) -> dict[str, float]:
-        """Returns the figures of the branch's last build whose gates were evaluated, by gate."""
+        """Returns gate → figure of the branch's last build whose gates were evaluated; empty without a branch or such a
+        build.
+        """
         branch = workspace.branch
         if branch is None:
             return {}
@@ -203,7 +212,9 @@ class Pipeline:
     async def _with_texts(
         self, workspace: Workspace, measures: dict[str, Measure], tracked: Sequence[TrackedFile]
     ) -> list[Finding]:
-        """Returns the findings of all measures, each with the text of its line in the commit."""
+        """Returns the findings of all measures, each with the text of its line in the commit, where that can be
+        read.
+        """
         findings = [finding for measure in measures.values() for finding in measure.findings]
         named = {finding.offender.file for finding in findings}
         lines: dict[str | None, list[str]] = {}
@@ -224,7 +235,7 @@ class Pipeline:
 
 
 def _passed_steps(ends: Ends) -> GateResult:
-    """Returns the gate `steps` as passed; its reason names ignored failures."""
+    """Returns the gate `steps` as passed; its reason names the failures that `failure: ignore` excused."""
     ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
     reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"
     return GateResult(name="steps", passed=True, reason=reason)

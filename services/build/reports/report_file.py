@@ -27,7 +27,7 @@ class StepStart:
 
 
 def begin(scratch: Path) -> StepStart:
-    """Returns the file system's present time. Call it before the step's first command."""
+    """Returns the present time of the file system that holds `scratch`. Call it before a step's first command."""
     with tempfile.TemporaryFile(dir=scratch) as stamp:  # a file of its own: others may begin at the same time
         return StepStart(os.fstat(stamp.fileno()).st_mtime_ns)
 

@@ -65,7 +65,9 @@ def _seconds(text: str) -> float | None:
 
 
 def _cut(text: str, most: int) -> str:
-    """Returns a long text without its middle: the cause of a failure mostly stands at the beginning or the end."""
+    """Returns a text of more than `most` characters without its middle: the cause of a failure mostly stands at the
+    beginning or the end.
+    """
     if len(text) <= most:
         return text
     half = most // 2

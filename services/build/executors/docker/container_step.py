@@ -52,7 +52,9 @@ _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNO
 
 
 def container_side(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables that also hold in a container: not PATH, no local path, no URL on loopback."""
+    """Returns those variables of the platform's environment that also make sense in a container: not PATH, and none
+    whose value is a local path or a URL on loopback.
+    """
     return {
         name: value
         for name, value in environment.items()
@@ -61,7 +63,9 @@ def container_side(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def kept_venv(image_id: str) -> str:
-    """Returns the path of the cached empty `.venv`, by the image's id: another image may have another Python."""
+    """Returns the path, in the app's cache volume, of an empty `.venv` made in the image with this id. Each image has
+    its own, since it may have another Python.
+    """
     return f"{CACHE}/venv/{image_id.removeprefix('sha256:')[:12]}"
 
 

@@ -83,7 +83,7 @@ class Leftovers:
 
 
 def remove_container(engine: docker.DockerClient, container_id: str) -> None:
-    """Removes a container and waits, for up to 30 s, until it is gone. Raises APIError."""
+    """Removes a container and waits, for up to 30 s, until it is gone. Raises APIError if the engine refuses."""
     deadline = time.monotonic() + GONE_TIMEOUT_S
     with contextlib.suppress(NotFound):
         while True:

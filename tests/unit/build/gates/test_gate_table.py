@@ -186,7 +186,9 @@ def test_the_verdict_without_a_step_that_reports(tmp_path: Path, kind: str) -> N
 
 
 def verdicts(folder: Path, kind: str) -> dict[str, GateResult]:
-    """As the pipeline comes to them, for a commit with the file a.py in which every line has changed."""
+    """Returns the gates' results for a commit with the file a.py in which every line has changed, made in the
+    pipeline's way.
+    """
     path = {"cobertura": "coverage", "lcov": "coverage"}.get(kind, kind)
     reports = Reports() if kind == "nothing" else Reports.model_validate({path: "report"})
     start = StepStart(int(NOON.timestamp() * 1e9))

@@ -1,4 +1,4 @@
-"""What could not be read takes the figure away."""
+"""A report that cannot be read takes the figure of its gates away."""
 
 from datetime import UTC, datetime
 
