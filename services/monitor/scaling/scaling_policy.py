@@ -37,7 +37,7 @@ class PolicyBody(Model):
         gt=0,
         le=1,
         validate_default=True,
-        description="Doubled from here on if use grows to the limit in `horizon_s`.",
+        description="The limit is doubled from this share on if use will reach the limit in `horizon_s`.",
     )
     down: float = Field(
         0.40,
@@ -47,7 +47,9 @@ class PolicyBody(Model):
         description="The limit is halved if use stays below this share of the halved limit.",
     )
     samples: int = Field(3, ge=2, le=10, description="Consecutive samples (2 s apart) that `up` and growth need.")
-    horizon_s: float = Field(6, gt=0, le=60, description="For `up_soon`: time in which use must grow to the limit.")
+    horizon_s: float = Field(
+        6, gt=0, le=60, description="For `up_soon`: time until use, at its present growth, reaches the limit."
+    )
     pressure: float = Field(
         10, gt=0, le=100, description="The limit is doubled from this memory pressure on: PSI `some avg10`, percent."
     )
