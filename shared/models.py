@@ -157,7 +157,11 @@ class ReleaseFailure(View):
     at: datetime
     exit_code: int | None = Field(None, description="128 and more: a signal (code - 128) ended it. Null: it ran on.")
     probe: str = Field("", description="Result of the last probe of the health path.")
-    log: list[str] = Field([], description="The last 50 lines of the instance's log.")
+    log: list[str] = Field(
+        [],
+        description="First 5 and last 15 lines of its output, without the platform's own probes and with secrets "
+        "masked.",
+    )
 
 
 class ReleaseWait(View):

@@ -1,7 +1,7 @@
 """Builds apps: takes pushes, runs a commit's steps, judges it by gates, and hands its artifact to the deployer.
 
 Packages in import order; each imports only packages above it (but `executors/docker/` also `reports`):
-  logs        build logs: masking, splitting into lines, following
+  logs        build logs: splitting into lines, following, what a build waits for
   system      commands, pipes, sandboxed tools, safe removal, background tasks
   executors   how steps run and artifacts are made: the port, `process/` and `docker/`
   git         repositories, smart HTTP, hooks, fetching, limits of a commit

@@ -10,10 +10,10 @@ from typing import TypeVar
 from services.build.builds import build as domain
 from services.build.builds.build import Build
 from services.build.builds.build_store import BuildStore, Change
-from services.build.logs.mask import Mask
 from services.build.logs.wait_lines import WaitLines
 from services.build.system.stop import Stop, Stopped
 from shared.models import BuildState
+from shared.security.mask import Mask
 from shared.store import RedisError
 
 log = logging.getLogger(__name__)

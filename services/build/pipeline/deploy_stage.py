@@ -89,7 +89,8 @@ class DeployStage:
         recorder = self._recorder
         if not went_live(release):
             if release.failure is not None and release.failure.log:
-                self._log.say("\n".join([f"    the last lines of {release.failure.instance}:", *release.failure.log]))
+                title = f"    the first and last lines of {release.failure.instance}:"
+                self._log.say("\n".join([title, *release.failure.log]))
             if release.superseded_by is not None:
                 return BuildState.SUPERSEDED, f"{release.reason} (it was release {release.id})"
             if release.platform_fault:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 from services.deployer.api.environment_view import EnvironmentDetail, environment_view, instance_stats, registry_view
 from services.deployer.drivers.driver import Driver, UnknownInstance
 from services.deployer.reconcile.release_service import ReleaseService
-from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment import AppFacts, EnvironmentId
+from services.deployer.releases.environment_mask import environment_mask
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseDetail, view
 from services.deployer.store import Store
@@ -54,9 +55,16 @@ CONFLICT: dict[int | str, dict[str, Any]] = {
 
 
 def router(
-    release_service: ReleaseService, store: Store, driver: Driver, registry: Registry, ending: asyncio.Event
+    release_service: ReleaseService,
+    store: Store,
+    driver: Driver,
+    registry: Registry,
+    facts: AppFacts,
+    ending: asyncio.Event,
 ) -> APIRouter:
-    """Returns the routes. Once `ending` is set, their event streams end, so that the service can shut down."""
+    """Returns the routes. `facts` holds secrets of the platform that apps receive, to mask them. Once `ending` is set,
+    their event streams end, so that the service can shut down.
+    """
     routes = APIRouter()
 
     async def release_of(id: str) -> Release:
@@ -109,7 +117,9 @@ def router(
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
     )
     async def get_release(release: ReleasePath) -> ReleaseDetail:
-        """Returns a release with its history and, after a failure, exit code, last probe and last 50 log lines."""
+        """Returns a release with its history and, after a failure, exit code, last probe, and the first and last lines
+        of its output.
+        """
         return view(release, now())
 
     @routes.get(
@@ -218,17 +228,18 @@ def router(
     ) -> PlainTextResponse:
         """Returns the output of the environment's instances as plain text, each line with its instance's id before it;
         also that of the last few ended instances. All together give at most 100 000 lines, divided equally among the
-        instances.
+        instances. Secrets are masked.
         """
         parts = []
-        instances = (await store.load(environment_id)).instances
+        stored = await store.load(environment_id)
+        instances, mask = stored.instances, environment_mask(stored.override, facts, environment_id.environment)
         for instance_id in instances:
             try:
                 tail = await driver.logs(instance_id, min(lines, MOST_LINES // len(instances)))
             except UnknownInstance:
                 continue  # not started yet
             parts += [f"{instance_id} | {line}\n" for line in tail]
-        return PlainTextResponse("".join(parts))
+        return PlainTextResponse(await asyncio.to_thread(mask, "".join(parts)))
 
     @routes.get(
         "/stats", response_model=Page[InstanceStats], tags=["platform"], summary="Raw counters of all instances"

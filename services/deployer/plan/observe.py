@@ -10,6 +10,7 @@ from services.deployer.releases.environment import Override, desired
 from services.deployer.releases.instance import RUNNING, Instance
 from services.deployer.releases.out_of_memory import kill_reason, memory_after_kill
 from services.deployer.releases.release import Release
+from shared.host.exit_words import exit_words
 from shared.models import InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 
@@ -147,7 +148,7 @@ def _new_state(
     if status.oom_killed:
         return S.FAILED, kill_reason(instance.memory, _max_memory(world, instance))
     if not status.running:
-        return S.FAILED, "it ended" if status.exit_code is None else f"it ended with exit code {status.exit_code}"
+        return S.FAILED, "it ended" if status.exit_code is None else f"it ended with {exit_words(status.exit_code)}"
     if health is None:
         return None
     if instance.state is S.STARTING and health.misses:

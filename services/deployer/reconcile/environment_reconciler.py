@@ -18,21 +18,22 @@ from services.deployer.plan.plan_work import is_at_rest, plan_work
 from services.deployer.plan.ready_deadline import credit_after_restart, keep_clock
 from services.deployer.plan.registry_diff import to_delete, to_put
 from services.deployer.reconcile.cpu_pressure import cpu_waited_s
+from services.deployer.reconcile.failure_evidence import failure_of, masked
 from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
 from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment_mask import environment_mask
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
 from shared.manifest import size
-from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseFailure, ReleaseState
+from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseState
 from shared.registry import Registry
 from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-LOG_LINES = 50
 BUSY_S = 1.0
 RESTS_S = 20.0
 ROUNDS = 50
@@ -187,8 +188,10 @@ class EnvironmentReconciler:
 
     async def _commit(self, changes: Sequence[Change], world: World) -> None:
         faults = [change for change in changes if isinstance(change, MoveInstance) and change.fault]
-        failures = {change.instance: await self._failure(change, world) for change in faults}
-        commit = apply(changes, world, failures, self._context.now())
+        mask = environment_mask(world.override, self._work_context.facts, self.environment_id.environment)
+        driver, now = self._work_context.driver, self._context.now()
+        failures = {each.instance: await failure_of(each, world, driver, mask, now) for each in faults}
+        commit = apply([masked(change, mask) for change in changes], world, failures, now)
         for instance in commit.dropped:
             with contextlib.suppress(DriverError):  # its folder stays behind, which does no harm
                 await self._work_context.driver.forget(instance.id)
@@ -199,21 +202,6 @@ class EnvironmentReconciler:
             self._executor.registry_changed()  # so that the proxy is asked about the release before anything leaves
         for event in commit.events:
             log.info("%s %s: %s", event.id, event.type, event.reason)
-
-    async def _failure(self, change: MoveInstance, world: World) -> ReleaseFailure:
-        status, health = world.statuses.get(change.instance), world.health.get(change.instance)
-        try:
-            lines = await self._work_context.driver.logs(change.instance, LOG_LINES)
-        except DriverError as error:
-            lines = [f"no log: {error}"]
-        return ReleaseFailure(
-            instance=change.instance,
-            reason=change.reason,
-            at=self._context.now(),
-            exit_code=status.exit_code if status else None,
-            probe=health.detail if health else "",
-            log=lines,
-        )
 
     async def _publish(self, world: World, entries: Sequence[InstanceRecord]) -> bool:
         """Writes changed instances to the registry; returns True if there were any."""

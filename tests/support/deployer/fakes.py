@@ -225,6 +225,9 @@ class FakeDriver:
         self._known(instance_id)
         return self._logs[instance_id][-lines:]
 
+    async def listening(self, instance_id: str) -> list[str] | None:
+        return None
+
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         running = (self._statuses.get(each) for each in instance_ids)
         return {
