@@ -36,7 +36,7 @@ async def test_a_release_goes_live_and_its_app_knows_what_it_is(deployer: Deploy
     assert "'SLIPWAY_RELEASE': 'notes-r1'" in answer
     assert f"'SLIPWAY_COMMIT': '{1:040x}'" in answer
     assert "'SLIPWAY_TOKEN': None" in answer and "instances/notes-r1-1/home" in answer
-    assert outside.syncs[0] == {"hosts": ["notes.localhost"], "health": "/up"}
+    assert outside.syncs[0] == {"hosts": ["notes.localhost"], "health": "/up", "health_host": "notes.localhost"}
 
 
 async def test_the_old_instance_is_ended_only_after_the_proxy_let_it_go(
@@ -108,8 +108,10 @@ async def test_a_release_that_does_not_start_says_why_and_leaves_the_old_one(
 
     await deployer.release(outside.build(3, command="503"))
     failed = await deployer.until("notes-r3", "failed", "live")
-    assert failed["failure"]["probe"] == "GET /up answered 503"
-    assert (await events(redis, "release.failed"))[-1].model_dump()["probe"] == "GET /up answered 503"
+    assert failed["failure"]["probe"] == "GET /up with Host notes.localhost answered 503"
+    assert (await events(redis, "release.failed"))[-1].model_dump()[
+        "probe"
+    ] == "GET /up with Host notes.localhost answered 503"
     assert [instance["id"] for instance in await deployer.instances("ready")] == ["notes-r1-1"]
     assert "term notes-r1-1" not in outside.seen
 
