@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from services.deployer.reconcile.probe_connection import ProbeConnection
 from shared.manifest import FORWARDED_PROTO, HealthCheck
-from shared.runtime.punctual import PunctualTimeout
+from shared.runtime.punctual import PunctualTimeout, punctual_wait
 
 SECOND_S = 1.0
 BODY_S = 0.2
@@ -102,7 +102,7 @@ async def _answer(target: ProbeTarget) -> tuple[ProbeOutcome, str]:
         if connection.fault:
             return ProbeOutcome.FAILED, _failed(target, connection.fault)
         if not connection.ended.done():  # an app may log a connection that ends before its answer
-            await asyncio.wait({connection.ended}, timeout=SECOND_S if target.is_new else BODY_S)
+            await punctual_wait(connection.ended, SECOND_S if target.is_new else BODY_S)
         said = f"GET {target.check.path} with Host {target.host} answered {connection.status}"
         if not target.is_well(connection.status):
             return ProbeOutcome.FAILED, said

@@ -117,16 +117,18 @@ def picky(status: int) -> Server:
     return Server(Handler)
 
 
-def speechless() -> Server:
-    """An app that does not speak HTTP/1.1, as one of gRPC."""
+def sends(answer: bytes) -> Server:
+    """An app that sends this, whatever it is asked, and closes the connection."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def handle(self) -> None:
-            self.wfile.write(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00")
-            self.rfile.read(1)
+            self.connection.recv(65536)
+            self.wfile.write(answer)
 
     return Server(Handler)
 
+
+HTTP2 = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00"  # as an app of gRPC speaks
 
 # name → the app, `run.health`, `run.health_host` or its first host, and what both say
 AGREED: dict[str, tuple[Callable[[], Server], str, str, bool]] = {
@@ -138,8 +140,10 @@ AGREED: dict[str, tuple[Callable[[], Server], str, str, bool]] = {
     "root": (lambda: picky(200), "", "shop.localhost", True),
     "root-missing": (lambda: picky(404), "", "shop.localhost", True),
     "root-fails": (lambda: picky(500), "", "shop.localhost", False),
-    "no-http": (speechless, "", "shop.localhost", False),
-    "tcp": (speechless, "tcp", "shop.localhost", True),
+    "bare-lf": (lambda: sends(b"HTTP/1.1 200 OK\nContent-Length: 0\n\n"), "/up", "shop.localhost", True),
+    "until-closed": (lambda: sends(b"HTTP/1.0 200 OK\r\n\r\nup"), "/up", "shop.localhost", True),
+    "no-http": (lambda: sends(HTTP2), "", "shop.localhost", False),
+    "tcp": (lambda: sends(HTTP2), "tcp", "shop.localhost", True),
 }
 
 
