@@ -5,12 +5,14 @@ from enum import StrEnum
 
 from pydantic import Field, JsonValue
 
+from shared.manifest import HEALTH
 from shared.models import Model, Track, View
 
 
 class SyncRequest(Model):
     hosts: list[str] = Field(description="Further host names of the app; `<app>.<SLIPWAY_DOMAIN>` is always one.")
-    health: str = Field("/up", description="Health path of the app's instances.")
+    health: str = Field("/up", pattern=HEALTH, description="How to check instances: `run.health` of the manifest.")
+    health_host: str = Field("", description="`Host` of the checks; empty: each instance's address.")
 
 
 class RouteState(StrEnum):
