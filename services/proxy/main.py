@@ -32,7 +32,8 @@ from shared.http import ServiceClient
 from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.store import RedisError, connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
 DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by files, carries the visitors."
 
