@@ -195,7 +195,7 @@ async def test_an_event_that_is_read_or_settled_twice_makes_no_second_delivery(
     async with monitor.up():
         await mails(sink, 1)
         await monitor.store.settle(SendOutcome(deliveries=deliveries), "0-1")
-        await asyncio.sleep(0.5)
+        await monitor.parts.outbox.step()
         await mails(sink, 1)
     assert await redis.zcard("monitor:deliveries:due") == 0
 
