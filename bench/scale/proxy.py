@@ -87,12 +87,10 @@ class EnvoyStandIn:
         self._statuses = {app: [_status(app, track, port) for track, port in TRACK_PORTS.items()] for app in apps}
         histograms = [{"name": f"cluster.{app}/stable.upstream_rq_time", "buckets": BUCKETS} for app in apps]
         self._clusters = json.dumps({"cluster_statuses": [each for app in apps for each in self._statuses[app]]})
-        self._latencies = json.dumps({"stats": [{"histograms": histograms}]})
+        self._latencies = json.dumps({"stats": [{"name": "server.uptime", "value": 12}, {"histograms": histograms}]})
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         chosen = request.url.params.get("filter", "")
-        if request.url.path == "/server_info":
-            return httpx.Response(200, json={"uptime_current_epoch": "12s"})
         if request.url.path == "/clusters":
             one = self._statuses.get(chosen.strip("^/"))
             return httpx.Response(200, text=json.dumps({"cluster_statuses": one}) if one else self._clusters)

@@ -98,10 +98,8 @@ class Plane:
         await asyncio.sleep(0.001)  # others may ask meanwhile
         if self.envoy_is_away:
             raise httpx.ConnectError("away", request=request)
-        if request.url.path == "/server_info":
-            return httpx.Response(200, json={"uptime_current_epoch": "12s"})
         if request.url.params.get("histogram_buckets"):
-            return httpx.Response(200, json={"stats": []})
+            return httpx.Response(200, json={"stats": [{"name": "server.uptime", "value": 12}]})
         if request.url.path == "/clusters":
             apps = self.control.routes
             names = [f"{app}/{kind}" for app in apps for kind in ("stable", "canary", "split")]
