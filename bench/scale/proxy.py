@@ -120,13 +120,13 @@ class ProxyBench:
         self.reader, self._watch = TrafficReader(self._control, counts), EnvoyWatch(self._control)
         deployer = ServiceClient("deployer", settings, self._registry, httpx.AsyncClient())
         self._tasks, self._pauses = DeployerTasks(self._control, deployer), AutoPause(self._control, _answers)
-        pages = ProxyPages(self._control, counts, self.reader, settings)
+        pages, rollouts = ProxyPages(self._control, counts, self.reader, settings), RolloutService(self._control)
         app = create_app(
             "proxy",
             settings,
             self._registry,
             description="",
-            routers=[traffic_router(self.reader), pages_router(RolloutService(self._control), pages)],
+            routers=[traffic_router(self.reader, rollouts), pages_router(rollouts, pages)],
             collectors=[TrafficCollector(self._control, counts)],
         )
         headers = {"Authorization": f"Bearer {TOKEN}"}

@@ -89,7 +89,11 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(sync, rollouts, reader, pages), traffic_router(reader), pages_router(rollouts, pages)],
+        routers=[
+            router(sync, rollouts, reader, pages),
+            traffic_router(reader, rollouts),
+            pages_router(rollouts, pages),
+        ],
         loops=loops,
         checks={"envoy": watch.check, "keeper": partial(keeper_fault, folder), "redis": store.check},
         warnings={"open files": sync.limit_warning, "inotify": inotify_warning},

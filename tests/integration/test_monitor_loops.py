@@ -384,6 +384,22 @@ async def test_an_alerts_events_say_what_it_is_about(monitor: Monitor, world: Wo
     assert figures["full:notes-r8"] == {"value": 0.5, "threshold": 0.4, "aborts": False}
 
 
+async def test_the_traffic_tells_the_rollout_too(monitor: Monitor, world: World) -> None:
+    world.rollout_in_traffic = True
+    for _ in range(3):
+        await monitor.second()
+    assert "/apps/notes/rollout" not in world.asked
+    assert "/traffic" in world.asked
+
+    world.instances["notes-r9-1"] = "failed"
+    await monitor.second()
+    assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
+
+    world.state = "aborted"
+    await monitor.second()
+    assert monitor.alert("health:notes-r9").state == AlertState.GONE
+
+
 async def test_a_silent_proxy_is_said(monitor: Monitor, world: World) -> None:
     await monitor.second()
     assert monitor.evaluator.proxy_problem is None

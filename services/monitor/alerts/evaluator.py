@@ -17,7 +17,7 @@ from services.monitor.samples.traffic_views import TrafficViews
 from shared.errors import Problem, Unavailable
 from shared.http import ServiceClient
 from shared.models import Environment, RegistryView, Track
-from shared.proxy_models import RolloutState, RolloutView
+from shared.proxy_models import AppTraffic, RolloutState, RolloutView
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +155,19 @@ class Evaluator:
         """Evaluates the apps in `due` with what can be read, those with a canary first. Raises the first error, after
         all were evaluated.
         """
-        problems = await self._read_traffic(due)
+        views, problems = await self._read_traffic(due)
         canaries = sorted(due & with_canary)
-        answers = await asyncio.gather(*map(self._read_rollout, canaries), return_exceptions=True)
-        errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        problems |= {app: answer for app, answer in zip(canaries, answers, strict=True) if isinstance(answer, str)}
+        errors: list[BaseException] = []
+        unknown = []
+        for app in canaries:
+            view = views.get(app)
+            if view is not None and view.rollout is not None:
+                self._rollouts[app] = view.rollout
+            else:  # a proxy of an earlier version, or an app that it no longer knows
+                unknown.append(app)
+        answers = await asyncio.gather(*map(self._read_rollout, unknown), return_exceptions=True)
+        errors += [answer for answer in answers if isinstance(answer, BaseException)]
+        problems |= {app: answer for app, answer in zip(unknown, answers, strict=True) if isinstance(answer, str)}
         for place, app in enumerate([*canaries, *sorted(due - with_canary)]):
             if place and place % AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -180,17 +188,17 @@ class Evaluator:
         self._evaluate_canary(app)
         self._evaluate_production(app)
 
-    async def _read_traffic(self, due: set[str]) -> dict[str, str]:
-        """Reads the traffic of the apps in `due`; returns, by app, why there is none. One app's figures that cannot be
-        read keep no other app from being watched.
+    async def _read_traffic(self, due: set[str]) -> tuple[dict[str, AppTraffic], dict[str, str]]:
+        """Reads the traffic of the apps in `due`; returns it by app, and why there is none. One app's figures that
+        cannot be read keep no other app from being watched.
         """
         try:
             answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
             views = self._views.of(answer, due)
         except Problem as problem:
-            return dict.fromkeys(due, problem.detail)
+            return {}, dict.fromkeys(due, problem.detail)
         except (ValidationError, KeyError):
-            return dict.fromkeys(due, UNREADABLE)
+            return {}, dict.fromkeys(due, UNREADABLE)
         now = self._clock()
         for app in due - views.keys():
             self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
@@ -198,7 +206,7 @@ class Evaluator:
         for app, view in readable.items():
             self._windows.setdefault(app, Window()).add(view, now)
         self._traffic.record(readable.values(), now)
-        return dict.fromkeys(views.keys() - readable.keys(), UNREADABLE)
+        return readable, dict.fromkeys(views.keys() - readable.keys(), UNREADABLE)
 
     async def _read_rollout(self, app: str) -> str | None:
         """Reads the app's rollout; without an answer, keeps the last state and returns the reason, else None."""
