@@ -53,6 +53,7 @@ class Plane:
         self.asked = Counter[str]()  # requests to Envoy's admin interface by path
         self.versions_seen: list[dict[str, str]] = []  # of the files on disk, at each request for Envoy's versions
         self.envoy_is_away = False
+        self.uptime_s = 12
         self.deployer: dict[str, tuple[int, Any]] = {}
         Snapshot(envoy_folder(self.settings)).write(routes)
         self.start()
@@ -99,7 +100,7 @@ class Plane:
         if self.envoy_is_away:
             raise httpx.ConnectError("away", request=request)
         if request.url.params.get("histogram_buckets"):
-            return httpx.Response(200, json={"stats": [{"name": "server.uptime", "value": 12}]})
+            return httpx.Response(200, json={"stats": [{"name": "server.uptime", "value": self.uptime_s}]})
         if request.url.path == "/clusters":
             apps = self.control.routes
             names = [f"{app}/{kind}" for app in apps for kind in ("stable", "canary", "split")]
