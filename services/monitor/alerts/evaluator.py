@@ -57,7 +57,8 @@ class Evaluator:
         self._rollouts: dict[str, RolloutView] = {}
         self._views = TrafficViews()
         self._windows: dict[str, Window] = {}
-        self._evaluated_at: dict[str, datetime] = {}
+        self._evaluated: set[str] = set()
+        self._all_evaluated_at: datetime | None = None
         self._unanswered: dict[str, str] = {}
         self._unevaluated: list[Rule] = []
         self._registry_read_at: datetime | None = None
@@ -69,19 +70,21 @@ class Evaluator:
         return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
-        """Evaluates each app with a canary, and every 2 s each other app. An empty registry ends no alert."""
+        """Evaluates apps with a canary and new ones, and every 2 s all apps. An empty registry ends no alert."""
         await self._alerts.load_if_possible()
         await self._find_instances()
         with_canary = self._with_canary()
         apps = self._inventory.apps() | with_canary
         self._windows = {app: window for app, window in self._windows.items() if app in apps}
         self._rollouts = {app: rollout for app, rollout in self._rollouts.items() if app in apps}
-        self._evaluated_at = {app: at for app, at in self._evaluated_at.items() if app in apps}
+        self._evaluated &= apps
         self._unanswered = {app: why for app, why in self._unanswered.items() if app in apps}
         rules, now = self._alerts.rules(), self._clock()
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
-        not_due = {app for app, at in self._evaluated_at.items() if _just_now(at, now)} - with_canary
-        if due := apps - not_due:
+        due = with_canary | apps - self._evaluated
+        if not _just_now(self._all_evaluated_at, now):
+            due, self._all_evaluated_at = apps, now  # all in one step, since each step reads the traffic of all
+        if due:
             await self._evaluate_all(due, with_canary)
 
     def expect_change(self) -> None:
@@ -180,7 +183,7 @@ class Evaluator:
 
     def _evaluate(self, app: str, problem: str | None) -> None:
         """Evaluates the app's releases. `problem` is why its traffic or rollout could not be read, or None."""
-        self._evaluated_at[app] = self._clock()
+        self._evaluated.add(app)
         if problem:
             self._unanswered[app] = problem
         else:

@@ -59,6 +59,7 @@ class World:
     instances: dict[str, str] = field(default_factory=lambda: {"notes-r9-1": "ready"})
     production: dict[str, str] = field(default_factory=dict)  # instance → its state
     stable_release: str = "notes-r8"
+    without_canary: list[str] = field(default_factory=list)  # further apps
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # instance → what else its stats say
     slow_ms: dict[str, float] = field(default_factory=dict)  # track → latency of each of its requests
     sampled: bool = True
@@ -85,6 +86,7 @@ class World:
             case "/traffic":
                 others = [{"app": app, **other} for app, other in self.others.items() if "tracks" in other]
                 told = {"rollout": self._rollout()} if self.rollout_in_traffic else {}
+                others += [{"app": app, **self._traffic()} for app in self.without_canary]
                 items = [{"app": "notes", **told, **self._traffic()}, *others]
                 return httpx.Response(200, json=self.traffic_answer or {"items": items, "next": None})
             case "/registry":
@@ -107,7 +109,8 @@ class World:
         stable = [self._record(name, state) for name, state in self.production.items()]
         tracks = {"canary": canary, "stable": stable}
         mine = {track: records for track, records in tracks.items() if records}
-        return ({"notes": mine} if mine else {}) | {app: {"canary": canary} for app in self.others}
+        quiet = {app: {"stable": [self._record(f"{app}-r1-1", "ready")]} for app in self.without_canary}
+        return ({"notes": mine} if mine else {}) | {app: {"canary": canary} for app in self.others} | quiet
 
     def _abort(self, body: dict[str, Any]) -> httpx.Response:
         self.aborts.append(body)
