@@ -10,8 +10,9 @@ FEW = 40
 
 class Mask:
     """Replaces each of the texts `hidden` by `***`, also where they overlap. Each has at least 4 characters and no line
-    feed. Up to 40 texts are searched one by one. For more, a regular expression finds the first 4 characters of any of
-    them, and only there the full texts are compared."""
+    feed. Up to 40 texts are searched one after the other. For more, a regular expression finds the first 4 characters
+    of any of them, and only there the full texts are compared.
+    """
 
     def __init__(self, hidden: Iterable[str] = ()) -> None:
         self._hidden: dict[str, list[str]] = {}
@@ -30,13 +31,14 @@ class Mask:
         return "".join([*kept, text[done:]]) if kept else text
 
     def cut(self, text: str) -> int:
-        """Returns the last place at which the unfinished `text` may be cut without cutting through a value that
-        is to be masked, also one of which only the beginning has come."""
+        """Returns the last position at which `text`, which is to be continued, may be cut without cutting through a
+        hidden text, even if only the beginning of that has arrived.
+        """
         last = max(0, len(text) - self.longest)
         return next((end for start, end in self._places(text) if start < last < end), last)
 
     def _places(self, text: str) -> list[tuple[int, int]]:
-        """Returns start and end of each hidden text, in order, with overlapping ones merged."""
+        """Returns start and end of each occurrence of a hidden text, in order, with overlapping ones merged."""
         places: list[tuple[int, int]] = []
         for start, end in sorted(self._one_by_one(text)) if self._few else self._by_beginning(text):
             if places and start < places[-1][1]:
@@ -62,7 +64,9 @@ class Mask:
 
 
 def _any_of(texts: Collection[str]) -> str:
-    """Returns a regular expression for texts of one length. Shared beginnings keep the number of branches small."""
+    """Returns a regular expression that matches any of the texts, which have one length. Shared beginnings keep the
+    number of its branches small.
+    """
     following: dict[str, list[str]] = {}
     for text in texts:
         following.setdefault(text[0], []).append(text[1:])

@@ -36,7 +36,7 @@ class SecretView(View):
 
 
 class Secret(View):
-    """Holds a secret as it is stored; `sealed` is the encrypted value."""
+    """Holds an app's secret as it is stored: encrypted in `sealed`, and with the time at which it was set."""
 
     sealed: str = Field(repr=False)
     set_at: datetime
@@ -59,7 +59,9 @@ class Secrets:
 
 
 def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
-    """Encrypts a new value; `others` are the app's present ones. Raises Invalid, without the value in its message."""
+    """Encrypts a value to be stored under `name`; `others` are the app's present secrets by name. Raises Invalid,
+    without the value in its message, if name, value or the total size is not allowed.
+    """
     if not _NAME.fullmatch(name):
         raise Invalid("name", "is not a name; use letters, digits and _, no digit first, at most 200 characters")
     if _OWN_NAMES.fullmatch(name):
@@ -86,8 +88,9 @@ def opened(stored: Mapping[str, Secret], vault: Vault) -> Secrets:
 
 
 def forms(value: str) -> set[str]:
-    """Returns the texts to mask for a value, each of at least 4 characters: the value (of several lines, each with at
-    least 8 characters), and the whole as base64, URL-encoded, and as in JSON."""
+    """Returns the texts to mask for a secret value, each of at least 4 characters: the value, as base64, URL-encoded
+    and as in JSON; of a value with several lines also each line of at least 8 characters.
+    """
     lines = [line for part in re.split(r"[\r\n]+", value) if (line := part.strip())]
     shortest = SHORTEST if len(lines) == 1 else SHORTEST_LINE
     found = {form for line in lines for form in (line, cleaned(line), " ".join(line.split())) if len(form) >= shortest}
@@ -98,7 +101,9 @@ def forms(value: str) -> set[str]:
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """Yields the data in base64, and the parts of that which also appear when it is encoded within a longer text."""
+    """Yields the data in base64, and those parts of it that also appear if the data stands within a longer text that is
+    encoded.
+    """
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(data).decode()
         for before in range(3):

@@ -88,8 +88,8 @@ class Evaluator:
             await self._evaluate_all(due, with_canary)
 
     def expect_change(self) -> None:
-        """Has the registry read in every step for 2 s, since an event told of an instance, a release or a rollout. The
-        registry may follow its event by a moment.
+        """Makes the next steps read the registry, for 2 s. It is called after an event about an instance, a release or
+        a rollout, since the registry may change a moment later than the event.
         """
         self._change_expected_at = self._clock()
 
@@ -155,21 +155,16 @@ class Evaluator:
         return not _just_now(self._registry_read_at, now) or _just_now(self._change_expected_at, now)
 
     async def _evaluate_all(self, due: set[str], with_canary: set[str]) -> None:
-        """Evaluates the apps in `due` with what can be read, those with a canary first. Raises the first error, after
-        all were evaluated.
+        """Evaluates the rules for the apps in `due` with the data that can be read; apps with a canary first. Raises
+        the first error, after all apps were evaluated.
         """
         views, problems = await self._read_traffic(due)
         canaries = sorted(due & with_canary)
-        errors: list[BaseException] = []
-        unknown = []
-        for app in canaries:
-            view = views.get(app)
-            if view is not None and view.rollout is not None:
-                self._rollouts[app] = view.rollout
-            else:  # a proxy of an earlier version, or an app that it no longer knows
-                unknown.append(app)
+        told = {app: view.rollout for app, view in views.items() if view.rollout is not None}
+        self._rollouts |= {app: told[app] for app in canaries if app in told}
+        unknown = [app for app in canaries if app not in told]  # the proxy is of an earlier version, or has no such app
         answers = await asyncio.gather(*map(self._read_rollout, unknown), return_exceptions=True)
-        errors += [answer for answer in answers if isinstance(answer, BaseException)]
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
         problems |= {app: answer for app, answer in zip(unknown, answers, strict=True) if isinstance(answer, str)}
         for place, app in enumerate([*canaries, *sorted(due - with_canary)]):
             if place and place % AT_ONCE == 0:
@@ -182,7 +177,9 @@ class Evaluator:
             raise errors[0]
 
     def _evaluate(self, app: str, problem: str | None) -> None:
-        """Evaluates the app's releases. `problem` is why its traffic or rollout could not be read, or None."""
+        """Evaluates the rules for the app's canary and production. `problem` is the reason why the app's traffic or
+        rollout could not be read, or None.
+        """
         self._evaluated.add(app)
         if problem:
             self._unanswered[app] = problem
@@ -192,8 +189,8 @@ class Evaluator:
         self._evaluate_production(app)
 
     async def _read_traffic(self, due: set[str]) -> tuple[dict[str, AppTraffic], dict[str, str]]:
-        """Reads the traffic of the apps in `due`; returns it by app, and why there is none. One app's figures that
-        cannot be read keep no other app from being watched.
+        """Reads the traffic of the apps in `due` from the proxy, and records it. Returns app → its traffic, and app →
+        reason for each app whose traffic could not be read.
         """
         try:
             answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
@@ -288,7 +285,9 @@ class Evaluator:
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` is less than 2 s from `now`; a time far ahead is one before the clock was set back."""
+    """Returns True if `at` and `now` differ by less than 2 s. If `at` is far ahead, the clock was set back since, so
+    the result is False.
+    """
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL
 
 

@@ -65,7 +65,7 @@ class Outbox:
 
     async def step(self) -> float | None:
         """Stores results and begins due sends, each after its state `sending` was stored. Returns the seconds until
-        another delivery is due; None if none waits for a time. Raises RedisError.
+        another delivery is due; None if none waits for a time. Raises RedisError if Redis does not answer.
         """
         await self._save_outcomes()
         for delivery in await self._store.get(await self._next()):

@@ -22,7 +22,7 @@ SEND_EVERY_S = 5.0  # at the latest: a new delivery, the end of a send and a due
 
 @dataclass(frozen=True)
 class Notifications:
-    """Holds the parts that notify people."""
+    """Holds the parts that notify people, and the loops that run them."""
 
     recipients: Recipients
     dispatcher: Dispatcher
