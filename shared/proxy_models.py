@@ -108,6 +108,9 @@ class TrafficView(View):
 
 
 class AppTraffic(TrafficView):
-    """An item of `GET /traffic` of the proxy: the traffic of one app."""
+    """An item of `GET /traffic` of the proxy: the traffic of one app, and its rollout as `GET /apps/{app}/rollout` has
+    it.
+    """
 
     app: str
+    rollout: RolloutView | None = Field(None, description="Null: a proxy of an earlier version says nothing of it.")

@@ -149,6 +149,11 @@ class ControlPlane:
             await asyncio.sleep(poll_s)
             poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each of Envoy's files that was written last."""
+        return dict(self._files.versions)
+
     def version(self, app: str) -> str:
         """Returns a hash of the app's whole configuration."""
         versions = " ".join(self._files.versions[name] for name in files_of(app))
