@@ -116,5 +116,14 @@ class AppFacts:
 
 
 def sync_body(hosts_of: Manifest, health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
-    """Returns the request body of the proxy's `sync` for the app: `hosts` and `health` (the health path)."""
-    return {"hosts": [*hosts_of.hosts, f"{app}.{domain}"], "health": health_of.run.health}
+    """Returns the request body of the proxy's `sync` for the app: its host names, and how to check its health."""
+    return {
+        "hosts": [*hosts_of.hosts, f"{app}.{domain}"],
+        "health": health_of.run.health,
+        "health_host": health_host(health_of, app, domain),
+    }
+
+
+def health_host(manifest: Manifest, app: str, domain: str) -> str:
+    """Returns the `Host` of the health checks: what the manifest says, else the app's own first host."""
+    return manifest.run.health_host or f"{app}.{domain}"
