@@ -99,7 +99,7 @@ def test_an_end_is_a_kill_at_the_limit_only_right_after_one(
     deaths.follow(int(since * 1e9))
     for action, at in (("oom", killed), ("die", ended)):
         if at is not None:
-            deaths.note({"id": "c", "Action": action, "timeNano": int(at * 1e9)})
+            deaths.note({"Actor": {"ID": "c"}, "Action": action, "timeNano": int(at * 1e9)})
     assert (deaths.was_oom("c"), deaths.kills("c")) == (was_oom, int(killed is not None))
 
 
@@ -168,8 +168,8 @@ class Finite:
     """A stream that is lost after its events."""
 
     def __init__(self, *actions: str) -> None:
-        of = {"Attributes": {"io.slipway.instance": "notes-r1-1"}}
-        self._events = [{"id": "c", "Actor": of, "Action": action, "timeNano": 5 * 10**9} for action in actions]
+        of = {"ID": "c", "Attributes": {"io.slipway.instance": "notes-r1-1"}}
+        self._events = [{"Actor": of, "Action": action, "timeNano": 5 * 10**9} for action in actions]
         self.is_closed = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
