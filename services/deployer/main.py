@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from services.deployer.api.rest import router
 from services.deployer.config import Settings
+from services.deployer.drivers.docker.capabilities import ROOT_KEEPS
 from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import Driver
 from services.deployer.drivers.process.driver import ProcessDriver
@@ -49,7 +50,8 @@ def _docker_driver(settings: Settings) -> Driver:
     from services.deployer.drivers.docker.driver import DockerDriver
 
     stack, home = Stack(settings.stack_id(), settings.network), settings.home
-    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home))
+    root_keeps = ROOT_KEEPS if settings.capabilities == "few" else ()
+    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home), root_keeps)
 
 
 DRIVERS: dict[str, Callable[[Settings], Driver]] = {

@@ -87,6 +87,8 @@ class InstanceStatus:
     """True if a kill at its memory limit ended it."""
     oom_kills: int = 0
     """Number of kills at the memory limit (also of its children) during its life; 0 while it runs."""
+    capabilities: tuple[str, ...] | None = None
+    """Linux capabilities that it kept, sorted; None if the engine takes none away."""
 
 
 @dataclass(frozen=True)

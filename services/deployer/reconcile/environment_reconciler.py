@@ -20,6 +20,7 @@ from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
+from services.deployer.releases.capability_hint import capability_hint
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
@@ -153,9 +154,10 @@ class EnvironmentReconciler:
             lines = await self._work_context.driver.logs(change.instance, LOG_LINES)
         except DriverError as error:
             lines = [f"no log: {error}"]
+        hint = capability_hint(lines, status.capabilities if status else None)
         return ReleaseFailure(
             instance=change.instance,
-            reason=change.reason,
+            reason=f"{change.reason}; {hint}" if hint else change.reason,
             at=self._context.now(),
             exit_code=status.exit_code if status else None,
             probe=health.detail if health else "",

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from docker.models.containers import Container
 
 from services.deployer.drivers.docker import network
 from services.deployer.drivers.docker import volume as volumes
+from services.deployer.drivers.docker.capabilities import ROOT_KEEPS, starts_as_root
 from services.deployer.drivers.docker.connection import EngineConnection, engine_trouble, unless_conflict
 from services.deployer.drivers.docker.container import (
     INSTANCE,
@@ -51,7 +52,8 @@ ADDRESSES_TRIED = 5
 
 class DockerDriver:
     """`Driver` for artifacts that are images. `environment` names the engine (`DOCKER_HOST` and similar variables),
-    where labels hold all state. `platform_stopped_at` returns the time of the platform's last stop.
+    where labels hold all state. `platform_stopped_at` returns the time of the platform's last stop. `root_keeps` are
+    the capabilities of containers whose image starts as root; others have none.
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class DockerDriver:
         environment: Mapping[str, str],
         host_cgroups: Path,
         platform_stopped_at: Callable[[], datetime | None] = lambda: None,
+        root_keeps: Sequence[str] = ROOT_KEEPS,
     ) -> None:
         self._stack = stack
         self._connection = EngineConnection(environment)
         self._platform_stopped_at = platform_stopped_at
+        self._root_keeps = root_keeps
         self._deaths = Deaths()
         self._usage = ContainerUsage(self._connection, stack, host_cgroups, self._deaths)
         # Held from looking whether there is a container to having started it.
@@ -186,7 +190,9 @@ class DockerDriver:
     def _create(self, spec: InstanceSpec) -> Container:
         address = network.address(self._client(), self._stack)
         try:
-            return self._client().containers.create(**creation(spec, self._stack), **address)
+            image = self._client().images.get(spec.artifact.digest)
+            capabilities = self._root_keeps if starts_as_root(image.attrs) else ()
+            return self._client().containers.create(**creation(spec, self._stack, capabilities), **address)
         except ImageNotFound as error:
             raise DriverError(f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built") from error
 
