@@ -26,6 +26,7 @@ from services.deployer.reconcile.proxy_client import ProxyService
 from services.deployer.reconcile.reconciler import Housekeeping, Reconciler
 from services.deployer.reconcile.release_service import ReleaseService
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
+from services.deployer.reconcile.strays import Strays
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.override_encryption import OverrideEncryption
@@ -109,6 +110,7 @@ def build_app(settings: Settings) -> FastAPI:
     reconciler = Reconciler(
         store, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
     )
+    strays = Strays(driver, store, settings.grace_s)
     ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept, settings.release_records_kept)
 
@@ -118,6 +120,8 @@ def build_app(settings: Settings) -> FastAPI:
 
         def on_instance_end(instance_id: str | None) -> None:
             loop.call_soon_threadsafe(reconciler.instance_ended, instance_id)
+            if instance_id is None:  # the engine may have started what it should not
+                loop.call_soon_threadsafe(strays.loop.wake)
 
         async with redis, http:
             with driver.watching_ends(on_instance_end):
@@ -133,6 +137,7 @@ def build_app(settings: Settings) -> FastAPI:
         routers=[router(release_service, store, driver, registry, ending)],
         loops=[
             reconciler.loop,
+            strays.loop,
             Loop("memory", driver.enforce, every_s=ENFORCE_S),
             Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180),
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),

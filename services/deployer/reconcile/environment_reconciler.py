@@ -117,7 +117,7 @@ class EnvironmentReconciler:
         world = replace(
             stored,
             published=frozenset(entry.id for entry in entries),
-            statuses={each: statuses[each] for each in stored.instances if each in statuses},
+            statuses=_own(stored, statuses),
             start_errors=self._executor.start_errors,
             stopped=frozenset(self._executor.stopped),
             health=self._context.prober.health(),
@@ -223,3 +223,10 @@ class EnvironmentReconciler:
 
     async def _store_release(self, release: Release) -> None:
         await self._work_context.store.commit(self.environment_id, Commit(releases={release.id: release}))
+
+
+def _own(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
+    """Returns the statuses of the recorded instances: nothing else that runs under their ids is taken for them."""
+    found = {each: status for each, status in statuses.items() if each in stored.instances}
+    releases = {each: stored.releases[stored.instances[each].release] for each in found}
+    return {each: status for each, status in found.items() if status.is_of(releases[each].id, releases[each].artifact)}

@@ -104,6 +104,8 @@ def status_of(
         oom_killed=oom_killed,
         oom_kills=0 if running else max(oom_kills, int(had_oom)),
         capabilities=capabilities_of(attributes),
+        release=labels.get(RELEASE, ""),
+        artifact=attributes["Image"],
     )
 
 

@@ -30,6 +30,7 @@ def inspected(**state: Any) -> dict[str, Any]:
     }
     return {
         "State": {**given, **state},
+        "Image": "sha256:17",
         "Config": {"Labels": {"io.slipway.instance": "notes-r1-1"}, "Env": ["PORT=9090"]},
         "NetworkSettings": {"Networks": {"slipway": {"IPAddress": "172.18.0.2"}}},
     }
@@ -43,6 +44,7 @@ def test_a_running_one_has_its_address_and_no_end() -> None:
     status = status_of(inspected(Running=True), "slipway", None, 3, None)
     assert (status.address, status.exit_code, status.oom_kills) == ("172.18.0.2:9090", None, 0)
     assert status.started_at == STARTED_AT
+    assert (status.release, status.artifact) == ("", "sha256:17")
 
 
 @pytest.mark.parametrize(
