@@ -4,6 +4,7 @@ import asyncio
 import copy
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -319,6 +320,26 @@ async def test_an_instance_whose_route_is_refused_is_ended(redis: Redis, has_roo
     assert release is not None and release.state is ReleaseState.FAILED
     assert "host taken.example belongs to app other" in release.reason
     assert world.driver.stopped == ["notes-r1-1"] and await world.driver.running() == []
+
+
+async def test_the_reason_of_a_failure_says_which_capabilities_were_kept(redis: Redis) -> None:
+    world = World(redis)
+    inner = world.driver.statuses
+
+    async def statuses(instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
+        return {each: replace(found, capabilities=("CHOWN",)) for each, found in (await inner(instance_ids)).items()}
+
+    async def logs(instance_id: str, lines: int) -> list[str]:
+        return ["ping: socket: Operation not permitted"]
+
+    world.driver.statuses, world.driver.logs = statuses, logs  # type: ignore[method-assign]
+    run = a_manifest().run.model_copy(update={"command": "exit 3"})
+    await world.release(1, manifest=a_manifest().model_copy(update={"run": run}))
+    assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(float("inf")))
+    release = await world.store.release("notes-r1")
+    assert release is not None
+    assert "it ended with exit code 3; the kernel refused it something" in release.reason
+    assert "keeps only CHOWN" in release.reason
 
 
 async def test_what_runs_under_its_id_and_is_another_release_is_not_taken_for_it(redis: Redis) -> None:
