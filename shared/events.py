@@ -19,7 +19,9 @@ def append(target: Redis, event: Event) -> Any:
 
 
 class EventFollower:
-    """Reads each event at least once, also across restarts, as the only member of the consumer group `group`."""
+    """Reads the stream `events` for the consumer group `group`, each event at least once, also across restarts. A group
+    has one follower at a time.
+    """
 
     def __init__(self, redis: Redis, group: str) -> None:
         self._redis = redis
@@ -29,7 +31,8 @@ class EventFollower:
 
     async def read(self, block_ms: int = 1000, count: int = 100) -> list[tuple[str, Event]]:
         """Returns up to `count` next events with their stream ids; an empty list after `block_ms` milliseconds without
-        one. Events that were read before (also by an earlier process) and not confirmed come first. Raises RedisError.
+        one. Events that were read before (also by an earlier process) and not confirmed come first. Raises RedisError
+        if Redis does not answer.
         """
         taken = await self._take("0", block_ms, count) if self._unconfirmed != set() else []
         entries = taken or await self._take(">", block_ms, count)

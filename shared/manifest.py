@@ -20,7 +20,9 @@ WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide 
 
 
 def parse_size(value: Any) -> Any:
-    """Converts a text to bytes, `64m` → 67108864 (m is MiB). Returns any other value unchanged. Raises ValueError."""
+    """Converts a text to bytes, `64m` → 67108864 (m is MiB). Returns any other value unchanged. Raises ValueError for a
+    text that is no size.
+    """
     if isinstance(value, str):
         match = _SIZE.match(value.strip())
         if not match:
@@ -39,12 +41,18 @@ Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | s
 
 
 class Gates(Strict):
-    """Thresholds; null switches a gate off. `coverage` and `changed_coverage` are lower bounds, all others upper."""
+    """Thresholds that a commit must keep; null switches a gate off. `coverage` and `changed_coverage` are lower bounds,
+    all others upper bounds.
+    """
 
     test_failures: int | None = Field(None, ge=0, description="Number of failed tests in the JUnit reports.")
     coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="Percent of covered lines.")
     changed_coverage: float | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="Percent of the lines changed since the last passed build."
+        None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Percent of covered lines among those changed since the last passed build.",
     )
     findings: int | None = Field(None, ge=0, description="Number of findings in all SARIF reports.")
     new_findings: int | None = Field(None, ge=0, description="Findings that the last passed build did not have.")
@@ -54,7 +62,9 @@ class Gates(Strict):
 
 
 class Flaky(Strict):
-    """Rules for running failed tests again. Null: the app's setting applies, or else the platform's (1 and 5)."""
+    """Rules for running failed tests again. Null in a field: the app's setting applies, or else the platform's
+    (`reruns` 1, `at_most` 5).
+    """
 
     reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")
     at_most: int | None = Field(

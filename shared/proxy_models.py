@@ -79,7 +79,7 @@ class LatencyHistogram(View):
 
     @property
     def total(self) -> int:
-        """The number of requests."""
+        """Returns the number of requests in the histogram."""
         return self.counts[-1] if self.counts else 0
 
 

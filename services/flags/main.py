@@ -1,4 +1,4 @@
-"""Composition root of the flags service."""
+"""Builds the flags service from its parts and runs it (composition root)."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""Composition root of the proxy service."""
+"""Builds the proxy service from its parts and runs it (composition root)."""
 
 import asyncio
 import contextlib

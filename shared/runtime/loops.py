@@ -51,7 +51,7 @@ class Loop:
         return f"no step of {self.name} has ended well for {silent_s:.0f} s: {self.error or 'still running'}"
 
     async def run(self) -> None:
-        """Runs steps until this task is cancelled."""
+        """Runs the loop's steps until this task is cancelled."""
         failures = 0
         while True:
             self._woken.clear()
@@ -71,7 +71,7 @@ class Loop:
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks until all are done: redis-py on Python 3.11 can swallow a single cancellation."""
+    """Cancels the tasks every 0.5 s until all have ended: redis-py on Python 3.11 can swallow a single cancellation."""
     pending = set(tasks)
     while pending:
         for task in pending:

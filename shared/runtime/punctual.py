@@ -1,4 +1,6 @@
-"""Waits in the time of the event loop, so that a process that is late does not blame those that it waits for."""
+"""Measures time-outs without the time in which this process was late, so that its delay is not blamed on the process
+that should answer.
+"""
 
 import asyncio
 import time

@@ -54,8 +54,8 @@ class Health(View):
 
 class Readiness(View):
     ready: bool
-    problems: dict[str, str] = Field(default={}, description="What is not well → why.")
-    warnings: dict[str, str] = Field(default={}, description="What works, but is close to a limit → what to do.")
+    problems: dict[str, str] = Field(default={}, description="Failed loop or dependency → why.")
+    warnings: dict[str, str] = Field(default={}, description="Dependency that is close to a limit → what to do.")
 
 
 def create_app(

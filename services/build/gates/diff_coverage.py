@@ -1,6 +1,6 @@
 """Measures the coverage of the lines that a commit changes. Blocks while git compares."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from services.build.gates.baseline import Baseline, changed_coverage, changed_lines
 from services.build.git.repository import GitFailed, Repositories
@@ -16,9 +16,12 @@ def coverage_since(
     commit: str,
     baseline: Baseline | None,
     hits: Mapping[str, Mapping[int, int]],
+    strangers: Collection[str],
 ) -> Measure:
-    """Returns the coverage of the lines changed since the baseline. `hits` is file → line → number of runs. No figure
-    if git cannot compare, or if `hits` names a file above 10 MiB; other such files are ignored. Raises BadTree."""
+    """Returns the coverage of the lines changed since the baseline. `hits` is file → line → number of runs, `strangers`
+    the names in the report that are no file of the commit. No figure if git cannot compare, or if `hits` names a file
+    above 10 MiB; other such files are ignored. Raises BadTree.
+    """
     base = baseline.commit if baseline is not None else None
     against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
     large = repositories.larger_than(LARGEST_COMPARED_BYTES, app, base, commit)
@@ -31,4 +34,4 @@ def coverage_since(
     except GitFailed as error:
         remedy = "leave out of the commit what is made by a build"
         return Measure(None, f"what changed {against} cannot be compared: {error}; {remedy}")
-    return changed_coverage(hits, changed_lines(diff), against)
+    return changed_coverage(hits, changed_lines(diff), against, strangers)

@@ -34,7 +34,9 @@ class SecretOverride(BaseModel):
 
 
 class Locked(BaseModel):
-    """An encrypted value of a variable or secret. `set_at` is the time of a secret's last change; None: a variable."""
+    """An encrypted value of a variable or secret. `set_at` is the time of a secret's last change, and None for a
+    variable.
+    """
 
     sealed: str = Field(repr=False)
     set_at: datetime | None = None

@@ -85,8 +85,8 @@ class Evaluator:
             await self._evaluate_all(due, with_canary)
 
     def expect_change(self) -> None:
-        """Has the registry read in every step for 2 s, since an event told of an instance, a release or a rollout. The
-        registry may follow its event by a moment.
+        """Makes the next steps read the registry, for 2 s. It is called after an event about an instance, a release or
+        a rollout, since the registry may change a moment later than the event.
         """
         self._change_expected_at = self._clock()
 
@@ -152,8 +152,8 @@ class Evaluator:
         return not _just_now(self._registry_read_at, now) or _just_now(self._change_expected_at, now)
 
     async def _evaluate_all(self, due: set[str], with_canary: set[str]) -> None:
-        """Evaluates the apps in `due` with what can be read, those with a canary first. Raises the first error, after
-        all were evaluated.
+        """Evaluates the rules for the apps in `due` with the data that can be read; apps with a canary first. Raises
+        the first error, after all apps were evaluated.
         """
         problems = await self._read_traffic(due)
         canaries = sorted(due & with_canary)
@@ -171,7 +171,9 @@ class Evaluator:
             raise errors[0]
 
     def _evaluate(self, app: str, problem: str | None) -> None:
-        """Evaluates the app's releases. `problem` is why its traffic or rollout could not be read, or None."""
+        """Evaluates the rules for the app's canary and production. `problem` is the reason why the app's traffic or
+        rollout could not be read, or None.
+        """
         self._evaluated_at[app] = self._clock()
         if problem:
             self._unanswered[app] = problem
@@ -181,8 +183,8 @@ class Evaluator:
         self._evaluate_production(app)
 
     async def _read_traffic(self, due: set[str]) -> dict[str, str]:
-        """Reads the traffic of the apps in `due`; returns, by app, why there is none. One app's figures that cannot be
-        read keep no other app from being watched.
+        """Reads the traffic of the apps in `due` from the proxy. Returns app → reason for each app whose traffic could
+        not be read; the others' traffic is recorded all the same.
         """
         try:
             answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
@@ -277,7 +279,9 @@ class Evaluator:
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` is less than 2 s from `now`; a time far ahead is one before the clock was set back."""
+    """Returns True if `at` and `now` differ by less than 2 s. If `at` is far ahead, the clock was set back since, so
+    the result is False.
+    """
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from services.monitor.dispatch.alert_group import AlertGroup, bulletin_message, due, flushed, group_name, regrouped
+from services.monitor.dispatch.alert_group import AlertGroup, due, flushed, group_name, regrouped, update_message
 from services.monitor.dispatch.delivery import MessageDelivery, new_delivery, silenced
 from services.monitor.dispatch.outbox_store import OutboxStore, SendOutcome
 from services.monitor.notify.event_message import Links, Notification, notification_of, plain_notification
@@ -98,19 +98,19 @@ class Dispatcher:
         muted = {
             rule: silence for rule in rules if (silence := muting(silences, group.app, group.environment, rule, now))
         }
-        after, bulletins = flushed(group, muted.keys(), now)
+        after, updates = flushed(group, muted.keys(), now)
         outcome = SendOutcome(groups={group.name: after})
         commit = commit_of(contexts, group.app, group.environment, group.release)
         manifest = addresses_of(contexts, group.app, group.environment)
-        for bulletin in bulletins:
+        for update in updates:
             notification = Notification(
-                event=bulletin.event,
+                event=update.event,
                 app=group.app,
                 environment=group.environment,
-                message=bulletin_message(group, bulletin, commit, f"{self._links.monitor}/alerts"),
+                message=update_message(group, update, commit, f"{self._links.monitor}/alerts"),
             )
-            silence = muted[bulletin.firing[0].rule] if bulletin.muted else None
-            outcome.deliveries += await self._deliveries(bulletin.id, notification, manifest, silence)
+            silence = muted[update.firing[0].rule] if update.muted else None
+            outcome.deliveries += await self._deliveries(update.id, notification, manifest, silence)
         await self._settle(outcome, None)
 
     async def _deliveries(

@@ -64,7 +64,9 @@ class Outbox:
             log.warning("of %d deliveries the outcome is not stored: %s", len(self._unsaved), lost)
 
     async def step(self) -> None:
-        """Stores results and begins due sends, each after its state `sending` was stored. Raises RedisError."""
+        """Stores results and begins due sends, each after its state `sending` was stored. Raises RedisError if Redis
+        does not answer.
+        """
         await self._save_outcomes()
         for delivery in await self._store.get(await self._next()):
             if delivery.ended:

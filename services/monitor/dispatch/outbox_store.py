@@ -44,11 +44,10 @@ class DueDeliveries(NamedTuple):
 
 
 class OutboxStore:
-    """Uses the hash `monitor:deliveries` (by id), the sorted sets `…:order` (ids by creation time) and `…:due` (`<id>
-    <server>` by due time in ms), and the hashes `monitor:alert-groups` and `monitor:known` (release contexts).
-
-    It has one writer. Every method raises `redis.RedisError` when Redis is out of reach; writes are atomic and
-    idempotent.
+    """Stores deliveries, alert groups and release contexts. Keys: the hash `monitor:deliveries` (by id), the sorted
+    sets `monitor:deliveries:order` (ids by creation time) and `monitor:deliveries:due` (`<id> <server>` by due time in
+    ms), and the hashes `monitor:alert-groups` and `monitor:known` (release contexts). There is one writer. Every method
+    raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -22,7 +22,7 @@ SEND_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Notifications:
-    """Holds the parts that notify people."""
+    """Holds the parts that notify people, and the loops that run them."""
 
     recipients: Recipients
     dispatcher: Dispatcher

@@ -62,8 +62,8 @@ def traffic_router(reader: TrafficReader) -> APIRouter:
 
     @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps", response_model=Page[AppTraffic])
     async def all_traffic(request: Request) -> Any:
-        """Returns what `GET /apps/{app}/traffic` returns, for every app, by one reading of Envoy. 503: Envoy does not
-        answer.
+        """Returns, for every app, what `GET /apps/{app}/traffic` returns, by one reading of Envoy's counters. 503:
+        Envoy does not answer.
         """
         return await while_connected(request, answer())
 
@@ -112,12 +112,14 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
-        """Sets the share or switches the split, at once. Visitors keep their track as far as the new share allows."""
+        """Sets the canary's share, or switches the split on or off, at once. Visitors stay with production or canary as
+        far as the new share allows.
+        """
         return await rollouts.set(app, body.enabled, body.weight)
 
     @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
     async def abort(app: App, body: Annotated[RolloutAction, ABORT]) -> RolloutView:
-        """Takes the canary out of every route, for good, and answers when Envoy has accepted it. Needs neither Redis
+        """Takes the canary out of every route, for good, and answers when Envoy has accepted that. Needs neither Redis
         nor the deployer, which retires the release as soon as it can. May be repeated; the first call's `evidence` is
         kept.
         """
@@ -142,8 +144,9 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         response_model=TrafficView,
     )
     async def traffic(request: Request, app: App) -> Any:
-        """Returns the counts of requests by the track that answered. They only grow within one `epoch`, which changes
-        when Envoy or the proxy service restarts, or a track has another release. 503: Envoy does not answer.
+        """Returns the app's counts of requests, for production (`stable`) and `canary`. They only grow within one
+        `epoch`, which changes when Envoy or the proxy service restarts, or one of the two has another release. 503:
+        Envoy does not answer.
         """
         return await while_connected(request, reader.view(app))
 

@@ -130,9 +130,12 @@ class ControlPlane:
         """
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S
+        accepted: dict[str, str] = {}
         while True:
             try:
-                missing = self._unaccepted(files_of(app), await self.admin.versions(app))
+                if self._unaccepted(files_of(app), accepted):  # Envoy looks through the versions of all apps for these
+                    accepted = await self.admin.versions(app)
+                missing = self._unaccepted(files_of(app), accepted)
                 if not missing:
                     clusters = await self.admin.clusters(app)
                     missing = self._unrouted(app, clusters, healthy)

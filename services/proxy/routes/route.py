@@ -23,7 +23,7 @@ class EndpointState(StrEnum):
 
 
 class Endpoint(View):
-    """An instance in Envoy's configuration."""
+    """An app's instance in Envoy's configuration."""
 
     id: str
     release: str
@@ -39,7 +39,7 @@ Endpoints = dict[str, Endpoint]
 
 
 class Retirement(View):
-    """A request to retire a release, not yet confirmed by the deployer."""
+    """A request to retire a release that the deployer has not confirmed yet."""
 
     release: str
     body: RetireRequest
@@ -72,13 +72,13 @@ class Route(View):
 
     @property
     def active_rollout(self) -> Rollout | None:
-        """The rollout if it is progressing or paused, else None."""
+        """Returns the rollout if it is progressing or paused, else None."""
         return self.rollout if self.rollout is not None and self.rollout.active else None
 
     @property
     def is_busy(self) -> bool:
-        """False if no loop has anything to do for the route: Envoy has its clusters, nothing drains, no rollout is
-        active, and the deployer has retired what it was to retire.
+        """Returns False if no loop has anything to do for the route: Envoy has its clusters, no endpoint drains, no
+        rollout is active, and the deployer has retired the releases that it was asked to retire.
         """
         return not self.clusters or bool(self.active_rollout or self.retirements or self.draining())
 
@@ -93,7 +93,9 @@ class Route(View):
         return self.weight if self.active_rollout and self.enabled and both else 0
 
     def release_of(self, track: Track) -> str | None:
-        """Returns the release that the track's figures belong to: the active rollout's, else the newest endpoint's."""
+        """Returns the release that the track's traffic is counted for: on the canary track that of an active rollout,
+        else the newest endpoint's; None without one.
+        """
         if track is Track.CANARY and self.active_rollout:
             return self.active_rollout.release
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
@@ -105,13 +107,15 @@ class Route(View):
         return next((endpoint.commit for endpoint in canary if endpoint.release == release), None)
 
     def health_of(self, track: Track) -> str:
-        """Returns the health path by which Envoy checks the track: that of the track's newest ready release."""
+        """Returns the health path by which Envoy checks the track's endpoints: that of the track's newest ready
+        release, else that of the route.
+        """
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return (newest.health if newest else None) or self.health
 
 
 def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """Returns an endpoint of the newest release (highest number), or None."""
+    """Returns an endpoint of the newest release (highest number), or None if there are no endpoints."""
     return max(endpoints, key=lambda endpoint: (release_number(endpoint.release), endpoint.id), default=None)
 
 
@@ -151,7 +155,9 @@ def _endpoint_state(state: InstanceState, known: Endpoint | None) -> EndpointSta
 
 
 def drain_aborted(endpoints: Endpoints, aborted: Set[str], known: Endpoints, now: datetime) -> Endpoints:
-    """Sets endpoints of aborted releases to draining. Drops those that are not in `known`: they had left the route."""
+    """Returns the endpoints with those of aborted releases set to draining. Leaves out an aborted release's endpoint
+    that is not in `known`: it had left the route already.
+    """
     result: Endpoints = {}
     for key, endpoint in endpoints.items():
         if endpoint.release in aborted:

@@ -46,7 +46,7 @@ class NoRegistry(Registry):
 
 @dataclass
 class World:
-    """What deployer and proxy answer. `down` names the services, or paths, that do not."""
+    """Answers in place of deployer and proxy. `down` names the services, or paths, that do not answer."""
 
     time: datetime = START
     down: set[str] = field(default_factory=set)

@@ -25,7 +25,9 @@ _INSTALL_SCRIPTS = {"preinstall", "install", "postinstall", "prepare"}
 
 
 def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
-    """Returns the public image for the first command that calls Python or Node, else by the names of `files`."""
+    """Returns the public image (Node or Python) in which the commands run: that of the first command that calls either
+    program, else by the names of `files`.
+    """
     for command in commands:
         if _NODE_PROGRAMS.match(command):
             return NODE
@@ -36,8 +38,10 @@ def base_image(files: Mapping[str, bytes], commands: Sequence[str]) -> str:
 
 
 def dockerfile(app: str, files: Mapping[str, bytes], command: str | None, volumes: Sequence[str] = ()) -> str:
-    """Returns the text of a Dockerfile. It caches packages in BuildKit under the name `app`, and makes the folders
-    `volumes` with the app's user as owner. Raises Unsealed without a `command`, and if package.json is not JSON."""
+    """Returns the text of a Dockerfile for a repository with these root files, which runs `command`. It caches packages
+    in BuildKit under the name `app`, and makes the folders `volumes` with the app's user as owner. Raises Unsealed
+    without a `command`, and if package.json is not JSON.
+    """
     if not command:
         raise Unsealed("has neither a Dockerfile nor `run: {command: …}` in slipway.yml; one of them is needed")
     image = base_image(files, [command])

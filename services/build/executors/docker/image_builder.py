@@ -39,13 +39,17 @@ def image_tag(workspace: Workspace, stack: str) -> str:
 
 
 def root_files(folder: Path) -> dict[str, bytes]:
-    """Returns name → content of the files in `folder` that tell how the app is built and run, except links."""
+    """Returns name → content of those files directly in `folder` that say how the app is built and run, such as
+    package.json; links are left out.
+    """
     plain = [folder / name for name in READ if (folder / name).is_file() and not (folder / name).is_symlink()]
     return {path.name: path.read_bytes() for path in plain}
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
-    """Returns OCI's labels and the platform's own. None holds the present time, so equal commits give equal images."""
+    """Returns the labels of a commit's image: OCI's standard ones and the platform's own. None depends on the present
+    time, so equal commits give equal images.
+    """
     return {
         "org.opencontainers.image.created": delivery.committed_at.isoformat().replace("+00:00", "Z"),
         "org.opencontainers.image.revision": workspace.commit,
@@ -58,8 +62,9 @@ def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dic
 
 
 class ImageBuilder:
-    """Builds the images of one stack. `environment` is the result of `client_environment`; `pull` is the rule by which
-    base images are pulled again that the engine has. Those that it lacks are always pulled, by the build itself.
+    """Builds the images of one stack by `docker buildx build`. `environment` is the result of
+    `client_environment`; `pull` is the rule by which base images are pulled again that the engine has. Those that it
+    lacks are always pulled, by the build itself.
     """
 
     def __init__(self, environment: Mapping[str, str], stack: str, pull: PullRule = "missing") -> None:
@@ -68,7 +73,9 @@ class ImageBuilder:
         self._pulls = PullSchedule(pull)
 
     async def build(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> None:
-        """Builds and tags the image. Ends the docker client if stopped or cancelled. Raises Unsealed and Stopped."""
+        """Builds the commit's image and tags it. When stopped or cancelled, ends the docker client. Raises Unsealed if
+        the commit cannot become an image, and Stopped.
+        """
         command, text = await asyncio.to_thread(self._command, workspace, delivery, output)
         await self._pull(base_images(text), workspace, output, stop)
         epoch = str(int(delivery.committed_at.timestamp()))

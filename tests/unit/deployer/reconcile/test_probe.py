@@ -1,4 +1,4 @@
-"""What one probe does to an app and to the machine's ports."""
+"""A probe leaves no port occupied, and finds an app that serves one connection at a time."""
 
 import http.server
 import threading

@@ -1,4 +1,4 @@
-"""What every service has from `create_app`."""
+"""Every app made by `create_app` has health, readiness, errors, token check, metrics and pages."""
 
 import asyncio
 import socket
