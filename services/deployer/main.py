@@ -40,7 +40,8 @@ from shared.models import Environment
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
 DESCRIPTION = "Environments, releases and instances: start first, confirm the route, drain, stop; roll back by itself."
 ENFORCE_S = 0.5

@@ -208,7 +208,8 @@ class WorkExecutor:
             waits_for = f"waits for the proxy: {problem}"
         except ProxyRefused as problem:
             refused = waits_for = f"the proxy refuses the route: {problem}"
-            if body is not None and len(body["hosts"]) == 1:  # its own host: an app that has a route has that
+            # Of an app that has a route, the proxy never refuses the app's own host.
+            if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
                 routes = {}
         except RedisError as error:
             waits_for = f"waits for Redis: {type(error).__name__}"

@@ -116,7 +116,16 @@ class AppFacts:
 
 
 def sync_body(hosts: Sequence[str], health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
-    """Returns the request body of the proxy's `sync` for the app: `hosts`, which the app claims besides its own, and
-    `health` (the health path).
+    """Returns the request body of the proxy's `sync` for the app: its host names (`hosts` and its own), and how to
+    check its health.
     """
-    return {"hosts": [*hosts, f"{app}.{domain}"], "health": health_of.run.health}
+    return {
+        "hosts": [*hosts, f"{app}.{domain}"],
+        "health": health_of.run.health,
+        "health_host": health_host(health_of, app, domain),
+    }
+
+
+def health_host(manifest: Manifest, app: str, domain: str) -> str:
+    """Returns the `Host` of the health checks: what the manifest says, else the app's own first host."""
+    return manifest.run.health_host or f"{app}.{domain}"

@@ -164,6 +164,15 @@ async def test_an_app_that_is_refused_its_own_host_has_no_route(
     assert (executor.refused, executor.routes) == ("the proxy refuses the route: there is no room", routes)
 
 
+async def test_of_a_call_that_the_proxy_does_not_understand_nothing_is_concluded(
+    executor: WorkExecutor, proxy: SlowProxy
+) -> None:
+    """As while services are upgraded one after the other."""
+    proxy.answer = fails_with(ProxyRefused("unknown field", is_conflict=False))
+    await synced(executor, proxy)
+    assert (executor.refused, executor.routes) == ("the proxy refuses the route: unknown field", None)
+
+
 async def test_a_refusal_counts_until_the_registry_changes(executor: WorkExecutor, proxy: SlowProxy) -> None:
     proxy.answer = fails_with(ProxyRefused("host a.example belongs to app b"))
     await synced(executor, proxy)
