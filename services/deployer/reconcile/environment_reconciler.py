@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.deployer.drivers.driver import DriverError, InstanceStatus
+from services.deployer.failures.failure_evidence import failure_of, masked
 from services.deployer.plan.action import Change, CreditClock, MoveInstance, MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply
 from services.deployer.plan.observe import ObservationLimits, World
@@ -18,16 +19,15 @@ from services.deployer.plan.plan_work import is_at_rest, plan_work
 from services.deployer.plan.ready_deadline import credit_after_restart, keep_clock
 from services.deployer.plan.registry_diff import to_delete, to_put
 from services.deployer.reconcile.cpu_pressure import cpu_waited_s
-from services.deployer.reconcile.failure_evidence import failure_of, masked
 from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
-from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment import EnvironmentId, health_host
 from services.deployer.releases.environment_mask import environment_mask
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
-from shared.manifest import size
+from shared.manifest import health_check, size
 from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseState
 from shared.registry import Registry
 from shared.store import RedisError
@@ -136,7 +136,7 @@ class EnvironmentReconciler:
         world = replace(
             stored,
             published=frozenset(entry.id for entry in entries),
-            statuses={each: statuses[each] for each in stored.instances if each in statuses},
+            statuses=_own(stored, statuses),
             start_errors=self._executor.start_errors,
             stopped=frozenset(self._executor.stopped),
             health=self._context.prober.health(),
@@ -226,8 +226,11 @@ class EnvironmentReconciler:
         targets = {}
         for instance in world.instances.values():
             if instance.state in RUNNING and instance.address:
-                path = world.releases[instance.release].manifest.run.health
-                targets[instance.id] = ProbeTarget(instance.address, path, instance.state is InstanceState.STARTING)
+                manifest = world.releases[instance.release].manifest
+                host = health_host(manifest, self.environment_id.app, self._work_context.domain)
+                is_new = instance.state is InstanceState.STARTING
+                check = health_check(manifest.run.health)
+                targets[instance.id] = ProbeTarget(instance.address, check, host, is_new)
         self._context.prober.follow(self.environment_id, targets)
 
     async def _rollout_answered(self, release_id: str, refusal: str) -> None:
@@ -262,3 +265,10 @@ class EnvironmentReconciler:
 
     async def _store_release(self, release: Release) -> None:
         await self._work_context.store.commit(self.environment_id, Commit(releases={release.id: release}))
+
+
+def _own(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
+    """Returns the statuses of the recorded instances: nothing else that runs under their ids is taken for them."""
+    found = {each: status for each, status in statuses.items() if each in stored.instances}
+    releases = {each: stored.releases[stored.instances[each].release] for each in found}
+    return {each: status for each, status in found.items() if status.is_of(releases[each].id, releases[each].artifact)}

@@ -20,6 +20,7 @@ from services.proxy.routes.route import Retirement, Route, drain_aborted
 from services.proxy.routes.route_store import RouteStore
 from services.proxy.routes.route_table import RouteTable
 from shared.errors import NotFound, Timeout, Unavailable
+from shared.manifest import health_check
 from shared.models import Event, Track
 from shared.proxy_models import RolloutState, TrafficView
 
@@ -153,6 +154,11 @@ class ControlPlane:
             await asyncio.sleep(poll_s)
             poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each of Envoy's files that was written last."""
+        return dict(self._files.versions)
+
     def version(self, app: str) -> str:
         """Returns a hash of the app's whole configuration."""
         versions = " ".join(self._files.versions[name] for name in files_of(app))
@@ -218,9 +224,9 @@ class ControlPlane:
     def _unhealthy(self, app: str, clusters: Clusters) -> list[str]:
         route, missing = self.route(app), []
         for track in Track:
-            routable = clusters.healthy(cluster_name(app, track))
+            routable, check = clusters.healthy(cluster_name(app, track)), health_check(route.health_of(track))
             missing += [
-                f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {route.health_of(track)}"
+                f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {check}"
                 for endpoint in route.ready(track)
                 if endpoint.address not in routable
             ]

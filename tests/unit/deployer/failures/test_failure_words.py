@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.deployer.releases.failure_words import failure_reason, output_excerpt
+from services.deployer.failures.failure_words import failure_reason, output_excerpt
 from shared.manifest import Run
 
 ADDRESS = "127.0.0.1:21250"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from shared.manifest import Run
 
 FIRST_LINES, LAST_LINES = 5, 15
+NOTHING = re.compile(r"(?!)")
 _OWN_AGENTS = re.compile(r"\bEnvoy/HC\b|[\"'\s]slipway[\"'\s]*$")
 
 
@@ -50,9 +51,9 @@ def _command(run: Run) -> str:
 
 def output_excerpt(lines: Sequence[str], health: str) -> list[str]:
     """Returns the first 5 and the last 15 lines of an instance's output, without those about the platform's own probes
-    of the path `health`. A line in between says how many are left out.
+    of the path `health` (empty: they ask for none). A line in between says how many are left out.
     """
-    asked = re.compile(rf"\bGET {re.escape(health)}(\?\S*)?( HTTP/\d|[\"'\s]+\d{{3}}\b)")
+    asked = NOTHING if not health else re.compile(rf"\bGET {re.escape(health)}(\?\S*)?( HTTP/\d|[\"'\s]+\d{{3}}\b)")
     own = [line for line in lines if not asked.search(line) and not _OWN_AGENTS.search(line)]
     left_out = len(own) - FIRST_LINES - LAST_LINES
     if left_out <= 0:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from services.deployer.drivers.driver import Driver, DriverError
+from services.deployer.failures.failure_words import failure_reason, output_excerpt
 from services.deployer.plan.action import Change, MoveInstance, MoveRelease, StopClock, Wait
 from services.deployer.plan.observe import World
-from services.deployer.releases.failure_words import failure_reason, output_excerpt
+from services.deployer.releases.capability_hint import capability_hint
+from shared.manifest import health_check
 from shared.models import ReleaseFailure
 from shared.security.mask import Mask
 
@@ -38,11 +40,13 @@ async def failure_of(change: MoveInstance, world: World, driver: Driver, mask: M
     if status is not None and status.running:
         with contextlib.suppress(DriverError, TimeoutError):
             listening = await asyncio.wait_for(driver.listening(instance.id), LOOK_S)
+    reason = failure_reason(change.reason, instance.address, run, listening)
+    hint = capability_hint(lines, status.capabilities if status else None)
     return ReleaseFailure(
         instance=instance.id,
-        reason=mask(failure_reason(change.reason, instance.address, run, listening)),
+        reason=mask(f"{reason}; {hint}" if hint else reason),
         at=now,
         exit_code=status.exit_code if status else None,
         probe=mask(health.detail) if health else "",
-        log=[mask(line) for line in output_excerpt(lines, run.health)],
+        log=[mask(line) for line in output_excerpt(lines, health_check(run.health).path)],
     )
