@@ -56,7 +56,8 @@ async def test_a_newer_release_takes_the_place_of_one_that_has_no_visitors(
 ) -> None:
     await deployer.deployed(outside.build(1))
     await deployer.release(outside.build(2, command="503"))
-    await reason(deployer, "notes-r2", "waits for notes-r2-1 to be ready: GET /up answered 503")
+    said = "waits for notes-r2-1 to be ready: GET /up with Host notes.localhost answered 503"
+    await reason(deployer, "notes-r2", said)
     await deployer.deployed(outside.build(3))
     older = await deployer.call("GET", "/releases/notes-r2")
     why = "superseded by notes-r3 before any of its instances was routable"
