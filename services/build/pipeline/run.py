@@ -24,6 +24,7 @@ from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.deadline import OverTime, within
 from services.build.pipeline.deploy_stage import ArtifactLost, DeployStage
 from services.build.pipeline.pipeline import Pipeline
+from services.build.pipeline.silence import broken_silence, doing
 from services.build.reports.metric import Offender
 from services.build.secrets.secret import Secrets, opened
 from services.build.system.command import uncancelled
@@ -54,7 +55,8 @@ async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
         build_log.hide(secrets.mask)
         run = _Run(context, recorder, build_log, secrets)
         try:
-            await run.carry_out()
+            async with broken_silence(build_log, lambda: doing(recorder.build)):
+                await run.carry_out()
         except Stopped:
             await run.stopped()
         except OverTime as error:
