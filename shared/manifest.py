@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from shared.manifest_step import Reports, Service, Stage, Step, Strict, repeated
 
@@ -67,6 +68,8 @@ class Flaky(Strict):
 
 class Run(Strict):
     command: str | None = Field(None, description="Command that starts the app: `sh -c` runs it with $PORT set.")
+    command_from: SkipJsonSchema[str | None] = None
+    """Files that `command` was inferred from, in words; None if the manifest writes it. Only Slipway sets it."""
     port: int = Field(8000, ge=1, le=65535, description="Port of the app in a container; a process gets its own $PORT.")
     health: str = Field("/up", pattern=r"^/[^\s]*$", description="Path that answers 200 once the app can serve.")
 

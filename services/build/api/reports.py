@@ -117,7 +117,7 @@ def ran(build: Build) -> str:
 def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
     """Returns a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound, BadTree,
     GitFailed."""
-    tracked = next((each for each in repositories.tracked(build.app, build.commit) if each.path == file), None)
+    tracked = next((each for each in repositories.tracked(build.app, build.tree) if each.path == file), None)
     if tracked is None:
         raise NotFound(f"the commit {build.commit[:10]} has no file {file[:200]}")
     if not tracked.mode.startswith("100") or tracked.size > LARGEST_BYTES:

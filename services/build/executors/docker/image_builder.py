@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from services.build.executors.docker.dockerfile import NAME, READ, dockerfile
+from services.build.executors.docker.dockerfile import NAME, dockerfile
 from services.build.executors.executor import SealRequest, Unsealed, Workspace
 from services.build.system.command import kill, piped, start, wait_for_exit
 from services.build.system.pipe import Output
@@ -34,12 +34,6 @@ def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def image_tag(workspace: Workspace, stack: str) -> str:
     """Returns the tag of a commit's image. It holds the stack's name, because two stacks may share an engine."""
     return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
-
-
-def root_files(folder: Path) -> dict[str, bytes]:
-    """Returns name → content of the files in `folder` that tell how the app is built and run, except links."""
-    plain = [folder / name for name in READ if (folder / name).is_file() and not (folder / name).is_symlink()]
-    return {path.name: path.read_bytes() for path in plain}
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
@@ -85,13 +79,12 @@ class ImageBuilder:
         # has: under a name that was never there before it reads every file.
         source = workspace.scratch / uuid.uuid4().hex
         delivery.source.rename(source)
-        files = root_files(source)
         path = source / NAME
-        if NAME not in files:
-            text = dockerfile(workspace.app, files, delivery.command, delivery.volumes)
+        if not path.is_file() or path.is_symlink():
+            text = dockerfile(workspace.app, delivery.stages, delivery.command, delivery.volumes)
             path = workspace.scratch / NAME
             path.write_text(text)
-            output(f"no {NAME}: this one follows from {', '.join(files) or 'run.command'}\n{text}".encode())
+            output(f"no {NAME}: this one follows from what was inferred\n{text}".encode())
         _settle(source, delivery.committed_at)
         labels = image_labels(workspace, delivery, self._stack)
         named = [part for key, value in sorted(labels.items()) for part in ("--label", f"{key}={value}")]
