@@ -190,7 +190,7 @@ class Repositories:
     def has_tree(self, app: str, name: str) -> bool:
         """Returns True if the name is of a commit or of a folder of one."""
         try:
-            return bool(self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{tree}}"))
+            return self._git(app, "cat-file", "-t", name).strip() in ("tree", "commit")
         except GitTooSlow:
             raise
         except GitFailed:

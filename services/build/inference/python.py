@@ -9,7 +9,7 @@ from services.build.inference.tree import Tree, table
 from services.build.inference.versions import Wanted, chosen, pinned, ranged
 
 DEFAULT, OTHERS = "3.13", ("3.14", "3.12", "3.11", "3.10", "3.9", "3.8")
-BIND = "0.0.0.0:$PORT"
+BIND = "$HOST:$PORT"
 # The likeliest first; others are taken in the order of depth and name.
 _FIRST = ("main.py", "app.py", "wsgi.py", "asgi.py", "server.py", "app/main.py", "src/main.py", "api/main.py")
 COLLECT = "python manage.py collectstatic --noinput"
@@ -99,9 +99,7 @@ def _served(path: str, app: AppObject, names: frozenset[str]) -> Guess | None:
         if {"uvicorn", "fastapi[standard]", "fastapi[all]"} & names:
             factory = " --factory" if app.is_factory else ""
             place = f" --app-dir {folder}" if folder else ""
-            return Guess(
-                f"uvicorn{factory}{place} {target} --host 0.0.0.0 --port $PORT", f"{origin}, served by uvicorn"
-            )
+            return Guess(f"uvicorn{factory}{place} {target} --host $HOST --port $PORT", f"{origin}, served by uvicorn")
         if "hypercorn" in names and not folder and not app.is_factory:
             return Guess(f"hypercorn --bind {BIND} {target}", f"{origin}, served by hypercorn")
         return None
@@ -115,7 +113,7 @@ def _served(path: str, app: AppObject, names: frozenset[str]) -> Guess | None:
     if app.framework in ("Flask", "APIFlask"):
         place = f"{folder}/{module.replace('.', '/')}" if folder else module
         return Guess(
-            f"flask --app {place}:{app.name} run --host 0.0.0.0 --port $PORT",
+            f"flask --app {place}:{app.name} run --host $HOST --port $PORT",
             f"{origin}; its packages have no gunicorn, so Flask's own server runs",
         )
     return None
@@ -136,7 +134,7 @@ def _django(tree: Tree, names: frozenset[str]) -> Guess | None:
         found = [path for path in _sources(tree) if PurePosixPath(path).name == f"{kind}.py"]
         if server in names and found:
             module = _module_name(found[0])[1] if not found[0].startswith("src/") else found[0][:-3].replace("/", ".")
-            options = f"--bind {BIND}" if server == "gunicorn" else "--host 0.0.0.0 --port $PORT"
+            options = f"--bind {BIND}" if server == "gunicorn" else "--host $HOST --port $PORT"
             return Guess(f"{server} {options} {module}:application", f"{found[0]}: Django, served by {server}")
     return Guess(
         f"python manage.py runserver --noreload {BIND}",

@@ -16,7 +16,7 @@ _PUBLISH = (
 SERVE = (
     'exec python -c "import os, uvicorn; from starlette.applications import Starlette; '
     "from starlette.routing import Mount; from starlette.staticfiles import StaticFiles; "
-    f"uvicorn.run(Starlette(routes=[Mount('/', StaticFiles(directory='{SITE}', html=True))]), host='0.0.0.0', "
+    f"uvicorn.run(Starlette(routes=[Mount('/', StaticFiles(directory='{SITE}', html=True))]), host=os.environ['HOST'], "
     "port=int(os.environ['PORT']), forwarded_allow_ips='*', access_log=False)\""
 )
 

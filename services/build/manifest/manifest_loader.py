@@ -18,7 +18,7 @@ from services.build.secrets.secret import Secrets
 from shared.manifest import MIB, Manifest, Run
 
 LARGEST_AT_ROOT_BYTES = MIB  # of the files that tell what an app is: they are read into memory
-SHOWN = 300
+SHOWN = 160
 NEAR_MISSES = {"slipway.yaml", "slipway.yml", ".slipway.yml", ".slipway.yaml", "slipway.json", "slipway.toml"}
 
 
@@ -83,7 +83,7 @@ async def read_manifest(
 
 
 def shown(text: str) -> str:
-    """Returns the text on one line for a log: without control characters and lone surrogates, cut to 300 characters."""
+    """Returns the text on one line for a log: without control characters and lone surrogates, cut to 160 characters."""
     text = "".join(each if each.isprintable() else " " for each in text)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 

@@ -60,7 +60,7 @@ PYTHON: list[tuple[dict[str, object], str | None, str]] = [
     ),
     (
         {"app.py": FLASK, "requirements.txt": "Flask==3\ngunicorn==23"},
-        "gunicorn --bind 0.0.0.0:$PORT app:app",
+        "gunicorn --bind $HOST:$PORT app:app",
         "app.py: Flask",
     ),
     ({"app.py": FLASK, "requirements/prod.txt": "gunicorn", "requirements.txt": "flask"}, "gunicorn", "app.py: Flask"),
@@ -69,13 +69,13 @@ PYTHON: list[tuple[dict[str, object], str | None, str]] = [
     ({"app.py": FLASK, "pyproject.toml": "", "uv.lock": "[[package]]\nname = 'gunicorn'\n"}, "gunicorn", "app.py"),
     (
         {"app.py": FLASK, "requirements.txt": "flask\nwaitress"},
-        "waitress-serve --listen=0.0.0.0:$PORT app:app",
+        "waitress-serve --listen=$HOST:$PORT app:app",
         "waitress",
     ),
     # its own server otherwise
     (
         {"app.py": FLASK, "requirements.txt": "flask"},
-        "flask --app app:app run --host 0.0.0.0 --port $PORT",
+        "flask --app app:app run --host $HOST --port $PORT",
         "no gunicorn",
     ),
     (
@@ -83,7 +83,7 @@ PYTHON: list[tuple[dict[str, object], str | None, str]] = [
             "flaskr/__init__.py": "from flask import Flask\ndef create_app(config=None):\n    return Flask(__name__)\n",
             "pyproject.toml": "[project]\nname='flaskr'\ndependencies=['flask','gunicorn']\n",
         },
-        "gunicorn --bind 0.0.0.0:$PORT 'flaskr:create_app()'",
+        "gunicorn --bind $HOST:$PORT 'flaskr:create_app()'",
         "flaskr/__init__.py: Flask",
     ),
     (
@@ -99,12 +99,12 @@ PYTHON: list[tuple[dict[str, object], str | None, str]] = [
     # Django
     (
         {**DJANGO, "requirements.txt": "django\ngunicorn"},
-        "gunicorn --bind 0.0.0.0:$PORT config.wsgi:app",
+        "gunicorn --bind $HOST:$PORT config.wsgi:app",
         "config/wsgi.py: Django",
     ),
     (
         {**DJANGO, "requirements.txt": "Django"},
-        "python manage.py runserver --noreload 0.0.0.0:$PORT",
+        "python manage.py runserver --noreload $HOST:$PORT",
         "manage.py: Django",
     ),
     (
