@@ -91,8 +91,9 @@ def apps_router(
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate or the source; other fields stay.
-        A newly mapped branch is built. With `gate: push`, pushes to production's branches are judged before they are
+        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate, the root or the source; other
+        fields stay. A newly mapped branch is built. With a `root`, a folder of the repository is built as if it were
+        all of it. With `gate: push`, pushes to production's branches are judged before they are
         accepted. `source: null` removes the source; a source without token or webhook_secret keeps the stored ones."""
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
