@@ -3,15 +3,15 @@
 from services.build.inference.inference import Guess, LanguagePart, build_step
 
 IMAGE = "python:3.13-slim"
-SITE = "_site"
-INSTALL = "pip install starlette==1.* uvicorn==0.*"
+SITE = ".slipway-site"
+INSTALL = "pip install 'starlette==1.*' 'uvicorn==0.*'"
 # What is served is copied to a folder of its own first: no file whose name begins with a dot, except in .well-known,
 # and none that is Slipway's.
 _LEFT_OUT = "Procfile slipway.yml Dockerfile node_modules __pycache__"
 _PUBLISH = (
-    f"""python -c "import shutil; shutil.copytree('{{folder}}', '{SITE}', """
+    f"rm -rf {SITE} && python -c \"import shutil; shutil.copytree('{{folder}}', '{SITE}', symlinks=True, "
     "ignore=lambda at, names: [each for each in names if each.startswith('.') and each != '.well-known' "
-    f"""or each == '{SITE}' or at == '.' and each in '{_LEFT_OUT}'.split()])\""""
+    f"or at == '.' and each in '{_LEFT_OUT}'.split()])\""
 )
 SERVE = (
     'exec python -c "import os, uvicorn; from starlette.applications import Starlette; '

@@ -271,7 +271,7 @@ def test_what_a_build_writes_is_served(files: dict[str, object], folder: str) ->
     found = inferred(files, images=True)
     assert [part.language for part in found.stages] == ["node", "python"]
     assert found.stages[-1].takes == (folder,)
-    assert f"copytree('{folder}', '_site'" in found.steps[-1].commands[-1]
+    assert f"copytree('{folder}', '.slipway-site'" in found.steps[-1].commands[-1]
 
 
 def test_django_collects_its_static_files_if_it_says_where() -> None:
