@@ -67,7 +67,8 @@ def _folder(tree: Tree, app: NodeApp | None) -> Guess | None:
 
 
 def _problem(tree: Tree, problem: str, *, images: bool) -> str:
-    if problem:
+    folders = _folders(tree)
+    if problem and not problem.startswith(tuple(f"{folder}/" for folder in folders)):
         return problem
     if DOCKERFILE in tree:
         return f"a {DOCKERFILE} is used only where apps are containers (SLIPWAY_DRIVER=docker); here {REMEDY}"
@@ -75,9 +76,25 @@ def _problem(tree: Tree, problem: str, *, images: bool) -> str:
         return f"{node.PACKAGE} has neither a script start nor a main, and nothing tells what a build writes; {REMEDY}"
     if found := other_languages.problem(tree, images=images):
         return found
+    if folders:
+        which = (
+            f"{', '.join(folders)} look like apps of their own" if folders[1:] else f"{folders[0]} looks like an app"
+        )
+        return f'{which}; PUT /apps/{{app}} {{"root": "{folders[0]}"}} makes that folder the app, or {REMEDY}'
     known = [path for path in tree.read_paths() if "/" not in path]
     found = f"{', '.join(known)} does not tell how to run it" if known else "nothing tells what this app is"
     return f"{found}; {REMEDY}"
+
+
+def _folders(tree: Tree) -> list[str]:
+    """Returns up to five folders that hold what the repository's root does not: the files of an app."""
+    if is_python(tree) or node.is_node(tree):
+        return []
+    names = {DOCKERFILE, procfile.NAME, node.PACKAGE, "requirements.txt", "pyproject.toml", "manage.py", "index.html"}
+    paths = sorted(tree.paths, key=lambda path: (path.count("/"), path))
+    found = [path.rpartition("/")[0] for path in paths if 0 < path.count("/") <= 2 and path.rpartition("/")[2] in names]
+    outer = [each for each in found if not any(each.startswith(f"{other}/") for other in found)]
+    return list(dict.fromkeys(outer))[:5]
 
 
 def _parts(

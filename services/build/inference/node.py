@@ -80,8 +80,10 @@ def node_app(tree: Tree) -> NodeApp:
     if test and "no test specified" not in test:
         steps.append(build_step("test", node, ["npm test"], Stage.TEST))
     install = manager.install if build else manager.install_for_running
-    alone = not (_INSTALL_SCRIPTS & scripts.keys() or members or "workspaces" in package or _has_local(package))
-    early = (PACKAGE, *manager.files) if alone and (manager.files or manager.name == "npm") else ()
+    alone = not (_INSTALL_SCRIPTS & scripts.keys() or members or {"workspaces", "pnpm"} & package.keys())
+    alone = alone and not _has_local(package) and "pnpm-workspace.yaml" not in tree
+    config = [path for path in (".npmrc", ".yarnrc") if path in tree]
+    early = (PACKAGE, *manager.files, *config) if alone and (manager.files or manager.name == "npm") else ()
     after = [each for each in (build, manager.prune) if each] if build else []
     part = LanguagePart("node", node, origin, tuple(steps), (install,), early, tuple(after))
     output = _output(tree, package) if build else None

@@ -67,10 +67,11 @@ def _pnpm(tree: Tree, lock: list[str], version: str) -> Manager:
     version = version or next((to for of, to in _PNPM.items() if written and written[1].startswith(of)), "9")
     pnpm = f"npx --yes pnpm@{version}"
     install = f"{pnpm} install" + (" --frozen-lockfile" if lock else "")
-    files = (*lock[:1], *(path for path in ("pnpm-workspace.yaml", ".npmrc") if path in tree))
     shown = f"{lock[0] if lock else 'packageManager'}: pnpm {version}"
     inside = f"{pnpm} --recursive --if-present run"
-    return Manager("pnpm", shown, install, f"{install} --prod", f"{pnpm} prune --prod", f"{pnpm} run", inside, files)
+    return Manager(
+        "pnpm", shown, install, f"{install} --prod", f"{pnpm} prune --prod", f"{pnpm} run", inside, tuple(lock[:1])
+    )
 
 
 def _yarn(tree: Tree, lock: list[str], version: str) -> Manager:

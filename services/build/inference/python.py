@@ -57,8 +57,8 @@ def command(tree: Tree) -> tuple[Guess | None, str]:
     problem = ""
     for path in _sources(tree):
         module = read_module(tree.bytes(path))
-        if module is None or module.app is None:
-            continue
+        if module is None or module.app is None or (module.app.framework == "Django" and "manage.py" not in tree):
+            continue  # Django imports its settings from the folder of manage.py
         if module.runs_at_import:
             if module.serves and "/" not in path:
                 return Guess(f"python {path}", f"{path}: {module.app.framework}"), ""

@@ -21,7 +21,20 @@ _EXPORTS = {
     f"--output {_LOCKED}",
     "Pipfile.lock": f"uvx --quiet pipenv requirements > {_LOCKED}",
 }
-_LOCAL = ("./", "../", "/", "-e", "--editable", "-r", "--requirement", "-c", "--constraint", "file:")
+_LOCAL = (
+    "./",
+    "../",
+    "/",
+    "-e",
+    "--editable",
+    "-r",
+    "--requirement",
+    "-c",
+    "--constraint",
+    "-f",
+    "--find-links",
+    "file:",
+)
 
 
 @dataclass(frozen=True)

@@ -321,6 +321,27 @@ def test_other_languages_are_named(file: str, words: str, images: bool) -> None:
     assert ("SLIPWAY_DRIVER=docker" in found.problem) == (not images and file != "README")
 
 
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (
+            ["backend/pyproject.toml", "backend/app/main.py", "frontend/package.json"],
+            "backend, frontend look like apps of",
+        ),
+        (["mysite/manage.py", "mysite/mysite/wsgi.py"], 'mysite looks like an app; PUT /apps/{app} {"root": "mysite"}'),
+        (
+            ["services/web/index.html", "README"],
+            'services/web looks like an app; PUT /apps/{app} {"root": "services/web"}',
+        ),
+        (["requirements.txt", "docs/index.html"], "requirements.txt does not tell how to run it"),
+    ],
+)
+def test_an_app_in_a_folder_is_pointed_at(paths: list[str], words: str) -> None:
+    modules = {"wsgi.py": WSGI, "main.py": FASTAPI}
+    files: dict[str, object] = {path: modules.get(path.rpartition("/")[2], "") for path in paths}
+    assert words in inferred(files).problem
+
+
 def test_a_dockerfile_builds_where_artifacts_are_images() -> None:
     files: dict[str, object] = {"Dockerfile": "FROM scratch", "Gemfile": ""}
     found = inferred(files, images=True)
