@@ -38,14 +38,17 @@ from shared.models import Environment
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
 DESCRIPTION = "Environments, releases and instances: start first, confirm the route, drain, stop; roll back by itself."
 ENFORCE_S = 0.5
 
 
 def _docker_driver(settings: Settings) -> Driver:
-    """Returns a Docker driver, imported here as machines that run processes may lack Docker's Python package."""
+    """Returns a Docker driver. Its module is imported here, because a machine that runs apps as processes may lack
+    Docker's Python package.
+    """
     from services.deployer.drivers.docker.driver import DockerDriver
 
     stack, home = Stack(settings.stack_id(), settings.network), settings.home
@@ -68,7 +71,9 @@ def driver_for(settings: Settings) -> Driver:
 
 
 def app_facts(settings: Settings) -> AppFacts:
-    """Returns what apps get to know of the platform: addresses, and secrets derived from the platform's token."""
+    """Returns the platform's addresses that apps get, and the secrets for them that are derived from the platform's
+    token.
+    """
     token = settings.platform_token()
     redis = urlsplit(settings.redis_url)
     where = f"{redis.hostname}:{redis.port or 6379}/{redis.path.strip('/') or 0}"

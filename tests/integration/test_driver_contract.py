@@ -53,7 +53,7 @@ async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 @pytest.fixture
 def artifact(request: pytest.FixtureRequest, driver: Driver, tmp_path: Path) -> Artifact:
-    """Of the kind that the driver runs."""
+    """Returns an artifact of the kind that the driver runs."""
     if request.node.callspec.params["driver"] == "docker":
         image: Artifact = request.getfixturevalue("image")
         return image
@@ -253,7 +253,9 @@ WRITES = 'echo $SLIPWAY_INSTANCE >> "$SLIPWAY_VOLUME_MY_DATA/log"; cat "$SLIPWAY
 
 
 async def seen_in_volume(driver: Driver, spec: InstanceSpec, lines: int) -> list[str]:
-    """By an instance that first writes its id there; it has been stopped and forgotten afterwards."""
+    """Returns the lines in the volume as seen by an instance that first adds its id; the instance is stopped and
+    forgotten.
+    """
     await driver.start(spec)
     await wrote(driver, spec.id, lines)
     found = await driver.logs(spec.id, 10)

@@ -1,4 +1,6 @@
-"""What is the Docker driver's own: walls, limits, ends that the engine tells, and whose containers are whose."""
+"""Instances in containers are isolated and limited, their ends come from the engine's events, and a stack touches only
+its own containers.
+"""
 
 import asyncio
 import os

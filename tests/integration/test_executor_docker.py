@@ -1,4 +1,4 @@
-"""What steps in containers are given and held to, and the images that are sealed."""
+"""Steps in containers get their environment, limits and files, and a build that passed becomes an image."""
 
 import asyncio
 import importlib
@@ -50,7 +50,7 @@ def workspace(engine: Engine, tmp_path: Path) -> Iterator[Workspace]:
 
 
 async def step(executor: Executor, workspace: Workspace, *commands: str, image: str | None = None) -> list[str]:
-    """What a step prints that must succeed."""
+    """Runs a step, which must succeed, and returns the lines that it printed."""
     printed = Printed()
     outcome = await executor.run(workspace, Order(commands, 60, image=image), printed, Stop())
     assert outcome.reason == "", printed.data

@@ -40,18 +40,18 @@ class _AppFields(View):
 
 
 class AppView(_AppFields):
-    """Response body of `GET /apps/{app}`."""
+    """Response body of `GET /apps/{app}`: an app without its token and secret."""
 
     source: SourceView | None = None
 
 
 class App(_AppFields):
-    """Holds an app as it is stored; `view` returns it without token and secret."""
+    """Holds an app as it is stored; `view` returns what clients may see, without token and secret."""
 
     source: Source | None = None
 
     def is_gated(self, branch: str) -> bool:
-        """Returns True if pushes to the branch are judged before they are accepted."""
+        """Returns True if a push to the branch is accepted only after a build of its commit has passed."""
         return self.gate == "push" and self.branches.get(branch) is Environment.PRODUCTION
 
     def view(self) -> AppView:

@@ -16,7 +16,8 @@ REMEDY = "add a slipway.yml with `run: {command: …}`, or a Procfile with a `we
 def infer(tree: Tree, *, images: bool, present: Mapping[str, str], written: str | None = None) -> Inference:
     """Returns what the files say. `images` is True if artifacts are images, `present` holds the versions of `python`
     and `node` on the machine (empty where each step has an image), and `written` is the command that the manifest
-    gives. Raises NotInferred."""
+    gives. Raises NotInferred.
+    """
     web = Guess(written, "slipway.yml") if written else procfile.web_command(tree)
     app = node.node_app(tree) if node.is_node(tree) else None
     said = [*procfile.not_run(tree), *(app.said if app else ())]

@@ -16,7 +16,8 @@ _PROGRAMS: dict[Language, re.Pattern[str]] = {
 
 class NotInferred(ValueError):
     """Reports that a file of the commit cannot be understood; the detail is a predicate of which `field` is the
-    subject, with the remedy."""
+    subject, with the remedy.
+    """
 
     def __init__(self, field: str, detail: str) -> None:
         super().__init__(f"{field} {detail}")
@@ -35,7 +36,8 @@ class Guess:
 @dataclass(frozen=True)
 class LanguagePart:
     """Describes how one language's share of a commit is built. Executors render it in two ways: as steps, which run in
-    the checkout, and as a stage of a Dockerfile."""
+    the checkout, and as a stage of a Dockerfile.
+    """
 
     language: Language
     image: str
@@ -63,7 +65,8 @@ class Inference:
     steps: tuple[Step, ...] = ()
     stages: tuple[LanguagePart, ...] = ()
     """Parts that an image is built from, in order; the last one runs the app. Empty if the commit has a Dockerfile that
-    is used."""
+    is used.
+    """
     origins: tuple[str, ...] = ()
     """Files that the steps were inferred from."""
     said: tuple[str, ...] = ()
@@ -74,7 +77,8 @@ class Inference:
 
     def image_of(self, commands: Sequence[str]) -> str:
         """Returns the image for a step that names none: of the language that its first command belongs to, else of the
-        language that runs the app."""
+        language that runs the app.
+        """
         images = dict(self.images)
         found = next((each for command in commands if (each := language_of(command))), None)
         return images[found] if found else self.images[-1][1]

@@ -54,7 +54,8 @@ def is_python(tree: Tree) -> bool:
 
 def installation(tree: Tree) -> Installation | None:
     """Returns how the packages are installed; None if there are none. Where a lock file of uv, Poetry or Pipenv is
-    there, it decides. Raises NotInferred."""
+    there, it decides. Raises NotInferred.
+    """
     lock = tree.first(*_EXPORTS)
     if lock is not None and lock != "Pipfile.lock" and "pyproject.toml" not in tree:
         lock = None
@@ -82,7 +83,8 @@ def installation(tree: Tree) -> Installation | None:
 
 def packages(tree: Tree) -> frozenset[str]:
     """Returns the canonical names of all packages that files of the commit name, with those that a lock file adds; an
-    extra is part of its name too (`fastapi[standard]`). Raises NotInferred."""
+    extra is part of its name too (`fastapi[standard]`). Raises NotInferred.
+    """
     found: set[str] = set()
     for line in _requirement_lines(tree):
         try:

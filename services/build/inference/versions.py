@@ -29,7 +29,8 @@ class Wanted:
 
 def pinned(text: str, origin: str, prefix: str, parts: int) -> Wanted | None:
     """Returns the version that a file like `.python-version` names, cut to its first `parts` numbers; None for a name
-    like `lts/iron` or `pypy3.10`."""
+    like `lts/iron` or `pypy3.10`.
+    """
     line = next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     try:
         version = Version(line.removeprefix(prefix).removeprefix("v"))
@@ -41,7 +42,8 @@ def pinned(text: str, origin: str, prefix: str, parts: int) -> Wanted | None:
 
 def ranged(text: str, origin: str) -> Wanted | None:
     """Returns the versions that a range of npm's, Poetry's or PEP 440's allows; None if it cannot be read, or allows
-    all."""
+    all.
+    """
     try:
         alternatives = tuple(_specifiers(each) for each in text.split("||"))
     except (InvalidSpecifier, InvalidVersion):
@@ -51,7 +53,8 @@ def ranged(text: str, origin: str) -> Wanted | None:
 
 def chosen(wanted: Wanted | None, default: str, others: tuple[str, ...], latest: Callable[[str], str]) -> str:
     """Returns the series to run in a container: `default` if it is allowed, else the first of `others` that is, else
-    what is named. `latest` returns a version of a series that ranges are compared with."""
+    what is named. `latest` returns a version of a series that ranges are compared with.
+    """
     for series in (default, *others):
         if wanted is None or wanted.allows(latest(series)):
             return series
@@ -60,7 +63,8 @@ def chosen(wanted: Wanted | None, default: str, others: tuple[str, ...], latest:
 
 def mismatch(language: str, present: str, wanted: Wanted | None) -> str:
     """Returns a sentence if the version present is not what is wanted; empty if it is. Raises NotInferred if it is too
-    old: below a range, or of a lower major version than a pin."""
+    old: below a range, or of a lower major version than a pin.
+    """
     if wanted is None or wanted.allows(present):
         return ""
     detail = f"asks for {language} {wanted.shown}, but {language} {present} is on this machine"

@@ -15,7 +15,7 @@ from services.build.manifest.manifest_faults import Fault, loosened, loosened_fl
 from services.build.manifest.manifest_parser import NAME, BadManifest, parse_manifest, with_lines
 from services.build.manifest.step_graph import service_faults
 from services.build.secrets.secret import Secrets
-from shared.manifest import MIB, Manifest, Run
+from shared.manifest import MIB, Manifest
 
 LARGEST_AT_ROOT_BYTES = MIB  # of the files that tell what an app is: they are read into memory
 SHOWN = 160
@@ -46,14 +46,15 @@ async def read_manifest(
 ) -> LoadedManifest:
     """Returns the manifest of a commit, checked against the app's gates and `secrets`, and says in the log what was
     inferred and what is ignored. Raises BadManifest. `tracked` holds the files of the app's root; `images` is True if
-    artifacts are images; `present` holds the versions of languages on the machine."""
+    artifacts are images; `present` holds the versions of languages on the machine.
+    """
     plain = {file.path: file for file in tracked if file.mode.startswith("100")}
     contents = await _contents(repositories, app, plain)
     written = contents.pop(NAME, None)
     missed = sorted(path for path in plain if path.lower() in NEAR_MISSES and path != NAME)
     if missed and written is None:
         raise BadManifest([Fault(missed[0], f"is not read; name it {NAME}")])
-    manifest = Manifest(app=app.name, run=Run(health="/"))
+    manifest = Manifest(app=app.name)
     if written is not None:
         manifest = await asyncio.to_thread(parse_manifest, written, app.name)
         if faults := loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky):
@@ -109,7 +110,8 @@ def completed(manifest: Manifest, found: Inference, *, images: bool) -> LoadedMa
 
 def with_port(loaded: LoadedManifest, exposed: Sequence[int]) -> LoadedManifest:
     """Returns the manifest with the port that the image exposes, unless one is written. Of several ports it is the
-    default, else 80, else none of them."""
+    default, else 80, else none of them.
+    """
     run = loaded.manifest.run
     several = [port for port in (run.port, 80) if port in exposed]
     port = exposed[0] if len(exposed) == 1 else next(iter(several), run.port)
@@ -122,7 +124,8 @@ def with_port(loaded: LoadedManifest, exposed: Sequence[int]) -> LoadedManifest:
 
 async def _contents(repositories: Repositories, app: App, plain: Mapping[str, TrackedFile]) -> dict[str, bytes]:
     """Returns path → content of the manifest and the files that inference reads. Raises BadManifest for one that is too
-    large, unless only its name matters."""
+    large, unless only its name matters.
+    """
     contents = {}
     for path in worth_reading([*plain, *([NAME] if NAME in plain else [])]):
         file = plain[path]

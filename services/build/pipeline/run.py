@@ -42,9 +42,10 @@ WHOLE = "the build"
 
 
 async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
-    """Runs the build to its end; one that an earlier run left unfinished begins again or, if it has passed, is
+    """Runs the build to its end. A build that an earlier run left unfinished begins again or, if it has passed, is
     deployed. When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be
-    resumed."""
+    resumed by the next service.
+    """
     recorder = BuildRecorder(context.store, build_id, stop, context.now)
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
         await recorder.load()
@@ -101,7 +102,9 @@ class _Run:
             await self.end(state, reason)
 
     async def _passes(self) -> bool:
-        """Builds, judges and seals the commit, or reuses an earlier result. Returns True if the build passed."""
+        """Runs the build up to its artifact, or reuses an earlier result. Returns True if the build passed; else it has
+        ended.
+        """
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         leftovers = await context.executor.end_leftovers(workspace)
         if recorder.build.state is BuildState.RUNNING:
@@ -158,7 +161,9 @@ class _Run:
         )
 
     async def _judged(self, gates: list[GateResult], untested: bool | None, baseline: Baseline | None = None) -> bool:
-        """Records the gates' results. Returns True if all passed and sealing succeeded; else ends the build."""
+        """Records the gates' results. Returns True if all gates passed and the artifact was made; else ends the
+        build.
+        """
         self._log.say("--- gates")
         for gate in gates:
             trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
@@ -201,7 +206,9 @@ class _Run:
         return loaded
 
     async def _artifact(self, workspace: Workspace) -> Artifact:
-        """Seals and returns the artifact. Raises Unsealed and Stopped."""
+        """Makes and returns the artifact. Raises Unsealed if the commit cannot become one, and Stopped if the build is
+        to end.
+        """
         context, manifest = self._context, self._recorder.build.manifest
         command = manifest.run.command if manifest else None
         volumes = [volume.path for volume in manifest.volumes] if manifest else []
@@ -245,7 +252,9 @@ class _Run:
         await self.end(state, f"{error}{f', in the step {steps}' if steps else ''}{waiting}")
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """Ends the build. Writes to the log before it stores the final state, at which followers of the log leave."""
+        """Ends the build. The log is written before the final state is stored, since followers of the log leave
+        then.
+        """
         build = self._recorder.build
         if state is BuildState.SUCCESS and build.flaky:
             reason += f"; passed with flaky tests: {', '.join(each.test for each in build.flaky)}"

@@ -20,10 +20,10 @@ from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
-from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment import EnvironmentId, health_host
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
-from shared.manifest import size
+from shared.manifest import health_check, size
 from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseFailure, ReleaseState
 from shared.registry import Registry
 
@@ -185,8 +185,11 @@ class EnvironmentReconciler:
         targets = {}
         for instance in world.instances.values():
             if instance.state in RUNNING and instance.address:
-                path = world.releases[instance.release].manifest.run.health
-                targets[instance.id] = ProbeTarget(instance.address, path, instance.state is InstanceState.STARTING)
+                manifest = world.releases[instance.release].manifest
+                host = health_host(manifest, self.environment_id.app, self._work_context.domain)
+                is_new = instance.state is InstanceState.STARTING
+                check = health_check(manifest.run.health)
+                targets[instance.id] = ProbeTarget(instance.address, check, host, is_new)
         self._context.prober.follow(self.environment_id, targets)
 
     async def _rollout_answered(self, release_id: str, refusal: str) -> None:

@@ -34,7 +34,9 @@ class SecretOverride(BaseModel):
 
 
 class Locked(BaseModel):
-    """An encrypted value of a variable or secret. `set_at` is the time of a secret's last change; None: a variable."""
+    """An encrypted value of a variable or secret. `set_at` is the time of a secret's last change, and None for a
+    variable.
+    """
 
     sealed: str = Field(repr=False)
     set_at: datetime | None = None
@@ -114,5 +116,14 @@ class AppFacts:
 
 
 def sync_body(hosts_of: Manifest, health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
-    """Returns the request body of the proxy's `sync` for the app: `hosts` and `health` (the health path)."""
-    return {"hosts": [*hosts_of.hosts, f"{app}.{domain}"], "health": health_of.run.health}
+    """Returns the request body of the proxy's `sync` for the app: its host names, and how to check its health."""
+    return {
+        "hosts": [*hosts_of.hosts, f"{app}.{domain}"],
+        "health": health_of.run.health,
+        "health_host": health_host(health_of, app, domain),
+    }
+
+
+def health_host(manifest: Manifest, app: str, domain: str) -> str:
+    """Returns the `Host` of the health checks: what the manifest says, else the app's own first host."""
+    return manifest.run.health_host or f"{app}.{domain}"

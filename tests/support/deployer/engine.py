@@ -20,7 +20,9 @@ BASE = "python:3.13-slim"
 
 @pytest.fixture(scope="session")
 def engine() -> "Iterator[DockerClient]":
-    """Where there is none, or not the base image, the test is skipped, but in CI it fails."""
+    """Yields a client of the Docker Engine. Without an engine or the base image, the test is skipped; in CI it
+    fails.
+    """
     missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
     try:
         import docker

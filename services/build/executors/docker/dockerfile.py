@@ -24,7 +24,8 @@ _ONE_PROGRAM = re.compile(r"^(?!(cd|exec|export|set|eval|if|for|while|until|case
 def dockerfile(app: str, stages: Sequence[LanguagePart], command: str | None, volumes: Sequence[str] = ()) -> str:
     """Returns the text of a Dockerfile with a stage for each part, of which the last one runs. It caches packages in
     BuildKit under the name `app`, and makes the folders `volumes` with the app's user as owner. Raises Unsealed without
-    a `command` or `stages`."""
+    a `command` or `stages`.
+    """
     if not command or not stages:
         raise Unsealed("has neither a Dockerfile nor `run: {command: …}` in slipway.yml; one of them is needed")
     lines: list[str] = []

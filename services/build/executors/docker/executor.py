@@ -61,7 +61,7 @@ KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds a step's container that is created but not started, and the stream `output` of what it will print."""
+    """Holds a step's container, created but not started, and the stream `output` of what it will print."""
 
     container: Container
     output: Any
@@ -72,8 +72,9 @@ class _Ready:
 
 
 class DockerExecutor:
-    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds
-    the variables that every step gets, `stack` keeps the objects of platforms apart that share an engine."""
+    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds the variables that
+    every step gets, `stack` marks this platform's objects on an engine that others use too.
+    """
 
     builds_images = True
 
@@ -157,7 +158,7 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the workspace's folders, containers and volumes. Only logs it if the engine does not answer."""
+        """Removes the workspace's folders, containers and volumes. If the engine does not answer, only logs that."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:
@@ -177,7 +178,7 @@ class DockerExecutor:
     # --- the rest blocks, and is called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact. Tags it again: garbage collection goes by the time of the tag."""
+        """Returns the image `tag` as an artifact. Tags it again: its garbage collection depends on the tag's time."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -234,7 +235,7 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the build's volume: the build's first container does, the others wait."""
+        """Copies the checkout into the build's volume, for the build's first container; the others wait for that."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -263,7 +264,7 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of commands left after a failed one; None if the container does not hold it."""
+        """Returns the number of commands left after a failed one; None if the container has no file that says it."""
         with contextlib.suppress(NotFound, ValueError):
             return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
         return None

@@ -37,7 +37,9 @@ def image_tag(workspace: Workspace, stack: str) -> str:
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
-    """Returns OCI's labels and the platform's own. None holds the present time, so equal commits give equal images."""
+    """Returns the labels of a commit's image: OCI's standard ones and the platform's own. None depends on the present
+    time, so equal commits give equal images.
+    """
     return {
         "org.opencontainers.image.created": delivery.committed_at.isoformat().replace("+00:00", "Z"),
         "org.opencontainers.image.revision": workspace.commit,
@@ -50,14 +52,16 @@ def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dic
 
 
 class ImageBuilder:
-    """Builds the images of one stack. `environment` is the result of `client_environment`."""
+    """Builds the images of one stack by `docker buildx build`. `environment` is the result of `client_environment`."""
 
     def __init__(self, environment: Mapping[str, str], stack: str) -> None:
         self._environment = dict(environment)
         self._stack = stack
 
     async def build(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> None:
-        """Builds and tags the image. Ends the docker client if stopped or cancelled. Raises Unsealed and Stopped."""
+        """Builds the commit's image and tags it. When stopped or cancelled, ends the docker client. Raises Unsealed if
+        the commit cannot become an image, and Stopped.
+        """
         command = await asyncio.to_thread(self._command, workspace, delivery, output)
         epoch = str(int(delivery.committed_at.timestamp()))
         environment = {**self._environment, "SOURCE_DATE_EPOCH": epoch}

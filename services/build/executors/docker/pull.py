@@ -10,7 +10,7 @@ from docker.errors import APIError, ImageNotFound
 
 
 class GivenUp(Exception):
-    """Reports that the caller stopped waiting for the step."""
+    """Reports that the build does not wait for the step any more, so its container need not start."""
 
 
 class NotStarted(Exception):

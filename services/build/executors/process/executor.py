@@ -132,7 +132,9 @@ class ProcessExecutor:
         await self._in_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
-        """Returns the apps that have a cache folder. Leftovers of builds go with their checkout folders."""
+        """Returns the apps that have a cache folder, and no builds: leftovers of builds are in their checkout folders,
+        which are removed elsewhere.
+        """
         folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
         return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
 

@@ -71,7 +71,7 @@ class Fused:
 
 
 class World:
-    """What outlives the deployer, and one life of it after the other."""
+    """Holds what outlives a deployer (store, driver), and runs one deployer after the other on it."""
 
     def __init__(
         self, redis: Redis, environment: Environment = Environment.PRODUCTION, *, sets_memory: bool = True

@@ -1,4 +1,4 @@
-"""What the executor makes of the proxy's answers, above all of late ones."""
+"""The work executor acts on the proxy's answers, above all on late ones."""
 
 import asyncio
 import time
@@ -58,7 +58,7 @@ def driver() -> FakeDriver:
 
 @pytest.fixture
 def resized() -> list[tuple[str, int, str]]:
-    """What the executor said of memory limits."""
+    """Collects the executor's reports about changes of memory limits."""
     return []
 
 

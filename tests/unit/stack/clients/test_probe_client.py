@@ -1,4 +1,4 @@
-"""What the outside client makes of a server's answers."""
+"""The outside client classifies a server's answers."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the engine's own words are taken to mean; no engine is asked."""
+"""The engine's descriptions of containers are translated to statuses; no engine is asked."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
