@@ -14,12 +14,18 @@ from services.build.inference.tree import Tree, table
 
 REQUIREMENTS = "requirements.txt"
 # Reads the lock files of other tools than pip, and is gone once it has written requirements for pip.
-_UV, _LOCKED = "pip install --quiet uv", "/tmp/slipway-locked.txt"
+_UV, _LOCKED = "pip install --quiet uv", "${TMPDIR:-/tmp}/slipway-locked.txt"
 _EXPORTS = {
-    "uv.lock": f"uv export --quiet --frozen --no-dev --no-editable --output-file {_LOCKED}",
-    "poetry.lock": "uvx --quiet --from poetry --with poetry-plugin-export poetry export --without-hashes "
-    f"--output {_LOCKED}",
-    "Pipfile.lock": f"uvx --quiet pipenv requirements > {_LOCKED}",
+    "uv.lock": [f"uv export --quiet --frozen --no-dev --no-emit-project --output-file {_LOCKED}"],
+    "poetry.lock": [
+        "uvx --quiet --from poetry --with poetry-plugin-export poetry export --without-hashes --no-interaction "
+        f"--output {_LOCKED}"
+    ],
+    # The index that every Pipfile names by default would take the place of the platform's.
+    "Pipfile.lock": [
+        f"uvx --quiet pipenv requirements > {_LOCKED}",
+        f"sed -i '/^-i https:..pypi.org.simple$/d' {_LOCKED}",
+    ],
 }
 _LOCAL = (
     "./",
@@ -60,8 +66,8 @@ def installation(tree: Tree) -> Installation | None:
     if lock is not None and lock != "Pipfile.lock" and "pyproject.toml" not in tree:
         lock = None
     if lock is not None:
-        commands = [_UV, _EXPORTS[lock], f"pip install -r {_LOCKED}", "pip uninstall --quiet --yes uv"]
-        if lock == "poetry.lock" and _needs_itself(tree):
+        commands = [_UV, *_EXPORTS[lock], f"pip install -r {_LOCKED}", "pip uninstall --quiet --yes uv"]
+        if _needs_itself(tree, lock):
             commands.append("pip install --no-deps .")
         tool = {"uv.lock": "uv", "poetry.lock": "Poetry", "Pipfile.lock": "Pipenv"}[lock]
         early: tuple[str, ...] = ("Pipfile", lock) if lock == "Pipfile.lock" else ()
@@ -139,9 +145,13 @@ def _setup(tree: Tree) -> configparser.ConfigParser:
     return config
 
 
-def _needs_itself(tree: Tree) -> bool:
-    """Returns True if the commit is a package in a folder `src`, from which Python does not import by itself."""
-    return any(PurePosixPath(path).parts[0] == "src" for path in tree.paths)
+def _needs_itself(tree: Tree, lock: str) -> bool:
+    """Returns True if the commit is a package to install: uv installs each that has a build system. Poetry gives one to
+    every project, of which those in a folder `src` cannot be imported otherwise.
+    """
+    if lock == "Pipfile.lock" or "build-system" not in tree.toml("pyproject.toml"):
+        return False
+    return lock == "uv.lock" or any(PurePosixPath(path).parts[0] == "src" for path in tree.paths)
 
 
 def _is_local(line: str) -> bool:

@@ -21,7 +21,7 @@ _OPENING = (
     yaml.BlockMappingStartToken,
 )
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
-APP_KEYS = {"branches", "environments"}  # what people look for here, but the app holds
+APP_KEYS = {"branches", "environments", "root"}  # what people look for here, but the app holds
 
 
 class BadManifest(ValueError):

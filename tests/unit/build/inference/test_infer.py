@@ -285,7 +285,10 @@ def test_django_collects_its_static_files_if_it_says_where() -> None:
 @pytest.mark.parametrize(
     ("lock", "command"),
     [
-        ("uv.lock", "uv export --quiet --frozen --no-dev --no-editable --output-file /tmp/slipway-locked.txt"),
+        (
+            "uv.lock",
+            "uv export --quiet --frozen --no-dev --no-emit-project --output-file ${TMPDIR:-/tmp}/slipway-locked.txt",
+        ),
         ("poetry.lock", "uvx --quiet --from poetry --with poetry-plugin-export poetry export"),
         ("Pipfile.lock", "uvx --quiet pipenv requirements"),
     ],
@@ -298,7 +301,10 @@ def test_a_lock_file_decides_what_is_installed(lock: str, command: str) -> None:
     }
     found = inferred({**files, "Procfile": "web: x"})
     assert commands(found)[1].startswith(command)
-    assert commands(found)[2:] == ["pip install -r /tmp/slipway-locked.txt", "pip uninstall --quiet --yes uv"]
+    assert commands(found)[-2:] == [
+        "pip install -r ${TMPDIR:-/tmp}/slipway-locked.txt",
+        "pip uninstall --quiet --yes uv",
+    ]
     assert lock in found.origins[0]
 
 
@@ -447,3 +453,17 @@ def test_a_written_command_decides_the_language_of_the_image() -> None:
         "python:3.13-slim",
         "python:3.13-slim",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lock", "pyproject", "paths", "itself"),
+    [
+        ("uv.lock", "[build-system]\n[project]\nname='x'\n", [], True),
+        ("uv.lock", "[project]\nname='x'\n", ["src/x/main.py"], False),
+        ("poetry.lock", "[build-system]\n", ["src/x/main.py"], True),
+        ("poetry.lock", "[build-system]\n", ["x/main.py"], False),
+    ],
+)
+def test_a_locked_package_is_installed_itself(lock: str, pyproject: str, paths: list[str], itself: bool) -> None:
+    files: dict[str, object] = {lock: "", "pyproject.toml": pyproject, **dict.fromkeys(paths, "")}
+    assert (commands(inferred(files, written="x"))[-1] == "pip install --no-deps .") == itself
