@@ -212,7 +212,7 @@ def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
         from services.build.executors.docker.image_builder import ImageBuilder, client_environment
 
         stack, client = settings.stack_id(), client_environment(os.environ)
-        return DockerExecutor(client, ImageBuilder(client, stack), container_side(environment), stack)
+        return DockerExecutor(client, ImageBuilder(client, stack, settings.pull), container_side(environment), stack)
     return ProcessExecutor(environment, settings.caches)
 
 

@@ -20,6 +20,7 @@ from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
+from services.deployer.releases.capability_hint import capability_hint
 from services.deployer.releases.environment import EnvironmentId, health_host
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
@@ -116,7 +117,7 @@ class EnvironmentReconciler:
         world = replace(
             stored,
             published=frozenset(entry.id for entry in entries),
-            statuses={each: statuses[each] for each in stored.instances if each in statuses},
+            statuses=_own(stored, statuses),
             start_errors=self._executor.start_errors,
             stopped=frozenset(self._executor.stopped),
             health=self._context.prober.health(),
@@ -153,9 +154,10 @@ class EnvironmentReconciler:
             lines = await self._work_context.driver.logs(change.instance, LOG_LINES)
         except DriverError as error:
             lines = [f"no log: {error}"]
+        hint = capability_hint(lines, status.capabilities if status else None)
         return ReleaseFailure(
             instance=change.instance,
-            reason=change.reason,
+            reason=f"{change.reason}; {hint}" if hint else change.reason,
             at=self._context.now(),
             exit_code=status.exit_code if status else None,
             probe=health.detail if health else "",
@@ -224,3 +226,10 @@ class EnvironmentReconciler:
 
     async def _store_release(self, release: Release) -> None:
         await self._work_context.store.commit(self.environment_id, Commit(releases={release.id: release}))
+
+
+def _own(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
+    """Returns the statuses of the recorded instances: nothing else that runs under their ids is taken for them."""
+    found = {each: status for each, status in statuses.items() if each in stored.instances}
+    releases = {each: stored.releases[stored.instances[each].release] for each in found}
+    return {each: status for each, status in found.items() if status.is_of(releases[each].id, releases[each].artifact)}
