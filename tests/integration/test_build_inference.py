@@ -56,6 +56,14 @@ async def test_what_a_manifest_writes_is_not_inferred(platform: Platform) -> Non
     assert "made" not in entries(build)
 
 
+@pytest.mark.parametrize("package", ["{", json.dumps({"engines": {"node": ">=99"}})])
+async def test_what_is_not_inferred_needs_no_file_that_can_be_read(platform: Platform, package: str) -> None:
+    files = {"package.json": package, "slipway.yml": "app: notes\nsteps: []\nrun: {command: sh x}\n"}
+    assert (await platform.build(files)).state is BuildState.SUCCESS
+    inferred = await platform.build({"package.json": package, "slipway.yml": "app: notes\nrun: {command: sh x}\n"})
+    assert inferred.reason.startswith("gate manifest: ")
+
+
 @pytest.mark.parametrize("name", ["slipway.yaml", "Slipway.yml", ".slipway.yml"])
 async def test_a_near_miss_of_the_manifests_name_is_refused(platform: Platform, name: str) -> None:
     build = await platform.build({name: "app: notes\ngates: {coverage: 90}\n", "app.py": SERVER})

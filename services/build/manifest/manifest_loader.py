@@ -59,12 +59,14 @@ async def read_manifest(
         manifest = await asyncio.to_thread(parse_manifest, written, app.name)
         if faults := loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky):
             raise with_lines(written, faults)
-    try:
-        found = await asyncio.to_thread(
-            infer, Tree(plain.keys(), contents), images=images, present=present, written=manifest.run.command
-        )
-    except NotInferred as error:
-        raise BadManifest([Fault(error.field, error.detail)]) from error
+    found, command, own_steps = Inference(None), manifest.run.command, "steps" in manifest.model_fields_set
+    if images or command is None or not own_steps:
+        present = {} if own_steps else present  # own steps may bring another version than the machine's
+        tree = Tree(plain.keys(), contents)
+        try:
+            found = await asyncio.to_thread(infer, tree, images=images, present=present, written=command)
+        except NotInferred as error:
+            raise BadManifest([Fault(error.field, error.detail)]) from error
     if found.problem:
         field, start = (NAME, "is missing, and ") if written is None else ("run.command", "is missing, and ")
         raise BadManifest([Fault(field, f"{start}{found.problem}")])
