@@ -24,10 +24,10 @@ async def failed(deployer: Deployer, outside: Outside, command: str, **run: Any)
 async def test_an_app_that_listens_elsewhere_reads_where(deployer: Deployer, outside: Outside) -> None:
     script = LISTEN.format(host="127.0.0.1", port=0)
     command = f'{sys.executable} -c "{script}"'
-    release = await failed(deployer, outside, command, inferred_from="app.py")
+    release = await failed(deployer, outside, command, command_from="app.py")
     said = release["reason"]
     assert said.startswith("notes-r1-1: not ready within 2 s: GET /up: nothing listens on $PORT 2")
-    assert "; it listens on 127.0.0.1:" in said and ": let the app listen on 0.0.0.0:$PORT" in said
+    assert "; it listens on 127.0.0.1:" in said and ": let the app listen on $PORT" in said
     assert said.endswith(
         f"it ran `{command}`, inferred from app.py; if that is wrong, write run.command in slipway.yml"
     )

@@ -33,7 +33,8 @@ def _unheard(address: str, listening: Sequence[str] | None) -> str:
     elsewhere = f"it listens on {', '.join(listening)}"
     if any(each.rpartition(":")[2] == port for each in listening):
         return f"{unheard} where the platform reaches it; {elsewhere}: let the app listen on 0.0.0.0:{port}"
-    return f"{unheard}; {elsewhere}: let the app listen on 0.0.0.0:$PORT"
+    where = "$PORT" if address.startswith("127.") else "0.0.0.0:$PORT"
+    return f"{unheard}; {elsewhere}: let the app listen on {where}"
 
 
 def _is_about_command(reason: str) -> bool:
@@ -43,9 +44,9 @@ def _is_about_command(reason: str) -> bool:
 def _command(run: Run) -> str:
     if not run.command:
         return "it ran the command of its image"
-    if run.inferred_from:
+    if run.command_from:
         wrong = "if that is wrong, write run.command in slipway.yml"
-        return f"it ran `{run.command}`, inferred from {run.inferred_from}; {wrong}"
+        return f"it ran `{run.command}`, inferred from {run.command_from}; {wrong}"
     return f"it ran `{run.command}`"
 
 

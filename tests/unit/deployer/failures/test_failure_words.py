@@ -14,7 +14,7 @@ RAN = "it ran `python app.py`"
 @pytest.mark.parametrize(
     ("listening", "words"),
     [
-        (["127.0.0.1:8000"], "$PORT 21250; it listens on 127.0.0.1:8000: let the app listen on 0.0.0.0:$PORT"),
+        (["127.0.0.1:8000"], "$PORT 21250; it listens on 127.0.0.1:8000: let the app listen on $PORT"),
         ([], "$PORT 21250; the app listens on no port at all"),
         (None, "$PORT 21250"),
         (
@@ -35,13 +35,19 @@ def test_it_says_where_an_app_listens_instead(listening: list[str] | None, words
         (RUN, RAN),
         (Run(), "it ran the command of its image"),
         (
-            Run(command="python app.py", inferred_from="app.py"),
+            Run(command="python app.py", command_from="app.py"),
             f"{RAN}, inferred from app.py; if that is wrong, write run.command in slipway.yml",
         ),
     ],
 )
 def test_it_says_what_was_run_and_what_that_was_inferred_from(run: Run, words: str) -> None:
     assert failure_reason("it ended with exit code 3", ADDRESS, run, None) == f"it ended with exit code 3; {words}"
+
+
+def test_an_app_in_a_container_has_to_listen_for_others() -> None:
+    address = "172.20.0.9:8000"
+    said = failure_reason(f"not ready within 60 s: nothing listens on {address}", address, RUN, ["[::1]:80"])
+    assert "it listens on [::1]:80: let the app listen on 0.0.0.0:$PORT" in said
 
 
 def test_an_app_that_ends_well_is_told_to_run_on() -> None:
