@@ -29,6 +29,12 @@ class DeployStage:
         self._log = log
         self._lines = WaitLines(log.say)
 
+    @property
+    def limit_s(self) -> float:
+        """Returns the limit of the deploy, with the longest wait for the release's instances."""
+        limits, manifest = self._context.limits, self._recorder.build.manifest
+        return limits.deploy_s + (limits.ready_factor * manifest.run.ready_within if manifest else 0)
+
     async def carry_out(self) -> End:
         """Returns the build's final state and the reason. Idempotent across restarts. Raises Stopped, ArtifactLost."""
         recorder, deployer = self._recorder, self._context.deployer
@@ -53,9 +59,12 @@ class DeployStage:
         return await self._end_of(release)
 
     async def cancel(self, reason: str) -> End | None:
-        """Ends the build's release. Returns the build's end if it is too late, as the release serves visitors; else
-        None."""
+        """Ends the build's release, if it is being deployed. Returns the build's end if it is too late for that, as the
+        release serves visitors already; else None.
+        """
         recorder, deployer, stop = self._recorder, self._context.deployer, Stop()
+        if not recorder.build.deploying or recorder.build.environment is None:
+            return None
         try:
             release = await deployer.cancel(recorder.build, reason, self._waiting, stop)
             if release is None or release.ended_at is not None:

@@ -96,7 +96,7 @@ class _Run:
             return
         deploy = DeployStage(context, recorder, self._log)
         try:
-            async with within(self._deploy_limit_s(), "the deploy"):
+            async with within(deploy.limit_s, "the deploy"):
                 state, reason = await deploy.carry_out()
         except ArtifactLost:
             self._log.say("--- what was reused has been cleaned up meanwhile: the commit is built anew")
@@ -243,15 +243,8 @@ class _Run:
         build = self._recorder.build
         if build.stop is None or build.ended:
             return
-        late = None
-        if build.deploying and build.environment is not None:
-            late = await DeployStage(self._context, self._recorder, self._log).cancel(build.stop.reason)
+        late = await DeployStage(self._context, self._recorder, self._log).cancel(build.stop.reason)
         await self.end(*(late or (build.stop.state, build.stop.reason)))
-
-    def _deploy_limit_s(self) -> float:
-        """Returns the limit of the deploy, with the longest wait for the release's instances."""
-        limits, manifest = self._context.limits, self._recorder.build.manifest
-        return limits.deploy_s + (limits.ready_factor * manifest.run.ready_within if manifest else 0)
 
     async def over_time(self, error: OverTime) -> None:
         """Ends the build after a time-out: as a failure if the whole build took too long, else as an error."""
