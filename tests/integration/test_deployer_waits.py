@@ -37,6 +37,19 @@ async def test_one_that_envoy_does_not_find_well_fails_in_time_and_the_old_one_s
     assert [each["id"] for each in await deployer.instances("ready")] == ["notes-r1-1"]
 
 
+async def test_an_ill_instance_of_the_old_release_does_not_hold_up_the_new_one(
+    deployer: Deployer, outside: Outside
+) -> None:
+    await deployer.deployed(outside.build(1))
+    outside.unhealthy = "notes-r1-1"
+    await deployer.release(outside.build(2))
+    async with asyncio.timeout(10):
+        while "draining" not in {each["state"] for each in await deployer.instances()}:
+            await asyncio.sleep(0.03)
+    outside.unhealthy = ""  # the proxy does not check what drains
+    await deployer.until("notes-r2", "live")
+
+
 @pytest.mark.slow
 async def test_the_clock_stands_while_the_proxy_is_away(deployer: Deployer, outside: Outside) -> None:
     outside.works = False

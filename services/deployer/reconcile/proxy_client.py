@@ -1,6 +1,6 @@
 """Calls the proxy service: syncs routes, opens and aborts rollouts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from shared.errors import Problem
@@ -22,10 +22,12 @@ class ProxyRefused(Exception):
 class NotYet(Exception):
     """Raised if the proxy does not answer, or the call has no effect yet; repeat the call."""
 
-    def __init__(self, detail: str, *, is_away: bool = True) -> None:
+    def __init__(self, detail: str, unhealthy: Iterable[str] = ()) -> None:
         super().__init__(detail)
-        self.is_away = is_away
-        """False if proxy and Envoy work, and instances do not pass Envoy's health check."""
+        self.unhealthy = frozenset(unhealthy)
+        """Ids of the instances that do not pass Envoy's health check, if that is all that is missing; else empty, and
+        proxy or Envoy are in trouble.
+        """
 
 
 class Proxy(Protocol):
@@ -74,4 +76,4 @@ class ProxyService:
             if problem.status in refusals:
                 raise ProxyRefused(problem.detail, is_conflict=problem.status == 409) from problem
             missing = problem.extra.get("missing") or [problem.detail]
-            raise NotYet("; ".join(missing), is_away=not problem.extra.get("unhealthy")) from problem
+            raise NotYet("; ".join(missing), problem.extra.get("unhealthy", ())) from problem

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from services.deployer.releases.environment import AppFacts, EnvironmentId, sync
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.release import ENDED, Release
 from services.deployer.store import Store
-from shared.models import Environment, ReleaseState
+from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
 from shared.store import RedisError
@@ -218,7 +218,8 @@ class WorkExecutor:
             body = await self._sync_body(world)
             routes = await self._context.proxy.sync(self._environment_id.app, body) if body else None
         except NotYet as problem:
-            waits_for, is_away = f"{WAITS_FOR_PROXY}{problem}", problem.is_away
+            waits_for, is_away = f"{WAITS_FOR_PROXY}{problem}", not problem.unhealthy
+            routes = _routes_but(problem.unhealthy, world)
         except ProxyRefused as problem:
             refused = waits_for = f"the proxy refuses the route: {problem}"
             # Of an app that has a route, the proxy never refuses the app's own host.
@@ -275,3 +276,18 @@ def _leading(releases: Iterable[Release]) -> Release | None:
     order = [ReleaseState.STARTING, ReleaseState.LIVE]
     ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
     return ranked[0] if ranked else None
+
+
+def _routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
+    """Returns the routes of an app all of whose ready instances get visitors but the unhealthy ones, so that an ill
+    instance does not hold up a new release; None if there are none. One that drains may still have requests.
+    """
+    if not unhealthy:
+        return None
+    routes = {}
+    for instance in world.instances.values():
+        if instance.state is InstanceState.READY:
+            routes[instance.id] = RouteState.ABSENT if instance.id in unhealthy else RouteState.ROUTABLE
+        elif instance.state is InstanceState.DRAINING:
+            routes[instance.id] = RouteState.DRAINING
+    return routes

@@ -112,7 +112,9 @@ class Outside:
                 return JSONResponse({"detail": "Envoy has not confirmed"}, 504)
             if self.unhealthy:
                 detail = f"{self.unhealthy} does not pass Envoy's health check /up"
-                return JSONResponse({"detail": f"after 5 s: {detail}", "missing": [detail], "unhealthy": True}, 504)
+                return JSONResponse(
+                    {"detail": f"after 5 s: {detail}", "missing": [detail], "unhealthy": [self.unhealthy]}, 504
+                )
             self.syncs.append(await request.json())
             return {"version": str(len(self.syncs)), "instances": await self._routes(name)}
 
