@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 from fastapi import FastAPI
 
+from services.deployer.api.lifecycle import lifecycle_router
 from services.deployer.api.rest import router
 from services.deployer.config import Settings
 from services.deployer.drivers.docker.capabilities import ROOT_KEEPS
@@ -17,6 +18,7 @@ from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import Driver
 from services.deployer.drivers.process.driver import ProcessDriver
 from services.deployer.drivers.process.memory_cgroup import parent_for
+from services.deployer.lifecycle.lifecycle_service import LifecycleService
 from services.deployer.metrics import ProbeCollector
 from services.deployer.plan.observe import ObservationLimits
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
@@ -101,6 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
     prober = Prober(wake)
     builds = ServiceClient("build", settings, registry, http)
     release_service = ReleaseService(store, driver, builds, locks, wake, now)
+    lifecycle = LifecycleService(store, locks, wake, now)
     limits = ObservationLimits(settings.watch_s, settings.unhealthy_kept_s)
     reconcile_context = ReconcileContext(registry, prober, ReplacementTurns(), limits, now)
     facts = app_facts(settings)
@@ -140,7 +143,10 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(release_service, store, driver, registry, facts, ending)],
+        routers=[
+            router(release_service, store, driver, registry, facts, ending),
+            lifecycle_router(lifecycle, store),
+        ],
         loops=[
             reconciler.loop,
             strays.loop,

@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import Field
 
 from services.deployer.drivers.driver import Driver
-from services.deployer.releases.environment import EnvironmentId, Override, desired
+from services.deployer.releases.environment import EnvironmentId, EnvironmentState, Override, desired
 from services.deployer.releases.instance import ENDED, Instance, registry_record
 from services.deployer.releases.release import view
 from services.deployer.store import Store
@@ -35,6 +35,9 @@ class EnvironmentDetail(View):
     """Answer of `GET /apps/{app}/environments/{env}`: the desired and the actual state."""
 
     desired: DesiredDetail
+    state: EnvironmentState = Field(description="What people want of it: `running`, `stopped` or `removing`.")
+    reason: str = Field(description="Reason for its state; empty if it was never stopped.")
+    since: datetime | None = Field(description="Time of the last change of `state`; null if there was none.")
     problem: str | None = Field(description="Reason why no instance can be started, and the remedy; else null.")
     release: ReleaseView | None
     instances: list[InstanceDetail]
@@ -52,6 +55,9 @@ async def environment_view(store: Store, environment_id: EnvironmentId) -> Envir
         raise NotFound(f"nothing was ever released to {environment_id}")
     return EnvironmentDetail(
         desired=_desired(stored.override, newest[0].manifest.resources if newest else Resources()),
+        state=stored.override.lifecycle.state,
+        reason=stored.override.lifecycle.reason,
+        since=stored.override.lifecycle.since,
         problem=stored.override.problem or None,
         release=view(ranked[0], now()) if ranked else None,
         instances=[_detail(instance) for instance in stored.instances.values() if instance.state not in ENDED],

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, Switch, Wait
+from services.deployer.plan.lifecycle import drop_instances, end_instances, end_releases, is_outdated
 from services.deployer.plan.observe import ObservationLimits, World, observe
 from services.deployer.plan.plan_work import is_settled
 from services.deployer.plan.ready_deadline import end_overdue, keep_clock
@@ -34,6 +35,8 @@ def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]
 
 def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
     """Returns the changes of the first decider that has any; the next call, with these applied, asks later deciders."""
+    if not world.override.lifecycle.runs:
+        return _first([end_releases(world), end_instances(world), drop_instances(world), _drop_ended(world)])
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
     deciders: list[Iterable[Change]] = [
         _start_newest(world, starting),
@@ -52,6 +55,10 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
     if starting is not None:
         deciders.append(_explain_wait(world, starting))
     deciders.append(_drop_ended(world))
+    return _first(deciders)
+
+
+def _first(deciders: Iterable[Iterable[Change]]) -> list[Change]:
     return next((changes for decider in deciders if (changes := list(decider))), [])
 
 
@@ -142,10 +149,13 @@ def to_replace(world: World, limits: ObservationLimits, now: datetime) -> list[I
 
 
 def _is_as_ordered(world: World, live: Release, instance: Instance) -> bool:
-    """Returns True if it has the current configuration and memory limit (unless that can be changed in place)."""
+    """Returns True if it has the current configuration and memory limit (unless that can be changed in place), and
+    people have not restarted the environment since it was added.
+    """
     wanted = desired(world.override, live.manifest.resources)
     has_memory = instance.memory == wanted.memory or instance.id not in world.fixed_memory
-    return instance.configuration == world.override.configuration and has_memory
+    is_current = instance.configuration == world.override.configuration and not is_outdated(world, instance)
+    return is_current and has_memory
 
 
 def _add_missing(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from services.deployer.plan import action
 from services.deployer.plan.action import Work
+from services.deployer.plan.lifecycle import is_outdated
 from services.deployer.plan.observe import World
 from services.deployer.releases.environment import desired
 from services.deployer.releases.instance import ENDED, RUNNING, Instance
@@ -49,7 +50,7 @@ def is_at_rest(world: World) -> bool:
         return False
     if not all(_is_as_wanted(world, instance) for instance in world.instances.values()):
         return False
-    live = world.only(ReleaseState.LIVE)
+    live = world.only(ReleaseState.LIVE) if world.override.lifecycle.runs else None
     ready = 0 if live is None else sum(instance.state is S.READY for instance in world.of(live))
     return live is None or ready >= desired(world.override, live.manifest.resources).replicas
 
@@ -58,7 +59,8 @@ def _is_as_wanted(world: World, instance: Instance) -> bool:
     if instance.state in ENDED:
         return instance.ended_at is not None
     has_facts = instance.facts_digest in ("", world.facts_digest)
-    return instance.state is S.READY and has_facts and instance.configuration == world.override.configuration
+    is_ordered = instance.configuration == world.override.configuration and not is_outdated(world, instance)
+    return world.override.lifecycle.runs and instance.state is S.READY and has_facts and is_ordered
 
 
 def _new_memory(world: World, instance: Instance) -> int | None:
@@ -104,6 +106,8 @@ def _needs_rollback(world: World, live: Release) -> bool:
     """Returns True if the live release must be rolled back automatically: it is faulty, in production, not itself an
     automatic rollback, not rolled back before, and no other release is pending or starting.
     """
-    is_faulty = live.failure is not None and live.environment is Environment.PRODUCTION
+    is_faulty = (
+        live.failure is not None and live.environment is Environment.PRODUCTION and world.override.lifecycle.runs
+    )
     others = [r for r in world.releases.values() if r.state in (ReleaseState.PENDING, ReleaseState.STARTING)]
     return is_faulty and live.takes_back is None and not live.taken_back and not others

@@ -10,7 +10,7 @@ from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, Driv
 from services.deployer.plan.action import MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply, release_event
 from services.deployer.plan.observe import World
-from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment import EnvironmentId, EnvironmentState, Override
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseTransition, is_same, rollback_target
 from services.deployer.store import Store
@@ -60,6 +60,7 @@ class ReleaseService:
                 if (existing := _existing(stored, build, artifact)) is None:
                     reason = f"build {build.id} was ordered"
                     return await self._create(environment_id, build.id, build.commit, artifact, manifest, reason), False
+        await self._run(environment_id)
         return existing, existing.state is ReleaseState.LIVE
 
     async def rollback(self, environment_id: EnvironmentId, to: str | None) -> Release:
@@ -139,6 +140,7 @@ class ReleaseService:
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
+            _check_stays(environment_id, stored.override)
             if patch.replicas is not None or patch.memory is not None:
                 live = stored.only(ReleaseState.LIVE) or stored.only(ReleaseState.STARTING)
                 if live is None:
@@ -149,6 +151,20 @@ class ReleaseService:
                 patch.check_bounds(live.manifest)
             await self._store.save_override(environment_id, patch.applied(stored.override, self._now()))
         self._wake(environment_id)
+
+    async def _run(self, environment_id: EnvironmentId) -> None:
+        """Starts the environment if it is stopped: who releases a build wants it to run."""
+        async with self._locks[environment_id]:
+            override = (await self._store.load(environment_id)).override
+            if not override.lifecycle.runs:
+                await self._store.save_override(environment_id, self._running(environment_id, override))
+        self._wake(environment_id)
+
+    def _running(self, environment_id: EnvironmentId, override: Override) -> Override:
+        """Returns the override of an environment that runs. Raises Conflict if it is being removed."""
+        _check_stays(environment_id, override)
+        lifecycle = override.lifecycle.moved(EnvironmentState.RUNNING, "a build was released", self._now())
+        return override.model_copy(update={"lifecycle": lifecycle})
 
     async def _get(self, release_id: str) -> Release:
         release = await self._store.release(release_id)
@@ -185,7 +201,10 @@ class ReleaseService:
         reason: str,
         taking_back: Release | None = None,
     ) -> Release:
-        """Stores a new pending release and wakes the reconciler; the caller must hold the environment's lock."""
+        """Stores a new pending release, which starts a stopped environment, and wakes the reconciler; the caller must
+        hold the environment's lock. Raises Conflict if the environment is being removed.
+        """
+        override = self._running(environment_id, (await self._store.load(environment_id)).override)
         number, now, pending = await self._store.next_number(environment_id.app), self._now(), ReleaseState.PENDING
         created = Release(
             id=f"{environment_id.app}-r{number}",
@@ -205,9 +224,15 @@ class ReleaseService:
         releases = {created.id: created}
         if taking_back is not None:
             releases[taking_back.id] = taking_back.model_copy(update={"taken_back": created.id})
-        await self._store.commit(environment_id, Commit(releases=releases, events=[release_event(created, now)]))
+        ordered = Commit(releases=releases, events=[release_event(created, now)], override=override)
+        await self._store.commit(environment_id, ordered)
         self._wake(environment_id)
         return created
+
+
+def _check_stays(environment_id: EnvironmentId, override: Override) -> None:
+    if override.lifecycle.state is EnvironmentState.REMOVING:
+        raise Conflict(f"{environment_id} is being removed; when it is gone (404), a release makes it anew")
 
 
 def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | None:

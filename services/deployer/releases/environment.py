@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from shared.manifest import Manifest, Resources
 from shared.models import TRACK_OF, Desired, Environment
+from shared.state import Table, transition
 
 # The digest of no variables and no secrets, as in instances of versions without encryption: they need no replacement.
 NOTHING = "44136fa355b3678a"
@@ -42,6 +44,45 @@ class Locked(BaseModel):
     set_at: datetime | None = None
 
 
+class EnvironmentState(StrEnum):
+    """What people want of an environment: that it runs, that it has no instances, or that nothing of it is left."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    REMOVING = "removing"
+
+
+ENVIRONMENT_TRANSITIONS: Table[EnvironmentState] = {
+    EnvironmentState.RUNNING: frozenset({EnvironmentState.STOPPED, EnvironmentState.REMOVING}),
+    EnvironmentState.STOPPED: frozenset({EnvironmentState.RUNNING, EnvironmentState.REMOVING}),
+    EnvironmentState.REMOVING: frozenset(),
+}
+
+
+class Lifecycle(BaseModel):
+    """The state in which people want the environment, with reason and time, and when they last had it restarted."""
+
+    state: EnvironmentState = EnvironmentState.RUNNING
+    reason: str = ""
+    since: datetime | None = None
+    """Time of the last change of `state`; None: it runs since its first release."""
+    restarted_at: datetime | None = None
+    """Instances that were added earlier are replaced; None: it was never restarted."""
+    volumes: list[str] | None = []
+    """Names of the volumes that its removal also removes; None: all."""
+
+    @property
+    def runs(self) -> bool:
+        return self.state is EnvironmentState.RUNNING
+
+    def moved(self, state: EnvironmentState, reason: str, now: datetime) -> "Lifecycle":
+        """Returns it in the new state, unchanged if it is in that state. Raises IllegalTransition."""
+        if state is self.state:
+            return self
+        transition(ENVIRONMENT_TRANSITIONS, self.state, state)
+        return self.model_copy(update={"state": state, "reason": reason, "since": now})
+
+
 class Override(BaseModel):
     """Settings of an environment that override its manifest; with None, the manifest's value is used."""
 
@@ -56,6 +97,7 @@ class Override(BaseModel):
     """Variables and secrets that the present key cannot decrypt, by name."""
     configuration: str = NOTHING
     """Digest of variables and secrets; an instance with another digest is replaced."""
+    lifecycle: Lifecycle = Lifecycle()
 
     def all_variables(self) -> dict[str, str]:
         """Returns the environment variables that this override adds, secrets included, by name."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from cryptography.fernet import InvalidToken
 from pydantic import BaseModel, ConfigDict
 
-from services.deployer.releases.environment import NOTHING, Locked, Override, SecretOverride
+from services.deployer.releases.environment import NOTHING, Lifecycle, Locked, Override, SecretOverride
 from shared.security.auth import derived_secret
 from shared.security.vault import fernet_of
 
@@ -23,6 +23,7 @@ class _Stored(BaseModel):
     variables: dict[str, Locked | str] = {}
     secrets: dict[str, Locked] = {}
     configuration: str = NOTHING
+    lifecycle: Lifecycle = Lifecycle()
 
 
 class OverrideEncryption:
@@ -48,6 +49,7 @@ class OverrideEncryption:
             memory=override.memory,
             variables=dict(variables),
             secrets=secrets,
+            lifecycle=override.lifecycle,
             configuration=override.configuration if override.locked else self._configuration(override.all_variables()),
         ).model_dump_json()
 
@@ -56,7 +58,12 @@ class OverrideEncryption:
         `configuration` stays, so that no instance is replaced. Raises pydantic.ValidationError for any other text.
         """
         stored = _Stored.model_validate_json(text)
-        override = Override(replicas=stored.replicas, memory=stored.memory, configuration=stored.configuration)
+        override = Override(
+            replicas=stored.replicas,
+            memory=stored.memory,
+            configuration=stored.configuration,
+            lifecycle=stored.lifecycle,
+        )
         for name, kept in stored.variables.items():
             if isinstance(kept, str):
                 override.variables[name] = kept

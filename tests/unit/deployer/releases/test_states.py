@@ -1,4 +1,4 @@
-"""Every pair of states of releases and instances, and what a transition notes."""
+"""Every pair of states of environments, releases and instances, and what a transition notes."""
 
 from itertools import product
 
@@ -6,13 +6,14 @@ import pytest
 
 from services.deployer.releases import instance as instances
 from services.deployer.releases import release as releases
+from services.deployer.releases.environment import ENVIRONMENT_TRANSITIONS, EnvironmentState, Lifecycle
 from services.deployer.releases.instance import INSTANCE_TRANSITIONS, may_restart_at
 from services.deployer.releases.release import RELEASE_TRANSITIONS
 from shared.models import InstanceState, ReleaseState
 from shared.state import IllegalTransition
 from tests.support.deployer.fakes import T0, a_release, after, an_instance
 
-R, S = ReleaseState, InstanceState
+R, S, E = ReleaseState, InstanceState, EnvironmentState
 RELEASE_PAIRS = {
     *product([R.PENDING], [R.STARTING, R.FAILED, R.RETIRED, R.ROLLED_BACK]),
     *product([R.STARTING], [R.LIVE, R.FAILED, R.RETIRED, R.ROLLED_BACK]),
@@ -50,6 +51,22 @@ def test_every_pair_of_instance_states(old: InstanceState, new: InstanceState) -
         with pytest.raises(IllegalTransition):
             instances.moved(instance, new, "because", after(9))
     assert set(INSTANCE_TRANSITIONS) == set(S)
+
+
+ENVIRONMENT_PAIRS = {(E.RUNNING, E.STOPPED), (E.STOPPED, E.RUNNING), *product([E.RUNNING, E.STOPPED], [E.REMOVING])}
+
+
+@pytest.mark.parametrize(("old", "new"), [*product(E, E)])
+def test_every_pair_of_environment_states(old: EnvironmentState, new: EnvironmentState) -> None:
+    before = Lifecycle(state=old, reason="before", since=T0)
+    if (old, new) in ENVIRONMENT_PAIRS:
+        assert before.moved(new, "because", after(9)) == Lifecycle(state=new, reason="because", since=after(9))
+    elif old is new:
+        assert before.moved(new, "because", after(9)) == before, "a repeated request changes nothing"
+    else:
+        with pytest.raises(IllegalTransition):
+            before.moved(new, "because", after(9))
+    assert set(ENVIRONMENT_TRANSITIONS) == set(E)
 
 
 @pytest.mark.parametrize(

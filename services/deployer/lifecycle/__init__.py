@@ -1,0 +1,5 @@
+"""Stops, starts, restarts and removes environments: stores what people want, and finishes removals.
+
+May import `plan`, `releases`, `store`, the drivers' port (`drivers/driver.py`) and `reconcile`. Imported by `api` and
+`main`.
+"""

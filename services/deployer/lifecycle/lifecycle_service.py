@@ -1,0 +1,96 @@
+"""Accepts the requests to stop, start, restart and remove an environment. Each is stored; the reconciler acts."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from services.deployer.plan.observe import World
+from services.deployer.releases.environment import EnvironmentId, EnvironmentState, Lifecycle
+from services.deployer.store import Store
+from shared.errors import Conflict, NotFound
+from shared.models import ReleaseState
+
+
+class LifecycleService:
+    """Stores requests; each may be repeated. `locks` are the environments' locks, shared with their reconcilers; `wake`
+    makes an environment's reconciler step at once. Every method raises NotFound if the environment never had anything.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        locks: Mapping[EnvironmentId, asyncio.Lock],
+        wake: Callable[[EnvironmentId], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._locks = locks
+        self._wake = wake
+        self._now = now
+
+    async def stop(self, environment_id: EnvironmentId) -> None:
+        """Ends the instances of the environment, and each release that waits; the live release stays, without
+        instances. Raises Conflict if the environment is being removed.
+        """
+
+        def stopped(world: World) -> Lifecycle:
+            lifecycle = _that_stays(environment_id, world)
+            return lifecycle.moved(EnvironmentState.STOPPED, "the environment was stopped by order", self._now())
+
+        await self._change(environment_id, stopped)
+
+    async def start(self, environment_id: EnvironmentId) -> None:
+        """Starts the live release again. Raises Conflict if there is none, or the environment is being removed."""
+
+        def started(world: World) -> Lifecycle:
+            lifecycle = _that_stays(environment_id, world)
+            if not lifecycle.runs and world.only(ReleaseState.LIVE) is None:
+                raise Conflict(f"{environment_id} has no live release to start; release a build, or roll back")
+            return lifecycle.moved(EnvironmentState.RUNNING, "the environment was started by order", self._now())
+
+        await self._change(environment_id, started)
+
+    async def restart(self, environment_id: EnvironmentId) -> None:
+        """Replaces each instance of the live release. Raises Conflict if the environment does not run, or has no live
+        release.
+        """
+
+        def restarted(world: World) -> Lifecycle:
+            lifecycle = _that_stays(environment_id, world)
+            if not lifecycle.runs:
+                raise Conflict(f"{environment_id} is stopped; start it with POST …/start")
+            if world.only(ReleaseState.LIVE) is None:
+                raise Conflict(f"{environment_id} has no live release to restart; release a build")
+            return lifecycle.model_copy(update={"restarted_at": self._now()})
+
+        await self._change(environment_id, restarted)
+
+    async def remove(self, environment_id: EnvironmentId, volumes: list[str] | None) -> None:
+        """Removes the environment: its releases, instances, route, variables and secrets, and the named volumes (None:
+        all). A repeated call adds to the volumes.
+        """
+
+        def removing(world: World) -> Lifecycle:
+            before = world.override.lifecycle
+            named = None if volumes is None or before.volumes is None else sorted({*before.volumes, *volumes})
+            lifecycle = before.moved(EnvironmentState.REMOVING, "the environment is removed", self._now())
+            return lifecycle.model_copy(update={"volumes": named})
+
+        await self._change(environment_id, removing)
+
+    async def _change(self, environment_id: EnvironmentId, change: Callable[[World], Lifecycle]) -> None:
+        async with self._locks[environment_id]:
+            if environment_id not in await self._store.environments():
+                raise NotFound(f"nothing was ever released to {environment_id}, or it was removed")
+            world = await self._store.load(environment_id)
+            if (lifecycle := change(world)) != world.override.lifecycle:
+                override = world.override.model_copy(update={"lifecycle": lifecycle})
+                await self._store.save_override(environment_id, override)
+        self._wake(environment_id)
+
+
+def _that_stays(environment_id: EnvironmentId, world: World) -> Lifecycle:
+    lifecycle = world.override.lifecycle
+    if lifecycle.state is EnvironmentState.REMOVING:
+        raise Conflict(f"{environment_id} is being removed; when it is gone (404), a release makes it anew")
+    return lifecycle

@@ -1,0 +1,55 @@
+"""Plans the end of an environment's instances, once people have stopped or removed it. Pure."""
+
+from collections.abc import Iterator
+
+from services.deployer.plan.action import Change, DropInstance, MoveRelease
+from services.deployer.plan.observe import World
+from services.deployer.plan.stop_first import take_out
+from services.deployer.releases.environment import EnvironmentState
+from services.deployer.releases.instance import RUNNING, Instance
+from services.deployer.releases.release import ENDED
+from shared.models import ReleaseState
+
+
+def is_outdated(world: World, instance: Instance) -> bool:
+    """Returns True if the environment was restarted after the instance was added."""
+    restarted_at = world.override.lifecycle.restarted_at
+    return restarted_at is not None and instance.created_at < restarted_at
+
+
+def end_releases(world: World) -> Iterator[Change]:
+    """Yields the end of each release that waits, and of all if the environment is being removed. One that has switched
+    takes the live release's place first: only a rollback brings the old one back.
+    """
+    lifecycle = world.override.lifecycle
+    starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
+    why = lifecycle.reason
+    if starting is not None and starting.switched_at is not None:
+        yield MoveRelease(starting.id, ReleaseState.LIVE, "its instances were in the route")
+        if live is not None:
+            yield MoveRelease(live.id, ReleaseState.RETIRED, f"replaced by {starting.id}")
+        return
+    for release in world.releases.values():
+        is_live = release.state is ReleaseState.LIVE
+        if release.state not in ENDED and (not is_live or lifecycle.state is EnvironmentState.REMOVING):
+            yield MoveRelease(release.id, ReleaseState.RETIRED, why, abort_rollout=release.rollout_opened)
+
+
+def end_instances(world: World) -> Iterator[Change]:
+    for instance in world.instances.values():
+        if instance.state in RUNNING:
+            yield take_out(instance, world.override.lifecycle.reason)
+
+
+def drop_instances(world: World) -> Iterator[Change]:
+    """Yields the removal of each ended instance of an environment that is being removed, with its log."""
+    if world.override.lifecycle.state is EnvironmentState.REMOVING:
+        for instance in world.instances.values():
+            if instance.ended_at is not None and instance.id not in world.published:
+                yield DropInstance(instance.id)
+
+
+def is_empty(world: World) -> bool:
+    """Returns True if the environment has no instances, no release that lives, and no rollout that must be aborted."""
+    has_work = any(release.state not in ENDED or release.abort_rollout for release in world.releases.values())
+    return not world.instances and not has_work
