@@ -51,6 +51,10 @@ class RequestCounts:
         self._hosts = {}
         self._has_baseline = True
 
+    def forget(self, app: str) -> None:
+        """Drops the app's counts."""
+        self._tallies.pop(app, None)
+
     def add_requests(self, routes: Iterable[Route], clusters: Clusters) -> None:
         """Adds the requests and errors since the last reading, counted at instances of each track's current release.
         `routes` are those of the apps that were read.

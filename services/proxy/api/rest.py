@@ -88,6 +88,14 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await while_connected(request, sync.sync(app, body))
 
+    @routes.delete("/route", tags=["routes"], summary="Remove the app's route", status_code=204)
+    async def delete_route(app: App) -> None:
+        """Removes the app's hosts, clusters, rollouts and aborted releases, and answers when Envoy has accepted that.
+        The deployer calls it when the app's last environment is removed. May be repeated. 409: the registry has
+        instances of the app. 504: Envoy has not confirmed within 5 s; repeat the call.
+        """
+        await sync.remove(app)
+
     @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
     async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
         """Returns the app's current or last rollout. An ended one has its evidence: the measurements, the `traffic` at

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from services.proxy.control.disk_state import AbortedReleases, Snapshot
+from services.proxy.control.disk_state import AbortedReleases, Snapshot, app_of
 from services.proxy.envoy.admin import Clusters, EnvoyAdmin, files_of, version_stat
 from services.proxy.envoy.clusters import cluster_name, eds_file, split_name
 from services.proxy.envoy.files import EnvoyFiles
@@ -60,6 +60,7 @@ class ControlPlane:
         """Apps whose route on disk or in Envoy's files is not the newest."""
         self._dirty: set[str] = set()
         """Apps whose route in Redis may not be the newest."""
+        self._storing = asyncio.Lock()
         self._routes: RouteTable | None = None
         if (routes := snapshot.read()) is not None:
             self._adopt(routes.values())
@@ -183,18 +184,35 @@ class ControlPlane:
     async def save(self) -> None:
         """Stores changed routes in Redis. Raises RedisError; the next call then stores what is left."""
         await self.load()
-        while self._dirty:
-            app = self._dirty.pop()
-            route = self.routes[app]
-            try:
-                await self._store.save(route)
-            except BaseException:
-                self._dirty.add(app)
-                raise
-            current = self.routes[app]
-            if route.unsent:
-                self._unwritten.add(app)  # the next change of any app also writes that these events are stored
-            self.routes.put(current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]}))
+        async with self._storing:
+            while self._dirty:
+                app = self._dirty.pop()
+                route = self.routes[app]
+                try:
+                    await self._store.save(route)
+                except BaseException:
+                    self._dirty.add(app)
+                    raise
+                current = self.routes[app]
+                if route.unsent:
+                    self._unwritten.add(app)  # the next change of any app also writes that these events are stored
+                self.routes.put(current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]}))
+
+    async def remove(self, app: str) -> None:
+        """Removes the app's route and its aborted releases: from disk, Envoy's files, then Redis. Call it again if it
+        was interrupted; it does nothing if there is no route. Raises RedisError.
+        """
+        await self.save()  # the events of its last changes
+        async with self._storing:
+            self.routes.remove(app)
+            self._unwritten.discard(app)
+            self._dirty.discard(app)
+            self._aborted = {each: why for each, why in self._aborted.items() if app_of(each) != app}
+            self._snapshot.remove(app)
+            self._files.remove(app)
+            self._aborted_file.forget(app)
+            self._wake()
+            await self._store.remove(app)
 
     async def _until_accepted(self, app: str, name: str, timeout_s: float) -> None:
         """Waits until Envoy has accepted the app's file, but no longer than the time-out, or an error of Envoy."""

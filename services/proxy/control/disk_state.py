@@ -56,6 +56,13 @@ class Snapshot:
                 replace(self._folder / _file(route), _text(route))
                 self._written[route.app] = route
 
+    def remove(self, app: str) -> None:
+        """Removes the app's route, if it is there; it is gone from the disk when this returns."""
+        if self._written is not None:
+            self._written.pop(app, None)
+            (self._folder / f"{app}.json").unlink(missing_ok=True)
+            sync(self._folder)
+
     def _begin(self, routes: Collection[Route]) -> Routes:
         fresh = self._folder.with_name(".routes")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -88,7 +95,7 @@ class AbortedReleases:
         newer: Counter[str] = Counter()
         kept = []
         for line in reversed(lines):
-            app = line.partition(" ")[0].rpartition("-r")[0]
+            app = app_of(line.partition(" ")[0])
             newer[app] += 1
             if newer[app] <= KEPT:
                 kept.append(line)
@@ -107,6 +114,18 @@ class AbortedReleases:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
+
+    def forget(self, app: str) -> None:
+        """Removes the app's releases from the file."""
+        lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
+        kept = [line for line in lines if app_of(line.partition(" ")[0]) != app]
+        if len(kept) < len(lines):
+            replace(self._path, "".join(kept))
+
+
+def app_of(release: str) -> str:
+    """Returns the app of the release with this id."""
+    return release.rpartition("-r")[0]
 
 
 def _file(route: Route) -> str:

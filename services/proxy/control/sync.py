@@ -21,7 +21,7 @@ from services.proxy.routes.route import (
     without_replaced,
 )
 from services.proxy.traffic import RequestCounts
-from shared.errors import Conflict, Invalid, Unavailable
+from shared.errors import Conflict, Invalid, Timeout, Unavailable
 from shared.models import InstanceRecord, InstanceState, Track
 from shared.proxy_models import InstanceRoute, SyncRequest, SyncResult
 from shared.registry import Registry
@@ -79,6 +79,24 @@ class RegistrySync:
             clusters = await self._control.confirm(app, deadline - time.monotonic(), healthy=True)
         return self._result(app, records, clusters)
 
+    async def remove(self, app: str) -> None:
+        """Removes the app's route, and returns when Envoy has accepted that. Does nothing if there is none.
+
+        Raises Conflict while the registry has instances of the app, RedisError if it does not answer, and Timeout if
+        Envoy has not accepted within 5 s. Call it again then.
+        """
+        async with self._locks[app]:
+            if left := [record.id for records in (await self._read(app)).values() for record in records]:
+                raise Conflict(f"{app} has instances: {', '.join(left)}; the deployer ends them first")
+            await self._control.remove(app)
+            self._counts.forget(app)
+            self._unread.discard(app)
+        deadline = time.monotonic() + CONFIRM_S
+        while missing := await self._control.unaccepted():
+            if time.monotonic() >= deadline:
+                raise Timeout(f"after {CONFIRM_S:g} s Envoy has not accepted {', '.join(missing)}", missing=missing)
+            await asyncio.sleep(SETTLE_S)
+
     async def limit_warning(self) -> str | None:
         """Returns that Envoy may not open enough files for many more instances, and what to do; or None."""
         return self._limit.warning(self._instances())
@@ -96,7 +114,8 @@ class RegistrySync:
             async with self._locks[app]:
                 records = await self._read(app)
                 await self._count_leaving(app, records)
-                self._observe(self._control.route(app), records, None)
+                if app in self._control.routes:  # it may have been removed meanwhile
+                    self._observe(self._control.route(app), records, None)
                 self._unread.discard(app)
 
         try:

@@ -21,21 +21,27 @@ class Configuration:
 
     def __init__(self) -> None:
         self._parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        self._has_catch_all = False
+        self._catch_alls: set[str] = set()
 
     def put(self, route: Route) -> set[str]:
         """Replaces the app's part and returns the names of the files that have changed by it."""
-        self._has_catch_all |= route.catch_all and route.clusters
+        (self._catch_alls.add if route.catch_all and route.clusters else self._catch_alls.discard)(route.app)
         changed = {name: part for name, part in self._render(route).items() if self._parts[name].get(route.app) != part}
         for name, part in changed.items():
             self._parts[name][route.app] = part
         return set(changed)
 
+    def remove(self, app: str) -> None:
+        """Removes the app's part."""
+        self._catch_alls.discard(app)
+        for parts in self._parts.values():
+            parts.pop(app, None)
+
     def document(self, name: str) -> tuple[str, str]:
         """Returns the file's version, which is a hash of its content, and its text."""
         parts = [part for _, part in sorted(self._parts[name].items()) if part]
         if name in RDS_FILES:
-            hosts = parts if self._has_catch_all else [*parts, _text(NO_CATCH_ALL)]
+            hosts = parts if self._catch_alls else [*parts, _text(NO_CATCH_ALL)]
             head = _text(route_configuration(RDS_FILES[name])).removesuffix("}")
             parts = [f'{head},"virtual_hosts":[\n' + ",\n".join(hosts) + "\n]}"]
         resources = ",\n".join(parts)

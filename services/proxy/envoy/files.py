@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from services.proxy.envoy.bootstrap import bootstrap
+from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.envoy.limits import read_file_limit
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
+from shared.models import Track
 
 ENDPOINTS = "eds/"
 SUN_PATH = 103  # bytes of a unix socket's path: 107 on Linux, 103 on macOS
@@ -75,6 +77,25 @@ class EnvoyFiles:
         for folder in {(self._folder / name).parent for name in written}:
             sync(folder)
         return written
+
+    def remove(self, app: str) -> None:
+        """Takes the app out of the files of all apps, first out of those that refer to its clusters; then removes its
+        own files. It writes what differs on disk, so a call that was interrupted can be repeated.
+        """
+        self._configuration.remove(app)
+        own = [eds_file(app, track) for track in Track]
+        self._unwritten.difference_update(own)
+        for name in reversed(SHARED_FILES):
+            version, text = self._configuration.document(name)
+            if self.versions.get(name) != version:
+                move_into_place(self._folder / name, text)
+                self.versions[name] = version
+            self._unwritten.discard(name)
+        for name in own:
+            (self._folder / name).unlink(missing_ok=True)
+            self.versions.pop(name, None)
+        sync(self._folder)
+        sync(self._folder / ENDPOINTS)
 
     def move_again(self, name: str) -> None:
         """Replaces the file by one with the same content, so that Envoy reads it again if it missed the last move."""

@@ -34,6 +34,9 @@ class RouteStore:
                 events.append(pipe, event)
             await pipe.execute()
 
+    async def remove(self, app: str) -> None:
+        await self._redis.delete(f"proxy:route:{app}")
+
     async def check(self) -> str | None:
         """Returns the reason why Redis does not answer, or None if it does: a check for `/ready`."""
         try:

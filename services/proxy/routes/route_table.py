@@ -18,8 +18,7 @@ class RouteTable(Mapping[str, Route]):
         """Address → ids of the ready instances with a registry entry there."""
         self._unrecorded: defaultdict[str, set[str]] = defaultdict(set)
         """Address → apps with an endpoint there that has no registry entry."""
-        self.has_catch_all = False
-        """True if an app gets the requests for unknown host names."""
+        self._catch_alls: set[str] = set()
         for route in routes:
             self.put(route)
 
@@ -37,7 +36,7 @@ class RouteTable(Mapping[str, Route]):
         if before := self._routes.get(route.app):
             self._forget(before)
         self._routes[route.app] = route
-        self.has_catch_all |= route.catch_all
+        (self._catch_alls.add if route.catch_all else self._catch_alls.discard)(route.app)
         self._owners.update(dict.fromkeys(route.hosts, route.app))
         (self._busy.add if route.is_busy else self._busy.discard)(route.app)
         for endpoint in _endpoints(route):
@@ -45,6 +44,18 @@ class RouteTable(Mapping[str, Route]):
                 self._unrecorded[endpoint.address].add(route.app)
             elif endpoint.state is EndpointState.READY:
                 self._claims[endpoint.address].add(endpoint.id)
+
+    def remove(self, app: str) -> None:
+        """Removes the app's route, if there is one."""
+        if route := self._routes.pop(app, None):
+            self._forget(route)
+            self._busy.discard(app)
+            self._catch_alls.discard(app)
+
+    @property
+    def has_catch_all(self) -> bool:
+        """Returns True if an app gets the requests for unknown host names."""
+        return bool(self._catch_alls)
 
     def busy(self) -> list[Route]:
         """Returns the routes for which a loop may have something to do (`Route.is_busy`)."""
