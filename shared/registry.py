@@ -57,6 +57,14 @@ class Registry:
             _append_change(pipe, app)
             await pipe.execute()
 
+    async def remove_track(self, app: str, track: Track) -> None:
+        """Deletes the track of an app that has no instances on it any more."""
+        async with self._redis.pipeline() as pipe:
+            pipe.delete(_instance_key(app, track))
+            pipe.srem(TRACKS, f"{app}:{track}")
+            _append_change(pipe, app)
+            await pipe.execute()
+
     async def changed_apps(self, since: str) -> tuple[frozenset[str] | None, str]:
         """Returns the apps whose instances were written or deleted after the position `since`, and the position for the
         next call. The apps are None if they cannot be known, and every app has to be read: at the first call (`since`

@@ -15,10 +15,12 @@ from services.deployer.api.rest import router
 from services.deployer.config import Settings
 from services.deployer.drivers.docker.capabilities import ROOT_KEEPS
 from services.deployer.drivers.docker.container import Stack
-from services.deployer.drivers.driver import Driver
+from services.deployer.drivers.driver import Driver, Volumes
 from services.deployer.drivers.process.driver import ProcessDriver
 from services.deployer.drivers.process.memory_cgroup import parent_for
+from services.deployer.drivers.process.volume import FolderVolumes
 from services.deployer.lifecycle.lifecycle_service import LifecycleService
+from services.deployer.lifecycle.removal import Removal
 from services.deployer.metrics import ProbeCollector
 from services.deployer.plan.observe import ObservationLimits
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
@@ -68,6 +70,18 @@ DRIVERS: dict[str, Callable[[Settings], Driver]] = {
 }
 
 
+def _engine_volumes(settings: Settings) -> Volumes:
+    from services.deployer.drivers.docker.volume import EngineVolumes
+
+    return EngineVolumes(Stack(settings.stack_id(), settings.network), os.environ)
+
+
+VOLUMES: dict[str, Callable[[Settings], Volumes]] = {
+    "process": lambda settings: FolderVolumes(settings.home / "volumes"),
+    "docker": _engine_volumes,
+}
+
+
 def driver_for(settings: Settings) -> Driver:
     """Returns the driver that the settings name. Raises ValueError if it is unknown, or cannot limit memory as set."""
     if settings.driver not in DRIVERS:
@@ -103,7 +117,6 @@ def build_app(settings: Settings) -> FastAPI:
     prober = Prober(wake)
     builds = ServiceClient("build", settings, registry, http)
     release_service = ReleaseService(store, driver, builds, locks, wake, now)
-    lifecycle = LifecycleService(store, locks, wake, now)
     limits = ObservationLimits(settings.watch_s, settings.unhealthy_kept_s)
     reconcile_context = ReconcileContext(registry, prober, ReplacementTurns(), limits, now)
     facts = app_facts(settings)
@@ -119,6 +132,17 @@ def build_app(settings: Settings) -> FastAPI:
     reconciler = Reconciler(
         store, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
     )
+    removal = Removal(
+        store,
+        registry,
+        VOLUMES[settings.driver](settings),
+        work_context.proxy,
+        locks,
+        reconciler.forget,
+        reconciler.sync_again,
+        now,
+    )
+    lifecycle = LifecycleService(store, locks, wake, now, removal.begin)
     strays = Strays(driver, store, settings.grace_s)
     ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept, settings.release_records_kept)
@@ -145,10 +169,11 @@ def build_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         routers=[
             router(release_service, store, driver, registry, facts, ending),
-            lifecycle_router(lifecycle, store),
+            lifecycle_router(lifecycle, removal, store),
         ],
         loops=[
             reconciler.loop,
+            removal.loop,
             strays.loop,
             Loop("memory", driver.enforce, every_s=ENFORCE_S),
             Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180),

@@ -14,9 +14,10 @@ from services.deployer.releases.instance import Instance
 from services.deployer.releases.override_encryption import OverrideEncryption
 from services.deployer.releases.release import ENDED, Release, expired
 from shared import events
-from shared.models import Environment
+from shared.models import Environment, Event
 
 ENVIRONMENTS = "deployer:places"
+NOUNS = ("releases", "open", "instances", "override")
 PRUNED_AT_ONCE = 100
 PRUNED_IN_ALL = 1000
 CACHED = 1000  # records that are parsed already; they are never changed in place
@@ -148,6 +149,24 @@ class Store:
             pipe.set(_key("override", environment_id), self._encryption.seal(override))
             pipe.sadd(ENVIRONMENTS, str(environment_id))
             await pipe.execute()
+
+    async def remove(self, environment_id: EnvironmentId, event: Event) -> None:
+        """Deletes all records of the environment and appends the event, in one transaction. The counter of the app's
+        releases stays.
+        """
+        ids = await self._redis.zrange(_key("releases", environment_id), 0, -1)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(*(_release_key(str(each)) for each in ids), *(_key(noun, environment_id) for noun in NOUNS))
+            pipe.srem(ENVIRONMENTS, str(environment_id))
+            events.append(pipe, event)
+            await pipe.execute()
+        self._versions[environment_id.app] += 1
+        self._pruned_to.pop(environment_id, None)
+        self._all.drop()
+
+    async def forget_number(self, app: str) -> None:
+        """Deletes the counter of the app's releases: the next one is number 1 again."""
+        await self._redis.delete(f"deployer:number:{app}")
 
     async def _read_all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -1,11 +1,14 @@
-"""Stop, start and restart of an environment, on real Redis and real processes."""
+"""Stop, start, restart and removal of an environment, on real Redis and real processes."""
 
 import asyncio
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
+from services.deployer.config import Settings
 from tests.support.deployer.deployer_stack import Deployer, Outside, visit
+from tests.support.events import stored_events
 
 pytestmark = pytest.mark.anyio
 ENVIRONMENT = "/apps/notes/environments/production"
@@ -67,3 +70,93 @@ async def test_what_was_never_there_is_not_found(deployer: Deployer) -> None:
     for change in ("stop", "start", "restart"):
         refused = await deployer.call("POST", f"{ENVIRONMENT}/{change}", status=404)
         assert "nothing was ever released" in refused["detail"]
+
+
+async def until_gone(deployer: Deployer, environment: str = "production") -> None:
+    async with asyncio.timeout(10):
+        while (await deployer.client.get(f"/apps/notes/environments/{environment}")).status_code != 404:
+            await asyncio.sleep(0.05)
+
+
+async def traces(redis: Redis, settings: Settings) -> list[str]:
+    """Keys and files in which the app's name is found, events and changes apart."""
+    keys = [str(key) for key in await redis.keys("*notes*")]
+    for key in ("deployer:places", "registry:tracks"):
+        members: Any = await redis.smembers(key)
+        keys += [f"{key} {each}" for each in members if "notes" in each]
+    return sorted(keys + [str(path.relative_to(settings.home)) for path in settings.home.rglob("*notes*")])
+
+
+async def test_nothing_is_left_of_a_removed_environment(
+    deployer: Deployer, outside: Outside, redis: Redis, settings: Settings
+) -> None:
+    await deployer.deployed(outside.build(1))
+    await deployer.call("PATCH", ENVIRONMENT, {"secrets": {"KEY": "secret"}})
+    await until_ready(deployer, "notes-r1-2")
+    removal = await deployer.call("DELETE", ENVIRONMENT, status=202)
+    assert removal == {"state": "removing", "waits_for": "waits for its instances to end", "volumes_left": []}
+    refused = await deployer.release(outside.build(2), status=409)
+    assert "is being removed" in refused["detail"]
+    await until_gone(deployer)
+    order = ["draining notes-r1-2", "absent notes-r1-2", "term notes-r1-2", "route of notes removed"]
+    assert outside.order(*order) == order
+    assert await traces(redis, settings) == ["deployer:number:notes"]
+    [removed] = [event for event in await stored_events(redis) if event.type == "environment.removed"]
+    assert (removed.app, removed.id) == ("notes", "notes/production")
+    await deployer.call("DELETE", ENVIRONMENT, status=404)
+    for _ in range(2):
+        done = await deployer.call("DELETE", "/apps/notes")
+        assert done == {"app": "notes", "waits_for": {}, "volumes_left": {}}
+    assert await traces(redis, settings) == []
+
+    await deployer.deployed(outside.build(3))
+    [instance] = await until_ready(deployer, "notes-r1-1")
+    assert "'SLIPWAY_RELEASE': 'notes-r1'" in await visit(instance)
+
+
+async def test_the_other_environment_stays_with_the_route(deployer: Deployer, outside: Outside) -> None:
+    await deployer.deployed(outside.build(1))
+    await deployer.deployed(outside.build(2), "canary")
+    syncs = len(outside.syncs)
+    await deployer.call("DELETE", "/apps/notes/environments/canary", status=202)
+    await until_gone(deployer, "canary")
+    assert outside.order("abort notes-r2", "term notes-r2-1") == ["abort notes-r2", "term notes-r2-1"]
+    assert "route of notes removed" not in outside.seen
+    async with asyncio.timeout(5):
+        while len(outside.syncs) < syncs + 2:
+            await asyncio.sleep(0.05)
+    await until_ready(deployer, "notes-r1-1")
+
+
+async def test_volumes_stay_unless_they_are_named(deployer: Deployer, outside: Outside, settings: Settings) -> None:
+    build = outside.build(1)
+    names = ("cache", "data", "uploads")
+    outside.builds[build]["manifest"]["volumes"] = [{"name": each, "path": f"/{each}"} for each in names]
+    await deployer.deployed(build)
+    removal = await deployer.call("DELETE", f"{ENVIRONMENT}?volume=cache", status=202)
+    assert removal["volumes_left"] == ["data", "uploads"]
+    removal = await deployer.call("DELETE", f"{ENVIRONMENT}?volume=data", status=202)
+    assert removal["volumes_left"] == ["uploads"]
+    await until_gone(deployer)
+    folder = settings.home / "volumes/notes/production"
+    assert [path.name for path in folder.iterdir()] == ["uploads"]
+    left = await deployer.call("DELETE", "/apps/notes")
+    assert left["volumes_left"] == {"production": ["uploads"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])
+async def test_a_removal_goes_on_after_the_deployer_has_died(
+    outside: Outside, redis: Redis, settings: Settings, after_s: float
+) -> None:
+    async with Deployer(settings) as deployer:
+        await deployer.deployed(outside.build(1))
+        await deployer.deployed(outside.build(2), "canary")
+        await deployer.call("DELETE", "/apps/notes", status=202)
+        await asyncio.sleep(after_s)
+    async with Deployer(settings) as deployer:
+        async with asyncio.timeout(15):
+            while (await deployer.client.delete("/apps/notes")).status_code != 200:
+                await asyncio.sleep(0.05)
+        assert await traces(redis, settings) == []
+        assert outside.seen[-1] == "route of notes removed"

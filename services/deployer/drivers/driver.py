@@ -139,6 +139,20 @@ class Usage:
     """PSI `some avg10` in percent; None where the engine does not report it."""
 
 
+class Volumes(Protocol):
+    """Lists and removes the volumes of an engine, for an environment that has no instances any more. Every method may
+    raise DriverError.
+    """
+
+    async def names(self, app: str, environment: str) -> list[str]:
+        """Returns the names of the environment's volumes, sorted."""
+        ...
+
+    async def remove(self, app: str, environment: str, name: str) -> None:
+        """Removes the volume with its content; does nothing if there is none."""
+        ...
+
+
 class Driver(Protocol):
     """Runs instances that outlive the deployer. The engine itself remembers them, so a new driver object on the same
     engine continues with the same instances. Only one deployer at a time may use a stack's instances.

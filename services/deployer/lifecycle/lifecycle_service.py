@@ -1,6 +1,7 @@
 """Accepts the requests to stop, start, restart and remove an environment. Each is stored; the reconciler acts."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -13,7 +14,8 @@ from shared.models import ReleaseState
 
 class LifecycleService:
     """Stores requests; each may be repeated. `locks` are the environments' locks, shared with their reconcilers; `wake`
-    makes an environment's reconciler step at once. Every method raises NotFound if the environment never had anything.
+    makes an environment's reconciler step at once, `on_removal` is called after a removal was stored. Every method
+    that names an environment raises NotFound if that never had anything.
     """
 
     def __init__(
@@ -22,11 +24,13 @@ class LifecycleService:
         locks: Mapping[EnvironmentId, asyncio.Lock],
         wake: Callable[[EnvironmentId], None],
         now: Callable[[], datetime],
+        on_removal: Callable[[EnvironmentId], None],
     ) -> None:
         self._store = store
         self._locks = locks
         self._wake = wake
         self._now = now
+        self._on_removal = on_removal
 
     async def stop(self, environment_id: EnvironmentId) -> None:
         """Ends the instances of the environment, and each release that waits; the live release stays, without
@@ -77,6 +81,14 @@ class LifecycleService:
             return lifecycle.model_copy(update={"volumes": named})
 
         await self._change(environment_id, removing)
+        self._on_removal(environment_id)
+
+    async def remove_app(self, app: str, volumes: list[str] | None) -> None:
+        """Removes each environment of the app."""
+        for environment_id in await self._store.environments():
+            if environment_id.app == app:
+                with contextlib.suppress(NotFound):  # it is gone meanwhile
+                    await self.remove(environment_id, volumes)
 
     async def _change(self, environment_id: EnvironmentId, change: Callable[[World], Lifecycle]) -> None:
         async with self._locks[environment_id]:

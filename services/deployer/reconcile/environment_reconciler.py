@@ -126,6 +126,10 @@ class EnvironmentReconciler:
         wait_s = BUSY_S if work or not is_at_rest(world) else RESTS_S * random.uniform(1, 1.5)
         self.due_at = min(self.due_at, time.monotonic() + wait_s, self._executor.next_try_at())
 
+    def sync_again(self) -> None:
+        """Has the next step tell the proxy the app's hosts, and ask for its routes, anew."""
+        self._executor.registry_changed()
+
     async def close(self) -> None:
         """Ends the background work; the instances go on running."""
         await self._executor.close()

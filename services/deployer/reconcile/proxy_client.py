@@ -49,6 +49,10 @@ class Proxy(Protocol):
         """Aborts the rollout of a release. Raises ProxyRefused if it has no current rollout."""
         ...
 
+    async def remove_route(self, app: str) -> None:
+        """Removes all that the proxy holds of the app. Raises ProxyRefused while the registry has its instances."""
+        ...
+
 
 class ProxyService:
     """`Proxy` over the proxy's REST API."""
@@ -68,6 +72,14 @@ class ProxyService:
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:
         action = RolloutAction(release=release, reason=reason)
         await self._call(f"/apps/{app}/rollout/abort", action.model_dump(), (404, 409))
+
+    async def remove_route(self, app: str) -> None:
+        try:
+            await self._client.call("DELETE", f"/apps/{app}/route", timeout_s=SYNC_TIMEOUT_S)
+        except Problem as problem:
+            if problem.status == 409:
+                raise ProxyRefused(problem.detail) from problem
+            raise NotYet(problem.detail) from problem
 
     async def _call(self, path: str, body: dict[str, Any], refusals: tuple[int, ...], timeout_s: float = 5.0) -> Any:
         try:

@@ -48,6 +48,18 @@ class Reconciler:
         _make_due(self._reconciler(environment_id))
         self.loop.wake()
 
+    async def forget(self, environment_id: EnvironmentId) -> None:
+        """Drops what this process knows of the environment, as a restart would. Hold the environment's lock."""
+        self.problems.pop(environment_id, None)
+        if (reconciler := self._reconcilers.pop(environment_id, None)) is not None:
+            await reconciler.close()
+
+    def sync_again(self, environment_id: EnvironmentId) -> None:
+        """Has the environment, if it is there, tell the proxy the app's hosts anew."""
+        if (reconciler := self._reconcilers.get(environment_id)) is not None:
+            reconciler.sync_again()
+            self.wake(environment_id)
+
     def instance_ended(self, instance_id: str | None) -> None:
         """Makes the environment of the instance due at once; with None, every environment."""
         for reconciler in self._reconcilers.values():
@@ -143,6 +155,8 @@ class Housekeeping:
         for app in sorted({each.app for each in environment_ids}):
             if self._store.version(app) != self._seen_versions.get(app):
                 await self._remove_unneeded(app)
+        for app in self._needed.keys() - {each.app for each in environment_ids}:
+            del self._needed[app]
         await self._store.prune(environment_ids, releases=self._releases_kept, records=self._records_kept)
         await self._driver.tidy([artifact for of_app in self._needed.values() for artifact in of_app])
 

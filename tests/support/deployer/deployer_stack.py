@@ -130,6 +130,10 @@ class Outside:
             self.seen.append(f"abort {(await request.json())['release']}")
             return {}
 
+        @app.delete("/apps/{name}/route", status_code=204)
+        async def remove_route(name: str) -> None:
+            self.seen.append(f"route of {name} removed")
+
         @app.get("/terminated/{instance_id}")
         async def terminated(instance_id: str) -> Any:
             self.seen.append(f"term {instance_id}")

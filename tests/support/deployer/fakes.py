@@ -309,6 +309,7 @@ class FakeProxy:
     def __init__(self, registry: Registry, driver: FakeDriver) -> None:
         self.rollouts: list[str] = []
         self.aborted: list[str] = []
+        self.removed: list[str] = []
         self.violations: list[str] = []
         self.stop_first = False
         self._registry = registry
@@ -329,6 +330,9 @@ class FakeProxy:
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:
         self.aborted.append(release)
+
+    async def remove_route(self, app: str) -> None:
+        self.removed.append(app)
 
     def _route(self, record: InstanceRecord) -> RouteState:
         route = RouteState.ABSENT

@@ -1,9 +1,39 @@
-"""Creates and checks volumes of a Docker Engine; never removes one. `volumes` is the Docker client's collection."""
+"""Creates, checks, lists and removes volumes of a Docker Engine. `volumes` is the Docker client's collection."""
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+from services.deployer.drivers.docker.connection import EngineConnection, engine_trouble
 from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import DriverError, VolumeMount
+
+
+class EngineVolumes:
+    """`Volumes` of the engine that `environment` names."""
+
+    def __init__(self, stack: Stack, environment: Mapping[str, str]) -> None:
+        self._stack = stack
+        self._connection = EngineConnection(environment)
+
+    async def names(self, app: str, environment: str) -> list[str]:
+        return await asyncio.to_thread(lambda: sorted(self._found(app, environment)))
+
+    async def remove(self, app: str, environment: str, name: str) -> None:
+        await asyncio.to_thread(self._remove, app, environment, name)
+
+    def _found(self, app: str, environment: str) -> dict[str, Any]:
+        mount = VolumeMount(app, environment, "", "")
+        prefix = self._stack.volume_name(mount)
+        labels = [f"{key}={value}" for key, value in self._stack.volume_labels(mount).items()]
+        with engine_trouble(f"the volumes of {app}/{environment}"):
+            found = self._connection.client().volumes.list(filters={"label": labels})
+        return {each.name.removeprefix(prefix): each for each in found if each.name.startswith(prefix)}
+
+    def _remove(self, app: str, environment: str, name: str) -> None:
+        if volume := self._found(app, environment).get(name):
+            with engine_trouble(f"the volume {name} of {app}/{environment}"):
+                volume.remove()
 
 
 def make(volumes: Any, stack: Stack, mount: VolumeMount) -> None:
