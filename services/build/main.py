@@ -44,6 +44,7 @@ from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
 from services.build.pipeline.run import run_build
 from services.build.queue.workers import Workers
+from services.build.retention.app_removal import AppRemovals
 from services.build.retention.executor_gc import ExecutorGc
 from services.build.retention.repository_gc import TIMEOUT_S as GC_TIMEOUT_S
 from services.build.retention.repository_gc import RepositoryGc
@@ -70,6 +71,7 @@ RECONCILE_S = 3.0
 EXECUTOR_GC_S = 60.0
 PRE_RECEIVE_S = 2.0
 RETENTION_S = 1800.0
+REMOVAL_S = 60.0  # a request wakes the loop, and it asks for a step while an app waits
 REPOSITORY_GC_S = 60.0
 DELIVER_S = 5.0  # a delivery wakes the loop, and it asks for a step while apps wait
 STATUSES_S = 2.0
@@ -121,7 +123,6 @@ def build_app(settings: Settings) -> FastAPI:
     workers = Workers(
         store, logs, partial(run_build, context), settings.build_concurrency, now, lease.hold, wake=schedule_due.set
     )
-    leftovers = Loop("leftovers", ExecutorGc(store, executor).step, every_s=EXECUTOR_GC_S, stale_s=3 * EXECUTOR_GC_S)
     policy = RetentionPolicy(
         settings.build_keep_days, settings.build_keep_logs, settings.build_keep_artifacts, settings.build_keep_records
     )
@@ -155,8 +156,21 @@ def build_app(settings: Settings) -> FastAPI:
         await cache.forget(app)
         await secrets.forget(app)
         await deliveries.forget(app)
-        leftovers.wake()
 
+    removal_due = asyncio.Event()
+    removals = AppRemovals(
+        store,
+        repositories,
+        logs,
+        reports,
+        settings.build_releases,
+        executor,
+        deployer,
+        forget_app,
+        now,
+        undisturbed=lambda app: _both(remote_sync.undisturbed(app), repository_gc.undisturbed(app)),
+        wake=schedule_due.set,
+    )
     pages = BuildPages(logs, settings)
 
     @contextlib.asynccontextmanager
@@ -182,7 +196,7 @@ def build_app(settings: Settings) -> FastAPI:
                 store, push_handler, remote_sync, logs, pages, schedule_due.set, deployer_client.refusal_to_cancel
             ),
             reports_router(store, reports, repositories, pages),
-            apps_router(store, repositories, remote_sync, repository_gc, vault, forget_app, now, loopback=loopback),
+            apps_router(store, repositories, remote_sync, removals, removal_due.set, vault, now, loopback=loopback),
             manifest_router(),
             flaky_tests_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),
@@ -194,7 +208,8 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("door", pre_receive.step, every_s=PRE_RECEIVE_S, woken=pre_receive_due),
             Loop("deliveries", remote_sync.step, every_s=DELIVER_S, woken=fetch_due),
             Loop("statuses", outbox.step, every_s=STATUSES_S),
-            leftovers,
+            Loop("removal", removals.step, every_s=REMOVAL_S, stale_s=3 * REMOVAL_S, woken=removal_due),
+            Loop("leftovers", ExecutorGc(store, executor).step, every_s=EXECUTOR_GC_S, stale_s=3 * EXECUTOR_GC_S),
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),
             Loop("expiry", retention.step, every_s=RETENTION_S, stale_s=3 * RETENTION_S),
             Loop("upkeep", repository_gc.step, every_s=REPOSITORY_GC_S, stale_s=GC_TIMEOUT_S + 3 * REPOSITORY_GC_S),
@@ -206,6 +221,14 @@ def build_app(settings: Settings) -> FastAPI:
     )
     app.mount("/git", git)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _both(*blocks: contextlib.AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        for block in blocks:
+            await stack.enter_async_context(block)
+        yield
 
 
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:

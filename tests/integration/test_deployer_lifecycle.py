@@ -106,7 +106,7 @@ async def test_nothing_is_left_of_a_removed_environment(
     await deployer.call("DELETE", ENVIRONMENT, status=404)
     for _ in range(2):
         done = await deployer.call("DELETE", "/apps/notes")
-        assert done == {"app": "notes", "waits_for": {}, "volumes_left": {}}
+        assert done == {"app": "notes", "state": "removed", "waits_for": {}, "volumes_left": {}}
     assert await traces(redis, settings) == []
 
     await deployer.deployed(outside.build(3))

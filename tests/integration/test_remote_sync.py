@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from services.build.builds.app import new_app
+from services.build.builds.app import AppRemoval, new_app
 from services.build.builds.build_store import BuildStore
 from services.build.forges.delivery import TRIES, WebhookDelivery, again, new_delivery
 from services.build.forges.delivery_store import DeliveryStore
@@ -21,6 +21,7 @@ from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import INTERVAL_S, RemoteSync
 from shared.clock import now
 from shared.errors import Invalid, NotFound, Unavailable
+from shared.models import Event
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
 from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
@@ -247,9 +248,17 @@ async def test_a_source_that_is_set_is_fetched_without_a_delivery(world: World, 
     assert world.forge.runs == runs
 
 
+async def test_an_app_that_is_being_removed_is_not_fetched(world: World, developer: OutsideDeveloper) -> None:
+    await world.hears_of(developer.push())
+    app = await world.store.app("notes")
+    await world.store.change_app(app.model_copy(update={"removing": AppRemoval(since=now())}))
+    await world.step()
+    assert (world.forge.runs, await world.deliveries.waiting("notes"), await world.built()) == (0, [], [])
+
+
 async def test_an_app_that_is_gone_leaves_no_delivery(world: World) -> None:
     await world.hears_of("3" * 40)
-    await world.store.delete_app("notes")
+    await world.store.remove_app("notes", Event(type="app.removed", app="notes", at=now()))
     await world.step()
     assert await world.deliveries.waiting("notes") == []
     with pytest.raises(NotFound):

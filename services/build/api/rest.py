@@ -1,7 +1,7 @@
 """Serves apps and builds over REST, and the pages of a build."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from services.build.builds.build_store import BuildStore
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.queue.workers import with_stop
-from services.build.retention.repository_gc import RepositoryGc
+from services.build.retention.app_removal import AppRemovals
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.errors import Conflict, Problem
@@ -36,6 +36,12 @@ APP_EXAMPLE = {
     "gates": {"coverage": 70},
     "flaky": {"reruns": 1},
 }
+
+
+Named = Annotated[
+    Sequence[str], Query(description="Name of a volume that is removed, too; may be repeated.", max_length=8)
+]
+All = Annotated[bool, Query(description="Removes all volumes, too.")]
 
 
 class BuildRequest(Model):
@@ -59,15 +65,15 @@ def apps_router(
     store: BuildStore,
     repositories: Repositories,
     remote_sync: RemoteSync,
-    repository_gc: RepositoryGc,
+    removals: AppRemovals,
+    wake_removals: Callable[[], None],
     vault: Vault,
-    forget: Callable[[str], Awaitable[None]],
     now: Callable[[], datetime],
     *,
     loopback: bool = False,
 ) -> APIRouter:
-    """Returns the routes of apps. `forget` deletes what other stores hold of a deleted app; `loopback` allows http://
-    sources on a loopback address (tests)."""
+    """Returns the routes of apps. `wake_removals` wakes the loop that removes apps; `loopback` allows http:// sources
+    on a loopback address (tests)."""
     router = APIRouter(prefix="/apps", tags=["apps"])
 
     @router.post("", status_code=201, response_model=AppView, summary="Make an app")
@@ -97,26 +103,27 @@ def apps_router(
         of its commit has passed. `source: null` removes the source; a source without token or webhook_secret keeps the
         stored ones.
         """
-        changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
+        before = await store.app(app)
+        before.check_stays()
+        changed = settings.applied_to(before, vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await repositories.in_thread(repositories.gate, app, True)
-        await store.put_app(changed)
+        await store.change_app(changed)
         if changed.gate is None and repositories.exists(app):
             await repositories.in_thread(repositories.gate, app, False)
         remote_sync.request_fetch(changed)
         return changed.view()
 
-    @router.delete("/{app}", status_code=204, summary="Delete an app")
-    async def delete(app: str) -> None:
-        """Deletes the app, its repository, webhook deliveries and build cache. Its builds stay readable, and its
-        releases keep running. 409 while a build has not ended."""
-        async with remote_sync.undisturbed(app), repository_gc.undisturbed(app):
-            await store.app(app)
-            if waiting := [build.id for build in await store.unended() if build.app == app]:
-                raise Conflict(f"{', '.join(waiting)} has not ended; cancel it first, or wait")
-            await repositories.in_thread(repositories.delete, app)
-            await store.delete_app(app)
-            await forget(app)
+    @router.delete("/{app}", status_code=202, response_model=AppView, summary="Remove an app")
+    async def delete(app: str, volume: Named = (), volumes: All = False) -> AppView:
+        """Removes the app from the whole platform: cancels its builds, ends its releases, instances and rollout, and
+        deletes its route, variables, secrets, repository, builds with logs and reports, caches and artifacts, and what
+        the monitor holds of it. Volumes stay unless they are named. GET says under `removing` what that waits for, and
+        answers 404 when it is done. Pushes are refused until then. May be repeated, and goes on after a restart.
+        """
+        changed = await removals.begin(await store.app(app), None if volumes else list(volume))
+        wake_removals()
+        return changed.view()
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:

@@ -31,7 +31,7 @@ def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: C
         """Sets a secret. From the next build on, steps that list it (`secrets: [NAME]` in the manifest) get it as an
         environment variable, and `***` replaces it in all output of the app's builds. A name has letters, digits and
         `_`. A value has at most 64 KiB; all values of an app have at most 256 KiB."""
-        await store.app(app)
+        (await store.app(app)).check_stays()
         known = await asyncio.to_thread(opened, await secrets.all(app), vault)
         await secrets.put(app, name, new_secret(name, body.value.get_secret_value(), known.values, now(), vault))
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from services.build.git.remote_source import Source, SourceSettings, SourceView, changed_source
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid
 from shared.manifest import Flaky, Gates
 from shared.models import AppName, Environment, Model, View
 from shared.security.vault import Vault
@@ -25,6 +25,14 @@ _GATE_AND_SOURCE = (
 )
 
 
+class AppRemoval(View):
+    """The removal of an app that people asked for. It is stored before anything is removed."""
+
+    since: datetime
+    volumes: list[str] | None = Field([], description="Names of the volumes that are removed, too; null: all.")
+    waits_for: str = Field("", description="What the removal waits for.")
+
+
 class _AppFields(View):
     """Holds the fields that `App` and `AppView` share."""
 
@@ -37,6 +45,7 @@ class _AppFields(View):
         None, description="Folder of the repository that holds the app, with its slipway.yml; null: all of it."
     )
     created_at: datetime
+    removing: AppRemoval | None = Field(None, description="The app is being removed; null: it is not.")
 
 
 class AppView(_AppFields):
@@ -53,6 +62,11 @@ class App(_AppFields):
     def is_gated(self, branch: str) -> bool:
         """Returns True if a push to the branch is accepted only after a build of its commit has passed."""
         return self.gate == "push" and self.branches.get(branch) is Environment.PRODUCTION
+
+    def check_stays(self) -> None:
+        """Raises Conflict if the app is being removed."""
+        if self.removing is not None:
+            raise Conflict(f"{self.name} is being removed; when that is done, a push makes a new app of this name")
 
     def view(self) -> AppView:
         return AppView(**self.model_dump(exclude={"source"}), source=self.source.view() if self.source else None)

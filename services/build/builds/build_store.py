@@ -8,11 +8,13 @@ from redis.asyncio.client import Pipeline
 
 from services.build.builds.app import App
 from services.build.builds.build import JUDGED, Build, Expired, event_of, with_expiry
-from services.build.builds.status_store import mark
+from services.build.builds.status_store import STATUSES, mark
 from shared import events
 from shared.errors import Conflict, NotFound
+from shared.models import Event
 
 BATCH = 100
+NOUNS = ("app", "heads", "judged", "number", "of")
 Change = Callable[[Build], Build]
 Head = tuple[str, str]  # commit, id of the build that was queued for it (empty: it is not to be built)
 
@@ -53,7 +55,8 @@ class BuildStore:
 
     async def add_app(self, app: App) -> None:
         """Adds an app. Raises Conflict if the name is taken."""
-        if await self._redis.exists(_app(app.name)):
+        if (text := await self._redis.get(_app(app.name))) is not None:
+            App.model_validate_json(text).check_stays()
             raise Conflict(f"there is an app {app.name} already; PUT /apps/{app.name} changes it")
         await self.put_app(app)
 
@@ -63,11 +66,19 @@ class BuildStore:
             pipe.sadd("build:apps", app.name)
             await pipe.execute()
 
-    async def delete_app(self, name: str) -> None:
-        """Removes the app and the heads of its branches. Its builds stay readable, and its build numbers go on."""
+    async def change_app(self, app: App) -> None:
+        """Stores the app. Raises NotFound if it was removed meanwhile."""
+        if not await self._redis.set(_app(app.name), app.model_dump_json(), xx=True):
+            raise NotFound(f"there is no app {app.name} any more")
+
+    async def remove_app(self, name: str, event: Event) -> None:
+        """Removes the app, the heads of its branches and its counter, and appends the event, in one transaction. Call
+        `drop` for all its builds first.
+        """
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(_app(name), f"build:heads:{name}")
+            pipe.delete(*(f"build:{noun}:{name}" for noun in NOUNS))
             pipe.srem("build:apps", name)
+            events.append(pipe, event)
             await pipe.execute()
 
     async def next_number(self, app: str) -> int:
@@ -168,6 +179,7 @@ class BuildStore:
                 pipe.delete(_build(build.id))
                 for index in ("build:all", f"build:of:{build.app}"):
                     pipe.zrem(index, build.id)
+                pipe.hdel(STATUSES, build.id)
             await pipe.execute()
 
     async def unended(self) -> list[Build]:

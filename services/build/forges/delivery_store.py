@@ -107,8 +107,10 @@ class DeliveryStore:
             for member in members:
                 if member.startswith(f"{app} "):
                     pipe.srem(WAITING, member)
-            pipe.delete(_key(app))
+            pipe.delete(_key(app), f"build:delivery-number:{app}")
             await pipe.execute()
+        async for key in self._redis.scan_iter(f"build:delivered:{app}:*", count=1000):
+            await self._redis.delete(key)
 
     async def _numbers(self, app: str) -> list[str]:
         """Returns the numbers of the stored deliveries, newest first."""

@@ -53,6 +53,7 @@ class WebhookHandler:
         if app is None or not secret or not signed:
             log.warning("a webhook of %s for %.40r was refused: %s", forge, name, fault or "its signature is not right")
             raise Unauthorized(REFUSED)
+        app.check_stays()
         try:
             notice = read(forge, headers, body)
         except BadPayload as error:

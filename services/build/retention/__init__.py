@@ -1,4 +1,5 @@
-"""Deletes expired files and records of ended builds, and collects garbage on the engine and in repositories.
+"""Deletes expired files and records of ended builds, collects garbage on the engine and in repositories, and removes
+apps.
 
-May import `builds`, `executors.executor`, `gates`, `git`, `logs` and `system`. Imported by `api` and `main`.
+May import `builds`, `executors.executor`, `gates`, `git`, `logs`, `queue` and `system`. Imported by `api` and `main`.
 """

@@ -58,6 +58,9 @@ class PushHandler:
             _app_name.validate_python(app)
         except ValidationError as error:
             raise Invalid("app", "begins with a letter; then letters, digits and single -; at most 39") from error
+        if pushing:
+            with contextlib.suppress(NotFound):
+                (await self._store.app(app)).check_stays()
         if await self._repositories.in_thread(self._repositories.exists, app):
             return
         if not pushing:
@@ -96,7 +99,11 @@ class PushHandler:
         """Queues a build of each mapped branch whose head differs from the commit last queued, except for [CI SKIP].
         Returns branch → its head commit and the id of that commit's build (empty if it is not built)."""
         async with self._one_at_a_time:
+            if not await self._repositories.in_thread(self._repositories.exists, name):
+                return {}  # it was removed: only a push makes an app
             app = await self._ensure_app(name)
+            if app.removing is not None:
+                return {}
             heads = await self._repositories.in_thread(self._repositories.heads, name)
             known = await self._store.heads(name)
             for gone in known.keys() - heads.keys():
@@ -150,6 +157,9 @@ class PushHandler:
         try:
             heads = await self.queue_heads(app)
             branches = (await self._store.app(app)).branches
+        except NotFound:
+            yield b"The app was removed meanwhile; nothing is built.\n"
+            return
         except RedisError:
             yield b"Redis does not answer. Your push is kept and will be built; follow it at " + self._url.encode()
             yield b"/\n"
@@ -194,6 +204,7 @@ class PushHandler:
     async def _add(
         self, app: App, branch: str | None, commit: str, *, is_head: bool, fresh: bool = False, door: bool = False
     ) -> Build:
+        app.check_stays()
         number = await self._store.next_number(app.name)
         build = Build(
             id=f"{app.name}-{number}",

@@ -25,7 +25,7 @@ from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import skip_reason
 from services.build.git.git_fetch import Fetcher, FetchFailed
 from services.build.triggers.push_handler import PushHandler
-from shared.errors import Invalid, NotFound, Timeout, Unavailable
+from shared.errors import Conflict, Invalid, NotFound, Timeout, Unavailable
 from shared.runtime.keyed_tasks import KeyedTasks
 
 log = logging.getLogger(__name__)
@@ -133,8 +133,8 @@ class RemoteSync:
         async with self._locks[name]:
             batch = await self._deliveries.waiting(name)
             try:
-                app = await self._store.app(name)
-            except NotFound:
+                (app := await self._store.app(name)).check_stays()
+            except (NotFound, Conflict):
                 self._unprompted.pop(name, None)
                 await self._deliveries.forget(name)
                 return

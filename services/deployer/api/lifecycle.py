@@ -1,7 +1,7 @@
 """Serves the routes that stop, start, restart and remove an environment, and that remove an app."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
@@ -40,7 +40,8 @@ class AppRemoval(View):
     """Answer of `DELETE /apps/{app}`."""
 
     app: AppName
-    waits_for: dict[str, str] = Field(description="What the removal waits for, by environment; empty: it is done.")
+    state: Literal["removing", "removed"]
+    waits_for: dict[str, str] = Field(description="What the removal waits for, by environment.")
     volumes_left: dict[str, list[str]] = Field(description="Names of the volumes that stay, by environment.")
 
 
@@ -108,11 +109,12 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
         releases. Build calls this until the answer is 200. May be repeated, also for an app that never was there.
         """
         await lifecycle.remove_app(app, None if volumes else list(volume))
-        if await removal.end_app(app):
+        if is_gone := await removal.end_app(app):
             response.status_code = 200
         ids = [EnvironmentId(app, environment) for environment in Environment]
         waits_for = {str(each.environment): removal.waits_for[each] for each in ids if each in removal.waits_for}
         left = {str(each.environment): names for each in ids if (names := await removal.left(each))}
-        return AppRemoval(app=app, waits_for=waits_for, volumes_left=left)
+        state: Literal["removing", "removed"] = "removed" if is_gone else "removing"
+        return AppRemoval(app=app, state=state, waits_for=waits_for, volumes_left=left)
 
     return routes

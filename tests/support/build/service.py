@@ -25,12 +25,15 @@ NOW = "2026-01-01T00:00:00Z"
 
 
 class StubDeployer:
-    """Answers as DESIGN says. `state` is what a release comes into after its first look; `asked` what was asked for."""
+    """Answers as DESIGN says. `state` is what a release comes into after its first look; `asked` what was asked for;
+    `removal` what it says of an app that is to be removed, None: nothing is left.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.state = "live"
         self.reason = ""
+        self.removal: dict[str, Any] | None = None
         self.port = free_port()
         stub = self
 
@@ -39,6 +42,11 @@ class StubDeployer:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 stub.asked.append((self.path, body["build"]))
                 self._answer(202, stub.release(body["build"], self.path, "pending"))
+
+            def do_DELETE(self) -> None:
+                app = self.path.partition("?")[0].removeprefix("/apps/")
+                done = {"state": "removed", "waits_for": {}}
+                self._answer(200, {"app": app, "volumes_left": {}, **(stub.removal or done)})
 
             def do_GET(self) -> None:
                 if self.path.startswith("/apps/"):  # the releases of an environment

@@ -1,9 +1,11 @@
 """The API; nothing is built here."""
 
 import base64
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -20,15 +22,17 @@ from services.build.builds.app import new_app
 from services.build.builds.build import Build, Expired
 from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
+from services.build.executors.executor import Executor
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.git_fetch import Fetcher
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
-from services.build.retention.repository_gc import RepositoryGc
+from services.build.retention.app_removal import AppRemovals
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
+from shared.http import ServiceClient
 from shared.manifest import Stage
 from shared.models import BuildState
 from shared.runtime.keyed_tasks import KeyedTasks
@@ -59,15 +63,23 @@ async def client(
     push_handler = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
     vault, deliveries = Vault(tmp_path / "key", "trial"), DeliveryStore(redis)
     fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
-    repository_gc = RepositoryGc(store, repositories, "/usr/bin:/bin")
+    removals = AppRemovals(
+        store,
+        repositories,
+        logs,
+        ReportFiles(tmp_path / "reports"),
+        tmp_path / "releases",
+        cast(Executor, None),
+        cast(ServiceClient, None),
+        deliveries.forget,
+        lambda: AT,
+        undisturbed=lambda app: contextlib.nullcontext(),
+        wake=lambda: None,
+    )
     remote_sync = RemoteSync(
         store, deliveries, push_handler, fetcher, KeyedTasks("fetch"), lambda: AT, wake=lambda: None
     )
     pages = BuildPages(logs, Settings(home=tmp_path, token=TOKEN))
-
-    async def forget(deleted: str) -> None:
-        await history.forget(deleted)
-        await deliveries.forget(deleted)
 
     async def refusal_to_cancel(build: Build) -> str:
         return "notes-r9 serves visitors already; roll back" if build.release == "notes-r9" else ""
@@ -76,7 +88,7 @@ async def client(
         builds_router(store, pages),
         reports_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
         build_router(store, push_handler, remote_sync, logs, pages, lambda: None, refusal_to_cancel),
-        apps_router(store, repositories, remote_sync, repository_gc, vault, forget, lambda: AT),
+        apps_router(store, repositories, remote_sync, removals, lambda: None, vault, lambda: AT),
         flaky_tests_router(store, history, lambda: AT),
         manifest_router(),
     ]
@@ -84,7 +96,7 @@ async def client(
         yield client
 
 
-async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> None:
+async def test_an_app_is_made_and_changed(client: httpx.AsyncClient) -> None:
     made = await client.post("/apps", json={"name": "notes"})
     assert made.status_code == 201
     assert made.json()["branches"] == {"release": "production", "dev": "canary"}
@@ -92,8 +104,6 @@ async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> 
     changed = (await client.put("/apps/notes", json={"gates": {"complexity": 30}})).json()
     assert (changed["gates"]["complexity"], changed["branches"]["dev"]) == (30, "canary")
     assert [app["name"] for app in (await client.get("/apps")).json()["items"]] == ["notes"]
-    assert (await client.delete("/apps/notes")).status_code == 204
-    assert (await client.get("/apps/notes")).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -155,11 +165,19 @@ async def test_a_fault_in_a_source_does_not_tell_its_secrets(client: httpx.Async
     assert answer.json()["detail"] == "source.url: holds credentials; give them as username and token"
 
 
-async def test_an_app_with_an_unended_build_is_not_deleted(client: httpx.AsyncClient, store: BuildStore) -> None:
+async def test_an_app_that_is_being_removed_takes_nothing_new(client: httpx.AsyncClient, store: BuildStore) -> None:
+    assert (await client.delete("/apps/notes")).status_code == 404
     await store.add_app(new_app("notes", AT))
-    await store.add(build(), is_head=True)
-    answer = await client.delete("/apps/notes")
-    assert (answer.status_code, "notes-1" in answer.json()["detail"]) == (409, True)
+    for query, volumes in (("", []), ("?volume=data", ["data"]), ("", ["data"]), ("?volumes=true", None)):
+        answer = await client.delete(f"/apps/notes{query}")
+        assert (answer.status_code, answer.json()["removing"]["volumes"]) == (202, volumes)
+    refused = [
+        await client.put("/apps/notes", json={"gates": {"coverage": 7}}),
+        await client.post("/apps", json={"name": "notes"}),
+    ]
+    for answer in refused:
+        assert (answer.status_code, "is being removed" in answer.json()["detail"]) == (409, True)
+    assert (await client.get("/apps/notes")).json()["removing"]["since"]
 
 
 @pytest.mark.parametrize("body", [{}, {"branch": "a", "commit": "0" * 40}, {"commit": "main"}, {"tag": "x"}])

@@ -11,11 +11,12 @@ from services.build.builds.app import new_app
 from services.build.builds.build import Build, Expired
 from services.build.builds.build_store import BuildStore
 from shared.errors import Conflict, NotFound
-from shared.models import BuildState
+from shared.models import BuildState, Event
 from tests.support.build.builds import AT, build, events_in
 
 pytestmark = pytest.mark.anyio
 S = BuildState
+GONE = Event(type="app.removed", app="a", at=AT)
 
 
 async def event_types(redis: Redis) -> list[str]:
@@ -32,16 +33,23 @@ async def test_apps_are_kept_and_deleted(store: BuildStore) -> None:
     assert [app.name for app in await store.apps()] == ["a", "b"]
     with pytest.raises(Conflict):
         await store.add_app(new_app("a", AT))
-    await store.delete_app("a")
+    await store.remove_app("a", GONE)
     with pytest.raises(NotFound):
         await store.app("a")
+    with pytest.raises(NotFound):
+        await store.change_app(new_app("a", AT))
 
 
-async def test_numbers_outlive_their_app(store: BuildStore) -> None:
+async def test_nothing_is_left_of_a_removed_app(store: BuildStore, redis: Redis) -> None:
     await store.add_app(new_app("notes", AT))
-    assert [await store.next_number("notes") for _ in range(2)] == [1, 2]
-    await store.delete_app("notes")
-    assert await store.next_number("notes") == 3
+    await store.next_number("notes")
+    await store.add(build(), is_head=True)
+    ended = await store.update("notes-1", ending(S.ERROR))
+    await store.drop([ended])
+    await store.remove_app("notes", GONE)
+    assert await redis.keys("*notes*") == [] and await store.ids() == set()
+    assert (await events_in(redis))[-1] == GONE
+    assert await store.next_number("notes") == 1
 
 
 async def test_a_head_names_the_build_that_was_queued_for_it(store: BuildStore) -> None:
