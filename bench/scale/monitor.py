@@ -28,6 +28,9 @@ from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.config import Settings
 from services.monitor.loops import Aborts, RegistryFollower, Sampler
+from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.removed_apps import RemovedApps
+from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
@@ -167,8 +170,9 @@ class MonitorLoops:
         self.evaluator = Evaluator(deployer, proxy, samples, traffic, alerts, self.clock, lambda: None)
         scaling = Scaling(deployer, samples, PolicyStore(redis), self.clock)
         aborts = Aborts(proxy, alerts, self.clock)
+        removed = RemovedApps(samples, traffic, alerts, NotifierStore(redis), RetentionStore(redis))
         follower = RegistryFollower(
-            EventFollower(redis, "monitor"), self.evaluator, samples, scaling.killed, self.clock
+            EventFollower(redis, "monitor"), self.evaluator, samples, scaling.killed, removed.on_event, self.clock
         )
         self.loops: list[tuple[str, int, Step]] = [  # name, every so many half seconds, step
             ("sampling", 4, self.sampler.step),

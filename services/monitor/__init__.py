@@ -12,7 +12,7 @@ dispatch/  alert groups, deliveries, the outbox, the dispatcher that follows eve
 api/       REST and HTML pages
 
 `loops.py` holds the sampler, the abort loop, the event follower and the retention of environments that are gone
-(`retention_store.py`), `metrics.py` the Prometheus collector; `main.py` is the composition root. A new message is an
-entry in `COMPOSERS` (`notify/event_message.py`); a new metric is a `Metric` (`rules/rule.py`) with its reading in
-`alerts/evaluator.py`.
+(`retention_store.py`), `removed_apps.py` deletes what is held of apps that were removed, `metrics.py` is the Prometheus
+collector; `main.py` is the composition root. A new message is an entry in `COMPOSERS` (`notify/event_message.py`); a
+new metric is a `Metric` (`rules/rule.py`) with its reading in `alerts/evaluator.py`.
 """

@@ -4,7 +4,7 @@ what is stored of environments that no longer exist.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -124,10 +124,11 @@ class Retention:
 class RegistryFollower:
     """Handles the deployer's events about instances and releases at once. The evaluator would find most changes a
     second later, but not what happened while no monitor ran. `on_kill` is called for each OOM kill, possibly more than
-    once.
+    once, `on_removed` for each removal of an environment or app.
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)
+    REMOVED = frozenset({"environment.removed", "app.removed"})
     CHANGES = ("instance.", "release.", "rollout.")
     ENDED = frozenset({"release.retired", "release.rolled_back", "release.failed"})
 
@@ -137,12 +138,14 @@ class RegistryFollower:
         evaluator: Evaluator,
         samples: SampleCache,
         on_kill: Callable[[EnvironmentKey, Kill], None],
+        on_removed: Callable[[Event], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self._events = events
         self._evaluator = evaluator
         self._samples = samples
         self._on_kill = on_kill
+        self._on_removed = on_removed
         self._clock = clock
 
     async def step(self, block_ms: int = IDLE_BLOCK_MS) -> None:
@@ -158,6 +161,8 @@ class RegistryFollower:
                 await self._on_ill(event)
             elif event.type in self.ENDED and _environment(event) == Environment.PRODUCTION:
                 self._evaluator.end(event.id, event.reason or f"{event.id}: {event.type}")
+            elif event.type in self.REMOVED:
+                await self._on_removed(event)
             await self._events.confirm(entry_id)
 
     async def _on_ill(self, event: Event) -> None:

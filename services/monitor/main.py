@@ -22,6 +22,7 @@ from services.monitor.loops import Aborts, RegistryFollower, Retention, Sampler
 from services.monitor.metrics import MonitorCollector
 from services.monitor.notify.apprise_notifier import AppriseNotifier
 from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.removed_apps import RemovedApps
 from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
@@ -75,7 +76,8 @@ def build_app(settings: Settings) -> FastAPI:
         scaling.killed(key, kill)
         scaling_loop.wake()
 
-    follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, now)
+    removed = RemovedApps(samples, traffic, alerts, silences, RetentionStore(redis))
+    follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, removed.on_event, now)
 
     retention = Retention(deployer, samples, RetentionStore(redis), now)
 

@@ -36,7 +36,7 @@ class EnvironmentRemoval(View):
     volumes_left: list[str] = Field(description="Names of the volumes that stay.")
 
 
-class AppRemoval(View):
+class AppEnd(View):
     """Answer of `DELETE /apps/{app}`."""
 
     app: AppName
@@ -99,12 +99,12 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
     @routes.delete(
         "",
         status_code=202,
-        response_model=AppRemoval,
+        response_model=AppEnd,
         tags=["environments"],
         summary="Remove all environments of an app",
-        responses={200: {"model": AppRemoval, "description": "Nothing of the app is left."}},
+        responses={200: {"model": AppEnd, "description": "Nothing of the app is left."}},
     )
-    async def remove_app(app: AppName, response: Response, volume: Named = (), volumes: All = False) -> AppRemoval:
+    async def remove_app(app: AppName, response: Response, volume: Named = (), volumes: All = False) -> AppEnd:
         """Removes both environments, and after that what is left of the app: its route, and the counter of its
         releases. Build calls this until the answer is 200. May be repeated, also for an app that never was there.
         """
@@ -115,6 +115,6 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
         waits_for = {str(each.environment): removal.waits_for[each] for each in ids if each in removal.waits_for}
         left = {str(each.environment): names for each in ids if (names := await removal.left(each))}
         state: Literal["removing", "removed"] = "removed" if is_gone else "removing"
-        return AppRemoval(app=app, state=state, waits_for=waits_for, volumes_left=left)
+        return AppEnd(app=app, state=state, waits_for=waits_for, volumes_left=left)
 
     return routes

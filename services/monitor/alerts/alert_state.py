@@ -118,6 +118,13 @@ class ActiveAlerts:
             self._put(alert, end(alert, now, reason))
         return bool(mine)
 
+    def forget(self, app: str) -> None:
+        """Deletes all alerts of the app, without an event."""
+        mine = {name for name, alert in self._alerts.items() if alert.app == app}
+        self._alerts = {name: alert for name, alert in self._alerts.items() if name not in mine}
+        self._open = {key: alerts for key, alerts in self._open.items() if key[0] != app}
+        self._unsaved |= mine
+
     def settle(self, alert: Alert, state: AbortState, now: datetime, reason: str) -> None:
         """Records the proxy's answer to the abort that the alert requested: `state` is confirmed or obsolete."""
         current = self._alerts.get(alert.id)

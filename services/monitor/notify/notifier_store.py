@@ -49,6 +49,12 @@ class NotifierStore:
                 pipe.hdel(SILENCES, *over)
             await pipe.execute()
 
+    async def forget(self, app: str) -> None:
+        """Deletes the silences that name the app."""
+        for silence in await self.silences():
+            if silence.app == app:
+                await self.delete_silence(silence.id)
+
     async def delete_silence(self, silence_id: str) -> bool:
         """Deletes the silence; returns True if it existed."""
         return bool(await self._redis.hdel(SILENCES, silence_id))

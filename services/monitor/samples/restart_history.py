@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from services.monitor.rules.rule import Reading
 from services.monitor.samples.counter_increase import CounterIncrease
-from services.monitor.samples.sample import Sample, Watched
+from services.monitor.samples.sample import Sample, Watched, is_of_app
 from shared.models import InstanceState, InstanceStats
 
 RESTARTS_IN = timedelta(minutes=10)
@@ -70,6 +70,13 @@ class RestartHistory:
         count = increase.within(RESTARTS_IN, now)
         minutes = RESTARTS_IN // timedelta(minutes=1)
         return Reading(count, f"restarted {count} times within {minutes} min", {"restarts": count})
+
+    def forget(self, app: str) -> None:
+        """Drops what was counted of the app's releases."""
+        self._restarts = {name: kept for name, kept in self._restarts.items() if not is_of_app(name, app)}
+        self._oom_kills = {name: kept for name, kept in self._oom_kills.items() if not is_of_app(name, app)}
+        self._killed = {name: kept for name, kept in self._killed.items() if not is_of_app(name, app)}
+        self._at_cap = {name: kept for name, kept in self._at_cap.items() if not is_of_app(name, app)}
 
     def _forget(self, now: datetime) -> None:
         self._restarts = _fresh(self._restarts, now)

@@ -1,5 +1,6 @@
 """Computes samples of instances: CPU and memory figures from raw counters."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,6 +8,14 @@ from pydantic import Field
 
 from services.monitor.samples.downsampling import Rollup, Spread
 from shared.models import Environment, InstanceState, InstanceStats, View
+
+_ID = re.compile(r"(.+)-r[0-9]+(?:-[0-9]+)?")
+
+
+def is_of_app(of: str, app: str) -> bool:
+    """Returns True if the instance or release with the id `of` belongs to the app."""
+    found = _ID.fullmatch(of)
+    return found is not None and found[1] == app
 
 
 class Sample(View):

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from services.monitor.rules.rule import Reading
 from services.monitor.samples.downsampling import MINUTE_S, Rollup, start_of
 from services.monitor.samples.restart_history import RESTARTS_IN, RestartHistory, is_at_cap
-from services.monitor.samples.sample import Frame, Sample, Watched, sample
+from services.monitor.samples.sample import Frame, Sample, Watched, is_of_app, sample
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.time_series import RECENT, TimeSeries
 from services.monitor.samples.write_buffer import WriteBuffer
@@ -186,6 +186,15 @@ class SampleCache:
             self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(now), FIRST_LOAD_S)
+
+    async def forget(self, app: str) -> None:
+        """Deletes the samples of the app's instances and releases, also what is stored. Raises RedisError."""
+        self._series = {name: series for name, series in self._series.items() if not is_of_app(name, app)}
+        self._listed = {name: item for name, item in self._listed.items() if not is_of_app(name, app)}
+        self._unsaved.discard(lambda item: is_of_app(item.id, app))
+        self._unsaved_rows.discard(lambda row: is_of_app(row.of, app))
+        self.restart_history.forget(app)
+        await self._store.forget(app)
 
     async def flush(self) -> None:
         """Stores samples and rows (aggregates of a minute) that are not stored yet. If Redis does not answer, raises

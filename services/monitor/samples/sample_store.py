@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from services.monitor.samples.downsampling import Rollup, highest, hour_of, hours, packed, replaced, unpacked
-from services.monitor.samples.sample import Sample, Watched
+from services.monitor.samples.sample import Sample, Watched, is_of_app
 from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 
 SAMPLES_KEPT = 1800  # an hour of one every 2 s
@@ -117,6 +117,13 @@ class SampleStore:
         """Returns True if the store has samples of the instance or release `of`, or rows of the last 24 h."""
         chunks = [_rollups(of, hour) for hour in hours(now - timedelta(seconds=ROLLUPS_TTL_S), now)]
         return bool(await self._redis.exists(_samples(of), _traffic(of), *chunks))
+
+    async def forget(self, app: str) -> None:
+        """Deletes all that is stored of the app's instances and releases. It scans all keys of Redis."""
+        for noun in ("samples", "instance", "traffic", "rollups"):
+            async for key in self._redis.scan_iter(f"monitor:{noun}:{app}-r*", count=500):
+                if is_of_app(str(key).split(":")[2], app):
+                    await self._redis.delete(key)
 
     async def _read(self, stream: str, since: datetime, until: datetime) -> list[str]:
         entries: Any = await self._redis.xrange(stream, min=str(_ms(since)), max=str(_ms(until)))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from services.monitor.samples.downsampling import MINUTE_S, Rollup, start_of
+from services.monitor.samples.sample import is_of_app
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.time_series import RECENT, TimeSeries
 from services.monitor.samples.traffic_sample import Counted, ReleaseSample, TrafficSample, counted, traffic_sample
@@ -55,6 +56,13 @@ class TrafficCache:
             self._unsaved_rows.add(series.due(now))
             if series.empty:
                 del self._series[release]
+
+    def forget(self, app: str) -> None:
+        """Drops what is not stored yet of the app's releases."""
+        self._before = {release: before for release, before in self._before.items() if not is_of_app(release, app)}
+        self._series = {release: series for release, series in self._series.items() if not is_of_app(release, app)}
+        self._unsaved.discard(lambda item: is_of_app(item.release, app))
+        self._unsaved_rows.discard(lambda row: is_of_app(row.of, app))
 
     async def flush(self) -> None:
         """Stores samples and rows (aggregates of a minute) that are not stored yet. If Redis does not answer, raises

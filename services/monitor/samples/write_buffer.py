@@ -17,6 +17,9 @@ class WriteBuffer(Generic[Item]):
         self._items += items
         del self._items[: -self._capacity]
 
+    def discard(self, is_unwanted: Callable[[Item], bool]) -> None:
+        self._items = [item for item in self._items if not is_unwanted(item)]
+
     async def flush(self, write: Callable[[Sequence[Item]], Awaitable[None]]) -> None:
         """Passes all items to `write`; if it raises, keeps them for the next call, so it must be idempotent."""
         batch, self._items = self._items, []

@@ -14,6 +14,9 @@ from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.config import Settings
 from services.monitor.loops import Aborts, RegistryFollower, Sampler
+from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.removed_apps import RemovedApps
+from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
@@ -179,7 +182,12 @@ class Monitor:
         """OOM kills that it hands on are in `kills`."""
         events = EventFollower(redis, "monitor")
         return RegistryFollower(
-            events, self.evaluator, self.samples, lambda place, kill: self.kills.append(kill), self.clock
+            events,
+            self.evaluator,
+            self.samples,
+            lambda place, kill: self.kills.append(kill),
+            RemovedApps(self.samples, self.traffic, self.alerts, NotifierStore(redis), RetentionStore(redis)).on_event,
+            self.clock,
         )
 
     async def second(self, canary: tuple[int, int] = (0, 0), stable: tuple[int, int] = (0, 0)) -> None:

@@ -1,0 +1,45 @@
+"""Deletes what the monitor holds of environments and apps that were removed."""
+
+import logging
+
+from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.retention_store import RetentionStore
+from services.monitor.samples.sample_cache import SampleCache
+from services.monitor.samples.traffic_cache import TrafficCache
+from services.monitor.scaling.scaling_input import EnvironmentKey
+from shared.models import Environment, Event
+
+log = logging.getLogger(__name__)
+
+
+class RemovedApps:
+    """Handles the events `environment.removed` and `app.removed`; each may come again. Queued messages stay."""
+
+    def __init__(
+        self,
+        samples: SampleCache,
+        traffic: TrafficCache,
+        alerts: ActiveAlerts,
+        silences: NotifierStore,
+        retention: RetentionStore,
+    ) -> None:
+        self._samples = samples
+        self._traffic = traffic
+        self._alerts = alerts
+        self._silences = silences
+        self._retention = retention
+
+    async def on_event(self, event: Event) -> None:
+        """Handles one of the two events; ignores any other. Raises RedisError; the event must then be handled again."""
+        if event.type == "environment.removed":
+            environment = (event.model_extra or {}).get("environment", "")
+            await self._retention.forget(EnvironmentKey(event.app, Environment(environment)))
+        elif event.type == "app.removed":
+            for each in Environment:
+                await self._retention.forget(EnvironmentKey(event.app, each))
+            self._alerts.forget(event.app)
+            self._traffic.forget(event.app)
+            await self._samples.forget(event.app)
+            await self._silences.forget(event.app)
+            log.info("%s was removed: its policies, silences, alerts and samples are deleted", event.app)
