@@ -175,7 +175,9 @@ class ReleaseView(View):
     live_at: datetime | None = None
     ended_at: datetime | None = None
     previous: str | None = Field(None, description="The release that was live before this one.")
-    failure: ReleaseFailure | None = Field(None, description="Failure of an instance that started or was watched.")
+    failure: ReleaseFailure | None = Field(
+        None, description="The instance's failure because of which the release failed."
+    )
     strategy: Literal["start-first", "stop-first"] = "start-first"
     down_s: float | None = Field(
         None, description="Seconds in which stop-first left no instance in the route; null: unknown."
@@ -203,8 +205,8 @@ class InstanceStats(View):
     """Raw counters of one instance; stopped instances are not listed. `cpu_seconds` counts from `started_at`.
     `restarts` and `oom_kills` include the instances that this one replaced.
 
-    The memory fields are in bytes; `min_memory` and `max_memory` are the manifest's bounds. `memory_pressure` is PSI's
-    `some avg10` in percent, null where the machine does not report it.
+    `memory_limit` and `working_set` are in bytes; `min_memory` and `max_memory` are the manifest's bounds.
+    `memory_pressure` is PSI's `some avg10` in percent, null where the machine does not report it.
     """
 
     id: str

@@ -27,7 +27,8 @@ class InstanceRoute(View):
 
 
 class SyncResult(View):
-    """Answer of `POST /apps/{app}/sync`: the version that Envoy serves, and each instance's route by its id."""
+    """Answer of `POST /apps/{app}/sync`. `version` is a hash of the app's configuration that Envoy has accepted;
+    `instances` holds, by id, whether Envoy routes requests to the instance."""
 
     version: str
     instances: dict[str, InstanceRoute]
