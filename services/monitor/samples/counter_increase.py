@@ -18,7 +18,7 @@ class _Counter:
 
 class CounterIncrease:
     """Sums the increase of a counter over all instances of one release. The first reading only sets the baseline.
-    Increases, and the counts of instances that have gone, are kept for the time `kept`.
+    Increases, and the last counts of instances that have gone, are forgotten after the time `kept`.
     """
 
     def __init__(self, kept: timedelta) -> None:
