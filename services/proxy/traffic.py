@@ -17,7 +17,8 @@ Counters = dict[str, tuple[int, int]]  # address → requests and errors
 
 @dataclass
 class TrackCounters:
-    """The counts of requests, errors and latencies on both tracks of one app, in one epoch."""
+    """The counts of requests, errors and latencies on both tracks of one app, in one epoch. `latency` holds, for each
+    track, the cumulative count of every bucket."""
 
     epoch: str
     route: Route

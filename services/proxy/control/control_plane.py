@@ -46,7 +46,9 @@ class ControlPlane:
         *,
         wake: Callable[[], None],
     ) -> None:
-        """Reads the routes from disk, if there is a snapshot. `wake` is called after each change."""
+        """Restores the routes that `snapshot` has on disk; if it has none, `load` reads them from Redis. `wake` is
+        called after each write of changed routes, so that the loop that calls `save` runs at once. `traffic` returns an
+        app's figures, for the evidence of a rollout that ends."""
         self.admin = admin
         self.now = now
         self._files = files

@@ -38,7 +38,8 @@ class Host:
 
 @dataclass(frozen=True)
 class Clusters:
-    """The clusters that Envoy has finished loading, and their endpoints."""
+    """The clusters that Envoy has finished loading (their names), and their endpoints; of one app if `of_all_apps` is
+    False."""
 
     names: frozenset[str]
     hosts: tuple[Host, ...]
