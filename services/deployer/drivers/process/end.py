@@ -26,7 +26,8 @@ POLL_S = 0.05
 
 
 def running_in(root: Path) -> list[RunningInstance]:
-    """Returns what runs with the mark of a folder below `root`, by one look at all processes."""
+    """Returns everything that runs with the mark of an instance whose folder is below `root`. Reads all processes
+    once."""
     found = []
     for value in pids_by_value(MARKER):
         if (path := Path(value)).parent == root:
@@ -37,7 +38,8 @@ def running_in(root: Path) -> list[RunningInstance]:
 
 
 def record_of(root: Path, instance_id: str) -> ProcessRecord:
-    """Returns the instance's record; without its folder, one by whose mark alone its processes are found."""
+    """Returns the instance's record; if its folder is gone, a record that holds only its id and mark, by which its
+    processes can be found."""
     path = root / instance_id
     lost = ProcessRecord(id=instance_id, marker=marker_of(path), port=0, memory=0, started_at=now(), boot_id="")
     return InstanceFolder(path).read() or lost

@@ -63,8 +63,8 @@ def resident_memory(pid: int) -> int:
 
 
 def session_pids(sessions: Collection[int]) -> dict[int, list[int]]:
-    """Returns the pids of the processes of each session by its id (the leader's pid), zombies included: their CPU time
-    is added to their parent's only once that has waited for them. A look at a process takes less than a microsecond.
+    """Returns the pids of the processes of each session by its id (the leader's pid), zombies included, since a
+    zombie's CPU time is not yet part of its parent's. Reads one process in less than a microsecond.
     """
     found: dict[int, list[int]] = {session: [] for session in sessions}
     for pid in map(int, filter(str.isdigit, os.listdir(PROC))):
