@@ -76,6 +76,7 @@ class ForgeRepository:
     root: str
     """Base URL of the forge's host: `https://host[:port]`."""
     path: str
+    """Path without `.git`, such as `owner/notes`."""
 
 
 def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, loopback: bool) -> Source:
