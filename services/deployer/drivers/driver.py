@@ -86,7 +86,8 @@ class InstanceIdentity:
     """Digest of the artifact that it runs."""
 
     def is_of(self, release: str, artifact: Artifact) -> bool:
-        """Returns False if it was started for another release, or from another artifact."""
+        """Returns False if it was started for another release, or from another artifact. An empty field matches every
+        release or artifact."""
         return self.release in ("", release) and self.artifact in ("", artifact.digest)
 
 

@@ -89,7 +89,8 @@ def delivery_id(cause: str, address: Address) -> str:
 
 
 def new_delivery(cause: str, notification: Notification, address: Address, now: datetime) -> MessageDelivery:
-    """Returns a queued delivery, or a failed one if nothing can be sent to the address."""
+    """Returns a queued delivery of the notification to the address, or a failed one if nothing can be sent there.
+    `cause` is the id of its stream entry or GroupUpdate, as for `delivery_id`."""
     delivery = MessageDelivery(
         id=delivery_id(cause, address),
         event=notification.event,

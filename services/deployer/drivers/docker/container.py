@@ -142,6 +142,7 @@ def _address(attributes: Mapping[str, Any], network: str) -> str:
 
 
 def _was_shut_down(state: Mapping[str, Any], shut_down_until: datetime | None) -> bool:
-    """Returns True if the container ended by `shut_down_until` with an exit code in SHUTDOWN_EXIT_CODES."""
+    """Returns True if the container ended at or before `shut_down_until` (the last start of the engine or stop of the
+    platform), with an exit code that such an end causes: 0, 137, 143 or 255."""
     ended_before = shut_down_until is not None and moment(state["FinishedAt"]) <= shut_down_until
     return ended_before and state["ExitCode"] in SHUTDOWN_EXIT_CODES
