@@ -71,8 +71,8 @@ def _names(header: str, current: Iterable[str | None]) -> bool:
 
 
 def put(ids: Sequence[FlagId], definition: Definition, condition: Precondition) -> Decide:
-    """Returns a function for `FlagStore.change` that creates or replaces these flags if `condition` holds. Raises
-    Invalid for a faulty definition.
+    """Returns a function for `FlagStore.change` that gives each of the flags `ids` this definition, if `condition`
+    holds; it creates flags that do not exist. Raises Invalid for a faulty definition.
     """
     check(definition)
     return _each(ids, condition, lambda current: definition)

@@ -161,7 +161,8 @@ def outdated(decision: Decision, live: LiveRelease, policy: Policy, now: datetim
 
 
 def still_idle(decision: Decision, stats: Sequence[InstanceStats], policy: Policy) -> str | None:
-    """Returns the reason why current use forbids the lower limit; None if it does not."""
+    """Returns the reason why current use, by the counters `stats` that were read just now, forbids the lower limit of
+    `decision`; None if it does not."""
     if not stats:
         return f"no instance of {decision.release} gives figures"
     top = max(stats, key=lambda item: item.working_set)

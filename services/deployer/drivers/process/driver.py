@@ -198,7 +198,7 @@ class ProcessDriver:
         return paths
 
     def _statuses(self, ids: list[str] | None) -> tuple[dict[str, InstanceStatus], list[ProcessRecord]]:
-        """Returns the statuses by id, and the records of those that run."""
+        """Returns the statuses of the instances `ids` (None: all) by id, and the records of those that run."""
         with self._records:
             folders = self._all_folders() if ids is None else [self._folder(each) for each in ids]
             statuses = [status for folder in folders if (status := folder.status(self._oom_kills)) is not None]
