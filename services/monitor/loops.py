@@ -95,8 +95,8 @@ class Retention:
         self._clock = clock
 
     async def step(self) -> None:
-        """Deletes what is stored of environments that are gone; looks at no more than 100. Does nothing while the
-        deployer does not answer.
+        """Deletes the stored data of environments that are gone; considers at most 100 in a step. Does nothing while
+        the deployer does not answer.
         """
         if not self._samples.answers:
             return
@@ -125,7 +125,7 @@ class Retention:
 
 class RegistryFollower:
     """Handles the deployer's events about instances and releases at once. The evaluator would find most changes a
-    second later, but not what happened while no monitor ran. `on_kill` is called for each OOM kill, possibly more than
+    second later, but none that happened while no monitor ran. `on_kill` is called for each OOM kill, possibly more than
     once.
     """
 

@@ -40,7 +40,7 @@ class RequestCounts:
         self._hosts: dict[str, Counters] = {}
         """The last reading by cluster."""
         self._has_baseline = False
-        """True after a reading of all apps: what is new then counts from 0."""
+        """True after a reading of all apps: counters of instances that appear later count from 0."""
         self._latencies: dict[str, Latency] | None = None
         self._le_ms: tuple[float, ...] = ()
         self._failing: set[str] = set()

@@ -68,14 +68,14 @@ class ControlPlane:
 
     @property
     def routes(self) -> RouteTable:
-        """All routes by app. Raises Unavailable until they are loaded from disk or Redis."""
+        """Returns all routes by app. Raises Unavailable until they are loaded from disk or Redis."""
         if self._routes is None:
             raise Unavailable("the routes are not known: neither is a copy on disk, nor does Redis answer; start Redis")
         return self._routes
 
     @property
     def aborted(self) -> Set[str]:
-        """Ids of aborted releases, which never get visitors again."""
+        """Returns the ids of aborted releases, which never get visitors again."""
         return self._aborted.keys()
 
     def route(self, app: str) -> Route:
@@ -153,7 +153,7 @@ class ControlPlane:
 
     @property
     def versions(self) -> dict[str, str]:
-        """The version of each of Envoy's files that was written last."""
+        """Returns file name → version that was written last, for each of Envoy's files."""
         return dict(self._files.versions)
 
     def version(self, app: str) -> str:

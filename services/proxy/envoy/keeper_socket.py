@@ -1,4 +1,4 @@
-"""Looks whether the keeper answers, from which Envoy gets its endpoints."""
+"""Checks whether the keeper, from which Envoy gets its endpoints, answers."""
 
 import asyncio
 from pathlib import Path

@@ -27,12 +27,12 @@ class FileLimit:
 
     @property
     def visitors(self) -> int:
-        """The number of visitors' connections at a time."""
+        """Returns the number of connections that visitors may have at a time."""
         return min(MOST_VISITORS, self.files // 4)
 
     @property
     def instances(self) -> int:
-        """The number of instances that can be routed."""
+        """Returns the number of instances that can be routed."""
         return max(0, self.files // 2 - OWN_FILES)
 
     def refusal(self, instances: int) -> str | None:
@@ -63,7 +63,7 @@ def read_file_limit() -> FileLimit:
 
 async def inotify_warning() -> str | None:
     """Tries, by opening and closing as many inotify instances as Envoy and the keeper need, whether Envoy could be
-    started again. Returns None if it could, else a text that says so and what to do.
+    started again. Returns None if it could, else a text that says that it could not, and what to do.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "inotify_init"):

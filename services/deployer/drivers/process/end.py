@@ -111,8 +111,9 @@ def _until_gone(records: list[ProcessRecord], number: signal.Signals, wait_s: fl
 
 
 def _processes_left(records: Iterable[ProcessRecord]) -> list[tuple[ProcessRecord, list[ProcessStat]]]:
-    """Returns the records of which a process still runs, each with the processes that have its marker. Looks at all
-    processes once, and once more for those of which none was found, as `remains` does.
+    """Returns the records of which a process still runs, each with the processes that have its marker. Reads all
+    processes once, and once more for the records for which it found none: a process that is just starting may be
+    missing in the first reading.
     """
     looked_for, left = list(records), []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Hears the ends of processes in the event loop, also of those that an earlier deployer started."""
+"""Notices in the event loop when processes end, also those that an earlier deployer started."""
 
 import asyncio
 import contextlib

@@ -107,8 +107,8 @@ def _proportional(stat: ProcessStat) -> int:
 
 
 def marked_with_each(markers: Iterable[str]) -> dict[str, list[ProcessStat]]:
-    """Returns marker → the processes that have it, by one look at all processes. One that is just starting may be
-    missing.
+    """Returns marker → the processes that have it in their environment. Reads all processes once; one that is just
+    starting may be missing.
     """
     wanted = set(markers)
     found = {}
