@@ -129,8 +129,9 @@ class ControlPlane:
 
     async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
         """Waits until Envoy has accepted the app's files and, with `healthy`, routes to every ready endpoint; returns
-        Envoy's clusters. Raises Timeout that names what is missing; its field `unhealthy` holds the ids of instances
-        that do not pass Envoy's health check, if that is all.
+        Envoy's clusters. After `timeout_s` seconds, raises Timeout that names what is missing. If only health checks
+        are missing, its field `unhealthy` holds the ids of the instances that do not pass them; else the field is
+        empty.
         """
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S

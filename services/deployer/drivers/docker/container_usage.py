@@ -1,4 +1,4 @@
-"""Measures the running containers of a stack, and finds out on which TCP ports one listens.
+"""Measures the running containers of a stack, and finds the TCP addresses on which one listens.
 
 Reading the files of a control group takes 0.1 ms; the engine takes up to 1 s, and 2 s before version 20.10.
 """
@@ -95,8 +95,8 @@ def _usage(use: Use, started_at: datetime, limit: int) -> Usage:
 
 
 def listening_in(container: Container | None) -> list[str] | None:
-    """Returns the addresses on which the container listens; None if it does not run, or cannot tell. The engine runs
-    `cat` inside, since a deployer that is in a container itself sees no sockets of another one.
+    """Returns the TCP addresses on which the container listens; None if it does not run, or `cat` cannot be run in it.
+    The engine runs `cat` inside, since a deployer that is in a container itself sees no sockets of another one.
     """
     if container is None or not container.attrs["State"]["Running"]:
         return None
