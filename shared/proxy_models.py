@@ -88,7 +88,7 @@ class LatencyHistogram(View):
 
 class TrackTraffic(View):
     """Counters of one track, which only grow within an epoch. `requests` counts all requests that its instances
-    answered, `errors` those with a status of 500 and above.
+    answered, `errors` those with a status of 500 and above, and `latency` is the histogram of their latencies.
     """
 
     release: str | None

@@ -17,8 +17,9 @@ Counters = dict[str, tuple[int, int]]  # address → requests and errors
 
 @dataclass
 class TrackCounters:
-    """The counts of requests, errors and latencies on both tracks of one app, in one epoch. `latency` holds, for each
-    track, the cumulative count of every bucket."""
+    """The counts of requests, errors and latencies on both tracks of one app, in one epoch. `releases` names the
+    release whose requests are counted on each track; `route` is the route by which that was last determined. `latency`
+    holds, for each track, the cumulative count of every bucket."""
 
     epoch: str
     route: Route

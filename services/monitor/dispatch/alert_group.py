@@ -52,10 +52,11 @@ class AlertGroup(View):
 
 @dataclass(frozen=True)
 class GroupUpdate:
-    """The alerts of a group that one message reports."""
+    """The alerts of a group that one message reports: those that fire, and those that have resolved since the last
+    message."""
 
     id: str
-    """Stays the same if the flush is repeated because its outcome could not be stored."""
+    """Id of the update, the same again if the flush is repeated because its outcome could not be stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
     muted: bool = False

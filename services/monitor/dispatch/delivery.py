@@ -70,7 +70,8 @@ class DeliveryView(View):
 
 
 class MessageDelivery(DeliveryView):
-    """A stored delivery. URL and message are deleted when it has ended, since the URL holds secrets."""
+    """A stored delivery. `server` is the name of the server that it goes to, by which concurrent sends are limited. URL
+    and message are deleted when it has ended, since the URL holds secrets."""
 
     server: str = ""
     url: str | None = None

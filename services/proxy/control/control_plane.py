@@ -200,7 +200,8 @@ class ControlPlane:
             self.routes.put(current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]}))
 
     async def _until_accepted(self, app: str, name: str, timeout_s: float) -> None:
-        """Waits until Envoy has accepted the app's file, but no longer than the time-out, or an error of Envoy."""
+        """Waits until Envoy has accepted the app's file `name`. Returns without an error after `timeout_s` seconds at
+        the latest, and as soon as Envoy does not answer."""
         with contextlib.suppress(TimeoutError, Unavailable):
             async with asyncio.timeout(timeout_s):
                 while True:

@@ -23,7 +23,8 @@ ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 @dataclass(frozen=True)
 class Host:
-    """One endpoint of one cluster, with counters since it joined the cluster; health checks are not counted."""
+    """One endpoint (`address` is `host:port`) of one cluster, with counters since it joined the cluster; health checks
+    are not counted. `healthy` is True if the cluster's load balancer may choose it."""
 
     cluster: str
     address: str

@@ -40,7 +40,7 @@ Endpoints = dict[str, Endpoint]
 
 
 class Retirement(View):
-    """A request to retire a release that the deployer has not confirmed yet."""
+    """A request to the deployer to retire a release, with its body; it is kept until the deployer has confirmed it."""
 
     release: str
     body: RetireRequest

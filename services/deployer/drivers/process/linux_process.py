@@ -17,7 +17,8 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ProcessStat:
-    """The fields of `/proc/<pid>/stat` that the driver uses."""
+    """The fields of `/proc/<pid>/stat` that the driver uses. `session` is the id of its session, the pid of the process
+    that leads it."""
 
     pid: int
     state: str

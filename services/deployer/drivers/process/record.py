@@ -27,8 +27,11 @@ class ProcessRecord(BaseModel):
     """Memory limit in bytes."""
     started_at: datetime
     boot_id: str
+    """The kernel's id of the boot in which it was started."""
     pid: int | None = None
+    """Pid of its first process, which leads its session; None until that is started."""
     start_ticks: int | None = None
+    """Start of that process in ticks since boot; None if it had ended already."""
     group: str = ""
     """Path of the control group that enforces the limit; empty if there is none."""
     oom_kills: int = 0
