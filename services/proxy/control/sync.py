@@ -148,7 +148,7 @@ class RegistrySync:
         self._control.put(route)
 
     def _drop_replaced(self) -> None:
-        """Removes the endpoints of every app whose address belongs to another instance now."""
+        """Removes, from the routes of all apps, the endpoints whose address now belongs to another instance."""
         claimed = self._control.routes.claimed
         for route in self._control.routes.replaced():
             endpoints = {track: without_replaced(route.endpoints[track], claimed) for track in Track}
