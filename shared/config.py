@@ -105,7 +105,7 @@ class SharedSettings(BaseSettings):
 
 def secret_file(path: Path) -> str:
     """Returns the secret in the file `path`. If the file is missing, creates it with a random secret and mode 0600; if
-    two processes do so at once, both return the same secret. Raises OSError.
+    two processes do so at once, both return the same secret. Raises OSError if it can be neither read nor created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():

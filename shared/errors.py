@@ -15,8 +15,8 @@ from typing import Any
 
 
 class Problem(Exception):
-    """An error that is answered as a problem document. `detail` says what is wrong and what to do; `extra` are further
-    members of the document; `status` replaces the class's HTTP status.
+    """An error that the client gets as an RFC 9457 problem document. `detail` says what is wrong and what to do;
+    `extra` are further members of the document; `status` replaces the class's HTTP status.
     """
 
     status: int = 500

@@ -9,6 +9,7 @@ from shared.models import Event
 
 STREAM = "events"
 KEPT = 10_000
+IDLE_BLOCK_MS = 3000  # below the 5 s after which the client of Redis takes a command for lost
 
 
 def append(target: Redis, event: Event) -> Any:
@@ -19,7 +20,9 @@ def append(target: Redis, event: Event) -> Any:
 
 
 class EventFollower:
-    """Reads each event at least once, also across restarts, as the only member of the consumer group `group`."""
+    """Reads the stream `events` for the consumer group `group`, each event at least once, also across restarts. A group
+    has one follower at a time.
+    """
 
     def __init__(self, redis: Redis, group: str) -> None:
         self._redis = redis
@@ -27,9 +30,10 @@ class EventFollower:
         self._consumer = group  # one follower for each group: what it took but did not confirm is its own
         self._unconfirmed: set[str] | None = None  # None: what was taken and not confirmed is to be looked up
 
-    async def read(self, block_ms: int = 1000, count: int = 100) -> list[tuple[str, Event]]:
+    async def read(self, block_ms: int = IDLE_BLOCK_MS, count: int = 100) -> list[tuple[str, Event]]:
         """Returns up to `count` next events with their stream ids; an empty list after `block_ms` milliseconds without
-        one. Events that were read before (also by an earlier process) and not confirmed come first. Raises RedisError.
+        one. Events that were read before (also by an earlier process) and not confirmed come first. Raises RedisError
+        if Redis does not answer.
         """
         taken = await self._take("0", block_ms, count) if self._unconfirmed != set() else []
         entries = taken or await self._take(">", block_ms, count)

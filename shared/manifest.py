@@ -3,9 +3,10 @@ manifest from the commit, the deployer from the build.
 """
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from shared.manifest_step import Reports, Service, Stage, Step, Strict, repeated
 
@@ -16,11 +17,16 @@ _SIZE = re.compile(r"^(\d+)([kmg]?)b?$", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _SYSTEM = {"proc", "sys", "dev", "etc"}
+TCP = "tcp"
+HEALTH = rf"^(/[^\s]*|{TCP})?$"
+FORWARDED_PROTO = "http"  # of visitors' requests, and so of health checks: Envoy's listeners have no TLS
 WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide the app
 
 
 def parse_size(value: Any) -> Any:
-    """Converts a text to bytes, `64m` → 67108864 (m is MiB). Returns any other value unchanged. Raises ValueError."""
+    """Converts a text to bytes, `64m` → 67108864 (m is MiB). Returns any other value unchanged. Raises ValueError for a
+    text that is no size.
+    """
     if isinstance(value, str):
         match = _SIZE.match(value.strip())
         if not match:
@@ -39,12 +45,18 @@ Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | s
 
 
 class Gates(Strict):
-    """Thresholds; null switches a gate off. `coverage` and `changed_coverage` are lower bounds, all others upper."""
+    """Thresholds that a commit must keep; null switches a gate off. `coverage` and `changed_coverage` are lower bounds,
+    all others upper bounds.
+    """
 
     test_failures: int | None = Field(None, ge=0, description="Number of failed tests in the JUnit reports.")
     coverage: float | None = Field(None, ge=0, le=100, allow_inf_nan=False, description="Percent of covered lines.")
     changed_coverage: float | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="Percent of the lines changed since the last passed build."
+        None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Percent of covered lines among those changed since the last passed build.",
     )
     findings: int | None = Field(None, ge=0, description="Number of findings in all SARIF reports.")
     new_findings: int | None = Field(None, ge=0, description="Findings that the last passed build did not have.")
@@ -54,7 +66,9 @@ class Gates(Strict):
 
 
 class Flaky(Strict):
-    """Rules for running failed tests again. Null: the app's setting applies, or else the platform's (1 and 5)."""
+    """Rules for running failed tests again. Null in a field: the app's setting applies, or else the platform's
+    (`reruns` 1, `at_most` 5).
+    """
 
     reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")
     at_most: int | None = Field(
@@ -65,10 +79,43 @@ class Flaky(Strict):
     )
 
 
+Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
+
+
+class HealthCheck(NamedTuple):
+    """A health check: a GET of `path`, whose answer is well with a status from 200 to below `below`."""
+
+    path: str
+    """Empty: an open port is well."""
+    below: int
+
+    def __str__(self) -> str:
+        return self.path or TCP
+
+
+def health_check(health: str) -> HealthCheck:
+    """Returns the check of deployer and Envoy that `run.health` asks for. Without a path, the app need not know `/`:
+    any answer to it that is no error of the server shows that the app serves.
+    """
+    if health == TCP:
+        return HealthCheck("", 0)
+    return HealthCheck(health, 400) if health else HealthCheck("/", 500)
+
+
 class Run(Strict):
     command: str | None = Field(None, description="Command that starts the app: `sh -c` runs it with $PORT set.")
+    command_from: SkipJsonSchema[str | None] = None
+    """Files that `command` was inferred from, in words; None if the manifest writes it. Only Slipway sets it."""
     port: int = Field(8000, ge=1, le=65535, description="Port of the app in a container; a process gets its own $PORT.")
-    health: str = Field("/up", pattern=r"^/[^\s]*$", description="Path that answers 200 once the app can serve.")
+    health: str = Field(
+        "",
+        pattern=HEALTH,
+        description="Path that answers 2xx or 3xx once the app can serve, or `tcp`: an open port is enough. Without "
+        "it, `/` must answer with a status below 500.",
+    )
+    health_host: Host | None = Field(
+        None, description="`Host` of the health checks. Without it, `<app>.<domain>`, as visitors send it."
+    )
 
 
 class Resources(Strict):
@@ -106,9 +153,6 @@ class Volume(Strict):
         if path == WORKDIR or path.split("/")[1] in _SYSTEM:
             raise ValueError(f"belongs to the system or holds the app; choose another, like /data or {WORKDIR}/data")
         return path
-
-
-Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
 
 
 class Manifest(Strict):

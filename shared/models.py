@@ -157,7 +157,7 @@ class ReleaseFailure(View):
     at: datetime
     exit_code: int | None = Field(None, description="128 and more: a signal (code - 128) ended it. Null: it ran on.")
     probe: str = Field("", description="Result of the last probe of the health path.")
-    log: list[str] = Field([], description="The last 50 lines.")
+    log: list[str] = Field([], description="The last 50 lines of the instance's log.")
 
 
 class ReleaseView(View):

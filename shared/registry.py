@@ -97,13 +97,17 @@ class Registry:
         return found
 
     async def _name_tracks(self) -> None:
-        """Makes `registry:tracks` where an earlier version, which had none, wrote the instances."""
+        """Creates the key `registry:tracks` from the keys of instances, in a Redis of an earlier version, which had no
+        such key.
+        """
         keys = [key async for key in self._redis.scan_iter("registry:instance:*", count=500)]
         await self._redis.sadd(TRACKS, "", *(key.removeprefix("registry:instance:") for key in keys))
 
 
 def _append_change(target: Redis, app: str) -> Any:
-    """Returns an awaitable of the entry's id; on a pipeline it only queues the command."""
+    """Appends the app's name to `registry:changes`. Returns an awaitable of the entry's id; on a pipeline, only queues
+    the command.
+    """
     return target.xadd(CHANGES, {"app": app}, maxlen=CHANGES_KEPT, approximate=True)
 
 

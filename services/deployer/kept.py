@@ -1,4 +1,4 @@
-"""Keeps a value that is asked for far more often than it changes."""
+"""Caches a value that is requested far more often than it changes."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -10,8 +10,8 @@ Value = TypeVar("Value")
 
 
 class Kept(Generic[Value]):
-    """A value that is read by `read` when it is asked for, unless it was read less than 5 s ago and `drop` was not
-    called since that reading began.
+    """Caches the value that `read` returns. `get` reads it again if the last reading began 5 s ago or `drop` was called
+    since.
     """
 
     def __init__(self, read: Callable[[], Awaitable[Value]]) -> None:
@@ -20,11 +20,11 @@ class Kept(Generic[Value]):
         self._last: tuple[int, float, Value] | None = None
 
     def drop(self) -> None:
-        """Makes the next `get` read the value; call it after each change."""
+        """Makes the next `get` read the value again. Call it after each change."""
         self._version += 1
 
     async def get(self) -> Value:
-        """Returns the value, which callers must not change. Raises what `read` raises."""
+        """Returns the value, which callers must not change. Raises the exceptions of `read`."""
         version, now = self._version, time.monotonic()
         if self._last is None or self._last[0] != version or now - self._last[1] >= KEPT_S:
             self._last = version, now, await self._read()

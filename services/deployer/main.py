@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from services.deployer.api.rest import router
 from services.deployer.config import Settings
+from services.deployer.drivers.docker.capabilities import ROOT_KEEPS
 from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import Driver
 from services.deployer.drivers.process.driver import ProcessDriver
@@ -25,6 +26,7 @@ from services.deployer.reconcile.proxy_client import ProxyService
 from services.deployer.reconcile.reconciler import Housekeeping, Reconciler
 from services.deployer.reconcile.release_service import ReleaseService
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
+from services.deployer.reconcile.strays import Strays
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.override_encryption import OverrideEncryption
@@ -38,18 +40,22 @@ from shared.models import Environment
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
 DESCRIPTION = "Environments, releases and instances: start first, confirm the route, drain, stop; roll back by itself."
 ENFORCE_S = 0.5
 
 
 def _docker_driver(settings: Settings) -> Driver:
-    """Returns a Docker driver, imported here as machines that run processes may lack Docker's Python package."""
+    """Returns a Docker driver. Its module is imported here, because a machine that runs apps as processes may lack
+    Docker's Python package.
+    """
     from services.deployer.drivers.docker.driver import DockerDriver
 
     stack, home = Stack(settings.stack_id(), settings.network), settings.home
-    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home))
+    root_keeps = ROOT_KEEPS if settings.capabilities == "few" else ()
+    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home), root_keeps)
 
 
 DRIVERS: dict[str, Callable[[Settings], Driver]] = {
@@ -68,7 +74,9 @@ def driver_for(settings: Settings) -> Driver:
 
 
 def app_facts(settings: Settings) -> AppFacts:
-    """Returns what apps get to know of the platform: addresses, and secrets derived from the platform's token."""
+    """Returns the platform's addresses that apps get, and the secrets for them that are derived from the platform's
+    token.
+    """
     token = settings.platform_token()
     redis = urlsplit(settings.redis_url)
     where = f"{redis.hostname}:{redis.port or 6379}/{redis.path.strip('/') or 0}"
@@ -107,6 +115,7 @@ def build_app(settings: Settings) -> FastAPI:
     reconciler = Reconciler(
         store, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
     )
+    strays = Strays(driver, store, settings.grace_s)
     ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept, settings.release_records_kept)
 
@@ -116,6 +125,8 @@ def build_app(settings: Settings) -> FastAPI:
 
         def on_instance_end(instance_id: str | None) -> None:
             loop.call_soon_threadsafe(reconciler.instance_ended, instance_id)
+            if instance_id is None:  # the engine may have started what it should not
+                loop.call_soon_threadsafe(strays.loop.wake)
 
         async with redis, http:
             with driver.watching_ends(on_instance_end):
@@ -131,6 +142,7 @@ def build_app(settings: Settings) -> FastAPI:
         routers=[router(release_service, store, driver, registry, ending)],
         loops=[
             reconciler.loop,
+            strays.loop,
             Loop("memory", driver.enforce, every_s=ENFORCE_S),
             Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180),
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),

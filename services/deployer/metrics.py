@@ -10,7 +10,7 @@ from services.deployer.reconcile.prober import DISCOUNTED, Prober
 
 
 class ProbeCollector(Collector):
-    """Exports how many probes had which outcome, and how late this process was."""
+    """Exports the number of probes by outcome, and the time by which this process was late for them."""
 
     def __init__(self, prober: Prober) -> None:
         self._prober = prober

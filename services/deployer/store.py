@@ -23,7 +23,9 @@ CACHED = 1000  # records that are parsed already; they are never changed in plac
 
 
 def is_open(release: Release) -> bool:
-    """Returns True if the release needs work: it has not ended, its rollout must be aborted, or its outage goes on."""
+    """Returns True if the release needs work: it has not ended, its rollout must be aborted, or the environment still
+    lacks an instance because of it.
+    """
     return release.state not in ENDED or release.abort_rollout or release.is_down
 
 
@@ -39,13 +41,13 @@ class Store:
         self._all = Kept(self._read_all_instances)
 
     def version(self, app: str) -> int:
-        """Returns a number that grows with every commit of the app's releases and instances by this object. It is
-        up to date while the locks of the app's environments are held, as whoever commits holds one.
+        """Returns a number that every commit to the app's releases and instances by this object increases. It is up to
+        date while the caller holds the locks of the app's environments, since each commit is made under one.
         """
         return self._versions[app]
 
     async def next_number(self, app: str) -> int:
-        """Returns the number of the app's next release, each only once."""
+        """Returns the number of the app's next release. No number is returned twice."""
         number: int = await self._redis.incr(f"deployer:number:{app}")
         return number
 
@@ -70,7 +72,9 @@ class Store:
         self._all.drop()
 
     async def load(self, environment_id: EnvironmentId) -> World:
-        """Returns what is stored of the environment. Facts that only the driver or proxy knows have default values."""
+        """Returns the stored facts about the environment. Facts that only the driver or proxy knows have default
+        values.
+        """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.smembers(_key("open", environment_id))
             pipe.hvals(_key("instances", environment_id))
@@ -86,7 +90,7 @@ class Store:
 
     async def all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
         """Returns the instances of all environments, except those whose processes have certainly ended, and their
-        releases by id. This is asked for often, so it is read again only after a commit, or after 5 s.
+        releases by id. The result is cached until the next commit, for at most 5 s.
         """
         return await self._all.get()
 

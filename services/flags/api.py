@@ -1,4 +1,6 @@
-"""REST for people and scripts: flags and their history. More routes: ofrep_api, import_export_api, page_api."""
+"""Defines the REST routes of flags and their history. Further routes are in ofrep_api, import_export_api and
+page_api.
+"""
 
 from typing import Annotated
 
@@ -78,9 +80,9 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         cursor: Cursor = None,
         seen: Seen = None,
     ) -> FlagView | Response:
-        """Returns the flag's definition in one environment, by default production. Its ETag is of that environment, or
-        of the flag in all environments if none is named. If `Accept` begins with `text/html`, answers with a page that
-        has the history; `cursor` and `seen` are for that page.
+        """Returns the flag's definition in one environment, by default production. The ETag is that of the flag in the
+        named environment, or over all environments if none is named. If `Accept` begins with `text/html`, answers with
+        a page that has the history; `cursor` and `seen` are for that page.
         """
         if wants_page(request.headers.get("accept")):
             changes = await store.history(key, limit=HISTORY_SHOWN, before=cursor)
@@ -99,7 +101,7 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         environment: Where = None,
     ) -> FlagView:
         """Creates or replaces the flag in one environment, or in all if the query names none, from a definition in
-        flagd's format. Returns the flag as it is in that environment, or in production.
+        flagd's format. Returns the new flag in that environment, or in production if none is named.
         """
         await write(request, key, put(flag_ids(key, environment), body, condition))
         return await found(response, key, environment)

@@ -22,12 +22,15 @@ class RedisAppUser:
         self._has_rights = False
 
     def mirrors_changed(self) -> None:
-        """Says that the next `keep` must give the user rights to other keys."""
+        """Makes the next `keep` give the user its rights anew, since the names of the keys that it may read have
+        changed.
+        """
         self._has_rights = False
 
     async def keep(self) -> None:
         """Runs one step of the loop: gives the user its rights if mirrors changed, or if a restart of Redis lost the
-        user. Not every time: with thousands of mirrors it holds Redis up for a second and more.
+        user. It does nothing otherwise: with thousands of mirrors, setting the rights blocks Redis for a second and
+        more.
         """
         if self._has_rights and await self._is_there():
             return

@@ -22,7 +22,9 @@ def app_token(platform_token: str, environment: Environment) -> str:
 
 
 def stream_ticket(platform_token: str, environment: Environment) -> str:
-    """Returns a ticket that gives access to the environment's stream of change notifications only."""
+    """Returns a ticket, `<environment>.<secret>`, that gives access only to the environment's stream of change
+    notifications.
+    """
     return f"{environment}.{derived_secret(platform_token, f'flags:stream:{environment}')}"
 
 

@@ -20,7 +20,7 @@ from shared.store import RedisError
 
 UNREAD = "the flags have not been read from Redis yet"
 RELOADS = 3
-POLL_S = 1.0  # longest delay of a change that is not in the stream of changes: another program's
+POLL_S = 3.0  # longest delay of a change that is not in the stream of changes: another program's
 
 Sets = Mapping[Environment, FlagSet]
 Evaluators = Mapping[FlagId, FlagEvaluator | None]
@@ -28,7 +28,9 @@ Evaluators = Mapping[FlagId, FlagEvaluator | None]
 
 @dataclass(frozen=True)
 class FlagSnapshot:
-    """The flags of one environment at one moment, by the digest of their definitions."""
+    """The state of one environment's flags, identified by the digest of their definitions; `since` is when this service
+    saw it first.
+    """
 
     digest: str
     since: datetime
@@ -39,17 +41,18 @@ class FlagSnapshot:
 
 
 class FlagCache:
-    """Answers reads from memory and passes writes to the store; after a write returns, reads show it.
-
-    What changed, also by other instances of the service, is read flag by flag (`FlagStore.since`). All flags are read
-    at the start, and when the store cannot tell what changed: in slices, between which requests are answered. Readers
-    see all of a write or nothing of it.
+    """Answers reads from memory and passes writes to the store; after a write returns, reads show it. A change, also by
+    another instance of the service, is read from the store flag by flag (`FlagStore.since`). All flags are read at the
+    start, and when the store cannot say what changed: in slices, between which requests are answered. Readers see all
+    of a write or nothing of it.
     """
 
     def __init__(
         self, store: FlagStore, now: Callable[[], datetime], on_mirrors: Callable[[], None] = lambda: None
     ) -> None:
-        """Creates an empty cache; `on_mirrors` is called when a flag's `metadata.mirror` may be another."""
+        """Creates an empty cache. `on_mirrors` is called when a flag's `metadata.mirror` (a further Redis key with its
+        value) may have changed.
+        """
         self._store = store
         self._now = now
         self._on_mirrors = on_mirrors
@@ -62,7 +65,9 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """Runs one step of the loop: `refresh()`, then waits up to 1 s for a change. Raises RedisError."""
+        """Runs one step of the loop: `refresh()`, then waits up to 3 s for a change. Raises RedisError if Redis does
+        not answer.
+        """
         await self.refresh()
         if self._position:
             await self._store.wait_for_change(self._position, POLL_S)
@@ -79,7 +84,9 @@ class FlagCache:
                 raise
 
     async def _catch_up(self, seen: StorePosition) -> bool:
-        """Applies what changed after `seen`. Returns False if the store cannot tell."""
+        """Applies the changes after `seen`. Returns False, and applies nothing, if the store cannot say what they
+        are.
+        """
         delta = await self._store.since(seen)
         if delta is None:
             return False
@@ -92,7 +99,7 @@ class FlagCache:
         return True
 
     async def _reload(self) -> None:
-        """Reads all flags; those whose text is the same are not parsed again."""
+        """Reads all flags from the store. A flag whose stored text has not changed is not parsed again."""
         for _ in range(RELOADS):
             position = await self._store.position()
             sets = {each: FlagSet() for each in Environment}
@@ -144,19 +151,23 @@ class FlagCache:
         self._wake_readers()
 
     async def change(self, keys: Collection[str], decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Changes flags like `FlagStore.change`, and shows it to readers."""
+        """Changes flags by `FlagStore.change`, and returns the changes once readers of this cache see them."""
         changes = await self._store.change(keys, decide, actor=actor, at=at)
         await self.show_write()
         return changes
 
     async def show_write(self) -> None:
-        """Reads what was written to the store; without Redis the loop does so when it is back."""
+        """Reads the last write from the store, so that readers see it. If Redis does not answer, the loop does so once
+        it is back.
+        """
         with contextlib.suppress(RedisError):
             await self.refresh()
 
     @property
     def stale(self) -> bool:
-        """True after a refresh that failed, and before the first one: the flags may have changed since."""
+        """Returns True before the first refresh and after a failed one: the flags may have changed since they were
+        read.
+        """
         return self._stale
 
     def snapshot(self, environment: Environment) -> FlagSnapshot:
@@ -166,11 +177,15 @@ class FlagCache:
         return self._snapshots[environment]
 
     async def unread(self) -> str | None:
-        """Returns that the flags have not been read yet, or None (a check for `create_app`)."""
+        """Returns a text that says that the flags have not been read yet, or None if they have: a check for
+        `create_app`.
+        """
         return None if self._snapshots else UNREAD
 
     async def next_snapshot(self, environment: Environment, seen: str | None) -> FlagSnapshot | None:
-        """Waits until the environment's etag is not `seen`, then returns the state; None after `close()`."""
+        """Waits until the environment's ETag is not `seen` (None: no wait once flags are read), then returns the state;
+        None after `close()`.
+        """
         while not self._closed:
             if self._snapshots and self._snapshots[environment].etag != seen:
                 return self._snapshots[environment]
@@ -178,13 +193,15 @@ class FlagCache:
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
-        """Returns the environment's flags; each refresh may change them. Raises Unavailable before the first one."""
+        """Returns the environment's flags, in an object that each refresh may change. Raises Unavailable before the
+        first refresh.
+        """
         self.snapshot(environment)
         return self._sets[environment]
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
         """Evaluates the flag. While Redis is down it uses the last known flags, and the result's metadata has `stale:
-        true`. Raises EvaluationError, or Unavailable before the first refresh.
+        true`. Raises EvaluationError (also if there is no such flag), or Unavailable before the first refresh.
         """
         evaluator = self.flags(environment).get(key)
         if evaluator is None:

@@ -17,7 +17,7 @@ Rules = Literal["keep", "aside", "back"]
 
 
 class FlagId(NamedTuple):
-    """Key of a definition: the same flag has one in each environment."""
+    """Identifies a definition: a flag has one in each environment, under the same key."""
 
     environment: Environment
     key: str
@@ -71,13 +71,17 @@ def _names(header: str, current: Iterable[str | None]) -> bool:
 
 
 def put(ids: Sequence[FlagId], definition: Definition, condition: Precondition) -> Decide:
-    """Returns a function for `FlagStore.change` that creates or replaces these flags. Raises Invalid."""
+    """Returns a function for `FlagStore.change` that creates or replaces these flags if `condition` holds. Raises
+    Invalid for a faulty definition.
+    """
     check(definition)
     return _each(ids, condition, lambda current: definition)
 
 
 def patched(ids: Sequence[FlagId], patch: Patch, condition: Precondition) -> Decide:
-    """Returns a function for `FlagStore.change` that applies the patch to those of the flags that exist."""
+    """Returns a function for `FlagStore.change` that applies the patch to those of the flags that exist, if `condition`
+    holds.
+    """
 
     def after(current: Definition | None) -> Definition | None:
         if current is None:
@@ -130,8 +134,8 @@ def _each(
 
 
 def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
-    """Returns which flag owns which extra Redis key (`metadata.mirror` → flag key) after the changes. `owners` has the
-    same shape, before them. Raises Conflict if two flags name the same Redis key.
+    """Returns which flag owns which extra Redis key (`metadata.mirror` → flag key) after the changes; `owners` is the
+    same before them. Raises Conflict if two flags name the same Redis key.
     """
     owned = [change for change in changes if change.environment == Environment.PRODUCTION]
     left = dict(owners)
@@ -146,7 +150,9 @@ def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[
 
 
 def changes_of(flags: Flags, wanted: Wanted, actor: str, at: datetime) -> list[Change]:
-    """Returns the changes that turn `flags` into `wanted`, in which None deletes a flag."""
+    """Returns the changes, made by `actor` at `at`, that turn `flags` into `wanted`, in which None deletes a flag. An
+    equal definition is no change.
+    """
     changes = []
     for flag_id, after in wanted.items():
         before = flags[flag_id].definition if flag_id in flags else None

@@ -1,4 +1,4 @@
-"""Settings of the flags service."""
+"""Defines the settings of the flags service."""
 
 from shared.config import SharedSettings
 

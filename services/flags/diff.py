@@ -7,7 +7,9 @@ from services.flags.flag import Change, Definition, rules_aside
 
 
 class Difference(NamedTuple):
-    """A changed part of a definition, as JSON text. `before` is None for an added part, `after` for a removed one."""
+    """A part of a definition that a change changed, as JSON text. `before` is None for an added part, `after` for a
+    removed one.
+    """
 
     part: str
     before: str | None
@@ -15,7 +17,9 @@ class Difference(NamedTuple):
 
 
 def differences(change: Change) -> list[Difference]:
-    """Returns the changed parts in the order of a definition's fields; each variant and metadata entry is one part."""
+    """Returns the parts that differ between the change's two definitions, in the order of a definition's fields; each
+    variant and metadata entry is a part of its own.
+    """
     before, after = _parts(change.before), _parts(change.after)
     names = [*before, *(name for name in after if name not in before)]
     pairs = [Difference(name, before.get(name), after.get(name)) for name in names]

@@ -28,14 +28,14 @@ class EvaluationError(Exception):
         self.details = details
 
     def body(self, key: str | None) -> dict[str, Any]:
-        """Returns OFREP's error body; `key` is None if the error is of all flags."""
+        """Returns OFREP's error body, with the flag's key; None if the error concerns the request for all flags."""
         error = {"errorCode": self.code, "errorDetails": self.details}
         return error if key is None else {"key": key} | error
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation."""
+    """The result of evaluating one flag."""
 
     key: str
     value: JsonValue
@@ -51,7 +51,7 @@ class Evaluation:
 
 
 def as_json(body: Any) -> str:
-    """Returns a body as compact JSON."""
+    """Converts a response body to compact JSON text."""
     return to_json(body).decode()
 
 
@@ -64,13 +64,12 @@ def evaluation_context(context: Mapping[str, Any]) -> EvaluationContext:
 
 
 class FlagEvaluator:
-    """One flag, ready for evaluation. Immutable.
-
-    Each flag has an evaluator of its own: flagd's reads all of its flags anew at every update.
+    """One flag, ready for evaluation. Immutable. Each flag has an evaluator of its own, because flagd's evaluator reads
+    all of its flags anew whenever one changes.
     """
 
     def __init__(self, flag: Flag, text: str = "") -> None:
-        """Prepares the flag; `text` is what the store holds of it."""
+        """Prepares the flag for evaluation; `text` is its JSON as the store holds it."""
         self.flag = flag
         self.text = text
         definition = flag.definition.model_dump_json(by_alias=True)

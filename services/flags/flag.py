@@ -41,13 +41,15 @@ class Definition(BaseModel):
 
     @property
     def mirror(self) -> str | None:
-        """The extra Redis key from `metadata.mirror` that is to hold the flag's value, or None."""
+        """Returns the name of the extra Redis key (`metadata.mirror`) that is to hold the flag's value, or None."""
         name = self.metadata.get("mirror")
         return None if name is None else str(name)
 
 
 class Patch(BaseModel):
-    """Request body of `PATCH /flags/{key}`. Merges `variants` and `metadata` (null removes), replaces the rest."""
+    """Request body of `PATCH /flags/{key}`. `variants` and `metadata` are merged with the flag's, where null removes an
+    entry; other given fields replace the flag's.
+    """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -59,7 +61,7 @@ class Patch(BaseModel):
 
 
 class Flag(BaseModel):
-    """One flag in one environment, as it is stored."""
+    """One flag in one environment, as it is stored, with the time and author of its last change."""
 
     key: str
     environment: Environment

@@ -14,7 +14,9 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class ListPosition(NamedTuple):
-    """A flag's position in the list by last change: its time in microseconds since 1970, then its key."""
+    """A flag's position in the list of flags, which is ordered by last change: the time of that change in microseconds
+    since 1970, then the key.
+    """
 
     changed_us: int
     key: str
@@ -35,7 +37,7 @@ class FlagSet:
         self._sum = 0
 
     def put(self, evaluator: FlagEvaluator) -> None:
-        """Adds the flag, or replaces the one with its key."""
+        """Adds the flag, or replaces the flag with the same key."""
         flag = evaluator.flag
         self.remove(flag.key)
         self._evaluators[flag.key] = evaluator
@@ -44,7 +46,7 @@ class FlagSet:
         self._sum += evaluator.fingerprint
 
     def remove(self, key: str) -> None:
-        """Removes the flag, if there is one with this key."""
+        """Removes the flag with this key, if there is one."""
         self._newest_first = None
         if evaluator := self._evaluators.pop(key, None):
             del self._keys[bisect_left(self._keys, key)]
@@ -53,7 +55,9 @@ class FlagSet:
 
     @property
     def digest(self) -> str:
-        """Hash of all definitions, equal in every instance of the service: of the sum of the flags' own hashes."""
+        """Returns a hash of all definitions, made from the sum of the flags' own hashes. It is equal in every instance
+        of the service.
+        """
         return hashlib.sha256(str(self._sum % 2**256).encode()).hexdigest()[:20]
 
     def get(self, key: str) -> FlagEvaluator | None:
@@ -75,8 +79,8 @@ class FlagSet:
         return [self._evaluators[key] for key in self._keys]
 
     def keys(self, after: str, containing: str) -> Iterator[str]:
-        """Yields the sorted keys that are greater than `after` and contain this text, in whatever case. Do not change
-        the set meanwhile.
+        """Yields the sorted keys that are greater than `after` and contain the text `containing`, ignoring case. Do not
+        change the set meanwhile.
         """
         text = containing.lower()
         return (key for key in islice(self._keys, bisect_right(self._keys, after), None) if text in key.lower())

@@ -34,7 +34,7 @@ async def flagd_file(flags: Sequence[Flag]) -> AsyncIterator[str]:
 
 @dataclass
 class Parsed:
-    """The result of `parse`."""
+    """The result of `parse`: the content of a flagd file and its faults."""
 
     definitions: dict[FlagId, Definition] = field(default_factory=dict)
     """The definitions in the file that have the right shape."""
@@ -92,7 +92,7 @@ def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: 
 
 
 class _NoEnd(Exception):
-    """Raised when inserting evaluators would never end (a circle), or would make a rule too large."""
+    """Raised when references to evaluators form a circle, or would make a rule too large."""
 
 
 class _Reader:
@@ -129,7 +129,9 @@ class _Reader:
         return definition
 
     def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = (), depth: int = 0) -> JsonValue:
-        """Returns the rule with its `$ref`s replaced; `within` names the evaluators around it. Raises _NoEnd."""
+        """Returns the rule with each `$ref` replaced by the evaluator that it names; `within` names the evaluators that
+        contain the rule. Raises _NoEnd for a circle of references, or if the rule becomes too large.
+        """
         if depth > MAX_NESTED:
             raise _NoEnd(f"nested deeper than {MAX_NESTED}; split it")
         self._parts += 1
@@ -168,10 +170,9 @@ def refuse(found: Sequence[tuple[str, str]]) -> None:
 
 
 def wanted(parsed: Parsed, flags: Flags, mode: Mode) -> Wanted:
-    """Returns the definitions that the import stores; None for a flag that it deletes.
-
-    With `merge`, flags that the file does not name are kept; with `replace`, they are deleted in the file's
-    environments. Raises a Problem (422) that lists every fault.
+    """Returns the definitions that the import stores; None for a flag that it deletes. With `merge`, flags that the
+    file does not name are kept; with `replace`, they are deleted in the file's environments. Raises a Problem (422)
+    that lists every fault, if there is one.
     """
     after: dict[FlagId, Definition | None] = {}
     if mode == "replace":

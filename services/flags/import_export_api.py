@@ -1,4 +1,4 @@
-"""REST: export of all flags to a file in flagd's format, and import from one."""
+"""Defines the REST routes that export all flags to a file in flagd's format, and import such a file."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal

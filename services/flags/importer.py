@@ -41,15 +41,17 @@ class Importer:
     """Imports one file at a time, in a thread with an event loop of its own: evaluations go on meanwhile."""
 
     def __init__(self, stores: Stores) -> None:
-        """`stores` makes, for each import, a flag store with a connection to Redis that nothing else uses."""
+        """Creates an importer. `stores` makes, for each import, a flag store with a connection to Redis that nothing
+        else uses.
+        """
         self._stores = stores
         self._turn = asyncio.Lock()
 
     async def run(
         self, file: Mapping[str, Any], environment: Environment, *, mode: Mode, dry_run: bool, actor: str, at: datetime
     ) -> str:
-        """Returns an ImportView as JSON. A dry run writes nothing. Raises RedisError, and a Problem (422) that lists
-        every fault of the file.
+        """Imports the parsed `file` and returns an ImportView as JSON. A dry run writes nothing. Raises RedisError, and
+        a Problem (422) that lists every fault of the file.
         """
 
         def run() -> str:
@@ -83,7 +85,9 @@ class Importer:
 
 @contextlib.contextmanager
 def _no_collections() -> Iterator[None]:
-    """Keeps Python from garbage collections: they hold up all threads, by 0.3 s with the objects of a large import."""
+    """Disables Python's garbage collection within the block: a collection would hold up all threads, by 0.3 s with the
+    objects of a large import.
+    """
     gc.disable()
     try:
         yield

@@ -34,12 +34,16 @@ class LastUsed:
         return max((time for time in times if time), default=None)
 
     def last_alone(self, environment: Environment, key: str) -> datetime | None:
-        """Returns the last request for this flag alone: a client that fetches all flags may not use this one."""
+        """Returns the time of the last evaluation of this flag alone, None if there was none: a client that fetches all
+        flags may not use this one.
+        """
         flag_id = FlagId(environment, key)
         return self._unwritten.get(flag_id) or self._known.get(flag_id)
 
     async def read(self, keys: Collection[str]) -> None:
-        """Reads the times of these flags in all environments. While Redis is away, the times that are known stay."""
+        """Reads, from the store, the times at which these flags were last evaluated in each environment. While Redis is
+        down, the known times stay.
+        """
         wanted = [FlagId(environment, key) for environment in Environment for key in (EVERY_FLAG, *keys)]
         with contextlib.suppress(RedisError):
             found = await self._store.evaluated(wanted)

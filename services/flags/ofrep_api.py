@@ -48,7 +48,7 @@ class OfrepEvaluation(View):
 
 
 class OfrepError(View):
-    """The error of one flag; `key` is absent if the whole request for all flags failed."""
+    """The error of a request, or of one flag in it; `key` is absent if the whole request for all flags failed."""
 
     key: str | None = None
     errorCode: Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL", "FLAG_NOT_FOUND"]
@@ -71,7 +71,7 @@ class OfrepBulk(View):
 
 
 class OfrepRoute(APIRoute):
-    """Answers errors in OFREP's format instead of RFC 9457's."""
+    """A route that answers errors in OFREP's format instead of RFC 9457's."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()
@@ -187,7 +187,9 @@ def _holds(if_none_match: str | None, etag: str) -> bool:
 
 
 async def _evaluate_all(flags: Sequence[FlagEvaluator], context: EvaluationContext, stale: bool) -> list[str]:
-    """Returns OFREP's body of each flag as JSON. Other requests are answered between slices of the work."""
+    """Evaluates the flags and returns OFREP's body of each as JSON, an error body where evaluation fails. The event
+    loop answers other requests between slices of the work.
+    """
     bodies = [None if stale else flag.constant for flag in flags]
     async for part in sliced(index for index, body in enumerate(bodies) if body is None):
         for index in part:
@@ -204,6 +206,8 @@ def _evaluate(flag: FlagEvaluator, context: EvaluationContext, stale: bool) -> d
 
 
 def _environment(request: Request, asked: Environment) -> Environment:
-    """Returns the environment of the app's token or ticket; for the platform's token, `asked`."""
+    """Returns the environment of the app's token or ticket that the request carries; `asked` if it carries the
+    platform's token.
+    """
     environment: Environment = getattr(request.state, "environment", asked)
     return environment

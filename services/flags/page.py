@@ -43,10 +43,9 @@ class HistoryEntry(NamedTuple):
 
 
 class FlagPages:
-    """Renders the pages as HTML.
-
-    `hostname` is the host in the request's URL, used in links to the other services' pages. `seen` is the digest of the
-    page that the browser shows; methods return None if the page would be the same.
+    """Renders the pages about flags as HTML. `hostname` is the host in the request's URL, used in links to the other
+    services' pages. `seen` is the digest of the page that the browser shows; methods return None if the page would be
+    the same.
     """
 
     def __init__(self, views: Views, last_used: LastUsed, settings: SharedSettings) -> None:
@@ -123,10 +122,10 @@ class FlagPages:
 
 
 def list_query(search: str, cursor: str) -> str:
-    """Returns the query of a page of the list."""
+    """Returns the query of the list's page with this search text and cursor, without those that are empty."""
     return urlencode({name: value for name, value in (("search", search), ("cursor", cursor)) if value})
 
 
 def _coarse(at: datetime | None) -> datetime | None:
-    """Rounds the time down to ten seconds, so that not every evaluation changes the page."""
+    """Rounds the time down to ten seconds, so that not every evaluation changes the page; None stays None."""
     return at and at.replace(second=at.second // 10 * 10, microsecond=0)

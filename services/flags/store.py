@@ -26,14 +26,16 @@ PATIENCE_S = 30.0  # how long a write tries while others write first
 
 
 class StorePosition(NamedTuple):
-    """A state of all flags: their version, and the id of the newest entry in the stream of changes (empty: none)."""
+    """A state of all flags in the store: their version, and the id of the newest entry in the stream of changes (empty:
+    none).
+    """
 
     version: int
     entry: str
 
 
 class Delta(NamedTuple):
-    """What changed until a position: the flags as they are there, as JSON. None stands for a deleted flag."""
+    """The flags that changed up to `position`, with their JSON at that time; None for a deleted flag."""
 
     position: StorePosition
     flags: Mapping[FlagId, str | None]
@@ -46,7 +48,9 @@ class FlagStore:
     `flags:flag:<environment>`: hash of flag key → Flag.
     `flags:evaluated:<environment>`: hash of flag key → time.
     `flags:history:<key>`: stream of Change, about the last 1000.
-    `flags:version`, `flags:changes` and `flags:mirror`: see the constants.
+    `flags:version`: number that each write increments.
+    `flags:changes`: stream of the flags that each version changed.
+    `flags:mirror`: hash of the extra Redis key in a flag's metadata → the flag's key.
     """
 
     def __init__(self, redis: Redis, patience_s: float = PATIENCE_S) -> None:
@@ -54,11 +58,11 @@ class FlagStore:
         self._patience_s = patience_s
 
     async def version(self) -> int:
-        """Returns a number that differs after every change."""
+        """Returns the version of the flags, a number that every change raises."""
         return int(await self._redis.get(VERSION) or 0)
 
     async def position(self) -> StorePosition:
-        """Returns where the store is now; `since` returns what changed after it."""
+        """Returns the current position of the store; `since` returns what changed after it."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(VERSION)
             pipe.xrevrange(CHANGES, count=1)
@@ -66,8 +70,8 @@ class FlagStore:
         return StorePosition(int(version or 0), newest[0][0] if newest else "")
 
     async def since(self, seen: StorePosition) -> Delta | None:
-        """Returns what changed after `seen`, all of it as it is at one moment. Returns None if that cannot be told:
-        more than 200 flags changed, Redis lost data, or another program wrote the flags. Then `scan` all.
+        """Returns what changed after `seen`, as one consistent state. Returns None if that is unknown, and all flags
+        must be read by `scan`: more than 200 flags changed, Redis lost data, or another program wrote the flags.
         """
         read: Sequence[FlagId] = ()
         while True:
@@ -116,10 +120,9 @@ class FlagStore:
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
         """Calls `decide` with the flags of these keys in all environments (None: all flags), and stores the definitions
         that it returns (None deletes a flag) in one transaction with the version, history, mirror keys and events.
-
         Returns the changes, or an empty list if nothing differs. If another writer comes first, `decide` is called
-        again with its result; after 30 s of that Unavailable is raised. An exception of `decide` is passed on, and
-        nothing is stored. Raises Conflict if `metadata.mirror` names a Redis key that another flag owns.
+        again, with what that one wrote; after 30 s of that, Unavailable is raised. An exception of `decide` is passed
+        on, and nothing is stored. Raises Conflict if `metadata.mirror` names a Redis key that another flag owns.
         """
         until = time.monotonic() + self._patience_s
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -152,7 +155,7 @@ class FlagStore:
         return [(entry_id, Change.model_validate_json(fields["change"])) for entry_id, fields in entries]
 
     async def note_evaluated(self, times: Mapping[FlagId, datetime]) -> None:
-        """Stores when these flags were last evaluated."""
+        """Stores, for each of these flags, the time of its last evaluation."""
         async for part in sliced(times.items()):
             async with self._redis.pipeline(transaction=True) as pipe:
                 for flag_id, at in part:
@@ -169,8 +172,8 @@ class FlagStore:
 
 
 def _changed(seen: StorePosition, version: int, entries: Sequence[tuple[str, Mapping[str, str]]]) -> set[FlagId] | None:
-    """Returns the flags that changed between `seen` and `version`, by the entries from the one that was seen on; None
-    if they do not tell all.
+    """Returns the flags that changed between `seen` and `version`, computed from the stream's `entries` from
+    `seen.entry` on; None if the entries do not cover every change.
     """
     if seen.entry:
         if not entries or entries[0][0] != seen.entry:
@@ -196,7 +199,7 @@ async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[FlagId, Fl
 
 
 async def _owners(pipe: Pipeline, changes: Sequence[Change]) -> dict[str, str]:
-    """Returns who owns the mirror keys that the changes name."""
+    """Returns Redis key → owning flag, for the keys in the changed flags' `metadata.mirror` that have an owner."""
     definitions = [each for change in changes for each in (change.before, change.after) if each]
     names = list({each.mirror for each in definitions if each.mirror})
     owners: Any = await pipe.hmget(MIRRORS, names) if names else []

@@ -21,7 +21,9 @@ KNOWN_OPERATORS = (OPERATORS.keys() | {"if", "?:", "and", "or", "filter", "reduc
 
 
 def check(definition: Definition) -> None:
-    """Raises Invalid that lists every fault with its path: one malformed flag would stop the evaluation of all."""
+    """Raises Invalid with every fault of the definition and its path; returns if there is none. One malformed flag
+    would stop flagd's evaluation of all flags.
+    """
     if found := list(faults(definition)):
         invalid = Invalid(*found[0])
         invalid.extra["errors"] = [{"field": path, "detail": fault} for path, fault in found]
@@ -29,7 +31,9 @@ def check(definition: Definition) -> None:
 
 
 def faults(definition: Definition) -> Iterator[tuple[str, str]]:
-    """Yields (path, fault with remedy) for each fault. Checks the size only if nothing else is wrong."""
+    """Yields (path, fault with remedy) for each fault of the definition. The size is checked only if nothing else is
+    wrong.
+    """
     found = [*_faults_of_variants(definition), *_faults_of_rules(definition), *_faults_of_metadata(definition.metadata)]
     yield from found or _faults_of_size(definition)
 

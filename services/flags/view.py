@@ -63,8 +63,8 @@ class Views:
         return Page(items=[self._view(flag) for flag in shown], next=last and f"{last.changed_us}-{last.key}")
 
     async def one(self, key: str, environment: Environment | None) -> tuple[FlagView, str]:
-        """Returns the flag and its ETag in that environment; for None, the flag in the first environment that has it
-        and its ETag over all. Raises NotFound.
+        """Returns the flag and its ETag in that environment; for None, the flag in the first environment that has it,
+        and its ETag over all. Raises NotFound if there is no such flag.
         """
         await self._last_used.read([key])
         flags = self.everywhere(key)

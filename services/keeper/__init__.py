@@ -1,6 +1,6 @@
 """Hands Envoy the endpoints of its clusters (EDS), which it reads from `<home>/envoy/eds`.
 
-It is a process of its own beside Envoy, `python -m services.keeper <home>/envoy`, and needs nothing but those files: no
+It is a process of its own, `python -m services.keeper <home>/envoy`, and needs nothing but those files: no
 settings, Redis or service. If Envoy read the files itself, it would take an inotify instance for each of them, of which
 a user has 128. Modules, each of which may import only those above it:
 

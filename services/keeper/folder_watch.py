@@ -1,4 +1,4 @@
-"""Tells which files were moved into a folder, by one inotify instance for the whole folder (Linux)."""
+"""Reports which files were moved into a folder, by one inotify instance for the whole folder (Linux)."""
 
 import ctypes
 import errno
@@ -16,7 +16,7 @@ _BUFFER = 65_536
 
 
 class FolderWatch:
-    """Watches a folder from the moment of its construction on. Raises OSError that names the remedy."""
+    """Watches a folder from its construction on. If it cannot, raises OSError, whose text says the remedy."""
 
     def __init__(self, folder: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)

@@ -21,10 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class Subscriber:
-    """One connection of Envoy: the resources that it subscribed to, and their versions that it has or was sent.
-
-    A connection begins with the versions that Envoy has from an earlier one, so a keeper that was away sends what has
-    changed meanwhile, and no more.
+    """One connection of Envoy: the resources that it has subscribed to, each with the version that Envoy has or was
+    sent. Envoy opens a connection with the versions that it has from an earlier one, so a keeper that was away sends
+    only what has changed meanwhile.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +33,9 @@ class Subscriber:
         self._sent = 0
 
     def take(self, request: Any) -> None:
-        """Takes Envoy's request: further resources, resources that it gives up, or its answer to a response."""
+        """Handles a request of Envoy, which subscribes to resources, unsubscribes from some, or accepts or refuses a
+        response.
+        """
         if request.type_url != ASSIGNMENT:
             log.warning("Envoy asks for %s, which it gets from files", request.type_url)
             return
@@ -47,15 +48,16 @@ class Subscriber:
             self._due.put_nowait((resource, False))
 
     def moved(self, files: set[str] | None) -> None:
-        """Has the resources of these files sent, also if their versions are the same: whoever moves a file again wants
-        Envoy to have it again. None stands for all files; of these only what has changed is sent.
+        """Queues the resources of these files for sending, also if their versions are the same: a file that is moved
+        into the folder again shall reach Envoy again. None stands for all files; then only resources with a new version
+        are sent.
         """
         for resource in self._versions:
             if files is None or file_of(resource) in files:
                 self._due.put_nowait((resource, files is not None))
 
     async def response(self) -> Any:
-        """Waits for something to send, and returns the response."""
+        """Waits until a resource is to be sent, and returns the response that holds it."""
         while True:
             resource, again = await self._due.get()
             if resource not in self._versions:
@@ -77,7 +79,7 @@ class Subscriber:
 
 
 class Keeper:
-    """Serves any number of Envoys with the endpoints in `folder`."""
+    """Serves any number of Envoys with the endpoints in the files of `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,5 +1,5 @@
-"""Defines the background loops besides the evaluator: they sample instances, abort canaries, follow events and forget
-environments that are gone.
+"""Defines the background loops besides the evaluator: they sample instances, abort canaries, follow events, and delete
+what is stored of environments that no longer exist.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from services.monitor.samples.inventory import ILL
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
 from shared.errors import Problem
-from shared.events import EventFollower
+from shared.events import IDLE_BLOCK_MS, EventFollower
 from shared.http import ServiceClient
 from shared.models import Environment, EnvironmentView, Event, InstanceStats, Page
 from shared.proxy_models import RolloutAction
@@ -93,7 +93,9 @@ class Retention:
         self._clock = clock
 
     async def step(self) -> None:
-        """Looks at no more than 100 environments. Does nothing while the deployer does not answer."""
+        """Deletes what is stored of environments that are gone; looks at no more than 100. Does nothing while the
+        deployer does not answer.
+        """
         if not self._samples.answers:
             return
         now = self._clock()
@@ -107,7 +109,9 @@ class Retention:
                 log.info("%s is gone: its scaling policy, decisions and release context are deleted", key)
 
     async def _has_release(self, key: EnvironmentKey) -> bool:
-        """Returns True if a release of the environment is live, starting or pending. Raises Problem."""
+        """Returns True if a release of the environment is live, starting or pending. Raises Problem if the deployer
+        does not answer.
+        """
         try:
             answer = await self._deployer.get(f"/apps/{key.app}/environments/{key.environment}", timeout_s=CALL_S)
         except Problem as problem:
@@ -141,7 +145,7 @@ class RegistryFollower:
         self._on_kill = on_kill
         self._clock = clock
 
-    async def step(self, block_ms: int = 1000) -> None:
+    async def step(self, block_ms: int = IDLE_BLOCK_MS) -> None:
         """Handles the next events, waiting up to `block_ms` milliseconds for them. If one cannot be handled yet, the
         error is raised and the next call reads it again.
         """

@@ -1,4 +1,4 @@
-"""Stores when each environment was last seen, and deletes what is stored of one that is gone."""
+"""Stores when each environment was last seen, and deletes the stored data of one that no longer exists."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,16 +12,16 @@ from shared.models import Environment
 
 
 class RetentionStore:
-    """Uses the sorted set `monitor:environments` (`<app>:<environment>` by the time at which it was last seen). Every
-    method raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
+    """Stores when each environment was last seen, in the sorted set `monitor:environments` (`<app>:<environment>` by
+    time). Every method raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def note_seen(self, seen: Iterable[EnvironmentKey], now: datetime) -> None:
-        """Stores that these environments were seen now, and counts those of which anything is stored from now on,
-        unless they were seen before.
+        """Stores `now` as the time at which the environments `seen` were last seen. Does the same for an environment
+        that has stored data and no such time yet, so that it is forgotten some time.
         """
         stored = {str(name) for key in (POLICIES, SCALING, CONTEXTS) for name in await self._redis.hkeys(key)}
         at = now.timestamp()

@@ -1,7 +1,9 @@
-"""Settings of the proxy service."""
+"""Defines the settings of the proxy service."""
 
 from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """The shared settings: launcher and proxy must agree on Envoy's ports and folder."""
+    """Has no settings besides the shared ones, which include Envoy's ports and the home, as the launcher must know
+    these too.
+    """

@@ -11,7 +11,9 @@ from shared.errors import Unavailable
 
 
 class TrafficCollector(Collector):
-    """Exports gauges instead of counters, because the figures start again at 0 in each epoch."""
+    """Exports each track's requests and errors. They are gauges, not counters, because they start again at 0 in each
+    epoch.
+    """
 
     def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:
         self._control = control

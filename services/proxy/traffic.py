@@ -17,7 +17,7 @@ Counters = dict[str, tuple[int, int]]  # address → requests and errors
 
 @dataclass
 class TrackCounters:
-    """The counts of one app's tracks in one epoch."""
+    """The counts of requests, errors and latencies on both tracks of one app, in one epoch."""
 
     epoch: str
     route: Route
@@ -28,10 +28,9 @@ class TrackCounters:
 
 
 class RequestCounts:
-    """Adds up the increases between readings, so requests stay counted after their instance has been removed.
-
-    The first reading only sets the baseline. An app's counts start again at 0, with a new epoch, when Envoy restarts or
-    a track has another release.
+    """Adds up how much Envoy's counters grow between readings, so that requests stay counted after their instance has
+    been removed. The first reading only sets the baseline. An app's counts start again at 0, with a new epoch, when
+    Envoy restarts or a track has another release.
     """
 
     def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
@@ -97,7 +96,7 @@ class RequestCounts:
         self._le_ms = next((latency.le_ms for latency in latencies.values()), self._le_ms)
 
     def view(self, route: Route) -> TrafficView:
-        """Returns the app's figures of its current epoch."""
+        """Returns the app's traffic figures in its current epoch."""
         tally = self._tally(route)
         total = sum(tally.requests.values())
         return TrafficView(

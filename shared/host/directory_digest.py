@@ -23,7 +23,9 @@ def directory_digest(path: Path) -> str:
 
 
 def _entries(folder: str, prefix: str) -> Iterator[bytes]:
-    """Yields bytes for each entry. Paths end with NUL, which no path contains: two trees never give the same bytes."""
+    """Yields, for each entry below `folder` in order of name, the bytes that the digest covers. Paths end with NUL,
+    which no path contains: two trees never give the same bytes.
+    """
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if entry.name != SKIPPED), key=lambda entry: os.fsencode(entry.name))
     for entry in entries:

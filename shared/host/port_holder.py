@@ -7,8 +7,8 @@ from shared.host.reserved_ports import exposed
 
 
 def port_problem(host: str, port: int) -> str | None:
-    """Returns the reason why a server cannot listen on this port, with its holder as far as this user may see it; None
-    if it can.
+    """Returns the reason why a server cannot listen on this port, and the process that holds the port, if this user may
+    see it. Returns None if a server can listen.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,8 +22,8 @@ def marked_pids(name: str, value: str) -> list[int]:
 
 
 def pids_by_value(name: str) -> dict[str, list[int]]:
-    """Returns value → pids of the living processes that were started with `name=value`, by one look at all processes: a
-    look for each value would take longer with each process and each value.
+    """Returns value → pids of the living processes that were started with `name=value` in their environment. It reads
+    all processes once, so one call for many values is cheaper than `marked_pids` for each of them.
     """
     found: defaultdict[str, list[int]] = defaultdict(list)
     for process in psutil.process_iter():

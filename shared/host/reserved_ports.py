@@ -1,5 +1,5 @@
-"""Keeps TCP ports of the platform from being given to outgoing connections, if Linux allows it. Imports no packages,
-because `make up` has none.
+"""Reserves TCP ports of the platform, so that Linux does not give them to outgoing connections. Imports only the
+standard library, because `make up` runs without installed packages.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ RANGE, RESERVED = "ip_local_port_range", "ip_local_reserved_ports"
 
 
 def exposed(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
-    """Returns those of the ports that any outgoing connection of this machine may be given; none where that cannot be
-    read, as on other systems than Linux.
+    """Returns those of `ports` that Linux may give to outgoing connections: they are in its range for these and not
+    reserved. Returns none where that cannot be read, as on other systems.
     """
     try:
         first, last = map(int, (sysctl / RANGE).read_text().split())
@@ -24,8 +24,8 @@ def exposed(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
 
 
 def reserve(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
-    """Reserves the exposed ones of the ports, until the machine's next boot; other reservations stay. That takes root.
-    Returns the ports that are exposed still.
+    """Reserves those of `ports` that Linux may give to outgoing connections, until the machine's next boot. Needs root;
+    reservations of others stay. Returns the ports that could not be reserved.
     """
     if missing := exposed(ports, sysctl):
         with contextlib.suppress(OSError):

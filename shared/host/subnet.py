@@ -1,4 +1,6 @@
-"""Divides the subnet of the apps' network (decision 18). Imports no packages, because `make up` has none."""
+"""Divides the subnet of the apps' network (decision 18). Imports only the standard library, because `make up` runs
+without installed packages.
+"""
 
 from ipaddress import ip_network
 

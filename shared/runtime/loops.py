@@ -51,7 +51,7 @@ class Loop:
         return f"no step of {self.name} has ended well for {silent_s:.0f} s: {self.error or 'still running'}"
 
     async def run(self) -> None:
-        """Runs steps until this task is cancelled."""
+        """Runs the loop's steps until this task is cancelled."""
         failures = 0
         while True:
             self._woken.clear()
@@ -67,11 +67,12 @@ class Loop:
                     log.exception("loop %s failed", self.name)
                 wait_s = backoff_s(failures, first_s=max(self._every_s, 0.1), longest_s=5.0)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # `wait_for` would make a task for each wait
+                    await self._woken.wait()
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks until all are done: redis-py on Python 3.11 can swallow a single cancellation."""
+    """Cancels the tasks every 0.5 s until all have ended: redis-py on Python 3.11 can swallow a single cancellation."""
     pending = set(tasks)
     while pending:
         for task in pending:

@@ -1,4 +1,4 @@
-"""Drops the work for a client that has gone."""
+"""Cancels the work for a client that has disconnected."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -28,7 +28,9 @@ def time_key(at: datetime, name: str) -> str:
 
 
 def cut(found: Sequence[Item], limit: int, key: Callable[[Item], object]) -> Page[Item]:
-    """Returns the page of the first `limit` items; it has a `next` if `found` holds more, so read one item more."""
+    """Returns a page of the first `limit` items of `found`. Its `next` is the key of the page's last item if `found`
+    has more items, else None; so pass `limit + 1` items.
+    """
     shown = list(found[:limit])
     return Page(items=shown, next=str(key(shown[-1])) if len(found) > limit else None)
 

@@ -16,7 +16,7 @@ from tests.support.stack.new_app import new_app
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[ComposeStack]:
-    """Where there is no engine with Compose, the tests are skipped, but in CI they fail."""
+    """Runs the stack in containers. Without an engine with Compose, the tests are skipped; in CI they fail."""
     try:
         subprocess.run(["docker", "compose", "version"], check=True, capture_output=True, timeout=30)
         subprocess.run(["docker", "info"], check=True, capture_output=True, timeout=30)

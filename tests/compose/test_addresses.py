@@ -1,4 +1,4 @@
-"""What Envoy knows of an app's instances leads to that app or to nobody, also when the containers were all replaced."""
+"""Envoy's endpoints of an app lead to that app or to no container, also when all containers were replaced."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +29,7 @@ def instances(stack: ComposeStack, apps: Iterable[Deployable]) -> dict[str, str]
 
 
 def crowd(app: Deployable) -> set[str]:
-    """What commits ten visitors are answered by at once; nothing where nobody answers, which takes them 5 s."""
+    """Returns the commits with which ten simultaneous visitors are answered; empty, after 5 s, if no answer comes."""
     with ThreadPoolExecutor(10) as visitors:
         return {seen.commit for seen in visitors.map(lambda _: probe(app.public, "/version", app.host), range(10))}
 

@@ -1,4 +1,4 @@
-"""By a push alone: a Node app without a Dockerfile, an app with one; and that both use what they are told."""
+"""A push deploys a Node app without a Dockerfile and an app with one, and both use the variables that Slipway sets."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Who runs as what, who sees what: users, capabilities, the engine's socket, ports, secrets."""
+"""Containers have only the users, capabilities, ports and secrets that they need, and only two see the engine's
+socket.
+"""
 
 import json
 import subprocess

@@ -24,7 +24,7 @@ ALL_BUT_ENVOY = ("build", "deployer", "monitor", "flags", "proxy", "redis", "kee
 
 
 def state_of(app: Deployable) -> dict[str, Any]:
-    """What must be the same afterwards."""
+    """Returns the state of the app that an outage must not change."""
     environments = {
         name: app.call("deployer", "GET", f"/apps/{app.app}/environments/{name}") for name in ("production", "canary")
     }

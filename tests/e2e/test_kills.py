@@ -67,7 +67,7 @@ def ends_after_a_kill(stack: LocalStack, app: Deployable, number: int, moment_s:
 
 
 def states_told(stack: LocalStack, build_id: str) -> list[str]:
-    """Of the stream of events."""
+    """Returns the types of the build's events in the stream `events`, oldest first."""
     with sync_redis.Redis.from_url(stack.settings.redis_connection_url(), decode_responses=True) as database:
         events = [json.loads(fields["event"]) for _, fields in database.xrange("events")]
     return [event["type"] for event in events if event.get("id") == build_id and event["type"].startswith("build.")]

@@ -1,4 +1,4 @@
-"""What people are told: mail for what failed, once, whatever was down meanwhile; alerts that belong to one release."""
+"""People get each message about a failure once, whatever was down meanwhile; an alert belongs to one release."""
 
 import json
 import os

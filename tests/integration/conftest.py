@@ -16,9 +16,9 @@ from tests.support.build.outside import OutsideDeveloper, OutsideForge
 from tests.support.build.platform import Platform, platform_with, processes
 from tests.support.build.service import BuildService
 from tests.support.deployer.deployer_stack import Deployer, Outside, serving, settings_for
-from tests.support.deployer.engine import engine, image, stack
+from tests.support.deployer.engine import engine, image, other_image, stack
 
-__all__ = ["developer", "engine", "forge", "image", "outside", "stack"]
+__all__ = ["developer", "engine", "forge", "image", "other_image", "outside", "stack"]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def outside(redis: Redis, tmp_path: Path) -> AsyncIterator[Outside]:
 
 @pytest.fixture
 async def settings(outside: Outside, redis_server: str, tmp_path: Path) -> AsyncIterator[Settings]:
-    """Of a deployer on processes."""
+    """Yields the settings of a deployer whose instances are processes; ends the instances afterwards."""
     made = settings_for(tmp_path / "home", redis_server, outside)
     yield made
     await asyncio.to_thread(stop_instances, made.home, 0.5)
@@ -51,7 +51,7 @@ def database(redis_server: str) -> Iterator[Any]:
 
 @pytest.fixture
 def build_settings() -> dict[str, str]:
-    """Of `service`; a module may say others."""
+    """Returns settings for the fixture `service`; a module may override this fixture."""
     return {}
 
 

@@ -12,7 +12,7 @@ from services.build.git.config_isolation import isolate
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Of an app that has no configuration of its own, in a home that the project around it ignores."""
+    """Returns the checkout of an app without tool configuration, in a home that the project around it ignores."""
     project = tmp_path / "project"
     project.mkdir()
     subprocess.run(["git", "init", "-q", str(project)], check=True)

@@ -1,4 +1,6 @@
-"""What real builds leave to look at: reports, comparison, steps that link to the log; nothing of it tells a secret."""
+"""Builds with real steps leave reports, a comparison and links from steps to the log, and none of these shows a
+secret.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

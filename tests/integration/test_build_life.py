@@ -1,4 +1,4 @@
-"""What ends a build before its time, and what survives the service."""
+"""A build can be cancelled, superseded or cut off, and its record survives the service."""
 
 from pathlib import Path
 from typing import Any

@@ -46,7 +46,7 @@ class Hosted:
         return done.stdout.strip()
 
     def commit(self) -> str:
-        """Of another history than the one before."""
+        """Makes a commit that has no parent, and returns its id."""
         (self._work / "file").write_text(f"{time.monotonic_ns()}\n")
         self.git("checkout", "--quiet", "--orphan", f"at-{time.monotonic_ns()}")
         self.git("add", "--all")
@@ -65,7 +65,7 @@ class Hosted:
         return made
 
     def has(self, commit: str) -> bool:
-        """Whether it can be checked out."""
+        """Returns True if the commit can be checked out."""
         if self.repositories.commit(APP, commit) is None:
             return False
         self.repositories.checkout(APP, commit, self._folder / "checkout")
@@ -200,7 +200,7 @@ async def test_a_repository_that_cannot_be_packed_keeps_no_other_waiting(hosted:
 
 
 def a_git_that_hangs(folder: Path) -> tuple[Path, Path]:
-    """Where it is, and where it tells which process it has begun."""
+    """Returns the folder of a git that hangs, and the file in which it writes the process that it started."""
     programs, begun = folder / "bin", folder / "begun"
     programs.mkdir()
     (programs / "git").write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {begun}.new\nmv {begun}.new {begun}\nwait\n")

@@ -1,5 +1,6 @@
-"""What expires by rule, through a whole service: old logs, reports, artifacts and records go, and pages and API say so;
-the newest stay, and what has a release."""
+"""A whole service deletes old logs, reports, artifacts and records, and says so on pages and in answers; it keeps the
+newest, and artifacts that have a release.
+"""
 
 import json
 from collections.abc import Callable
@@ -48,7 +49,7 @@ class Past:
         self._service.start()
 
     def many_more(self) -> None:
-        """As many newer builds as are kept, of another branch."""
+        """Adds as many newer builds, of another branch, as records are kept."""
         self._service.kill()
         record = json.loads(self._database.get(f"build:build:{NEWEST}"))
         for number in range(1001, 1001 + RECORDS):
@@ -77,7 +78,7 @@ def folders(service: BuildService) -> list[str]:
 
 
 def kept_of(service: BuildService, build: str) -> list[bool]:
-    """Whether there is a log, and a report."""
+    """Returns whether the build's log exists, and whether its report does."""
     home = service.home
     return [(home / "logs" / "builds" / f"{build}.log").exists(), (home / "reports" / f"{build}.json.gz").exists()]
 

@@ -1,4 +1,6 @@
-"""What passed already is not built again: whole runs with real git and steps; what is run leaves its mark in a file."""
+"""A commit that passed is not built again, in whole runs with real git and steps; each step that runs leaves a mark in
+a file.
+"""
 
 import dataclasses
 import shutil

@@ -1,4 +1,4 @@
-"""What the deployer survives: its own death at any moment, Redis gone for a while, build gone."""
+"""The deployer survives its own death at any moment, an outage of Redis, and an outage of build."""
 
 import asyncio
 import os

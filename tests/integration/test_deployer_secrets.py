@@ -66,7 +66,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def flags_token(settings: Settings) -> str:
-    """What apps of production are told, by the platform's token as it is now."""
+    """Returns the token for flags that production's apps get, derived from the platform's present token."""
     return app_facts(settings).flags_tokens[Environment.PRODUCTION]
 
 

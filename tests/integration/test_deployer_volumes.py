@@ -17,7 +17,7 @@ DIARY = 'd=$SLIPWAY_VOLUME_DATA/diary; echo "$SLIPWAY_INSTANCE begins" >> $d; {}
 
 
 def build(outside: Outside, number: int, command: str | None = None) -> str:
-    """Of an app with the volume `data`, in which it keeps a diary; `command` instead of serving."""
+    """Adds a build of an app that keeps a diary in its volume `data`; `command` replaces the server."""
     build_id = outside.build(number)
     manifest = outside.builds[build_id]["manifest"]
     manifest["volumes"] = [{"name": "data", "path": "/data"}]

@@ -52,7 +52,7 @@ async def test_a_volume_says_whose_it_is_and_stays_when_its_instance_goes(
 async def test_a_volume_of_the_same_name_that_is_anothers_is_refused_by_check_and_start(
     driver: Driver, spec: InstanceSpec, engine: "DockerClient", stack: Stack
 ) -> None:
-    """Of app `notes-canary`, volume `data`; and of app `notes`, volume `canary-data`."""
+    """The volume `data` of app `notes-canary` has the same name as `canary-data` of app `notes`."""
     theirs = replace(DATA, app="notes-canary")
     await driver.start(replace(spec, id="notes-canary-r1-1", volumes=(theirs,)))
     mine = replace(spec, volumes=(replace(DATA, name="canary-data"),))

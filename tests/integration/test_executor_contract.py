@@ -1,4 +1,4 @@
-"""What every Executor does."""
+"""Every executor keeps the contract of the port `Executor`."""
 
 import asyncio
 import shutil
@@ -12,7 +12,7 @@ import pytest
 from services.build.executors.docker.dockerfile import PYTHON
 from services.build.executors.executor import Leavings, Order, ServiceOrder, Workspace
 from services.build.reports import report_file
-from services.build.reports.report import Unreadable
+from services.build.reports.report_text import Unreadable
 from services.build.system.stop import Stop
 from tests.support.build.executors import Case, Engine, Printed, found_engine, process_case, workspace_in
 

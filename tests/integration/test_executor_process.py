@@ -1,4 +1,4 @@
-"""What steps that are processes are given, and how what they leave is found."""
+"""Steps that are processes get their environment, and every process that they leave is found."""
 
 import asyncio
 import os
@@ -77,7 +77,7 @@ SHARED = "import pip, os; print(os.path.realpath(pip.__file__))"
 
 
 async def run(executor: ProcessExecutor, workspace: Workspace, *commands: str) -> list[str]:
-    """What the commands of a step print."""
+    """Runs the commands as a step, which must succeed, and returns the lines that they printed."""
     printed = Printed()
     outcome = await executor.run(workspace, Order(commands, 60), printed, Stop())
     assert outcome.reason == "", printed.lines

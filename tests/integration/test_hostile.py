@@ -372,7 +372,7 @@ def test_what_a_step_prints_fills_nothing_and_is_obeyed_by_nobody(
 
 
 def push_refs(service: BuildService, app: str, commit: str, refs: list[bytes]) -> str:
-    """As a client that checks nothing would (git's own takes a minute for as many)."""
+    """Pushes many refs as a client without checks of its own (git's own takes a minute for as many)."""
     new = b"0" * 40 + b" " + commit.encode() + b" "
     lines = [new + refs[0] + b"\0report-status side-band-64k", *(new + ref for ref in refs[1:])]
     pack = b"PACK" + (2).to_bytes(4, "big") + bytes(4)

@@ -1,4 +1,4 @@
-"""Which processes belong to a session, and how much memory they have."""
+"""The processes of a session, and the memory that they use, are found."""
 
 import os
 import subprocess

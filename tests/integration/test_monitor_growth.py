@@ -1,4 +1,4 @@
-"""What the monitor does for idle apps grows with their number, not with its square; what it asks for does not grow."""
+"""The monitor's work for idle apps grows in proportion to their number, and the number of its calls does not grow."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta

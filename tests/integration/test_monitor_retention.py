@@ -1,4 +1,4 @@
-"""What the monitor keeps of environments that are gone: on real Redis, beside a deployer that answers as it is told."""
+"""The monitor deletes what it stores of environments that are gone, on real Redis, with a stand-in for the deployer."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -54,7 +54,7 @@ class World:
         await self.outbox.settle(SendOutcome(contexts={f"{app}:production": context}))
 
     async def kept(self, app: str) -> int:
-        """How many of policy, decisions and context are there."""
+        """Returns the number of stored policies, decisions and release contexts of the app."""
         key = EnvironmentKey(app, Environment.PRODUCTION)
         policies = [policy for policy in await self.policies.policies() if policy.key == key]
         return len(policies) + len(await self.policies.decisions(key, limit=9)) + len(await self.outbox.contexts(app))

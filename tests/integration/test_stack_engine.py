@@ -1,4 +1,4 @@
-"""What a bench makes in a Docker Engine goes with it, and nothing else does."""
+"""A benchmark removes what it made in a Docker Engine, and nothing else."""
 
 import io
 import threading

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.docker
 
 @pytest.fixture
 def name(engine: "DockerClient") -> Iterator[str]:
-    """Of a project, and of its network."""
+    """Yields the name of a Compose project and of its network; removes both afterwards."""
     project = f"slipway-test-{uuid.uuid4().hex[:8]}"
     yield project
     client.remove_made(f"test={project}")
@@ -43,7 +43,7 @@ def pool(engine: "DockerClient", name: str) -> dict[str, Any]:
 
 
 def older(name: str) -> None:
-    """As Compose made it for an older Slipway."""
+    """Makes the network in the way in which Compose made it for an older Slipway."""
     docker("network", "create", "--label", f"com.docker.compose.project={name}", name)
 
 

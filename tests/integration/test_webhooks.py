@@ -59,7 +59,7 @@ def notes_1_is_queued(service: BuildService) -> bool:
 
 
 def everything_in(database: Any) -> str:
-    """Of Redis, as text."""
+    """Returns the whole content of Redis as text."""
     dump = []
     for key in database.keys("*"):
         read = {

@@ -50,7 +50,7 @@ class WebClient:
         return json.loads(line)
 
     def ask(self) -> Any:
-        """What it holds now."""
+        """Returns the flag values that the client holds now."""
         assert self._process.stdin
         self._process.stdin.write("asked\n")
         self._process.stdin.flush()

@@ -8,7 +8,9 @@ _CHARACTER_PX = 6.6
 
 
 def badge(build: Build | None) -> str:
-    """Returns the badge as SVG. `build` is the branch's last judged build; None if there is none."""
+    """Returns the badge as SVG. `build` is the branch's last build that ended in success, failure or error; None if
+    there is none.
+    """
     if build is None:
         word = "unknown"
     elif build.state is BuildState.SUCCESS:

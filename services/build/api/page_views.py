@@ -49,7 +49,9 @@ class BuildPages:
         )
 
     def log(self, build: Build, line: int, hostname: str | None) -> str:
-        """Renders the page of the log that holds `line`: a thousand lines. Blocks, as it reads the log."""
+        """Renders the page of the build's log that holds the line number `line`; each page has a thousand lines.
+        Blocks, as it reads the log.
+        """
         try:
             part = read_part(self._logs.path(build.id), line)
         except FileNotFoundError:

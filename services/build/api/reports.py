@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 
 class Part(View, Generic[Item]):
-    """Response body of `GET /builds/{id}/tests`, `/coverage` and `/findings`."""
+    """Response body of `GET /builds/{id}/tests`, `/coverage` and `/findings`: one list of the build's report."""
 
     known: bool = Field(description="False until the build has run its steps, and if it never ran any.")
     items: list[Item]
@@ -41,7 +41,9 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
     Found = Annotated[Build, Depends(found)]
 
     async def report_of(build: Build) -> BuildReport | None:
-        """Returns the build's report, if any. Raises a Problem with status 410 if retention has deleted it."""
+        """Returns the build's report, or None if there is none. Raises a Problem with status 410 if retention has
+        deleted it.
+        """
         if build.expired.log is not None:
             raise Problem(
                 f"the reports of {build.id} were deleted by the retention policy on {build.expired.log:%Y-%m-%d}",
@@ -53,7 +55,9 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         return HTMLResponse(pages.part(template, build, request.url.hostname, **context))
 
     async def part(request: Request, build: Build, name: str) -> Any:
-        """Returns the list `name` of the build's report: as a page for browsers, else as the fields of `Part`."""
+        """Returns the list `name` of the build's report, as an HTML page if the client is a browser, else as the fields
+        of `Part`.
+        """
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
             return shown(request, f"{name}.html", build, report=report)
@@ -62,17 +66,19 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
     @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
     async def tests(request: Request, build: Found) -> Any:
-        """Lists the tests of the build with their output, failed ones first; of a rerun step, the second run."""
+        """Lists the tests of the build, failed ones first, with the output of failed ones. Of a step that was run
+        again, lists the second run.
+        """
         return await part(request, build, "tests")
 
     @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
     async def coverage(request: Request, build: Found) -> Any:
-        """Lists the files of the commit with their covered and missed lines, most missed lines first."""
+        """Lists the files of the commit with the lines that tests ran and missed, most missed lines first."""
         return await part(request, build, "coverage")
 
     @router.get("/findings", response_model=Part[RecordedFinding], summary="Findings of a build")
     async def findings(request: Request, build: Found) -> Any:
-        """Lists the findings of the reports and of the platform's own analysis."""
+        """Lists the findings in the steps' SARIF reports, and those of the platform's own analysis."""
         return await part(request, build, "findings")
 
     @router.get("/source", response_model=FileView, summary="A file of a build's commit")
@@ -93,7 +99,9 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
             str | None, Query(alias="with", max_length=80, description="Id of another build of the app.")
         ] = None,
     ) -> Any:
-        """Compares the build with the last judged build of its branch before it, or with another build of its app."""
+        """Compares the build with another build of its app, by default with the last one of its branch before it that
+        ended in success, failure or error.
+        """
         before = await store.build(other) if other else await judged_before(store, build)
         if before is not None and before.app != build.app:
             raise Invalid("with", f"{before.id} is a build of {before.app}, not of {build.app}")
@@ -115,9 +123,10 @@ def ran(build: Build) -> str:
 
 
 def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
-    """Returns a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound, BadTree,
-    GitFailed."""
-    tracked = next((each for each in repositories.tracked(build.app, build.commit) if each.path == file), None)
+    """Returns the content of a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound if the
+    commit has no such file, BadTree and GitFailed if git cannot read the commit.
+    """
+    tracked = next((each for each in repositories.tracked(build.app, build.tree) if each.path == file), None)
     if tracked is None:
         raise NotFound(f"the commit {build.commit[:10]} has no file {file[:200]}")
     if not tracked.mode.startswith("100") or tracked.size > LARGEST_BYTES:

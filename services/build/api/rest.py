@@ -91,9 +91,12 @@ def apps_router(
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate or the source; other fields stay.
-        A newly mapped branch is built. With `gate: push`, pushes to production's branches are judged before they are
-        accepted. `source: null` removes the source; a source without token or webhook_secret keeps the stored ones."""
+        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate, the root or the source; other
+        fields stay. A newly mapped branch is built. With a `root`, that folder of the repository is built as if it were
+        all of it. With `gate: push`, a push to production's branch is accepted only after a build
+        of its commit has passed. `source: null` removes the source; a source without token or webhook_secret keeps the
+        stored ones.
+        """
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await repositories.in_thread(repositories.gate, app, True)
@@ -117,7 +120,9 @@ def apps_router(
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:
-        """Returns the badge of the branch's last judged build; `unknown` without such a build. Public."""
+        """Returns, without a token, the badge of the branch's last build that ended in success, failure or error;
+        `unknown` if there is none.
+        """
         image = badge(await store.last_judged(app, branch))
         return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
 

@@ -64,7 +64,9 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         summary="Process a delivery again",
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
-        """Fetches the source again, and builds the branch's head unless that was queued. 409 if it was no push."""
+        """Fetches the source again, and builds the branch's head unless it is queued already. 409 if the delivery was
+        not about a push.
+        """
         return await webhook_handler.again(app, delivery_id)
 
     return router

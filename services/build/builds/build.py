@@ -53,6 +53,17 @@ class StepRun(View):
         return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
 
 
+class Inferred(View):
+    """Records what the manifest leaves out and a build inferred from the commit's files."""
+
+    key: str = Field(description="`steps`, `run` (its command) or `run.port`.")
+    value: str
+    origin: str = Field(description="Files that it was inferred from, in words.")
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.value}" + (f" (from {self.origin})" if self.origin else "")
+
+
 class Expired(View):
     """Records which of the build's files (log, artifact) retention has deleted, and when."""
 
@@ -63,7 +74,9 @@ class Expired(View):
 
 
 class StopRequest(View):
-    """Records the request to cancel or supersede a running build. Stored before its processes are stopped."""
+    """Records the request to cancel or supersede a running build, and why. It is stored before the build's processes
+    are stopped.
+    """
 
     state: Literal[BuildState.CANCELLED, BuildState.SUPERSEDED]
     reason: str
@@ -74,6 +87,8 @@ class Build(BuildView):
 
     number: int = Field(description="Number of the build, which counts up per app.")
     reason: str = ""
+    root: str | None = Field(None, description="Folder of the repository that was built; null: all of it.")
+    inferred: list[Inferred] = Field([], description="What the manifest leaves out, with its origin.")
     stage: Stage | None = Field(None, description="Stage that the build is in, or in which it ended.")
     steps: list[StepRun] = Field([])
     gates: list[GateResult] = Field([])
@@ -106,18 +121,29 @@ class Build(BuildView):
     finished_at: datetime | None = None
 
     @property
+    def tree(self) -> str:
+        """Returns git's name of the folder of the commit that is built."""
+        return tree_at(self.commit, self.root)
+
+    @property
     def group(self) -> tuple[str, str | None, bool]:
-        """Returns the supersede key: a new build supersedes older ones of equal app and branch, and equal `door`."""
+        """Returns the supersede key: a new build supersedes older ones with the same key (app, branch, and whether they
+        are pre-receive builds).
+        """
         return self.app, self.branch, self.door
 
     @property
-    def judged_for(self) -> Environment | None:
-        """Returns the environment whose rules apply: production for pre-receive builds, else `environment`."""
+    def effective_environment(self) -> Environment | None:
+        """Returns the environment whose conditions select the build's steps: production for a pre-receive build, else
+        `environment`.
+        """
         return Environment.PRODUCTION if self.door else self.environment
 
     @property
-    def speaks_for(self) -> str | None:
-        """Returns the branch whose badge and gate trends this build updates; None for a pre-receive build."""
+    def reported_branch(self) -> str | None:
+        """Returns the branch whose badge and trends show this build; None for a pre-receive build, whose push is not
+        accepted yet.
+        """
         return None if self.door else self.branch
 
     @property
@@ -130,9 +156,15 @@ class Build(BuildView):
         return self.state is S.RUNNING and self.passed
 
 
+def tree_at(commit: str, root: str | None) -> str:
+    """Returns git's name of a folder of the commit; of the whole commit if `root` is None."""
+    return commit if root is None else f"{commit}:{root}"
+
+
 def with_expiry(build: Build, expired: Expired) -> Build:
-    """Returns the build with the times of `expired`; times recorded before stay. Raises ValueError if it has not
-    ended."""
+    """Returns the build with the times at which its files were deleted, from `expired`; times recorded before stay.
+    Raises ValueError if the build has not ended.
+    """
     if not build.ended:
         raise ValueError(f"{build.id} has not ended")
     before = build.expired
@@ -145,7 +177,9 @@ def with_changes(build: Build, **changes: Any) -> Build:
 
 
 def started(build: Build, now: datetime) -> Build:
-    """Returns the build as running from the start: without steps or results, and with `attempt` increased."""
+    """Returns the build as running, without steps or results, and with `attempt` increased; also one that is running
+    already, which then begins again.
+    """
     state = S.RUNNING if build.state is S.RUNNING else transition(TRANSITIONS, build.state, S.RUNNING)
     return with_changes(
         build,
@@ -161,36 +195,40 @@ def started(build: Build, now: datetime) -> Build:
 
 
 def ended(build: Build, state: BuildState, reason: str, now: datetime, *, recovered: bool = False) -> Build:
-    """Returns the build in its final state. Raises IllegalTransition if it has ended already."""
+    """Returns the build in its final `state`. Raises IllegalTransition if it has ended already."""
     state = transition(TRANSITIONS, build.state, state)
     return with_changes(build, state=state, reason=reason, finished_at=now, recovered=recovered and state is S.SUCCESS)
 
 
 def step_started(build: Build, name: str, stage: Stage, now: datetime, line: int = 1) -> Build:
-    """Returns the build with the step running, from `line` of the log on. Idempotent."""
+    """Returns the build with this step as running; its output begins at `line` of the log. Replaces an earlier run of
+    the step.
+    """
     step = StepRun(name=name, stage=stage, state="running", started_at=now, line=line)
     return with_changes(build, stage=stage, steps=[*(run for run in build.steps if run.name != name), step])
 
 
 def step_finished(build: Build, name: str, exit_code: int | None, reason: str, now: datetime) -> Build:
-    """Returns the build with the step ended; an empty `reason` means success."""
+    """Returns the build with this step as ended: as a success if `reason` is empty, else as a failure."""
     state = "failure" if reason else "success"
     return _with_step(build, name, state=state, finished_at=now, exit_code=exit_code, reason=reason)
 
 
 def step_skipped(build: Build, name: str, stage: Stage, reason: str, now: datetime, line: int = 1) -> Build:
-    """Returns the build with the step skipped. Idempotent."""
+    """Returns the build with this step as skipped, for `reason`. Replaces an earlier run of the step."""
     begun = step_started(build, name, stage, now, line)
     return with_changes(_with_step(begun, name, state="skipped", finished_at=now, reason=reason), stage=build.stage)
 
 
 def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
-    """Returns the build as passed, with the artifact that was sealed at `at`."""
+    """Returns the build as passed, with the artifact that was made at `at`."""
     return with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="", sealed_at=at)
 
 
 def step_excused(build: Build, name: str, reason: str) -> Build:
-    """Returns the build with the failed step as a success, with `reason`: all its failing tests are known as flaky."""
+    """Returns the build with the failed step recorded as a success, since all its failing tests are known as flaky;
+    `reason` says so.
+    """
     return _with_step(build, name, state="success", reason=reason)
 
 

@@ -24,26 +24,30 @@ class _Change(View):
 
 
 class GateChange(_Change):
-    """Compares the figures of one gate in two builds; null in a build without a figure."""
+    """The figures of one gate in two builds; null for a build without a figure."""
 
     name: str
     unit: str = ""
 
 
 class StepChange(_Change):
-    """Compares the durations of one step in two builds, in seconds; null where it was not run or has not ended."""
+    """The durations of one step in two builds, in seconds; null for a build that did not run the step, or has not ended
+    it.
+    """
 
     name: str
 
 
 class CoverageChange(_Change):
-    """Compares the coverage of one file in two builds, in percent; null in a build without the file."""
+    """The coverage of one file in two builds, in percent; null for a build without the file."""
 
     file: str
 
 
 class Comparison(View):
-    """Compares two builds. Each list below `details_known` holds at most 100 entries."""
+    """Compares two builds of an app by gates, steps, tests, findings and coverage. Each list of tests, findings and
+    files holds at most 100 entries.
+    """
 
     before: str = Field(description="Id of the earlier build.")
     after: str = Field(description="Id of the later build.")
@@ -126,7 +130,9 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
-    """Returns the findings of `these` that `those` lacks or has fewer times, compared by rule, file and message."""
+    """Returns the findings of `these` that `those` does not have, or has fewer times. Findings are equal if rule, file
+    and message are.
+    """
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []
     for each in these:

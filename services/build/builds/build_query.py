@@ -13,7 +13,7 @@ SCANNED = 1000
 
 @dataclass(frozen=True)
 class Filter:
-    """Selects builds. A field that is None or empty matches every build."""
+    """Selects builds by their fields. A field that is None or empty matches every build."""
 
     app: str | None = None
     branch: str | None = None
@@ -39,7 +39,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Holds one page of a search."""
+    """Holds the builds on one page of a search, and the position of the next page."""
 
     builds: list[Build]
     following: int | None
@@ -57,8 +57,9 @@ async def find(
     batch_size: int = BATCH,
     scanned_at_most: int = SCANNED,
 ) -> SearchResult:
-    """Returns the newest `limit` builds that match and have a position below `before`. It reads about `scanned_at_most`
-    builds at most, so a page may be short. Raises RedisError."""
+    """Returns the newest `limit` builds that match `wanted` and have a position below `before`. It reads about
+    `scanned_at_most` builds, so a page may be short. Raises RedisError if Redis does not answer.
+    """
     found: list[tuple[int, Build]] = []
     scanned = 0
     while scanned < scanned_at_most:
@@ -76,8 +77,9 @@ async def find(
 
 
 async def judged_before(store: BuildStore, build: Build) -> Build | None:
-    """Returns the last judged build of the same app and branch before `build`; None if it is too far back, or
-    missing."""
+    """Returns the last build of the same app and branch before `build` that ended in success, failure or error. Returns
+    None if there is none among those that one search reads.
+    """
     wanted = Filter(app=build.app, branch=build.branch, states=JUDGED)
     if build.branch is None:
         return None

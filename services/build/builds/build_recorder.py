@@ -22,7 +22,9 @@ Answer = TypeVar("Answer")
 
 
 class BuildRecorder:
-    """Stores the changes of one build. Retries while Redis is unreachable, and raises Stopped once `stop` is set."""
+    """Stores the changes of one build's record. Retries while Redis is unreachable, and raises Stopped once `stop` is
+    set.
+    """
 
     def __init__(self, store: BuildStore, build_id: str, stop: Stop, now: Callable[[], datetime]) -> None:
         self.store = store
@@ -39,7 +41,9 @@ class BuildRecorder:
         self.build = await self.patiently(lambda: self.store.build(self._id))
 
     async def update(self, change: Change) -> None:
-        """Stores `change(stored)`. Stores nothing and raises Stopped if a stop of the build has been requested."""
+        """Stores the result of `change`, which gets the stored record. If a stop of the build was requested, stores
+        nothing and raises Stopped.
+        """
         async with self._lock:
             self.build = await self.patiently(
                 lambda: self.store.update(
@@ -60,7 +64,9 @@ class BuildRecorder:
         )
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Returns the result of `call`, which is retried while Redis is unreachable. Raises Stopped."""
+        """Returns the result of `call`, which is retried while Redis is unreachable. Raises Stopped if `stop` is set
+        meanwhile.
+        """
         while True:
             try:
                 return await call()
@@ -75,7 +81,7 @@ class BuildRecorder:
         return domain.masked(build, self.mask)
 
     async def _failed_before(self) -> bool:
-        branch = self.build.speaks_for
+        branch = self.build.reported_branch
         if branch is None:
             return False
         last = await self.patiently(lambda: self.store.last_judged(self.build.app, branch))

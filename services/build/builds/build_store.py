@@ -18,12 +18,11 @@ Head = tuple[str, str]  # commit, id of the build that was queued for it (empty:
 
 
 class BuildStore:
-    """Stores `build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`, `build:place` (counter of
-    positions), the sorted sets `build:all`, `build:of:<app>` and `build:unended` (build ids by position), and the
-    hashes `build:heads:<app>` and `build:judged:<app>` (by branch).
-
-    Every method raises `RedisError` when Redis is unreachable; each write is atomic. A change of a build's state, its
-    event `build.<state>` and its commit statuses are stored in one transaction. Only one process may write.
+    """Stores apps and builds. Keys: `build:app:<app>`, `build:apps`, `build:number:<app>`, `build:build:<id>`,
+    `build:place` (counter of positions), the sorted sets `build:all`, `build:of:<app>` and `build:unended` (build ids
+    by position), and the hashes `build:heads:<app>` and `build:judged:<app>` (by branch). Every method raises
+    `RedisError` when Redis is unreachable; each write is atomic. A change of a build's state, its event `build.<state>`
+    and its commit statuses are stored in one transaction. Only one process may write.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -34,19 +33,19 @@ class BuildStore:
         return sorted(str(name) for name in await self._redis.smembers("build:apps"))
 
     async def apps(self, names: Sequence[str] | None = None) -> list[App]:
-        """Returns the apps with these names, or (None) all, sorted by name."""
+        """Returns the apps with these names, or all for None, sorted by name."""
         return [App.model_validate_json(record) for record in (await self.app_records(names)).values()]
 
     async def app_records(self, names: Sequence[str] | None = None) -> dict[str, str]:
-        """Returns name → record as it is stored, sorted by name, of the apps with these names, or (None) of all. A
-        comparison needs no more than that.
+        """Returns name → stored record (JSON) of the apps with these names, or of all for None, sorted by name. Without
+        parsing, it suffices to notice a change.
         """
         names = await self.app_names() if names is None else sorted(names)
         records: list[Any] = await self._redis.mget([_app(name) for name in names]) if names else []
         return {name: record for name, record in zip(names, records, strict=True) if record}
 
     async def app(self, name: str) -> App:
-        """Returns an app. Raises NotFound."""
+        """Returns the app. Raises NotFound if there is none of this name."""
         text = await self._redis.get(_app(name))
         if text is None:
             raise NotFound(f"there is no app {name}; push to /git/{name}.git or POST /apps makes it")
@@ -76,7 +75,9 @@ class BuildStore:
         return int(await self._redis.incr(f"build:number:{app}"))
 
     async def add(self, build: Build, *, is_head: bool) -> None:
-        """Adds a queued build; with `is_head`, its commit counts as the last one queued for its branch. Idempotent."""
+        """Adds a queued build. With `is_head`, its commit becomes the last one queued for its branch. Does nothing if
+        the build exists.
+        """
         position = await self._redis.incr("build:place")
 
         async def write(pipe: Pipeline) -> None:
@@ -95,8 +96,10 @@ class BuildStore:
         await self._redis.transaction(write, _build(build.id))
 
     async def update(self, build_id: str, change: Change) -> Build:
-        """Stores `change(stored)` and returns it. After a concurrent write `change` is called again. A build that has
-        ended is returned unchanged. Raises NotFound, and what `change` raises."""
+        """Stores the result of `change`, which gets the stored build, and returns it. After a concurrent write,
+        `change` is called again. A build that has ended is returned unchanged. Raises NotFound, and the exceptions of
+        `change`.
+        """
 
         async def write(pipe: Pipeline) -> Build:
             stored: Any = await pipe.get(_build(build_id))
@@ -111,13 +114,14 @@ class BuildStore:
         return updated
 
     async def build(self, build_id: str) -> Build:
-        """Returns a build. Raises NotFound."""
+        """Returns the build. Raises NotFound if there is none of this id."""
         text: Any = await self._redis.get(_build(build_id))
         return _parse(build_id, text)
 
     async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
-        """Returns at most `limit` pairs of position and build, newest first, of one app or (None) of all; only
-        positions below `before`."""
+        """Returns at most `limit` pairs of position and build, newest first, of the app, or of all apps for None. With
+        `before`, only positions below it.
+        """
         index = f"build:of:{app}" if app else "build:all"
         top = f"({before}" if before is not None else "+inf"
         found: Any = await self._redis.zrevrangebyscore(index, top, "-inf", start=0, num=limit, withscores=True)
@@ -141,20 +145,24 @@ class BuildStore:
         return {build_id async for build_id, _ in self._redis.zscan_iter("build:all", count=1000)}
 
     async def position(self, build_id: str) -> int:
-        """Returns the build's position, which counts up over all apps in the order of queueing. Raises NotFound."""
+        """Returns the build's position, which counts up over all apps in the order of queueing. Raises NotFound if
+        there is no such build.
+        """
         position: Any = await self._redis.zscore("build:all", build_id)
         if position is None:
             raise NotFound(f"there is no build {build_id}")
         return int(position)
 
     async def note(self, build_id: str, expired: Expired) -> Build:
-        """Records which files of a build have expired. Raises NotFound; ValueError if the build has not ended."""
+        """Records the times at which files of an ended build were deleted. Raises NotFound; ValueError if the build has
+        not ended.
+        """
         noted = with_expiry(await self.build(build_id), expired)  # only this writes to a build that has ended
         await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
         return noted
 
     async def drop(self, builds: Sequence[Build]) -> None:
-        """Removes builds that have ended. Idempotent."""
+        """Removes the records of builds, which must have ended. Idempotent."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for build in builds:
                 pipe.delete(_build(build.id))
@@ -169,24 +177,28 @@ class BuildStore:
         return [Build.model_validate_json(text) for text in texts if text]
 
     async def heads(self, app: str) -> dict[str, Head]:
-        """Returns branch → the commit last queued for it, and its build's id (empty for [CI SKIP])."""
+        """Returns branch → the commit last queued for it, and the id of that commit's build (empty if [CI SKIP]
+        prevented one).
+        """
         stored: Any = await self._redis.hgetall(f"build:heads:{app}")
         return {branch: (text[:40], text[41:]) for branch, text in stored.items()}
 
     async def skip_head(self, app: str, branch: str, commit: str) -> None:
-        """Records the commit as the last one of its branch, without a build."""
+        """Records the commit as the last one of its branch, without a build, because of [CI SKIP]."""
         await self._redis.hset(f"build:heads:{app}", branch, f"{commit} ")
 
     async def forget_head(self, app: str, branch: str) -> None:
         await self._redis.hdel(f"build:heads:{app}", branch)
 
     async def judged(self, app: str) -> set[str]:
-        """Returns the ids of the app's last judged builds, one for each branch."""
+        """Returns, for each branch of the app, the id of its last build that ended in success, failure or error."""
         ids: Any = await self._redis.hvals(f"build:judged:{app}")
         return set(ids)
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
-        """Returns the branch's last build that ended in success, failure or error, except pre-receive ones, or None."""
+        """Returns the branch's last build that ended in success, failure or error, except pre-receive builds; None if
+        there is none.
+        """
         build_id: Any = await self._redis.hget(f"build:judged:{app}", branch)
         return await self.build(build_id) if build_id else None
 
@@ -212,5 +224,5 @@ def _write(pipe: Pipeline, before: Build, after: Build) -> None:
         events.append(pipe, event_of(after))
     if after.ended:
         pipe.zrem("build:unended", after.id)
-    if after.state in JUDGED and (branch := after.speaks_for) is not None:
+    if after.state in JUDGED and (branch := after.reported_branch) is not None:
         pipe.hset(f"build:judged:{after.app}", branch, after.id)

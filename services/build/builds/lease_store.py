@@ -9,8 +9,9 @@ LEASE_S = 15.0
 
 
 class Lease:
-    """Stores `build:lease`: the name of the home whose service runs the builds. It expires after 15 s unless renewed.
-    The holder is a home, not a process, so that a restarted service need not wait for the lease to expire."""
+    """Stores which home (data directory) may run builds: `build:lease` holds its name, and expires after 15 s unless
+    renewed. The holder is a home, not a process, so that a restarted service need not wait for the lease to expire.
+    """
 
     def __init__(self, redis: Redis, home: str) -> None:
         self._redis = redis
@@ -18,7 +19,9 @@ class Lease:
         self._other_home: str | None = None
 
     async def hold(self) -> bool:
-        """Takes or renews the lease, and returns True; returns False while another home holds it. Raises RedisError."""
+        """Takes or renews the lease for this home. Returns True if this home holds it now, False while another home
+        holds it. Raises RedisError.
+        """
         holder: Any = await self._redis.set(KEY, self._home, nx=True, get=True, px=int(LEASE_S * 1000))
         if holder == self._home:
             await self._redis.pexpire(KEY, int(LEASE_S * 1000))

@@ -45,15 +45,16 @@ class PendingStatuses(View):
 
 
 def statuses_of(build: Build) -> PendingStatuses:
-    """Returns all statuses of the build; `deploy` is included only if the build has an environment."""
+    """Returns the commit statuses of all stages of the build; one for `deploy` only if the build has an environment."""
     judged = [_judged(build, stage) for stage in JUDGED_STAGES]
     statuses = [*judged, _deploy(build)] if build.environment else judged
     return PendingStatuses(app=build.app, commit=build.commit, number=build.number, statuses=statuses)
 
 
 def _judged(build: Build, stage: Stage) -> Status:
-    """Returns the status of a stage before `deploy`. It succeeds only once the gates have judged, after all such
-    stages."""
+    """Returns the commit status of a stage before `deploy`. It is a success only once the gates have passed, which are
+    evaluated after all these stages.
+    """
     if build.passed or build.state is S.SUCCESS:
         return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))
     if build.state is S.QUEUED:

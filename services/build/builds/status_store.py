@@ -14,7 +14,9 @@ _DONE = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.ca
 
 
 def mark(pipe: Pipeline, before: Build | None, after: Build) -> None:
-    """Queues the build's statuses on the transaction `pipe`, if the change altered any. They replace earlier ones."""
+    """Adds a command to the transaction `pipe` that queues the build's statuses for sending, if the change from
+    `before` (None: a new build) altered any. They replace those queued earlier.
+    """
     statuses = statuses_of(after)
     if before is None or statuses_of(before) != statuses:
         pipe.hset(STATUSES, after.id, statuses.model_dump_json())
@@ -29,10 +31,10 @@ class StatusStore:
         self._done: Any = redis.register_script(_DONE)
 
     async def pending(self) -> dict[str, PendingStatuses]:
-        """Returns build id → all statuses of the build, also those that have not changed."""
+        """Returns build id → the build's statuses that wait to be sent: always all of them, also unchanged ones."""
         kept: dict[Any, Any] = await self._redis.hgetall(STATUSES)
         return {build: PendingStatuses.model_validate_json(text) for build, text in kept.items()}
 
     async def done(self, build: str, sent: PendingStatuses) -> None:
-        """Removes the build's statuses if they are still equal to `sent`. Idempotent."""
+        """Removes the build's statuses from the queue if they are still those in `sent`. Idempotent."""
         await self._done([STATUSES], [build, sent.model_dump_json()])

@@ -11,7 +11,7 @@ SHORTEST = timedelta(seconds=0.05)  # a shorter gap between two spans is not sho
 
 @dataclass(frozen=True)
 class Span:
-    """Represents one bar of the timeline."""
+    """Represents one bar of the timeline: a step, or another span of the build's time."""
 
     name: str
     state: str

@@ -18,7 +18,9 @@ from shared.models import Environment
 
 
 async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
-    """Returns the baseline of the build's branch, else of a branch mapped to production; None if neither has one."""
+    """Returns the baseline of the branch of the recorded build; else that of a branch mapped to production; None if
+    none has one.
+    """
     production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
     for branch in [recorder.build.branch, *production]:
         if branch is not None:
@@ -29,7 +31,7 @@ async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App
 
 
 class BuildCache:
-    """Looks up and stores the result of the build that `recorder` records."""
+    """Looks up and stores, by cache key, the result of the build that `recorder` records."""
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class BuildCache:
         compares = gates.changed_coverage is not None or gates.new_findings is not None
         baseline = await compared_with(self._recorder, self._history, app) if compares else None
         build, images = self._recorder.build, self._executor.builds_images
-        asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.commit, BRANCH)
+        asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.tree, BRANCH)
         return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
@@ -74,13 +76,17 @@ class BuildCache:
             await self._recorder.patiently(lambda: self._store.put(build.app, key, entry))
 
     async def forget(self) -> None:
-        """Removes the entry under the cache key of the build, which has failed, so that no pass is reused."""
+        """Removes the entry under the cache key of this build, which has failed, so that no earlier success is reused
+        for that key.
+        """
         build = self._recorder.build
         if (key := build.judgement) is not None:
             await self._recorder.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
-        """Makes the baseline of the build's cache entry that of its branch. Call it once the build has passed."""
+        """Makes the baseline in this build's cache entry the baseline of its branch. Call it once the build has
+        passed.
+        """
         build, entry = self._recorder.build, await self._entry()
         if build.branch is not None and entry is not None:
             put = partial(self._history.put_baseline, build.app, build.branch, entry.baseline)

@@ -19,7 +19,7 @@ KEPT = 100  # of an app
 
 
 class CacheEntry(View):
-    """Records, under a cache key, the build that passed."""
+    """Records which build passed under a cache key."""
 
     build: str
     baseline: Baseline
@@ -28,7 +28,7 @@ class CacheEntry(View):
 
 def selected_steps(manifest: Manifest, build: Build) -> list[str]:
     """Returns the names of the steps that this build runs, in the order of stages and manifest."""
-    return [step.name for step in selected(in_order(manifest.steps), build.branch, build.judged_for)]
+    return [step.name for step in selected(in_order(manifest.steps), build.branch, build.effective_environment)]
 
 
 def judgement_key(
@@ -45,7 +45,7 @@ def judgement_key(
         "new_findings": baseline and sorted(baseline.findings.items()) if gates.new_findings is not None else None,
     }
     decides = {
-        "commit": build.commit,
+        "commit": build.tree,
         "manifest": manifest.model_dump(mode="json"),
         "steps": steps,
         "gates": gates.model_dump(mode="json"),
@@ -65,7 +65,9 @@ def may_be_reused(earlier: Build, now: datetime) -> bool:
 
 
 def reused(build: Build, earlier: Build, now: datetime) -> Build:
-    """Returns the build as passed, with artifact and gates of `earlier`. Its `reused` names the build that ran."""
+    """Returns `build` as passed, with artifact and gates of `earlier`. Its field `reused` names the build that ran the
+    steps.
+    """
     return with_changes(
         build,
         artifact=earlier.artifact,
@@ -80,7 +82,9 @@ def reused(build: Build, earlier: Build, now: datetime) -> Build:
 
 
 def not_reused(build: Build) -> Build:
-    """Returns the build without the reused result, and marked to run its steps."""
+    """Returns the build without the result of an earlier build, marked to run its own steps: the earlier artifact has
+    been deleted.
+    """
     return with_changes(
         build, artifact=None, gates=[], flaky=[], untested=None, passed=False, reused=None, fresh=True, sealed_at=None
     )

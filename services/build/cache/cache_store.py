@@ -8,9 +8,10 @@ from services.build.cache.cache_key import KEPT, CacheEntry
 
 
 class CacheStore:
-    """Stores `build:passed:<app>` (hash by cache key) and `build:passed-turn:<app>` (sorted set: keys in the order of
-    storing). An entry alone proves nothing: the build's record says if it passed. Every method raises `RedisError` when
-    Redis is unreachable; each write is atomic and idempotent."""
+    """Stores, by cache key, which builds passed: `build:passed:<app>` (hash) and `build:passed-turn:<app>` (sorted set
+    of the keys, in the order of storing). An entry alone proves nothing: the build's record says whether it passed.
+    Every method raises `RedisError` when Redis is unreachable; each write is atomic and idempotent.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -20,7 +21,7 @@ class CacheStore:
         return CacheEntry.model_validate_json(text) if text else None
 
     async def put(self, app: str, key: str, entry: CacheEntry) -> None:
-        """Stores an entry. Only the newest 100 entries of an app are kept."""
+        """Stores the entry for the cache key, as the newest. Only the newest 100 entries of an app are kept."""
         turns: Any = await self._redis.zrange(f"build:passed-turn:{app}", 0, -1, withscores=True)
         last = turns[-1][1] if turns else 0
         old = [each for each, _ in turns if each != key][: -KEPT + 1]
@@ -39,5 +40,5 @@ class CacheStore:
             await pipe.execute()
 
     async def forget(self, app: str) -> None:
-        """Removes all entries of the app."""
+        """Removes all cache entries of the app."""
         await self._redis.delete(f"build:passed:{app}", f"build:passed-turn:{app}")

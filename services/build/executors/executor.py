@@ -7,14 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from services.build.inference.inference import LanguagePart
 from services.build.system.pipe import Output
 from services.build.system.stop import Stop
 from shared.models import Artifact
 
 
 class Unsealed(Exception):
-    """Reports that a commit cannot become an artifact, by its own fault. The message continues a sentence after
-    "it"."""
+    """Reports that a commit cannot become an artifact, through a fault in the commit. The message is a predicate whose
+    subject is the commit.
+    """
 
 
 BRANCH = "CI_COMMIT_BRANCH"  # where a step finds its branch's name
@@ -69,7 +71,7 @@ class Order:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Further variables for the commands, which override others. They never appear in a command line."""
     image: str | None = None
-    """Image in which the commands run; None lets the executor choose. Executors without images ignore it."""
+    """Image in which the commands run; None: one of Python. Executors without images ignore it."""
     reports: Sequence[str] = ()
     """Paths of report files that the commands may write, relative to the workspace's folder."""
     services: Sequence[ServiceOrder] = ()
@@ -89,7 +91,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SealRequest:
-    """Describes what becomes the artifact."""
+    """Describes how to make the artifact of a commit that passed."""
 
     source: Path
     """Fresh checkout of the commit, which no step has touched and `seal` may move."""
@@ -102,6 +104,8 @@ class SealRequest:
     """Paths of folders that outlive the app's instances."""
     uses_python: bool = True
     """False if neither the run command nor any file of the commit names Python or pip."""
+    stages: Sequence[LanguagePart] = ()
+    """Parts from which an image is built if the commit has no Dockerfile."""
 
 
 @dataclass(frozen=True)
@@ -121,24 +125,43 @@ class Executor(Protocol):
 
     @property
     def builds_images(self) -> bool:
-        """Returns True if artifacts are images: `seal` needs a `source`, and a Dockerfile may replace the command."""
+        """Returns True if artifacts are images. `seal` then needs a `source`, and a Dockerfile can replace its
+        `command`.
+        """
         ...
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates what the steps need besides the checkout."""
+        """Creates what the steps need besides the checkout. The Outcome's `reason` says why that failed; it is empty on
+        success.
+        """
         ...
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
-        """Runs one step. Returns an Outcome, also if a command fails or a service does not become ready. Afterwards its
-        reports are in the workspace's folder, with the modification times that the step gave them."""
+        """Runs the commands and services of one step, and returns their Outcome, also if a command fails or a service
+        does not become ready. Afterwards the step's reports are in the workspace's folder, with the modification times
+        that the step gave them.
+        """
         ...
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Returns the artifact. Idempotent: equal commits give equal artifacts. Raises Unsealed and Stopped."""
+        """Makes and returns the artifact. Idempotent: equal commits give equal artifacts. Raises Unsealed if the commit
+        cannot become one, and Stopped.
+        """
         ...
 
     async def has(self, artifact: Artifact) -> bool:
-        """Returns True if the artifact exists unchanged. Postpones its garbage collection by age."""
+        """Returns True if the artifact still exists unchanged. The call counts as a use, which postpones its
+        deletion.
+        """
+        ...
+
+    async def present(self) -> dict[str, str]:
+        """Returns the versions of `python` and `node` with which all steps run, as far as they are there; empty if each
+        step runs in an image."""
+        ...
+
+    async def exposed_ports(self, artifact: Artifact) -> list[int]:
+        """Returns the TCP ports that the artifact says it listens on, sorted; empty if it says none."""
         ...
 
     async def images(self) -> Images | None:
@@ -146,7 +169,9 @@ class Executor(Protocol):
         ...
 
     async def end_leftovers(self, workspace: Workspace) -> int:
-        """Ends what a killed service left running of this workspace; returns the number of processes or containers."""
+        """Ends the processes or containers of this workspace that a killed service left running; returns their
+        number.
+        """
         ...
 
     async def discard(self, workspace: Workspace) -> None:
@@ -154,7 +179,9 @@ class Executor(Protocol):
         ...
 
     async def leavings(self) -> Leavings:
-        """Returns the builds and apps for which more than artifacts exists, also from earlier runs of the service."""
+        """Returns the builds and apps of which objects other than artifacts exist, also from earlier runs of the
+        service.
+        """
         ...
 
     async def remove(self, leavings: Leavings) -> None:

@@ -37,7 +37,7 @@ TRIES = 4
 
 
 class WebhookDelivery(View):
-    """Records a delivery; item of `GET /apps/{app}/deliveries`."""
+    """Records one call of a forge's webhook; item of `GET /apps/{app}/deliveries`."""
 
     id: str = Field("", description="Counts up per app: `notes-d12`.")
     app: str
@@ -59,7 +59,7 @@ class WebhookDelivery(View):
 
 
 def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: datetime) -> WebhookDelivery:
-    """Returns a delivery in the state `received`, or `ignored` if there is nothing to do."""
+    """Returns a delivery about `notice`, in the state `received`, or `ignored` if there is nothing to build."""
     return WebhookDelivery(
         app=app,
         forge=forge,
@@ -77,13 +77,15 @@ def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: dat
 def became(
     delivery: WebhookDelivery, state: WebhookDeliveryState, reason: str, builds: list[str] | None = None
 ) -> WebhookDelivery:
-    """Returns the delivery in the new state. Raises IllegalTransition."""
+    """Returns the delivery in the new state. Raises IllegalTransition if the table does not allow it."""
     update = {"state": transition(DELIVERY_TABLE, delivery.state, state), "reason": reason, "builds": builds or []}
     return delivery.model_copy(update=update)
 
 
 def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
-    """Returns the delivery as `received`, unchanged if it still waits. Raises Conflict if it was not a push."""
+    """Returns the delivery in the state `received`, so that it is processed once more; unchanged if it still waits.
+    Raises Conflict if it was not about a push.
+    """
     if delivery.waits:
         return delivery
     if delivery.commit is None:
@@ -92,7 +94,7 @@ def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
 
 
 def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
-    """Returns the delivery after a failed fetch: still waiting, or `failed` after the fourth."""
+    """Returns the delivery after a failed fetch: still waiting, or `failed` after the fourth in a row."""
     tries = delivery.tries + 1
     if tries >= TRIES:
         return became(delivery, S.FAILED, f"given up after {tries} tries: {reason}").model_copy(update={"tries": tries})

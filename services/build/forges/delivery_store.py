@@ -29,9 +29,10 @@ return 'new ' .. number
 
 
 class DeliveryStore:
-    """Stores `build:deliveries:<app>` (hash by number), `build:delivery-number:<app>` (counter),
-    `build:deliveries-waiting` (set of `<app> <number>`) and `build:delivered:<app>:<digest of the forge's id>` →
-    number. Every method raises `RedisError` when Redis is unreachable. Each write is atomic, except `save`."""
+    """Stores webhook deliveries. Keys: `build:deliveries:<app>` (hash by number), `build:delivery-number:<app>`
+    (counter), `build:deliveries-waiting` (set of `<app> <number>`) and `build:delivered:<app>:<digest of the forge's
+    id>` → number. Every method raises `RedisError` when Redis is unreachable. Each write is atomic, except `save`.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -69,7 +70,7 @@ class DeliveryStore:
                 await pipe.execute()
 
     async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
-        """Returns a delivery. Raises NotFound."""
+        """Returns the delivery. Raises NotFound if the app has none of this id any more."""
         number = delivery_id.removeprefix(f"{app}-d")
         stored: Any = await self._redis.hget(_key(app), number) if number.isdecimal() else None
         if stored is None:

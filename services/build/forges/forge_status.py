@@ -16,7 +16,7 @@ _GITLAB = {V.FAILURE: "failed", V.ERROR: "failed", V.CANCELLED: "canceled"}
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """Describes a POST request. Its headers hold the token."""
+    """Describes a POST request to a forge. Its headers hold the forge's token."""
 
     url: str
     headers: dict[str, str]

@@ -35,7 +35,7 @@ class StatusNotSent(Exception):
 
 @dataclass
 class _SentStatuses:
-    """Records the statuses that were sent for a commit."""
+    """Records which commit statuses were last sent for a commit."""
 
     number: int = 0
     """Number of the newest build whose statuses were sent."""
@@ -92,7 +92,9 @@ class StatusOutbox:
         self._failures.pop(app, None)
 
     async def _access(self, app: str) -> tuple[Source | None, str]:
-        """Returns the app's source and decrypted token; None and "" if statuses cannot be sent."""
+        """Returns the app's source and decrypted token, or None and an empty text if no status can be sent: the app,
+        its source or its token is missing or unreadable.
+        """
         try:
             source = (await self._store.app(app)).source
             if source is None or not source.token:
@@ -105,7 +107,9 @@ class StatusOutbox:
             return None, ""
 
     async def _send_changed(self, source: Source, token: str, build: str, pending: PendingStatuses) -> None:
-        """Sends the statuses that differ from what was last sent. Raises StatusNotSent."""
+        """Sends those statuses of the build that differ from the last ones sent for its commit; none if a newer build's
+        were sent. Raises StatusNotSent if the forge does not take one.
+        """
         sent = self._sent.setdefault((pending.app, pending.commit), _SentStatuses())
         self._sent.move_to_end((pending.app, pending.commit))
         if len(self._sent) > REMEMBERED:

@@ -33,7 +33,9 @@ class BadPayload(ValueError):
 
 @dataclass(frozen=True)
 class Notice:
-    """Describes a branch's new head; if `ignored` is set, it says why there is nothing to build."""
+    """Describes what a webhook call reports: a branch's new head, or else, in `ignored`, why there is nothing to
+    build.
+    """
 
     event: str
     """Event type as the forge names it."""
@@ -60,7 +62,7 @@ def delivery_of(forge: Forge, headers: Mapping[str, str], body: bytes) -> str:
 
 
 def read(forge: Forge, headers: Mapping[str, str], body: bytes) -> Notice:
-    """Returns what was pushed. Raises BadPayload."""
+    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents."""
     event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
     payload = _payload(headers.get("content-type", ""), body)
     if event == "ping":

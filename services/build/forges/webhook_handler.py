@@ -22,7 +22,9 @@ REFUSED = (
 
 
 class WebhookHandler:
-    """Receives deliveries, and runs them again on request. `wake(app)` is called when a delivery of that app waits."""
+    """Receives webhook deliveries from forges, and processes them again on request. `wake(app)` is called when a
+    delivery of that app waits.
+    """
 
     def __init__(
         self,
@@ -65,7 +67,9 @@ class WebhookHandler:
         return stored, new
 
     async def again(self, app: str, delivery_id: str) -> WebhookDelivery:
-        """Sets a delivery back to `received`, so that it is processed once more. Raises NotFound and Conflict."""
+        """Sets a delivery back to `received`, so that it is processed once more. Raises NotFound if there is none,
+        Conflict if it was not about a push.
+        """
         delivery = again(await self._deliveries.delivery(app, delivery_id), self._now())
         await self._deliveries.save([delivery])
         self._wake(app)

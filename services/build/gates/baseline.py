@@ -3,13 +3,15 @@ new finding would fail one build and then pass in the next as an old one."""
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from pydantic import Field
 
 from services.build.reports.metric import Finding, Measure, Offender
 from shared.models import View
 
+_OTHERS = {"node_modules", "site-packages", "dist-packages", ".venv"}  # folders of what others wrote
 _HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 NO_BASELINE = (
     "no build of the branch has passed yet, so all are new; one that passes without this gate accepts what is there"
@@ -31,7 +33,8 @@ def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
-    """Returns, as a measure, the findings that the baseline lacks or has fewer times; all of them without a baseline.
+    """Returns, as a measure, the findings that the baseline lacks or has fewer times, and those without rule and text,
+    which cannot be told from others; all of them without a baseline.
     If one of the gates that report findings has no figure in `measures`, the result has none either."""
     for gate in FINDING_GATES:
         if gate in measures and measures[gate].figure is None:
@@ -39,7 +42,7 @@ def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], b
     left = Counter(baseline.findings if baseline else {})
     fresh = []
     for finding in findings:
-        if left[finding.fingerprint] > 0:
+        if left[finding.fingerprint] > 0 and not finding.is_nameless:
             left[finding.fingerprint] -= 1
         else:
             fresh.append(finding.offender)
@@ -48,13 +51,22 @@ def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], b
 
 
 def changed_coverage(
-    hits: Mapping[str, Mapping[int, int]], changed: Mapping[str, Sequence[range]], against: str
+    hits: Mapping[str, Mapping[int, int]],
+    changed: Mapping[str, Sequence[range]],
+    against: str,
+    strangers: Collection[str] = (),
 ) -> Measure:
     """Returns, as a measure, the percentage of changed coverable lines that ran; 100 if no changed line is coverable.
     `hits` is file → line → number of runs, `changed` file → changed lines; `against` names the baseline in messages.
-    The figure is None if `hits` is empty."""
+    The figure is None if `hits` is empty, or if one of `strangers`, the names in the report that are no file of the
+    commit, may be a changed file that the report does not name: then its lines cannot be told from uncoverable ones.
+    """
     if not hits:
-        return Measure(None, "the coverage report names no file of the commit")
+        return Measure(None, "the coverage report names no file of the commit" + _first_of(strangers))
+    for file in sorted(changed.keys() - hits.keys()):
+        if name := next((name for name in sorted(strangers) if _may_be(name, file)), None):
+            remedy = "let the tool write paths from the repository's root, or declare their folder as a source"
+            return Measure(None, f"{file} changed, and the coverage report names {name}, which is no file; {remedy}")
     lines, covered, gaps = 0, 0, []
     for file, ranges in changed.items():
         known = hits.get(file, {})
@@ -71,9 +83,23 @@ def changed_coverage(
     return Measure(100 * covered / lines, f"of {lines} lines changed {against}", tuple(place for _, place in worst))
 
 
+def _first_of(names: Collection[str]) -> str:
+    return f": {min(names)} is none" if names else ""
+
+
+def _may_be(name: str, file: str) -> bool:
+    """Returns True if a report's `name` may mean `file` by another base folder: one is the end of the other."""
+    named, tracked = PurePosixPath(name).parts, PurePosixPath(file).parts
+    if _OTHERS & set(named) or name.startswith("/usr/"):
+        return False
+    common = min(len(named), len(tracked))
+    return named[-common:] == tracked[-common:]
+
+
 def changed_lines(diff: str) -> dict[str, list[range]]:
     """Returns file → added or changed lines, as the newer commit numbers them. `diff` is the output of `git diff -U0`.
-    Raises ValueError."""
+    Raises ValueError if it cannot be parsed.
+    """
     changed: dict[str, list[range]] = {}
     file = None
     lines = _lines(diff)
@@ -91,7 +117,7 @@ def changed_lines(diff: str) -> dict[str, list[range]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yields the lines one by one, because a list of all could take a gigabyte."""
+    """Yields the lines of `text` one by one, because a list of all could take a gigabyte."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end]

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.build.gates.code_metrics import lizard_measures, secrets_measure
+from services.build.gates.public_values import without_public_values
 from services.build.reports.metric import Measure
 from services.build.system.sandboxed_tool import ToolFailed, answer
 from shared.manifest import MIB
 
 LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for it, detect-secrets 90
-# Minified files are not source.
-LIZARD = ["lizard", "--csv", "--no-gitignore", "-i", "-1", "-x", "*.min.js"]
+LIZARD = [str(Path(__file__).with_name("lizard_tool.py"))]
 ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
-DETECT_SECRETS = ["detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
+DETECT_SECRETS = ["-m", "detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
 # Comments by which a file would excuse itself from lizard, and what is read instead: a commit is not its own judge.
 EXCUSES = {b"lizard forgive": b"lizard-forgive", b"GENERATED CODE": b"GENERATED-CODE"}
 LIZARD_GATES, SECRETS_GATES = ("complexity", "function_length"), ("secrets",)
@@ -30,8 +30,9 @@ class Analysis:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
     async def measure(self, source: Path) -> dict[str, Measure]:
-        """Returns gate → measure for the files in `source`, which it also modifies. A measure has no figure if its tool
-        fails; none has one if a text file exceeds 10 MiB."""
+        """Analyses the files in `source`, some of which it changes or deletes, and returns gate → measure. A measure
+        has no figure if its tool fails; none has one if a text file exceeds 10 MiB.
+        """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
             shown = ascii(str(too_large.relative_to(source)))
@@ -50,7 +51,7 @@ class Analysis:
         self, tool: list[str], source: Path, parse: Callable[[str], dict[str, Measure]], gates: tuple[str, ...]
     ) -> dict[str, Measure]:
         try:
-            command = [sys.executable, "-I", "-m", *tool, source.name]
+            command = [sys.executable, "-I", *tool, source.name]
             return await asyncio.to_thread(parse, await answer(command, source.parent, self._environment))
         except ToolFailed as failure:
             reason = str(failure)
@@ -61,7 +62,8 @@ class Analysis:
 
 def _made_plain(source: Path) -> Path | None:
     """Prepares the files for the tools; returns the path of a text file above 10 MiB, or None. It deletes links and
-    large binary files, and replaces bytes that are not UTF-8 and comments that exempt code from analysis."""
+    large binary files, and replaces bytes that are not UTF-8, values that are public by their form, and comments that
+    exempt code from analysis."""
     for folder, folders, files in os.walk(source):
         for name in [*folders, *files]:
             path = Path(folder, name)
@@ -73,7 +75,7 @@ def _made_plain(source: Path) -> Path | None:
 
 
 def _file_made_plain(path: Path) -> bool:
-    """Prepares one file; returns False if it is a text above 10 MiB."""
+    """Prepares one file for the tools; returns False if it is a text above 10 MiB."""
     large = path.stat().st_size > LARGEST_TEXT_BYTES
     with path.open("rb") as file:
         data = before = file.read(_BINARY_BYTES if large else -1)
@@ -85,7 +87,7 @@ def _file_made_plain(path: Path) -> bool:
     for excuse, instead in EXCUSES.items():
         data = data.replace(excuse, instead)
     if not binary:
-        data = data.decode(errors="replace").encode()
+        data = without_public_values(path.name, data.decode(errors="replace").encode())
     if data != before:
         path.chmod(0o600)
         path.write_bytes(data)

@@ -1,8 +1,6 @@
 """Converts the output of analysis tools into the measures that gates judge. Pure."""
 
-import csv
 import heapq
-import io
 import json
 from collections.abc import Mapping, Sequence
 
@@ -12,10 +10,16 @@ from services.build.reports.metric import Finding, Measure, Offender
 
 def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
     """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (most lines) from the
-    output of `lizard --csv`. Functions above the default thresholds are findings. Raises ValueError."""
-    rows = (row for row in csv.reader(io.StringIO(output)) if row)
-    # Columns: lines of code, complexity, tokens, parameters, length, location, file, function, long name, start, end.
-    functions = [(int(row[1]), int(row[4]), row[6].removeprefix(folder), int(row[9]), row[7]) for row in rows]
+    output of `lizard_tool`. Functions above the default thresholds are findings. The measures have no figure if a file
+    could not be read. Raises ValueError.
+    """
+    rows = [json.loads(line) for line in output.splitlines()]
+    unread = next((row for row in rows if isinstance(row, dict)), None)
+    if unread is not None:
+        file = ascii(str(unread["unread"]).removeprefix(folder))
+        reason = f"lizard, which counts the branches of functions, broke on {file} ({unread['error']})"
+        return {gate: Measure(None, reason) for gate in ("complexity", "function_length")}
+    functions = [(int(row[0]), int(row[1]), _shown(row[2], folder), int(row[3]), _shown(row[4])) for row in rows]
     return {
         "complexity": _worst("complexity", [(value, file, line, name) for value, _, file, line, name in functions]),
         "function_length": _worst(
@@ -25,8 +29,9 @@ def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
 
 
 def secrets_measure(output: str, folder: str) -> Measure:
-    """Returns the number of secrets that `detect-secrets scan` found, with their places but not their values. Raises
-    ValueError, KeyError or TypeError."""
+    """Returns the number of secrets that `detect-secrets scan` found, as a measure with their places but not their
+    values. Raises ValueError, KeyError or TypeError if `output` is not the tool's JSON.
+    """
     results: Mapping[str, Sequence[Mapping[str, object]]] = json.loads(output)["results"]
     found = [
         Finding(
@@ -39,8 +44,15 @@ def secrets_measure(output: str, folder: str) -> Measure:
     return Measure(len(found), offenders=tuple(finding.offender for finding in found), findings=tuple(found))
 
 
+def _shown(text: object, folder: str = "") -> str:
+    """Returns the text as it can be stored: names of files may hold bytes that are no UTF-8."""
+    return str(text).removeprefix(folder).encode(errors="replace").decode()
+
+
 def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """Returns the largest value, or 0, as a measure. `figures` holds value, file, line and name of each function."""
+    """Returns the largest value (0 without functions) as a measure. `figures` holds value, file, line and name of each
+    function.
+    """
     above = sorted((each for each in figures if each[0] > getattr(DEFAULTS, gate)), reverse=True)
     worst = heapq.nlargest(OFFENDERS_KEPT, figures)
     findings = tuple(Finding(f"lizard {gate}", _function_place(each)) for each in above)

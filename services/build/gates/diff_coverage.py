@@ -1,6 +1,6 @@
 """Measures the coverage of the lines that a commit changes. Blocks while git compares."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from services.build.gates.baseline import Baseline, changed_coverage, changed_lines
 from services.build.git.repository import GitFailed, Repositories
@@ -15,11 +15,15 @@ def coverage_since(
     app: str,
     commit: str,
     baseline: Baseline | None,
+    base: str | None,
     hits: Mapping[str, Mapping[int, int]],
+    strangers: Collection[str],
 ) -> Measure:
-    """Returns the coverage of the lines changed since the baseline. `hits` is file → line → number of runs. No figure
-    if git cannot compare, or if `hits` names a file above 10 MiB; other such files are ignored. Raises BadTree."""
-    base = baseline.commit if baseline is not None else None
+    """Returns the coverage of the lines changed since the baseline. `commit` and `base` name what is compared: the
+    build's commit and the baseline's, or the same folder of both. `hits` is file → line → number of runs, `strangers`
+    the names in the report that are no file of the commit. No figure if git cannot compare, or if `hits` names a file
+    above 10 MiB; other such files are ignored. Raises BadTree.
+    """
     against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
     large = repositories.larger_than(LARGEST_COMPARED_BYTES, app, base, commit)
     if named := sorted(large & hits.keys()):
@@ -31,4 +35,4 @@ def coverage_since(
     except GitFailed as error:
         remedy = "leave out of the commit what is made by a build"
         return Measure(None, f"what changed {against} cannot be compared: {error}; {remedy}")
-    return changed_coverage(hits, changed_lines(diff), against)
+    return changed_coverage(hits, changed_lines(diff), against, strangers)

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from services.build.gates.gate import FLAKY_DEFAULTS
+from services.build.reports.junit import CaseCount
 from services.build.reports.metric import Offender
-from services.build.reports.report import CaseCount
 from shared.manifest import Flaky
 from shared.models import View
 
@@ -64,7 +64,7 @@ class FlakyTest(View):
 
 @dataclass(frozen=True)
 class Suite:
-    """Holds the judgement on the tests of one step."""
+    """Holds the result of judging the tests of one step: which failures count, and which are excused as flaky."""
 
     failures: int
     """Number of failures that count for the gate `test_failures`."""
@@ -81,7 +81,7 @@ class Suite:
 
     @property
     def remark(self) -> str:
-        """Returns a remark on flaky tests for the verdict; empty if none influenced it."""
+        """Returns a remark about flaky tests, to append to the gate's reason; empty if none influenced the verdict."""
         remarks = []
         if self.flaky:
             tests = "1 flaky test" if len(self.flaky) == 1 else f"{len(self.flaky)} flaky tests"
@@ -173,14 +173,18 @@ def past_run(runs: Sequence[CaseCount], build: str, commit: str, step: str, now:
 
 
 def merged(earlier: PastRun, run: PastRun) -> PastRun:
-    """Returns one record with the outcomes of both. A build that was resumed has run its steps twice."""
+    """Returns one record with the outcomes of both runs of a step in one build, which was resumed and ran its steps
+    twice.
+    """
     failed = sorted({*earlier.failed, *run.failed})[:FAILED_KEPT]
     passed = sorted({*earlier.passed, *run.passed})[:PASSED_KEPT]
     return run.model_copy(update={"failed": failed, "passed": passed})
 
 
 def failed_lately(past: Sequence[PastRun], step: str) -> list[str]:
-    """Returns the ids of the step's tests that failed in `past` (newest first), latest failures first, at most 50."""
+    """Returns the ids of the step's tests that failed in the runs `past` (newest first), latest failures first, at most
+    50.
+    """
     ids = dict.fromkeys(test for run in past if run.step == step for test in run.failed)
     return list(ids)[:FAILED_LATELY]
 

@@ -27,7 +27,7 @@ OFFENDERS_LISTED = 2
 
 
 class GateResult(View):
-    """Records the result of one gate."""
+    """Records whether one gate passed, with its figure and threshold."""
 
     name: str
     passed: bool
@@ -37,7 +37,7 @@ class GateResult(View):
     bound: Literal["at least", "at most"] | None = Field(
         None, description="Side of the threshold on which the figure passes."
     )
-    previous: float | None = Field(None, description="Figure of the branch's last judged build.")
+    previous: float | None = Field(None, description="Figure of the branch's last build whose gates were evaluated.")
     reason: str = ""
     offenders: list[Offender] = Field([], description="Places that the figure is made of, worst first, at most 20.")
 
@@ -81,7 +81,9 @@ def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
 def evaluate(
     gates: Gates, measures: Mapping[str, Measure], previous: Mapping[str, float] | None = None
 ) -> list[GateResult]:
-    """Returns a result for each gate with a threshold. `previous` holds the last judged build's figures by gate."""
+    """Returns a result for each gate that has a threshold. `measures` holds the figures by gate, `previous` those of
+    the branch's last build that ended in success, failure or error.
+    """
     return [
         judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
         for name, threshold in gates
@@ -90,7 +92,9 @@ def evaluate(
 
 
 def judge(name: str, threshold: float, measure: Measure, previous: float | None = None) -> GateResult:
-    """Judges one gate. It fails if the figure is missing, NaN or beyond the threshold."""
+    """Compares one gate's figure with its threshold. The gate fails if the figure is missing, NaN or beyond the
+    threshold.
+    """
     figure = measure.figure if measure.figure == measure.figure else None
     result = GateResult(
         name=name,

@@ -11,8 +11,10 @@ from shared.errors import NotFound
 
 
 class HistoryStore:
-    """Stores `build:baselines:<app>` (hash by branch), `build:runs:<app>` (list) and `build:flaky:<app>` (hash by
-    test). Every method raises `RedisError` when Redis is unreachable. Each write is atomic and idempotent."""
+    """Stores the history of tests and findings that verdicts depend on: `build:baselines:<app>` (baselines by branch),
+    `build:runs:<app>` (list of test runs) and `build:flaky:<app>` (quarantines by test). Every method raises
+    `RedisError` when Redis is unreachable. Each write is atomic and idempotent.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -31,8 +33,8 @@ class HistoryStore:
         return [PastRun.model_validate_json(text) for text in texts]
 
     async def record(self, app: str, run: PastRun, put: Sequence[Quarantine], drop: Sequence[str]) -> None:
-        """Adds `run`, stores the quarantines `put` and removes those of the tests `drop`, in one transaction. An
-        earlier run of the same build and step is merged into `run`.
+        """Adds the test run `run`, stores the quarantines `put` and removes those of the tests `drop`, in one
+        transaction. An earlier run of the same build and step is merged into `run`.
         """
         runs = f"build:runs:{app}"
         kept: Any = await self._redis.lrange(runs, 0, -1)
@@ -61,10 +63,10 @@ class HistoryStore:
         await self._redis.hset(f"build:flaky:{app}", quarantine.test, quarantine.model_dump_json())
 
     async def drop_quarantine(self, app: str, test: str) -> None:
-        """Removes a quarantine. Raises NotFound."""
+        """Removes the test's quarantine. Raises NotFound if there is none."""
         if not await self._redis.hdel(f"build:flaky:{app}", test):
             raise NotFound(f"{app} has no flaky test {test}; GET /apps/{app}/tests/flaky lists them")
 
     async def forget(self, app: str) -> None:
-        """Removes the history of the app."""
+        """Removes the app's baselines, test runs and quarantines."""
         await self._redis.delete(f"build:baselines:{app}", f"build:runs:{app}", f"build:flaky:{app}")

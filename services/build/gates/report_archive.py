@@ -35,5 +35,5 @@ class ReportFiles:
         return None
 
     def remove(self, build: str) -> None:
-        """Removes the file. Idempotent."""
+        """Removes the build's report file, if there is one."""
         self.path(build).unlink(missing_ok=True)

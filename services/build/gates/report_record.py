@@ -53,7 +53,7 @@ class FileCoverage(View):
 
 
 class RecordedFinding(View):
-    """Records one finding of a tool."""
+    """Records one finding of a tool, and its place in the commit."""
 
     rule: str = Field(description="Name of the tool and its rule.")
     file: str | None = None
@@ -62,7 +62,7 @@ class RecordedFinding(View):
 
 
 class BuildReport(View):
-    """Holds the parsed reports of a build."""
+    """Holds the content of a build's reports: tests, coverage and findings."""
 
     tests: list[TestRun] = Field([])
     coverage: list[FileCoverage] = Field([])
@@ -84,7 +84,7 @@ class ReportRecorder:
         self._cases: list[tuple[str, Case]] = []
 
     def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
-        """Sets the sources of the report. Both may still be filled until `report` is called."""
+        """Sets the sources from which `report` is made. Both may still be filled until it is called."""
         self._collected, self._measures, self.begun = collected, measures, True
 
     def ran(self, step: str, reported: Reported) -> None:

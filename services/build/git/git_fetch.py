@@ -53,8 +53,10 @@ class Fetcher:
         self._timeout_s = timeout_s
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
-        """Updates those of `branches` that exist in the source, all or none. Branches deleted there stay here. Calls
-        for one app must not overlap. Idempotent. Ends git when cancelled. Raises FetchFailed."""
+        """Updates those of `branches` that exist in the source, all of them or none. A branch that was deleted in the
+        source stays here. Calls for one app must not overlap. Idempotent. Ends git when cancelled. Raises FetchFailed
+        if git fails.
+        """
         try:
             token = self._vault.open(source.token) if source.token else ""
         except VaultError as error:

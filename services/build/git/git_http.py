@@ -36,8 +36,10 @@ class ClientGone(Exception):
 
 
 class GitHttp:
-    """Serves `/git/<app>.git/…`. `variables` are added to the environment of the hooks. `admit(app, pushing)` makes the
-    repository for the first push; a Problem that it raises is the answer to the client."""
+    """Serves `/git/<app>.git/…`. `variables` are added to the environment of the hooks. `admit(app, pushing)` is
+    awaited before each request and makes the repository for a first push; a Problem that it raises is the answer to the
+    client.
+    """
 
     def __init__(
         self,
@@ -171,7 +173,9 @@ async def _chunks(receive: Receive) -> Any:
 
 
 async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
-    """Copies git's output to the client. git runs to its end even if the client has disconnected."""
+    """Copies the response of `git http-backend` to the client. git runs to its end even if the client has
+    disconnected.
+    """
     assert git.stdout is not None
     pipe = PipeEnd(git.stdout.fileno())
     try:

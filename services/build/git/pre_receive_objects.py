@@ -15,8 +15,9 @@ _RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.a
 
 
 class PreReceiveObjects:
-    """Adds, lists and removes the refs of commits that are judged before their push is accepted. Methods block: call
-    them by `in_thread`."""
+    """Adds, lists and removes the refs of commits whose push is accepted only after a build of them. Methods block:
+    call them by `in_thread`.
+    """
 
     def __init__(self, repositories: Repositories) -> None:
         self._repositories = repositories
@@ -38,7 +39,7 @@ class PreReceiveObjects:
         self._repositories.git(app, "push", *options, str(path), f"{commit}:{PRE_RECEIVE}/{commit}", **variables)
 
     def kept(self) -> set[tuple[str, str]]:
-        """Returns app and commit of every ref that `add` has set."""
+        """Returns app and commit of every ref that `add` has set and `remove` has not removed."""
         return {
             (app, commit)
             for app in self._repositories.apps()

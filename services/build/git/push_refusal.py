@@ -16,8 +16,9 @@ _TYPE = [(b"content-type", b"application/x-git-receive-pack-result"), (b"connect
 
 
 def refs_of(body: IO[bytes]) -> list[bytes] | None:
-    """Returns the refs that a push updates. None if the body is no push, or if its client could not read the
-    refusal."""
+    """Returns the refs that the push in `body` updates. Returns None if the body is no push, or if its client could not
+    show the refusal.
+    """
     body.seek(0)
     head = body.read(LONGEST_HEAD)
     refs, able = [], set[bytes]()
@@ -30,8 +31,9 @@ def refs_of(body: IO[bytes]) -> list[bytes] | None:
 
 
 async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive: Receive, send: Send) -> None:
-    """Sends the refusal: `reason` for the terminal, `brief` for each ref. `limit` is the largest size of a push in
-    bytes."""
+    """Answers the push: sends `reason` for the terminal, reads the rest of the push (up to a multiple of `limit`, the
+    largest size of a push in bytes), then sends `brief` as the fate of each of `refs`.
+    """
     await send({"type": "http.response.start", "status": 200, "headers": _TYPE})
     await send({"type": "http.response.body", "body": _in(_TERMINAL, f"{reason}\n".encode()), "more_body": True})
     drained, more = 0, True

@@ -54,8 +54,9 @@ def install_hooks(folder: Path) -> None:
 
 
 class PushSocket:
-    """Answers the hooks: a hook's connection sends its report, then receives what `judge` (pre-receive) or `report`
-    (post-receive) yields. A last byte, COMPLETE or REFUSED, ends the answer."""
+    """Listens on the unix socket for git's hooks: a hook sends its report, then receives what `judge` (pre-receive) or
+    `report` (post-receive) yields. A last byte, COMPLETE or REFUSED, ends the answer.
+    """
 
     def __init__(self, path: Path, report: ReportPush, judge: JudgePush) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Tells by the file system alone, without a git process, whether the branches of a repository may have changed."""
+"""Recognises, without a git process, whether the branches of a repository may have changed."""
 
 import contextlib
 import os
@@ -21,15 +21,17 @@ class RefStamp:
     """Path in the repository, inode, size and time of change (ns) of each."""
 
     def may_hide_a_change(self, now_ns: int) -> bool:
-        """Returns True if the branches may change, or have changed, within the tick of the last change: an equal stamp
-        then says nothing. `now_ns` is the time at which, or before which, the stamp was taken."""
+        """Returns True if the stamp was taken so soon after the last change (within a tick of the file system's clock)
+        that a later change might leave it equal. `now_ns` is the time at which, or before which, the stamp was taken.
+        """
         newest_ns = max((changed_ns for _, _, _, changed_ns in self.files), default=0)
         return abs(now_ns - newest_ns) < TICK_NS
 
 
 def ref_stamp(repository: Path) -> RefStamp:
-    """Returns the stamp of a repository; one without files for a repository that is gone. Take it before git reads the
-    branches: a change in between then shows as another stamp. Raises OSError."""
+    """Returns the stamp of a repository, which has no files if the repository is gone. Take it before git reads the
+    branches, so that a change in between shows as another stamp. Raises OSError.
+    """
     stamps = []
     for name in (*_FILES, HEADS):
         with contextlib.suppress(FileNotFoundError):

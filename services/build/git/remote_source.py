@@ -29,8 +29,9 @@ USERNAMES = {Forge.GITHUB: "x-access-token", Forge.GITEA: "slipway", Forge.GITLA
 
 
 class SourceSettings(Model):
-    """Field `source` of `PUT /apps/{app}`: replaces the source, but keeps a token or webhook_secret that is left
-    out."""
+    """Field `source` of `PUT /apps/{app}`. It replaces the app's source; a `token` or `webhook_secret` that is left out
+    keeps its value.
+    """
 
     forge: Forge
     url: str = Field(description="Clone URL: https://…, ssh://… or git@host:path, without credentials.")
@@ -52,7 +53,9 @@ class SourceView(View):
 
 
 class Source(View):
-    """Holds a source as it is stored. `token` and `webhook_secret` are encrypted, or empty."""
+    """Holds an app's source (a repository at a forge) as it is stored. `token` and `webhook_secret` are encrypted, or
+    empty.
+    """
 
     forge: Forge
     url: str
@@ -68,7 +71,7 @@ class Source(View):
 
 @dataclass(frozen=True)
 class ForgeRepository:
-    """Locates a repository at its forge."""
+    """Locates a repository by its forge's base URL and its path there."""
 
     root: str
     """Base URL of the forge's host: `https://host[:port]`."""
@@ -117,7 +120,7 @@ def place(source: Source) -> ForgeRepository:
 
 
 def _hosts(source: Source) -> tuple[str, str]:
-    """Returns base URLs of the repository and of the API: the hosts that get the token."""
+    """Returns the base URLs of the repository's host and of the API: only these get the token."""
     parts = urlsplit(source.api_url or "")
     return place(source).root, f"{parts.scheme}://{parts.netloc}"
 

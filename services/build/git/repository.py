@@ -90,7 +90,9 @@ class Repositories:
         return (self.path(app) / "HEAD").exists()
 
     def ensure(self, app: str, *, gated: bool = False) -> None:
-        """Makes the app's bare repository if there is none. It appears complete or not at all."""
+        """Makes the app's bare repository if there is none, with a pre-receive gate if `gated`. It appears complete or
+        not at all.
+        """
         path = self.path(app)
         if self.exists(app):
             return
@@ -123,7 +125,9 @@ class Repositories:
         remove(gone)
 
     def heads(self, app: str) -> dict[str, str]:
-        """Returns branch → commit. If HEAD names a missing branch, points it to an existing one, for clones."""
+        """Returns branch → commit; empty without a repository. If HEAD names a missing branch, points it to an existing
+        one, so that a clone has files.
+        """
         if not self.exists(app):
             return {}
         lines = self._git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
@@ -134,7 +138,9 @@ class Repositories:
         return heads
 
     def commit(self, app: str, name: str) -> str | None:
-        """Returns the full id of the commit `name`, which may be a prefix; None if there is none. Raises GitTooSlow."""
+        """Returns the full id of the commit `name`, which may be a prefix or a ref; None if there is none. Raises
+        GitTooSlow after the time limit.
+        """
         try:
             return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
         except GitTooSlow:
@@ -143,7 +149,7 @@ class Repositories:
             return None
 
     def committed_at(self, app: str, commit: str) -> datetime:
-        """Returns the commit's time, in UTC."""
+        """Returns the time at which the commit was made, in UTC."""
         seconds = self._git(app, "log", "--no-walk", "--format=%ct", commit)
         return datetime.fromtimestamp(int(seconds), UTC)
 
@@ -153,14 +159,15 @@ class Repositories:
         return self._run(*command, first=LONGEST_MESSAGE_BYTES).decode(errors="surrogateescape")
 
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
-        """Returns every file, link and submodule of the commit. Raises BadTree if it exceeds the limits."""
+        """Returns every file, link and submodule of the commit, or of a folder of it, `<commit>:<path>`. Raises BadTree
+        if it exceeds the limits."""
         listing = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit]
         with self._started("--git-dir", str(self.path(app)), *listing) as git:
             assert git.stdout is not None
             return files_of(_entries(git.stdout), self._limits)
 
     def read(self, app: str, file: TrackedFile) -> bytes:
-        """Returns the file's content. Raises AnswerTooLarge above 64 MiB."""
+        """Returns the content of the file, which `tracked` returned. Raises AnswerTooLarge above 64 MiB."""
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
     def mentions(self, app: str, commit: str, *texts: str) -> bool:
@@ -171,7 +178,9 @@ class Repositories:
             return git.wait() != NOT_FOUND
 
     def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
-        """Returns the paths of files with more than `size` bytes in `base` or `commit`. Raises BadTree."""
+        """Returns the paths of files with more than `size` bytes in `base` or `commit`. None or a missing commit as
+        `base` has no files. Raises BadTree if a commit exceeds the limits.
+        """
         trees = [self._tree(app, base), commit]
         return {file.path for tree in trees for file in self.tracked(app, tree) if file.size > size}
 
@@ -184,7 +193,16 @@ class Repositories:
         return self._git(app, "diff", *options, "--irreversible-delete", *trees, "--", *paths)
 
     def _tree(self, app: str, base: str | None) -> str:
-        return base if base is not None and self.commit(app, base) else EMPTY_TREE
+        return base if base is not None and self.has_tree(app, base) else EMPTY_TREE
+
+    def has_tree(self, app: str, name: str) -> bool:
+        """Returns True if the name is of a commit or of a folder of one."""
+        try:
+            return self._git(app, "cat-file", "-t", name).strip() in ("tree", "commit")
+        except GitTooSlow:
+            raise
+        except GitFailed:
+            return False
 
     def checkout(self, app: str, commit: str, folder: Path) -> None:
         """Writes the commit's files to `folder`, which is emptied first and gets no `.git`. Submodules stay empty."""
@@ -199,7 +217,9 @@ class Repositories:
             index.unlink(missing_ok=True)
 
     def git(self, app: str, *arguments: str, stdin: str = "", **variables: str) -> str:
-        """Runs git on the app's repository, with `variables` set, and returns its output. Raises GitFailed."""
+        """Runs git on the app's repository, with `variables` in its environment, and returns its output. Raises
+        GitFailed if git ends with an error.
+        """
         return self._git(app, *arguments, cwd=None, stdin=stdin, **variables)
 
     def _git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:
@@ -267,7 +287,7 @@ class Repositories:
 
 
 def _entries(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yields the NUL-terminated entries of a stream."""
+    """Yields the entries of a stream in which NUL ends each."""
     rest = b""
     while data := stream.read(CHUNK):
         *whole, rest = (rest + data).split(b"\0")

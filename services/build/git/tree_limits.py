@@ -43,8 +43,9 @@ class TrackedFile:
 
 
 def files_of(entries: Iterator[bytes], limits: TreeLimits) -> list[TrackedFile]:
-    """Returns the files, links and submodules that `git ls-tree -r -t -l -z` lists. Raises BadTree at the first beyond
-    a limit."""
+    """Returns the files, links and submodules in `entries`, the output of `git ls-tree -r -t -l -z`. Raises BadTree at
+    the first that exceeds a limit.
+    """
     files: list[TrackedFile] = []
     total = 0
     for seen, entry in enumerate(entries, 1):

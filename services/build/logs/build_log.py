@@ -31,7 +31,7 @@ class BuildLog:
         self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
 
     def hide(self, mask: Mask) -> None:
-        """Replaces what `mask` hides by `***` in everything written from now on."""
+        """Has `mask` replace secrets by `***` in everything that is written from now on."""
         self.flush()
         self._mask, self._own = mask, Channel(self, mask)
 
@@ -55,7 +55,7 @@ class BuildLog:
         self._own.output(data)
 
     def flush(self) -> None:
-        """Ends an unfinished line."""
+        """Ends the unfinished last line of the output, if there is one."""
         self._own.flush()
 
     def channel(self, prefix: str = "") -> "Channel":
@@ -115,13 +115,13 @@ class Channel:
         self._log.say(line)
 
     def flush(self) -> None:
-        """Ends an unfinished line."""
+        """Ends the unfinished last line of the output, if there is one."""
         lines = self._splitter.end()
         if not self._log.full:
             self._write(lines)
 
     def forget(self) -> None:
-        """Forgets the lines so far, so that `tail` begins here."""
+        """Forgets the lines remembered so far, so that `tail` begins with the next one."""
         self.flush()
         self._kept.clear()
         self._kept_size = 0
@@ -142,7 +142,7 @@ class Channel:
 
 
 class BuildLogs:
-    """Opens, reads and follows the logs `<folder>/<build>.log`. Writing to a log wakes its followers."""
+    """Opens, reads and follows the log files `<folder>/<build>.log`. Writing to a log wakes its followers."""
 
     def __init__(self, folder: Path, *, largest_bytes: int = LARGEST_BYTES) -> None:
         self.folder = folder

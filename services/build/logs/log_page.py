@@ -32,7 +32,8 @@ class LogPart:
 
 def read_part(path: Path, line: int, *, chunk_bytes: int = CHUNK) -> LogPart:
     """Returns the part (a thousand lines) that holds `line`; the last part if `line` is past the end. Blocks: it scans
-    the whole file, at some 10 ms for 20 MB. Raises FileNotFoundError."""
+    the whole file, at some 10 ms for 20 MB. Raises FileNotFoundError if there is no log.
+    """
     starts = [0]  # byte at which each thousand begins
     count, at, ended = 0, 0, True
     with path.open("rb") as file:

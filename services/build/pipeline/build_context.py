@@ -22,7 +22,7 @@ from shared.security.vault import Vault
 
 @dataclass(frozen=True)
 class BuildContext:
-    """Holds the collaborators and settings that all builds share."""
+    """Holds the collaborators and settings that the runs of all builds share."""
 
     store: BuildStore
     history: HistoryStore

@@ -28,7 +28,9 @@ class OverTime(Exception):
 
 @contextlib.asynccontextmanager
 async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
-    """Cancels the block after `limit_s` and raises OverTime. Work in threads goes on to its own limit."""
+    """Cancels the block after `limit_s` seconds and raises OverTime, which names `phase`. Work in threads goes on to
+    its own limit.
+    """
     try:
         async with asyncio.timeout(limit_s) as timer:
             yield

@@ -77,7 +77,7 @@ class DeployerClient:
 
 
 def went_live(release: ReleaseView) -> bool:
-    """Returns True if the release is live, or was live before it was replaced."""
+    """Returns True if the release is live, or was live before another replaced it."""
     if release.state is ReleaseState.RETIRED:
         return release.live_at is not None
     return release.state is ReleaseState.LIVE

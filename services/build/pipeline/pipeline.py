@@ -1,8 +1,9 @@
-"""Runs the steps of a commit, stage by stage, and judges their reports."""
+"""Runs the steps of a commit, stage by stage, and evaluates its gates."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from services.build.builds import build as domain
 from services.build.builds.app import App
@@ -22,7 +23,7 @@ from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.step_runner import StepEnd, StepRunner
 from services.build.pipeline.step_scheduler import run_steps
 from services.build.reports.metric import Finding, Measure
-from services.build.reports.path_resolver import PathResolver
+from services.build.reports.path_resolver import CONTAINER_CHECKOUT, PathResolver, go_module
 from services.build.secrets.secret import Secrets
 from services.build.system.command import uncancelled
 from services.build.system.safe_remove import remove
@@ -48,7 +49,8 @@ class Verdict:
 
 class Pipeline:
     """Runs the steps of one build and evaluates its gates. After a step has failed no further step begins, gates
-    without a figure are not judged, and the gate `steps` fails."""
+    without a figure are left out, and the gate `steps` fails.
+    """
 
     def __init__(
         self,
@@ -68,8 +70,10 @@ class Pipeline:
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
-        """Runs the steps and returns the verdict on the commit. Raises Stopped."""
-        steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.judged_for)
+        """Runs the commit's steps, evaluates the gates and returns the verdict. Raises Stopped if the build is to
+        end.
+        """
+        steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.effective_environment)
         analysing, stop = asyncio.create_task(self._analyse_source(workspace)), self._recorder.stop
         try:
             prepared = await self._context.executor.prepare(workspace, self._log.output, stop)
@@ -95,7 +99,7 @@ class Pipeline:
             reruns=all(result.passed for result in evaluate(gates, measures) if result.name in measures),
         )
         missing = await self._skip(runner, manifest.steps)
-        collected = Collected(PathResolver(file.path for file in tracked))
+        collected = Collected(await self._resolver(workspace, tracked))
         self._report_recorder.begin(collected, measures)
         ends = await self._run(runner, steps, collected)
         flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
@@ -111,11 +115,24 @@ class Pipeline:
         baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
         return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
 
+    async def _resolver(self, workspace: Workspace, tracked: Sequence[TrackedFile]) -> PathResolver:
+        """Returns what finds the files that reports name. Steps see the checkout in its folder or in a container's."""
+        modules = {}
+        for file in tracked:
+            if PurePosixPath(file.path).name == "go.mod" and file.size <= LARGEST_READ_BYTES:
+                data = await self._git.in_thread(self._git.read, workspace.app, file)
+                if name := go_module(data):
+                    modules[name] = str(PurePosixPath(file.path).parent)
+        checkouts = (str(workspace.folder), str(workspace.folder.resolve()), CONTAINER_CHECKOUT)
+        return PathResolver((file.path for file in tracked), checkouts, modules)
+
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
-        """Records the skipped steps. Returns gate → measure without a figure, for the reports that they would write."""
+        """Records as skipped those steps whose conditions this build does not meet. Returns gate → measure without a
+        figure, for the reports that these steps would write.
+        """
         build, missing = self._recorder.build, dict[str, Measure]()
         for step in in_order(steps):
-            if reason := reason_to_skip(step, build.branch, build.judged_for):
+            if reason := reason_to_skip(step, build.branch, build.effective_environment):
                 await runner.skip(step, reason)
                 for kind, path in step.reports:
                     if path is not None:
@@ -124,7 +141,9 @@ class Pipeline:
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
-        """Runs the steps and returns their results. Collects reports after each step: the build may be stopped."""
+        """Runs the steps and returns them with their results, in the order in which they ended. Collects the reports
+        after each step, since the build may be stopped before the next.
+        """
         together = {step.name for pair in concurrent_pairs(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
 
@@ -149,7 +168,9 @@ class Pipeline:
         return GateResult(name="steps", passed=False, reason=f"{failed.name} {end.failure}")
 
     async def _previous(self, workspace: Workspace) -> dict[str, float]:
-        """Returns the figures of the branch's last build whose gates were evaluated, by gate."""
+        """Returns gate → figure of the branch's last build whose gates were evaluated; empty without a branch or such a
+        build.
+        """
         branch = workspace.branch
         if branch is None:
             return {}
@@ -179,9 +200,11 @@ class Pipeline:
                     coverage_since,
                     self._git,
                     workspace.app,
-                    workspace.commit,
+                    self._recorder.build.tree,
                     baseline,
+                    domain.tree_at(baseline.commit, app.root) if baseline is not None else None,
                     collected.hits,
+                    collected.other_hits.keys(),
                 )
         if gates.new_findings is not None:
             found["new_findings"] = new_findings(findings, measures, baseline)
@@ -190,7 +213,9 @@ class Pipeline:
     async def _with_texts(
         self, workspace: Workspace, measures: dict[str, Measure], tracked: Sequence[TrackedFile]
     ) -> list[Finding]:
-        """Returns the findings of all measures, each with the text of its line in the commit."""
+        """Returns the findings of all measures, each with the text of its line in the commit, where that can be
+        read.
+        """
         findings = [finding for measure in measures.values() for finding in measure.findings]
         named = {finding.offender.file for finding in findings}
         lines: dict[str | None, list[str]] = {}
@@ -204,14 +229,14 @@ class Pipeline:
         """Returns the measures of the platform's own analysis, made on a checkout that no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
-            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, self._recorder.build.tree, source))
             return await self._context.analysis.measure(source)
         finally:
             await uncancelled(self._git.in_thread(remove, source))
 
 
 def _passed_steps(ends: Ends) -> GateResult:
-    """Returns the gate `steps` as passed; its reason names ignored failures."""
+    """Returns the gate `steps` as passed; its reason names the failures that `failure: ignore` excused."""
     ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
     reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"
     return GateResult(name="steps", passed=True, reason=reason)

@@ -18,9 +18,10 @@ from services.build.gates.report_record import ReportRecorder
 from services.build.git.repository import SUBMODULE, TrackedFile
 from services.build.git.tree_limits import BadTree
 from services.build.logs.build_log import BuildLog
-from services.build.manifest.manifest_loader import read_manifest
+from services.build.manifest.manifest_loader import LoadedManifest, with_port
 from services.build.manifest.manifest_parser import NAME, BadManifest
 from services.build.pipeline.build_context import BuildContext
+from services.build.pipeline.commit_reading import read_commit
 from services.build.pipeline.deadline import OverTime, within
 from services.build.pipeline.deploy_stage import ArtifactLost, DeployStage
 from services.build.pipeline.pipeline import Pipeline
@@ -41,9 +42,10 @@ WHOLE = "the build"
 
 
 async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
-    """Runs the build to its end; one that an earlier run left unfinished begins again or, if it has passed, is
+    """Runs the build to its end. A build that an earlier run left unfinished begins again or, if it has passed, is
     deployed. When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be
-    resumed."""
+    resumed by the next service.
+    """
     recorder = BuildRecorder(context.store, build_id, stop, context.now)
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
         await recorder.load()
@@ -70,6 +72,7 @@ class _Run:
         self._secrets = secrets
         self._recorder = recorder
         self._log = build_log
+        self._loaded: LoadedManifest | None = None
         self._cache = BuildCache(recorder, context.cache, context.history, context.executor, self._git)
 
     async def carry_out(self) -> None:
@@ -99,7 +102,9 @@ class _Run:
             await self.end(state, reason)
 
     async def _passes(self) -> bool:
-        """Builds, judges and seals the commit, or reuses an earlier result. Returns True if the build passed."""
+        """Runs the build up to its artifact, or reuses an earlier result. Returns True if the build passed; else it has
+        ended.
+        """
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         leftovers = await context.executor.end_leftovers(workspace)
         if recorder.build.state is BuildState.RUNNING:
@@ -110,15 +115,17 @@ class _Run:
             return False
         await recorder.update(lambda build: domain.with_changes(build, stage=Stage.BUILD))
         app = await recorder.patiently(lambda: context.store.app(workspace.app))
-        images = context.executor.builds_images
+        await recorder.update(lambda build: domain.with_changes(build, root=app.root))
         async with within(context.limits.checkout_s, "the reading of the commit"):
             try:
-                tracked = await self._git.in_thread(self._git.tracked, workspace.app, workspace.commit)
-                manifest = await read_manifest(self._git, app, tracked, self._secrets, self._log, images=images)
+                tracked, loaded = await read_commit(context, app, recorder.build, self._secrets, self._log)
             except (BadTree, BadManifest) as error:
                 return await self._judged([_refused(error)], None)
+        self._loaded, manifest, inferred = loaded, loaded.manifest, list(loaded.inferred)
         key = await self._cache.key(app, manifest)
-        await recorder.update(lambda build: domain.with_changes(build, manifest=manifest, judgement=key))
+        await recorder.update(
+            lambda build: domain.with_changes(build, manifest=manifest, inferred=inferred, judgement=key)
+        )
         if not recorder.build.fresh and (earlier := await self._cache.find()) is not None:
             await self._reuse(earlier)
             return True
@@ -128,7 +135,7 @@ class _Run:
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         async with within(context.limits.checkout_s, "the checkout"):
             folder = workspace.folder
-            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, folder))
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, recorder.build.tree, folder))
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
         report_recorder = ReportRecorder(self._secrets.mask)
@@ -148,10 +155,15 @@ class _Run:
         which = earlier.reused or earlier.id
         same = "passed with the same commit, manifest and gates; nothing is built again"
         self._log.say(f"--- reused: {which} {same}: {self._context.build_url(which)}")
-        await self._recorder.update(lambda build: cache_key.reused(build, earlier, self._recorder.now()))
+        loaded = await self._with_port(earlier.artifact)
+        await self._recorder.update(
+            lambda build: cache_key.reused(_completed(build, loaded), earlier, self._recorder.now())
+        )
 
     async def _judged(self, gates: list[GateResult], untested: bool | None, baseline: Baseline | None = None) -> bool:
-        """Records the gates' results. Returns True if all passed and sealing succeeded; else ends the build."""
+        """Records the gates' results. Returns True if all gates passed and the artifact was made; else ends the
+        build.
+        """
         self._log.say("--- gates")
         for gate in gates:
             trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
@@ -177,26 +189,39 @@ class _Run:
             await self._recorder.update(lambda build: domain.with_changes(build, excerpt=excerpt))
             await self.end(BuildState.FAILURE, f"passed its gates, but {error}")
             return False
-        sealed_at = self._recorder.now()
+        sealed_at, loaded = self._recorder.now(), await self._with_port(artifact)
         await self._context.executor.discard(workspace)
         if baseline is not None:
             await self._cache.remember(baseline)
-        await self._recorder.update(lambda build: domain.sealed(build, artifact, sealed_at))
+        await self._recorder.update(lambda build: domain.sealed(_completed(build, loaded), artifact, sealed_at))
         return True
 
+    async def _with_port(self, artifact: Artifact | None) -> LoadedManifest | None:
+        """Returns the manifest with the port that the artifact exposes, and says in the log if it is another one."""
+        if self._loaded is None or artifact is None:
+            return self._loaded
+        loaded = with_port(self._loaded, await self._context.executor.exposed_ports(artifact))
+        for each in loaded.inferred[len(self._loaded.inferred) :]:
+            self._log.say(f"    {each}")
+        return loaded
+
     async def _artifact(self, workspace: Workspace) -> Artifact:
-        """Seals and returns the artifact. Raises Unsealed and Stopped."""
+        """Makes and returns the artifact. Raises Unsealed if the commit cannot become one, and Stopped if the build is
+        to end.
+        """
         context, manifest = self._context, self._recorder.build.manifest
         command = manifest.run.command if manifest else None
         volumes = [volume.path for volume in manifest.volumes] if manifest else []
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.sealed")
         at = await self._git.in_thread(self._git.committed_at, workspace.app, workspace.commit)
         python = context.executor.builds_images or await self._uses_python(command or "")
-        request = SealRequest(source, command, at, context.git_url(workspace.app), volumes, python)
+        stages = self._loaded.stages if self._loaded is not None else ()
+        request = SealRequest(source, command, at, context.git_url(workspace.app), volumes, python, stages)
         try:
             if context.executor.builds_images:
                 self._log.say(f"--- image: of commit {workspace.commit}")
-                await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
+                tree = self._recorder.build.tree
+                await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, tree, source))
             return await context.executor.seal(workspace, request, self._log.output, self._recorder.stop)
         finally:
             await self._git.in_thread(remove, source)
@@ -206,7 +231,7 @@ class _Run:
         build = self._recorder.build
         if any(word in command for word in PYTHON):
             return True
-        return await self._git.in_thread(self._git.mentions, build.app, build.commit, *PYTHON)
+        return await self._git.in_thread(self._git.mentions, build.app, build.tree, *PYTHON)
 
     async def stopped(self) -> None:
         """Ends the build in the requested state, if a stop was requested. Call it after its processes have ended."""
@@ -227,7 +252,9 @@ class _Run:
         await self.end(state, f"{error}{f', in the step {steps}' if steps else ''}{waiting}")
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """Ends the build. Writes to the log before it stores the final state, at which followers of the log leave."""
+        """Ends the build. The log is written before the final state is stored, since followers of the log leave
+        then.
+        """
         build = self._recorder.build
         if state is BuildState.SUCCESS and build.flaky:
             reason += f"; passed with flaky tests: {', '.join(each.test for each in build.flaky)}"
@@ -250,6 +277,13 @@ class _Run:
             folder=folder / build.id,
             scratch=folder / f".{build.id}",
         )
+
+
+def _completed(build: Build, loaded: LoadedManifest | None) -> Build:
+    """Returns the build with what has become known of its manifest since its steps began."""
+    if loaded is None:
+        return build
+    return domain.with_changes(build, manifest=loaded.manifest, inferred=list(loaded.inferred))
 
 
 def _refused(error: BadTree | BadManifest) -> GateResult:

@@ -22,7 +22,7 @@ from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_collection import Reported, collect
 from services.build.logs.build_log import BuildLog, Channel
 from services.build.reports import report_file
-from services.build.reports.report import CaseCount
+from services.build.reports.junit import CaseCount
 from services.build.secrets.secret import Secrets
 from services.build.system.safe_remove import own_folder
 from services.build.system.stop import Stopped
@@ -33,7 +33,7 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class StepEnd:
-    """Holds the result of a step."""
+    """Holds the result of running a step: its failure, reports and tests."""
 
     failure: str
     """Reason of the failure; empty if the build may go on."""
@@ -48,7 +48,8 @@ class StepEnd:
 
 class StepRunner:
     """Runs the steps of one build. `committed` holds the blob ids of the commit's files; `reruns` is False if another
-    gate has failed already, so that reruns are pointless."""
+    gate has failed already, so that running tests again is pointless.
+    """
 
     def __init__(
         self,
@@ -74,7 +75,9 @@ class StepRunner:
         self._reruns = reruns
 
     async def run(self, step: Step, prefix: str = "") -> StepEnd:
-        """Runs the step and returns its result. Each line of its output begins with `prefix`. Raises Stopped."""
+        """Runs the step and returns its result. Each line of its output begins with `prefix`. Raises Stopped if the
+        build is to end.
+        """
         log = self._log.channel(prefix)
         end = await self._run_and_rerun(step, log)
         if not end.failure:
@@ -147,7 +150,9 @@ class StepRunner:
         known: Mapping[str, Quarantine],
         log: Channel,
     ) -> Suite:
-        """Judges the tests, and stores their outcomes and quarantines at once, however the build ends."""
+        """Judges the step's tests, and stores their outcomes and quarantines at once, so that they are kept however the
+        build ends.
+        """
         workspace, now = self._workspace, self._recorder.now()
         earlier = [run for run in past if run.commit == workspace.commit and run.step == step.name]
         suite = weigh(runs, earlier, step.name, known, self._limits.at_most or 0, now)

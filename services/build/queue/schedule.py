@@ -37,14 +37,11 @@ Action = Start | End | Halt
 def plan(
     unended: Sequence[Build], working: Collection[str], concurrency: int, served: Mapping[str, int] | None = None
 ) -> list[Action]:
-    """Returns the actions that are due now.
-
-    `unended` holds queued and running builds, oldest first; `working` the ids of those that this process runs; `served`
-    maps an app to a number that grows with each start: the lowest was served longest ago.
-
-    A newer build supersedes older ones with the same `Build.group`, but waits while one of them is deployed. A
-    deploying build does not count against `concurrency`. A build whose commit is being judged waits for the verdict, to
-    reuse it.
+    """Returns the actions that are due now. `unended` holds queued and running builds, oldest first; `working` the ids
+    of those that this process runs; `served` maps an app to a number that grows with each start: the lowest was served
+    longest ago. A newer build supersedes older ones with the same `Build.group`, but waits while one of them is
+    deployed. A deploying build does not count against `concurrency`. A build waits while another one of its commit runs
+    steps, to reuse the result, unless it is `fresh`.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None}

@@ -10,7 +10,7 @@ MESSAGE_CHARACTERS = 200
 
 
 class Offender(View):
-    """Names a place in the repository that contributes to a gate's figure. `file` is null if unknown."""
+    """Names a place in the repository that contributes to a gate's figure. `file` and `line` are null if unknown."""
 
     file: str | None = None
     line: int | None = None
@@ -23,13 +23,15 @@ class Offender(View):
 
 @dataclass(frozen=True)
 class Finding:
-    """Holds one finding of a tool."""
+    """Holds one finding of a tool: its rule, and its place in the commit."""
 
     rule: str
     """Name of the tool, a space, and its rule."""
     offender: Offender
     text: str = ""
     """Text of the line; empty until `with_text` has set it."""
+    is_nameless: bool = False
+    """True if the report says neither rule nor message, so that it cannot be told from another finding of its line."""
 
     @property
     def fingerprint(self) -> str:
@@ -38,7 +40,9 @@ class Finding:
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def with_text(self, lines: list[str]) -> "Finding":
-        """Returns the finding with the text of its line. `lines` are all lines of its file."""
+        """Returns the finding with the text of its line, taken from `lines`, which are all lines of its file; unchanged
+        if the line does not exist.
+        """
         line = self.offender.line
         return replace(self, text=lines[line - 1]) if line is not None and 0 < line <= len(lines) else self
 

@@ -1,33 +1,91 @@
-"""Finds the file of the commit that a path or URI in a report means. Pure."""
+"""Finds the files of the commit that the paths and URIs in a report mean, by what the report says. Pure."""
 
 import contextlib
 import posixpath
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 from services.build.git.tree_limits import LONGEST_PATH
 
+CONTAINER_CHECKOUT = "/workspace"  # where a step in a container sees the checkout
+_MODULE = re.compile(rb"^module[ \t]+([^\s/][^\s]*)", re.MULTILINE)
+
+
+def shown_path(path: str) -> str:
+    """Returns a path that can be stored and shown: the end of one that is longer than a commit's may be."""
+    return path if len(path) <= LONGEST_PATH else f"…{path[-LONGEST_PATH:]}"
+
+
+def go_module(data: bytes) -> str:
+    """Returns the module path that the `go.mod` says; empty if it says none."""
+    match = _MODULE.search(data)
+    return match[1].decode(errors="replace").strip('"') if match else ""
+
 
 class PathResolver:
-    """Resolves paths in reports to files of the commit. `tracked` holds the paths of its files."""
+    """Resolves paths in reports to files of the commit. A path is never cut to fit: a generated or installed file that
+    ends like a file of the commit is another file.
 
-    def __init__(self, tracked: Iterable[str] = ()) -> None:
+    `tracked` holds the paths of the commit's files, `checkouts` the absolute paths under which steps see the checkout.
+    `modules` maps the module path of each `go.mod` to its folder: Go names files by their module.
+    """
+
+    def __init__(
+        self, tracked: Iterable[str] = (), checkouts: Sequence[str] = (), modules: Mapping[str, str] | None = None
+    ) -> None:
         self._tracked = frozenset(tracked)
+        self._checkouts = [checkout.rstrip("/") for checkout in checkouts]
+        self._modules = modules or {}
 
-    def find(self, path: str, roots: Sequence[str] = ()) -> str | None:
-        """Returns the file of the commit whose path is the longest suffix of `path`; None if there is none. Tries
-        `path` below each of `roots` first, then `path` alone."""
-        for whole in [*(posixpath.join(root, path) for root in roots), path]:
-            parts = _end(posixpath.normpath(_plain(whole))).split("/")
-            for start in range(len(parts)):
-                if (end := "/".join(parts[start:])) in self._tracked:
-                    return end
+    def find_all(
+        self, names: Iterable[str], roots: Sequence[str] = (), report: str = "", workdir: str = ""
+    ) -> dict[str, str]:
+        """Returns name → file of the commit, without the names that are none.
+
+        Absolute names count below the checkout or below one of `roots`, the folders that the report declares. Relative
+        names count below a root; those that are below none have one base for the whole report, the one below which most
+        of them are found: the repository's root, the step's `workdir`, or a folder on the way to the file `report`.
+        """
+        plain = {name: posixpath.normpath(_plain(name)) for name in names if len(name) <= LONGEST_PATH * 2}
+        folders = [self._folder(posixpath.normpath(_plain(root))) for root in roots]
+        found = {name: file for name, path in plain.items() if (file := self._by_roots(path, roots, folders))}
+        left = {name: path for name, path in plain.items() if name not in found and not path.startswith("/")}
+        below: list[dict[str, str]] = []
+        for base in dict.fromkeys(["", workdir, *_parents(report)]):
+            joined = {name: posixpath.normpath(posixpath.join(base, path)) for name, path in left.items()}
+            below.append({name: path for name, path in joined.items() if path in self._tracked})
+        return found | max(below, key=len)
+
+    def _by_roots(self, path: str, roots: Sequence[str], folders: Sequence[str | None]) -> str | None:
+        if path.startswith("/"):
+            candidates = [self._folder(path)]
+            candidates += [path.removeprefix(f"{root.rstrip('/')}/") for root in roots if path.startswith(f"{root}/")]
+        else:
+            candidates = [posixpath.normpath(posixpath.join(folder, path)) for folder in folders if folder is not None]
+            candidates += [
+                posixpath.normpath(posixpath.join(folder, path.removeprefix(f"{module}/")))
+                for module, folder in self._modules.items()
+                if path.startswith(f"{module}/")
+            ]
+        return next((each for each in candidates if each in self._tracked), None)
+
+    def _folder(self, path: str) -> str | None:
+        """Returns the path below the repository's root; None for an absolute path outside of the checkout."""
+        if not path.startswith("/"):
+            return path
+        for checkout in self._checkouts:
+            if path == checkout or path.startswith(f"{checkout}/"):
+                return path[len(checkout) + 1 :]
         return None
 
 
-def _end(path: str) -> str:
-    """Returns the end of a path, at most as long as a path in a commit may be, to bound the suffixes to try."""
-    return path if len(path) <= LONGEST_PATH else path[-LONGEST_PATH - 1 :].partition("/")[2]
+def _parents(report: str) -> list[str]:
+    """Returns the folders on the way to a file, the nearest first."""
+    folders = []
+    while report := posixpath.dirname(report):
+        folders.append(report)
+    return folders
 
 
 def _plain(path: str) -> str:

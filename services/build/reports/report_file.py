@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.build.reports.report import Unreadable
+from services.build.reports.report_text import Unreadable
 
 LARGEST_BYTES = 20 * 2**20
 
@@ -27,7 +27,7 @@ class StepStart:
 
 
 def begin(scratch: Path) -> StepStart:
-    """Returns the file system's present time. Call it before the step's first command."""
+    """Returns the present time of the file system that holds `scratch`. Call it before a step's first command."""
     with tempfile.TemporaryFile(dir=scratch) as stamp:  # a file of its own: others may begin at the same time
         return StepStart(os.fstat(stamp.fileno()).st_mtime_ns)
 

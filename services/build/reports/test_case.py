@@ -7,6 +7,11 @@ from xml.etree.ElementTree import Element
 
 MESSAGE_CHARACTERS = 2_000
 OUTPUT_CHARACTERS = 20_000
+# What writers say in an attribute instead of a child: googletest, CTest, Catch2, node's and others'.
+FAILED = frozenset({"failed", "failure", "fail", "error", "errored", "broken", "timedout", "crashed"})
+SKIPPED = frozenset({"skipped", "skip", "notrun", "disabled", "suppressed", "ignored", "pending", "inconclusive"})
+
+Outcome = Literal["passed", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -14,16 +19,25 @@ class Case:
     """Holds one test case, for display."""
 
     id: str
-    outcome: Literal["passed", "failed", "skipped"]
+    outcome: Outcome
     seconds: float | None = None
     message: str = ""
     output: str = ""
     """Failure text and printed output of a failed test; else empty."""
 
 
-def read_case(element: Element, id: str, *, passed: bool, skipped: bool) -> Case:
+def outcome_of(element: Element) -> Outcome:
+    """Returns what a `<testcase>` came to: the worst that its children or its attributes `status` and `result` say."""
+    tags = {child.tag for child in element}
+    said = {element.get(name, "").strip().lower() for name in ("status", "result")}
+    if tags & {"failure", "error"} or said & FAILED:
+        return "failed"
+    return "skipped" if "skipped" in tags or said & SKIPPED else "passed"
+
+
+def read_case(element: Element, id: str) -> Case:
     """Returns the case of a `<testcase>` element, whose texts are already masked. `id` is its test id."""
-    outcome: Literal["passed", "failed", "skipped"] = "skipped" if skipped else "passed" if passed else "failed"
+    outcome = outcome_of(element)
     reasons = [child for child in element if child.tag in ("failure", "error", "skipped")]
     message = next((text for child in reasons if (text := child.get("message") or (child.text or "").strip())), "")
     output = ""
@@ -51,7 +65,9 @@ def _seconds(text: str) -> float | None:
 
 
 def _cut(text: str, most: int) -> str:
-    """Returns a long text without its middle: the cause of a failure mostly stands at the beginning or the end."""
+    """Returns a text of more than `most` characters without its middle: the cause of a failure mostly stands at the
+    beginning or the end.
+    """
     if len(text) <= most:
         return text
     half = most // 2

@@ -5,8 +5,9 @@ from services.build.executors.executor import Executor, Leavings
 
 
 class ExecutorGc:
-    """Collects the executor's garbage; a loop calls `step`. It reads the leftovers before the builds, so that a build
-    that starts in between loses nothing."""
+    """Removes what the executor still has of ended builds and deleted apps; a loop calls `step`. It reads the leftovers
+    before the builds, so that a build that starts in between loses nothing.
+    """
 
     def __init__(self, store: BuildStore, executor: Executor) -> None:
         self._store = store

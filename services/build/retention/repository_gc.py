@@ -39,7 +39,9 @@ _CONFIG = {
 
 
 class RepositoryGc:
-    """Packs repositories. A loop calls `step`, which may be interrupted at any point. `path_variable` is git's PATH."""
+    """Packs the apps' git repositories in the background. A loop calls `step`, which may be interrupted at any point.
+    `path_variable` is git's PATH.
+    """
 
     def __init__(
         self,
@@ -96,7 +98,9 @@ class RepositoryGc:
         }
 
     async def _pack(self, app: str, stop: Stop) -> None:
-        """Runs `git gc`; ends it when `stop` is set, when cancelled, or after the time limit. Raises GitFailed."""
+        """Runs `git gc` on the app's repository. Ends it when `stop` is set, when cancelled, or after the time limit.
+        Raises GitFailed if git fails.
+        """
         path = self._repositories.path(app)
         await asyncio.to_thread(_remove_stale, path)
         printed: deque[bytes] = deque(maxlen=4)
@@ -116,8 +120,9 @@ class RepositoryGc:
 
 
 def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None:
-    """Sets hidden refs to what refs point to now and to those of `commits` that still exist; removes other hidden refs.
-    Blocks. Idempotent. Raises GitFailed."""
+    """Protects from `git gc` every commit that a ref points to now, and those of `commits` that exist, by hidden refs;
+    removes all other hidden refs. Blocks. Idempotent. Raises GitFailed.
+    """
     listed = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in listed)]
     kept = {commit for commit, ref in refs if ref.startswith(f"{KEPT}/")}
@@ -135,7 +140,9 @@ def _packs(path: Path) -> int:
 
 
 def _loose(path: Path) -> int:
-    """Returns an estimate of the number of loose objects: like git, it counts one of 256 folders."""
+    """Returns an estimate of the number of loose objects in the repository: like git, it counts those in one of 256
+    folders.
+    """
     return 256 * sum(1 for _ in (path / "objects" / "17").glob("*"))
 
 

@@ -76,7 +76,9 @@ class RetentionJob:
         return [build.model_copy(update=without) async for build in self._store.every(app)]
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
-        """Records artifacts as expired whose images no longer exist. (The deployer deletes images.)"""
+        """Records the artifacts whose images no longer exist as expired, since the deployer deletes images. Does
+        nothing if `images` is None (unknown).
+        """
         if images is None:
             return
         for build in builds:
@@ -115,7 +117,9 @@ class RetentionJob:
                 log.info("the artifact of %s was deleted", build.id)
 
     async def _released(self, app: str) -> set[str]:
-        """Returns the ids of builds of which the app has a release in any state. Raises Problem."""
+        """Returns the ids of the builds of which the deployer lists a release of the app, in any state. Raises Problem
+        if it does not answer.
+        """
         builds: set[str] = set()
         for environment in Environment:
             cursor: str | None = None

@@ -34,9 +34,11 @@ class ExpiredItems:
 def due(
     builds: Sequence[Build], policy: RetentionPolicy, judged: Collection[str], now: datetime, *, deleted: bool
 ) -> ExpiredItems:
-    """Returns what is to be deleted. `builds` are all builds of one app, newest first; `judged` holds the ids of each
-    branch's last judged build; `deleted` is True if the app no longer exists. An artifact stays while another build
-    that keeps it, or has not ended, shares it. A record stays until its artifact is gone."""
+    """Returns the builds whose logs, artifact or record are to be deleted. `builds` are all builds of one app, newest
+    first; `judged` holds the id of each branch's last build that ended in success, failure or error; `deleted` is True
+    if the app no longer exists. An artifact stays while another build that keeps it, or has not ended, shares it. A
+    record stays until its artifact is deleted.
+    """
     logs, records = [], []
     of_branch: Counter[str | None] = Counter()
     for place, build in enumerate(builds):
@@ -54,7 +56,7 @@ def due(
 
 
 def _artifacts(builds: Sequence[Build], policy: RetentionPolicy) -> list[Build]:
-    """Returns the builds whose directory artifact is to be deleted. (The deployer deletes images.)"""
+    """Returns the builds whose artifact is a directory that is to be deleted. (The deployer deletes images.)"""
     holding = [build for build in builds if build.artifact is not None and build.artifact.kind == "directory"]
     present = [build for build in holding if build.expired.artifact is None]
     spare = [build for build in [each for each in present if each.ended][policy.artifacts :]]

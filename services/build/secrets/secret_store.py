@@ -24,7 +24,7 @@ class SecretStore:
         await self._redis.hset(_key(app), name, secret.model_dump_json())
 
     async def drop(self, app: str, name: str) -> None:
-        """Removes a secret. Raises NotFound."""
+        """Removes a secret. Raises NotFound if the app has none of this name."""
         if not await self._redis.hdel(_key(app), name):
             raise NotFound(f"{app} has no secret {name}; GET /apps/{app}/secrets lists their names")
 

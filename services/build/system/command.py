@@ -22,7 +22,9 @@ TERMINATE_TIMEOUT_S = 1.0
 
 
 def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-    """Starts `command` in its own session, with stdout and stderr to the pipe `output`. Raises OSError."""
+    """Starts `command` in its own session, with stdout and stderr to the pipe `output`. Raises OSError if it cannot be
+    started.
+    """
     # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
     return subprocess.Popen(
         command,
@@ -36,7 +38,9 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 
 async def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ends the session of a process that `start` returned: SIGTERM, SIGKILL 1 s later. Waits even when cancelled."""
+    """Ends all processes in the session of a process that `start` returned: by SIGTERM, and 1 s later by SIGKILL. Waits
+    for the process even when cancelled.
+    """
     await uncancelled(_terminate(process))
 
 
@@ -57,8 +61,9 @@ async def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Waits for `process` until `deadline` (monotonic clock) or until `stop` is set. Returns why it gave up, or an
-    empty string if the process ended. Leaves the process running. `timeout_s` only appears in the text."""
+    """Waits for `process` until `deadline` (monotonic clock) or until `stop` is set. Returns the reason for giving up,
+    which names `timeout_s`, or an empty string if the process has ended. Does not end the process.
+    """
     end = asyncio.ensure_future(exit_code(process))
     try:
         return await wait_until_done(end, deadline, timeout_s, stop)
@@ -81,7 +86,7 @@ async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s
 
 
 async def uncancelled(work: Awaitable[Any]) -> None:
-    """Waits for `work` even when cancelled, then raises CancelledError, or the exception of `work`."""
+    """Waits for `work` even when this task is cancelled. Then raises CancelledError, or the exception of `work`."""
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():
         try:
@@ -95,8 +100,9 @@ async def uncancelled(work: Awaitable[Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def piped(output: Output) -> AsyncIterator[int]:
-    """Yields the write end of a pipe that is copied to `output`. Then waits, 6 s at most, until all writers have closed
-    it."""
+    """Yields the write end of a pipe whose content is passed to `output`. At the end of the block, waits until all
+    writers have closed it, for 6 s at most.
+    """
     read_end, write_end = os.pipe()
     copying = asyncio.create_task(_copy(read_end, output))
     try:
@@ -111,7 +117,7 @@ async def piped(output: Output) -> AsyncIterator[int]:
 
 
 async def drained(pipe: int) -> None:
-    """Waits until everything written into a pipe of `piped` has been read from it, at most 5 s."""
+    """Waits until everything written into the pipe of `piped` has been read from it, for at most 5 s."""
     deadline = time.monotonic() + DRAIN_TIMEOUT_S
     while int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
         if time.monotonic() > deadline:

@@ -8,8 +8,10 @@ _TIMEOUT_S = 120.0
 
 
 def remove(path: Path) -> None:
-    """Removes the folder, file or link at `path`, if any; follows no links. Also removes folders without permissions
-    and very deep ones, at which `rmtree` fails. Ignores what cannot be removed. Blocks, for 6 minutes at most."""
+    """Removes the folder, file or link at `path`, if any; follows no links. Also removes folders without permissions,
+    and very deep ones, at which `shutil.rmtree` fails. Leaves what cannot be removed, without an error. Blocks, for 6
+    minutes at most.
+    """
     if not os.path.lexists(path):
         return
     if not _rm(path) and path.is_dir() and not path.is_symlink():

@@ -1,4 +1,3 @@
-"""Starts builds: by a push, by a gated push before git accepts it, by a fetch of the app's source.
-
-May import `builds`, `forges`, `git`, `logs` and `queue`. Imported by `api` and `main`.
+"""Starts builds: by a push, by a push to a gated branch before git accepts it, by a fetch of the app's source. May
+import `builds`, `forges`, `git`, `logs` and `queue`. Imported by `api` and `main`.
 """

@@ -63,7 +63,9 @@ class PreReceiveGate:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def judge(self, push: IncomingPush) -> AsyncGenerator[bytes, None]:
-        """Yields what the pusher reads, and ends normally if the push is accepted. Raises PushRefused."""
+        """Has the pushed commits built, and yields the text for the pusher. Ends normally if the push is accepted, else
+        raises PushRefused.
+        """
         try:
             app = await self._store.app(push.app)
         except RedisError:
@@ -109,8 +111,9 @@ class PreReceiveGate:
                     self._kept.discard((app, commit))
 
     async def _join(self, app: App, branch: str, commit: str, objects: str) -> Build:
-        """Returns the build that judges the commit for the branch, new or shared with another push. Raises
-        PushRefused."""
+        """Returns the build of the commit for the branch whose result decides about the push: one that another push
+        waits for, else a new one. Raises PushRefused.
+        """
         async with self._locks[app.name]:
             build = await self._waited_for(app, branch, commit)
             if build is None:
@@ -139,8 +142,9 @@ class PreReceiveGate:
             self._on_abandoned()
 
     async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
-        """Yields the build's log, and ends normally if the build succeeds. Raises PushRefused. `others` is True if the
-        push also has updates that need no verdict."""
+        """Yields the build's log, and ends normally if the build succeeds, else raises PushRefused. `others` is True if
+        the push also has updates that need no build.
+        """
         now = build
 
         async def ended() -> bool:
@@ -162,7 +166,9 @@ class PreReceiveGate:
 
 
 def _gated_updates(app: App, push: IncomingPush) -> list[tuple[str, str]]:
-    """Returns branch and commit of each update that has to be judged. Deletions need no verdict."""
+    """Returns branch and commit of each update in the push that needs a successful build first. The deletion of a
+    branch needs none.
+    """
     wanted = []
     for update in push.updates:
         _, commit, ref = update.split(" ", 2)

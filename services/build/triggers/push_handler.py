@@ -29,7 +29,7 @@ _app_name = TypeAdapter[str](AppName)
 
 
 class PushHandler:
-    """Queues builds. `wake` wakes the scheduler; `url` is the service's base URL."""
+    """Queues builds for pushes and on request. `wake` wakes the scheduler; `url` is the service's base URL."""
 
     def __init__(
         self,
@@ -120,8 +120,9 @@ class PushHandler:
         return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
-        """Queues a build of a branch's head or a commit; without a branch it is not deployed. Raises NotFound,
-        Invalid."""
+        """Queues a build of the commit, or of the branch's head if `commit` is None. Without a branch it is not
+        deployed. Raises NotFound for an unknown app, Invalid for an unknown branch or commit.
+        """
         app = await self._store.app(name)
         if branch is not None and commit is None:
             commit = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch)
@@ -133,18 +134,19 @@ class PushHandler:
         return await self._add(app, branch, found, is_head=False, fresh=True)
 
     async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
-        """Queues a pre-receive build, which judges a commit before its push is accepted. It is not deployed."""
+        """Queues a pre-receive build, on whose success a push of the commit is accepted. It is not deployed."""
         return await self._add(app, branch, commit, is_head=False, door=True)
 
     async def retry(self, build: Build) -> Build:
-        """Queues a new build of the same commit and branch; after a pre-receive build without the branch, which has not
-        accepted the commit. Raises Conflict if `build` has not ended."""
+        """Queues a new build of the same commit and branch. After a pre-receive build it has no branch, since the
+        branch may not have the commit. Raises Conflict if `build` has not ended.
+        """
         if not build.ended:
             raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
-        return await self.queue(build.app, branch=build.speaks_for, commit=build.commit)
+        return await self.queue(build.app, branch=build.reported_branch, commit=build.commit)
 
     async def report(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
-        """Yields what the pusher reads: a line for each ref that is not built, then the logs of the builds."""
+        """Yields the text for the pusher: a line for each ref that is not built, then the logs of the builds."""
         try:
             heads = await self.queue_heads(app)
             branches = (await self._store.app(app)).branches

@@ -1,4 +1,4 @@
-"""Decides which apps' branches are read again: those that may have changed since they were read last. Pure."""
+"""Decides which apps' branches must be read again by git: those that may have changed since the last reading. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ READ_AGAIN_S = 600.0
 
 @dataclass(frozen=True)
 class AppState:
-    """What is known of an app without asking git. Equal states have equal branches and equal mappings."""
+    """The state of an app as far as it is known without running git. Equal states mean equal branches and equal
+    mappings.
+    """
 
     refs: RefStamp | None
     """None if it could not be taken."""
@@ -25,14 +27,17 @@ class _Reading:
 
 
 class RefWatch:
-    """Remembers in which state each app's branches were read and all builds queued. Times are of a monotonic clock."""
+    """Remembers the state in which each app's branches were last read and all its builds queued. Times are seconds of a
+    monotonic clock.
+    """
 
     def __init__(self) -> None:
         self._readings: dict[str, _Reading] = {}
 
     def due(self, states: Mapping[str, AppState], now_s: float) -> list[str]:
-        """Returns the apps, among those in `states`, whose state is not the one that was read last; and one other, the
-        one read longest ago, if that was 10 min ago: a state that says nothing of a change is so made good."""
+        """Returns those apps of `states` whose branches must be read: those whose state differs from the last one read;
+        and, in case a state hides a change, the one that was read longest ago, if that was 10 min ago or more.
+        """
         self._readings = {app: reading for app, reading in self._readings.items() if app in states}
         changed = [
             app for app, state in states.items() if app not in self._readings or self._readings[app].state != state
@@ -43,5 +48,5 @@ class RefWatch:
         return changed
 
     def was_read(self, app: str, state: AppState, now_s: float) -> None:
-        """Records that the app's branches were read, and all builds queued, after it was seen in `state`."""
+        """Records that the app's branches were read, and its builds queued, after the app was in `state`."""
         self._readings[app] = _Reading(state, now_s)

@@ -63,14 +63,17 @@ class RemoteSync:
         self._due: dict[str, float] = {}  # by the monotonic clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def step(self) -> None:
+    async def step(self) -> float | None:
+        """Starts the fetches that are due. Returns the seconds until the next step while apps wait, else None."""
         if not self._begun:
             self._unprompted |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
             self._begun = True
-        for app in sorted(await self._deliveries.apps_waiting() | self._unprompted.keys()):
+        waiting = await self._deliveries.apps_waiting() | self._unprompted.keys()
+        for app in sorted(waiting):
             if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
                 self._due[app] = time.monotonic() + self._interval_s
                 self._tasks.start(app, partial(self._serve, app))
+        return INTERVAL_S if waiting else None
 
     def on_delivery(self, app: str) -> None:
         """Wakes the loop for a new delivery, unless a burst of them makes it wait for the next regular `step`."""
@@ -85,7 +88,9 @@ class RemoteSync:
             self._wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
-        """Fetches the source, if any, and queues a build. Raises NotFound, Invalid, Unavailable and Timeout."""
+        """Fetches the source, if the app has one, and queues a build of the branch or commit. Raises NotFound, Invalid,
+        Unavailable if the fetch fails, and Timeout.
+        """
         app, requested_at = await self._store.app(name), self._now()
         if app.source is None or (commit and await self._push_handler.has(name, commit)):
             return await self._push_handler.queue(name, branch=branch, commit=commit)
@@ -102,7 +107,9 @@ class RemoteSync:
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, name: str) -> AsyncIterator[None]:
-        """Prevents fetches of the app in the block, which has 30 s together with the wait for it. Raises Timeout."""
+        """Prevents fetches of the app during the block. Waiting for a running fetch and the block may together take 30
+        s; after that raises Timeout.
+        """
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S), self._locks[name]:
                 yield
@@ -122,7 +129,7 @@ class RemoteSync:
         await self._fetcher.fetch(app.name, app.source, {*app.branches, *extra_branches})
 
     async def _serve(self, name: str) -> None:
-        """Fetches the app's source once, and updates all deliveries that were waiting at that moment."""
+        """Fetches the app's source once, and records the outcome in all deliveries that were waiting at that moment."""
         async with self._locks[name]:
             batch = await self._deliveries.waiting(name)
             try:

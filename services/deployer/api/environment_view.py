@@ -70,7 +70,9 @@ def _detail(instance: Instance) -> InstanceDetail:
 
 
 async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
-    """Returns the counters of all running instances. Raises RedisError or DriverError."""
+    """Returns the counters of all running instances. Raises RedisError if Redis, DriverError if the engine does not
+    answer.
+    """
     instances, releases = await store.all_instances()
     usage = await driver.usage(instance.id for instance in instances)
     return [

@@ -1,4 +1,4 @@
-"""Defines the REST routes of the deployer: each parses, calls and renders."""
+"""Defines the REST routes of the deployer."""
 
 import asyncio
 import contextlib
@@ -160,7 +160,7 @@ def router(
         environment_id: EnvironmentPath,
         body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None,
     ) -> ReleaseDetail:
-        """Creates a release of the last good build before the live one, or of what release `to` ran."""
+        """Creates a release of the last good build before the live one, or of the build that the release `to` ran."""
         return view(await release_service.rollback(environment_id, body.to if body else None))
 
     @routes.get(
@@ -171,7 +171,9 @@ def router(
         responses=NOT_FOUND,
     )
     async def get_environment(environment_id: EnvironmentPath) -> EnvironmentDetail:
-        """Returns the desired and the actual state. Secrets are listed by name, without their values."""
+        """Returns the environment's wanted settings and its actual state. Secrets are listed by name, without their
+        values.
+        """
         return await environment_view(store, environment_id)
 
     @routes.patch(
@@ -213,8 +215,9 @@ def router(
         environment_id: EnvironmentPath,
         lines: Annotated[int, Query(ge=1, le=10_000, description="Number of last lines of each instance.")] = 100,
     ) -> PlainTextResponse:
-        """Returns plain text, each line with its instance's id before it; includes the last few ended instances. All
-        instances together give at most 100 000 lines, each its share.
+        """Returns the output of the environment's instances as plain text, each line with its instance's id before it;
+        also that of the last few ended instances. All together give at most 100 000 lines, divided equally among the
+        instances.
         """
         parts = []
         instances = (await store.load(environment_id)).instances
@@ -244,7 +247,7 @@ def router(
 
 
 def _written(view: BaseModel) -> Response:
-    """Returns the answer with this body. FastAPI would validate it once more and write it by way of dicts, which takes
-    most of the time of an answer that grows with the number of instances and is asked for twice a second.
+    """Returns the answer with this body. FastAPI would validate the body once more and convert it to dicts first, which
+    takes most of the time of a large answer that is requested twice a second.
     """
     return Response(view.model_dump_json(), media_type="application/json")

@@ -29,7 +29,7 @@ WELL_AFTER_S = 60.0
 
 
 class Instance(BaseModel):
-    """An instance as it is stored."""
+    """The stored record of an instance, one running copy of a release."""
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
@@ -71,7 +71,7 @@ class Instance(BaseModel):
 
 
 def moved(instance: Instance, state: InstanceState, reason: str, now: datetime) -> Instance:
-    """Returns the instance in its new state; raises IllegalTransition."""
+    """Returns the instance in its new state. Raises IllegalTransition if the table does not allow it."""
     transition(INSTANCE_TRANSITIONS, instance.state, state)
     changes: dict[str, Any] = {"state": state, "reason": reason, "changed_at": now}
     if state is S.READY and instance.ready_at is None:

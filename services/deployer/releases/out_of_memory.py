@@ -1,4 +1,4 @@
-"""Computes the new limit and the reason after a kill at the memory limit. Pure."""
+"""Computes the new memory limit, and the reason for people, after an instance was killed at its limit. Pure."""
 
 from shared.manifest import size
 

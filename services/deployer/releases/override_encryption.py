@@ -53,7 +53,7 @@ class OverrideEncryption:
 
     def open(self, text: str) -> Override:
         """Decrypts JSON from `seal`, and computes `configuration`. If some value cannot be decrypted, the stored
-        `configuration` stays, so that no instance is replaced. Raises pydantic.ValidationError.
+        `configuration` stays, so that no instance is replaced. Raises pydantic.ValidationError for any other text.
         """
         stored = _Stored.model_validate_json(text)
         override = Override(replicas=stored.replicas, memory=stored.memory, configuration=stored.configuration)

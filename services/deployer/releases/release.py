@@ -33,7 +33,7 @@ class ReleaseTransition(BaseModel):
 
 
 class Release(BaseModel):
-    """A release as it is stored."""
+    """The stored record of a release: one build in one environment."""
 
     id: str
     number: int
@@ -79,7 +79,7 @@ class Release(BaseModel):
 
     @property
     def is_down(self) -> bool:
-        """Returns True during the outage of a stop-first release."""
+        """Returns True while a stop-first release has left the environment without a serving instance."""
         return self.down_from is not None and self.down_s is None
 
 
@@ -91,7 +91,9 @@ class ReleaseDetail(ReleaseView):
 
 
 def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> Release:
-    """Returns the release in its new state, with the transition in its history; raises IllegalTransition."""
+    """Returns the release in its new state, with the transition in its history. Raises IllegalTransition if the table
+    does not allow it.
+    """
     transition(RELEASE_TRANSITIONS, release.state, state)
     changes: dict[str, Any] = {
         "state": state,
@@ -136,9 +138,9 @@ def kept(releases: Sequence[Release], count: int) -> list[Release]:
 
 
 def expired(releases: Sequence[Release], records: int, count: int, in_use: Collection[str]) -> list[Release]:
-    """Returns the releases whose records retention deletes: all but the newest `records`, those whose artifacts are
+    """Returns the releases whose records retention deletes. It keeps the newest `records`, those whose artifacts are
     kept (`kept`, with `count`), those that have instances (`in_use`, release ids), the rollback target, and the newest
-    one with a rollout, which may be under way. `releases` are one environment's, newest first.
+    one with a rollout, which may be active. `releases` are one environment's, newest first.
     """
     live = next((release for release in releases if release.state is S.LIVE), None)
     with_rollout = next((release for release in releases if release.rollout_opened), None)

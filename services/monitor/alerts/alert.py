@@ -44,7 +44,9 @@ ABORT_TABLE: Table[AbortState] = {
 
 
 class Alert(View):
-    """An alert of one rule about one release; `value`, `threshold`, `seen` made it pending or fire."""
+    """An alert of one rule about one release. `value`, `threshold` and `seen` belong to the reading that made it
+    pending or made it fire.
+    """
 
     id: str
     rule: str

@@ -48,12 +48,14 @@ class ActiveAlerts:
         return list(self._in_order)
 
     async def put_rule(self, rule: Rule) -> None:
-        """Stores the rule, then applies it. Raises RedisError, and then changes nothing."""
+        """Stores the rule, then applies it. If Redis does not answer, raises RedisError and changes nothing."""
         await self._store.put_rule(rule)
         self._set_rules(self._rules | {rule.name: rule})
 
     async def delete_rule(self, name: str) -> None:
-        """Deletes the rule, or resets a default rule to its default. Raises RedisError."""
+        """Deletes the rule, or resets a default rule to its default. If Redis does not answer, raises RedisError and
+        changes nothing.
+        """
         await self._store.delete_rule(name)
         rules = {kept: rule for kept, rule in self._rules.items() if kept != name}
         self._set_rules(rules | ({name: DEFAULTS[name]} if name in DEFAULTS else {}))
@@ -155,7 +157,9 @@ class ActiveAlerts:
     # --- Redis
 
     async def load(self) -> None:
-        """Restores stored rules and alerts, once; alerts changed since the start are kept. Raises RedisError."""
+        """Restores stored rules and alerts, once; alerts changed since the start are kept. Raises RedisError if Redis
+        does not answer.
+        """
         if self._loaded:
             return
         rules, alerts = await self._store.load()
@@ -173,7 +177,9 @@ class ActiveAlerts:
                 await asyncio.wait_for(self.load(), FIRST_LOAD_S)
 
     async def flush(self) -> None:
-        """Stores changed alerts with their events. Raises RedisError, and then keeps them for the next call."""
+        """Stores changed alerts with their events. If Redis does not answer, raises RedisError and keeps them for the
+        next call.
+        """
         async with self._flushing:
             await self.load()
             unsaved, events = self._unsaved, self._events

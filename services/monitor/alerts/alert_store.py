@@ -20,7 +20,9 @@ Kept = TypeVar("Kept", Rule, Alert)
 
 
 class AlertStore:
-    """Uses the hashes `monitor:rules` and `monitor:alerts`; writes are atomic. Methods raise `redis.RedisError`."""
+    """Stores alert rules and alerts in the hashes `monitor:rules` (by name) and `monitor:alerts` (by id). Writes are
+    atomic. Methods raise `redis.RedisError` when Redis does not answer.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

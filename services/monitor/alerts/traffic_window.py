@@ -34,7 +34,7 @@ SILENT = Reading(None, "the proxy gave no traffic figures")
 
 @dataclass(frozen=True)
 class Point:
-    """The counters of both tracks in one reading."""
+    """The proxy's counters of an app's two tracks, read at `at`."""
 
     at: datetime
     tracks: Mapping[Track, TrackTraffic]
@@ -112,7 +112,8 @@ class Window:
 
     def stable_errors(self, release: str, now: datetime) -> Reading:
         """Returns production's share of 5xx answers over the last 10 s, or as far back as 20 requests reach. The value
-        is None in the same cases as that of `canary_errors`.
+        is None without a reading in the last 10 s, with fewer than 20 requests, or with one or two errors among fewer
+        than 100.
         """
         start = self._start(Track.STABLE, release, now)
         if start is None:

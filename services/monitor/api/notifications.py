@@ -36,7 +36,9 @@ def deliveries_router(store: OutboxStore) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=500, description="Largest number of items to return.")] = 100,
         cursor: TimeCursor = None,
     ) -> Page[DeliveryView]:
-        """Lists deliveries, one for each message and recipient, newest first: the last 500 and all not ended."""
+        """Lists deliveries, one for each message and recipient, newest first: the last 500, and all that have not ended
+        yet.
+        """
         found = await store.deliveries(limit=limit + 1, before=cursor, app=app, state=state)
         views = [DeliveryView.model_validate(each.model_dump()) for each in found]
         return cut(views, limit, lambda view: time_key(view.created_at, view.id))
@@ -49,8 +51,8 @@ def notifiers_router(recipients: Recipients, monitor_url: str) -> APIRouter:
 
     @router.get("", summary="Notifiers, who get messages about every app")
     async def list_notifiers() -> Page[NotifierView]:
-        """Lists the notifiers, at most 100 and those of SLIPWAY_NOTIFY, which are read-only; all without secrets. They
-        get messages in addition to the addresses in an app's manifest.
+        """Lists the notifiers without their secrets: those of SLIPWAY_NOTIFY, which are read-only, and at most 100
+        others. They get messages in addition to the addresses in an app's manifest.
         """
         return Page(items=await recipients.views())
 

@@ -39,7 +39,9 @@ class Peak:
 
 @dataclass
 class InstanceListRow:
-    """A row of the page of instances, with the instance as it was last seen."""
+    """A row of the page of instances: an instance with its last sample, and its highest figures. `runs` says whether it
+    still gives samples.
+    """
 
     instance: Watched
     runs: bool
@@ -72,7 +74,9 @@ def by_environment(instances: Sequence[Watched], now: datetime) -> list[Environm
 
 
 def peak(highest: Mapping[str, float], samples: Sequence[Sample]) -> Peak:
-    """Returns the highest figures of an instance: `highest` are those of its rows, which lack its newest samples."""
+    """Returns the highest figures of an instance. `highest` are those of its stored rows by name; `samples` are the
+    newest ones, which no row contains yet.
+    """
     cpus = [highest.get("cpu"), *(sample.cpu for sample in samples)]
     return Peak(
         working_set=max(int(highest.get("working_set", 0)), *(sample.working_set for sample in samples)),
@@ -81,12 +85,14 @@ def peak(highest: Mapping[str, float], samples: Sequence[Sample]) -> Peak:
 
 
 def key_of(alert: Alert) -> str:
-    """Returns the alert's key in the list of alerts, newest change first."""
+    """Returns the key by which the alert is sorted in the list of alerts: its time and its id."""
     return time_key(alert.since, alert.id)
 
 
 class MonitorPages:
-    """Renders the pages; `hostname` is the host in the request's URL."""
+    """Renders the HTML pages of instances and alerts. `hostname` is the host in the request's URL, used in links to
+    other services.
+    """
 
     def __init__(self, settings: SharedSettings) -> None:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
@@ -125,7 +131,9 @@ class MonitorPages:
         )
 
     def alert_list(self, found: Page[Alert], query: Iterable[tuple[str, str]], hostname: str | None) -> str:
-        """Renders one page of the list of alerts; `query` holds the parameters that it was asked for with."""
+        """Renders one page of the list of alerts. `query` are the parameters of the request's URL, repeated in the link
+        to the next page.
+        """
         same = [(name, value) for name, value in query if name != "cursor"]
         older = urlencode([*same, ("cursor", found.next)]) if found.next else None
         return self._templates.render(

@@ -41,8 +41,8 @@ def policies_router(store: PolicyStore) -> APIRouter:
         cursor: NumberCursor = None,
         limit: Limit = 20,
     ) -> Page[Decision]:
-        """Lists the last 500 decisions, newest first, also those that changed nothing, and why. Repetitions share one
-        entry with a `count`; the newest entry may be 10 s old.
+        """Lists the last 500 decisions, newest first, also those that changed nothing; `cause` and `reason` say why.
+        Repetitions share one entry with a `count`; the newest entry may be 10 s old.
         """
         found = await store.decisions(EnvironmentKey(app, env), limit=limit + 1, before=cursor)
         return cut(found, limit, lambda decision: decision.number)

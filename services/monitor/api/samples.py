@@ -41,7 +41,9 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
 
     @router.get("/instances", summary="Instances with their last sample")
     async def list_instances(app: str | None = None, limit: Limit = 100, cursor: TimeCursor = None) -> Page[Watched]:
-        """Lists the instances, last started first. One that has gone is listed for an hour after its last sample."""
+        """Lists the instances, last started first. One that gives no samples any more is listed for an hour after its
+        last one.
+        """
         found = [item for item in await cache.instances(now()) if app in (None, item.app)]
         return page_of(found, lambda item: time_key(item.started_at, item.id), limit, cursor)
 
@@ -49,8 +51,8 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
     async def list_samples(id: str, since: From = None, until: To = None, step: Step = 2) -> Samples[SampleItem]:
         """Lists the highest figures of each time step, newest first; `spread` has minimum, mean and last. Samples are
         taken every 2 s and kept for an hour; for an earlier start, or steps of a minute and more, the items are made of
-        minutes, which are kept for 24 h. A time range that is longer than what is kept is cut, and of one that would
-        have more than 1000 items the steps are longer; `step` tells their length.
+        minutes, which are kept for 24 h. A longer time range is shortened to what is kept. Steps are longer than `step`
+        if there would be more than 1000 items; the answer's `step` is their length.
         """
         rows, step = await rows_of(store, store.samples, id, since, until, step)
         return Samples(items=[item_of(row) for row in reversed(rows)], step=step)
@@ -58,7 +60,7 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
     @router.get("/releases/{id}/samples", summary="Requests, errors and latency of a release over time")
     async def list_traffic(id: str, since: From = None, until: To = None, step: Step = 2) -> Samples[TrafficItem]:
         """Lists all requests and errors of each time step, and its highest rates and latencies, newest first; `spread`
-        has minimum, mean and last. Samples are kept as long as those of instances, and steps are as long.
+        has minimum, mean and last. Samples are taken and kept, and steps chosen, as for `GET /instances/{id}/samples`.
         """
         rows, step = await rows_of(store, store.traffic, id, since, until, step)
         return Samples(items=[traffic_item_of(row) for row in reversed(rows)], step=step)

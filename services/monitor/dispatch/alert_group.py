@@ -50,8 +50,8 @@ class AlertGroup(View):
 
 
 @dataclass(frozen=True)
-class Bulletin:
-    """The content of one message about an alert group."""
+class GroupUpdate:
+    """The alerts of a group that one message reports."""
 
     id: str
     """Stays the same if the flush is repeated because its outcome could not be stored."""
@@ -85,9 +85,11 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
     return _with_alerts(group, {name: alert for name, alert in group.alerts.items() if name != event.id})
 
 
-def flushed(group: AlertGroup, muted_rules: Collection[str], now: datetime) -> tuple[AlertGroup | None, list[Bulletin]]:
-    """Returns the group after a due flush (None if it has no alerts left) and the messages about it. An alert that
-    fires by a rule in `muted_rules` is recorded as silenced; people are notified after the silence, if it still fires.
+def flushed(
+    group: AlertGroup, muted_rules: Collection[str], now: datetime
+) -> tuple[AlertGroup | None, list[GroupUpdate]]:
+    """Returns the group after a due flush (None if it has no alerts left) and the updates to send. An alert that fires
+    by a rule in `muted_rules` is recorded as silenced; people are notified of it after the silence, if it still fires.
     """
     firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
     muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]
@@ -95,11 +97,11 @@ def flushed(group: AlertGroup, muted_rules: Collection[str], now: datetime) -> t
     notified_resolved = [alert for alert in resolved if alert.rule not in muted_rules]
     is_news = bool(notified_resolved) or any(alert.id not in group.told for alert in firing)
     is_repeat = bool(firing) and group.told_at is not None and now - group.told_at >= REPEAT_INTERVAL
-    bulletins = []
+    updates = []
     if is_news or is_repeat:
-        bulletins.append(Bulletin(_id(group, "told"), firing, notified_resolved))
+        updates.append(GroupUpdate(_id(group, "told"), firing, notified_resolved))
     if newly := [alert for alert in muted if alert.id not in group.muted]:
-        bulletins.append(Bulletin(_id(group, "muted"), newly, [], muted=True))
+        updates.append(GroupUpdate(_id(group, "muted"), newly, [], muted=True))
     left = group.model_copy(
         update={
             "look_at": now + GROUP_INTERVAL,
@@ -108,26 +110,26 @@ def flushed(group: AlertGroup, muted_rules: Collection[str], now: datetime) -> t
             "muted": [alert.id for alert in muted],
         }
     )
-    return _with_alerts(left, {name: alert for name, alert in group.alerts.items() if alert.firing}), bulletins
+    return _with_alerts(left, {name: alert for name, alert in group.alerts.items() if alert.firing}), updates
 
 
-def bulletin_message(group: AlertGroup, bulletin: Bulletin, commit: str, link: str) -> Message:
-    """Composes the message with the content `bulletin`; `commit` is 40 hex digits, or empty if unknown."""
+def update_message(group: AlertGroup, update: GroupUpdate, commit: str, link: str) -> Message:
+    """Composes the message that reports `update`; `commit` is the release's, 40 hex digits, or empty if unknown."""
     target = f"{group.app} {group.environment}"
     parts = [
         f"{word}: {', '.join(sorted({alert.rule for alert in alerts}))}"
-        for word, alerts in (("firing", bulletin.firing), ("resolved", bulletin.resolved))
+        for word, alerts in (("firing", update.firing), ("resolved", update.resolved))
         if alerts
     ]
     facts: list[Fact] = [("app", group.app), ("environment", group.environment), ("release", group.release)]
     texts = []
-    for alert in [*bulletin.firing, *bulletin.resolved]:
+    for alert in [*update.firing, *update.resolved]:
         state = "fires" if alert.firing else "is resolved"
         measured = f" (measured {alert.value}, limit {alert.threshold})" if alert.value and alert.threshold else ""
         texts.append(f"{alert.rule} {state} since {alert.at:%H:%M:%S} UTC: {alert.reason}{measured}")
     subject = f"{target}: {group.release} {'; '.join(parts)}"
-    if len(bulletin.firing) == 1 and not bulletin.resolved:
-        subject += f": {bulletin.firing[0].reason}"
+    if len(update.firing) == 1 and not update.resolved:
+        subject += f": {update.firing[0].reason}"
     return compose(subject, texts, [*facts, ("commit", commit)], link)
 
 

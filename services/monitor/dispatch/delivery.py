@@ -53,7 +53,7 @@ class Patience:
 
 
 class DeliveryView(View):
-    """Item of `GET /deliveries`."""
+    """Item of `GET /deliveries`: one message to one recipient, without secrets, and whether it has been sent."""
 
     id: str
     event: str = Field(description="Type of the event, for example `build.failure`.")
@@ -82,7 +82,9 @@ class MessageDelivery(DeliveryView):
 
 
 def delivery_id(cause: str, address: Address) -> str:
-    """Returns the idempotency key, 16 hex digits, for a cause (id of a stream entry or `Bulletin`) and a recipient."""
+    """Returns the idempotency key, 16 hex digits, of a message to a recipient; `cause` is the id of its stream entry or
+    GroupUpdate.
+    """
     return hashlib.sha256(f"{cause} {address.key}".encode()).hexdigest()[:16]
 
 

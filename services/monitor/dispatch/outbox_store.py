@@ -44,11 +44,10 @@ class DueDeliveries(NamedTuple):
 
 
 class OutboxStore:
-    """Uses the hash `monitor:deliveries` (by id), the sorted sets `…:order` (ids by creation time) and `…:due` (`<id>
-    <server>` by due time in ms), and the hashes `monitor:alert-groups` and `monitor:known` (release contexts).
-
-    It has one writer. Every method raises `redis.RedisError` when Redis is out of reach; writes are atomic and
-    idempotent.
+    """Stores deliveries, alert groups and release contexts. Keys: the hash `monitor:deliveries` (by id), the sorted
+    sets `monitor:deliveries:order` (ids by creation time) and `monitor:deliveries:due` (`<id> <server>` by due time in
+    ms), and the hashes `monitor:alert-groups` and `monitor:known` (release contexts). There is one writer. Every method
+    raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -97,6 +96,11 @@ class OutboxStore:
         """Returns the deliveries that are due, longest due first, also those in the state `sending`."""
         members: list[Any] = await self._redis.zrangebyscore(DUE, "-inf", _ms(now))
         return [DueDeliveries(*member.split(" ", 1)) for member in members]
+
+    async def next_due_s(self, now: datetime) -> float | None:
+        """Returns the seconds until the first delivery that is not due yet will be; None if there is none."""
+        found: Any = await self._redis.zrangebyscore(DUE, f"({_ms(now)}", "+inf", start=0, num=1, withscores=True)
+        return (found[0][1] - _ms(now)) / 1000 if found else None
 
     async def get(self, ids: Sequence[str]) -> list[MessageDelivery]:
         texts = await self._redis.hmget(DELIVERIES, ids) if ids else []

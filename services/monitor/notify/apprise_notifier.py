@@ -1,11 +1,11 @@
-"""Sends with apprise (https://github.com/caronc/apprise): mailto, chat, SMS, json and a hundred more kinds of URL.
+"""Sends messages with apprise (https://github.com/caronc/apprise): mail, chat, SMS, JSON and a hundred more kinds.
 
-Seen in apprise 2.2, and why it is used as it is here:
+These properties of apprise 2.2 explain this module:
 - Its retries (`?retry=`) and its memory of who had a message (`is_delivered`) are in `Apprise.notify`, and end with
-  that call. A plugin's own `notify` tries once: retries stay ours, and last over restarts.
+  that call. A plugin's own `notify` tries once; so the outbox retries, also after a restart.
 - A mail to several targets is sent to each on its own, and is reported as failed if one fails: each target becomes a
-  delivery of its own, and so do `cc` and `bcc`, which would else get a copy with each.
-- A plugin answers only true or false; why is in its log, with URLs and all. That log is caught, and redacted.
+  delivery of its own, and so do `cc` and `bcc`, which would otherwise get a copy of each mail.
+- A plugin answers only true or false; the reason is in its log, with URLs. That log is captured, and redacted.
 - `privacy=True` hides passwords and tokens, but neither the path of a webhook nor headers: those are hidden here.
 - The import takes 0.3 s and 35 MB: it is done in a thread, when it is needed.
 """
@@ -80,7 +80,7 @@ async def _in_daemon(call: Callable[[], Answer]) -> Answer:
 
 
 class _LogCapture(logging.Handler):
-    """Collects what apprise logs in each thread, as the reason of a failure, and keeps it out of the own log."""
+    """Collects what apprise logs in each thread, as the reason of a failure, and keeps it out of the monitor's log."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -192,7 +192,7 @@ def _is_mail(plugin: Any) -> bool:
 
 
 def _send(url: str, message: Message, delivery_id: str, timeout_s: float) -> None:
-    """Sends the message, blocking the thread. Raises NotSent."""
+    """Sends the message, blocking the thread. Raises NotSent if the recipient's server does not accept it."""
     apprise, capture = _apprise()
     plugin = _plugin(url)
     if plugin is None:

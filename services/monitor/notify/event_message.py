@@ -40,7 +40,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Subject:
-    """An event with the context that its message needs."""
+    """An event, with the release contexts and links that the message about it needs."""
 
     event: Event
     contexts: ReleaseContexts

@@ -8,7 +8,7 @@ from services.monitor.notify.message import Message
 
 @dataclass(frozen=True)
 class Address:
-    """One recipient."""
+    """One recipient of messages."""
 
     url: str
     """The apprise URL for this recipient alone; a secret."""

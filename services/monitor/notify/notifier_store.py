@@ -14,8 +14,9 @@ SILENCES = "monitor:silences"
 
 
 class NotifierStore:
-    """Uses `monitor:notifiers`, a list of Recipient with the secrets in their URLs, and `monitor:silences`, a hash by
-    id. Every method raises `redis.RedisError` when Redis is out of reach; writes are idempotent.
+    """Stores notifiers in the list `monitor:notifiers`, with the secrets in their URLs, and silences in the hash
+    `monitor:silences` (by id). Every method raises `redis.RedisError` when Redis is out of reach; writes are
+    idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -27,7 +28,7 @@ class NotifierStore:
         return [Recipient.model_validate_json(text) for text in texts]
 
     async def put_recipients(self, recipients: Sequence[Recipient]) -> None:
-        """Replaces all notifiers."""
+        """Replaces all stored notifiers by these."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(NOTIFIERS)
             if recipients:

@@ -9,7 +9,7 @@ from shared.models import View
 
 
 class Recipient(View):
-    """A stored notifier."""
+    """A notifier as it is stored: a URL, and the events that are sent to it."""
 
     name: str
     url: str = Field(description="An apprise URL; it may hold secrets and reach several people.")

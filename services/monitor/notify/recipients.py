@@ -39,7 +39,7 @@ class NotifierList(Model):
 
 
 class NotifierView(View):
-    """Item of `GET /notifiers`."""
+    """Item of `GET /notifiers`: a notifier without its secrets."""
 
     name: str
     url: str = Field(description="The URL without its secrets.")
@@ -75,7 +75,9 @@ class Recipients:
         return [await self._view(each) for each in [*self._platform, *kept]]
 
     async def replace(self, body: NotifierList) -> list[NotifierView]:
-        """Replaces the notifiers set over REST. Raises Invalid, and then nothing has changed."""
+        """Replaces the notifiers set over REST. If an item cannot be used, raises Invalid with its field and changes
+        nothing.
+        """
         before = {each.name: each for each in await self._store.recipients()}
         after: dict[str, Recipient] = {}
         for number, item in enumerate(body.items):
@@ -101,7 +103,9 @@ class Recipients:
         return list(found.values())
 
     async def test(self, name: str | None, message: Message, message_id: str) -> list[TestResult]:
-        """Sends the message to the notifier `name`, or else to all enabled ones. Raises NotFound."""
+        """Sends the message to the notifier `name`, or to all enabled ones if it is None. Raises NotFound if there is
+        no notifier of this name.
+        """
         everyone = [*self._platform, *await self._store.recipients()]
         chosen = [each for each in everyone if (each.enabled if name is None else each.name == name)]
         if name is not None and not chosen:

@@ -10,7 +10,7 @@ COMMITS_KEPT = 20
 
 
 class ReleaseContext(View):
-    """The facts about one environment of an app."""
+    """Facts of the last releases in one environment of an app, for messages about later events."""
 
     notify: list[str] = Field([], description="Addresses in the last release's manifest.")
     commits: dict[str, str] = Field({}, description="Commits of the last 20 releases, by release id.")

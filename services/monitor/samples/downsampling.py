@@ -96,7 +96,9 @@ def unpacked(of: str, text: str | None) -> list[Rollup]:
 
 
 def highest(texts: Iterable[str | None], since: datetime, until: datetime) -> dict[str, float]:
-    """Returns figure → its maximum in the rows of this time, of what `packed` wrote; much faster than `unpacked`."""
+    """Returns figure → its maximum in the rows from `since` to `until`. `texts` are results of `packed`, or None for no
+    rows; it is much faster than `unpacked`.
+    """
     found: dict[str, float] = {}
     for text in texts:
         for start, _, figures, _ in _lines(text):

@@ -25,7 +25,7 @@ class Inventory:
         self.answers = False
 
     def record(self, instances: Instances, now: datetime) -> None:
-        """Stores one answer of the registry: app → track → instances."""
+        """Stores the instances that the registry listed at `now`: app → track → instances."""
         self._instances, self.answers = instances, True
         for app in instances:
             if ready := self.ready(app):
@@ -44,7 +44,7 @@ class Inventory:
         self._live.setdefault(app, release)
 
     def end(self, release: str) -> None:
-        """Removes the release, which has ended, as the live one."""
+        """Forgets the release as its app's live one, since the release has ended."""
         self._live = {app: live for app, live in self._live.items() if live != release}
 
     def excuse(self, instance: str, now: datetime) -> None:
@@ -60,7 +60,9 @@ class Inventory:
         return {app for app, tracks in self._instances.items() if tracks.get(Track.CANARY)}
 
     def live(self, app: str) -> str | None:
-        """Returns production's live release: the newest that is ready or, if none is, that was; None if unknown."""
+        """Returns production's live release: the newest one with a ready instance; without one, the last that had one;
+        None if unknown.
+        """
         return self._live.get(app)
 
     def ready(self, app: str) -> set[str]:

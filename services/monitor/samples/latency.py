@@ -6,7 +6,9 @@ from shared.proxy_models import LatencyHistogram
 
 
 def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
-    """Returns the histogram of requests between two readings: `now` if `before` has other bounds, so was empty."""
+    """Returns the histogram of the requests between two readings of a histogram that only grows. A `before` with other
+    bounds counts as empty.
+    """
     if before.le_ms != now.le_ms:
         return now
     return LatencyHistogram(

@@ -1,4 +1,4 @@
-"""Counts restarts and OOM kills of every release, and tells kills that more memory could not have prevented."""
+"""Counts the restarts of every release, and records the OOM kills that no higher memory limit could have prevented."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ class RestartHistory:
         self._killed: dict[str, tuple[datetime, str]] = {}
 
     def record(self, items: Iterable[InstanceStats], now: datetime) -> None:
-        """Records the deployer's list of all running instances."""
+        """Records the counters of all running instances, as the deployer lists them."""
         releases: dict[str, list[InstanceStats]] = {}
         for stats in items:
             releases.setdefault(stats.release, []).append(stats)
@@ -61,7 +61,9 @@ class RestartHistory:
         return Reading(1.0, description, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the number of restarts of all instances of the release within the last 10 min."""
+        """Returns the number of restarts of all instances of the release within the last 10 min; no value if none was
+        read.
+        """
         increase = self._restarts.get(release)
         if increase is None:
             return Reading(None, "there is no sample")

@@ -21,7 +21,7 @@ class Sample(View):
     oom_kills: int = 0
 
     def figures(self) -> dict[str, float | None]:
-        """Returns the figures by name, to be downsampled."""
+        """Returns the sample's figures by name, for downsampling; None for one that was not measured."""
         return {
             "cpu": self.cpu,
             "working_set": self.working_set,

@@ -43,7 +43,9 @@ class SampleCache:
         self._loading = asyncio.Lock()
 
     def record(self, items: Iterable[InstanceStats], now: datetime) -> None:
-        """Records the deployer's list of all running instances, read at `now`."""
+        """Computes and caches a sample of each running instance, from the counters that the deployer listed at
+        `now`.
+        """
         frames = {stats.id: Frame(now, stats) for stats in items}
         self._latest = {name: sample(self._frames.get(name), frame) for name, frame in frames.items()}
         self._frames = frames
@@ -93,7 +95,9 @@ class SampleCache:
     # --- readings
 
     def silence(self, instances: Iterable[str], now: datetime) -> Reading:
-        """Returns the longest time, in seconds, that one of the instances is missing in the deployer's answers."""
+        """Returns the longest time, in seconds, for which one of the instances is missing in the deployer's answers; no
+        value while the deployer does not answer.
+        """
         answered_at = self._answered_at
         if answered_at is None:
             return Reading(None, "the deployer does not answer")
@@ -107,11 +111,13 @@ class SampleCache:
         return Reading(silent[worst], description, {"instance": worst})
 
     def cpu(self, release: str) -> Reading:
-        """Returns the CPU use of the release's busiest instance, in percent of one core."""
+        """Returns the CPU use of the release's busiest instance, in percent of one core; no value without samples."""
         return self._highest({name: item.cpu for name, item in self._own(release)}, "uses {:.0f} % of a core")
 
     def memory(self, release: str) -> Reading:
-        """Returns the memory use of the release's fullest instance, as a share of its limit."""
+        """Returns the memory use of the release's fullest instance, as a share of its limit; no value without
+        samples.
+        """
         shares = {name: item.memory for name, item in self._own(release)}
         return self._highest(shares, "uses {:.0%} of its memory limit")
 
@@ -127,7 +133,9 @@ class SampleCache:
         return self._highest(shares, "uses {:.0%} of its largest memory limit")
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the number of restarts of all instances of the release within the last 10 min."""
+        """Returns the number of restarts of all instances of the release within the last 10 min; no value while the
+        deployer does not answer.
+        """
         if self._answered_at is None:
             return Reading(None, "the deployer does not answer")
         return self.restart_history.restarts(release, now)
@@ -152,7 +160,9 @@ class SampleCache:
     # --- Redis
 
     async def load(self, now: datetime) -> None:
-        """Restores, once, the last minutes of samples that an earlier process stored. Raises RedisError."""
+        """Restores, once, the last minutes of samples that an earlier process stored. Raises RedisError if Redis does
+        not answer.
+        """
         async with self._loading:
             if self._loaded:
                 return
@@ -178,7 +188,9 @@ class SampleCache:
                 await asyncio.wait_for(self.load(now), FIRST_LOAD_S)
 
     async def flush(self) -> None:
-        """Stores samples and rows that are not stored yet. Raises RedisError, and then keeps them for the next call."""
+        """Stores samples and rows (aggregates of a minute) that are not stored yet. If Redis does not answer, raises
+        RedisError and keeps them for the next call.
+        """
         if self.sampled_at is not None:
             await self.load(self.sampled_at)
         await self._unsaved.flush(self._store.add)

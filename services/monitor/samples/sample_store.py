@@ -57,7 +57,7 @@ class SampleStore:
             await self._put(keys, [SAMPLES_TTL_S, *(item.model_dump_json() for item in some)])
 
     async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
-        """Stores samples of releases; `batch` is ordered oldest first."""
+        """Stores traffic samples of releases; `batch` is ordered oldest first."""
         await self._append([(_traffic(item.release), item.sample) for item in batch])
 
     async def _append(self, samples: Sequence[tuple[str, Sample | TrafficSample]]) -> None:
@@ -66,7 +66,9 @@ class SampleStore:
             await self._append_all([stream for stream, _ in some], [SAMPLES_TTL_S, SAMPLES_KEPT, *fields])
 
     async def add_rollups(self, batch: Sequence[Rollup]) -> None:
-        """Stores rows of one minute, replacing rows of the same minute. There must be only one writer."""
+        """Stores rows, which aggregate one minute each; a row replaces the stored one of the same minute. There must be
+        only one writer.
+        """
         if not batch:
             return
         rows: dict[tuple[str, int], list[Rollup]] = {}
@@ -88,15 +90,17 @@ class SampleStore:
         return sorted(found, key=lambda item: (item.started_at, item.id), reverse=True)
 
     async def samples(self, instance: str, since: datetime, until: datetime) -> list[Sample]:
-        """Returns the instance's samples, oldest first, both ends included."""
+        """Returns the instance's samples from `since` to `until`, oldest first, both ends included."""
         return [Sample.model_validate_json(text) for text in await self._read(_samples(instance), since, until)]
 
     async def traffic(self, release: str, since: datetime, until: datetime) -> list[TrafficSample]:
-        """Returns the release's samples, oldest first, both ends included."""
+        """Returns the release's traffic samples from `since` to `until`, oldest first, both ends included."""
         return [TrafficSample.model_validate_json(text) for text in await self._read(_traffic(release), since, until)]
 
     async def rollups(self, of: str, since: datetime, until: datetime) -> list[Rollup]:
-        """Returns the rows of the instance or release that begin in this time, oldest first, both ends included."""
+        """Returns the rows (aggregates of a minute) of the instance or release that begin from `since` to `until`,
+        oldest first, both ends included.
+        """
         texts: Any = await self._redis.mget([_rollups(of, hour) for hour in hours(since, until)])
         return [row for text in texts for row in unpacked(of, text) if since <= row.at <= until]
 

@@ -57,7 +57,9 @@ class TrafficCache:
                 del self._series[release]
 
     async def flush(self) -> None:
-        """Stores samples and rows that are not stored yet. Raises RedisError, and then keeps them for the next call."""
+        """Stores samples and rows (aggregates of a minute) that are not stored yet. If Redis does not answer, raises
+        RedisError and keeps them for the next call.
+        """
         for release in self._series.keys() - self._restored:
             await self._restore(release)
         self._restored &= self._series.keys()

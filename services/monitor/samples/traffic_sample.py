@@ -27,7 +27,7 @@ class TrafficSample(View):
     p99_ms: float | None
 
     def figures(self) -> dict[str, float | None]:
-        """Returns the figures by name, to be downsampled."""
+        """Returns the sample's rates and latencies by name, for downsampling; None for a latency without requests."""
         return self.model_dump(include={"request_rate", "error_rate", "p50_ms", "p95_ms", "p99_ms"})
 
     def sums(self) -> dict[str, int]:

@@ -10,8 +10,9 @@ from shared.proxy_models import AppTraffic
 
 
 class TrafficViews:
-    """Parses answers of `GET /traffic`. The figures of an app that have not changed since the last answer are the same
-    object as then: whoever keeps many readings keeps those of an idle app once, and may compare them by identity.
+    """Parses answers of `GET /traffic`. If the figures of an app have not changed since the last answer, the result is
+    the same object as then: a caller that stores many readings stores those of an idle app once, and can compare them
+    by identity.
     """
 
     def __init__(self) -> None:

@@ -19,12 +19,11 @@ DECISIONS_KEPT = 500
 
 
 class PolicyStore:
-    """Uses three kinds of hashes: `monitor:policies` (`<app>:<environment>` → Policy),
-    `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` → numbers of
-    the newest decision and the newest change).
-
-    Every method raises `redis.RedisError` when Redis is out of reach; a write is atomic. The caller numbers an
-    environment's decisions without a gap: there is one writer, since the monitor locks its home.
+    """Stores scaling policies and decisions in three kinds of hashes: `monitor:policies` (`<app>:<environment>` →
+    Policy), `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` →
+    numbers of the newest decision and the newest change). Every method raises `redis.RedisError` when Redis is out of
+    reach; a write is atomic. The caller numbers an environment's decisions without a gap: there is one writer, since
+    the monitor locks its home.
     """
 
     def __init__(self, redis: Redis) -> None:

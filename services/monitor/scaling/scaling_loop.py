@@ -50,7 +50,7 @@ WRITTEN_S = 10  # how often an entry that only counts on is stored
 
 @dataclass
 class _EnvironmentState:
-    """The loop's state for one environment."""
+    """The state of the scaling loop for one environment."""
 
     past: Past | None = None
     """Earlier decisions; None if they must be read from the store again."""
@@ -73,7 +73,7 @@ class _EnvironmentState:
 
 class Scaling:
     """Decides about the memory limit of every environment that has instances. A failure in one environment affects no
-    other; a deployer that hangs delays the next step by `CALL_S` seconds.
+    other; a deployer that hangs delays the next step by 1.5 s.
     """
 
     def __init__(
@@ -92,7 +92,9 @@ class Scaling:
         self._environments.setdefault(key, _EnvironmentState()).kills.append(kill)
 
     async def step(self) -> None:
-        """Decides about each environment once. Raises the first error, after all environments were handled."""
+        """Decides once about the memory limit of each environment. Raises the first error, after all environments were
+        handled.
+        """
         instances = self._by_environment()
         if not self._resumed:
             for key in await self._store.environments():
@@ -116,7 +118,9 @@ class Scaling:
                 raise outcome
 
     async def _store_counts(self) -> None:
-        """Stores the entries that only count on, of all environments by one call, each every 10 s."""
+        """Stores decisions of which only the number of repetitions has changed, each at most every 10 s, all by one
+        call.
+        """
         now = self._clock()
         due = [
             state
@@ -171,8 +175,8 @@ class Scaling:
         state.kills += kills
 
     async def _decide(self, key: EnvironmentKey, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> bool:
-        """Decides and stores the decision; returns False if OOM kills cannot be judged, as the deployer does not
-        answer. Kills that are reported meanwhile are left to the next step.
+        """Decides about the environment and stores the decision. If there are OOM kills and the deployer does not
+        answer, returns False and decides nothing. OOM kills that are reported meanwhile are left to the next step.
         """
         assert state.past is not None
         considered = list(state.kills)
@@ -204,7 +208,9 @@ class Scaling:
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
     async def _record(self, key: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
-        """Stores the verdict, a change with its event. Repetitions are counted in memory (see `_store_counts`)."""
+        """Stores the policy's verdict as a decision, together with its event if it changes the limit. A repetition is
+        only counted in memory (see `_store_counts`).
+        """
         assert state.past is not None
         now, past = self._clock(), state.past
         again = repeated(past.last, verdict, now)
@@ -219,7 +225,9 @@ class Scaling:
             log.info("%s: %s", key, verdict.reason)
 
     async def _carry_out(self, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> None:
-        """Applies the open decision, or closes it with a reason; tries again in the next step without an answer."""
+        """Applies the environment's open change of the limit, or closes it with a reason if it is outdated. If the
+        deployer does not answer, the next step tries again.
+        """
         assert state.past is not None and state.past.change is not None
         decision = state.past.change
         try:
@@ -233,7 +241,9 @@ class Scaling:
         log.info("%s is %s: %s", decision.id, final, outcome)
 
     async def _apply(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
-        """Has the deployer apply the decision; returns final state and reason. Raises Problem for no answer or 5xx."""
+        """Has the deployer apply the decision; returns final state and reason. Raises Problem if the deployer does not
+        answer, or answers with a status of 500 and above.
+        """
         key = EnvironmentKey(decision.app, decision.environment)
         if decision.action is Action.DOWN:
             answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)

@@ -33,7 +33,11 @@ class PolicyBody(Model):
         0.85, gt=0, le=1, description="The limit is doubled once `samples` consecutive samples reach this share of it."
     )
     up_soon: float = Field(
-        0.75, gt=0, le=1, validate_default=True, description="Like `up`, if growth reaches the limit in `horizon_s`."
+        0.75,
+        gt=0,
+        le=1,
+        validate_default=True,
+        description="The limit is doubled from this share on if use will reach the limit in `horizon_s`.",
     )
     down: float = Field(
         0.40,
@@ -43,7 +47,9 @@ class PolicyBody(Model):
         description="The limit is halved if use stays below this share of the halved limit.",
     )
     samples: int = Field(3, ge=2, le=10, description="Consecutive samples (2 s apart) that `up` and growth need.")
-    horizon_s: float = Field(6, gt=0, le=60, description="Time within which growth must reach it, for `up_soon`.")
+    horizon_s: float = Field(
+        6, gt=0, le=60, description="For `up_soon`: time until use, at its present growth, reaches the limit."
+    )
     pressure: float = Field(
         10, gt=0, le=100, description="The limit is doubled from this memory pressure on: PSI `some avg10`, percent."
     )

@@ -20,9 +20,9 @@ APPS_SHOWN = 50
 
 
 class ProxyPages:
-    """Renders the pages as HTML; `hostname` is the host in the request's URL, used in links to other services' pages.
-
-    Figures are from the last periodic reading of Envoy's counters, so a page needs neither Envoy nor Redis.
+    """Renders the pages about canaries as HTML; `hostname` is the host in the request's URL, used in links to other
+    services' pages. Figures are from the last periodic reading of Envoy's counters, so a page needs neither Envoy nor
+    Redis.
     """
 
     def __init__(
@@ -46,10 +46,9 @@ class ProxyPages:
         )
 
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
-        """Renders one app's rollout. Raises NotFound.
-
-        `problem` says why a requested change was refused. `shown` is the `key` of the page that the browser has; parts
-        that are the same are left out, so that the browser keeps what is open or has the focus.
+        """Renders one app's rollout. Raises NotFound if the app has no route. `problem` says why a requested change was
+        refused. `shown` is the `key` of the page that the browser has: parts that have not changed since are left out,
+        so that the browser keeps what is open or has the focus.
         """
         route = self._control.route(app)
         instances = [(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]

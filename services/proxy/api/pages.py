@@ -1,4 +1,4 @@
-"""Serves the pages and their forms: every form is answered with a redirect to the app's page."""
+"""Serves the proxy's HTML pages and their forms: every form is answered with a redirect to the app's page."""
 
 from collections.abc import Awaitable
 from typing import Annotated, Any
@@ -35,8 +35,8 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
     router = APIRouter(tags=["pages"])
 
     async def answer(request: Request, app: str, change: Awaitable[RolloutView]) -> Response:
-        """Awaits `change` and redirects to the app's page (303). If it raises a Problem, answers with the page, the
-        reason and the Problem's status; a client that does not accept HTML gets the Problem itself.
+        """Awaits `change` and redirects to the app's page (303). If `change` raises a Problem, answers with the page
+        that shows the reason, and the Problem's status; a client that does not accept HTML gets the Problem itself.
         """
         try:
             await change
@@ -83,7 +83,7 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
     @router.post("/rollouts/{release}/resume", status_code=303, summary="Resume, from the page")
     async def resume(request: Request, release: Release) -> Response:
-        """Resumes a paused rollout. Redirects to the page."""
+        """Resumes the app's paused rollout. Redirects to the page."""
         app = _app(release)
         return await answer(request, app, rollouts.resume(app, release, ""))
 

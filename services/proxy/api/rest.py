@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import Field, JsonValue
 
@@ -53,17 +53,19 @@ class EarlierRollout(View):
     evidence: dict[str, JsonValue]
 
 
-def traffic_router(reader: TrafficReader) -> APIRouter:
+def traffic_router(reader: TrafficReader, rollouts: RolloutService) -> APIRouter:
     routes = APIRouter()
 
-    async def answer() -> Page[AppTraffic]:
+    async def answer() -> Response:
         views = await reader.views()
-        return Page(items=[AppTraffic(app=app, **dict(view)) for app, view in sorted(views.items())])
+        items = [AppTraffic(app=app, rollout=rollouts.view(app), **dict(view)) for app, view in sorted(views.items())]
+        # Made by pydantic alone: FastAPI would validate the figures of all apps again.
+        return Response(Page[AppTraffic](items=items).model_dump_json(), media_type="application/json")
 
     @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps", response_model=Page[AppTraffic])
     async def all_traffic(request: Request) -> Any:
-        """Returns what `GET /apps/{app}/traffic` returns, for every app, by one reading of Envoy. 503: Envoy does not
-        answer.
+        """Returns, for every app, what `GET /apps/{app}/traffic` returns, by one reading of Envoy's counters, and what
+        `GET /apps/{app}/rollout` returns. 503: Envoy does not answer.
         """
         return await while_connected(request, answer())
 
@@ -112,12 +114,14 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
-        """Sets the share or switches the split, at once. Visitors keep their track as far as the new share allows."""
+        """Sets the canary's share, or switches the split on or off, at once. Visitors stay with production or canary as
+        far as the new share allows.
+        """
         return await rollouts.set(app, body.enabled, body.weight)
 
     @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
     async def abort(app: App, body: Annotated[RolloutAction, ABORT]) -> RolloutView:
-        """Takes the canary out of every route, for good, and answers when Envoy has accepted it. Needs neither Redis
+        """Takes the canary out of every route, for good, and answers when Envoy has accepted that. Needs neither Redis
         nor the deployer, which retires the release as soon as it can. May be repeated; the first call's `evidence` is
         kept.
         """
@@ -142,8 +146,9 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         response_model=TrafficView,
     )
     async def traffic(request: Request, app: App) -> Any:
-        """Returns the counts of requests by the track that answered. They only grow within one `epoch`, which changes
-        when Envoy or the proxy service restarts, or a track has another release. 503: Envoy does not answer.
+        """Returns the app's counts of requests, for production (`stable`) and `canary`. They only grow within one
+        `epoch`, which changes when Envoy or the proxy service restarts, or one of the two has another release. 503:
+        Envoy does not answer.
         """
         return await while_connected(request, reader.view(app))
 

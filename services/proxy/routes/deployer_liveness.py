@@ -16,7 +16,7 @@ ANSWERS_AGAIN = "the deployer answers again"
 
 @dataclass(frozen=True)
 class DeployerLiveness:
-    """The results of the liveness probes so far."""
+    """The results of the probes so far that ask whether the deployer answers."""
 
     answered_at: datetime
     """Time of the last answer; before the first one, the time at which probing began."""
@@ -37,21 +37,23 @@ class DeployerLiveness:
 
     @property
     def recovered(self) -> bool:
-        """True if every probe of the last 2 s was answered, not only one by a service that dies as it starts."""
+        """Returns True if every probe of the last 2 s was answered: one answer may come from a deployer that dies as it
+        starts.
+        """
         since = self.answering_since
         return since is not None and (self.answered_at - since).total_seconds() >= RECOVERED_S
 
 
 def after_probe(liveness: DeployerLiveness, answered: bool, now: datetime) -> DeployerLiveness:
-    """Returns the liveness updated with the result of one more probe."""
+    """Returns the liveness after one more probe, made at `now`."""
     if not answered:
         return DeployerLiveness(liveness.answered_at, liveness.silent_s, misses=liveness.misses + 1)
     return DeployerLiveness(answered_at=now, answering_since=liveness.answering_since or now)
 
 
 def paused_or_resumed(rollout: Rollout, liveness: DeployerLiveness, now: datetime) -> Rollout:
-    """Returns the rollout, paused if it is progressing and the deployer is silent, or resumed if it was paused for that
-    reason and the deployer has recovered; else unchanged (the same object).
+    """Returns the rollout paused, if it is progressing and the deployer is silent; returns it resumed, if it was paused
+    for that reason and the deployer has recovered; else returns the same object.
     """
     if rollout.state is RolloutState.PROGRESSING and liveness.silent(now):
         silent_s = (now - liveness.answered_at).total_seconds()

@@ -51,31 +51,37 @@ class Rollout(View):
 
 
 def moved(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> Rollout:
-    """Returns the rollout in the new state; a promotion that has not finished is dropped. Raises IllegalTransition."""
+    """Returns the rollout in the new state, without its unfinished promotion. Raises IllegalTransition if the table has
+    no such transition.
+    """
     new = transition(TRANSITIONS, rollout.state, state)
     update = {"state": new, "reason": reason, "at": now, "promotion": None, "resumes_by_itself": False}
     return rollout.model_copy(update=update)
 
 
 def paused_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Returns the rollout paused until `resumed_by_platform`; it keeps its unfinished promotion."""
+    """Returns the progressing rollout as paused by the platform, which will resume it; keeps its unfinished
+    promotion.
+    """
     update = {"promotion": rollout.promotion, "resumes_by_itself": True}
     return moved(rollout, RolloutState.PAUSED, reason, now).model_copy(update=update)
 
 
 def resumed_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Returns the rollout that `paused_by_platform` paused as progressing, with its unfinished promotion."""
+    """Returns the rollout that `paused_by_platform` has paused as progressing again; keeps its unfinished promotion."""
     resumed = moved(rollout, RolloutState.PROGRESSING, reason, now)
     return resumed.model_copy(update={"promotion": rollout.promotion})
 
 
 def ended(rollout: Rollout, state: RolloutState, reason: str, evidence: dict[str, JsonValue], now: datetime) -> Rollout:
-    """Returns the rollout as promoted or aborted, with its evidence."""
+    """Returns the rollout in its final `state`, promoted or aborted, with its evidence."""
     return moved(rollout, state, reason, now).model_copy(update={"evidence": evidence})
 
 
 def with_earlier(ended_one: Rollout | None, earlier: list[Rollout]) -> list[Rollout]:
-    """Returns the app's earlier rollouts, newest first, at most 20, with the one that is being replaced in front."""
+    """Returns the app's earlier rollouts, newest first, at most 20: `ended_one`, which a new rollout replaces (None if
+    there is none), and then `earlier`.
+    """
     return ([ended_one] if ended_one else []) + earlier[: KEPT - bool(ended_one)]
 
 
@@ -98,5 +104,7 @@ def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
 
 
 def retire_request(reason: str) -> RetireRequest:
-    """Returns the deployer's request body to retire an aborted release: `retired` if superseded, else `rolled_back`."""
+    """Returns the body of the request that has the deployer retire an aborted release: state `retired` if a newer
+    canary superseded it, else `rolled_back`.
+    """
     return RetireRequest(state="retired" if reason == SUPERSEDED else "rolled_back", reason=reason)

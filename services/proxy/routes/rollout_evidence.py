@@ -35,7 +35,7 @@ class TrafficFigures(View):
 
 
 def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
-    """Summarizes the traffic. `weight` is the set share in percent, also while there is no split."""
+    """Summarizes the app's traffic. `weight` is the canary's set share in percent, also while there is no split."""
     tracks = {
         track: TrackFigures(
             release=one.release,
@@ -55,8 +55,8 @@ def evidence(
     given: dict[str, JsonValue], traffic: TrafficFigures, rollout: Rollout, now: datetime
 ) -> dict[str, JsonValue]:
     """Returns `given` (measurements by the caller) with `traffic` and `ran_s`, the seconds since the rollout was
-    opened. Half surrogate pairs become `?`. If `given` is longer than 16 KiB of JSON, a note replaces it, since each
-    change of the route stores it again.
+    opened. Characters that UTF-8 cannot encode become `?`. If `given` is longer than 16 KiB of JSON, a note replaces
+    it, since each change of the route stores it again.
     """
     text = json.dumps(given, ensure_ascii=False).encode(errors="replace")
     given = json.loads(text) if len(text) <= LONGEST_GIVEN else {"omitted": "what was measured is longer than 16 KiB"}

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from services.proxy.routes.rollout import Rollout
 from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View, release_number
-from shared.proxy_models import RouteState
+from shared.proxy_models import RouteState, SyncRequest
 
 DRAIN_S = 30.0
 DEFAULT_WEIGHT = 33
@@ -23,7 +23,7 @@ class EndpointState(StrEnum):
 
 
 class Endpoint(View):
-    """An instance in Envoy's configuration."""
+    """An app's instance in Envoy's configuration."""
 
     id: str
     release: str
@@ -31,7 +31,8 @@ class Endpoint(View):
     address: str = Field(description="`host:port`")
     state: EndpointState
     since: datetime = Field(description="Time of the last change of `state`.")
-    health: str | None = Field(None, description="Health path of its release; null until a `sync` has given it.")
+    health: str | None = Field(None, description="`run.health` of its release; null until a `sync` has given it.")
+    health_host: str = Field("", description="`Host` of its health checks; empty: its address.")
     recorded: bool = Field(True, description="The registry has an entry of the instance.")
 
 
@@ -39,7 +40,7 @@ Endpoints = dict[str, Endpoint]
 
 
 class Retirement(View):
-    """A request to retire a release, not yet confirmed by the deployer."""
+    """A request to retire a release that the deployer has not confirmed yet."""
 
     release: str
     body: RetireRequest
@@ -72,13 +73,13 @@ class Route(View):
 
     @property
     def active_rollout(self) -> Rollout | None:
-        """The rollout if it is progressing or paused, else None."""
+        """Returns the rollout if it is progressing or paused, else None."""
         return self.rollout if self.rollout is not None and self.rollout.active else None
 
     @property
     def is_busy(self) -> bool:
-        """False if no loop has anything to do for the route: Envoy has its clusters, nothing drains, no rollout is
-        active, and the deployer has retired what it was to retire.
+        """Returns False if no loop has anything to do for the route: Envoy has its clusters, no endpoint drains, no
+        rollout is active, and the deployer has retired the releases that it was asked to retire.
         """
         return not self.clusters or bool(self.active_rollout or self.retirements or self.draining())
 
@@ -93,7 +94,9 @@ class Route(View):
         return self.weight if self.active_rollout and self.enabled and both else 0
 
     def release_of(self, track: Track) -> str | None:
-        """Returns the release that the track's figures belong to: the active rollout's, else the newest endpoint's."""
+        """Returns the release that the track's traffic is counted for: on the canary track that of an active rollout,
+        else the newest endpoint's; None without one.
+        """
         if track is Track.CANARY and self.active_rollout:
             return self.active_rollout.release
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
@@ -105,23 +108,25 @@ class Route(View):
         return next((endpoint.commit for endpoint in canary if endpoint.release == release), None)
 
     def health_of(self, track: Track) -> str:
-        """Returns the health path by which Envoy checks the track: that of the track's newest ready release."""
+        """Returns the `run.health` by which Envoy checks the track's endpoints: that of the track's newest ready
+        release, else that of the route.
+        """
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
-        return (newest.health if newest else None) or self.health
+        return self.health if newest is None or newest.health is None else newest.health
 
 
 def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """Returns an endpoint of the newest release (highest number), or None."""
+    """Returns an endpoint of the newest release (highest number), or None if there are no endpoints."""
     return max(endpoints, key=lambda endpoint: (release_number(endpoint.release), endpoint.id), default=None)
 
 
 def observe(
-    known: Endpoints, records: Iterable[InstanceRecord], aborted: Set[str], health: str | None, now: datetime
+    known: Endpoints, records: Iterable[InstanceRecord], aborted: Set[str], sync: SyncRequest | None, now: datetime
 ) -> Endpoints:
     """Returns the track's `known` endpoints, updated by the registry's `records`.
 
     Only a record changes an endpoint: one without a record stays as it is. Instances of `aborted` releases become
-    draining, whatever their record says. New endpoints get the health path `health`; None if the deployer gave none.
+    draining, whatever their record says. New endpoints get the health check of `sync`; None: the deployer gave none.
     """
     result = {key: endpoint.model_copy(update={"recorded": False}) for key, endpoint in known.items()}
     for record in records:
@@ -130,6 +135,7 @@ def observe(
         if state is None:
             result.pop(record.id, None)
             continue
+        check = old if old and old.health is not None else sync
         result[record.id] = Endpoint(
             id=record.id,
             release=record.release,
@@ -137,7 +143,8 @@ def observe(
             address=record.address,
             state=state,
             since=old.since if old and old.state is state else now,
-            health=(old.health if old else None) or health,
+            health=check.health if check else None,
+            health_host=check.health_host if check else "",
         )
     return drain_aborted(result, aborted, known, now)
 
@@ -151,7 +158,9 @@ def _endpoint_state(state: InstanceState, known: Endpoint | None) -> EndpointSta
 
 
 def drain_aborted(endpoints: Endpoints, aborted: Set[str], known: Endpoints, now: datetime) -> Endpoints:
-    """Sets endpoints of aborted releases to draining. Drops those that are not in `known`: they had left the route."""
+    """Returns the endpoints with those of aborted releases set to draining. Leaves out an aborted release's endpoint
+    that is not in `known`: it had left the route already.
+    """
     result: Endpoints = {}
     for key, endpoint in endpoints.items():
         if endpoint.release in aborted:

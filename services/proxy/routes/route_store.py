@@ -14,7 +14,7 @@ class RouteStore:
         self._redis = redis
 
     async def load(self) -> dict[str, Route]:
-        """Returns all routes by app."""
+        """Returns app → its stored route."""
         keys = [key async for key in self._redis.scan_iter("proxy:route:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
         routes = [Route.model_validate_json(value) for value in values if value]
@@ -35,7 +35,7 @@ class RouteStore:
             await pipe.execute()
 
     async def check(self) -> str | None:
-        """Returns why Redis does not answer, or None if it does."""
+        """Returns the reason why Redis does not answer, or None if it does: a check for `/ready`."""
         try:
             await self._redis.get("proxy:route:")
         except RedisError as error:

@@ -1,4 +1,4 @@
-"""Holds all routes, with indexes by which a question about all of them costs no look at each."""
+"""Holds all routes in memory, with indexes, so that no question about all of them has to look at each."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,7 @@ from shared.models import Track
 
 
 class RouteTable(Mapping[str, Route]):
-    """All routes by app. `put` replaces a route and keeps the indexes."""
+    """Holds all routes by app. `put` replaces a route and updates the indexes."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes: dict[str, Route] = {}
@@ -51,7 +51,7 @@ class RouteTable(Mapping[str, Route]):
         return [self._routes[app] for app in sorted(self._busy)]
 
     def owner_of(self, host: str) -> str | None:
-        """Returns the app that has the host name, or None."""
+        """Returns the app that has this host name, or None."""
         return self._owners.get(host)
 
     def claimed(self, address: str) -> bool:
@@ -59,7 +59,9 @@ class RouteTable(Mapping[str, Route]):
         return address in self._claims
 
     def replaced(self) -> list[Route]:
-        """Returns the routes with an endpoint without a registry entry whose address is claimed."""
+        """Returns the routes that have an endpoint without a registry entry whose address is now `claimed` by another
+        instance.
+        """
         apps = {app for address in self._unrecorded.keys() & self._claims.keys() for app in self._unrecorded[address]}
         return [self._routes[app] for app in sorted(apps)]
 

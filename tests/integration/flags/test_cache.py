@@ -1,4 +1,6 @@
-"""How much of the flags a change reads, what is caught up with, and that no work holds the event loop for long."""
+"""A change reads only the flags that it changed, missed changes are made up for, and no work blocks the event loop for
+long.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping

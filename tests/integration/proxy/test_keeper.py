@@ -27,7 +27,7 @@ EDS = "eds/notes.stable.json"
 
 
 def write(stack: Stack, routes: Iterable[Route]) -> dict[str, str]:
-    """As the proxy service does, of which nothing runs; returns the versions of all files."""
+    """Writes Envoy's files in place of the proxy service, which does not run; returns the versions of all files."""
     files = EnvoyFiles(envoy_folder(stack.settings))
     files.write(routes)
     return files.versions

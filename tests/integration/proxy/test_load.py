@@ -51,7 +51,7 @@ async def visitors(stack: Stack) -> AsyncIterator[list[str]]:
 
 
 async def take_out(stack: Stack, name: str, release: str, track: Track) -> None:
-    """As the deployer does: drain, wait until it is absent, and only then end it."""
+    """Ends an instance in the deployer's way: drains it, waits until it is absent, and only then ends it."""
     app = next(app for app in stack.apps if app.name == name)
     await stack.put(app, "draining", release=release, track=track)
 

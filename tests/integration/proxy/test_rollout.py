@@ -19,7 +19,7 @@ ABORT = {"release": "notes-r2", "reason": "errors above 1 %"}
 
 
 async def assert_canary_unreachable(stack: Stack, http: httpx.AsyncClient) -> None:
-    """By its share, the header, a visitor's cookie, or its own port."""
+    """Asserts that the canary gets no request by its share, the header, a visitor's cookie, or its own port."""
     for number in range(20):
         assert (await http.get("/")).text == "stable"
         assert (await http.get("/", headers={"cookie": f"slipway-notes-r2={number}"})).text == "stable"

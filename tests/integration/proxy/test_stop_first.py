@@ -19,7 +19,7 @@ async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def visitors(http: httpx.AsyncClient, count: int) -> list[httpx.Response]:
-    """Of new ones, over one connection."""
+    """Returns the answers to `count` new visitors, all over one connection."""
     answers = []
     for _ in range(count):
         http.cookies.clear()

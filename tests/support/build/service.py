@@ -171,7 +171,7 @@ class Developer:
         return self.git("rev-parse", "HEAD").strip()
 
     def push(self, refs: str = "HEAD:release") -> str:
-        """What git shows, without its `remote: `."""
+        """Pushes, and returns what git shows, without its `remote: `."""
         shown = self.git("push", "--force", self.remote, *refs.split(), merged=True)
         return "\n".join(line.removeprefix("remote: ").rstrip() for line in shown.splitlines())
 

@@ -20,7 +20,9 @@ BASE = "python:3.13-slim"
 
 @pytest.fixture(scope="session")
 def engine() -> "Iterator[DockerClient]":
-    """Where there is none, or not the base image, the test is skipped, but in CI it fails."""
+    """Yields a client of the Docker Engine. Without an engine or the base image, the test is skipped; in CI it
+    fails.
+    """
     missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
     try:
         import docker
@@ -49,6 +51,15 @@ def engine() -> "Iterator[DockerClient]":
 @pytest.fixture(scope="session")
 def image(engine: "DockerClient") -> Iterator[Artifact]:
     """Its own command says so and stays."""
+    yield from _built(engine)
+
+
+@pytest.fixture(scope="session")
+def other_image(engine: "DockerClient") -> Iterator[Artifact]:
+    yield from _built(engine)
+
+
+def _built(engine: "DockerClient") -> Iterator[Artifact]:
     from io import BytesIO
 
     tag = f"slipway-test-{uuid.uuid4().hex[:8]}"

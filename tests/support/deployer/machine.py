@@ -1,4 +1,4 @@
-"""What the machine of the tests can do: whether control groups can be written, and what is left of them."""
+"""Finds out whether the machine of the tests lets them write control groups, and which of these are left."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,9 @@ from services.deployer.drivers.process.memory_cgroup import parent_for, parents_
 
 
 def writable_parent(home: Path) -> Path:
-    """Where the home's control groups go. Where none can be written the test is skipped, but in CI it fails."""
+    """Returns the folder for the home's control groups. Where none can be written, the test is skipped; in CI it
+    fails.
+    """
     try:
         parent = parent_for("cgroup", home)
     except ValueError as error:

@@ -144,7 +144,7 @@ class DurableRedis:
         wait_for_port(self._port)
 
     def kill(self) -> None:
-        """As `kill -9`."""
+        """Kills the server as `kill -9` does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)

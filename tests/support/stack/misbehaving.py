@@ -40,7 +40,7 @@ def http(body: bytes, status: int = 200, **headers: str) -> bytes:
 
 
 def good(request: Request, track: str = "stable") -> Reply:
-    """As examples/notes behind Slipway answers."""
+    """Answers as examples/notes does behind Slipway."""
     body = json.dumps({"commit": COMMIT}).encode() if request.path == "/version" else request.body
     return Reply(http(body, x_slipway_track=track))
 

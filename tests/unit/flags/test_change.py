@@ -1,4 +1,4 @@
-"""What a write makes of the flags that are there, and when it may not go on."""
+"""A write computes changes from the existing flags, and is refused if its preconditions do not hold."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What may be a flag, how a patch merges, what the plain mirror says."""
+"""A flag is validated, merged with a patch, and mirrored to plain Redis keys."""
 
 from datetime import UTC, datetime
 from typing import Any

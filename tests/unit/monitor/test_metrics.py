@@ -1,4 +1,4 @@
-"""What Prometheus reads of the monitor."""
+"""The monitor exports samples and open alerts to Prometheus."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -17,24 +17,28 @@ _GO_SYMLINK, _GO_TYPE = 1 << 27, 0x8F280000
 
 
 def pack(folder: Path, archive: IO[bytes]) -> None:
-    """Writes the folder's content, owned by root, to `archive` as a tar file, and rewinds it. Raises OSError."""
+    """Writes the folder's content, owned by root, to `archive` as a tar file, and rewinds `archive`. Raises OSError if
+    a file cannot be read or written.
+    """
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(folder, arcname=".", filter=_as_root)
     archive.seek(0)
 
 
 def moment(text: str) -> datetime:
-    """Parses a timestamp of the engine's API, to the microsecond."""
+    """Parses a timestamp of the engine's API, which may have nanoseconds, to the microsecond."""
     return datetime.fromisoformat(text)
 
 
 def place(
     folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], created_at: datetime, start: StepStart
 ) -> None:
-    """Copies a report from a container (`status` and `chunks` of `get_archive`) to the file `name` in `folder`. Its
-    modification time is as long after `start` as it was, in the container, after `created_at`. A report that is too
-    large becomes a sparse file of its size, one that is not a plain file becomes a link or folder: `report_file`
-    refuses them. Nothing is written if a link in the checkout diverts the path `name`."""
+    """Copies a report from a container to the file `name` in `folder`; `status` and `chunks` are the engine's answer to
+    `get_archive`. The copy's modification time is as long after `start` as the original's was after `created_at`, by
+    the container's clock. A report that is too large becomes a sparse file of its size, one that is not a plain file
+    becomes a link or folder: `report_file` refuses them. Nothing is written if a link in the checkout diverts the path
+    `name`.
+    """
     report = folder / name
     if report.parent.resolve() != folder.resolve() / Path(name).parent:
         return
@@ -55,7 +59,9 @@ def place(
 
 
 def only_file(chunks: Iterator[bytes]) -> bytes:
-    """Returns the content of a tar archive's only file, empty if not a plain file. Raises ValueError if too large."""
+    """Returns the content of the only file in a tar archive; empty if it is not a plain file. Raises ValueError if it
+    exceeds the size of a report.
+    """
     data = bytearray()
     for chunk in chunks:
         data += chunk

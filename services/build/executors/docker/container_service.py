@@ -1,4 +1,6 @@
-"""Finds a service's port, and whether it is ready, from what the engine and the container say. Pure."""
+"""Finds a service's port, and whether it is ready, from the image's configuration and the container's network tables.
+Pure.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +24,9 @@ def is_checked(image: Mapping[str, Any]) -> bool:
 
 
 def listens(table: str, port: int) -> bool:
-    """Returns True if a program listens on `port`, beyond loopback. `table` holds `/proc/net/tcp` and `tcp6`."""
+    """Returns True if a program listens on `port` at an address other than loopback. `table` holds the container's
+    `/proc/net/tcp` and `/proc/net/tcp6`.
+    """
     rows = [row.split() for row in table.splitlines()]
     places = [row[1].split(":") for row in rows if len(row) > 3 and row[3] == LISTENING and ":" in row[1]]
     return any(address not in _LOOPBACK and int(at, 16) == port for address, at in places)

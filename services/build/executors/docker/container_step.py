@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.build.executors.executor import BRANCH, Workspace
+from services.build.reports.path_resolver import CONTAINER_CHECKOUT
 from shared.manifest import size
 
-WORKSPACE, HOME, CACHE = "/workspace", "/slipway/home", "/slipway/cache"
+WORKSPACE, HOME, CACHE = CONTAINER_CHECKOUT, "/slipway/home", "/slipway/cache"
 SKIPPED = "/slipway/skipped"  # in the container itself: how many commands were left when one failed
 # Its arguments: where a new `.venv` is kept, the program that makes one, reports to clear, `--`, commands. One pipe for
 # both outputs keeps their order.
@@ -51,7 +52,9 @@ _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNO
 
 
 def container_side(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables that also hold in a container: not PATH, no local path, no URL on loopback."""
+    """Returns those variables of the platform's environment that also make sense in a container: not PATH, and none
+    whose value is a local path or a URL on loopback.
+    """
     return {
         name: value
         for name, value in environment.items()
@@ -60,7 +63,9 @@ def container_side(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def kept_venv(image_id: str) -> str:
-    """Returns the path of the cached empty `.venv`, by the image's id: another image may have another Python."""
+    """Returns the path, in the app's cache volume, of an empty `.venv` made in the image with this id. Each image has
+    its own, since it may have another Python.
+    """
     return f"{CACHE}/venv/{image_id.removeprefix('sha256:')[:12]}"
 
 

@@ -32,9 +32,9 @@ from services.build.executors.docker.container_step import (
     kept_venv,
     step_environment,
 )
-from services.build.executors.docker.docker_inspect import created_at, ran_out_of_memory
-from services.build.executors.docker.dockerfile import base_image
-from services.build.executors.docker.image_builder import ImageBuilder, image_tag, root_files
+from services.build.executors.docker.docker_inspect import ask, created_at, exposed_ports, ran_out_of_memory
+from services.build.executors.docker.dockerfile import PYTHON
+from services.build.executors.docker.image_builder import ImageBuilder, image_tag
 from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers, remove_container
 from services.build.executors.docker.output import read_to_end, threadsafe
 from services.build.executors.docker.pull import NotStarted, image_named
@@ -46,7 +46,7 @@ from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
-from shared.host.docker_engine import ANY_VERSION, ASKED_S, engine_check
+from shared.host.docker_engine import engine_check
 from shared.manifest import MIB
 from shared.models import Artifact
 
@@ -61,7 +61,7 @@ KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds a step's container that is created but not started, and the stream `output` of what it will print."""
+    """Holds a step's container, created but not started, and the stream `output` of what it will print."""
 
     container: Container
     output: Any
@@ -72,8 +72,9 @@ class _Ready:
 
 
 class DockerExecutor:
-    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds
-    the variables that every step gets, `stack` keeps the objects of platforms apart that share an engine."""
+    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds the variables that
+    every step gets, `stack` marks this platform's objects on an engine that others use too.
+    """
 
     builds_images = True
 
@@ -142,6 +143,12 @@ class DockerExecutor:
             return await self._in_thread(self._sealed, artifact.ref) == artifact
         return False
 
+    async def present(self) -> dict[str, str]:
+        return {}
+
+    async def exposed_ports(self, artifact: Artifact) -> list[int]:
+        return await self._in_thread(exposed_ports, self._engine, artifact.digest)
+
     async def images(self) -> Images | None:
         with contextlib.suppress(DockerException, OSError):
             return await self._in_thread(self._leftovers.images)
@@ -151,7 +158,7 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the workspace's folders, containers and volumes. Only logs it if the engine does not answer."""
+        """Removes the workspace's folders, containers and volumes. If the engine does not answer, only logs that."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:
@@ -166,12 +173,12 @@ class DockerExecutor:
         await self._in_thread(self._leftovers.remove_these, leavings)
 
     async def check(self) -> str | None:
-        return await engine_check(self._ask)
+        return await engine_check(lambda: ask(self._variables))
 
     # --- the rest blocks, and is called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact. Tags it again: garbage collection goes by the time of the tag."""
+        """Returns the image `tag` as an artifact. Tags it again: its garbage collection depends on the tag's time."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -193,8 +200,7 @@ class DockerExecutor:
         say: Callable[[bytes], None],
         given_up: threading.Event,
     ) -> _Ready:
-        wanted = order.image or base_image(root_files(workspace.folder), order.commands)
-        image = image_named(self._engine, wanted, say, given_up)
+        image = image_named(self._engine, order.image or PYTHON, say, given_up)
         services.start(order.services, say, given_up)
         name = self._name(workspace)
         container = self._engine.containers.create(
@@ -229,7 +235,7 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the build's volume: the build's first container does, the others wait."""
+        """Copies the checkout into the build's volume, for the build's first container; the others wait for that."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -258,7 +264,7 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of commands left after a failed one; None if the container does not hold it."""
+        """Returns the number of commands left after a failed one; None if the container has no file that says it."""
         with contextlib.suppress(NotFound, ValueError):
             return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
         return None
@@ -284,13 +290,6 @@ class DockerExecutor:
         removed = self._leftovers.remove(workspace.build)
         self._unfilled.pop(self._name(workspace), None)
         return removed
-
-    def _ask(self) -> None:
-        engine = docker.from_env(environment=self._variables, timeout=ASKED_S, version=ANY_VERSION)
-        try:
-            engine.version(api_version=False)
-        finally:
-            engine.close()
 
     def _name(self, workspace: Workspace) -> str:
         return f"slipway-{self._stack}-{workspace.build}"

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import docker
@@ -55,8 +56,7 @@ class Leftovers:
         for container in containers:
             remove_container(self._engine(), container["Id"])
         for network in self._networks(f"{BUILD}={build}"):
-            with contextlib.suppress(NotFound):
-                network.remove()
+            remove_network(self._engine(), network.id)
         self._remove_volumes(f"{BUILD}={build}")
         return len(containers)
 
@@ -83,7 +83,7 @@ class Leftovers:
 
 
 def remove_container(engine: docker.DockerClient, container_id: str) -> None:
-    """Removes a container and waits, for up to 30 s, until it is gone. Raises APIError."""
+    """Removes a container and waits, for up to 30 s, until it is gone. Raises APIError if the engine refuses."""
     deadline = time.monotonic() + GONE_TIMEOUT_S
     with contextlib.suppress(NotFound):
         while True:
@@ -96,3 +96,18 @@ def remove_container(engine: docker.DockerClient, container_id: str) -> None:
                     raise
                 time.sleep(0.02)
             engine.api.inspect_container(container_id)
+
+
+def remove_network(engine: docker.DockerClient, network: str) -> None:
+    """Removes a network by name or id. The engine still counts a container that was removed while it started, for up to
+    30 s. Raises APIError.
+    """
+    deadline = time.monotonic() + GONE_TIMEOUT_S
+    with contextlib.suppress(NotFound):
+        while True:
+            try:
+                return engine.api.remove_network(network)
+            except APIError as error:
+                if error.status_code != HTTPStatus.FORBIDDEN or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)

@@ -1,18 +1,17 @@
 """Runs a step's services in containers, on a network that only this step uses. All methods block."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 from docker.models.containers import Container
 from docker.types import LogConfig
 
 from services.build.executors.docker.container_service import is_checked, listens, port_of
-from services.build.executors.docker.leftovers import remove_container
+from services.build.executors.docker.leftovers import remove_container, remove_network
 from services.build.executors.docker.pull import GivenUp, NotStarted, image_named
 from services.build.executors.executor import ServiceOrder
 
@@ -38,7 +37,9 @@ class DockerServices:
         self.addresses: dict[str, str] = {}
 
     def start(self, orders: Sequence[ServiceOrder], say: Callable[[bytes], None], given_up: threading.Event) -> None:
-        """Starts the services one by one, and waits until each is ready. Raises NotStarted and GivenUp."""
+        """Starts the services one by one, and waits until each is ready. Raises NotStarted if one does not become
+        ready, and GivenUp once `given_up` is set.
+        """
         for order in orders:
             if self.network is None:
                 self._engine().networks.create(self._name, driver="bridge", labels=self._labels)
@@ -46,12 +47,11 @@ class DockerServices:
             self._start(order, say, given_up)
 
     def remove(self) -> None:
-        """Removes the containers and the network. Idempotent."""
+        """Removes the services' containers and their network. Idempotent."""
         for container in self._containers:
             remove_container(self._engine(), container)
         if self.network is not None:
-            with contextlib.suppress(NotFound):
-                self._engine().networks.get(self.network).remove()
+            remove_network(self._engine(), self.network)
 
     def _start(self, order: ServiceOrder, say: Callable[[bytes], None], given_up: threading.Event) -> None:
         image = image_named(self._engine(), order.image or "", say, given_up)
@@ -106,7 +106,9 @@ class DockerServices:
     def _lacks(
         self, order: ServiceOrder, container: Container, image: Mapping[str, Any], port: int | None
     ) -> str | None:
-        """Returns why the service is not ready, or None. Raises NotStarted if that cannot be found out."""
+        """Returns the reason why the service is not ready, or None if it is. Raises NotStarted if no check can find
+        that out.
+        """
         if order.ready is not None:
             code, _ = container.exec_run(["sh", "-c", order.ready])
             return None if code == 0 else f"its `ready` command exits with {code}"

@@ -36,7 +36,9 @@ class ServiceProcesses:
         self.addresses: dict[str, str] = {}
 
     async def start(self, orders: Sequence[ServiceOrder], stop: Stop) -> str:
-        """Starts the services one by one, and waits for each to be ready. Returns why that failed, or ""."""
+        """Starts the services one by one, and waits for each to be ready. Returns the reason if one does not become
+        ready, else an empty text.
+        """
         for order in orders:
             if reason := await self._start(order, stop):
                 return reason

@@ -25,7 +25,7 @@ def test_every_field_is_described_and_no_other_is_allowed() -> None:
 
 
 def test_short_forms_are_allowed() -> None:
-    """What the platform reads must not be underlined: sizes as text, one branch without a list."""
+    """The schema allows the short forms that the platform reads: sizes as text, one branch without a list."""
     parts = schema()["$defs"]
     assert {"string", "integer"} == {each["type"] for each in parts["Resources"]["properties"]["memory"]["anyOf"]}
     assert {"string", "array"} == {each["type"] for each in parts["When"]["properties"]["branch"]["anyOf"]}

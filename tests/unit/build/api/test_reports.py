@@ -40,7 +40,7 @@ FILES = {"src/a.py": b"one\n<two>\n", "blob": b"a\0b", "large": b"x" * (2**20 + 
 
 
 def _repository(folder: Path) -> str:
-    """Of the app notes; its commit."""
+    """Makes a repository of the app notes, and returns the id of its commit."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=folder, env=git_environment(), capture_output=True, check=True)

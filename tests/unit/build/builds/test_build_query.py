@@ -1,4 +1,4 @@
-"""Which builds are found, and how pages of them follow each other."""
+"""A search finds the builds that match a filter, and its pages follow each other."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What makes two verdicts the same, and what does not."""
+"""The cache key is the same exactly if the verdict must be the same."""
 
 from datetime import timedelta
 from typing import Any

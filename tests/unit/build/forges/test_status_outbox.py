@@ -42,7 +42,7 @@ class World:
         self.outbox = self.another_outbox()
 
     def another_outbox(self) -> StatusOutbox:
-        """As after a restart."""
+        """Returns a new outbox on the same stores, as after a restart."""
         return StatusOutbox(
             self.store, self.statuses, self.vault, self.http, self.tasks, "http://build", clock=lambda: self.at
         )

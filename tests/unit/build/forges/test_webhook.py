@@ -1,4 +1,4 @@
-"""What the forges send: signatures, ids, pushes, and everything that is none."""
+"""Signatures, ids and pushes are read from the forges' calls, and everything else is refused or ignored."""
 
 import json
 from urllib.parse import urlencode

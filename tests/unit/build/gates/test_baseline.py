@@ -124,6 +124,26 @@ def test_a_report_about_other_files_is_no_good_news() -> None:
     assert (measure.figure, measure.reason) == (None, "the coverage report names no file of the commit")
 
 
+@pytest.mark.parametrize(
+    ("stranger", "changed", "figure"),
+    [
+        ("calc.py", "pkg/calc.py", None),  # relative to a subfolder
+        ("notes/pkg/calc.py", "pkg/calc.py", None),  # relative to a folder above
+        ("/app/pkg/calc.py", "pkg/calc.py", None),  # of a checkout elsewhere
+        ("gen/calc.py", "pkg/calc.py", 100),
+        ("node_modules/x/calc.js", "calc.js", 100),
+        ("/usr/lib/python3/calc.py", "calc.py", 100),
+        ("calc.py", "a.py", 100),  # the report names the changed file
+    ],
+)
+def test_a_changed_file_that_the_report_may_name_otherwise_has_no_figure(
+    stranger: str, changed: str, figure: float | None
+) -> None:
+    measure = changed_coverage({"a.py": {1: 3}}, {changed: [range(1, 3)]}, "since notes-1", [stranger])
+    assert measure.figure == figure
+    assert figure is not None or (stranger in measure.reason and changed in measure.reason)
+
+
 def finding(line: int, text: str, rule: str = "ruff E1", file: str = "a.py") -> Finding:
     return Finding(rule, Offender(file=file, line=line, message=rule), text)
 

@@ -1,10 +1,12 @@
+import json
+
 from services.build.gates.code_metrics import lizard_measures, secrets_measure
 from services.build.reports.metric import Offender
 
 
 def test_the_worst_function_counts_and_is_named() -> None:
     rows = [
-        f'5,{complexity},9,1,{length},"f@1-9@src/a.py","src/a.py","{name}","{name}( x )",{line},9'
+        json.dumps([complexity, length, "src/a.py", line, name])
         for name, complexity, length, line in (("f", 3, 40, 1), ("g", 9, 7, 50))
     ]
     measures = lizard_measures("\n".join(rows), "src/")
@@ -14,10 +16,15 @@ def test_the_worst_function_counts_and_is_named() -> None:
 
 
 def test_a_function_above_the_platforms_default_is_a_finding_whatever_the_app_allows() -> None:
-    row = '5,16,9,1,80,"f@1-9@src/a.py","src/a.py","f","f( x )",1,9'
-    measures = lizard_measures(row, "src/")
+    measures = lizard_measures(json.dumps([16, 80, "src/a.py", 1, "f"]), "src/")
     assert [finding.rule for finding in measures["complexity"].findings] == ["lizard complexity"]
     assert measures["function_length"].findings == ()
+
+
+def test_a_file_on_which_the_tool_breaks_takes_the_figures_away_and_is_named() -> None:
+    measures = lizard_measures(json.dumps({"unread": "src/a\udcff.py", "error": "IndexError"}), "src/")
+    assert {measure.figure for measure in measures.values()} == {None}
+    assert "broke on 'a\\udcff.py' (IndexError)" in measures["complexity"].reason
 
 
 def test_secrets_are_counted_and_only_their_places_named() -> None:

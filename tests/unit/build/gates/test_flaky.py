@@ -17,8 +17,8 @@ from services.build.gates.flaky import (
     quarantined,
     weigh,
 )
+from services.build.reports.junit import CaseCount
 from services.build.reports.metric import Offender
-from services.build.reports.report import CaseCount
 from shared.manifest import Flaky
 from tests.support.build.builds import AT
 

@@ -1,4 +1,4 @@
-"""What could not be read takes the figure away."""
+"""A report that cannot be read takes the figure of its gates away."""
 
 from datetime import UTC, datetime
 
@@ -47,9 +47,23 @@ def test_what_no_step_reported_has_no_measure_and_one_bad_report_takes_the_figur
     assert "not written" in collected.measures()["coverage"].reason
 
 
+def test_a_file_that_ends_like_one_of_the_commit_covers_none_of_its_lines() -> None:
+    lcov = b"SF:calc.py\nDA:1,0\nend_of_record\nSF:build/gen/calc.py\nDA:1,9\nend_of_record\n"
+    collected = Collected(PathResolver(["calc.py"]))
+    collected.add(reported(coverage=lcov))
+    assert (collected.hits, collected.other_hits) == ({"calc.py": {1: 0}}, {"build/gen/calc.py": {1: 9}})
+
+
+def test_what_several_reports_say_of_a_line_is_counted_once() -> None:
+    collected = Collected(PathResolver(["a.py"], ["/w"]))
+    collected.add(reported(coverage=b"SF:a.py\nDA:1,1\nDA:2,0\nend_of_record\n"))
+    collected.add(reported(coverage=b"SF:/w/a.py\nDA:2,3\nDA:3,0\nDA:4,0\nend_of_record\n"))
+    assert figures(collected) == {"coverage": 50}
+
+
 def test_the_files_with_most_lines_uncovered_come_first() -> None:
     lcov = b"SF:/w/a.py\nDA:1,1\nDA:2,0\nend_of_record\nSF:/w/b.py\nDA:7,0\nDA:8,0\nend_of_record\n"
-    collected = Collected(PathResolver(["a.py", "b.py"]))
+    collected = Collected(PathResolver(["a.py", "b.py"], ["/w"]))
     collected.add(reported(coverage=lcov))
     assert [str(each) for each in collected.measures()["coverage"].offenders] == [
         "b.py:7 2 of 2 lines not covered",

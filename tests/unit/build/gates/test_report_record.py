@@ -1,4 +1,4 @@
-"""What is kept of reports, and what is cut or hidden."""
+"""The record of reports is complete within its bounds, says what was cut, and masks secrets."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whether a push that is too large can be refused in git's own words, by the beginning of its body."""
+"""The beginning of a push's body decides whether it can be refused in git's own protocol."""
 
 import io
 

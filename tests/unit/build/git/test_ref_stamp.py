@@ -28,7 +28,7 @@ class Repository:
         return self.git("commit-tree", "-m", message, self.git("mktree", "--batch"))
 
     def age(self) -> None:
-        """What was written before this is long ago."""
+        """Makes all files old, so that a change after this has another time."""
         for path in (self.path, *self.path.rglob("*")):
             os.utime(path, ns=(SECOND, SECOND), follow_symlinks=False)
 

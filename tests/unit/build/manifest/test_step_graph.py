@@ -1,4 +1,4 @@
-"""Which steps run, after which others, and what is wrong with a plan."""
+"""Steps are selected and ordered by their graph, and faults in it are found."""
 
 from typing import Any
 

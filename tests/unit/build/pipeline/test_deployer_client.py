@@ -1,4 +1,4 @@
-"""What a pusher is told of what going live cost."""
+"""The pusher reads how long a stop-first release left no instance."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which steps begin when, how many at a time, and what a failure changes."""
+"""Steps begin in the order of their graph, a limited number at a time, and none begins after a failure."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whose builds they are, and in which turn."""
+"""Workers run builds in turns of apps, and only in the home that has the lease."""
 
 import asyncio
 from pathlib import Path

@@ -9,8 +9,9 @@ import pytest
 
 from services.build.gates.gate import GateResult, evaluate, refusal
 from services.build.gates.report_collection import Collected, Reported
+from services.build.git.tree_limits import LONGEST_PATH
 from services.build.reports.path_resolver import PathResolver
-from services.build.reports.report import Unreadable
+from services.build.reports.report_text import Unreadable
 from shared.manifest import Gates
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,15 +51,15 @@ def cobertura(name: str = "src/app.py", number: str = "1", hits: str = "1", head
     [
         ("junit", f'<testsuite failures="{LONG}"><testcase name="a"/></testsuite>'.encode(), "which is not a count"),
         ("junit", f"<testsuite>{'<a>' * DEEP}{'</a>' * DEEP}</testsuite>".encode(), "holds no test"),
-        ("junit", b"<testsuite timestamp='0001-01-01T00:00:00+14:00'><testcase name='a'/></testsuite>", "was written"),
-        ("coverage", cobertura(number=LONG), "which is not a count"),
+        ("junit", b"<testsuite timestamp='1971-01-01T00:00:00+14:00'><testcase name='a'/></testsuite>", "was written"),
+        ("coverage", cobertura(number=LONG), "which is not a line"),
         ("coverage", cobertura(hits=LONG), "which is not a count"),
         ("coverage", f"SF:a\nDA:{'9' * 400},1\nend_of_record\n".encode(), "is neither Cobertura nor LCOV"),
         ("coverage", f"SF:a\nDA:{LONG},1\nend_of_record\n".encode(), "is neither Cobertura nor LCOV"),
         ("sarif", b"[" * DEEP + b"]" * DEEP, "RecursionError"),
         ("sarif", b'{"version": "2.1.0", "runs": ' + b"[" * DEEP + b"]" * DEEP + b"}", "RecursionError"),
         ("sarif", sarif(locations=at("a", 1))[:-3], "is not whole SARIF"),
-        ("sarif", sarif(level=[]), "is not whole SARIF"),
+        ("sarif", sarif(level=["x"]), "is not whole SARIF"),
         ("sarif", sarif(message="text"), "is not whole SARIF"),
     ],
 )
@@ -73,8 +74,12 @@ def test_a_report_that_cannot_be_right_does_not_count(kind: str, data: bytes, re
         (sarif(locations=at("../../../etc/passwd")), "../../../etc/passwd", 1),
         (sarif(locations=at("file://[no")), "file://[no", 1),
         (sarif(locations=at("\ud800")), "?", 1),
-        (sarif(ruleId="\udfff", locations=at("x" + "/.." * 500_000 + "/src/app.py")), "src/app.py", 1),
-        (sarif(locations=at("file:///" + "a/" * 500_000 + "src/app.py")), "src/app.py", 1),
+        (sarif(ruleId="\udfff", locations=at("x/../src/app.py")), "src/app.py", 1),
+        (
+            sarif(locations=at("/" + "a/" * 500_000 + "app.py")),
+            "…" + ("a/" * LONGEST_PATH + "app.py")[-LONGEST_PATH:],
+            1,
+        ),
     ],
 )
 def test_a_finding_anywhere_is_one_and_can_be_shown(data: bytes, file: str, line: int | None) -> None:
@@ -94,7 +99,7 @@ def test_what_a_finding_says_is_obeyed_by_no_terminal() -> None:
         (cobertura("../../../etc/passwd", hits="0"), "../../../etc/passwd"),
         (cobertura("/etc/passwd", hits="0"), "/etc/passwd"),
         (cobertura(hits="0", head='timestamp="²"', inner=f"<sources>{SOURCES}</sources>"), "src/app.py"),
-        (cobertura("/" + "a/" * 500_000 + "src/app.py", hits="0"), "src/app.py"),
+        (cobertura("/" + "a/" * 500_000 + "app.py", hits="0"), "…" + ("a/" * LONGEST_PATH + "app.py")[-LONGEST_PATH:]),
     ],
 )
 def test_lines_of_files_that_are_elsewhere_are_counted_and_not_looked_for(data: bytes, file: str) -> None:

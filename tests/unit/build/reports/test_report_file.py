@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from services.build.reports.report import Unreadable
 from services.build.reports.report_file import LARGEST_BYTES, begin, blob_id, clear, read_fresh
+from services.build.reports.report_text import Unreadable
 
 REPORT = "out/junit.xml"
 

@@ -1,4 +1,4 @@
-"""What is swept away, and what is not."""
+"""Objects of ended builds and deleted apps are removed from the executor, and no others."""
 
 import asyncio
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""How the retention job walks through all builds."""
+"""The retention job goes through the builds of all apps."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What expires: by the policy, and what of it is removed."""
+"""The retention policy decides which logs, artifacts and records expire."""
 
 import os
 from datetime import timedelta

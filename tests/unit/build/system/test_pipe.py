@@ -44,7 +44,7 @@ def test_what_is_written_is_read_whole_and_then_the_end(
 
 
 def test_what_was_printed_so_far_can_be_waited_for(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """What is told next comes behind it, and the end of the pipe loses nothing."""
+    """The wait for the output so far keeps the order of later output, and the end of the pipe loses nothing."""
 
     async def run() -> list[bytes]:
         told: list[bytes] = []

@@ -78,7 +78,7 @@ def push(commit: str, *, by: str = "push-1", ref: str = "refs/heads/release", ob
 
 
 async def said(door: PreReceiveGate, pushed: IncomingPush) -> str:
-    """What the pusher reads, with a refusal at its end."""
+    """Returns the text that the pusher reads, with a refusal at its end."""
     text = b""
     try:
         async for data in door.judge(pushed):

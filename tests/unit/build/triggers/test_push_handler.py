@@ -41,19 +41,19 @@ class World:
         self.push_handler = self.handler()
 
     def handler(self) -> PushHandler:
-        """As one of a service that has just started."""
+        """Returns the handler of a service that has just started."""
         return PushHandler(
             self.store, self.repositories, self._logs, wake=lambda: None, url="http://build", now=lambda: AT
         )
 
     async def processes(self) -> int:
-        """How many gits one round of reconciling starts."""
+        """Returns the number of git processes that one round of reconciling starts."""
         self.runs.write_text("")
         await self.push_handler.reconcile()
         return len(self.runs.read_text().splitlines())
 
     def age(self) -> None:
-        """What git wrote since the last call is older than a tick of the file system's clock."""
+        """Makes the files that git wrote since the last call older than a tick of the file system's clock."""
         for path in self.repositories.folder.rglob("*"):
             changed_ns = path.stat().st_mtime_ns
             if time.time_ns() - changed_ns < TICK_NS:

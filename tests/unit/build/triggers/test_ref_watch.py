@@ -1,4 +1,4 @@
-"""Which apps' branches are read again."""
+"""The branches of apps that may have changed are read again, and of one other app at a time."""
 
 from services.build.git.ref_stamp import RefStamp
 from services.build.triggers.ref_watch import READ_AGAIN_S, AppState, RefWatch

@@ -1,4 +1,4 @@
-"""What clients see of instances, put together from what is stored and what the engine measures."""
+"""The view of an environment combines stored instances with what the engine measures."""
 
 import pytest
 from pydantic import SecretStr

@@ -18,7 +18,9 @@ STAT = "anon 1000\nfile 5000\ninactive_file {}\nactive_file 100\n"
 
 @pytest.fixture
 def group(tmp_path: Path) -> Path:
-    """Of version 2: 20 MiB in use, 4 of them cache that could be dropped; three processes were killed."""
+    """Makes the files of a control group of version 2: 20 MiB in use, 4 of them droppable cache; three processes were
+    killed.
+    """
     (tmp_path / "memory.max").write_text("max")
     (tmp_path / "memory.swap.max").write_text("max")
     (tmp_path / "memory.current").write_text(f"{20 * MIB}\n")
@@ -84,7 +86,7 @@ def test_of_a_group_that_is_gone_no_use_is_made_up(tmp_path: Path) -> None:
 
 
 def test_in_version_1_the_limit_with_swap_is_raised_first_and_lowered_last(tmp_path: Path) -> None:
-    """Who comes second finds that the other one failed, and that nothing has changed."""
+    """If the second write fails, the first limit is set back, so that nothing has changed."""
     limit, with_swap = tmp_path / VersionOneFiles.LIMIT, tmp_path / VersionOneFiles.LIMIT_WITH_SWAP
     limit.write_text(str(64 * MIB))
     with_swap.mkdir()  # a folder, which nobody can write a number to

@@ -1,4 +1,4 @@
-"""What changes mean for the store, the events and the registry."""
+"""Changes of a plan result in stored records, events and entries of the registry."""
 
 import pytest
 

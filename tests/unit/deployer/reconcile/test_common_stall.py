@@ -1,4 +1,4 @@
-"""Which time-outs blame nobody."""
+"""Time-outs of all apps together blame no app."""
 
 from services.deployer.reconcile.common_stall import CommonStall
 

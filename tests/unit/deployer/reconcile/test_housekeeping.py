@@ -1,4 +1,4 @@
-"""Which artifacts are removed from the disk, and which never are."""
+"""Housekeeping removes artifacts that no release needs from the disk, and never those that one needs."""
 
 import asyncio
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Whose turn it is to replace instances."""
+"""Environments take turns to replace instances."""
 
 from itertools import pairwise
 

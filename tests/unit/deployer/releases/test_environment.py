@@ -1,4 +1,4 @@
-"""What is wanted of an environment, and what an app is told."""
+"""An environment has wanted values, and an instance gets the variables that follow from them."""
 
 import pytest
 from pydantic import SecretStr, ValidationError

@@ -1,4 +1,4 @@
-"""Which changes of an environment are accepted, and the override that results."""
+"""A patch of an environment is accepted or refused, and results in an override."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What stands in Redis of variables and secrets, and what becomes of it with other keys."""
+"""Redis holds variables and secrets encrypted only, and values that another key encrypted stay stored."""
 
 import json
 

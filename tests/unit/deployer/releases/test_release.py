@@ -1,4 +1,4 @@
-"""What can be gone back to, which artifacts are needed, what a client sees."""
+"""Releases can be gone back to, need artifacts, and are shown to clients."""
 
 from services.deployer.releases.release import expired, kept, needed_artifacts, rollback_target, unneeded_folders, view
 from shared.models import Environment, ReleaseState

@@ -211,7 +211,9 @@ def test_less_than_25_ms_more_is_no_difference() -> None:
     [(12, 8, False), (20, 8, False), (50, 8, True), (8, 50, False)],
 )
 def test_a_slow_twentieth_is_no_difference_by_itself(canary_slow: int, stable_slow: int, is_slower: bool) -> None:
-    """Of 200 requests each; the others are fast, so that p95 is either 24 ms or about 240."""
+    """Both tracks answered 200 requests, of which the given numbers were slow, so that p95 is either 24 ms or about
+    240.
+    """
 
     def track(release: str, slow: int) -> TrackTraffic:
         histogram = LatencyHistogram(le_ms=[25, 200, 250, None], counts=[200 - slow, 200 - slow, 200, 200])

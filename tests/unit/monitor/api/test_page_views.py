@@ -1,4 +1,4 @@
-"""What the page of instances shows: who runs, who has gone, in which order; and that nothing on it is markup."""
+"""The page of instances shows running instances and the last ones that ended, in order, and escapes all values."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from services.monitor.dispatch.alert_group import AlertGroup, Bulletin, bulletin_message, flushed, regrouped
+from services.monitor.dispatch.alert_group import AlertGroup, GroupUpdate, flushed, regrouped, update_message
 from shared.models import Event
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,14 +30,14 @@ class GroupOverTime:
         self.now = START + timedelta(seconds=second)
         if self.group is None or self.group.look_at > self.now:
             return []
-        self.group, bulletins = flushed(self.group, muted, self.now)
-        self.ids += [bulletin.id for bulletin in bulletins]
-        return [_described(bulletin) for bulletin in bulletins]
+        self.group, updates = flushed(self.group, muted, self.now)
+        self.ids += [update.id for update in updates]
+        return [_described(update) for update in updates]
 
 
-def _described(bulletin: Bulletin) -> str:
-    sign = "~" if bulletin.muted else "+"
-    return " ".join([f"{sign}{a.rule}" for a in bulletin.firing] + [f"-{a.rule}" for a in bulletin.resolved])
+def _described(update: GroupUpdate) -> str:
+    sign = "~" if update.muted else "+"
+    return " ".join([f"{sign}{a.rule}" for a in update.firing] + [f"-{a.rule}" for a in update.resolved])
 
 
 def test_the_first_message_waits_five_seconds_and_takes_along_what_fires_meanwhile() -> None:
@@ -162,15 +162,15 @@ def test_unknown_alerts_and_states_change_nothing() -> None:
     assert group.group == before
 
 
-def test_a_bulletin_names_rule_figures_and_release() -> None:
+def test_a_message_names_rule_figures_and_release() -> None:
     fired = Event(
         **{"type": "alert.firing", "app": "notes", "at": START, "id": "memory:notes-r9", "reason": "uses 95 %"},
         **{"rule": "memory", "release": "notes-r9", "environment": "production", "value": 0.95, "threshold": 0.9},
     )
     group = regrouped(None, fired, START)
     assert group is not None
-    _, [bulletin] = flushed(group, [], group.look_at)
-    message = bulletin_message(group, bulletin, "c" * 40, "http://monitor/alerts")
+    _, [update] = flushed(group, [], group.look_at)
+    message = update_message(group, update, "c" * 40, "http://monitor/alerts")
     assert message.subject == "notes production: notes-r9 firing: memory: uses 95 %"
     for words in (
         "memory fires since 00:00:00 UTC: uses 95 % (measured 0.95, limit 0.9)",

@@ -1,4 +1,4 @@
-"""What apprise is made to do, beside the contract."""
+"""The notifier uses apprise as its module describes, beyond the contract of the port."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Which events are told, and what of them."""
+"""Messages are composed about the events that people are notified of, and about no others."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What people get to read."""
+"""A message has a subject on one line, a text, and HTML with the same content."""
 
 from services.monitor.notify.message import SUBJECT_LONGEST, compose, on_one_line, signed
 

@@ -1,4 +1,4 @@
-"""Who gets messages, besides the addresses in manifests."""
+"""Messages go to the notifiers of SLIPWAY_NOTIFY and to those set over REST."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What silences mute."""
+"""A silence mutes the messages that match all of its fields."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which release of production is watched, and how well its instances are."""
+"""The inventory knows which release of production is live, and how healthy its instances are."""
 
 from datetime import UTC, datetime, timedelta
 

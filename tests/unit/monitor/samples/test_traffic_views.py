@@ -1,4 +1,4 @@
-"""What the proxy's answer about all apps is parsed to."""
+"""The proxy's answer about all apps is parsed, and unchanged figures are the same objects."""
 
 from typing import Any
 

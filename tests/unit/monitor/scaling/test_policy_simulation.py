@@ -19,7 +19,9 @@ Use = Callable[[float], float]  # seconds since the instance began → MiB
 
 @dataclass
 class Simulation:
-    """What came of it: limits in MiB with the second of each change, and when the instance was killed at its limit."""
+    """Records the result of a simulation: limits in MiB with the second of each change, and the seconds of OOM
+    kills.
+    """
 
     changes: list[tuple[int, int]] = field(default_factory=list)
     killed_s: list[int] = field(default_factory=list)

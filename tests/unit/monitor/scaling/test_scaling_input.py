@@ -1,4 +1,4 @@
-"""What is taken from the figures of instances: which release is live, growth, gaps, OOM kills."""
+"""The input of a decision is computed from instances' figures: the live release, growth, gaps, OOM kills."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is kept of a rollout: whom to tell, why it ended, what was measured."""
+"""A rollout keeps the addresses for its messages, the reason of its end, and the measurements."""
 
 from datetime import timedelta
 from pathlib import Path

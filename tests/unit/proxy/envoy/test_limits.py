@@ -38,7 +38,7 @@ def test_the_remedy_is_named() -> None:
 
 @contextlib.contextmanager
 def no_further_files() -> Iterator[None]:
-    """As if the user had no inotify instance left: this process can open nothing."""
+    """Lets this process open no further file, as if the user had no inotify instance left."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
     try:

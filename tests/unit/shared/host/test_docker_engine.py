@@ -1,4 +1,4 @@
-"""What is said of a Docker Engine that does not answer, and how soon."""
+"""A Docker Engine that does not answer is reported in time, with the reason and the remedy."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Who holds a port, and how the platform's ports are kept from outgoing connections."""
+"""The holder of a port is found, and the platform's ports are reserved against outgoing connections."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What is sealed can be opened with the same key, and with nothing else."""
+"""A sealed text can be opened with the same key and purpose, and with nothing else."""
 
 from pathlib import Path
 

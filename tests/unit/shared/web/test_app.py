@@ -1,4 +1,4 @@
-"""What every service has from `create_app`."""
+"""Every app made by `create_app` has health, readiness, errors, token check, metrics and pages."""
 
 import asyncio
 import socket
@@ -15,7 +15,8 @@ from shared.config import SharedSettings
 from shared.errors import Invalid
 from shared.registry import Registry
 from shared.store import connect
-from shared.web.app import create_app, serve
+from shared.web.app import create_app
+from shared.web.server import serve
 
 pytestmark = pytest.mark.anyio
 

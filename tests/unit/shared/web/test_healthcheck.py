@@ -1,4 +1,4 @@
-"""What a container's health check says of the service in it."""
+"""The health check of a container succeeds exactly if the service in it answers 200."""
 
 import threading
 from collections.abc import Iterator

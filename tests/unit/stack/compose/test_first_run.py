@@ -1,4 +1,4 @@
-"""What the platform's containers share: made once, kept, readable to those who need it."""
+"""The first run makes what the platform's containers share once, and only those that need it can read it."""
 
 import ast
 import io

@@ -1,4 +1,4 @@
-"""What the demo writes, to a file and to a terminal."""
+"""The demo writes plain lines to a file; a terminal also gets a line that moves while it waits."""
 
 import io
 import time

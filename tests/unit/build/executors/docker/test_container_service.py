@@ -1,4 +1,4 @@
-"""What tells that a service in a container is ready."""
+"""A service in a container counts as ready by its port or its image's HEALTHCHECK."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a container prints, out of the engine's stream."""
+"""The output of a container is extracted from the engine's stream."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Which address an instance gets; no engine is asked."""
+"""An instance gets a free address outside the engine's range; no engine is asked."""
 
 from ipaddress import IPv4Address
 from typing import Any

@@ -1,19 +1,13 @@
-import json
 from datetime import UTC, datetime
 
 import pytest
 
 from services.build.logs.mask import Mask
+from services.build.reports.junit import case_id, read_junit
 from services.build.reports.metric import Offender
-from services.build.reports.report import Unreadable, case_id, read_coverage, read_junit, read_sarif
+from services.build.reports.report_text import Unreadable
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-LINES = '<packages><package><classes><class filename="a.py"><lines>%s</lines></class></classes></package></packages>'
-TWO = '<line number="1" hits="3"/><line number="2" hits="0"/>'
-
-
-def cobertura(lines: str = TWO, attributes: str = "") -> bytes:
-    return f"<coverage {attributes}>{LINES % lines}</coverage>".encode()
 
 
 def test_junit_counts_cases_in_nested_suites() -> None:
@@ -75,83 +69,6 @@ def test_a_report_of_now_or_of_any_local_time_counts(stamp: str) -> None:
     assert read_junit(f'<testsuite timestamp="{stamp}"><testcase/></testsuite>'.encode(), START).ran == 1
 
 
-def test_cobertura_is_counted_by_lines_whatever_its_rate_says() -> None:
-    doubled = TWO + '<line number="2" hits="1"/>'
-    assert read_coverage(cobertura(attributes='line-rate="1.0"'), START).covered == 1
-    assert read_coverage(cobertura(doubled), START).covered == 2
-
-
-def test_cobertura_with_a_document_type_is_read() -> None:
-    declared = b'<!DOCTYPE coverage SYSTEM "http://cobertura.sourceforge.net/xml/coverage-04.dtd">' + cobertura()
-    assert read_coverage(declared, START).lines == 2
-
-
-def test_lcov_is_counted_by_lines() -> None:
-    counted = read_coverage(
-        b"TN:\nSF:a.js\nDA:1,1\nDA:2,0,hash\nend_of_record\nSF:b.js\nDA:1,4\nend_of_record\n", START
-    )
-    assert (counted.lines, counted.covered) == (3, 2)
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (cobertura(""), "holds no coverable line"),
-        (cobertura(attributes='line-rate="NaN"'), "is not a number"),
-        (cobertura(attributes='line-rate="high"'), "is not a number"),
-        (cobertura(attributes='timestamp="1767265000000"'), "comes from elsewhere"),
-        (cobertura('<line number="1" hits="NaN"/>'), 'says hits="NaN"'),
-        (cobertura('<line number="1" hits="-3"/>'), 'says hits="-3"'),
-        (cobertura()[:-20], "is not whole XML"),
-        (b"<report/>", "is neither Cobertura nor LCOV"),
-        (b"", "holds no coverable line"),
-        (b"SF:a.js\nDA:1,NaN\nend_of_record", "is neither"),
-        (b"SF:a.js\nDA:1,1\n", "is cut off"),
-        (b"DA:1,1\n", "belongs to no file"),
-        (b"SF:a.js\nend_of_record\n", "holds no coverable line"),
-        (b"\xff\xfe", "is neither"),
-    ],
-)
-def test_a_coverage_report_that_does_not_count(text: bytes, why: str) -> None:
-    with pytest.raises(Unreadable) as caught:
-        read_coverage(text, START)
-    assert why in str(caught.value)
-
-
-def test_sarif_counts_failures_that_are_not_suppressed() -> None:
-    place = '{"physicalLocation":{"artifactLocation":{"uri":"a.py"},"region":{"startLine":3}}}'
-    results = f'{{"ruleId":"E1","locations":[{place}]}},{{"kind":"pass"}},{{"suppressions":[{{"kind":"inSource"}}]}}'
-    text = f'{{"version":"2.1.0","runs":[{{"tool":{{"driver":{{"name":"t"}}}},"results":[{results}]}}]}}'
-    [finding] = read_sarif(text.encode())
-    assert (finding.rule, str(finding.offender)) == ("t E1", "a.py:3 E1")
-    assert read_sarif(b'{"version":"2.1.0","runs":[{"results":[]}]}') == ()
-
-
-def test_errors_come_before_warnings_and_notes() -> None:
-    levels = ",".join(f'{{"ruleId":"{level}","level":"{level}"}}' for level in ("note", "error", "warning"))
-    found = read_sarif(f'{{"version":"2.1.0","runs":[{{"results":[{levels}]}}]}}'.encode())
-    assert [finding.offender.message for finding in found] == ["error", "warning", "note"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"[]",
-        b"null",
-        b'{"version":"2.1.0","runs":[]}',
-        b'{"version":"1.0.0","runs":[{"results":[]}]}',
-        b'{"version":"2.1.0","runs":[{}]}',
-        b'{"version":"2.1.0","runs":[{"results":[1]}]}',
-        b'{"version":"2.1.0","runs":[{"results":[],"invocations":[{"executionSuccessful":false}]}]}',
-        b"[" * 100_000,
-    ],
-)
-def test_a_sarif_report_that_does_not_count(text: bytes) -> None:
-    with pytest.raises(Unreadable):
-        read_sarif(text)
-
-
 def test_what_tests_say_is_masked_before_it_is_cut() -> None:
     mask = Mask(["hunter2&more"])
     word = "hunter2&amp;more"
@@ -170,8 +87,48 @@ def test_cases_that_a_mask_makes_equal_are_one_test_that_failed() -> None:
     assert (counted.failed, counted.passed, counted.failures) == ({"a[***]": 1}, frozenset(), 1)
 
 
-def test_what_tools_say_is_masked_before_it_is_cut() -> None:
-    result = {"ruleId": "R1", "message": {"text": "x" * 190 + "hunter2-and-more"}}
-    document = {"version": "2.1.0", "runs": [{"results": [result]}]}
-    (finding,) = read_sarif(json.dumps(document).encode(), Mask(["hunter2-and-more"]))
-    assert finding.offender.message.endswith("xx***")
+@pytest.mark.parametrize(
+    ("case", "outcome"),
+    [
+        ("<testcase><skipped/><failure/></testcase>", "failed"),
+        ("<testcase><error/><skipped/></testcase>", "failed"),
+        ('<testcase status="failed"/>', "failed"),
+        ('<testcase status="run" result="completed"/>', "passed"),
+        ('<testcase status="passed"/>', "passed"),
+        ('<testcase status="notrun" result="suppressed"/>', "skipped"),
+        ('<testcase status="run" result="skipped"/>', "skipped"),
+        ('<testcase status="Disabled"/>', "skipped"),
+        ("<testcase><flakyFailure/></testcase>", "passed"),
+        ("<testcase><rerunFailure/><failure/></testcase>", "failed"),
+    ],
+)
+def test_a_case_comes_to_the_worst_that_it_says(case: str, outcome: str) -> None:
+    counted = read_junit(f'<testsuite><testcase name="other"/>{case}</testsuite>'.encode(), START)
+    assert counted.cases[1].outcome == outcome
+    assert counted.failures == (outcome == "failed")
+    assert counted.ran == 1 + (outcome != "skipped")
+
+
+def test_a_suite_that_failed_as_a_whole_is_a_failure() -> None:
+    counted = read_junit(b'<testsuites><testsuite><error message="no module"/></testsuite></testsuites>', START)
+    assert (counted.ran, counted.failures, counted.unnamed) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("claim", ["", "undefined", "0.0"])
+def test_a_claim_that_is_no_number_is_none(claim: str) -> None:
+    assert read_junit(f'<testsuite errors="{claim}"><testcase/></testsuite>'.encode(), START).failures == 0
+
+
+def test_a_case_that_did_not_run_has_no_time_that_counts() -> None:
+    text = b"""<testsuites timestamp="2026-01-01T12:00:01Z"><testsuite timestamp="1970-01-01T00:00:00">
+      <testcase name="off" timestamp="1970-01-01T01:00:00.000" status="notrun"/>
+      <testcase name="on"><failure/></testcase></testsuite></testsuites>"""
+    assert read_junit(text, START).failures == 1
+    only_epoch = text.replace(b' timestamp="2026-01-01T12:00:01Z"', b"")
+    assert read_junit(only_epoch, START).failures == 1
+
+
+def test_namespaces_and_byte_order_marks_change_nothing() -> None:
+    text = '<testsuite xmlns="urn:x"><testcase name="a"><failure/></testcase></testsuite>'
+    for data in (text.encode("utf-8-sig"), text.encode("utf-16")):
+        assert read_junit(data, START).failures == 1

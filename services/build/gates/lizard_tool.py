@@ -1,0 +1,155 @@
+"""Measures the functions of a folder with lizard; run as a program of its own, which imports nothing of the platform.
+
+Prints a line of JSON for each function, `[complexity, lines, path, first line, name]`, and `{"unread": path, "error":
+name of the exception}` for each file on which lizard breaks. What lizard does not see as a
+function (of the C family's younger languages: bodies after bounded type parameters, some components) would count as
+nothing at all, so it is found by its braces, and its branches are counted.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lizard
+from lizard_languages import get_reader_for
+
+BY_BRACES = {".js", ".cjs", ".mjs", ".jsx", ".ts", ".tsx", ".php", ".kt", ".kts", ".rs"}
+EXCLUDED = ["*.min.js"]  # minified files are not source
+BRANCHES = {"if", "for", "foreach", "while", "case", "catch", "&&", "||", "elseif"}
+HEADS = BRANCHES | {"switch", "with", "match", "when", "return", "unless", "until", "in"}
+NO_TERNARY = {":", ".", "?", ")", ",", ";", "=", ">", "]"}  # after a `?` that belongs to a type or a chain
+OPEN, CLOSE = {"(": ")", "{": "}", "[": "]"}, {")": "(", "}": "{", "]": "["}
+TYPE_BEGINS = {":", "|", "&", "<", ","}  # before a brace that is a type
+TYPE_TOKENS = 80  # of a result's type, between the parameters and the body
+
+
+class Token(NamedTuple):
+    text: str
+    line: int
+
+
+class Function(NamedTuple):
+    complexity: int
+    lines: int
+    path: str
+    line: int
+    name: str
+
+
+def functions(path: str) -> Iterator[Function]:
+    """Yields the functions of a file: those that lizard finds, then those that it misses. Raises Exception of any kind
+    for a file that lizard cannot read.
+    """
+    by_braces = Path(path).suffix.lower() in BY_BRACES and not path.endswith(".d.ts")
+    found: list[Function] = []
+    try:
+        analyzer: Any = lizard.FileAnalyzer(lizard.get_extensions([]))
+        found = [
+            Function(each.cyclomatic_complexity, each.length, path, each.start_line, each.name)
+            for each in analyzer(path).function_list
+        ]
+    except Exception:
+        if not by_braces:
+            raise
+    yield from found
+    if by_braces:
+        yield from missed(path, Path(path).read_text(errors="replace"), found)
+
+
+def missed(path: str, source: str, found: list[Function]) -> Iterator[Function]:
+    """Yields the functions of `source` of which no line belongs to one of `found`."""
+    known = {line for each in found for line in range(each.line, each.line + each.lines)}
+    tokens = list(_tokens(path, source))
+    matches = _matches(tokens)
+    at = 0
+    while at < len(tokens):
+        end = matches.get(at, 0)
+        if (
+            tokens[at].text == "{"
+            and tokens[at].line not in known
+            and (start := _head(tokens, at, matches)) is not None
+        ):
+            body = [token for token in tokens[at:end] if token.line not in known]
+            branches = sum(_is_branch(token.text, following.text) for token, following in pairwise(body))
+            first = tokens[start].line
+            yield Function(1 + branches, tokens[end].line - first + 1, path, first, _name(tokens, start))
+            at = end
+        at += 1
+
+
+def _tokens(path: str, source: str) -> Iterator[Token]:
+    """Yields the tokens of a file, without spaces and comments."""
+    line = 1
+    reader: Any = get_reader_for(path)
+    for text in reader.generate_tokens(source):
+        if not text.isspace() and not text.startswith(("//", "/*")):
+            yield Token(text, line)
+        line += text.count("\n")
+
+
+def _matches(tokens: list[Token]) -> dict[int, int]:
+    """Returns the position of the other bracket of each pair, for both. A bracket without another has none."""
+    matches, stack = {}, list[int]()
+    for at, token in enumerate(tokens):
+        if token.text in OPEN:
+            stack.append(at)
+        elif token.text in CLOSE and stack and tokens[stack[-1]].text == CLOSE[token.text]:
+            matches[at] = stack.pop()
+            matches[matches[at]] = at
+    return matches
+
+
+def _head(tokens: list[Token], brace: int, matches: dict[int, int]) -> int | None:
+    """Returns the position of the opening parenthesis of the parameters, or of the arrow, if the brace begins the body
+    of a function; else None.
+    """
+    if brace not in matches or brace == 0:
+        return None
+    before = brace - 1
+    if tokens[before].text == "=>":
+        return before
+    if tokens[before].text in TYPE_BEGINS:
+        return None
+    at = before + 1
+    while at > max(0, brace - TYPE_TOKENS):
+        at -= 1
+        text = tokens[at].text
+        if text in ("}", "]"):
+            at = matches.get(at, 0)
+        elif text == ")" and (at == before or tokens[at + 1].text in (":", "->")):
+            start = matches.get(at, 0)
+            return start if start and tokens[start - 1].text not in HEADS else None
+        elif text in (";", "=", "{", "return"):
+            return None
+    return None
+
+
+def _name(tokens: list[Token], start: int) -> str:
+    """Returns the name before the parameters, and before the type parameters if there are some."""
+    at = start - 1
+    depth = 0
+    while at > 0 and (tokens[at].text.endswith(">") or depth > 0):
+        depth += tokens[at].text.count(">") - tokens[at].text.count("<")
+        at -= 1
+    name = tokens[at].text if at >= 0 else ""
+    return name if name.replace("_", "").replace("$", "").isalnum() and name != "function" else "(anonymous)"
+
+
+def _is_branch(text: str, following: str) -> bool:
+    return text in BRANCHES or (text == "?" and following not in NO_TERNARY)
+
+
+def main(folder: str) -> None:
+    for path in lizard.get_all_source_files([folder], EXCLUDED, [], False):
+        try:
+            for function in functions(path):
+                sys.stdout.write(f"{json.dumps(function)}\n")
+        except Exception as error:  # it reads what it does not expect
+            sys.stdout.write(f"{json.dumps({'unread': path, 'error': type(error).__name__})}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,90 @@
+"""Parses coverage reports, Cobertura XML or LCOV. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from services.build.reports.report_text import (
+    CLOCK_TOLERANCE,
+    Unreadable,
+    check_not_older,
+    decoded,
+    is_count,
+    is_xml,
+    runs,
+    xml_root,
+)
+
+MOST_ROOTS = 100  # each is tried with each file
+
+
+@dataclass(frozen=True)
+class LineCount:
+    """Holds the execution counts of a coverage report."""
+
+    hits: Mapping[tuple[str, int], int]
+    """Number of runs by file (named as in the report) and line."""
+    roots: tuple[str, ...] = ()
+    """Folders to which the report says that its file names are relative."""
+
+    @property
+    def lines(self) -> int:
+        return len(self.hits)
+
+    @property
+    def covered(self) -> int:
+        return sum(1 for count in self.hits.values() if count > 0)
+
+
+def read_coverage(data: bytes, not_before: datetime) -> LineCount:
+    """Parses Cobertura XML or LCOV, whichever `data` is. Counts lines and ignores the totals in the file. Raises
+    Unreadable, also for one with a time before `not_before`."""
+    counted = _cobertura(data, not_before) if is_xml(data) else LineCount(_lcov(decoded(data)))
+    if not counted.hits:
+        raise Unreadable("holds no coverable line")
+    return counted
+
+
+def _cobertura(data: bytes, not_before: datetime) -> LineCount:
+    root = xml_root(data)
+    if root.tag != "coverage":
+        raise Unreadable(f"is neither Cobertura nor LCOV: its root is <{root.tag}>")
+    stamp = root.get("timestamp", "")
+    if is_count(stamp) and 0 < int(stamp) < 10**14:
+        seconds = int(stamp) / 1000 if int(stamp) > 10**11 else float(stamp)  # some writers give seconds
+        # Whole seconds are up to one second behind.
+        check_not_older(datetime.fromtimestamp(seconds, UTC), not_before, CLOCK_TOLERANCE)
+    hits: dict[tuple[str, int], int] = {}
+    for number, owner in enumerate(root.iter("class")):
+        file = owner.get("filename") or f"class {number}"
+        for line in owner.iterfind("lines/line"):
+            at = line.get("number", "").strip()
+            if not is_count(at):
+                raise Unreadable(f'says number="{at[:40]}", which is not a line')
+            key = (file, int(at))
+            hits[key] = max(hits.get(key, 0), runs(line.get("hits", "0").strip(), "hits"))
+    roots = [source.text.strip() for source in root.iterfind("sources/source") if source.text]
+    return LineCount(hits, tuple(roots[:MOST_ROOTS]))
+
+
+def _lcov(text: str) -> dict[tuple[str, int], int]:
+    hits: dict[tuple[str, int], int] = {}
+    file = None
+    for line in text.splitlines():
+        if line.startswith("SF:"):
+            if file is not None:
+                raise Unreadable(f"is cut off: the record of {file} has no end")
+            file = line[3:].strip()
+        elif line.startswith("DA:"):
+            number, _, rest = line[3:].partition(",")
+            if not is_count(number.strip()) or not rest:
+                raise Unreadable("is neither Cobertura nor LCOV")
+            if file is None:
+                raise Unreadable("has a line count that belongs to no file")
+            key = (file, int(number))
+            hits[key] = max(hits.get(key, 0), runs(rest.partition(",")[0].strip(), f"DA:{number}"))
+        elif line.strip() == "end_of_record":
+            file = None
+    if file is not None:
+        raise Unreadable(f"is cut off: the record of {file} has no end")
+    return hits
