@@ -116,6 +116,9 @@ class Run(Strict):
     health_host: Host | None = Field(
         None, description="`Host` of the health checks. Without it, `<app>.<domain>`, as visitors send it."
     )
+    ready_within: int = Field(
+        60, ge=1, le=1800, description="Seconds within which a new instance must be ready, and get visitors."
+    )
 
 
 class Resources(Strict):

@@ -1,7 +1,7 @@
 """Builds apps: takes pushes, runs a commit's steps, judges it by gates, and hands its artifact to the deployer.
 
 Packages in import order; each imports only packages above it (but `executors/docker/` also `reports`):
-  logs        build logs: masking, splitting into lines, following
+  logs        build logs: splitting into lines, following, what a build waits for
   system      commands, pipes, sandboxed tools, safe removal, background tasks
   inference   how a commit is built and run, from the files that it holds
   executors   how steps run and artifacts are made: the port, `process/` and `docker/`

@@ -152,7 +152,8 @@ class Build(BuildView):
 
     @property
     def deploying(self) -> bool:
-        """Returns True if the build runs and its gates have passed; it can then be neither cancelled nor superseded."""
+        """Returns True if the build runs and its gates have passed. It is then superseded only when the deployer lets a
+        newer release take the place of its own, and can be cancelled until its release serves visitors."""
         return self.state is S.RUNNING and self.passed
 
 

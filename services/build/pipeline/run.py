@@ -25,6 +25,7 @@ from services.build.pipeline.commit_reading import read_commit
 from services.build.pipeline.deadline import OverTime, within
 from services.build.pipeline.deploy_stage import ArtifactLost, DeployStage
 from services.build.pipeline.pipeline import Pipeline
+from services.build.pipeline.silence import broken_silence, doing
 from services.build.reports.metric import Offender
 from services.build.secrets.secret import Secrets, opened
 from services.build.system.command import uncancelled
@@ -46,8 +47,8 @@ async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
     deployed. When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be
     resumed by the next service.
     """
-    recorder = BuildRecorder(context.store, build_id, stop, context.now)
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
+        recorder = BuildRecorder(context.store, build_id, stop, context.now, build_log.say)
         await recorder.load()
         stored = await recorder.patiently(lambda: context.secrets.all(recorder.build.app))
         secrets = await asyncio.to_thread(opened, stored, context.vault)
@@ -55,7 +56,8 @@ async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
         build_log.hide(secrets.mask)
         run = _Run(context, recorder, build_log, secrets)
         try:
-            await run.carry_out()
+            async with broken_silence(build_log, lambda: doing(recorder.build)):
+                await run.carry_out()
         except Stopped:
             await run.stopped()
         except OverTime as error:
@@ -77,6 +79,8 @@ class _Run:
 
     async def carry_out(self) -> None:
         context, recorder, limits = self._context, self._recorder, self._context.limits
+        if recorder.build.stop is not None:
+            raise Stopped
         if recorder.build.passed:
             self._log.say("--- the service was restarted; the deploy is continued")
         else:
@@ -92,7 +96,7 @@ class _Run:
             return
         deploy = DeployStage(context, recorder, self._log)
         try:
-            async with within(limits.deploy_s, "the deploy"):
+            async with within(deploy.limit_s, "the deploy"):
                 state, reason = await deploy.carry_out()
         except ArtifactLost:
             self._log.say("--- what was reused has been cleaned up meanwhile: the commit is built anew")
@@ -236,9 +240,11 @@ class _Run:
     async def stopped(self) -> None:
         """Ends the build in the requested state, if a stop was requested. Call it after its processes have ended."""
         await self._recorder.load()
-        stop = self._recorder.build.stop
-        if stop is not None and not self._recorder.build.ended:
-            await self.end(stop.state, stop.reason)
+        build = self._recorder.build
+        if build.stop is None or build.ended:
+            return
+        late = await DeployStage(self._context, self._recorder, self._log).cancel(build.stop.reason)
+        await self.end(*(late or (build.stop.state, build.stop.reason)))
 
     async def over_time(self, error: OverTime) -> None:
         """Ends the build after a time-out: as a failure if the whole build took too long, else as an error."""

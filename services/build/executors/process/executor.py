@@ -21,6 +21,7 @@ from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
 from shared.host.directory_digest import SKIPPED, directory_digest
+from shared.host.exit_words import signal_name
 from shared.host.process_search import marked_pids
 from shared.models import Artifact
 
@@ -239,5 +240,5 @@ def _versions(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _exit_reason(code: int) -> str:
     if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
+        return f"was ended by {signal_name(-code)}"
     return f"exited with {code}"

@@ -142,6 +142,7 @@ def test_an_images_own_path_stays_behind_the_workspaces(workspace: Workspace) ->
         (0, None, ""),
         (2, None, "exited with 2"),
         (137, None, "was ended by SIGKILL"),
+        (168, None, "was ended by signal 40"),
         (137, 64 * MIB, "used more than its 64 MiB of memory"),
         (255, None, "exited with 255"),
     ],
