@@ -163,7 +163,7 @@ async def test_a_burst_of_a_thousand(
         developer.push()
     commit = developer.push(**{"slipway.yml": MANIFEST})
     has_source(service, forge)
-    calls = [call(Forge.GITEA, commit=f"{number:040x}", delivery=f"d-{number}") for number in range(1, 1000)]
+    calls = [call(Forge.GITEA, commit=commit, delivery=f"d-{number}") for number in range(1, 1000)]
     calls.append(call(Forge.GITEA, commit=commit, delivery="d-1000"))
     requests = iter([as_bytes(each) for each in calls])
     took_s: list[float] = []

@@ -15,7 +15,7 @@ from services.build.git.remote_source import Forge
 LARGEST_BYTES = 5 * 2**20
 NO_COMMIT = "0" * 40
 KEPT_CHARACTERS = 200
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SKIP = re.compile(r"\[(?:ci skip|skip ci)\]", re.IGNORECASE)
 _EVENT = {Forge.GITHUB: "x-github-event", Forge.GITEA: "x-gitea-event", Forge.GITLAB: "x-gitlab-event"}
 # GitLab's event id is shared by the hooks that follow from one another; its idempotency key is not.
@@ -41,6 +41,8 @@ class Notice:
     """Event type as the forge names it."""
     branch: str | None = None
     commit: str | None = None
+    before: str | None = None
+    """Commit at which the branch was before the push; None if the forge does not say it."""
     ignored: str = ""
 
 
@@ -94,17 +96,18 @@ def _payload(content_type: str, body: bytes) -> dict[str, Any]:
 
 
 def _push(event: str, payload: dict[str, Any]) -> Notice:
-    ref, commit = payload.get("ref"), payload.get("after")
+    ref, commit, before = payload.get("ref"), payload.get("after"), payload.get("before")
     if not isinstance(ref, str) or not ref.isprintable():
         raise BadPayload("`ref` is missing, or is not the name of a branch or tag")
-    if not isinstance(commit, str) or not _COMMIT.match(commit):
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
         raise BadPayload("`after` is missing, or is not a commit id of 40 hex digits")
     if not ref.startswith("refs/heads/") or len(ref) > KEPT_CHARACTERS + len("refs/heads/"):
         return Notice(event, ignored=f"{ref[:KEPT_CHARACTERS]} is not a branch; nothing to build")
     branch = ref.removeprefix("refs/heads/")
     if commit == NO_COMMIT or payload.get("deleted") is True:
         return Notice(event, branch, ignored=f"{branch} is deleted; nothing to build")
-    return Notice(event, branch, commit, ignored=skip_reason(commit) if skips(_message(payload, commit)) else "")
+    known = before if isinstance(before, str) and _COMMIT.fullmatch(before) else None
+    return Notice(event, branch, commit, known, ignored=skip_reason(commit) if skips(_message(payload, commit)) else "")
 
 
 def _message(payload: dict[str, Any], commit: str) -> str:

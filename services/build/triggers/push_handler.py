@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -118,6 +118,10 @@ class PushHandler:
     async def has(self, name: str, commit: str) -> bool:
         """Returns True if the app's repository holds the commit."""
         return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
+
+    async def held(self, name: str, commits: Collection[str]) -> set[str]:
+        """Returns those of the full commit ids that the app's repository holds."""
+        return await self._repositories.in_thread(self._repositories.holds, name, commits)
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """Queues a build of the commit, or of the branch's head if `commit` is None. Without a branch it is not

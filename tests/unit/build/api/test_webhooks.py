@@ -13,6 +13,7 @@ from services.build.api.webhooks import webhooks_router
 from services.build.builds.app import App, new_app
 from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
+from services.build.forges.delivery import WebhookDeliveryState, became
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import LARGEST_BYTES
 from services.build.forges.webhook_handler import WebhookHandler
@@ -84,6 +85,7 @@ async def test_a_push_is_received_at_once_and_a_replay_changes_nothing(world: Wo
         "event": "Push Hook" if forge is Forge.GITLAB else "push",
         "branch": "release",
         "commit": "2" * 40,
+        "before": "4" * 40 if forge is Forge.GITLAB else "1" * 40,
         "received_at": None,
         "asked_at": None,
         "state": "received",
@@ -206,6 +208,17 @@ async def test_a_delivery_can_be_run_again(world: World) -> None:
     tag = await world.http.post(url.format("notes-d2"), headers=AUTHORIZED)
     assert (tag.status_code, "nothing to run again: refs/tags/v1" in tag.json()["detail"]) == (409, True)
     assert (await world.http.post(url.format("notes-d9"), headers=AUTHORIZED)).status_code == 404
+
+
+async def test_a_delivery_that_failed_may_come_again_from_the_forge(world: World) -> None:
+    await world.has_app(Forge.GITHUB)
+    await world.send(Forge.GITHUB, call(Forge.GITHUB))
+    stored = await world.deliveries.delivery("notes", "notes-d1")
+    await world.deliveries.save([became(stored, WebhookDeliveryState.FAILED, "no luck")])
+    woken = world.woken
+    again = await world.send(Forge.GITHUB, call(Forge.GITHUB))
+    assert (again.status_code, again.json()["id"], again.json()["state"]) == (202, "notes-d1", "received")
+    assert (await world.deliveries.apps_waiting(), world.woken > woken) == ({"notes"}, True)
 
 
 async def test_only_the_webhook_is_public(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from services.build.forges.webhook import BadPayload, Notice, delivery_of, is_signed, read, skips
 from services.build.git.remote_source import Forge
-from tests.support.build.webhooks import COMMIT, SECRET, call, headers
+from tests.support.build.webhooks import BEFORE, COMMIT, SECRET, call, headers
 
 FORGES = list(Forge)
 SIGNATURES = {
@@ -60,7 +60,9 @@ def test_what_is_no_ascii_is_no_signature() -> None:
 def test_a_push_names_branch_and_commit(forge: Forge) -> None:
     push = call(forge, ref="refs/heads/feature/a")
     event = "Push Hook" if forge is Forge.GITLAB else "push"
-    assert read(forge, push.headers, push.body) == Notice(event, "feature/a", COMMIT)
+    assert read(forge, push.headers, push.body) == Notice(
+        event, "feature/a", COMMIT, "4" * 40 if forge is Forge.GITLAB else BEFORE
+    )
     assert delivery_of(forge, push.headers, push.body) == "d-1"
 
 
