@@ -12,7 +12,8 @@ from urllib.parse import parse_qs
 
 from services.build.git.remote_source import Forge
 
-LARGEST_BYTES = 5 * 2**20
+LARGEST_BYTES = 25 * 2**20  # GitHub sends no more
+KEPT_BYTES = 5 * 2**20
 NO_COMMIT = "0" * 40
 KEPT_CHARACTERS = 200
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -31,6 +32,37 @@ class BadPayload(ValueError):
     """Reports that a signed body is not what the forge documents; the message says why."""
 
 
+class Body:
+    """Takes the body of a webhook call as it arrives: keeps the first 5 MB, and digests all of it. Strangers may send
+    up to 25 MB before the signature can be checked, so that is not kept in memory. `secret` signs the body."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+        self.kept = bytearray()
+        self.size = 0
+        self._signature = hmac.new(secret.encode(), digestmod=hashlib.sha256)
+        self._digest = hashlib.sha256()
+
+    def feed(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self.kept += chunk[: max(0, KEPT_BYTES - len(self.kept))]
+        self._signature.update(chunk)
+        self._digest.update(chunk)
+
+    @property
+    def signature(self) -> str:
+        return self._signature.hexdigest()
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    @property
+    def is_cut(self) -> bool:
+        """Returns True if `kept` is only the beginning of the body."""
+        return self.size > len(self.kept)
+
+
 @dataclass(frozen=True)
 class Notice:
     """Describes what a webhook call reports: a branch's new head, or else, in `ignored`, why there is nothing to
@@ -46,32 +78,32 @@ class Notice:
     ignored: str = ""
 
 
-def is_signed(forge: Forge, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-    """Returns True if `body` is signed with `secret`. Compares in constant time. Header names are in lower case."""
+def is_signed(forge: Forge, headers: Mapping[str, str], body: Body) -> bool:
+    """Returns True if `body` is signed with its secret. Compares in constant time. Header names are in lower case."""
     if forge is Forge.GITLAB:
-        return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), secret.encode())
-    expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), body.secret.encode())
     given = headers.get("x-hub-signature-256", "")
     if forge is Forge.GITEA and not given:
         given = f"sha256={headers.get('x-gitea-signature', '')}"
-    return hmac.compare_digest(given.encode(), f"sha256={expected}".encode())
+    return hmac.compare_digest(given.encode(), f"sha256={body.signature}".encode())
 
 
-def delivery_of(forge: Forge, headers: Mapping[str, str], body: bytes) -> str:
+def delivery_of(forge: Forge, headers: Mapping[str, str], body: Body) -> str:
     """Returns the id by which repeated deliveries are recognised: the forge's own, else a digest of the body."""
     given = next((headers[name] for name in _DELIVERY[forge] if headers.get(name)), "")
-    return given[:KEPT_CHARACTERS] or f"sha256:{hashlib.sha256(body).hexdigest()}"
+    return given[:KEPT_CHARACTERS] or f"sha256:{body.digest}"
 
 
-def read(forge: Forge, headers: Mapping[str, str], body: bytes) -> Notice:
-    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents."""
+def read(forge: Forge, headers: Mapping[str, str], body: Body) -> Notice:
+    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents. Of a body
+    over 5 MB, which is that of many commits, it reads what precedes the list of commits: the branch and its heads.
+    """
     event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
-    payload = _payload(headers.get("content-type", ""), body)
     if event == "ping":
         return Notice(event, ignored="a ping; the webhook is set up well")
     if event not in _PUSHES:
         return Notice(event, ignored=f"{event or 'an event without a name'} is not a push of a branch; nothing to do")
-    return _push(event, payload)
+    return _push(event, _payload(headers.get("content-type", ""), body))
 
 
 def skips(message: str) -> bool:
@@ -83,16 +115,23 @@ def skip_reason(commit: str) -> str:
     return f"the message of {commit[:10]} says [CI SKIP]; nothing is built"
 
 
-def _payload(content_type: str, body: bytes) -> dict[str, Any]:
+def _payload(content_type: str, call: Body) -> dict[str, Any]:
+    body = bytes(call.kept)
     try:
         if content_type.startswith("application/x-www-form-urlencoded"):  # GitHub's other way of sending it
             body = parse_qs(body.decode(), strict_parsing=True)["payload"][0].encode()
-        payload = json.loads(body)
+        payload = json.loads(_before_commits(body) if call.is_cut else body)
     except (ValueError, KeyError, RecursionError):
         raise BadPayload("the body is not JSON; set the webhook's content type to application/json") from None
     if not isinstance(payload, dict):
         raise BadPayload("the body is JSON, but no object")
     return payload
+
+
+def _before_commits(body: bytes) -> bytes:
+    """Returns the JSON object without its member `commits` and those after it. All forges write `ref`, `before` and
+    `after` before it."""
+    return body.partition(b'"commits"')[0].rstrip().removesuffix(b",") + b"}"
 
 
 def _push(event: str, payload: dict[str, Any]) -> Notice:

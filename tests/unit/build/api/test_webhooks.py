@@ -111,7 +111,7 @@ async def test_whoever_may_not_call_is_not_told_why(
         "its signature is not right": [
             await world.send(forge, call(forge, secret="wrong")),
             await world.send(forge, unsigned(call(forge))),
-            await world.send(forge, Call(call(forge, secret="").headers, b"x" * LARGEST_BYTES)),
+            await world.send(forge, Call(call(forge, secret="").headers, b"x" * 2**20)),
         ],
         "there is no such app": [await world.send(forge, call(forge), app="nobody")],
         f"the app's source is not of {other}": [await world.send(other, call(other))],
@@ -149,19 +149,19 @@ async def test_garbage_that_is_signed_is_told_so(world: World, forge: Forge) -> 
 
 
 @pytest.mark.parametrize("has_length", [True, False], ids=["with its length", "in chunks"])
-async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, has_length: bool) -> None:
+async def test_more_than_25_mb_is_refused_while_it_is_read(world: World, has_length: bool) -> None:
     await world.has_app(Forge.GITHUB)
     sent = 0
 
     async def chunks() -> AsyncIterator[bytes]:
         nonlocal sent
-        while sent < 20 * LARGEST_BYTES:
+        while sent < 2 * LARGEST_BYTES:
             sent += 2**16
             yield b"x" * 2**16
 
     given = call(Forge.GITHUB).headers | ({"content-length": str(LARGEST_BYTES + 1)} if has_length else {})
     answer = await world.http.post("/webhooks/github/notes", headers=given, content=chunks())
-    assert (answer.status_code, "more than 5 MB" in answer.json()["detail"]) == (413, True)
+    assert (answer.status_code, "more than 25 MB" in answer.json()["detail"]) == (413, True)
     assert sent <= (0 if has_length else LARGEST_BYTES + 2**16)
 
 
@@ -188,6 +188,14 @@ async def test_what_is_nothing_to_do_is_answered_and_kept(
     assert answer.json()["reason"].startswith(reason)
     assert [(item["state"], item["reason"]) for item in await world.listed()] == [("ignored", answer.json()["reason"])]
     assert world.woken == 0
+
+
+async def test_a_push_of_many_commits_is_received(world: World) -> None:
+    await world.has_app(Forge.GITHUB)
+    commits = [{"id": f"{number:040x}", "message": "m" * 3000} for number in range(2048)]
+    answer = await world.send(Forge.GITHUB, call(Forge.GITHUB, commits=commits))
+    assert (answer.status_code, answer.json()["state"]) == (202, "received")
+    assert [(item["branch"], item["commit"]) for item in await world.listed()] == [("release", "2" * 40)]
 
 
 async def test_a_ping_is_well(world: World) -> None:
