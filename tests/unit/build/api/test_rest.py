@@ -98,6 +98,7 @@ async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> 
     [
         ({"name": "Not An App"}, "name"),
         ({"name": "notes", "branches": {"a..b": "canary"}}, "branches"),
+        ({"name": "notes", "branches": {"main\n": "canary"}}, "branches"),
         ({"name": "notes", "branches": {"a": "moon"}}, "branches.a"),
         ({"name": "notes", "gates": {"speed": 1}}, "gates.speed"),
         ({"name": "notes", "gate": {}}, "gate"),

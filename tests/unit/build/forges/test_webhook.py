@@ -153,6 +153,12 @@ def test_a_bad_payload_is_refused_with_its_fault(body: bytes, fault: str) -> Non
         read(Forge.GITHUB, headers(Forge.GITHUB, body), sent(body))
 
 
+def test_a_commit_id_with_a_line_end_is_none() -> None:
+    push = call(Forge.GITHUB, commit=COMMIT + "\n")
+    with pytest.raises(BadPayload, match="40 hex digits"):
+        read(Forge.GITHUB, push.headers, sent(push.body))
+
+
 def test_a_strange_list_of_commits_is_no_message() -> None:
     push = call(Forge.GITHUB, commits=[1, None, {"id": COMMIT}], head_commit="x")
     assert read(Forge.GITHUB, push.headers, sent(push.body)).commit == COMMIT
