@@ -37,6 +37,11 @@ class Settings(SharedSettings):
         description="The means that holds processes to their memory limit: control groups (`cgroup`), a loop that "
         "kills what exceeds it (`guard`), or the first of both that works here (`auto`).",
     )
+    capabilities: Literal["few", "none"] = Field(
+        "few",
+        description="The Linux capabilities of containers whose image starts as root: the few that a server needs to "
+        "serve as another user (`few`), or none (`none`). Other containers have none.",
+    )
     network: str = Field("slipway", description="The Docker network of the instances, which is made if it is missing.")
     host_cgroups: Path = Field(
         Path("/sys/fs/cgroup"),

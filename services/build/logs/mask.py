@@ -1,27 +1,47 @@
 """Hides secrets in printed text. Pure."""
 
 import re
+import struct
 from collections.abc import Collection, Iterable, Iterator
 
 HIDDEN = "***"
 SHORTEST = 4
 FEW = 40
+_ESCAPED = re.compile(r"[^A-Za-z0-9_.~-]")  # a character that some tool escapes
+LONGEST_ESCAPED = 1000  # characters of a text whose escapes are looked for
+LONGEST_ESCAPE = 12  # characters that one byte of a text may become
+_SPECIAL = {
+    "'": (r"'\\+''", r"'\"'\"'", "&apos;"),  # what ends a quoted text of a shell, quotes this, and goes on
+    '"': ("&quot;",),
+    "&": ("&amp;",),
+    "<": ("&lt;",),
+    ">": ("&gt;",),
+    " ": (r"\+",),
+}
 
 
 class Mask:
-    """Replaces each of the texts `hidden` by `***`, also where they overlap. Each has at least 4 characters and no line
-    feed. Up to 40 texts are searched one after the other. For more, a regular expression finds the first 4 characters
-    of any of them, and only there the full texts are compared.
+    """Replaces each of the texts `hidden` by `***`, also where they overlap, and as tools print them: URL-encoded by
+    any language, quoted for a shell, escaped for JSON, HTML or a program, each character in a way of its own. The texts
+    in `verbatim` are replaced only as they are. Each text has at least 4 characters and no line feed. Up to 40 are
+    searched one after the other. For more, a regular expression finds the first 4 characters of any of them, and only
+    there the full texts are compared.
     """
 
-    def __init__(self, hidden: Iterable[str] = ()) -> None:
+    def __init__(self, hidden: Iterable[str] = (), verbatim: Iterable[str] = ()) -> None:
         self._hidden: dict[str, list[str]] = {}
-        distinct = set(hidden)
+        hidden = set(hidden)
+        distinct = hidden | set(verbatim)
         self._few = distinct if len(distinct) <= FEW else set()
         for each in sorted(distinct, key=lambda text: (-len(text), text)):
             self._hidden.setdefault(each[:SHORTEST], []).append(each)
         self._beginning = re.compile(_any_of(self._hidden)) if self._hidden else None
-        self.longest = max((len(texts[0]) for texts in self._hidden.values()), default=0)
+        escapable = [text for text in hidden if _ESCAPED.search(text) and len(text) <= LONGEST_ESCAPED]
+        self._escaped = [(_longest_run(text), re.compile("".join(map(_as_printed, text)))) for text in escapable]
+        self.longest = max(
+            [*(len(texts[0]) for texts in self._hidden.values()), *(_longest_print(text) for text in escapable)],
+            default=0,
+        )
 
     def __call__(self, text: str) -> str:
         kept, done = [], 0
@@ -40,7 +60,8 @@ class Mask:
     def _places(self, text: str) -> list[tuple[int, int]]:
         """Returns start and end of each occurrence of a hidden text, in order, with overlapping ones merged."""
         places: list[tuple[int, int]] = []
-        for start, end in sorted(self._one_by_one(text)) if self._few else self._by_beginning(text):
+        found = self._one_by_one(text) if self._few else self._by_beginning(text)
+        for start, end in sorted([*found, *self._escapes(text)]):
             if places and start < places[-1][1]:
                 places[-1] = (places[-1][0], max(end, places[-1][1]))
             else:
@@ -61,6 +82,43 @@ class Mask:
             at = start + 1
             if found := next((each for each in self._hidden[match[0]] if text.startswith(each, start)), None):
                 yield start, start + len(found)
+
+    def _escapes(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yields start and end of hidden texts that are printed with some characters escaped."""
+        for run, pattern in self._escaped:
+            if run in text:  # no tool escapes letters and digits
+                yield from (match.span() for match in pattern.finditer(text))
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isalnum()
+
+
+def _longest_run(text: str) -> str:
+    return max(re.findall(r"[A-Za-z0-9]+", text), key=len, default="")
+
+
+def _longest_print(text: str) -> int:
+    return sum(1 if _is_plain(character) else LONGEST_ESCAPE * len(character.encode()) for character in text)
+
+
+def _as_printed(character: str) -> str:
+    """Returns a regular expression for the forms in which tools print a character of a value."""
+    if _is_plain(character):
+        return character
+    data, code = character.encode(errors="surrogateescape"), f"{ord(character):x}"
+    utf16 = [f"{unit:04x}" for (unit,) in struct.iter_unpack(">H", character.encode("utf-16-be", "surrogatepass"))]
+    ways = [
+        "".join(f"%(?i:{byte:02x})" for byte in data),
+        "".join(rf"\\{{1,2}}x(?i:{byte:02x})" for byte in data),
+        "".join(rf"\\{byte:03o}" for byte in data),
+        "".join(rf"\\{{1,2}}u(?i:{unit})" for unit in utf16),
+        rf"\\u\{{0*(?i:{code})\}}",
+        f"&#(?:0*{ord(character)}|[xX]0*(?i:{code}));",
+        *_SPECIAL.get(character, ()),
+        rf"\\{{0,3}}{re.escape(character)}",
+    ]
+    return f"(?:{'|'.join(ways)})"
 
 
 def _any_of(texts: Collection[str]) -> str:

@@ -26,14 +26,14 @@ _WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
 def manifest_of(app: str, files: Mapping[str, bytes], *, images: bool = False) -> Manifest:
     """Returns a manifest inferred from `files`: those of READ at the repository's root, with their content. Raises
     BadManifest with the remedy if they do not say how the app runs; if artifacts are `images`, a Dockerfile suffices.
-    The health check asks for `/`, which any app answers."""
+    """
     command = run_command(files, images=images)
     if command is None and not (images and DOCKERFILE in files):
         remedy = "add a slipway.yml with `run: {command: …}`, or a Procfile with a `web:` line"
         known = [name for name in READ if name in files]
         found = f"{', '.join(known)} does not tell how to run it" if known else "nothing tells what this app is"
         raise BadManifest([Fault("slipway.yml", f"is missing, and {found}; {remedy}")])
-    return Manifest(app=app, steps=_steps(files), run=Run(command=command, health="/"))
+    return Manifest(app=app, steps=_steps(files), run=Run(command=command))
 
 
 def run_command(files: Mapping[str, bytes], *, images: bool = False) -> str | None:

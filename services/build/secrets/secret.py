@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote, quote_plus
@@ -20,6 +20,7 @@ from shared.security.vault import Vault, VaultError
 KIB = 2**10
 VALUE_BYTES = 64 * KIB
 ALL_BYTES = 256 * KIB  # Linux takes 128 KiB for one variable, and by default 2 MiB for all and the command
+WRAPPED = (64, 76)  # characters a line of base64, as OpenSSL and coreutils write it
 SHORTEST_LINE = 8  # of several: shorter ones (`{`, `fi`) would be hidden everywhere
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 _OWN_NAMES = re.compile(r"SLIPWAY_.*|CI.*|PATH|HOME|TMPDIR|PORT")
@@ -84,20 +85,28 @@ def opened(stored: Mapping[str, Secret], vault: Vault) -> Secrets:
             values[name] = vault.open(secret.sealed)
         except VaultError:
             lost.add(name)
-    return Secrets(values, frozenset(lost), Mask(form for value in values.values() for form in forms(value)))
+    return Secrets(values, frozenset(lost), mask_of(values.values()))
 
 
-def forms(value: str) -> set[str]:
-    """Returns the texts to mask for a secret value, each of at least 4 characters: the value, as base64, URL-encoded
-    and as in JSON; of a value with several lines also each line of at least 8 characters.
+def mask_of(values: Iterable[str]) -> Mask:
+    """Returns the mask that hides the values in all their forms."""
+    both = [forms(value) for value in values]
+    return Mask((text for found, _ in both for text in found), (text for _, encoded in both for text in encoded))
+
+
+def forms(value: str) -> tuple[set[str], set[str]]:
+    """Returns the texts to mask for a secret value, each of at least 4 characters. The first are its lines, of several
+    those of at least 8 characters; the mask finds them also if characters are escaped. The others are searched as they
+    are: the value in base64, also wrapped into lines, and, of a value with several lines, URL-encoded and as in JSON.
     """
     lines = [line for part in re.split(r"[\r\n]+", value) if (line := part.strip())]
     shortest = SHORTEST if len(lines) == 1 else SHORTEST_LINE
     found = {form for line in lines for form in (line, cleaned(line), " ".join(line.split())) if len(form) >= shortest}
+    encoded: set[str] = set()
     if len(whole := value.strip()) >= SHORTEST:
-        found |= {quote(whole, safe=""), quote(whole), quote_plus(whole), *_base64(whole.encode())}
-        found |= {json.dumps(whole)[1:-1], json.dumps(whole, ensure_ascii=False)[1:-1]}
-    return found
+        encoded |= {quote(whole, safe=""), quote(whole), quote_plus(whole), *_base64(whole.encode())}
+        encoded |= {json.dumps(whole)[1:-1], json.dumps(whole, ensure_ascii=False)[1:-1]}
+    return found, encoded
 
 
 def _base64(data: bytes) -> Iterator[str]:
@@ -111,3 +120,7 @@ def _base64(data: bytes) -> Iterator[str]:
             core = encode(bytes(before) + data).decode()[first:end]
             if len(core) >= SHORTEST_LINE:
                 yield core
+        whole = encode(data).decode()
+        for width in WRAPPED if len(whole) > min(WRAPPED) else ():
+            lines = [whole[at : at + width] for at in range(0, len(whole), width)]
+            yield from (line for line in lines if len(line) >= SHORTEST_LINE)

@@ -54,7 +54,7 @@ class World:
     published: frozenset[str] = frozenset()
     """Ids of the instances that have an entry in the registry."""
     statuses: Mapping[str, InstanceStatus] = field(default_factory=dict)
-    """Status in the engine, by instance id."""
+    """Status in the engine, by instance id; not of what runs under an id and is not the recorded instance."""
     start_errors: Mapping[str, str] = field(default_factory=dict)
     """Reason why the engine could not start an instance, by instance id."""
     stopped: frozenset[str] = frozenset()

@@ -20,10 +20,11 @@ from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
-from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.capability_hint import capability_hint
+from services.deployer.releases.environment import EnvironmentId, health_host
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
-from shared.manifest import size
+from shared.manifest import health_check, size
 from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseFailure, ReleaseState
 from shared.registry import Registry
 
@@ -116,7 +117,7 @@ class EnvironmentReconciler:
         world = replace(
             stored,
             published=frozenset(entry.id for entry in entries),
-            statuses={each: statuses[each] for each in stored.instances if each in statuses},
+            statuses=_own(stored, statuses),
             start_errors=self._executor.start_errors,
             stopped=frozenset(self._executor.stopped),
             health=self._context.prober.health(),
@@ -153,9 +154,10 @@ class EnvironmentReconciler:
             lines = await self._work_context.driver.logs(change.instance, LOG_LINES)
         except DriverError as error:
             lines = [f"no log: {error}"]
+        hint = capability_hint(lines, status.capabilities if status else None)
         return ReleaseFailure(
             instance=change.instance,
-            reason=change.reason,
+            reason=f"{change.reason}; {hint}" if hint else change.reason,
             at=self._context.now(),
             exit_code=status.exit_code if status else None,
             probe=health.detail if health else "",
@@ -185,8 +187,11 @@ class EnvironmentReconciler:
         targets = {}
         for instance in world.instances.values():
             if instance.state in RUNNING and instance.address:
-                path = world.releases[instance.release].manifest.run.health
-                targets[instance.id] = ProbeTarget(instance.address, path, instance.state is InstanceState.STARTING)
+                manifest = world.releases[instance.release].manifest
+                host = health_host(manifest, self.environment_id.app, self._work_context.domain)
+                is_new = instance.state is InstanceState.STARTING
+                check = health_check(manifest.run.health)
+                targets[instance.id] = ProbeTarget(instance.address, check, host, is_new)
         self._context.prober.follow(self.environment_id, targets)
 
     async def _rollout_answered(self, release_id: str, refusal: str) -> None:
@@ -221,3 +226,10 @@ class EnvironmentReconciler:
 
     async def _store_release(self, release: Release) -> None:
         await self._work_context.store.commit(self.environment_id, Commit(releases={release.id: release}))
+
+
+def _own(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
+    """Returns the statuses of the recorded instances: nothing else that runs under their ids is taken for them."""
+    found = {each: status for each, status in statuses.items() if each in stored.instances}
+    releases = {each: stored.releases[stored.instances[each].release] for each in found}
+    return {each: status for each, status in found.items() if status.is_of(releases[each].id, releases[each].artifact)}

@@ -13,6 +13,11 @@ SYNC_TIMEOUT_S = 10.0  # the proxy itself answers within 5 s
 class ProxyRefused(Exception):
     """Raised if the proxy refuses the call and a retry does not help; the message says why."""
 
+    def __init__(self, detail: str, *, is_conflict: bool = True) -> None:
+        super().__init__(detail)
+        self.is_conflict = is_conflict
+        """False if the proxy did not understand the call."""
+
 
 class NotYet(Exception):
     """Raised if the proxy does not answer, or the call has no effect yet; repeat the call."""
@@ -61,5 +66,6 @@ class ProxyService:
         try:
             return await self._client.post(path, body, timeout_s=timeout_s)
         except Problem as problem:
-            kind = ProxyRefused if problem.status in refusals else NotYet
-            raise kind(problem.detail) from problem
+            if problem.status in refusals:
+                raise ProxyRefused(problem.detail, is_conflict=problem.status == 409) from problem
+            raise NotYet(problem.detail) from problem

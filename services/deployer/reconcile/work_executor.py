@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from services.deployer.drivers.driver import (
     Driver,
@@ -22,7 +23,7 @@ from services.deployer.plan.observe import World
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import AppFacts, EnvironmentId, sync_body
 from services.deployer.releases.instance import Instance
-from services.deployer.releases.release import Release
+from services.deployer.releases.release import ENDED, Release
 from services.deployer.store import Store
 from shared.models import Environment, ReleaseState
 from shared.proxy_models import RouteState
@@ -198,7 +199,8 @@ class WorkExecutor:
     async def _sync(self, world: World) -> None:
         version = self._registry_version
         waits_for = refused = ""
-        routes = None
+        routes: Mapping[str, RouteState] | None = None
+        body = None
         try:
             body = await self._sync_body(world)
             routes = await self._context.proxy.sync(self._environment_id.app, body) if body else None
@@ -206,21 +208,28 @@ class WorkExecutor:
             waits_for = f"waits for the proxy: {problem}"
         except ProxyRefused as problem:
             refused = waits_for = f"the proxy refuses the route: {problem}"
+            # Of an app that has a route, the proxy never refuses the app's own host.
+            if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
+                routes = {}
         except RedisError as error:
             waits_for = f"waits for Redis: {type(error).__name__}"
         if version == self._registry_version:
             self.routes, self.waits_for, self.refused = routes, waits_for, refused
 
-    async def _sync_body(self, world: World) -> dict[str, object] | None:
-        """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases."""
+    async def _sync_body(self, world: World) -> dict[str, Any] | None:
+        """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases. An app
+        of which no release is starting or live claims no host but its own.
+        """
         own = _leading(world.releases.values())
-        production = own
+        production = None
         if self._environment_id.environment is not Environment.PRODUCTION:
             stored = await self._context.store.load(EnvironmentId(self._environment_id.app, Environment.PRODUCTION))
-            production = _leading(stored.releases.values()) or own
-        if own is None or production is None:
+            production = _leading(stored.releases.values())
+        claims = next((each for each in (production, own) if each is not None and each.state not in ENDED), None)
+        if own is None:
             return None
-        return sync_body(production.manifest, own.manifest, self._environment_id.app, self._context.domain)
+        hosts = claims.manifest.hosts if claims is not None else []
+        return sync_body(hosts, own.manifest, self._environment_id.app, self._context.domain)
 
     async def _open_rollout(self, release: Release) -> None:
         try:

@@ -20,6 +20,7 @@ from services.proxy.routes.route import Retirement, Route, drain_aborted
 from services.proxy.routes.route_store import RouteStore
 from services.proxy.routes.route_table import RouteTable
 from shared.errors import NotFound, Timeout, Unavailable
+from shared.manifest import health_check
 from shared.models import Event, Track
 from shared.proxy_models import RolloutState, TrafficView
 
@@ -130,9 +131,12 @@ class ControlPlane:
         """
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S
+        accepted: dict[str, str] = {}
         while True:
             try:
-                missing = self._unaccepted(files_of(app), await self.admin.versions(app))
+                if self._unaccepted(files_of(app), accepted):  # Envoy looks through the versions of all apps for these
+                    accepted = await self.admin.versions(app)
+                missing = self._unaccepted(files_of(app), accepted)
                 if not missing:
                     clusters = await self.admin.clusters(app)
                     missing = self._unrouted(app, clusters, healthy)
@@ -144,6 +148,11 @@ class ControlPlane:
                 raise Timeout(f"after {timeout_s:g} s: {'; '.join(missing)}", missing=missing)
             await asyncio.sleep(poll_s)
             poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each of Envoy's files that was written last."""
+        return dict(self._files.versions)
 
     def version(self, app: str) -> str:
         """Returns a hash of the app's whole configuration."""
@@ -207,9 +216,9 @@ class ControlPlane:
             return [f"Envoy has not accepted the routes of {app}"]
         missing = []
         for track in Track if healthy else ():
-            routable = clusters.healthy(cluster_name(app, track))
+            routable, check = clusters.healthy(cluster_name(app, track)), health_check(route.health_of(track))
             missing += [
-                f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {route.health_of(track)}"
+                f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {check}"
                 for endpoint in route.ready(track)
                 if endpoint.address not in routable
             ]

@@ -14,6 +14,7 @@ from services.deployer.drivers.driver import (
     InstanceSpec,
     InstanceStatus,
     NoAnswer,
+    RunningInstance,
     UnknownInstance,
     Unsupported,
     Usage,
@@ -140,6 +141,7 @@ class FakeDriver:
     `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`:
     what every instance uses, bytes; `needs`: with less than that it is killed at once. `gone`: references of artifacts
     that are not there any more; `needed`: those that it was told to keep. `is_away`: it does not answer.
+    `planted`: what others let run with the stack's marks; `removed`: the handles of what it was told to remove.
     """
 
     def __init__(self, *, sets_memory: bool = True) -> None:
@@ -150,6 +152,8 @@ class FakeDriver:
         self.gone: set[str] = set()
         self.needed: list[Artifact] = []
         self.is_away = False
+        self.planted: list[RunningInstance] = []
+        self.removed: list[str] = []
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.on_stop: Callable[[str], None] = lambda instance_id: None
@@ -168,11 +172,15 @@ class FakeDriver:
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         await self.preflight(spec)
+        if spec.id in self._statuses and not self._statuses[spec.id].is_of(spec.release, spec.artifact):
+            del self._statuses[spec.id]
         if spec.id not in self._statuses:
             self.started.append(spec.id)
             self._mounts[spec.id] = spec.volumes
             address = f"127.0.0.1:{20_000 + len(self.started)}"
-            self._statuses[spec.id] = InstanceStatus(spec.id, address, True, T0)
+            self._statuses[spec.id] = InstanceStatus(
+                spec.id, address, True, T0, release=spec.release, artifact=spec.artifact.digest
+            )
             self._logs[spec.id] = ["one", "two"] if not spec.volumes else self._written(spec)
             self.limits[spec.id] = spec.memory
             if spec.memory < self.needs:
@@ -208,6 +216,20 @@ class FakeDriver:
             self.on_stop(instance_id)
             self.stopped.append(instance_id)
             self.end(instance_id, 143)
+
+    async def running(self) -> list[RunningInstance]:
+        own = [each for each in self._statuses.values() if each.running]
+        return [
+            RunningInstance(each.id, each.id, release=each.release, artifact=each.artifact) for each in own
+        ] + self.planted
+
+    async def remove(self, found: RunningInstance, grace_s: float) -> None:
+        self.removed.append(found.handle)
+        if found in self.planted:
+            self.planted.remove(found)
+        elif found.id in self._statuses and self._statuses[found.id].running:
+            await self.stop(found.id, grace_s)
+            await self.forget(found.id)
 
     async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
         ids = self._statuses.keys() if instance_ids is None else set(instance_ids)

@@ -1,4 +1,8 @@
+import html
+import json
 import random
+import shlex
+from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
@@ -27,6 +31,41 @@ OTHERS = [f"?other-{number}" for number in range(FEW)]  # with these there are m
 )
 def test_what_is_hidden(hidden: list[str], text: str, expected: str, others: list[str]) -> None:
     assert Mask([*hidden, *others])(text) == expected
+
+
+PASSWORD = "p!ss@w0rd'(x)* /ü\\\"&<"
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        quote(PASSWORD, safe=""),
+        quote(PASSWORD, safe="").replace("%2F", "%2f").replace("%C3%BC", "%c3%bc"),
+        quote(PASSWORD, safe="!'()*"),  # JavaScript's encodeURIComponent
+        quote(PASSWORD, safe="/!'()*@&"),
+        quote_plus(PASSWORD),
+        urlencode({"p": PASSWORD}).removeprefix("p="),
+        json.dumps(PASSWORD)[1:-1],
+        json.dumps(PASSWORD, ensure_ascii=False)[1:-1],
+        json.dumps(PASSWORD)[1:-1].replace("&", r"\u0026").replace("<", r"\u003C").replace("/", r"\/"),  # Go's, PHP's
+        json.dumps(json.dumps(PASSWORD))[3:-3],
+        shlex.quote(PASSWORD)[1:-1],
+        PASSWORD.replace("'", r"'\''"),
+        "".join(each if each.isalnum() else f"\\{each}" for each in PASSWORD),  # printf %q
+        html.escape(PASSWORD),
+        "".join(f"&#{ord(each)};" if not each.isalnum() else each for each in PASSWORD),
+        repr(PASSWORD.encode())[2:-1],
+        PASSWORD.replace("ü", r"\303\274"),
+    ],
+)
+@pytest.mark.parametrize("others", [[], OTHERS], ids=["few", "many"])
+def test_a_value_is_hidden_as_tools_print_it(printed: str, others: list[str]) -> None:
+    assert Mask([PASSWORD, *others])(f"<{printed}>") == "<***>"
+
+
+@pytest.mark.parametrize("text", ["p!ss@w0rd", "p%21ss%41w0rd%27%28x%29%2A", "p ss w0rd (x)  u"])
+def test_what_only_resembles_a_value_is_shown(text: str) -> None:
+    assert Mask([PASSWORD])(text) == text
 
 
 def test_many_are_told_apart() -> None:

@@ -55,7 +55,7 @@ def test_every_fault_is_named_at_once() -> None:
 def test_files_tell_where_there_is_no_manifest(files: dict[str, bytes], command: str, steps: list[str]) -> None:
     manifest = manifest_of("notes", files)
     assert (manifest.run.command, [step.name for step in manifest.steps]) == (command, steps)
-    assert manifest.run.health == "/"
+    assert manifest.run.health == ""
 
 
 @pytest.mark.parametrize("files", [{}, {"requirements.txt": b""}, {"package.json": b"{"}, {"Procfile": b"worker: x"}])

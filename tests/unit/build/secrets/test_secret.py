@@ -7,8 +7,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from services.build.logs.mask import Mask
-from services.build.secrets.secret import ALL_BYTES, VALUE_BYTES, Secrets, forms, new_secret, opened
+from services.build.secrets.secret import ALL_BYTES, VALUE_BYTES, Secrets, mask_of, new_secret, opened
 from shared.errors import Invalid
 from shared.manifest import Step
 from shared.security.vault import Vault
@@ -23,7 +22,7 @@ def vault(tmp_path: Path) -> Vault:
 
 
 def hidden(value: str, text: str) -> str:
-    return Mask(forms(value))(text)
+    return mask_of([value])(text)
 
 
 @pytest.mark.parametrize("name", ["TOKEN", "_a1", "Path", "PORTS", "slipway_x", "a" * 200])
@@ -69,6 +68,14 @@ def test_a_step_gets_what_it_names_and_nothing_is_shown(vault: Vault, tmp_path: 
     assert "value of a" not in repr(secrets)
     assert secrets.mask("value of a, value of b") == "***, value of b"
     assert Secrets().mask("anything") == "anything"
+
+
+@pytest.mark.parametrize("width", [64, 76])
+def test_base64_that_a_tool_wraps_is_hidden_line_by_line(width: int) -> None:
+    value = "a-very-long-value/" * 12
+    encoded = base64.b64encode(value.encode()).decode()
+    lines = [encoded[at : at + width] for at in range(0, len(encoded), width)]
+    assert [hidden(value, line) for line in lines] == ["***"] * len(lines)
 
 
 @pytest.mark.parametrize("value", ["", "abc", "abc\n", "ab\ncd\nef", "  \n  ", "é12"])

@@ -1,5 +1,6 @@
 """A change of one app renders and writes that app alone, and what could not be written is written later."""
 
+import asyncio
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from services.proxy.envoy.configuration import Configuration
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder
 from services.proxy.routes.route import EndpointState, Route
 from services.proxy.routes.route_store import RouteStore
+from shared.errors import Timeout
 from shared.models import Track
 from tests.support.proxy.plane import Plane
 from tests.support.proxy.routes import NOW, endpoint, route
@@ -152,3 +154,19 @@ def test_only_routes_with_something_to_do_are_busy(tmp_path: Path, redis: Redis)
     plane.control.put(plane.control.route("active").model_copy(update={"retirements": []}))
     plane.control.put(plane.control.route("draining").model_copy(update={"endpoints": quiet.endpoints}))
     assert plane.control.routes.busy() == []
+
+
+async def test_who_waits_for_a_health_check_asks_for_the_versions_once_unless_a_file_changes(plane: Plane) -> None:
+    with pytest.raises(Timeout, match="does not pass Envoy's health check"):
+        await plane.control.confirm("app0", 0.1, healthy=True)
+    assert plane.asked["/clusters"] > 1
+    assert plane.asked["/stats"] == 1
+
+    before = plane.asked["/clusters"]
+    waiting = asyncio.create_task(plane.control.confirm("app0", 0.1, healthy=True))
+    while plane.asked["/clusters"] == before:
+        await asyncio.sleep(0.001)
+    plane.control.put(with_more(plane, "app0"))
+    with pytest.raises(Timeout):
+        await waiting
+    assert plane.asked["/stats"] == 3
