@@ -29,6 +29,7 @@ from shared.security.vault import Vault
 from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
 pytestmark = pytest.mark.anyio
+WHY = "its git lags, or a later push replaced the commit"
 
 
 class World:
@@ -139,7 +140,7 @@ async def test_a_webhook_that_outruns_its_forge_is_looked_for_again(world: World
     delivery = await world.hears_of(newer)
     await world.step()
     after = await world.delivery(delivery)
-    lags = f"the forge shows release at {older[:10]}, not yet at {newer[:10]}"
+    lags = f"the forge shows release at {older[:10]}, not at {newer[:10]}: {WHY}"
     assert (after.state, after.tries, after.reason) == ("received", 1, lags)
     runs = world.forge.runs
     await world.step()
@@ -166,7 +167,7 @@ async def test_a_new_delivery_does_not_wait_for_one_that_outran_its_forge(
     world.ahead = timedelta(seconds=31)
     await world.step()
     after = await world.delivery(lost)
-    reason = f"given up after 4 tries: the forge shows release at {commit[:10]}, not yet at ffffffffff"
+    reason = f"given up after 4 tries: the forge shows release at {commit[:10]}, not at ffffffffff: {WHY}"
     assert (after.state, after.reason) == ("failed", reason)
 
 

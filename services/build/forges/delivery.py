@@ -121,7 +121,10 @@ def not_seen(delivery: WebhookDelivery, head: str | None, now: datetime) -> Webh
     if now < delivery.fetch_again_at:
         return delivery
     shown = f"shows {delivery.branch} at {head[:10]}" if head else f"shows no branch {delivery.branch}"
-    return failed_try(delivery, f"the forge {shown}, not yet at {(delivery.commit or '')[:10]}")
+    commit = (delivery.commit or "")[:10]
+    return failed_try(
+        delivery, f"the forge {shown}, not at {commit}: its git lags, or a later push replaced the commit"
+    )
 
 
 def wait_s(tries: int) -> float:

@@ -215,7 +215,8 @@ async def test_a_delivery_can_be_run_again(world: World) -> None:
     assert (again.status_code, again.json()["state"], world.woken) == (202, "received", 1)
     tag = await world.http.post(url.format("notes-d2"), headers=AUTHORIZED)
     assert (tag.status_code, "nothing to run again: refs/tags/v1" in tag.json()["detail"]) == (409, True)
-    assert (await world.http.post(url.format("notes-d9"), headers=AUTHORIZED)).status_code == 404
+    for unknown in ("notes-d9", "1", "other-d1", "notes-d"):
+        assert (await world.http.post(url.format(unknown), headers=AUTHORIZED)).status_code == 404, unknown
 
 
 async def test_a_delivery_that_failed_may_come_again_from_the_forge(world: World) -> None:
