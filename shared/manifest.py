@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from shared.manifest_step import Reports, Service, Stage, Step, Strict, repeated
 
@@ -103,6 +104,8 @@ def health_check(health: str) -> HealthCheck:
 
 class Run(Strict):
     command: str | None = Field(None, description="Command that starts the app: `sh -c` runs it with $PORT set.")
+    command_from: SkipJsonSchema[str | None] = None
+    """Files that `command` was inferred from, in words; None if the manifest writes it. Only Slipway sets it."""
     port: int = Field(8000, ge=1, le=65535, description="Port of the app in a container; a process gets its own $PORT.")
     health: str = Field(
         "",
@@ -112,6 +115,9 @@ class Run(Strict):
     )
     health_host: Host | None = Field(
         None, description="`Host` of the health checks. Without it, `<app>.<domain>`, as visitors send it."
+    )
+    ready_within: int = Field(
+        60, ge=1, le=1800, description="Seconds within which a new instance must be ready, and get visitors."
     )
 
 

@@ -93,6 +93,7 @@ def build_app(settings: Settings) -> FastAPI:
     )
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
     deployer = ServiceClient("deployer", settings, registry, http)
+    deployer_client = DeployerClient(deployer)
     executor = _executor(settings, environment)
     context = BuildContext(
         store=store,
@@ -105,7 +106,7 @@ def build_app(settings: Settings) -> FastAPI:
         analysis=Analysis(environment),
         logs=logs,
         reports=reports,
-        deployer=DeployerClient(deployer),
+        deployer=deployer_client,
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
@@ -177,7 +178,9 @@ def build_app(settings: Settings) -> FastAPI:
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
             builds_router(store, pages),
-            build_router(store, push_handler, remote_sync, logs, pages, schedule_due.set),
+            build_router(
+                store, push_handler, remote_sync, logs, pages, schedule_due.set, deployer_client.refusal_to_cancel
+            ),
             reports_router(store, reports, repositories, pages),
             apps_router(store, repositories, remote_sync, repository_gc, vault, forget_app, now, loopback=loopback),
             manifest_router(),

@@ -11,7 +11,6 @@ from shared.config import SharedSettings
 class Settings(SharedSettings):
     """Settings of the deployer in addition to the shared ones. Durations are in seconds."""
 
-    ready_deadline_s: float = Field(30, gt=0, description="The seconds within which a new instance must be ready.")
     watch_s: float = Field(
         10,
         ge=0,

@@ -101,13 +101,14 @@ def build_app(settings: Settings) -> FastAPI:
     prober = Prober(wake)
     builds = ServiceClient("build", settings, registry, http)
     release_service = ReleaseService(store, driver, builds, locks, wake, now)
-    limits = ObservationLimits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
+    limits = ObservationLimits(settings.watch_s, settings.unhealthy_kept_s)
     reconcile_context = ReconcileContext(registry, prober, ReplacementTurns(), limits, now)
+    facts = app_facts(settings)
     work_context = WorkContext(
         store=store,
         driver=driver,
         proxy=ProxyService(ServiceClient("proxy", settings, registry, http)),
-        facts=app_facts(settings),
+        facts=facts,
         grace_s=settings.grace_s,
         domain=settings.domain,
         auto_rollback=release_service.auto_rollback,
@@ -139,7 +140,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(release_service, store, driver, registry, ending)],
+        routers=[router(release_service, store, driver, registry, facts, ending)],
         loops=[
             reconciler.loop,
             strays.loop,

@@ -96,6 +96,7 @@ async def test_an_app_gets_its_own_environment_and_not_the_platforms(driver: Pro
     host, port = started.address.split(":")
     assert host == "127.0.0.1" and given["PORT"] == port and 20_000 <= int(port) <= 29_999
     assert (given["GREETING"], given["LANG"], given["PYTHONDONTWRITEBYTECODE"]) == ("hello", "C.UTF-8", "1")
+    assert (given["NODE_ENV"], given["HOST"]) == ("production", "127.0.0.1")
     assert not {"SLIPWAY_TOKEN", "PYTHONPATH"} & given.keys()
     assert str(own / "app") in lines
 

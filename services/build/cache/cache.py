@@ -52,7 +52,7 @@ class BuildCache:
         compares = gates.changed_coverage is not None or gates.new_findings is not None
         baseline = await compared_with(self._recorder, self._history, app) if compares else None
         build, images = self._recorder.build, self._executor.builds_images
-        asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.commit, BRANCH)
+        asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.tree, BRANCH)
         return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:

@@ -200,8 +200,9 @@ class Pipeline:
                     coverage_since,
                     self._git,
                     workspace.app,
-                    workspace.commit,
+                    self._recorder.build.tree,
                     baseline,
+                    domain.tree_at(baseline.commit, app.root) if baseline is not None else None,
                     collected.hits,
                     collected.other_hits.keys(),
                 )
@@ -228,7 +229,7 @@ class Pipeline:
         """Returns the measures of the platform's own analysis, made on a checkout that no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
-            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, self._recorder.build.tree, source))
             return await self._context.analysis.measure(source)
         finally:
             await uncancelled(self._git.in_thread(remove, source))

@@ -39,10 +39,10 @@ def plan(
 ) -> list[Action]:
     """Returns the actions that are due now. `unended` holds queued and running builds, oldest first; `working` the ids
     of those that this process runs; `served` maps an app to a number that grows with each start: the lowest was served
-    longest ago. Of the builds with the same `Build.group`, the newest of the branch's head supersedes all others, but
-    waits while one of them is deployed; if there is none, those of other commits run one after the other. A deploying
-    build does not count against `concurrency`. A build waits while another one of its commit runs steps, to reuse the
-    result, unless it is `fresh`.
+    longest ago. Of the builds with the same `Build.group`, the newest of the branch's head supersedes all others,
+    except one that is being deployed: that goes on, and when the newer one has passed too, the deployer decides. If
+    none is of the head, they run one after the other. A deploying build does not count against `concurrency`. A build
+    waits while another one of its commit runs steps, to reuse the result, unless it is `fresh`.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None and not build.off_head}
@@ -68,10 +68,9 @@ def plan(
         elif build.branch is None or group not in blocked:
             waiting.append(build)
             blocked.add(group)
-        if build.state is BuildState.RUNNING or build.id in working:
+        if (build.state is BuildState.RUNNING or build.id in working) and not build.deploying:
             blocked.add(group)
-            if not build.deploying:
-                in_progress.add((build.app, build.commit))
+            in_progress.add((build.app, build.commit))
     return actions + [Start(build.id) for build in _in_turn(waiting, busy, in_progress, concurrency, served or {})]
 
 
@@ -80,6 +79,26 @@ def _superseded(build: Build, head: Build) -> str:
     if head.number < build.number:
         return f"superseded by {head.id}, which builds the head of {build.branch}; retry {build.id} after it"
     return f"superseded by {head.id}, a newer {'build' if head.fresh else 'push'} of {build.branch}"
+
+
+def waits(unended: Sequence[Build], working: Collection[str], concurrency: int) -> dict[str, str]:
+    """Returns the reason why each queued build does not run, by its id, in words for people."""
+    judging = [each for each in unended if (each.id in working or each.state is BuildState.RUNNING)]
+    judging = [each for each in judging if not each.deploying]
+    queued = [each for each in unended if each.state is BuildState.QUEUED and each.id not in working and not each.stop]
+    reasons = {}
+    for build in queued:
+        older = next((each.id for each in judging if build.branch is not None and each.group == build.group), None)
+        same = next((each.id for each in judging if (each.app, each.commit) == (build.app, build.commit)), None)
+        if older is not None:
+            reasons[build.id] = f"waits until {older} has stopped, an older build of {build.branch}"
+        elif same is not None and not build.fresh:
+            reasons[build.id] = f"waits for the verdict of {same} on the same commit"
+        else:
+            others = f"; {len(queued) - 1} more wait" if len(queued) > 1 else ""
+            ids = ", ".join(each.id for each in judging)
+            reasons[build.id] = f"waits for its turn: {ids} run, and at most {concurrency} at a time{others}"
+    return reasons
 
 
 def _in_turn(

@@ -1,8 +1,7 @@
-"""Waits for the end of a process without using a thread, and says in words how it ended."""
+"""Waits for the end of a process without using a thread."""
 
 import contextlib
 import os
-import signal
 import subprocess
 
 from services.build.system.pipe import readable
@@ -20,12 +19,3 @@ async def exit_code(process: "subprocess.Popen[bytes]") -> int:
         finally:
             os.close(pidfd)
     return process.wait()  # at once: the process has ended
-
-
-def exit_reason(code: int) -> str:
-    """Returns how a process with this exit code (negative: the signal that ended it) ended, as a predicate."""
-    if code >= 0:
-        return f"exited with {code}"
-    number = -code
-    known = number in {*signal.Signals}  # not of each signal: most real-time signals have none
-    return f"was ended by {signal.Signals(number).name if known else f'signal {number}'}"

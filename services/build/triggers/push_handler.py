@@ -121,7 +121,7 @@ class PushHandler:
 
     async def held(self, name: str, commits: Collection[str]) -> set[str]:
         """Returns those of the full commit ids that the app's repository holds."""
-        return await self._repositories.in_thread(self._repositories.holds, name, commits)
+        return await self._repositories.in_thread(self._repositories.holds, name, commits) if commits else set()
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """Queues a build of the commit, or of the branch's head if `commit` is None. Without a branch it is not

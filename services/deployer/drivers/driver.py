@@ -190,6 +190,12 @@ class Driver(Protocol):
         """Returns the last `lines` lines of the output of a running or ended instance, oldest first."""
         ...
 
+    async def listening(self, instance_id: str) -> list[str] | None:
+        """Returns the addresses (`host:port`) on which the running instance listens for TCP connections, in its own
+        network; None if the engine cannot tell.
+        """
+        ...
+
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         """Returns the resource use by id of the running instances among `instance_ids`; others have no item."""
         ...

@@ -1,6 +1,6 @@
 """Calls the proxy service: syncs routes, opens and aborts rollouts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from shared.errors import Problem
@@ -21,6 +21,13 @@ class ProxyRefused(Exception):
 
 class NotYet(Exception):
     """Raised if the proxy does not answer, or the call has no effect yet; repeat the call."""
+
+    def __init__(self, detail: str, unhealthy: Iterable[str] = ()) -> None:
+        super().__init__(detail)
+        self.unhealthy = frozenset(unhealthy)
+        """Ids of the instances that do not pass Envoy's health check, if that is all that is missing; else empty, and
+        proxy or Envoy are in trouble.
+        """
 
 
 class Proxy(Protocol):
@@ -68,4 +75,5 @@ class ProxyService:
         except Problem as problem:
             if problem.status in refusals:
                 raise ProxyRefused(problem.detail, is_conflict=problem.status == 409) from problem
-            raise NotYet(problem.detail) from problem
+            missing = problem.extra.get("missing") or [problem.detail]
+            raise NotYet("; ".join(missing), problem.extra.get("unhealthy", ())) from problem

@@ -20,7 +20,9 @@ from services.deployer.drivers.driver import (
     Usage,
     VolumeMount,
 )
+from services.deployer.plan.action import Change, Wait
 from services.deployer.plan.observe import InstanceHealth, ObservationLimits, World
+from services.deployer.plan.plan import plan
 from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import NOTHING, EnvironmentId, Override, desired
@@ -44,7 +46,7 @@ from shared.registry import Registry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ENCRYPTION = OverrideEncryption(["a key for tests"])
-LIMITS = ObservationLimits(ready_deadline_s=30, watch_s=10, unhealthy_kept_s=30)
+LIMITS = ObservationLimits(watch_s=10, unhealthy_kept_s=30)
 
 
 def after(seconds: float) -> datetime:
@@ -76,6 +78,7 @@ def a_release(number: int, state: ReleaseState = ReleaseState.LIVE, **changes: A
         "reason": "a reason",
         "history": [ReleaseTransition(state=state, reason="a reason", at=T0)],
         "created_at": T0,
+        "clock_from": after(90),
         "live_at": T0 if state in (ReleaseState.LIVE, ReleaseState.RETIRED, ReleaseState.ROLLED_BACK) else None,
     }
     return Release.model_validate({**given, **changes})
@@ -127,6 +130,11 @@ def a_world(
         instances={instance.id: instance for instance in all_instances},
         **{**given, **facts},
     )
+
+
+def acts(world: World, now: datetime) -> list[Change]:
+    """The plan without what only says what a release waits for."""
+    return [change for change in plan(world, LIMITS, now) if not isinstance(change, Wait)]
 
 
 async def stored_events(redis: Redis) -> list[Event]:
@@ -238,6 +246,9 @@ class FakeDriver:
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         self._known(instance_id)
         return self._logs[instance_id][-lines:]
+
+    async def listening(self, instance_id: str) -> list[str] | None:
+        return None
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         running = (self._statuses.get(each) for each in instance_ids)

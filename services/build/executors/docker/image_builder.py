@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from services.build.executors.docker.base_images import PullRule, PullSchedule, base_images
-from services.build.executors.docker.dockerfile import NAME, READ, dockerfile
+from services.build.executors.docker.dockerfile import NAME, dockerfile
 from services.build.executors.executor import SealRequest, Unsealed, Workspace
 from services.build.system.command import kill, piped, start, wait_for_exit
 from services.build.system.pipe import Output
@@ -36,14 +36,6 @@ def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def image_tag(workspace: Workspace, stack: str) -> str:
     """Returns the tag of a commit's image. It holds the stack's name, because two stacks may share an engine."""
     return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
-
-
-def root_files(folder: Path) -> dict[str, bytes]:
-    """Returns name → content of those files directly in `folder` that say how the app is built and run, such as
-    package.json; links are left out.
-    """
-    plain = [folder / name for name in READ if (folder / name).is_file() and not (folder / name).is_symlink()]
-    return {path.name: path.read_bytes() for path in plain}
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
@@ -100,14 +92,14 @@ class ImageBuilder:
         # has: under a name that was never there before it reads every file.
         source = workspace.scratch / uuid.uuid4().hex
         delivery.source.rename(source)
-        files = root_files(source)
         path = source / NAME
-        text = files.get(NAME, b"").decode(errors="replace")
-        if NAME not in files:
-            text = dockerfile(workspace.app, files, delivery.command, delivery.volumes)
+        if path.is_file() and not path.is_symlink():
+            text = path.read_bytes().decode(errors="replace")
+        else:
+            text = dockerfile(workspace.app, delivery.stages, delivery.command, delivery.volumes)
             path = workspace.scratch / NAME
             path.write_text(text)
-            output(f"no {NAME}: this one follows from {', '.join(files) or 'run.command'}\n{text}".encode())
+            output(f"no {NAME}: this one follows from what was inferred\n{text}".encode())
         _settle(source, delivery.committed_at)
         labels = image_labels(workspace, delivery, self._stack)
         named = [part for key, value in sorted(labels.items()) for part in ("--label", f"{key}={value}")]

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import os
+import platform
+import shutil
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -14,12 +17,12 @@ from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, 
 from services.build.executors.process.service_process import ServiceProcesses
 from services.build.system.command import drained, piped, uncancelled
 from services.build.system.pipe import Output
-from services.build.system.process_exit import exit_reason
 from services.build.system.process_tree import ProcessTree
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
 from shared.host.directory_digest import SKIPPED, directory_digest
+from shared.host.exit_words import signal_name
 from shared.host.process_search import marked_pids
 from shared.models import Artifact
 
@@ -27,6 +30,7 @@ GRACE_S = 5.0
 # In the environment of all that a step starts: what its build is, by a folder unique on the machine, and which step.
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
+NODE_S = 10.0  # until it has told its version
 THREADS = 8  # of those that read or remove whole folders
 VIRTUALENV = "virtualenv"  # a cache that all apps share, and to which each `.venv` has links
 VENV = ".venv"
@@ -58,6 +62,7 @@ class ProcessExecutor:
         self._caches = caches
         self._grace_s = grace_s
         self._in_thread = ThreadPool(THREADS, "folders")
+        self._present: dict[str, str] | None = None
         self._fresh: dict[str, frozenset[str]] = {}  # build → what was in its `.venv` before its steps
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
@@ -110,6 +115,14 @@ class ProcessExecutor:
             return await self._in_thread(directory_digest, Path(artifact.ref)) == artifact.digest
         return False
 
+    async def present(self) -> dict[str, str]:
+        if self._present is None:
+            self._present = await self._in_thread(_versions, self._environment)
+        return self._present
+
+    async def exposed_ports(self, artifact: Artifact) -> list[int]:
+        return []
+
     async def images(self) -> None:
         return None
 
@@ -155,7 +168,7 @@ class ProcessExecutor:
                     if reason := await tree.wait(deadline, timeout_s, stop):
                         return Outcome(None, reason)
                     if code := tree.poll():
-                        return Outcome(code, exit_reason(code), skipped=len(commands) - place)
+                        return Outcome(code, _exit_reason(code), skipped=len(commands) - place)
                 return Outcome(0, skipped=0)
             except OSError as error:  # the step before it may have removed the folder
                 return Outcome(None, f"could not be started: {error.strerror}")
@@ -217,3 +230,21 @@ def names_below(folder: Path) -> frozenset[str]:
         folders[:] = [name for name in folders if name != SKIPPED]
         found |= {os.path.join(at, name) for name in (*folders, *files)}
     return frozenset(found)
+
+
+def _versions(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the versions of Python, of which each `.venv` is, and of the machine's Node. Blocks."""
+    found = {"python": platform.python_version()}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = [shutil.which("node", path=environment.get("PATH")) or "node", "--version"]
+        said = subprocess.run(
+            command, env=dict(environment), capture_output=True, text=True, timeout=NODE_S, check=True
+        )
+        found["node"] = said.stdout.strip().removeprefix("v")
+    return found
+
+
+def _exit_reason(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal_name(-code)}"
+    return f"exited with {code}"

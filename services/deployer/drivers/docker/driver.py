@@ -27,7 +27,7 @@ from services.deployer.drivers.docker.container import (
     memory_limit,
     status_of,
 )
-from services.deployer.drivers.docker.container_usage import ContainerUsage
+from services.deployer.drivers.docker.container_usage import ContainerUsage, listening_in
 from services.deployer.drivers.docker.events import Deaths, EngineEventFollower, Stream
 from services.deployer.drivers.docker.images import remove_unneeded
 from services.deployer.drivers.driver import (
@@ -100,6 +100,9 @@ class DockerDriver:
 
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         return await asyncio.to_thread(self._logs, instance_id, lines)
+
+    async def listening(self, instance_id: str) -> list[str] | None:
+        return await asyncio.to_thread(lambda: listening_in(self._find(instance_id)))
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         return await asyncio.to_thread(self._usage.of, set(instance_ids))

@@ -24,6 +24,7 @@ from services.deployer.drivers.driver import (
 from services.deployer.drivers.process.end import POLL_S, end, kill, record_of, remains, running_in
 from services.deployer.drivers.process.end_watcher import EndWatcher
 from services.deployer.drivers.process.linux_process import TICKS_S, boot_id, session_members
+from services.deployer.drivers.process.listening import listening_of
 from services.deployer.drivers.process.memory_cgroup import CgroupLimits
 from services.deployer.drivers.process.memory_guard import GuardLimits
 from services.deployer.drivers.process.memory_limit import MemoryLimits
@@ -95,6 +96,9 @@ class ProcessDriver:
 
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         return await asyncio.to_thread(self._logs, instance_id, lines)
+
+    async def listening(self, instance_id: str) -> list[str] | None:
+        return await asyncio.to_thread(lambda: listening_of(self._record(instance_id)))
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         return await asyncio.to_thread(self._usage, set(instance_ids))

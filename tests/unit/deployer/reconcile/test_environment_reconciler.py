@@ -338,7 +338,7 @@ async def test_the_reason_of_a_failure_says_which_capabilities_were_kept(redis: 
     assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(float("inf")))
     release = await world.store.release("notes-r1")
     assert release is not None
-    assert "it ended with exit code 3; the kernel refused it something" in release.reason
+    assert "it ended with exit code 3; it ran `exit 3`; the kernel refused it something" in release.reason
     assert "keeps only CHOWN" in release.reason
 
 
