@@ -98,9 +98,9 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def promote(self, app: str, release: str) -> RolloutView:
-        """Stores the request to promote; `DeployerTasks` then has the deployer release the build to production. Raises
-        Conflict if the build skipped steps that production asks for.
-        """
+        """Stores the request to promote, and returns the rollout with its state unchanged. `DeployerTasks` then has the
+        deployer release the build to production, and ends the rollout as promoted, or pauses it if the deployer
+        refuses. Raises Conflict if the build skipped steps that production asks for."""
         rollout = self._current(app, release)
         if rollout.active and rollout.promotion is None:
             await self._check_promotion(release)

@@ -28,7 +28,8 @@ Left = tuple[ProcessRecord, list[ProcessStat]]  # an instance that has not ended
 
 
 def running_in(root: Path) -> list[RunningInstance]:
-    """Returns what runs with the mark of a folder below `root`, by one look at all processes."""
+    """Returns everything that runs with the mark of an instance whose folder is below `root`. Reads all processes
+    once."""
     found = []
     for value in pids_by_value(MARKER):
         if (path := Path(value)).parent == root:
@@ -39,7 +40,8 @@ def running_in(root: Path) -> list[RunningInstance]:
 
 
 def record_of(root: Path, instance_id: str) -> ProcessRecord:
-    """Returns the instance's record; without its folder, one by whose mark alone its processes are found."""
+    """Returns the instance's record; if its folder is gone, a record that holds only its id and mark, by which its
+    processes can be found."""
     path = root / instance_id
     lost = ProcessRecord(id=instance_id, marker=marker_of(path), port=0, memory=0, started_at=now(), boot_id="")
     return InstanceFolder(path).read() or lost
@@ -114,7 +116,8 @@ def _until_gone(records: list[ProcessRecord], number: signal.Signals, wait_s: fl
 
 def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = ()) -> list[Left]:
     """Returns the records of which a process still runs, each with its processes: those of `known` that run on, and
-    those that are found now. Looks at all processes once, and once more for the records of which none was found.
+    those that are found now. Reads all processes once, and once more for the records for which it found none: a process
+    that is just starting may be missing in the first reading.
     """
     living = {record.id: _still_living(processes) for record, processes in known}
     looked_for, left = list(records), []
