@@ -31,7 +31,8 @@ async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App
 
 
 class BuildCache:
-    """Looks up and stores, by cache key, the result of the build that `recorder` records."""
+    """Finds the earlier build whose result the build of `recorder` may reuse, and stores under its cache key that this
+    build passed."""
 
     def __init__(
         self,
@@ -84,11 +85,11 @@ class BuildCache:
             await self._recorder.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
-        """Makes the baseline in this build's cache entry the baseline of its branch. Call it once the build has
-        passed.
+        """Makes the baseline in this build's cache entry the baseline of its branch, unless the build's commit was not
+        the branch's head. Call it once the build has passed.
         """
         build, entry = self._recorder.build, await self._entry()
-        if build.branch is not None and entry is not None:
+        if build.branch is not None and not build.off_head and entry is not None:
             put = partial(self._history.put_baseline, build.app, build.branch, entry.baseline)
             await self._recorder.patiently(put)
 
