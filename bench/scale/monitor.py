@@ -170,7 +170,7 @@ class MonitorLoops:
         self.evaluator = Evaluator(deployer, proxy, samples, traffic, alerts, self.clock, lambda: None)
         scaling = Scaling(deployer, samples, PolicyStore(redis), self.clock)
         aborts = Aborts(proxy, alerts, self.clock)
-        removed = RemovedApps(samples, traffic, alerts, NotifierStore(redis), RetentionStore(redis))
+        removed = RemovedApps(samples, traffic, alerts, NotifierStore(redis), RetentionStore(redis), scaling.forget)
         follower = RegistryFollower(
             EventFollower(redis, "monitor"), self.evaluator, samples, scaling.killed, removed.on_event, self.clock
         )

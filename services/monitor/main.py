@@ -76,7 +76,7 @@ def build_app(settings: Settings) -> FastAPI:
         scaling.killed(key, kill)
         scaling_loop.wake()
 
-    removed = RemovedApps(samples, traffic, alerts, silences, RetentionStore(redis))
+    removed = RemovedApps(samples, traffic, alerts, silences, RetentionStore(redis), scaling.forget)
     follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, removed.on_event, now)
 
     retention = Retention(deployer, samples, RetentionStore(redis), now)

@@ -1,6 +1,7 @@
 """Deletes what the monitor holds of environments and apps that were removed."""
 
 import logging
+from collections.abc import Callable
 
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.notify.notifier_store import NotifierStore
@@ -14,7 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class RemovedApps:
-    """Handles the events `environment.removed` and `app.removed`; each may come again. Queued messages stay."""
+    """Handles the events `environment.removed` and `app.removed`; each may come again. Queued messages stay.
+    `forget_scaling` drops what the scaling loop knows of an environment.
+    """
 
     def __init__(
         self,
@@ -23,23 +26,30 @@ class RemovedApps:
         alerts: ActiveAlerts,
         silences: NotifierStore,
         retention: RetentionStore,
+        forget_scaling: Callable[[EnvironmentKey], None],
     ) -> None:
         self._samples = samples
         self._traffic = traffic
         self._alerts = alerts
         self._silences = silences
         self._retention = retention
+        self._forget_scaling = forget_scaling
 
     async def on_event(self, event: Event) -> None:
         """Handles one of the two events; ignores any other. Raises RedisError; the event must then be handled again."""
         if event.type == "environment.removed":
             environment = (event.model_extra or {}).get("environment", "")
-            await self._retention.forget(EnvironmentKey(event.app, Environment(environment)))
+            await self._forget(EnvironmentKey(event.app, Environment(environment)))
         elif event.type == "app.removed":
             for each in Environment:
-                await self._retention.forget(EnvironmentKey(event.app, each))
+                await self._forget(EnvironmentKey(event.app, each))
             self._alerts.forget(event.app)
             self._traffic.forget(event.app)
             await self._samples.forget(event.app)
             await self._silences.forget(event.app)
             log.info("%s was removed: its policies, silences, alerts and samples are deleted", event.app)
+
+    async def _forget(self, key: EnvironmentKey) -> None:
+        self._samples.drop(key.app, key.environment)
+        self._forget_scaling(key)
+        await self._retention.forget(key)

@@ -14,10 +14,13 @@ from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.silence import Silence
 from services.monitor.samples.sample import is_of_app
 from services.monitor.scaling.policy_store import PolicyStore
+from services.monitor.scaling.scaling_input import EnvironmentKey
+from services.monitor.scaling.scaling_loop import Scaling
 from services.monitor.scaling.scaling_policy import Policy
 from shared import events
+from shared.http import ServiceClient
 from shared.models import Environment, Event
-from tests.support.monitor.monitor_world import Monitor, World
+from tests.support.monitor.monitor_world import Monitor, NoRegistry, World
 
 pytestmark = pytest.mark.anyio
 E = Environment
@@ -88,3 +91,24 @@ async def test_nothing_of_a_removed_app_is_left(tmp_path: Path, redis: Redis) ->
 )
 def test_whose_an_instance_or_release_is(of: str, app: str, expected: bool) -> None:
     assert is_of_app(of, app) is expected
+
+
+async def test_scaling_decides_nothing_more_about_a_removed_environment(tmp_path: Path, redis: Redis) -> None:
+    world, policies = World(), PolicyStore(redis)
+    settings = Settings(home=tmp_path, token=SecretStr("token"))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
+        monitor = Monitor(world, settings, http, redis)
+        scaling = Scaling(
+            ServiceClient("deployer", settings, NoRegistry(), http), monitor.samples, policies, monitor.clock
+        )
+        follower = monitor.follower(redis)
+        await monitor.second()
+        await scaling.step()
+        assert await redis.exists("monitor:decisions:notes:canary")
+        await removed(redis, world, "environment.removed", environment="canary")
+        for _ in range(2):
+            await follower.step(block_ms=1)
+        assert monitor.forgotten == [EnvironmentKey("notes", E.CANARY)]
+        scaling.forget(monitor.forgotten[0])
+        await scaling.step()  # the deployer has not been asked again
+        assert not await redis.exists("monitor:decisions:notes:canary")

@@ -14,7 +14,7 @@ from services.monitor.samples.sample import Frame, Sample, Watched, is_of_app, s
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.time_series import RECENT, TimeSeries
 from services.monitor.samples.write_buffer import WriteBuffer
-from shared.models import InstanceStats
+from shared.models import Environment, InstanceStats
 from shared.store import RedisError
 
 UNSAVED_MOST = 20_000  # about ten minutes of 60 instances; older ones are let go while Redis is away
@@ -186,6 +186,18 @@ class SampleCache:
             self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(now), FIRST_LOAD_S)
+
+    def drop(self, app: str, environment: Environment) -> None:
+        """Drops the last figures of an environment that was removed, before the deployer's next answer lacks them."""
+        gone = {
+            name
+            for name, frame in self._frames.items()
+            if (frame.stats.app, frame.stats.environment) == (app, environment)
+        }
+        self._frames = {name: frame for name, frame in self._frames.items() if name not in gone}
+        self._latest = {name: latest for name, latest in self._latest.items() if name not in gone}
+        own = {release: [name for name in names if name not in gone] for release, names in self._of_release.items()}
+        self._of_release = {release: names for release, names in own.items() if names}
 
     async def forget(self, app: str) -> None:
         """Deletes the samples of the app's instances and releases, also what is stored. Raises RedisError."""

@@ -91,6 +91,10 @@ class Scaling:
         """Records an OOM kill from an event for the next step. Repeated reports of one kill have no effect."""
         self._environments.setdefault(key, _EnvironmentState()).kills.append(kill)
 
+    def forget(self, key: EnvironmentKey) -> None:
+        """Drops what is known of an environment that was removed."""
+        self._environments.pop(key, None)
+
     async def step(self) -> None:
         """Decides once about the memory limit of each environment. Raises the first error, after all environments were
         handled.

@@ -20,7 +20,7 @@ from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_cache import TrafficCache
-from services.monitor.scaling.scaling_input import Kill
+from services.monitor.scaling.scaling_input import EnvironmentKey, Kill
 from shared.events import STREAM, EventFollower
 from shared.http import ServiceClient
 from shared.models import Event, ServiceRecord
@@ -163,6 +163,7 @@ class Monitor:
         self.world = world
         self.woken = 0
         self.kills: list[Kill] = []
+        self.forgotten: list[EnvironmentKey] = []
         self.sample_store = SampleStore(redis)
         self.alerts = ActiveAlerts(alert_store or AlertStore(redis))
         self.samples = SampleCache(self.sample_store)
@@ -186,7 +187,14 @@ class Monitor:
             self.evaluator,
             self.samples,
             lambda place, kill: self.kills.append(kill),
-            RemovedApps(self.samples, self.traffic, self.alerts, NotifierStore(redis), RetentionStore(redis)).on_event,
+            RemovedApps(
+                self.samples,
+                self.traffic,
+                self.alerts,
+                NotifierStore(redis),
+                RetentionStore(redis),
+                self.forgotten.append,
+            ).on_event,
             self.clock,
         )
 
