@@ -163,7 +163,11 @@ class RegistryFollower:
                 await self._on_ill(event)
             elif event.type in self.ENDED and _environment(event) == Environment.PRODUCTION:
                 self._evaluator.end(event.id, event.reason or f"{event.id}: {event.type}")
+            elif event.type == "environment.stopped" and _environment(event) == Environment.PRODUCTION:
+                self._evaluator.end(str((event.model_extra or {}).get("release", "")), event.reason)
             elif event.type in self.REMOVED:
+                if event.type == "app.removed" or _environment(event) == Environment.PRODUCTION:
+                    self._evaluator.forget(event.app)
                 await self._on_removed(event)
             await self._events.confirm(entry_id)
 

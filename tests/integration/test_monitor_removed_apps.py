@@ -112,3 +112,23 @@ async def test_scaling_decides_nothing_more_about_a_removed_environment(tmp_path
         scaling.forget(monitor.forgotten[0])
         await scaling.step()  # the deployer has not been asked again
         assert not await redis.exists("monitor:decisions:notes:canary")
+
+
+@pytest.mark.parametrize("kind", ["environment.stopped", "environment.removed"])
+async def test_nobody_misses_the_instances_of_a_production_that_people_ended(
+    tmp_path: Path, redis: Redis, kind: str
+) -> None:
+    world = World(release=None, state=None, instances={}, production={"notes-r8-1": "ready"})
+    settings = Settings(home=tmp_path, token=SecretStr("token"))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
+        monitor = Monitor(world, settings, http, redis)
+        follower = monitor.follower(redis)
+        await follower.step(block_ms=1)
+        await monitor.second()
+        world.production = {}
+        await monitor.second()
+        await removed(redis, world, kind, environment="production", release="notes-r8")
+        await follower.step(block_ms=1)
+        for _ in range(12):
+            await monitor.second()
+        assert monitor.states() == {}

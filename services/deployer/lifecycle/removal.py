@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 from services.deployer.drivers.driver import DriverError, Volumes
-from services.deployer.plan.lifecycle import is_empty
+from services.deployer.plan.lifecycle import is_gone
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import EnvironmentId, EnvironmentState
 from services.deployer.store import Store
@@ -103,7 +103,7 @@ class Removal:
             world = await self._store.load(environment_id)
             lifecycle = world.override.lifecycle
             if lifecycle.state is EnvironmentState.REMOVING:
-                if not is_empty(world) or await self._registry.instances(app, TRACK_OF[environment]):
+                if not is_gone(world) or await self._registry.instances(app, TRACK_OF[environment]):
                     left = ", ".join(each.id for each in world.instances.values())
                     self.waits_for[environment_id] = f"waits for the end of {left}" if left else "waits for the proxy"
                     return

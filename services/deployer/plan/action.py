@@ -118,9 +118,17 @@ class RaiseMemory:
     """New limit of each instance, in bytes."""
 
 
+@dataclass(frozen=True)
+class RecordStopped:
+    """Records that a stopped environment has no instance left."""
+
+    release: str
+    """Id of the live release, which a start brings back."""
+
+
 InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
 ReleaseChange = MoveRelease | Switch | MakeRoom | RecordDowntime | Wait | StopClock | CreditClock | RaiseMemory
-Change = InstanceChange | ReleaseChange
+Change = InstanceChange | ReleaseChange | RecordStopped
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,8 @@ class _Application:
                     self._put_release(releases.with_credit(self._release(release_id), seconds, self._now))
                 case action.RaiseMemory(release_id, memory):
                     self._raise_memory(self._release(release_id), memory)
+                case action.RecordStopped(release_id):
+                    self._record_stopped(self._release(release_id))
         return self._commit
 
     def _instance(self, instance_id: str) -> Instance:
@@ -224,6 +226,23 @@ class _Application:
             raised_from = override.memory if release.raised_to is None else release.raised_from
             self._put_release(release.model_copy(update={"raised_from": raised_from, "raised_to": memory}))
         self._commit.override = override.model_copy(update={"memory": memory})
+
+    def _record_stopped(self, live: Release) -> None:
+        lifecycle = self._world.override.lifecycle
+        update = {"lifecycle": lifecycle.model_copy(update={"has_ended": True})}
+        self._commit.override = self._world.override.model_copy(update=update)
+        self._commit.events.append(
+            Event(
+                type="environment.stopped",
+                app=live.app,
+                at=self._now,
+                id=str(live.environment_id),
+                reason=lifecycle.reason,
+                notify=live.manifest.notify,
+                release=live.id,
+                environment=live.environment,
+            )
+        )
 
     def _restore_memory(self, release: Release) -> None:
         """Undoes the memory raise of a release that was never live, unless the memory was changed since."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from services.deployer.plan.action import Change, DropInstance, MoveRelease
+from services.deployer.plan.action import Change, DropInstance, MoveRelease, RecordStopped
 from services.deployer.plan.observe import World
 from services.deployer.plan.stop_first import take_out
 from services.deployer.releases.environment import EnvironmentState
@@ -41,6 +41,15 @@ def end_instances(world: World) -> Iterator[Change]:
             yield take_out(instance, world.override.lifecycle.reason)
 
 
+def record_stopped(world: World) -> Iterator[Change]:
+    """Yields, once, that no instance of a stopped environment is left, neither in the registry."""
+    lifecycle, live = world.override.lifecycle, world.only(ReleaseState.LIVE)
+    is_empty = not world.published and all(each.ended_at is not None for each in world.instances.values())
+    is_new = lifecycle.state is EnvironmentState.STOPPED and not lifecycle.has_ended
+    if is_new and is_empty and live is not None:
+        yield RecordStopped(live.id)
+
+
 def drop_instances(world: World) -> Iterator[Change]:
     """Yields the removal of each ended instance of an environment that is being removed, with its log."""
     if world.override.lifecycle.state is EnvironmentState.REMOVING:
@@ -49,7 +58,7 @@ def drop_instances(world: World) -> Iterator[Change]:
                 yield DropInstance(instance.id)
 
 
-def is_empty(world: World) -> bool:
+def is_gone(world: World) -> bool:
     """Returns True if the environment has no instances, no release that lives, and no rollout that must be aborted."""
     has_work = any(release.state not in ENDED or release.abort_rollout for release in world.releases.values())
     return not world.instances and not has_work

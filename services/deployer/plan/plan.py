@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, Switch, Wait
-from services.deployer.plan.lifecycle import drop_instances, end_instances, end_releases, is_outdated
+from services.deployer.plan.lifecycle import drop_instances, end_instances, end_releases, is_outdated, record_stopped
 from services.deployer.plan.observe import ObservationLimits, World, observe
 from services.deployer.plan.plan_work import is_settled
 from services.deployer.plan.ready_deadline import end_overdue, keep_clock
@@ -36,7 +36,8 @@ def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]
 def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
     """Returns the changes of the first decider that has any; the next call, with these applied, asks later deciders."""
     if not world.override.lifecycle.runs:
-        return _first([end_releases(world), end_instances(world), drop_instances(world), _drop_ended(world)])
+        ends = [end_releases(world), end_instances(world), record_stopped(world)]
+        return _first([*ends, drop_instances(world), _drop_ended(world)])
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
     deciders: list[Iterable[Change]] = [
         _start_newest(world, starting),

@@ -66,6 +66,8 @@ class Lifecycle(BaseModel):
     reason: str = ""
     since: datetime | None = None
     """Time of the last change of `state`; None: it runs since its first release."""
+    has_ended: bool = False
+    """True if it is stopped and no instance is left, which an event has said."""
     restarted_at: datetime | None = None
     """Instances that were added earlier are replaced; None: it was never restarted."""
     volumes: list[str] | None = []
@@ -80,7 +82,7 @@ class Lifecycle(BaseModel):
         if state is self.state:
             return self
         transition(ENVIRONMENT_TRANSITIONS, self.state, state)
-        return self.model_copy(update={"state": state, "reason": reason, "since": now})
+        return self.model_copy(update={"state": state, "reason": reason, "since": now, "has_ended": False})
 
 
 class Override(BaseModel):

@@ -90,8 +90,7 @@ class Evaluator:
 
     def expect_change(self) -> None:
         """Makes the next steps read the registry, for 2 s. It is called after an event about an instance, a release or
-        a rollout, since the registry may change a moment later than the event.
-        """
+        a rollout, since the registry may change a moment later than the event."""
         self._change_expected_at = self._clock()
 
     async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
@@ -99,8 +98,7 @@ class Evaluator:
         failed.
 
         Does nothing if the release is neither being rolled out nor live. Raises Unavailable if the proxy does not
-        answer whether it is being rolled out; the event must then be handled again.
-        """
+        answer whether it is being rolled out; the event must then be handled again."""
         if environment == Environment.CANARY:
             problem = await self._read_rollout(app)
             rollout = self._rollouts.get(app)
@@ -126,6 +124,10 @@ class Evaluator:
         if self._alerts.end_release(release, self._clock(), reason):
             self._wake()
 
+    def forget(self, app: str) -> None:
+        """Stops evaluating the app's production, which was removed."""
+        self._inventory.forget(app)
+
     def _with_canary(self) -> set[str]:
         """Returns the apps with a canary: in the registry, in a rollout, in an open alert or in the traffic."""
         under_way = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
@@ -136,8 +138,7 @@ class Evaluator:
     async def _find_instances(self) -> None:
         """Reads the registry: in every step while there is a canary or the deployer does not answer, else every 2 s and
         after an event. If it does not answer, the last instances are kept and their health is unknown. After a restart,
-        the release of an open production alert counts as live until the registry names another one.
-        """
+        the release of an open production alert counts as live until the registry names another one."""
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
                 self._inventory.remember(alert.app, alert.release)

@@ -47,6 +47,10 @@ class Inventory:
         """Forgets the release as its app's live one, since the release has ended."""
         self._live = {app: live for app, live in self._live.items() if live != release}
 
+    def forget(self, app: str) -> None:
+        """Forgets the app's live release, since its production was removed."""
+        self._live.pop(app, None)
+
     def excuse(self, instance: str, now: datetime) -> None:
         """Excludes the instance from `health` for 10 min: it had an OOM kill, and its limit can still be raised."""
         self._excused[instance] = now

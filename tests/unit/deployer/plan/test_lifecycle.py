@@ -1,8 +1,10 @@
 """A stopped or removed environment ends its instances through the route; a restarted one replaces them start-first."""
 
-from services.deployer.plan.action import AddInstance, DropInstance, MoveInstance, MoveRelease
+from dataclasses import replace
+
+from services.deployer.plan.action import AddInstance, DropInstance, MoveInstance, MoveRelease, RecordStopped
 from services.deployer.plan.apply_changes import apply
-from services.deployer.plan.lifecycle import is_empty
+from services.deployer.plan.lifecycle import is_gone
 from services.deployer.plan.plan_work import is_at_rest, plan_work
 from services.deployer.releases.environment import EnvironmentState, Lifecycle, Override
 from shared.models import InstanceState, ReleaseState
@@ -24,8 +26,16 @@ def test_a_stop_drains_what_serves_and_keeps_the_live_release() -> None:
         MoveInstance(starting.id, S.STOPPED, "stopped"),
     ]
     ended = an_instance(live, 1, S.STOPPED, ended_at=T0)
-    rests = a_world([live], [ended], published=frozenset(), override=STOPPED)
+    empty = a_world([live], [ended], published=frozenset(), override=STOPPED)
+    assert acts(a_world([live], [ended], override=STOPPED), NOW) == [], "its entry is still in the registry"
+    assert acts(empty, NOW) == [RecordStopped(live.id)]
+    commit = apply(acts(empty, NOW), empty, {}, NOW)
+    [event] = [each.model_dump() for each in commit.events]
+    assert (event["type"], event["release"], event["environment"]) == ("environment.stopped", live.id, "production")
+    assert commit.override is not None
+    rests = replace(empty, override=commit.override)
     assert acts(rests, NOW) == [] and list(plan_work(rests)) == [] and is_at_rest(rests)
+    assert not commit.override.lifecycle.moved(E.RUNNING, "again", NOW).has_ended
 
 
 def test_a_stop_retires_what_waits_and_lets_what_has_switched_be_live() -> None:
@@ -73,13 +83,13 @@ def test_a_removal_ends_all_releases_and_aborts_the_rollout() -> None:
     ]
 
 
-def test_a_removal_drops_instances_that_the_proxy_let_go_and_is_empty_after_that() -> None:
+def test_a_removal_drops_instances_that_the_proxy_let_go_and_is_gone_after_that() -> None:
     retired = a_release(1, R.RETIRED)
     ended = an_instance(retired, 1, S.STOPPED, ended_at=T0)
     known = a_world([retired], [ended], override=REMOVING, routes={ended.id: RouteState.ABSENT})
     assert acts(known, NOW) == [], "its entry in the registry is still there"
     world = a_world([retired], [ended], override=REMOVING, published=frozenset())
-    assert acts(world, NOW) == [DropInstance(ended.id)] and not is_empty(world)
-    assert is_empty(a_world([retired], [], override=REMOVING))
+    assert acts(world, NOW) == [DropInstance(ended.id)] and not is_gone(world)
+    assert is_gone(a_world([retired], [], override=REMOVING))
     aborting = a_release(1, R.RETIRED, abort_rollout=True)
-    assert not is_empty(a_world([aborting], [], override=REMOVING))
+    assert not is_gone(a_world([aborting], [], override=REMOVING))

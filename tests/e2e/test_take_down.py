@@ -1,0 +1,137 @@
+"""An app on a real stack is restarted, stopped, started and taken down, while each service that takes part is killed:
+no request is lost in a restart, and no process, route, file or key of it is left.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import redis as sync_redis
+
+from services.deployer.drivers.process.record import instances_root
+from shared.models import Environment
+from stack.clients.delivery import Deployable
+from stack.clients.load import Load
+from stack.clients.probe_client import probe, wait_for
+from stack.local.local_stack import LocalStack
+from tests.support.stack.cadence import RATE
+
+PRODUCTION, CANARY = Environment.PRODUCTION, Environment.CANARY
+SHARED = ("build:all", "build:unended", "build:apps", "build:statuses", "deployer:places", "registry:tracks")
+OF_MONITOR = ("monitor:policies", "monitor:scaling", "monitor:alerts", "monitor:silences", "monitor:environments")
+
+
+def path_of(app: Deployable, environment: Environment) -> str:
+    return f"/apps/{app.app}/environments/{environment}"
+
+
+def keys(stack: LocalStack, name: str) -> list[str]:
+    """Keys with the app's name, and entries of keys that all apps share; streams and queued messages apart."""
+    with sync_redis.Redis.from_url(stack.settings.redis_connection_url(), decode_responses=True) as database:
+        found: list[str] = [key for key in database.scan_iter(f"*{name}*")]
+        for key in (*SHARED, *OF_MONITOR):
+            kind = database.type(key)
+            entries: Any = {"set": database.smembers, "hash": database.hgetall}.get(
+                str(kind), lambda key: database.zrange(key, 0, -1)
+            )(key)
+            texts = entries.items() if isinstance(entries, dict) else entries
+            found += [f"{key} {each}" for each in texts if name in str(each)]
+    return found
+
+
+def files(stack: LocalStack, name: str) -> list[str]:
+    """Files with the app's name, and those of Envoy and the proxy that hold it."""
+    home = stack.settings.home
+    named = [path for path in home.rglob(f"*{name}*") if "volumes" not in path.parts]
+    inside = [path for path in (home / "envoy").rglob("*") if path.is_file() and name.encode() in path.read_bytes()]
+    return [str(path.relative_to(home)) for path in {*named, *inside}]
+
+
+def processes(stack: LocalStack, name: str) -> list[int]:
+    """The pids of processes of the app's instances."""
+    folder = instances_root(stack.settings.home)
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/environ", "rb") as environ:
+                    found += [int(entry)] if f"{folder}/{name}-r".encode() in environ.read() else []
+            except OSError:
+                continue
+    return found
+
+
+def traces(stack: LocalStack, name: str) -> list[Any]:
+    return [*keys(stack, name), *files(stack, name), *processes(stack, name)]
+
+
+def answers(app: Deployable) -> int:
+    return probe(app.public, "/", app.host).status
+
+
+def is_only_ready(app: Deployable, instance: str) -> bool:
+    instances = app.call("deployer", "GET", path_of(app, PRODUCTION))["instances"]
+    return [each["id"] for each in instances if each["state"] == "ready"] == [instance]
+
+
+def test_a_restart_loses_nothing_and_a_stop_ends_what_serves(
+    stack: LocalStack, make_app: Callable[[str], Deployable]
+) -> None:
+    app = make_app("halted")
+    app.repository.commit("1")
+    app.deliver(PRODUCTION)
+    with Load(app.public, rate=RATE, host=app.host, limit_s=60) as load:
+        for fresh in ("halted-r1-2", "halted-r1-3"):
+            app.call("deployer", "POST", f"{path_of(app, PRODUCTION)}/restart")
+            wait_for(partial(is_only_ready, app, fresh), f"the restart by {fresh}", 30)
+        time.sleep(1)
+    assert [result for result in load.results if result.lost] == []
+
+    app.call("deployer", "POST", f"{path_of(app, PRODUCTION)}/stop")
+    wait_for(lambda: processes(stack, "halted") == [], "the end of the instances", 30)
+    assert answers(app) == 503
+    app.call("deployer", "POST", f"{path_of(app, PRODUCTION)}/start")
+    wait_for(lambda: answers(app) == 200, "the start", 30)
+
+
+def gone(stack: LocalStack, name: str) -> bool:
+    try:
+        with stack.api("build") as build:
+            return build.get(f"/apps/{name}").status_code == 404
+    except Exception:
+        return False  # it is being started again
+
+
+@pytest.mark.parametrize("killed", ["none", "build", "deployer", "proxy", "monitor"])
+def test_nothing_is_left_of_an_app_that_is_taken_down(
+    stack: LocalStack, make_app: Callable[[str], Deployable], killed: str
+) -> None:
+    name = f"fallen{killed}"
+    app = make_app(name)
+    commits = [app.repository.commit("1")]
+    app.deliver(PRODUCTION)
+    commits.append(app.repository.commit("2"))
+    app.deliver(CANARY)
+    app.call("deployer", "PATCH", path_of(app, PRODUCTION), {"secrets": {"KEY": "a secret"}})
+    app.call("build", "PUT", f"/apps/{name}/secrets/KEY", {"value": "another secret"})
+    app.call("monitor", "POST", "/silences", {"app": name, "duration_s": 600, "reason": "it is taken down"})
+    time.sleep(3)  # the monitor has sampled it
+    assert traces(stack, name)
+
+    with stack.api("build") as build:
+        assert build.delete(f"/apps/{name}").status_code == 202
+    if killed != "none":
+        time.sleep(0.3)
+        os.kill(stack.pid(killed), signal.SIGKILL)
+    wait_for(lambda: gone(stack, name), "the end of the app", 60)
+    wait_for(lambda: traces(stack, name) == [], "the end of all traces of it", 20)
+    time.sleep(4)
+    assert traces(stack, name) == [], "nothing brings it back"
+    assert not any(app.sees(url, commit) for url in (app.public, app.canary) for commit in commits)
+    with stack.api("proxy") as proxy:
+        assert proxy.get(f"/apps/{name}/rollout").status_code == 404
+    wait_for(stack.is_ready, "all services well", 30)
