@@ -39,6 +39,7 @@ class GateResult(View):
     )
     previous: float | None = Field(None, description="Figure of the branch's last build whose gates were evaluated.")
     reason: str = ""
+    remedy: str = Field("", description="What to do about a gate that failed, with the call that allows more.")
     offenders: list[Offender] = Field([], description="Places that the figure is made of, worst first, at most 20.")
 
     @computed_field(description="Change since `previous`; null if one of the two figures is missing.")  # type: ignore[prop-decorator]

@@ -14,6 +14,7 @@ from services.build.gates.baseline import Baseline, fingerprints, new_findings
 from services.build.gates.diff_coverage import coverage_since
 from services.build.gates.flaky import FlakyTest, limits
 from services.build.gates.gate import GateResult, effective, evaluate
+from services.build.gates.remedy import with_remedies
 from services.build.gates.report_collection import GATE_OF_REPORT, Collected
 from services.build.gates.report_record import ReportRecorder
 from services.build.git.repository import TrackedFile
@@ -105,13 +106,14 @@ class Pipeline:
         flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
         if failed := next(((step, end) for step, end in ends if end.failure), None):
             reached = collected.measures()
-            results = [result for result in evaluate(gates, reached, previous) if result.name in reached]
+            judged = [result for result in evaluate(gates, reached, previous) if result.name in reached]
+            results = with_remedies(judged, app.name, app.gates, manifest.gates)
             results.append(await self._failed_steps(runner, steps, ends, *failed))
             return Verdict(results, flaky, collected.tests == 0)
         measures |= missing | collected.measures()
         findings = await self._with_texts(workspace, measures, tracked)
         measures |= await self._compare(workspace, app, gates, measures, collected, findings)
-        results = evaluate(gates, measures, previous)
+        results = with_remedies(evaluate(gates, measures, previous), app.name, app.gates, manifest.gates)
         baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
         return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
 

@@ -163,6 +163,8 @@ class _Run:
             self._log.say(f"    {'passed' if gate.passed else 'FAILED'}  {gate.name:<16}  {gate.reason}{trend}")
             for offender in gate.offenders[: 0 if gate.passed else OFFENDERS_LOGGED]:
                 self._log.say(f"              {offender}")
+            if gate.remedy:
+                self._log.say(f"              remedy: {gate.remedy}")
         if untested:
             self._log.say("    untested: no test reported anything")
         await self._recorder.update(lambda build: domain.with_changes(build, gates=gates, untested=untested))
