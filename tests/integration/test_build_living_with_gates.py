@@ -6,7 +6,6 @@ import pytest
 
 from services.build.builds.build import Build
 from services.build.gates.gate import GateResult
-from shared.models import BuildState
 from tests.support.build.platform import Platform
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
