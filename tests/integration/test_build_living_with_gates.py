@@ -6,6 +6,7 @@ import pytest
 
 from services.build.builds.build import Build
 from services.build.gates.gate import GateResult
+from shared.models import BuildState
 from tests.support.build.platform import Platform
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -27,7 +28,43 @@ async def change(platform: Platform, **changes: Any) -> None:
 
 async def test_a_gate_that_failed_says_its_remedy_in_the_log_and_the_verdict(platform: Platform) -> None:
     build = await platform.build(APP | {"app.py": function("load")})
-    remedy = 'split the function; or allow more: PUT /apps/notes {"gates": {"complexity": 21}}'
-    assert gate(build, "complexity").remedy == remedy
-    assert f"              remedy: {remedy}\n" in platform.log(build)
+    remedy = 'or allow more: PUT /apps/notes {"gates": {"complexity": 21}}'
+    assert gate(build, "complexity").remedy.endswith(remedy)
+    assert f"              remedy: {gate(build, 'complexity').remedy}\n" in platform.log(build)
     assert gate(build, "function_length").remedy == ""
+
+
+async def test_a_vendored_file_is_left_out_by_convention_and_the_verdict_says_so(platform: Platform) -> None:
+    build = await platform.build(APP | {"vendor/a.py": function("load")})
+    assert build.state is BuildState.SUCCESS, build.reason
+    assert gate(build, "complexity").reason == "0, at most 15; left out: 1 file, vendor/"
+    assert gate(build, "complexity").left_out == ["vendor/: 1 file, by convention"]
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {".gitattributes": "lib/** linguist-vendored\n"},
+        {"slipway.yml": APP["slipway.yml"] + "exclude: [lib/]\n"},
+    ],
+)
+async def test_what_a_commit_declares_counts_for_the_next_once_it_has_passed(
+    platform: Platform, declared: dict[str, str]
+) -> None:
+    judge_of_its_own = await platform.build(APP | declared | {"lib/a.py": function("load")})
+    assert judge_of_its_own.reason.startswith("gate complexity: 21")
+    again = await platform.build({"lib/b.py": "\n"})
+    assert again.reason.startswith("gate complexity: 21"), "a commit that failed declares nothing"
+    assert (await platform.build({"lib/a.py": "\n"})).state is BuildState.SUCCESS
+    later = await platform.build({"lib/a.py": function("load")})
+    assert later.state is BuildState.SUCCESS, later.reason
+    assert gate(later, "complexity").left_out[0].endswith("declared in notes-3")
+
+
+async def test_what_is_set_on_the_app_counts_at_once_and_nothing_is_reused_against_it(platform: Platform) -> None:
+    await change(platform, exclude=["lib/"])
+    build = await platform.build(APP | {"lib/a.py": function("load")})
+    assert build.state is BuildState.SUCCESS, build.reason
+    await change(platform, exclude=[])
+    again = await platform.again(build, fresh=False)
+    assert again.reason.startswith("gate complexity: 21")

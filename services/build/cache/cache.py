@@ -9,7 +9,6 @@ from services.build.cache.cache_key import CacheEntry, judgement_key, may_be_reu
 from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import BRANCH, Executor
 from services.build.gates.baseline import Baseline
-from services.build.gates.gate import effective
 from services.build.gates.history_store import HistoryStore
 from services.build.git.repository import Repositories
 from shared.errors import NotFound
@@ -48,9 +47,7 @@ class BuildCache:
         self._repositories = repositories
 
     async def key(self, app: App, manifest: Manifest) -> str:
-        gates = effective(app.gates, manifest.gates, tested=True)
-        compares = gates.changed_coverage is not None or gates.new_findings is not None
-        baseline = await compared_with(self._recorder, self._history, app) if compares else None
+        baseline = await compared_with(self._recorder, self._history, app)
         build, images = self._recorder.build, self._executor.builds_images
         asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.commit, BRANCH)
         return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)

@@ -26,6 +26,8 @@ class Baseline(View):
     commit: str
     findings: dict[str, int] = Field({})
     """Number of occurrences by the finding's fingerprint."""
+    exclude: list[str] = Field([])
+    """Patterns of the files that the build's commit declares as vendored or generated."""
 
 
 def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:

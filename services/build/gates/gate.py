@@ -23,6 +23,7 @@ UNITS = {
     "secrets": "secrets",
 }
 OFFENDERS_KEPT = 20
+LEFT_OUT_KEPT = 20
 OFFENDERS_LISTED = 2
 
 
@@ -41,6 +42,9 @@ class GateResult(View):
     reason: str = ""
     remedy: str = Field("", description="What to do about a gate that failed, with the call that allows more.")
     offenders: list[Offender] = Field([], description="Places that the figure is made of, worst first, at most 20.")
+    left_out: list[str] = Field(
+        [], description="Vendored and generated files that do not count: path or pattern, and who says so; at most 20."
+    )
 
     @computed_field(description="Change since `previous`; null if one of the two figures is missing.")  # type: ignore[prop-decorator]
     @property
@@ -106,6 +110,7 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
         bound="at least" if name in AT_LEAST else "at most",
         previous=previous,
         offenders=list(measure.offenders[:OFFENDERS_KEPT]),
+        left_out=list(measure.left_out[:LEFT_OUT_KEPT]),
     )
     if figure is None:
         return result.model_copy(update={"reason": f"no readable figure: {measure.reason or 'not a number'}"})

@@ -20,6 +20,7 @@ IN_THE_CODE = {
     '/apps/{app}/environments/production {{"secrets": {{"NAME": "…"}}}} of the deployer, a step by PUT '
     '/apps/{app}/secrets/NAME {{"value": "…"}}',
 }
+OF_FUNCTIONS = ("complexity", "function_length")
 _REPORTED = {gate: kind for kind, gate in GATE_OF_REPORT.items()} | {"changed_coverage": "coverage"}
 
 
@@ -53,6 +54,8 @@ def _remedy(result: GateResult, app: str, own: Gates, asked: Gates) -> str:
     allow = {"secrets": "where it is no secret, allow it", "test_failures": "or allow that many"}
     how = allow.get(name, f"or allow {'less' if name in AT_LEAST else 'more'}")
     advice = IN_THE_CODE[name].format(app=app)
+    if name in OF_FUNCTIONS:
+        advice += f'; leave out what is vendored or generated: PUT /apps/{app} {{"exclude": ["<folder>/"]}}'
     return f"{advice}; {how}: {' and '.join(calls)}" if calls else advice
 
 

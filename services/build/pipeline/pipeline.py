@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from services.build.analysis.exclusions import ATTRIBUTES, Exclusions, declared
 from services.build.builds import build as domain
 from services.build.builds.app import App
 from services.build.builds.build_recorder import BuildRecorder
@@ -75,7 +76,9 @@ class Pipeline:
         end.
         """
         steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.effective_environment)
-        analysing, stop = asyncio.create_task(self._analyse_source(workspace)), self._recorder.stop
+        baseline, stop = await compared_with(self._recorder, self._context.history, app), self._recorder.stop
+        exclusions = Exclusions(app.exclude, *((baseline.exclude, baseline.build) if baseline else ()))
+        analysing = asyncio.create_task(self._analyse_source(workspace, exclusions))
         try:
             prepared = await self._context.executor.prepare(workspace, self._log.output, stop)
             if prepared.reason and not stop.is_set():
@@ -112,10 +115,15 @@ class Pipeline:
             return Verdict(results, flaky, collected.tests == 0)
         measures |= missing | collected.measures()
         findings = await self._with_texts(workspace, measures, tracked)
-        measures |= await self._compare(workspace, app, gates, measures, collected, findings)
+        measures |= await self._compare(workspace, baseline, gates, measures, collected, findings)
         results = with_remedies(evaluate(gates, measures, previous), app.name, app.gates, manifest.gates)
-        baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
-        return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
+        ours = Baseline(
+            build=workspace.build,
+            commit=workspace.commit,
+            findings=fingerprints(findings),
+            exclude=await self._declared(workspace, manifest, tracked),
+        )
+        return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, ours)
 
     async def _resolver(self, workspace: Workspace, tracked: Sequence[TrackedFile]) -> PathResolver:
         """Returns what finds the files that reports name. Steps see the checkout in its folder or in a container's."""
@@ -182,19 +190,16 @@ class Pipeline:
     async def _compare(
         self,
         workspace: Workspace,
-        app: App,
+        baseline: Baseline | None,
         gates: Gates,
         measures: dict[str, Measure],
         collected: Collected,
         findings: Sequence[Finding],
     ) -> dict[str, Measure]:
-        """Compares the build's measures and findings with those of an earlier build. Returns the gates
+        """Compares the build's measures and findings with those of `baseline`. Returns the gates
         `changed_coverage` and `new_findings` with their measures, each only if it has a threshold.
         """
         found: dict[str, Measure] = {}
-        if gates.changed_coverage is None and gates.new_findings is None:
-            return found
-        baseline = await compared_with(self._recorder, self._context.history, app)
         if gates.changed_coverage is not None and "coverage" in measures:
             found["changed_coverage"] = measures["coverage"]
             if measures["coverage"].figure is not None:
@@ -226,12 +231,21 @@ class Pipeline:
                 lines[file.path] = data.decode(errors="replace").split("\n")
         return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
 
-    async def _analyse_source(self, workspace: Workspace) -> dict[str, Measure]:
+    async def _declared(self, workspace: Workspace, manifest: Manifest, tracked: Sequence[TrackedFile]) -> list[str]:
+        """Returns the patterns of files that the commit declares as vendored or generated."""
+        [attributes] = [
+            await self._git.in_thread(self._git.read, workspace.app, file)
+            for file in tracked
+            if file.path == ATTRIBUTES and file.size <= LARGEST_READ_BYTES
+        ] or [b""]
+        return declared(attributes, manifest.exclude)
+
+    async def _analyse_source(self, workspace: Workspace, exclusions: Exclusions) -> dict[str, Measure]:
         """Returns the measures of the platform's own analysis, made on a checkout that no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
             await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
-            return await self._context.analysis.measure(source)
+            return await self._context.analysis.measure(source, exclusions)
         finally:
             await uncancelled(self._git.in_thread(remove, source))
 

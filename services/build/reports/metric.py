@@ -59,6 +59,8 @@ class Measure:
     """Places that contribute to the figure, worst first."""
     findings: tuple[Finding, ...] = ()
     """Findings that later builds compare their own with."""
+    left_out: tuple[str, ...] = ()
+    """What of the commit does not count, and who says so."""
 
 
 def brief(text: str) -> str:

@@ -1,12 +1,15 @@
 """Measures the functions of a folder with lizard; run as a program of its own, which imports nothing of the platform.
 
-Prints a line of JSON for each function, `[complexity, lines, path, first line, name]`, and `{"unread": path, "error":
-name of the exception}` for each file on which lizard breaks. What lizard does not see as a
-function (of the C family's younger languages: bodies after bounded type parameters, some components) would count as
-nothing at all, so it is found by its braces, and its branches are counted.
+Its arguments are the folder, and a file with a JSON list of the paths to leave out. Prints a line of JSON for each
+function, `[complexity, lines, path, first line, name]`, `{"unread": path, "error": name of the exception}` for each
+file on which lizard breaks, and `{"left_out": path}` for each file of the list that lizard could read. What lizard does
+not see as a function (of the C family's younger languages: bodies after bounded type parameters, some components) would
+count as nothing at all, so it is found by its braces, and its branches are counted.
 """
 
+import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,7 +20,6 @@ import lizard
 from lizard_languages import get_reader_for
 
 BY_BRACES = {".js", ".cjs", ".mjs", ".jsx", ".ts", ".tsx", ".php", ".kt", ".kts", ".rs"}
-EXCLUDED = ["*.min.js"]  # minified files are not source
 BRANCHES = {"if", "for", "foreach", "while", "case", "catch", "&&", "||", "elseif"}
 HEADS = BRANCHES | {"switch", "with", "match", "when", "return", "unless", "until", "in"}
 NO_TERNARY = {":", ".", "?", ")", ",", ";", "=", ">", "]"}  # after a `?` that belongs to a type or a chain
@@ -142,8 +144,24 @@ def _is_branch(text: str, following: str) -> bool:
     return text in BRANCHES or (text == "?" and following not in NO_TERNARY)
 
 
-def main(folder: str) -> None:
-    for path in lizard.get_all_source_files([folder], EXCLUDED, [], False):
+def sources(folder: str) -> Iterator[str]:
+    """Yields the paths of all files that lizard can read."""
+    for at, folders, files in os.walk(folder):
+        folders.sort()
+        yield from (os.path.join(at, name) for name in sorted(files) if get_reader_for(name) is not None)
+
+
+def main(folder: str, list_of_left_out: str) -> None:
+    left_out = frozenset(json.loads(Path(list_of_left_out).read_text()))
+    seen = set[bytes]()
+    for path in sources(folder):
+        if path in left_out:
+            sys.stdout.write(f"{json.dumps({'left_out': path})}\n")
+            continue
+        digest = hashlib.sha256(Path(path).read_bytes()).digest()
+        if digest in seen:  # copies count once
+            continue
+        seen.add(digest)
         try:
             for function in functions(path):
                 sys.stdout.write(f"{json.dumps(function)}\n")
@@ -152,4 +170,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

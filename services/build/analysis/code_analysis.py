@@ -2,13 +2,16 @@
 read a fresh checkout and run in Python's isolated mode, so that a commit cannot bring its own tool."""
 
 import asyncio
+import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from services.build.gates.code_metrics import lizard_measures, secrets_measure
-from services.build.gates.public_values import without_public_values
+from services.build.analysis.code_metrics import lizard_measures, secrets_measure
+from services.build.analysis.exclusions import Exclusions
+from services.build.analysis.public_values import without_public_values
 from services.build.reports.metric import Measure
 from services.build.system.sandboxed_tool import ToolFailed, answer
 from shared.manifest import MIB
@@ -29,9 +32,10 @@ class Analysis:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
-    async def measure(self, source: Path) -> dict[str, Measure]:
-        """Analyses the files in `source`, some of which it changes or deletes, and returns gate → measure. A measure
-        has no figure if its tool fails; none has one if a text file exceeds 10 MiB.
+    async def measure(self, source: Path, exclusions: Exclusions) -> dict[str, Measure]:
+        """Analyses the files in `source`, some of which it changes or deletes, and returns gate → measure. Functions of
+        excluded files do not count. A measure has no figure if its tool fails; none has one if a text file exceeds
+        10 MiB.
         """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
@@ -41,23 +45,38 @@ class Analysis:
             )
             return {gate: Measure(None, reason) for gate in (*LIZARD_GATES, *SECRETS_GATES)}
         prefix = f"{source.name}/"
-        functions, secrets = await asyncio.gather(
-            self._read(LIZARD, source, lambda text: lizard_measures(text, prefix), LIZARD_GATES),
-            self._read(DETECT_SECRETS, source, lambda text: {"secrets": secrets_measure(text, prefix)}, SECRETS_GATES),
-        )
+        left_out = await asyncio.to_thread(_left_out, source, exclusions)
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as listed:
+            json.dump([f"{prefix}{path}" for path in left_out], listed)
+            listed.flush()
+            lizard, detect_secrets = [*LIZARD, source.name, listed.name], [*DETECT_SECRETS, source.name]
+            functions, secrets = await asyncio.gather(
+                self._read(lizard, source, lambda text: lizard_measures(text, prefix, left_out), LIZARD_GATES),
+                self._read(
+                    detect_secrets, source, lambda text: {"secrets": secrets_measure(text, prefix)}, SECRETS_GATES
+                ),
+            )
         return functions | secrets
 
     async def _read(
         self, tool: list[str], source: Path, parse: Callable[[str], dict[str, Measure]], gates: tuple[str, ...]
     ) -> dict[str, Measure]:
         try:
-            command = [sys.executable, "-I", *tool, source.name]
+            command = [sys.executable, "-I", *tool]
             return await asyncio.to_thread(parse, await answer(command, source.parent, self._environment))
         except ToolFailed as failure:
             reason = str(failure)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             reason = f"the tool's answer cannot be read ({type(error).__name__})"
         return {gate: Measure(None, reason) for gate in gates}
+
+
+def _left_out(source: Path, exclusions: Exclusions) -> dict[str, tuple[str, str]]:
+    """Returns the path of each excluded file with the reason."""
+    paths = (
+        os.path.relpath(os.path.join(folder, name), source) for folder, _, files in os.walk(source) for name in files
+    )
+    return {path: reason for path in paths if (reason := exclusions.reason(path)) is not None}
 
 
 def _made_plain(source: Path) -> Path | None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from services.build.gates.lizard_tool import functions
+from services.build.analysis.lizard_tool import functions
 
 BRANCHES = "".join(f"  if (x === {number}) return {number};\n" for number in range(20))
 TYPES = """\

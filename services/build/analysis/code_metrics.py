@@ -2,30 +2,55 @@
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from services.build.gates.gate import DEFAULTS, OFFENDERS_KEPT
 from services.build.reports.metric import Finding, Measure, Offender
 
+LeftOut = Mapping[str, tuple[str, str]]  # file → folder, file or pattern that leaves it out, and who says so
 
-def lizard_measures(output: str, folder: str) -> dict[str, Measure]:
+
+def lizard_measures(output: str, folder: str, left_out: LeftOut | None = None) -> dict[str, Measure]:
     """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (most lines) from the
     output of `lizard_tool`. Functions above the default thresholds are findings. The measures have no figure if a file
-    could not be read. Raises ValueError.
+    could not be read. Raises ValueError, KeyError.
     """
     rows = [json.loads(line) for line in output.splitlines()]
-    unread = next((row for row in rows if isinstance(row, dict)), None)
+    unread = next((row for row in rows if isinstance(row, dict) and "unread" in row), None)
     if unread is not None:
         file = ascii(str(unread["unread"]).removeprefix(folder))
         reason = f"lizard, which counts the branches of functions, broke on {file} ({unread['error']})"
         return {gate: Measure(None, reason) for gate in ("complexity", "function_length")}
-    functions = [(int(row[0]), int(row[1]), _shown(row[2], folder), int(row[3]), _shown(row[4])) for row in rows]
-    return {
+    without = [(left_out or {})[row["left_out"].removeprefix(folder)] for row in rows if isinstance(row, dict)]
+    functions = [
+        (int(row[0]), int(row[1]), _shown(row[2], folder), int(row[3]), _shown(row[4]))
+        for row in rows
+        if isinstance(row, list)
+    ]
+    measures = {
         "complexity": _worst("complexity", [(value, file, line, name) for value, _, file, line, name in functions]),
         "function_length": _worst(
             "function_length", [(value, file, line, name) for _, value, file, line, name in functions]
         ),
     }
+    return {gate: _without(measure, without) for gate, measure in measures.items()}
+
+
+def _without(measure: Measure, without: Sequence[tuple[str, str]]) -> Measure:
+    """Returns the measure with what was left out of it: an entry for each folder, file or pattern, most files first."""
+    if not without:
+        return measure
+    counted = Counter(without).most_common()
+    listed = [f"{_shown(what)}: {_files(count)}, {by}" for (what, by), count in counted]
+    first = _shown(counted[0][0][0])
+    remark = f"left out: {_files(len(without))}, {first}{', …' if len(counted) > 1 else ''}"
+    return replace(measure, reason=remark, left_out=tuple(listed))
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def secrets_measure(output: str, folder: str) -> Measure:
