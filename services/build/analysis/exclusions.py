@@ -4,10 +4,10 @@ By convention, the path alone decides: a comment in a file would be the commit's
 (`.gitattributes`, `exclude:` in the manifest) count for later commits, once it has passed.
 """
 
-import fnmatch
 import re
 from collections.abc import Sequence
 
+from services.build.system.path_glob import PathGlob
 from shared.manifest import MOST_EXCLUDED
 
 ATTRIBUTES = ".gitattributes"
@@ -60,7 +60,7 @@ class Exclusions:
 
     def __init__(self, app: Sequence[str] = (), passed: Sequence[str] = (), passed_by: str = "") -> None:
         listed = [*((pattern, f"declared in {passed_by}") for pattern in passed), *((each, BY_THE_APP) for each in app)]
-        self._listed = [(_Glob(pattern.removeprefix("!")), pattern, by) for pattern, by in reversed(listed)]
+        self._listed = [(_glob(pattern.removeprefix("!")), pattern, by) for pattern, by in reversed(listed)]
 
     def reason(self, path: str) -> tuple[str, str] | None:
         """Returns what leaves the file out, a folder, file or pattern, and who says so; None if it counts."""
@@ -72,26 +72,9 @@ class Exclusions:
         return (match["folder"] or path, BY_CONVENTION) if match else None
 
 
-class _Glob:
-    """A pattern as git has it: `*` and `?` match no `/`, `**` any number of folders; without a `/` before its end it
-    matches at any depth; with a `/` at its end it matches all files below.
+def _glob(pattern: str) -> PathGlob:
+    """Returns a pattern of .gitignore as a glob: without a `/` before its end it matches at any depth; with a `/` at
+    its end it matches all files below.
     """
-
-    def __init__(self, pattern: str) -> None:
-        whole = f"{pattern}**" if pattern.endswith("/") else pattern
-        anchored = whole if "/" in pattern.rstrip("/") else f"**/{whole}"
-        self._parts = [
-            None if part == "**" else re.compile(fnmatch.translate(part)) for part in anchored.lstrip("/").split("/")
-        ]
-
-    def matches(self, parts: Sequence[str]) -> bool:
-        places = {0}  # numbers of parts of the path that are matched so far: no pattern is slow
-        for place, expression in enumerate(self._parts, 1):
-            if expression is None:
-                least = min(places) + (place == len(self._parts))  # at the end it stands for at least one part
-                places = set(range(least, len(parts) + 1))
-            else:
-                places = {at + 1 for at in places if at < len(parts) and expression.match(parts[at])}
-            if not places:
-                return False
-        return len(parts) in places
+    whole = f"{pattern}**" if pattern.endswith("/") else pattern
+    return PathGlob(whole if "/" in pattern.rstrip("/") else f"**/{whole}")

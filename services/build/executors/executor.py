@@ -72,7 +72,7 @@ class Order:
     image: str | None = None
     """Image in which the commands run; None lets the executor choose. Executors without images ignore it."""
     reports: Sequence[str] = ()
-    """Paths of report files that the commands may write, relative to the workspace's folder."""
+    """Paths of report files that the commands may write, relative to the workspace's folder, and globs for them."""
     services: Sequence[ServiceOrder] = ()
 
 

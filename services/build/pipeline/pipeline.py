@@ -144,10 +144,9 @@ class Pipeline:
         for step in in_order(steps):
             if reason := reason_to_skip(step, build.branch, build.effective_environment):
                 await runner.skip(step, reason)
-                for kind, path in step.reports:
-                    if path is not None:
-                        why = f"{step.name}, which would report it, was skipped: it {reason}"
-                        missing.setdefault(GATE_OF_REPORT[kind], Measure(None, why))
+                for kind in step.reports.by_kind():
+                    why = f"{step.name}, which would report it, was skipped: it {reason}"
+                    missing.setdefault(GATE_OF_REPORT[kind], Measure(None, why))
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
