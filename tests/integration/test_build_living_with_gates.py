@@ -68,3 +68,43 @@ async def test_what_is_set_on_the_app_counts_at_once_and_nothing_is_reused_again
     await change(platform, exclude=[])
     again = await platform.again(build, fresh=False)
     assert again.reason.startswith("gate complexity: 21")
+
+
+async def test_what_a_first_commit_has_is_known_once_a_person_says_so_and_only_shrinks(platform: Platform) -> None:
+    old = APP | {"a.py": function("load") + function("save", 30)}
+    refused = await platform.build(old)
+    assert 'PUT /apps/notes {"baseline": true}' in gate(refused, "complexity").remedy
+    await change(platform, baseline=True)
+    first = await platform.build({"b.py": "x = 2\n"})
+    assert first.state is BuildState.SUCCESS, first.reason
+    assert gate(first, "complexity").reason == "0, at most 15; 2 known findings do not count"
+    grown = await platform.build({"a.py": function("load") + function("save", 31)})
+    assert grown.reason.startswith(
+        "gate complexity: 32, at most 15; 1 known finding does not count (a.py:22 save (32))"
+    )
+    smaller = await platform.build({"a.py": function("load", 3) + function("save", 25)})
+    assert smaller.state is BuildState.SUCCESS, smaller.reason
+    back = await platform.build({"a.py": function("load") + function("save", 25)})
+    assert back.reason.startswith("gate complexity: 21"), "what was repaired is known no more"
+    await change(platform, baseline=False)
+    without = await platform.build({"a.py": function("load", 3) + function("save", 25)})
+    assert without.reason.startswith("gate complexity: 26")
+
+
+async def test_another_branch_knows_no_more_than_the_first(platform: Platform) -> None:
+    await change(platform, baseline=True)
+    first = await platform.build(APP | {"a.py": function("load")}, branch="dev")
+    assert first.state is BuildState.SUCCESS, first.reason
+    build = await platform.build({"b.py": function("other")})
+    assert build.reason.startswith("gate complexity: 21"), build.reason
+
+
+async def test_a_first_commits_findings_are_not_new_but_its_secrets_count(platform: Platform) -> None:
+    await change(platform, baseline=True)
+    asked = {"slipway.yml": APP["slipway.yml"] + "gates: {new_findings: 0, complexity: 5}\n"}
+    first = await platform.build(APP | asked | {"a.py": function("load") + function("small", 7)})
+    assert first.state is BuildState.SUCCESS, first.reason
+    await platform.history.forget("notes")
+    key = "AKIA" + "Q3EGRIVUH7DLTSRN"
+    second = await platform.build({"c.py": f'key = "{key}"\n'})
+    assert {result.name for result in second.gates if not result.passed} == {"secrets", "new_findings"}

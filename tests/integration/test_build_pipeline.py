@@ -17,6 +17,7 @@ from services.build.pipeline.deadline import TimeLimits
 from services.build.reports.metric import Measure
 from services.build.system.pipe import Output
 from services.build.system.stop import Stop
+from shared.manifest import Gates
 from shared.models import BuildState
 from tests.support.build.platform import Platform
 
@@ -116,7 +117,7 @@ class StopsTheBuild(Analysis):
         self._prepared = prepared
         self._stop = stop
 
-    async def measure(self, source: Path, exclusions: Exclusions) -> dict[str, Measure]:
+    async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
         await self._prepared.wait()
         self._stop.set()
         return {}

@@ -14,7 +14,7 @@ from services.build.analysis.exclusions import Exclusions
 from services.build.analysis.public_values import without_public_values
 from services.build.reports.metric import Measure
 from services.build.system.sandboxed_tool import ToolFailed, answer
-from shared.manifest import MIB
+from shared.manifest import MIB, Gates
 
 LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for it, detect-secrets 90
 LIZARD = [str(Path(__file__).with_name("lizard_tool.py"))]
@@ -32,10 +32,10 @@ class Analysis:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
-    async def measure(self, source: Path, exclusions: Exclusions) -> dict[str, Measure]:
+    async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
         """Analyses the files in `source`, some of which it changes or deletes, and returns gate → measure. Functions of
-        excluded files do not count. A measure has no figure if its tool fails; none has one if a text file exceeds
-        10 MiB.
+        excluded files do not count; those above the default thresholds and those of `gates` are findings. A measure has
+        no figure if its tool fails; none has one if a text file exceeds 10 MiB.
         """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
@@ -51,7 +51,7 @@ class Analysis:
             listed.flush()
             lizard, detect_secrets = [*LIZARD, source.name, listed.name], [*DETECT_SECRETS, source.name]
             functions, secrets = await asyncio.gather(
-                self._read(lizard, source, lambda text: lizard_measures(text, prefix, left_out), LIZARD_GATES),
+                self._read(lizard, source, lambda text: lizard_measures(text, prefix, left_out, gates), LIZARD_GATES),
                 self._read(
                     detect_secrets, source, lambda text: {"secrets": secrets_measure(text, prefix)}, SECRETS_GATES
                 ),

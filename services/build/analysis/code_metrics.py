@@ -8,14 +8,17 @@ from dataclasses import replace
 
 from services.build.gates.gate import DEFAULTS, OFFENDERS_KEPT
 from services.build.reports.metric import Finding, Measure, Offender
+from shared.manifest import Gates
 
 LeftOut = Mapping[str, tuple[str, str]]  # file → folder, file or pattern that leaves it out, and who says so
 
 
-def lizard_measures(output: str, folder: str, left_out: LeftOut | None = None) -> dict[str, Measure]:
+def lizard_measures(
+    output: str, folder: str, left_out: LeftOut | None = None, gates: Gates | None = None
+) -> dict[str, Measure]:
     """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (most lines) from the
-    output of `lizard_tool`. Functions above the default thresholds are findings. The measures have no figure if a file
-    could not be read. Raises ValueError, KeyError.
+    output of `lizard_tool`. Functions above the default threshold, or that in `gates` if it is lower, are findings. The
+    measures have no figure if a file could not be read. Raises ValueError, KeyError.
     """
     rows = [json.loads(line) for line in output.splitlines()]
     unread = next((row for row in rows if isinstance(row, dict) and "unread" in row), None)
@@ -30,9 +33,11 @@ def lizard_measures(output: str, folder: str, left_out: LeftOut | None = None) -
         if isinstance(row, list)
     ]
     measures = {
-        "complexity": _worst("complexity", [(value, file, line, name) for value, _, file, line, name in functions]),
+        "complexity": _worst(
+            "complexity", gates, [(value, file, line, name) for value, _, file, line, name in functions]
+        ),
         "function_length": _worst(
-            "function_length", [(value, file, line, name) for _, value, file, line, name in functions]
+            "function_length", gates, [(value, file, line, name) for _, value, file, line, name in functions]
         ),
     }
     return {gate: _without(measure, without) for gate, measure in measures.items()}
@@ -74,14 +79,19 @@ def _shown(text: object, folder: str = "") -> str:
     return str(text).removeprefix(folder).encode(errors="replace").decode()
 
 
-def _worst(gate: str, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
+def _worst(gate: str, gates: Gates | None, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
     """Returns the largest value (0 without functions) as a measure. `figures` holds value, file, line and name of each
     function.
     """
-    above = sorted((each for each in figures if each[0] > getattr(DEFAULTS, gate)), reverse=True)
+    default = getattr(DEFAULTS, gate)
+    bound = min(default, getattr(gates, gate, None) or default)
+    above = sorted((each for each in figures if each[0] > bound), reverse=True)
+    rest = max((each[0] for each in figures if each[0] <= bound), default=0)
     worst = heapq.nlargest(OFFENDERS_KEPT, figures)
-    findings = tuple(Finding(f"lizard {gate}", _function_place(each)) for each in above)
-    return Measure(worst[0][0] if worst else 0, offenders=tuple(map(_function_place, worst)), findings=findings)
+    findings = tuple(Finding(f"lizard {gate}", _function_place(each), figure=each[0]) for each in above)
+    return Measure(
+        worst[0][0] if worst else 0, offenders=tuple(map(_function_place, worst)), findings=findings, rest=rest
+    )
 
 
 def _function_place(figure: tuple[int, str, int, str]) -> Offender:

@@ -91,8 +91,8 @@ def apps_router(
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate or the source; other fields stay.
-        A newly mapped branch is built. With `gate: push`, a push to production's branch is accepted only after a build
+        """Sets branches, minimum gates, files that they leave out, `baseline`, limits for flaky tests, the pre-receive
+        gate or the source; other fields stay. A newly mapped branch is built. With `gate: push`, a push to production's branch is accepted only after a build
         of its commit has passed. `source: null` removes the source; a source without token or webhook_secret keeps the
         stored ones.
         """

@@ -34,6 +34,7 @@ class _AppFields(View):
     exclude: Excluded = Field(
         [], description="Vendored and generated files that `complexity` and `function_length` leave out."
     )
+    baseline: bool = Field(False, description="True: what the app's first commit that passes has does not count.")
     gate: Gate | None = Field(None, description="`push`: pushes to production's branches need a verdict first.")
     created_at: datetime
 
@@ -72,6 +73,11 @@ class AppSettings(Model):
         description="Vendored and generated files that `complexity` and `function_length` leave out: patterns as in "
         ".gitignore (`static/lib/`, `*.gen.py`); `!` before a pattern takes its files in again.",
     )
+    baseline: bool | None = Field(
+        None,
+        description="True: what the first commit to pass from now on has of `complexity`, `function_length` and "
+        "`findings` is known, each finding by itself, and does not count; false: all count again.",
+    )
     gate: Literal["push", "none"] | None = Field(
         None,
         description="`push`: pushes to production's branches are accepted once their commits passed; `none`: always.",
@@ -90,7 +96,7 @@ class AppSettings(Model):
     def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
         """Returns the app with these settings; `loopback` allows http:// sources on a loopback address (tests). Raises
         Invalid for an invalid source, and for a source together with `gate`."""
-        given = {"branches": self.branches, "gates": self.gates, "flaky": self.flaky, "exclude": self.exclude}
+        given = {name: getattr(self, name) for name in ("branches", "gates", "flaky", "exclude", "baseline")}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if "source" in self.model_fields_set:
             update["source"] = self.source and changed_source(self.source, app.source, vault, loopback=loopback)

@@ -12,6 +12,7 @@ from services.build.builds.build import Build, with_changes
 from services.build.gates.baseline import Baseline
 from services.build.gates.flaky import limits
 from services.build.gates.gate import effective
+from services.build.gates.known_findings import KnownFindings
 from services.build.manifest.step_graph import in_order, selected
 from shared.manifest import Manifest, Stage
 from shared.models import View
@@ -33,7 +34,14 @@ def selected_steps(manifest: Manifest, build: Build) -> list[str]:
 
 
 def judgement_key(
-    build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool, asks_branch: bool
+    build: Build,
+    app: App,
+    manifest: Manifest,
+    baseline: Baseline | None,
+    known: KnownFindings | None,
+    *,
+    images: bool,
+    asks_branch: bool,
 ) -> str:
     """Returns the cache key as a hex digest. It covers names of secrets, but not their values. `baseline` counts as far
     as it decides the verdict; `images` is True if artifacts are images; `asks_branch` is True if a file of the commit
@@ -58,6 +66,8 @@ def judgement_key(
     excluded = [app.exclude, baseline.exclude if baseline else []]
     if any(excluded):
         decides["exclude"] = excluded
+    if known is not None:
+        decides["known"] = known.before
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from services.build.gates.gate import AT_LEAST, GateResult, minimum, number
+from services.build.gates.known_findings import KNOWN_GATES
 from services.build.gates.report_collection import GATE_OF_REPORT
 from shared.manifest import Gates
 
@@ -24,19 +25,21 @@ OF_FUNCTIONS = ("complexity", "function_length")
 _REPORTED = {gate: kind for kind, gate in GATE_OF_REPORT.items()} | {"changed_coverage": "coverage"}
 
 
-def with_remedies(results: Sequence[GateResult], app: str, own: Gates, asked: Gates) -> list[GateResult]:
+def with_remedies(
+    results: Sequence[GateResult], app: str, own: Gates, asked: Gates, *, first: bool = False
+) -> list[GateResult]:
     """Returns the results; those of gates with a threshold that failed have their remedy. `own` holds the minimum gates
-    that the app sets, `asked` those of the manifest.
+    that the app sets, `asked` those of the manifest; `first` is True if no build has passed yet, and nothing is known.
     """
     return [
         result
         if result.passed or result.threshold is None
-        else result.model_copy(update={"remedy": _remedy(result, app, own, asked)})
+        else result.model_copy(update={"remedy": _remedy(result, app, own, asked, first)})
         for result in results
     ]
 
 
-def _remedy(result: GateResult, app: str, own: Gates, asked: Gates) -> str:
+def _remedy(result: GateResult, app: str, own: Gates, asked: Gates, first: bool) -> str:
     name = result.name
     if result.figure is None:
         kind = _REPORTED.get(name)
@@ -56,6 +59,8 @@ def _remedy(result: GateResult, app: str, own: Gates, asked: Gates) -> str:
     advice = IN_THE_CODE[name].format(app=app)
     if name in OF_FUNCTIONS:
         advice += f'; leave out what is vendored or generated: PUT /apps/{app} {{"exclude": ["<folder>/"]}}'
+    if first and name in KNOWN_GATES:
+        advice += f'; let what a first commit has not count: PUT /apps/{app} {{"baseline": true}}'
     return f"{advice}; {how}: {' and '.join(calls)}" if calls else advice
 
 
