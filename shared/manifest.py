@@ -45,8 +45,8 @@ Excluded = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], 
 
 
 class Gates(Strict):
-    """Thresholds that a commit must keep; null switches a gate off. `coverage` and `changed_coverage` are lower bounds,
-    all others upper bounds.
+    """Thresholds that a commit must keep; null switches a gate off. `coverage`, `changed_coverage` and
+    `comment_ratio` are lower bounds, all others upper bounds.
     """
 
     test_failures: int | None = Field(None, ge=0, description="Number of failed tests in the JUnit reports.")
@@ -62,6 +62,9 @@ class Gates(Strict):
     new_findings: int | None = Field(None, ge=0, description="Findings that the last passed build did not have.")
     complexity: int | None = Field(None, ge=1, description="Highest cyclomatic complexity of a function.")
     function_length: int | None = Field(None, ge=1, description="Number of lines of the longest function.")
+    comment_ratio: float | None = Field(
+        None, ge=0, le=1000, allow_inf_nan=False, description="Lines with comments, in percent of the lines of code."
+    )
     secrets: int | None = Field(None, ge=0, description="Number of secrets found in the commit's files.")
 
 

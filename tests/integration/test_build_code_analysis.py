@@ -8,6 +8,7 @@ import pytest
 
 from services.build.analysis.code_analysis import Analysis
 from services.build.analysis.exclusions import Exclusions
+from shared.manifest import Gates
 
 pytestmark = pytest.mark.anyio
 
@@ -135,3 +136,17 @@ async def test_what_is_left_out_stands_in_the_measure(tmp_path: Path) -> None:
     for gate in ("complexity", "function_length"):
         assert measures[gate].reason == "left out: 5 files, lib/, …"
         assert measures[gate].left_out == ("lib/: 3 files, set on the app", "vendor/: 2 files, by convention")
+
+
+async def test_comments_are_counted_if_a_gate_asks_for_them(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "vendor").mkdir(parents=True)
+    (source / "a.py").write_text("# why\nx = 1\ny = 2\n")
+    (source / "b.js").write_text("let a\nlet b\n")
+    (source / "vendor" / "c.py").write_text("x = 1\n" * 100)
+    measure = (await Analysis(dict(os.environ)).measure(source, Exclusions(), Gates(comment_ratio=20)))["comment_ratio"]
+    assert (measure.figure, measure.reason) == (25, "left out: 1 file, vendor/")
+    assert str(measure.offenders[0]) == "b.js 0 lines of comments, 2 of code"
+    (tmp_path / "empty").mkdir()
+    none = await Analysis(dict(os.environ)).measure(tmp_path / "empty", Exclusions(), Gates(comment_ratio=20))
+    assert none["comment_ratio"].figure == 100

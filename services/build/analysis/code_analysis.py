@@ -22,7 +22,7 @@ ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
 DETECT_SECRETS = ["-m", "detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
 # Comments by which a file would excuse itself from lizard, and what is read instead: a commit is not its own judge.
 EXCUSES = {b"lizard forgive": b"lizard-forgive", b"GENERATED CODE": b"GENERATED-CODE"}
-LIZARD_GATES, SECRETS_GATES = ("complexity", "function_length"), ("secrets",)
+LIZARD_GATES, SECRETS_GATES = ("complexity", "function_length", "comment_ratio"), ("secrets",)
 _BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git has it
 
 
@@ -49,7 +49,9 @@ class Analysis:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as listed:
             json.dump([f"{prefix}{path}" for path in left_out], listed)
             listed.flush()
-            lizard, detect_secrets = [*LIZARD, source.name, listed.name], [*DETECT_SECRETS, source.name]
+            comments = ["comments"] if gates is not None and gates.comment_ratio is not None else []
+            lizard = [*LIZARD, source.name, listed.name, *comments]
+            detect_secrets = [*DETECT_SECRETS, source.name]
             functions, secrets = await asyncio.gather(
                 self._read(lizard, source, lambda text: lizard_measures(text, prefix, left_out, gates), LIZARD_GATES),
                 self._read(

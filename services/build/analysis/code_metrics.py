@@ -16,17 +16,18 @@ LeftOut = Mapping[str, tuple[str, str]]  # file → folder, file or pattern that
 def lizard_measures(
     output: str, folder: str, left_out: LeftOut | None = None, gates: Gates | None = None
 ) -> dict[str, Measure]:
-    """Returns the measures `complexity` (highest cyclomatic complexity) and `function_length` (most lines) from the
-    output of `lizard_tool`. Functions above the default threshold, or that in `gates` if it is lower, are findings. The
-    measures have no figure if a file could not be read. Raises ValueError, KeyError.
+    """Returns the measures `complexity` (highest cyclomatic complexity), `function_length` (most lines) and, if it is
+    in `gates`, `comment_ratio` from the output of `lizard_tool`. Functions above the default threshold, or that in
+    `gates` if it is lower, are findings. The measures have no figure if a file could not be read. Raises ValueError,
+    KeyError.
     """
     rows = [json.loads(line) for line in output.splitlines()]
     unread = next((row for row in rows if isinstance(row, dict) and "unread" in row), None)
     if unread is not None:
         file = ascii(str(unread["unread"]).removeprefix(folder))
         reason = f"lizard, which counts the branches of functions, broke on {file} ({unread['error']})"
-        return {gate: Measure(None, reason) for gate in ("complexity", "function_length")}
-    without = [(left_out or {})[row["left_out"].removeprefix(folder)] for row in rows if isinstance(row, dict)]
+        return {gate: Measure(None, reason) for gate in ("complexity", "function_length", "comment_ratio")}
+    without = [(left_out or {})[row["left_out"].removeprefix(folder)] for row in rows if "left_out" in row]
     functions = [
         (int(row[0]), int(row[1]), _shown(row[2], folder), int(row[3]), _shown(row[4]))
         for row in rows
@@ -40,7 +41,20 @@ def lizard_measures(
             "function_length", gates, [(value, file, line, name) for _, value, file, line, name in functions]
         ),
     }
+    if gates is not None and gates.comment_ratio is not None:
+        counts = [row["comments"] for row in rows if "comments" in row]
+        measures["comment_ratio"] = _comment_ratio([(said, code, _shown(path, folder)) for said, code, path in counts])
     return {gate: _without(measure, without) for gate, measure in measures.items()}
+
+
+def _comment_ratio(files: Sequence[tuple[int, int, str]]) -> Measure:
+    """Returns the lines with comments in percent of the lines of code; 100 without code. `files` holds both numbers and
+    the path of each file. Files with much code and few comments come first.
+    """
+    code = sum(lines for _, lines, _ in files)
+    worst = heapq.nlargest(OFFENDERS_KEPT, (each for each in files if each[1]), key=lambda each: each[1] - each[0])
+    places = [Offender(file=file, message=f"{said} lines of comments, {lines} of code") for said, lines, file in worst]
+    return Measure(100 * sum(said for said, _, _ in files) / code if code else 100, offenders=tuple(places))
 
 
 def _without(measure: Measure, without: Sequence[tuple[str, str]]) -> Measure:
