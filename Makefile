@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DOCS   := $(VENV)/docs
-JOBS   ?= 2# tests at a time; more than cores make deadlines of real parts pass
+JOBS   ?= 3# tests at a time: they wait for half of their time. Two have whole stacks, the third all else (tests/conftest.py)
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 UNIT   := tests/unit tests/test_architecture.py
+
+# Else each worker and each service that a test starts compiles the tree anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags bench-scale bench-overload docs lock clean
@@ -43,7 +46,7 @@ test-all: $(VENV)/dev ## every test, in some 22 minutes; with Docker, Chromium, 
 soak: $(VENV)/dev ## the long forms, in an hour: longer outages, more kills, pushes and releases, a slower leak, also in containers
 	E2E_RATE=200 E2E_DOWN_S=20 E2E_RELEASES=20 E2E_ROLLBACKS=3 E2E_LEAK_MB_S=2 E2E_KILLS=10 E2E_PUSHES=10 $(BIN)/pytest --timeout 1800 \
 	  tests/e2e/test_faults.py tests/e2e/test_memory.py tests/e2e/test_kills.py tests/integration/test_build_burst.py \
-	  tests/integration/test_build_kills_in_containers.py tests/compose/test_death.py tests/compose/test_releases.py
+	  tests/integration/test_build_kills_in_containers.py tests/e2e/test_volumes.py tests/compose/test_death.py tests/compose/test_releases.py
 	E2E_DOWN_S=60 E2E_SILENT_S=60 $(BIN)/pytest --timeout 1800 tests/e2e/test_told.py
 
 lint: $(VENV)/dev ## ruff and mypy --strict

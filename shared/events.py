@@ -9,6 +9,7 @@ from shared.models import Event
 
 STREAM = "events"
 KEPT = 10_000
+IDLE_BLOCK_MS = 3000  # below the 5 s after which the client of Redis takes a command for lost
 
 
 def append(target: Redis, event: Event) -> Any:
@@ -29,7 +30,7 @@ class EventFollower:
         self._consumer = group  # one follower for each group: what it took but did not confirm is its own
         self._unconfirmed: set[str] | None = None  # None: what was taken and not confirmed is to be looked up
 
-    async def read(self, block_ms: int = 1000, count: int = 100) -> list[tuple[str, Event]]:
+    async def read(self, block_ms: int = IDLE_BLOCK_MS, count: int = 100) -> list[tuple[str, Event]]:
         """Returns up to `count` next events with their stream ids; an empty list after `block_ms` milliseconds without
         one. Events that were read before (also by an earlier process) and not confirmed come first. Raises RedisError
         if Redis does not answer.

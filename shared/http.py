@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import httpx
+from pydantic_core import from_json
 from redis.exceptions import RedisError
 
 from shared.config import ServiceName, SharedSettings
@@ -95,7 +96,7 @@ class ServiceClient:
 
 def _read(answer: httpx.Response) -> Any:
     if answer.is_success:
-        return answer.json() if answer.content else None
+        return from_json(answer.content) if answer.content else None
     try:
         document = answer.json()
         detail = str(document.pop("detail"))

@@ -3,9 +3,10 @@ manifest from the commit, the deployer from the build.
 """
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from shared.manifest_step import Reports, Service, Stage, Step, Strict, repeated
 
@@ -16,6 +17,9 @@ _SIZE = re.compile(r"^(\d+)([kmg]?)b?$", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _SYSTEM = {"proc", "sys", "dev", "etc"}
+TCP = "tcp"
+HEALTH = rf"^(/[^\s]*|{TCP})?$"
+FORWARDED_PROTO = "http"  # of visitors' requests, and so of health checks: Envoy's listeners have no TLS
 WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide the app
 
 
@@ -82,10 +86,46 @@ class Flaky(Strict):
     )
 
 
+Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
+
+
+class HealthCheck(NamedTuple):
+    """A health check: a GET of `path`, whose answer is well with a status from 200 to below `below`."""
+
+    path: str
+    """Empty: an open port is well."""
+    below: int
+
+    def __str__(self) -> str:
+        return self.path or TCP
+
+
+def health_check(health: str) -> HealthCheck:
+    """Returns the check of deployer and Envoy that `run.health` asks for. Without a path, the app need not know `/`:
+    any answer to it that is no error of the server shows that the app serves.
+    """
+    if health == TCP:
+        return HealthCheck("", 0)
+    return HealthCheck(health, 400) if health else HealthCheck("/", 500)
+
+
 class Run(Strict):
     command: str | None = Field(None, description="Command that starts the app: `sh -c` runs it with $PORT set.")
+    command_from: SkipJsonSchema[str | None] = None
+    """Files that `command` was inferred from, in words; None if the manifest writes it. Only Slipway sets it."""
     port: int = Field(8000, ge=1, le=65535, description="Port of the app in a container; a process gets its own $PORT.")
-    health: str = Field("/up", pattern=r"^/[^\s]*$", description="Path that answers 200 once the app can serve.")
+    health: str = Field(
+        "",
+        pattern=HEALTH,
+        description="Path that answers 2xx or 3xx once the app can serve, or `tcp`: an open port is enough. Without "
+        "it, `/` must answer with a status below 500.",
+    )
+    health_host: Host | None = Field(
+        None, description="`Host` of the health checks. Without it, `<app>.<domain>`, as visitors send it."
+    )
+    ready_within: int = Field(
+        60, ge=1, le=1800, description="Seconds within which a new instance must be ready, and get visitors."
+    )
 
 
 class Resources(Strict):
@@ -123,9 +163,6 @@ class Volume(Strict):
         if path == WORKDIR or path.split("/")[1] in _SYSTEM:
             raise ValueError(f"belongs to the system or holds the app; choose another, like /data or {WORKDIR}/data")
         return path
-
-
-Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
 
 
 class Manifest(Strict):

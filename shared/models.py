@@ -157,11 +157,26 @@ class ReleaseFailure(View):
     at: datetime
     exit_code: int | None = Field(None, description="128 and more: a signal (code - 128) ended it. Null: it ran on.")
     probe: str = Field("", description="Result of the last probe of the health path.")
-    log: list[str] = Field([], description="The last 50 lines of the instance's log.")
+    log: list[str] = Field(
+        [],
+        description="First 5 and last 15 lines of its output, without the platform's own probes and with secrets "
+        "masked.",
+    )
+
+
+class ReleaseWait(View):
+    """The wait of a starting release for its instances. It fails once `waited_s` reaches `limit_s`, or `away_s` 600."""
+
+    waited_s: float = Field(description="Seconds since its first instance was added, without those of `away_s`.")
+    limit_s: float = Field(
+        description="The manifest's `run.ready_within`; up to four times that while processes wait for a CPU."
+    )
+    away_s: float = Field(0, description="Seconds in which a part of the platform was away, so that the clock stood.")
+    is_held: bool = Field(False, description="True while a part of the platform is away and the clock stands.")
 
 
 class ReleaseView(View):
-    """A release of a build in an environment. `reason` says why it is in its state."""
+    """A release of a build in an environment. `reason` says why it is in its state, or what it waits for."""
 
     id: str
     app: str
@@ -172,8 +187,14 @@ class ReleaseView(View):
     reason: str = ""
     unchanged: bool = Field(False, description="True if the requested build was live already.")
     created_at: datetime
+    switched_at: datetime | None = Field(
+        None, description="When all its instances got visitors and the old ones began to drain."
+    )
     live_at: datetime | None = None
     ended_at: datetime | None = None
+    wait: ReleaseWait | None = Field(None, description="The wait for its instances, while it starts.")
+    superseded_by: str | None = Field(None, description="The newer release that took its place before it was live.")
+    platform_fault: bool = Field(False, description="True if it failed because a part of the platform was away.")
     previous: str | None = Field(None, description="The release that was live before this one.")
     failure: ReleaseFailure | None = Field(None, description="Failure of an instance that started or was watched.")
     strategy: Literal["start-first", "stop-first"] = "start-first"

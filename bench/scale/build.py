@@ -49,7 +49,7 @@ APPS = (1, 10, 100, 400)
 BUILDS = 20  # of each app
 MOST_CPU_S = 0.01  # a minute and app
 NOBODY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
-Step = Callable[[], Awaitable[None]]
+Step = Callable[[], Awaitable[float | None]]
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class CannedPlatform:
         status = 200 if self._answers[key] else 404
         return httpx.Response(status, content=self._answers[key] or b"{}", headers={"Content-Type": "application/json"})
 
-    def _made(self, path: str) -> Page[Any] | RegistryView | RolloutView | None:
+    def _made(self, path: str) -> Page[Any] | RegistryView | None:
         if path == "/stats":
             return Page[InstanceStats](items=[self._stats(*each) for each in self._releases()])
         if path == "/registry":
@@ -106,8 +106,6 @@ class CannedPlatform:
             return RegistryView(services=[], instances=instances)
         if path == "/traffic":
             return Page[AppTraffic](items=[self._traffic(app) for app in self._apps])
-        if path.endswith("/rollout") and self.canary:
-            return RolloutView(app=self._apps[0], release=f"{self._apps[0]}-r2", state=RolloutState.PROGRESSING)
         return None
 
     def _releases(self) -> list[tuple[str, Environment, str]]:
@@ -145,7 +143,8 @@ class CannedPlatform:
     def _traffic(self, app: str) -> AppTraffic:
         canary = f"{app}-r2" if self.canary and app == self._apps[0] else None
         tracks = {Track.STABLE: _track(f"{app}-r1"), Track.CANARY: _track(canary)}
-        return AppTraffic(app=app, epoch="1", share_set=0.33, share_seen=None, tracks=tracks)
+        rollout = RolloutView(app=app, release=canary, state=RolloutState.PROGRESSING if canary else None)
+        return AppTraffic(app=app, rollout=rollout, epoch="1", share_set=0.33, share_seen=None, tracks=tracks)
 
 
 def _track(release: str | None) -> TrackTraffic:

@@ -87,12 +87,10 @@ class EnvoyStandIn:
         self._statuses = {app: [_status(app, track, port) for track, port in TRACK_PORTS.items()] for app in apps}
         histograms = [{"name": f"cluster.{app}/stable.upstream_rq_time", "buckets": BUCKETS} for app in apps]
         self._clusters = json.dumps({"cluster_statuses": [each for app in apps for each in self._statuses[app]]})
-        self._latencies = json.dumps({"stats": [{"histograms": histograms}]})
+        self._latencies = json.dumps({"stats": [{"name": "server.uptime", "value": 12}, {"histograms": histograms}]})
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         chosen = request.url.params.get("filter", "")
-        if request.url.path == "/server_info":
-            return httpx.Response(200, json={"uptime_current_epoch": "12s"})
         if request.url.path == "/clusters":
             one = self._statuses.get(chosen.strip("^/"))
             return httpx.Response(200, text=json.dumps({"cluster_statuses": one}) if one else self._clusters)
@@ -122,13 +120,13 @@ class ProxyBench:
         self.reader, self._watch = TrafficReader(self._control, counts), EnvoyWatch(self._control)
         deployer = ServiceClient("deployer", settings, self._registry, httpx.AsyncClient())
         self._tasks, self._pauses = DeployerTasks(self._control, deployer), AutoPause(self._control, _answers)
-        pages = ProxyPages(self._control, counts, self.reader, settings)
+        pages, rollouts = ProxyPages(self._control, counts, self.reader, settings), RolloutService(self._control)
         app = create_app(
             "proxy",
             settings,
             self._registry,
             description="",
-            routers=[traffic_router(self.reader), pages_router(RolloutService(self._control), pages)],
+            routers=[traffic_router(self.reader, rollouts), pages_router(rollouts, pages)],
             collectors=[TrafficCollector(self._control, counts)],
         )
         headers = {"Authorization": f"Bearer {TOKEN}"}

@@ -1,6 +1,7 @@
 """Defines the settings of the build service."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -25,6 +26,11 @@ class Settings(SharedSettings):
     )
     build_loopback_sources: bool = Field(
         False, description="For tests only: a source may use `http://` on a loopback address."
+    )
+    pull: Literal["missing", "daily", "always"] = Field(
+        "missing",
+        description="When the images that apps' Dockerfiles start from are pulled again, so that security updates "
+        "arrive: never, once in 24 hours, or at every build. Those that are missing are always pulled.",
     )
     build_keep_days: int = Field(
         90, ge=1, description="The number of days for which logs of builds and the details of their reports are kept."

@@ -62,15 +62,17 @@ from shared.runtime.keyed_tasks import KeyedTasks
 from shared.runtime.loops import Loop
 from shared.security.vault import Vault
 from shared.store import connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
-SCHEDULE_S = 0.5
+SCHEDULE_S = 2.0  # what queues, stops or ends a build wakes the loop
 RECONCILE_S = 3.0
 EXECUTOR_GC_S = 60.0
 PRE_RECEIVE_S = 2.0
 RETENTION_S = 1800.0
 REPOSITORY_GC_S = 60.0
-DELIVER_S = 1.0
+DELIVER_S = 5.0  # a delivery wakes the loop, and it asks for a step while apps wait
+STATUSES_S = 2.0
 FETCHES, STATUSES = 4, 8  # apps at a time
 
 
@@ -91,6 +93,7 @@ def build_app(settings: Settings) -> FastAPI:
     )
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
     deployer = ServiceClient("deployer", settings, registry, http)
+    deployer_client = DeployerClient(deployer)
     executor = _executor(settings, environment)
     context = BuildContext(
         store=store,
@@ -103,7 +106,7 @@ def build_app(settings: Settings) -> FastAPI:
         analysis=Analysis(environment),
         logs=logs,
         reports=reports,
-        deployer=DeployerClient(deployer),
+        deployer=deployer_client,
         releases=settings.build_releases,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
@@ -175,7 +178,9 @@ def build_app(settings: Settings) -> FastAPI:
         description="From a push to what passed its gates: git over HTTP, steps, reports, gates, logs, artifacts.",
         routers=[
             builds_router(store, pages),
-            build_router(store, push_handler, remote_sync, logs, pages, schedule_due.set),
+            build_router(
+                store, push_handler, remote_sync, logs, pages, schedule_due.set, deployer_client.refusal_to_cancel
+            ),
             reports_router(store, reports, repositories, pages),
             apps_router(store, repositories, remote_sync, repository_gc, vault, forget_app, now, loopback=loopback),
             manifest_router(),
@@ -188,7 +193,7 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("reconcile", push_handler.reconcile, every_s=RECONCILE_S),
             Loop("door", pre_receive.step, every_s=PRE_RECEIVE_S, woken=pre_receive_due),
             Loop("deliveries", remote_sync.step, every_s=DELIVER_S, woken=fetch_due),
-            Loop("statuses", outbox.step, every_s=DELIVER_S),
+            Loop("statuses", outbox.step, every_s=STATUSES_S),
             leftovers,
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),
             Loop("expiry", retention.step, every_s=RETENTION_S, stale_s=3 * RETENTION_S),
@@ -210,7 +215,7 @@ def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
         from services.build.executors.docker.image_builder import ImageBuilder, client_environment
 
         stack, client = settings.stack_id(), client_environment(os.environ)
-        return DockerExecutor(client, ImageBuilder(client, stack), container_side(environment), stack)
+        return DockerExecutor(client, ImageBuilder(client, stack, settings.pull), container_side(environment), stack)
     return ProcessExecutor(environment, settings.caches)
 
 

@@ -11,7 +11,6 @@ from shared.config import SharedSettings
 class Settings(SharedSettings):
     """Settings of the deployer in addition to the shared ones. Durations are in seconds."""
 
-    ready_deadline_s: float = Field(30, gt=0, description="The seconds within which a new instance must be ready.")
     watch_s: float = Field(
         10,
         ge=0,
@@ -36,6 +35,11 @@ class Settings(SharedSettings):
         "auto",
         description="The means that holds processes to their memory limit: control groups (`cgroup`), a loop that "
         "kills what exceeds it (`guard`), or the first of both that works here (`auto`).",
+    )
+    capabilities: Literal["few", "none"] = Field(
+        "few",
+        description="The Linux capabilities of containers whose image starts as root: the few that a server needs to "
+        "serve as another user (`few`), or none (`none`). Other containers have none.",
     )
     network: str = Field("slipway", description="The Docker network of the instances, which is made if it is missing.")
     host_cgroups: Path = Field(

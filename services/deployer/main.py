@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from services.deployer.api.rest import router
 from services.deployer.config import Settings
+from services.deployer.drivers.docker.capabilities import ROOT_KEEPS
 from services.deployer.drivers.docker.container import Stack
 from services.deployer.drivers.driver import Driver
 from services.deployer.drivers.process.driver import ProcessDriver
@@ -25,6 +26,7 @@ from services.deployer.reconcile.proxy_client import ProxyService
 from services.deployer.reconcile.reconciler import Housekeeping, Reconciler
 from services.deployer.reconcile.release_service import ReleaseService
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
+from services.deployer.reconcile.strays import Strays
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.override_encryption import OverrideEncryption
@@ -38,7 +40,8 @@ from shared.models import Environment
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
 DESCRIPTION = "Environments, releases and instances: start first, confirm the route, drain, stop; roll back by itself."
 ENFORCE_S = 0.5
@@ -51,7 +54,8 @@ def _docker_driver(settings: Settings) -> Driver:
     from services.deployer.drivers.docker.driver import DockerDriver
 
     stack, home = Stack(settings.stack_id(), settings.network), settings.home
-    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home))
+    root_keeps = ROOT_KEEPS if settings.capabilities == "few" else ()
+    return DockerDriver(stack, os.environ, settings.host_cgroups, lambda: ended_at(home), root_keeps)
 
 
 DRIVERS: dict[str, Callable[[Settings], Driver]] = {
@@ -97,13 +101,14 @@ def build_app(settings: Settings) -> FastAPI:
     prober = Prober(wake)
     builds = ServiceClient("build", settings, registry, http)
     release_service = ReleaseService(store, driver, builds, locks, wake, now)
-    limits = ObservationLimits(settings.ready_deadline_s, settings.watch_s, settings.unhealthy_kept_s)
+    limits = ObservationLimits(settings.watch_s, settings.unhealthy_kept_s)
     reconcile_context = ReconcileContext(registry, prober, ReplacementTurns(), limits, now)
+    facts = app_facts(settings)
     work_context = WorkContext(
         store=store,
         driver=driver,
         proxy=ProxyService(ServiceClient("proxy", settings, registry, http)),
-        facts=app_facts(settings),
+        facts=facts,
         grace_s=settings.grace_s,
         domain=settings.domain,
         auto_rollback=release_service.auto_rollback,
@@ -111,6 +116,7 @@ def build_app(settings: Settings) -> FastAPI:
     reconciler = Reconciler(
         store, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
     )
+    strays = Strays(driver, store, settings.grace_s)
     ending = asyncio.Event()
     housekeeping = Housekeeping(store, driver, locks, settings.releases_kept, settings.release_records_kept)
 
@@ -120,6 +126,8 @@ def build_app(settings: Settings) -> FastAPI:
 
         def on_instance_end(instance_id: str | None) -> None:
             loop.call_soon_threadsafe(reconciler.instance_ended, instance_id)
+            if instance_id is None:  # the engine may have started what it should not
+                loop.call_soon_threadsafe(strays.loop.wake)
 
         async with redis, http:
             with driver.watching_ends(on_instance_end):
@@ -132,9 +140,10 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(release_service, store, driver, registry, ending)],
+        routers=[router(release_service, store, driver, registry, facts, ending)],
         loops=[
             reconciler.loop,
+            strays.loop,
             Loop("memory", driver.enforce, every_s=ENFORCE_S),
             Loop("housekeeping", housekeeping.step, every_s=60, stale_s=180),
             *([socket_watch(os.environ)] if settings.driver == "docker" else []),

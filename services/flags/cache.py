@@ -20,7 +20,7 @@ from shared.store import RedisError
 
 UNREAD = "the flags have not been read from Redis yet"
 RELOADS = 3
-POLL_S = 1.0  # longest delay of a change that is not in the stream of changes: another program's
+POLL_S = 3.0  # longest delay of a change that is not in the stream of changes: another program's
 
 Sets = Mapping[Environment, FlagSet]
 Evaluators = Mapping[FlagId, FlagEvaluator | None]
@@ -65,7 +65,7 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """Runs one step of the loop: `refresh()`, then waits up to 1 s for a change. Raises RedisError if Redis does
+        """Runs one step of the loop: `refresh()`, then waits up to 3 s for a change. Raises RedisError if Redis does
         not answer.
         """
         await self.refresh()

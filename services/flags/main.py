@@ -25,7 +25,8 @@ from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.security.auth import derived_secret
 from shared.store import connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
 APP_USER_S = 1.0
 LAST_USED_S = 10.0

@@ -16,7 +16,7 @@ from services.monitor.samples.inventory import ILL
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
 from shared.errors import Problem
-from shared.events import EventFollower
+from shared.events import IDLE_BLOCK_MS, EventFollower
 from shared.http import ServiceClient
 from shared.models import Environment, EnvironmentView, Event, InstanceStats, Page
 from shared.proxy_models import RolloutAction
@@ -145,7 +145,7 @@ class RegistryFollower:
         self._on_kill = on_kill
         self._clock = clock
 
-    async def step(self, block_ms: int = 1000) -> None:
+    async def step(self, block_ms: int = IDLE_BLOCK_MS) -> None:
         """Handles the next events, waiting up to `block_ms` milliseconds for them. If one cannot be handled yet, the
         error is raised and the next call reads it again.
         """

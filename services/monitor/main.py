@@ -35,7 +35,8 @@ from shared.http import ServiceClient
 from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.store import connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
 SAMPLE_S = 2.0
 EVALUATE_S = 0.5

@@ -32,7 +32,8 @@ from shared.http import ServiceClient
 from shared.registry import Registry
 from shared.runtime.loops import Loop
 from shared.store import RedisError, connect
-from shared.web.app import configure_logging, create_app, serve
+from shared.web.app import configure_logging, create_app
+from shared.web.server import serve
 
 DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by files, carries the visitors."
 
@@ -88,7 +89,11 @@ def build_app(settings: Settings) -> FastAPI:
         settings,
         registry,
         description=DESCRIPTION,
-        routers=[router(sync, rollouts, reader, pages), traffic_router(reader), pages_router(rollouts, pages)],
+        routers=[
+            router(sync, rollouts, reader, pages),
+            traffic_router(reader, rollouts),
+            pages_router(rollouts, pages),
+        ],
         loops=loops,
         checks={"envoy": watch.check, "keeper": partial(keeper_fault, folder), "redis": store.check},
         warnings={"open files": sync.limit_warning, "inotify": inotify_warning},

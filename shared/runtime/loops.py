@@ -67,7 +67,8 @@ class Loop:
                     log.exception("loop %s failed", self.name)
                 wait_s = backoff_s(failures, first_s=max(self._every_s, 0.1), longest_s=5.0)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # `wait_for` would make a task for each wait
+                    await self._woken.wait()
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -1,4 +1,5 @@
-"""Authenticates callers by the platform's token, derives credentials from it, and encrypts stored secrets.
+"""Authenticates callers by the platform's token, derives credentials from it, encrypts stored secrets, and masks
+them in texts.
 
 May import `config` and `errors`. Imported by build, deployer and flags, and by `web`.
 """

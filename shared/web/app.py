@@ -1,18 +1,14 @@
 """Makes the FastAPI app of each service: health, readiness, errors, token, metrics, pages, loops."""
 
 import contextlib
-import fcntl
-import gc
 import logging
 import os
 import re
 import secrets
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
-import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -30,7 +26,6 @@ from shared import __version__
 from shared.clock import now
 from shared.config import ServiceName, SharedSettings
 from shared.errors import Problem
-from shared.host.port_holder import port_problem
 from shared.models import ServiceRecord, View
 from shared.registry import HEARTBEAT_S, Registry
 from shared.runtime.loops import Loop, running
@@ -238,51 +233,6 @@ def _answer_problems(app: FastAPI) -> None:
         request_id = getattr(request.state, "request_id", "")
         detail = f"an error of the platform itself; its log has the details under request {request_id}"
         return problem_response(Problem(detail, status=500, request_id=request_id))
-
-
-def serve(app: FastAPI, settings: SharedSettings, service: ServiceName) -> None:
-    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home, or its port
-    is taken.
-    """
-    port = settings.port(service)
-    lock = exclusive(settings.home, service)
-    try:
-        if problem := port_problem(settings.host, port):
-            sys.exit(
-                f"port {port} can't be had: {problem}; end that, or set SLIPWAY_{service.upper()}_PORT to another port"
-            )
-        # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.
-        gc.collect()
-        gc.freeze()
-        uvicorn.run(
-            app,
-            host=settings.host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-            timeout_keep_alive=60,
-        )
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        lock.close()
-
-
-def exclusive(home: Path, name: str) -> TextIO:
-    """Locks `<home>/locks/<name>` until the returned file is closed or the process ends. Exits with a message if
-    another process has the lock: uvicorn starts the loops before it binds the port, so a second deployer would act
-    before it fails.
-    """
-    path = home / "locks" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        sys.exit(f"{name} runs already for {home}; end it, or choose another SLIPWAY_HOME")
-    return file
 
 
 def configure_logging() -> None:

@@ -22,7 +22,7 @@ from stack.private_file import write_private
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
-READY_WITHIN_S = 60
+READY_WITHIN_S = 90
 SOCKET = Path("/var/run/docker.sock")
 TOKEN = "/run/slipway/token"
 # The image may be older than this checkout (`git pull && make down`): the module was called `ending` there.
@@ -80,7 +80,9 @@ def up(compose: Compose, home: Path) -> None:
     reserve(ports.values())  # else an outgoing connection may have one at the next start
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
     changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
-    compose.run("up", "--detach", "--wait", "--remove-orphans")
+    # Not `--wait`: the engine looks for the first time after 10 s. `/ready` of the services covers Redis, Envoy and the
+    # keeper too.
+    compose.run("up", "--detach", "--remove-orphans")
     if changed:
         compose.run("restart", *SERVICES)
     token = compose.run("exec", "-T", "flags", "cat", TOKEN).strip()

@@ -22,7 +22,7 @@ from shared import __version__
 from shared.config import SERVICES, ServiceName, SharedSettings, secret_file
 from shared.host.port_holder import port_problem
 from shared.host.reserved_ports import reserve
-from shared.web.app import exclusive
+from shared.web.server import exclusive
 from stack.local.programs import bound_to_parent, supervisor_conf
 from stack.private_file import write_private
 from stack.redis_conf import redis_conf

@@ -15,7 +15,7 @@ from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink, mail_sink
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
-from tests.support.browser import SCREENS, Scheme, browser, chromium, profile, window
+from tests.support.browser import SCREENS, Scheme, Window, browser, chromium, profile, window
 from tests.support.stack.new_app import new_app
 
 APP = "paged"
@@ -66,9 +66,16 @@ def profiles(stack: LocalStack, chrome: Browser) -> Iterator[Profiles]:
 
 
 @pytest.fixture(scope="module")
-def scriptless(stack: LocalStack, chrome: Browser) -> Iterator[BrowserContext]:
-    with profile(chrome, stack.token, "desktop", "light", scripts=False) as context:
-        yield context
+def windows(profiles: Profiles) -> Iterator[dict[tuple[str, Scheme], Window]]:
+    """Yields a window of each profile, in which one page after the other is looked at."""
+    with contextlib.ExitStack() as closing:
+        yield {each: closing.enter_context(window(context)) for each, context in profiles.items()}
+
+
+@pytest.fixture(scope="module")
+def scriptless(stack: LocalStack, chrome: Browser) -> Iterator[Window]:
+    with profile(chrome, stack.token, "desktop", "light", scripts=False) as context, window(context) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -105,33 +112,28 @@ def _lived_in(app: Deployable, sink: MailSink) -> Deployable:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_its_screen_and_nothing_complains(
-    stack: LocalStack, app: Deployable, profiles: Profiles, name: str
+    stack: LocalStack, app: Deployable, windows: dict[tuple[str, Scheme], Window], name: str
 ) -> None:
     service, path = PAGES[name]
-    with contextlib.ExitStack() as closing:
-        windows = {each: closing.enter_context(window(context)) for each, context in profiles.items()}
-        for opened in windows.values():
-            answer = opened.page.goto(stack.settings.url(service) + path)
-            assert answer is not None
-            assert answer.status == 200
-        opened.page.wait_for_timeout(500)  # for what scripts do afterwards
-        for (screen, scheme), opened in windows.items():
-            opened.shoot(PICTURES, f"{name.replace(' ', '-')}-{screen}-{scheme}")
-            assert opened.complaints == [], (screen, scheme)
-            assert opened.overflow() == 0, (screen, scheme)
-            assert opened.page.title().endswith("· Slipway")
-            assert opened.page.locator("h1").count() == 1
-            assert opened.page.locator("header nav a[aria-current=page]").count() == 1
+    for opened in windows.values():
+        assert opened.go_to(stack.settings.url(service) + path) == 200
+    opened.page.wait_for_timeout(500)  # for what scripts do afterwards
+    for (screen, scheme), opened in windows.items():
+        opened.shoot(PICTURES, f"{name.replace(' ', '-')}-{screen}-{scheme}")
+        assert opened.complaints == [], (screen, scheme)
+        assert opened.overflow() == 0, (screen, scheme)
+        assert opened.page.title().endswith("· Slipway")
+        assert opened.page.locator("h1").count() == 1
+        assert opened.page.locator("header nav a[aria-current=page]").count() == 1
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_tells_the_same_without_scripts(
-    stack: LocalStack, app: Deployable, scriptless: BrowserContext, name: str
+    stack: LocalStack, app: Deployable, scriptless: Window, name: str
 ) -> None:
     service, path = PAGES[name]
-    with window(scriptless) as opened:
-        opened.page.goto(stack.settings.url(service) + path)
-        words = opened.page.locator("main").inner_text()
+    scriptless.go_to(stack.settings.url(service) + path)
+    words = scriptless.page.locator("main").inner_text()
     assert FLAG in words if service == "flags" else APP in words
 
 

@@ -12,6 +12,7 @@ from stack.clients.load import Load
 from stack.clients.load_report import Result
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
+from tests.support.stack.cadence import RATE
 
 KEPT = """
 
@@ -58,7 +59,7 @@ def test_the_data_stays_and_the_loss_is_what_is_said(stack: LocalStack, make_app
 
     app.repository.commit("1")
     app.deliver(Environment.PRODUCTION)
-    with Load(app.public, host=app.host, limit_s=200) as load:
+    with Load(app.public, rate=RATE, host=app.host, limit_s=200) as load:
         for number in ("2", "3"):
             good = app.repository.commit(number)
             pushed = app.repository.push("release").finish()
@@ -98,7 +99,7 @@ def test_a_promotion_costs_production_that_time_and_each_keeps_its_own_data(
     for environment in Environment:
         commit = app.repository.commit(environment)
         app.deliver(environment)
-    with Load(app.public, host=app.host, limit_s=120) as load:
+    with Load(app.public, rate=RATE, host=app.host, limit_s=120) as load:
         time.sleep(2)
         app.rollout("promote", release=app.rollout()["release"])
         wait_for(lambda: app.rollout()["state"] == "promoted", "the promotion", 30)

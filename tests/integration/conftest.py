@@ -16,9 +16,9 @@ from tests.support.build.outside import OutsideDeveloper, OutsideForge
 from tests.support.build.platform import Platform, platform_with, processes
 from tests.support.build.service import BuildService
 from tests.support.deployer.deployer_stack import Deployer, Outside, serving, settings_for
-from tests.support.deployer.engine import engine, image, stack
+from tests.support.deployer.engine import engine, image, other_image, stack
 
-__all__ = ["developer", "engine", "forge", "image", "outside", "stack"]
+__all__ = ["developer", "engine", "forge", "image", "other_image", "outside", "stack"]
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ class Undecided(DeployerClient):
 
 async def test_a_deploy_that_gets_nowhere_is_not_waited_for_without_end(platform: Platform) -> None:
     platform.context = dataclasses.replace(platform.context, deployer=Undecided())
-    limit(platform, deploy_s=0.3)
+    limit(platform, deploy_s=0.3, ready_factor=0)
     first = await platform.queue({"slipway.yml": MANIFEST % "exit 0"})
     build = await platform.again(first, environment=Environment.PRODUCTION)
     assert (build.state, build.passed) == (BuildState.ERROR, True)

@@ -1,5 +1,6 @@
 """A whole run of a build with containers: checkout, steps, reports, gates, image. Nothing is deployed."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,38 @@ async def test_an_image_that_cannot_be_built_fails_the_build(engine: Engine, pla
     assert build.reason == "passed its gates, but could not be built as an image: it exited with 1"
     assert "no such luck" in build.excerpt
     assert engine.volumes(build=build.id) == []
+
+
+async def test_a_node_app_is_built_as_it_is_by_processes(engine: Engine, platform: Platform) -> None:
+    package = {"scripts": {"build": "mkdir dist && echo built > dist/made", "start": "cat dist/made"}}
+    build = await platform.build({"package.json": json.dumps(package), "Procfile": "web: cat dist/made"})
+    assert [(step.name, step.state) for step in build.steps] == [("npm", "success"), ("build", "success")], build.reason
+    assert build.artifact is not None, build.reason
+    assert engine.client.containers.run(build.artifact.digest, remove=True, network="none") == b"built\n"
+
+
+@pytest.mark.parametrize(
+    ("exposed", "manifest", "port"),
+    [
+        ("EXPOSE 9000", "", 9000),
+        ("EXPOSE 9000", "app: notes\nrun: {port: 7000}\n", 7000),
+        ("EXPOSE 443 80/tcp 2019", "", 80),
+        ("EXPOSE 9000 9001", "", 8000),
+        ("EXPOSE 53/udp", "", 8000),
+        ("", "", 8000),
+    ],
+)
+async def test_the_port_that_an_image_exposes_is_that_of_the_app(
+    platform: Platform, exposed: str, manifest: str, port: int
+) -> None:
+    files = {"Dockerfile": f"FROM {PYTHON}\n{exposed}\n", **({"slipway.yml": manifest} if manifest else {})}
+    build = await platform.build(files)
+    assert build.manifest is not None, build.reason
+    assert (build.state, build.manifest.run.port) == (BuildState.SUCCESS, port)
+    said = ("run.port", str(port), "EXPOSE of the image")
+    assert ([said] if port in (80, 9000) else []) == [(each.key, each.value, each.origin) for each in build.inferred]
+    again = await platform.again(build, fresh=False)
+    assert (again.reused, again.manifest) == (build.id, build.manifest)
 
 
 async def test_what_a_killed_service_left_is_no_part_of_the_next_attempt(engine: Engine, platform: Platform) -> None:

@@ -235,7 +235,7 @@ async def test_an_app_without_python_has_no_venv_in_its_artifact(
 
 async def test_an_app_whose_manifest_is_inferred_keeps_its_venv(platform: Platform) -> None:
     """No text of the commit says `python`; the inferred command does."""
-    build = await platform.build({"app.py": "1 + 1\n"})
+    build = await platform.build({"app.py": "import os\nos.environ['PORT']\n"})
     assert entries(build) == {"app.py", ".venv"}
 
 

@@ -4,13 +4,12 @@ a file.
 
 import dataclasses
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.build.builds.build import Build
-from services.build.pipeline.deployer_client import DeployerClient, ReleaseRefused
+from services.build.pipeline.deployer_client import DeployerClient, ReleaseRefused, Waiting
 from services.build.system.stop import Stop
 from shared.clock import now
 from shared.host.directory_digest import directory_digest
@@ -152,7 +151,7 @@ class Housekeeper(DeployerClient):
     def __init__(self) -> None:
         self.asked: list[Build] = []
 
-    async def request(self, build: Build, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
+    async def request(self, build: Build, waiting: Waiting, stop: Stop) -> ReleaseView:
         self.asked.append(build)
         assert build.artifact is not None
         if len(self.asked) == 1:
@@ -180,7 +179,7 @@ async def test_what_is_refused_with_its_artifact_in_place_stays_refused(platform
         def __init__(self) -> None:
             pass
 
-        async def request(self, build: Build, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
+        async def request(self, build: Build, waiting: Waiting, stop: Stop) -> ReleaseView:
             raise ReleaseRefused("a volume is another app's")
 
     first = await platform.build(files(ran))

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shlex
 import signal
+import sys
 from typing import Any
 
 import pytest
@@ -36,7 +38,7 @@ async def test_a_release_goes_live_and_its_app_knows_what_it_is(deployer: Deploy
     assert "'SLIPWAY_RELEASE': 'notes-r1'" in answer
     assert f"'SLIPWAY_COMMIT': '{1:040x}'" in answer
     assert "'SLIPWAY_TOKEN': None" in answer and "instances/notes-r1-1/home" in answer
-    assert outside.syncs[0] == {"hosts": ["notes.localhost"], "health": "/up"}
+    assert outside.syncs[0] == {"hosts": ["notes.localhost"], "health": "/up", "health_host": "notes.localhost"}
 
 
 async def test_the_old_instance_is_ended_only_after_the_proxy_let_it_go(
@@ -108,10 +110,35 @@ async def test_a_release_that_does_not_start_says_why_and_leaves_the_old_one(
 
     await deployer.release(outside.build(3, command="503"))
     failed = await deployer.until("notes-r3", "failed", "live")
-    assert failed["failure"]["probe"] == "GET /up answered 503"
-    assert (await events(redis, "release.failed"))[-1].model_dump()["probe"] == "GET /up answered 503"
+    said = "GET /up with Host notes.localhost answered 503"
+    assert failed["failure"]["probe"] == said
+    assert (await events(redis, "release.failed"))[-1].model_dump()["probe"] == said
     assert [instance["id"] for instance in await deployer.instances("ready")] == ["notes-r1-1"]
     assert "term notes-r1-1" not in outside.seen
+
+
+PICKY = """
+import http.server, os, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.headers["host"] == sys.argv[1] else 400)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+async def test_an_app_that_answers_its_own_host_only_is_probed_with_it(deployer: Deployer, outside: Outside) -> None:
+    own: dict[str, str] = {}
+    other = {"health_host": "www.example.com"}
+    for number, (host, more) in enumerate((("notes.localhost", own), ("www.example.com", other)), start=1):
+        build = outside.build(number)
+        command = shlex.join([sys.executable, "-c", PICKY, host])
+        outside.builds[build]["manifest"]["run"] = {"command": command, "health": "/up", **more}
+        await deployer.deployed(build)
+        assert outside.syncs[-1] == {"hosts": ["notes.localhost"], "health": "/up", "health_host": host}
 
 
 async def test_without_the_proxy_a_release_waits_and_the_old_one_stays(deployer: Deployer, outside: Outside) -> None:

@@ -14,7 +14,11 @@ import httpx
 import pytest
 
 from services.deployer.config import Settings
+from services.deployer.drivers.docker.container import Stack, creation
+from services.deployer.drivers.driver import InstanceSpec
 from services.deployer.shutdown import end_instances
+from shared.manifest import MIB
+from shared.models import Artifact
 from tests.support.deployer.deployer_stack import Deployer, Outside, settings_for, visit
 from tests.support.deployer.engine import BASE
 
@@ -89,6 +93,30 @@ async def test_a_release_of_an_image_goes_live_and_takes_the_place_of_the_last(
     assert await visit(new) == f"{2:040x}"
     running = [each for each in containers(engine, settings.network) if each.status == "running"]
     assert [each.labels["io.slipway.release"] for each in running] == ["notes-r2"]
+
+
+async def test_only_what_is_recorded_serves(
+    settings: Settings, outside: Outside, image: str, short_lived: str, engine: "DockerClient"
+) -> None:
+    """A container with the name and marks of the first instance is there already, and later a copy of it."""
+    stack = Stack(settings.stack_id(), settings.network)
+    variables = {"SLIPWAY_RELEASE": "notes-r1", "SLIPWAY_COMMIT": "planted"}
+    other = Artifact(kind="image", ref="planted", digest=short_lived)
+    planted = creation(InstanceSpec("notes-r1-1", other, "", variables, 64 * MIB, 9090), stack)
+    always: Any = {"Name": "always"}
+    async with Deployer(settings) as service:
+        engine.networks.create(stack.network)
+        engine.containers.run(**planted, detach=True, restart_policy=always)
+        await service.deployed(build(outside, image, 1))
+        [instance] = await service.instances("ready")
+        assert instance["id"] == "notes-r1-1" and await visit(instance) == f"{1:040x}"
+        engine.containers.run(**{**planted, "name": f"{planted['name']}-copy"}, detach=True, restart_policy=always)
+    async with Deployer(settings) as service, asyncio.timeout(20):
+        while len(left := containers(engine, settings.network)) > 1:
+            await asyncio.sleep(0.1)
+        assert [each.name for each in left] == [planted["name"]]
+        [instance] = await service.instances("ready")
+        assert instance["id"] == "notes-r1-1" and await visit(instance) == f"{1:040x}"
 
 
 async def test_a_crash_is_seen_within_a_second(deployer: Deployer, outside: Outside, image: str) -> None:

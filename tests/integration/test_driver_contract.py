@@ -71,8 +71,22 @@ def gone(driver: Driver, artifact: Artifact, tmp_path: Path) -> Artifact:
 
 
 @pytest.fixture
+def other(request: pytest.FixtureRequest, driver: Driver, artifact: Artifact, tmp_path: Path) -> Artifact:
+    """Another one of the same kind."""
+    if artifact.kind == "image":
+        image: Artifact = request.getfixturevalue("other_image")
+        return image
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("other")
+    return Artifact(kind="directory", ref=str(tmp_path / "other"), digest=directory_digest(tmp_path / "other"))
+
+
+@pytest.fixture
 def spec(artifact: Artifact) -> InstanceSpec:
     return InstanceSpec("notes-r1-1", artifact, "echo one; echo two; sleep 60", {}, 64 * MIB, 8000)
+
+
+LATER = "echo three; sleep 60"
 
 
 def ending(spec: InstanceSpec) -> InstanceSpec:
@@ -102,6 +116,38 @@ async def test_a_started_instance_runs_and_has_an_address(driver: Driver, spec: 
 
 async def test_starting_again_is_answered_with_what_runs(driver: Driver, spec: InstanceSpec) -> None:
     assert await driver.start(spec) == await driver.start(spec)
+
+
+async def test_what_has_its_id_and_is_of_another_release_is_replaced(driver: Driver, spec: InstanceSpec) -> None:
+    old = replace(spec, environment={"SLIPWAY_RELEASE": "notes-r1"})
+    first = await driver.start(old)
+    second = await driver.start(replace(old, command=LATER, environment={"SLIPWAY_RELEASE": "notes-r2"}))
+    assert (first.release, second.release) == ("notes-r1", "notes-r2")
+    assert second.running and [each.release for each in await driver.running()] == ["notes-r2"]
+    assert await driver.statuses() == {spec.id: second}
+
+
+async def test_what_has_its_id_and_is_of_another_artifact_is_replaced(
+    driver: Driver, spec: InstanceSpec, other: Artifact
+) -> None:
+    first, second = await driver.start(ending(spec)), await driver.start(replace(spec, artifact=other))
+    assert (first.artifact, second.artifact) == (spec.artifact.digest, other.digest)
+    assert second.running and [each.artifact for each in await driver.running()] == [other.digest]
+
+
+async def test_what_runs_is_told_with_its_identity_and_removed(driver: Driver, spec: InstanceSpec) -> None:
+    spec = replace(spec, environment={"SLIPWAY_RELEASE": "notes-r1"})
+    await driver.start(spec)
+    await driver.start(replace(spec, id="notes-r1-2"))
+    await driver.start(replace(ending(spec), id="notes-r1-3"))
+    await ended(driver, "notes-r1-3")
+    first, second = sorted(await driver.running(), key=lambda each: each.id)
+    assert (first.id, first.release, first.artifact) == (spec.id, "notes-r1", spec.artifact.digest)
+    assert (second.id, first.is_copy, second.is_copy) == ("notes-r1-2", False, False)
+    for _ in range(2):
+        await driver.remove(first, 5)
+    assert [each.id for each in await driver.running()] == ["notes-r1-2"]
+    assert (await driver.statuses([spec.id, "notes-r1-2"])).keys() == {"notes-r1-2"}
 
 
 async def test_two_instances_have_two_addresses(driver: Driver, spec: InstanceSpec) -> None:

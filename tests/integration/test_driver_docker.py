@@ -256,6 +256,50 @@ async def test_a_start_that_was_cut_off_is_completed_by_the_next(
     assert [each.id for each in own] == [made.id]
 
 
+async def test_a_planted_container_of_its_name_is_replaced_by_the_recorded_one(
+    driver: Driver, spec: InstanceSpec, stack: Stack, engine: "DockerClient", other_image: Artifact
+) -> None:
+    """It has all marks but another image: as after the loss of Redis, when numbers begin anew."""
+    engine.networks.create(stack.network)
+    planted = engine.containers.create(**creation(replace(spec, artifact=other_image), stack))
+    planted.start()
+    assert not (await driver.statuses())[spec.id].is_of("notes-r1", spec.artifact)
+    started = await driver.start(spec)
+    assert started.running and started.is_of("notes-r1", spec.artifact) and started.artifact == spec.artifact.digest
+    own = engine.containers.list(all=True, filters={"label": stack.label})
+    assert len(own) == 1 and own[0].id != planted.id
+    assert await driver.start(spec) == started
+
+
+async def test_a_container_of_its_name_that_is_a_persons_is_left_and_named(
+    driver: Driver, spec: InstanceSpec, stack: Stack, engine: "DockerClient"
+) -> None:
+    name = stack.container_name(spec.id)
+    inherited = {STACK: stack.id}  # from an image of the stack
+    theirs = engine.containers.create(spec.artifact.digest, ["sleep", "60"], name=name, labels=inherited)
+    with pytest.raises(
+        DriverError, match=rf"a container that is not Slipway's has the name {name}; remove it \(docker"
+    ):
+        await driver.start(spec)
+    theirs.reload()
+    assert theirs.status == "created" and await driver.statuses() == {}
+
+
+async def test_a_copy_is_told_from_the_instance_and_removed_for_good(
+    driver: Driver, spec: InstanceSpec, stack: Stack, engine: "DockerClient"
+) -> None:
+    started = await driver.start(spec)
+    planted = {**creation(spec, stack), "name": f"{stack.container_name(spec.id)}-planted"}
+    engine.containers.create(**planted, restart_policy={"Name": "always"}).start()
+    assert await driver.statuses() == {spec.id: started}
+    [copy] = [each for each in await driver.running() if each.is_copy]
+    assert (copy.id, copy.release, copy.artifact) == (spec.id, "notes-r1", spec.artifact.digest)
+    await driver.remove(copy, 5)
+    own = engine.containers.list(all=True, filters={"label": stack.label})
+    assert [each.name for each in own] == [stack.container_name(spec.id)]
+    assert await driver.statuses() == {spec.id: started}
+
+
 async def test_what_is_started_twice_at_once_is_there_once(
     make: Callable[..., Driver], spec: InstanceSpec, stack: Stack, engine: "DockerClient"
 ) -> None:

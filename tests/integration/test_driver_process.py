@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,8 +96,31 @@ async def test_an_app_gets_its_own_environment_and_not_the_platforms(driver: Pro
     host, port = started.address.split(":")
     assert host == "127.0.0.1" and given["PORT"] == port and 20_000 <= int(port) <= 29_999
     assert (given["GREETING"], given["LANG"], given["PYTHONDONTWRITEBYTECODE"]) == ("hello", "C.UTF-8", "1")
+    assert (given["NODE_ENV"], given["HOST"]) == ("production", "127.0.0.1")
     assert not {"SLIPWAY_TOKEN", "PYTHONPATH"} & given.keys()
     assert str(own / "app") in lines
+
+
+async def test_processes_whose_folder_is_gone_are_found_by_their_mark_and_ended(
+    driver: ProcessDriver, tmp_path: Path
+) -> None:
+    await driver.start(a_spec(tmp_path, "setsid sleep 60 & echo up; sleep 60"))
+    await printed(driver, "up")
+    marker = record_of(tmp_path).marker
+    shutil.rmtree(instances_root(tmp_path) / "notes-r1-1")
+    assert await driver.statuses() == {}
+    [found] = await driver.running()
+    assert (found.id, found.release, found.artifact) == ("notes-r1-1", "", "")
+    await driver.remove(found, 5)
+    assert await driver.running() == [] and marked_with(marker) == []
+
+
+async def test_a_record_of_an_earlier_version_is_known_by_its_id(driver: ProcessDriver, tmp_path: Path) -> None:
+    spec = a_spec(tmp_path, "sleep 60", SLIPWAY_RELEASE="notes-r1")
+    await driver.start(spec)
+    old = record_of(tmp_path).model_copy(update={"release": "", "artifact": ""})
+    InstanceFolder(instances_root(tmp_path) / "notes-r1-1").write(old)
+    assert (await driver.start(spec)).running and record_of(tmp_path).pid == old.pid
 
 
 async def test_what_an_app_writes_beside_itself_leaves_the_artifact_as_it_passed(

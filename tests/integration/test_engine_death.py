@@ -7,6 +7,7 @@ import gc
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,12 +15,13 @@ import pytest
 from redis.asyncio import Redis
 
 import shared
-from services.deployer.drivers.docker.container import Stack
+from services.deployer.drivers.docker.container import Stack, creation
 from services.deployer.drivers.driver import Driver, InstanceSpec, NoAnswer
 from services.deployer.plan.apply_changes import Commit
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.reconciler import Reconciler
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
+from services.deployer.reconcile.strays import Strays
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.instance import Instance
@@ -277,6 +279,51 @@ async def test_every_wanted_instance_is_started_again_and_no_release_is_blamed(
     assert {(each.restarts, each.crashes) for each in instances} == {(0, 0)}
     assert "" not in old.values() and not {each.address for each in instances} & set(old.values())
     assert all("failed" not in event.type for event in await stored_events(redis))
+
+
+async def test_what_a_restart_policy_brings_back_with_the_engine_is_ended_unless_it_is_recorded(
+    second: SecondEngine, redis: Redis, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(second.start)
+    store, registry = Store(redis, ENCRYPTION), Registry(redis)
+    manifest = a_manifest().model_copy(update={"run": a_manifest().run.model_copy(update=RUN)})
+    ordered = a_release(2, ReleaseState.PENDING, artifact=artifact(second), manifest=manifest)
+    await store.commit(PRODUCTION, Commit({ordered.id: ordered}))
+    driver = a_driver(second, tmp_path)
+    strays = Strays(driver, store, 1)
+
+    async def ready() -> list[str]:
+        return [i.id for i in (await store.load(PRODUCTION)).instances.values() if i.state is InstanceState.READY]
+
+    async def is_live() -> bool:
+        release = await store.release(ordered.id)
+        return release is not None and release.state is ReleaseState.LIVE
+
+    async def only_what_is_recorded_runs() -> bool:
+        await strays.step()
+        running = await driver.running()
+        return [each.id for each in running] == await ready() and not any(each.is_copy for each in running)
+
+    async with Life(store, registry, driver):
+        await until(is_live, 20)
+        client, [live] = second.client(), await ready()
+        try:
+            old = InstanceSpec(
+                "notes-r1-1", ordered.artifact, "sleep 600", {"SLIPWAY_RELEASE": "notes-r1"}, 64 * MIB, 9
+            )
+            again = creation(old, STACK)
+            copy = {**creation(replace(old, id=live), STACK), "name": "planted"}
+            for planted in (again, copy):
+                client.containers.run(**planted, detach=True, restart_policy={"Name": "always"})
+            assert len(await driver.running()) == 3
+            await asyncio.to_thread(second.shut_down)
+            await asyncio.to_thread(second.start)
+            assert {each["Names"][0] for each in client.api.containers()} >= {"/planted", f"/{again['name']}"}
+            await until(only_what_is_recorded_runs, 30)
+            names = {each.name for each in client.containers.list(all=True)}
+            assert not names & {"planted", again["name"]}
+        finally:
+            client.close()
 
 
 RUN = {"command": "trap 'exit 0' TERM; while true; do sleep 0.1; done", "port": 9090}

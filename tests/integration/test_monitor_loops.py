@@ -384,6 +384,36 @@ async def test_an_alerts_events_say_what_it_is_about(monitor: Monitor, world: Wo
     assert figures["full:notes-r8"] == {"value": 0.5, "threshold": 0.4, "aborts": False}
 
 
+async def test_apps_that_came_one_after_the_other_are_evaluated_together(monitor: Monitor, world: World) -> None:
+    world.instances, world.release, world.state = {}, None, None
+    for number in range(4):
+        world.without_canary.append(f"app-{number}")
+        monitor.evaluator.expect_change()
+        world.time += timedelta(seconds=0.5)
+        await monitor.evaluator.step()
+    world.asked.clear()
+    for _ in range(16):
+        world.time += timedelta(seconds=0.5)
+        await monitor.evaluator.step()
+    assert world.asked.count("/traffic") == 4
+
+
+async def test_the_traffic_tells_the_rollout_too(monitor: Monitor, world: World) -> None:
+    world.rollout_in_traffic = True
+    for _ in range(3):
+        await monitor.second()
+    assert "/apps/notes/rollout" not in world.asked
+    assert "/traffic" in world.asked
+
+    world.instances["notes-r9-1"] = "failed"
+    await monitor.second()
+    assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
+
+    world.state = "aborted"
+    await monitor.second()
+    assert monitor.alert("health:notes-r9").state == AlertState.GONE
+
+
 async def test_a_silent_proxy_is_said(monitor: Monitor, world: World) -> None:
     await monitor.second()
     assert monitor.evaluator.proxy_problem is None

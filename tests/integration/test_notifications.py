@@ -182,6 +182,23 @@ async def test_a_delivery_that_was_being_sent_when_the_monitor_was_killed_is_sen
     assert f"delivery {queued.id}" in mail.text
 
 
+async def test_groups_of_alerts_are_read_only_while_there_are_any(redis: Redis, tmp_path: Path) -> None:
+    monitor = Monitor(redis, tmp_path)
+
+    async def reads() -> int:
+        for _ in range(3):
+            await monitor.parts.dispatcher.step(block_ms=1)
+        return int((await redis.info("commandstats")).get("cmdstat_hgetall", {}).get("calls", 0))
+
+    before = await reads()
+    assert await reads() == before
+    fields = {"rule": "errors", "release": "notes-r9", "environment": "canary", "aborts": False}
+    await happen(redis, "alert.firing", id="errors:notes-r9", reason="errors", **fields)
+    begun = await reads()
+    assert begun > before
+    assert await reads() == begun + 3
+
+
 async def test_an_event_that_is_read_or_settled_twice_makes_no_second_delivery(
     redis: Redis, sink: MailSink, tmp_path: Path
 ) -> None:
@@ -195,7 +212,7 @@ async def test_an_event_that_is_read_or_settled_twice_makes_no_second_delivery(
     async with monitor.up():
         await mails(sink, 1)
         await monitor.store.settle(SendOutcome(deliveries=deliveries), "0-1")
-        await asyncio.sleep(0.5)
+        await monitor.parts.outbox.step()
         await mails(sink, 1)
     assert await redis.zcard("monitor:deliveries:due") == 0
 

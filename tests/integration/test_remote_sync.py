@@ -18,7 +18,7 @@ from services.build.git.remote_source import Forge, Source
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.triggers.push_handler import PushHandler
-from services.build.triggers.remote_sync import RemoteSync
+from services.build.triggers.remote_sync import INTERVAL_S, RemoteSync
 from shared.clock import now
 from shared.errors import Invalid, NotFound, Unavailable
 from shared.runtime.keyed_tasks import KeyedTasks
@@ -93,6 +93,12 @@ async def test_a_push_to_the_forge_is_fetched_and_built(world: World, developer:
     assert (after.state, after.reason, after.builds) == ("queued", "notes-1 builds it", ["notes-1"])
     assert await world.built() == [(commit, "release")]
     assert await world.deliveries.waiting("notes") == []
+
+
+async def test_a_step_asks_for_the_next_one_while_a_delivery_waits(world: World, developer: OutsideDeveloper) -> None:
+    assert await world.remote_sync.step() is None
+    await world.hears_of(developer.push())
+    assert await world.remote_sync.step() == INTERVAL_S
 
 
 async def test_a_burst_is_served_by_one_fetch_and_the_newest_is_built(

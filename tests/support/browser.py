@@ -39,6 +39,14 @@ class Window:
     page: Page
     complaints: list[str] = field(default_factory=list)
 
+    def go_to(self, url: str) -> int:
+        """The status of the answer. Forgets what the page before complained of; a new page costs a process."""
+        self.page.goto("about:blank")
+        self.complaints.clear()
+        answer = self.page.goto(url)
+        assert answer is not None
+        return answer.status
+
     def overflow(self) -> int:
         """Pixels by which the page is wider than its screen."""
         width: int = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

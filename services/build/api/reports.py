@@ -126,7 +126,7 @@ def _content(repositories: Repositories, build: Build, file: str) -> bytes | Non
     """Returns the content of a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound if the
     commit has no such file, BadTree and GitFailed if git cannot read the commit.
     """
-    tracked = next((each for each in repositories.tracked(build.app, build.commit) if each.path == file), None)
+    tracked = next((each for each in repositories.tracked(build.app, build.tree) if each.path == file), None)
     if tracked is None:
         raise NotFound(f"the commit {build.commit[:10]} has no file {file[:200]}")
     if not tracked.mode.startswith("100") or tracked.size > LARGEST_BYTES:

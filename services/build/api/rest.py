@@ -92,9 +92,10 @@ def apps_router(
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
         """Sets branches, minimum gates, files that they leave out, `baseline`, limits for flaky tests, the pre-receive
-        gate or the source; other fields stay. A newly mapped branch is built. With `gate: push`, a push to production's
-        branch is accepted only after a build of its commit has passed. `source: null` removes the source; a source
-        without token or webhook_secret keeps the stored ones.
+        gate, the root or the source; other fields stay. A newly mapped branch is built. With a `root`, that folder of
+        the repository is built as if it were all of it. With `gate: push`, a push to production's branch is accepted
+        only after a build of its commit has passed. `source: null` removes the source; a source without token or
+        webhook_secret keeps the stored ones.
         """
         changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
@@ -135,7 +136,10 @@ def build_router(
     logs: BuildLogs,
     pages: BuildPages,
     wake: Callable[[], None],
+    refusal_to_cancel: Callable[[Build], Awaitable[str]],
 ) -> APIRouter:
+    """Returns the routes of builds. `refusal_to_cancel` returns why it is too late to cancel a build that is being
+    deployed; empty if it is not."""
     router = APIRouter(tags=["builds"])
 
     async def found(build_id: str) -> Build:
@@ -203,11 +207,14 @@ def build_router(
 
     @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
     async def cancel(request: Request, build: Found) -> Any:
-        """Cancels the build, whose state changes once its processes end. 409 if it has ended or is being deployed."""
+        """Cancels the build, whose state changes once its processes have ended, or its release. 409 if it has ended, or
+        if its release serves visitors already: roll back then."""
+        if build.deploying and (refusal := await refusal_to_cancel(build)):
+            raise Conflict(refusal)
         stop = StopRequest(state=BuildState.CANCELLED, reason="cancelled by hand")
         asked = await store.update(build.id, lambda stored: with_stop(stored, stop))
         if asked.ended or asked.stop is None:
-            raise Conflict(f"{build.id} {'has ended: ' + asked.state if asked.ended else 'is being deployed'}")
+            raise Conflict(f"{build.id} {'has ended: ' + asked.state if asked.ended else 'is about to end'}")
         wake()
         return _see(asked) if _wants_page(request) else asked
 

@@ -15,6 +15,7 @@ from shared.security.vault import Vault
 Branches = dict[str, Environment]
 Gate = Literal["push"]  # a push to a branch of production is accepted only once its commit has passed
 DEFAULT_BRANCHES: Branches = {"release": Environment.PRODUCTION, "dev": Environment.CANARY}
+_FOLDER = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._@+-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._@+-]+)*")
 _BRANCH = re.compile(r"^(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._/@+-]{1,200}$")
 
 _GATE_AND_SOURCE = (
@@ -36,6 +37,9 @@ class _AppFields(View):
     )
     baseline: bool = Field(False, description="True: what the app's first commit that passes has does not count.")
     gate: Gate | None = Field(None, description="`push`: pushes to production's branches need a verdict first.")
+    root: str | None = Field(
+        None, description="Folder of the repository that holds the app, with its slipway.yml; null: all of it."
+    )
     created_at: datetime
 
 
@@ -82,6 +86,11 @@ class AppSettings(Model):
         None,
         description="`push`: pushes to production's branches are accepted once their commits passed; `none`: always.",
     )
+    root: str | None = Field(
+        None,
+        max_length=200,
+        description="Folder of the repository that holds the app, like `services/web`; null: the whole repository.",
+    )
     source: SourceSettings | None = Field(
         None, description="Repository of a forge that the app is fetched from; null: it is pushed here."
     )
@@ -93,11 +102,21 @@ class AppSettings(Model):
             check_branch(name)
         return branches
 
+    @field_validator("root")
+    @classmethod
+    def _is_folder(cls, root: str | None) -> str | None:
+        root = root.strip("/") if root is not None else None
+        if root and not _FOLDER.fullmatch(root):
+            raise ValueError("must be a folder inside the repository, like services/web, without `..`")
+        return root or None
+
     def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
         """Returns the app with these settings; `loopback` allows http:// sources on a loopback address (tests). Raises
         Invalid for an invalid source, and for a source together with `gate`."""
         given = {name: getattr(self, name) for name in ("branches", "gates", "flaky", "exclude", "baseline")}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if "root" in self.model_fields_set:
+            update["root"] = self.root
         if "source" in self.model_fields_set:
             update["source"] = self.source and changed_source(self.source, app.source, vault, loopback=loopback)
         if "gate" in self.model_fields_set:

@@ -53,6 +53,17 @@ class StepRun(View):
         return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
 
 
+class Inferred(View):
+    """Records what the manifest leaves out and a build inferred from the commit's files."""
+
+    key: str = Field(description="`steps`, `run` (its command) or `run.port`.")
+    value: str
+    origin: str = Field(description="Files that it was inferred from, in words.")
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.value}" + (f" (from {self.origin})" if self.origin else "")
+
+
 class Expired(View):
     """Records which of the build's files (log, artifact) retention has deleted, and when."""
 
@@ -76,6 +87,8 @@ class Build(BuildView):
 
     number: int = Field(description="Number of the build, which counts up per app.")
     reason: str = ""
+    root: str | None = Field(None, description="Folder of the repository that was built; null: all of it.")
+    inferred: list[Inferred] = Field([], description="What the manifest leaves out, with its origin.")
     stage: Stage | None = Field(None, description="Stage that the build is in, or in which it ended.")
     steps: list[StepRun] = Field([])
     gates: list[GateResult] = Field([])
@@ -108,6 +121,11 @@ class Build(BuildView):
     finished_at: datetime | None = None
 
     @property
+    def tree(self) -> str:
+        """Returns git's name of the folder of the commit that is built."""
+        return tree_at(self.commit, self.root)
+
+    @property
     def group(self) -> tuple[str, str | None, bool]:
         """Returns the supersede key: a new build supersedes older ones with the same key (app, branch, and whether they
         are pre-receive builds).
@@ -134,8 +152,14 @@ class Build(BuildView):
 
     @property
     def deploying(self) -> bool:
-        """Returns True if the build runs and its gates have passed; it can then be neither cancelled nor superseded."""
+        """Returns True if the build runs and its gates have passed. It is then superseded only when the deployer lets a
+        newer release take the place of its own, and can be cancelled until its release serves visitors."""
         return self.state is S.RUNNING and self.passed
+
+
+def tree_at(commit: str, root: str | None) -> str:
+    """Returns git's name of a folder of the commit; of the whole commit if `root` is None."""
+    return commit if root is None else f"{commit}:{root}"
 
 
 def with_expiry(build: Build, expired: Expired) -> Build:

@@ -10,9 +10,10 @@ from typing import TypeVar
 from services.build.builds import build as domain
 from services.build.builds.build import Build
 from services.build.builds.build_store import BuildStore, Change
-from services.build.logs.mask import Mask
+from services.build.logs.wait_lines import WaitLines
 from services.build.system.stop import Stop, Stopped
 from shared.models import BuildState
+from shared.security.mask import Mask
 from shared.store import RedisError
 
 log = logging.getLogger(__name__)
@@ -26,13 +27,21 @@ class BuildRecorder:
     set.
     """
 
-    def __init__(self, store: BuildStore, build_id: str, stop: Stop, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: BuildStore,
+        build_id: str,
+        stop: Stop,
+        now: Callable[[], datetime],
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.store = store
         self.stop = stop
         self.now = now
         self.mask = Mask()
         """Hides the app's secrets in all texts that are stored."""
         self._id = build_id
+        self._say = say
         self._lock = asyncio.Lock()  # steps run concurrently, and `build` is what was stored last
         self.build: Build
         """The build as it was last stored by this process."""
@@ -63,15 +72,24 @@ class BuildRecorder:
             )
         )
 
+    async def withdraw_stop(self) -> None:
+        """Removes the request to stop the build, as it came too late."""
+        self.build = await self.patiently(
+            lambda: self.store.update(self._id, lambda stored: domain.with_changes(stored, stop=None))
+        )
+
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Returns the result of `call`, which is retried while Redis is unreachable. Raises Stopped if `stop` is set
         meanwhile.
         """
+        lines: WaitLines | None = None
         while True:
             try:
                 return await call()
             except RedisError as error:
                 log.warning("build %s waits for Redis: %s", self._id, type(error).__name__)
+                lines = lines or WaitLines(self._say)
+                lines(f"waits for Redis: {type(error).__name__}")
             if self.stop.is_set():
                 raise Stopped
             with contextlib.suppress(TimeoutError):

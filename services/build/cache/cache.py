@@ -61,7 +61,7 @@ class BuildCache:
     async def key(self, app: App, manifest: Manifest) -> str:
         baseline = await compared_with(self._recorder, self._history, app)
         build, images = self._recorder.build, self._executor.builds_images
-        asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.commit, BRANCH)
+        asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.tree, BRANCH)
         known = await known_before(self._recorder, self._history, app, baseline)
         return judgement_key(build, app, manifest, baseline, known, images=images, asks_branch=asks_branch)
 

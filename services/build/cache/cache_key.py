@@ -54,7 +54,7 @@ def judgement_key(
         "new_findings": baseline and sorted(baseline.findings.items()) if gates.new_findings is not None else None,
     }
     decides: dict[str, Any] = {
-        "commit": build.commit,
+        "commit": build.tree,
         "manifest": manifest.model_dump(mode="json"),
         "steps": steps,
         "gates": gates.model_dump(mode="json"),

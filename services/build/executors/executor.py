@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from services.build.inference.inference import LanguagePart
 from services.build.system.pipe import Output
 from services.build.system.stop import Stop
 from shared.models import Artifact
@@ -70,7 +71,7 @@ class Order:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Further variables for the commands, which override others. They never appear in a command line."""
     image: str | None = None
-    """Image in which the commands run; None lets the executor choose. Executors without images ignore it."""
+    """Image in which the commands run; None: one of Python. Executors without images ignore it."""
     reports: Sequence[str] = ()
     """Paths of report files that the commands may write, relative to the workspace's folder, and globs for them."""
     services: Sequence[ServiceOrder] = ()
@@ -103,6 +104,8 @@ class SealRequest:
     """Paths of folders that outlive the app's instances."""
     uses_python: bool = True
     """False if neither the run command nor any file of the commit names Python or pip."""
+    stages: Sequence[LanguagePart] = ()
+    """Parts from which an image is built if the commit has no Dockerfile."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,15 @@ class Executor(Protocol):
         """Returns True if the artifact still exists unchanged. The call counts as a use, which postpones its
         deletion.
         """
+        ...
+
+    async def present(self) -> dict[str, str]:
+        """Returns the versions of `python` and `node` with which all steps run, as far as they are there; empty if each
+        step runs in an image."""
+        ...
+
+    async def exposed_ports(self, artifact: Artifact) -> list[int]:
+        """Returns the TCP ports that the artifact says it listens on, sorted; empty if it says none."""
         ...
 
     async def images(self) -> Images | None:

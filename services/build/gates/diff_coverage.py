@@ -15,14 +15,15 @@ def coverage_since(
     app: str,
     commit: str,
     baseline: Baseline | None,
+    base: str | None,
     hits: Mapping[str, Mapping[int, int]],
     strangers: Collection[str],
 ) -> Measure:
-    """Returns the coverage of the lines changed since the baseline. `hits` is file → line → number of runs, `strangers`
+    """Returns the coverage of the lines changed since the baseline. `commit` and `base` name what is compared: the
+    build's commit and the baseline's, or the same folder of both. `hits` is file → line → number of runs, `strangers`
     the names in the report that are no file of the commit. No figure if git cannot compare, or if `hits` names a file
     above 10 MiB; other such files are ignored. Raises BadTree.
     """
-    base = baseline.commit if baseline is not None else None
     against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
     large = repositories.larger_than(LARGEST_COMPARED_BYTES, app, base, commit)
     if named := sorted(large & hits.keys()):

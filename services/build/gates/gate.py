@@ -26,6 +26,7 @@ UNITS = {
 OFFENDERS_KEPT = 20
 LEFT_OUT_KEPT = 20
 OFFENDERS_LISTED = 2
+OFFENDERS_LOGGED = 5
 
 
 class GateResult(View):
@@ -125,6 +126,17 @@ def refusal(results: list[GateResult]) -> str:
     """Returns the reasons of all gates that failed, as one text; empty if all passed."""
     failed = [result for result in results if not result.passed]
     return "; ".join(f"gate {result.name}: {result.reason}{_listed(result.offenders)}" for result in failed)
+
+
+def log_lines(result: GateResult) -> list[str]:
+    """Returns the lines in which a build's log says a result: the verdict; of a failed gate the worst places and the
+    remedy.
+    """
+    was = f"  ({result.trend}, was {number(result.previous)})" if result.trend and result.previous is not None else ""
+    verdict = f"    {'passed' if result.passed else 'FAILED'}  {result.name:<16}  {result.reason}{was}"
+    places = result.offenders[: 0 if result.passed else OFFENDERS_LOGGED]
+    remedy = [f"remedy: {result.remedy}"] if result.remedy else []
+    return [verdict, *(f"              {line}" for line in [*places, *remedy])]
 
 
 def number(value: float) -> str:

@@ -159,7 +159,8 @@ class Repositories:
         return self._run(*command, first=LONGEST_MESSAGE_BYTES).decode(errors="surrogateescape")
 
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
-        """Returns every file, link and submodule of the commit. Raises BadTree if it exceeds the limits."""
+        """Returns every file, link and submodule of the commit, or of a folder of it, `<commit>:<path>`. Raises BadTree
+        if it exceeds the limits."""
         listing = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit]
         with self._started("--git-dir", str(self.path(app)), *listing) as git:
             assert git.stdout is not None
@@ -192,7 +193,16 @@ class Repositories:
         return self._git(app, "diff", *options, "--irreversible-delete", *trees, "--", *paths)
 
     def _tree(self, app: str, base: str | None) -> str:
-        return base if base is not None and self.commit(app, base) else EMPTY_TREE
+        return base if base is not None and self.has_tree(app, base) else EMPTY_TREE
+
+    def has_tree(self, app: str, name: str) -> bool:
+        """Returns True if the name is of a commit or of a folder of one."""
+        try:
+            return self._git(app, "cat-file", "-t", name).strip() in ("tree", "commit")
+        except GitTooSlow:
+            raise
+        except GitFailed:
+            return False
 
     def checkout(self, app: str, commit: str, folder: Path) -> None:
         """Writes the commit's files to `folder`, which is emptied first and gets no `.git`. Submodules stay empty."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from services.build.logs.line_splitter import LONGEST, LineSplitter, cleaned
-from services.build.logs.mask import Mask
+from shared.security.mask import Mask
 
 LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024

@@ -2,7 +2,7 @@
 
 import re
 
-from services.build.logs.mask import Mask
+from shared.security.mask import Mask
 
 LONGEST = 4000  # characters; git cuts remote lines at 64 KiB
 _PLAIN = bytes([9, 10, *range(32, 127)])

@@ -1,19 +1,37 @@
-"""Loads the manifest of a commit, or infers it if the commit has none."""
+"""Loads the manifest of a commit, and infers what it leaves out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from services.build.builds.app import App
+from services.build.builds.build import Inferred
 from services.build.git.repository import Repositories, TrackedFile
+from services.build.inference.infer import infer
+from services.build.inference.inference import Inference, LanguagePart, NotInferred
+from services.build.inference.tree import LARGEST_LOCK_BYTES, LOCKS, Tree, worth_reading
 from services.build.logs.build_log import BuildLog
 from services.build.manifest.manifest_faults import Fault, loosened, loosened_flaky, missing_secrets
-from services.build.manifest.manifest_inference import DOCKERFILE, READ, manifest_of, run_command
 from services.build.manifest.manifest_parser import NAME, BadManifest, parse_manifest, with_lines
 from services.build.manifest.step_graph import service_faults
 from services.build.secrets.secret import Secrets
 from shared.manifest import MIB, Manifest
 
 LARGEST_AT_ROOT_BYTES = MIB  # of the files that tell what an app is: they are read into memory
+SHOWN = 160
+NEAR_MISSES = {"slipway.yaml", "slipway.yml", ".slipway.yml", ".slipway.yaml", "slipway.json", "slipway.toml"}
+
+
+@dataclass(frozen=True)
+class LoadedManifest:
+    """Holds a commit's manifest, completed by what was inferred."""
+
+    manifest: Manifest
+    inferred: tuple[Inferred, ...]
+    """What the manifest leaves out, with its origin."""
+    stages: tuple[LanguagePart, ...]
+    """Parts that an image is built from."""
+    port_is_written: bool
 
 
 async def read_manifest(
@@ -24,24 +42,98 @@ async def read_manifest(
     log: BuildLog,
     *,
     images: bool,
-) -> Manifest:
-    """Returns the manifest of a commit, checked against the app's gates and `secrets`. Raises BadManifest. `tracked`
-    holds the commit's files; `images` is True if artifacts are images."""
-    at_root = [file for file in tracked if file.path in (*READ, NAME) and file.mode.startswith("100")]
-    for file in at_root:
-        if file.size > LARGEST_AT_ROOT_BYTES:
-            raise BadManifest([Fault(file.path, f"is larger than {LARGEST_AT_ROOT_BYTES // MIB} MiB; make it smaller")])
-    files = {file.path: await repositories.in_thread(repositories.read, app.name, file) for file in at_root}
-    if NAME not in files:
-        log.say(f"no {NAME}: the steps follow from {', '.join(files) or 'nothing'}")
-        return manifest_of(app.name, files, images=images)
-    manifest = await asyncio.to_thread(parse_manifest, files[NAME], app.name)
-    faults = loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky)
-    if faults := faults + missing_secrets(manifest, secrets) + service_faults(manifest.steps, containers=images):
-        raise with_lines(files[NAME], faults)
-    if manifest.run.command is None:
-        command = run_command(files, images=images)
-        if command is None and not (images and DOCKERFILE in files):
-            raise BadManifest([Fault("run.command", "is missing; say how the app is run, listening on $PORT")])
-        manifest.run.command = command
-    return manifest
+    present: Mapping[str, str],
+) -> LoadedManifest:
+    """Returns the manifest of a commit, checked against the app's gates and `secrets`, and says in the log what was
+    inferred and what is ignored. Raises BadManifest. `tracked` holds the files of the app's root; `images` is True if
+    artifacts are images; `present` holds the versions of languages on the machine.
+    """
+    plain = {file.path: file for file in tracked if file.mode.startswith("100")}
+    contents = await _contents(repositories, app, plain)
+    written = contents.pop(NAME, None)
+    missed = sorted(path for path in plain if path.lower() in NEAR_MISSES and path != NAME)
+    if missed and written is None:
+        raise BadManifest([Fault(missed[0], f"is not read; name it {NAME}")])
+    manifest = Manifest(app=app.name)
+    if written is not None:
+        manifest = await asyncio.to_thread(parse_manifest, written, app.name)
+        if faults := loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky):
+            raise with_lines(written, faults)
+    found, command, own_steps = Inference(None), manifest.run.command, "steps" in manifest.model_fields_set
+    if images or command is None or not own_steps:
+        present = {} if own_steps else present  # own steps may bring another version than the machine's
+        tree = Tree(plain.keys(), contents)
+        try:
+            found = await asyncio.to_thread(infer, tree, images=images, present=present, written=command)
+        except NotInferred as error:
+            raise BadManifest([Fault(error.field, error.detail)]) from error
+    if found.problem:
+        field, start = (NAME, "is missing, and ") if written is None else ("run.command", "is missing, and ")
+        raise BadManifest([Fault(field, f"{start}{found.problem}")])
+    loaded = completed(manifest, found, images=images)
+    checked = loaded.manifest
+    if faults := missing_secrets(checked, secrets) + service_faults(checked.steps, containers=images):
+        raise with_lines(written or b"app: x", faults)
+    for missed_too in missed:
+        log.say(f"{missed_too} is not read; {NAME} is")
+    if loaded.inferred:
+        log.say("--- inferred" if written is not None else f"--- no {NAME}: inferred from the commit's files")
+    for each in loaded.inferred:
+        log.say(f"    {each}")
+    for sentence in found.said:
+        log.say(f"    {shown(sentence)}")
+    return loaded
+
+
+def shown(text: str) -> str:
+    """Returns the text on one line for a log: without control characters and lone surrogates, cut to 160 characters."""
+    text = "".join(each if each.isprintable() else " " for each in text)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def completed(manifest: Manifest, found: Inference, *, images: bool) -> LoadedManifest:
+    """Returns the manifest with steps and command from `found`, each only if the manifest does not write it."""
+    inferred: list[Inferred] = []
+    steps, run = manifest.steps, manifest.run
+    if "steps" not in manifest.model_fields_set and found.steps:
+        steps = list(found.steps)
+        origin = ", ".join(dict.fromkeys(found.origins))
+        inferred.append(Inferred(key="steps", value=", ".join(step.name for step in steps), origin=origin))
+    elif images:
+        own = [step.image or found.image_of(step.commands) for step in steps]
+        steps = [step.model_copy(update={"image": image}) for step, image in zip(steps, own, strict=True)]
+    if run.command is None and found.command is not None:
+        guess = found.command
+        run = run.model_copy(update={"command": guess.value, "command_from": shown(guess.origin)})
+        inferred.append(Inferred(key="run", value=shown(guess.value), origin=shown(guess.origin)))
+    complete = manifest.model_copy(update={"steps": steps, "run": run})
+    return LoadedManifest(complete, tuple(inferred), found.stages, "port" in manifest.run.model_fields_set)
+
+
+def with_port(loaded: LoadedManifest, exposed: Sequence[int]) -> LoadedManifest:
+    """Returns the manifest with the port that the image exposes, unless one is written. Of several ports it is the
+    default, else 80, else none of them.
+    """
+    run = loaded.manifest.run
+    several = [port for port in (run.port, 80) if port in exposed]
+    port = exposed[0] if len(exposed) == 1 else next(iter(several), run.port)
+    if loaded.port_is_written or port == run.port:
+        return loaded
+    manifest = loaded.manifest.model_copy(update={"run": run.model_copy(update={"port": port})})
+    inferred = Inferred(key="run.port", value=str(port), origin="EXPOSE of the image")
+    return replace(loaded, manifest=manifest, inferred=(*loaded.inferred, inferred))
+
+
+async def _contents(repositories: Repositories, app: App, plain: Mapping[str, TrackedFile]) -> dict[str, bytes]:
+    """Returns path → content of the manifest and the files that inference reads. Raises BadManifest for one that is too
+    large, unless only its name matters.
+    """
+    contents = {}
+    for path in worth_reading([*plain, *([NAME] if NAME in plain else [])]):
+        file = plain[path]
+        if file.size > (LARGEST_LOCK_BYTES if path in LOCKS or path.endswith(".lock") else LARGEST_AT_ROOT_BYTES):
+            if "/" in path or path.endswith(".py"):
+                continue
+            raise BadManifest([Fault(path, f"is larger than {LARGEST_AT_ROOT_BYTES // MIB} MiB; make it smaller")])
+        contents[path] = await repositories.in_thread(repositories.read, app.name, file)
+    return contents

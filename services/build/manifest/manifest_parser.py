@@ -21,7 +21,7 @@ _OPENING = (
     yaml.BlockMappingStartToken,
 )
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
-APP_KEYS = {"branches", "environments"}  # what people look for here, but the app holds
+APP_KEYS = {"branches", "environments", "root"}  # what people look for here, but the app holds
 
 
 class BadManifest(ValueError):
@@ -46,6 +46,9 @@ def parse_manifest(data: bytes, app: str) -> Manifest:
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadManifest([Fault(NAME, f"cannot be read: {error}")]) from error
+    if "command_from" in manifest.run.model_fields_set:
+        detail = "is not a key of the manifest; remove it"
+        raise BadManifest([Fault("run.command_from", detail, _line(root, ("run", "command_from")))])
     if manifest.app != app:
         detail = f"is {manifest.app!r}, but this was pushed to {app!r}; make them the same"
         raise BadManifest([Fault("app", detail, _line(root, ("app",)))])

@@ -15,7 +15,9 @@ class TimeLimits:
     checkout_s: float = 300.0
     seal_s: float = 2400.0
     deploy_s: float = 1800.0
-    """Time from the request of a release until it is live."""
+    """Time from the request of a release until it is live, besides the wait for its instances."""
+    ready_factor: float = 4.0
+    """Longest wait for a release's instances, in multiples of `run.ready_within`: four where the CPU is short."""
 
 
 class OverTime(Exception):

@@ -1,13 +1,19 @@
-"""Deploys a build that passed: requests a release and waits until it is live or has failed."""
+"""Deploys a build that passed: requests a release and waits until it is live or has failed, or cancels it."""
+
+import asyncio
+import contextlib
 
 from services.build.builds import build as domain
 from services.build.builds.build_recorder import BuildRecorder
 from services.build.logs.build_log import BuildLog
+from services.build.logs.wait_lines import WaitLines
 from services.build.pipeline.build_context import BuildContext
-from services.build.pipeline.deployer_client import ReleaseRefused, Unreachable, downtime_text, went_live
-from shared.models import BuildState
+from services.build.pipeline.deployer_client import ReleaseRefused, Unfinished, Unreachable, downtime_text, went_live
+from services.build.system.stop import Stop, Stopped
+from shared.models import BuildState, ReleaseView
 
 End = tuple[BuildState, str]  # with its reason
+LOOK_AGAIN_S = 0.5
 
 
 class ArtifactLost(Exception):
@@ -21,6 +27,13 @@ class DeployStage:
         self._context = context
         self._recorder = recorder
         self._log = log
+        self._lines = WaitLines(log.say)
+
+    @property
+    def limit_s(self) -> float:
+        """Returns the limit of the deploy, with the longest wait for the release's instances."""
+        limits, manifest = self._context.limits, self._recorder.build.manifest
+        return limits.deploy_s + (limits.ready_factor * manifest.run.ready_within if manifest else 0)
 
     async def carry_out(self) -> End:
         """Returns the build's final state and the reason. Idempotent across restarts. Raises Stopped, ArtifactLost."""
@@ -28,6 +41,7 @@ class DeployStage:
         self._log.say(f"--- deploy: to {recorder.build.environment}")
         try:
             if recorder.build.release is None:
+                await self._let_older_first()
                 release = await deployer.request(recorder.build, self._waiting, recorder.stop)
                 await recorder.update(lambda build: domain.with_changes(build, release=release.id))
             else:
@@ -38,10 +52,59 @@ class DeployStage:
                 raise ArtifactLost from error
             return BuildState.FAILURE, f"the deployer refused it: {error}"
         except Unreachable as error:
-            return BuildState.ERROR, f"the deployer did not answer: {error}"
+            again = f"once its `GET /ready` is well, build it again (POST /builds/{recorder.build.id}/retry)"
+            return BuildState.ERROR, f"the deployer did not answer: {error}; {again}"
+        except Unfinished as error:
+            return BuildState.ERROR, f"{error}; the release goes on by itself once the platform is whole (`GET /ready`)"
+        return await self._end_of(release)
+
+    async def cancel(self, reason: str) -> End | None:
+        """Ends the build's release, if it is being deployed. Returns the build's end if it is too late for that, as the
+        release serves visitors already; else None.
+        """
+        recorder, deployer, stop = self._recorder, self._context.deployer, Stop()
+        if not recorder.build.deploying or recorder.build.environment is None:
+            return None
+        try:
+            release = await deployer.cancel(recorder.build, reason, self._waiting, stop)
+            if release is None or release.ended_at is not None:
+                return None
+            self._log.say(f"    it is too late to cancel: {release.id} serves visitors already")
+            await recorder.withdraw_stop()
+            release = await deployer.follow(release, self._waiting, stop)
+        except (ReleaseRefused, Unreachable, Unfinished) as error:
+            return BuildState.ERROR, f"it could not be cancelled: {error}; see its release at the deployer"
+        return await self._end_of(release)
+
+    async def _let_older_first(self) -> None:
+        """Waits until each older build of the branch that is deployed has its release, which the one of this build then
+        replaces: the deployer takes what is requested last for the newest."""
+        build, stop = self._recorder.build, self._recorder.stop
+        while True:
+            unended = await self._recorder.patiently(self._context.store.unended)
+            older = [
+                each.id
+                for each in unended
+                if each.group == build.group and each.number < build.number and each.deploying and each.release is None
+            ]
+            if not older or build.branch is None:
+                return
+            await self._waiting(f"waits until the release of {', '.join(older)} is requested, which is older", "")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_AGAIN_S)
+                raise Stopped
+
+    async def _end_of(self, release: ReleaseView) -> End:
+        recorder = self._recorder
         if not went_live(release):
             if release.failure is not None and release.failure.log:
-                self._log.say("\n".join([f"    the last lines of {release.failure.instance}:", *release.failure.log]))
+                title = f"    the first and last lines of {release.failure.instance}:"
+                self._log.say("\n".join([title, *release.failure.log]))
+            if release.superseded_by is not None:
+                return BuildState.SUPERSEDED, f"{release.reason} (it was release {release.id})"
+            if release.platform_fault:
+                again = f"once `GET /ready` of all services is well, POST /builds/{recorder.build.id}/retry"
+                return BuildState.ERROR, f"release {release.id} failed: {release.reason}; {again}"
             return BuildState.FAILURE, f"release {release.id} {release.state}: {release.reason}"
         urls = self._context.urls(recorder.build.app, release.environment)
         await recorder.update(lambda build: domain.with_changes(build, urls=urls))
@@ -56,5 +119,7 @@ class DeployStage:
         reused, artifact = self._recorder.build.reused, self._recorder.build.artifact
         return reused is not None and artifact is not None and not await self._context.executor.has(artifact)
 
-    def _waiting(self, reason: str) -> None:
-        self._log.say(f"    waiting for the deployer: {reason}")
+    async def _waiting(self, reason: str, progress: str) -> None:
+        if self._lines(reason, progress):
+            with contextlib.suppress(Stopped):  # whoever waits for `stop` raises it
+                await self._recorder.update(lambda build: domain.with_changes(build, reason=reason))

@@ -1,8 +1,7 @@
-"""Requests releases from the deployer, and waits until they are live or have failed."""
+"""Requests releases from the deployer, waits until they are live or have failed, and cancels them."""
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -13,11 +12,13 @@ from shared.errors import Problem
 from shared.http import ServiceClient
 from shared.models import Environment, ReleaseState, ReleaseView
 
-log = logging.getLogger(__name__)
-
 PATIENCE_S = 600.0
 POLL_S = 0.2
 RETRY_S = 1.0
+AWAY_LIMIT_S = 600.0
+NEWEST = 20  # releases, among which that of a running build is
+Waiting = Callable[[str, str], Awaitable[None]]
+"""Is called again and again with what is waited for, and how much of which time is over."""
 _UNDER_WAY = {ReleaseState.PENDING, ReleaseState.STARTING}
 
 
@@ -29,50 +30,87 @@ class Unreachable(Exception):
     """Reports that the deployer has not answered for ten minutes."""
 
 
+class Unfinished(Exception):
+    """Reports that a release serves already but cannot be completed, as a part of the platform is away for too long."""
+
+
 class DeployerClient:
     """Calls the deployer. Each method retries while the deployer does not answer, and is idempotent: the deployer makes
-    one release for a build. `waiting` is called once with the reason if the deployer does not answer. All methods raise
-    ReleaseRefused, Unreachable and Stopped."""
+    one release for a build. All methods raise ReleaseRefused, Unreachable and Stopped."""
 
     def __init__(self, deployer: ServiceClient, *, patience_s: float = PATIENCE_S, poll_s: float = POLL_S) -> None:
         self._deployer = deployer
         self._patience_s = patience_s
         self._poll_s = poll_s
 
-    async def request(self, build: Build, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
+    async def request(self, build: Build, waiting: Waiting, stop: Stop) -> ReleaseView:
         """Returns a release of `build` in its environment: a new one, or one that is live already."""
         path = f"/apps/{build.app}/environments/{build.environment}/releases"
         body = {"build": build.id}
         answer = await self._retried(lambda: self._deployer.post(path, body, repeatable=True), waiting, stop)
         return ReleaseView.model_validate(answer)
 
-    async def follow(self, release: ReleaseView, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
-        """Waits until the release is neither pending nor starting, and returns it."""
+    async def follow(self, release: ReleaseView, waiting: Waiting, stop: Stop) -> ReleaseView:
+        """Waits until the release is neither pending nor starting, and returns it. Raises Unfinished."""
         while release.state in _UNDER_WAY:
+            await waiting(f"{release.id} {release.state}: {release.reason}", progress(release))
+            if release.switched_at is not None and release.wait is not None and release.wait.away_s >= AWAY_LIMIT_S:
+                raise Unfinished(f"{release.id} {release.reason}")
             await _pause(self._poll_s, stop)
             release = await self.look(release.id, waiting, stop)
         return release
 
-    async def look(self, release_id: str, waiting: Callable[[str], None], stop: Stop) -> ReleaseView:
+    async def cancel(self, build: Build, reason: str, waiting: Waiting, stop: Stop) -> ReleaseView | None:
+        """Ends the release of the build unless it serves visitors already. Returns it, or None if there is none."""
+        release = await self._release_of(build, waiting, stop)
+        if release is None or release.state not in _UNDER_WAY:
+            return release
+        body = {"state": ReleaseState.RETIRED, "reason": reason}
+        path = f"/releases/{release.id}/retire"
+        try:
+            answer = await self._retried(lambda: self._deployer.post(path, body, repeatable=True), waiting, stop)
+        except ReleaseRefused:
+            return await self.look(release.id, waiting, stop)
+        return ReleaseView.model_validate(answer)
+
+    async def refusal_to_cancel(self, build: Build) -> str:
+        """Returns why the build's release cannot be cancelled any more, and the remedy; empty if it can, or if the
+        deployer does not answer."""
+        if build.release is None:
+            return ""
+        try:
+            release = ReleaseView.model_validate(await self._deployer.get(f"/releases/{build.release}"))
+        except Problem:
+            return ""
+        is_production = release.environment is Environment.PRODUCTION
+        if release.state is not ReleaseState.LIVE and not (release.switched_at is not None and is_production):
+            return ""
+        remedy = f"POST /apps/{build.app}/environments/{release.environment}/rollback of the deployer rolls back"
+        return f"{release.id} serves visitors already; {remedy}"
+
+    async def _release_of(self, build: Build, waiting: Waiting, stop: Stop) -> ReleaseView | None:
+        path = f"/apps/{build.app}/environments/{build.environment}/releases"
+        page = await self._retried(lambda: self._deployer.get(path, limit=NEWEST), waiting, stop)
+        releases = [ReleaseView.model_validate(item) for item in page["items"]]
+        return next((release for release in releases if release.build == build.id), None)
+
+    async def look(self, release_id: str, waiting: Waiting, stop: Stop) -> ReleaseView:
         """Returns the present state of the release."""
         path = f"/releases/{release_id}"
         return ReleaseView.model_validate(await self._retried(lambda: self._deployer.get(path), waiting, stop))
 
-    async def _retried(self, call: Callable[[], Awaitable[Any]], waiting: Callable[[str], None], stop: Stop) -> Any:
-        deadline = time.monotonic() + self._patience_s
-        told = False
+    async def _retried(self, call: Callable[[], Awaitable[Any]], waiting: Waiting, stop: Stop) -> Any:
+        begun = time.monotonic()
         while True:
             try:
                 return await call()
             except Problem as problem:
                 if problem.status < 500:
                     raise ReleaseRefused(problem.detail) from problem
-                if time.monotonic() > deadline:
+                away_s = time.monotonic() - begun
+                if away_s > self._patience_s:
                     raise Unreachable(problem.detail) from problem
-                if not told:
-                    log.warning("the deployer does not answer: %s", problem.detail)
-                    waiting(problem.detail)
-                    told = True
+                await waiting(f"waits for the deployer: {problem.detail}", f"{away_s:.0f} s of {self._patience_s:.0f}")
             await _pause(RETRY_S, stop)
 
 
@@ -81,6 +119,17 @@ def went_live(release: ReleaseView) -> bool:
     if release.state is ReleaseState.RETIRED:
         return release.live_at is not None
     return release.state is ReleaseState.LIVE
+
+
+def progress(release: ReleaseView) -> str:
+    """Returns how much of which time the release has waited."""
+    wait = release.wait
+    if wait is None:
+        return ""
+    if wait.is_held:
+        return f"a part of the platform is away, for {wait.away_s:.0f} s of {AWAY_LIMIT_S:.0f} so far"
+    more = ", longer as the CPU is short" if wait.waited_s > wait.limit_s and release.switched_at is None else ""
+    return f"{wait.waited_s:.0f} s of {wait.limit_s:.0f}{more}" if release.switched_at is None else ""
 
 
 def downtime_text(release: ReleaseView, volumes: Sequence[str]) -> str:

@@ -124,7 +124,7 @@ class Pipeline:
             exclude=await self._declared(workspace, manifest, tracked),
             known=dict(known.kept) if known else None,
         )
-        measures |= await self._compare(workspace, baseline, ours, gates, measures, collected)
+        measures |= await self._compare(workspace, app, baseline, ours, gates, measures, collected)
         judged = evaluate(gates, measures, previous)
         results = with_remedies(judged, app.name, app.gates, manifest.gates, first=first)
         return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, ours)
@@ -193,6 +193,7 @@ class Pipeline:
     async def _compare(
         self,
         workspace: Workspace,
+        app: App,
         baseline: Baseline | None,
         ours: Baseline,
         gates: Gates,
@@ -211,8 +212,9 @@ class Pipeline:
                     coverage_since,
                     self._git,
                     workspace.app,
-                    workspace.commit,
+                    self._recorder.build.tree,
                     baseline,
+                    domain.tree_at(baseline.commit, app.root) if baseline is not None else None,
                     collected.hits,
                     collected.other_hits.keys(),
                 )
@@ -257,7 +259,7 @@ class Pipeline:
         """Returns the measures of the platform's own analysis, made on a checkout that no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
-            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, self._recorder.build.tree, source))
             return await self._context.analysis.measure(source, exclusions, gates)
         finally:
             await uncancelled(self._git.in_thread(remove, source))

@@ -13,17 +13,19 @@ from services.build.cache import cache_key
 from services.build.cache.cache import BuildCache
 from services.build.executors.executor import SealRequest, Unsealed, Workspace
 from services.build.gates.baseline import Baseline
-from services.build.gates.gate import GateResult, number, refusal
+from services.build.gates.gate import GateResult, log_lines, refusal
 from services.build.gates.report_record import ReportRecorder
 from services.build.git.repository import SUBMODULE, TrackedFile
 from services.build.git.tree_limits import BadTree
 from services.build.logs.build_log import BuildLog
-from services.build.manifest.manifest_loader import read_manifest
+from services.build.manifest.manifest_loader import LoadedManifest, with_port
 from services.build.manifest.manifest_parser import NAME, BadManifest
 from services.build.pipeline.build_context import BuildContext
+from services.build.pipeline.commit_reading import read_commit
 from services.build.pipeline.deadline import OverTime, within
 from services.build.pipeline.deploy_stage import ArtifactLost, DeployStage
 from services.build.pipeline.pipeline import Pipeline
+from services.build.pipeline.silence import broken_silence, doing
 from services.build.reports.metric import Offender
 from services.build.secrets.secret import Secrets, opened
 from services.build.system.command import uncancelled
@@ -35,7 +37,6 @@ from shared.models import Artifact, BuildState
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-OFFENDERS_LOGGED = 5
 PYTHON = ("python", "pip")
 WHOLE = "the build"
 
@@ -45,8 +46,8 @@ async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
     deployed. When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be
     resumed by the next service.
     """
-    recorder = BuildRecorder(context.store, build_id, stop, context.now)
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
+        recorder = BuildRecorder(context.store, build_id, stop, context.now, build_log.say)
         await recorder.load()
         stored = await recorder.patiently(lambda: context.secrets.all(recorder.build.app))
         secrets = await asyncio.to_thread(opened, stored, context.vault)
@@ -54,7 +55,8 @@ async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
         build_log.hide(secrets.mask)
         run = _Run(context, recorder, build_log, secrets)
         try:
-            await run.carry_out()
+            async with broken_silence(build_log, lambda: doing(recorder.build)):
+                await run.carry_out()
         except Stopped:
             await run.stopped()
         except OverTime as error:
@@ -71,10 +73,13 @@ class _Run:
         self._secrets = secrets
         self._recorder = recorder
         self._log = build_log
+        self._loaded: LoadedManifest | None = None
         self._cache = BuildCache(recorder, context.cache, context.history, context.executor, self._git)
 
     async def carry_out(self) -> None:
         context, recorder, limits = self._context, self._recorder, self._context.limits
+        if recorder.build.stop is not None:
+            raise Stopped
         if recorder.build.passed:
             self._log.say("--- the service was restarted; the deploy is continued")
         else:
@@ -90,7 +95,7 @@ class _Run:
             return
         deploy = DeployStage(context, recorder, self._log)
         try:
-            async with within(limits.deploy_s, "the deploy"):
+            async with within(deploy.limit_s, "the deploy"):
                 state, reason = await deploy.carry_out()
         except ArtifactLost:
             self._log.say("--- what was reused has been cleaned up meanwhile: the commit is built anew")
@@ -113,15 +118,17 @@ class _Run:
             return False
         await recorder.update(lambda build: domain.with_changes(build, stage=Stage.BUILD))
         app = await recorder.patiently(lambda: context.store.app(workspace.app))
-        images = context.executor.builds_images
+        await recorder.update(lambda build: domain.with_changes(build, root=app.root))
         async with within(context.limits.checkout_s, "the reading of the commit"):
             try:
-                tracked = await self._git.in_thread(self._git.tracked, workspace.app, workspace.commit)
-                manifest = await read_manifest(self._git, app, tracked, self._secrets, self._log, images=images)
+                tracked, loaded = await read_commit(context, app, recorder.build, self._secrets, self._log)
             except (BadTree, BadManifest) as error:
                 return await self._judged([_refused(error)], None)
+        self._loaded, manifest, inferred = loaded, loaded.manifest, list(loaded.inferred)
         key = await self._cache.key(app, manifest)
-        await recorder.update(lambda build: domain.with_changes(build, manifest=manifest, judgement=key))
+        await recorder.update(
+            lambda build: domain.with_changes(build, manifest=manifest, inferred=inferred, judgement=key)
+        )
         if not recorder.build.fresh and (earlier := await self._cache.find()) is not None:
             await self._reuse(earlier)
             return True
@@ -131,7 +138,7 @@ class _Run:
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         async with within(context.limits.checkout_s, "the checkout"):
             folder = workspace.folder
-            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, folder))
+            await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, recorder.build.tree, folder))
         if any(file.mode == SUBMODULE for file in tracked):
             self._log.say("submodules are not supported; their folders stay empty")
         report_recorder = ReportRecorder(self._secrets.mask)
@@ -151,20 +158,18 @@ class _Run:
         which = earlier.reused or earlier.id
         same = "passed with the same commit, manifest and gates; nothing is built again"
         self._log.say(f"--- reused: {which} {same}: {self._context.build_url(which)}")
-        await self._recorder.update(lambda build: cache_key.reused(build, earlier, self._recorder.now()))
+        loaded = await self._with_port(earlier.artifact)
+        await self._recorder.update(
+            lambda build: cache_key.reused(_completed(build, loaded), earlier, self._recorder.now())
+        )
 
     async def _judged(self, gates: list[GateResult], untested: bool | None, baseline: Baseline | None = None) -> bool:
         """Records the gates' results. Returns True if all gates passed and the artifact was made; else ends the
         build.
         """
         self._log.say("--- gates")
-        for gate in gates:
-            trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
-            self._log.say(f"    {'passed' if gate.passed else 'FAILED'}  {gate.name:<16}  {gate.reason}{trend}")
-            for offender in gate.offenders[: 0 if gate.passed else OFFENDERS_LOGGED]:
-                self._log.say(f"              {offender}")
-            if gate.remedy:
-                self._log.say(f"              remedy: {gate.remedy}")
+        for line in (line for gate in gates for line in log_lines(gate)):
+            self._log.say(line)
         if untested:
             self._log.say("    untested: no test reported anything")
         await self._recorder.update(lambda build: domain.with_changes(build, gates=gates, untested=untested))
@@ -184,12 +189,21 @@ class _Run:
             await self._recorder.update(lambda build: domain.with_changes(build, excerpt=excerpt))
             await self.end(BuildState.FAILURE, f"passed its gates, but {error}")
             return False
-        sealed_at = self._recorder.now()
+        sealed_at, loaded = self._recorder.now(), await self._with_port(artifact)
         await self._context.executor.discard(workspace)
         if baseline is not None:
             await self._cache.remember(baseline)
-        await self._recorder.update(lambda build: domain.sealed(build, artifact, sealed_at))
+        await self._recorder.update(lambda build: domain.sealed(_completed(build, loaded), artifact, sealed_at))
         return True
+
+    async def _with_port(self, artifact: Artifact | None) -> LoadedManifest | None:
+        """Returns the manifest with the port that the artifact exposes, and says in the log if it is another one."""
+        if self._loaded is None or artifact is None:
+            return self._loaded
+        loaded = with_port(self._loaded, await self._context.executor.exposed_ports(artifact))
+        for each in loaded.inferred[len(self._loaded.inferred) :]:
+            self._log.say(f"    {each}")
+        return loaded
 
     async def _artifact(self, workspace: Workspace) -> Artifact:
         """Makes and returns the artifact. Raises Unsealed if the commit cannot become one, and Stopped if the build is
@@ -201,11 +215,13 @@ class _Run:
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.sealed")
         at = await self._git.in_thread(self._git.committed_at, workspace.app, workspace.commit)
         python = context.executor.builds_images or await self._uses_python(command or "")
-        request = SealRequest(source, command, at, context.git_url(workspace.app), volumes, python)
+        stages = self._loaded.stages if self._loaded is not None else ()
+        request = SealRequest(source, command, at, context.git_url(workspace.app), volumes, python, stages)
         try:
             if context.executor.builds_images:
                 self._log.say(f"--- image: of commit {workspace.commit}")
-                await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, workspace.commit, source))
+                tree = self._recorder.build.tree
+                await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, tree, source))
             return await context.executor.seal(workspace, request, self._log.output, self._recorder.stop)
         finally:
             await self._git.in_thread(remove, source)
@@ -215,14 +231,16 @@ class _Run:
         build = self._recorder.build
         if any(word in command for word in PYTHON):
             return True
-        return await self._git.in_thread(self._git.mentions, build.app, build.commit, *PYTHON)
+        return await self._git.in_thread(self._git.mentions, build.app, build.tree, *PYTHON)
 
     async def stopped(self) -> None:
         """Ends the build in the requested state, if a stop was requested. Call it after its processes have ended."""
         await self._recorder.load()
-        stop = self._recorder.build.stop
-        if stop is not None and not self._recorder.build.ended:
-            await self.end(stop.state, stop.reason)
+        build = self._recorder.build
+        if build.stop is None or build.ended:
+            return
+        late = await DeployStage(self._context, self._recorder, self._log).cancel(build.stop.reason)
+        await self.end(*(late or (build.stop.state, build.stop.reason)))
 
     async def over_time(self, error: OverTime) -> None:
         """Ends the build after a time-out: as a failure if the whole build took too long, else as an error."""
@@ -261,6 +279,13 @@ class _Run:
             folder=folder / build.id,
             scratch=folder / f".{build.id}",
         )
+
+
+def _completed(build: Build, loaded: LoadedManifest | None) -> Build:
+    """Returns the build with what has become known of its manifest since its steps began."""
+    if loaded is None:
+        return build
+    return domain.with_changes(build, manifest=loaded.manifest, inferred=list(loaded.inferred))
 
 
 def _refused(error: BadTree | BadManifest) -> GateResult:

@@ -39,9 +39,9 @@ def plan(
 ) -> list[Action]:
     """Returns the actions that are due now. `unended` holds queued and running builds, oldest first; `working` the ids
     of those that this process runs; `served` maps an app to a number that grows with each start: the lowest was served
-    longest ago. A newer build supersedes older ones with the same `Build.group`, but waits while one of them is
-    deployed. A deploying build does not count against `concurrency`. A build waits while another one of its commit runs
-    steps, to reuse the result, unless it is `fresh`.
+    longest ago. A newer build supersedes older ones with the same `Build.group`, except one that is being deployed:
+    that goes on, and when the newer one has passed too, the deployer decides. A deploying build does not count against
+    `concurrency`. A build waits while another one of its commit runs steps, to reuse the result, unless it is `fresh`.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None}
@@ -68,11 +68,30 @@ def plan(
             busy[build.app] += not build.deploying
         elif build.branch is None or group not in blocked:
             waiting.append(build)
-        if build.state is BuildState.RUNNING or build.id in working:
+        if (build.state is BuildState.RUNNING or build.id in working) and not build.deploying:
             blocked.add(group)
-            if not build.deploying:
-                in_progress.add((build.app, build.commit))
+            in_progress.add((build.app, build.commit))
     return actions + [Start(build.id) for build in _in_turn(waiting, busy, in_progress, concurrency, served or {})]
+
+
+def waits(unended: Sequence[Build], working: Collection[str], concurrency: int) -> dict[str, str]:
+    """Returns the reason why each queued build does not run, by its id, in words for people."""
+    judging = [each for each in unended if (each.id in working or each.state is BuildState.RUNNING)]
+    judging = [each for each in judging if not each.deploying]
+    queued = [each for each in unended if each.state is BuildState.QUEUED and each.id not in working and not each.stop]
+    reasons = {}
+    for build in queued:
+        older = next((each.id for each in judging if build.branch is not None and each.group == build.group), None)
+        same = next((each.id for each in judging if (each.app, each.commit) == (build.app, build.commit)), None)
+        if older is not None:
+            reasons[build.id] = f"waits until {older} has stopped, an older build of {build.branch}"
+        elif same is not None and not build.fresh:
+            reasons[build.id] = f"waits for the verdict of {same} on the same commit"
+        else:
+            others = f"; {len(queued) - 1} more wait" if len(queued) > 1 else ""
+            ids = ", ".join(each.id for each in judging)
+            reasons[build.id] = f"waits for its turn: {ids} run, and at most {concurrency} at a time{others}"
+    return reasons
 
 
 def _in_turn(

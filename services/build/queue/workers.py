@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from services.build.builds import build as domain
 from services.build.builds.build import Build, StopRequest
 from services.build.builds.build_store import BuildStore
 from services.build.logs.build_log import BuildLogs
-from services.build.queue.schedule import End, Start, plan
+from services.build.logs.wait_lines import WaitLines
+from services.build.queue.schedule import End, Start, plan, waits
 from services.build.system.stop import Stop
 from shared.models import BuildState
 
@@ -44,6 +46,7 @@ class Workers:
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, Stop] = {}
+        self._waits: dict[str, WaitLines] = {}
         self._served: dict[str, int] = {}  # empty after a restart: then the oldest build begins
         self._turns = itertools.count(1)
         self._wake = wake
@@ -62,6 +65,14 @@ class Workers:
                 await self._end(action.build, action.stop)
             else:
                 await self._halt(action.build, action.stop)
+        self._say_waits(unended)
+
+    def _say_waits(self, unended: Sequence[Build]) -> None:
+        """Writes to the logs of builds that are queued still what each waits for."""
+        reasons = waits(unended, self._tasks, self._concurrency)
+        self._waits = {each: self._waits.get(each) or WaitLines(partial(self._logs.say, each)) for each in reasons}
+        for build_id, reason in reasons.items():
+            self._waits[build_id](reason)
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -113,8 +124,11 @@ class Workers:
 
 
 def with_stop(build: Build, stop: StopRequest) -> Build:
-    """Returns the build with the stop request; unchanged if it has passed its gates or has an earlier request."""
-    return build if build.passed or build.stop else domain.with_changes(build, stop=stop)
+    """Returns the build with the stop request; unchanged if it has an earlier one, or has passed its gates: then it can
+    only be cancelled, and only while it is being deployed.
+    """
+    may_stop = not build.passed or (build.deploying and build.environment and stop.state is BuildState.CANCELLED)
+    return domain.with_changes(build, stop=stop) if may_stop and not build.stop else build
 
 
 def _if_queued(build: Build, ended: Build) -> Build:

@@ -63,14 +63,17 @@ class RemoteSync:
         self._due: dict[str, float] = {}  # by the monotonic clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def step(self) -> None:
+    async def step(self) -> float | None:
+        """Starts the fetches that are due. Returns the seconds until the next step while apps wait, else None."""
         if not self._begun:
             self._unprompted |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
             self._begun = True
-        for app in sorted(await self._deliveries.apps_waiting() | self._unprompted.keys()):
+        waiting = await self._deliveries.apps_waiting() | self._unprompted.keys()
+        for app in sorted(waiting):
             if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
                 self._due[app] = time.monotonic() + self._interval_s
                 self._tasks.start(app, partial(self._serve, app))
+        return INTERVAL_S if waiting else None
 
     def on_delivery(self, app: str) -> None:
         """Wakes the loop for a new delivery, unless a burst of them makes it wait for the next regular `step`."""

@@ -9,6 +9,7 @@ from services.deployer.releases.environment import EnvironmentId, Override, desi
 from services.deployer.releases.instance import ENDED, Instance, registry_record
 from services.deployer.releases.release import view
 from services.deployer.store import Store
+from shared.clock import now
 from shared.errors import NotFound
 from shared.manifest import Resources
 from shared.models import Desired, InstanceRecord, InstanceStats, RegistryView, ReleaseState, ReleaseView, View
@@ -52,7 +53,7 @@ async def environment_view(store: Store, environment_id: EnvironmentId) -> Envir
     return EnvironmentDetail(
         desired=_desired(stored.override, newest[0].manifest.resources if newest else Resources()),
         problem=stored.override.problem or None,
-        release=view(ranked[0]) if ranked else None,
+        release=view(ranked[0], now()) if ranked else None,
         instances=[_detail(instance) for instance in stored.instances.values() if instance.state not in ENDED],
     )
 

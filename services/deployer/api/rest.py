@@ -13,10 +13,12 @@ from pydantic import BaseModel, Field
 from services.deployer.api.environment_view import EnvironmentDetail, environment_view, instance_stats, registry_view
 from services.deployer.drivers.driver import Driver, UnknownInstance
 from services.deployer.reconcile.release_service import ReleaseService
-from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment import AppFacts, EnvironmentId
+from services.deployer.releases.environment_mask import environment_mask
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseDetail, view
 from services.deployer.store import Store
+from shared.clock import now
 from shared.errors import NotFound
 from shared.models import (
     AppName,
@@ -53,9 +55,16 @@ CONFLICT: dict[int | str, dict[str, Any]] = {
 
 
 def router(
-    release_service: ReleaseService, store: Store, driver: Driver, registry: Registry, ending: asyncio.Event
+    release_service: ReleaseService,
+    store: Store,
+    driver: Driver,
+    registry: Registry,
+    facts: AppFacts,
+    ending: asyncio.Event,
 ) -> APIRouter:
-    """Returns the routes. Once `ending` is set, their event streams end, so that the service can shut down."""
+    """Returns the routes. `facts` holds secrets of the platform that apps receive, to mask them. Once `ending` is set,
+    their event streams end, so that the service can shut down.
+    """
     routes = APIRouter()
 
     async def release_of(id: str) -> Release:
@@ -87,7 +96,7 @@ def router(
         """
         release, unchanged = await release_service.release(environment_id, body.build)
         response.status_code = 200 if unchanged else 202
-        return view(release, unchanged=unchanged)
+        return view(release, now(), unchanged=unchanged)
 
     @routes.get(
         "/apps/{app}/environments/{env}/releases",
@@ -102,14 +111,16 @@ def router(
     ) -> Page[ReleaseDetail]:
         """Lists the environment's releases, newest first."""
         page = cut(await store.releases(environment_id, before=cursor, limit=limit + 1), limit, lambda r: r.number)
-        return Page(items=[view(each) for each in page.items], next=page.next)
+        return Page(items=[view(each, now()) for each in page.items], next=page.next)
 
     @routes.get(
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
     )
     async def get_release(release: ReleasePath) -> ReleaseDetail:
-        """Returns a release with its history and, after a failure, exit code, last probe and last 50 log lines."""
-        return view(release)
+        """Returns a release with its history and, after a failure, exit code, last probe, and the first and last lines
+        of its output.
+        """
+        return view(release, now())
 
     @routes.get(
         "/releases/{id}/events",
@@ -123,7 +134,7 @@ def router(
         sent: Release | None = None
         while True:
             if release != sent:
-                yield view(release)
+                yield view(release, now())
                 sent = release
             if release.state in ENDED:
                 return
@@ -146,7 +157,7 @@ def router(
         """Ends the release at once; its instances get no more visitors, drain and stop. An ended release stays as it
         is. The release that serves production is refused with 409.
         """
-        return view(await release_service.retire(id, ReleaseState(body.state), body.reason))
+        return view(await release_service.retire(id, ReleaseState(body.state), body.reason), now())
 
     @routes.post(
         "/apps/{app}/environments/{env}/rollback",
@@ -161,7 +172,7 @@ def router(
         body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None,
     ) -> ReleaseDetail:
         """Creates a release of the last good build before the live one, or of the build that the release `to` ran."""
-        return view(await release_service.rollback(environment_id, body.to if body else None))
+        return view(await release_service.rollback(environment_id, body.to if body else None), now())
 
     @routes.get(
         "/apps/{app}/environments/{env}",
@@ -217,17 +228,18 @@ def router(
     ) -> PlainTextResponse:
         """Returns the output of the environment's instances as plain text, each line with its instance's id before it;
         also that of the last few ended instances. All together give at most 100 000 lines, divided equally among the
-        instances.
+        instances. Secrets are masked.
         """
         parts = []
-        instances = (await store.load(environment_id)).instances
+        stored = await store.load(environment_id)
+        instances, mask = stored.instances, environment_mask(stored.override, facts, environment_id.environment)
         for instance_id in instances:
             try:
                 tail = await driver.logs(instance_id, min(lines, MOST_LINES // len(instances)))
             except UnknownInstance:
                 continue  # not started yet
             parts += [f"{instance_id} | {line}\n" for line in tail]
-        return PlainTextResponse("".join(parts))
+        return PlainTextResponse(await asyncio.to_thread(mask, "".join(parts)))
 
     @routes.get(
         "/stats", response_model=Page[InstanceStats], tags=["platform"], summary="Raw counters of all instances"

@@ -69,9 +69,28 @@ class InstanceSpec:
     volumes: tuple[VolumeMount, ...] = ()
     """Volumes of the instance; the driver creates missing ones."""
 
+    @property
+    def release(self) -> str:
+        """Returns the id of its release, as the app gets it; empty if it has none."""
+        return self.environment.get("SLIPWAY_RELEASE", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceIdentity:
+    """What the engine's record tells of the origin of an instance; empty in the record of an earlier version."""
+
+    release: str = ""
+    """Id of the release for which it was started."""
+    artifact: str = ""
+    """Digest of the artifact that it runs."""
+
+    def is_of(self, release: str, artifact: Artifact) -> bool:
+        """Returns False if it was started for another release, or from another artifact."""
+        return self.release in ("", release) and self.artifact in ("", artifact.digest)
+
 
 @dataclass(frozen=True)
-class InstanceStatus:
+class InstanceStatus(InstanceIdentity):
     """The engine's view of an instance that runs or has ended."""
 
     id: str
@@ -87,6 +106,20 @@ class InstanceStatus:
     """True if a kill at its memory limit ended it."""
     oom_kills: int = 0
     """Number of kills at the memory limit (also of its children) during its life; 0 while it runs."""
+    capabilities: tuple[str, ...] | None = None
+    """Linux capabilities that it kept, sorted; None if the engine takes none away."""
+
+
+@dataclass(frozen=True)
+class RunningInstance(InstanceIdentity):
+    """Something that runs with this stack's marks of an instance, wherever they come from."""
+
+    handle: str
+    """Name by which `remove` finds it; two with the same `id` have two."""
+    id: str
+    """Id of the instance that it is marked as."""
+    is_copy: bool = False
+    """True if it is not what `start` makes for this id, although it is marked as that."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +143,11 @@ class Driver(Protocol):
     """Runs instances that outlive the deployer. The engine itself remembers them, so a new driver object on the same
     engine continues with the same instances. Only one deployer at a time may use a stack's instances.
 
-    For one instance, `start` comes first, then any other calls, then `stop` and `forget`. Each call is idempotent: if
-    it is interrupted (cancelled, or the deployer killed), repeating it completes it, and never makes a second copy.
-    `stop`, `logs` and `set_memory` raise UnknownInstance for an instance that the engine does not know. Every method
-    may raise DriverError. No method removes a volume, or prevents two instances from sharing one.
+    An instance is known by its id, its release and the digest of its artifact. For one, `start` comes first, then any
+    other calls, then `stop` and `forget`. Each call is idempotent: if it is interrupted (cancelled, or the deployer
+    killed), repeating it completes it, and never makes a second copy. `stop`, `logs` and `set_memory` raise
+    UnknownInstance for an instance that the engine does not know. Every method may raise DriverError. No method removes
+    a volume, or prevents two instances from sharing one.
     """
 
     async def preflight(self, spec: InstanceSpec) -> None:
@@ -124,7 +158,9 @@ class Driver(Protocol):
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         """Starts the instance and returns its status without waiting until it is ready. Each id is started only once: a
-        repeated call returns the instance's status, even if it has ended.
+        repeated call returns the instance's status, even if it has ended. What was started under this id for another
+        release or from another artifact is ended and removed first. Raises DriverError if something is in the way that
+        is not this stack's; the message says what, and how to remove it.
         """
         ...
 
@@ -140,8 +176,24 @@ class Driver(Protocol):
         """
         ...
 
+    async def running(self) -> list[RunningInstance]:
+        """Returns all that runs with this stack's marks, also copies, and what nothing else here knows of."""
+        ...
+
+    async def remove(self, found: RunningInstance, grace_s: float) -> None:
+        """Ends what `running` found, as `stop` does, and removes it, so that no engine starts it again. Does nothing if
+        it has ended.
+        """
+        ...
+
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         """Returns the last `lines` lines of the output of a running or ended instance, oldest first."""
+        ...
+
+    async def listening(self, instance_id: str) -> list[str] | None:
+        """Returns the addresses (`host:port`) on which the running instance listens for TCP connections, in its own
+        network; None if the engine cannot tell.
+        """
         ...
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:

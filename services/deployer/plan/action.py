@@ -57,6 +57,10 @@ class MoveRelease:
     reason: str
     abort_rollout: bool = False
     """True if the proxy must abort the release's rollout."""
+    superseded_by: str | None = None
+    """Id of the newer release that takes its place before it was live."""
+    platform_fault: bool = False
+    """True if a part of the platform was away for too long."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,23 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class StopClock:
+    """Records that a part of the platform is away, so that the release's clock stands (`ready_deadline.py`)."""
+
+    release: str
+    reason: str
+    """The part that is away, in words for people."""
+
+
+@dataclass(frozen=True)
+class CreditClock:
+    """Records that the release's clock stood for the last seconds, and that it runs again."""
+
+    release: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RaiseMemory:
     """Raises the memory limit of the environment's instances, since one of the release was killed at its limit."""
 
@@ -98,7 +119,7 @@ class RaiseMemory:
 
 
 InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
-ReleaseChange = MoveRelease | Switch | MakeRoom | RecordDowntime | Wait | RaiseMemory
+ReleaseChange = MoveRelease | Switch | MakeRoom | RecordDowntime | Wait | StopClock | CreditClock | RaiseMemory
 Change = InstanceChange | ReleaseChange
 
 

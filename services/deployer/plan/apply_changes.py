@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from services.deployer.plan import action
 from services.deployer.plan.action import Change
@@ -128,6 +129,11 @@ class _Application:
                     self._record_downtime(self._release(release_id))
                 case action.Wait(release_id, reason):
                     self._put_release(self._release(release_id).model_copy(update={"reason": reason}))
+                case action.StopClock(release_id, reason):
+                    held = {"away_since": self._now, "reason": reason}
+                    self._put_release(self._release(release_id).model_copy(update=held))
+                case action.CreditClock(release_id, seconds):
+                    self._put_release(releases.with_credit(self._release(release_id), seconds, self._now))
                 case action.RaiseMemory(release_id, memory):
                     self._raise_memory(self._release(release_id), memory)
         return self._commit
@@ -138,6 +144,9 @@ class _Application:
     def _release(self, release_id: str) -> Release:
         return self._commit.releases.get(release_id) or self._world.releases[release_id]
 
+    def _latest(self) -> Iterable[Instance]:
+        return {**self._world.instances, **self._commit.instances}.values()
+
     def _put(self, instance: Instance) -> None:
         self._commit.instances[instance.id] = instance
 
@@ -146,7 +155,10 @@ class _Application:
 
     def _add(self, change: action.AddInstance) -> None:
         release = self._release(change.release)
-        release = release.model_copy(update={"instances_made": release.instances_made + 1})
+        update: dict[str, Any] = {"instances_made": release.instances_made + 1}
+        if not any(each.release == release.id and each.state in RUNNING for each in self._latest()):
+            update["clock_from"] = self._now
+        release = release.model_copy(update=update)
         self._put_release(release)
         wanted = desired(self._world.override, release.manifest.resources)
         restarts = crashes = oom_kills = 0
@@ -197,8 +209,12 @@ class _Application:
             live = self._world.only(ReleaseState.LIVE)
             strategy = "stop-first" if is_stop_first(release, live) else "start-first"
             release = release.model_copy(update={"previous": live.id if live else None, "strategy": strategy})
-        if change.abort_rollout:
-            release = release.model_copy(update={"abort_rollout": True})
+        update = {
+            "abort_rollout": release.abort_rollout or change.abort_rollout,
+            "superseded_by": change.superseded_by,
+            "platform_fault": change.platform_fault,
+        }
+        release = release.model_copy(update=update)
         self._put_release(release)
         self._commit.events.append(release_event(release, self._now))
 

@@ -10,20 +10,20 @@ from services.deployer.releases.environment import Override, desired
 from services.deployer.releases.instance import RUNNING, Instance
 from services.deployer.releases.out_of_memory import kill_reason, memory_after_kill
 from services.deployer.releases.release import Release
+from shared.host.exit_words import exit_words
 from shared.models import InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 
 S = InstanceState
 MISSES_ALLOWED = 2
 CROWDED_DISCOUNT = 0.75
+WAITS_FOR_PROXY = "waits for the proxy: "
 
 
 @dataclass(frozen=True)
 class ObservationLimits:
     """Time limits in seconds, from the settings (`config.py`)."""
 
-    ready_deadline_s: float
-    """Time within which a new instance must be ready."""
     watch_s: float
     """Time after going live in which a failure makes the release faulty."""
     unhealthy_kept_s: float
@@ -54,7 +54,7 @@ class World:
     published: frozenset[str] = frozenset()
     """Ids of the instances that have an entry in the registry."""
     statuses: Mapping[str, InstanceStatus] = field(default_factory=dict)
-    """Status in the engine, by instance id."""
+    """Status in the engine, by instance id; not of what runs under an id and is not the recorded instance."""
     start_errors: Mapping[str, str] = field(default_factory=dict)
     """Reason why the engine could not start an instance, by instance id."""
     stopped: frozenset[str] = frozenset()
@@ -65,6 +65,12 @@ class World:
     """Routes in the proxy's last answer, by instance id; None if the registry has changed since."""
     checked: Mapping[str, str] = field(default_factory=dict)
     """Result of `Check` by release id: the reason why instances cannot be started, empty if they can."""
+    away: str = ""
+    """The part of the platform that does not answer, in words for people; empty if none is known to be away."""
+    cpu_waited_s: float = 0.0
+    """Seconds, since this deployer process first saw instances of the starting release run, in which processes of this
+    machine waited for a CPU.
+    """
     waits_for: str = ""
     """Reason why the proxy's answer is missing or the rollout is not open yet; else empty."""
     refused: str = ""
@@ -89,6 +95,13 @@ class World:
     def of(self, release: Release) -> list[Instance]:
         """Returns the release's instances, oldest first."""
         return [instance for instance in self.instances.values() if instance.release == release.id]
+
+    def last_seen(self, instance: Instance) -> str:
+        """Returns what was last seen of an instance that is not ready yet, in words for people."""
+        if instance.id not in self.statuses:
+            return "the engine has not started it yet"
+        health = self.health.get(instance.id)
+        return health.detail if health is not None else "it was not probed yet"
 
     def passes(self, instance: Instance) -> bool:
         """Returns True if the instance's last probe succeeded."""
@@ -135,11 +148,11 @@ def _new_state(
     if status.oom_killed:
         return S.FAILED, kill_reason(instance.memory, _max_memory(world, instance))
     if not status.running:
-        return S.FAILED, "it ended" if status.exit_code is None else f"it ended with exit code {status.exit_code}"
+        return S.FAILED, "it ended" if status.exit_code is None else f"it ended with {exit_words(status.exit_code)}"
     if health is None:
         return None
     if instance.state is S.STARTING and health.misses:
-        return _not_ready(instance, health, limits, now)
+        return _not_ready(world, instance, health, now)
     if instance.state is S.READY and health.misses > MISSES_ALLOWED:
         return S.UNHEALTHY, f"{health.misses} probes in a row missed: {health.detail}"
     if instance.state is S.UNHEALTHY and health.misses == 0:
@@ -148,17 +161,30 @@ def _new_state(
 
 
 def _not_ready(
-    instance: Instance, health: InstanceHealth, limits: ObservationLimits, now: datetime
+    world: World, instance: Instance, health: InstanceHealth, now: datetime
 ) -> tuple[InstanceState, str] | None:
-    """Returns the end of an instance that starts for too long, else None. Where processes waited for a CPU, it may take
-    longer: such a second counts a quarter, so the deadline is at most four times as late.
+    """Returns the end of an instance that starts for too long, else None. One of a starting release is not judged here:
+    that has a clock of its own (`ready_deadline.py`).
     """
-    age_s = (now - instance.created_at).total_seconds()
-    waited_s = min(health.cpu_waited_s, age_s)
-    if age_s - CROWDED_DISCOUNT * waited_s < limits.ready_deadline_s:
+    release = world.releases[instance.release]
+    limit_s, age_s = release.manifest.run.ready_within, (now - instance.created_at).total_seconds()
+    more_s = discount_s(health.cpu_waited_s, age_s)
+    if release.state is ReleaseState.STARTING or age_s - more_s < limit_s:
         return None
-    more = f"; it was given {CROWDED_DISCOUNT * waited_s:.0f} s more, as the CPU was short" if waited_s >= 2 else ""
-    return S.FAILED, f"not ready within {limits.ready_deadline_s:g} s: {health.detail}{more}"
+    return S.FAILED, over_time("ready", limit_s, health.detail, more_s)
+
+
+def discount_s(cpu_waited_s: float, waited_s: float) -> float:
+    """Returns the seconds that do not count: a second in which processes of this machine waited for a CPU counts a
+    quarter, so a wait is at most four times as long.
+    """
+    return CROWDED_DISCOUNT * min(cpu_waited_s, waited_s)
+
+
+def over_time(what: str, limit_s: float, seen: str, more_s: float) -> str:
+    """Returns the reason of the end of an instance that was not `what` in time; `seen` is what was seen last."""
+    more = f"; it was given {more_s:.0f} s more, as the CPU was short" if more_s >= 1.5 else ""
+    return f"not {what} within {limit_s:g} s: {seen}{more}"
 
 
 def _memory_after_kill(world: World, instance: Instance) -> int | None:

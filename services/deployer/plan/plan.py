@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, Switch, Wait
 from services.deployer.plan.observe import ObservationLimits, World, observe
 from services.deployer.plan.plan_work import is_settled
-from services.deployer.plan.stop_first import BEGUN, awaited_condition, blockers, make_room, record_downtime, take_out
+from services.deployer.plan.ready_deadline import end_overdue, keep_clock
+from services.deployer.plan.stop_first import BEGUN, blockers, make_room, record_downtime, take_out
+from services.deployer.plan.wait_reason import wait_reason
 from services.deployer.releases.environment import desired
 from services.deployer.releases.instance import ENDED, RUNNING, Instance, may_restart_at
 from services.deployer.releases.release import ENDED as RELEASE_ENDED
@@ -36,6 +38,7 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
     deciders: list[Iterable[Change]] = [
         _start_newest(world, starting),
         _end_faulty(world, starting, live),
+        *([keep_clock(world, starting, now), end_overdue(world, starting, now)] if starting is not None else []),
         _stop_ended(world),
         record_downtime(world),
     ]
@@ -53,16 +56,30 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
 
 
 def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
-    """Retires all pending releases but the newest, which starts unless another release is starting."""
+    """Retires all pending releases but the newest, which starts unless another release is starting. It takes the place
+    of one none of whose instances is routable.
+    """
     pending = [release for release in world.releases.values() if release.state is ReleaseState.PENDING]
     if not pending:
         return
     newest = max(pending, key=lambda release: release.number)
     for release in pending:
         if release is not newest:
-            yield MoveRelease(release.id, ReleaseState.RETIRED, f"superseded by {newest.id} before it started")
+            why = f"superseded by {newest.id} before it started"
+            yield MoveRelease(release.id, ReleaseState.RETIRED, why, superseded_by=newest.id)
     if starting is None:
         yield MoveRelease(newest.id, ReleaseState.STARTING, BEGUN)
+    elif _may_be_superseded(world, starting):
+        why = f"superseded by {newest.id} before any of its instances was routable"
+        yield MoveRelease(starting.id, ReleaseState.RETIRED, why, superseded_by=newest.id)
+
+
+def _may_be_superseded(world: World, starting: Release) -> bool:
+    """Returns True if no instance of the release is in the route, as far as is known. (If one is after all, it drains
+    before it stops.) An automatic rollback stays: production needs it now, and a newer release may fail.
+    """
+    routes = {world.route(instance.id) for instance in world.of(starting)}
+    return starting.switched_at is None and starting.takes_back is None and RouteState.ROUTABLE not in routes
 
 
 def _end_faulty(world: World, starting: Release | None, live: Release | None) -> Iterator[Change]:
@@ -92,9 +109,12 @@ def _fill_starting(world: World, starting: Release, now: datetime) -> Iterator[C
 
 
 def _explain_wait(world: World, starting: Release) -> Iterator[Change]:
-    waits_for = world.waits_for or awaited_condition(world, starting)
-    if waits_for and starting.reason != waits_for:
-        yield Wait(starting.id, waits_for)
+    if starting.reason != (reason := wait_reason(world, starting)):
+        yield Wait(starting.id, reason)
+    reason = f"waits for {starting.id} to be live: {reason}"
+    for release in world.releases.values():
+        if release.state is ReleaseState.PENDING and release.reason != reason:
+            yield Wait(release.id, reason)
 
 
 def _running(world: World, release: Release) -> list[Instance]:

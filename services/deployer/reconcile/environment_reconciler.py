@@ -10,26 +10,30 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.deployer.drivers.driver import DriverError, InstanceStatus
-from services.deployer.plan.action import Change, MoveInstance, MoveRelease
+from services.deployer.failures.failure_evidence import failure_of, masked
+from services.deployer.plan.action import Change, CreditClock, MoveInstance, MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply
 from services.deployer.plan.observe import ObservationLimits, World
 from services.deployer.plan.plan import plan, to_replace
 from services.deployer.plan.plan_work import is_at_rest, plan_work
+from services.deployer.plan.ready_deadline import credit_after_restart, keep_clock
 from services.deployer.plan.registry_diff import to_delete, to_put
+from services.deployer.reconcile.cpu_pressure import cpu_waited_s
 from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
-from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.environment import EnvironmentId, health_host
+from services.deployer.releases.environment_mask import environment_mask
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
-from shared.manifest import size
-from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseFailure, ReleaseState
+from shared.manifest import health_check, size
+from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseState
 from shared.registry import Registry
+from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-LOG_LINES = 50
 BUSY_S = 1.0
 RESTS_S = 20.0
 ROUNDS = 50
@@ -70,6 +74,9 @@ class EnvironmentReconciler:
         self._work_context = work_context
         self._lock = lock
         self._problem = ""
+        self._redis_away_since: datetime | None = None
+        self._has_looked = False
+        self._pressure = "", 0.0
         self._executor = WorkExecutor(
             environment_id,
             work_context,
@@ -80,13 +87,26 @@ class EnvironmentReconciler:
         )
 
     async def step(self) -> None:
+        """Does a step (`_step`), and remembers since when Redis is away: that time is given back to what starts."""
+        try:
+            await self._step()
+        except RedisError:
+            self._redis_away_since = self._redis_away_since or self._context.now()
+            raise
+
+    async def _step(self) -> None:
         """Stores planned changes until there are none, then starts the background work. Raises RedisError, and
         DriverError if the engine does not tell its statuses.
         """
         if self.instance_ids is None:
             self.instance_ids = (await self._work_context.store.load(self.environment_id)).instances.keys()
-        statuses = await self._work_context.driver.statuses(self.instance_ids)
+        try:
+            statuses = await self._work_context.driver.statuses(self.instance_ids)
+        except DriverError as error:
+            await self._wait_for_engine(error)
+            raise
         async with self._lock:
+            await self._give_time_back(statuses)
             for _ in range(ROUNDS):
                 world, entries = await self._observe(statuses)
                 self.instance_ids = world.instances.keys()
@@ -116,12 +136,14 @@ class EnvironmentReconciler:
         world = replace(
             stored,
             published=frozenset(entry.id for entry in entries),
-            statuses={each: statuses[each] for each in stored.instances if each in statuses},
+            statuses=_own(stored, statuses),
             start_errors=self._executor.start_errors,
             stopped=frozenset(self._executor.stopped),
             health=self._context.prober.health(),
             routes=self._executor.routes,
             checked=self._executor.checked,
+            away=self._executor.away,
+            cpu_waited_s=self._cpu_waited_s(stored),
             waits_for=self._executor.waits_for,
             refused=self._executor.refused,
             fixed_memory=frozenset(self._executor.fixed_memory),
@@ -132,10 +154,44 @@ class EnvironmentReconciler:
         may_replace = self._context.turns.may_replace(self.environment_id, is_needed, time.monotonic())
         return replace(world, may_replace=may_replace), entries
 
+    def _cpu_waited_s(self, stored: World) -> float:
+        starting = stored.only(ReleaseState.STARTING)
+        if starting is None or starting.clock_from is None:
+            return 0.0
+        if self._pressure[0] != (wait := f"{starting.id} {starting.instances_made}"):
+            self._pressure = wait, cpu_waited_s()
+        return cpu_waited_s() - self._pressure[1]
+
+    async def _wait_for_engine(self, error: DriverError) -> None:
+        """Stops the clock of a starting release; nothing else is decided without the statuses."""
+        async with self._lock:
+            stored = await self._work_context.store.load(self.environment_id)
+            world = replace(stored, away=f"waits for the engine: {error}")
+            starting = world.only(ReleaseState.STARTING)
+            changes = [] if starting is None else list(keep_clock(world, starting, self._context.now()))
+            if changes:
+                await self._commit(changes, world)
+
+    async def _give_time_back(self, statuses: Mapping[str, InstanceStatus]) -> None:
+        """Gives a starting release the time back in which Redis was away, or before this process's first look."""
+        if self._has_looked and self._redis_away_since is None:
+            return
+        world, _ = await self._observe(statuses)
+        starting, now, changes = world.only(ReleaseState.STARTING), self._context.now(), list[Change]()
+        if starting is not None and not self._has_looked:
+            changes += credit_after_restart(world, starting, now)
+        elif starting is not None and starting.away_since is None and self._redis_away_since is not None:
+            changes.append(CreditClock(starting.id, (now - self._redis_away_since).total_seconds()))
+        if changes:
+            await self._commit(changes, world)
+        self._has_looked, self._redis_away_since = True, None
+
     async def _commit(self, changes: Sequence[Change], world: World) -> None:
         faults = [change for change in changes if isinstance(change, MoveInstance) and change.fault]
-        failures = {change.instance: await self._failure(change, world) for change in faults}
-        commit = apply(changes, world, failures, self._context.now())
+        mask = environment_mask(world.override, self._work_context.facts, self.environment_id.environment)
+        driver, now = self._work_context.driver, self._context.now()
+        failures = {each.instance: await failure_of(each, world, driver, mask, now) for each in faults}
+        commit = apply([masked(change, mask) for change in changes], world, failures, now)
         for instance in commit.dropped:
             with contextlib.suppress(DriverError):  # its folder stays behind, which does no harm
                 await self._work_context.driver.forget(instance.id)
@@ -146,21 +202,6 @@ class EnvironmentReconciler:
             self._executor.registry_changed()  # so that the proxy is asked about the release before anything leaves
         for event in commit.events:
             log.info("%s %s: %s", event.id, event.type, event.reason)
-
-    async def _failure(self, change: MoveInstance, world: World) -> ReleaseFailure:
-        status, health = world.statuses.get(change.instance), world.health.get(change.instance)
-        try:
-            lines = await self._work_context.driver.logs(change.instance, LOG_LINES)
-        except DriverError as error:
-            lines = [f"no log: {error}"]
-        return ReleaseFailure(
-            instance=change.instance,
-            reason=change.reason,
-            at=self._context.now(),
-            exit_code=status.exit_code if status else None,
-            probe=health.detail if health else "",
-            log=lines,
-        )
 
     async def _publish(self, world: World, entries: Sequence[InstanceRecord]) -> bool:
         """Writes changed instances to the registry; returns True if there were any."""
@@ -185,8 +226,11 @@ class EnvironmentReconciler:
         targets = {}
         for instance in world.instances.values():
             if instance.state in RUNNING and instance.address:
-                path = world.releases[instance.release].manifest.run.health
-                targets[instance.id] = ProbeTarget(instance.address, path, instance.state is InstanceState.STARTING)
+                manifest = world.releases[instance.release].manifest
+                host = health_host(manifest, self.environment_id.app, self._work_context.domain)
+                is_new = instance.state is InstanceState.STARTING
+                check = health_check(manifest.run.health)
+                targets[instance.id] = ProbeTarget(instance.address, check, host, is_new)
         self._context.prober.follow(self.environment_id, targets)
 
     async def _rollout_answered(self, release_id: str, refusal: str) -> None:
@@ -221,3 +265,10 @@ class EnvironmentReconciler:
 
     async def _store_release(self, release: Release) -> None:
         await self._work_context.store.commit(self.environment_id, Commit(releases={release.id: release}))
+
+
+def _own(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
+    """Returns the statuses of the recorded instances: nothing else that runs under their ids is taken for them."""
+    found = {each: status for each, status in statuses.items() if each in stored.instances}
+    releases = {each: stored.releases[stored.instances[each].release] for each in found}
+    return {each: status for each, status in found.items() if status.is_of(releases[each].id, releases[each].artifact)}

@@ -1,34 +1,29 @@
-"""Sends one probe: GET of an instance's health path, over a connection of its own. (With httpx it takes 3.3 ms of CPU;
-with h11 alone 0.7 ms, which counts with a hundred instances.)
-"""
+"""Sends one probe to an instance, as a visitor would: by the app's own host, over a connection of its own."""
 
 import asyncio
 import contextlib
 import errno
-import socket
-import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from string import punctuation
 from urllib.parse import quote
 
-import h11
+from services.deployer.reconcile.probe_connection import ProbeConnection
+from shared.manifest import FORWARDED_PROTO, HealthCheck
+from shared.runtime.punctual import PunctualTimeout, punctual_wait
 
-from shared.runtime.loops import cancel
-from shared.runtime.punctual import punctual_wait
-
-BODY_BYTES = 64 * 1024
-HEAD_BYTES = 100 * 1024
 SECOND_S = 1.0
-# A connection that is reset leaves nothing; one that is closed occupies a port (TIME_WAIT) for a minute.
-RESET_AT_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+BODY_S = 0.2
 # Errors of this process or machine, of which the app knows nothing: no port, file descriptor or memory is left.
 OWN_ERRORS = frozenset({errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 ONE_AT_A_TIME = (
     "it answered, but while it keeps that connection it answers on no other: serve several at a time, or answer with "
     "`Connection: close`"
 )
+
+ENDLESS = "but the answer does not end within 1 s, and Envoy's health check waits for its end"
 
 
 @dataclass(frozen=True)
@@ -37,8 +32,9 @@ class ProbeTarget:
 
     address: str
     """`host:port`."""
-    path: str
-    """The health path, with its leading slash."""
+    check: HealthCheck
+    host: str
+    """The `Host` that the request names."""
     is_new: bool
     """True until it is ready. Interval and time-out are 0.25 s and 5 s for a new instance, later 0.9 s both."""
 
@@ -50,11 +46,15 @@ class ProbeTarget:
     def timeout_s(self) -> float:
         return 5.0 if self.is_new else 0.9
 
+    def is_well(self, status: int) -> bool:
+        """Returns True if an answer with this status is well."""
+        return 200 <= status < self.check.below
+
 
 class ProbeOutcome(StrEnum):
     """Names the outcomes of a probe. Only the app itself causes `failed`; `late` may also be due to the machine."""
 
-    ANSWERED = "answered"  # status 2xx
+    ANSWERED = "answered"  # well
     FAILED = "failed"  # another status, a refused or broken connection
     LATE = "late"  # no answer in time
     UNSENT = "unsent"  # this machine has no port, file descriptor or memory for it
@@ -70,88 +70,79 @@ class ProbeResult:
 
 
 async def send_probe(target: ProbeTarget) -> ProbeResult:
-    """Probes the instance. A new one must also answer while another connection is open, unless it closes connections
-    itself: Envoy keeps one for its own health check, and those of visitors.
+    """Probes the instance. A new one must also end its answer, and answer while another connection is open, unless it
+    closes connections itself: Envoy keeps one for its own health check, and those of visitors.
     """
-    asking = asyncio.create_task(_outcome(target))
+    limit = PunctualTimeout(target.timeout_s)
     try:
-        lag_s = await punctual_wait(asking, target.timeout_s)
-        if asking.done():
-            outcome, detail = asking.result()
-        else:
-            outcome, detail = ProbeOutcome.LATE, f"no answer within {target.timeout_s:g} s"
-    finally:
-        await cancel([asking])
-    said = f"GET {target.path} {detail}" if detail.startswith("answered") else f"GET {target.path}: {detail}"
-    return ProbeResult(outcome, said, lag_s)
+        async with limit:
+            outcome, detail = await _outcome(target)
+    except TimeoutError:
+        outcome, detail = ProbeOutcome.LATE, _failed(target, f"no answer within {target.timeout_s:g} s")
+    return ProbeResult(outcome, detail, limit.lag_s)
 
 
 async def _outcome(target: ProbeTarget) -> tuple[ProbeOutcome, str]:
     try:
-        async with _answer(target, may_keep=target.is_new) as (status, is_kept):
-            if not 200 <= status < 300:
-                return ProbeOutcome.FAILED, f"answered {status}"
-            if is_kept and not await _serves_another(target):
-                return ProbeOutcome.FAILED, ONE_AT_A_TIME
-            return ProbeOutcome.ANSWERED, "answered"
+        if not target.check.path:
+            async with _connection(target, b"", reset=False):  # whose reset an app may log
+                return ProbeOutcome.ANSWERED, f"{target.address} is open"
+        return await _answer(target)
     except ConnectionRefusedError:
-        return ProbeOutcome.FAILED, f"nothing listens on {target.address}"
+        return ProbeOutcome.FAILED, _failed(target, f"nothing listens on {target.address}")
     except OSError as error:
         outcome = ProbeOutcome.UNSENT if error.errno in OWN_ERRORS else ProbeOutcome.FAILED
-        return outcome, f"{type(error).__name__}: {error}"
-    except (h11.ProtocolError, ValueError) as error:
-        return ProbeOutcome.FAILED, f"{type(error).__name__}: {error}"
+        return outcome, _failed(target, f"{type(error).__name__}: {error}")
 
 
-async def _serves_another(target: ProbeTarget) -> bool:
-    async def ask() -> None:
-        async with _answer(target, may_keep=False):
-            pass
+async def _answer(target: ProbeTarget) -> tuple[ProbeOutcome, str]:
+    request = _request(target.check.path, target.host, may_keep=target.is_new)
+    async with _connection(target, request, reset=not target.is_new) as connection:
+        await connection.answered
+        if connection.fault:
+            return ProbeOutcome.FAILED, _failed(target, connection.fault)
+        if not connection.ended.done():  # an app may log a connection that ends before its answer
+            await punctual_wait(connection.ended, SECOND_S if target.is_new else BODY_S)
+        said = f"GET {target.check.path} with Host {target.host} answered {connection.status}"
+        if not target.is_well(connection.status):
+            return ProbeOutcome.FAILED, said
+        if target.is_new and not connection.ended.done():
+            return ProbeOutcome.FAILED, f"{said}, {ENDLESS}"
+        if target.is_new and connection.is_kept and (fault := await _fault_of_another(target)):
+            return ProbeOutcome.FAILED, _failed(target, fault)
+        return ProbeOutcome.ANSWERED, said
 
-    asking = asyncio.create_task(ask())
-    try:
-        await punctual_wait(asking, SECOND_S)
-        if asking.done():
-            asking.result()
-        return asking.done()
-    finally:
-        await cancel([asking])
+
+async def _fault_of_another(target: ProbeTarget) -> str:
+    """Returns the reason why the instance does not answer on another connection; empty if it does."""
+    request = _request(target.check.path, target.host, may_keep=False)
+    with contextlib.suppress(TimeoutError):
+        async with PunctualTimeout(SECOND_S), _connection(target, request, reset=True) as connection:
+            await connection.answered
+            return connection.fault
+    return ONE_AT_A_TIME
 
 
 @contextlib.asynccontextmanager
-async def _answer(target: ProbeTarget, *, may_keep: bool) -> AsyncIterator[tuple[int, bool]]:
-    """Yields the status, and True if the app keeps the connection open, which it may only with `may_keep`. The body is
-    read, up to 64 KiB, since an app may log a connection that ends before. Raises OSError or h11.ProtocolError.
-    """
+async def _connection(target: ProbeTarget, request: bytes, *, reset: bool) -> AsyncIterator[ProbeConnection]:
+    """Opens a connection, and ends it at the end of the block. Raises OSError."""
     host, _, port = target.address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: ProbeConnection(request, reset=reset), host, int(port))
     try:
-        if not may_keep:
-            writer.get_extra_info("socket").setsockopt(*RESET_AT_CLOSE)
-        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
-        writer.write(_request(connection, target, may_keep))
-        status = read = 0
-        while read <= BODY_BYTES:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                data = await reader.read(BODY_BYTES)
-                if not data and not status:
-                    raise ConnectionError("it closed the connection without an answer")
-                connection.receive_data(data)
-            elif isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                read += len(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                break
-        yield status, connection.our_state is connection.their_state is h11.DONE
+        yield connection
     finally:
-        writer.transport.abort()
+        connection.close()
 
 
-def _request(connection: h11.Connection, target: ProbeTarget, may_keep: bool) -> bytes:
-    headers = [("Host", target.address), ("User-Agent", "slipway"), ("Accept", "*/*")]
-    if not may_keep:
-        headers.append(("Connection", "close"))
-    request = h11.Request(method="GET", target=quote(target.path, safe=punctuation), headers=headers)
-    return (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+def _failed(target: ProbeTarget, why: str) -> str:
+    return f"GET {target.check.path}: {why}" if target.check.path else why
+
+
+@lru_cache(maxsize=1024)
+def _request(path: str, host: str, may_keep: bool) -> bytes:
+    head = (
+        f"GET {quote(path, safe=punctuation)} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: slipway\r\nAccept: */*\r\n"
+        f"X-Forwarded-Proto: {FORWARDED_PROTO}\r\n"
+    )
+    return f"{head}\r\n".encode() if may_keep else f"{head}Connection: close\r\n\r\n".encode()

@@ -1,6 +1,6 @@
 """Calls the proxy service: syncs routes, opens and aborts rollouts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from shared.errors import Problem
@@ -13,9 +13,21 @@ SYNC_TIMEOUT_S = 10.0  # the proxy itself answers within 5 s
 class ProxyRefused(Exception):
     """Raised if the proxy refuses the call and a retry does not help; the message says why."""
 
+    def __init__(self, detail: str, *, is_conflict: bool = True) -> None:
+        super().__init__(detail)
+        self.is_conflict = is_conflict
+        """False if the proxy did not understand the call."""
+
 
 class NotYet(Exception):
     """Raised if the proxy does not answer, or the call has no effect yet; repeat the call."""
+
+    def __init__(self, detail: str, unhealthy: Iterable[str] = ()) -> None:
+        super().__init__(detail)
+        self.unhealthy = frozenset(unhealthy)
+        """Ids of the instances that do not pass Envoy's health check, if that is all that is missing; else empty, and
+        proxy or Envoy are in trouble.
+        """
 
 
 class Proxy(Protocol):
@@ -61,5 +73,7 @@ class ProxyService:
         try:
             return await self._client.post(path, body, timeout_s=timeout_s)
         except Problem as problem:
-            kind = ProxyRefused if problem.status in refusals else NotYet
-            raise kind(problem.detail) from problem
+            if problem.status in refusals:
+                raise ProxyRefused(problem.detail, is_conflict=problem.status == 409) from problem
+            missing = problem.extra.get("missing") or [problem.detail]
+            raise NotYet("; ".join(missing), problem.extra.get("unhealthy", ())) from problem

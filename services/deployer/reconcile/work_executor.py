@@ -3,9 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from services.deployer.drivers.driver import (
     Driver,
@@ -18,13 +19,13 @@ from services.deployer.drivers.driver import (
 )
 from services.deployer.plan import action
 from services.deployer.plan.action import Work
-from services.deployer.plan.observe import World
+from services.deployer.plan.observe import WAITS_FOR_PROXY, World
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import AppFacts, EnvironmentId, sync_body
 from services.deployer.releases.instance import Instance
-from services.deployer.releases.release import Release
+from services.deployer.releases.release import ENDED, Release
 from services.deployer.store import Store
-from shared.models import Environment, ReleaseState
+from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
 from shared.store import RedisError
@@ -74,6 +75,8 @@ class WorkExecutor:
         self.routes: Mapping[str, RouteState] | None = None
         self.checked: dict[str, str] = {}
         self.waits_for = ""
+        self.proxy_is_away = False
+        self.engine_away = ""
         self.refused = ""
         self.fixed_memory: set[str] = set()
         self._memory_refused: dict[str, tuple[int, float]] = {}
@@ -90,6 +93,13 @@ class WorkExecutor:
         self._registry_version += 1
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
+
+    @property
+    def away(self) -> str:
+        """Returns which part of the platform does not answer, and why, in words for people; empty if none is known."""
+        if self.engine_away:
+            return f"waits for the engine: {self.engine_away}"
+        return self.waits_for if self.proxy_is_away else ""
 
     def forget(self, instance_id: str) -> None:
         self.stopped.discard(instance_id)
@@ -140,12 +150,14 @@ class WorkExecutor:
     async def _check(self, release: Release, world: World) -> None:
         try:
             await self._context.driver.preflight(self._spec(release, f"{release.id}-1", 0, world))
-        except NoAnswer:
+        except NoAnswer as error:
+            self.engine_away = str(error)
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.checked[release.id] = str(error)
         else:
             self.checked[release.id] = ""
+        self.engine_away = ""
 
     async def _run(self, instance: Instance, world: World) -> None:
         if world.override.problem:
@@ -154,10 +166,12 @@ class WorkExecutor:
         spec = self._spec(world.releases[instance.release], instance.id, instance.memory, world)
         try:
             await self._context.driver.start(spec)
-        except NoAnswer:
+        except NoAnswer as error:
+            self.engine_away = str(error)
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
+        self.engine_away = ""
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
         """Returns the spec of an instance of the release; `memory` is in bytes."""
@@ -198,29 +212,39 @@ class WorkExecutor:
     async def _sync(self, world: World) -> None:
         version = self._registry_version
         waits_for = refused = ""
-        routes = None
+        routes: Mapping[str, RouteState] | None = None
+        body, is_away = None, False
         try:
             body = await self._sync_body(world)
             routes = await self._context.proxy.sync(self._environment_id.app, body) if body else None
         except NotYet as problem:
-            waits_for = f"waits for the proxy: {problem}"
+            waits_for, is_away = f"{WAITS_FOR_PROXY}{problem}", not problem.unhealthy
+            routes = _routes_but(problem.unhealthy, world)
         except ProxyRefused as problem:
             refused = waits_for = f"the proxy refuses the route: {problem}"
+            # Of an app that has a route, the proxy never refuses the app's own host.
+            if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
+                routes = {}
         except RedisError as error:
-            waits_for = f"waits for Redis: {type(error).__name__}"
+            waits_for, is_away = f"waits for Redis: {type(error).__name__}", True
         if version == self._registry_version:
             self.routes, self.waits_for, self.refused = routes, waits_for, refused
+            self.proxy_is_away = is_away
 
-    async def _sync_body(self, world: World) -> dict[str, object] | None:
-        """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases."""
+    async def _sync_body(self, world: World) -> dict[str, Any] | None:
+        """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases. An app
+        of which no release is starting or live claims no host but its own.
+        """
         own = _leading(world.releases.values())
-        production = own
+        production = None
         if self._environment_id.environment is not Environment.PRODUCTION:
             stored = await self._context.store.load(EnvironmentId(self._environment_id.app, Environment.PRODUCTION))
-            production = _leading(stored.releases.values()) or own
-        if own is None or production is None:
+            production = _leading(stored.releases.values())
+        claims = next((each for each in (production, own) if each is not None and each.state not in ENDED), None)
+        if own is None:
             return None
-        return sync_body(production.manifest, own.manifest, self._environment_id.app, self._context.domain)
+        hosts = claims.manifest.hosts if claims is not None else []
+        return sync_body(hosts, own.manifest, self._environment_id.app, self._context.domain)
 
     async def _open_rollout(self, release: Release) -> None:
         try:
@@ -228,11 +252,11 @@ class WorkExecutor:
                 release.app, release.id, release.manifest.canary.weight, release.manifest.notify
             )
         except NotYet as problem:
-            self.waits_for = f"waits for the proxy to open the rollout: {problem}"
+            self.waits_for, self.proxy_is_away = f"waits for the proxy to open the rollout: {problem}", True
         except ProxyRefused as problem:
             await self._on_opened(release.id, str(problem))
         else:
-            self.waits_for = ""
+            self.waits_for, self.proxy_is_away = "", False
             await self._on_opened(release.id, "")
 
     async def _abort_rollout(self, release: Release) -> None:
@@ -252,3 +276,18 @@ def _leading(releases: Iterable[Release]) -> Release | None:
     order = [ReleaseState.STARTING, ReleaseState.LIVE]
     ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
     return ranked[0] if ranked else None
+
+
+def _routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
+    """Returns the routes of an app all of whose ready instances get visitors but the unhealthy ones, so that an ill
+    instance does not hold up a new release; None if there are none. One that drains may still have requests.
+    """
+    if not unhealthy:
+        return None
+    routes = {}
+    for instance in world.instances.values():
+        if instance.state is InstanceState.READY:
+            routes[instance.id] = RouteState.ABSENT if instance.id in unhealthy else RouteState.ROUTABLE
+        elif instance.state is InstanceState.DRAINING:
+            routes[instance.id] = RouteState.DRAINING
+    return routes

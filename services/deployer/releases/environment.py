@@ -1,7 +1,7 @@
 """Models an environment of an app: settings that override its manifest, and its instances' environment variables."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -115,6 +115,17 @@ class AppFacts:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def sync_body(hosts_of: Manifest, health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
-    """Returns the request body of the proxy's `sync` for the app: `hosts` and `health` (the health path)."""
-    return {"hosts": [*hosts_of.hosts, f"{app}.{domain}"], "health": health_of.run.health}
+def sync_body(hosts: Sequence[str], health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
+    """Returns the request body of the proxy's `sync` for the app: its host names (`hosts` and its own), and how to
+    check its health.
+    """
+    return {
+        "hosts": [*hosts, f"{app}.{domain}"],
+        "health": health_of.run.health,
+        "health_host": health_host(health_of, app, domain),
+    }
+
+
+def health_host(manifest: Manifest, app: str, domain: str) -> str:
+    """Returns the `Host` of the health checks: what the manifest says, else the app's own first host."""
+    return manifest.run.health_host or f"{app}.{domain}"

@@ -1,14 +1,14 @@
 """Models a release, one build in one environment: its states, rollback targets, and which artifacts are needed."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from services.deployer.releases.environment import EnvironmentId
 from shared.manifest import Manifest
-from shared.models import Artifact, Environment, ReleaseFailure, ReleaseState, ReleaseView
+from shared.models import Artifact, Environment, ReleaseFailure, ReleaseState, ReleaseView, ReleaseWait
 from shared.state import Table, transition
 
 S = ReleaseState
@@ -72,6 +72,17 @@ class Release(BaseModel):
     taken_back: str = ""
     """For a faulty release: id of the release that replaces it automatically, or the reason why there is none."""
     failure: ReleaseFailure | None = None
+    clock_from: datetime | None = None
+    """Time from which it waits for its instances: when the oldest running one was added, later by the time for which
+    the clock stood since. None before the first one.
+    """
+    away_since: datetime | None = None
+    """Time from which a part of the platform is away, so that the clock stands; None while none is."""
+    away_s: float = 0
+    """Sum of the seconds for which the clock stood before `away_since`."""
+    superseded_by: str | None = None
+    platform_fault: bool = False
+    """True if it failed because a part of the platform was away."""
 
     @property
     def environment_id(self) -> EnvironmentId:
@@ -107,9 +118,38 @@ def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> 
     return release.model_copy(update=changes)
 
 
-def view(release: Release, *, unchanged: bool = False) -> ReleaseDetail:
+def view(release: Release, now: datetime, *, unchanged: bool = False) -> ReleaseDetail:
     """Returns the release as clients see it."""
-    return ReleaseDetail.model_validate({**release.model_dump(), "unchanged": unchanged})
+    wait = None
+    if release.state is S.STARTING:
+        wait = ReleaseWait(
+            waited_s=waited_s(release, now),
+            limit_s=release.manifest.run.ready_within,
+            away_s=away_s(release, now),
+            is_held=release.away_since is not None,
+        )
+    return ReleaseDetail.model_validate({**release.model_dump(), "unchanged": unchanged, "wait": wait})
+
+
+def waited_s(release: Release, now: datetime) -> float:
+    """Returns the seconds for which the release waits for its instances; time in which the clock stood is left out."""
+    if release.clock_from is None:
+        return 0.0
+    return max(0.0, ((release.away_since or now) - release.clock_from).total_seconds())
+
+
+def away_s(release: Release, now: datetime) -> float:
+    """Returns the seconds, in all, in which the clock stood because a part of the platform was away."""
+    running_s = (now - release.away_since).total_seconds() if release.away_since is not None else 0.0
+    return release.away_s + running_s
+
+
+def with_credit(release: Release, seconds: float, now: datetime) -> Release:
+    """Returns the release as if the clock had stood for the last `seconds`; it goes on from `now`."""
+    since, clock_from = now - timedelta(seconds=seconds), release.clock_from or now
+    clock_from += now - max(since, clock_from)
+    update = {"clock_from": clock_from, "away_since": None, "away_s": release.away_s + seconds}
+    return release.model_copy(update=update)
 
 
 def is_same(release: Release, commit: str, digest: str) -> bool:

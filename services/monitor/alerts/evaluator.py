@@ -17,7 +17,7 @@ from services.monitor.samples.traffic_views import TrafficViews
 from shared.errors import Problem, Unavailable
 from shared.http import ServiceClient
 from shared.models import Environment, RegistryView, Track
-from shared.proxy_models import RolloutState, RolloutView
+from shared.proxy_models import AppTraffic, RolloutState, RolloutView
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class Evaluator:
         self._rollouts: dict[str, RolloutView] = {}
         self._views = TrafficViews()
         self._windows: dict[str, Window] = {}
-        self._evaluated_at: dict[str, datetime] = {}
+        self._evaluated: set[str] = set()
+        self._all_evaluated_at: datetime | None = None
         self._unanswered: dict[str, str] = {}
         self._unevaluated: list[Rule] = []
         self._registry_read_at: datetime | None = None
@@ -69,19 +70,21 @@ class Evaluator:
         return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
-        """Evaluates each app with a canary, and every 2 s each other app. An empty registry ends no alert."""
+        """Evaluates apps with a canary and new ones, and every 2 s all apps. An empty registry ends no alert."""
         await self._alerts.load_if_possible()
         await self._find_instances()
         with_canary = self._with_canary()
         apps = self._inventory.apps() | with_canary
         self._windows = {app: window for app, window in self._windows.items() if app in apps}
         self._rollouts = {app: rollout for app, rollout in self._rollouts.items() if app in apps}
-        self._evaluated_at = {app: at for app, at in self._evaluated_at.items() if app in apps}
+        self._evaluated &= apps
         self._unanswered = {app: why for app, why in self._unanswered.items() if app in apps}
         rules, now = self._alerts.rules(), self._clock()
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
-        not_due = {app for app, at in self._evaluated_at.items() if _just_now(at, now)} - with_canary
-        if due := apps - not_due:
+        due = with_canary | apps - self._evaluated
+        if not _just_now(self._all_evaluated_at, now):
+            due, self._all_evaluated_at = apps, now  # all in one step, since each step reads the traffic of all
+        if due:
             await self._evaluate_all(due, with_canary)
 
     def expect_change(self) -> None:
@@ -155,11 +158,14 @@ class Evaluator:
         """Evaluates the rules for the apps in `due` with the data that can be read; apps with a canary first. Raises
         the first error, after all apps were evaluated.
         """
-        problems = await self._read_traffic(due)
+        views, problems = await self._read_traffic(due)
         canaries = sorted(due & with_canary)
-        answers = await asyncio.gather(*map(self._read_rollout, canaries), return_exceptions=True)
+        told = {app: view.rollout for app, view in views.items() if view.rollout is not None}
+        self._rollouts |= {app: told[app] for app in canaries if app in told}
+        unknown = [app for app in canaries if app not in told]  # the proxy is of an earlier version, or has no such app
+        answers = await asyncio.gather(*map(self._read_rollout, unknown), return_exceptions=True)
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        problems |= {app: answer for app, answer in zip(canaries, answers, strict=True) if isinstance(answer, str)}
+        problems |= {app: answer for app, answer in zip(unknown, answers, strict=True) if isinstance(answer, str)}
         for place, app in enumerate([*canaries, *sorted(due - with_canary)]):
             if place and place % AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -174,7 +180,7 @@ class Evaluator:
         """Evaluates the rules for the app's canary and production. `problem` is the reason why the app's traffic or
         rollout could not be read, or None.
         """
-        self._evaluated_at[app] = self._clock()
+        self._evaluated.add(app)
         if problem:
             self._unanswered[app] = problem
         else:
@@ -182,17 +188,17 @@ class Evaluator:
         self._evaluate_canary(app)
         self._evaluate_production(app)
 
-    async def _read_traffic(self, due: set[str]) -> dict[str, str]:
-        """Reads the traffic of the apps in `due` from the proxy. Returns app → reason for each app whose traffic could
-        not be read; the others' traffic is recorded all the same.
+    async def _read_traffic(self, due: set[str]) -> tuple[dict[str, AppTraffic], dict[str, str]]:
+        """Reads the traffic of the apps in `due` from the proxy, and records it. Returns app → its traffic, and app →
+        reason for each app whose traffic could not be read.
         """
         try:
             answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
             views = self._views.of(answer, due)
         except Problem as problem:
-            return dict.fromkeys(due, problem.detail)
+            return {}, dict.fromkeys(due, problem.detail)
         except (ValidationError, KeyError):
-            return dict.fromkeys(due, UNREADABLE)
+            return {}, dict.fromkeys(due, UNREADABLE)
         now = self._clock()
         for app in due - views.keys():
             self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
@@ -200,7 +206,7 @@ class Evaluator:
         for app, view in readable.items():
             self._windows.setdefault(app, Window()).add(view, now)
         self._traffic.record(readable.values(), now)
-        return dict.fromkeys(views.keys() - readable.keys(), UNREADABLE)
+        return readable, dict.fromkeys(views.keys() - readable.keys(), UNREADABLE)
 
     async def _read_rollout(self, app: str) -> str | None:
         """Reads the app's rollout; without an answer, keeps the last state and returns the reason, else None."""

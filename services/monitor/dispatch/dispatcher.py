@@ -12,13 +12,13 @@ from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipients import Recipients
 from services.monitor.notify.release_context import ReleaseContexts, addresses, addresses_of, commit_of, learned
 from services.monitor.notify.silence import Silence, muting
-from shared.events import EventFollower
+from shared.events import IDLE_BLOCK_MS, EventFollower
 from shared.models import Event
 
 log = logging.getLogger(__name__)
 
 FIRST_READS_BACK = timedelta(hours=1)
-BLOCK_MS = 1000
+GROUPS_BLOCK_MS = 1000  # while there is a group of alerts, which may become due
 
 
 class Dispatcher:
@@ -44,17 +44,23 @@ class Dispatcher:
         self._now = now
         self._wake = wake
         self._prepared = False
+        self._may_have_groups = True
 
-    async def step(self, block_ms: int = BLOCK_MS) -> None:
-        """Handles the next events, waiting up to `block_ms` milliseconds for them, and flushes alert groups that are
-        due. Raises RedisError; the next call then reads the current event again.
+    async def step(self, block_ms: int | None = None) -> None:
+        """Handles the next events, waiting up to `block_ms` milliseconds for them (by default 1 s if there are alert
+        groups, else 3 s), and flushes alert groups that are due. Raises RedisError; the next call then reads the
+        current event again.
         """
         if not self._prepared:
             await self._store.prepare(self._now() - FIRST_READS_BACK)
             self._prepared = True
+        if block_ms is None:
+            block_ms = GROUPS_BLOCK_MS if self._may_have_groups else IDLE_BLOCK_MS
         for entry_id, event in await self._events.read(block_ms):
+            self._may_have_groups = True
             await self._settle(await self._outcome(entry_id, event), entry_id)
-        await self._flush_groups()
+        if self._may_have_groups:
+            self._may_have_groups = await self._flush_groups()
 
     async def _settle(self, outcome: SendOutcome, entry_id: str | None) -> None:
         await self._store.settle(outcome, entry_id)
@@ -87,9 +93,12 @@ class Dispatcher:
             log.exception("%s %s could not be put into words", event.type, event.id)
             return plain_notification(event, self._links)
 
-    async def _flush_groups(self) -> None:
-        for group in due(await self._store.groups(), self._now()):
+    async def _flush_groups(self) -> bool:
+        """Flushes the groups that are due; returns False if there was none, due or not."""
+        groups = await self._store.groups()
+        for group in due(groups, self._now()):
             await self._flush(group)
+        return bool(groups)
 
     async def _flush(self, group: AlertGroup) -> None:
         now, contexts = self._now(), await self._store.contexts(group.app)

@@ -63,9 +63,9 @@ class Outbox:
         except RedisError as lost:
             log.warning("of %d deliveries the outcome is not stored: %s", len(self._unsaved), lost)
 
-    async def step(self) -> None:
-        """Stores results and begins due sends, each after its state `sending` was stored. Raises RedisError if Redis
-        does not answer.
+    async def step(self) -> float | None:
+        """Stores results and begins due sends, each after its state `sending` was stored. Returns the seconds until
+        another delivery is due; None if none waits for a time. Raises RedisError if Redis does not answer.
         """
         await self._save_outcomes()
         for delivery in await self._store.get(await self._next()):
@@ -76,6 +76,7 @@ class Outbox:
                 await self._store.save(sending)
                 self._busy[sending.server] += 1
                 self._sends[sending.id] = asyncio.create_task(self._send(sending), name=f"delivery {sending.id}")
+        return await self._store.next_due_s(self._now())
 
     async def _next(self) -> list[str]:
         """Returns the ids of the deliveries to send now, longest due first, within the limits of concurrent sends."""

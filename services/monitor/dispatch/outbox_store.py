@@ -97,6 +97,11 @@ class OutboxStore:
         members: list[Any] = await self._redis.zrangebyscore(DUE, "-inf", _ms(now))
         return [DueDeliveries(*member.split(" ", 1)) for member in members]
 
+    async def next_due_s(self, now: datetime) -> float | None:
+        """Returns the seconds until the first delivery that is not due yet will be; None if there is none."""
+        found: Any = await self._redis.zrangebyscore(DUE, f"({_ms(now)}", "+inf", start=0, num=1, withscores=True)
+        return (found[0][1] - _ms(now)) / 1000 if found else None
+
     async def get(self, ids: Sequence[str]) -> list[MessageDelivery]:
         texts = await self._redis.hmget(DELIVERIES, ids) if ids else []
         return [MessageDelivery.model_validate_json(text) for text in texts if text]

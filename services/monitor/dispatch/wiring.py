@@ -17,7 +17,7 @@ from shared.config import SharedSettings
 from shared.events import EventFollower
 from shared.runtime.loops import Loop
 
-SEND_EVERY_S = 1.0
+SEND_EVERY_S = 5.0  # at the latest: a new delivery, the end of a send and a due time wake the loop
 
 
 @dataclass(frozen=True)

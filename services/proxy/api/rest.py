@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import Field, JsonValue
 
@@ -53,17 +53,19 @@ class EarlierRollout(View):
     evidence: dict[str, JsonValue]
 
 
-def traffic_router(reader: TrafficReader) -> APIRouter:
+def traffic_router(reader: TrafficReader, rollouts: RolloutService) -> APIRouter:
     routes = APIRouter()
 
-    async def answer() -> Page[AppTraffic]:
+    async def answer() -> Response:
         views = await reader.views()
-        return Page(items=[AppTraffic(app=app, **dict(view)) for app, view in sorted(views.items())])
+        items = [AppTraffic(app=app, rollout=rollouts.view(app), **dict(view)) for app, view in sorted(views.items())]
+        # Made by pydantic alone: FastAPI would validate the figures of all apps again.
+        return Response(Page[AppTraffic](items=items).model_dump_json(), media_type="application/json")
 
     @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps", response_model=Page[AppTraffic])
     async def all_traffic(request: Request) -> Any:
-        """Returns, for every app, what `GET /apps/{app}/traffic` returns, by one reading of Envoy's counters. 503:
-        Envoy does not answer.
+        """Returns, for every app, what `GET /apps/{app}/traffic` returns, by one reading of Envoy's counters, and what
+        `GET /apps/{app}/rollout` returns. 503: Envoy does not answer.
         """
         return await while_connected(request, answer())
 

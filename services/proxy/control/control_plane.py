@@ -20,6 +20,7 @@ from services.proxy.routes.route import Retirement, Route, drain_aborted
 from services.proxy.routes.route_store import RouteStore
 from services.proxy.routes.route_table import RouteTable
 from shared.errors import NotFound, Timeout, Unavailable
+from shared.manifest import health_check
 from shared.models import Event, Track
 from shared.proxy_models import RolloutState, TrafficView
 
@@ -126,27 +127,38 @@ class ControlPlane:
 
     async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
         """Waits until Envoy has accepted the app's files and, with `healthy`, routes to every ready endpoint; returns
-        Envoy's clusters. Raises Timeout that names what is missing.
+        Envoy's clusters. Raises Timeout that names what is missing; its field `unhealthy` holds the ids of instances
+        that do not pass Envoy's health check, if that is all.
         """
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S
         accepted: dict[str, str] = {}
         while True:
+            unhealthy: dict[str, str] = {}
             try:
                 if self._unaccepted(files_of(app), accepted):  # Envoy looks through the versions of all apps for these
                     accepted = await self.admin.versions(app)
                 missing = self._unaccepted(files_of(app), accepted)
                 if not missing:
                     clusters = await self.admin.clusters(app)
-                    missing = self._unrouted(app, clusters, healthy)
+                    missing = self._unrouted(app, clusters)
+                    if healthy and not missing:
+                        unhealthy = self._unhealthy(app, clusters)
+                        missing = list(unhealthy.values())
                     if not missing:
                         return clusters
             except Unavailable as error:
                 missing = [error.detail]
             if time.monotonic() >= deadline:
-                raise Timeout(f"after {timeout_s:g} s: {'; '.join(missing)}", missing=missing)
+                detail = f"after {timeout_s:g} s: {'; '.join(missing)}"
+                raise Timeout(detail, missing=missing, unhealthy=list(unhealthy))
             await asyncio.sleep(poll_s)
             poll_s = min(poll_s * 1.5, LONGEST_POLL_S)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each of Envoy's files that was written last."""
+        return dict(self._files.versions)
 
     def version(self, app: str) -> str:
         """Returns a hash of the app's whole configuration."""
@@ -200,7 +212,7 @@ class ControlPlane:
             if self._files.versions[name] != accepted.get(version_stat(name))
         ]
 
-    def _unrouted(self, app: str, clusters: Clusters, healthy: bool) -> list[str]:
+    def _unrouted(self, app: str, clusters: Clusters) -> list[str]:
         route = self.route(app)
         if not route.clusters:
             names = {split_name(app), *(cluster_name(app, track) for track in Track)}
@@ -208,14 +220,18 @@ class ControlPlane:
                 return [f"Envoy has not warmed the clusters of {app}"]
             self.put(route.model_copy(update={"clusters": True}))  # from now on routes may name them
             return [f"Envoy has not accepted the routes of {app}"]
-        missing = []
-        for track in Track if healthy else ():
-            routable = clusters.healthy(cluster_name(app, track))
-            missing += [
-                f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {route.health_of(track)}"
+        return []
+
+    def _unhealthy(self, app: str, clusters: Clusters) -> dict[str, str]:
+        """Returns, by id, what is wrong with each ready instance that Envoy does not route to."""
+        route, missing = self.route(app), dict[str, str]()
+        for track in Track:
+            routable, check = clusters.healthy(cluster_name(app, track)), health_check(route.health_of(track))
+            missing |= {
+                endpoint.id: f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {check}"
                 for endpoint in route.ready(track)
                 if endpoint.address not in routable
-            ]
+            }
         return missing
 
     def _adopt(self, routes: Iterable[Route]) -> None:

@@ -59,21 +59,19 @@ class RegistrySync:
         """Apps whose instances may have changed since they were read."""
 
     async def sync(self, app: str, request: SyncRequest) -> SyncResult:
-        """Stores hosts and health path, applies the registry's instances, and returns when Envoy serves them.
+        """Stores hosts and health check, applies the registry's instances, and returns when Envoy serves them.
 
         Raises Conflict if another app has one of the hosts, or for a new app for whose instances Envoy may not open
-        enough files; Invalid for a malformed host or health path, RedisError if the registry does not answer (nothing
+        enough files; Invalid for a malformed host, RedisError if the registry does not answer (nothing
         is changed), and Timeout if Envoy has not accepted within 5 s (call again to wait on).
         """
-        if not request.health.startswith("/"):
-            raise Invalid("health", f"`{request.health}` is not a path; write it like /up")
         async with self._locks[app]:
             records = await self._read(app)
             await self._count_leaving(app, records)
             # No await from here on: two apps that claim one host would have Envoy refuse every route.
             hosts = self._hosts(app, request.hosts)
             route = self._control.routes.get(app) or self._new_route(app, hosts, request.health)
-            self._observe(route.model_copy(update={"hosts": hosts, "health": request.health}), records, request.health)
+            self._observe(route.model_copy(update={"hosts": hosts, "health": request.health}), records, request)
             self._drop_replaced()
         deadline = time.monotonic() + CONFIRM_S
         clusters = await self._control.confirm(app, CONFIRM_S, healthy=True)
@@ -138,10 +136,10 @@ class RegistrySync:
                 clusters = await self._control.admin.clusters(app)
                 self._counts.add_requests([self._control.route(app)], clusters)
 
-    def _observe(self, route: Route, records: Records, health: str | None) -> None:
+    def _observe(self, route: Route, records: Records, request: SyncRequest | None) -> None:
         now = self._control.now()
         aborted = self._control.aborted
-        endpoints = {track: observe(route.endpoints[track], records[track], aborted, health, now) for track in Track}
+        endpoints = {track: observe(route.endpoints[track], records[track], aborted, request, now) for track in Track}
         route = route.model_copy(update={"endpoints": endpoints})
         if route.ready(Track.STABLE) and not self._control.routes.has_catch_all:
             route = route.model_copy(update={"catch_all": True})

@@ -17,6 +17,7 @@ from services.proxy.envoy.routes import LISTENERS, rds_file
 from shared.errors import Unavailable
 from shared.models import Track
 
+UPTIME = "server.uptime"
 ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 
@@ -99,14 +100,18 @@ class EnvoyAdmin:
         hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
         return Clusters(frozenset(status["name"] for status in statuses), hosts, of_all_apps=app is None)
 
-    async def latencies(self) -> dict[str, Latency]:
-        """Returns cluster → latency histogram. Envoy updates histograms once a second."""
-        pattern = r"^cluster\..*/[a-z]+\.upstream_rq_(time|retry)$"
+    async def latencies(self) -> tuple[dict[str, Latency], int]:
+        """Returns cluster → latency histogram, and the seconds since Envoy's start (0 in the first one). Envoy updates
+        both once a second.
+        """
+        pattern = rf"^(cluster\..*/[a-z]+\.upstream_rq_(time|retry)|{UPTIME})$"
         answer = await self._get("/stats", format="json", histogram_buckets="cumulative", usedonly="", filter=pattern)
         stats = from_json(answer.content)["stats"]
-        retries = {_cluster(stat["name"]): stat["value"] for stat in stats if "value" in stat}
+        values = {stat["name"]: stat["value"] for stat in stats if "value" in stat}
+        uptime_s: int = values.pop(UPTIME, 0)
+        retries = {_cluster(name): value for name, value in values.items()}
         histograms: list[Any] = next((stat["histograms"] for stat in stats if "histograms" in stat), [])
-        return {
+        latencies = {
             (cluster := _cluster(histogram["name"])): Latency(
                 le_ms=tuple(bucket["upper_bound"] for bucket in histogram["buckets"]),
                 counts=tuple(bucket["cumulative"] for bucket in histogram["buckets"]),
@@ -114,11 +119,7 @@ class EnvoyAdmin:
             )
             for histogram in histograms
         }
-
-    async def uptime_s(self) -> int:
-        """Returns the whole seconds since Envoy's start."""
-        uptime: str = (await self._get("/server_info")).json()["uptime_current_epoch"]  # `12s`
-        return int(uptime.removesuffix("s"))
+        return latencies, uptime_s
 
     async def bootstrap(self) -> str:
         """Returns the version of the bootstrap that Envoy was started with (see `version_of`)."""

@@ -17,7 +17,10 @@ OWNER_ONLY = 0o600
 STATISTICS = [
     {"safe_regex": {"regex": r"cluster\..*/(stable|canary|split)\.upstream_rq_(time|retry)"}},
     {"suffix": "version_text"},
+    {"exact": "server.uptime"},
 ]
+# By default each of Envoy's threads wakes ten times a second to say that it lives, of which Envoy only counts.
+WATCHDOG = {"miss_timeout": "4s", "megamiss_timeout": "10s"}
 
 
 def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visitors: int) -> Json:
@@ -48,6 +51,7 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visito
                 }
             ]
         },
+        "watchdogs": {"main_thread_watchdog": WATCHDOG, "worker_watchdog": WATCHDOG},
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": STATISTICS}}},
         "stats_flush_interval": "1s",  # histograms are brought up to date at each flush
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from services.proxy.routes.route import Endpoint, EndpointState, Route
+from shared.manifest import FORWARDED_PROTO, health_check
 from shared.models import Track
 
 Json = dict[str, Any]
@@ -50,8 +51,8 @@ def clusters(route: Route) -> list[Json]:
 
 def endpoints(route: Route, track: Track) -> list[Json]:
     """Returns the content of the track's EDS file: a list of one ClusterLoadAssignment."""
-    path = route.health_of(track)
-    hosts = [_endpoint(endpoint, track, path) for _, endpoint in sorted(route.endpoints[track].items())]
+    health = route.health_of(track)
+    hosts = [_endpoint(endpoint, track, health) for _, endpoint in sorted(route.endpoints[track].items())]
     assignment = {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": cluster_name(route.app, track),
@@ -60,17 +61,19 @@ def endpoints(route: Route, track: Track) -> list[Json]:
     return [assignment]
 
 
-def _endpoint(endpoint: Endpoint, track: Track, path: str) -> Json:
+def _endpoint(endpoint: Endpoint, track: Track, health: str) -> Json:
     host, _, port = endpoint.address.rpartition(":")
     metadata = {"track": str(track), "release": endpoint.release, "instance": endpoint.id}
-    # A release with another health path would fail the track's check; the deployer's probe still watches it.
-    unchecked = endpoint.health not in (None, path)
+    # A release with another health check would fail the track's; the deployer's probe still watches it.
+    unchecked = endpoint.health not in (None, health)
     return {
         "endpoint": {
             "address": {"socket_address": {"address": host, "port_value": int(port)}},
-            # The Host of Envoy's health checks, as of the deployer's. The default, the cluster's name, holds a slash,
-            # which nginx and others answer with 400.
-            "health_check_config": {"hostname": endpoint.address, "disable_active_health_check": unchecked},
+            # The default, the cluster's name, holds a slash, which nginx and others answer with 400.
+            "health_check_config": {
+                "hostname": endpoint.health_host or endpoint.address,
+                "disable_active_health_check": unchecked,
+            },
         },
         "health_status": EDS_HEALTH[endpoint.state],
         "metadata": {"filter_metadata": {"slipway": metadata}},
@@ -119,7 +122,16 @@ def _track_cluster(route: Route, track: Track) -> Json:
     }
 
 
-def _health_check(path: str) -> Json:
+def _health_check(health: str) -> Json:
+    """Returns the same check as the deployer's probes (`shared/health_check.py`)."""
+    check = health_check(health)
+    forwarded = {"header": {"key": "x-forwarded-proto", "value": FORWARDED_PROTO}}
+    http = {
+        "path": check.path,
+        "request_headers_to_add": [{**forwarded, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        "expected_statuses": [{"start": 200, "end": check.below}],
+        "retriable_statuses": [{"start": check.below, "end": 600}],  # else a single 503 counts as three
+    }
     return {
         "timeout": "1s",
         "interval": "1s",
@@ -127,11 +139,7 @@ def _health_check(path: str) -> Json:
         "unhealthy_threshold": 3,
         "healthy_threshold": 1,
         "reuse_connection": True,  # a fresh one each time leaves 60 in TIME_WAIT; the deployer checks that the app can
-        "http_health_check": {
-            "path": path,
-            "expected_statuses": [{"start": 200, "end": 400}],
-            "retriable_statuses": [{"start": 400, "end": 600}],  # else a single 503 counts as three
-        },
+        **({"http_health_check": http} if check.path else {"tcp_health_check": {}}),
     }
 
 

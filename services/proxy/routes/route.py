@@ -8,7 +8,7 @@ from pydantic import Field
 
 from services.proxy.routes.rollout import Rollout
 from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View, release_number
-from shared.proxy_models import RouteState
+from shared.proxy_models import RouteState, SyncRequest
 
 DRAIN_S = 30.0
 DEFAULT_WEIGHT = 33
@@ -31,7 +31,8 @@ class Endpoint(View):
     address: str = Field(description="`host:port`")
     state: EndpointState
     since: datetime = Field(description="Time of the last change of `state`.")
-    health: str | None = Field(None, description="Health path of its release; null until a `sync` has given it.")
+    health: str | None = Field(None, description="`run.health` of its release; null until a `sync` has given it.")
+    health_host: str = Field("", description="`Host` of its health checks; empty: its address.")
     recorded: bool = Field(True, description="The registry has an entry of the instance.")
 
 
@@ -107,11 +108,11 @@ class Route(View):
         return next((endpoint.commit for endpoint in canary if endpoint.release == release), None)
 
     def health_of(self, track: Track) -> str:
-        """Returns the health path by which Envoy checks the track's endpoints: that of the track's newest ready
+        """Returns the `run.health` by which Envoy checks the track's endpoints: that of the track's newest ready
         release, else that of the route.
         """
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
-        return (newest.health if newest else None) or self.health
+        return self.health if newest is None or newest.health is None else newest.health
 
 
 def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
@@ -120,12 +121,12 @@ def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
 
 
 def observe(
-    known: Endpoints, records: Iterable[InstanceRecord], aborted: Set[str], health: str | None, now: datetime
+    known: Endpoints, records: Iterable[InstanceRecord], aborted: Set[str], sync: SyncRequest | None, now: datetime
 ) -> Endpoints:
     """Returns the track's `known` endpoints, updated by the registry's `records`.
 
     Only a record changes an endpoint: one without a record stays as it is. Instances of `aborted` releases become
-    draining, whatever their record says. New endpoints get the health path `health`; None if the deployer gave none.
+    draining, whatever their record says. New endpoints get the health check of `sync`; None: the deployer gave none.
     """
     result = {key: endpoint.model_copy(update={"recorded": False}) for key, endpoint in known.items()}
     for record in records:
@@ -134,6 +135,7 @@ def observe(
         if state is None:
             result.pop(record.id, None)
             continue
+        check = old if old and old.health is not None else sync
         result[record.id] = Endpoint(
             id=record.id,
             release=record.release,
@@ -141,7 +143,8 @@ def observe(
             address=record.address,
             state=state,
             since=old.since if old and old.state is state else now,
-            health=(old.health if old else None) or health,
+            health=check.health if check else None,
+            health_host=check.health_host if check else "",
         )
     return drain_aborted(result, aborted, known, now)
 

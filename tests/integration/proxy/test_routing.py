@@ -237,6 +237,7 @@ async def test_an_app_whose_name_begins_like_anothers_is_confirmed_for_itself(
         ("notes", "notes-r1"),
         ("notes-2", "notes-2-r1"),
     ]
+    assert figures[1]["rollout"] == (await stack.api.get("/apps/notes-2/rollout")).json()
 
 
 async def test_a_changed_health_path_loses_no_request(stack: Stack, http: httpx.AsyncClient) -> None:

@@ -75,7 +75,7 @@ class Platform:
         self.work.mkdir(exist_ok=True)
         for name, text in files.items():
             path = self.work / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         self._git("init", "--quiet", "--initial-branch=release")
         self._git("add", "--all", "--force")

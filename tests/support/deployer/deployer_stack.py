@@ -58,7 +58,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 class Outside:
     """Build and proxy. `seen` is what the proxy was told, in order: `ready <id>`, `draining <id>`, `absent <id>` (its
     answer), `term <id>` (the app itself says that it got SIGTERM), and calls about rollouts. `notified`: whom
-    rollouts are to be told to.
+    rollouts are to be told to. `works`: Envoy takes the proxy's files. `unhealthy`: an instance that Envoy finds
+    ill.
     """
 
     def __init__(self, redis: Redis, folder: Path) -> None:
@@ -70,6 +71,7 @@ class Outside:
         self.syncs: list[dict[str, Any]] = []
         self.rollout_status = 200
         self.works = True
+        self.unhealthy = ""
         self._registry = Registry(redis)
         self._folder = folder
         self._drains: set[str] = set()
@@ -81,7 +83,7 @@ class Outside:
         artifact.mkdir(parents=True)
         (artifact / "app.py").write_text(APP)
         (artifact / "number").write_text(str(number))
-        run = {"command": f"{sys.executable} app.py {self.url} {command}", "health": "/up"}
+        run = {"command": f"{sys.executable} app.py {self.url} {command}", "health": "/up", "ready_within": 2}
         self.builds[build_id] = {
             "id": build_id,
             "app": "notes",
@@ -108,6 +110,11 @@ class Outside:
         async def sync(name: str, request: Request) -> Any:
             if not self.works:
                 return JSONResponse({"detail": "Envoy has not confirmed"}, 504)
+            if self.unhealthy:
+                detail = f"{self.unhealthy} does not pass Envoy's health check /up"
+                return JSONResponse(
+                    {"detail": f"after 5 s: {detail}", "missing": [detail], "unhealthy": [self.unhealthy]}, 504
+                )
             self.syncs.append(await request.json())
             return {"version": str(len(self.syncs)), "instances": await self._routes(name)}
 
@@ -252,7 +259,6 @@ def settings_for(home: Path, redis_url: str, outside: Outside) -> Settings:
         redis_url=redis_url,
         build_port=outside.port,
         proxy_port=outside.port,
-        ready_deadline_s=2,
         watch_s=1.5,
         grace_s=2,
         unhealthy_kept_s=2,

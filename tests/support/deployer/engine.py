@@ -51,6 +51,15 @@ def engine() -> "Iterator[DockerClient]":
 @pytest.fixture(scope="session")
 def image(engine: "DockerClient") -> Iterator[Artifact]:
     """Its own command says so and stays."""
+    yield from _built(engine)
+
+
+@pytest.fixture(scope="session")
+def other_image(engine: "DockerClient") -> Iterator[Artifact]:
+    yield from _built(engine)
+
+
+def _built(engine: "DockerClient") -> Iterator[Artifact]:
     from io import BytesIO
 
     tag = f"slipway-test-{uuid.uuid4().hex[:8]}"

@@ -14,12 +14,15 @@ from services.deployer.drivers.driver import (
     InstanceSpec,
     InstanceStatus,
     NoAnswer,
+    RunningInstance,
     UnknownInstance,
     Unsupported,
     Usage,
     VolumeMount,
 )
+from services.deployer.plan.action import Change, Wait
 from services.deployer.plan.observe import InstanceHealth, ObservationLimits, World
+from services.deployer.plan.plan import plan
 from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import NOTHING, EnvironmentId, Override, desired
@@ -43,7 +46,7 @@ from shared.registry import Registry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ENCRYPTION = OverrideEncryption(["a key for tests"])
-LIMITS = ObservationLimits(ready_deadline_s=30, watch_s=10, unhealthy_kept_s=30)
+LIMITS = ObservationLimits(watch_s=10, unhealthy_kept_s=30)
 
 
 def after(seconds: float) -> datetime:
@@ -75,6 +78,7 @@ def a_release(number: int, state: ReleaseState = ReleaseState.LIVE, **changes: A
         "reason": "a reason",
         "history": [ReleaseTransition(state=state, reason="a reason", at=T0)],
         "created_at": T0,
+        "clock_from": after(90),
         "live_at": T0 if state in (ReleaseState.LIVE, ReleaseState.RETIRED, ReleaseState.ROLLED_BACK) else None,
     }
     return Release.model_validate({**given, **changes})
@@ -128,6 +132,11 @@ def a_world(
     )
 
 
+def acts(world: World, now: datetime) -> list[Change]:
+    """The plan without what only says what a release waits for."""
+    return [change for change in plan(world, LIMITS, now) if not isinstance(change, Wait)]
+
+
 async def stored_events(redis: Redis) -> list[Event]:
     """Returns the events of the stream, oldest first."""
     entries: Any = await redis.xrange(STREAM)
@@ -140,6 +149,7 @@ class FakeDriver:
     `sets_memory`: whether it can change the limit of what runs; what it then was told is in `limits`. `working_set`:
     what every instance uses, bytes; `needs`: with less than that it is killed at once. `gone`: references of artifacts
     that are not there any more; `needed`: those that it was told to keep. `is_away`: it does not answer.
+    `planted`: what others let run with the stack's marks; `removed`: the handles of what it was told to remove.
     """
 
     def __init__(self, *, sets_memory: bool = True) -> None:
@@ -150,6 +160,8 @@ class FakeDriver:
         self.gone: set[str] = set()
         self.needed: list[Artifact] = []
         self.is_away = False
+        self.planted: list[RunningInstance] = []
+        self.removed: list[str] = []
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.on_stop: Callable[[str], None] = lambda instance_id: None
@@ -168,11 +180,15 @@ class FakeDriver:
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         await self.preflight(spec)
+        if spec.id in self._statuses and not self._statuses[spec.id].is_of(spec.release, spec.artifact):
+            del self._statuses[spec.id]
         if spec.id not in self._statuses:
             self.started.append(spec.id)
             self._mounts[spec.id] = spec.volumes
             address = f"127.0.0.1:{20_000 + len(self.started)}"
-            self._statuses[spec.id] = InstanceStatus(spec.id, address, True, T0)
+            self._statuses[spec.id] = InstanceStatus(
+                spec.id, address, True, T0, release=spec.release, artifact=spec.artifact.digest
+            )
             self._logs[spec.id] = ["one", "two"] if not spec.volumes else self._written(spec)
             self.limits[spec.id] = spec.memory
             if spec.memory < self.needs:
@@ -209,6 +225,20 @@ class FakeDriver:
             self.stopped.append(instance_id)
             self.end(instance_id, 143)
 
+    async def running(self) -> list[RunningInstance]:
+        own = [each for each in self._statuses.values() if each.running]
+        return [
+            RunningInstance(each.id, each.id, release=each.release, artifact=each.artifact) for each in own
+        ] + self.planted
+
+    async def remove(self, found: RunningInstance, grace_s: float) -> None:
+        self.removed.append(found.handle)
+        if found in self.planted:
+            self.planted.remove(found)
+        elif found.id in self._statuses and self._statuses[found.id].running:
+            await self.stop(found.id, grace_s)
+            await self.forget(found.id)
+
     async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
         ids = self._statuses.keys() if instance_ids is None else set(instance_ids)
         return {each: status for each, status in self._statuses.items() if each in ids}
@@ -216,6 +246,9 @@ class FakeDriver:
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         self._known(instance_id)
         return self._logs[instance_id][-lines:]
+
+    async def listening(self, instance_id: str) -> list[str] | None:
+        return None
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         running = (self._statuses.get(each) for each in instance_ids)

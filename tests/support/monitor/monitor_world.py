@@ -59,9 +59,11 @@ class World:
     instances: dict[str, str] = field(default_factory=lambda: {"notes-r9-1": "ready"})
     production: dict[str, str] = field(default_factory=dict)  # instance → its state
     stable_release: str = "notes-r8"
+    without_canary: list[str] = field(default_factory=list)  # further apps
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # instance → what else its stats say
     slow_ms: dict[str, float] = field(default_factory=dict)  # track → latency of each of its requests
     sampled: bool = True
+    rollout_in_traffic: bool = False  # as a proxy of today has it
     traffic_answer: dict[str, Any] | None = None  # instead of everybody's traffic
     aborts: list[dict[str, Any]] = field(default_factory=list)
     abort_answers: list[int] = field(default_factory=list)
@@ -80,17 +82,17 @@ class World:
             case "/registry":
                 return httpx.Response(200, json={"services": [], "instances": self._registry()})
             case "/apps/notes/rollout":
-                rollout = {"app": "notes", "release": self.release, "state": self.state, "reason": None}
-                return httpx.Response(200, json=rollout)
+                return httpx.Response(200, json=self._rollout())
             case "/traffic":
                 others = [{"app": app, **other} for app, other in self.others.items() if "tracks" in other]
-                items = [{"app": "notes", **self._traffic()}, *others]
+                told = {"rollout": self._rollout()} if self.rollout_in_traffic else {}
+                others += [{"app": app, **self._traffic()} for app in self.without_canary]
+                items = [{"app": "notes", **told, **self._traffic()}, *others]
                 return httpx.Response(200, json=self.traffic_answer or {"items": items, "next": None})
             case "/registry":
                 return httpx.Response(200, json={"services": [], "instances": self._registry()})
             case "/apps/notes/rollout":
-                rollout = {"app": "notes", "release": self.release, "state": self.state, "reason": None}
-                return httpx.Response(200, json=rollout)
+                return httpx.Response(200, json=self._rollout())
             case "/traffic":
                 items = [{"app": "notes", **self._traffic()}, *({"app": app, **self._traffic()} for app in self.others)]
                 return httpx.Response(200, json={"items": items, "next": None})
@@ -99,12 +101,16 @@ class World:
         other = self.others.get(request.url.path.split("/")[2])
         return httpx.Response(200 if other else 404, json=other or {"detail": "no such path"})
 
+    def _rollout(self) -> dict[str, Any]:
+        return {"app": "notes", "release": self.release, "state": self.state, "reason": None}
+
     def _registry(self) -> dict[str, dict[str, list[Any]]]:
         canary = [self._record(name, state) for name, state in self.instances.items()]
         stable = [self._record(name, state) for name, state in self.production.items()]
         tracks = {"canary": canary, "stable": stable}
         mine = {track: records for track, records in tracks.items() if records}
-        return ({"notes": mine} if mine else {}) | {app: {"canary": canary} for app in self.others}
+        quiet = {app: {"stable": [self._record(f"{app}-r1-1", "ready")]} for app in self.without_canary}
+        return ({"notes": mine} if mine else {}) | {app: {"canary": canary} for app in self.others} | quiet
 
     def _abort(self, body: dict[str, Any]) -> httpx.Response:
         self.aborts.append(body)

@@ -53,6 +53,7 @@ class Plane:
         self.asked = Counter[str]()  # requests to Envoy's admin interface by path
         self.versions_seen: list[dict[str, str]] = []  # of the files on disk, at each request for Envoy's versions
         self.envoy_is_away = False
+        self.uptime_s = 12
         self.deployer: dict[str, tuple[int, Any]] = {}
         Snapshot(envoy_folder(self.settings)).write(routes)
         self.start()
@@ -98,10 +99,8 @@ class Plane:
         await asyncio.sleep(0.001)  # others may ask meanwhile
         if self.envoy_is_away:
             raise httpx.ConnectError("away", request=request)
-        if request.url.path == "/server_info":
-            return httpx.Response(200, json={"uptime_current_epoch": "12s"})
         if request.url.params.get("histogram_buckets"):
-            return httpx.Response(200, json={"stats": []})
+            return httpx.Response(200, json={"stats": [{"name": "server.uptime", "value": self.uptime_s}]})
         if request.url.path == "/clusters":
             apps = self.control.routes
             names = [f"{app}/{kind}" for app in apps for kind in ("stable", "canary", "split")]

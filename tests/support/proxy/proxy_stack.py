@@ -233,11 +233,24 @@ class Stack:
         of: str = "notes",
     ) -> None:
         """Writes the instance's entry, as the deployer does."""
+        await self.put_address(app.address, f"{release}-{app.name}", state, release=release, track=track, of=of)
+
+    async def put_address(
+        self,
+        address: str,
+        instance: str,
+        state: str = "ready",
+        *,
+        release: str,
+        track: Track = Track.STABLE,
+        of: str,
+    ) -> None:
+        """Writes the entry of an instance at that address."""
         record = InstanceRecord(
-            id=f"{release}-{app.name}",
+            id=instance,
             release=release,
             commit=COMMIT,
-            address=app.address,
+            address=address,
             state=InstanceState(state),
             memory_limit=2**26,
             updated_at=now(),

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 WATCH_S = 6.0
 RATE = float(os.environ.get("E2E_RATE", "100"))  # requests a second; 200 where there is time
-CADENCE = MappingProxyType({"SLIPWAY_WATCH_S": f"{WATCH_S:g}", "SLIPWAY_READY_DEADLINE_S": "15"})
+CADENCE = MappingProxyType({"SLIPWAY_WATCH_S": f"{WATCH_S:g}"})
 
 
 def outlast_the_watch() -> None:

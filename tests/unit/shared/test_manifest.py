@@ -34,6 +34,9 @@ def test_sizes_are_binary(text: str, size: int) -> None:
             "B is in environment too; give it in one of them",
         ),
         ({"run": {"health": "up"}}, "health"),
+        ({"run": {"health": "tcp:"}}, "health"),
+        ({"run": {"health": "/up\n"}}, "health"),
+        ({"run": {"health_host": "notes.localhost:3456"}}, "health_host"),
         ({"hosts": ["Not A Host"]}, "hosts"),
         ({"volumes": [{"name": "Data", "path": "/data"}]}, "volumes.0.name"),
         ({"volumes": [{"name": "a" * 32, "path": "/data"}]}, "volumes.0.name"),
@@ -52,7 +55,7 @@ def test_what_is_wrong_is_refused_with_its_field_or_remedy(part: dict[str, Any],
 def test_what_is_not_said_has_the_documented_defaults() -> None:
     manifest = Manifest.model_validate({"app": "notes"})
     assert (manifest.resources.memory, manifest.resources.max_memory) == (64 * 2**20, 512 * 2**20)
-    assert (manifest.canary.weight, manifest.run.health, manifest.resources.replicas) == (33, "/up", 1)
+    assert (manifest.canary.weight, manifest.run.health, manifest.resources.replicas) == (33, "", 1)
 
 
 @pytest.mark.parametrize("path", ["data", "/", "/data/", "//data", "/a//b", "/a/../b", "/a/.", "/a b", "/a:ro", ""])

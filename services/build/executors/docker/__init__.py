@@ -1,5 +1,5 @@
 """Implements the executor port by containers; an artifact is an image.
 
-May import `executors.executor`, `reports` and `system`. Imported by `main` alone. No other package of the build service
-imports `docker`.
+May import `executors.executor`, `inference`, `reports` and `system`. Imported by `main` alone. No other package of
+the build service imports `docker`.
 """

@@ -1,12 +1,12 @@
 """Defines the script, the environment and the exit reasons of a step in a container. Pure."""
 
 import re
-import signal
 from collections.abc import Mapping
 from typing import Any
 
 from services.build.executors.executor import BRANCH, Workspace
 from services.build.reports.path_resolver import CONTAINER_CHECKOUT
+from shared.host.exit_words import is_signal, signal_name
 from shared.manifest import size
 
 WORKSPACE, HOME, CACHE = CONTAINER_CHECKOUT, "/slipway/home", "/slipway/cache"
@@ -99,6 +99,6 @@ def exit_reason(code: int, memory_bytes: int | None) -> str:
         return ""
     if memory_bytes is not None:
         return f"used more than its {size(memory_bytes)} of memory"
-    if code - 128 in set(signal.Signals):
-        return f"was ended by {signal.Signals(code - 128).name}"
+    if is_signal(code):
+        return f"was ended by {signal_name(code - 128)}"
     return f"exited with {code}"

@@ -1,11 +1,22 @@
-"""Asks the engine about a step's container. All functions block."""
+"""Asks the engine about itself, images and containers. All functions block."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import docker
 from docker.models.containers import Container
 
 from services.build.executors.docker import container_files
+from shared.host.docker_engine import ANY_VERSION, ASKED_S
+
+
+def ask(variables: Mapping[str, str]) -> None:
+    """Asks the engine for its version, to see whether it answers."""
+    engine = docker.from_env(environment=dict(variables), timeout=ASKED_S, version=ANY_VERSION)
+    try:
+        engine.version(api_version=False)
+    finally:
+        engine.close()
 
 
 def created_at(container: Container) -> datetime:
@@ -23,3 +34,9 @@ def ran_out_of_memory(engine: docker.DockerClient, container: Container) -> bool
     since, until = [int(container_files.moment(state[key]).timestamp()) for key in ("StartedAt", "FinishedAt")]
     events = engine.events(since=since, until=until + 1, filters={"container": container.id, "event": "oom"})
     return bool(state["OOMKilled"]) or bool(list(events))
+
+
+def exposed_ports(engine: docker.DockerClient, image: str) -> list[int]:
+    """Returns the TCP ports that the image exposes, by EXPOSE of its Dockerfile or of one below it, sorted. Blocks."""
+    exposed = engine.images.get(image).attrs["Config"].get("ExposedPorts") or {}
+    return sorted(int(port) for port, _, kind in (each.partition("/") for each in exposed) if kind == "tcp")

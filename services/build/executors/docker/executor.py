@@ -30,9 +30,9 @@ from services.build.executors.docker.container_step import (
     exit_reason,
     step_environment,
 )
-from services.build.executors.docker.docker_inspect import created_at, ran_out_of_memory
-from services.build.executors.docker.dockerfile import base_image
-from services.build.executors.docker.image_builder import ImageBuilder, image_tag, root_files
+from services.build.executors.docker.docker_inspect import ask, created_at, exposed_ports, ran_out_of_memory
+from services.build.executors.docker.dockerfile import PYTHON
+from services.build.executors.docker.image_builder import ImageBuilder, image_tag
 from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers, remove_container
 from services.build.executors.docker.output import read_to_end, threadsafe
 from services.build.executors.docker.pull import NotStarted, image_named
@@ -44,7 +44,7 @@ from services.build.system.pipe import Output
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
-from shared.host.docker_engine import ANY_VERSION, ASKED_S, engine_check
+from shared.host.docker_engine import engine_check
 from shared.manifest import MIB
 from shared.models import Artifact
 
@@ -141,6 +141,12 @@ class DockerExecutor:
             return await self._in_thread(self._sealed, artifact.ref) == artifact
         return False
 
+    async def present(self) -> dict[str, str]:
+        return {}
+
+    async def exposed_ports(self, artifact: Artifact) -> list[int]:
+        return await self._in_thread(exposed_ports, self._engine, artifact.digest)
+
     async def images(self) -> Images | None:
         with contextlib.suppress(DockerException, OSError):
             return await self._in_thread(self._leftovers.images)
@@ -165,7 +171,7 @@ class DockerExecutor:
         await self._in_thread(self._leftovers.remove_these, leavings)
 
     async def check(self) -> str | None:
-        return await engine_check(self._ask)
+        return await engine_check(lambda: ask(self._variables))
 
     # --- the rest blocks, and is called in threads
 
@@ -192,8 +198,7 @@ class DockerExecutor:
         say: Callable[[bytes], None],
         given_up: threading.Event,
     ) -> _Ready:
-        wanted = order.image or base_image(root_files(workspace.folder), order.commands)
-        image = image_named(self._engine, wanted, say, given_up)
+        image = image_named(self._engine, order.image or PYTHON, say, given_up)
         services.start(order.services, say, given_up)
         name = self._name(workspace)
         container = self._engine.containers.create(
@@ -282,13 +287,6 @@ class DockerExecutor:
         removed = self._leftovers.remove(workspace.build)
         self._unfilled.pop(self._name(workspace), None)
         return removed
-
-    def _ask(self) -> None:
-        engine = docker.from_env(environment=self._variables, timeout=ASKED_S, version=ANY_VERSION)
-        try:
-            engine.version(api_version=False)
-        finally:
-            engine.close()
 
     def _name(self, workspace: Workspace) -> str:
         return f"slipway-{self._stack}-{workspace.build}"

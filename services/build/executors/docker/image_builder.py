@@ -5,11 +5,12 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from services.build.executors.docker.dockerfile import NAME, READ, dockerfile
+from services.build.executors.docker.base_images import PullRule, PullSchedule, base_images
+from services.build.executors.docker.dockerfile import NAME, dockerfile
 from services.build.executors.executor import SealRequest, Unsealed, Workspace
 from services.build.system.command import kill, piped, start, wait_for_exit
 from services.build.system.pipe import Output
@@ -17,6 +18,7 @@ from services.build.system.stop import Stop, Stopped
 from shared.host.docker_engine import APP, STACK
 
 TIMEOUT_S = 1800.0
+PULL_TIMEOUT_S = 600.0
 _PASSED_ON = {"PATH", "HOME", "TZ"}
 _PASSED_ON_PREFIXES = ("DOCKER_", "BUILDX_")
 _PROXY = "_PROXY"
@@ -36,14 +38,6 @@ def image_tag(workspace: Workspace, stack: str) -> str:
     return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
 
 
-def root_files(folder: Path) -> dict[str, bytes]:
-    """Returns name → content of those files directly in `folder` that say how the app is built and run, such as
-    package.json; links are left out.
-    """
-    plain = [folder / name for name in READ if (folder / name).is_file() and not (folder / name).is_symlink()]
-    return {path.name: path.read_bytes() for path in plain}
-
-
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
     """Returns the labels of a commit's image: OCI's standard ones and the platform's own. None depends on the present
     time, so equal commits give equal images.
@@ -60,44 +54,52 @@ def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dic
 
 
 class ImageBuilder:
-    """Builds the images of one stack by `docker buildx build`. `environment` is the result of `client_environment`."""
+    """Builds the images of one stack by `docker buildx build`. `environment` is the result of
+    `client_environment`; `pull` is the rule by which base images are pulled again that the engine has. Those that it
+    lacks are always pulled, by the build itself.
+    """
 
-    def __init__(self, environment: Mapping[str, str], stack: str) -> None:
+    def __init__(self, environment: Mapping[str, str], stack: str, pull: PullRule = "missing") -> None:
         self._environment = dict(environment)
         self._stack = stack
+        self._pulls = PullSchedule(pull)
 
     async def build(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> None:
         """Builds the commit's image and tags it. When stopped or cancelled, ends the docker client. Raises Unsealed if
         the commit cannot become an image, and Stopped.
         """
-        command = await asyncio.to_thread(self._command, workspace, delivery, output)
+        command, text = await asyncio.to_thread(self._command, workspace, delivery, output)
+        await self._pull(base_images(text), workspace, output, stop)
         epoch = str(int(delivery.committed_at.timestamp()))
         environment = {**self._environment, "SOURCE_DATE_EPOCH": epoch}
-        deadline = time.monotonic() + TIMEOUT_S
-        async with piped(output) as end_of_pipe:
-            process = start(command, workspace.scratch, environment, end_of_pipe)
-            try:
-                reason = await wait_for_exit(process, deadline, TIMEOUT_S, stop)
-            finally:
-                await kill(process)  # with its plug-in, which shares its session
-        if stop.is_set():
-            raise Stopped
-        if reason or process.returncode:
-            raise Unsealed(f"could not be built as an image: it {reason or f'exited with {process.returncode}'}")
+        if why := await _run(command, workspace.scratch, environment, TIMEOUT_S, output, stop):
+            raise Unsealed(f"could not be built as an image: it {why}")
 
-    def _command(self, workspace: Workspace, delivery: SealRequest, output: Output) -> list[str]:
+    async def _pull(self, names: Sequence[str], workspace: Workspace, output: Output, stop: Stop) -> None:
+        """Pulls the base images that are due. A failure is a warning in the log: the build may have what it needs."""
+        for name in self._pulls.due(names):
+            output(f"pulling {name} again (SLIPWAY_PULL)\n".encode())
+            command = ["docker", "pull", "--quiet", name]
+            why = await _run(command, workspace.scratch, self._environment, PULL_TIMEOUT_S, output, stop)
+            if why:
+                output(f"warning: {name} could not be pulled ({why}); the build goes on with what is here\n".encode())
+            self._pulls.tried(name, has_worked=not why)
+
+    def _command(self, workspace: Workspace, delivery: SealRequest, output: Output) -> tuple[list[str], str]:
+        """Returns the command that builds the image, and the Dockerfile's text."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         # BuildKit remembers a context by its folder's name, and asks only for files of another size or date than it
         # has: under a name that was never there before it reads every file.
         source = workspace.scratch / uuid.uuid4().hex
         delivery.source.rename(source)
-        files = root_files(source)
         path = source / NAME
-        if NAME not in files:
-            text = dockerfile(workspace.app, files, delivery.command, delivery.volumes)
+        if path.is_file() and not path.is_symlink():
+            text = path.read_bytes().decode(errors="replace")
+        else:
+            text = dockerfile(workspace.app, delivery.stages, delivery.command, delivery.volumes)
             path = workspace.scratch / NAME
             path.write_text(text)
-            output(f"no {NAME}: this one follows from {', '.join(files) or 'run.command'}\n{text}".encode())
+            output(f"no {NAME}: this one follows from what was inferred\n{text}".encode())
         _settle(source, delivery.committed_at)
         labels = image_labels(workspace, delivery, self._stack)
         named = [part for key, value in sorted(labels.items()) for part in ("--label", f"{key}={value}")]
@@ -109,7 +111,25 @@ class ImageBuilder:
             image_tag(workspace, self._stack),
             *named,
         ]
-        return ["docker", "buildx", "build", *options, "--file", str(path), str(source)]
+        return ["docker", "buildx", "build", *options, "--file", str(path), str(source)], text
+
+
+async def _run(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float, output: Output, stop: Stop
+) -> str:
+    """Runs the docker client; returns why it failed, or an empty string. Ends it if it is stopped or cancelled, with
+    its plug-in, which shares its session. Raises Stopped.
+    """
+    deadline = time.monotonic() + timeout_s
+    async with piped(output) as end_of_pipe:
+        process = start(command, folder, environment, end_of_pipe)
+        try:
+            reason = await wait_for_exit(process, deadline, timeout_s, stop)
+        finally:
+            await kill(process)
+    if stop.is_set():
+        raise Stopped
+    return reason or (f"exited with {process.returncode}" if process.returncode else "")
 
 
 def _settle(folder: Path, at: datetime) -> None:

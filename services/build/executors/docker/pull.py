@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import docker
@@ -27,8 +27,14 @@ def image_named(engine: docker.DockerClient, name: str, say: Callable[[bytes], N
         for line in engine.api.pull(name, stream=True, decode=True):
             if given_up.is_set():
                 raise GivenUp
-            if "error" in line:
-                raise NotStarted(f"the image {name} cannot be pulled: {line['error']}")
+            if (error := _error_in(line)) is not None:
+                raise NotStarted(f"the image {name} cannot be pulled: {error}")
         return engine.images.get(name)
     except APIError as error:
         raise NotStarted(f"the image {name} cannot be pulled: {error.explanation or error}") from error
+
+
+def _error_in(line: Mapping[str, Any]) -> str | None:
+    """Returns the error in a line of a pull's progress, or None. Engines after API 1.48 may leave out `error`."""
+    detail = line.get("errorDetail") or {}
+    return line.get("error") or detail.get("message")

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
 from shared.host.directory_digest import SKIPPED, directory_digest
+from shared.host.exit_words import signal_name
 from shared.host.process_search import marked_pids
 from shared.models import Artifact
 
@@ -26,6 +29,7 @@ GRACE_S = 5.0
 # In the environment of all that a step starts: what its build is, by a folder unique on the machine, and which step.
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
+NODE_S = 10.0  # until it has told its version
 THREADS = 8  # of those that read or remove whole folders
 VIRTUALENV = "virtualenv"  # a cache that all apps share, and to which each `.venv` has links
 VENV = ".venv"
@@ -57,6 +61,7 @@ class ProcessExecutor:
         self._caches = caches
         self._grace_s = grace_s
         self._in_thread = ThreadPool(THREADS, "folders")
+        self._present: dict[str, str] | None = None
         self._fresh: dict[str, frozenset[str]] = {}  # build → what was in its `.venv` before its steps
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
@@ -108,6 +113,14 @@ class ProcessExecutor:
         with contextlib.suppress(OSError):
             return await self._in_thread(directory_digest, Path(artifact.ref)) == artifact.digest
         return False
+
+    async def present(self) -> dict[str, str]:
+        if self._present is None:
+            self._present = await self._in_thread(_versions, self._environment)
+        return self._present
+
+    async def exposed_ports(self, artifact: Artifact) -> list[int]:
+        return []
 
     async def images(self) -> None:
         return None
@@ -213,7 +226,19 @@ def names_below(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
+def _versions(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the versions of Python, of which each `.venv` is, and of the machine's Node. Blocks."""
+    found = {"python": platform.python_version()}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = [shutil.which("node", path=environment.get("PATH")) or "node", "--version"]
+        said = subprocess.run(
+            command, env=dict(environment), capture_output=True, text=True, timeout=NODE_S, check=True
+        )
+        found["node"] = said.stdout.strip().removeprefix("v")
+    return found
+
+
 def _exit_reason(code: int) -> str:
     if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
+        return f"was ended by {signal_name(-code)}"
     return f"exited with {code}"

@@ -1,10 +1,11 @@
 """Maps an instance to a container (name, labels, isolation), and the engine's inspection to a status. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from services.deployer.drivers.docker.capabilities import capabilities_of
 from services.deployer.drivers.driver import KILLED, InstanceSpec, InstanceStatus, VolumeMount
 from shared.host.docker_engine import APP, STACK
 
@@ -48,10 +49,10 @@ class Stack:
         return [self.label, INSTANCE]
 
 
-def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
-    """Returns the arguments that create the container. The image is named by its digest, since a tag may be moved.
-    Without `memswap_limit` the engine would allow as much swap again. Without `init`, an app that has no handler would
-    ignore SIGTERM as the first process.
+def creation(spec: InstanceSpec, stack: Stack, capabilities: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the arguments that create the container, which keeps `capabilities`. The image is named by its digest,
+    since a tag may be moved. Without `memswap_limit` the engine would allow as much swap again. Without `init`, an app
+    that has no handler would ignore SIGTERM as the first process.
     """
     app_labels = {label: spec.environment.get(name, "") for label, name in VARIABLE_OF_LABEL.items()}
     release = spec.environment.get("SLIPWAY_RELEASE", "")
@@ -67,6 +68,7 @@ def creation(spec: InstanceSpec, stack: Stack) -> dict[str, Any]:
         "mounts": mounts,
         "init": True,
         "cap_drop": ["ALL"],
+        "cap_add": list(capabilities),
         "security_opt": ["no-new-privileges"],
         "pids_limit": PIDS,
         "log_config": {"Type": "json-file", "Config": LOGS},
@@ -101,6 +103,9 @@ def status_of(
         interrupted=interrupted,
         oom_killed=oom_killed,
         oom_kills=0 if running else max(oom_kills, int(had_oom)),
+        capabilities=capabilities_of(attributes),
+        release=labels.get(RELEASE, ""),
+        artifact=attributes["Image"],
     )
 
 

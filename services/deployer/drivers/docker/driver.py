@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from services.deployer.drivers.docker import network
+from services.deployer.drivers.docker import network, strays
 from services.deployer.drivers.docker import volume as volumes
+from services.deployer.drivers.docker.capabilities import ROOT_KEEPS, starts_as_root
 from services.deployer.drivers.docker.connection import EngineConnection, engine_trouble, unless_conflict
 from services.deployer.drivers.docker.container import (
     INSTANCE,
@@ -26,7 +27,7 @@ from services.deployer.drivers.docker.container import (
     memory_limit,
     status_of,
 )
-from services.deployer.drivers.docker.container_usage import ContainerUsage
+from services.deployer.drivers.docker.container_usage import ContainerUsage, listening_in
 from services.deployer.drivers.docker.events import Deaths, EngineEventFollower, Stream
 from services.deployer.drivers.docker.images import remove_unneeded
 from services.deployer.drivers.driver import (
@@ -34,6 +35,7 @@ from services.deployer.drivers.driver import (
     DriverError,
     InstanceSpec,
     InstanceStatus,
+    RunningInstance,
     UnknownInstance,
     Usage,
 )
@@ -51,7 +53,8 @@ ADDRESSES_TRIED = 5
 
 class DockerDriver:
     """`Driver` for artifacts that are images. `environment` names the engine (`DOCKER_HOST` and similar variables),
-    where labels hold all state. `platform_stopped_at` returns the time of the platform's last stop.
+    where labels hold all state. `platform_stopped_at` returns the time of the platform's last stop. `root_keeps` are
+    the capabilities of containers whose image starts as root; others have none.
     """
 
     def __init__(
@@ -60,10 +63,12 @@ class DockerDriver:
         environment: Mapping[str, str],
         host_cgroups: Path,
         platform_stopped_at: Callable[[], datetime | None] = lambda: None,
+        root_keeps: Sequence[str] = ROOT_KEEPS,
     ) -> None:
         self._stack = stack
         self._connection = EngineConnection(environment)
         self._platform_stopped_at = platform_stopped_at
+        self._root_keeps = root_keeps
         self._deaths = Deaths()
         self._usage = ContainerUsage(self._connection, stack, host_cgroups, self._deaths)
         # Held from looking whether there is a container to having started it.
@@ -87,8 +92,17 @@ class DockerDriver:
         ids = None if instance_ids is None else list(instance_ids)
         return {} if ids == [] else await asyncio.to_thread(self._statuses, ids)
 
+    async def running(self) -> list[RunningInstance]:
+        return await asyncio.to_thread(self._running)
+
+    async def remove(self, found: RunningInstance, grace_s: float) -> None:
+        await uncancellable(asyncio.to_thread(self._remove, found, grace_s))
+
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         return await asyncio.to_thread(self._logs, instance_id, lines)
+
+    async def listening(self, instance_id: str) -> list[str] | None:
+        return await asyncio.to_thread(lambda: listening_in(self._find(instance_id)))
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         return await asyncio.to_thread(self._usage.of, set(instance_ids))
@@ -136,12 +150,13 @@ class DockerDriver:
         return stream
 
     def _find(self, instance_id: str) -> Container | None:
-        """Returns the instance's container, started or not; None if this stack has none."""
+        """Returns the instance's container, started or not; None if there is none, or it lacks this stack's marks."""
         try:
             container = self._client().containers.get(self._stack.container_name(instance_id))
         except NotFound:
             return None
-        return container if container.labels.get(STACK) == self._stack.id else None
+        is_own = (container.labels.get(STACK), container.labels.get(INSTANCE)) == (self._stack.id, instance_id)
+        return container if is_own else None
 
     def _started(self, instance_id: str) -> Container:
         container = self._find(instance_id)
@@ -160,6 +175,10 @@ class DockerDriver:
             raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
         with self._starting, engine_trouble(f"{spec.id} cannot be started"):
             container = self._find(spec.id)
+            if container is not None and not self._status(container, None).is_of(spec.release, spec.artifact):
+                log.warning("the container of %s is another release's or image's and is removed", spec.id)
+                container.remove(v=True, force=True)
+                container = None
             if container is None:
                 for volume in spec.volumes:
                     volumes.make(self._client().volumes, self._stack, volume)
@@ -186,9 +205,19 @@ class DockerDriver:
     def _create(self, spec: InstanceSpec) -> Container:
         address = network.address(self._client(), self._stack)
         try:
-            return self._client().containers.create(**creation(spec, self._stack), **address)
+            image = self._client().images.get(spec.artifact.digest)
+            capabilities = self._root_keeps if starts_as_root(image.attrs) else ()
+            return self._client().containers.create(**creation(spec, self._stack, capabilities), **address)
         except ImageNotFound as error:
             raise DriverError(f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built") from error
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            name = self._stack.container_name(spec.id)
+            raise DriverError(
+                f"{spec.id}: a container that is not Slipway's has the name {name}; remove it (docker rm -f {name}) "
+                "and release again"
+            ) from error
 
     def _verify(self, artifact: Artifact) -> None:
         if artifact.kind != "image":
@@ -204,11 +233,12 @@ class DockerDriver:
             remove_unneeded(self._client(), self._stack, needed, now())
 
     def _own(self, ids: Iterable[str] | None) -> list[Container]:
-        """Returns the stack's instances, or those of `ids`. Skips one that is removed meanwhile."""
+        """Returns the stack's instances, or those of `ids`. Skips one that is removed meanwhile, and copies."""
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
         if ids is not None:
             filters["name"] = [f"^/?{re.escape(self._stack.container_name(each))}$" for each in ids]
-        return self._client().containers.list(all=True, filters=filters, ignore_removed=True)
+        found = self._client().containers.list(all=True, filters=filters, ignore_removed=True)
+        return [each for each in found if each.name == self._stack.container_name(each.labels[INSTANCE])]
 
     def _statuses(self, ids: list[str] | None) -> dict[str, InstanceStatus]:
         with engine_trouble("the containers cannot be listed"):
@@ -237,6 +267,14 @@ class DockerDriver:
         with engine_trouble(f"{instance_id} cannot be inspected"):
             container = self._find(instance_id)
             return container is not None and bool(container.attrs["State"]["Running"])
+
+    def _running(self) -> list[RunningInstance]:
+        with engine_trouble("the containers cannot be listed"):
+            return strays.running(self._client(), self._stack)
+
+    def _remove(self, found: RunningInstance, grace_s: float) -> None:
+        with engine_trouble(f"{found.id} cannot be removed"):
+            strays.remove(self._client(), found, grace_s)
 
     def _logs(self, instance_id: str, lines: int) -> list[str]:
         with engine_trouble(f"the log of {instance_id} cannot be read"):

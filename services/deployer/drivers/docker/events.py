@@ -39,7 +39,7 @@ class Deaths:
         self._since_ns = since_ns
 
     def note(self, event: Mapping[str, Any]) -> None:
-        container, at = event["id"], int(event["timeNano"])
+        container, at = event["Actor"]["ID"], int(event["timeNano"])  # `id` is gone from API 1.52 on (Engine 29)
         if event["Action"] == "oom":
             self._kills[container] = self._kills.get(container, 0) + 1
             self._killed_ns[container] = at

@@ -17,17 +17,25 @@ from services.deployer.drivers.driver import (
     DriverError,
     InstanceSpec,
     InstanceStatus,
+    RunningInstance,
     UnknownInstance,
     Usage,
 )
-from services.deployer.drivers.process.end import POLL_S, kill, remains, terminate
+from services.deployer.drivers.process.end import POLL_S, end, kill, record_of, remains, running_in
 from services.deployer.drivers.process.end_watcher import EndWatcher
 from services.deployer.drivers.process.linux_process import TICKS_S, boot_id, session_members
+from services.deployer.drivers.process.listening import listening_of
 from services.deployer.drivers.process.memory_cgroup import CgroupLimits
 from services.deployer.drivers.process.memory_guard import GuardLimits
 from services.deployer.drivers.process.memory_limit import MemoryLimits
 from services.deployer.drivers.process.port import PortPicker
-from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, instance_ids_in, instances_root
+from services.deployer.drivers.process.record import (
+    InstanceFolder,
+    ProcessRecord,
+    instance_ids_in,
+    instances_root,
+    marker_of,
+)
 from services.deployer.drivers.process.start import inherited_environment, spawn
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
@@ -37,6 +45,7 @@ from shared.models import Artifact
 log = logging.getLogger(__name__)
 
 LOG_BYTES = 8 * 2**20
+KILL_S = 5.0
 
 
 class ProcessDriver:
@@ -68,13 +77,7 @@ class ProcessDriver:
         return status
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
-        record = await asyncio.to_thread(self._record, instance_id)
-        deadline = time.monotonic() + grace_s
-        await asyncio.to_thread(terminate, record)
-        while await asyncio.to_thread(remains, record):
-            if time.monotonic() >= deadline:
-                await asyncio.to_thread(kill, record)
-            await asyncio.sleep(POLL_S)
+        await end(await asyncio.to_thread(self._record, instance_id), grace_s)
         await asyncio.to_thread(self._release_memory, instance_id)
 
     async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
@@ -84,8 +87,18 @@ class ProcessDriver:
             self._ends.watch(record)
         return statuses
 
+    async def running(self) -> list[RunningInstance]:
+        return await asyncio.to_thread(running_in, self._root)
+
+    async def remove(self, found: RunningInstance, grace_s: float) -> None:
+        await end(await asyncio.to_thread(record_of, self._root, found.id), grace_s)
+        await asyncio.to_thread(self._forget, found.id)
+
     async def logs(self, instance_id: str, lines: int) -> list[str]:
         return await asyncio.to_thread(self._logs, instance_id, lines)
+
+    async def listening(self, instance_id: str) -> list[str] | None:
+        return await asyncio.to_thread(lambda: listening_of(self._record(instance_id)))
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
         return await asyncio.to_thread(self._usage, set(instance_ids))
@@ -142,26 +155,42 @@ class ProcessDriver:
             raise DriverError(f"{spec.id}: processes run from a directory, not from an {spec.artifact.kind}")
         folder = self._folder(spec.id)
         with self._records:
-            if folder.read() is not None:
-                return
+            if (status := folder.status(self._oom_kills)) is not None:
+                if status.is_of(spec.release, spec.artifact):
+                    return
+                self._replace(folder)
             used = {record.port for other in self._all_folders() if (record := other.read())}
             try:
                 folder.make(Path(spec.artifact.ref))
                 cgroup_procs = self._cgroups.make(spec.id, spec.memory)
                 record = ProcessRecord(
                     id=spec.id,
-                    marker=f"SLIPWAY_INSTANCE_FOLDER={folder.path}",
+                    marker=marker_of(folder.path),
                     port=self._ports.pick(used),
                     memory=spec.memory,
                     started_at=now(),
                     boot_id=boot_id(),
                     group=str(cgroup_procs.parent) if cgroup_procs else "",
+                    release=spec.release,
+                    artifact=spec.artifact.digest,
                 )
                 folder.write(record)
                 record = spawn(spec, folder, record, cgroup_procs, {**self._inherited, **self._make_volumes(spec)})
             except OSError as error:
                 raise DriverError(f"{spec.id} cannot be started: {error}") from error
             folder.write(record)
+
+    def _replace(self, folder: InstanceFolder) -> None:
+        """Kills and removes what another release or artifact left under the id. Raises DriverError if it lives on."""
+        record, deadline = self._read(folder.path.name), time.monotonic() + KILL_S
+        log.warning("%s is another release's or artifact's and is removed", record.id)
+        while remains(record):
+            if time.monotonic() > deadline:
+                raise DriverError(f"{record.id} of another release runs on after SIGKILL; end it and release again")
+            kill(record)
+            time.sleep(POLL_S)
+        self._limits(record).remove(record)
+        shutil.rmtree(folder.path, ignore_errors=True)
 
     def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
         """Creates missing volumes; returns their paths by name of environment variable. Raises OSError."""

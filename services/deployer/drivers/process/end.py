@@ -1,5 +1,6 @@
 """Ends instances that run as processes: one, or all of a home (the platform's folder)."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -7,12 +8,39 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from services.deployer.drivers.driver import RunningInstance
 from services.deployer.drivers.process.linux_process import ProcessStat, marked_with, marked_with_each
 from services.deployer.drivers.process.memory_cgroup import remove_parents
-from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord, instance_ids_in, instances_root
-from shared.host.process_search import LOOK_AGAIN_S
+from services.deployer.drivers.process.record import (
+    MARKER,
+    InstanceFolder,
+    ProcessRecord,
+    instance_ids_in,
+    instances_root,
+    marker_of,
+)
+from shared.clock import now
+from shared.host.process_search import LOOK_AGAIN_S, pids_by_value
 
 POLL_S = 0.05
+
+
+def running_in(root: Path) -> list[RunningInstance]:
+    """Returns what runs with the mark of a folder below `root`, by one look at all processes."""
+    found = []
+    for value in pids_by_value(MARKER):
+        if (path := Path(value)).parent == root:
+            record = InstanceFolder(path).read()
+            release, artifact = (record.release, record.artifact) if record else ("", "")
+            found.append(RunningInstance(value, path.name, release=release, artifact=artifact))
+    return found
+
+
+def record_of(root: Path, instance_id: str) -> ProcessRecord:
+    """Returns the instance's record; without its folder, one by whose mark alone its processes are found."""
+    path = root / instance_id
+    lost = ProcessRecord(id=instance_id, marker=marker_of(path), port=0, memory=0, started_at=now(), boot_id="")
+    return InstanceFolder(path).read() or lost
 
 
 def remains(record: ProcessRecord) -> bool:
@@ -40,6 +68,16 @@ def _signal(record: ProcessRecord, number: signal.Signals, processes: Iterable[P
         if stat.session != leader:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(stat.pid, number)
+
+
+async def end(record: ProcessRecord, grace_s: float) -> None:
+    """Sends SIGTERM, and SIGKILL after `grace_s` seconds; returns when nothing of the instance remains."""
+    deadline = time.monotonic() + grace_s
+    await asyncio.to_thread(terminate, record)
+    while await asyncio.to_thread(remains, record):
+        if time.monotonic() >= deadline:
+            await asyncio.to_thread(kill, record)
+        await asyncio.sleep(POLL_S)
 
 
 def stop_instances(home: Path, timeout_s: float) -> int:

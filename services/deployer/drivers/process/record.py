@@ -12,6 +12,7 @@ from services.deployer.drivers.driver import KILLED, InstanceStatus
 from services.deployer.drivers.process.linux_process import boot_id, marked_with, process_stat
 
 HOST = "127.0.0.1"
+MARKER = "SLIPWAY_INSTANCE_FOLDER"  # in the environment of all processes of an instance
 SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large to copy, and no place to write to
 
 
@@ -34,6 +35,10 @@ class ProcessRecord(BaseModel):
     """Number of kills at the memory limit, as far as they were recorded; the group may report more."""
     stopped: bool = False
     """True if it was stopped together with the platform."""
+    release: str = ""
+    """Id of its release; empty in records of earlier versions, as is `artifact`."""
+    artifact: str = ""
+    """Digest of its artifact."""
 
     def runs(self) -> bool:
         stat = process_stat(self.pid) if self.pid and self.boot_id == boot_id() else None
@@ -135,6 +140,8 @@ class InstanceFolder:
             interrupted=not running and (record.stopped or record.boot_id != boot_id()),
             oom_killed=was_killed,
             oom_kills=kills,
+            release=record.release,
+            artifact=record.artifact,
         )
 
     def _read(self) -> ProcessRecord | None:
@@ -152,6 +159,11 @@ class InstanceFolder:
             return int(self.exit_code.read_text())
         except (FileNotFoundError, ValueError):
             return None
+
+
+def marker_of(folder: Path) -> str:
+    """Returns the mark of the processes of the instance with that folder, `NAME=value`."""
+    return f"{MARKER}={folder}"
 
 
 def instances_root(home: Path) -> Path:

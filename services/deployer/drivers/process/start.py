@@ -20,6 +20,8 @@ else echo "its control group cannot be entered"; (exit 126)
 fi
 echo $? > "$2"
 """
+# As a generated image sets it, so that an app is the same as a process and in a container, where HOST is 0.0.0.0.
+DEFAULTS = {"NODE_ENV": "production", "HOST": "127.0.0.1"}
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 
@@ -41,6 +43,7 @@ def spawn(
     marker_name, _, marker_value = record.marker.partition("=")
     environment = {
         **inherited,
+        **DEFAULTS,
         **spec.environment,
         "PATH": ":".join(path),
         "PORT": str(record.port),

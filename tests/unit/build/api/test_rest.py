@@ -18,7 +18,7 @@ from services.build.api.reports import reports_router
 from services.build.api.rest import apps_router, build_router
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
-from services.build.builds.build import Expired
+from services.build.builds.build import Build, Expired
 from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.forges.delivery_store import DeliveryStore
@@ -71,10 +71,13 @@ async def client(
         await history.forget(deleted)
         await deliveries.forget(deleted)
 
+    async def refusal_to_cancel(build: Build) -> str:
+        return "notes-r9 serves visitors already; roll back" if build.release == "notes-r9" else ""
+
     routers = [
         builds_router(store, pages),
         reports_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
-        build_router(store, push_handler, remote_sync, logs, pages, lambda: None),
+        build_router(store, push_handler, remote_sync, logs, pages, lambda: None, refusal_to_cancel),
         apps_router(store, repositories, remote_sync, repository_gc, vault, forget, lambda: AT),
         flaky_tests_router(store, history, lambda: AT),
         manifest_router(),
@@ -217,13 +220,16 @@ async def test_the_page_names_fifty_apps(client: httpx.AsyncClient, store: Build
     assert "app-55" in (await client.get("/?app=app-55", headers=HTML)).text
 
 
-async def test_cancelling_is_an_intent_and_not_for_what_deploys(client: httpx.AsyncClient, store: BuildStore) -> None:
+async def test_cancelling_is_an_intent_and_not_for_what_serves(client: httpx.AsyncClient, store: BuildStore) -> None:
     await store.add(build(1, state=BuildState.RUNNING), is_head=True)
-    await store.add(build(2, state=BuildState.RUNNING, passed=True), is_head=True)
+    await store.add(build(2, state=BuildState.RUNNING, passed=True, release="notes-r2"), is_head=True)
+    await store.add(build(3, state=BuildState.RUNNING, passed=True, release="notes-r9"), is_head=True)
     asked = await client.post("/builds/notes-1/cancel")
     assert (asked.status_code, asked.json()["state"], asked.json()["stop"]["state"]) == (202, "running", "cancelled")
-    refused = await client.post("/builds/notes-2/cancel")
-    assert (refused.status_code, refused.json()["detail"]) == (409, "notes-2 is being deployed")
+    asked = await client.post("/builds/notes-2/cancel")
+    assert (asked.status_code, asked.json()["stop"]["state"]) == (202, "cancelled")
+    refused = await client.post("/builds/notes-3/cancel")
+    assert (refused.status_code, refused.json()["detail"]) == (409, "notes-r9 serves visitors already; roll back")
 
 
 async def test_a_running_build_is_not_retried(client: httpx.AsyncClient, store: BuildStore) -> None:

@@ -9,12 +9,12 @@ from services.build.builds.build_recorder import BuildRecorder
 from services.build.builds.build_store import BuildStore, Change
 from services.build.gates.flaky import FlakyTest
 from services.build.gates.gate import GateResult
-from services.build.logs.mask import Mask
 from services.build.reports.metric import Offender
 from services.build.system.stop import Stop as StopEvent
 from services.build.system.stop import Stopped
 from shared.manifest import Stage
 from shared.models import BuildState
+from shared.security.mask import Mask
 from shared.store import RedisError
 from tests.support.build.builds import AT, build, events_in
 

@@ -7,9 +7,9 @@ from services.build.api.source_view import source_view
 from services.build.gates.report_archive import ReportFiles
 from services.build.gates.report_collection import Collected, Reported
 from services.build.gates.report_record import Bounds, BuildReport, ReportRecorder
-from services.build.logs.mask import Mask
 from services.build.reports.metric import Finding, Measure, Offender
 from services.build.reports.path_resolver import PathResolver
+from shared.security.mask import Mask
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 SECRET = "hunter2hunter2"

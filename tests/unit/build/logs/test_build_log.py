@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from services.build.logs.build_log import BuildLogs
-from services.build.logs.mask import Mask
+from shared.security.mask import Mask
 
 pytestmark = pytest.mark.anyio
 

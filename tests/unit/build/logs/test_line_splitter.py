@@ -3,7 +3,7 @@ import random
 import pytest
 
 from services.build.logs.line_splitter import LONGEST, LineSplitter
-from services.build.logs.mask import Mask
+from shared.security.mask import Mask
 
 HIDING = Mask(["hunter2", "a" * 6000])
 

@@ -1,6 +1,5 @@
 import pytest
 
-from services.build.manifest.manifest_inference import manifest_of, run_command
 from services.build.manifest.manifest_parser import BadManifest, parse_manifest
 
 
@@ -14,10 +13,15 @@ def test_a_whole_manifest_is_read() -> None:
     ("text", "fault"),
     [
         (b"app: notes\nbranches: {main: production}\n", "branches (line 2): is not the manifest's to say"),
+        (b"app: notes\nroot: services/web\n", "root (line 2): is not the manifest's to say: it lives on the app"),
         (b"app: notes\ngate: {coverage: 3}\n", "gate (line 2): is not a key of the manifest; did you mean gates?"),
         (b"app: notes\nsteps:\n- name: a\n  commands: [x]\n  shell: y\n", "steps.0.shell (line 5): is not a key"),
         (b"app: notes\ngates: {coverage: .nan}\n", "gates.coverage (line 2): "),
         (b"app: notes\ngates: {coverage: 10}\ngates: {}\n", "gates (line 3): is there twice"),
+        (
+            b"app: notes\nrun:\n  command_from: x\n",
+            "run.command_from (line 3): is not a key of the manifest; remove it",
+        ),
         (b"app: other\n", "app (line 1): is 'other', but this was pushed to 'notes'"),
         (b"steps: []\n", "app (line 1): Field required"),
         (b"- a\n", "must be a mapping"),
@@ -41,39 +45,3 @@ def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(BadManifest) as caught:
         parse_manifest(b"app: notes\na: 1\nb: 2\n", "notes")
     assert [fault.field for fault in caught.value.faults] == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("files", "command", "steps"),
-    [
-        ({"Procfile": b"worker: x\nweb: gunicorn app\n", "requirements.txt": b""}, "gunicorn app", ["pip"]),
-        ({"package.json": b'{"scripts":{"start":"node .","test":"jest"}}'}, "npm start", ["npm", "test"]),
-        ({"package.json": b'{"scripts":{"start":"n","test":"echo Error: no test specified"}}'}, "npm start", ["npm"]),
-        ({"pyproject.toml": b"", "main.py": b""}, "python main.py", ["pip"]),
-    ],
-)
-def test_files_tell_where_there_is_no_manifest(files: dict[str, bytes], command: str, steps: list[str]) -> None:
-    manifest = manifest_of("notes", files)
-    assert (manifest.run.command, [step.name for step in manifest.steps]) == (command, steps)
-    assert manifest.run.health == "/"
-
-
-@pytest.mark.parametrize("files", [{}, {"requirements.txt": b""}, {"package.json": b"{"}, {"Procfile": b"worker: x"}])
-def test_files_that_do_not_tell_get_a_remedy(files: dict[str, bytes]) -> None:
-    with pytest.raises(BadManifest, match=r"slipway.yml|is not JSON"):
-        manifest_of("notes", files)
-
-
-def test_a_package_that_is_no_object_has_no_command() -> None:
-    assert run_command({"package.json": b'["start"]'}) is None
-
-
-def test_a_dockerfile_tells_how_an_app_is_run_where_artifacts_are_images() -> None:
-    files = {"Dockerfile": b"FROM scratch"}
-    assert manifest_of("notes", files, images=True).run.command is None
-    beside = {**files, "app.py": b"", "package.json": b'{"scripts": {"start": "node ."}}'}
-    assert manifest_of("notes", beside, images=True).run.command is None
-    assert manifest_of("notes", beside).run.command == "npm start"
-    assert manifest_of("notes", {**beside, "Procfile": b"web: run it"}, images=True).run.command == "run it"
-    with pytest.raises(BadManifest, match="Dockerfile does not tell how to run it"):
-        manifest_of("notes", files)

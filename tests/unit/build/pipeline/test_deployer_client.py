@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.build.pipeline.deployer_client import downtime_text
+from services.build.pipeline.deployer_client import downtime_text, progress
 from shared.clock import now
 from shared.models import ReleaseView
 
@@ -36,3 +36,20 @@ def a_view(**changes: Any) -> ReleaseView:
 )
 def test_a_loss_is_said_with_its_cause_and_length(changes: dict[str, Any], volumes: list[str], said: str) -> None:
     assert downtime_text(a_view(**changes), volumes) == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"wait": {"waited_s": 41.6, "limit_s": 60}}, "42 s of 60"),
+        ({"wait": {"waited_s": 70, "limit_s": 60}}, "70 s of 60, longer as the CPU is short"),
+        (
+            {"wait": {"waited_s": 4, "limit_s": 60, "away_s": 20.1, "is_held": True}},
+            "a part of the platform is away, for 20 s of 600 so far",
+        ),
+        ({"wait": {"waited_s": 4, "limit_s": 60}, "switched_at": now()}, ""),
+    ],
+)
+def test_a_pusher_reads_how_much_of_which_time_is_over(changes: dict[str, Any], said: str) -> None:
+    assert progress(a_view(state="starting", **changes)) == said

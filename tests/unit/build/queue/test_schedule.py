@@ -1,5 +1,5 @@
 from services.build.builds.build import StopRequest
-from services.build.queue.schedule import End, Halt, Start, plan
+from services.build.queue.schedule import End, Halt, Start, plan, waits
 from shared.models import BuildState
 from tests.support.build.builds import build
 
@@ -36,9 +36,32 @@ def test_a_build_whose_run_has_just_begun_is_its_runs_to_end() -> None:
     assert plan([build(1), build(2)], {"notes-1"}, 2) == [Halt("notes-1", superseded("notes-2"))]
 
 
-def test_a_build_in_its_deploy_stage_is_waited_for() -> None:
+def test_one_that_deploys_goes_on_and_the_newer_one_does_not_wait_for_it() -> None:
     deploying = build(1, state=RUNNING, passed=True)
-    assert plan([deploying, build(2)], {"notes-1"}, 2) == []
+    assert plan([deploying, build(2)], {"notes-1"}, 2) == [Start("notes-2")]
+    assert plan([deploying, build(2, state=RUNNING)], {"notes-1", "notes-2"}, 2) == []
+
+
+def test_one_that_deploys_can_be_cancelled() -> None:
+    stop = StopRequest(state=BuildState.CANCELLED, reason="by hand")
+    deploying = build(1, state=RUNNING, passed=True, stop=stop)
+    assert plan([deploying], {"notes-1"}, 2) == [Halt("notes-1", None)]
+
+
+def test_each_build_that_is_queued_says_what_it_waits_for() -> None:
+    running = build(1, state=RUNNING)
+    assert waits([running, build(2)], {"notes-1"}, 2) == {
+        "notes-2": "waits until notes-1 has stopped, an older build of release"
+    }
+    same = build(2, branch="dev", commit=running.commit)
+    assert waits([running, same], {"notes-1"}, 2) == {"notes-2": "waits for the verdict of notes-1 on the same commit"}
+    others = [build(1, app="a"), build(1, app="b")]
+    assert waits([running, *others], {"notes-1"}, 1) == {
+        "a-1": "waits for its turn: notes-1 run, and at most 1 at a time; 1 more wait",
+        "b-1": "waits for its turn: notes-1 run, and at most 1 at a time; 1 more wait",
+    }
+    deploying = build(1, state=RUNNING, passed=True)
+    assert waits([deploying], {"notes-1"}, 1) == {}
 
 
 def test_one_that_deploys_does_not_count_against_the_limit() -> None:

@@ -2,10 +2,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.build.logs.mask import Mask
 from services.build.reports.junit import case_id, merged_cases, read_junit
 from services.build.reports.metric import Offender
 from services.build.reports.report_text import Unreadable
+from shared.security.mask import Mask
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from services.build.gates.baseline import Baseline, fingerprints, new_findings
-from services.build.logs.mask import Mask
 from services.build.reports.report_text import Unreadable
 from services.build.reports.sarif import read_sarif
+from shared.security.mask import Mask
 
 
 def report(results: list[dict[str, Any]], **run: Any) -> bytes:

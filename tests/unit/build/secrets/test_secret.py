@@ -7,9 +7,11 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from services.build.secrets.secret import ALL_BYTES, VALUE_BYTES, Secrets, mask_of, new_secret, opened
+from services.build.logs.line_splitter import cleaned
+from services.build.secrets.secret import ALL_BYTES, VALUE_BYTES, Secrets, new_secret, opened
 from shared.errors import Invalid
 from shared.manifest import Step
+from shared.security.secret_mask import mask_of
 from shared.security.vault import Vault
 from tests.support.build.builds import AT
 
@@ -22,7 +24,7 @@ def vault(tmp_path: Path) -> Vault:
 
 
 def hidden(value: str, text: str) -> str:
-    return mask_of([value])(text)
+    return mask_of([value], cleaned)(text)
 
 
 @pytest.mark.parametrize("name", ["TOKEN", "_a1", "Path", "PORTS", "slipway_x", "a" * 200])

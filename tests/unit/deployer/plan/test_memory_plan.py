@@ -15,7 +15,17 @@ from services.deployer.releases.out_of_memory import kill_reason, memory_after_k
 from services.deployer.releases.release import Release
 from shared.manifest import MIB
 from shared.models import Event, InstanceState, ReleaseState
-from tests.support.deployer.fakes import LIMITS, a_failure, a_manifest, a_release, a_status, a_world, after, an_instance
+from tests.support.deployer.fakes import (
+    LIMITS,
+    a_failure,
+    a_manifest,
+    a_release,
+    a_status,
+    a_world,
+    acts,
+    after,
+    an_instance,
+)
 
 R, S = ReleaseState, InstanceState
 MANIFEST = a_manifest(memory="64m", max_memory="256m")
@@ -220,7 +230,7 @@ def test_the_one_in_its_place_starts_at_once_with_more_and_counts_on() -> None:
     assert (added.memory, added.oom_kills, added.restarts, added.crashes) == (128 * MIB, 2, 2, 0)
     assert not added.oom_killed
     same = replace(world, override=Override(memory=64 * MIB))
-    assert plan(same, LIMITS, NOW) == []
+    assert acts(same, NOW) == []
     assert apply([AddInstance("notes-r2", failed.id)], same, {}, NOW).instances["notes-r2-2"].crashes == 6
 
 

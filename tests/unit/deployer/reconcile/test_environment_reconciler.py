@@ -4,6 +4,7 @@ import asyncio
 import copy
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -17,7 +18,7 @@ from services.deployer.reconcile.environment_reconciler import (
     EnvironmentReconciler,
     ReconcileContext,
 )
-from services.deployer.reconcile.proxy_client import NotYet, Proxy
+from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.reconcile.replacement_turns import ReplacementTurns
 from services.deployer.reconcile.work_executor import WorkContext
 from services.deployer.releases.environment import AppFacts, EnvironmentId, Override
@@ -29,7 +30,16 @@ from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, 
 from shared.proxy_models import RouteState
 from shared.registry import Registry
 from shared.runtime.keyed_tasks import RETRY_S
-from tests.support.deployer.fakes import ENCRYPTION, LIMITS, FakeDriver, FakeProber, FakeProxy, a_release, stored_events
+from tests.support.deployer.fakes import (
+    ENCRYPTION,
+    LIMITS,
+    FakeDriver,
+    FakeProber,
+    FakeProxy,
+    a_manifest,
+    a_release,
+    stored_events,
+)
 
 pytestmark = pytest.mark.anyio
 Condition = Callable[["World"], Awaitable[bool]]
@@ -282,6 +292,68 @@ async def test_a_crash_is_followed_by_a_new_instance(redis: Redis) -> None:
     world.driver.end("notes-r1-1", 3)
     assert await world.live_until(has_instances("notes-r1-2", "notes-r1-3"), Fuse(float("inf")))
     assert "notes-r1-1" not in await world.entries()
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_an_instance_whose_route_is_refused_is_ended(redis: Redis, has_room: bool) -> None:
+    """The first release of an app, so that nothing else decides about the route. Without room, the proxy refuses even
+    the app's own host.
+    """
+    world = World(redis)
+    inner = world.proxy.sync
+
+    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+        if "taken.example" in body["hosts"] or not has_room:
+            raise ProxyRefused("host taken.example belongs to app other")
+        return await inner(app, body)
+
+    world.proxy.sync = sync  # type: ignore[method-assign]
+    await world.release(1, manifest=a_manifest().model_copy(update={"hosts": ["taken.example"]}))
+
+    async def is_over(world: World) -> bool:
+        stored = await world.store.load(world.environment_id)
+        return bool(stored.instances) and all(each.ended_at for each in stored.instances.values())
+
+    assert await world.live_until(is_over, Fuse(float("inf")))
+    assert await world.live_until(has_instances(), Fuse(float("inf")))
+    release = await world.store.release("notes-r1")
+    assert release is not None and release.state is ReleaseState.FAILED
+    assert "host taken.example belongs to app other" in release.reason
+    assert world.driver.stopped == ["notes-r1-1"] and await world.driver.running() == []
+
+
+async def test_the_reason_of_a_failure_says_which_capabilities_were_kept(redis: Redis) -> None:
+    world = World(redis)
+    inner = world.driver.statuses
+
+    async def statuses(instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
+        return {each: replace(found, capabilities=("CHOWN",)) for each, found in (await inner(instance_ids)).items()}
+
+    async def logs(instance_id: str, lines: int) -> list[str]:
+        return ["ping: socket: Operation not permitted"]
+
+    world.driver.statuses, world.driver.logs = statuses, logs  # type: ignore[method-assign]
+    run = a_manifest().run.model_copy(update={"command": "exit 3"})
+    await world.release(1, manifest=a_manifest().model_copy(update={"run": run}))
+    assert await world.live_until(has_states({"notes-r1": ReleaseState.FAILED}), Fuse(float("inf")))
+    release = await world.store.release("notes-r1")
+    assert release is not None
+    assert "it ended with exit code 3; it ran `exit 3`; the kernel refused it something" in release.reason
+    assert "keeps only CHOWN" in release.reason
+
+
+async def test_what_runs_under_its_id_and_is_another_release_is_not_taken_for_it(redis: Redis) -> None:
+    """As after the loss of Redis, when numbers begin anew, or if a person planted it."""
+    world = World(redis)
+    other = a_release(1).artifact.model_copy(update={"digest": "sha256:other"})
+    await world.driver.start(InstanceSpec("notes-r1-1", other, "run", {}, 64 * MIB, 8000))
+    await world.release(1)
+    assert await world.live_until(is_done(1), Fuse(float("inf")))
+    [running] = await world.driver.running()
+    assert (running.id, running.artifact) == ("notes-r1-1", a_release(1).artifact.digest)
+    # And while it is live.
+    await world.driver.start(InstanceSpec("notes-r1-1", other, "run", {}, 64 * MIB, 8000))
+    assert await world.live_until(has_instances("notes-r1-2"), Fuse(float("inf")))
 
 
 async def started(world: World, override: Override) -> None:

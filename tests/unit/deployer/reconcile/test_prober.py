@@ -18,6 +18,7 @@ import pytest
 from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import EnvironmentId
+from shared.manifest import health_check
 from shared.models import Environment
 from tests.support.ports import free_port, wait_for_port
 
@@ -46,6 +47,10 @@ def server() -> Iterator[str]:
         thread.join()
 
 
+def target(address: str, health: str, *, is_new: bool) -> ProbeTarget:
+    return ProbeTarget(address, health_check(health), "notes.localhost", is_new)
+
+
 async def probed(target: ProbeTarget, until_misses: int) -> str:
     """The detail of the first probe with that many misses."""
     changed: list[EnvironmentId] = []
@@ -61,24 +66,26 @@ async def probed(target: ProbeTarget, until_misses: int) -> str:
         await prober.close()
 
 
-@pytest.mark.parametrize("status", [200, 204])
-async def test_any_2xx_is_well(server: str, status: int) -> None:
-    assert await probed(ProbeTarget(server, f"/{status}", True), 0) == f"GET /{status} answered"
+@pytest.mark.parametrize("status", [200, 302])
+async def test_an_answer_that_is_well_is_no_miss(server: str, status: int) -> None:
+    said = f"GET /{status} with Host notes.localhost answered {status}"
+    assert await probed(target(server, f"/{status}", is_new=True), 0) == said
 
 
-@pytest.mark.parametrize("status", [302, 404, 500])
+@pytest.mark.parametrize("status", [404, 500])
 async def test_any_other_status_is_a_miss(server: str, status: int) -> None:
-    assert await probed(ProbeTarget(server, f"/{status}", True), 3) == f"GET /{status} answered {status}"
+    said = f"GET /{status} with Host notes.localhost answered {status}"
+    assert await probed(target(server, f"/{status}", is_new=True), 3) == said
 
 
 async def test_nobody_there_is_a_miss() -> None:
     address = f"127.0.0.1:{free_port()}"
-    assert await probed(ProbeTarget(address, "/up", True), 1) == f"GET /up: nothing listens on {address}"
+    assert await probed(target(address, "/up", is_new=True), 1) == f"GET /up: nothing listens on {address}"
 
 
 async def test_who_is_not_followed_any_more_has_no_health(server: str) -> None:
     prober = Prober(lambda environment_id: None)
-    prober.follow(PRODUCTION, {"notes-r1-1": ProbeTarget(server, "/200", True)})
+    prober.follow(PRODUCTION, {"notes-r1-1": target(server, "/200", is_new=True)})
     async with asyncio.timeout(5):
         while not prober.health():
             await asyncio.sleep(0.01)
@@ -92,7 +99,7 @@ async def test_tries_keep_their_rate_however_long_an_answer_takes() -> None:
     """Nobody answers here: three tries that begin 0.9 s apart, and not 0.9 s after each other."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        detail = await probed(ProbeTarget(f"127.0.0.1:{silent.getsockname()[1]}", "/up", False), 3)
+        detail = await probed(target(f"127.0.0.1:{silent.getsockname()[1]}", "/up", is_new=False), 3)
         assert 2.6 <= time.monotonic() - started <= 3.1
     assert detail == "GET /up: no answer within 0.9 s"
 
@@ -103,7 +110,7 @@ async def test_tries_keep_their_rate_however_long_an_answer_takes() -> None:
 async def test_an_answer_that_this_process_was_too_late_to_read_is_no_miss(server: str) -> None:
     """The server answers at once, but the event loop looks at it after 1.5 s. The time-out is 0.9 s."""
     prober = Prober(lambda environment_id: None)
-    prober.follow(PRODUCTION, {"notes-r1-1": ProbeTarget(server, "/200", False)})
+    prober.follow(PRODUCTION, {"notes-r1-1": target(server, "/200", is_new=False)})
     await asyncio.sleep(0)  # the probe begins
     time.sleep(1.5)  # noqa: ASYNC251
     async with asyncio.timeout(5):
@@ -134,8 +141,8 @@ async def test_apps_that_stand_still_together_are_not_blamed_and_one_alone_is() 
     shop = EnvironmentId("shop", Environment.PRODUCTION)
     with app_process() as (notes_address, notes_pid), app_process() as (shop_address, shop_pid):
         prober = Prober(lambda environment_id: None)
-        prober.follow(PRODUCTION, {"notes-r1-1": ProbeTarget(notes_address, "/", False)})
-        prober.follow(shop, {"shop-r1-1": ProbeTarget(shop_address, "/", False)})
+        prober.follow(PRODUCTION, {"notes-r1-1": target(notes_address, "/", is_new=False)})
+        prober.follow(shop, {"shop-r1-1": target(shop_address, "/", is_new=False)})
 
         async def until(condition: Callable[[], bool]) -> None:
             async with asyncio.timeout(10):
@@ -162,7 +169,7 @@ async def test_apps_that_stand_still_together_are_not_blamed_and_one_alone_is() 
 async def test_a_probe_that_this_process_cannot_send_says_nothing_about_the_app(server: str) -> None:
     prober = Prober(lambda environment_id: None)
     with no_file_descriptors():
-        prober.follow(PRODUCTION, {"notes-r1-1": ProbeTarget(server, "/200", False)})
+        prober.follow(PRODUCTION, {"notes-r1-1": target(server, "/200", is_new=False)})
         async with asyncio.timeout(5):
             while not prober.outcomes:
                 await asyncio.sleep(0.01)

@@ -140,6 +140,39 @@ async def test_what_is_missing_is_waited_for_and_forgotten_when_it_is_there(
     assert executor.routes == ROUTABLE
 
 
+@pytest.mark.parametrize(
+    ("state", "hosts", "routes"),
+    [
+        (ReleaseState.LIVE, ["a.example"], None),  # what Envoy has is not known
+        (ReleaseState.LIVE, [], {}),
+        (ReleaseState.FAILED, ["a.example"], {}),  # it claims no host any more
+    ],
+)
+async def test_an_app_that_is_refused_its_own_host_has_no_route(
+    executor: WorkExecutor,
+    proxy: SlowProxy,
+    state: ReleaseState,
+    hosts: list[str],
+    routes: dict[str, RouteState] | None,
+) -> None:
+    proxy.answer = fails_with(ProxyRefused("there is no room"))
+    release = a_release(1, state, manifest=RELEASE.manifest.model_copy(update={"hosts": hosts}))
+    executor.start([SyncProxy()], a_world([release], [an_instance(release, 1)]))
+    await asyncio.sleep(0)
+    proxy.go_on.set()
+    await asyncio.sleep(0.01)
+    assert (executor.refused, executor.routes) == ("the proxy refuses the route: there is no room", routes)
+
+
+async def test_of_a_call_that_the_proxy_does_not_understand_nothing_is_concluded(
+    executor: WorkExecutor, proxy: SlowProxy
+) -> None:
+    """As while services are upgraded one after the other."""
+    proxy.answer = fails_with(ProxyRefused("unknown field", is_conflict=False))
+    await synced(executor, proxy)
+    assert (executor.refused, executor.routes) == ("the proxy refuses the route: unknown field", None)
+
+
 async def test_a_refusal_counts_until_the_registry_changes(executor: WorkExecutor, proxy: SlowProxy) -> None:
     proxy.answer = fails_with(ProxyRefused("host a.example belongs to app b"))
     await synced(executor, proxy)

@@ -2,7 +2,7 @@
 
 from services.deployer.releases.release import expired, kept, needed_artifacts, rollback_target, unneeded_folders, view
 from shared.models import Environment, ReleaseState
-from tests.support.deployer.fakes import a_release
+from tests.support.deployer.fakes import T0, a_release
 
 R = ReleaseState
 
@@ -68,5 +68,5 @@ def test_an_artifact_goes_when_no_environment_needs_it() -> None:
 
 
 def test_what_a_client_sees_is_a_release_view() -> None:
-    seen = view(a_release(3), unchanged=True).model_dump()
+    seen = view(a_release(3), T0, unchanged=True).model_dump()
     assert (seen["id"], seen["state"], seen["unchanged"], seen["failure"]) == ("notes-r3", "live", True, None)

@@ -86,6 +86,18 @@ async def test_a_server_is_asked_for_two_at_a_time_and_all_of_them_for_four(redi
     assert {each.state for each in await store.deliveries()} == {MessageDeliveryState.DELIVERED}
 
 
+async def test_a_step_says_when_the_next_delivery_is_due(redis: Redis) -> None:
+    store, clock = OutboxStore(redis), [AT - timedelta(seconds=30)]
+    async with Outbox(store, FakeNotifier(), lambda: clock[0], asyncio.Event().set) as outbox:
+        assert await outbox.step() is None
+        await filled(store, "a@x")
+        assert await outbox.step() == 30
+        clock[0] = AT
+        assert await outbox.step() is None
+        await turns()
+    assert [each.state for each in await store.deliveries()] == [MessageDeliveryState.DELIVERED]
+
+
 async def test_nothing_is_sent_that_could_not_be_stored_as_sending(redis: Redis) -> None:
     store, notifier = Faulty(redis), FakeNotifier()
     await filled(store, "a@x")

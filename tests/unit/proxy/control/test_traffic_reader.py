@@ -1,11 +1,14 @@
 """Those who ask for traffic at the same time share readings of Envoy, whatever their number."""
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
+from services.proxy.control.envoy_loops import TrafficReader
+from services.proxy.traffic import RequestCounts
 from shared.errors import Unavailable
 from tests.support.proxy.plane import Plane
 from tests.support.proxy.routes import route
@@ -30,6 +33,30 @@ async def test_a_hundred_askers_cost_at_most_two_readings(plane: Plane) -> None:
 async def test_the_traffic_of_all_apps_is_one_reading(plane: Plane) -> None:
     assert sorted(await plane.reader.views()) == sorted(APPS)
     assert plane.asked["/clusters"] == 1
+
+
+async def test_the_proxy_reads_by_itself_only_if_the_monitor_does_not_ask(plane: Plane) -> None:
+    clock = [0.0]
+    reader = TrafficReader(plane.control, plane.counts, lambda: clock[0])
+    await reader.views()
+    clock[0] += 2
+    await reader.keep_current()
+    assert plane.asked["/clusters"] == 1
+
+    clock[0] += 0.5
+    await reader.keep_current()
+    assert plane.asked["/clusters"] == 2
+
+
+async def test_the_figures_begin_anew_when_envoy_was_started_again(plane: Plane) -> None:
+    numbers = itertools.count(1)
+    reader = TrafficReader(plane.control, RequestCounts(lambda: f"epoch {next(numbers)}"))
+    first = (await reader.views())["app0"].epoch
+    plane.uptime_s = 14
+    assert (await reader.views())["app0"].epoch == first
+
+    plane.uptime_s = 1
+    assert (await reader.views())["app0"].epoch != first
 
 
 async def test_who_asks_after_a_reading_gets_a_new_one(plane: Plane) -> None:
@@ -68,4 +95,4 @@ async def test_all_askers_learn_that_envoy_does_not_answer(plane: Plane) -> None
     outcomes = await asyncio.gather(*(plane.reader.view(app) for app in APPS), return_exceptions=True)
 
     assert {type(each) for each in outcomes} == {Unavailable}
-    assert plane.asked["/server_info"] <= 2
+    assert plane.asked["/stats"] <= 2

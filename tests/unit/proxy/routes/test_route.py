@@ -10,12 +10,13 @@ from services.proxy.routes.route import (
     without_replaced,
 )
 from shared.models import InstanceState, Track
-from shared.proxy_models import RouteState
+from shared.proxy_models import RouteState, SyncRequest
 from tests.support.proxy.routes import NOW, endpoint, record, route
 
 READY, UNHEALTHY, DRAINING = EndpointState.READY, EndpointState.UNHEALTHY, EndpointState.DRAINING
 NOBODY: frozenset[str] = frozenset()
 LATER = NOW + timedelta(seconds=5)
+UP = SyncRequest(hosts=[], health="/up", health_host="notes.localhost")
 
 # What becomes of an endpoint: (known as, registry says) → afterwards. None: not in Envoy's configuration.
 OBSERVED: dict[tuple[EndpointState | None, InstanceState | None], EndpointState | None] = {
@@ -54,7 +55,7 @@ def test_what_the_registry_says_becomes_of_what_is_known(
     known: EndpointState | None, said: InstanceState | None
 ) -> None:
     before = {"notes-r1-1": endpoint("notes-r1-1", known)} if known else {}
-    after = observe(before, [record("notes-r1-1", said)] if said else [], NOBODY, "/up", LATER)
+    after = observe(before, [record("notes-r1-1", said)] if said else [], NOBODY, UP, LATER)
     expected = OBSERVED[known, said]
     assert [item.state for item in after.values()] == ([expected] if expected else [])
     if expected and expected is known:
@@ -64,9 +65,9 @@ def test_what_the_registry_says_becomes_of_what_is_known(
 def test_an_aborted_release_drains_whatever_its_entry_says_and_never_comes_back() -> None:
     aborted = frozenset({"notes-r2"})
     known = {"notes-r2-1": endpoint("notes-r2-1")}
-    after = observe(known, [record("notes-r2-1"), record("notes-r2-2")], aborted, "/up", LATER)
+    after = observe(known, [record("notes-r2-1"), record("notes-r2-2")], aborted, UP, LATER)
     assert {key: item.state for key, item in after.items()} == {"notes-r2-1": DRAINING}
-    assert observe({}, [record("notes-r2-1")], aborted, "/up", LATER) == {}
+    assert observe({}, [record("notes-r2-1")], aborted, UP, LATER) == {}
 
 
 @pytest.mark.parametrize(
@@ -115,10 +116,11 @@ def test_there_is_a_split_only_with_both_tracks_and_a_rollout(
     assert given.model_copy(update={"enabled": False}).split_weight() == 0
 
 
-def test_the_health_path_is_that_of_the_newest_ready_release() -> None:
+@pytest.mark.parametrize("health", ["/healthz", "tcp", ""])
+def test_the_health_check_is_that_of_the_newest_ready_release(health: str) -> None:
     old = endpoint("notes-r9-1")
-    new = endpoint("notes-r10-1").model_copy(update={"health": "/healthz"})
-    assert route(old, new).health_of(Track.STABLE) == "/healthz"
+    new = endpoint("notes-r10-1").model_copy(update={"health": health})
+    assert route(old, new).health_of(Track.STABLE) == health
     assert route(old, new.model_copy(update={"state": DRAINING})).health_of(Track.STABLE) == "/up"
 
 
@@ -126,3 +128,13 @@ def test_an_unhealthy_instance_counts_as_absent() -> None:
     states = [None, *(endpoint("notes-r1-1", state) for state in EndpointState)]
     routes = [instance_route(item) for item in states]
     assert routes == [RouteState.ABSENT, RouteState.ROUTABLE, RouteState.ABSENT, RouteState.DRAINING]
+
+
+@pytest.mark.parametrize("first", ["/healthz", "tcp", ""])
+def test_an_endpoint_keeps_the_check_that_the_first_sync_gave_it(first: str) -> None:
+    known = observe({}, [record("notes-r1-1")], NOBODY, None, NOW)
+    assert known["notes-r1-1"].health is None
+    given = UP.model_copy(update={"health": first, "health_host": "shop.example.com"})
+    for sync in (given, UP, None):
+        known = observe(known, [record("notes-r1-1")], NOBODY, sync, NOW)
+        assert (known["notes-r1-1"].health, known["notes-r1-1"].health_host) == (first, "shop.example.com")

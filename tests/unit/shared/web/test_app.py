@@ -15,7 +15,8 @@ from shared.config import SharedSettings
 from shared.errors import Invalid
 from shared.registry import Registry
 from shared.store import connect
-from shared.web.app import create_app, serve
+from shared.web.app import create_app
+from shared.web.server import serve
 
 pytestmark = pytest.mark.anyio
 

@@ -1,10 +1,11 @@
 """The outside client classifies a server's answers."""
 
 import json
+import time
 
 import pytest
 
-from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for_commit
+from stack.clients.probe_client import probe, tracks_of_new_visitors, wait_for, wait_for_commit
 from tests.support.ports import free_port
 from tests.support.stack.misbehaving import Reply, Request, good, http, serving
 
@@ -34,6 +35,20 @@ def test_waits_until_the_commit_is_there() -> None:
 def test_a_commit_that_never_comes_is_named() -> None:
     with serving(good) as server, pytest.raises(TimeoutError, match="dddddddd on http"):
         wait_for_commit(server.url, "d" * 40, timeout_s=0.05)
+
+
+def test_what_takes_long_to_check_is_checked_seldom() -> None:
+    checks = 0
+
+    def condition() -> bool:
+        nonlocal checks
+        checks += 1
+        time.sleep(0.02)
+        return False
+
+    with pytest.raises(TimeoutError, match=r"the moon: not within 0\.3 s"):
+        wait_for(condition, "the moon", 0.3)
+    assert checks <= 5, "a check every 100 ms, not every 30"
 
 
 def test_counts_the_tracks_of_new_visitors() -> None:

@@ -30,6 +30,7 @@ def inspected(**state: Any) -> dict[str, Any]:
     }
     return {
         "State": {**given, **state},
+        "Image": "sha256:17",
         "Config": {"Labels": {"io.slipway.instance": "notes-r1-1"}, "Env": ["PORT=9090"]},
         "NetworkSettings": {"Networks": {"slipway": {"IPAddress": "172.18.0.2"}}},
     }
@@ -43,6 +44,7 @@ def test_a_running_one_has_its_address_and_no_end() -> None:
     status = status_of(inspected(Running=True), "slipway", None, 3, None)
     assert (status.address, status.exit_code, status.oom_kills) == ("172.18.0.2:9090", None, 0)
     assert status.started_at == STARTED_AT
+    assert (status.release, status.artifact) == ("", "sha256:17")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_an_end_is_a_kill_at_the_limit_only_right_after_one(
     deaths.follow(int(since * 1e9))
     for action, at in (("oom", killed), ("die", ended)):
         if at is not None:
-            deaths.note({"id": "c", "Action": action, "timeNano": int(at * 1e9)})
+            deaths.note({"Actor": {"ID": "c"}, "Action": action, "timeNano": int(at * 1e9)})
     assert (deaths.was_oom("c"), deaths.kills("c")) == (was_oom, int(killed is not None))
 
 
@@ -168,8 +170,8 @@ class Finite:
     """A stream that is lost after its events."""
 
     def __init__(self, *actions: str) -> None:
-        of = {"Attributes": {"io.slipway.instance": "notes-r1-1"}}
-        self._events = [{"id": "c", "Actor": of, "Action": action, "timeNano": 5 * 10**9} for action in actions]
+        of = {"ID": "c", "Attributes": {"io.slipway.instance": "notes-r1-1"}}
+        self._events = [{"Actor": of, "Action": action, "timeNano": 5 * 10**9} for action in actions]
         self.is_closed = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
-from services.build.logs.mask import FEW, Mask
+from shared.security.mask import FEW, Mask
 
 OTHERS = [f"?other-{number}" for number in range(FEW)]  # with these there are many, which are looked for in another way
 

@@ -1,0 +1,34 @@
+"""Recognises languages that are built by a Dockerfile alone."""
+
+from services.build.inference.tree import DOCKERFILE, Tree
+
+_SIGNS = {
+    "go.mod": "Go",
+    "Gemfile": "Ruby",
+    "composer.json": "PHP",
+    "index.php": "PHP",
+    "pom.xml": "Java",
+    "build.gradle": "Java",
+    "build.gradle.kts": "Kotlin",
+    "Cargo.toml": "Rust",
+    "mix.exs": "Elixir",
+    "deno.json": "Deno",
+    "Package.swift": "Swift",
+    "build.sbt": "Scala",
+}
+
+
+def problem(tree: Tree, *, images: bool) -> str:
+    """Returns which language the commit looks like, with the remedy; empty for none of these."""
+    path = tree.first(*_SIGNS) or next(
+        (path for path in sorted(tree.paths) if path.endswith((".csproj", ".sln"))), None
+    )
+    if path is None:
+        return ""
+    what = f"this looks like {_SIGNS.get(path, '.NET')} ({path})"
+    if images:
+        return f"{what}, which needs a {DOCKERFILE}, or steps and `run: {{command: …}}` in a slipway.yml"
+    return (
+        f"{what}, which needs a {DOCKERFILE} and a platform with containers (SLIPWAY_DRIVER=docker), or steps and "
+        "`run: {command: …}` in a slipway.yml that build and run it on this machine"
+    )

@@ -1,0 +1,25 @@
+"""Decides which Linux capabilities a container keeps, by the user with which its image starts. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Each was found to be needed by one of nginx, Apache with PHP, lighttpd, Redis and gosu (decision 35): to give files to
+# the user that serves, to open that user's files, to become that user, to send it the signal that ends it (the init
+# does that, too), and to run a program that has the right to low ports, such as Caddy.
+ROOT_KEEPS = ("CHOWN", "DAC_OVERRIDE", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+ROOT = ("", "0", "root")
+PREFIX = "CAP_"  # before each name, as newer engines report it
+
+
+def starts_as_root(image: Mapping[str, Any]) -> bool:
+    """Returns True if containers of the image start as root. `image` is the engine's inspection of it, in which a
+    missing user is root, and a group may follow the user.
+    """
+    user = (image.get("Config") or {}).get("User") or ""
+    return user.partition(":")[0] in ROOT
+
+
+def capabilities_of(container: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the capabilities that a container of ours keeps, sorted; `container` is the engine's inspection."""
+    kept = container.get("HostConfig", {}).get("CapAdd") or ()
+    return tuple(sorted(each.removeprefix(PREFIX) for each in kept))

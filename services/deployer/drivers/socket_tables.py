@@ -1,0 +1,23 @@
+"""Parses the kernel's tables of TCP sockets. Pure."""
+
+import ipaddress
+import socket
+
+TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+LISTEN = "0A"
+
+
+def listening(text: str) -> list[str] | None:
+    """Returns the addresses (`host:port`) that listen by these tables; None if the text is none. In them an address is
+    in hexadecimal, each four bytes of it as a number in the byte order of the machine.
+    """
+    if "local_address" not in text:
+        return None
+    found = set()
+    for fields in map(str.split, text.splitlines()):
+        if len(fields) > 3 and fields[3] == LISTEN:
+            host, _, port = fields[1].partition(":")
+            words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]
+            packed = b"".join(socket.htonl(word).to_bytes(4) for word in words)
+            found.add((int(port, 16), str(ipaddress.ip_address(packed))))
+    return [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for port, ip in sorted(found)]

@@ -1,0 +1,52 @@
+"""Collects what was seen of an instance that failed, and masks secrets in all that is stored for people."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from datetime import datetime
+
+from services.deployer.drivers.driver import Driver, DriverError
+from services.deployer.failures.failure_words import failure_reason, output_excerpt
+from services.deployer.plan.action import Change, MoveInstance, MoveRelease, StopClock, Wait
+from services.deployer.plan.observe import World
+from services.deployer.releases.capability_hint import capability_hint
+from shared.manifest import health_check
+from shared.models import ReleaseFailure
+from shared.security.mask import Mask
+
+LOG_LINES = 5000
+LOOK_S = 5.0
+
+
+def masked(change: Change, mask: Mask) -> Change:
+    """Returns the change with secrets masked in its reason."""
+    if isinstance(change, MoveInstance | MoveRelease | StopClock | Wait):
+        return replace(change, reason=mask(change.reason))
+    return change
+
+
+async def failure_of(change: MoveInstance, world: World, driver: Driver, mask: Mask, now: datetime) -> ReleaseFailure:
+    """Returns the evidence for the failure of an instance that `change` records. If the engine does not tell something
+    in time, that is left out.
+    """
+    instance = world.instances[change.instance]
+    run = world.releases[instance.release].manifest.run
+    status, health = world.statuses.get(instance.id), world.health.get(instance.id)
+    try:
+        lines = await driver.logs(instance.id, LOG_LINES)
+    except DriverError as error:
+        lines = [f"no log: {error}"]
+    listening = None
+    if status is not None and status.running:
+        with contextlib.suppress(DriverError, TimeoutError):
+            listening = await asyncio.wait_for(driver.listening(instance.id), LOOK_S)
+    reason = failure_reason(change.reason, instance.address, run, listening)
+    hint = capability_hint(lines, status.capabilities if status else None)
+    return ReleaseFailure(
+        instance=instance.id,
+        reason=mask(f"{reason}; {hint}" if hint else reason),
+        at=now,
+        exit_code=status.exit_code if status else None,
+        probe=mask(health.detail) if health else "",
+        log=[mask(line) for line in output_excerpt(lines, health_check(run.health).path)],
+    )

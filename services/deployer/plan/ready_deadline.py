@@ -1,0 +1,76 @@
+"""Bounds the wait of a release for its instances: to be ready, and to be in the proxy's route. Pure.
+
+The clock (`Release.clock_from`) runs from the time at which the release's oldest running instance was added. It stands
+while a part of the platform is away: the proxy or its Envoy, the engine, or Redis. If that takes 10 minutes in all,
+the release fails as a fault of the platform.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from services.deployer.plan.action import Change, CreditClock, MoveInstance, MoveRelease, StopClock
+from services.deployer.plan.observe import WAITS_FOR_PROXY, World, discount_s, over_time
+from services.deployer.releases.instance import RUNNING
+from services.deployer.releases.release import Release, away_s, waited_s
+from shared.models import InstanceState, ReleaseState
+from shared.proxy_models import RouteState
+
+S = InstanceState
+AWAY_LIMIT_S = 600.0
+LEFT_S = 15.0
+
+
+def keep_clock(world: World, starting: Release, now: datetime) -> Iterator[Change]:
+    """Yields the change that stops the release's clock, or lets it run on, as parts of the platform go and come. Fails
+    the release if they were away for too long, unless it is switching already: then it waits on.
+    """
+    if world.away and starting.away_since is None:
+        yield StopClock(starting.id, awaited_part(world.away))
+    elif world.away and starting.switched_at is None and away_s(starting, now) >= AWAY_LIMIT_S:
+        why = f"a part of the platform was away for {AWAY_LIMIT_S / 60:g} min in all: {world.away}"
+        yield MoveRelease(starting.id, ReleaseState.FAILED, why, platform_fault=True)
+    elif not world.away and starting.away_since is not None:
+        yield CreditClock(starting.id, (now - starting.away_since).total_seconds())
+    elif starting.clock_from is None and any(each.state in RUNNING for each in world.of(starting)):
+        yield CreditClock(starting.id, 0)  # an earlier version stored the release: its clock begins now
+
+
+def awaited_part(away: str) -> str:
+    """Returns the reason of a release that waits for a part of the platform; `away` says which, and why."""
+    return f"{away}; the clock stands meanwhile"
+
+
+def end_overdue(world: World, starting: Release, now: datetime) -> Iterator[Change]:
+    """Yields the end of each instance for which the release has waited for too long. One that is ready drains, as Envoy
+    may have begun to send it visitors since the proxy's last answer.
+    """
+    if starting.switched_at is not None or world.away:
+        return
+    limit_s, waiting_s = starting.manifest.run.ready_within, waited_s(starting, now)
+    more_s = discount_s(world.cpu_waited_s, waiting_s)
+    if waiting_s - more_s < limit_s:
+        return
+    for instance in world.of(starting):
+        if instance.state is S.STARTING and not world.passes(instance):
+            seen = world.last_seen(instance)
+            yield MoveInstance(instance.id, S.FAILED, over_time("ready", limit_s, seen, more_s), fault=True)
+        elif instance.state is S.READY and world.route(instance.id) is not RouteState.ROUTABLE:
+            seen = world.waits_for.removeprefix(WAITS_FOR_PROXY) or "the proxy has not answered yet"
+            yield MoveInstance(instance.id, S.DRAINING, over_time("in the route", limit_s, seen, more_s), fault=True)
+
+
+def credit_after_restart(world: World, starting: Release, now: datetime) -> Iterator[Change]:
+    """Yields the time that a release gets back at the first look of a new deployer process, which may have been away
+    for long: all, if it has an instance that was never started, else as much as leaves 15 s for a probe and the proxy's
+    answer. It counts as absence of the platform, so restarts in a row give no endless time.
+    """
+    if starting.away_since is not None or starting.clock_from is None:
+        return
+    limit_s, waiting_s = starting.manifest.run.ready_within, waited_s(starting, now)
+    running = [instance for instance in world.of(starting) if instance.state in RUNNING]
+    if any(instance.id not in world.statuses for instance in running):
+        seconds = waiting_s
+    else:
+        seconds = waiting_s - max(0.0, limit_s - LEFT_S)
+    if (seconds := min(seconds, waiting_s, AWAY_LIMIT_S - away_s(starting, now))) > 0:
+        yield CreditClock(starting.id, seconds)

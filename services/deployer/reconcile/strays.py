@@ -1,0 +1,82 @@
+"""Looks from the engine to the records: ends what runs with the stack's marks of an instance and is not recorded."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from services.deployer.drivers.driver import Driver, DriverError, RunningInstance
+from services.deployer.releases.instance import Instance
+from services.deployer.releases.release import Release
+from services.deployer.store import Store
+from shared.models import InstanceState, ReleaseState
+from shared.runtime.loops import Loop
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 60.0
+AGAIN_S = 2.0
+
+
+class Strays:
+    """Ends strays (`is_stray`) that two looks in a row find, 2 s apart. A stray is left alone if neither its release
+    nor a serving instance of its app is recorded: a store that lost its content must take nothing from visitors.
+
+    An instance is stored before it is started, and each look reads the engine before the store, so that an instance
+    that is just being started is never a stray.
+    """
+
+    def __init__(self, driver: Driver, store: Store, grace_s: float) -> None:
+        self.loop = Loop("strays", self.step, every_s=EVERY_S, stale_s=3 * EVERY_S)
+        self._driver = driver
+        self._store = store
+        self._grace_s = grace_s
+        self._seen: frozenset[RunningInstance] = frozenset()
+        self._left_alone: frozenset[RunningInstance] = frozenset()
+
+    async def step(self) -> float | None:
+        """Returns the seconds until the next look, if it is to be soon. Raises RedisError, and DriverError if the
+        engine does not tell what runs.
+        """
+        running = await self._driver.running()
+        instances, releases = await self._store.all_instances()
+        by_id = {instance.id: instance for instance in instances}
+        strays = frozenset(each for each in running if is_stray(each, by_id.get(each.id), releases))
+        serving = {i.app for i in instances if i.state is InstanceState.READY and _is_live(releases, i)}
+        ended = {each for each in strays & self._seen if await self._may_end(each, serving)}
+        left_alone = (strays & self._seen) - ended
+        for each in left_alone - self._left_alone:
+            log.warning("%s runs and is not recorded, nor does anything that is serve its app: left alone", _name(each))
+        await asyncio.gather(*(self._end(each) for each in ended))
+        fresh = strays - self._seen
+        self._seen, self._left_alone = strays - ended, left_alone
+        return AGAIN_S if fresh else None
+
+    async def _may_end(self, stray: RunningInstance, serving: set[str]) -> bool:
+        release_id = stray.release or stray.id.rpartition("-")[0]
+        return release_id.rpartition("-r")[0] in serving or await self._store.release(release_id) is not None
+
+    async def _end(self, stray: RunningInstance) -> None:
+        log.warning("%s runs and is not recorded: it is ended and removed", _name(stray))
+        try:
+            await self._driver.remove(stray, self._grace_s)
+        except DriverError as error:
+            log.warning("%s is tried again: %s", _name(stray), error)
+
+
+def is_stray(running: RunningInstance, recorded: Instance | None, releases: Mapping[str, Release]) -> bool:
+    """Returns True if no living instance is recorded as what runs. One that is recorded as starting under that id is
+    left to the driver, whose `start` replaces what is not the instance.
+    """
+    if recorded is None or running.is_copy:
+        return True
+    if recorded.state is InstanceState.STARTING:
+        return False
+    return not running.is_of(recorded.release, releases[recorded.release].artifact)
+
+
+def _is_live(releases: Mapping[str, Release], instance: Instance) -> bool:
+    return releases[instance.release].state is ReleaseState.LIVE
+
+
+def _name(stray: RunningInstance) -> str:
+    return f"{stray.id} ({'a copy, ' if stray.is_copy else ''}{stray.handle})"

@@ -1,0 +1,25 @@
+"""Recognises that a container ended because it lacks a capability, and says so for people. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+# The kernel's EPERM as libc, Go and Rust put it into words, and as strace and Node name it.
+REFUSED = re.compile(r"operation not permitted|\bEPERM\b", re.IGNORECASE)
+
+
+def capability_hint(lines: Iterable[str], kept: Sequence[str] | None) -> str | None:
+    """Returns why the kernel may have refused something to an instance, and the remedy, if its last `lines` say that it
+    was refused; else None. `kept` are the capabilities that the instance kept (`InstanceStatus.capabilities`); None if
+    none were taken.
+    """
+    if kept is None or not any(REFUSED.search(line) for line in lines):
+        return None
+    if not kept:
+        return (
+            "the kernel refused it something (“Operation not permitted”): containers run without capabilities unless "
+            "their image starts as root; let the program do without, or the image start as root and change its user"
+        )
+    return (
+        "the kernel refused it something (“Operation not permitted”): of root's capabilities its container keeps only "
+        f"{', '.join(kept)}; let the program do without others, for example as another user (USER in the Dockerfile)"
+    )
