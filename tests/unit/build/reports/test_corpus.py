@@ -12,7 +12,7 @@ from services.build.reports.sarif import read_sarif
 
 CORPUS = Path(__file__).parent / "corpus"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-CHECKOUTS = ("/workspace/py", "/workspace/js", "/workspace")
+CHECKOUTS = ("/workspace/py", "/workspace/js", "/workspace/cc", "/workspace")
 
 # File, tests that ran, failures, skipped ones, ids of the tests that failed.
 TESTS = [
@@ -37,8 +37,8 @@ TESTS = [
     ("node-test.xml", 3, 2, 2, {"test::knows the sign", "test::throws"}),
     # "Found 6 errors", four of them in one file by one rule
     ("ruff-junit.xml", 6, 6, 0, {"::org.ruff.F841", "::org.ruff.S602", "::org.ruff.S101"}),
-    # "[ PASSED ] 1 test. [ SKIPPED ] 1 test. [ FAILED ] 1 test. YOU HAVE 1 DISABLED TEST"
-    ("googletest.xml", 2, 1, 2, {"Calc::KnowsTheSign"}),
+    # "PASSED 3, SKIPPED 2, FAILED 1, 1 DISABLED"; it skips a test whose suite broke, and only its exit code says so
+    ("googletest.xml", 4, 1, 3, {"Calc::KnowsTheSign"}),
     ("go-junit-report.xml", 3, 2, 1, {"example.com/calc::TestSign", "::[build failed]"}),
     # "Tests run: 4, Failures: 1, Errors: 1, Skipped: 1"
     ("junit5-surefire.xml", 3, 2, 1, {"::knowsTheSign{int}[1]", "::opensTheDatabase"}),
@@ -57,7 +57,8 @@ COVERAGE = [
     ("vitest.lcov", 5, 7, {"src/calc.js"}),
     ("nyc-cobertura.xml", 14, 16, {"src/calc.js", "mocha/calc.spec.js"}),  # "Lines: 87.5% ( 14/16 )"
     ("nyc.lcov", 14, 16, {"src/calc.js", "mocha/calc.spec.js"}),
-    ("gcovr-cobertura.xml", 3, 4, {"src/calc.cc"}),
+    ("gcovr-cobertura.xml", 4, 5, {"src/calc.cc"}),  # "Lines 5, Exec 4, Cover 80%"
+    ("gcovr.lcov", 4, 5, {"src/calc.cc"}),
     ("coverlet-cobertura.xml", 2, 4, {"Calc/Signs.cs"}),
 ]
 # File, places of the findings.
