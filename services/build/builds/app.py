@@ -36,7 +36,9 @@ class _AppFields(View):
         [], description="Vendored and generated files that `complexity` and `function_length` leave out."
     )
     baseline: bool = Field(False, description="True: what the app's first commit that passes has does not count.")
-    gate: Gate | None = Field(None, description="`push`: pushes to production's branches need a verdict first.")
+    gate: Gate | None = Field(
+        None, description="`push`: pushes to production's branches need a verdict first; null: none does."
+    )
     root: str | None = Field(
         None, description="Folder of the repository that holds the app, with its slipway.yml; null: all of it."
     )

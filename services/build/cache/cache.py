@@ -42,7 +42,8 @@ async def known_before(
 
 
 class BuildCache:
-    """Looks up and stores, by cache key, the result of the build that `recorder` records."""
+    """Finds the earlier build whose result the build of `recorder` may reuse, and stores under its cache key that this
+    build passed."""
 
     def __init__(
         self,

@@ -76,6 +76,7 @@ class ForgeRepository:
     root: str
     """Base URL of the forge's host: `https://host[:port]`."""
     path: str
+    """Path without `.git`, such as `owner/notes`."""
 
 
 def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, loopback: bool) -> Source:
@@ -102,7 +103,8 @@ def changed_source(settings: SourceSettings, before: Source | None, vault: Vault
 
 
 def check_url(url: str, *, loopback: bool) -> None:
-    """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh."""
+    """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh; `loopback` also
+    allows http:// to a loopback address (tests)."""
     if _PRINTABLE.match(url) and _SCP.match(url):
         return
     _check_web("source.url", url, loopback=loopback, protocols=("https", "ssh"))
