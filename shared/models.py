@@ -125,6 +125,11 @@ class BuildView(View):
     passed: bool = Field(False, description="True once every gate has passed; only then may the deployer release it.")
     manifest: Manifest | None = None
     artifact: Artifact | None = None
+    promotion_refusal: str = Field(
+        "",
+        description="Only in `GET /builds/{id}`: steps of production that the build has not run, and the remedy; empty "
+        "if it may be released to production.",
+    )
 
 
 # --- deployer -------------------------------------------------------------------------------------------------------

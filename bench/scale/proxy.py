@@ -120,7 +120,8 @@ class ProxyBench:
         self.reader, self._watch = TrafficReader(self._control, counts), EnvoyWatch(self._control)
         deployer = ServiceClient("deployer", settings, self._registry, httpx.AsyncClient())
         self._tasks, self._pauses = DeployerTasks(self._control, deployer), AutoPause(self._control, _answers)
-        pages, rollouts = ProxyPages(self._control, counts, self.reader, settings), RolloutService(self._control)
+        pages = ProxyPages(self._control, counts, self.reader, settings)
+        rollouts = RolloutService(self._control, self._tasks.check_promotion)
         app = create_app(
             "proxy",
             settings,

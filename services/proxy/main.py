@@ -64,11 +64,13 @@ def build_app(settings: Settings) -> FastAPI:
     )
     sync = RegistrySync(control, registry, counts, settings.domain, read_file_limit())
     watch, reader = EnvoyWatch(control), TrafficReader(control, counts)
-    rollouts, pages = RolloutService(control), ProxyPages(control, counts, reader, settings)
     deployer = ServiceClient("deployer", settings, registry, http)
+    deployer_tasks = DeployerTasks(control, deployer)
+    rollouts = RolloutService(control, deployer_tasks.check_promotion)
+    pages = ProxyPages(control, counts, reader, settings)
     loops = [
         Loop("save", control.save, every_s=1.0, woken=save_due),
-        Loop("handover", DeployerTasks(control, deployer).step, every_s=1.0, woken=tasks_due),
+        Loop("handover", deployer_tasks.step, every_s=1.0, woken=tasks_due),
         Loop("registry", sync.step, every_s=1.0),
         Loop("drain", sync.drain_step, every_s=0.5),
         Loop("envoy", watch.step, every_s=2.0),

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 
 @dataclass
@@ -21,17 +23,10 @@ class Pushed:
 class Push:
     """A running `git push`; `finish` waits for its end."""
 
-    def __init__(self, commit: str, command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, commit: str, start: Callable[[IO[str]], "subprocess.Popen[bytes]"]) -> None:
         self.commit = commit
         self._output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  not a pipe: nobody reads it meanwhile
-        self._process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-        )
+        self._process = start(self._output)
 
     @property
     def ended(self) -> bool:
@@ -106,9 +101,18 @@ class Repository:
 
     def push(self, branch: str) -> Push:
         """Starts a forced push of HEAD to `branch`."""
-        commit = self._git("rev-parse", "HEAD").strip()
-        command = ["git", "push", "--force", self._remote, f"HEAD:refs/heads/{branch}"]
-        return Push(commit, command, self.folder, self._environment)
+        return Push(self._git("rev-parse", "HEAD").strip(), lambda output: self.open_push(branch, output))
+
+    def open_push(self, branch: str, stdout: IO[str] | int) -> "subprocess.Popen[bytes]":
+        """Starts a forced push of HEAD to `branch` whose output, with that of the platform's hook, goes to `stdout`."""
+        return subprocess.Popen(
+            ["git", "push", "--force", self._remote, f"HEAD:refs/heads/{branch}"],
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+        )
 
     def _git(self, *arguments: str) -> str:
         done = subprocess.run(

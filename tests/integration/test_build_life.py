@@ -52,7 +52,7 @@ def test_a_killed_service_takes_the_build_up_and_ends_it_once(
     folder = slowly(developer, service, "notes-1", seconds=3)
     before = sleepers(folder)
     service.kill()
-    assert sleepers(folder) == before != {}
+    eventually(lambda: sleepers(folder) == {})  # what a step has started ends without the next service
     service.start()
     build = service.ended("notes-1")
     assert (build["state"], build["attempt"]) == ("success", 2)
@@ -85,6 +85,22 @@ def test_a_newer_push_supersedes_the_one_that_runs(service: BuildService, develo
     assert states_of(database, "notes-1") == ["queued", "running", "superseded"]
     assert sleepers(folder) == {}
     assert [build for _, build in service.deployer.asked] == ["notes-2"]
+
+
+def test_a_retry_of_an_older_commit_leaves_the_head_to_be_built(service: BuildService, developer: Developer) -> None:
+    developer.commit({"slipway.yml": SLOW, "ci.sh": "true"})
+    assert "notes-1 success" in developer.push()
+    waiting = f"touch {service.home}/begun\nwhile [ ! -e {service.home}/over ]; do sleep 0.05; done\n"
+    developer.commit({"ci.sh": waiting})
+    pushing = developer.push_in_background()
+    eventually((service.home / "begun").exists, 20)
+    assert service.http.post("/builds/notes-1/retry").status_code == 202
+    retried = service.ended("notes-3")
+    assert retried["state"] == "superseded"
+    assert retried["reason"].startswith("superseded by notes-2, which builds the head of release")
+    (service.home / "over").touch()
+    assert "notes-2 success" in pushing.communicate(timeout=20)[0]
+    assert [build for _, build in service.deployer.asked] == ["notes-1", "notes-2"]
 
 
 def test_a_newer_push_does_not_wait_for_a_deploy(service: BuildService, developer: Developer) -> None:

@@ -86,6 +86,19 @@ async def test_a_build_that_did_not_pass_is_refused(deployer: Deployer, outside:
     assert (await deployer.call("GET", "/apps/notes/environments/production/releases"))["items"] == []
 
 
+async def test_a_build_that_skipped_steps_of_production_goes_to_the_canary_alone(
+    deployer: Deployer, outside: Outside
+) -> None:
+    lacking = outside.build(1, promotion_refusal="notes-1 has not run load")
+    refused = await deployer.release(lacking, status=409)
+    assert refused["detail"] == "notes-1 has not run load"
+    canary = await deployer.release(lacking, environment="canary")
+    refused = await deployer.call("GET", f"/releases/{canary['id']}/promotion", status=409)
+    assert refused["detail"] == "notes-1 has not run load"
+    outside.builds[lacking]["promotion_refusal"] = ""
+    assert (await deployer.client.get(f"/releases/{canary['id']}/promotion")).status_code == 204
+
+
 async def test_an_artifact_that_changed_after_the_gates_is_refused(deployer: Deployer, outside: Outside) -> None:
     build = outside.build(1)
     (outside.artifact(build) / "app.py").write_text("print('something else')")

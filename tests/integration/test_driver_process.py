@@ -164,6 +164,20 @@ async def test_nothing_of_an_instance_is_left_behind(driver: ProcessDriver, tmp_
     assert not marked_with(record_of(tmp_path).marker)
 
 
+async def test_a_worker_that_has_overwritten_its_environment_does_not_outlive_its_app(
+    driver: ProcessDriver, tmp_path: Path
+) -> None:
+    worker = """env -i sh -c 'trap "" TERM; echo $$ > worker; while :; do sleep 1; done'"""
+    await driver.start(a_spec(tmp_path, f"{worker} & {sys.executable} app.py"))
+    await printed(driver, "up")
+    file = instances_root(tmp_path) / "notes-r1-1" / "app" / "worker"
+    async with asyncio.timeout(5):
+        while not (file.exists() and file.read_text().strip()):
+            await asyncio.sleep(0.01)
+    await driver.stop("notes-r1-1", 0.5)
+    assert process_stat(int(file.read_text())) is None
+
+
 async def test_cancelling_a_stop_leaves_the_sigterm(driver: ProcessDriver, tmp_path: Path) -> None:
     await driver.start(a_spec(tmp_path, f"{sys.executable} app.py"))
     await printed(driver, "up")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from services.deployer.drivers.cgroup_files import VersionOneFiles, group_files
 from services.deployer.drivers.driver import DriverError
 from services.deployer.drivers.process.driver import ProcessDriver
 from services.deployer.drivers.process.end import stop_instances
-from services.deployer.drivers.process.linux_process import session_pids
+from services.deployer.drivers.process.linux_process import process_stat, session_pids
 from services.deployer.drivers.process.memory_cgroup import parent_for
 from services.deployer.drivers.process.record import InstanceFolder, instances_root
 from shared.manifest import MIB
@@ -124,6 +125,17 @@ async def test_everything_of_an_instance_is_in_its_group_which_goes_with_it(
     await grouped.stop(ID, 1)
     assert not group.exists()
     await grouped.forget(ID)
+
+
+async def test_a_daemon_without_mark_or_session_ends_with_its_group(grouped: ProcessDriver, tmp_path: Path) -> None:
+    daemon = "env -i setsid sh -c 'trap : TERM; echo $$ > daemon; while :; do sleep 1; done' & exec sleep 60"
+    await grouped.start(replace(a_spec(tmp_path), command=daemon))
+    file = instances_root(tmp_path) / ID / "app" / "daemon"
+    async with asyncio.timeout(5):
+        while not (file.exists() and file.read_text().strip()):
+            await asyncio.sleep(0.01)
+    await grouped.stop(ID, 0.5)
+    assert process_stat(int(file.read_text())) is None
 
 
 async def test_a_child_that_is_killed_is_counted_and_the_instance_lives_on(

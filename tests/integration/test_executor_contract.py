@@ -75,7 +75,9 @@ async def test_output_comes_while_the_step_runs(case: Case, workspace: Workspace
     await running
 
 
-@pytest.mark.parametrize("command", ["sleep 60", "trap '' TERM; sleep 60 & sleep 60", "setsid sleep 60 & sleep 60"])
+@pytest.mark.parametrize(
+    "command", ["sleep 60", "trap '' TERM; sleep 60 & sleep 60", "env -i setsid sleep 60 & sleep 60"]
+)
 async def test_a_stopped_step_leaves_no_process(case: Case, workspace: Workspace, command: str) -> None:
     printed, stop = Printed(), Stop()
     order = Order([f"echo begun; {command}"], 60)
@@ -93,7 +95,8 @@ async def test_a_time_out_ends_the_step_and_says_so(case: Case, workspace: Works
 
 
 async def test_what_a_step_leaves_in_the_background_is_ended(case: Case, workspace: Workspace) -> None:
-    outcome = await case.executor.run(workspace, Order(["setsid sleep 60 & echo done"], 60), Printed(), Stop())
+    order = Order(["setsid sleep 60 & env -i setsid sleep 61 & echo done"], 60)
+    outcome = await case.executor.run(workspace, order, Printed(), Stop())
     assert outcome.exit_code == 0
     assert case.living(workspace) == []
 

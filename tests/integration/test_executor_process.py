@@ -3,17 +3,19 @@
 import asyncio
 import os
 import shutil
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
-from services.build.executors.executor import Order, SealRequest, Workspace
+from services.build.executors.executor import Order, SealRequest, ServiceOrder, Workspace
 from services.build.executors.process.executor import MARKER, ProcessExecutor, passed_on
 from services.build.system.stop import Stop
 from shared.host.directory_digest import directory_digest
-from tests.support.build.executors import Printed, workspace_in
+from tests.support.build.executors import Printed, process_case, workspace_in
 
 pytestmark = pytest.mark.anyio
 DELIVERY = SealRequest(Path("/nowhere"), "python app.py", datetime(2026, 1, 1, tzinfo=UTC), "http://git")
@@ -48,6 +50,58 @@ async def test_leftovers_of_this_workspace_alone_are_ended(executor: ProcessExec
     finally:
         others.kill()
         await others.wait()
+
+
+# Leaves its parent, its session and the mark in its environment, as daemons do that write their title there.
+DAEMON = """
+import ctypes, os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() or os.setsid() or os.fork():
+    os._exit(0)
+fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+begin, end = int(fields[47]), int(fields[48])  # env_start and env_end in proc(5)
+ctypes.memset(begin, 0, end - begin)
+assert b"SLIPWAY" not in open("/proc/self/environ", "rb").read()
+open("daemon", "w").write(str(os.getpid()))
+signal.pause()
+"""
+READY = "while [ ! -e daemon ]; do sleep 0.02; done"
+
+
+async def test_a_daemon_ends_with_its_step_whatever_it_did_to_its_environment(
+    executor: ProcessExecutor, workspace: Workspace
+) -> None:
+    (workspace.folder / "daemon.py").write_text(DAEMON)
+    command = f"{sys.executable} daemon.py; {READY}"
+    printed = Printed()
+    outcome = await executor.run(
+        workspace, Order([command, "kill -0 $(cat daemon) && echo it lives"], 20), printed, Stop()
+    )
+    assert (outcome.reason, printed.lines) == ("", ["it lives"]), "it lives as long as its step"
+    assert not psutil.pid_exists(int((workspace.folder / "daemon").read_text()))
+
+
+async def test_the_daemon_of_a_service_ends_with_its_step(executor: ProcessExecutor, workspace: Workspace) -> None:
+    (workspace.folder / "daemon.py").write_text(DAEMON)
+    command = f"{sys.executable} daemon.py; {READY}; exec {sys.executable} -m http.server $PORT --bind 127.0.0.1"
+    service = ServiceOrder("web", None, command, {}, None, None, 20)
+    outcome = await executor.run(workspace, Order(["true"], 20, services=[service]), Printed(), Stop())
+    assert outcome.reason == ""
+    assert not psutil.pid_exists(int((workspace.folder / "daemon").read_text()))
+
+
+async def test_a_step_that_kills_its_runner_leaves_nothing_that_has_the_mark(workspace: Workspace) -> None:
+    case = process_case(workspace.folder.parent)
+    outcome = await case.executor.run(workspace, Order(["kill -9 $PPID; sleep 60"], 20), Printed(), Stop())
+    assert outcome.reason == "was ended by SIGKILL"
+    assert case.living(workspace) == []
+
+
+async def test_a_command_that_a_real_time_signal_ends_is_a_failure(
+    executor: ProcessExecutor, workspace: Workspace
+) -> None:
+    outcome = await executor.run(workspace, Order(["kill -40 $$"], 20), Printed(), Stop())
+    assert (outcome.exit_code, outcome.reason) == (-40, "was ended by signal 40")
 
 
 async def test_the_environment_of_a_step(tmp_path: Path, workspace: Workspace) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,11 +23,13 @@ from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import INTERVAL_S, RemoteSync
 from shared.clock import now
 from shared.errors import Invalid, NotFound, Unavailable
+from shared.models import Environment
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
 from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
 pytestmark = pytest.mark.anyio
+WHY = "its git lags, or a later push replaced the commit"
 
 
 class World:
@@ -35,25 +39,36 @@ class World:
         self.vault = Vault(folder / "key", "trial")
         self.logs = BuildLogs(folder / "logs")
         self.fetched = asyncio.Event()
+        self.ahead = timedelta()
         self.tasks = KeyedTasks("fetch", self.fetched.set, at_a_time=4)
         self.push_handler = PushHandler(
             store, self.repositories, self.logs, wake=lambda: None, url="http://build", now=now
         )
         self.restart()
 
+    def now(self) -> datetime:
+        return now() + self.ahead
+
     def restart(self) -> None:
         fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
         self.remote_sync = RemoteSync(
-            self.store, self.deliveries, self.push_handler, fetcher, self.tasks, now, wake=lambda: None, interval_s=0
+            self.store,
+            self.deliveries,
+            self.push_handler,
+            fetcher,
+            self.tasks,
+            self.now,
+            wake=lambda: None,
+            interval_s=0,
         )
 
     async def has_source(self) -> None:
         source = Source(forge=Forge.GITEA, url=self.forge.url(), token=self.vault.seal(FORGE_TOKEN))
         await self.store.put_app(new_app("notes", now()).model_copy(update={"source": source}))
 
-    async def hears_of(self, commit: str, branch: str = "release", *, forge_id: str = "") -> str:
+    async def hears_of(self, commit: str, branch: str = "release", *, forge_id: str = "", before: str = "") -> str:
         """A delivery's id."""
-        notice = Notice("push", branch, commit)
+        notice = Notice("push", branch, commit, before or None)
         delivery, new = await self.deliveries.add(
             new_delivery("notes", Forge.GITEA, forge_id or commit + branch, notice, now())
         )
@@ -107,7 +122,7 @@ async def test_a_burst_is_served_by_one_fetch_and_the_newest_is_built(
     commits = [developer.push() for _ in range(5)]
     oldest, *_ = [await world.hears_of(commit) for commit in commits]
     for number in range(300):
-        await world.hears_of("f" * 40, forge_id=f"other-{number}")
+        await world.hears_of(commits[1], forge_id=f"other-{number}")
     await world.step()
     assert world.forge.runs == 2  # a look, and what was new
     assert await world.built() == [(commits[-1], "release")]
@@ -115,6 +130,80 @@ async def test_a_burst_is_served_by_one_fetch_and_the_newest_is_built(
         await world.delivery(oldest)  # the newest 200 are kept, once they have ended
     newest = (await world.deliveries.deliveries("notes"))[0]
     assert newest.reason == f"{commits[-1][:10]} is the head of release by now; notes-1 builds it"
+
+
+async def test_a_webhook_that_outruns_its_forge_is_looked_for_again(world: World, developer: OutsideDeveloper) -> None:
+    older = developer.push()
+    await world.hears_of(older)
+    await world.step()
+    newer = developer.push(branch="elsewhere")
+    delivery = await world.hears_of(newer)
+    await world.step()
+    after = await world.delivery(delivery)
+    lags = f"the forge shows release at {older[:10]}, not at {newer[:10]}: {WHY}"
+    assert (after.state, after.tries, after.reason) == ("received", 1, lags)
+    runs = world.forge.runs
+    await world.step()
+    assert world.forge.runs == runs, "a second has not passed"
+    developer.push_refs(f"{newer}:refs/heads/release")
+    world.ahead = timedelta(seconds=1)
+    await world.step()
+    assert (await world.delivery(delivery)).reason == "notes-2 builds it"
+    assert [commit for commit, _ in await world.built()] == [older, newer]
+
+
+async def test_a_new_delivery_does_not_wait_for_one_that_outran_its_forge(
+    world: World, developer: OutsideDeveloper
+) -> None:
+    lost = await world.hears_of("f" * 40)
+    for seconds in (0, 1, 6):
+        world.ahead = timedelta(seconds=seconds)
+        await world.step()
+    commit = developer.push()
+    delivery = await world.hears_of(commit)
+    world.remote_sync.on_delivery("notes")
+    await world.step()
+    assert ((await world.delivery(delivery)).state, (await world.delivery(lost)).tries) == ("queued", 3)
+    world.ahead = timedelta(seconds=31)
+    await world.step()
+    after = await world.delivery(lost)
+    reason = f"given up after 4 tries: the forge shows release at {commit[:10]}, not at ffffffffff: {WHY}"
+    assert (after.state, after.reason) == ("failed", reason)
+
+
+async def test_a_branch_that_is_set_back_or_new_may_lag_too(world: World, developer: OutsideDeveloper) -> None:
+    older, newer = developer.push(), developer.push()
+    await world.hears_of(newer)
+    await world.step()
+    back = await world.hears_of(older, before=newer)
+    made = await world.hears_of(older, branch="dev", before="0" * 40)
+    await world.step()
+    assert {(await world.delivery(each)).state for each in (back, made)} == {"received"}
+    developer.push_refs(f"+{older}:refs/heads/release", f"{older}:refs/heads/dev")
+    world.ahead = timedelta(seconds=1)
+    await world.step()
+    assert {(await world.delivery(each)).state for each in (back, made)} == {"queued"}
+
+
+async def test_a_change_of_the_app_during_a_fetch_is_fetched_too(world: World, developer: OutsideDeveloper) -> None:
+    developer.push()
+    world.remote_sync.request_fetch(await world.store.app("notes"))
+    world.forge.hangs = True
+    asked = len(world.forge.asked)
+    world.fetched.clear()
+    await world.remote_sync.step()
+    deadline = time.monotonic() + 20
+    while len(world.forge.asked) == asked:
+        assert time.monotonic() < deadline, "the fetch has not begun"
+        await asyncio.sleep(0.01)
+    app = await world.store.app("notes")
+    await world.store.put_app(app.model_copy(update={"branches": {**app.branches, "main": Environment.CANARY}}))
+    world.remote_sync.request_fetch(app)
+    commit = developer.push(branch="main")
+    world.forge.hangs = False
+    await asyncio.wait_for(world.fetched.wait(), 60)
+    await world.step()
+    assert (commit, "main") in await world.built()
 
 
 async def test_the_same_commit_is_not_built_twice(world: World, developer: OutsideDeveloper) -> None:

@@ -1,6 +1,7 @@
 """Serves apps and builds over REST, and the pages of a build."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any
@@ -14,15 +15,16 @@ from services.build.api.badge import badge
 from services.build.api.page_views import BuildPages
 from services.build.api.webhooks import PUBLIC_WEBHOOKS
 from services.build.builds.app import AppSettings, AppView, NewApp
-from services.build.builds.build import Build, StopRequest
+from services.build.builds.build import Build, StopRequest, with_changes
 from services.build.builds.build_store import BuildStore
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
+from services.build.manifest.promotion import promotion_refusal
 from services.build.queue.workers import with_stop
 from services.build.retention.repository_gc import RepositoryGc
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
-from shared.errors import Conflict, Problem
+from shared.errors import Conflict, NotFound, Problem
 from shared.models import BuildState, Commit, Model, Page
 from shared.security.vault import Vault
 from shared.store import RedisError
@@ -156,7 +158,12 @@ def build_router(
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
         """Shows the build: state and reason, steps, gates, artifact. A page if `Accept` begins with `text/html`."""
-        return HTMLResponse(pages.build(build, request.url.hostname)) if _wants_page(request) else build
+        if _wants_page(request):
+            return HTMLResponse(pages.build(build, request.url.hostname))
+        with contextlib.suppress(NotFound):  # the app has been deleted
+            refusal = promotion_refusal(build, await store.app(build.app))
+            return with_changes(build, promotion_refusal=refusal)
+        return build
 
     @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
     async def log(

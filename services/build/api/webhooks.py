@@ -1,5 +1,6 @@
 """Serves webhooks of forges, and the list of their deliveries, over REST."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -42,9 +43,8 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
     async def webhook(forge: Forge, app: str, request: Request, response: Response) -> Answer:
         """Receives a webhook call of a forge. Needs no token, but a signature by the app's `source.webhook_secret`.
         202: a push, which is fetched and built in the background. 200: nothing to do, with the reason; also for a
-        repeated delivery. 401: the signature, the app or its secret is wrong. 413: the body exceeds 5 MB."""
-        body = await _body(request)
-        delivery, new = await webhook_handler.receive(forge, app, request.headers, body)
+        repeated delivery. 401: the signature, the app or its secret is wrong. 413: the body exceeds 25 MB."""
+        delivery, new = await webhook_handler.receive(forge, app, request.headers, _chunks(request))
         if not new:
             return Answer(id=delivery.id, state=delivery.state, reason="known already", known=True)
         response.status_code = 202 if delivery.waits else 200
@@ -72,20 +72,21 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
     return router
 
 
-async def _body(request: Request) -> bytes:
-    """Returns the raw body. Raises a Problem with status 413 above 5 MB, and with 400 if the client disconnects."""
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """Yields the raw body as it arrives. Raises a Problem with status 413 above 25 MB, and with 400 if the client
+    disconnects."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > LENGTH_DIGITS or int(length) > LARGEST_BYTES):
         raise _too_large()
-    body = bytearray()
+    size = 0
     try:
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > LARGEST_BYTES:
+            size += len(chunk)
+            if size > LARGEST_BYTES:
                 raise _too_large()
+            yield chunk
     except ClientDisconnect:
         raise Problem("the connection ended before the body did", status=400) from None
-    return bytes(body)
 
 
 def _too_large() -> Problem:

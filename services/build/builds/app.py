@@ -16,7 +16,7 @@ Branches = dict[str, Environment]
 Gate = Literal["push"]  # a push to a branch of production is accepted only once its commit has passed
 DEFAULT_BRANCHES: Branches = {"release": Environment.PRODUCTION, "dev": Environment.CANARY}
 _FOLDER = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._@+-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._@+-]+)*")
-_BRANCH = re.compile(r"^(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._/@+-]{1,200}$")
+_BRANCH = re.compile(r"(?![/.-])(?!.*(?:\.\.|//|@\{|\.lock$|[/.]$))[A-Za-z0-9._/@+-]{1,200}")
 
 _GATE_AND_SOURCE = (
     "gate: push and a source exclude each other: what is pushed to a forge does not pass this gate. Either set "
@@ -143,5 +143,5 @@ def new_app(name: str, now: datetime) -> App:
 
 def check_branch(name: str) -> None:
     """Raises ValueError if `name` is not a valid name of a git branch."""
-    if not _BRANCH.match(name):
+    if not _BRANCH.fullmatch(name):
         raise ValueError(f"{name[:80]!r} is not the name of a git branch")

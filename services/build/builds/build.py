@@ -109,6 +109,11 @@ class Build(BuildView):
     fresh: bool = Field(
         False, description="True if it was requested by hand: the result of an earlier build is not reused."
     )
+    off_head: bool = Field(
+        False,
+        description="True if it was requested by hand for a commit that was not its branch's head; it supersedes no "
+        "build, and does not change the branch's badge.",
+    )
     judgement: str | None = Field(None, description="Cache key: a digest of everything that decides the verdict.")
     reused: str | None = Field(None, description="Id of the earlier build whose result is reused; no steps were run.")
     expired: Expired = Field(Expired(), description="Which of its files retention has deleted.")
@@ -128,8 +133,8 @@ class Build(BuildView):
 
     @property
     def group(self) -> tuple[str, str | None, bool]:
-        """Returns the supersede key: a new build supersedes older ones with the same key (app, branch, and whether they
-        are pre-receive builds).
+        """Returns the supersede key (app, branch, and whether it is a pre-receive build): of the builds with the same
+        key one runs at a time, and a new one supersedes older ones unless it is `off_head`.
         """
         return self.app, self.branch, self.door
 
@@ -143,9 +148,9 @@ class Build(BuildView):
     @property
     def reported_branch(self) -> str | None:
         """Returns the branch whose badge and trends show this build; None for a pre-receive build, whose push is not
-        accepted yet.
+        accepted yet, and for one of a commit that was not the branch's head.
         """
-        return None if self.door else self.branch
+        return None if self.door or self.off_head else self.branch
 
     @property
     def ended(self) -> bool:

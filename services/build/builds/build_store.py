@@ -196,8 +196,8 @@ class BuildStore:
         return set(ids)
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
-        """Returns the branch's last build that ended in success, failure or error, except pre-receive builds; None if
-        there is none.
+        """Returns the branch's last build that ended in success, failure or error, except pre-receive builds and those
+        of commits that were not its head; None if there is none.
         """
         build_id: Any = await self._redis.hget(f"build:judged:{app}", branch)
         return await self.build(build_id) if build_id else None

@@ -95,11 +95,11 @@ class BuildCache:
             await self._recorder.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
-        """Makes the baseline in this build's cache entry the baseline of its branch. Call it once the build has
-        passed.
+        """Makes the baseline in this build's cache entry the baseline of its branch, unless the build's commit was not
+        the branch's head. Call it once the build has passed.
         """
         build, entry = self._recorder.build, await self._entry()
-        if build.branch is not None and entry is not None:
+        if build.branch is not None and not build.off_head and entry is not None:
             put = partial(self._history.put_baseline, build.app, build.branch, entry.baseline)
             await self._recorder.patiently(put)
 

@@ -3,7 +3,7 @@
 of each branch, which may be newer than the delivered commit."""
 
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import Field
@@ -46,16 +46,29 @@ class WebhookDelivery(View):
     event: str
     branch: str | None = None
     commit: str | None = None
+    before: str | None = Field(None, description="Commit at which the branch was before the push.")
     received_at: datetime
     asked_at: datetime = Field(description="Time of its receipt, or of its last redelivery.")
     state: WebhookDeliveryState = Field(description="`fetched`: the fetch brought no new commit to build.")
     reason: str = ""
     builds: list[str] = Field([], description="Id of the build of the branch's head.")
-    tries: int = Field(0, description="Failed fetches since `asked_at`.")
+    tries: int = Field(0, description="Fetches since `asked_at` that failed, or did not bring the commit.")
 
     @property
     def waits(self) -> bool:
         return self.state is S.RECEIVED
+
+    @property
+    def fetch_again_at(self) -> datetime:
+        """Returns the time of the next fetch for a delivery that waits for its commit to appear at the forge: 1, 6 and
+        31 s after `asked_at`."""
+        return self.asked_at + timedelta(seconds=sum(wait_s(tries) for tries in range(1, self.tries + 1)))
+
+    def outran(self, head: str | None, *, in_repository: bool) -> bool:
+        """Returns True if a fetch has shown the branch as it was before the push, so that the forge's git still lags
+        behind its webhook. `head` is the branch's commit after the fetch; `in_repository` says whether the delivered
+        commit was fetched."""
+        return head != self.commit and (head is None or head == self.before or not in_repository)
 
 
 def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: datetime) -> WebhookDelivery:
@@ -67,6 +80,7 @@ def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: dat
         event=notice.event,
         branch=notice.branch,
         commit=notice.commit,
+        before=notice.before,
         received_at=now,
         asked_at=now,
         state=S.IGNORED if notice.ignored else S.RECEIVED,
@@ -99,6 +113,18 @@ def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
     if tries >= TRIES:
         return became(delivery, S.FAILED, f"given up after {tries} tries: {reason}").model_copy(update={"tries": tries})
     return delivery.model_copy(update={"tries": tries, "reason": reason})
+
+
+def not_seen(delivery: WebhookDelivery, head: str | None, now: datetime) -> WebhookDelivery:
+    """Returns a delivery that outran its forge's git, after a fetch: still waiting, or `failed` after the fourth fetch
+    that was due. `head` is the branch's commit after the fetch."""
+    if now < delivery.fetch_again_at:
+        return delivery
+    shown = f"shows {delivery.branch} at {head[:10]}" if head else f"shows no branch {delivery.branch}"
+    commit = (delivery.commit or "")[:10]
+    return failed_try(
+        delivery, f"the forge {shown}, not at {commit}: its git lags, or a later push replaced the commit"
+    )
 
 
 def wait_s(tries: int) -> float:

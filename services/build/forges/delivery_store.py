@@ -71,8 +71,8 @@ class DeliveryStore:
 
     async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
         """Returns the delivery. Raises NotFound if the app has none of this id any more."""
-        number = delivery_id.removeprefix(f"{app}-d")
-        stored: Any = await self._redis.hget(_key(app), number) if number.isdecimal() else None
+        number = number_of(delivery_id)
+        stored: Any = await self._redis.hget(_key(app), number) if delivery_id == f"{app}-d{number}" else None
         if stored is None:
             raise NotFound(f"{app} has no delivery {delivery_id}; the newest {KEPT} are kept")
         return _numbered(WebhookDelivery.model_validate_json(stored), number)

@@ -12,10 +12,11 @@ from urllib.parse import parse_qs
 
 from services.build.git.remote_source import Forge
 
-LARGEST_BYTES = 5 * 2**20
+LARGEST_BYTES = 25 * 2**20  # GitHub sends no more
+KEPT_BYTES = 5 * 2**20
 NO_COMMIT = "0" * 40
 KEPT_CHARACTERS = 200
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SKIP = re.compile(r"\[(?:ci skip|skip ci)\]", re.IGNORECASE)
 _EVENT = {Forge.GITHUB: "x-github-event", Forge.GITEA: "x-gitea-event", Forge.GITLAB: "x-gitlab-event"}
 # GitLab's event id is shared by the hooks that follow from one another; its idempotency key is not.
@@ -31,6 +32,37 @@ class BadPayload(ValueError):
     """Reports that a signed body is not what the forge documents; the message says why."""
 
 
+class Body:
+    """Takes the body of a webhook call as it arrives: keeps the first 5 MB, and digests all of it. Strangers may send
+    up to 25 MB before the signature can be checked, so that is not kept in memory. `secret` signs the body."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+        self.kept = bytearray()
+        self.size = 0
+        self._signature = hmac.new(secret.encode(), digestmod=hashlib.sha256)
+        self._digest = hashlib.sha256()
+
+    def feed(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self.kept += chunk[: max(0, KEPT_BYTES - len(self.kept))]
+        self._signature.update(chunk)
+        self._digest.update(chunk)
+
+    @property
+    def signature(self) -> str:
+        return self._signature.hexdigest()
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    @property
+    def is_cut(self) -> bool:
+        """Returns True if `kept` is only the beginning of the body."""
+        return self.size > len(self.kept)
+
+
 @dataclass(frozen=True)
 class Notice:
     """Describes what a webhook call reports: a branch's new head, or else, in `ignored`, why there is nothing to
@@ -41,35 +73,37 @@ class Notice:
     """Event type as the forge names it."""
     branch: str | None = None
     commit: str | None = None
+    before: str | None = None
+    """Commit at which the branch was before the push; None if the forge does not say it."""
     ignored: str = ""
 
 
-def is_signed(forge: Forge, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-    """Returns True if `body` is signed with `secret`. Compares in constant time. Header names are in lower case."""
+def is_signed(forge: Forge, headers: Mapping[str, str], body: Body) -> bool:
+    """Returns True if `body` is signed with its secret. Compares in constant time. Header names are in lower case."""
     if forge is Forge.GITLAB:
-        return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), secret.encode())
-    expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), body.secret.encode())
     given = headers.get("x-hub-signature-256", "")
     if forge is Forge.GITEA and not given:
         given = f"sha256={headers.get('x-gitea-signature', '')}"
-    return hmac.compare_digest(given.encode(), f"sha256={expected}".encode())
+    return hmac.compare_digest(given.encode(), f"sha256={body.signature}".encode())
 
 
-def delivery_of(forge: Forge, headers: Mapping[str, str], body: bytes) -> str:
+def delivery_of(forge: Forge, headers: Mapping[str, str], body: Body) -> str:
     """Returns the id by which repeated deliveries are recognised: the forge's own, else a digest of the body."""
     given = next((headers[name] for name in _DELIVERY[forge] if headers.get(name)), "")
-    return given[:KEPT_CHARACTERS] or f"sha256:{hashlib.sha256(body).hexdigest()}"
+    return given[:KEPT_CHARACTERS] or f"sha256:{body.digest}"
 
 
-def read(forge: Forge, headers: Mapping[str, str], body: bytes) -> Notice:
-    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents."""
+def read(forge: Forge, headers: Mapping[str, str], body: Body) -> Notice:
+    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents. Of a body
+    over 5 MB, which is that of many commits, it reads what precedes the list of commits: the branch and its heads.
+    """
     event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
-    payload = _payload(headers.get("content-type", ""), body)
     if event == "ping":
         return Notice(event, ignored="a ping; the webhook is set up well")
     if event not in _PUSHES:
         return Notice(event, ignored=f"{event or 'an event without a name'} is not a push of a branch; nothing to do")
-    return _push(event, payload)
+    return _push(event, _payload(headers.get("content-type", ""), body))
 
 
 def skips(message: str) -> bool:
@@ -81,11 +115,12 @@ def skip_reason(commit: str) -> str:
     return f"the message of {commit[:10]} says [CI SKIP]; nothing is built"
 
 
-def _payload(content_type: str, body: bytes) -> dict[str, Any]:
+def _payload(content_type: str, call: Body) -> dict[str, Any]:
+    body = bytes(call.kept)
     try:
         if content_type.startswith("application/x-www-form-urlencoded"):  # GitHub's other way of sending it
             body = parse_qs(body.decode(), strict_parsing=True)["payload"][0].encode()
-        payload = json.loads(body)
+        payload = json.loads(_before_commits(body) if call.is_cut else body)
     except (ValueError, KeyError, RecursionError):
         raise BadPayload("the body is not JSON; set the webhook's content type to application/json") from None
     if not isinstance(payload, dict):
@@ -93,18 +128,25 @@ def _payload(content_type: str, body: bytes) -> dict[str, Any]:
     return payload
 
 
+def _before_commits(body: bytes) -> bytes:
+    """Returns the JSON object without its member `commits` and those after it. All forges write `ref`, `before` and
+    `after` before it."""
+    return body.partition(b'"commits"')[0].rstrip().removesuffix(b",") + b"}"
+
+
 def _push(event: str, payload: dict[str, Any]) -> Notice:
-    ref, commit = payload.get("ref"), payload.get("after")
+    ref, commit, before = payload.get("ref"), payload.get("after"), payload.get("before")
     if not isinstance(ref, str) or not ref.isprintable():
         raise BadPayload("`ref` is missing, or is not the name of a branch or tag")
-    if not isinstance(commit, str) or not _COMMIT.match(commit):
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
         raise BadPayload("`after` is missing, or is not a commit id of 40 hex digits")
     if not ref.startswith("refs/heads/") or len(ref) > KEPT_CHARACTERS + len("refs/heads/"):
         return Notice(event, ignored=f"{ref[:KEPT_CHARACTERS]} is not a branch; nothing to build")
     branch = ref.removeprefix("refs/heads/")
     if commit == NO_COMMIT or payload.get("deleted") is True:
         return Notice(event, branch, ignored=f"{branch} is deleted; nothing to build")
-    return Notice(event, branch, commit, ignored=skip_reason(commit) if skips(_message(payload, commit)) else "")
+    known = before if isinstance(before, str) and _COMMIT.fullmatch(before) else None
+    return Notice(event, branch, commit, known, ignored=skip_reason(commit) if skips(_message(payload, commit)) else "")
 
 
 def _message(payload: dict[str, Any], commit: str) -> str:

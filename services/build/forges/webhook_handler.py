@@ -2,14 +2,15 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from services.build.builds.app import App
 from services.build.builds.build_store import BuildStore
-from services.build.forges.delivery import WebhookDelivery, again, new_delivery
+from services.build.forges.delivery import WebhookDelivery, WebhookDeliveryState, again, new_delivery
 from services.build.forges.delivery_store import DeliveryStore
-from services.build.forges.webhook import BadPayload, Notice, delivery_of, is_signed, read
+from services.build.forges.webhook import BadPayload, Body, Notice, delivery_of, is_signed, read
 from services.build.git.remote_source import Forge
 from shared.errors import NotFound, Problem, Unauthorized
 from shared.security.vault import Vault, VaultError
@@ -43,13 +44,17 @@ class WebhookHandler:
         self._dummy_secret = secrets.token_hex(32)
 
     async def receive(
-        self, forge: Forge, name: str, headers: Mapping[str, str], body: bytes
+        self, forge: Forge, name: str, headers: Mapping[str, str], chunks: AsyncIterable[bytes]
     ) -> tuple[WebhookDelivery, bool]:
-        """Returns the stored delivery, and True if it is new. Raises Unauthorized, always with the same message, and a
-        Problem with status 400 for a bad payload."""
+        """Reads the body from `chunks`. Returns the stored delivery, and True if it is new, or had failed and is
+        processed once more. Raises Unauthorized, always with the same message, and a Problem with status 400 for a bad
+        payload."""
         app, secret, fault = await self._secret(forge, name)
+        body = Body(secret or self._dummy_secret)
+        async for chunk in chunks:
+            body.feed(chunk)
         # Compared in any case: how long the answer takes is not to tell whether there is such an app.
-        signed = is_signed(forge, headers, body, secret or self._dummy_secret)
+        signed = is_signed(forge, headers, body)
         if app is None or not secret or not signed:
             log.warning("a webhook of %s for %.40r was refused: %s", forge, name, fault or "its signature is not right")
             raise Unauthorized(REFUSED)
@@ -60,6 +65,8 @@ class WebhookHandler:
         notice = _mapped(app, notice)
         delivery = new_delivery(name, forge, delivery_of(forge, headers, body), notice, self._now())
         stored, new = await self._deliveries.add(delivery)
+        if not new and stored.state is WebhookDeliveryState.FAILED:
+            stored, new = await self.again(name, stored.id), True
         if stored.waits:
             self._wake(name)
         elif new:
@@ -96,4 +103,4 @@ def _mapped(app: App, notice: Notice) -> Notice:
         return notice
     mapped = ", ".join(sorted(app.branches)) or "none"
     reason = f"{notice.branch} is not mapped to an environment; nothing to build (mapped: {mapped})"
-    return Notice(notice.event, notice.branch, notice.commit, reason)
+    return replace(notice, ignored=reason)

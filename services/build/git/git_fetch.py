@@ -16,7 +16,7 @@ from shared.security.vault import Vault, VaultError
 TIMEOUT_S = 120.0
 LARGEST_ANSWER_BYTES = 2**20
 REASON_CHARACTERS = 300
-_HEAD = re.compile(r"^([0-9a-f]{40})\trefs/heads/(\S+)$")
+_HEAD = re.compile(r"([0-9a-f]{40})\trefs/heads/(\S+)")
 # git asks it for the credentials of that one origin. What it answers is in the environment, not in any command line.
 _HELPER = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SLIPWAY_USER" "$SLIPWAY_PASSWORD"; }; f'
 _DENIED = ("authentication failed", "could not read username", "could not read password", "permission denied", " 403")
@@ -67,7 +67,7 @@ class Fetcher:
         local = await self._repositories.in_thread(self._repositories.heads, app)
         names = sorted(f"refs/heads/{branch}" for branch in branches)
         answer = await self._git(app, ["ls-remote", "--quiet", "--", source.url, *names], environment, token, deadline)
-        remote = {match[2]: match[1] for line in answer if (match := _HEAD.match(line))}
+        remote = {match[2]: match[1] for line in answer if (match := _HEAD.fullmatch(line))}
         changed = sorted(b for b, commit in remote.items() if b in branches and local.get(b) != commit)
         if changed:
             refs = [f"+refs/heads/{branch}:refs/heads/{branch}" for branch in changed]

@@ -12,10 +12,10 @@ from shared.errors import Invalid
 from shared.models import Model, View
 from shared.security.vault import Vault
 
-_SCP = re.compile(r"^(?P<user>\w[\w.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^-:/\s]\S*)$", re.ASCII)
-_HOST = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
-_USER = re.compile(r"^\w[\w.-]*$", re.ASCII)
-_PRINTABLE = re.compile(r"^[!-~]{1,500}$")
+_SCP = re.compile(r"(?P<user>\w[\w.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^-:/\s]\S*)", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+_USER = re.compile(r"\w[\w.-]*", re.ASCII)
+_PRINTABLE = re.compile(r"[!-~]{1,500}")
 
 
 class Forge(StrEnum):
@@ -105,7 +105,7 @@ def changed_source(settings: SourceSettings, before: Source | None, vault: Vault
 def check_url(url: str, *, loopback: bool) -> None:
     """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh; `loopback` also
     allows http:// to a loopback address (tests)."""
-    if _PRINTABLE.match(url) and _SCP.match(url):
+    if _PRINTABLE.fullmatch(url) and _SCP.fullmatch(url):
         return
     _check_web("source.url", url, loopback=loopback, protocols=("https", "ssh"))
     if not urlsplit(url).path.strip("/"):
@@ -114,7 +114,7 @@ def check_url(url: str, *, loopback: bool) -> None:
 
 def place(source: Source) -> ForgeRepository:
     """Returns the forge's base URL and the repository's path, both taken from the clone URL."""
-    if match := _SCP.match(source.url):
+    if match := _SCP.fullmatch(source.url):
         return ForgeRepository(f"https://{match['host']}", _bare(match["path"]))
     parts = urlsplit(source.url)
     root = f"https://{parts.hostname}" if parts.scheme == "ssh" else f"{parts.scheme}://{parts.netloc}"
@@ -133,7 +133,7 @@ def _bare(path: str) -> str:
 
 def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ...] = ("https",)) -> None:
     remedy = f"write it like {' or '.join(f'{protocol}://' for protocol in protocols)}host/path"
-    if not _PRINTABLE.match(url):
+    if not _PRINTABLE.fullmatch(url):
         raise Invalid(field, f"holds white space or other signs that no URL has, or is too long; {remedy}")
     try:
         parts = urlsplit(url)
@@ -143,7 +143,7 @@ def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ..
     http_here = loopback and parts.scheme == "http" and _is_loopback(host)
     if parts.scheme not in protocols and not http_here:
         raise Invalid(field, f"is not of a protocol that is allowed; {remedy}")
-    if not _HOST.match(host) or port == 0:
+    if not _HOST.fullmatch(host) or port == 0:
         raise Invalid(field, f"names no host; {remedy}")
     if _has_credentials(parts):
         raise Invalid(field, "holds credentials; give them as username and token")
@@ -153,7 +153,7 @@ def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ..
 
 def _has_credentials(parts: SplitResult) -> bool:
     if parts.scheme == "ssh":  # its user is a name on the forge, mostly `git`
-        return "@" in parts.netloc and not _USER.match(parts.netloc.rpartition("@")[0])
+        return "@" in parts.netloc and not _USER.fullmatch(parts.netloc.rpartition("@")[0])
     return "@" in parts.netloc
 
 

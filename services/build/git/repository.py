@@ -148,6 +148,11 @@ class Repositories:
         except GitFailed:
             return None
 
+    def holds(self, app: str, commits: Collection[str]) -> set[str]:
+        """Returns those of the full commit ids that the repository holds."""
+        answers = self._git(app, "cat-file", "--batch-check", stdin="".join(f"{commit}\n" for commit in commits))
+        return {line.split(" ")[0] for line in answers.splitlines() if " commit " in line}
+
     def committed_at(self, app: str, commit: str) -> datetime:
         """Returns the time at which the commit was made, in UTC."""
         seconds = self._git(app, "log", "--no-walk", "--format=%ct", commit)

@@ -1,4 +1,4 @@
-"""Plans which builds start and which end: newer builds of a branch supersede older ones, and apps take turns. Pure."""
+"""Plans which builds start and which end: builds of a branch's head supersede others, and apps take turns. Pure."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -39,12 +39,13 @@ def plan(
 ) -> list[Action]:
     """Returns the actions that are due now. `unended` holds queued and running builds, oldest first; `working` the ids
     of those that this process runs; `served` maps an app to a number that grows with each start: the lowest was served
-    longest ago. A newer build supersedes older ones with the same `Build.group`, except one that is being deployed:
-    that goes on, and when the newer one has passed too, the deployer decides. A deploying build does not count against
-    `concurrency`. A build waits while another one of its commit runs steps, to reuse the result, unless it is `fresh`.
+    longest ago. Of the builds with the same `Build.group`, the newest of the branch's head supersedes all others,
+    except one that is being deployed: that goes on, and when the newer one has passed too, the deployer decides. If
+    none is of the head, they run one after the other. A deploying build does not count against `concurrency`. A build
+    waits while another one of its commit runs steps, to reuse the result, unless it is `fresh`.
     """
     actions: list[Action] = []
-    newest = {build.group: build for build in unended if build.branch is not None}
+    newest = {build.group: build for build in unended if build.branch is not None and not build.off_head}
     blocked: set[tuple[str, str | None, bool]] = set()
     in_progress: set[tuple[str, str]] = set()
     waiting: list[Build] = []
@@ -52,11 +53,9 @@ def plan(
     for build in unended:
         group = build.group
         stop = build.stop
-        newer = newest.get(group, build)
-        if stop is None and newer.id != build.id and not build.deploying:
-            stop = StopRequest(
-                state=BuildState.SUPERSEDED, reason=f"superseded by {newer.id}, a newer push of {build.branch}"
-            )
+        head = newest.get(group, build)
+        if stop is None and head.id != build.id and not build.deploying and not (build.off_head and head.stop):
+            stop = StopRequest(state=BuildState.SUPERSEDED, reason=_superseded(build, head))
         if stop is not None and build.state is BuildState.QUEUED and build.id not in working:
             actions.append(End(build.id, stop))
             continue
@@ -68,10 +67,18 @@ def plan(
             busy[build.app] += not build.deploying
         elif build.branch is None or group not in blocked:
             waiting.append(build)
+            blocked.add(group)
         if (build.state is BuildState.RUNNING or build.id in working) and not build.deploying:
             blocked.add(group)
             in_progress.add((build.app, build.commit))
     return actions + [Start(build.id) for build in _in_turn(waiting, busy, in_progress, concurrency, served or {})]
+
+
+def _superseded(build: Build, head: Build) -> str:
+    """Returns the reason for which the build ends when `head`, a build of its branch's head, takes its place."""
+    if head.number < build.number:
+        return f"superseded by {head.id}, which builds the head of {build.branch}; retry {build.id} after it"
+    return f"superseded by {head.id}, a newer {'build' if head.fresh else 'push'} of {build.branch}"
 
 
 def waits(unended: Sequence[Build], working: Collection[str], concurrency: int) -> dict[str, str]:

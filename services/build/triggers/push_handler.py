@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -119,19 +119,24 @@ class PushHandler:
         """Returns True if the app's repository holds the commit."""
         return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
 
+    async def held(self, name: str, commits: Collection[str]) -> set[str]:
+        """Returns those of the full commit ids that the app's repository holds."""
+        return await self._repositories.in_thread(self._repositories.holds, name, commits) if commits else set()
+
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """Queues a build of the commit, or of the branch's head if `commit` is None. Without a branch it is not
         deployed. Raises NotFound for an unknown app, Invalid for an unknown branch or commit.
         """
-        app = await self._store.app(name)
-        if branch is not None and commit is None:
-            commit = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch)
-            if commit is None:
+        async with self._one_at_a_time:  # a push that comes meanwhile gets a later number
+            app = await self._store.app(name)
+            head = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch) if branch else None
+            if commit is None and head is None:
                 raise Invalid("branch", f"{name} has no branch {branch}; push it first")
-        found = await self._repositories.in_thread(self._repositories.commit, name, commit or "")
-        if found is None:
-            raise Invalid("commit", f"{name} has no commit {commit}; push it first")
-        return await self._add(app, branch, found, is_head=False, fresh=True)
+            found = await self._repositories.in_thread(self._repositories.commit, name, commit or head or "")
+            if found is None:
+                raise Invalid("commit", f"{name} has no commit {commit}; push it first")
+            off_head = branch is not None and found != head
+            return await self._add(app, branch, found, is_head=False, fresh=True, off_head=off_head)
 
     async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
         """Queues a pre-receive build, on whose success a push of the commit is accepted. It is not deployed."""
@@ -143,7 +148,7 @@ class PushHandler:
         """
         if not build.ended:
             raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
-        return await self.queue(build.app, branch=build.reported_branch, commit=build.commit)
+        return await self.queue(build.app, branch=None if build.door else build.branch, commit=build.commit)
 
     async def report(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
         """Yields the text for the pusher: a line for each ref that is not built, then the logs of the builds."""
@@ -192,7 +197,15 @@ class PushHandler:
             return app
 
     async def _add(
-        self, app: App, branch: str | None, commit: str, *, is_head: bool, fresh: bool = False, door: bool = False
+        self,
+        app: App,
+        branch: str | None,
+        commit: str,
+        *,
+        is_head: bool,
+        fresh: bool = False,
+        door: bool = False,
+        off_head: bool = False,
     ) -> Build:
         number = await self._store.next_number(app.name)
         build = Build(
@@ -205,6 +218,7 @@ class PushHandler:
             door=door,
             state=BuildState.QUEUED,
             fresh=fresh,
+            off_head=off_head,
             created_at=self._now(),
         )
         where = f"{branch} to {build.environment}" if build.environment else "not to be deployed"

@@ -19,6 +19,7 @@ from services.build.forges.delivery import (
     became,
     failed_try,
     judged,
+    not_seen,
     wait_s,
 )
 from services.build.forges.delivery_store import DeliveryStore
@@ -61,6 +62,8 @@ class RemoteSync:
         self._begun = False
         self._unprompted: dict[str, int] = {}  # app to be fetched without a delivery → fetches that failed
         self._due: dict[str, float] = {}  # by the monotonic clock
+        self._again: dict[str, datetime] = {}  # app whose deliveries outran the forge's git → its next fetch
+        self._asked: set[str] = set()  # apps with a delivery or a change since their last fetch began
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> float | None:
@@ -70,20 +73,29 @@ class RemoteSync:
             self._begun = True
         waiting = await self._deliveries.apps_waiting() | self._unprompted.keys()
         for app in sorted(waiting):
-            if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
+            if self._is_due(app) and not self._waits_for_commit(app):
                 self._due[app] = time.monotonic() + self._interval_s
                 self._tasks.start(app, partial(self._serve, app))
         return INTERVAL_S if waiting else None
 
     def on_delivery(self, app: str) -> None:
         """Wakes the loop for a new delivery, unless a burst of them makes it wait for the next regular `step`."""
-        if self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app):
+        self._asked.add(app)
+        if self._is_due(app):
             self._wake()
+
+    def _is_due(self, app: str) -> bool:
+        return self._due.get(app, 0.0) <= time.monotonic() and self._tasks.has_room_for(app)
+
+    def _waits_for_commit(self, app: str) -> bool:
+        asked = app in self._asked or app in self._unprompted
+        return not asked and app in self._again and self._now() < self._again[app]
 
     def request_fetch(self, app: App) -> None:
         """Requests a fetch after a change of the app's source or branches. Does nothing if the app has no source."""
         if app.source is not None:
             self._unprompted[app.name] = 0
+            self._asked.add(app.name)
             self._due.pop(app.name, None)
             self._wake()
 
@@ -131,6 +143,8 @@ class RemoteSync:
     async def _serve(self, name: str) -> None:
         """Fetches the app's source once, and records the outcome in all deliveries that were waiting at that moment."""
         async with self._locks[name]:
+            self._asked.discard(name)
+            self._again.pop(name, None)
             batch = await self._deliveries.waiting(name)
             try:
                 app = await self._store.app(name)
@@ -143,8 +157,12 @@ class RemoteSync:
             except FetchFailed as error:
                 await self._failed(name, batch, str(error))
                 return
-        self._unprompted.pop(name, None)
-        await self._deliveries.save(await self._outcomes(name, batch))
+        if name not in self._asked:  # else the app may have changed during the fetch
+            self._unprompted.pop(name, None)
+        after = await self._outcomes(app, batch)
+        if waiting := [each.fetch_again_at for each in after if each.waits]:
+            self._again[name] = min(waiting)
+        await self._deliveries.save(after)
         await self._deliveries.trim(name)
 
     async def _failed(self, name: str, batch: Sequence[WebhookDelivery], reason: str) -> None:
@@ -159,13 +177,16 @@ class RemoteSync:
         await self._deliveries.save(after)
         await self._deliveries.trim(name)
 
-    async def _outcomes(self, name: str, batch: Sequence[WebhookDelivery]) -> list[WebhookDelivery]:
-        heads = await self._push_handler.queue_heads(name)
+    async def _outcomes(self, app: App, batch: Sequence[WebhookDelivery]) -> list[WebhookDelivery]:
+        heads = await self._push_handler.queue_heads(app.name)
+        held = await self._push_handler.held(app.name, {each.commit for each in batch if each.commit})
         builds = {build: await self._store.build(build) for _, build in heads.values() if build}
         after = []
         for delivery in batch:
             head, build = heads.get(delivery.branch or "", (None, ""))
-            if head is None:
+            if delivery.branch in app.branches and delivery.outran(head, in_repository=delivery.commit in held):
+                after.append(not_seen(delivery, head, self._now()))
+            elif head is None:
                 reason = f"{delivery.branch} is not mapped to an environment, or is not there any more"
                 after.append(became(delivery, WebhookDeliveryState.IGNORED, reason))
             elif not build:

@@ -92,7 +92,7 @@ def router(
 
         While a release of the build is pending or starting, a repeated request answers with that one. A newer build
         supersedes a pending release. A build that has not passed every gate, or whose artifact has changed since, is
-        refused with 409.
+        refused with 409; so is, for production, a build of another branch that skipped a step of production.
         """
         release, unchanged = await release_service.release(environment_id, body.build)
         response.status_code = 200 if unchanged else 202
@@ -142,6 +142,19 @@ def router(
                 await asyncio.wait_for(ending.wait(), FOLLOW_S)
                 return
             release = await store.release(release.id) or release
+
+    @routes.get(
+        "/releases/{id}/promotion",
+        status_code=204,
+        tags=["releases"],
+        summary="Check whether it may go to production",
+        responses={**NOT_FOUND, **CONFLICT},
+    )
+    async def check_promotion(id: str) -> None:
+        """Answers 204 if the release's build may be released to production. 409: it may not, for instance because it
+        skipped steps whose `when` names production or its branch; `detail` says which, and what to do.
+        """
+        await release_service.check_promotion(id)
 
     @routes.post(
         "/releases/{id}/retire",

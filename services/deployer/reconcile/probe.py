@@ -10,8 +10,8 @@ from functools import lru_cache
 from string import punctuation
 from urllib.parse import quote
 
-from services.deployer.reconcile.probe_connection import ProbeConnection
-from shared.manifest import FORWARDED_PROTO, HealthCheck
+from services.deployer.reconcile.probe_connection import HEAD_BYTES, ProbeConnection
+from shared.manifest import FORWARDED_PROTO, MIB, HealthCheck
 from shared.runtime.punctual import PunctualTimeout, punctual_wait
 
 SECOND_S = 1.0
@@ -23,7 +23,11 @@ ONE_AT_A_TIME = (
     "`Connection: close`"
 )
 
-ENDLESS = "but the answer does not end within 1 s, and Envoy's health check waits for its end"
+NEW_BYTES = 4 * MIB
+ENDLESS = (
+    f"but the answer does not end within 1 s and {NEW_BYTES // MIB} MiB, and Envoy's health check waits for its end: "
+    "set run.health to a path with a short answer"
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ async def _outcome(target: ProbeTarget) -> tuple[ProbeOutcome, str]:
 
 async def _answer(target: ProbeTarget) -> tuple[ProbeOutcome, str]:
     request = _request(target.check.path, target.host, may_keep=target.is_new)
-    async with _connection(target, request, reset=not target.is_new) as connection:
+    most_bytes = NEW_BYTES if target.is_new else HEAD_BYTES
+    async with _connection(target, request, reset=not target.is_new, most_bytes=most_bytes) as connection:
         await connection.answered
         if connection.fault:
             return ProbeOutcome.FAILED, _failed(target, connection.fault)
@@ -106,7 +111,7 @@ async def _answer(target: ProbeTarget) -> tuple[ProbeOutcome, str]:
         said = f"GET {target.check.path} with Host {target.host} answered {connection.status}"
         if not target.is_well(connection.status):
             return ProbeOutcome.FAILED, said
-        if target.is_new and not connection.ended.done():
+        if target.is_new and (connection.is_cut or not connection.ended.done()):
             return ProbeOutcome.FAILED, f"{said}, {ENDLESS}"
         if target.is_new and connection.is_kept and (fault := await _fault_of_another(target)):
             return ProbeOutcome.FAILED, _failed(target, fault)
@@ -124,11 +129,15 @@ async def _fault_of_another(target: ProbeTarget) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _connection(target: ProbeTarget, request: bytes, *, reset: bool) -> AsyncIterator[ProbeConnection]:
+async def _connection(
+    target: ProbeTarget, request: bytes, *, reset: bool, most_bytes: int = HEAD_BYTES
+) -> AsyncIterator[ProbeConnection]:
     """Opens a connection, and ends it at the end of the block. Raises OSError."""
     host, _, port = target.address.rpartition(":")
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: ProbeConnection(request, reset=reset), host, int(port))
+    _, connection = await loop.create_connection(
+        lambda: ProbeConnection(request, reset=reset, most_bytes=most_bytes), host, int(port)
+    )
     try:
         yield connection
     finally:

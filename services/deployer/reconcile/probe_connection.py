@@ -11,19 +11,19 @@ from typing import cast
 
 import httptools
 
-ANSWER_BYTES = 100 * 1024
+HEAD_BYTES = 100 * 1024
 # A connection that is reset leaves nothing; one that is closed occupies a port (TIME_WAIT) for a minute.
 RESET_AT_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 TCP_REMEDY = "`health: tcp` checks the open port only"
 
 
 class ProbeConnection(asyncio.Protocol):
-    """A connection with one request and its answer. Nothing of the answer is kept but the status, and about 100 KiB of
-    it are read: what an app streams without end costs nothing.
-    """
+    """A connection with one request and its answer. Nothing of the answer is kept but the status."""
 
-    def __init__(self, request: bytes, *, reset: bool) -> None:
-        """With `reset`, the end of the connection resets it. An empty `request` is not sent, for a connection alone."""
+    def __init__(self, request: bytes, *, reset: bool, most_bytes: int = HEAD_BYTES) -> None:
+        """With `reset`, the end of the connection resets it. An empty `request` is not sent, for a connection alone.
+        About `most_bytes` of the answer are read: what an app streams without end costs no more.
+        """
         loop = asyncio.get_running_loop()
         self.answered: asyncio.Future[None] = loop.create_future()
         """Done when the head was read, or will never be: `status` or `fault` says more."""
@@ -34,7 +34,10 @@ class ProbeConnection(asyncio.Protocol):
         """The reason in words for people why there is no status."""
         self.is_kept = False
         """True if the app keeps the connection open after its answer."""
+        self.is_cut = False
+        """True if the answer is longer than what is read of it."""
         self._request = request
+        self._most_bytes = most_bytes
         self._reset = reset
         self._read = 0
         self._transport: asyncio.Transport
@@ -62,8 +65,11 @@ class ProbeConnection(asyncio.Protocol):
             self._end("")
         except httptools.HttpParserError as error:
             self._end(f"it does not speak HTTP/1.1 ({error}); {TCP_REMEDY}")
-        if self._read > ANSWER_BYTES:
-            self._end(f"the head of its answer is longer than {ANSWER_BYTES // 1024} KiB")
+        if self._read > HEAD_BYTES and not self.answered.done():
+            self._end(f"the head of its answer is longer than {HEAD_BYTES // 1024} KiB")
+        elif self._read > self._most_bytes and not self.ended.done():
+            self.is_cut = True
+            self._end("")
 
     def eof_received(self) -> None:
         self._end(f"it closed the connection without an answer; if it does not speak HTTP/1.1, {TCP_REMEDY}")

@@ -62,6 +62,14 @@ class ReleaseService:
                     return await self._create(environment_id, build.id, build.commit, artifact, manifest, reason), False
         return existing, existing.state is ReleaseState.LIVE
 
+    async def check_promotion(self, release_id: str) -> None:
+        """Raises Conflict if the release's build may not be released to production, Unavailable if the build service
+        does not answer, NotFound.
+        """
+        release = await self._get(release_id)
+        build = BuildView.model_validate(await self._builds.get(f"/builds/{release.build}"))
+        _releasable(build, EnvironmentId(release.app, Environment.PRODUCTION))
+
     async def rollback(self, environment_id: EnvironmentId, to: str | None) -> Release:
         """Creates a release of what `to` ran, or else of the last good release before the live one; if the pending or
         starting release runs the same, returns that. Raises NotFound if the environment has no release `to`, Conflict
@@ -228,6 +236,8 @@ def _releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifa
         raise Conflict(
             f"build {build.id} has not passed its gates (it is {build.state}); only one that has is released"
         )
+    if environment_id.environment is Environment.PRODUCTION and build.promotion_refusal:
+        raise Conflict(build.promotion_refusal)
     if build.artifact is None or build.manifest is None:
         raise Conflict(f"build {build.id} has no artifact and manifest; build its commit again")
     if not build.manifest.run.command and build.artifact.kind == "directory":

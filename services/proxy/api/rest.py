@@ -135,7 +135,8 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)
     async def promote(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
         """Answers 202. Then the deployer releases the canary's build to production and retires the canary. `GET
-        rollout` shows the result: state `promoted`, or `paused` with the reason if production refuses the build.
+        rollout` shows the result: state `promoted`, or `paused` with the reason if production refuses the build. 409:
+        the build skipped steps that production asks for; `detail` says which, and what to do.
         """
         return await rollouts.promote(app, body.release)
 

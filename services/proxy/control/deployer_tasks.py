@@ -6,11 +6,12 @@ from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import for_each
 from services.proxy.routes.rollout import Promotion, Rollout, ended, moved
 from services.proxy.routes.route import Retirement
-from shared.errors import Problem
+from shared.errors import Conflict, Problem
 from shared.http import ServiceClient
 from shared.models import Page, ReleaseState, ReleaseView, RetireRequest, Track
 from shared.proxy_models import RolloutState
 
+CHECK_S = 3.0
 ENDED = frozenset({ReleaseState.RETIRED, ReleaseState.FAILED, ReleaseState.ROLLED_BACK})
 
 
@@ -31,6 +32,16 @@ class DeployerTasks:
             await self._follow(app)
 
         await for_each([route.app for route in self._control.routes.busy()], run_tasks)
+
+    async def check_promotion(self, release: str) -> None:
+        """Raises Conflict if the deployer says that the release's build may not go to production. If the deployer does
+        not answer, the promotion finds out later.
+        """
+        try:
+            await self._deployer.get(f"/releases/{release}/promotion", timeout_s=CHECK_S, repeatable=False)
+        except Problem as problem:
+            if problem.status == 409:
+                raise Conflict(problem.detail) from None
 
     async def _retire(self, app: str) -> None:
         for retirement in self._control.route(app).retirements:

@@ -1,5 +1,7 @@
 """Opens, sets, aborts, resumes and promotes rollouts, for the REST interface and the pages."""
 
+from collections.abc import Awaitable, Callable
+
 from pydantic import JsonValue
 
 from services.proxy.control.control_plane import ControlPlane
@@ -20,13 +22,15 @@ CONFIRM_S = 3.0
 
 class RolloutService:
     """Changes rollouts. Every method that changes one, except `promote`, returns after Envoy has accepted the change.
+    `check_promotion` raises Conflict if a release's build may not go to production.
 
     Methods raise NotFound for an app that was never synced, Conflict if the rollout's state does not allow the
     operation, and Timeout if Envoy has not accepted within 3 s: the change is stored, and Envoy gets it later.
     """
 
-    def __init__(self, control: ControlPlane) -> None:
+    def __init__(self, control: ControlPlane, check_promotion: Callable[[str], Awaitable[None]]) -> None:
         self._control = control
+        self._check_promotion = check_promotion
 
     def view(self, app: str) -> RolloutView:
         route = self._control.route(app)
@@ -96,8 +100,11 @@ class RolloutService:
     async def promote(self, app: str, release: str) -> RolloutView:
         """Stores the request to promote, and returns the rollout with its state unchanged. `DeployerTasks` then has the
         deployer release the build to production, and ends the rollout as promoted, or pauses it if the deployer
-        refuses."""
+        refuses. Raises Conflict if the build skipped steps that production asks for."""
         rollout = self._current(app, release)
+        if rollout.active and rollout.promotion is None:
+            await self._check_promotion(release)
+            rollout = self._current(app, release)  # it may have been aborted meanwhile
         if rollout.state is RolloutState.ABORTED:
             raise Conflict(f"{release} was aborted and cannot be promoted; deploy a new build")
         if rollout.active and rollout.promotion is None:

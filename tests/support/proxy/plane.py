@@ -74,11 +74,11 @@ class Plane:
             wake=lambda: None,
         )
         self.reader = TrafficReader(self.control, self.counts)
-        self.rollouts = RolloutService(self.control)
         self.auto_pause = AutoPause(self.control, self._probe)
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._deployer))
         deployer = ServiceClient("deployer", self.settings, EmptyRegistry(), http)
         self.deployer_tasks = DeployerTasks(self.control, deployer)
+        self.rollouts = RolloutService(self.control, self.deployer_tasks.check_promotion)
 
     async def probe_deployer(self, *answers: bool) -> None:
         """Sends one probe a second, each answered or not."""

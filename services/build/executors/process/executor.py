@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
-from services.build.system.command import drained, piped, start, terminate, uncancelled, wait_for_exit
+from services.build.system.command import drained, piped, uncancelled
 from services.build.system.pipe import Output
+from services.build.system.process_tree import ProcessTree
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
@@ -81,7 +82,7 @@ class ProcessExecutor:
         commands = [(f"$ {command}\n", ["sh", "-e", "-c", command]) for command in order.commands]
         own = self._step_environment(workspace)
         marks = {MARKER: own[MARKER], STEP: own[STEP]}
-        services = ServiceProcesses(workspace, own, marks, output)
+        services = ServiceProcesses(workspace, own, marks, output, grace_s=self._grace_s)
         try:
             if reason := await services.start(order.services, stop):
                 return Outcome(None, reason)
@@ -91,7 +92,7 @@ class ProcessExecutor:
                 return Outcome(None, "replaced its checkout by a link")
             return outcome
         finally:
-            await uncancelled(self._end_marked(STEP, own[STEP]))
+            await uncancelled(self._end(services.trees, own[STEP]))
             await services.close()
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
@@ -156,25 +157,30 @@ class ProcessExecutor:
         stop: Stop,
     ) -> Outcome:
         deadline = time.monotonic() + timeout_s
-        process: subprocess.Popen[bytes] | None = None
+        trees: list[ProcessTree] = []
         async with piped(output) as end_of_pipe:
             try:
                 for place, (shown, command) in enumerate(commands, 1):
                     await drained(end_of_pipe)  # the command before it
                     output(shown.encode())
-                    process = start(command, workspace.folder, environment, end_of_pipe)
-                    reason = await wait_for_exit(process, deadline, timeout_s, stop)
-                    if reason:
+                    tree = ProcessTree(command, workspace.folder, environment, end_of_pipe, self._grace_s)
+                    trees.append(tree)  # what it leaves running lives until the end of the step
+                    if reason := await tree.wait(deadline, timeout_s, stop):
                         return Outcome(None, reason)
-                    if code := process.returncode:
+                    if code := tree.poll():
                         return Outcome(code, _exit_reason(code), skipped=len(commands) - place)
                 return Outcome(0, skipped=0)
             except OSError as error:  # the step before it may have removed the folder
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:
-                await uncancelled(self._end_marked(STEP, environment[STEP]))
-                if process is not None:  # collects its exit code; and `exec env -i` takes the mark off
-                    await terminate(process)
+                await uncancelled(self._end(trees, environment[STEP]))
+
+    async def _end(self, trees: Sequence[ProcessTree], step: str) -> None:
+        """Ends the processes of the trees. If a step has killed the root of its tree, looks for what is left by the
+        mark in its environment."""
+        await asyncio.gather(*(tree.close() for tree in trees))
+        if any(tree.lost for tree in trees):
+            await self._end_marked(STEP, step)
 
     def _step_environment(self, workspace: Workspace) -> dict[str, str]:
         folder, cache = workspace.folder, self._caches / workspace.app

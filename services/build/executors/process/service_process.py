@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from services.build.executors.executor import ServiceOrder, Workspace
-from services.build.system.command import piped, start, wait_for_exit
+from services.build.system.command import piped, uncancelled
 from services.build.system.pipe import Output
-from services.build.system.process_exit import exit_code
+from services.build.system.process_tree import ProcessTree
 from services.build.system.stop import Stop
 
 LOOK_AGAIN_S = 0.1
@@ -22,16 +22,23 @@ LOCALHOST = "127.0.0.1"
 
 class ServiceProcesses:
     """Runs the services of one step. `marks` are variables by which the executor later finds and ends the processes;
-    `addresses` holds the variables with the services' hosts and ports."""
+    `addresses` holds the variables with the services' hosts and ports, `trees` their processes."""
 
     def __init__(
-        self, workspace: Workspace, environment: Mapping[str, str], marks: Mapping[str, str], output: Output
+        self,
+        workspace: Workspace,
+        environment: Mapping[str, str],
+        marks: Mapping[str, str],
+        output: Output,
+        *,
+        grace_s: float,
     ) -> None:
         self._workspace = workspace
         self._environment = dict(environment)
         self._marks = dict(marks)
         self._output = output
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._grace_s = grace_s
+        self.trees: list[ProcessTree] = []
         self._pipes = contextlib.AsyncExitStack()
         self.addresses: dict[str, str] = {}
 
@@ -45,9 +52,7 @@ class ServiceProcesses:
         return ""
 
     async def close(self) -> None:
-        """Waits until all processes have ended and closes their pipes. The caller ends the processes first."""
-        for process in self._processes:
-            await exit_code(process)
+        """Closes the pipes of the services, whose `trees` the caller has closed."""
         await self._pipes.aclose()
 
     async def _start(self, order: ServiceOrder, stop: Stop) -> str:
@@ -58,12 +63,12 @@ class ServiceProcesses:
         tail: deque[bytes] = deque(maxlen=64)  # chunks of a pipe: 64 KiB each, at most
         end_of_pipe = await self._pipes.enter_async_context(piped(tail.append))
         try:
-            process = start(["sh", "-c", order.command], self._workspace.folder, environment, end_of_pipe)
+            tree = self._tree(order.command, environment, end_of_pipe)
         except OSError as error:
             return f"could not be started: {error.strerror}"
-        self._processes.append(process)
+        self.trees.append(tree)
         self.addresses |= order.address(LOCALHOST, port)
-        reason = await self._until_ready(order, process, port, environment, stop)
+        reason = await self._until_ready(order, tree, port, environment, stop)
         if reason and not stop.is_set():
             await asyncio.sleep(LOOK_AGAIN_S)  # what it printed at its end may be on its way
             self._output(f"the last lines of the service {order.name}:\n".encode())
@@ -73,7 +78,7 @@ class ServiceProcesses:
     async def _until_ready(
         self,
         order: ServiceOrder,
-        process: "subprocess.Popen[bytes]",
+        tree: ProcessTree,
         port: int,
         environment: Mapping[str, str],
         stop: Stop,
@@ -82,8 +87,8 @@ class ServiceProcesses:
         while True:
             if stop.is_set():
                 return "was stopped"
-            if process.poll() is not None:
-                how = f"ended with {process.returncode} before it was ready"
+            if (code := tree.poll()) is not None:
+                how = f"ended with {code} before it was ready"
                 return f"could not be started: the service {order.name} {how}"
             if await self._is_ready(order, port, environment, stop):
                 return ""
@@ -97,10 +102,15 @@ class ServiceProcesses:
     async def _is_ready(self, order: ServiceOrder, port: int, environment: Mapping[str, str], stop: Stop) -> bool:
         if order.ready is None:
             return await asyncio.to_thread(_listens, port)
-        check = start(["sh", "-c", order.ready], self._workspace.folder, environment, subprocess.DEVNULL)
-        if await wait_for_exit(check, time.monotonic() + CHECK_TIMEOUT_S, CHECK_TIMEOUT_S, stop):
-            check.kill()
-        return await exit_code(check) == 0
+        check = self._tree(order.ready, environment, subprocess.DEVNULL)
+        try:
+            gave_up = await check.wait(time.monotonic() + CHECK_TIMEOUT_S, CHECK_TIMEOUT_S, stop)
+            return not gave_up and check.poll() == 0
+        finally:
+            await uncancelled(check.close())
+
+    def _tree(self, command: str, environment: Mapping[str, str], output: int) -> ProcessTree:
+        return ProcessTree(["sh", "-c", command], self._workspace.folder, environment, output, self._grace_s)
 
 
 def _free_port() -> int:

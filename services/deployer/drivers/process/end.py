@@ -5,11 +5,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from services.deployer.drivers.cgroup_files import PROCESSES
 from services.deployer.drivers.driver import RunningInstance
-from services.deployer.drivers.process.linux_process import ProcessStat, marked_with, marked_with_each
+from services.deployer.drivers.process.linux_process import ProcessStat, marked_with_each, process_stat, session_pids
 from services.deployer.drivers.process.memory_cgroup import remove_parents
 from services.deployer.drivers.process.record import (
     MARKER,
@@ -23,6 +24,7 @@ from shared.clock import now
 from shared.host.process_search import LOOK_AGAIN_S, pids_by_value
 
 POLL_S = 0.05
+Left = tuple[ProcessRecord, list[ProcessStat]]  # an instance that has not ended, and its processes
 
 
 def running_in(root: Path) -> list[RunningInstance]:
@@ -47,38 +49,42 @@ def record_of(root: Path, instance_id: str) -> ProcessRecord:
 
 def remains(record: ProcessRecord) -> bool:
     """Returns True if any process of the instance still runs, even if its leader has ended."""
-    return record.runs() or bool(marked_with(record.marker))
-
-
-def terminate(record: ProcessRecord) -> None:
-    _signal(record, signal.SIGTERM, marked_with(record.marker))
+    return bool(_left([record]))
 
 
 def kill(record: ProcessRecord) -> None:
-    _signal(record, signal.SIGKILL, marked_with(record.marker))
+    _signal_all([record], signal.SIGKILL)
+
+
+def _signal_all(records: Sequence[ProcessRecord], number: signal.Signals, known: Iterable[Left] = ()) -> list[Left]:
+    """Sends the signal to all processes that `_left` finds, and returns those."""
+    left = _left(records, known)
+    for record, processes in left:
+        _signal(record, number, processes)
+    return left
 
 
 def _signal(record: ProcessRecord, number: signal.Signals, processes: Iterable[ProcessStat]) -> None:
     """Sends the signal to the instance's process group while its leader runs (later the group's id may be reused), and
-    to those of its `processes` that are in other sessions.
+    to those of its `processes` that are in other groups.
     """
     leader = record.pid if record.runs() else None
     with contextlib.suppress(ProcessLookupError):
         if leader is not None:
             os.killpg(leader, number)
     for stat in processes:
-        if stat.session != leader:
-            with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
+            if leader is None or os.getpgid(stat.pid) != leader:
                 os.kill(stat.pid, number)
 
 
 async def end(record: ProcessRecord, grace_s: float) -> None:
     """Sends SIGTERM, and SIGKILL after `grace_s` seconds; returns when nothing of the instance remains."""
     deadline = time.monotonic() + grace_s
-    await asyncio.to_thread(terminate, record)
-    while await asyncio.to_thread(remains, record):
+    left = await asyncio.to_thread(_signal_all, [record], signal.SIGTERM)
+    while left := await asyncio.to_thread(_left, [record], left):
         if time.monotonic() >= deadline:
-            await asyncio.to_thread(kill, record)
+            left = await asyncio.to_thread(_signal_all, [record], signal.SIGKILL, left)
         await asyncio.sleep(POLL_S)
 
 
@@ -101,29 +107,55 @@ def stop_instances(home: Path, timeout_s: float) -> int:
 
 
 def _until_gone(records: list[ProcessRecord], number: signal.Signals, wait_s: float) -> None:
-    left = _processes_left(records)
-    for record, processes in left:
-        _signal(record, number, processes)
+    left = _signal_all(records, number)
     deadline = time.monotonic() + wait_s
     while left and time.monotonic() < deadline:
         time.sleep(POLL_S)
-        left = _processes_left(record for record, _ in left)
+        left = _left([record for record, _ in left], left)
 
 
-def _processes_left(records: Iterable[ProcessRecord]) -> list[tuple[ProcessRecord, list[ProcessStat]]]:
-    """Returns the records of which a process still runs, each with the processes that have its marker. Reads all
-    processes once, and once more for the records for which it found none: a process that is just starting may be
-    missing in the first reading.
+def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = ()) -> list[Left]:
+    """Returns the records of which a process still runs, each with its processes: those of `known` that run on, and
+    those that are found now. Reads all processes once, and once more for the records for which it found none: a process
+    that is just starting may be missing in the first reading.
     """
+    living = {record.id: _still_living(processes) for record, processes in known}
     looked_for, left = list(records), []
     for _ in range(2):
-        processes = marked_with_each(record.marker for record in looked_for)
-        left += [
-            (each, processes.get(each.marker, [])) for each in looked_for if each.runs() or processes.get(each.marker)
-        ]
-        kept = {record.marker for record, _ in left}
-        looked_for = [record for record in looked_for if record.marker not in kept]
+        found = _found(looked_for)
+        for record in looked_for:
+            processes = {stat.pid: stat for stat in [*living.get(record.id, ()), *found[record.id]]}
+            if processes or record.runs():
+                left.append((record, list(processes.values())))
+        kept = {record.id for record, _ in left}
+        looked_for = [record for record in looked_for if record.id not in kept]
         if not looked_for:
             break
         time.sleep(LOOK_AGAIN_S)
     return left
+
+
+def _found(records: Sequence[ProcessRecord]) -> dict[str, list[ProcessStat]]:
+    """Returns instance → its processes: those with its mark, which a process may overwrite; those in its session while
+    the leader runs; and those in its control group, if it has one, which they cannot leave.
+    """
+    marked = marked_with_each(record.marker for record in records)
+    sessions = session_pids({record.pid for record in records if record.pid is not None and record.runs()})
+    found = {}
+    for record in records:
+        pids = [*sessions.get(record.pid or 0, ()), *_pids_in(record.group)]
+        others = [stat for pid in pids if (stat := process_stat(pid)) is not None]
+        found[record.id] = [*marked.get(record.marker, ()), *others]
+    return found
+
+
+def _pids_in(group: str) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(pid) for pid in (Path(group) / PROCESSES).read_text().split()] if group else []
+    return []
+
+
+def _still_living(processes: Iterable[ProcessStat]) -> list[ProcessStat]:
+    """Returns those of the processes that have not ended; another one may have got the pid since."""
+    now_there = ((stat, process_stat(stat.pid)) for stat in processes)
+    return [stat for stat, there in now_there if there is not None and there.start_ticks == stat.start_ticks]

@@ -31,7 +31,7 @@ from services.build.logs.build_log import BuildLogs
 from services.build.retention.repository_gc import RepositoryGc
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
-from shared.manifest import Stage
+from shared.manifest import Manifest, Stage
 from shared.models import BuildState
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.security.vault import Vault
@@ -86,6 +86,15 @@ async def client(
         yield client
 
 
+async def test_a_build_says_why_it_may_not_be_promoted(client: httpx.AsyncClient, store: BuildStore) -> None:
+    step = {"name": "load", "commands": ["true"], "when": {"branch": "release"}}
+    manifest = Manifest.model_validate({"app": "notes", "steps": [step]})
+    await store.add(build(1, branch="dev", environment="canary", manifest=manifest), is_head=True)
+    assert (await client.get("/builds/notes-1")).json()["promotion_refusal"] == "", "there is no app notes"
+    await client.post("/apps", json={"name": "notes"})
+    assert "load runs on release only" in (await client.get("/builds/notes-1")).json()["promotion_refusal"]
+
+
 async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> None:
     made = await client.post("/apps", json={"name": "notes"})
     assert made.status_code == 201
@@ -103,6 +112,7 @@ async def test_an_app_is_made_changed_and_deleted(client: httpx.AsyncClient) -> 
     [
         ({"name": "Not An App"}, "name"),
         ({"name": "notes", "branches": {"a..b": "canary"}}, "branches"),
+        ({"name": "notes", "branches": {"main\n": "canary"}}, "branches"),
         ({"name": "notes", "branches": {"a": "moon"}}, "branches.a"),
         ({"name": "notes", "gates": {"speed": 1}}, "gates.speed"),
         ({"name": "notes", "gate": {}}, "gate"),

@@ -13,6 +13,7 @@ from services.build.api.webhooks import webhooks_router
 from services.build.builds.app import App, new_app
 from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
+from services.build.forges.delivery import WebhookDeliveryState, became
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import LARGEST_BYTES
 from services.build.forges.webhook_handler import WebhookHandler
@@ -84,6 +85,7 @@ async def test_a_push_is_received_at_once_and_a_replay_changes_nothing(world: Wo
         "event": "Push Hook" if forge is Forge.GITLAB else "push",
         "branch": "release",
         "commit": "2" * 40,
+        "before": "4" * 40 if forge is Forge.GITLAB else "1" * 40,
         "received_at": None,
         "asked_at": None,
         "state": "received",
@@ -109,7 +111,7 @@ async def test_whoever_may_not_call_is_not_told_why(
         "its signature is not right": [
             await world.send(forge, call(forge, secret="wrong")),
             await world.send(forge, unsigned(call(forge))),
-            await world.send(forge, Call(call(forge, secret="").headers, b"x" * LARGEST_BYTES)),
+            await world.send(forge, Call(call(forge, secret="").headers, b"x" * 2**20)),
         ],
         "there is no such app": [await world.send(forge, call(forge), app="nobody")],
         f"the app's source is not of {other}": [await world.send(other, call(other))],
@@ -147,19 +149,19 @@ async def test_garbage_that_is_signed_is_told_so(world: World, forge: Forge) -> 
 
 
 @pytest.mark.parametrize("has_length", [True, False], ids=["with its length", "in chunks"])
-async def test_more_than_5_mb_is_refused_while_it_is_read(world: World, has_length: bool) -> None:
+async def test_more_than_25_mb_is_refused_while_it_is_read(world: World, has_length: bool) -> None:
     await world.has_app(Forge.GITHUB)
     sent = 0
 
     async def chunks() -> AsyncIterator[bytes]:
         nonlocal sent
-        while sent < 20 * LARGEST_BYTES:
+        while sent < 2 * LARGEST_BYTES:
             sent += 2**16
             yield b"x" * 2**16
 
     given = call(Forge.GITHUB).headers | ({"content-length": str(LARGEST_BYTES + 1)} if has_length else {})
     answer = await world.http.post("/webhooks/github/notes", headers=given, content=chunks())
-    assert (answer.status_code, "more than 5 MB" in answer.json()["detail"]) == (413, True)
+    assert (answer.status_code, "more than 25 MB" in answer.json()["detail"]) == (413, True)
     assert sent <= (0 if has_length else LARGEST_BYTES + 2**16)
 
 
@@ -188,6 +190,14 @@ async def test_what_is_nothing_to_do_is_answered_and_kept(
     assert world.woken == 0
 
 
+async def test_a_push_of_many_commits_is_received(world: World) -> None:
+    await world.has_app(Forge.GITHUB)
+    commits = [{"id": f"{number:040x}", "message": "m" * 3000} for number in range(2048)]
+    answer = await world.send(Forge.GITHUB, call(Forge.GITHUB, commits=commits))
+    assert (answer.status_code, answer.json()["state"]) == (202, "received")
+    assert [(item["branch"], item["commit"]) for item in await world.listed()] == [("release", "2" * 40)]
+
+
 async def test_a_ping_is_well(world: World) -> None:
     await world.has_app(Forge.GITHUB)
     body = b'{"zen": "Keep it logically awesome.", "hook_id": 1}'
@@ -205,7 +215,19 @@ async def test_a_delivery_can_be_run_again(world: World) -> None:
     assert (again.status_code, again.json()["state"], world.woken) == (202, "received", 1)
     tag = await world.http.post(url.format("notes-d2"), headers=AUTHORIZED)
     assert (tag.status_code, "nothing to run again: refs/tags/v1" in tag.json()["detail"]) == (409, True)
-    assert (await world.http.post(url.format("notes-d9"), headers=AUTHORIZED)).status_code == 404
+    for unknown in ("notes-d9", "1", "other-d1", "notes-d"):
+        assert (await world.http.post(url.format(unknown), headers=AUTHORIZED)).status_code == 404, unknown
+
+
+async def test_a_delivery_that_failed_may_come_again_from_the_forge(world: World) -> None:
+    await world.has_app(Forge.GITHUB)
+    await world.send(Forge.GITHUB, call(Forge.GITHUB))
+    stored = await world.deliveries.delivery("notes", "notes-d1")
+    await world.deliveries.save([became(stored, WebhookDeliveryState.FAILED, "no luck")])
+    woken = world.woken
+    again = await world.send(Forge.GITHUB, call(Forge.GITHUB))
+    assert (again.status_code, again.json()["id"], again.json()["state"]) == (202, "notes-d1", "received")
+    assert (await world.deliveries.apps_waiting(), world.woken > woken) == ({"notes"}, True)
 
 
 async def test_only_the_webhook_is_public(world: World) -> None:

@@ -42,6 +42,8 @@ def test_what_git_may_be_given(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        URL + "\n",
+        "git@forge.example:octo/notes.git\n",
         "file:///etc",
         "/srv/notes.git",
         "../notes.git",

@@ -143,3 +143,27 @@ def test_one_that_is_asked_for_by_hand_and_one_of_another_app_do_not_wait() -> N
     by_hand = build(2, commit="a" * 40, fresh=True)
     other = build(1, app="other", commit="a" * 40)
     assert plan([running, by_hand, other], {"notes-1"}, 9) == [Start("other-1"), Start("notes-2")]
+
+
+def test_a_build_by_hand_of_an_older_commit_supersedes_no_build_of_the_head() -> None:
+    head, retried = build(3, state=RUNNING), build(4, off_head=True, fresh=True)
+    reason = "superseded by notes-3, which builds the head of release; retry notes-4 after it"
+    ended = End("notes-4", StopRequest(state=BuildState.SUPERSEDED, reason=reason))
+    assert plan([head, retried], {"notes-3"}, 2) == [ended]
+    assert plan([build(3, state=RUNNING, passed=True), retried], {"notes-3"}, 2) == [ended]
+    assert plan([build(3), retried], set(), 2) == [ended, Start("notes-3")]
+
+
+def test_builds_by_hand_of_older_commits_run_one_after_the_other_unless_the_head_is_built() -> None:
+    first, second = build(2, off_head=True), build(3, off_head=True)
+    assert plan([first, second], set(), 2) == [Start("notes-2")]
+    assert plan([first.model_copy(update={"state": RUNNING}), second], {"notes-2"}, 2) == []
+    assert plan([first, build(3)], set(), 2) == [End("notes-2", superseded("notes-3")), Start("notes-3")]
+    cancelled = build(1, state=RUNNING, stop=StopRequest(state=BuildState.CANCELLED, reason="by hand"))
+    assert plan([cancelled, second], {"notes-1"}, 2) == [Halt("notes-1", None)], "it waits"
+
+
+def test_a_build_by_hand_of_the_head_is_not_called_a_push() -> None:
+    by_hand = build(2, commit=build(1).commit, fresh=True)
+    stop = StopRequest(state=BuildState.SUPERSEDED, reason="superseded by notes-2, a newer build of release")
+    assert plan([build(1), by_hand], set(), 2) == [End("notes-1", stop), Start("notes-2")]

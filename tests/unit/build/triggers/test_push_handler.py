@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from services.build.builds.build import ended
 from services.build.builds.build_store import BuildStore
 from services.build.git.ref_stamp import TICK_NS
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.triggers.push_handler import REFS_SHOWN, PushHandler
-from shared.models import Environment
+from shared.models import BuildState, Environment
 from shared.store import RedisError
 
 pytestmark = pytest.mark.anyio
@@ -184,6 +185,22 @@ async def test_an_app_that_redis_has_lost_is_made_and_built_again(world: World, 
     await world.push_handler.reconcile()
     assert await world.built() == ["notes-1"]
     await world.settle()
+
+
+async def test_a_retry_of_an_older_commit_is_no_newer_push(world: World) -> None:
+    world.commit("notes", message="first")
+    await world.push_handler.reconcile()
+    first = await world.store.update("notes-1", lambda build: ended(build, BuildState.CANCELLED, "by hand", AT))
+    head_again = await world.push_handler.retry(first)
+    head = world.commit("notes", message="second")
+    again = await world.push_handler.retry(first)
+    by_branch = await world.push_handler.queue("notes", branch="release", commit=None)
+    assert [(each.commit, each.branch, each.off_head) for each in (head_again, again, by_branch)] == [
+        (first.commit, "release", False),
+        (first.commit, "release", True),
+        (head, "release", False),
+    ]
+    assert (again.environment, again.reported_branch) == (Environment.PRODUCTION, None), "no badge of the branch"
 
 
 async def test_refs_in_any_encoding_are_told_as_a_terminal_may_show_them(world: World) -> None:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from services.proxy.envoy.admin import Clusters, Host, Latency
 from services.proxy.envoy.files import envoy_folder
+from shared.errors import Conflict
 from shared.proxy_models import RolloutState, RolloutView
 from shared.store import connect
 from tests.support.proxy.plane import Plane
@@ -171,3 +172,17 @@ async def test_a_promotion_keeps_its_traffic_too(plane: Plane) -> None:
     view = plane.rollouts.view("notes")
     assert (view.state, view.reason) == (RolloutState.PROMOTED, "promoted as notes-r9")
     assert view.evidence.keys() == {"traffic", "ran_s"}
+
+
+async def test_a_promotion_that_would_skip_steps_of_production_is_refused_at_once(plane: Plane) -> None:
+    await opened(plane)
+    refusal = "notes-7 has not run steps that production asks for: load"
+    plane.deployer["GET /releases/notes-r2/promotion"] = (409, {"detail": refusal})
+    with pytest.raises(Conflict, match=refusal):
+        await plane.rollouts.promote("notes", "notes-r2")
+    rollout = plane.control.route("notes").rollout
+    assert rollout is not None and (rollout.state, rollout.promotion) == (RolloutState.PROGRESSING, None)
+    plane.deployer["GET /releases/notes-r2/promotion"] = (503, {"detail": "build does not answer"})
+    await plane.rollouts.promote("notes", "notes-r2")
+    rollout = plane.control.route("notes").rollout
+    assert rollout is not None and rollout.promotion is not None, "the deployer looks again when it releases the build"

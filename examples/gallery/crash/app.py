@@ -1,0 +1,6 @@
+"""Ends with a traceback before it listens."""
+
+import os
+
+print("connecting to the database")
+os.environ["DATABASE_URL"]

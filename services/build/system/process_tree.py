@@ -1,0 +1,80 @@
+"""Runs a command such that everything it has started can be ended, by `tree_runner.py` as the root of its processes."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from services.build.system import tree_runner
+from services.build.system.command import wait_until_done
+from services.build.system.pipe import readable
+from services.build.system.process_exit import exit_code
+from services.build.system.stop import Stop
+
+RUNNER = [sys.executable, "-I", "-S", tree_runner.__file__]
+
+
+class ProcessTree:
+    """A command and all processes that it starts, with stdout and stderr to the pipe `output`. They may outlive the
+    command, until `close` ends them, or this service dies. Raises OSError if the command cannot be started.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int, grace_s: float
+    ) -> None:
+        # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
+        self._runner = subprocess.Popen(
+            [*RUNNER, str(grace_s), *command],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,
+        )
+        assert self._runner.stdin is not None and self._runner.stdout is not None
+        self._life, self._answer = self._runner.stdin, self._runner.stdout
+        os.set_blocking(self._answer.fileno(), False)
+        self._code: int | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Returns True if the root of the tree was killed, so that processes may have left it. Call after `close`."""
+        return self._runner.returncode != 0
+
+    def poll(self) -> int | None:
+        """Returns the command's exit code (negative: the signal that ended it); None while it runs."""
+        if self._code is None:
+            with contextlib.suppress(BlockingIOError):
+                answer = os.read(self._answer.fileno(), 16)
+                self._code = int(answer) if answer else self._runner.wait()
+        return self._code
+
+    async def exit_code(self) -> int:
+        """Waits until the command has ended, and returns its exit code. Uses no thread. May be cancelled."""
+        while (code := self.poll()) is None:
+            answer = os.dup(self._answer.fileno())  # several may wait, and the event loop takes a descriptor once
+            try:
+                await readable(answer)
+            finally:
+                os.close(answer)
+        return code
+
+    async def wait(self, deadline: float, timeout_s: float, stop: Stop) -> str:
+        """Waits for the command's end until `deadline` (monotonic clock) or until `stop` is set. Returns the reason for
+        giving up, which names `timeout_s`, or an empty string if the command has ended. Does not end it.
+        """
+        end = asyncio.ensure_future(self.exit_code())
+        try:
+            return await wait_until_done(end, deadline, timeout_s, stop)
+        finally:
+            end.cancel()
+
+    async def close(self) -> None:
+        """Ends the command and all that it has started: by SIGTERM, and after the grace period by SIGKILL."""
+        self._life.close()
+        await exit_code(self._runner)
+        self._answer.close()

@@ -1,0 +1,107 @@
+"""Runs a command until its end, and later ends everything that it has started. A program of its own, which imports
+nothing of the service: `python -I -S tree_runner.py <grace period in seconds> <command> [<argument>…]`.
+
+As a child subreaper it becomes the parent of every process below it whose own parent ends, so nothing leaves its tree:
+neither a daemon, nor a process that has cleaned or overwritten its environment. It prints the command's exit code, and
+then waits for the end of its standard input: the service closes that, or has died. Standard error is the output of the
+command. It imports little, since it starts with each command.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+REAP_S = 1.0
+LOOK_AGAIN_S = 0.02
+KILL_TIMEOUT_S = 5.0  # a process that waits for a device ends only when the kernel lets it
+
+
+def main(grace_s: float, command: list[str]) -> None:
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError("the kernel knows no child subreapers; Linux 3.4 or newer is needed")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    child = os.fork()
+    if not child:
+        _execute(command)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the pipe ends with those who write into it
+    waited = [0, os.pidfd_open(child)]
+    while True:
+        readable, _, _ = select.select(waited, [], [], REAP_S)
+        code = _reap().get(child)
+        if 0 in readable:
+            break
+        if code is not None and len(waited) > 1:  # else it is an orphan that got the same pid
+            waited = [0]
+            try:
+                os.write(1, b"%d\n" % code)
+            except BrokenPipeError:
+                break
+    _end_all(grace_s)
+
+
+def _execute(command: list[str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # what is ignored would stay so in the command
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+    os._exit(127)
+
+
+def _reap() -> dict[int, int | None]:
+    """Reaps the children that have ended. Returns pid → exit code, with 0 → None if any child is left."""
+    codes: dict[int, int | None] = {}
+    while 0 not in codes:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        codes[pid] = os.waitstatus_to_exitcode(status) if pid else None
+    return codes
+
+
+def _end_all(grace_s: float) -> None:
+    """Ends all processes of the tree: by SIGTERM, and after the grace period by SIGKILL."""
+    late_at, seen = time.monotonic() + grace_s, set[int]()
+    while 0 in _reap() and time.monotonic() < late_at + KILL_TIMEOUT_S:
+        late = time.monotonic() > late_at
+        for pid in _descendants():
+            if late or pid not in seen:
+                try:
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+                except (ProcessLookupError, PermissionError):
+                    continue
+            seen.add(pid)
+        time.sleep(LOOK_AGAIN_S)
+
+
+def _descendants() -> list[int]:
+    """Returns the pids of the tree's processes below this one, zombies included."""
+    children: dict[int, list[int]] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError):
+            continue  # it has ended since
+        children.setdefault(parent, []).append(int(pid))
+    found: list[int] = []
+    left = [os.getpid()]
+    while left:
+        below = children.get(left.pop(), [])
+        found += below
+        left += below
+    return found
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), sys.argv[2:])
