@@ -44,9 +44,13 @@ def size(value: float) -> str:
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str), Field(ge=4 * MIB)]
 
 
+MOST_EXCLUDED = 100
+Excluded = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=MOST_EXCLUDED)]
+
+
 class Gates(Strict):
-    """Thresholds that a commit must keep; null switches a gate off. `coverage` and `changed_coverage` are lower bounds,
-    all others upper bounds.
+    """Thresholds that a commit must keep; null switches a gate off. `coverage`, `changed_coverage` and
+    `comment_ratio` are lower bounds, all others upper bounds.
     """
 
     test_failures: int | None = Field(None, ge=0, description="Number of failed tests in the JUnit reports.")
@@ -62,6 +66,9 @@ class Gates(Strict):
     new_findings: int | None = Field(None, ge=0, description="Findings that the last passed build did not have.")
     complexity: int | None = Field(None, ge=1, description="Highest cyclomatic complexity of a function.")
     function_length: int | None = Field(None, ge=1, description="Number of lines of the longest function.")
+    comment_ratio: float | None = Field(
+        None, ge=0, le=1000, allow_inf_nan=False, description="Lines with comments, in percent of the lines of code."
+    )
     secrets: int | None = Field(None, ge=0, description="Number of secrets found in the commit's files.")
 
 
@@ -164,6 +171,11 @@ class Manifest(Strict):
     app: str = Field(description="Name of the app, the same as in the URL that it is pushed to.")
     steps: list[Step] = Field([], max_length=100, description="Steps that build, test and analyse each commit.")
     gates: Gates = Field(Gates(), description="Thresholds that a commit must keep; they only tighten the app's own.")
+    exclude: Excluded = Field(
+        [],
+        description="Vendored and generated files, by patterns as in .gitignore, that `complexity` and "
+        "`function_length` leave out of later commits of the branch, once this one has passed.",
+    )
     flaky: Flaky = Field(Flaky(), description="Rules for running failed tests again.")
     run: Run = Field(Run(), description="The way to run the app.")
     hosts: list[Host] = Field([], description="Further host names of the app; `<app>.<domain>` is always one.")

@@ -37,19 +37,31 @@ Variables = Annotated[dict[str, str], Field(description="Environment variables, 
 SecretNames = Annotated[list[str], Field(description="Names of the app's secrets that become environment variables.")]
 
 
-class Reports(Strict):
-    """Reports are files that a step writes for gates, by paths relative to the repository's root."""
+ReportPaths = str | Annotated[list[str], Field(min_length=1, max_length=16)]
 
-    junit: str | None = Field(None, description="JUnit XML, for `test_failures`.")
-    coverage: str | None = Field(None, description="Cobertura XML or LCOV, for `coverage` and `changed_coverage`.")
-    sarif: str | None = Field(None, description="SARIF, for `findings` and `new_findings`.")
+
+class Reports(Strict):
+    """Reports are files that a step writes for gates: a path relative to the repository's root, a glob (`*` matches all
+    but a `/`, `**` any number of folders), or a list of both. All of a kind are added up.
+    """
+
+    junit: ReportPaths | None = Field(None, description="JUnit XML, for `test_failures`.")
+    coverage: ReportPaths | None = Field(
+        None, description="Cobertura XML or LCOV, for `coverage` and `changed_coverage`."
+    )
+    sarif: ReportPaths | None = Field(None, description="SARIF, for `findings` and `new_findings`.")
+
+    def by_kind(self) -> dict[str, list[str]]:
+        """Returns kind → paths and globs, of the kinds that the step writes."""
+        return {kind: [files] if isinstance(files, str) else files for kind, files in self if files is not None}
 
     @field_validator("junit", "coverage", "sarif")
     @classmethod
-    def _inside(cls, path: str | None) -> str | None:
-        if path is not None and (path.startswith("/") or ".." in path.split("/") or not path.strip()):
-            raise ValueError("must be a path inside the repository, without `..`")
-        return path
+    def _inside(cls, files: ReportPaths | None) -> ReportPaths | None:
+        for path in [files] if isinstance(files, str) else files or []:
+            if path.startswith("/") or ".." in path.split("/") or not path.strip():
+                raise ValueError("must be a path inside the repository, without `..`")
+        return files
 
 
 class When(Strict):

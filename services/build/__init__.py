@@ -7,7 +7,8 @@ Packages in import order; each imports only packages above it (but `executors/do
   executors   how steps run and artifacts are made: the port, `process/` and `docker/`
   git         repositories, smart HTTP, hooks, fetching, limits of a commit
   reports     JUnit, Cobertura, LCOV and SARIF
-  gates       figures against thresholds: metrics, baselines, flaky tests
+  gates       figures against thresholds: reports, baselines, flaky tests
+  analysis    figures of the source: functions, secrets, vendored and generated files
   builds      apps and builds: states, stores, commit statuses, queries
   secrets     secrets of apps: encrypted, given to steps, masked
   manifest    `slipway.yml`, what it leaves out, and the graph of steps

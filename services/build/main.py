@@ -10,6 +10,7 @@ from functools import partial
 import httpx
 from fastapi import FastAPI
 
+from services.build.analysis.code_analysis import Analysis
 from services.build.api.builds import builds_router
 from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.manifest import manifest_router
@@ -28,7 +29,6 @@ from services.build.executors.process.executor import ProcessExecutor, passed_on
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.status_outbox import StatusOutbox
 from services.build.forges.webhook_handler import WebhookHandler
-from services.build.gates.code_analysis import Analysis
 from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.config_isolation import isolate

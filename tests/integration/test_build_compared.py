@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from services.build.analysis.code_analysis import Analysis
+from services.build.analysis.exclusions import Exclusions
 from services.build.builds.build import Build
-from services.build.gates.code_analysis import Analysis
 from services.build.gates.gate import GateResult
 from services.build.reports.metric import Measure
+from shared.manifest import Gates
 from shared.models import BuildState
 from tests.support.build.platform import Platform
 
@@ -136,5 +138,5 @@ async def test_what_is_too_much_to_be_compared_has_no_figure(
 class NothingFound(Analysis):
     """The tools take minutes for these texts."""
 
-    async def measure(self, source: Path) -> dict[str, Measure]:
+    async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
         return {name: Measure(0) for name in ("complexity", "function_length", "secrets")}

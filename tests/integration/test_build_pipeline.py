@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from services.build.analysis.code_analysis import Analysis
+from services.build.analysis.exclusions import Exclusions
 from services.build.builds import build as domain
 from services.build.builds.build import Build
 from services.build.executors.executor import Outcome, Workspace
 from services.build.executors.process.executor import ProcessExecutor, passed_on
-from services.build.gates.code_analysis import Analysis
 from services.build.pipeline.deadline import TimeLimits
 from services.build.reports.metric import Measure
 from services.build.system.pipe import Output
 from services.build.system.stop import Stop
+from shared.manifest import Gates
 from shared.models import BuildState
 from tests.support.build.platform import Platform
 
@@ -115,7 +117,7 @@ class StopsTheBuild(Analysis):
         self._prepared = prepared
         self._stop = stop
 
-    async def measure(self, source: Path) -> dict[str, Measure]:
+    async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
         await self._prepared.wait()
         self._stop.set()
         return {}

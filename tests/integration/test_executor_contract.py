@@ -1,6 +1,7 @@
 """Every executor keeps the contract of the port `Executor`."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -132,6 +133,22 @@ async def test_a_report_lies_in_the_folder_as_old_as_it_is(case: Case, workspace
         with pytest.raises(Unreadable, match=reason):
             read = report_file.read_fresh(workspace.folder, path, start, ())
             pytest.fail(f"{path} counted: {read!r}")
+
+
+async def test_what_a_glob_names_lies_in_the_folder_also_of_a_step_that_fails(case: Case, workspace: Workspace) -> None:
+    (workspace.folder / "a.xml").write_text("from the commit\n")
+    os.utime(workspace.folder / "a.xml", (1, 1))
+    start = report_file.begin(workspace.scratch)
+    write = "mkdir -p 'out put/deep'; echo 1 > 'out put/b.xml'; echo 2 > 'out put/deep/c.xml'; echo 3 > d.txt"
+    order = Order([f"{write}; ln -s d.txt e.xml; exit 3"], 60, reports=["**/*.xml", "none/*.xml"])
+    outcome = await case.executor.run(workspace, order, Printed(), Stop())
+    assert (outcome.exit_code, outcome.reason) == (3, "exited with 3")
+    found = report_file.find(workspace.folder, "**/*.xml", start)
+    assert found == ["e.xml", "out put/b.xml", "out put/deep/c.xml"]
+    read = [report_file.read_fresh(workspace.folder, path, start, ()) for path in found[1:]]
+    assert read == [b"1\n", b"2\n"]
+    with pytest.raises(Unreadable, match="the link e"):
+        report_file.read_fresh(workspace.folder, "e.xml", start, ())
 
 
 async def test_steps_share_the_folder_and_home(case: Case, workspace: Workspace) -> None:

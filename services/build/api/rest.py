@@ -99,11 +99,11 @@ def apps_router(
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, limits for flaky tests, the pre-receive gate, the root or the source; other
-        fields stay. A newly mapped branch is built. With a `root`, that folder of the repository is built as if it were
-        all of it. With `gate: push`, a push to production's branch is accepted only after a build
-        of its commit has passed. `source: null` removes the source; a source without token or webhook_secret keeps the
-        stored ones.
+        """Sets branches, minimum gates, files that they leave out, `baseline`, limits for flaky tests, the pre-receive
+        gate, the root or the source; other fields stay. A newly mapped branch is built. With a `root`, that folder of
+        the repository is built as if it were all of it. With `gate: push`, a push to production's branch is accepted
+        only after a build of its commit has passed. `source: null` removes the source; a source without token or
+        webhook_secret keeps the stored ones.
         """
         before = await store.app(app)
         before.check_stays()

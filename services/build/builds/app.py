@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from services.build.git.remote_source import Source, SourceSettings, SourceView, changed_source
 from shared.errors import Conflict, Invalid
-from shared.manifest import Flaky, Gates
+from shared.manifest import Excluded, Flaky, Gates
 from shared.models import AppName, Environment, Model, View
 from shared.security.vault import Vault
 
@@ -40,6 +40,10 @@ class _AppFields(View):
     branches: Branches
     gates: Gates = Field(Gates(), description="Minimum of the gates; a manifest may only tighten them.")
     flaky: Flaky = Field(Flaky(), description="Limits for flaky tests; a manifest may only tighten them.")
+    exclude: Excluded = Field(
+        [], description="Vendored and generated files that `complexity` and `function_length` leave out."
+    )
+    baseline: bool = Field(False, description="True: what the app's first commit that passes has does not count.")
     gate: Gate | None = Field(
         None, description="`push`: pushes to production's branches need a verdict first; null: none does."
     )
@@ -84,6 +88,16 @@ class AppSettings(Model):
         None, description="Minimum of the app's gates; null means the platform's default, which the app may loosen."
     )
     flaky: Flaky | None = Field(None, description="Limits for flaky tests; null means the platform's default.")
+    exclude: Excluded | None = Field(
+        None,
+        description="Vendored and generated files that `complexity` and `function_length` leave out: patterns as in "
+        ".gitignore (`static/lib/`, `*.gen.py`); `!` before a pattern takes its files in again.",
+    )
+    baseline: bool | None = Field(
+        None,
+        description="True: what the first commit to pass from now on has of `complexity`, `function_length` and "
+        "`findings` is known, each finding by itself, and does not count; false: all count again.",
+    )
     gate: Literal["push", "none"] | None = Field(
         None,
         description="`push`: pushes to production's branches are accepted once their commits passed; `none`: always.",
@@ -115,7 +129,7 @@ class AppSettings(Model):
     def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
         """Returns the app with these settings; `loopback` allows http:// sources on a loopback address (tests). Raises
         Invalid for an invalid source, and for a source together with `gate`."""
-        given = {"branches": self.branches, "gates": self.gates, "flaky": self.flaky}
+        given = {name: getattr(self, name) for name in ("branches", "gates", "flaky", "exclude", "baseline")}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if "root" in self.model_fields_set:
             update["root"] = self.root

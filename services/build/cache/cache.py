@@ -9,8 +9,8 @@ from services.build.cache.cache_key import CacheEntry, judgement_key, may_be_reu
 from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import BRANCH, Executor
 from services.build.gates.baseline import Baseline
-from services.build.gates.gate import effective
 from services.build.gates.history_store import HistoryStore
+from services.build.gates.known_findings import KnownFindings
 from services.build.git.repository import Repositories
 from shared.errors import NotFound
 from shared.manifest import Manifest
@@ -28,6 +28,17 @@ async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App
             if found is not None:
                 return found
     return None
+
+
+async def known_before(
+    recorder: BuildRecorder, history: HistoryStore, app: App, baseline: Baseline | None
+) -> KnownFindings | None:
+    """Returns the findings that do not count in a build that is compared with `baseline`; None if all count."""
+    if not app.baseline:
+        return None
+    if baseline is not None and baseline.known is not None:
+        return KnownFindings(baseline.known)
+    return KnownFindings(await recorder.patiently(lambda: history.known(app.name)))
 
 
 class BuildCache:
@@ -49,12 +60,11 @@ class BuildCache:
         self._repositories = repositories
 
     async def key(self, app: App, manifest: Manifest) -> str:
-        gates = effective(app.gates, manifest.gates, tested=True)
-        compares = gates.changed_coverage is not None or gates.new_findings is not None
-        baseline = await compared_with(self._recorder, self._history, app) if compares else None
+        baseline = await compared_with(self._recorder, self._history, app)
         build, images = self._recorder.build, self._executor.builds_images
         asks_branch = await self._repositories.in_thread(self._repositories.mentions, app.name, build.tree, BRANCH)
-        return judgement_key(build, app, manifest, baseline, images=images, asks_branch=asks_branch)
+        known = await known_before(self._recorder, self._history, app, baseline)
+        return judgement_key(build, app, manifest, baseline, known, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
         """Returns an earlier build with the same cache key that passed and whose artifact still exists, or None."""

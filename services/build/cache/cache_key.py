@@ -5,12 +5,14 @@ later build with the same key may take over the artifact."""
 import hashlib
 import json
 from datetime import datetime
+from typing import Any
 
 from services.build.builds.app import App
 from services.build.builds.build import Build, with_changes
 from services.build.gates.baseline import Baseline
 from services.build.gates.flaky import limits
 from services.build.gates.gate import effective
+from services.build.gates.known_findings import KnownFindings
 from services.build.manifest.step_graph import in_order, selected
 from shared.manifest import Manifest, Stage
 from shared.models import View
@@ -32,10 +34,17 @@ def selected_steps(manifest: Manifest, build: Build) -> list[str]:
 
 
 def judgement_key(
-    build: Build, app: App, manifest: Manifest, baseline: Baseline | None, *, images: bool, asks_branch: bool
+    build: Build,
+    app: App,
+    manifest: Manifest,
+    baseline: Baseline | None,
+    known: KnownFindings | None,
+    *,
+    images: bool,
+    asks_branch: bool,
 ) -> str:
-    """Returns the cache key as a hex digest. It covers names of secrets, but not their values. `baseline` counts if a
-    gate compares with it; `images` is True if artifacts are images; `asks_branch` is True if a file of the commit
+    """Returns the cache key as a hex digest. It covers names of secrets, but not their values. `baseline` counts as far
+    as it decides the verdict; `images` is True if artifacts are images; `asks_branch` is True if a file of the commit
     mentions the variable with the branch's name."""
     steps = selected_steps(manifest, build)
     tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
@@ -44,7 +53,7 @@ def judgement_key(
         "changed_coverage": baseline and baseline.commit if gates.changed_coverage is not None else None,
         "new_findings": baseline and sorted(baseline.findings.items()) if gates.new_findings is not None else None,
     }
-    decides = {
+    decides: dict[str, Any] = {
         "commit": build.tree,
         "manifest": manifest.model_dump(mode="json"),
         "steps": steps,
@@ -54,6 +63,11 @@ def judgement_key(
         "images": images,
         "branch": build.branch if asks_branch else None,
     }
+    excluded = [app.exclude, baseline.exclude if baseline else []]
+    if any(excluded):
+        decides["exclude"] = excluded
+    if known is not None:
+        decides["known"] = known.before
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

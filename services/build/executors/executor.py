@@ -73,7 +73,7 @@ class Order:
     image: str | None = None
     """Image in which the commands run; None: one of Python. Executors without images ignore it."""
     reports: Sequence[str] = ()
-    """Paths of report files that the commands may write, relative to the workspace's folder."""
+    """Paths of report files that the commands may write, relative to the workspace's folder, and globs for them."""
     services: Sequence[ServiceOrder] = ()
 
 

@@ -26,6 +26,19 @@ class Baseline(View):
     commit: str
     findings: dict[str, int] = Field({})
     """Number of occurrences by the finding's fingerprint."""
+    exclude: list[str] = Field([])
+    """Patterns of the files that the build's commit declares as vendored or generated."""
+    known: dict[str, list[float]] | None = Field(None)
+    """Figures of the findings that do not count, by fingerprint; None if the app had not set `baseline`."""
+
+
+def first_known(ours: Baseline) -> Baseline | None:
+    """Returns what the findings of a first build are compared with: those that become known by it; None if `ours`, the
+    baseline that it will be, knows none.
+    """
+    if not ours.known:
+        return None
+    return ours.model_copy(update={"findings": {name: len(figures) for name, figures in ours.known.items()}})
 
 
 def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:

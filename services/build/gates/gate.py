@@ -9,7 +9,7 @@ from services.build.reports.metric import Measure, Offender
 from shared.manifest import Flaky, Gates
 from shared.models import View
 
-AT_LEAST = frozenset({"coverage", "changed_coverage"})
+AT_LEAST = frozenset({"coverage", "changed_coverage", "comment_ratio"})
 # `test_failures` counts once there is a test report; the other three need no report and are always on.
 DEFAULTS = Gates(test_failures=0, complexity=15, function_length=80, secrets=0)
 FLAKY_DEFAULTS = Flaky(reruns=1, at_most=5)
@@ -20,10 +20,13 @@ UNITS = {
     "findings": "findings",
     "new_findings": "findings",
     "function_length": "lines",
+    "comment_ratio": "%",
     "secrets": "secrets",
 }
 OFFENDERS_KEPT = 20
+LEFT_OUT_KEPT = 20
 OFFENDERS_LISTED = 2
+OFFENDERS_LOGGED = 5
 
 
 class GateResult(View):
@@ -39,7 +42,11 @@ class GateResult(View):
     )
     previous: float | None = Field(None, description="Figure of the branch's last build whose gates were evaluated.")
     reason: str = ""
+    remedy: str = Field("", description="What to do about a gate that failed, with the call that allows more.")
     offenders: list[Offender] = Field([], description="Places that the figure is made of, worst first, at most 20.")
+    left_out: list[str] = Field(
+        [], description="Vendored and generated files that do not count: path or pattern, and who says so; at most 20."
+    )
 
     @computed_field(description="Change since `previous`; null if one of the two figures is missing.")  # type: ignore[prop-decorator]
     @property
@@ -105,6 +112,7 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
         bound="at least" if name in AT_LEAST else "at most",
         previous=previous,
         offenders=list(measure.offenders[:OFFENDERS_KEPT]),
+        left_out=list(measure.left_out[:LEFT_OUT_KEPT]),
     )
     if figure is None:
         return result.model_copy(update={"reason": f"no readable figure: {measure.reason or 'not a number'}"})
@@ -118,6 +126,17 @@ def refusal(results: list[GateResult]) -> str:
     """Returns the reasons of all gates that failed, as one text; empty if all passed."""
     failed = [result for result in results if not result.passed]
     return "; ".join(f"gate {result.name}: {result.reason}{_listed(result.offenders)}" for result in failed)
+
+
+def log_lines(result: GateResult) -> list[str]:
+    """Returns the lines in which a build's log says a result: the verdict; of a failed gate the worst places and the
+    remedy.
+    """
+    was = f"  ({result.trend}, was {number(result.previous)})" if result.trend and result.previous is not None else ""
+    verdict = f"    {'passed' if result.passed else 'FAILED'}  {result.name:<16}  {result.reason}{was}"
+    places = result.offenders[: 0 if result.passed else OFFENDERS_LOGGED]
+    remedy = [f"remedy: {result.remedy}"] if result.remedy else []
+    return [verdict, *(f"              {line}" for line in [*places, *remedy])]
 
 
 def number(value: float) -> str:

@@ -24,6 +24,12 @@ class HistoryStore:
         text: Any = await self._redis.hget(f"build:baselines:{app}", branch)
         return Baseline.model_validate_json(text) if text else None
 
+    async def known(self, app: str) -> dict[str, list[float]] | None:
+        """Returns the known findings of any branch's baseline; None if no branch has some."""
+        stored: Any = await self._redis.hgetall(f"build:baselines:{app}")
+        baselines = [Baseline.model_validate_json(stored[branch]) for branch in sorted(stored)]
+        return next((each.known for each in baselines if each.known is not None), None)
+
     async def put_baseline(self, app: str, branch: str, baseline: Baseline) -> None:
         await self._redis.hset(f"build:baselines:{app}", branch, baseline.model_dump_json())
 

@@ -1,18 +1,21 @@
 """Reads the reports that the manifest promises for a step, and adds up the reports of a build."""
 
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+import posixpath
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from services.build.gates.flaky import Suite
-from services.build.reports.coverage import LineCount, read_coverage
-from services.build.reports.junit import CaseCount, read_junit
+from services.build.reports.coverage import LineCount, check_lines, read_coverage
+from services.build.reports.junit import CaseCount, merged_cases, read_junit
 from services.build.reports.metric import Finding, Measure, Offender
 from services.build.reports.path_resolver import PathResolver, shown_path
-from services.build.reports.report_file import StepStart, read_fresh
+from services.build.reports.report_file import LARGEST_IN_ALL_BYTES, StepStart, find, read_fresh
 from services.build.reports.report_text import Unreadable
 from services.build.reports.sarif import read_sarif
+from services.build.system.path_glob import is_glob
 from shared.manifest import Reports
 
 GATE_OF_REPORT = {"junit": "test_failures", "coverage": "coverage", "sarif": "findings"}
@@ -23,26 +26,38 @@ class Reported:
     """Holds the parsed reports of one run of a step."""
 
     cases: CaseCount | None = None
-    lines: LineCount | None = None
-    findings: tuple[Finding, ...] | None = None
+    lines: list[tuple[str, LineCount]] = field(default_factory=list)
+    """Paths of the coverage reports, and what they say."""
+    findings: list[tuple[str, tuple[Finding, ...]]] = field(default_factory=list)
+    """Paths of the SARIF reports, and what they say."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Gate → reason why the report that it needs was refused."""
-    files: dict[str, str] = field(default_factory=dict)
-    """Path of each report that was read, by its kind."""
+    """Gate → reason why a report that it needs was refused."""
 
     def read(
-        self, kind: str, data: bytes, not_before: datetime, mask: Callable[[str], str] = str, path: str = ""
+        self,
+        kind: str,
+        files: Iterable[tuple[str, bytes]],
+        not_before: datetime,
+        mask: Callable[[str], str] = str,
     ) -> None:
-        """Parses a `junit`, `coverage` or `sarif` report, the file `path`; `mask` masks secrets in its texts. Raises
-        Unreadable.
+        """Parses the reports of one kind, `junit`, `coverage` or `sarif`, given by path and content; `mask` masks
+        secrets in texts. Raises Unreadable if one of them cannot be read, or all together hold nothing.
         """
-        self.files[kind] = path
-        if kind == "junit":
-            self.cases = read_junit(data, not_before, mask)
-        elif kind == "coverage":
-            self.lines = read_coverage(data, not_before)
-        else:
-            self.findings = read_sarif(data, mask)
+        counts, names = [], []
+        for path, data in files:
+            names.append(path)
+            with _named(path):
+                if kind == "junit":
+                    counts.append(read_junit(data, not_before, mask))
+                elif kind == "coverage":
+                    self.lines.append((path, read_coverage(data, not_before)))
+                else:
+                    self.findings.append((path, read_sarif(data, mask)))
+        with _named(names[0] if len(names) == 1 else f"each of {len(names)} files, {names[0]} to {names[-1]},"):
+            if kind == "junit":
+                self.cases = merged_cases(counts)
+            elif kind == "coverage":
+                check_lines(counted for _, counted in self.lines)
 
     def refuse(self, kind: str, reason: str) -> None:
         self.unreadable[GATE_OF_REPORT[kind]] = reason
@@ -70,13 +85,13 @@ class Collected:
         if reported.cases is not None and suite is not None:
             self.tests += reported.cases.ran
             self.suites.append(suite)
-        if reported.lines is not None:
-            self._add_lines(reported.lines, reported.files.get("coverage", ""))
-        if reported.findings is not None:
+        for path, counted in reported.lines:
+            self._add_lines(counted, path)
+        for path, findings in reported.findings:
             self.reports_of_findings += 1
-            names = {finding.offender.file for finding in reported.findings if finding.offender.file}
-            files = self.paths.find_all(names, report=reported.files.get("sarif", ""))
-            self.findings += [_resolved(finding, files) for finding in reported.findings]
+            names = {finding.offender.file for finding in findings if finding.offender.file}
+            files = self.paths.find_all(names, report=path)
+            self.findings += [_resolved(finding, files) for finding in findings]
         for gate, reason in reported.unreadable.items():
             self.unreadable.setdefault(gate, reason)
 
@@ -122,13 +137,41 @@ def collect(
     secrets in texts.
     """
     reported = Reported()
-    for kind, path in reports:
-        if path is not None:
-            try:
-                reported.read(kind, read_fresh(folder, path, start, committed), start.at, mask, path)
-            except Unreadable as error:
-                reported.refuse(kind, f"{path} {error}")
+    for kind, patterns in reports.by_kind().items():
+        try:
+            reported.read(kind, _fresh(patterns, folder, start, committed), start.at, mask)
+        except Unreadable as error:
+            reported.refuse(kind, str(error))
     return reported
+
+
+def _fresh(
+    patterns: Sequence[str], folder: Path, start: StepStart, committed: Collection[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yields path and content of the reports, each once, in the order of `patterns`. Raises Unreadable."""
+    seen, size = set[str](), 0
+    for pattern in patterns:
+        with _named(pattern):
+            paths = find(folder, pattern, start) if is_glob(pattern) else [posixpath.normpath(pattern)]
+        for path in paths:
+            if path not in seen:
+                with _named(path):
+                    data = read_fresh(folder, path, start, committed)
+                    size += len(data)
+                    if size > LARGEST_IN_ALL_BYTES:
+                        most = LARGEST_IN_ALL_BYTES // 2**20
+                        raise Unreadable(f"and the reports before it are larger than {most} MiB; split the step")
+                seen.add(path)
+                yield path, data
+
+
+@contextlib.contextmanager
+def _named(subject: str) -> Iterator[None]:
+    """Puts the subject before the message of an Unreadable that lacks one."""
+    try:
+        yield
+    except Unreadable as error:
+        raise Unreadable(f"{subject} {error}") from error
 
 
 def _resolved(finding: Finding, files: Mapping[str, str]) -> Finding:

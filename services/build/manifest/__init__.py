@@ -1,4 +1,4 @@
 """Reads the app's manifest: parsing with line numbers, completing it by inference, and the graph of its steps.
 
-May import `builds`, `gates`, `git`, `inference`, `logs` and `secrets`. Imported by `cache` and `pipeline`.
+May import `builds`, `gates`, `git`, `inference`, `logs`, `secrets` and `system`. Imported by `cache` and `pipeline`.
 """

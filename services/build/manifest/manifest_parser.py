@@ -72,7 +72,8 @@ def _compose(data: bytes) -> yaml.Node:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, BadManifest):
             raise
-        raise BadManifest([Fault(NAME, f"is not YAML: {error}")]) from error
+        glob = "; a glob that begins with * stands in quotes" if "scanning an alias" in str(error) else ""
+        raise BadManifest([Fault(NAME, f"is not YAML: {error}{glob}")]) from error
     if not isinstance(root, yaml.MappingNode):
         raise BadManifest([Fault(NAME, "must be a mapping that begins with `app: <name>`")])
     _refuse_doubles(root, "")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
 
 from services.build.manifest.manifest_faults import Fault
+from services.build.system.path_glob import PathGlob, is_glob
 from shared.manifest import Stage, Step
 
 STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
@@ -106,11 +107,18 @@ def _cycles(steps: Sequence[Step]) -> Iterator[Fault]:
 
 def _shared_reports(steps: Sequence[Step]) -> Iterator[Fault]:
     for one, other in concurrent_pairs(steps):
-        for kind, path in other.reports:
-            if path is not None and path in [own for _, own in one.reports]:
+        written = {path for paths in one.reports.by_kind().values() for path in paths}
+        for kind, path in ((kind, path) for kind, paths in other.reports.by_kind().items() for path in paths):
+            if any(_meet(path, own) for own in written):
                 detail = f"{one.name} writes {path} too, and may run at the same time"
                 remedy = f"give each its own path, or put {one.name} into depends_on"
                 yield Fault(f"steps.{steps.index(other)}.reports.{kind}", f"{detail}; {remedy}")
+
+
+def _meet(one: str, other: str) -> bool:
+    """Returns True if the paths or globs are the same, or one matches the other."""
+    pairs = ((one, other), (other, one))
+    return one == other or any(is_glob(glob) and PathGlob(glob).matches(path.split("/")) for glob, path in pairs)
 
 
 def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from services.build.analysis.code_analysis import Analysis
 from services.build.builds.build_store import BuildStore
 from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import Executor
-from services.build.gates.code_analysis import Analysis
 from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories

@@ -1,19 +1,22 @@
 """Runs the steps of a commit, stage by stage, and evaluates its gates."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from services.build.analysis.exclusions import ATTRIBUTES, Exclusions, declared
 from services.build.builds import build as domain
 from services.build.builds.app import App
 from services.build.builds.build_recorder import BuildRecorder
-from services.build.cache.cache import compared_with
+from services.build.cache.cache import compared_with, known_before
 from services.build.executors.executor import Workspace
-from services.build.gates.baseline import Baseline, fingerprints, new_findings
+from services.build.gates.baseline import Baseline, fingerprints, first_known, new_findings
 from services.build.gates.diff_coverage import coverage_since
 from services.build.gates.flaky import FlakyTest, limits
 from services.build.gates.gate import GateResult, effective, evaluate
+from services.build.gates.known_findings import KnownFindings
+from services.build.gates.remedy import with_remedies
 from services.build.gates.report_collection import GATE_OF_REPORT, Collected
 from services.build.gates.report_record import ReportRecorder
 from services.build.git.repository import TrackedFile
@@ -22,7 +25,7 @@ from services.build.manifest.step_graph import concurrent_pairs, in_order, reaso
 from services.build.pipeline.build_context import BuildContext
 from services.build.pipeline.step_runner import StepEnd, StepRunner
 from services.build.pipeline.step_scheduler import run_steps
-from services.build.reports.metric import Finding, Measure
+from services.build.reports.metric import Measure
 from services.build.reports.path_resolver import CONTAINER_CHECKOUT, PathResolver, go_module
 from services.build.secrets.secret import Secrets
 from services.build.system.command import uncancelled
@@ -74,7 +77,11 @@ class Pipeline:
         end.
         """
         steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.effective_environment)
-        analysing, stop = asyncio.create_task(self._analyse_source(workspace)), self._recorder.stop
+        baseline, stop = await compared_with(self._recorder, self._context.history, app), self._recorder.stop
+        known = await known_before(self._recorder, self._context.history, app, baseline)
+        gates = effective(app.gates, manifest.gates, tested=any(step.reports.junit for step in steps))
+        exclusions = Exclusions(app.exclude, *((baseline.exclude, baseline.build) if baseline else ()))
+        analysing = asyncio.create_task(self._analyse_source(workspace, exclusions, gates))
         try:
             prepared = await self._context.executor.prepare(workspace, self._log.output, stop)
             if prepared.reason and not stop.is_set():
@@ -84,8 +91,7 @@ class Pipeline:
             await cancel([analysing])
         if stop.is_set():
             raise Stopped
-        tested = any(step.reports.junit for step in steps)
-        gates = effective(app.gates, manifest.gates, tested=tested)
+        measures = await self._counted(workspace, measures, tracked, known)
         previous = await self._previous(workspace)
         runner = StepRunner(
             self._context.executor,
@@ -102,18 +108,26 @@ class Pipeline:
         collected = Collected(await self._resolver(workspace, tracked))
         self._report_recorder.begin(collected, measures)
         ends = await self._run(runner, steps, collected)
+        first = baseline is None and known is None
         flaky = [each for _, end in ends if end.suite is not None for each in end.suite.flaky]
         if failed := next(((step, end) for step, end in ends if end.failure), None):
-            reached = collected.measures()
-            results = [result for result in evaluate(gates, reached, previous) if result.name in reached]
+            reached = await self._counted(workspace, collected.measures(), tracked, known)
+            judged = [result for result in evaluate(gates, reached, previous) if result.name in reached]
+            results = with_remedies(judged, app.name, app.gates, manifest.gates, first=first)
             results.append(await self._failed_steps(runner, steps, ends, *failed))
             return Verdict(results, flaky, collected.tests == 0)
-        measures |= missing | collected.measures()
-        findings = await self._with_texts(workspace, measures, tracked)
-        measures |= await self._compare(workspace, app, gates, measures, collected, findings)
-        results = evaluate(gates, measures, previous)
-        baseline = Baseline(build=workspace.build, commit=workspace.commit, findings=fingerprints(findings))
-        return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, baseline)
+        measures |= missing | await self._counted(workspace, collected.measures(), tracked, known)
+        ours = Baseline(
+            build=workspace.build,
+            commit=workspace.commit,
+            findings=fingerprints([finding for measure in measures.values() for finding in measure.findings]),
+            exclude=await self._declared(workspace, manifest, tracked),
+            known=dict(known.kept) if known else None,
+        )
+        measures |= await self._compare(workspace, app, baseline, ours, gates, measures, collected)
+        judged = evaluate(gates, measures, previous)
+        results = with_remedies(judged, app.name, app.gates, manifest.gates, first=first)
+        return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, ours)
 
     async def _resolver(self, workspace: Workspace, tracked: Sequence[TrackedFile]) -> PathResolver:
         """Returns what finds the files that reports name. Steps see the checkout in its folder or in a container's."""
@@ -134,10 +148,9 @@ class Pipeline:
         for step in in_order(steps):
             if reason := reason_to_skip(step, build.branch, build.effective_environment):
                 await runner.skip(step, reason)
-                for kind, path in step.reports:
-                    if path is not None:
-                        why = f"{step.name}, which would report it, was skipped: it {reason}"
-                        missing.setdefault(GATE_OF_REPORT[kind], Measure(None, why))
+                for kind in step.reports.by_kind():
+                    why = f"{step.name}, which would report it, was skipped: it {reason}"
+                    missing.setdefault(GATE_OF_REPORT[kind], Measure(None, why))
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
@@ -181,18 +194,17 @@ class Pipeline:
         self,
         workspace: Workspace,
         app: App,
+        baseline: Baseline | None,
+        ours: Baseline,
         gates: Gates,
         measures: dict[str, Measure],
         collected: Collected,
-        findings: Sequence[Finding],
     ) -> dict[str, Measure]:
-        """Compares the build's measures and findings with those of an earlier build. Returns the gates
+        """Compares the build's measures and findings with those of `baseline`; without one, its
+        findings with those that are known, see `ours`. Returns the gates
         `changed_coverage` and `new_findings` with their measures, each only if it has a threshold.
         """
         found: dict[str, Measure] = {}
-        if gates.changed_coverage is None and gates.new_findings is None:
-            return found
-        baseline = await compared_with(self._recorder, self._context.history, app)
         if gates.changed_coverage is not None and "coverage" in measures:
             found["changed_coverage"] = measures["coverage"]
             if measures["coverage"].figure is not None:
@@ -207,30 +219,48 @@ class Pipeline:
                     collected.other_hits.keys(),
                 )
         if gates.new_findings is not None:
-            found["new_findings"] = new_findings(findings, measures, baseline)
+            findings = [finding for measure in measures.values() for finding in measure.findings]
+            found["new_findings"] = new_findings(findings, measures, baseline or first_known(ours))
         return found
 
-    async def _with_texts(
-        self, workspace: Workspace, measures: dict[str, Measure], tracked: Sequence[TrackedFile]
-    ) -> list[Finding]:
-        """Returns the findings of all measures, each with the text of its line in the commit, where that can be
-        read.
+    async def _counted(
+        self,
+        workspace: Workspace,
+        measures: Mapping[str, Measure],
+        tracked: Sequence[TrackedFile],
+        known: KnownFindings | None,
+    ) -> dict[str, Measure]:
+        """Returns the measures, without what is known, and their findings with the texts of their lines in the commit,
+        where these can be read.
         """
-        findings = [finding for measure in measures.values() for finding in measure.findings]
-        named = {finding.offender.file for finding in findings}
+        named = {finding.offender.file for measure in measures.values() for finding in measure.findings}
         lines: dict[str | None, list[str]] = {}
         for file in tracked:
             if file.path in named and file.size <= LARGEST_READ_BYTES:
                 data = await self._git.in_thread(self._git.read, workspace.app, file)
                 lines[file.path] = data.decode(errors="replace").split("\n")
-        return [finding.with_text(lines.get(finding.offender.file, [])) for finding in findings]
+        counted = {}
+        for gate, measure in measures.items():
+            findings = tuple(each.with_text(lines.get(each.offender.file, [])) for each in measure.findings)
+            measure = replace(measure, findings=findings)
+            counted[gate] = known.without(gate, measure) if known else measure
+        return counted
 
-    async def _analyse_source(self, workspace: Workspace) -> dict[str, Measure]:
+    async def _declared(self, workspace: Workspace, manifest: Manifest, tracked: Sequence[TrackedFile]) -> list[str]:
+        """Returns the patterns of files that the commit declares as vendored or generated."""
+        [attributes] = [
+            await self._git.in_thread(self._git.read, workspace.app, file)
+            for file in tracked
+            if file.path == ATTRIBUTES and file.size <= LARGEST_READ_BYTES
+        ] or [b""]
+        return declared(attributes, manifest.exclude)
+
+    async def _analyse_source(self, workspace: Workspace, exclusions: Exclusions, gates: Gates) -> dict[str, Measure]:
         """Returns the measures of the platform's own analysis, made on a checkout that no step has touched."""
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
             await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, self._recorder.build.tree, source))
-            return await self._context.analysis.measure(source)
+            return await self._context.analysis.measure(source, exclusions, gates)
         finally:
             await uncancelled(self._git.in_thread(remove, source))
 

@@ -13,7 +13,7 @@ from services.build.cache import cache_key
 from services.build.cache.cache import BuildCache
 from services.build.executors.executor import SealRequest, Unsealed, Workspace
 from services.build.gates.baseline import Baseline
-from services.build.gates.gate import GateResult, number, refusal
+from services.build.gates.gate import GateResult, log_lines, refusal
 from services.build.gates.report_record import ReportRecorder
 from services.build.git.repository import SUBMODULE, TrackedFile
 from services.build.git.tree_limits import BadTree
@@ -37,7 +37,6 @@ from shared.models import Artifact, BuildState
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-OFFENDERS_LOGGED = 5
 PYTHON = ("python", "pip")
 WHOLE = "the build"
 
@@ -169,11 +168,8 @@ class _Run:
         build.
         """
         self._log.say("--- gates")
-        for gate in gates:
-            trend = f"  ({gate.trend}, was {number(gate.previous)})" if gate.trend and gate.previous is not None else ""
-            self._log.say(f"    {'passed' if gate.passed else 'FAILED'}  {gate.name:<16}  {gate.reason}{trend}")
-            for offender in gate.offenders[: 0 if gate.passed else OFFENDERS_LOGGED]:
-                self._log.say(f"              {offender}")
+        for line in (line for gate in gates for line in log_lines(gate)):
+            self._log.say(line)
         if untested:
             self._log.say("    untested: no test reported anything")
         await self._recorder.update(lambda build: domain.with_changes(build, gates=gates, untested=untested))

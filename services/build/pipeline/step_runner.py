@@ -24,6 +24,7 @@ from services.build.logs.build_log import BuildLog, Channel
 from services.build.reports import report_file
 from services.build.reports.junit import CaseCount
 from services.build.secrets.secret import Secrets
+from services.build.system.path_glob import is_glob
 from services.build.system.safe_remove import own_folder
 from services.build.system.stop import Stopped
 from shared.manifest import Flaky, Service, Step
@@ -176,7 +177,7 @@ class StepRunner:
     def _order(self, step: Step, past: Sequence[PastRun]) -> Order:
         lately = {"SLIPWAY_FAILED_LATELY": "\n".join(failed_lately(past, step.name))}
         environment = {**lately, **step.environment, **self._secrets.of(step)}
-        reports = [path for _, path in step.reports if path is not None]
+        reports = [path for paths in step.reports.by_kind().values() for path in paths]
         services = [self._service(service) for service in step.services]
         return Order(step.commands, step.timeout, environment, step.image, reports, services)
 
@@ -194,9 +195,10 @@ class StepRunner:
 
 def _before(step: Step, workspace: Workspace) -> report_file.StepStart:
     own_folder(workspace.scratch)  # it is the steps' HOME: the last one may have removed or replaced it
-    for _, path in step.reports:
-        if path is not None:
-            report_file.clear(workspace.folder, path)
+    for paths in step.reports.by_kind().values():
+        for path in paths:
+            if not is_glob(path):  # what a glob matches may be anybody's: only what is new is read
+                report_file.clear(workspace.folder, path)
     return report_file.begin(workspace.scratch)
 
 

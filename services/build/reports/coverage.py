@@ -1,6 +1,6 @@
 """Parses coverage reports, Cobertura XML or LCOV. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from services.build.reports.report_text import (
     xml_root,
 )
 
+NO_LINE = "holds no coverable line"
 MOST_ROOTS = 100  # each is tried with each file
 
 
@@ -37,12 +38,15 @@ class LineCount:
 
 
 def read_coverage(data: bytes, not_before: datetime) -> LineCount:
-    """Parses Cobertura XML or LCOV, whichever `data` is. Counts lines and ignores the totals in the file. Raises
-    Unreadable, also for one with a time before `not_before`."""
-    counted = _cobertura(data, not_before) if is_xml(data) else LineCount(_lcov(decoded(data)))
-    if not counted.hits:
-        raise Unreadable("holds no coverable line")
-    return counted
+    """Parses Cobertura XML or LCOV, whichever `data` is. Counts lines, of which there may be none, and ignores the
+    totals in the file. Raises Unreadable, also for one with a time before `not_before`."""
+    return _cobertura(data, not_before) if is_xml(data) else LineCount(_lcov(decoded(data)))
+
+
+def check_lines(counts: Iterable[LineCount]) -> None:
+    """Raises Unreadable if none of the reports, those of one run, has a coverable line."""
+    if not any(count.hits for count in counts):
+        raise Unreadable(NO_LINE)
 
 
 def _cobertura(data: bytes, not_before: datetime) -> LineCount:
@@ -69,12 +73,12 @@ def _cobertura(data: bytes, not_before: datetime) -> LineCount:
 
 def _lcov(text: str) -> dict[tuple[str, int], int]:
     hits: dict[tuple[str, int], int] = {}
-    file = None
+    file, records = None, 0
     for line in text.splitlines():
         if line.startswith("SF:"):
             if file is not None:
                 raise Unreadable(f"is cut off: the record of {file} has no end")
-            file = line[3:].strip()
+            file, records = line[3:].strip(), records + 1
         elif line.startswith("DA:"):
             number, _, rest = line[3:].partition(",")
             if not is_count(number.strip()) or not rest:
@@ -87,4 +91,6 @@ def _lcov(text: str) -> dict[tuple[str, int], int]:
             file = None
     if file is not None:
         raise Unreadable(f"is cut off: the record of {file} has no end")
+    if not records:
+        raise Unreadable(NO_LINE)
     return hits

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from xml.etree.ElementTree import Element
@@ -39,10 +39,26 @@ class CaseCount:
         return self.failures - sum(self.failed.values())
 
 
+def merged_cases(counts: Sequence[CaseCount]) -> CaseCount:
+    """Returns the test cases of several reports of one run as those of one. Raises Unreadable if none of them ran."""
+    failed = sum((Counter(count.failed) for count in counts), Counter[str]())
+    whole = CaseCount(
+        ran=sum(count.ran for count in counts),
+        failures=sum(count.failures for count in counts),
+        failed=failed,
+        passed=frozenset().union(*(count.passed for count in counts)) - failed.keys(),
+        offenders={test: place for count in counts for test, place in count.offenders.items()},
+        cases=tuple(case for count in counts for case in count.cases),
+    )
+    if not whole.ran:
+        raise Unreadable("holds no test" + (f" that ran ({len(whole.cases)} skipped)" if whole.cases else ""))
+    return whole
+
+
 def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> CaseCount:
-    """Counts the test cases of a JUnit report. Raises Unreadable, also for one whose newest time is before
-    `not_before`. `mask` masks secrets in names and messages, before these are cut. A case that says several outcomes
-    has the worst. A suite that failed as a whole counts as a failed case without a name.
+    """Counts the test cases of a JUnit report, of which there may be none. Raises Unreadable, also for one whose newest
+    time is before `not_before`. `mask` masks secrets in names and messages, before these are cut. A case that says
+    several outcomes has the worst. A suite that failed as a whole counts as a failed case without a name.
     """
     root = xml_root(data)
     if root.tag not in SUITES:
@@ -54,8 +70,6 @@ def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = s
     failing = [element for element in root.iter("testcase") if outcome_of(element) == "failed"]
     broken = sum(1 for suite in suites if any(child.tag in ("failure", "error") for child in suite))
     ran = [case for case in cases if case.outcome != "skipped"]
-    if not ran and not broken:
-        raise Unreadable("holds no test" + (f" that ran ({len(cases)} skipped)" if cases else ""))
     if stamps := list(_stamps(suites)):
         at, tolerance = max(stamps)
         check_not_older(at, not_before, tolerance)

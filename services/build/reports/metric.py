@@ -30,6 +30,8 @@ class Finding:
     offender: Offender
     text: str = ""
     """Text of the line; empty until `with_text` has set it."""
+    figure: float = 1
+    """What it contributes: of a function its complexity or length, else 1."""
     is_nameless: bool = False
     """True if the report says neither rule nor message, so that it cannot be told from another finding of its line."""
 
@@ -59,6 +61,10 @@ class Measure:
     """Places that contribute to the figure, worst first."""
     findings: tuple[Finding, ...] = ()
     """Findings that later builds compare their own with."""
+    rest: float = 0
+    """Largest figure of a function that is no finding."""
+    left_out: tuple[str, ...] = ()
+    """What of the commit does not count, and who says so."""
 
 
 def brief(text: str) -> str:

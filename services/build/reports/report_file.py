@@ -10,8 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.build.reports.report_text import Unreadable
+from services.build.system.path_glob import PathGlob, fixed_folder
 
 LARGEST_BYTES = 20 * 2**20
+MOST_MATCHED = 200  # files by one glob
+MOST_LOOKED = 500_000  # files and folders
+LARGEST_IN_ALL_BYTES = 60 * 2**20  # of all reports of one kind of a step
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,28 @@ def clear(folder: Path, report: str) -> None:
         path.unlink()
     if path.is_symlink():
         path.unlink()
+
+
+def find(folder: Path, pattern: str, start: StepStart) -> list[str]:
+    """Returns the files that the glob matches and that are not older than `start`, sorted, by their paths relative to
+    `folder`. Follows no links. Raises Unreadable if there are none, or too many.
+    """
+    top = fixed_folder(pattern)
+    if link := _link_on_the_way(folder, top):
+        raise Unreadable(f"is reached through the link {link}; a report is a file that the step writes")
+    glob, looked, found = PathGlob(pattern), 0, list[str]()
+    for at, folders, files in os.walk(folder / top):
+        looked += len(folders) + len(files)
+        if looked > MOST_LOOKED:
+            raise Unreadable(f"looks through more than {MOST_LOOKED} files; write the folder before the first `*`")
+        for path in (os.path.relpath(os.path.join(at, name), folder) for name in files):
+            if glob.matches(path.split("/")) and os.lstat(folder / path).st_mtime_ns >= start.at_ns:
+                found.append(path)
+    if not found:
+        raise Unreadable("matches no file that the step wrote")
+    if len(found) > MOST_MATCHED:
+        raise Unreadable(f"matches more than {MOST_MATCHED} files; let the tool write fewer, or write a narrower one")
+    return sorted(found)
 
 
 def read_fresh(folder: Path, report: str, start: StepStart, committed: Collection[str]) -> bytes:

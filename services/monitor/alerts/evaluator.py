@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.alerts.readings import Readings, ReadingSources, canary_readings, production_readings
 from services.monitor.alerts.traffic_window import Window
 from services.monitor.rules.rule import Metric, Reading, Rule
 from services.monitor.samples.inventory import Inventory
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 Wake = Callable[[], None]
-Readings = dict[Metric, Callable[[], Reading]]
 CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again, and waits for no old answer
 PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # for apps without a canary; steps are never quite on time
 UNREADABLE = "the proxy's traffic figures cannot be read; proxy and monitor must be of one version"
@@ -230,7 +230,8 @@ class Evaluator:
         if self._alerts.end_others(app, Environment.CANARY, current, self._clock(), _ending(rollout)):
             self._wake()
         if release:
-            self._apply(app, Environment.CANARY, release, self._canary(app, release))
+            readings = canary_readings(self._sources(app), app, release)
+            self._apply(app, Environment.CANARY, release, readings)
 
     def _evaluate_production(self, app: str) -> None:
         release = self._inventory.live(app)
@@ -239,35 +240,12 @@ class Evaluator:
         if self._alerts.end_others(app, Environment.PRODUCTION, ready or None, self._clock(), reason):
             self._wake()
         if release:
-            self._apply(app, Environment.PRODUCTION, release, self._production(app, release))
+            readings = production_readings(self._sources(app), app, release)
+            self._apply(app, Environment.PRODUCTION, release, readings)
 
-    def _canary(self, app: str, release: str) -> Readings:
-        now, window = self._clock(), self._windows.get(app, Window())
-        return {
-            Metric.ERROR_SHARE: lambda: window.canary_errors(release, now),
-            Metric.LATENCY: lambda: window.slowness(release, now),
-            Metric.LATENCY_MS: lambda: window.p95_ms(Track.CANARY, release, now),
-        } | self._instance_readings(app, Environment.CANARY, release, now)
-
-    def _production(self, app: str, release: str) -> Readings:
-        now, window = self._clock(), self._windows.get(app, Window())
-        return {
-            Metric.ERROR_SHARE: lambda: window.stable_errors(release, now),
-            Metric.LATENCY_MS: lambda: window.p95_ms(Track.STABLE, release, now),
-        } | self._instance_readings(app, Environment.PRODUCTION, release, now)
-
-    def _instance_readings(self, app: str, environment: Environment, release: str, now: datetime) -> Readings:
-        """Returns, by metric, the functions that compute the readings measured on instances."""
-        ready = self._inventory.ready_instances(app, environment, release)
-        unknown = Reading(None, "the deployer does not answer")
-        return {
-            Metric.HEALTH: lambda: self._inventory.health(app, environment, release, now),
-            Metric.NO_SAMPLES: lambda: self._samples.silence(ready, now) if self._inventory.answers else unknown,
-            Metric.RESTARTS: lambda: self._samples.restarts(release, now),
-            Metric.CPU: lambda: self._samples.cpu(release),
-            Metric.MEMORY: lambda: self._samples.memory(release),
-            Metric.MEMORY_AT_CAP: lambda: self._samples.memory_at_cap(release, now),
-        }
+    def _sources(self, app: str) -> ReadingSources:
+        window = self._windows.get(app, Window())
+        return ReadingSources(self._inventory, self._samples, window, self._clock())
 
     def _apply(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
         """Evaluates the rules that apply to the release; one that raises an error is logged once and stops no other."""

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from services.build.analysis.code_analysis import Analysis
 from services.build.builds.app import App
 from services.build.builds.build import Build
 from services.build.builds.build_store import BuildStore
 from services.build.cache.cache_store import CacheStore
 from services.build.executors.executor import Executor
 from services.build.executors.process.executor import ProcessExecutor, passed_on
-from services.build.gates.code_analysis import Analysis
 from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories

@@ -92,13 +92,6 @@ class World:
                 others += [{"app": app, **self._traffic()} for app in self.without_canary]
                 items = [{"app": "notes", **told, **self._traffic()}, *others]
                 return httpx.Response(200, json=self.traffic_answer or {"items": items, "next": None})
-            case "/registry":
-                return httpx.Response(200, json={"services": [], "instances": self._registry()})
-            case "/apps/notes/rollout":
-                return httpx.Response(200, json=self._rollout())
-            case "/traffic":
-                items = [{"app": "notes", **self._traffic()}, *({"app": app, **self._traffic()} for app in self.others)]
-                return httpx.Response(200, json={"items": items, "next": None})
             case "/apps/notes/rollout/abort":
                 return self._abort(json.loads(request.content))
         other = self.others.get(request.url.path.split("/")[2])

@@ -11,12 +11,13 @@ from shared.manifest import size
 
 WORKSPACE, HOME, CACHE = CONTAINER_CHECKOUT, "/slipway/home", "/slipway/cache"
 SKIPPED = "/slipway/skipped"  # in the container itself: how many commands were left when one failed
-# Its arguments: where a new `.venv` is kept, the program that makes one, reports to clear, `--`, commands. One pipe for
-# both outputs keeps their order.
+# Its arguments: where a new `.venv` is kept, the program that makes one, the command that lists reports at the end,
+# reports to clear, `--`, commands. One pipe for both outputs keeps their order.
 SCRIPT = """\
 exec 2>&1
-kept=$1 make=$2
-shift 2
+kept=$1 make=$2 list=$3
+shift 3
+trap 'eval "$list"' EXIT
 while [ "$1" != -- ]; do rm -f -- "$1"; shift; done
 shift
 [ -e .venv/.made ] || python3 -I -c "$make" "$kept" 2>/dev/null

@@ -34,7 +34,7 @@ def dockerfile(app: str, stages: Sequence[LanguagePart], command: str | None, vo
     places = " ".join(volumes)
     lines += [
         *([f"RUN mkdir -p {places} && chown -R {USER} {places}"] if volumes else []),
-        "ENV NODE_ENV=production HOME=/tmp HOST=0.0.0.0",
+        "ENV NODE_ENV=production HOME=/tmp TMPDIR=/tmp HOST=0.0.0.0",
         f"USER {USER}",
         f"CMD {json.dumps(['sh', '-c', f'exec {command}' if _ONE_PROGRAM.match(command) else command])}",
     ]

@@ -16,20 +16,18 @@ from datetime import datetime
 from typing import Any
 
 import docker
-from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.errors import DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.types import LogConfig
 
 from services.build.executors.docker import container_files
+from services.build.executors.docker.container_reports import copy_reports, step_arguments, text_of
 from services.build.executors.docker.container_step import (
     CACHE,
     HOME,
-    MAKE_VENV,
-    SCRIPT,
     SKIPPED,
     WORKSPACE,
     exit_reason,
-    kept_venv,
     step_environment,
 )
 from services.build.executors.docker.docker_inspect import ask, created_at, exposed_ports, ran_out_of_memory
@@ -205,7 +203,7 @@ class DockerExecutor:
         name = self._name(workspace)
         container = self._engine.containers.create(
             image,
-            ["-c", SCRIPT, "step", kept_venv(str(image.id)), MAKE_VENV, *order.reports, "--", *order.commands],
+            step_arguments(str(image.id), order.reports, order.commands),
             entrypoint=["sh"],
             user="0:0",  # steps install packages; and what was copied into the volume is root's
             init=True,
@@ -255,18 +253,17 @@ class DockerExecutor:
 
     def _ended(self, workspace: Workspace, order: Order, ready: _Ready) -> Outcome:
         code = int(ready.container.wait(timeout=GONE_TIMEOUT_S)["StatusCode"])
-        for report in order.reports:
-            with contextlib.suppress(NotFound):
-                chunks, status = ready.container.get_archive(f"{WORKSPACE}/{report}")
-                container_files.place(workspace.folder, report, status or {}, chunks, ready.created_at, ready.start)
+        too_many = copy_reports(ready.container, order.reports, workspace.folder, ready.created_at, ready.start)
+        if too_many:
+            return Outcome(None, too_many)
         too_much = code == KILLED and ran_out_of_memory(self._engine, ready.container)
         reason = exit_reason(code, self._memory_bytes if too_much else None)
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
         """Returns the number of commands left after a failed one; None if the container has no file that says it."""
-        with contextlib.suppress(NotFound, ValueError):
-            return int(container_files.only_file(container.get_archive(SKIPPED)[0]))
+        with contextlib.suppress(ValueError):
+            return int(text_of(container, SKIPPED))
         return None
 
     async def _clear_away(

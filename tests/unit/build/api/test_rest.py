@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import html
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from services.build.builds.build_store import BuildStore
 from services.build.config import Settings
 from services.build.executors.executor import Executor
 from services.build.forges.delivery_store import DeliveryStore
+from services.build.gates.gate import GateResult
 from services.build.gates.history_store import HistoryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.git_fetch import Fetcher
@@ -369,3 +371,27 @@ async def test_steps_that_did_not_run_or_do_not_count_are_shown_as_such(
     page = (await client.get("/builds/notes-1", headers=HTML)).text
     assert 'pending">ignored</span> <span class="quiet">exited with 4<' in page
     assert 'pending">skipped</span> <span class="quiet">runs on release only<' in page
+
+
+async def test_the_page_says_what_to_do_about_a_gate_and_what_was_left_out(
+    client: httpx.AsyncClient, store: BuildStore
+) -> None:
+    call = 'split it; or allow more: PUT /apps/notes {"gates": {"complexity": 24}}'
+    gate = GateResult(name="complexity", passed=False, remedy=call, left_out=["vendor/: 2 files, by convention"])
+    await store.add(build(1, gates=[gate]), is_head=False)
+    page = (await client.get("/builds/notes-1", headers=HTML)).text
+    assert call in html.unescape(page)
+    assert "vendor/: 2 files, by convention" in page
+
+
+async def test_a_person_sets_what_is_left_out_and_that_a_first_commit_is_the_baseline(
+    client: httpx.AsyncClient,
+) -> None:
+    new = (await client.post("/apps", json={"name": "notes"})).json()
+    assert (new["exclude"], new["baseline"]) == ([], False)
+    await client.put("/apps/notes", json={"exclude": ["lib/", "!lib/ours/"], "baseline": True})
+    changed = (await client.put("/apps/notes", json={"gates": {"complexity": 30}})).json()
+    assert (changed["exclude"], changed["baseline"]) == (["lib/", "!lib/ours/"], True)
+    cleared = (await client.put("/apps/notes", json={"exclude": [], "baseline": False})).json()
+    assert (cleared["exclude"], cleared["baseline"]) == ([], False)
+    assert (await client.put("/apps/notes", json={"exclude": [""]})).status_code == 422

@@ -10,6 +10,7 @@ from services.build.builds.build import Expired
 from services.build.cache.cache_key import judgement_key, may_be_reused, not_reused, reused
 from services.build.gates.baseline import Baseline
 from services.build.gates.flaky import FlakyTest
+from services.build.gates.known_findings import KnownFindings
 from shared.manifest import Flaky, Gates, Manifest, Stage
 from shared.models import Artifact, BuildState, Environment
 from tests.support.build.builds import AT, build
@@ -37,6 +38,7 @@ def key(**changes: Any) -> str:
         "app": app(),
         "manifest": manifest(),
         "baseline": baseline(),
+        "known": None,
         "images": False,
         "asks_branch": False,
     }
@@ -69,6 +71,10 @@ def test_what_does_not_decide_a_verdict_is_not_in_its_key(other: dict[str, Any])
         {"manifest": manifest(steps=[{"name": "test", "commands": ["true"], "secrets": ["TOKEN"]}])},
         {"manifest": manifest(run={"command": "y"})},
         {"images": True},
+        {"app": app(exclude=["lib/"])},
+        {"baseline": baseline().model_copy(update={"exclude": ["lib/"]})},
+        {"known": KnownFindings(None)},
+        {"known": KnownFindings({})},
     ],
 )
 def test_what_decides_a_verdict_is_in_its_key(other: dict[str, Any]) -> None:

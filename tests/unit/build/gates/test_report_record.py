@@ -30,7 +30,7 @@ def report_of(
     report_recorder.begin(collected, measures or {})
     for kind, data in kinds:
         reported = Reported()
-        reported.read(kind, data, LONG_AGO, mask)
+        reported.read(kind, [("it", data)], LONG_AGO, mask)
         collected.add(reported)
         report_recorder.ran("unit", reported)
     return report_recorder.report()

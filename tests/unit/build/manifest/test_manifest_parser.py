@@ -29,6 +29,7 @@ def test_a_whole_manifest_is_read() -> None:
         (b"app: [\n", "is not YAML"),
         (b"\xff\xfe\xff", "is not YAML"),
         (b"app: &a notes\nhosts: [*a]\n", "(line 2): YAML aliases"),
+        (b"app: notes\nexclude: [**/*.js]\n", "; a glob that begins with * stands in quotes"),
         (b"app: notes\nrun: !!python/object:os.system {}\n", "cannot be read"),
         (b"app: notes\n# " + b"x" * 70_000, "is larger than 64 KiB"),
         (b"[" * 60_000, "(line 1): is nested deeper than 20 levels"),

@@ -112,3 +112,18 @@ def test_a_service_must_be_one_that_this_platform_can_run() -> None:
     assert str(as_process).startswith("steps.0.services.0: db needs containers, and this platform runs steps as proc")
     (in_container,) = step_graph.service_faults(steps, containers=True)
     assert str(in_container).startswith("steps.0.services.1: web has no image")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("out/*.xml", "out/a.xml", True),
+        (["b.xml", "out/a.xml"], "out/**", True),
+        ("out/*.xml", ["out/*.xml"], True),
+        ("out/a/*.xml", "out/b/*.xml", False),
+        (["a.xml"], ["b.xml"], False),
+    ],
+)
+def test_steps_beside_each_other_write_no_reports_that_the_other_reads(one: Any, other: Any, meet: bool) -> None:
+    steps = [step("a", reports={"junit": one}), step("b", depends_on=[], reports={"junit": other})]
+    assert bool(step_graph.faults(steps)) is meet

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.build.reports.coverage import read_coverage
+from services.build.reports.coverage import check_lines, read_coverage
 from services.build.reports.report_text import Unreadable
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -51,7 +51,7 @@ def test_lcov_is_counted_by_lines() -> None:
 )
 def test_a_coverage_report_that_does_not_count(text: bytes, why: str) -> None:
     with pytest.raises(Unreadable) as caught:
-        read_coverage(text, START)
+        check_lines([read_coverage(text, START)])
     assert why in str(caught.value)
 
 

@@ -24,9 +24,9 @@ def judged(kind: str, data: bytes) -> list[GateResult]:
     """Through everything that a report goes through; as they are stored."""
     reported, collected = Reported(), Collected(PathResolver(["src/app.py"]))
     try:
-        reported.read(kind, data, AT)
+        reported.read(kind, [("it", data)], AT)
     except Unreadable as error:
-        reported.refuse(kind, f"it {error}")
+        reported.refuse(kind, str(error))
     collected.add(reported, None)
     results = evaluate(GATES, collected.measures())
     return [GateResult.model_validate_json(result.model_dump_json()) for result in results]

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.build.reports.junit import case_id, read_junit
+from services.build.reports.junit import case_id, merged_cases, read_junit
 from services.build.reports.metric import Offender
 from services.build.reports.report_text import Unreadable
 from shared.security.mask import Mask
@@ -60,7 +60,7 @@ def test_a_suite_that_claims_more_failures_is_believed() -> None:
 )
 def test_a_junit_report_that_does_not_count(text: bytes, why: str) -> None:
     with pytest.raises(Unreadable) as caught:
-        read_junit(text, START)
+        merged_cases([read_junit(text, START)])
     assert why in str(caught.value)
 
 
@@ -132,3 +132,13 @@ def test_namespaces_and_byte_order_marks_change_nothing() -> None:
     text = '<testsuite xmlns="urn:x"><testcase name="a"><failure/></testcase></testsuite>'
     for data in (text.encode("utf-8-sig"), text.encode("utf-16")):
         assert read_junit(data, START).failures == 1
+
+
+def test_the_reports_of_one_run_are_added_up_and_one_without_tests_does_no_harm() -> None:
+    one = b'<testsuite><testcase name="a"/><testcase name="b"/></testsuite>'
+    other = b'<testsuite errors="2"><testcase name="b"><failure/></testcase><testcase name="c"/></testsuite>'
+    counts = [read_junit(text, START) for text in (one, other, b"<testsuites/>")]
+    whole = merged_cases(counts)
+    assert (whole.ran, whole.failures, whole.failed) == (4, 2, {"b": 1})
+    assert whole.passed == {"a", "c"}, "what failed in one report has not passed"
+    assert whole == merged_cases([whole])

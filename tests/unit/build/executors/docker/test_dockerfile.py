@@ -20,7 +20,7 @@ NODE_PART = LanguagePart(
 )
 BARE = LanguagePart("python", PYTHON, "")
 ENV = "ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1"
-END = ["ENV NODE_ENV=production HOME=/tmp HOST=0.0.0.0", "USER 10001:10001"]
+END = ["ENV NODE_ENV=production HOME=/tmp TMPDIR=/tmp HOST=0.0.0.0", "USER 10001:10001"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from services.build.gates.lizard_tool import functions
+from services.build.analysis.lizard_tool import comment_lines, functions
 
 BRANCHES = "".join(f"  if (x === {number}) return {number};\n" for number in range(20))
 TYPES = """\
@@ -47,3 +47,20 @@ def test_a_file_on_which_lizard_breaks_is_measured_by_its_braces(
     assert measured(tmp_path, "a.ts", f"function pick(x) {{\n{BRANCHES}}}\n") == {"pick": 21}
     with pytest.raises(IndexError):
         measured(tmp_path, "a.py", "def f(): pass\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "lines"),
+    [
+        ("a.py", '#!/usr/bin/python\n"""Doc\nmore."""\n\n# why\n####\nx = 1  # too\ny = "# no"\n', (4, 2)),
+        ("a.js", "/* one\n *\n * two */\nlet x = 1; // three\n", (3, 1)),
+        ("a.c", "#include <x.h>\n// one\nint x;\n", (1, 2)),
+        ("a.go", "package a\n", (0, 1)),
+        ("a.py", "", (0, 0)),
+    ],
+)
+def test_lines_with_comments_and_with_code_are_counted(
+    tmp_path: Path, name: str, source: str, lines: tuple[int, int]
+) -> None:
+    (tmp_path / name).write_text(source)
+    assert comment_lines(str(tmp_path / name)) == lines

@@ -3,7 +3,7 @@ import hashlib
 
 import pytest
 
-from services.build.gates.public_values import REPLACED, without_public_values
+from services.build.analysis.public_values import REPLACED, without_public_values
 
 SHA1, SHA256, SHA512 = (hashlib.new(name, b"x").hexdigest() for name in ("sha1", "sha256", "sha512"))
 SRI = {bits: base64.b64encode(hashlib.new(f"sha{bits}", b"x").digest()).decode() for bits in (256, 384, 512)}

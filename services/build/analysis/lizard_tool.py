@@ -1,12 +1,17 @@
 """Measures the functions of a folder with lizard; run as a program of its own, which imports nothing of the platform.
 
-Prints a line of JSON for each function, `[complexity, lines, path, first line, name]`, and `{"unread": path, "error":
-name of the exception}` for each file on which lizard breaks. What lizard does not see as a
-function (of the C family's younger languages: bodies after bounded type parameters, some components) would count as
-nothing at all, so it is found by its braces, and its branches are counted.
+Its arguments are the folder, a file with a JSON list of the paths to leave out, and `comments` if comments are to be
+counted. Prints a line of JSON for each
+function, `[complexity, lines, path, first line, name]`, `{"unread": path, "error": name of the exception}` for each
+file on which lizard breaks, `{"left_out": path}` for each file of the list that lizard could read, and `{"comments":
+[lines with comments, lines of code, path]}` for each other file if they are counted. What lizard does
+not see as a function (of the C family's younger languages: bodies after bounded type parameters, some components) would
+count as nothing at all, so it is found by its braces, and its branches are counted.
 """
 
+import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,9 +20,11 @@ from typing import Any, NamedTuple
 
 import lizard
 from lizard_languages import get_reader_for
+from pygments.lexers import get_lexer_for_filename
+from pygments.token import Comment, String
+from pygments.util import ClassNotFound
 
 BY_BRACES = {".js", ".cjs", ".mjs", ".jsx", ".ts", ".tsx", ".php", ".kt", ".kts", ".rs"}
-EXCLUDED = ["*.min.js"]  # minified files are not source
 BRANCHES = {"if", "for", "foreach", "while", "case", "catch", "&&", "||", "elseif"}
 HEADS = BRANCHES | {"switch", "with", "match", "when", "return", "unless", "until", "in"}
 NO_TERNARY = {":", ".", "?", ")", ",", ";", "=", ">", "]"}  # after a `?` that belongs to a type or a chain
@@ -142,9 +149,47 @@ def _is_branch(text: str, following: str) -> bool:
     return text in BRANCHES or (text == "?" and following not in NO_TERNARY)
 
 
-def main(folder: str) -> None:
-    for path in lizard.get_all_source_files([folder], EXCLUDED, [], False):
+def sources(folder: str) -> Iterator[str]:
+    """Yields the paths of all files that lizard can read."""
+    for at, folders, files in os.walk(folder):
+        folders.sort()
+        yield from (os.path.join(at, name) for name in sorted(files) if get_reader_for(name) is not None)
+
+
+def comment_lines(path: str) -> tuple[int, int]:
+    """Returns the numbers of lines with words of a comment or docstring, and of lines with code. A line may be both."""
+    commented, code, line = set[int](), set[int](), 1
+    try:
+        lexer = get_lexer_for_filename(path, stripnl=False)
+    except ClassNotFound:
+        return 0, sum(1 for each in Path(path).read_text(errors="replace").splitlines() if each.strip())
+    for kind, text in lexer.get_tokens(Path(path).read_text(errors="replace")):
+        is_comment = kind in String.Doc or (
+            kind in Comment and kind not in Comment.Preproc and kind not in Comment.PreprocFile
+        )
+        for number, part in enumerate(text.split("\n"), line):
+            if is_comment and kind is not Comment.Hashbang and any(each.isalnum() for each in part):
+                commented.add(number)
+            elif not is_comment and part.strip():
+                code.add(number)
+        line += text.count("\n")
+    return len(commented), len(code)
+
+
+def main(folder: str, list_of_left_out: str, comments: str = "") -> None:
+    left_out = frozenset(json.loads(Path(list_of_left_out).read_text()))
+    seen = set[bytes]()
+    for path in sources(folder):
+        if path in left_out:
+            sys.stdout.write(f"{json.dumps({'left_out': path})}\n")
+            continue
+        digest = hashlib.sha256(Path(path).read_bytes()).digest()
+        if digest in seen:  # copies count once
+            continue
+        seen.add(digest)
         try:
+            if comments:
+                sys.stdout.write(f"{json.dumps({'comments': [*comment_lines(path), path]})}\n")
             for function in functions(path):
                 sys.stdout.write(f"{json.dumps(function)}\n")
         except Exception as error:  # it reads what it does not expect
@@ -152,4 +197,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

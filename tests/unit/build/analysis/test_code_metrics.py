@@ -1,6 +1,6 @@
 import json
 
-from services.build.gates.code_metrics import lizard_measures, secrets_measure
+from services.build.analysis.code_metrics import lizard_measures, secrets_measure
 from services.build.reports.metric import Offender
 
 

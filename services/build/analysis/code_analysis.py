@@ -2,16 +2,19 @@
 read a fresh checkout and run in Python's isolated mode, so that a commit cannot bring its own tool."""
 
 import asyncio
+import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from services.build.gates.code_metrics import lizard_measures, secrets_measure
-from services.build.gates.public_values import without_public_values
+from services.build.analysis.code_metrics import lizard_measures, secrets_measure
+from services.build.analysis.exclusions import Exclusions
+from services.build.analysis.public_values import without_public_values
 from services.build.reports.metric import Measure
 from services.build.system.sandboxed_tool import ToolFailed, answer
-from shared.manifest import MIB
+from shared.manifest import MIB, Gates
 
 LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for it, detect-secrets 90
 LIZARD = [str(Path(__file__).with_name("lizard_tool.py"))]
@@ -19,7 +22,7 @@ ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
 DETECT_SECRETS = ["-m", "detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
 # Comments by which a file would excuse itself from lizard, and what is read instead: a commit is not its own judge.
 EXCUSES = {b"lizard forgive": b"lizard-forgive", b"GENERATED CODE": b"GENERATED-CODE"}
-LIZARD_GATES, SECRETS_GATES = ("complexity", "function_length"), ("secrets",)
+LIZARD_GATES, SECRETS_GATES = ("complexity", "function_length", "comment_ratio"), ("secrets",)
 _BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git has it
 
 
@@ -29,9 +32,10 @@ class Analysis:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
-    async def measure(self, source: Path) -> dict[str, Measure]:
-        """Analyses the files in `source`, some of which it changes or deletes, and returns gate → measure. A measure
-        has no figure if its tool fails; none has one if a text file exceeds 10 MiB.
+    async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
+        """Analyses the files in `source`, some of which it changes or deletes, and returns gate → measure. Functions of
+        excluded files do not count; those above the default thresholds and those of `gates` are findings. A measure has
+        no figure if its tool fails; none has one if a text file exceeds 10 MiB.
         """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
@@ -41,23 +45,40 @@ class Analysis:
             )
             return {gate: Measure(None, reason) for gate in (*LIZARD_GATES, *SECRETS_GATES)}
         prefix = f"{source.name}/"
-        functions, secrets = await asyncio.gather(
-            self._read(LIZARD, source, lambda text: lizard_measures(text, prefix), LIZARD_GATES),
-            self._read(DETECT_SECRETS, source, lambda text: {"secrets": secrets_measure(text, prefix)}, SECRETS_GATES),
-        )
+        left_out = await asyncio.to_thread(_left_out, source, exclusions)
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as listed:
+            json.dump([f"{prefix}{path}" for path in left_out], listed)
+            listed.flush()
+            comments = ["comments"] if gates is not None and gates.comment_ratio is not None else []
+            lizard = [*LIZARD, source.name, listed.name, *comments]
+            detect_secrets = [*DETECT_SECRETS, source.name]
+            functions, secrets = await asyncio.gather(
+                self._read(lizard, source, lambda text: lizard_measures(text, prefix, left_out, gates), LIZARD_GATES),
+                self._read(
+                    detect_secrets, source, lambda text: {"secrets": secrets_measure(text, prefix)}, SECRETS_GATES
+                ),
+            )
         return functions | secrets
 
     async def _read(
         self, tool: list[str], source: Path, parse: Callable[[str], dict[str, Measure]], gates: tuple[str, ...]
     ) -> dict[str, Measure]:
         try:
-            command = [sys.executable, "-I", *tool, source.name]
+            command = [sys.executable, "-I", *tool]
             return await asyncio.to_thread(parse, await answer(command, source.parent, self._environment))
         except ToolFailed as failure:
             reason = str(failure)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             reason = f"the tool's answer cannot be read ({type(error).__name__})"
         return {gate: Measure(None, reason) for gate in gates}
+
+
+def _left_out(source: Path, exclusions: Exclusions) -> dict[str, tuple[str, str]]:
+    """Returns the path of each excluded file with the reason."""
+    paths = (
+        os.path.relpath(os.path.join(folder, name), source) for folder, _, files in os.walk(source) for name in files
+    )
+    return {path: reason for path in paths if (reason := exclusions.reason(path)) is not None}
 
 
 def _made_plain(source: Path) -> Path | None:

@@ -1,0 +1,56 @@
+"""Says for each metric how its reading is computed. A new metric gets its line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.monitor.alerts.traffic_window import Window
+from services.monitor.rules.rule import Metric, Reading
+from services.monitor.samples.inventory import Inventory
+from services.monitor.samples.sample_cache import SampleCache
+from shared.models import Environment, Track
+
+Readings = dict[Metric, Callable[[], Reading]]
+"""Functions that compute a release's readings, by metric: only those that a rule asks for are called."""
+
+
+@dataclass(frozen=True)
+class ReadingSources:
+    """Holds where the readings of one app come from."""
+
+    inventory: Inventory
+    samples: SampleCache
+    window: Window
+    """The app's recent traffic."""
+    now: datetime
+
+
+def canary_readings(of: ReadingSources, app: str, release: str) -> Readings:
+    """Returns the readings of the release `release`, which is the app's canary."""
+    return {
+        Metric.ERROR_SHARE: lambda: of.window.canary_errors(release, of.now),
+        Metric.LATENCY: lambda: of.window.slowness(release, of.now),
+        Metric.LATENCY_MS: lambda: of.window.p95_ms(Track.CANARY, release, of.now),
+    } | _instance_readings(of, app, Environment.CANARY, release)
+
+
+def production_readings(of: ReadingSources, app: str, release: str) -> Readings:
+    """Returns the readings of the release `release`, which is live in the app's production."""
+    return {
+        Metric.ERROR_SHARE: lambda: of.window.stable_errors(release, of.now),
+        Metric.LATENCY_MS: lambda: of.window.p95_ms(Track.STABLE, release, of.now),
+    } | _instance_readings(of, app, Environment.PRODUCTION, release)
+
+
+def _instance_readings(of: ReadingSources, app: str, environment: Environment, release: str) -> Readings:
+    """Returns the readings that are measured on the release's instances."""
+    ready = of.inventory.ready_instances(app, environment, release)
+    unknown = Reading(None, "the deployer does not answer")
+    return {
+        Metric.HEALTH: lambda: of.inventory.health(app, environment, release, of.now),
+        Metric.NO_SAMPLES: lambda: of.samples.silence(ready, of.now) if of.inventory.answers else unknown,
+        Metric.RESTARTS: lambda: of.samples.restarts(release, of.now),
+        Metric.CPU: lambda: of.samples.cpu(release),
+        Metric.MEMORY: lambda: of.samples.memory(release),
+        Metric.MEMORY_AT_CAP: lambda: of.samples.memory_at_cap(release, of.now),
+    }
