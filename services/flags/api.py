@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from services.flags.auth import actor
 from services.flags.cache import FlagCache
 from services.flags.change import Decide, Precondition, deleted, flag_ids, patched, put
-from services.flags.flag import Definition, FlagKey, Patch
+from services.flags.flag import Definition, FlagKey, Patch, StoredKey
 from services.flags.page import HISTORY_SHOWN, FlagPages
 from services.flags.store import FlagStore
 from services.flags.view import ChangeView, FlagView, Views, change_view
@@ -122,7 +122,9 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         return await found(response, key, environment)
 
     @router.delete("/flags/{key}", summary="Delete a flag", status_code=204)
-    async def delete_flag(request: Request, key: FlagKey, condition: Condition, environment: Where = None) -> Response:
+    async def delete_flag(
+        request: Request, key: StoredKey, condition: Condition, environment: Where = None
+    ) -> Response:
         """Deletes the flag and the Redis keys that hold its value; its history stays."""
         if not await write(request, key, deleted(flag_ids(key, environment), condition)):
             await views.one(key, environment)
