@@ -17,6 +17,7 @@ from services.deployer.drivers.driver import (
     Unsupported,
     VolumeMount,
 )
+from services.deployer.failures.failure_evidence import unforeseen
 from services.deployer.plan import action
 from services.deployer.plan.action import Work
 from services.deployer.plan.observe import WAITS_FOR_PROXY, World
@@ -155,6 +156,8 @@ class WorkExecutor:
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.checked[release.id] = str(error)
+        except Exception as error:
+            self.checked[release.id] = unforeseen(f"the check of {release.id}", error)
         else:
             self.checked[release.id] = ""
         self.engine_away = ""
@@ -171,6 +174,8 @@ class WorkExecutor:
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
+        except Exception as error:  # tried again, it would fail in the same way
+            self.start_errors[instance.id] = unforeseen(f"the start of {instance.id}", error)
         self.engine_away = ""
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
