@@ -30,9 +30,11 @@ Where = Annotated[Environment | None, Query(description="One environment; withou
 In = Annotated[Environment, Query(description="The environment to read.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 ListCursor = Annotated[
-    str | None, Query(pattern=r"^\d{1,16}-[A-Za-z0-9_.-]{1,128}$", description="`next` of the previous page.")
+    str | None, Query(pattern=r"^[0-9]{1,16}-[A-Za-z0-9_.-]{1,128}$", description="`next` of the previous page.")
 ]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,20}(-\d{1,20})?$", description="`next` of the previous page.")]
+Cursor = Annotated[
+    str | None, Query(pattern=r"^[0-9]{1,19}(-[0-9]{1,19})?$", description="`next` of the previous page.")
+]
 Seen = Annotated[str | None, Query(max_length=64, description="Digest of a page: 204 if it is the same.")]
 
 

@@ -1,6 +1,7 @@
 """Serves apps and builds over REST, and the pages of a build."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any
@@ -30,6 +31,8 @@ from shared.web.pages import wants_page
 from shared.web.paging import Limit, NameCursor, page_of
 
 PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}"
+From = Annotated[int, Query(alias="from", ge=0, lt=10**15, description="Byte of the log at which to begin.")]
+_OFFSET = re.compile("[0-9]{1,15}")
 BUILD_EXAMPLE = {"branch": "release"}
 APP_EXAMPLE = {
     "branches": {"release": "production", "dev": "canary"},
@@ -162,7 +165,7 @@ def build_router(
     async def log(
         request: Request,
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log at which to begin.")] = 0,
+        start: From = 0,
         line: Annotated[int, Query(ge=1, le=10**9, description="Line of the log that the page shows.")] = 1,
     ) -> Response:
         """Returns the log so far as plain text, from byte `from` on. 410 if retention has deleted it. If `Accept`
@@ -178,7 +181,7 @@ def build_router(
     @router.get("/builds/{build_id}/events", response_class=EventSourceResponse, summary="Follow a build")
     async def events(
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log at which to begin.")] = 0,
+        start: From = 0,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> AsyncIterator[ServerSentEvent]:
         """Streams server-sent events: `log` (new lines; the event's id is the byte after them), `state` (the build, on
@@ -193,7 +196,7 @@ def build_router(
                 return False  # the log goes on
             return latest.ended
 
-        at = int(last_event_id) if last_event_id and last_event_id.isdecimal() else start
+        at = int(last_event_id) if last_event_id and _OFFSET.fullmatch(last_event_id) else start
         async for lines in logs.follow(build.id, ended, at):
             if lines:
                 at += len(lines)

@@ -127,5 +127,5 @@ def new_app(name: str, now: datetime) -> App:
 
 def check_branch(name: str) -> None:
     """Raises ValueError if `name` is not a valid name of a git branch."""
-    if not _BRANCH.match(name):
+    if not _BRANCH.fullmatch(name):
         raise ValueError(f"{name[:80]!r} is not the name of a git branch")

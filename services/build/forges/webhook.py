@@ -97,7 +97,7 @@ def _push(event: str, payload: dict[str, Any]) -> Notice:
     ref, commit = payload.get("ref"), payload.get("after")
     if not isinstance(ref, str) or not ref.isprintable():
         raise BadPayload("`ref` is missing, or is not the name of a branch or tag")
-    if not isinstance(commit, str) or not _COMMIT.match(commit):
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
         raise BadPayload("`after` is missing, or is not a commit id of 40 hex digits")
     if not ref.startswith("refs/heads/") or len(ref) > KEPT_CHARACTERS + len("refs/heads/"):
         return Notice(event, ignored=f"{ref[:KEPT_CHARACTERS]} is not a branch; nothing to build")

@@ -67,7 +67,7 @@ class Fetcher:
         local = await self._repositories.in_thread(self._repositories.heads, app)
         names = sorted(f"refs/heads/{branch}" for branch in branches)
         answer = await self._git(app, ["ls-remote", "--quiet", "--", source.url, *names], environment, token, deadline)
-        remote = {match[2]: match[1] for line in answer if (match := _HEAD.match(line))}
+        remote = {match[2]: match[1] for line in answer if (match := _HEAD.fullmatch(line))}
         changed = sorted(b for b, commit in remote.items() if b in branches and local.get(b) != commit)
         if changed:
             refs = [f"+refs/heads/{branch}:refs/heads/{branch}" for branch in changed]

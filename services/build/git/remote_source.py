@@ -103,7 +103,7 @@ def changed_source(settings: SourceSettings, before: Source | None, vault: Vault
 
 def check_url(url: str, *, loopback: bool) -> None:
     """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh."""
-    if _PRINTABLE.match(url) and _SCP.match(url):
+    if _PRINTABLE.fullmatch(url) and _SCP.fullmatch(url):
         return
     _check_web("source.url", url, loopback=loopback, protocols=("https", "ssh"))
     if not urlsplit(url).path.strip("/"):
@@ -112,7 +112,7 @@ def check_url(url: str, *, loopback: bool) -> None:
 
 def place(source: Source) -> ForgeRepository:
     """Returns the forge's base URL and the repository's path, both taken from the clone URL."""
-    if match := _SCP.match(source.url):
+    if match := _SCP.fullmatch(source.url):
         return ForgeRepository(f"https://{match['host']}", _bare(match["path"]))
     parts = urlsplit(source.url)
     root = f"https://{parts.hostname}" if parts.scheme == "ssh" else f"{parts.scheme}://{parts.netloc}"
@@ -131,7 +131,7 @@ def _bare(path: str) -> str:
 
 def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ...] = ("https",)) -> None:
     remedy = f"write it like {' or '.join(f'{protocol}://' for protocol in protocols)}host/path"
-    if not _PRINTABLE.match(url):
+    if not _PRINTABLE.fullmatch(url):
         raise Invalid(field, f"holds white space or other signs that no URL has, or is too long; {remedy}")
     try:
         parts = urlsplit(url)
@@ -141,7 +141,7 @@ def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ..
     http_here = loopback and parts.scheme == "http" and _is_loopback(host)
     if parts.scheme not in protocols and not http_here:
         raise Invalid(field, f"is not of a protocol that is allowed; {remedy}")
-    if not _HOST.match(host) or port == 0:
+    if not _HOST.fullmatch(host) or port == 0:
         raise Invalid(field, f"names no host; {remedy}")
     if _has_credentials(parts):
         raise Invalid(field, "holds credentials; give them as username and token")
@@ -151,7 +151,7 @@ def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ..
 
 def _has_credentials(parts: SplitResult) -> bool:
     if parts.scheme == "ssh":  # its user is a name on the forge, mostly `git`
-        return "@" in parts.netloc and not _USER.match(parts.netloc.rpartition("@")[0])
+        return "@" in parts.netloc and not _USER.fullmatch(parts.netloc.rpartition("@")[0])
     return "@" in parts.netloc
 
 

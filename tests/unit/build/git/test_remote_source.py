@@ -68,6 +68,8 @@ def test_what_git_may_be_given(url: str) -> None:
         "https://forge.example/a#b",
         "https://forge.example/a b",
         "https://forge.example/a\nb",
+        "https://forge.example/a\n",
+        "git@forge.example:a\n",
         "https://forge.example:x/a",
         "https://[::1/a",
         "https://förge.example/a",
