@@ -22,6 +22,7 @@ from services.build.triggers.remote_sync import INTERVAL_S, RemoteSync
 from shared.clock import now
 from shared.errors import Invalid, NotFound, Unavailable
 from shared.runtime.keyed_tasks import KeyedTasks
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
@@ -42,7 +43,7 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
+        fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], AddressGuard("127.0.0.0/8"))
         self.remote_sync = RemoteSync(
             self.store, self.deliveries, self.push_handler, fetcher, self.tasks, now, wake=lambda: None, interval_s=0
         )

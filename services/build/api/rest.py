@@ -25,6 +25,7 @@ from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.errors import Conflict, Problem
 from shared.models import BuildState, Commit, Model, Page
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from shared.store import RedisError
 from shared.web.pages import wants_page
@@ -67,16 +68,16 @@ def apps_router(
     forget: Callable[[str], Awaitable[None]],
     now: Callable[[], datetime],
     *,
-    loopback: bool = False,
+    guard: AddressGuard,
 ) -> APIRouter:
-    """Returns the routes of apps. `forget` deletes what other stores hold of a deleted app; `loopback` allows http://
-    sources on a loopback address (tests)."""
+    """Returns the routes of apps. `forget` deletes what other stores hold of a deleted app; `guard` says which
+    addresses a source may lead to."""
     router = APIRouter(prefix="/apps", tags=["apps"])
 
     @router.post("", status_code=201, response_model=AppView, summary="Make an app")
     async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> AppView:
         """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
-        app = new.make(now(), vault, loopback=loopback)
+        app = new.make(now(), vault, guard=guard)
         await store.add_app(app)
         remote_sync.request_fetch(app)
         return app.view()
@@ -100,7 +101,7 @@ def apps_router(
         of its commit has passed. `source: null` removes the source; a source without token or webhook_secret keeps the
         stored ones.
         """
-        changed = settings.applied_to(await store.app(app), vault, loopback=loopback)
+        changed = settings.applied_to(await store.app(app), vault, guard=guard)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await repositories.in_thread(repositories.gate, app, True)
         await store.put_app(changed)

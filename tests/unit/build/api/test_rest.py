@@ -32,6 +32,7 @@ from services.build.triggers.remote_sync import RemoteSync
 from shared.manifest import Stage
 from shared.models import BuildState
 from shared.runtime.keyed_tasks import KeyedTasks
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
@@ -58,7 +59,8 @@ async def client(
     repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
     push_handler = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
     vault, deliveries = Vault(tmp_path / "key", "trial"), DeliveryStore(redis)
-    fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
+    guard = AddressGuard()
+    fetcher = Fetcher(repositories, vault, "/usr/bin:/bin", guard)
     repository_gc = RepositoryGc(store, repositories, "/usr/bin:/bin")
     remote_sync = RemoteSync(
         store, deliveries, push_handler, fetcher, KeyedTasks("fetch"), lambda: AT, wake=lambda: None
@@ -76,7 +78,7 @@ async def client(
         builds_router(store, pages),
         reports_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
         build_router(store, push_handler, remote_sync, logs, pages, lambda: None, refusal_to_cancel),
-        apps_router(store, repositories, remote_sync, repository_gc, vault, forget, lambda: AT),
+        apps_router(store, repositories, remote_sync, repository_gc, vault, forget, lambda: AT, guard=guard),
         flaky_tests_router(store, history, lambda: AT),
         manifest_router(),
     ]
