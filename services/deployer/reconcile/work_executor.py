@@ -22,7 +22,7 @@ from services.deployer.plan import action
 from services.deployer.plan.action import Work
 from services.deployer.plan.observe import WAITS_FOR_PROXY, World
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
-from services.deployer.releases.environment import AppFacts, EnvironmentId, sync_body
+from services.deployer.releases.environment import AppFacts, EnvironmentId, desired, sync_body
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.release import ENDED, Release
 from services.deployer.store import Store
@@ -150,7 +150,8 @@ class WorkExecutor:
 
     async def _check(self, release: Release, world: World) -> None:
         try:
-            await self._context.driver.preflight(self._spec(release, f"{release.id}-1", 0, world))
+            memory = desired(world.override, release.manifest.resources).memory
+            await self._context.driver.preflight(self._spec(release, f"{release.id}-1", memory, world))
         except NoAnswer as error:
             self.engine_away = str(error)
             raise  # it says nothing about the release, and is asked again

@@ -39,7 +39,7 @@ from services.deployer.drivers.driver import (
     UnknownInstance,
     Usage,
 )
-from services.deployer.drivers.memory_use import check_headroom
+from services.deployer.drivers.memory_use import check_headroom, check_machine
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.docker_engine import STACK, engine_check
@@ -167,6 +167,7 @@ class DockerDriver:
     def _preflight(self, spec: InstanceSpec) -> None:
         self._verify(spec.artifact)
         with engine_trouble(f"{spec.id} cannot be started"):
+            check_machine(spec.memory, int(self._client().info()["MemTotal"]))
             for volume in spec.volumes:
                 volumes.check(self._client().volumes, self._stack, volume)
 

@@ -21,6 +21,7 @@ from services.deployer.drivers.driver import (
     UnknownInstance,
     Usage,
 )
+from services.deployer.drivers.memory_use import check_machine
 from services.deployer.drivers.process.end import POLL_S, end, kill, record_of, remains, running_in
 from services.deployer.drivers.process.end_watcher import EndWatcher
 from services.deployer.drivers.process.linux_process import TICKS_S, boot_id, session_members
@@ -68,6 +69,7 @@ class ProcessDriver:
         self._records = threading.Lock()
 
     async def preflight(self, spec: InstanceSpec) -> None:
+        check_machine(spec.memory)
         await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
