@@ -1,4 +1,4 @@
-"""Tells the time as an aware datetime in UTC."""
+"""Gives the current time as an aware datetime in UTC."""
 
 from datetime import UTC, datetime
 

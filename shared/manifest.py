@@ -83,10 +83,10 @@ Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9](
 
 
 class HealthCheck(NamedTuple):
-    """A health check: a GET of `path`, whose answer is well with a status from 200 to below `below`."""
+    """A health check: a GET of `path`, which passes if the status of the answer is at least 200 and below `below`."""
 
     path: str
-    """Empty: an open port is well."""
+    """If empty, the check only opens a TCP connection, and `below` has no meaning."""
     below: int
 
     def __str__(self) -> str:
@@ -94,8 +94,8 @@ class HealthCheck(NamedTuple):
 
 
 def health_check(health: str) -> HealthCheck:
-    """Returns the check of deployer and Envoy that `run.health` asks for. Without a path, the app need not know `/`:
-    any answer to it that is no error of the server shows that the app serves.
+    """Returns the check of deployer and Envoy that `run.health` asks for. For an empty `health`, any answer to `/` with
+    a status from 200 to 499 passes, since the app need not have a page there.
     """
     if health == TCP:
         return HealthCheck("", 0)
@@ -191,7 +191,8 @@ class Manifest(Strict):
     @field_validator("resources")
     @classmethod
     def _one_instance_on_a_volume(cls, resources: Resources, info: ValidationInfo) -> Resources:
-        """Limits an app with volumes to one instance: two that write to the same files would corrupt them."""
+        """Returns the resources with `max_replicas` 1 if the app has volumes: two instances that write to the same
+        files would corrupt them. Raises ValueError if the manifest asks for more."""
         if not info.data.get("volumes"):
             return resources
         if resources.replicas > 1:

@@ -177,7 +177,8 @@ class ReleaseWait(View):
 
 
 class ReleaseView(View):
-    """A release of a build in an environment. `reason` says why it is in its state, or what it waits for."""
+    """A release of a build in an environment. `reason` says why it is in its state, or what it waits for. `live_at` and
+    `ended_at` are null until it has become live, or has ended."""
 
     id: str
     app: str
@@ -197,7 +198,9 @@ class ReleaseView(View):
     superseded_by: str | None = Field(None, description="The newer release that took its place before it was live.")
     platform_fault: bool = Field(False, description="True if it failed because a part of the platform was away.")
     previous: str | None = Field(None, description="The release that was live before this one.")
-    failure: ReleaseFailure | None = Field(None, description="Failure of an instance that started or was watched.")
+    failure: ReleaseFailure | None = Field(
+        None, description="The instance's failure because of which the release failed."
+    )
     strategy: Literal["start-first", "stop-first"] = "start-first"
     down_s: float | None = Field(
         None, description="Seconds in which stop-first left no instance in the route; null: unknown."
@@ -225,8 +228,9 @@ class InstanceStats(View):
     """Raw counters of one instance; stopped instances are not listed. `cpu_seconds` counts from `started_at`.
     `restarts` and `oom_kills` include the instances that this one replaced.
 
-    The memory fields are in bytes; `min_memory` and `max_memory` are the manifest's bounds. `memory_pressure` is PSI's
-    `some avg10` in percent, null where the machine does not report it.
+    `memory_limit`, `working_set`, `min_memory` and `max_memory` are in bytes; the last two are `memory` and
+    `max_memory` of the manifest, between which the limit may be changed. `memory_pressure` is PSI's `some avg10` in
+    percent, null where the machine does not report it.
     """
 
     id: str

@@ -27,7 +27,8 @@ class InstanceRoute(View):
 
 
 class SyncResult(View):
-    """Answer of `POST /apps/{app}/sync`: the version that Envoy serves, and each instance's route by its id."""
+    """Answer of `POST /apps/{app}/sync`. `version` is a hash of the app's configuration that Envoy has accepted;
+    `instances` holds, by id, whether Envoy routes requests to the instance."""
 
     version: str
     instances: dict[str, InstanceRoute]
@@ -87,7 +88,7 @@ class LatencyHistogram(View):
 
 class TrackTraffic(View):
     """Counters of one track, which only grow within an epoch. `requests` counts all requests that its instances
-    answered, `errors` those with a status of 500 and above.
+    answered, `errors` those with a status of 500 and above, and `latency` is the histogram of their latencies.
     """
 
     release: str | None

@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -27,14 +27,14 @@ from bench.scale.kills import kills
 from bench.scale.new_visitors import NewVisitors
 from shared.models import Environment
 from shared.store import connect
-from stack.clients.delivery import NOTES, Deployable, RequestRefused
+from stack.clients.delivery import NOTES, AppDelivery, Deployable, RequestRefused
 from stack.clients.probe_client import probe, wait_for
 from stack.local.local_stack import LocalStack
 from stack.local.programs import PROGRAMS, ROOT
 from stack.stack_fixture import own_stack
 
 APPS = (1, 10, 100, 400)
-PUSHES = 3
+PUSHES = 5
 ABORTS = 3
 SETTLE_S = 20.0  # longer than a new release is watched more closely
 MIB = 2**20
@@ -58,10 +58,10 @@ class ScaleRow:
     """Inotify instances of Envoy."""
     descriptors: int
     """Open file descriptors of Envoy."""
-    push_cpu_s: float
-    """CPU seconds of all programs that one push costs, less those of an idle time just before; median of three."""
+    push_cpu_s: dict[str, float]
+    """CPU seconds that one push costs, by program, less those of an idle time just before; medians of five."""
     push_s: float
-    """Seconds from a push until it is live; median of three."""
+    """Seconds from a push until it is live; median of five."""
     abort_s: float
     """Seconds from the first answer 500 of a bad canary to the last one; median of three."""
     abort_answers: int
@@ -102,7 +102,7 @@ class ScaleBench:
             commands_s,
             inotify,
             descriptors,
-            push_cpu_s=median(cpu_s for cpu_s, _ in pushes),
+            push_cpu_s={name: median(cpu_s[name] for cpu_s, _ in pushes) for name in PROGRAMS},
             push_s=median(live_s for _, live_s in pushes),
             abort_s=median(seconds for seconds, _ in aborts),
             abort_answers=max(answers for _, answers in aborts),
@@ -138,19 +138,25 @@ class ScaleBench:
         (app.repository.folder / "VERSION").write_text(str(self._number))
         app.repository.commit(f"edit {self._number}")
 
-    def _push(self) -> tuple[float, float]:
-        """Returns the CPU seconds and the seconds of one push. With many apps the idle stack costs ten times as much as
-        a push, so what it costs is measured anew before each.
+    def _push(self) -> tuple[dict[str, float], float]:
+        """Returns the CPU seconds by program, and the seconds, of one push. With many apps the idle stack costs ten
+        times as much as a push, so what it costs is measured anew before each.
         """
         self._edit(self._apps[0])
-        before, began = sum(self._cpu_s().values()), time.monotonic()
+        idle_cpu_s, lasted_s = self._cpu_over(lambda: None)
+        idle = {name: cpu_s / lasted_s for name, cpu_s in idle_cpu_s.items()}
+        delivered: list[AppDelivery] = []
+        cpu_s, lasted_s = self._cpu_over(lambda: delivered.append(self._apps[0].deliver(Environment.PRODUCTION)))
+        return {name: cpu_s[name] - idle[name] * lasted_s for name in cpu_s}, delivered[0].push_s
+
+    def _cpu_over(self, act: Callable[[], object]) -> tuple[dict[str, float], float]:
+        """Returns the CPU seconds by program of `act` and of the 20 s after it, in which an old instance ends and what
+        follows a release is done, and how long both lasted.
+        """
+        before, began = self._cpu_s(), time.monotonic()
+        act()
         time.sleep(SETTLE_S)
-        idle_cpu_s = (sum(self._cpu_s().values()) - before) / (time.monotonic() - began)
-        before, began = sum(self._cpu_s().values()), time.monotonic()
-        push_s = self._apps[0].deliver(Environment.PRODUCTION).push_s
-        time.sleep(SETTLE_S)  # the old instance ends, and what follows a release is done
-        lasted_s = time.monotonic() - began
-        return sum(self._cpu_s().values()) - before - idle_cpu_s * lasted_s, push_s
+        return {name: cpu_s - before[name] for name, cpu_s in self._cpu_s().items()}, time.monotonic() - began
 
     def _abort(self) -> tuple[float, int]:
         """Returns the seconds from the first to the last answer 500 of a bad canary, and their number."""
@@ -212,7 +218,9 @@ def table(rows: Sequence[ScaleRow]) -> Iterator[str]:
     yield _line("idle: Redis commands/s", [f"{row.commands_s:.0f}" for row in rows])
     yield _line("Envoy's inotify instances", [str(row.inotify) for row in rows])
     yield _line("Envoy's descriptors", [str(row.descriptors) for row in rows])
-    yield _line("one push: CPU s", [f"{row.push_cpu_s:.2f}" for row in rows])
+    for name in PROGRAMS:
+        yield _line(f"one push: CPU s of {name}", [f"{row.push_cpu_s[name]:.2f}" for row in rows])
+    yield _line("one push: CPU s of all", [f"{sum(row.push_cpu_s.values()):.2f}" for row in rows])
     yield _line("one push: s to live", [f"{row.push_s:.2f}" for row in rows])
     yield _line("bad canary: first to last answer 500, s", [f"{row.abort_s:.2f}" for row in rows])
     yield _line("bad canary: answers 500", [str(row.abort_answers) for row in rows])
@@ -226,8 +234,9 @@ def missed(rows: Sequence[ScaleRow]) -> Iterator[str]:
         if sum(row.idle_cpu_s.values()) > _idle_goal(row):
             yield f"idle CPU at {row.apps} apps"
     ten = next((row for row in rows if row.apps == 10), first)
-    if last.push_cpu_s > 1.3 * ten.push_cpu_s:
-        yield f"a push at {last.apps} apps costs {last.push_cpu_s / ten.push_cpu_s:.2f} times one at {ten.apps}"
+    ratio = sum(last.push_cpu_s.values()) / sum(ten.push_cpu_s.values())
+    if ratio > 1.3:
+        yield f"a push at {last.apps} apps costs {ratio:.2f} times one at {ten.apps}"
     if last.abort_s > first.abort_s + 1:
         yield f"an abort at {last.apps} apps takes {last.abort_s - first.abort_s:.1f} s more than at {first.apps}"
     if last.inotify != first.inotify:

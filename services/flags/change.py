@@ -71,8 +71,8 @@ def _names(header: str, current: Iterable[str | None]) -> bool:
 
 
 def put(ids: Sequence[FlagId], definition: Definition, condition: Precondition) -> Decide:
-    """Returns a function for `FlagStore.change` that creates or replaces these flags if `condition` holds. Raises
-    Invalid for a faulty definition.
+    """Returns a function for `FlagStore.change` that gives each of the flags `ids` this definition, if `condition`
+    holds; it creates flags that do not exist. Raises Invalid for a faulty definition.
     """
     check(definition)
     return _each(ids, condition, lambda current: definition)
@@ -80,7 +80,7 @@ def put(ids: Sequence[FlagId], definition: Definition, condition: Precondition) 
 
 def patched(ids: Sequence[FlagId], patch: Patch, condition: Precondition) -> Decide:
     """Returns a function for `FlagStore.change` that applies the patch to those of the flags that exist, if `condition`
-    holds.
+    holds. If none exists, it changes nothing; it raises Invalid if a patched definition is faulty.
     """
 
     def after(current: Definition | None) -> Definition | None:
@@ -99,6 +99,7 @@ def deleted(ids: Sequence[FlagId], condition: Precondition) -> Decide:
 
 def switched(ids: Sequence[FlagId], to: str, rules: Rules, condition: Precondition) -> Decide:
     """Returns a function for `FlagStore.change` that makes `to` the default variant of those of the flags that exist.
+    It raises Invalid if one of them has no variant `to`.
 
     It also enables them, since callers of a disabled flag use their own default. `rules` says what happens to the
     targeting rules: `keep` leaves them in force, so they can still choose another variant; `aside` disables them, so

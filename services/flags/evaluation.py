@@ -70,7 +70,8 @@ class FlagEvaluator:
     """
 
     def __init__(self, flag: Flag, text: str = "") -> None:
-        """Prepares the flag for evaluation; `text` is its JSON as the store holds it."""
+        """Prepares the flag for evaluation. `text` is its JSON as the store holds it, by which the cache notices a
+        change; evaluation does not need it."""
         self.flag = flag
         self.text = text
         definition = flag.definition.model_dump_json(by_alias=True)

@@ -125,7 +125,8 @@ def kind_of(value: JsonValue) -> str | None:
 
 def plain_value(definition: Definition | None) -> str | None:
     """Returns the text that the flag's Redis keys get: the default variant as `1`, `0`, a plain string or JSON.
-    Targeting rules have no effect on it. Returns None if the keys are to be deleted.
+    Targeting rules have no effect on it. A boolean flag that is disabled or has no default variant gives `0`. Returns
+    None if the keys are to be deleted: there is no flag, or another kind of flag has no value.
     """
     if definition is None:
         return None

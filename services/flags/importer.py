@@ -50,8 +50,9 @@ class Importer:
     async def run(
         self, file: Mapping[str, Any], environment: Environment, *, mode: Mode, dry_run: bool, actor: str, at: datetime
     ) -> str:
-        """Imports the parsed `file` and returns an ImportView as JSON. A dry run writes nothing. Raises RedisError, and
-        a Problem (422) that lists every fault of the file.
+        """Imports the parsed `file` (for `environment`, if it names none) and returns an ImportView as JSON. With the
+        mode `replace`, deletes flags that the file does not name; with `merge`, keeps them. A dry run writes nothing.
+        Raises RedisError, and a Problem (422) that lists every fault of the file.
         """
 
         def run() -> str:

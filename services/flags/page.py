@@ -22,19 +22,24 @@ FLAGS_SHOWN = 50
 
 
 class Panel(NamedTuple):
-    """One flag in one environment, as the page shows it. `seen` is the ETag (without quotes) that the switch's form
-    sends, so that a switch is refused if the flag changed since.
-    """
+    """One flag in one environment, as the page shows it; `flag` is None if the environment has no such flag."""
 
     environment: Environment
     flag: Flag | None
     seen: str
+    """ETag without quotes, which the switch's form sends, so that a switch is refused if the flag changed since."""
     value: str
+    """Text of the Redis keys that hold the flag's value, or `no key`."""
     rules: str
+    """Targeting rules as JSON; empty if there are none."""
     aside: bool
+    """True if the rules are disabled (`rules=aside`)."""
     mirrors: list[str]
+    """Names of these Redis keys."""
     evaluated: datetime | None
+    """Time of the last evaluation, alone or with all flags, rounded down to 10 s; None if there was none."""
     evaluated_alone: datetime | None
+    """The same for evaluations of this flag alone."""
 
 
 class HistoryEntry(NamedTuple):
@@ -76,7 +81,8 @@ class FlagPages:
     async def flag(
         self, key: str, changes: list[tuple[str, Change]], newest: bool, seen: str | None, hostname: str | None
     ) -> str | None:
-        """Renders one flag with one page of its history (`changes`). Raises NotFound if it never existed."""
+        """Renders one flag with one page of its history: `changes` are pairs of id and change, newest first; `newest`
+        is True on the first page. Raises NotFound if the flag never existed."""
         await self._last_used.read([key])
         panels = self._panels(key)
         if not changes and not any(panel.flag for panel in panels):

@@ -119,10 +119,11 @@ class FlagStore:
 
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
         """Calls `decide` with the flags of these keys in all environments (None: all flags), and stores the definitions
-        that it returns (None deletes a flag) in one transaction with the version, history, mirror keys and events.
-        Returns the changes, or an empty list if nothing differs. If another writer comes first, `decide` is called
-        again, with what that one wrote; after 30 s of that, Unavailable is raised. An exception of `decide` is passed
-        on, and nothing is stored. Raises Conflict if `metadata.mirror` names a Redis key that another flag owns.
+        that it returns (None deletes a flag) in one transaction with the version, the history (by `actor`, at the time
+        `at`), mirror keys and events. Returns the changes, or an empty list if nothing differs. If another writer comes
+        first, `decide` is called again, with what that one wrote; after 30 s of that, Unavailable is raised. An
+        exception of `decide` is passed on, and nothing is stored. Raises Conflict if `metadata.mirror` names a Redis
+        key that another flag owns.
         """
         until = time.monotonic() + self._patience_s
         async with self._redis.pipeline(transaction=True) as pipe:

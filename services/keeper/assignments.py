@@ -16,7 +16,7 @@ class Assignment(NamedTuple):
     """The endpoints of one of Envoy's clusters, ready to be sent to Envoy."""
 
     version: str
-    """`version_info` of the file."""
+    """The field `version_info` of the file, a hash of its content."""
     message: bytes
     """A serialized ClusterLoadAssignment."""
 

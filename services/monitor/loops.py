@@ -37,7 +37,7 @@ class Sampler:
         self.problem: str | None = None
 
     async def step(self) -> None:
-        """Takes one sample of all instances; if the deployer does not answer, only records that."""
+        """Takes one sample of each running instance; if the deployer does not answer, records only that it did not."""
         await self._samples.load_if_possible(self._clock())
         try:
             answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)
@@ -58,7 +58,9 @@ class Aborts:
         self._clock = clock
 
     async def step(self) -> None:
-        """Sends one abort for each release; an answer 404 or 409 makes it obsolete, since the rollout has ended."""
+        """Sends the proxy one abort for each release with wanted aborts. 200 makes them `confirmed`; 404 and 409 make
+        them `obsolete`, since the release's rollout has ended. After any other answer, or none, the next step sends the
+        abort again."""
         wanted: dict[tuple[str, str], list[Alert]] = {}
         for alert in self._alerts.wanted_aborts():
             wanted.setdefault((alert.app, alert.release), []).append(alert)
@@ -93,8 +95,8 @@ class Retention:
         self._clock = clock
 
     async def step(self) -> None:
-        """Deletes what is stored of environments that are gone; looks at no more than 100. Does nothing while the
-        deployer does not answer.
+        """Deletes the stored data of environments that are gone; considers at most 100 in a step. Does nothing while
+        the deployer does not answer.
         """
         if not self._samples.answers:
             return
@@ -123,7 +125,7 @@ class Retention:
 
 class RegistryFollower:
     """Handles the deployer's events about instances and releases at once. The evaluator would find most changes a
-    second later, but not what happened while no monitor ran. `on_kill` is called for each OOM kill, possibly more than
+    second later, but none that happened while no monitor ran. `on_kill` is called for each OOM kill, possibly more than
     once.
     """
 

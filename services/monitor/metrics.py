@@ -13,7 +13,8 @@ INSTANCE = ["app", "environment", "release", "instance"]
 
 
 class MonitorCollector(Collector):
-    """Exports open alerts and the deployer's last counters, but no counters while the deployer is silent."""
+    """Exports open alerts, and the instances' counters of the deployer's last answer; no counters while the deployer
+    does not answer."""
 
     def __init__(self, samples: SampleCache, alerts: ActiveAlerts, clock: Clock) -> None:
         self._samples = samples

@@ -17,7 +17,9 @@ Counters = dict[str, tuple[int, int]]  # address → requests and errors
 
 @dataclass
 class TrackCounters:
-    """The counts of requests, errors and latencies on both tracks of one app, in one epoch."""
+    """The counts of requests, errors and latencies on both tracks of one app, in one epoch. `releases` names the
+    release whose requests are counted on each track; `route` is the route by which that was last determined. `latency`
+    holds, for each track, the cumulative count of every bucket."""
 
     epoch: str
     route: Route
@@ -39,7 +41,7 @@ class RequestCounts:
         self._hosts: dict[str, Counters] = {}
         """The last reading by cluster."""
         self._has_baseline = False
-        """True after a reading of all apps: what is new then counts from 0."""
+        """True after a reading of all apps: counters of instances that appear later count from 0."""
         self._latencies: dict[str, Latency] | None = None
         self._le_ms: tuple[float, ...] = ()
         self._failing: set[str] = set()

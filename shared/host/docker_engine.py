@@ -23,14 +23,16 @@ LOOK_S = 2.0
 
 
 def socket_watch(environment: Mapping[str, str]) -> Loop:
-    """Returns a loop that ends this process by SIGTERM when the engine's socket was replaced."""
+    """Returns a loop that ends this process by SIGTERM when the engine's socket was replaced (see SocketWatch).
+    `environment` holds DOCKER_HOST; without it, the socket is `/var/run/docker.sock`."""
     watch = SocketWatch(environment, lambda: signal.raise_signal(signal.SIGTERM))
     return Loop("engine's socket", watch.step, every_s=LOOK_S)
 
 
 class SocketWatch:
-    """Calls `end` when the engine's socket was replaced. An engine that restarts listens on a new socket file, but a
-    running container keeps the old one; only a restarted container gets the new one.
+    """Calls `end` when the engine's unix socket, as DOCKER_HOST in `environment` names it, was replaced. An engine that
+    restarts listens on a new socket file, but a running container keeps the old one; only a restarted container gets
+    the new one. Does nothing for an engine that is reached by TCP.
     """
 
     def __init__(self, environment: Mapping[str, str], end: Callable[[], None]) -> None:
@@ -60,8 +62,8 @@ def no_answer(error: BaseException) -> str:
 
 async def engine_check(ask: Callable[[], object]) -> str | None:
     """Returns None if the engine answers, else the reason as a sentence for `/ready`; within 1.5 s in either case.
-    `ask` calls the engine in a thread, and should itself give up after 1 s. If all threads are busy, it may never
-    start.
+    `ask` calls the engine and raises an exception if that fails; it runs in a thread, and should give up after 1 s. If
+    all threads stay busy for 1.5 s, the reason is that the engine does not answer.
     """
     try:
         await asyncio.wait_for(asyncio.to_thread(ask), WAITED_S)

@@ -11,8 +11,8 @@ LOOK_AGAIN_S = 0.01
 
 def marked_pids(name: str, value: str) -> list[int]:
     """Returns the pids of living processes that were started with `name=value` in their environment; other users'
-    processes are not found. Blocks for about 30 ms; if it finds none, it looks once more, because a process that is
-    just starting shows no environment yet, and a new fork may be missing in the list.
+    processes are not found. Blocks for about 30 ms; if it finds none, it reads all processes once more, because a
+    process that is just starting shows no environment yet, and a new fork may be missing in the list.
     """
     found = _look(name, value)
     if not found:

@@ -14,9 +14,9 @@ RETRY_S = 0.5
 
 
 class KeyedTasks:
-    """Runs at most one task for each key, and at most `at_a_time` tasks in all. Nothing is queued: if there is no room,
-    the caller calls `start` again after `on_end`, which is called at the end of each task. An exception of a task is
-    logged; its key can start again after 0.5 s.
+    """Runs at most one task for each key, and at most `at_a_time` tasks in all. Nothing is queued: a `start` for which
+    there is no room does nothing, and the caller calls it again after `on_end`, which is called at the end of each
+    task. An exception of a task is logged; then its key pauses for 0.5 s. A key that pauses starts no task.
     """
 
     def __init__(self, name: str, on_end: Callable[[], None] = lambda: None, *, at_a_time: float = math.inf) -> None:
@@ -41,7 +41,8 @@ class KeyedTasks:
         return min((at for at in self._not_before.values() if at > now), default=math.inf)
 
     def start(self, key: Hashable, make: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
-        """Starts the task that `make` returns, if there is room; after a success the key pauses for `pause_s`."""
+        """Runs `make()` in a task, if there is room and the key neither runs nor pauses; after a success the key pauses
+        for `pause_s` seconds."""
         if self.has_room_for(key):
             self._tasks[key] = asyncio.create_task(self._run(key, make, pause_s), name=f"{self._name}: {key}")
 

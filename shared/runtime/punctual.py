@@ -13,12 +13,11 @@ LATE_S = 0.05
 
 
 class PunctualTimeout:
-    """Limits an `async with` block to `timeout_s` seconds in which this event loop was on time, as `asyncio.timeout`
-    limits it to seconds of the clock: then the block is cancelled, and TimeoutError raised.
-
-    The time consists of slices of 0.1 s. If a slice took more than 0.15 s, the rest is not counted: the loop was busy,
-    the process or the machine stood still, or others had the CPU, so an answer could not be read. One more slice
-    follows at the end then, in which it is read. So there are 11 slices a second, however long each takes.
+    """Limits an `async with` block to `timeout_s` seconds in which this event loop was on time: then it cancels the
+    block and raises TimeoutError. (`asyncio.timeout` counts all seconds.) A timer of the loop measures the time in
+    slices of 0.1 s. A slice that took longer counts as 0.15 s at most: the loop was busy, the process or the machine
+    stood still, or others had the CPU, so an answer could not be read. If any time was not counted, one more slice
+    follows at the end, in which an answer that has arrived is read.
     """
 
     def __init__(self, timeout_s: float) -> None:

@@ -29,8 +29,9 @@ def same_secret(given: str, expected: str) -> bool:
 
 
 class TokenAuth:
-    """ASGI middleware that passes a request on if its path is public or its token is right, and otherwise answers 401
-    or 403. Every path that is not declared public needs the token. `accepts(scope, token)` may accept further tokens.
+    """ASGI middleware that passes a request on if it is public or has a valid token. `is_public(scope)` returns True
+    for requests that need no token; `accepts(scope, token)` returns True for a valid token that is not the platform's.
+    It answers 401 to a missing or wrong token, and 403 to a request that a browser sends from another site's page.
     """
 
     def __init__(

@@ -13,7 +13,8 @@ SHORTEST_LINE = 8  # of several: shorter ones (`{`, `fi`) would be hidden everyw
 
 
 def mask_of(values: Iterable[str], cleaned: Callable[[str], str] = str) -> Mask:
-    """Returns the mask that hides the values in all their forms, also as `cleaned` prints a line of them."""
+    """Returns the mask that hides the values in all their forms (see `forms`). `cleaned` is the function by which the
+    log changes a line before it is printed; lines of values are hidden in that form, too."""
     both = [forms(value, cleaned) for value in values]
     return Mask((text for found, _ in both for text in found), (text for _, encoded in both for text in encoded))
 

@@ -85,11 +85,12 @@ def create_app(
 ) -> FastAPI:
     """Returns a service's FastAPI app.
 
-    `checks`: functions for `/ready`, by dependency; each returns why its dependency fails, or None. `warnings`: the
-    same for limits that are close, with which the service is ready. `collectors`: the service's own metrics. `public`:
-    a regular expression of further paths that need no token. `accepts`: accepts further tokens. `resources`: a context
-    that is entered before the loops start and left after they end. `at_end`: ends open streams; called on SIGTERM or
-    SIGINT, and again after the loops.
+    `checks`: functions for `/ready`, by dependency; each returns why its dependency fails, or None. `warnings`:
+    functions for `/ready`, by dependency; each returns what to do about a limit that is nearly reached, or None; a
+    warning leaves the service ready. `collectors`: the service's own metrics. `public`: a regular expression of further
+    paths that need no token. `accepts`: returns True for a request's token that is valid although it is not the
+    platform's. `resources`: a context that is entered before the loops start and left after they end. `at_end`: ends
+    open streams; called on SIGTERM or SIGINT, and again after the loops.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(

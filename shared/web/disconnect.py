@@ -14,8 +14,8 @@ CLIENT_CLOSED_REQUEST = 499  # as nginx calls it; for the metrics, since nobody 
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result | Response:
-    """Returns the result of `work`. If the client disconnects first, cancels it and returns an empty answer of status
-    499. The request's body must have been read; a change that the client asked for must not depend on `work`.
+    """Returns the result of `work`. If the client disconnects first, cancels `work` and returns an empty answer of
+    status 499; so `work` must be safe to cancel half-way. Read the request's body before this call.
     """
     task, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:

@@ -43,8 +43,9 @@ def page_of(
     *,
     newest_first: bool = True,
 ) -> Page[Item]:
-    """Returns the page after `cursor` of a list that is in memory, sorted by unique keys: descending with
-    `newest_first`, else ascending.
+    """Returns the page, of at most `limit` items, that follows the key `cursor` (None: the first page) in a list that
+    is in memory. The list is sorted by the unique keys that `key` returns: descending with `newest_first`, else
+    ascending.
     """
     keyed = ((key(item), item) for item in items)
     if cursor is not None:

@@ -20,8 +20,8 @@ START_FAILED = 3  # uvicorn's own exit code
 
 
 class QuietServer(uvicorn.Server):
-    """A uvicorn server that wakes once a second, for the header `Date`, and at a signal. uvicorn's own wakes ten times
-    a second to look whether there was a signal, which was a third of what an idle service cost.
+    """A uvicorn server that wakes once a second, for the header `Date`, and at a signal. uvicorn's own server wakes ten
+    times a second to check for a signal, which took a third of an idle service's CPU time.
     """
 
     def __init__(self, config: uvicorn.Config, tick_s: float = TICK_S) -> None:

@@ -33,7 +33,9 @@ class _AppFields(View):
     branches: Branches
     gates: Gates = Field(Gates(), description="Minimum of the gates; a manifest may only tighten them.")
     flaky: Flaky = Field(Flaky(), description="Limits for flaky tests; a manifest may only tighten them.")
-    gate: Gate | None = Field(None, description="`push`: pushes to production's branches need a verdict first.")
+    gate: Gate | None = Field(
+        None, description="`push`: pushes to production's branches need a verdict first; null: none does."
+    )
     root: str | None = Field(
         None, description="Folder of the repository that holds the app, with its slipway.yml; null: all of it."
     )

@@ -28,7 +28,8 @@ EXCERPT_BYTES = 4096
 
 
 class StepRun(View):
-    """Records one run of a step in a build."""
+    """Records one run of a step in a build. `reason` says why the step failed, was excused or was skipped; it is empty
+    while it runs and after a success."""
 
     name: str
     stage: Stage

@@ -37,8 +37,8 @@ class BuildStore:
         return [App.model_validate_json(record) for record in (await self.app_records(names)).values()]
 
     async def app_records(self, names: Sequence[str] | None = None) -> dict[str, str]:
-        """Returns name → stored record (JSON) of the apps with these names, or of all for None, sorted by name. Without
-        parsing, it suffices to notice a change.
+        """Returns name → stored record (JSON) of the apps with these names, or of all for None, sorted by name. It
+        parses nothing, so it is cheaper than `apps` for a caller that only looks whether an app has changed.
         """
         names = await self.app_names() if names is None else sorted(names)
         records: list[Any] = await self._redis.mget([_app(name) for name in names]) if names else []

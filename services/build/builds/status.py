@@ -36,7 +36,8 @@ class Status(View):
 
 
 class PendingStatuses(View):
-    """Holds all commit statuses of a build that are still to be sent to its forge."""
+    """Holds the commit statuses of all stages of a build, as they are to be sent to the app's forge. `number` is the
+    build's."""
 
     app: str
     commit: str

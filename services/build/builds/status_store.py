@@ -31,7 +31,8 @@ class StatusStore:
         self._done: Any = redis.register_script(_DONE)
 
     async def pending(self) -> dict[str, PendingStatuses]:
-        """Returns build id → the build's statuses that wait to be sent: always all of them, also unchanged ones."""
+        """Returns the builds with a commit status that their forge may not have yet: build id → the statuses of all its
+        stages, also those that the forge already has."""
         kept: dict[Any, Any] = await self._redis.hgetall(STATUSES)
         return {build: PendingStatuses.model_validate_json(text) for build, text in kept.items()}
 

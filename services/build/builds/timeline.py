@@ -11,7 +11,8 @@ SHORTEST = timedelta(seconds=0.05)  # a shorter gap between two spans is not sho
 
 @dataclass(frozen=True)
 class Span:
-    """Represents one bar of the timeline: a step, or another span of the build's time."""
+    """Represents one bar of the timeline: a step, or another span of the build's time. `line` is the first line of a
+    step's output in the log, None for another span."""
 
     name: str
     state: str

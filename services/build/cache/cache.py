@@ -31,7 +31,8 @@ async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App
 
 
 class BuildCache:
-    """Looks up and stores, by cache key, the result of the build that `recorder` records."""
+    """Finds the earlier build whose result the build of `recorder` may reuse, and stores under its cache key that this
+    build passed."""
 
     def __init__(
         self,

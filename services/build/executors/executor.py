@@ -79,10 +79,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Records how a step, or the preparation of a workspace, ended."""
+    """Records how a step, or the preparation of a workspace, ended: as a success if `reason` is empty."""
 
     exit_code: int | None
-    """Exit code of the last command; None if it was ended from outside or did not start."""
+    """Exit code of the last command that ran; None if it did not end by itself or no command was started."""
     reason: str = ""
     """Reason of the failure, as a predicate of which the step is the subject ("exited with 1"); empty on success."""
     skipped: int | None = None

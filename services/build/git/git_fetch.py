@@ -98,7 +98,8 @@ class Fetcher:
     async def _git(
         self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
     ) -> list[str]:
-        """Runs git and returns its printed lines, at most 1 MiB. Raises FetchFailed, with `token` masked."""
+        """Runs git and returns its printed lines, at most 1 MiB. Raises FetchFailed, with `token` masked, if git fails
+        or has not ended by `deadline` (monotonic clock)."""
         lines: list[str] = []
         splitter, size = LineSplitter(), 0
 

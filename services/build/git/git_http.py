@@ -36,9 +36,9 @@ class ClientGone(Exception):
 
 
 class GitHttp:
-    """Serves `/git/<app>.git/…`. `variables` are added to the environment of the hooks. `admit(app, pushing)` is
-    awaited before each request and makes the repository for a first push; a Problem that it raises is the answer to the
-    client.
+    """Serves `/git/<app>.git/…`. `hooks` is the folder of git's hooks, to whose environment `variables` are added;
+    `spool` is the folder in which a request is stored until it is complete. `admit(app, pushing)` is awaited before
+    each request and makes the repository for a first push; a Problem that it raises is the answer to the client.
     """
 
     def __init__(

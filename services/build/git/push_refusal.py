@@ -31,8 +31,8 @@ def refs_of(body: IO[bytes]) -> list[bytes] | None:
 
 
 async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive: Receive, send: Send) -> None:
-    """Answers the push: sends `reason` for the terminal, reads the rest of the push (up to a multiple of `limit`, the
-    largest size of a push in bytes), then sends `brief` as the fate of each of `refs`.
+    """Answers the push: sends `reason` for the terminal, reads and drops the rest of the push (up to four times
+    `limit`, the largest size of a push in bytes), then sends `brief` as the fate of each of `refs`.
     """
     await send({"type": "http.response.start", "status": 200, "headers": _TYPE})
     await send({"type": "http.response.body", "body": _in(_TERMINAL, f"{reason}\n".encode()), "more_body": True})

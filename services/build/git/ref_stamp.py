@@ -15,7 +15,8 @@ _FILES = ("packed-refs", "reftable", "reftable/tables.list")  # by which git rep
 @dataclass(frozen=True)
 class RefStamp:
     """Identifies a state of the files and folders that hold a repository's branches. git replaces these files and never
-    writes into one, so another state of the branches has another stamp, unless it is younger than a tick."""
+    writes into one, so a change of the branches changes the stamp, unless it follows another change within a tick of
+    the file system's clock (at most 2 s)."""
 
     files: tuple[tuple[str, int, int, int], ...]
     """Path in the repository, inode, size and time of change (ns) of each."""

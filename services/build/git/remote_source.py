@@ -79,6 +79,7 @@ class ForgeRepository:
     root: str
     """Base URL of the forge's host: `https://host[:port]`."""
     path: str
+    """Path without `.git`, such as `owner/notes`."""
 
 
 def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, guard: AddressGuard) -> Source:
@@ -105,7 +106,9 @@ def changed_source(settings: SourceSettings, before: Source | None, vault: Vault
 
 
 def check_url(url: str, *, guard: AddressGuard) -> None:
-    """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh."""
+    """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh, or
+    with an address that the guard refuses. A loopback address that it allows may have http://.
+    """
     if _PRINTABLE.fullmatch(url) and (match := _SCP.fullmatch(url)):
         _check_host("source.url", match["host"], guard)
         return

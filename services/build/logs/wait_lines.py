@@ -7,8 +7,8 @@ EVERY_S = 15.0
 
 
 class WaitLines:
-    """Writes what is waited for by `say`: each change at once, with the seconds since the first one, and the same again
-    every 15 s."""
+    """Writes lines about a wait by calling `say`: a new reason of the wait at once, and an unchanged one again once 15
+    s have passed since the last line. Each line begins with the seconds since this object was made."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say
@@ -18,7 +18,8 @@ class WaitLines:
         self._reason = ""
 
     def __call__(self, reason: str, progress: str = "") -> bool:
-        """Notes the present reason, and returns True if it is new. `progress` says how much of which time is over."""
+        """Takes the present reason of the wait, and writes a line if one is due. Returns True if the reason is new.
+        `progress`, for instance `16 s of 60`, is added to a repeated line."""
         now = self._clock()
         is_new = reason != self._reason
         if is_new or now - self._said_at >= EVERY_S:

@@ -89,7 +89,8 @@ class StepRunner:
         return replace(end, excerpt=domain.excerpt(log.tail()))
 
     async def skip(self, step: Step, reason: str) -> None:
-        """Records the step as skipped. Raises Stopped if the build is to end."""
+        """Records in log and build record that the step is skipped, for `reason`. If the build was cancelled or
+        superseded, the record stays as it is, and Stopped is raised."""
         self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
         line, now = self._log.lines, self._recorder.now()
         await self._recorder.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))

@@ -140,7 +140,8 @@ class RetentionJob:
             self._reports.remove(build)
 
     def _remove_strays(self, known: set[str], *, now: datetime) -> None:
-        """Removes logs and reports of builds without a record, if older than the policy's `days`."""
+        """Removes the logs and reports, if they are older than the policy's `days`, of builds without a record: those
+        whose ids are not in `known`."""
         oldest = (now - timedelta(days=self._policy.days)).timestamp()
         files = [*self._logs.folder.glob("*.log"), *self._reports.folder.glob(f"*{SUFFIX}")]
         for path in files:

@@ -10,16 +10,16 @@ from services.build.builds.build import Build
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """Holds how long files and records of builds are kept."""
+    """Says which logs, reports, artifacts and records of ended builds are kept: by age, or by number of builds."""
 
     days: int
     """Days for which logs and reports are kept."""
     logs: int
-    """Number of each branch's newest builds whose logs and reports are kept longer, while the app exists."""
+    """Number of each branch's newest builds that keep logs and reports for more than `days`, while the app exists."""
     artifacts: int
-    """Number of an app's newest passed builds whose artifacts are kept."""
+    """Number of an app's newest builds with an artifact, on any branch, that keep it, whatever their age."""
     records: int
-    """Number of an app's newest builds whose records are kept."""
+    """Number of an app's newest builds, on any branch, that keep their record; older builds lose their logs too."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ class Secrets:
     """Masks all `values` in texts."""
 
     def of(self, step: Step | Service) -> dict[str, str]:
-        """Returns name → value of the secrets that the step or service lists."""
+        """Returns name → value of the secrets that the step or service lists. Raises KeyError for one that is not set
+        or is `lost`."""
         return {name: self.values[name] for name in step.secrets}
 
 

@@ -6,4 +6,4 @@ Stop = asyncio.Event
 
 
 class Stopped(Exception):
-    """Reports that work was stopped on request and that all its processes have ended."""
+    """Raised by work that was stopped on request, after all processes that it had started have ended."""

@@ -37,8 +37,9 @@ def group_files(group: Path) -> GroupFiles:
 
 
 class _PageCache:
-    """The page cache of a group that the kernel would drop first. The kernel takes some 0.3 ms to sum up the file that
-    has it, so an object reads it again only when the group's usage has changed, or after 30 s.
+    """Reads the size of that part of a group's page cache that the kernel would drop first (`inactive_file`). The
+    kernel takes some 0.3 ms to make the file that holds it, so an object reads the file again only when the group's
+    usage has changed, or after 30 s.
     """
 
     def __init__(self, group: Path, name: str) -> None:
@@ -49,7 +50,8 @@ class _PageCache:
         self._size = 0
 
     def size(self, usage: int) -> int:
-        """Returns the size in bytes; `usage` is the group's usage, with the cache. Raises OSError."""
+        """Returns the size in bytes. `usage` is the memory that the group uses now, with its page cache, in bytes.
+        Raises OSError."""
         now = time.monotonic()
         if usage != self._usage or now - self._read_at >= CACHE_KEPT_S:
             self._size = _figures(self._file).get(self._name, 0)
@@ -66,7 +68,8 @@ class VersionOneFiles:
         self._cache = _PageCache(group, "total_inactive_file")
 
     def set_limit(self, memory: int) -> None:
-        """Sets both limits, never the one with swap below the other. Raises OSError if the limit is below the use."""
+        """Sets the limit of memory and that of memory and swap, in an order in which the latter is never the lower one,
+        as the kernel demands. Raises OSError if `memory` is below the use."""
         limit, with_swap = self._group / self.LIMIT, self._group / self.LIMIT_WITH_SWAP
         before = int(limit.read_text())
         if not with_swap.exists():
@@ -94,8 +97,8 @@ class VersionOneFiles:
 
 
 class VersionTwoFiles:
-    """Files of version 2. `memory.oom.group` stays off, so that a kill at the limit spares the shim, which records the
-    exit code, and an app can survive the kill of a child.
+    """Files of version 2. `memory.oom.group` stays off, so that a kill at the limit ends one process: the shell that
+    records the exit code lives on, and an app can survive the kill of a child.
     """
 
     LIMIT = "memory.max"

@@ -77,7 +77,8 @@ class InstanceSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceIdentity:
-    """What the engine's record tells of the origin of an instance; empty in the record of an earlier version."""
+    """The release and artifact of an instance, as the engine's record (labels, or a file) has them. Fields are empty if
+    an earlier version of Slipway wrote the record."""
 
     release: str = ""
     """Id of the release for which it was started."""
@@ -85,7 +86,8 @@ class InstanceIdentity:
     """Digest of the artifact that it runs."""
 
     def is_of(self, release: str, artifact: Artifact) -> bool:
-        """Returns False if it was started for another release, or from another artifact."""
+        """Returns False if it was started for another release, or from another artifact. An empty field matches every
+        release or artifact."""
         return self.release in ("", release) and self.artifact in ("", artifact.digest)
 
 
@@ -112,14 +114,15 @@ class InstanceStatus(InstanceIdentity):
 
 @dataclass(frozen=True)
 class RunningInstance(InstanceIdentity):
-    """Something that runs with this stack's marks of an instance, wherever they come from."""
+    """Something that runs with this stack's marks of an instance, whoever started it. The marks are labels of a
+    container, or a variable in the environment of a process."""
 
     handle: str
-    """Name by which `remove` finds it; two with the same `id` have two."""
+    """Name by which `remove` finds it, unique also among several with the same `id`."""
     id: str
     """Id of the instance that it is marked as."""
     is_copy: bool = False
-    """True if it is not what `start` makes for this id, although it is marked as that."""
+    """True if `start` has not made it, although it has the marks of the instance `id`."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,8 @@ class Driver(Protocol):
         ...
 
     async def running(self) -> list[RunningInstance]:
-        """Returns all that runs with this stack's marks, also copies, and what nothing else here knows of."""
+        """Returns everything that runs with this stack's marks of an instance: also copies, and instances of which the
+        deployer has no record."""
         ...
 
     async def remove(self, found: RunningInstance, grace_s: float) -> None:

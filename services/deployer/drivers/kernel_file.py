@@ -1,4 +1,4 @@
-"""Reads small files in which the kernel tells of processes and control groups."""
+"""Reads small files in which the kernel describes processes and control groups (`/proc`, `/sys/fs/cgroup`)."""
 
 import os
 

@@ -23,7 +23,8 @@ class MemoryUse:
 
 
 def check_headroom(instance_id: str, before: int, memory: int, working_set: int) -> None:
-    """Raises DriverError if `working_set` is over 80 % of a lowered limit (`before` to `memory`), all in bytes."""
+    """Raises DriverError if the new limit `memory` is lower than the limit `before`, and `working_set` is over 80 % of
+    it. All are in bytes."""
     if memory < before and working_set > HEADROOM * memory:
         raise DriverError(
             f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "

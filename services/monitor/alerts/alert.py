@@ -29,7 +29,9 @@ OPEN = frozenset({AlertState.PENDING, AlertState.FIRING})
 
 
 class AbortState(StrEnum):
-    """Names the states of an abort: wanted from when the alert fires until the proxy has answered."""
+    """Names the states of the abort that an alert requests: `wanted` from when the alert fires until the proxy answers,
+    then `confirmed` (the proxy aborted the rollout) or `obsolete` (the release's rollout was not the current one any
+    more)."""
 
     WANTED = "wanted"
     CONFIRMED = "confirmed"
@@ -44,8 +46,9 @@ ABORT_TABLE: Table[AbortState] = {
 
 
 class Alert(View):
-    """An alert of one rule about one release. `value`, `threshold` and `seen` belong to the reading that made it
-    pending or made it fire.
+    """An alert of one rule about one release. `metric`, `value`, `threshold` and `seen` belong to the reading that made
+    it pending or made it fire. `abort` is null if it requests no abort; `abort_reason` and `abort_at` are reason and
+    time of the state in `abort`.
     """
 
     id: str
@@ -130,7 +133,7 @@ def _calmer(alert: Alert, rule: Rule, now: datetime, reading: Reading) -> Alert:
 
 
 def end(alert: Alert, now: datetime, reason: str) -> Alert:
-    """Returns the open alert in the state `gone`, since its release, rollout or rule has ended."""
+    """Returns the open alert in the state `gone`. `reason` says which of release, rollout or rule has ended."""
     return _moved(alert, AlertState.GONE, now, reason)
 
 

@@ -70,7 +70,8 @@ class Evaluator:
         return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
-        """Evaluates apps with a canary and new ones, and every 2 s all apps. An empty registry ends no alert."""
+        """Evaluates the rules for the apps that have a canary or were never evaluated, and every 2 s for all apps. An
+        empty registry ends no alert."""
         await self._alerts.load_if_possible()
         await self._find_instances()
         with_canary = self._with_canary()
@@ -285,8 +286,8 @@ class Evaluator:
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` and `now` differ by less than 2 s. If `at` is far ahead, the clock was set back since, so
-    the result is False.
+    """Returns True if `at` and `now` differ by less than 2 s; False for None, and also if `at` lies further ahead,
+    since the clock was then set back.
     """
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL
 

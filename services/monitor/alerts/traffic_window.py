@@ -42,13 +42,13 @@ class Point:
 
 @dataclass(frozen=True)
 class TrafficReading:
-    """The traffic of one track between two readings."""
+    """The traffic of one track between two readings, which are `seconds` apart."""
 
     requests: int
     errors: int
     seconds: float
     timed: tuple[LatencyHistogram, LatencyHistogram]
-    """The histograms of both readings."""
+    """The latency histograms of the two readings, the earlier one first."""
 
     @cached_property
     def latency(self) -> LatencyHistogram:

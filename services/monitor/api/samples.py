@@ -33,7 +33,9 @@ Read = Callable[[str, datetime, datetime], Awaitable[list[Measured]]]
 class Samples(Page[Item]):
     """The measurements of a time range, all on one page."""
 
-    step: int = Field(description="Length of the time steps, in seconds. It is longer than asked for if need be.")
+    step: int = Field(
+        description="Length of the time steps, in seconds; longer than asked for if there would be over 1000."
+    )
 
 
 def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:

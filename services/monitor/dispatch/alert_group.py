@@ -21,7 +21,8 @@ REPEAT_INTERVAL = timedelta(hours=4)
 
 
 class GroupedAlert(View):
-    """An alert as its last event described it. `firing` is false once it is resolved."""
+    """An alert as its last event described it. `firing` is false once it is resolved. `at` and `reason` are time and
+    reason of its state; `value` and `threshold` are the figures as text, or empty if the event has none."""
 
     id: str
     rule: str
@@ -40,7 +41,7 @@ class AlertGroup(View):
     release: str
     look_at: datetime = Field(description="Time of the next flush.")
     alerts: dict[str, GroupedAlert] = Field({})
-    told: list[str] = Field([], description="Ids of the firing alerts that people were notified of.")
+    told: list[str] = Field([], description="Ids of the firing alerts that the last messages reported to people.")
     told_at: datetime | None = Field(None, description="Time of the last notification.")
     muted: list[str] = Field([], description="Ids of the firing alerts that were recorded as silenced.")
 
@@ -51,10 +52,11 @@ class AlertGroup(View):
 
 @dataclass(frozen=True)
 class GroupUpdate:
-    """The alerts of a group that one message reports."""
+    """The alerts of a group that one message reports: those that fire, and those that have resolved since the last
+    message."""
 
     id: str
-    """Stays the same if the flush is repeated because its outcome could not be stored."""
+    """Id of the update, the same again if the flush is repeated because its outcome could not be stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
     muted: bool = False

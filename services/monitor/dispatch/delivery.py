@@ -70,7 +70,8 @@ class DeliveryView(View):
 
 
 class MessageDelivery(DeliveryView):
-    """A stored delivery. URL and message are deleted when it has ended, since the URL holds secrets."""
+    """A stored delivery. `server` is the name of the server that it goes to, by which concurrent sends are limited. URL
+    and message are deleted when it has ended, since the URL holds secrets."""
 
     server: str = ""
     url: str | None = None
@@ -89,7 +90,8 @@ def delivery_id(cause: str, address: Address) -> str:
 
 
 def new_delivery(cause: str, notification: Notification, address: Address, now: datetime) -> MessageDelivery:
-    """Returns a queued delivery, or a failed one if nothing can be sent to the address."""
+    """Returns a queued delivery of the notification to the address, or a failed one if nothing can be sent there.
+    `cause` is the id of its stream entry or GroupUpdate, as for `delivery_id`."""
     delivery = MessageDelivery(
         id=delivery_id(cause, address),
         event=notification.event,

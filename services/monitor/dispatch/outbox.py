@@ -23,9 +23,9 @@ LEAVE_S = 5.0
 class Outbox:
     """Sends due deliveries in background tasks, so that `step` waits for no recipient's server.
 
-    A result is kept in memory until it is stored, so that an outage of Redis causes no second send. On leaving the
-    context, running sends get 5 s; those without a result are sent again after the next start. `wake` is called when a
-    send has ended.
+    The result of a send is kept in memory until it is stored, so that an outage of Redis causes no second send. On
+    leaving the context, running sends get 5 s to end; those that have not ended by then are sent again after the next
+    start. `wake` is called when a send has ended.
     """
 
     def __init__(

@@ -145,7 +145,7 @@ class OutboxStore:
         return found[:limit]
 
     async def trim(self) -> None:
-        """Deletes ended deliveries that are not among the newest 500; looks at 100 of these at a time."""
+        """Deletes ended deliveries that are not among the newest 500; one call considers at most 100 of these."""
         old: list[Any] = await self._redis.zrevrange(ORDER, KEPT, KEPT + BATCH - 1)
         ended = [delivery.id for delivery in await self.get(old) if delivery.ended]
         if ended:

@@ -78,7 +78,8 @@ class AppriseNotifier:
 
 
 async def _in_daemon(call: Callable[[], Answer]) -> Answer:
-    """Runs `call` in a daemon thread, which does not keep the process alive, and returns its result."""
+    """Runs `call` in a daemon thread, which does not keep the process alive. Waits for its end without blocking the
+    event loop, and returns its result or raises its exception."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Answer] = loop.create_future()
 

@@ -184,7 +184,8 @@ NOTIFIED = (*COMPOSERS, "alert.firing", "alert.resolved")
 
 
 def figure(value: Any) -> str:
-    """Formats a figure for people: bytes (whole numbers from 1 Mi on) as MiB, decimals with three digits."""
+    """Formats a figure for people: a whole number of at least 2^20 counts as bytes and becomes MiB; a decimal number
+    gets three digits."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= PLAIN_MOST:
         return size(value)
     return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else "" if value is None else str(value)

@@ -28,9 +28,10 @@ def compose(
 ) -> Message:
     """Composes a message from a subject, sentences (one a paragraph), facts (label and value) and a link.
 
-    Facts without a value are left out; `excerpt` holds log lines, at most 4 KiB, under the heading `excerpt_of`. The
-    text does not repeat the subject: many services put it above the text. Everything may come from outside: it is
-    escaped in the HTML, and control characters are removed.
+    Facts without a value are left out. `excerpt` holds log lines, which the message shows under the heading
+    `excerpt_of`; after 4096 characters it is cut, and each of `texts` after 2000. The text does not repeat the subject:
+    many services put it above the text. Everything may come from outside: it is escaped in the HTML, and control
+    characters are removed.
     """
     subject = on_one_line(subject)
     texts = [cleaned(each)[:TEXT_LONGEST] for each in texts if each.strip()]

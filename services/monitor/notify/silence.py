@@ -12,7 +12,8 @@ LONGEST_S = 30 * 86400
 
 
 class SilenceBody(Model):
-    """Request body of `POST /silences`. It mutes messages that match every given field; `rule` selects alerts."""
+    """Request body of `POST /silences`. It mutes messages that match every given field (null: matches all); with
+    `rule`, only messages about alerts of that rule. One of `app`, `environment` and `rule` is required."""
 
     app: AppName | None = None
     environment: Environment | None = None

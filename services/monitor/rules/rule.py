@@ -13,17 +13,26 @@ RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62
 
 
 class Metric(StrEnum):
-    """Names the metrics for rules. Each describes one release in one environment by its worst instance."""
+    """Names the metrics for rules. Each is measured for one release in one environment."""
 
-    ERROR_SHARE = "error_share"  # share of answers that are 5xx; a canary's is 0 where stable is half as bad
-    LATENCY = "latency"  # the canary's p95 as a multiple of stable's; nothing on production
-    LATENCY_MS = "latency_ms"  # p95 in milliseconds
-    HEALTH = "health"  # instances that are unhealthy or failed
-    RESTARTS = "restarts"  # of all instances together, within the last 10 min
-    NO_SAMPLES = "no_samples"  # seconds for which a ready instance gave no samples while the deployer answered
-    CPU = "cpu"  # percent of one core
-    MEMORY = "memory"  # share of the limit, 0 to 1
-    MEMORY_AT_CAP = "memory_at_cap"  # the same where the limit cannot be raised any more, else 0; 1 after an OOM kill
+    ERROR_SHARE = "error_share"
+    """Share of answers with a status of 500 and above, 0 to 1; for a canary 0 if stable's share is at least half."""
+    LATENCY = "latency"
+    """The canary's p95 as a multiple of stable's; production has no such figure."""
+    LATENCY_MS = "latency_ms"
+    """p95 in milliseconds."""
+    HEALTH = "health"
+    """Number of instances that are unhealthy or failed."""
+    RESTARTS = "restarts"
+    """Number of restarts of all instances together within the last 10 min."""
+    NO_SAMPLES = "no_samples"
+    """Longest time, in seconds, for which a ready instance gave no samples while the deployer answered."""
+    CPU = "cpu"
+    """CPU use of the busiest instance, in percent of one core."""
+    MEMORY = "memory"
+    """Memory use of the fullest instance, as a share of its limit, 0 to 1."""
+    MEMORY_AT_CAP = "memory_at_cap"
+    """The same among instances whose limit is the largest allowed, else 0; 1 for a minute after an OOM kill of one."""
 
 
 class RuleBody(Model):

@@ -18,7 +18,7 @@ class _Counter:
 
 class CounterIncrease:
     """Sums the increase of a counter over all instances of one release. The first reading only sets the baseline.
-    Increases, and the counts of instances that have gone, are kept for the time `kept`.
+    Increases, and the last counts of instances that have gone, are forgotten after the time `kept`.
     """
 
     def __init__(self, kept: timedelta) -> None:
@@ -29,7 +29,8 @@ class CounterIncrease:
 
     def record(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
         """Records the counts of all running instances, by id; `leaving` are the ids of unhealthy or draining ones.
-        Returns an id for each increase: the instance's own, or that of its predecessor if the instance is new.
+        Returns the ids of the instances whose counters have increased; for a new instance, the id of the one that it
+        replaced.
         """
         first, self.read_at = self.read_at is None, now
         staying = counts.keys() - set(leaving)

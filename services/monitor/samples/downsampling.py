@@ -35,7 +35,8 @@ class Rollup(View):
 
 
 class Figures(Protocol):
-    """A sample that can be downsampled. `sums` are what it counted since the previous sample, by name."""
+    """A sample that can be downsampled. `at` is its time; `figures` are its measured values by name, None for one that
+    was not measured; `sums` are what was counted since the previous sample, by name."""
 
     @property
     def at(self) -> datetime: ...

@@ -56,7 +56,8 @@ class RestartHistory:
             self._killed[release] = (at, description)
 
     def killed(self, release: str, now: datetime) -> Reading | None:
-        """Returns a reading of 1 for a minute after the release had an OOM kill at its largest limit, else None."""
+        """Returns a reading with the value 1 if an instance of the release had an OOM kill at the largest allowed limit
+        within the last minute, else None."""
         at, description = self._killed.get(release, (now - OOM_COUNTS_FOR, ""))
         return Reading(1.0, description, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
 

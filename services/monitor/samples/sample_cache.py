@@ -88,7 +88,7 @@ class SampleCache:
         return sorted(found, key=lambda item: (item.started_at, item.id), reverse=True)
 
     def missed(self) -> None:
-        """Records that the deployer did not answer; this time does not count in `silence`."""
+        """Records that the deployer did not answer. Once it answers again, `silence` begins to count anew."""
         self._answered_at = None
         self._absent.clear()
 

@@ -105,8 +105,8 @@ class SampleStore:
         return [row for text in texts for row in unpacked(of, text) if since <= row.at <= until]
 
     async def highest(self, names: Sequence[str], since: datetime, until: datetime) -> dict[str, dict[str, float]]:
-        """Returns the highest figures of several instances or releases in this time, by one command: id → name of the
-        figure → value. One without rows has an empty mapping.
+        """Returns the highest figures of the instances or releases `names` from `since` to `until`, by one command of
+        Redis: id → name of the figure → value. One without rows has an empty mapping.
         """
         span = hours(since, until)
         keys = [_rollups(of, hour) for of in names for hour in span]

@@ -22,18 +22,30 @@ class Cause(StrEnum):
     """Names why the limit changes (the first five) or stays the same (the others)."""
 
     FULL = "full"
+    """An instance uses at least the policy's `up` of its limit."""
     FULL_SOON = "full_soon"
+    """At its present growth, an instance will reach its limit within the policy's `horizon_s`."""
     PRESSURE = "pressure"
+    """An instance is under memory pressure (PSI)."""
     OOM_KILL = "oom_kill"
     IDLE = "idle"
+    """The highest use of the last `idle_s` seconds is below the policy's `down` of the halved limit."""
     WITHIN_BAND = "within_band"
-    COOLDOWN = "cooldown"  # it would go up, too soon after the last change
-    SETTLING = "settling"  # it would go down, too soon after the last change
+    """Use is neither high enough to double the limit nor low enough to halve it."""
+    COOLDOWN = "cooldown"
+    """The limit would be doubled, but changed too short a time ago."""
+    SETTLING = "settling"
+    """The limit would be halved, but changed too short a time ago."""
     AT_CAP = "at_cap"
+    """The limit would be doubled, but is the manifest's `max_memory` already."""
     DISABLED = "disabled"
+    """The limit would be changed, but the policy is not enabled."""
     RELEASE_UNDER_WAY = "release_under_way"
+    """A release is starting or being replaced."""
     NO_DATA = "no_data"
-    USE_TOO_HIGH = "use_too_high"  # idle now, but not for long enough
+    """Samples are missing."""
+    USE_TOO_HIGH = "use_too_high"
+    """Use is low enough now to halve the limit, but was not for all of `idle_s`."""
 
 
 class DecisionState(StrEnum):

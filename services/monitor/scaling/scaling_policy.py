@@ -1,6 +1,6 @@
-"""Decides when an environment's memory limit is doubled or halved. Pure.
-
-Twice `down` stays below `up`, so that a halved limit is not doubled again by the same use.
+"""Decides when an environment's memory limit is doubled or halved. Pure. A policy's `up` is a share of the present
+limit, `down` a share of the halved one. `PolicyBody` refuses a `down` of half of `up` or more, since the use that
+halves a limit would then double it again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -99,7 +99,8 @@ def default_policy(key: EnvironmentKey) -> Policy:
 
 @dataclass(frozen=True)
 class _Proposal:
-    """A change that the figures suggest, before obstacles are checked; `most` is the manifest's maximum, in bytes."""
+    """A change of the memory limit that the figures suggest, before obstacles such as a cooldown are checked. `from_`,
+    `to` and `most` (the manifest's `max_memory`) are limits in bytes."""
 
     action: Action
     cause: Cause
@@ -117,8 +118,8 @@ def decide(live: LiveRelease, policy: Policy, past: Past, now: datetime) -> Scal
     """Decides whether the memory limit that the instances of `live` share is doubled, halved or kept.
 
     It is doubled (at most to the manifest's `max_memory`) after an OOM kill, or when an instance is full, soon full or
-    under memory pressure. It is halved (at least to `min_memory`) when use was low for `idle_s`. A change in `past`
-    that was refused or superseded delays the next one like an applied one.
+    under memory pressure. It is halved (at least to `min_memory`) when use was low for `idle_s`. `past` holds the
+    earlier decisions about the environment: the last change, also one that the deployer refused, delays the next one.
     """
     inputs = [_input(instance, policy, now) for instance in live.instances]
 
@@ -143,7 +144,8 @@ def decide(live: LiveRelease, policy: Policy, past: Past, now: datetime) -> Scal
 
 
 def outdated(decision: Decision, live: LiveRelease, policy: Policy, now: datetime) -> tuple[DecisionState, str] | None:
-    """Returns final state and reason if the open decision must not be applied any more; None if it must."""
+    """Returns final state and reason for the stored decision if it must not be applied any more (the change is there
+    already, or was decided for figures, a release or a policy of the past); None if it is still to be applied."""
     limits = [instance.limit for instance in live.instances if live.release == decision.release]
     if not policy.enabled:
         return DecisionState.SUPERSEDED, "the policy was disabled meanwhile"
@@ -159,7 +161,8 @@ def outdated(decision: Decision, live: LiveRelease, policy: Policy, now: datetim
 
 
 def still_idle(decision: Decision, stats: Sequence[InstanceStats], policy: Policy) -> str | None:
-    """Returns the reason why current use forbids the lower limit; None if it does not."""
+    """Returns the reason why current use, by the counters `stats` that were read just now, forbids the lower limit of
+    `decision`; None if it does not."""
     if not stats:
         return f"no instance of {decision.release} gives figures"
     top = max(stats, key=lambda item: item.working_set)

@@ -48,7 +48,7 @@ class ProxyPages:
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
         """Renders one app's rollout. Raises NotFound if the app has no route. `problem` says why a requested change was
         refused. `shown` is the `key` of the page that the browser has: parts that have not changed since are left out,
-        so that the browser keeps what is open or has the focus.
+        so that the browser keeps them as they are (opened, or with the focus).
         """
         route = self._control.route(app)
         instances = [(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]

@@ -38,7 +38,8 @@ async def answers(deployer: ServiceClient) -> bool:
 
 
 class AutoPause:
-    """Pauses progressing rollouts while the deployer is silent. `probe` returns True if the deployer answered."""
+    """Pauses progressing rollouts while the deployer is silent, and resumes those that it paused. `probe` asks the
+    deployer, and returns True if it answered."""
 
     def __init__(self, control: ControlPlane, probe: Callable[[], Awaitable[bool]]) -> None:
         self._control = control
@@ -47,7 +48,8 @@ class AutoPause:
         self._silent_s = SILENT_AT_START_S
 
     async def step(self) -> None:
-        """Sends one probe, and pauses or resumes rollouts. Resets the liveness if no rollout is active."""
+        """Probes the deployer once, and pauses or resumes rollouts as `deployer_liveness` decides. If no rollout is
+        active, does not probe and forgets the results of earlier probes."""
         if not any(route.active_rollout for route in self._control.routes.busy()):
             self._liveness, self._silent_s = None, SILENT_S
             return

@@ -46,7 +46,9 @@ class ControlPlane:
         *,
         wake: Callable[[], None],
     ) -> None:
-        """Reads the routes from disk, if there is a snapshot. `wake` is called after each change."""
+        """Restores the routes that `snapshot` has on disk; if it has none, `load` reads them from Redis. `wake` is
+        called after each write of changed routes, so that the loop that calls `save` runs at once. `traffic` returns an
+        app's figures, for the evidence of a rollout that ends."""
         self.admin = admin
         self.now = now
         self._files = files
@@ -66,14 +68,14 @@ class ControlPlane:
 
     @property
     def routes(self) -> RouteTable:
-        """All routes by app. Raises Unavailable until they are loaded from disk or Redis."""
+        """Returns all routes by app. Raises Unavailable until they are loaded from disk or Redis."""
         if self._routes is None:
             raise Unavailable("the routes are not known: neither is a copy on disk, nor does Redis answer; start Redis")
         return self._routes
 
     @property
     def aborted(self) -> Set[str]:
-        """Ids of aborted releases, which never get visitors again."""
+        """Returns the ids of aborted releases, which never get visitors again."""
         return self._aborted.keys()
 
     def route(self, app: str) -> Route:
@@ -127,8 +129,9 @@ class ControlPlane:
 
     async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
         """Waits until Envoy has accepted the app's files and, with `healthy`, routes to every ready endpoint; returns
-        Envoy's clusters. Raises Timeout that names what is missing; its field `unhealthy` holds the ids of instances
-        that do not pass Envoy's health check, if that is all.
+        Envoy's clusters. After `timeout_s` seconds, raises Timeout that names what is missing. If only health checks
+        are missing, its field `unhealthy` holds the ids of the instances that do not pass them; else the field is
+        empty.
         """
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S
@@ -157,7 +160,7 @@ class ControlPlane:
 
     @property
     def versions(self) -> dict[str, str]:
-        """The version of each of Envoy's files that was written last."""
+        """Returns file name → version that was written last, for each of Envoy's files."""
         return dict(self._files.versions)
 
     def version(self, app: str) -> str:
@@ -197,7 +200,8 @@ class ControlPlane:
             self.routes.put(current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]}))
 
     async def _until_accepted(self, app: str, name: str, timeout_s: float) -> None:
-        """Waits until Envoy has accepted the app's file, but no longer than the time-out, or an error of Envoy."""
+        """Waits until Envoy has accepted the app's file `name`. Returns without an error after `timeout_s` seconds at
+        the latest, and as soon as Envoy does not answer."""
         with contextlib.suppress(TimeoutError, Unavailable):
             async with asyncio.timeout(timeout_s):
                 while True:

@@ -22,7 +22,8 @@ class DeployerTasks:
         self._deployer = deployer
 
     async def step(self) -> None:
-        """Tries each app's outstanding requests once. After all apps, raises the first error."""
+        """For each app, tries once what is outstanding: to have aborted releases retired, to have a promotion carried
+        out, and to abort a rollout whose release has ended. After all apps, raises the first error."""
 
         async def run_tasks(app: str) -> None:
             await self._retire(app)

@@ -47,7 +47,7 @@ class Snapshot:
 
     def write(self, routes: Collection[Route]) -> None:
         """Writes the routes that differ from those on disk; they are there when this returns. The first call must get
-        all routes: if the folder does not hold the routes yet, a crash leaves it with all of them, or missing.
+        all routes: it creates the folder complete, so that after a crash it holds all of them or is missing.
         """
         if self._written is None:
             self._written = self._begin(routes)
@@ -72,7 +72,8 @@ class Snapshot:
 
 class AbortedReleases:
     """Reads and writes the file `aborted`, with a line `<release> <reason>` for each aborted release. The newest 20 of
-    an app are kept: the deployer ended an older one before it made the canaries that followed.
+    an app are kept. An older one cannot come back, since the deployer ended it before it made the canaries that
+    followed.
     """
 
     def __init__(self, folder: Path) -> None:

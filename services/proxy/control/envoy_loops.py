@@ -48,7 +48,8 @@ class EnvoyWatch:
         """Moves a file into place again that Envoy has not accepted for two steps (Envoy may have missed the first
         move). Waits up to 1 s for the clusters of apps that Envoy had not loaded yet. Raises Unavailable or Timeout.
 
-        Asks Envoy only if a file has changed since it had accepted all, or 10 s have passed.
+        Asks Envoy for the accepted versions only if a file was written since Envoy had accepted all of them, or if 10 s
+        have passed.
         """
         written = self._control.versions
         if written != self._accepted or self._clock() - self._checked_at >= CHECKED_S:
@@ -103,12 +104,14 @@ class TrafficReader:
         return {app: self._counts.view(route) for app, route in self._control.routes.items()}
 
     async def keep_current(self) -> None:
-        """Reads Envoy's counters, unless somebody's question has just had them read."""
+        """Reads Envoy's counters, unless a call of `view` or `views` had them read within the last 2.5 s. Raises
+        Unavailable when Envoy does not answer."""
         if self._clock() - self._ended_at >= FRESH_S:
             await self.step()
 
     async def step(self) -> None:
-        """Returns after a reading that began after this call. Raises Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters, or waits for a reading by another caller that began after this call. Raises
+        Unavailable when Envoy does not answer."""
         earlier = self._begun
         async with self._one_reading:
             if self._ended <= earlier:

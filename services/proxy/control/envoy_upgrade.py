@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 
 
 class EnvoyUpgrade:
-    """Ends such an Envoy once; supervisor, or the container engine, starts it again. `folder` is Envoy's."""
+    """Ends, once, an Envoy that was started with an earlier bootstrap; supervisor or the container engine starts it
+    again with the present one. `folder` is `<home>/envoy`."""
 
     def __init__(self, admin: EnvoyAdmin, folder: Path) -> None:
         self._admin = admin
@@ -21,8 +22,9 @@ class EnvoyUpgrade:
         self._done = False
 
     async def step(self) -> None:
-        """Compares the running Envoy with the bootstrap on disk until one has been seen. Raises Unavailable if Envoy
-        does not answer, or runs with an earlier bootstrap while the keeper is away, without which it would not start.
+        """Compares the bootstrap that Envoy was started with with the one on disk, and ends Envoy if they differ. After
+        one comparison, further calls do nothing. Raises Unavailable if Envoy does not answer, and if it would have to
+        be ended while the keeper, without which it does not start, is away; the next call then tries again.
         """
         if self._done:
             return

@@ -94,7 +94,9 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def promote(self, app: str, release: str) -> RolloutView:
-        """Stores the request to promote; `DeployerTasks` then has the deployer release the build to production."""
+        """Stores the request to promote, and returns the rollout with its state unchanged. `DeployerTasks` then has the
+        deployer release the build to production, and ends the rollout as promoted, or pauses it if the deployer
+        refuses."""
         rollout = self._current(app, release)
         if rollout.state is RolloutState.ABORTED:
             raise Conflict(f"{release} was aborted and cannot be promoted; deploy a new build")

@@ -80,11 +80,13 @@ class RegistrySync:
         return self._result(app, records, clusters)
 
     async def limit_warning(self) -> str | None:
-        """Returns that Envoy may not open enough files for many more instances, and what to do; or None."""
+        """Returns a text that says that Envoy may not open enough files for many more instances, and what to do; None
+        if there is room."""
         return self._limit.warning(self._instances())
 
     async def step(self) -> None:
-        """Applies the registry's changes to the routes. Raises RedisError; what was not read then is read next time."""
+        """Applies the registry's changes to the routes. Raises RedisError; the next call then reads the changes
+        again."""
         routes = self._control.routes
         changed, self._position = await self._registry.changed_apps(self._position)
         self._steps += 1
@@ -146,7 +148,7 @@ class RegistrySync:
         self._control.put(route)
 
     def _drop_replaced(self) -> None:
-        """Removes the endpoints of every app whose address belongs to another instance now."""
+        """Removes, from the routes of all apps, the endpoints whose address now belongs to another instance."""
         claimed = self._control.routes.claimed
         for route in self._control.routes.replaced():
             endpoints = {track: without_replaced(route.endpoints[track], claimed) for track in Track}

@@ -23,7 +23,8 @@ ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 @dataclass(frozen=True)
 class Host:
-    """One endpoint of one cluster, with counters since it joined the cluster; health checks are not counted."""
+    """One endpoint (`address` is `host:port`) of one cluster, with counters since it joined the cluster; health checks
+    are not counted. `healthy` is True if the cluster's load balancer may choose it."""
 
     cluster: str
     address: str
@@ -38,7 +39,8 @@ class Host:
 
 @dataclass(frozen=True)
 class Clusters:
-    """The clusters that Envoy has finished loading, and their endpoints."""
+    """The clusters that Envoy has finished loading (their names), and their endpoints; of one app if `of_all_apps` is
+    False."""
 
     names: frozenset[str]
     hosts: tuple[Host, ...]

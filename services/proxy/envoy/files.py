@@ -58,8 +58,9 @@ class EnvoyFiles:
         }
 
     def write(self, routes: Iterable[Route], *, only_endpoints: bool = False) -> list[str]:
-        """Renders the given routes, which have changed, writes the files that differ, or only those with endpoints, and
-        returns their names. The next call also writes what is left, also after an OSError.
+        """Renders the given routes, which have changed, writes the files that differ by that, and returns their names.
+        With `only_endpoints`, it writes only the files of endpoints. Files that it has not written, also because of an
+        OSError, are written by the next call.
         """
         self._unwritten |= {name for route in routes for name in self._configuration.put(route)}
         written = []

@@ -1,4 +1,4 @@
-"""Looks whether the keeper answers, from which Envoy gets its endpoints."""
+"""Checks whether the keeper, from which Envoy gets its endpoints, answers."""
 
 import asyncio
 from pathlib import Path
@@ -9,8 +9,9 @@ ANSWER_S = 1.0
 
 
 async def keeper_fault(folder: Path) -> str | None:
-    """Returns that the keeper does not answer on its socket in `folder` (Envoy's), and what that means; or None. As
-    every server of HTTP/2, it begins to speak when a connection is made.
+    """Returns None if the keeper answers on its socket in `folder` (`<home>/envoy`) within 1 s, else a text that says
+    why it does not and what that means. It connects and waits for a byte: a server of HTTP/2 sends its settings as soon
+    as a client connects.
     """
     socket = folder / KEEPER_SOCKET
     try:

@@ -1,7 +1,7 @@
 """Reads the machine's limits that would end Envoy: open files and inotify instances.
 
-Envoy ends itself if it may open no file for a connection, and does not start without four inotify instances. No limit
-that is read here depends on the number of apps in another way than by their instances.
+Envoy ends itself if it may open no file for a connection, and does not start without four inotify instances. The files
+that it needs grow with the number of instances, not with that of apps; the inotify instances with neither.
 """
 
 import ctypes
@@ -18,30 +18,33 @@ NEAR = 0.8
 
 @dataclass(frozen=True)
 class FileLimit:
-    """Divides the files that Envoy may open. A quarter is for the connections of visitors and another one for those to
-    instances that they cause; half is for health checks, of which there is one at a time for each instance.
+    """Divides the files that Envoy may open. A quarter is for the connections of visitors, another one for Envoy's
+    connections to instances on their behalf; half is for health checks, for which Envoy holds one connection to each
+    instance.
     """
 
     files: int
 
     @property
     def visitors(self) -> int:
-        """The number of visitors' connections at a time."""
+        """Returns the number of connections that visitors may have at a time."""
         return min(MOST_VISITORS, self.files // 4)
 
     @property
     def instances(self) -> int:
-        """The number of instances that can be routed."""
+        """Returns the number of instances that can be routed."""
         return max(0, self.files // 2 - OWN_FILES)
 
     def refusal(self, instances: int) -> str | None:
-        """Returns why no further app is routed beside so many instances, and what to do; None if there is room."""
+        """Returns why no further app is routed if Envoy already has this number of instances, and what to do; None if
+        there is room."""
         if instances < self.instances:
             return None
         return f"Envoy {self._room(instances)}"
 
     def warning(self, instances: int) -> str | None:
-        """Returns that the limit is close, and what to do; or None."""
+        """Returns a text that says that this number of instances is 80 % of the limit or more, and what to do; else
+        None."""
         return f"Envoy {self._room(instances)}" if instances >= NEAR * self.instances else None
 
     def _room(self, instances: int) -> str:
@@ -59,8 +62,8 @@ def read_file_limit() -> FileLimit:
 
 
 async def inotify_warning() -> str | None:
-    """Returns that Envoy could not be started again for want of inotify instances, and what to do; or None. Opens and
-    closes as many as Envoy and the keeper need.
+    """Tries, by opening and closing as many inotify instances as Envoy and the keeper need, whether Envoy could be
+    started again. Returns None if it could, else a text that says that it could not, and what to do.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "inotify_init"):

@@ -32,7 +32,8 @@ def _at(fields: dict[str, Any]) -> Any:
 
 
 class Rollout(View):
-    """The rollout of a canary release, which is identified by the release's id."""
+    """The rollout of a canary release, which is identified by the release's id. `promotion` is null unless a promotion
+    was requested and has not ended."""
 
     release: str
     commit: str | None = None

@@ -25,7 +25,8 @@ class TrackFigures(View):
 
 
 class TrafficFigures(View):
-    """A summary of the app's traffic in one epoch. Shares are from 0 to 1, `weight` is in percent."""
+    """A summary of the app's traffic in one epoch. `share_set` and `share_seen` are the canary's share of requests as
+    set and as measured, from 0 to 1 (`share_seen` is null without a request); `weight` is in percent."""
 
     epoch: str
     share_set: float

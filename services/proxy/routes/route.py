@@ -40,14 +40,16 @@ Endpoints = dict[str, Endpoint]
 
 
 class Retirement(View):
-    """A request to retire a release that the deployer has not confirmed yet."""
+    """A request to the deployer to retire a release, with its body; it is kept until the deployer has confirmed it."""
 
     release: str
     body: RetireRequest
 
 
 class Route(View):
-    """Where an app's visitors are sent: the instances of production and canary, and the canary's share."""
+    """Where an app's visitors are sent: the instances of production and canary, and the canary's share. `weight` is in
+    percent of new visitors; while `enabled` is false, the canary gets none. `health` is `run.health` of the manifest.
+    """
 
     app: str
     hosts: list[str]

@@ -1,4 +1,4 @@
-"""Holds all routes in memory, with indexes, so that no question about all of them has to look at each."""
+"""Holds all routes in memory, with indexes, so that a search among all routes need not read each of them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping

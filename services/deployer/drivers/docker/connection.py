@@ -15,7 +15,7 @@ ASKED_AT_ONCE = 32
 
 
 class EngineConnection:
-    """A lazy connection to the engine that `environment` names (`DOCKER_HOST` and similar variables)."""
+    """Connects, at the first use, to the engine that `environment` names (`DOCKER_HOST` and similar variables)."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
@@ -49,7 +49,8 @@ class EngineConnection:
 
 @contextlib.contextmanager
 def engine_trouble(what: str) -> Iterator[None]:
-    """Translates the client's errors to DriverError (NoAnswer if it gets no answer); `what` begins the message."""
+    """Turns the Docker client's errors in a `with` block into DriverError, or NoAnswer if the engine did not answer.
+    `what`, for instance "the containers cannot be listed", begins the message."""
     try:
         yield
     except APIError as error:
@@ -60,7 +61,8 @@ def engine_trouble(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unless_conflict() -> Iterator[None]:
-    """Suppresses the error for the engine's answer 409."""
+    """Suppresses, in a `with` block, the error for the engine's answer 409 (the container is in another state, or is
+    being removed already)."""
     try:
         yield
     except APIError as error:

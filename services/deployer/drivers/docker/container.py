@@ -22,7 +22,8 @@ SHUTDOWN_EXIT_CODES = (0, 137, 143, 255)
 
 @dataclass(frozen=True)
 class Stack:
-    """One platform on an engine, which may host several; objects that another stack's `id` labels are never touched."""
+    """Names one platform on an engine, which may host several. Its objects have a label with its `id`; it never changes
+    those of another stack."""
 
     id: str
     network: str
@@ -36,7 +37,8 @@ class Stack:
         return f"slipway-{self.id}-{volume.app}-{volume.environment}-{volume.name}"
 
     def volume_labels(self, volume: VolumeMount) -> dict[str, str]:
-        """Returns the labels that identify a volume's owner; names with hyphens make the volume's name ambiguous."""
+        """Returns the labels that name a volume's stack, app and environment. The volume's name alone is not enough:
+        with hyphens in the names, two owners may have the same one."""
         return {STACK: self.id, APP: volume.app, ENVIRONMENT: volume.environment}
 
     @property
@@ -45,7 +47,8 @@ class Stack:
 
     @property
     def instances(self) -> list[str]:
-        """Returns the labels that all its instances have; containers of builds lack the second one."""
+        """Returns the labels by which the engine finds the stack's instances; containers of builds have only the first
+        one."""
         return [self.label, INSTANCE]
 
 
@@ -139,6 +142,7 @@ def _address(attributes: Mapping[str, Any], network: str) -> str:
 
 
 def _was_shut_down(state: Mapping[str, Any], shut_down_until: datetime | None) -> bool:
-    """Returns True if the container ended by `shut_down_until` with an exit code in SHUTDOWN_EXIT_CODES."""
+    """Returns True if the container ended at or before `shut_down_until` (the last start of the engine or stop of the
+    platform), with an exit code that such an end causes: 0, 137, 143 or 255."""
     ended_before = shut_down_until is not None and moment(state["FinishedAt"]) <= shut_down_until
     return ended_before and state["ExitCode"] in SHUTDOWN_EXIT_CODES

@@ -1,4 +1,4 @@
-"""Measures the running containers of a stack, and finds out on which TCP ports one listens.
+"""Measures the running containers of a stack, and finds the TCP addresses on which one listens.
 
 Reading the files of a control group takes 0.1 ms; the engine takes up to 1 s, and 2 s before version 20.10.
 """
@@ -21,8 +21,9 @@ from services.deployer.drivers.socket_tables import TABLES, listening
 
 
 class ContainerUsage:
-    """Measures the running containers of a stack. The engine is asked when a container was started, but not again
-    before its next start, for which its control group stands.
+    """Measures the running containers of a stack. For a container's time of start it asks the engine once; as long as
+    the container has the same control group, it was not started again, and the group's files have all other figures.
+    Without readable files, it asks the engine for all figures each time.
     """
 
     def __init__(self, connection: EngineConnection, stack: Stack, host_cgroups: Path, deaths: Deaths) -> None:
@@ -34,7 +35,7 @@ class ContainerUsage:
         """Inode of the control group, and the start, by container id."""
 
     def of(self, instance_ids: Collection[str]) -> dict[str, Usage]:
-        """Returns the use by id of the running ones among the instances. Raises DriverError."""
+        """Returns instance id → resource use, for those of the instances that run. Raises DriverError."""
         with engine_trouble("the containers cannot be listed"):
             listed = self._connection.client().api.containers(filters={"label": self._stack.instances})
         running = {each["Id"]: each["Labels"][INSTANCE] for each in listed}
@@ -48,7 +49,7 @@ class ContainerUsage:
         return {wanted[each]: usage for each, usage in found.items() if usage is not None}
 
     def use(self, container: Container) -> Use | None:
-        """Returns the use of the container as it was inspected; None if it has ended."""
+        """Returns memory use and CPU seconds of the container; None if it has ended, by its inspection or meanwhile."""
         if not container.attrs["State"]["Running"]:
             return None
         container_id = container.id or ""
@@ -61,7 +62,8 @@ class ContainerUsage:
         return use_of(statistics, self._deaths.kills(container_id)) if isinstance(statistics, dict) else None
 
     def _by_group(self, container_id: str) -> Usage | None:
-        """Returns the use if the engine need not be asked for it, else None."""
+        """Returns the use from the files of the container's control group; None if these cannot be read, or the time of
+        the container's start is not known yet, so that the engine must be asked."""
         group = self._groups.group(container_id)
         inode, started_at = self._started.get(container_id, (None, None))
         if group is None or started_at is None or group.inode != inode:
@@ -71,7 +73,8 @@ class ContainerUsage:
         return None
 
     def _by_engine(self, container_id: str) -> Usage | None:
-        """Returns the use; None if the container has ended meanwhile."""
+        """Asks the engine for the container's start and, if its control group cannot be read, for its use. Returns the
+        use; None if the container has ended meanwhile. Raises DriverError."""
         group = self._groups.group(container_id)
         with engine_trouble(f"the usage of {container_id} cannot be read"):
             try:
@@ -92,8 +95,8 @@ def _usage(use: Use, started_at: datetime, limit: int) -> Usage:
 
 
 def listening_in(container: Container | None) -> list[str] | None:
-    """Returns the addresses on which the container listens; None if it does not run, or cannot tell. The engine runs
-    `cat` inside, since a deployer that is in a container itself sees no sockets of another one.
+    """Returns the TCP addresses on which the container listens; None if it does not run, or `cat` cannot be run in it.
+    The engine runs `cat` inside, since a deployer that is in a container itself sees no sockets of another one.
     """
     if container is None or not container.attrs["State"]["Running"]:
         return None

@@ -52,9 +52,9 @@ ADDRESSES_TRIED = 5
 
 
 class DockerDriver:
-    """`Driver` for artifacts that are images. `environment` names the engine (`DOCKER_HOST` and similar variables),
-    where labels hold all state. `platform_stopped_at` returns the time of the platform's last stop. `root_keeps` are
-    the capabilities of containers whose image starts as root; others have none.
+    """Implements `Driver` for artifacts that are images. `environment` names the engine (`DOCKER_HOST` and similar
+    variables), where labels of containers hold all state. `platform_stopped_at` returns the time of the platform's last
+    stop. `root_keeps` are the capabilities of containers whose image starts as root; others have none.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class DockerDriver:
             remove_unneeded(self._client(), self._stack, needed, now())
 
     def _own(self, ids: Iterable[str] | None) -> list[Container]:
-        """Returns the stack's instances, or those of `ids`. Skips one that is removed meanwhile, and copies."""
+        """Returns the containers of the stack's instances, or of those in `ids`, without copies (another name)."""
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
         if ids is not None:
             filters["name"] = [f"^/?{re.escape(self._stack.container_name(each))}$" for each in ids]

@@ -26,7 +26,8 @@ class Stream(Protocol):
 
 
 class Deaths:
-    """Remembers kills and end of the last 1000 containers since `follow`. One thread may write while others read."""
+    """Remembers, from the engine's events, the kills at the memory limit and the end of the last 1000 containers. One
+    thread may call `note` while others read."""
 
     def __init__(self) -> None:
         self._kills: dict[str, int] = {}
@@ -35,7 +36,7 @@ class Deaths:
         self._since_ns: int | None = None
 
     def follow(self, since_ns: int) -> None:
-        """Sets the time, in ns since the epoch, from which on no event is missing."""
+        """Sets the time, in ns since 1970, from which on no event is missing: that of the last connection."""
         self._since_ns = since_ns
 
     def note(self, event: Mapping[str, Any]) -> None:
@@ -53,7 +54,8 @@ class Deaths:
         return self._kills.get(container, 0)
 
     def was_oom(self, container: str) -> bool | None:
-        """Returns True if a kill at its limit ended the container; None if its end or the second before is unknown."""
+        """Returns True if a kill at its memory limit ended the container, False if something else did; None if its end
+        or the second before was missed."""
         ended = self._ended_ns.get(container)
         if ended is None or self._since_ns is None or ended - self._since_ns < SAME_NS:
             return None
@@ -62,8 +64,9 @@ class Deaths:
 
 
 class EngineEventFollower:
-    """Calls `on_end`, in its own thread, with an instance's id at the end of its container, and with None after each
-    (re)connection.
+    """Follows the engine's events in a thread, and connects again 1 s after a lost connection. Calls `on_end` in that
+    thread: with an instance's id at the end of its container, and with None after each connection, since ends may have
+    been missed before it.
     """
 
     def __init__(

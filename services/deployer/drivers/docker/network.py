@@ -36,7 +36,7 @@ def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
 
 
 def is_taken(error: APIError) -> bool:
-    """Returns True if the error says that another container has the address."""
+    """Returns True if the engine's error says that another container has the chosen address."""
     return "Address already in use" in str(error.explanation)
 
 

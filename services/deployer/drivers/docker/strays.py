@@ -12,7 +12,8 @@ from services.deployer.drivers.driver import RunningInstance
 
 
 def running(client: docker.DockerClient, stack: Stack) -> list[RunningInstance]:
-    """Returns them by one call of the engine. One with another name than `start` gives is a copy."""
+    """Returns the running containers with the labels of the stack's instances, by one call of the engine. One with
+    another name than `start` gives is marked as a copy."""
     listed = client.api.containers(filters={"label": stack.instances})
     return [
         RunningInstance(
@@ -27,7 +28,8 @@ def running(client: docker.DockerClient, stack: Stack) -> list[RunningInstance]:
 
 
 def remove(client: docker.DockerClient, found: RunningInstance, grace_s: float) -> None:
-    """Stops the container and removes it: one with a restart policy would be back after the engine's next start."""
+    """Stops the container, if it runs, by SIGTERM and after `grace_s` seconds by SIGKILL, and removes it: with a
+    restart policy it would be back after the engine's next start. Does nothing if it has ended or is gone."""
     with contextlib.suppress(NotFound):
         container = client.containers.get(found.handle)
         if container.attrs["State"]["Running"]:

@@ -17,7 +17,8 @@ Use = tuple[MemoryUse, float]  # with the CPU seconds
 
 @dataclass(frozen=True)
 class HostGroup:
-    """The control group of a container, from its start to its end: the next start makes another one."""
+    """The control group of a container. The engine creates one at each start of the container, with another `inode`.
+    `memory` reads its memory files; `cpu` is the folder of its CPU files."""
 
     path: Path
     inode: int
@@ -25,7 +26,8 @@ class HostGroup:
     cpu: Path
 
     def use(self) -> Use:
-        """Raises OSError, ValueError or KeyError if the files cannot be read."""
+        """Returns the group's memory use and CPU seconds. Raises OSError, ValueError or KeyError if its files cannot be
+        read."""
         return self.memory.use(), _cpu_s(self.cpu)
 
 
@@ -59,12 +61,13 @@ class HostGroups:
         return None
 
     def keep(self, container_ids: Collection[str]) -> None:
-        """Forgets all other containers."""
+        """Forgets the groups of all containers but these."""
         self._found = {each: group for each, group in self._found.items() if each in container_ids}
 
     def _folder(self, controller: str, container_id: str) -> Path | None:
-        """Returns the container's group, or None. It knows both versions (1 has a tree for each controller, 2 one for
-        all) and both names that the engine gives groups.
+        """Returns the folder of the container's group for `controller`; None if there is none. It looks where both
+        versions of control groups have it (1 has a tree for each controller, 2 one for all), by both names that the
+        engine gives groups.
         """
         names = (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope")
         found = (root / name for root in (self._root / controller, self._root) for name in names)

@@ -50,9 +50,9 @@ KILL_S = 5.0
 
 
 class ProcessDriver:
-    """`Driver` for artifacts that are directories. Of `platform_environment`, apps get only harmless variables. Each
-    new instance gets its own control group inside `groups`; with None, a guard loop enforces memory limits. An instance
-    keeps the kind of limit with which it was started.
+    """Implements `Driver` for artifacts that are directories. Of `platform_environment`, apps get what
+    `inherited_environment` returns. Each new instance gets its own control group inside `groups`; with None, `enforce`
+    kills instances over their memory limit. An instance keeps the kind of limit with which it was started.
     """
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
@@ -204,7 +204,7 @@ class ProcessDriver:
         return paths
 
     def _statuses(self, ids: list[str] | None) -> tuple[dict[str, InstanceStatus], list[ProcessRecord]]:
-        """Returns the statuses by id, and the records of those that run."""
+        """Returns the statuses of the instances `ids` (None: all) by id, and the records of those that run."""
         with self._records:
             folders = self._all_folders() if ids is None else [self._folder(each) for each in ids]
             statuses = [status for folder in folders if (status := folder.status(self._oom_kills)) is not None]
@@ -246,7 +246,7 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """Kills the instances that the guard reports; records a kill first, in case the deployer dies."""
+        """Kills the instances that the guard reports as over their memory limit; records each kill before it kills."""
         with self._records:
             folders = [folder for folder in self._all_folders() if not folder.has_group]
             records = [record for folder in folders if (record := folder.unended())]
@@ -258,7 +258,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """Records the number of kills of an ended instance, then removes its memory limit."""
+        """Records the number of kills of an ended instance, then removes its limit and thus the kernel's count."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:

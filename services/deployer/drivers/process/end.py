@@ -26,7 +26,8 @@ POLL_S = 0.05
 
 
 def running_in(root: Path) -> list[RunningInstance]:
-    """Returns what runs with the mark of a folder below `root`, by one look at all processes."""
+    """Returns everything that runs with the mark of an instance whose folder is below `root`. Reads all processes
+    once."""
     found = []
     for value in pids_by_value(MARKER):
         if (path := Path(value)).parent == root:
@@ -37,7 +38,8 @@ def running_in(root: Path) -> list[RunningInstance]:
 
 
 def record_of(root: Path, instance_id: str) -> ProcessRecord:
-    """Returns the instance's record; without its folder, one by whose mark alone its processes are found."""
+    """Returns the instance's record; if its folder is gone, a record that holds only its id and mark, by which its
+    processes can be found."""
     path = root / instance_id
     lost = ProcessRecord(id=instance_id, marker=marker_of(path), port=0, memory=0, started_at=now(), boot_id="")
     return InstanceFolder(path).read() or lost
@@ -109,8 +111,9 @@ def _until_gone(records: list[ProcessRecord], number: signal.Signals, wait_s: fl
 
 
 def _processes_left(records: Iterable[ProcessRecord]) -> list[tuple[ProcessRecord, list[ProcessStat]]]:
-    """Returns the records of which a process still runs, each with the processes that have its marker. Looks at all
-    processes once, and once more for those of which none was found, as `remains` does.
+    """Returns the records of which a process still runs, each with the processes that have its marker. Reads all
+    processes once, and once more for the records for which it found none: a process that is just starting may be
+    missing in the first reading.
     """
     looked_for, left = list(records), []
     for _ in range(2):

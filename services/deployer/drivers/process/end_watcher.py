@@ -1,4 +1,4 @@
-"""Hears the ends of processes in the event loop, also of those that an earlier deployer started."""
+"""Notices in the event loop when processes end, also those that an earlier deployer started."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class EndWatcher:
-    """Holds a pidfd (Linux 5.3) of the leader of each watched instance, which becomes readable at the leader's end. At
-    most half of the process's descriptors are pidfds, or `most`. Methods run in the event loop.
+    """Holds a pidfd (Linux 5.3) of the leader of each watched instance, which becomes readable at the leader's end.
+    Watches at most `most` instances; for None, half the number of files that this process may open. Methods run in the
+    event loop.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -36,8 +37,8 @@ class EndWatcher:
                 self._forget(instance_id)
 
     def watch(self, record: ProcessRecord) -> None:
-        """Watches the running instance from now on, and at once reports one that has ended meanwhile. Idempotent.
-        Without another pidfd, which it logs once, an end is found by the deployer's probes.
+        """Watches the running instance from now on, and at once reports one that has ended meanwhile. Idempotent. If no
+        pidfd can be had, logs that once and does not watch: the deployer's probes then find the end.
         """
         if self._on_end is None or record.id in self._pidfds or record.pid is None:
             return

@@ -17,7 +17,8 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ProcessStat:
-    """The fields of `/proc/<pid>/stat` that the driver uses."""
+    """The fields of `/proc/<pid>/stat` that the driver uses. `session` is the id of its session, the pid of the process
+    that leads it."""
 
     pid: int
     state: str
@@ -63,8 +64,8 @@ def resident_memory(pid: int) -> int:
 
 
 def session_pids(sessions: Collection[int]) -> dict[int, list[int]]:
-    """Returns the pids of the processes of each session by its id (the leader's pid), zombies included: their CPU time
-    is added to their parent's only once that has waited for them. A look at a process takes less than a microsecond.
+    """Returns the pids of the processes of each session by its id (the leader's pid), zombies included, since a
+    zombie's CPU time is not yet part of its parent's. Reads one process in less than a microsecond.
     """
     found: dict[int, list[int]] = {session: [] for session in sessions}
     for pid in map(int, filter(str.isdigit, os.listdir(PROC))):
@@ -107,8 +108,8 @@ def _proportional(stat: ProcessStat) -> int:
 
 
 def marked_with_each(markers: Iterable[str]) -> dict[str, list[ProcessStat]]:
-    """Returns marker → the processes that have it, by one look at all processes. One that is just starting may be
-    missing.
+    """Returns marker → the processes that have it in their environment. Reads all processes once; one that is just
+    starting may be missing.
     """
     wanted = set(markers)
     found = {}

@@ -25,7 +25,8 @@ LEAVE_WITHIN_S = 1.0
 
 
 class CgroupLimits:
-    """`MemoryLimits` by control groups in `parent`; with None, it makes none and only serves existing ones."""
+    """Implements `MemoryLimits` by control groups in `parent`. With None, `make` creates no group, and the other
+    methods serve the instances that have one."""
 
     def __init__(self, parent: Path | None) -> None:
         self._parent = parent
@@ -33,8 +34,8 @@ class CgroupLimits:
 
     def make(self, instance_id: str, memory: int) -> Path | None:
         """Makes the group of an instance before its start, with a limit of `memory` bytes. Returns the file to which
-        the instance's first process must write its pid before all else; None if the machine has no
-        group to make it in, and then no limit.
+        the instance's first process must write its pid before all else; None if `parent` is None, and then the kernel
+        does not limit the instance.
         """
         if self._parent is None:
             return None

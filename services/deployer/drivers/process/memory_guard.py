@@ -30,7 +30,8 @@ class _Reading:
 
 
 class GuardLimits:
-    """`MemoryLimits` by a guard, which reports instances to kill; the driver records each kill, then kills."""
+    """Implements `MemoryLimits` by measuring: `exceeding` returns the instances over their limit, and the driver
+    records each kill, then kills."""
 
     def __init__(self) -> None:
         self._looks_over: dict[str, int] = {}
@@ -42,8 +43,9 @@ class GuardLimits:
         check_headroom(record.id, record.memory, memory, proportional_memory(members))
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
-        """Returns the proportional memory as use. The kernel takes long to sum it up (some 0.3 ms for each process), so
-        it is read again only when the resident memory of a process has changed, or after 30 s.
+        """Returns the proportional memory (PSS) of `members` as the working set. The kernel takes long to sum it up
+        (some 0.3 ms for each process), so it is read again only when the resident memory of a process has changed, or
+        after 30 s.
         """
         members = list(members)
         resident, now = tuple((stat.pid, stat.resident) for stat in members), time.monotonic()
@@ -53,8 +55,8 @@ class GuardLimits:
         return MemoryUse(reading.proportional, record.oom_kills)
 
     def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        """Returns running instances over their limit in two calls in a row; call it twice a second with all that may
-        run.
+        """Returns those of `records` whose instances run and were over their memory limit in this call and the one
+        before. Call it twice a second with the records of all instances that may run.
         """
         candidates = [(record.pid, record) for record in records if record.pid is not None]
         pids = session_pids({session for session, _ in candidates}) if candidates else {}

@@ -27,8 +27,11 @@ class ProcessRecord(BaseModel):
     """Memory limit in bytes."""
     started_at: datetime
     boot_id: str
+    """The kernel's id of the boot in which it was started."""
     pid: int | None = None
+    """Pid of its first process, which leads its session; None until that is started."""
     start_ticks: int | None = None
+    """Start of that process in ticks since boot; None if it had ended already."""
     group: str = ""
     """Path of the control group that enforces the limit; empty if there is none."""
     oom_kills: int = 0
@@ -46,9 +49,9 @@ class ProcessRecord(BaseModel):
 
 
 class InstanceFolder:
-    """The folder of an instance: `record.json`, `exit_code` (written by the shim), `log` and `log.1`, HOME and TMPDIR,
-    and `app`, its working directory: a copy, so that writes of the app leave the artifact unchanged. An object parses
-    the record again only when its file has been replaced.
+    """The folder of an instance: `record.json`, `exit_code` (written by the shim, the shells in which `start.py` runs
+    the command), `log` and `log.1`, HOME and TMPDIR, and `app`, its working directory: a copy, so that writes of the
+    app leave the artifact unchanged. An object parses the record again only when its file has been replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +68,8 @@ class InstanceFolder:
 
     @property
     def has_group(self) -> bool:
-        """Returns True if a control group limits the instance, as far as its record was read."""
+        """Returns True if the record, as it was last read, says that a control group limits the instance. Reads
+        nothing."""
         return self._parsed is not None and bool(self._parsed[1].group)
 
     def make(self, artifact: Path) -> None:
@@ -105,21 +109,22 @@ class InstanceFolder:
         return record
 
     def unended(self) -> ProcessRecord | None:
-        """Returns the record unless the instance is known to have ended, which then costs nothing: no id is started
-        twice.
+        """Returns the record; None if there is none, or an earlier call has found that the instance ended. That it
+        ended stays true, since no id is started twice, so then nothing is read.
         """
         return None if self._has_ended else self.read()
 
     def running(self) -> ProcessRecord | None:
-        """Returns the record while the instance runs."""
+        """Returns the record if the instance runs, else None."""
         if (record := self.unended()) is None:
             return None
         self._has_ended = not record.runs()
         return None if self._has_ended else record
 
     def status(self, oom_kills: Callable[[ProcessRecord], int]) -> InstanceStatus | None:
-        """Returns the instance's status; None if there is no record. `oom_kills` returns the number of kills of an
-        ended instance. The exit code is unknown if the shim died too, unless there were kills.
+        """Returns the instance's status; None if there is no record. `oom_kills` returns the number of kills at the
+        memory limit of an ended instance. If the shell that records the exit code died too, the exit code is None, or
+        137 if there were kills.
         """
         record = self.read()
         if record is None:

@@ -26,7 +26,8 @@ INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 
 def inherited_environment(platform_environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the part of the platform's environment that is passed on to apps."""
+    """Returns the variables of the platform's environment that apps get too, such as PATH and the language; none with a
+    secret."""
     return {name: platform_environment[name] for name in INHERITED if name in platform_environment}
 
 
@@ -37,7 +38,8 @@ def spawn(
     cgroup_procs: Path | None,
     inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the shim, in the group of `cgroup_procs` if given; returns the record with `pid`. Raises OSError."""
+    """Starts the instance's command in a shim: two shells that record its exit code. With `cgroup_procs` (a control
+    group's file `cgroup.procs`), the shim enters that group first. Returns the record with `pid`. Raises OSError."""
     artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
